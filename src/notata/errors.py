@@ -1,0 +1,183 @@
+"""Every error of notata; it knows nothing else.
+
+Each is also the builtin that a caller would expect, so ``except FileExistsError`` works::
+
+    NotataError
+    ├── KeyNameError (ValueError)              a name that cannot be a key, refused before anything is written
+    ├── EncodeError (TypeError, ValueError)    a value that its format cannot hold
+    ├── ConfigurationError (ValueError)        a base_dir, protocol or option that cannot work
+    ├── RunExistsError (FileExistsError)       the run id is taken
+    ├── RunDisplacedError (RuntimeError)       another writer owns the run by now
+    ├── RunEndedError (RuntimeError)           the run has ended and takes no second ending
+    ├── BatchError (ExceptionGroup)            several keys of one batch failed, each with its own error
+    └── StorageError (OSError)                 the storage refused or failed
+        ├── MissingError (FileNotFoundError)         nothing under this key
+        │   └── ContainerMissingError                no such bucket
+        ├── ExistsError (FileExistsError)            an exclusive create that lost
+        ├── ConflictError                            compare and swap, or append: the content is another one by now
+        ├── FolderError (IsADirectoryError, NotADirectoryError)  a file where a folder is needed, or the reverse
+        ├── AccessError (PermissionError)            credentials or permissions
+        ├── UnreachableError (ConnectionError)       nobody answered at that address
+        ├── DeadlineError (TimeoutError)             no answer in time; the effect is unknown
+        └── FullError                                no space left
+
+    UnprotectedWarning (UserWarning)           the storage cannot promise that a run has one writer
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Self
+
+__all__ = [
+    "AccessError",
+    "BatchError",
+    "ConfigurationError",
+    "ConflictError",
+    "ContainerMissingError",
+    "DeadlineError",
+    "EncodeError",
+    "ExistsError",
+    "FolderError",
+    "FullError",
+    "KeyNameError",
+    "MissingError",
+    "NotataError",
+    "RunDisplacedError",
+    "RunEndedError",
+    "RunExistsError",
+    "StorageError",
+    "UnprotectedWarning",
+    "UnreachableError",
+]
+
+
+class NotataError(Exception):
+    """The root of all errors of notata.
+
+    Attributes:
+        url: The storage location concerned, without credentials; None where none is.
+        key: The key below `url`; None where the error is not about one key.
+    """
+
+    def __init__(self, message: str, *, url: str | None = None, key: str | None = None) -> None:
+        super().__init__(message)
+        self.url = url
+        self.key = key
+
+
+class KeyNameError(NotataError, ValueError):
+    """A name that cannot be a key on every backend."""
+
+
+class EncodeError(NotataError, TypeError, ValueError):
+    """A value that its format cannot hold.
+
+    Attributes:
+        where: The path to the offending part inside the value, e.g. ``"metrics.layers[3].weight"``.
+    """
+
+    def __init__(self, message: str, *, where: str = "", url: str | None = None, key: str | None = None) -> None:
+        super().__init__(message, url=url, key=key)
+        self.where = where
+
+
+class ConfigurationError(NotataError, ValueError):
+    """A base folder, protocol or option that cannot work."""
+
+
+class RunExistsError(NotataError, FileExistsError):
+    """The run id is taken."""
+
+
+class RunDisplacedError(NotataError, RuntimeError):
+    """Another writer owns the run by now: nothing of the run's state was changed."""
+
+
+class RunEndedError(NotataError, RuntimeError):
+    """The run has ended already, and its end stands."""
+
+
+class StorageError(NotataError, OSError):
+    """The storage refused or failed; its own error is the cause.
+
+    `errno` is set as on the builtin twin, so code that looks at it works on every backend.
+    """
+
+    code: int = errno.EIO
+
+    def __init__(self, message: str, *, url: str | None = None, key: str | None = None) -> None:
+        super().__init__(message, url=url, key=key)
+        self.errno = self.code
+
+
+class MissingError(StorageError, FileNotFoundError):
+    """Nothing is stored under this key."""
+
+    code = errno.ENOENT
+
+
+class ContainerMissingError(MissingError):
+    """The bucket does not exist."""
+
+
+class ExistsError(StorageError, FileExistsError):
+    """An exclusive create met an existing file; that file is untouched."""
+
+    code = errno.EEXIST
+
+
+class ConflictError(StorageError):
+    """The stored content is not the one that was expected; it is untouched."""
+
+    code = errno.EAGAIN
+
+
+class FolderError(StorageError, IsADirectoryError, NotADirectoryError):
+    """A file where a folder is needed, or a folder where a file is needed."""
+
+    code = errno.ENOTDIR
+
+
+class AccessError(StorageError, PermissionError):
+    """The storage refused these credentials or permissions."""
+
+    code = errno.EACCES
+
+
+class UnreachableError(StorageError, ConnectionError):
+    """Nobody answered at the storage's address."""
+
+    code = errno.ECONNREFUSED
+
+
+class DeadlineError(StorageError, TimeoutError):
+    """No answer in time. Whether the operation took effect is unknown."""
+
+    code = errno.ETIMEDOUT
+
+
+class FullError(StorageError):
+    """No space left on the storage."""
+
+    code = errno.ENOSPC
+
+
+class BatchError(NotataError, ExceptionGroup[Exception]):
+    """Several keys of one batch failed; `exceptions` holds each key's own error."""
+
+    def __new__(cls, message: str, errors: Sequence[Exception]) -> Self:
+        return ExceptionGroup.__new__(cls, message, errors)
+
+    def __init__(self, message: str, errors: Sequence[Exception]) -> None:
+        ExceptionGroup.__init__(self, message, errors)
+        self.url = None
+        self.key = None
+
+    def derive(self, errors: Sequence[Exception]) -> BatchError:
+        return BatchError(self.message, errors)
+
+
+class UnprotectedWarning(UserWarning):
+    """This storage cannot promise that a run has exactly one writer."""

@@ -1,0 +1,162 @@
+"""The names of a run folder, and which names are legal; it knows nothing of bytes and URLs.
+
+A key is a relative POSIX path below the run's folder, such as ``artifacts/debug/dump.txt``. The rules below
+are those of the strictest backend, so a key that is legal here is the same file on every one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from typing import Final
+
+from notata.errors import KeyNameError
+
+__all__ = [
+    "ARTIFACTS",
+    "DATA",
+    "METADATA",
+    "PARAMS_JSON",
+    "PARAMS_YAML",
+    "PLOTS",
+    "RESERVED",
+    "artifact",
+    "check",
+    "is_reserved",
+    "join",
+    "run_folder",
+]
+
+METADATA: Final = "metadata.json"
+PARAMS_YAML: Final = "params.yaml"
+PARAMS_JSON: Final = "params.json"
+ARTIFACTS: Final = "artifacts"
+DATA: Final = "data"
+PLOTS: Final = "plots"
+
+RESERVED: Final = ".notata-"
+"""Names that begin with this are ours (unfinished writes, locks): hidden from listings, refused as keys."""
+
+_SEGMENT_BYTES: Final = 255  # NAME_MAX of Linux and macOS
+_KEY_BYTES: Final = 1024  # S3 and GCS
+
+
+def check(key: str | os.PathLike[str], *, prefix: str = "") -> str:
+    """Return `key` as a string if it is legal on every backend.
+
+    Args:
+        key: Relative POSIX path. No empty, ``.`` or ``..`` segment, no leading or trailing slash, no
+            backslash, no control character or lone surrogate, no ``?versionId=``; at most 255 bytes of
+            UTF-8 a segment.
+        prefix: What a bucket puts before the key; together they hold at most 1024 bytes.
+
+    Raises:
+        KeyNameError: It is not legal; the message says why.
+
+    >>> check("artifacts/debug/dump.txt")
+    'artifacts/debug/dump.txt'
+    """
+    text = os.fspath(key)
+    if not isinstance(text, str):
+        raise KeyNameError(f"a key is a string, not {type(text).__name__}: {text!r}")
+    if problem := _problem(text, prefix):
+        raise KeyNameError(f"{_shown(text)} cannot be a key: {problem}", key=text)
+    return text
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= 120 else f"{text[:80]!r}… ({len(text)} characters)"
+
+
+def _problem(key: str, prefix: str) -> str | None:
+    if not key:
+        return "it is empty"
+    if key.startswith("/"):
+        return "it is absolute and would leave the run's folder; keys are relative to it"
+    if key.endswith("/"):
+        return "it ends in a slash; name the file, or the folder without the slash"
+    if "\\" in key:
+        return "it has a backslash; folders are separated by '/'"
+    if "?versionId=" in key:
+        return "S3 reads '?versionId=' as a version of another file"
+    return _character_problem(key) or _segment_problem(key) or _size_problem(key, prefix)
+
+
+def _character_problem(key: str) -> str | None:
+    if key.isascii() and key.isprintable():  # nearly all keys: 20 times faster than the loop below
+        return None
+    for character in key:
+        if unicodedata.category(character) == "Cc":
+            return f"it has the control character {character!r}"
+        if unicodedata.category(character) == "Cs":
+            return f"it has the lone surrogate {character!r}, which UTF-8 cannot hold"
+        if character in "\ufffe\uffff":
+            return f"it has {character!r}, which no XML listing of a bucket can hold"
+    return None
+
+
+def _segment_problem(key: str) -> str | None:
+    for segment in key.split("/"):
+        if not segment:
+            return "it has an empty segment ('//')"
+        if segment in (".", ".."):
+            return f"it has the segment {segment!r} and could leave the run's folder"
+        if segment.startswith(RESERVED):
+            return f"names that begin with {RESERVED!r} are kept for unfinished writes"
+        if len(segment.encode()) > _SEGMENT_BYTES:
+            return f"a segment has {len(segment.encode())} bytes; file systems hold {_SEGMENT_BYTES}"
+    return None
+
+
+def _size_problem(key: str, prefix: str) -> str | None:
+    size = len(f"{prefix}{key}".encode())
+    return f"with its prefix it has {size} bytes; buckets hold {_KEY_BYTES}" if size > _KEY_BYTES else None
+
+
+def is_reserved(key: str) -> bool:
+    """Whether a stored name is one of our own unfinished writes or locks, not the user's file.
+
+    >>> is_reserved("artifacts/.notata-3f9a")
+    True
+    """
+    return key.startswith(RESERVED) or f"/{RESERVED}" in key
+
+
+def join(folder: str, name: str) -> str:
+    """Join two keys, either of which may be empty.
+
+    >>> join("artifacts", "notes.txt"), join("", "log.txt")
+    ('artifacts/notes.txt', 'log.txt')
+    """
+    return f"{folder}/{name}" if folder and name else folder or name
+
+
+def artifact(name: str | int, suffix: str = "") -> str:
+    """The key of an artifact: below ``artifacts/``, with `suffix` unless the name ends in it already.
+
+    >>> artifact("debug/traceback", ".txt"), artifact("notes.txt", ".txt")
+    ('artifacts/debug/traceback.txt', 'artifacts/notes.txt')
+    """
+    if isinstance(name, int):
+        name = str(name)
+    check(name)  # before joining, so that "/etc/passwd" is told apart from "etc/passwd"
+    return check(f"{ARTIFACTS}/{name if suffix and name.endswith(suffix) else name + suffix}")
+
+
+def run_folder(run_id: str) -> str:
+    """The folder of a run, one segment: ``log_<run_id>``.
+
+    Raises:
+        KeyNameError: The id is empty, holds a ``/`` or cannot be part of a file name.
+
+    >>> run_folder("oscillator_dt1e-3")
+    'log_oscillator_dt1e-3'
+    """
+    if not run_id:
+        raise KeyNameError("a run id is not empty; leave it out to have one made")
+    if "/" in run_id:
+        raise KeyNameError(f"{_shown(run_id)} cannot be a run id: it has a '/'; put folders into base_dir")
+    try:
+        return check(f"log_{run_id}")
+    except KeyNameError as error:
+        raise KeyNameError(str(error).replace("be a key", "be a run's folder")) from None

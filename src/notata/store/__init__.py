@@ -1,0 +1,103 @@
+"""Where bytes lie: one store for every storage, and the only room that touches fsspec.
+
+`open_store` finds the backend of a URL: ``local``, ``memory``, ``s3``, ``gcs``, or ``generic`` for the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from notata.errors import ConfigurationError
+from notata.store.base import ABSENT, Blob, Entry, Store
+
+__all__ = ["ABSENT", "TIMEOUT", "Blob", "Entry", "Store", "open_store"]
+
+TIMEOUT: Final = 30.0
+"""Seconds that one request may take, besides the time its size needs."""
+
+_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
+_FLATTENED: Final = re.compile(r"(s3a?|gs|gcs|memory|abfss?|az|https?|file):/(?!/)")
+
+
+def open_store(
+    base: str | os.PathLike[str] | Store,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    timeout: float = TIMEOUT,
+) -> Store:
+    """The store whose root is `base`; nothing is requested or made yet.
+
+    Args:
+        base: Any fsspec URL, local path, `upath.UPath` (whose storage options are used), or a store.
+        storage_options: For fsspec, over those of the UPath; fsspec's configuration and the clouds' environment
+            variables lie below both.
+        timeout: Seconds that one request may take, besides the time its size needs (50 kB/s are expected). A storage
+            that has never answered gets at most 10.
+
+    Raises:
+        ConfigurationError: No such protocol, its package is missing, or its URL cannot hold runs.
+
+    >>> open_store("memory://runs").below("log_a")
+    MemoryStore('memory:///runs/log_a')
+    """
+    if isinstance(base, Store):
+        return base
+    url, options = _location(base)
+    options |= storage_options or {}
+    match = _URL.match(url)
+    scheme = match[1].lower() if match else "file"
+    if scheme in ("file", "local") and "::" not in url:
+        from notata.store.local import LocalStore
+
+        return LocalStore(_local_path(url))
+    if scheme == "memory":
+        from notata.store.memory import MemoryStore
+
+        return MemoryStore(url.partition("://")[2], options)
+    return _remote(scheme, url, options, timeout)
+
+
+def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> Store:
+    if scheme in ("s3", "s3a"):
+        from notata.store.s3 import S3Store as Chosen
+    elif scheme in ("gs", "gcs"):
+        from notata.store.gcs import GCSStore as Chosen  # type: ignore[assignment]
+    else:
+        from fsspec import get_filesystem_class
+
+        from notata.store.generic import GenericStore as Chosen  # type: ignore[assignment]
+
+        try:
+            get_filesystem_class(scheme)
+        except (ImportError, ValueError) as error:
+            raise ConfigurationError(f"no storage for {scheme}:// here: {error}", url=scheme) from error
+    return Chosen(url, options, timeout)
+
+
+def _location(base: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
+    """URL and storage options of whatever a user calls a base folder."""
+    from upath import UPath
+
+    if isinstance(base, UPath):
+        local = base.protocol in ("", "file", "local")
+        return os.path.abspath(base.path) if local else str(base), dict(base.storage_options)
+    text = os.fspath(base)
+    if not isinstance(text, str):
+        raise ConfigurationError(f"base_dir is a URL, a path or a UPath, not {type(base).__name__}")
+    if not isinstance(base, str):
+        if _FLATTENED.match(text):
+            raise ConfigurationError(
+                f"base_dir {text!r} was a URL before pathlib.Path took one of its slashes; pass the string or a UPath"
+            )
+        return os.path.abspath(text), {}
+    if not text:
+        raise ConfigurationError("base_dir is empty; write '.' for the working folder")
+    return text, {}
+
+
+def _local_path(url: str) -> str:
+    match = _URL.match(url)
+    return os.path.expanduser(url[match.end() :] if match else url)

@@ -1,0 +1,549 @@
+"""The storage contract: commit, claim, append, read, list, delete under one root; it never knows what bytes mean.
+
+`Store` holds what is the same everywhere: which keys are legal, how a file object becomes one commit, how many
+keys go at once, how a backend's errors become ours. A backend gives eight primitives (`_put` … `_path`), each
+taking a checked key and raising whatever its library raises; `_failure` says what that means.
+
+A recipe for the next backend: copy ``memory.py``, make `_put` exclusive and atomic for ``match=ABSENT`` and for
+a version, name it in ``store/__init__.py``, and add a fixture to ``tests/contract``: the suite says the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeVar, overload
+
+from notata import keys
+from notata.errors import (
+    AccessError,
+    BatchError,
+    ConflictError,
+    DeadlineError,
+    ExistsError,
+    FolderError,
+    FullError,
+    KeyNameError,
+    MissingError,
+    NotataError,
+    StorageError,
+    UnreachableError,
+)
+from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload, flat
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+    from typing_extensions import Buffer
+    from upath import UPath
+
+__all__ = ["ABSENT", "Blob", "Entry", "Store"]
+
+ABSENT: Final = ""
+"""As a version to match: nothing may be stored under the key."""
+
+_AT_ONCE: Final = 32  # requests of a batch in flight; 64 connections are there (store/s3.py)
+_APPEND_TRIES: Final = 16
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored file, as a listing tells it.
+
+    Attributes:
+        key: Relative to the store's root.
+        size: In bytes.
+        modified: When it was last written, with a time zone.
+        version: Changes with each write: an ETag on S3, a generation on GCS. For `Store.replace`.
+    """
+
+    key: str
+    size: int
+    modified: datetime
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes as read, or a range of them, with the whole file's size and version."""
+
+    data: bytes
+    size: int
+    version: str
+
+
+class Store(ABC):
+    """Files under one root URL, with the same promises on every backend.
+
+    Safe to use from many threads; in a forked child it connects anew; it pickles, **with** its credentials, so
+    that another process can reach the same storage: send it, do not keep it.
+
+    Attributes:
+        url: The root, without credentials.
+        folders: Whether the backend has real folders, so that ``a`` and ``a/b`` cannot both be files.
+    """
+
+    folders: ClassVar[bool] = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def below(self, folder: str) -> Self:
+        """The store of one of this store's folders; it shares the connection and costs no request."""
+        other = copy(self)
+        other.url = self._shown(keys.check(folder))
+        other._enter(folder)
+        return other
+
+    # -- write ---------------------------------------------------------------------------------------------
+
+    def write(self, key: str, data: Buffer) -> None:
+        """Store `data` whole, in place of what was there. One request up to 8 MiB, then parts."""
+        view = flat(data)
+        if view.nbytes > PART:
+            with self._writer(key) as writer:
+                writer.write(view)
+        else:
+            self._write(keys.check(key), bytes(view), None)
+
+    def create(self, key: str, data: Buffer) -> str:
+        """Store `data` where nothing is; of any number of racing callers exactly one succeeds.
+
+        A retry after a lost reply knows its own write and succeeds.
+
+        Returns:
+            The version that was stored, for `replace`.
+
+        Raises:
+            ExistsError: Something is there; it is untouched.
+        """
+        return self._write(keys.check(key), bytes(flat(data)), ABSENT)
+
+    def replace(self, key: str, data: Buffer, if_version: str) -> str:
+        """Store `data` only where the version is still `if_version` (compare and swap).
+
+        Returns:
+            The version that was stored.
+
+        Raises:
+            ConflictError: Another one is there, or none; it is untouched.
+        """
+        if not if_version:
+            raise ValueError("if_version is empty; create() stores where nothing is")
+        return self._write(keys.check(key), bytes(flat(data)), if_version)
+
+    def append(self, key: str, data: Buffer, at: int) -> int:
+        """Extend a file whose size is known to be `at`; 0 makes it.
+
+        A retry after a lost reply does not write twice. Cost: local and memory what is added; S3 a rewrite
+        below 5 MiB, then a copy on the server (4 requests); GCS a compose on the server (4 requests).
+
+        Returns:
+            The new size, in bytes.
+
+        Raises:
+            ConflictError: The size is another one; nothing was added.
+        """
+        raw = bytes(flat(data))
+        with self._guard("append to", keys.check(key)):
+            try:
+                self._append(key, raw, at)
+            except Exception as error:
+                kind, _ = self._failure(error)
+                if kind is ExistsError or kind is MissingError:
+                    why = "it exists" if kind is ExistsError else "it does not exist"
+                    raise self._conflict(key, f"{why}, against an append at {at}") from error
+                raise
+        return at + len(raw)
+
+    def _write(self, key: str, data: bytes, match: str | None) -> str:
+        with self._guard("write", key):
+            return self._put(key, data, match)
+
+    # -- read ----------------------------------------------------------------------------------------------
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes of a file, or of ``[start, end)`` of it. One request."""
+        return self.fetch(key, start, end).data
+
+    def fetch(self, key: str, start: int = 0, end: int | None = None) -> Blob:
+        """As `read`, with the file's size and its version for `replace`. One request."""
+        with self._guard("read", keys.check(key)):
+            return self._get(key, start, end, None)
+
+    def stat(self, key: str) -> Entry:
+        """Size, time and version of one file. One request.
+
+        Raises:
+            MissingError: There is none.
+        """
+        with self._guard("look up", keys.check(key)):
+            return self._stat(key)
+
+    def exists(self, key: str) -> bool:
+        """Whether a file is stored under `key`. One request."""
+        try:
+            self.stat(key)
+        except (MissingError, FolderError):
+            return False
+        return True
+
+    def list(self, folder: str = "") -> list[Entry]:
+        """All files below `folder`, fresh and sorted by key. One request per 1000 on a bucket."""
+        return sorted(
+            (e for e in self._entries(folder) if not keys.is_reserved(e.key)), key=lambda entry: entry.key
+        )
+
+    def occupied(self) -> bool:
+        """Whether any file is stored below the root. One request on a bucket."""
+        return any(not keys.is_reserved(entry.key) for entry in self._entries(""))
+
+    def _entries(self, folder: str) -> Iterator[Entry]:
+        with self._guard("list", folder and keys.check(folder)):
+            yield from self._list(folder)
+
+    # -- open ----------------------------------------------------------------------------------------------
+
+    @overload
+    def open(self, key: str, mode: Literal["rb", "wb", "xb", "ab"]) -> IO[bytes]: ...
+    @overload
+    def open(
+        self,
+        key: str,
+        mode: Literal["r", "w", "x", "a", "rt", "wt", "xt", "at"] = "r",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[str]: ...
+    @overload
+    def open(
+        self,
+        key: str,
+        mode: str = "r",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]: ...
+
+    def open(
+        self,
+        key: str,
+        mode: str = "r",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]:
+        """A file object under the contract.
+
+        ``w`` shows nothing before it closes cleanly; ``x`` does so where nothing is, checked now and once more
+        at the close; ``a`` is held in memory and added at the close; ``r`` seeks. Writers do not seek.
+
+        Args:
+            key: The file.
+            mode: ``r``, ``w``, ``x`` or ``a``, with ``b`` for bytes; else text.
+            encoding: Of text; UTF-8 when not given, whatever the locale.
+            errors: As for the builtin `open`.
+            newline: As for the builtin `open`, but text is written with its newlines as given.
+
+        Raises:
+            MissingError: Nothing to read.
+            ExistsError: ``x`` met a file.
+        """
+        kind, binary = mode.replace("b", "").replace("t", ""), "b" in mode
+        if kind not in ("r", "w", "x", "a") or ("b" in mode and "t" in mode):
+            raise ValueError(f"mode {mode!r}: use r, w, x or a, with b for bytes; to update in place use local()")
+        if binary:
+            return self._reader(key) if kind == "r" else self._writer(key, kind)
+        encoding = encoding or "utf-8"
+        if kind == "r":
+            return io.TextIOWrapper(self._reader(key), encoding=encoding, errors=errors, newline=newline)
+        newline = "" if newline is None else newline
+        return TextWriter(self._writer(key, kind), encoding=encoding, errors=errors, newline=newline)
+
+    def _reader(self, key: str) -> io.BufferedIOBase:
+        with self._guard("read", keys.check(key)):
+            return self._open_read(key)
+
+    def _open_read(self, key: str) -> io.BufferedIOBase:
+        first = self._get(key, 0, PART, None)
+
+        def fetch(start: int, end: int) -> bytes:
+            with self._guard("read", key):
+                return self._get(key, start, end, first.version).data
+
+        return io.BufferedReader(RangeReader(first.data, first.size, fetch, self._shown(key)), PART)
+
+    def _writer(self, key: str, kind: str = "w") -> AtomicWriter:
+        keys.check(key)
+        if kind == "a":
+            return AtomicWriter(_Appending(self, key), self._shown(key))
+        if kind == "x" and self.exists(key):
+            raise ExistsError(f"{self._shown(key)} exists already", url=self.url, key=key)
+        return AtomicWriter(_Writing(self, key, ABSENT if kind == "x" else None), self._shown(key))
+
+    # -- many at once --------------------------------------------------------------------------------------
+
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        """The bytes of many files, 32 at once, one request each.
+
+        Raises:
+            BatchError: Some failed; it holds each one's error.
+        """
+        return self._each(self.read, {name: (name,) for name in names}, "reads")
+
+    def write_many(self, files: Mapping[str, Buffer]) -> None:
+        """Store many files, 32 at once; each is atomic, the batch is not.
+
+        Raises:
+            BatchError: Some failed; it holds each one's error, and the others are stored.
+        """
+        self._each(self.write, {name: (name, data) for name, data in files.items()}, "writes")
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove exactly these files; a missing one is no error. S3: one request per 1000.
+
+        Raises:
+            BatchError: Some could not be removed; it holds each one's error.
+        """
+        self._remove([keys.check(name) for name in names])
+
+    def clear(self, keep: Iterable[str] = ()) -> None:
+        """Remove every file below the root but those of `keep`, unfinished writes of the past included."""
+        kept = set(keep)
+        self._remove([entry.key for entry in self._entries("") if entry.key not in kept])
+
+    def _remove(self, names: list[str]) -> None:
+        with self._guard("delete from", None):
+            failures = self._delete(names) if names else {}
+        if failures:
+            errors = [self._translated(error, "delete", key) for key, error in failures.items()]
+            raise BatchError(f"{len(errors)} of {len(names)} deletions failed in {self.url}", errors)
+
+    def _each(self, call: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], what: str) -> dict[str, T]:
+        results: dict[str, T] = {}
+        errors: list[Exception] = []
+        with ThreadPoolExecutor(min(_AT_ONCE, len(jobs)) or 1, thread_name_prefix="notata-batch") as pool:
+            running = {name: pool.submit(call, *arguments) for name, arguments in jobs.items()}
+            for name, future in running.items():
+                try:
+                    results[name] = future.result()
+                except Exception as error:
+                    errors.append(error)
+        if errors:
+            raise BatchError(f"{len(errors)} of {len(jobs)} {what} failed in {self.url}", errors)
+        return results
+
+    def _each_removed(self, remove: Callable[[str], None], names: Iterable[str]) -> dict[str, Exception]:
+        """A `_delete` for backends that remove one file a request: 32 at once, missing ones are no failure."""
+
+        def attempt(name: str) -> Exception | None:
+            try:
+                remove(name)
+            except FileNotFoundError:
+                return None
+            except Exception as error:
+                return error
+            return None
+
+        outcome = self._each(attempt, {name: (name,) for name in names}, "deletions")
+        return {name: error for name, error in outcome.items() if error is not None}
+
+    # -- paths ---------------------------------------------------------------------------------------------
+
+    def path(self, key: str) -> UPath:
+        """`key` as a path object. On a local disk its parents exist afterwards; elsewhere no request is made."""
+        with self._guard("make the folders of", keys.check(key)):
+            return self._path(key)
+
+    def root(self) -> UPath:
+        """The root itself as a path object."""
+        return self._path("")
+
+    @abstractmethod
+    def filesystem(self) -> AbstractFileSystem:
+        """The fsspec file system below, connected for this process; what goes through it is not under the contract."""
+
+    # -- errors --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _guard(self, doing: str, key: str | None) -> Iterator[None]:
+        """The one place where a backend's errors become ours, each chained to its cause."""
+        try:
+            yield
+        except NotataError:
+            raise
+        except Exception as error:
+            raise self._translated(error, doing, key) from error
+
+    def _translated(self, error: Exception, doing: str, key: str | None) -> NotataError:
+        if isinstance(error, NotataError):
+            return error
+        kind, hint = self._failure(error)
+        ours = kind(f"cannot {doing} {self._shown(key)}: {hint}", url=self.url, key=key)
+        ours.__cause__ = error
+        return ours
+
+    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+        """Which of our errors `error` is, and what to tell the user; backends look at their own types first."""
+        if isinstance(error, NotataError):
+            return type(error), str(error)
+        return failure_of_builtin(error, self._redacted(error))
+
+    def _redacted(self, error: Exception) -> str:
+        """`error` as a line of text without credentials."""
+        return str(error) or type(error).__name__
+
+    def _conflict(self, key: str, why: str) -> ConflictError:
+        return ConflictError(f"{self._shown(key)}: {why}; nothing was written", url=self.url, key=key)
+
+    def _shown(self, key: str | None) -> str:
+        return f"{self.url.rstrip('/')}/{key}" if key else self.url
+
+    # -- the primitives of a backend -----------------------------------------------------------------------
+
+    @abstractmethod
+    def _enter(self, folder: str) -> None:
+        """Move the root of this copy one folder down."""
+
+    @abstractmethod
+    def _put(self, key: str, data: bytes, match: str | None) -> str:
+        """Store at most 8 MiB in one atomic request; with `match` only over that version. The new version."""
+
+    @abstractmethod
+    def _begin(self, key: str, match: str | None) -> Upload:
+        """Start a streamed write; `match` is None or `ABSENT`."""
+
+    @abstractmethod
+    def _append(self, key: str, data: bytes, at: int) -> None:
+        """Extend the file; raise a `ConflictError` when its size is not `at`."""
+
+    @abstractmethod
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        """Read a range in one request; with `version` only from that one."""
+
+    @abstractmethod
+    def _stat(self, key: str) -> Entry:
+        """Look one file up."""
+
+    @abstractmethod
+    def _list(self, folder: str) -> Iterator[Entry]:
+        """Every file below `folder`, ours and unfinished ones too, in any order, never from a cache."""
+
+    @abstractmethod
+    def _delete(self, names: list[str]) -> dict[str, Exception]:
+        """Remove files by exact name; what failed, by name. A missing one has not failed."""
+
+    @abstractmethod
+    def _path(self, key: str) -> UPath:
+        """The path object of a key, or of the root for an empty one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """Where an `AtomicWriter` of modes ``w`` and ``x`` puts its bytes."""
+
+    store: Store
+    key: str
+    match: str | None
+
+    def put(self, data: bytes) -> object:
+        return self.store._write(self.key, data, self.match)
+
+    def begin(self) -> Upload:
+        with self.store._guard("write", self.key):
+            return _Guarded(self.store, self.key, self.store._begin(self.key, self.match))
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """An upload whose errors are ours."""
+
+    store: Store
+    key: str
+    upload: Upload
+
+    def write(self, part: bytes) -> None:
+        with self.store._guard("write", self.key):
+            self.upload.write(part)
+
+    def commit(self) -> str:
+        with self.store._guard("write", self.key):
+            return self.upload.commit()
+
+    def abort(self) -> None:
+        with self.store._guard("give up writing", self.key):
+            self.upload.abort()
+
+
+class _Appending:
+    """Where an `AtomicWriter` of mode ``a`` puts its bytes: all in memory, then one append."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._held = bytearray()
+
+    def begin(self) -> Upload:
+        return self
+
+    def write(self, part: bytes) -> None:
+        self._held += part
+
+    def commit(self) -> str:
+        self.put(bytes(self._held))
+        return ""
+
+    def abort(self) -> None:
+        self._held = bytearray()
+
+    def put(self, data: bytes) -> object:
+        """Append at whatever the end is, as O_APPEND does: others may append meanwhile."""
+        for last in range(_APPEND_TRIES, 0, -1):
+            try:
+                at = self._store.stat(self._key).size
+            except MissingError:
+                at = 0
+            try:
+                return self._store.append(self._key, data, at)
+            except ConflictError:
+                if last == 1:
+                    raise
+        return None
+
+
+def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], str]:
+    """Which of our errors a builtin one is: by type, then by errno."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, FileNotFoundError):
+        return MissingError, "there is no such file"
+    if isinstance(error, FileExistsError):
+        return ExistsError, "it exists already"
+    if isinstance(error, IsADirectoryError | NotADirectoryError) or number == errno.ENOTEMPTY:
+        return FolderError, "a file stands where a folder is needed, or a folder where a file is; choose another name"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return FullError, "no space left; make room and write again, the old content is whole"
+    if number == errno.EROFS:
+        return AccessError, "the file system is read-only; choose another base_dir"
+    if isinstance(error, PermissionError):
+        return AccessError, "permission denied; check who may write there, or choose another base_dir"
+    if number == errno.ENAMETOOLONG:
+        return KeyNameError, "the whole path is longer than the file system holds; shorten base_dir or the name"
+    if isinstance(error, TimeoutError):
+        return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
+    if isinstance(error, ConnectionError):
+        return UnreachableError, "nobody answers there; check the address and the network"
+    return StorageError, f"{type(error).__name__}: {text}"

@@ -1,0 +1,240 @@
+"""The file objects of a store: a writer that publishes whole or not at all, and a reader by ranges.
+
+They know a key's bytes as parts and ranges, never where those lie.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Protocol
+
+from notata.errors import StorageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["PART", "AtomicWriter", "Body", "RangeReader", "TextWriter", "Upload", "flat"]
+
+PART: Final = 8 * 2**20
+"""Up to here a value is one request; beyond, it goes in parts of about this size."""
+
+_PARTS_A_STEP: Final = 1000  # S3 takes 10,000 parts; growing them each 1000 reaches 430 GiB at 80 MiB a part
+
+
+def flat(data: Buffer) -> memoryview:
+    """The bytes of any contiguous buffer, in memory order, without a copy where there can be none."""
+    view = memoryview(data)
+    if view.ndim == 1 and view.format == "B" and view.contiguous:
+        return view
+    if not view.contiguous:
+        return memoryview(view.tobytes())
+    return pickle.PickleBuffer(view).raw()  # memoryview.cast refuses Fortran order and empty axes
+
+
+class Upload(Protocol):
+    """One streamed write of a backend: parts in order, then one commit or one abort."""
+
+    def write(self, part: bytes) -> None: ...
+    def commit(self) -> str: ...
+    def abort(self) -> None: ...
+
+
+class Body(Protocol):
+    """Where a writer's bytes go: all at once if they are few, else as an upload."""
+
+    def put(self, data: bytes) -> object: ...
+    def begin(self) -> Upload: ...
+
+
+class AtomicWriter(io.BufferedIOBase):
+    """A binary file object of which nothing is visible until it closes cleanly.
+
+    Leaving its ``with`` block by an exception, a failed `write`, or never closing it at all leaves the old
+    content as it was. It does not seek. Memory: at most two parts, of 8 MiB (growing to 80 MiB beyond 8 GiB).
+    """
+
+    def __init__(self, body: Body, name: str) -> None:
+        self._body = body
+        self.name = name
+        self._buffer = bytearray()
+        self._upload: Upload | None = None
+        self._parts = 0
+        self._written = 0
+        self._broken: BaseException | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        self._check_open()
+        return self._written
+
+    def write(self, data: Buffer, /) -> int:
+        self._check_open()
+        view = flat(data)
+        try:
+            self._take(view)
+        except BaseException as error:
+            self._broken = error
+            raise
+        self._written += view.nbytes
+        return view.nbytes
+
+    def _take(self, view: memoryview) -> None:
+        while view.nbytes:
+            size = PART * (1 + self._parts // _PARTS_A_STEP)
+            if len(self._buffer) == size:  # more follows, so this is not the last part
+                self._send()
+            if not self._buffer and self._upload is not None and view.nbytes > size:
+                self._upload.write(bytes(view[:size]))
+                self._parts += 1
+                view = view[size:]
+                continue
+            room = size - len(self._buffer)
+            self._buffer += view[:room]
+            view = view[room:]
+
+    def _send(self) -> None:
+        if self._upload is None:
+            self._upload = self._body.begin()
+        self._upload.write(bytes(self._buffer))
+        self._buffer.clear()
+        self._parts += 1
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        if self._broken is not None:
+            _give_up(self, self._broken)
+            raise StorageError(f"{self.name}: nothing was stored, a write failed before") from self._broken
+        try:
+            self._commit()
+        except BaseException as error:
+            _give_up(self, error)
+            raise
+        super().close()
+
+    def _commit(self) -> None:
+        if self._upload is None:
+            self._body.put(bytes(self._buffer))
+            return
+        if self._buffer:
+            self._send()
+        self._upload.commit()
+        self._upload = None
+
+    def abort(self) -> None:
+        """Give the write up: nothing of it stays, the old content stands."""
+        if self.closed:
+            return
+        upload, self._upload = self._upload, None
+        self._buffer = bytearray()
+        super().close()
+        if upload is not None:
+            upload.abort()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _leave(self, error)
+
+    def __del__(self) -> None:
+        _forgotten(self)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+
+
+class TextWriter(io.TextIOWrapper):
+    """Text over an `AtomicWriter`, with the same promise."""
+
+    def __init__(self, body: AtomicWriter, *, encoding: str, errors: str | None, newline: str | None) -> None:
+        super().__init__(body, encoding=encoding, errors=errors, newline=newline)
+        self._body = body
+
+    def abort(self) -> None:
+        """Give the write up: nothing of it stays, the old content stands."""
+        self._body.abort()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _leave(self, error)
+
+    def __del__(self) -> None:
+        _forgotten(self)
+
+
+def _leave(writer: AtomicWriter | TextWriter, error: BaseException | None) -> None:
+    """What both writers do at the end of ``with``."""
+    if error is None:
+        writer.close()
+        return
+    _give_up(writer, error)
+
+
+def _give_up(writer: AtomicWriter | TextWriter, error: BaseException) -> None:
+    """Abort; a failing clean-up is a note on the error that it follows, and never hides it."""
+    try:
+        writer.abort()
+    except Exception as failure:
+        error.add_note(f"notata: could not clean up after {writer.name}: {failure}")
+
+
+def _forgotten(writer: AtomicWriter | TextWriter) -> None:
+    """What both do when they are collected unclosed: `io` would close, and so publish, them."""
+    try:
+        unfinished = not writer.closed
+    except (AttributeError, ValueError):  # not fully made, or its buffer is gone already
+        return
+    if unfinished:
+        writer.abort()
+        warnings.warn(f"{writer.name} was never closed: nothing was stored", ResourceWarning, stacklevel=3)
+
+
+class RangeReader(io.RawIOBase):
+    """A seekable binary file over ``fetch(start, end)``; its first part came with the open.
+
+    One request for a file of up to 8 MiB, then one for each range asked for.
+    """
+
+    def __init__(self, first: bytes, size: int, fetch: Callable[[int, int], bytes], name: str) -> None:
+        self._first = first
+        self._size = size
+        self._fetch = fetch
+        self._at = 0
+        self.name = name
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative seek position {base + offset}")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, target: Buffer, /) -> int:
+        view = flat(target)
+        end = min(self._at + view.nbytes, self._size)
+        if end <= self._at:
+            return 0
+        if end <= len(self._first):
+            data = self._first[self._at : end]
+        else:
+            data = self._fetch(self._at, end)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)

@@ -1,0 +1,319 @@
+"""Objects in a Google Cloud Storage bucket, through gcsfs; it knows which GCS request keeps which promise.
+
+A simple upload is atomic by itself, ``ifGenerationMatch=0`` makes it exclusive and a generation a compare and swap.
+Requests go through gcsfs's `call`, as its own uploads take no generation, and part the body at a fixed mark that
+the content itself may hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from notata import keys
+from notata.errors import (
+    AccessError,
+    ConfigurationError,
+    ContainerMissingError,
+    MissingError,
+    NotataError,
+    StorageError,
+    UnreachableError,
+)
+from notata.store.base import ABSENT, Blob, Entry
+from notata.store.files import PART, Upload
+from notata.store.remote import Connection, RemoteStore
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+    from upath import UPath
+
+__all__ = ["GCSStore", "connect"]
+
+_TOKEN: Final = "notata-write"
+_REWRITTEN: Final = 2**20  # an append to a smaller object rewrites it in 2 requests; composing takes 4
+_TYPE: Final = "application/octet-stream"
+
+
+def connect(options: dict[str, Any]) -> AbstractFileSystem:
+    """A gcsfs file system without cached listings, in which another client's new file would stay invisible.
+
+    It is gcsfs's plain one: the extended one asks a gRPC endpoint for each bucket's type first, and hangs for a
+    minute where none listens. Who sets GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT=true (zonal buckets) gets that one.
+    """
+    if os.environ.get("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "").lower() in ("true", "1"):
+        from gcsfs import GCSFileSystem
+    else:
+        from gcsfs.core import GCSFileSystem
+    return GCSFileSystem(**{"use_listings_cache": False, **options})
+
+
+class GCSStore(RemoteStore):
+    """Files below one prefix of a GCS bucket."""
+
+    def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
+        super().__init__(url, Connection(connect, options, timeout))
+        if not self._bucket:
+            raise ConfigurationError(f"{url} names no bucket; write gs://bucket/folder")
+
+    def _call(self, method: str, path: str, *names: str, size: int = 0, **arguments: Any) -> Any:
+        """One request; names are quoted into the path, arguments that gcsfs does not know are query parameters."""
+        fs = self._connection.fs
+        return self._connection.run(fs._call, method, path, self._bucket, *names, size=size, **arguments)
+
+    def _address(self, service: str) -> str:
+        """``upload`` or ``download``: the JSON API has a root of its own for each."""
+        base: str = self._connection.fs.base
+        return f"{base.removesuffix('/storage/v1/')}/{service}/storage/v1/b/{{}}/o"
+
+    # -- write ---------------------------------------------------------------------------------------------
+
+    def _put(self, key: str, data: bytes, match: str | None) -> str:
+        token = "" if match is None else secrets.token_hex(16)
+        try:
+            return self._upload(self._name(key), data, match, token)
+        except FileExistsError as error:  # gcsfs's word for 412
+            return self._refused(error, key, match, token)
+
+    def _upload(self, name: str, data: bytes, match: str | None, token: str) -> str:
+        resource: dict[str, Any] = {"name": name, "contentType": _TYPE}
+        if token:
+            resource["metadata"] = {_TOKEN: token}
+        mark = f"notata-{secrets.token_hex(16)}".encode()
+        head = b"--%s\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n%s\r\n--%s\r\nContent-Type: %s\r\n\r\n"
+        body = head % (mark, json.dumps(resource).encode(), mark, _TYPE.encode()) + data + b"\r\n--%s--" % mark
+        reply = self._call(
+            "POST",
+            self._address("upload"),
+            size=len(body),
+            uploadType="multipart",
+            headers={"Content-Type": f"multipart/related; boundary={mark.decode()}"},
+            data=body,
+            json_out=True,
+            ifGenerationMatch=None if match is None else match or "0",
+        )
+        return str(reply["generation"])
+
+    def _refused(self, error: Exception, key: str, match: str | None, token: str) -> str:
+        """After a refused conditional write: our own version if an earlier try took effect, else the right error."""
+        with suppress(FileNotFoundError):
+            found = self._look_up(self._name(key))
+            if found.get("metadata", {}).get(_TOKEN) == token:
+                return str(found["generation"])
+        if match == ABSENT:
+            raise FileExistsError(key) from error
+        raise self._conflict(key, "it was changed meanwhile") from error
+
+    def _begin(self, key: str, match: str | None) -> Upload:
+        return _Resumable(self, key) if match is None else _Aside(self, key)
+
+    def _append(self, key: str, data: bytes, at: int) -> None:
+        if at > _REWRITTEN:
+            self._extend(key, data, at)
+            return
+        try:
+            old = self._get(key, 0, None, None)
+        except FileNotFoundError:
+            if at:
+                raise
+            self._put(key, data, ABSENT)
+            return
+        if old.size != at:
+            raise self._conflict(key, f"it has {old.size} bytes, not {at}")
+        self._put(key, old.data + data, old.version)
+
+    def _extend(self, key: str, data: bytes, at: int) -> None:
+        """Extend a large object on the server: what is new is uploaded aside and composed to its end."""
+        now = self._stat(key)
+        if now.size != at:
+            raise self._conflict(key, f"it has {now.size} bytes, not {at}")
+        aside = self._aside(key)
+        self._upload(aside, data, None, "")
+        try:
+            self._compose(key, [self._name(key), aside], now.version)
+        finally:
+            self._remove_quietly(aside)
+
+    def _aside(self, key: str) -> str:
+        return self._name(keys.join(key.rpartition("/")[0], keys.RESERVED + secrets.token_hex(8)))
+
+    def _compose(self, key: str, sources: list[str], match: str) -> str:
+        token = secrets.token_hex(16)
+        try:
+            reply = self._call(
+                "POST",
+                "b/{}/o/{}/compose",
+                self._name(key),
+                ifGenerationMatch=match or "0",
+                json={
+                    "sourceObjects": [{"name": source} for source in sources],
+                    "destination": {"contentType": _TYPE, "metadata": {_TOKEN: token}},
+                },
+                json_out=True,
+            )
+        except FileExistsError as error:
+            return self._refused(error, key, match, token)
+        return str(reply["generation"])
+
+    def _remove_quietly(self, name: str) -> None:
+        with suppress(Exception):  # hidden from listings, and the next owner sweeps it
+            self._call("DELETE", "b/{}/o/{}", name)
+
+    # -- read ----------------------------------------------------------------------------------------------
+
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        headers = {}
+        if start or end is not None:
+            if end is not None and end <= start:
+                return self._nothing(key)
+            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        try:
+            answer, data = self._call(
+                "GET",
+                f"{self._address('download')}/{{}}",
+                self._name(key),
+                size=0 if end is None else end - start,
+                alt="media",
+                headers=headers,
+                generation=version,
+            )
+        except FileNotFoundError as error:
+            if version is not None and self.exists(key):
+                raise self._conflict(key, "it was changed while it was read") from error
+            raise
+        except Exception as error:
+            if _status(error) == 416 or "not satisfiable" in str(error):  # of an empty file, or behind its end
+                return self._nothing(key)
+            raise
+        whole = answer.get("Content-Range", "").rpartition("/")[2]
+        size = int(whole) if whole.isdigit() else len(data)
+        return Blob(data, size, str(answer["x-goog-generation"]))
+
+    def _nothing(self, key: str) -> Blob:
+        entry = self._stat(key)
+        return Blob(b"", entry.size, entry.version)
+
+    def _look_up(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._call("GET", "b/{}/o/{}", name, json_out=True)
+        return found
+
+    def _stat(self, key: str) -> Entry:
+        return _entry(key, self._look_up(self._name(key)))
+
+    def _list(self, folder: str) -> Iterator[Entry]:
+        token: str | None = None
+        while True:
+            page = self._call(
+                "GET",
+                "b/{}/o",
+                prefix=self._inside(folder) or None,
+                pageToken=token,
+                maxResults=1000,
+                json_out=True,
+            )
+            for item in page.get("items", ()):
+                if not item["name"].endswith("/"):  # the folder markers that consoles make
+                    yield _entry(self._key(item["name"]), item)
+            token = page.get("nextPageToken")
+            if not token:
+                return
+
+    def _delete(self, names: list[str]) -> dict[str, Exception]:
+        return self._each_removed(lambda name: self._call("DELETE", "b/{}/o/{}", self._name(name)), names)
+
+    def _path(self, key: str) -> UPath:
+        from notata.store.paths import RunPath
+
+        url = f"gs://{self._bucket}/{self._prefix}".rstrip("/")
+        return RunPath.of(self, url, self._connection.options, key)
+
+    # -- errors --------------------------------------------------------------------------------------------
+
+    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+        from aiohttp import ClientConnectionError
+        from google.auth.exceptions import GoogleAuthError
+
+        status = _status(error)
+        if status in (401, 403) or isinstance(error, GoogleAuthError) or str(error).startswith("Forbidden:"):
+            return AccessError, (
+                "the store refused these credentials; check storage_options (token, project), "
+                "GOOGLE_APPLICATION_CREDENTIALS or `gcloud auth application-default login`, and what they may do there"
+            )
+        if isinstance(error, FileNotFoundError):
+            return MissingError, "there is no such object (or no such bucket)"
+        if isinstance(error, ClientConnectionError):
+            return UnreachableError, "nobody answers there; check endpoint_url and the network"
+        if status >= 500:
+            return StorageError, f"the store failed ({status}) again and again; try later"
+        return super()._failure(error)
+
+    def _write(self, key: str, data: bytes, match: str | None) -> str:
+        try:
+            return super()._write(key, data, match)
+        except MissingError as error:  # a write does not miss an object, so it is the bucket
+            raise ContainerMissingError(
+                f"cannot write {self._shown(key)}: there is no bucket {self._bucket!r}; create it, or correct base_dir",
+                url=self.url,
+                key=key,
+            ) from error.__cause__
+
+
+class _Resumable:
+    """A streamed write: gcsfs's resumable upload, which GCS takes one part after the other."""
+
+    def __init__(self, store: GCSStore, key: str) -> None:
+        self._store = store
+        self._name = store._name(key)
+        self._file = store.filesystem().open(f"{store._bucket}/{self._name}", "wb", block_size=PART)
+
+    def write(self, part: bytes) -> None:
+        self._file.write(part)
+
+    def commit(self) -> str:
+        self._file.close()
+        return str(self._file.generation)
+
+    def abort(self) -> None:
+        if not self._file.closed:
+            self._file.closed = True  # or its finalizer would close it, and so publish what there is
+            with suppress(FileNotFoundError):
+                self._file.discard()
+
+
+class _Aside:
+    """A streamed exclusive write: GCS heeds the condition in simple requests only, so the upload goes aside and one
+    compose request makes the object of it."""
+
+    def __init__(self, store: GCSStore, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._name = store._aside(key)
+        self._upload = _Resumable(store, store._key(self._name))
+
+    def write(self, part: bytes) -> None:
+        self._upload.write(part)
+
+    def commit(self) -> str:
+        self._upload.commit()
+        try:
+            return self._store._compose(self._key, [self._name], ABSENT)
+        finally:
+            self._store._remove_quietly(self._name)
+
+    def abort(self) -> None:
+        self._upload.abort()
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP status of gcsfs's HttpError."""
+    code = getattr(error, "code", None)
+    return int(code) if str(code).isdigit() else 0
+
+
+def _entry(key: str, item: dict[str, Any]) -> Entry:
+    return Entry(key, int(item.get("size", 0)), datetime.fromisoformat(item["updated"]), str(item["generation"]))

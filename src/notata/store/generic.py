@@ -1,0 +1,228 @@
+"""Files on any other fsspec protocol, as well as that protocol can; it knows only fsspec's common calls.
+
+Limits, of which the user is told: nothing there makes a create exclusive, a replacement conditional or a rename
+atomic, so two writers of one run id are not told apart for certain. Writes still go aside and are moved into place
+whole, and a failed one publishes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import fsspec
+from fsspec.asyn import AsyncFileSystem
+from fsspec.core import url_to_fs
+
+from notata import keys
+from notata.errors import ConfigurationError, NotataError, UnprotectedWarning
+from notata.store.base import ABSENT, Blob, Entry
+from notata.store.files import Upload
+from notata.store.remote import Connection, RemoteStore
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+    from upath import UPath
+
+__all__ = ["CACHES", "GenericStore"]
+
+CACHES: Final = frozenset({"blockcache", "cached", "filecache", "simplecache"})
+"""Protocols that keep local copies: what is written through them is seen late, or never."""
+
+_TIMES: Final = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
+
+
+class GenericStore(RemoteStore):
+    """Files below one URL of any fsspec protocol."""
+
+    def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
+        caches = CACHES.intersection(part.partition(":")[0] for part in url.split("::"))
+        if caches:
+            raise ConfigurationError(
+                f"{url}: runs cannot be written through {', '.join(sorted(caches))}, which shows writes late or never; "
+                "leave it out of base_dir"
+            )
+        self._url = url
+        super().__init__(url, Connection(_Connect(url), options, timeout))
+
+    def _split(self, url: str) -> tuple[str, str]:
+        return "", ""
+
+    def _name(self, key: str) -> str:
+        fs, root = self._fs_and_root()
+        return keys.join(posixpath.join(root, self._prefix) if self._prefix else root, key)
+
+    def _fs_and_root(self) -> tuple[AbstractFileSystem, str]:
+        fs = self._connection.fs
+        return fs, str(fs.notata_root)
+
+    def _put(self, key: str, data: bytes, match: str | None) -> str:
+        upload = _Moved(self, key, match)
+        try:
+            upload.write(data)
+            return upload.commit()
+        except BaseException:
+            upload.abort()
+            raise
+
+    def _begin(self, key: str, match: str | None) -> Upload:
+        return _Moved(self, key, match)
+
+    def _check(self, key: str, match: str | None) -> None:
+        """Look before writing: not a promise, as another writer may come between."""
+        if match is None:
+            return
+        try:
+            present = self._stat(key).version
+        except FileNotFoundError:
+            present = ABSENT
+        if match == ABSENT:
+            warnings.warn(
+                f"{self.url}: {self._scheme()} cannot make a file exclusively, so nothing there keeps two writers "
+                "from one run id; give each run its own id",
+                UnprotectedWarning,
+                stacklevel=2,
+            )
+            if present != ABSENT:
+                raise FileExistsError(key)
+        elif present != match:
+            raise self._conflict(key, "it was changed meanwhile")
+
+    def _scheme(self) -> str:
+        return self._url.partition(":")[0]
+
+    def _append(self, key: str, data: bytes, at: int) -> None:
+        try:
+            old = self._get(key, 0, None, None)
+        except FileNotFoundError:
+            if at:
+                raise
+            self._put(key, data, None)
+            return
+        if old.size != at:
+            raise self._conflict(key, f"it has {old.size} bytes, not {at}")
+        self._put(key, old.data + data, old.version)
+
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        entry = self._stat(key)
+        if version is not None and entry.version != version:
+            raise self._conflict(key, "it was changed while it was read")
+        if start >= entry.size or (end is not None and end <= start):
+            return Blob(b"", entry.size, entry.version)
+        whole = not start and end is None
+        fs = self._connection.fs
+        data = fs.cat_file(self._name(key)) if whole else fs.cat_file(self._name(key), start=start, end=end)
+        return Blob(data, entry.size, entry.version)
+
+    def _stat(self, key: str) -> Entry:
+        fs, name = self._connection.fs, self._name(key)
+        fs.invalidate_cache()
+        info = fs.info(name)
+        if info.get("type") == "directory":
+            raise IsADirectoryError(name)
+        return _entry(key, info)
+
+    def _list(self, folder: str) -> Iterator[Entry]:
+        fs, name = self._connection.fs, self._name(folder).rstrip("/")
+        fs.invalidate_cache()
+        try:
+            found = fs.find(name, detail=True)
+        except FileNotFoundError:
+            return
+        start = len(str(fs._strip_protocol(name)).rstrip("/")) + 1
+        for path, info in found.items():
+            if info.get("type") != "directory" and path != name:
+                yield _entry(keys.join(folder, path[start:]), info)
+
+    def _delete(self, names: list[str]) -> dict[str, Exception]:
+        fs = self._connection.fs
+        return self._each_removed(lambda name: fs.rm_file(self._name(name)), names)
+
+    def _path(self, key: str) -> UPath:
+        from notata.store.paths import RunPath
+
+        url = "::".join((keys.join(self._url.split("::")[0].rstrip("/"), self._prefix), *self._url.split("::")[1:]))
+        return RunPath.of(self, url, self._connection.options, key)
+
+    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+        if isinstance(error, NotImplementedError):
+            return ConfigurationError, f"{self._scheme()} cannot do that; choose another storage"
+        return super()._failure(error)
+
+
+class _Connect:
+    """Makes the file system of a URL, and notes on it where the URL points."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __call__(self, options: dict[str, Any]) -> AbstractFileSystem:
+        fs, root = url_to_fs(self._url, **options)
+        fs.notata_root = root.rstrip("/")
+        return fs
+
+
+class _Moved:
+    """A streamed write: aside, then moved into place."""
+
+    def __init__(self, store: GenericStore, key: str, match: str | None) -> None:
+        self._store = store
+        self._key = key
+        self._match = match
+        store._check(key, match)
+        self._fs = store.filesystem()
+        self._target = store._name(key)
+        folder = posixpath.dirname(self._target)
+        self._aside = f"{folder}/{keys.RESERVED}{secrets.token_hex(8)}"
+        with suppress(NotImplementedError, FileExistsError):
+            self._fs.makedirs(folder, exist_ok=True)
+        self._file: IO[bytes] = self._fs.open(self._aside, "wb")
+
+    def write(self, part: bytes) -> None:
+        self._file.write(part)
+
+    def commit(self) -> str:
+        self._file.close()
+        self._store._check(self._key, self._match)
+        if _moves(self._fs):
+            self._fs.mv(self._aside, self._target)
+        else:
+            self._fs.cp_file(self._aside, self._target)
+            self._fs.rm_file(self._aside)
+        return self._store._stat(self._key).version
+
+    def abort(self) -> None:
+        with suppress(Exception):  # hidden from listings, and the next owner sweeps it
+            self._file.close()
+            self._fs.rm_file(self._aside)
+
+
+def _moves(fs: AbstractFileSystem) -> bool:
+    """Whether the protocol has a move of its own; fsspec's default expands globs, copies and removes."""
+    mine = type(fs).mv
+    return mine is not fsspec.AbstractFileSystem.mv and mine is not AsyncFileSystem.mv
+
+
+def _entry(key: str, info: dict[str, Any]) -> Entry:
+    stamp = next((info[name] for name in _TIMES if info.get(name) is not None), 0)
+    size = int(info.get("size") or 0)
+    mark = info.get("ETag") or info.get("etag") or info.get("generation") or f"{info.get('ino')}-{stamp}-{size}"
+    return Entry(key, size, _time(stamp), hashlib.sha256(str(mark).encode()).hexdigest()[:16])
+
+
+def _time(stamp: object) -> datetime:
+    if isinstance(stamp, datetime):
+        return stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)
+    if isinstance(stamp, int | float):
+        return datetime.fromtimestamp(stamp, UTC)
+    try:
+        parsed = datetime.fromisoformat(str(stamp))
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

@@ -1,0 +1,264 @@
+"""Files on a local disk; it knows the operating system's atomic steps and nothing of fsspec.
+
+Every write goes to a temporary file in the folder of its target (another folder may be another disk) and is
+renamed over it; a create is a hard link, which fails where something is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, ClassVar, Final
+
+from notata import keys
+from notata.store.base import ABSENT, Blob, Entry, Store
+
+if TYPE_CHECKING:
+    import io
+
+    from fsspec import AbstractFileSystem
+    from upath import UPath
+
+__all__ = ["LocalStore"]
+
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+_FOLDER_TRIES: Final = 100  # another process may be pruning the empty folder that we are about to write into
+_COPIED: Final = 2**20
+
+
+class LocalStore(Store):
+    """Files below one folder of a local disk."""
+
+    folders: ClassVar[bool] = True
+
+    def __init__(self, folder: str) -> None:
+        self._folder = os.path.abspath(folder)
+        super().__init__(self._folder)
+
+    def _enter(self, folder: str) -> None:
+        self._folder = self._file(folder)
+
+    def _file(self, key: str) -> str:
+        return os.path.join(self._folder, *key.split("/")) if key else self._folder
+
+    def _put(self, key: str, data: bytes, match: str | None) -> str:
+        upload = self._begin(key, match)
+        try:
+            upload.write(data)
+            return upload.commit()
+        except BaseException:
+            upload.abort()
+            raise
+
+    def _begin(self, key: str, match: str | None) -> Staged:
+        target = self._file(key)
+        if match is None:
+            return Staged(target, os.replace)
+        return Staged(target, _link if match == ABSENT else self._swap(key, match), stamped=True)
+
+    def _swap(self, key: str, match: str) -> Callable[[str, str], None]:
+        def publish(temporary: str, target: str) -> None:
+            with _locked(os.path.dirname(target)):
+                if not os.path.exists(target) or _version(os.stat(target)) != match:
+                    raise self._conflict(key, "it was changed meanwhile")
+                os.replace(temporary, target)
+
+        return publish
+
+    def _append(self, key: str, data: bytes, at: int) -> None:
+        target = self._file(key)
+        if at == 0 and not os.path.exists(target):
+            self._put(key, data, ABSENT)
+            return
+        with _locked(os.path.dirname(target)), open(target, "r+b", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != at:
+                raise self._conflict(key, f"it has {size} bytes, not {at}")
+            try:
+                file.seek(at)
+                _write_all(file, data)
+            except BaseException:
+                file.truncate(at)
+                raise
+
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        with open(self._file(key), "rb", buffering=0) as file:
+            state = os.fstat(file.fileno())
+            if version is not None and _version(state) != version:
+                raise self._conflict(key, "it was changed while it was read")
+            if start:
+                file.seek(start)
+            data = file.read() if end is None else file.read(max(0, end - start))
+        return Blob(data, state.st_size, _version(state))
+
+    def _open_read(self, key: str) -> io.BufferedIOBase:
+        return open(self._file(key), "rb")  # noqa: SIM115  handed to the caller
+
+    def _stat(self, key: str) -> Entry:
+        state = os.stat(self._file(key))
+        if stat.S_ISDIR(state.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        return _entry(key, state)
+
+    def _list(self, folder: str) -> Iterator[Entry]:
+        try:
+            children = list(os.scandir(self._file(folder)))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for child in children:
+            key = keys.join(folder, child.name)
+            if child.is_dir(follow_symlinks=False):
+                yield from self._list(key)
+                continue
+            with suppress(FileNotFoundError):  # removed meanwhile, or a link to nothing
+                state = child.stat()
+                if stat.S_ISREG(state.st_mode):
+                    yield _entry(key, state)
+
+    def _delete(self, names: list[str]) -> dict[str, Exception]:
+        failures: dict[str, Exception] = {}
+        for name in names:
+            try:
+                os.unlink(self._file(name))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                failures[name] = error
+        for folder in sorted({os.path.dirname(self._file(name)) for name in names}, key=len, reverse=True):
+            self._prune(folder)
+        return failures
+
+    def _prune(self, folder: str) -> None:
+        """Remove folders that a deletion left empty, as a bucket has none; never the root."""
+        while len(folder) > len(self._folder):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                return
+            folder = os.path.dirname(folder)
+
+    def _path(self, key: str) -> UPath:
+        from notata.store.paths import LocalRunPath
+
+        if key:
+            os.makedirs(os.path.dirname(self._file(key)), exist_ok=True)
+        return LocalRunPath(self._file(key))
+
+    def filesystem(self) -> AbstractFileSystem:
+        from fsspec.implementations.local import LocalFileSystem
+
+        return LocalFileSystem()
+
+
+class Staged:
+    """A streamed write: a temporary file beside its target, published in one step."""
+
+    def __init__(self, target: str, publish: Callable[[str, str], None], *, stamped: bool = False) -> None:
+        self._target = target
+        self._publish = publish
+        self._stamped = stamped
+        self._file, self._temporary = _temporary_beside(target)
+
+    def write(self, part: bytes) -> None:
+        _write_all(self._file, part)
+
+    def commit(self) -> str:
+        if self._stamped and os.utime in os.supports_fd:
+            # The kernel stamps files by the tick (4 ms): two versions could look the same.
+            now = time.time_ns()
+            os.utime(self._file.fileno(), ns=(now, now))
+        state = os.fstat(self._file.fileno())
+        self._file.close()
+        self._publish(self._temporary, self._target)
+        return _version(state)
+
+    def abort(self) -> None:
+        self._file.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self._temporary)
+
+
+def _temporary_beside(target: str) -> tuple[IO[bytes], str]:
+    folder = os.path.dirname(target)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    for last in range(_FOLDER_TRIES, 0, -1):
+        temporary = os.path.join(folder, keys.RESERVED + secrets.token_hex(8))
+        try:
+            return open(os.open(temporary, flags, 0o666), "wb", buffering=0), temporary
+        except FileNotFoundError:
+            if last == 1:
+                raise
+            os.makedirs(folder, exist_ok=True)
+    raise AssertionError("unreachable")
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    written = file.write(data)
+    while written < len(data):  # a raw write may be short: signals, 2 GiB at once
+        written += file.write(memoryview(data)[written:])
+
+
+def _link(temporary: str, target: str) -> None:
+    """Publish where nothing is. A hard link fails if anything is; disks without links have O_EXCL."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        if os.stat(temporary).st_nlink < 2:  # 2: NFS made the link and lost the reply
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _copy_exclusively(temporary, target)
+    os.unlink(temporary)
+
+
+def _copy_exclusively(temporary: str, target: str) -> None:
+    with open(temporary, "rb") as source, open(target, "xb") as file:
+        try:
+            while part := source.read(_COPIED):
+                file.write(part)
+        except BaseException:
+            os.unlink(target)
+            raise
+
+
+@contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """Hold a folder's lock, which the system releases when its holder dies.
+
+    The folder itself is locked, so nothing is left behind; NFS and Windows refuse that and get a lock file.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        handle = os.open(os.path.join(folder, f"{keys.RESERVED}lock"), os.O_RDWR | os.O_CREAT)
+        msvcrt.locking(handle, msvcrt.LK_LOCK, 1)
+    else:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            os.close(handle)
+            handle = os.open(os.path.join(folder, f"{keys.RESERVED}lock"), os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.lockf(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _version(state: os.stat_result) -> str:
+    return f"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"
+
+
+def _entry(key: str, state: os.stat_result) -> Entry:
+    return Entry(key, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC), _version(state))

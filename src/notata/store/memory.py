@@ -1,0 +1,166 @@
+"""Files in fsspec's memory file system, for tests and for trying things out; gone with the process.
+
+It has real folders, as a local disk: they are registered with each write, so ``a`` and ``a/b`` cannot both be files.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
+
+from notata import keys
+from notata.store.base import ABSENT, Blob, Entry, Store
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+    from upath import UPath
+
+    from notata.store.files import Upload
+
+__all__ = ["MemoryStore"]
+
+_lock = threading.Lock()
+"""For compare and swap: the files are one dictionary for the whole process, so the lock is too."""
+
+if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that it does not have
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+class MemoryStore(Store):
+    """Files below one path of ``memory://``, which all of a process shares."""
+
+    folders: ClassVar[bool] = True
+
+    def __init__(self, path: str, options: dict[str, Any] | None = None) -> None:
+        self._base = "/" + path.strip("/") if path.strip("/") else ""
+        self._options = dict(options or {})
+        self._fs = MemoryFileSystem(**self._options)
+        super().__init__(f"memory://{self._base or '/'}")
+
+    def _enter(self, folder: str) -> None:
+        self._base = self._file(folder)
+
+    def _file(self, key: str) -> str:
+        return f"{self._base}/{key}" if key else self._base
+
+    def _put(self, key: str, data: bytes, match: str | None) -> str:
+        path = self._file(key)
+        with _lock:
+            self._make_folders(path)
+            present = self._fs.store.get(path)
+            if match == ABSENT and (present is not None or path in self._fs.pseudo_dirs):
+                raise FileExistsError(path)
+            if match and (present is None or _version(present) != match):
+                raise self._conflict(key, "it was changed meanwhile")
+            if path in self._fs.pseudo_dirs:
+                raise IsADirectoryError(path)
+            file = self._fs.store[path] = MemoryFile(self._fs, path, data)
+        return _version(file)
+
+    def _make_folders(self, path: str) -> None:
+        parent = path.rpartition("/")[0]
+        if parent and parent not in self._fs.pseudo_dirs:
+            self._make_folders(parent)
+            if parent in self._fs.store:
+                raise NotADirectoryError(parent)
+            self._fs.pseudo_dirs.append(parent)
+
+    def _begin(self, key: str, match: str | None) -> Upload:
+        return _Held(self, key, match)
+
+    def _append(self, key: str, data: bytes, at: int) -> None:
+        present = self._fs.store.get(self._file(key))
+        if present is None:
+            if at:
+                raise FileNotFoundError(key)
+            self._put(key, data, ABSENT)
+            return
+        old, version = present.getvalue(), _version(present)
+        if len(old) != at:
+            raise self._conflict(key, f"it has {len(old)} bytes, not {at}")
+        self._put(key, old + data, version)
+
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        file = self._present(key)
+        data = file.getvalue()
+        return Blob(data[start:end] if start or end is not None else data, len(data), _version(file))
+
+    def _open_read(self, key: str) -> io.BufferedIOBase:
+        return io.BytesIO(self._present(key).getvalue())  # of its own: fsspec's readers share one position
+
+    def _present(self, key: str) -> MemoryFile:
+        path = self._file(key)
+        try:
+            return self._fs.store[path]
+        except KeyError:
+            if path in self._fs.pseudo_dirs:
+                raise IsADirectoryError(path) from None
+            raise FileNotFoundError(path) from None
+
+    def _stat(self, key: str) -> Entry:
+        return _entry(key, self._present(key))
+
+    def _list(self, folder: str) -> Iterator[Entry]:
+        inside = self._file(folder) + "/"
+        for path, file in tuple(self._fs.store.items()):
+            if path.startswith(inside):
+                yield _entry(keys.join(folder, path[len(inside) :]), file)
+
+    def _delete(self, names: list[str]) -> dict[str, Exception]:
+        with _lock:
+            for name in names:
+                self._fs.store.pop(self._file(name), None)
+            self._prune({self._file(name).rpartition("/")[0] for name in names})
+        return {}
+
+    def _prune(self, folders: set[str]) -> None:
+        """Drop folders that a deletion left empty; never the root."""
+        for folder in sorted(folders, key=len, reverse=True):
+            while len(folder) > len(self._base) and folder in self._fs.pseudo_dirs:
+                inside = folder + "/"
+                if any(path.startswith(inside) for path in (*self._fs.store, *self._fs.pseudo_dirs)):
+                    break
+                self._fs.pseudo_dirs.remove(folder)
+                folder = folder.rpartition("/")[0]
+
+    def _path(self, key: str) -> UPath:
+        from notata.store.paths import RunPath
+
+        return RunPath.of(self, f"memory://{self._base}", self._options, key)
+
+    def filesystem(self) -> AbstractFileSystem:
+        return self._fs
+
+
+class _Held:
+    """A streamed write to memory: memory."""
+
+    def __init__(self, store: MemoryStore, key: str, match: str | None) -> None:
+        self._store = store
+        self._key = key
+        self._match = match
+        self._held = io.BytesIO()
+
+    def write(self, part: bytes) -> None:
+        self._held.write(part)
+
+    def commit(self) -> str:
+        return self._store._put(self._key, self._held.getvalue(), self._match)
+
+    def abort(self) -> None:
+        self._held = io.BytesIO()
+
+
+def _version(file: MemoryFile) -> str:
+    # The address alone comes back after a deletion, the time alone may be shared.
+    return f"{id(file):x}-{file.created.timestamp():f}-{file.modified.timestamp():f}-{file.size}"
+
+
+def _entry(key: str, file: MemoryFile) -> Entry:
+    return Entry(key, file.size, file.modified.astimezone(UTC), _version(file))

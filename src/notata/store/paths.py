@@ -1,0 +1,277 @@
+"""Path objects whose own reads and writes keep the contract; they know a path, and off the disk a store.
+
+`LocalRunPath` is a real `pathlib.Path`; `RunPath` is a `upath.UPath` over a store, for memory and buckets. What is
+not overridden here is universal_pathlib's.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
+
+from fsspec.utils import glob_translate
+from upath import UPath
+from upath.extensions import ProxyUPath
+from upath.implementations.local import PosixUPath, WindowsUPath
+
+from notata.errors import ExistsError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from typing_extensions import Buffer
+
+    from notata.store.base import Store
+    from notata.store.local import LocalStore
+
+    _LocalPath = PosixUPath
+else:
+    _LocalPath = WindowsUPath if os.name == "nt" else PosixUPath
+
+__all__ = ["LocalRunPath", "RunPath"]
+
+
+class LocalRunPath(_LocalPath):
+    """A path on a local disk. Its own writes are atomic, and make the folders that they need.
+
+    It works wherever a `pathlib.Path` does; what another library does with it (`np.save`, the builtin `open`) is that
+    library's own affair, and not atomic.
+    """
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        return object.__new__(cls)  # UPath's own looks its class up by protocol, and the empty one is taken
+
+    def _inside(self) -> tuple[LocalStore, str]:
+        from notata.store.local import LocalStore
+
+        path = os.path.abspath(self)
+        return LocalStore(os.path.dirname(path)), os.path.basename(path)
+
+    def open(  # type: ignore[override]
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        **_: Any,
+    ) -> IO[Any]:
+        """As `notata.Logbook.open`: ``w`` shows nothing before it closes cleanly, ``x`` claims, ``a`` appends."""
+        if "+" in mode:
+            return io.open(self, mode, buffering, encoding, errors, newline)
+        store, name = self._inside()
+        return store.open(name, mode, encoding=encoding, errors=errors, newline=newline)
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:
+        """The text; UTF-8 when no encoding is given, whatever the locale."""
+        return _read_text(self, encoding, errors, newline)
+
+    def write_bytes(self, data: Buffer) -> int:
+        """Write atomically, and return how many bytes."""
+        return _write_bytes(self, data)
+
+    def write_text(
+        self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    ) -> int:
+        """Write atomically, as UTF-8 when no encoding is given, and return how many characters."""
+        return _write_text(self, data, encoding, errors, newline)
+
+    def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
+        """Make an empty file where nothing is; of many racing with ``exist_ok=False`` one succeeds."""
+        store, name = self._inside()
+        try:
+            store.create(name, b"")
+        except ExistsError:
+            if not exist_ok:
+                raise
+            os.utime(self)
+
+
+class RunPath(ProxyUPath):
+    """A path in memory or in a bucket. Its own reads are fresh, its writes and deletions exact and atomic.
+
+    It has no file name that the operating system knows: for `np.save` and others that want one, use
+    `Logbook.open` or `Logbook.local`. A path derived from it by ``/``, ``parent`` or ``iterdir`` keeps the
+    contract as long as it stays below the store's root; outside it is a plain `UPath`.
+    """
+
+    __slots__ = ("_base", "_store", "_upath")
+
+    _base: str
+    _store: Store
+    _upath: UPath
+
+    @classmethod
+    def of(cls, store: Store, url: str, options: Mapping[str, Any], key: str) -> Self:
+        """The path object of `key` in `store`, whose root is `url` for universal_pathlib."""
+        whole = UPath(f"{url}/{key}" if key else url, **options)
+        base = whole.path[: len(whole.path) - len(key)] if key else whole.path
+        return cls._bound(whole, store, base.rstrip("/"))
+
+    @classmethod
+    def _bound(cls, upath: UPath, store: Store, base: str) -> Self:
+        self = object.__new__(cls)
+        self._upath = upath
+        self._store = store
+        self._base = base
+        return self
+
+    @property
+    def __wrapped__(self) -> UPath:
+        """The stock path, on this process's connection (a forked child has its own)."""
+        self._upath._fs_cached = self._store.filesystem()
+        return self._upath
+
+    @__wrapped__.setter
+    def __wrapped__(self, upath: UPath) -> None:
+        self._upath = upath
+
+    def bound_to(self, store: Store) -> Self:
+        """The same path, its own reads and writes going through another store in front of this one."""
+        return type(self)._bound(self._upath, store, self._base)
+
+    def _from_upath(self, upath: UPath, /) -> Self:  # type: ignore[override]
+        inside = upath.protocol == self._upath.protocol and f"{upath.path}/".startswith(f"{self._base}/")
+        if isinstance(upath, RunPath) or not inside:
+            return upath  # type: ignore[return-value]
+        return type(self)._bound(upath, self._store, self._base)
+
+    @property
+    def _key(self) -> str:
+        return self._upath.path[len(self._base) :].strip("/")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self._store, self._key)
+
+    # -- reads and writes under the contract ---------------------------------------------------------------
+
+    def open(  # type: ignore[override]
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        **_: Any,
+    ) -> IO[Any]:
+        """As `notata.Logbook.open`: ``w`` shows nothing before it closes cleanly, ``x`` claims, ``a`` appends."""
+        return self._store.open(self._key, mode, encoding=encoding, errors=errors, newline=newline)
+
+    def __open_reader__(self) -> BinaryIO:
+        return self._store.open(self._key, "rb")  # type: ignore[return-value]
+
+    def __open_writer__(self, mode: Literal["a", "w", "x"]) -> BinaryIO:
+        return self._store.open(self._key, f"{mode}b")  # type: ignore[return-value]
+
+    def read_bytes(self) -> bytes:
+        """The bytes. One request up to 8 MiB."""
+        return self._store.read(self._key)
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:
+        """The text; UTF-8 when no encoding is given, whatever the locale."""
+        return _read_text(self, encoding, errors, newline)
+
+    def write_bytes(self, data: Buffer) -> int:
+        """Write atomically, and return how many bytes. One request up to 8 MiB."""
+        return _write_bytes(self, data)
+
+    def write_text(
+        self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    ) -> int:
+        """Write atomically, as UTF-8 when no encoding is given, and return how many characters."""
+        return _write_text(self, data, encoding, errors, newline)
+
+    def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
+        """Make an empty file where nothing is; of many racing with ``exist_ok=False`` one succeeds.
+
+        An existing file keeps its content and its time: a bucket cannot change the one without the other.
+        """
+        try:
+            self._store.create(self._key, b"")
+        except ExistsError:
+            if not exist_ok:
+                raise
+
+    # -- folders and names: what fsspec would expand as a glob, or make a bucket of ------------------------
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove exactly this file."""
+        if not missing_ok:
+            self._store.stat(self._key)
+        self._store.delete([self._key])
+
+    def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        """Make a folder where the storage has folders; a bucket has none, and needs none."""
+        if self._store.folders:
+            self.__wrapped__.mkdir(mode=mode, parents=parents, exist_ok=exist_ok)
+
+    def rmdir(self, recursive: bool = False) -> None:
+        """Remove an empty folder, or with `recursive` all that is below it."""
+        below = [entry.key for entry in self._store.list(self._key)]
+        if below and not recursive:
+            raise OSError(errno.ENOTEMPTY, "the folder is not empty", str(self))
+        self._store.delete(below)
+        if self._store.folders:
+            with suppress(FileNotFoundError):
+                self.__wrapped__.fs.rmdir(self._upath.path)
+
+    def rename(self, target: str | UPath, **_: Any) -> Self:  # type: ignore[override]
+        """Move this file, or all below this folder: a copy on the server, then a deletion; not atomic.
+
+        Args:
+            target: A path of the same storage, or a name relative to this path's parent.
+        """
+        goal = target if isinstance(target, UPath) else self.parent / target
+        below = [entry.key for entry in self._store.list(self._key)] or [self._key]
+        fs = self._store.filesystem()
+        for key in below:
+            inside = key[len(self._key) :]
+            fs.cp_file(f"{self._base}/{key}", f"{goal.path}{inside}")
+        self._store.delete(below)
+        return goal  # type: ignore[return-value]
+
+    replace = rename
+
+    def glob(self, pattern: str, **_: Any) -> Iterator[Self]:  # type: ignore[override]
+        """Files and folders below this one that match; one listing, whatever characters its own name has."""
+        matches = re.compile(glob_translate(pattern)).fullmatch
+        start = len(self._key) + 1 if self._key else 0
+        names: set[str] = set()
+        for entry in self._store.list(self._key):
+            parts = entry.key[start:].split("/")
+            names.update("/".join(parts[: count + 1]) for count in range(len(parts)))
+        for name in sorted(filter(matches, names)):
+            yield self / name
+
+    def rglob(self, pattern: str, **_: Any) -> Iterator[Self]:  # type: ignore[override]
+        """As `glob` at any depth."""
+        return self.glob(f"**/{pattern}")
+
+
+_AnyPath = LocalRunPath | RunPath
+
+
+def _read_text(path: _AnyPath, encoding: str | None, errors: str | None, newline: str | None) -> str:
+    with path.open("r", encoding=encoding, errors=errors, newline=newline) as file:
+        return str(file.read())
+
+
+def _write_bytes(path: _AnyPath, data: Buffer) -> int:
+    with path.open("wb") as file:
+        return int(file.write(data))
+
+
+def _write_text(path: _AnyPath, data: str, encoding: str | None, errors: str | None, newline: str | None) -> int:
+    if not isinstance(data, str):
+        raise TypeError(f"data must be str, not {type(data).__name__}")
+    with path.open("w", encoding=encoding, errors=errors, newline=newline) as file:
+        return int(file.write(data))
+
+
+def _restored(store: Store, key: str) -> UPath:
+    return store.path(key) if key else store.root()

