@@ -8,6 +8,7 @@ the content itself may hold.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -50,7 +51,13 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
         from gcsfs import GCSFileSystem
     else:
         from gcsfs.core import GCSFileSystem
+    logging.getLogger("gcsfs").addFilter(_beyond_end)
     return GCSFileSystem(**{"use_listings_cache": False, **options})
+
+
+def _beyond_end(record: logging.LogRecord) -> bool:
+    """Keep gcsfs from printing a traceback for a range of an empty file, which is an answer and no error (416)."""
+    return not (record.exc_info and record.exc_info[1] and _status(record.exc_info[1]) == 416)
 
 
 class GCSStore(RemoteStore):

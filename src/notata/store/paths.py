@@ -148,6 +148,10 @@ class RunPath(ProxyUPath):
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self._store, self._key)
 
+    def _for_file(self) -> tuple[Any, ...]:
+        """How `notata.formats` pickles it into a file: without storage options."""
+        return UPath, (str(self._upath),)
+
     # -- reads and writes under the contract ---------------------------------------------------------------
 
     def open(  # type: ignore[override]

@@ -12,6 +12,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Iterator
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -241,7 +242,7 @@ class S3Store(RemoteStore):
 
     def _stat(self, key: str) -> Entry:
         head = self._call("head_object", self._name(key))
-        return Entry(key, int(head["ContentLength"]), head["LastModified"], str(head["ETag"]))
+        return Entry(key, int(head["ContentLength"]), head["LastModified"].astimezone(UTC), str(head["ETag"]))
 
     def _list(self, folder: str) -> Iterator[Entry]:
         arguments: dict[str, Any] = {"Prefix": self._inside(folder)}
@@ -249,7 +250,8 @@ class S3Store(RemoteStore):
             page = self._call("list_objects_v2", **arguments)
             for found in page.get("Contents", ()):
                 if not found["Key"].endswith("/"):  # the folder markers that consoles make
-                    yield Entry(self._key(found["Key"]), found["Size"], found["LastModified"], found["ETag"])
+                    modified = found["LastModified"].astimezone(UTC)
+                    yield Entry(self._key(found["Key"]), found["Size"], modified, found["ETag"])
             if not page.get("IsTruncated"):
                 return
             arguments["ContinuationToken"] = page["NextContinuationToken"]

@@ -1,0 +1,348 @@
+"""One value to one binary file object and its suffix; it never knows where the file lies.
+
+Each format writes a stream and never the whole value at once, so memory stays bounded however large it is. A value
+that a format cannot hold is an `EncodeError` that names the part, before or while it is written: the store then
+publishes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import json
+import os
+import pickle
+import sys
+import uuid
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+
+from notata.errors import EncodeError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["BYTES", "JSON", "PICKLE", "TEXT", "YAML", "Format", "Json", "Pickle", "Yaml", "plain"]
+
+_SLICE: Final = 2**20  # characters encoded at once
+
+
+@runtime_checkable
+class Format(Protocol):
+    """How one kind of value becomes a file.
+
+    Attributes:
+        suffix: What its files end in, with the dot; empty where the name says all.
+    """
+
+    @property
+    @abstractmethod
+    def suffix(self) -> str:
+        """What its files end in."""
+
+    def write(self, value: Any, file: IO[bytes]) -> None:
+        """Write the value to a binary file object that does not seek."""
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """UTF-8 text, its newlines as given. A lone surrogate becomes its escape (``\\udc80``), so nothing is lost."""
+
+    suffix: str = ".txt"
+
+    def write(self, value: str, file: IO[bytes]) -> None:
+        if not isinstance(value, str):
+            raise EncodeError(f"text takes a str, not {type(value).__name__}; for bytes there is bytes()")
+        for start in range(0, len(value), _SLICE):
+            file.write(_utf8(value[start : start + _SLICE]))
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """JSON as RFC 8259 has it, besides NaN and Infinity: 2 spaces, sorted keys, UTF-8 unescaped, a newline at the end.
+
+    Attributes:
+        root: What errors call the value itself, so that they read ``metrics.layers[3].weight``.
+    """
+
+    root: str = ""
+    suffix: str = ".json"
+
+    def write(self, value: object, file: IO[bytes]) -> None:
+        encoder = json.JSONEncoder(indent=2, ensure_ascii=False, check_circular=False)
+        parts: list[str] = []
+        size = 0
+        for part in encoder.iterencode(plain(value, self.root)):
+            parts.append(part)
+            size += len(part)
+            if size > _SLICE:
+                file.write(_utf8("".join(parts)))
+                parts, size = [], 0
+        file.write(_utf8("".join(parts) + "\n"))
+
+
+@dataclass(frozen=True, slots=True)
+class Pickle:
+    """A pickle. Large buffers go out as they lie in memory, without a copy; storage options stay out.
+
+    Attributes:
+        protocol: As for `pickle.dump`.
+    """
+
+    protocol: int = pickle.HIGHEST_PROTOCOL
+    suffix: str = ".pkl"
+
+    def write(self, value: object, file: IO[bytes]) -> None:
+        try:
+            _Pickler(file, self.protocol).dump(value)
+        except (pickle.PicklingError, AttributeError, TypeError, RecursionError) as error:
+            raise EncodeError(f"{type(value).__qualname__} cannot be pickled: {error}") from error
+
+
+class _Pickler(pickle.Pickler):
+    """A pickler for files: what carries credentials between processes leaves them out here."""
+
+    def reducer_override(self, value: Any) -> Any:
+        for_file = getattr(type(value), "_for_file", None)
+        if for_file is not None:
+            return for_file(value)
+        if getattr(type(value), "storage_options", None) is not None and value.storage_options:
+            raise pickle.PicklingError(f"{value} carries storage options, which must not reach a file; keep its str()")
+        fsspec = sys.modules.get("fsspec")
+        if fsspec is not None and isinstance(value, fsspec.AbstractFileSystem) and value.storage_options:
+            raise pickle.PicklingError(f"{type(value).__name__} carries storage options, which must not reach a file")
+        return NotImplemented
+
+
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    """Bytes as they are, from anything with a contiguous or strided buffer."""
+
+    suffix: str = ""
+
+    def write(self, value: Buffer, file: IO[bytes]) -> None:
+        try:
+            file.write(memoryview(value))
+        except (TypeError, ValueError, BufferError) as error:
+            raise EncodeError(
+                f"bytes takes a bytes-like object, not {type(value).__name__}: {error}; for text there is text()"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Yaml:
+    """YAML that plain tools read: sorted keys, block style, no Python tags, no aliases.
+
+    Attributes:
+        root: What errors call the value itself.
+    """
+
+    root: str = ""
+    suffix: str = ".yaml"
+
+    def write(self, value: Mapping[str, Any], file: IO[bytes]) -> None:
+        import yaml
+
+        class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+            def ignore_aliases(self, data: object) -> bool:
+                return True  # a value that occurs twice is written twice, so each line stands for itself
+
+            def represent_str(self, data: str) -> Any:
+                return super().represent_str(_utf8(data).decode())  # libyaml takes no lone surrogates
+
+        Dumper.add_representer(str, Dumper.represent_str)
+        data = plain(value, self.root, text_keys=False)
+        text: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+        file.write(_utf8(text))
+
+
+TEXT: Final = _Text()
+JSON: Final = Json()
+PICKLE: Final = Pickle()
+BYTES: Final = _Bytes()
+YAML: Final = Yaml()
+
+
+# -- plain values ------------------------------------------------------------------------------------------
+
+
+def plain(value: object, root: str = "", *, text_keys: bool = True) -> Any:
+    """`value` as dictionaries in order, lists, strings, numbers, booleans and None.
+
+    numpy scalars and arrays become numbers and nested lists, complex numbers ``{"real": …, "imag": …}``, dates and
+    times ISO 8601, time differences seconds, paths, UUIDs, decimals and fractions strings, enumerations their values,
+    dataclasses and named tuples dictionaries, sets sorted lists, bytes text.
+
+    Args:
+        value: Anything.
+        root: What errors call the value itself.
+        text_keys: Keys become strings, as JSON wants them; else numbers, booleans and None stay as they are.
+
+    Raises:
+        EncodeError: A part has no such form, or two keys become the same; `where` is the path to it.
+
+    >>> from pathlib import PurePosixPath
+    >>> plain({"at": {3, 1}, "path": PurePosixPath("a/b")})
+    {'at': [1, 3], 'path': 'a/b'}
+    """
+    try:
+        return _Plain(root, text_keys).of(value, "", ())
+    except RecursionError:
+        raise EncodeError(f"{root or 'the value'} is nested too deeply", where=root) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """One walk through one value. `where` is the path so far, `above` the containers around."""
+
+    root: str
+    text_keys: bool
+
+    def of(self, value: object, where: str, above: tuple[int, ...]) -> Any:
+        kind = type(value)
+        if value is None or kind is str or kind is int or kind is float or kind is bool:
+            return value
+        if isinstance(value, enum.Enum):
+            return self.of(value.value, where, above)
+        if isinstance(value, str | int | float):
+            return _builtin(value)
+        leaf = _leaf(value)
+        if leaf is not None:
+            return leaf
+        if id(value) in above:
+            raise self._refused(where, value, "it contains itself")
+        return self._container(value, where, (*above, id(value)))
+
+    def _container(self, value: object, where: str, above: tuple[int, ...]) -> Any:
+        members = _members(value)
+        if members is not None:
+            return self._mapping(members, where, above)
+        for convert in (_numpy, _array_like):  # before sequences, as some arrays are those too
+            known, converted = convert(value)
+            if known:
+                return self.of(converted, where, above)
+        if isinstance(value, Sequence | deque):
+            return [self.of(item, f"{where}[{index}]", above) for index, item in enumerate(value)]
+        if isinstance(value, Set):
+            return _sorted([self.of(item, f"{where}{{{item!r}}}", above) for item in value])
+        raise self._refused(where, value, "there is no plain form of it; make it numbers, text, lists or a dict")
+
+    def _mapping(self, items: Iterable[tuple[object, object]], where: str, above: tuple[int, ...]) -> dict[Any, Any]:
+        result: dict[Any, Any] = {}
+        for key, item in _in_order(items):
+            name = self._key(key, where)
+            if name in result:
+                raise self._refused(where, result, f"two of its keys become {name!r}")
+            result[name] = self.of(item, _member(where, str(name)), above)
+        return result
+
+    def _key(self, key: object, where: str) -> Any:
+        if isinstance(key, enum.Enum):
+            key = key.value
+        if key is None or isinstance(key, bool):
+            return {None: "null", True: "true", False: "false"}[key] if self.text_keys else key
+        name = self.of(key, _member(where, repr(key)), ())
+        if isinstance(name, str | int | float):
+            return str(name) if self.text_keys else name
+        raise self._refused(_member(where, repr(key)), key, "a key of this type has no form as text")
+
+    def _refused(self, where: str, value: object, why: str) -> EncodeError:
+        if self.root and where:
+            where = f"{self.root}{where}" if where.startswith(("[", "{")) else f"{self.root}.{where}"
+        where = where or self.root
+        return EncodeError(f"{where or 'the value'} is a {type(value).__qualname__}: {why}", where=where)
+
+
+def _builtin(value: str | float) -> str | int | float:
+    """A subclass as what it is at heart: ``np.float64``, ``np.str_`` and others print themselves otherwise."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    return int.__pos__(value) if isinstance(value, int) else float.__pos__(value)
+
+
+def _leaf(value: object) -> Any:
+    """A value without parts that JSON has no word for, or None."""
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, os.PathLike):
+        return _text(os.fspath(value))
+    if isinstance(value, uuid.UUID | Decimal | Fraction) or hasattr(value, "__vfspath__"):  # the last: UPath
+        return str(value)
+    if isinstance(value, complex):
+        return {"imag": value.imag, "real": value.real}
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _text(bytes(value))
+    return None
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
+
+
+def _members(value: object) -> Iterable[tuple[object, object]] | None:
+    """The named parts of a value that has names for them, or None."""
+    if isinstance(value, Mapping):
+        return value.items()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return list(value._asdict().items())
+    return None
+
+
+def _in_order(items: Iterable[tuple[object, object]]) -> Iterable[tuple[object, object]]:
+    """By key, numbers as numbers; keys of several types by their text."""
+    listed = list(items)
+    try:
+        return sorted(listed, key=lambda item: item[0])  # type: ignore[arg-type,return-value]
+    except TypeError:
+        return sorted(listed, key=lambda item: str(item[0]))
+
+
+def _member(where: str, name: str) -> str:
+    if name.isidentifier():
+        return f"{where}.{name}" if where else name
+    return f"{where}[{name!r}]"
+
+
+def _sorted(items: list[Any]) -> list[Any]:
+    try:
+        return sorted(items)
+    except TypeError:  # of several types: in an order that is the same each time
+        return sorted(items, key=lambda item: (type(item).__name__, json.dumps(item, sort_keys=True)))
+
+
+def _numpy(value: object) -> tuple[bool, object]:
+    """numpy's own values, if numpy is in use at all: importing it here would cost those who do not."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray):
+        return False, None
+    if value.dtype.kind in "mM":
+        return True, _numpy_time(value, numpy) if value.ndim == 0 else list(value)
+    if value.dtype.names:
+        return True, {name: value[name] for name in value.dtype.names} if value.ndim == 0 else list(value)
+    return True, value.tolist()
+
+
+def _numpy_time(value: Any, numpy: Any) -> object:
+    if numpy.isnat(value):
+        return None
+    return float(value / numpy.timedelta64(1, "s")) if value.dtype.kind == "m" else str(value)
+
+
+def _array_like(value: object) -> tuple[bool, object]:
+    """Tensors and series of torch, jax, pandas and others: whatever turns into nested lists by itself."""
+    convert = getattr(value, "tolist", None)
+    return (True, convert()) if callable(convert) and hasattr(value, "dtype") else (False, None)
