@@ -1,3 +1,63 @@
-"""The record of a scientific run as plain files, on a disk or in a bucket."""
+"""The record of a scientific run as plain files, on a disk or in a bucket.
+
+A run is a folder ``log_<run_id>`` wherever fsspec reaches: a local disk, an S3 or GCS bucket, memory. The same script
+and the same calls write the same folder::
+
+    from notata import Logbook
+
+    with Logbook("oscillator", "s3://bucket/outputs", params={"omega": 2.0}) as log:
+        log.text("notes", "converged")           # artifacts/notes.txt
+        log.json("metrics", {"energy": 0.5})     # artifacts/metrics.json
+        log.pickle("model", model)               # artifacts/model.pkl
+        log.bytes("weights.raw", b"...")         # artifacts/weights.raw
+        log["artifacts/debug/dump.txt"].write_text("...")
+"""
+
+from notata.errors import (
+    AccessError,
+    BatchError,
+    ConfigurationError,
+    ConflictError,
+    ContainerMissingError,
+    DeadlineError,
+    EncodeError,
+    ExistsError,
+    FolderError,
+    FullError,
+    KeyNameError,
+    MissingError,
+    NotataError,
+    RunDisplacedError,
+    RunEndedError,
+    RunExistsError,
+    StorageError,
+    UnprotectedWarning,
+    UnreachableError,
+)
+from notata.logbook import Logbook
 
 __version__ = "1.0.0.dev0"
+
+__all__ = [
+    "AccessError",
+    "BatchError",
+    "ConfigurationError",
+    "ConflictError",
+    "ContainerMissingError",
+    "DeadlineError",
+    "EncodeError",
+    "ExistsError",
+    "FolderError",
+    "FullError",
+    "KeyNameError",
+    "Logbook",
+    "MissingError",
+    "NotataError",
+    "RunDisplacedError",
+    "RunEndedError",
+    "RunExistsError",
+    "StorageError",
+    "UnprotectedWarning",
+    "UnreachableError",
+    "__version__",
+]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import io
 import json
 import os
 import pickle
@@ -28,7 +29,7 @@ from notata.errors import EncodeError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["BYTES", "JSON", "PICKLE", "TEXT", "YAML", "Format", "Json", "Pickle", "Yaml", "plain"]
+__all__ = ["BYTES", "JSON", "PICKLE", "TEXT", "YAML", "Format", "Json", "Pickle", "Yaml", "encode", "plain"]
 
 _SLICE: Final = 2**20  # characters encoded at once
 
@@ -48,6 +49,17 @@ class Format(Protocol):
 
     def write(self, value: Any, file: IO[bytes]) -> None:
         """Write the value to a binary file object that does not seek."""
+
+
+def encode(form: Format, value: Any) -> bytes:
+    """A small value as the bytes of its file.
+
+    >>> encode(JSON, {"loss": 0.5})
+    b'{\\n  "loss": 0.5\\n}\\n'
+    """
+    file = io.BytesIO()
+    form.write(value, file)
+    return file.getvalue()
 
 
 def _utf8(text: str) -> bytes:
@@ -325,7 +337,7 @@ def _sorted(items: list[Any]) -> list[Any]:
 
 
 def _numpy(value: object) -> tuple[bool, object]:
-    """numpy's own values, if numpy is in use at all: importing it here would cost those who do not."""
+    """Numpy's own values, if numpy is in use at all: importing it here would cost those who do not."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray):
         return False, None

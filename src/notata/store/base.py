@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import errno
 import io
+import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,8 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeVar, overload
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
 from notata import keys
 from notata.errors import (
@@ -91,7 +94,7 @@ class Store(ABC):
         folders: Whether the backend has real folders, so that ``a`` and ``a/b`` cannot both be files.
     """
 
-    folders: ClassVar[bool] = False
+    folders: bool = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -222,9 +225,7 @@ class Store(ABC):
 
     def list(self, folder: str = "") -> list[Entry]:
         """All files below `folder`, fresh and sorted by key. One request per 1000 on a bucket."""
-        return sorted(
-            (e for e in self._entries(folder) if not keys.is_reserved(e.key)), key=lambda entry: entry.key
-        )
+        return sorted((e for e in self._entries(folder) if not keys.is_reserved(e.key)), key=lambda entry: entry.key)
 
     def occupied(self) -> bool:
         """Whether any file is stored below the root. One request on a bucket."""
@@ -388,11 +389,37 @@ class Store(ABC):
     def path(self, key: str) -> UPath:
         """`key` as a path object. On a local disk its parents exist afterwards; elsewhere no request is made."""
         with self._guard("make the folders of", keys.check(key)):
+            self._make_parents(key)
             return self._path(key)
 
-    def root(self) -> UPath:
-        """The root itself as a path object."""
-        return self._path("")
+    def place(self, key: str = "") -> UPath:
+        """As `path`, of a file that is stored already, or of the root: nothing is made."""
+        return self._path(key)
+
+    def _make_parents(self, key: str) -> None:
+        """Make the folders of a key, where there are folders that others need to be there."""
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        """A temporary file name on a local disk, whose file is stored under `key` on a clean exit.
+
+        Nothing is there yet. It lies in the system's temporary folder (TMPDIR) and is streamed to the storage; on a
+        local disk it lies beside its goal and is renamed.
+
+        Raises:
+            MissingError: No file was written there.
+        """
+        with tempfile.TemporaryDirectory(prefix="notata-") as folder:
+            path = Path(folder, keys.check(key).rpartition("/")[2])
+            yield path
+            self._must_be_file(path, key)
+            with self._writer(key) as target, path.open("rb") as source:
+                shutil.copyfileobj(source, target, PART)
+
+    def _must_be_file(self, path: Path, key: str) -> None:
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "nothing"
+            raise MissingError(f"{self._shown(key)}: {found} was left at {path}, not a file", url=self.url, key=key)
 
     @abstractmethod
     def filesystem(self) -> AbstractFileSystem:

@@ -294,7 +294,8 @@ class _Resumable:
 
 class _Aside:
     """A streamed exclusive write: GCS heeds the condition in simple requests only, so the upload goes aside and one
-    compose request makes the object of it."""
+    compose request makes the object of it.
+    """
 
     def __init__(self, store: GCSStore, key: str) -> None:
         self._store = store

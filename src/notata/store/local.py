@@ -11,11 +11,13 @@ import os
 import secrets
 import stat
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, ClassVar, Final
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
 
 from notata import keys
 from notata.store.base import ABSENT, Blob, Entry, Store
@@ -36,7 +38,7 @@ _COPIED: Final = 2**20
 class LocalStore(Store):
     """Files below one folder of a local disk."""
 
-    folders: ClassVar[bool] = True
+    folders = True
 
     def __init__(self, folder: str) -> None:
         self._folder = os.path.abspath(folder)
@@ -99,7 +101,7 @@ class LocalStore(Store):
         return Blob(data, state.st_size, _version(state))
 
     def _open_read(self, key: str) -> io.BufferedIOBase:
-        return open(self._file(key), "rb")  # noqa: SIM115  handed to the caller
+        return open(self._file(key), "rb")
 
     def _stat(self, key: str) -> Entry:
         state = os.stat(self._file(key))
@@ -147,9 +149,23 @@ class LocalStore(Store):
     def _path(self, key: str) -> UPath:
         from notata.store.paths import LocalRunPath
 
-        if key:
-            os.makedirs(os.path.dirname(self._file(key)), exist_ok=True)
         return LocalRunPath(self._file(key))
+
+    def _make_parents(self, key: str) -> None:
+        os.makedirs(os.path.dirname(self._file(key)), exist_ok=True)
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        target = self._file(keys.check(key))
+        with self._guard("make the folders of", key):
+            self._make_parents(key)
+            folder = tempfile.TemporaryDirectory(prefix=keys.RESERVED, dir=os.path.dirname(target))
+        with folder as beside:
+            path = Path(beside, os.path.basename(target))
+            yield path
+            self._must_be_file(path, key)
+            with self._guard("write", key):
+                os.replace(path, target)
 
     def filesystem(self) -> AbstractFileSystem:
         from fsspec.implementations.local import LocalFileSystem

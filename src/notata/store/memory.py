@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
@@ -35,7 +35,7 @@ if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that i
 class MemoryStore(Store):
     """Files below one path of ``memory://``, which all of a process shares."""
 
-    folders: ClassVar[bool] = True
+    folders = True
 
     def __init__(self, path: str, options: dict[str, Any] | None = None) -> None:
         self._base = "/" + path.strip("/") if path.strip("/") else ""

@@ -7,7 +7,6 @@ not overridden here is universal_pathlib's.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -63,7 +62,7 @@ class LocalRunPath(_LocalPath):
     ) -> IO[Any]:
         """As `notata.Logbook.open`: ``w`` shows nothing before it closes cleanly, ``x`` claims, ``a`` appends."""
         if "+" in mode:
-            return io.open(self, mode, buffering, encoding, errors, newline)
+            return open(self, mode, buffering, encoding, errors, newline)
         store, name = self._inside()
         return store.open(name, mode, encoding=encoding, errors=errors, newline=newline)
 
@@ -278,4 +277,4 @@ def _write_text(path: _AnyPath, data: str, encoding: str | None, errors: str | N
 
 
 def _restored(store: Store, key: str) -> UPath:
-    return store.path(key) if key else store.root()
+    return store.place(key)

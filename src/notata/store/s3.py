@@ -92,9 +92,7 @@ class S3Store(RemoteStore):
         if name is not None:
             arguments["Key"] = name
         fs = self._connection.fs
-        result: dict[str, Any] = self._connection.run(
-            fs._call_s3, method, size=size, Bucket=self._bucket, **arguments
-        )
+        result: dict[str, Any] = self._connection.run(fs._call_s3, method, size=size, Bucket=self._bucket, **arguments)
         return result
 
     # -- write ---------------------------------------------------------------------------------------------

@@ -1,0 +1,163 @@
+"""A real computation recorded with every writer: the Lorenz system, integrated, and its run shown.
+
+It is an ordinary script: it knows `Logbook` and numpy, and the same lines run on every storage.
+"""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+from notata.logbook import Logbook
+
+if TYPE_CHECKING:
+    import os
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["PARAMS", "record", "show"]
+
+PARAMS: Final[dict[str, float | int]] = {"beta": 8 / 3, "dt": 0.005, "rho": 28.0, "sigma": 10.0, "steps": 8000}
+"""E. N. Lorenz, Deterministic Nonperiodic Flow, J. Atmos. Sci. 20 (1963) 130: his parameters, dimensionless."""
+
+_LINES: Final = 4
+_WIDTH: Final = 100
+
+
+def record(
+    base_dir: str | os.PathLike[str] | None = None,
+    run_id: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] = PARAMS,
+) -> Logbook:
+    """Integrate the system and record the run.
+
+    Args:
+        base_dir: As for `Logbook`.
+        run_id: As for `Logbook`.
+        storage_options: As for `Logbook`.
+        params: Of the system, and `dt` and `steps` of the integration.
+
+    Returns:
+        The logbook, complete.
+    """
+    import numpy as np
+
+    with Logbook(run_id, base_dir, params=dict(params), storage_options=storage_options) as log:
+        states = _integrate(params)
+        exponent = _lyapunov(params)
+        log.text("notes", "Lorenz system, classical Runge-Kutta, started at (1, 1, 1).\nChaotic where λ > 0.\n")
+        log.json(
+            "metrics",
+            {
+                "final_state": states[-1],
+                "lobe_changes": np.count_nonzero(np.diff(np.sign(states[:, 0]))),
+                "lyapunov_exponent": round(exponent, 6),
+                "z_max": states[:, 2].max(),
+            },
+        )
+        log.pickle("checkpoint", {"params": dict(params), "state": states[-1]})
+        log.bytes("trajectory.f64", states)
+        log["artifacts/settings/solver.ini"].write_text("[solver]\nmethod = rk4\nadaptive = no\n")
+        with log.open("artifacts/debug/extremes.csv", "w") as table:
+            table.write("axis,min,max\n")
+            table.writelines(
+                f"{axis},{low:.6f},{high:.6f}\n"
+                for axis, low, high in zip("xyz", states.min(axis=0), states.max(axis=0), strict=True)
+            )
+        with log.open("data/trajectory.npz", "wb") as archive:
+            np.savez(archive, t=np.arange(len(states)) * params["dt"], xyz=states)
+        with log.local("artifacts/crossings.sqlite") as path, closing(sqlite3.connect(path)) as database, database:
+            database.execute("CREATE TABLE crossings (step INTEGER, y REAL, z REAL)")
+            database.executemany("INSERT INTO crossings VALUES (?, ?, ?)", _crossings(states))
+    return log
+
+
+def _flow(params: Mapping[str, Any]) -> Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
+    import numpy as np
+
+    sigma, rho, beta = params["sigma"], params["rho"], params["beta"]
+
+    def flow(state: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        x, y, z = state.tolist()
+        return np.array([sigma * (y - x), x * (rho - z) - y, x * y - beta * z])
+
+    return flow
+
+
+def _integrate(
+    params: Mapping[str, Any], start: tuple[float, float, float] = (1.0, 1.0, 1.0)
+) -> npt.NDArray[np.float64]:
+    """States at each step, shape (steps + 1, 3), by the classical fourth-order Runge-Kutta method."""
+    import numpy as np
+
+    flow, dt = _flow(params), params["dt"]
+    states = np.empty((params["steps"] + 1, 3))
+    states[0] = start
+    for step in range(params["steps"]):
+        state = states[step]
+        k1 = flow(state)
+        k2 = flow(state + dt / 2 * k1)
+        k3 = flow(state + dt / 2 * k2)
+        k4 = flow(state + dt * k3)
+        states[step + 1] = state + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return states
+
+
+def _lyapunov(params: Mapping[str, Any], distance: float = 1e-8, steps: int = 2000) -> float:
+    """Rate at which two close trajectories part, per unit of time, while they are still close."""
+    import numpy as np
+
+    short = {**params, "steps": min(steps, params["steps"])}
+    one, other = _integrate(short), _integrate(short, (1.0 + distance, 1.0, 1.0))
+    return float(np.log(np.linalg.norm(one[-1] - other[-1]) / distance) / (short["steps"] * params["dt"]))
+
+
+def _crossings(states: npt.NDArray[np.float64]) -> Iterator[tuple[int, float, float]]:
+    """Steps at which x changes its sign, with y and z there."""
+    import numpy as np
+
+    for step in np.flatnonzero(np.diff(np.sign(states[:, 0]))).tolist():
+        yield step, float(states[step, 1]), float(states[step, 2])
+
+
+def show(log: Logbook) -> str:
+    """The run as a tree with sizes, and the first lines of each file. One list, then one read a file."""
+    out = io.StringIO()
+    entries = log._store.list()
+    print(f"{log.url}  ({log.status})", file=out)
+    for depth, name, size in _tree([(entry.key, entry.size) for entry in entries]):
+        print(f"{'  ' * depth}  {name}" + (f"  {size:,} bytes" if size is not None else "/"), file=out)
+    heads = log._store.read_many(entry.key for entry in entries)
+    for key in sorted(heads):
+        print(f"\n── {key}\n{_head(heads[key])}", file=out)
+    return out.getvalue()
+
+
+def _tree(files: list[tuple[str, int]]) -> Iterator[tuple[int, str, int | None]]:
+    seen: set[str] = set()
+    for key, size in files:
+        *folders, name = key.split("/")
+        for depth, folder in enumerate(folders):
+            path = "/".join(folders[: depth + 1])
+            if path not in seen:
+                seen.add(path)
+                yield depth, folder, None
+        yield len(folders), name, size
+
+
+def _head(data: bytes) -> str:
+    """The first lines of text; of anything else, its first bytes."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return "   " + data[:24].hex(" ") + (" …" if len(data) > 24 else "")
+    if not text.isprintable() and any(not (c.isprintable() or c in "\n\t") for c in text[:1000]):
+        return "   " + data[:24].hex(" ") + (" …" if len(data) > 24 else "")
+    lines = text.splitlines()
+    shown = [f"   {line[:_WIDTH]}" for line in lines[:_LINES]]
+    return "\n".join(shown + (["   …"] if len(lines) > _LINES else []))

@@ -1,0 +1,192 @@
+"""For the tests of those who use notata: a store that fails on demand, and a pytest fixture.
+
+`FaultyStore` stands in front of any store and makes its n-th operation fail, before or after it took effect. The
+fixture ``memory_logbook`` (`notata.testing.plugin`, loaded by pytest by itself) is a run in memory.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from notata.errors import NotataError
+from notata.store import Blob, Entry, Store
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+    from upath import UPath
+
+    from notata.store.files import Upload
+
+__all__ = ["FaultyStore", "Operation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation that reached the storage.
+
+    Attributes:
+        verb: ``put``, ``begin``, ``part``, ``commit``, ``abort``, ``append``, ``get``, ``stat``, ``list`` or ``delete``.
+        key: Relative to the store that it was asked of; empty for a whole listing or deletion.
+    """
+
+    verb: str
+    key: str
+
+
+@dataclass
+class _Plan:
+    """What is to fail; shared by a store and those below it."""
+
+    operations: list[Operation] = field(default_factory=list)
+    fails_at: int | None = None
+    after: bool = False
+    error: Callable[[], BaseException] = ConnectionError
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, operation: Operation) -> bool:
+        with self.lock:
+            self.operations.append(operation)
+            return len(self.operations) == self.fails_at
+
+
+class FaultyStore(Store):
+    """A store in front of another one that fails when it is told to.
+
+    Args:
+        inner: The store that does the work.
+
+    >>> from notata import Logbook
+    >>> from notata.store import open_store
+    >>> store = FaultyStore(open_store("memory://faulty"))
+    >>> log = Logbook("a", store)
+    >>> store.fail(1)
+    >>> log.text("notes", "lost")
+    Traceback (most recent call last):
+    notata.errors.UnreachableError: cannot write memory:///faulty/log_a/artifacts/notes.txt: nobody answers there; check \
+the address and the network
+    >>> log["artifacts/notes.txt"].exists()
+    False
+    """
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner.url)
+        self.inner = inner
+        self.folders = inner.folders
+        self._plan = _Plan()
+
+    @property
+    def operations(self) -> list[Operation]:
+        """Every operation so far, failed ones too."""
+        return self._plan.operations
+
+    def fail(
+        self,
+        nth: int,
+        *,
+        after: bool = False,
+        error: Callable[[], BaseException] = lambda: ConnectionError("on purpose"),
+    ) -> None:
+        """Make the `nth` operation from now fail, once.
+
+        Args:
+            nth: 1 is the next one.
+            after: Fail after the operation took effect, as when a reply is lost; else before.
+            error: Makes what is raised.
+        """
+        self._plan.fails_at = len(self._plan.operations) + nth
+        self._plan.after = after
+        self._plan.error = error
+
+    def heal(self) -> None:
+        """Fail no more."""
+        self._plan.fails_at = None
+
+    @contextmanager
+    def _step(self, verb: str, key: str = "") -> Iterator[None]:
+        failing = self._plan.count(Operation(verb, key))
+        if failing and not self._plan.after:
+            raise self._plan.error()
+        yield
+        if failing:
+            raise self._plan.error()
+
+    def _enter(self, folder: str) -> None:
+        self.inner = self.inner.below(folder)
+
+    def _put(self, key: str, data: bytes, match: str | None) -> str:
+        with self._step("put", key):
+            return self.inner._put(key, data, match)
+
+    def _begin(self, key: str, match: str | None) -> Upload:
+        with self._step("begin", key):
+            return _FaultyUpload(self, key, self.inner._begin(key, match))
+
+    def _append(self, key: str, data: bytes, at: int) -> None:
+        with self._step("append", key):
+            self.inner._append(key, data, at)
+
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        with self._step("get", key):
+            return self.inner._get(key, start, end, version)
+
+    def _stat(self, key: str) -> Entry:
+        with self._step("stat", key):
+            return self.inner._stat(key)
+
+    def _list(self, folder: str) -> Iterator[Entry]:
+        with self._step("list", folder):
+            yield from self.inner._list(folder)
+
+    def _delete(self, names: list[str]) -> dict[str, Exception]:
+        with self._step("delete"):
+            return self.inner._delete(names)
+
+    def _path(self, key: str) -> UPath:
+        from notata.store.paths import RunPath
+
+        path = self.inner._path(key)
+        return path.bound_to(self) if isinstance(path, RunPath) else path  # type: ignore[return-value]
+
+    def _make_parents(self, key: str) -> None:
+        self.inner._make_parents(key)
+
+    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+        return self.inner._failure(error)
+
+    def filesystem(self) -> AbstractFileSystem:
+        """The inner store's, which does not fail."""
+        return self.inner.filesystem()
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_plan": _Plan()}
+
+    def __copy__(self) -> FaultyStore:
+        other = object.__new__(FaultyStore)
+        other.__dict__ = copy.copy(self.__dict__)
+        return other
+
+
+class _FaultyUpload:
+    """An upload whose steps are operations too."""
+
+    def __init__(self, store: FaultyStore, key: str, upload: Upload) -> None:
+        self._store = store
+        self._key = key
+        self._upload = upload
+
+    def write(self, part: bytes) -> None:
+        with self._store._step("part", self._key):
+            self._upload.write(part)
+
+    def commit(self) -> str:
+        with self._store._step("commit", self._key):
+            return self._upload.commit()
+
+    def abort(self) -> None:
+        with self._store._step("abort", self._key):
+            self._upload.abort()
