@@ -175,7 +175,7 @@ class BatchError(NotataError, ExceptionGroup[Exception]):
         self.url = None
         self.key = None
 
-    def derive(self, errors: Sequence[Exception]) -> BatchError:
+    def derive(self, errors: Sequence[Exception]) -> BatchError:  # type: ignore[override]
         return BatchError(self.message, errors)
 
 

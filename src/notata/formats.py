@@ -52,10 +52,10 @@ class Format(Protocol):
 
 
 def encode(form: Format, value: Any) -> bytes:
-    """A small value as the bytes of its file.
+    r"""A small value as the bytes of its file.
 
     >>> encode(JSON, {"loss": 0.5})
-    b'{\\n  "loss": 0.5\\n}\\n'
+    b'{\n  "loss": 0.5\n}\n'
     """
     file = io.BytesIO()
     form.write(value, file)
@@ -68,7 +68,7 @@ def _utf8(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """UTF-8 text, its newlines as given. A lone surrogate becomes its escape (``\\udc80``), so nothing is lost."""
+    r"""UTF-8 text, its newlines as given. A lone surrogate becomes its escape (``\udc80``), so nothing is lost."""
 
     suffix: str = ".txt"
 

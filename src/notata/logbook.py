@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, overload
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from notata import formats, keys
 from notata.errors import ConfigurationError, EncodeError, RunEndedError
@@ -19,6 +19,7 @@ from notata.lease import LEASE, Lease
 from notata.store import TIMEOUT, Store, open_store
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from typing_extensions import Buffer
     from upath import UPath
 
@@ -151,14 +152,14 @@ class Logbook:
     # -- the four writers ----------------------------------------------------------------------------------
 
     def text(self, name: str, content: str) -> UPath:
-        """Store text as ``artifacts/<name>.txt``, in place of what was there.
+        r"""Store text as ``artifacts/<name>.txt``, in place of what was there.
 
         Atomic: a reader sees the whole text or the previous one. One request up to 8 MiB, then parts.
 
         Args:
             name: Key below ``artifacts/``; folders are welcome, the suffix is added unless it is there.
             content: Stored as UTF-8, its newlines as given. A lone surrogate, which UTF-8 cannot hold, becomes its
-                escape (``\\\\udc80``): a crash dump is not lost for one character.
+                escape (``\udc80``): a crash dump is not lost for one character.
 
         Returns:
             Where the file lies.
@@ -225,8 +226,8 @@ class Logbook:
         """
         return self._save(formats.Pickle(protocol), name, obj)
 
-    def bytes(self, name: str, data: Buffer) -> UPath:
-        """Store raw bytes as ``artifacts/<name>``, the name as given.
+    def bytes(self, name: str, data: Buffer | npt.NDArray[Any]) -> UPath:
+        r"""Store raw bytes as ``artifacts/<name>``, the name as given.
 
         Args:
             name: Key below ``artifacts/``, with the suffix that you want.
@@ -241,8 +242,8 @@ class Logbook:
             EncodeError: `data` is not bytes-like.
             StorageError: The storage refused; the previous file is untouched.
 
-        >>> log.bytes("weights.raw", b"\\x01\\x02").read_bytes()
-        b'\\x01\\x02'
+        >>> log.bytes("weights.raw", b"\x01\x02").read_bytes()
+        b'\x01\x02'
         """
         return self._save(formats.BYTES, name, data)
 
@@ -276,19 +277,6 @@ class Logbook:
         """
         return self._store.path(keys.check(key))
 
-    @overload
-    def open(self, key: str, mode: Literal["rb", "wb", "xb", "ab"]) -> IO[Any]: ...
-    @overload
-    def open(
-        self,
-        key: str,
-        mode: str = "r",
-        *,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-    ) -> IO[Any]: ...
-
     def open(
         self,
         key: str,
@@ -298,7 +286,7 @@ class Logbook:
         errors: str | None = None,
         newline: str | None = None,
     ) -> IO[Any]:
-        """A file object of any file of the run, for whatever writes to one (`np.savez`, `torch.save`, pandas).
+        r"""A file object of any file of the run, for whatever writes to one (`np.savez`, `torch.save`, pandas).
 
         Args:
             key: Relative to the run's folder.
@@ -316,9 +304,9 @@ class Logbook:
             ExistsError: ``x`` met a file.
 
         >>> with log.open("artifacts/table.csv", "w") as file:
-        ...     count = file.write("t,x\\n0,1\\n")
+        ...     size = file.write("t,x\n0,1\n")
         >>> log["artifacts/table.csv"].read_text()
-        't,x\\n0,1\\n'
+        't,x\n0,1\n'
         """
         return self._store.open(keys.check(key), mode, encoding=encoding, errors=errors, newline=newline)
 
@@ -335,7 +323,7 @@ class Logbook:
             MissingError: No file was written there.
 
         >>> with log.local("artifacts/mesh.vtk") as path:
-        ...     count = path.write_text("# vtk DataFile Version 3.0")
+        ...     size = path.write_text("# vtk DataFile Version 3.0")
         >>> log["artifacts/mesh.vtk"].exists()
         True
         """

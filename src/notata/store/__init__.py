@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from notata.errors import ConfigurationError
 from notata.store.base import ABSENT, Blob, Entry, Store
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 __all__ = ["ABSENT", "TIMEOUT", "Blob", "Entry", "Store", "open_store"]
 
@@ -23,7 +26,7 @@ _FLATTENED: Final = re.compile(r"(s3a?|gs|gcs|memory|abfss?|az|https?|file):/(?!
 
 
 def open_store(
-    base: str | os.PathLike[str] | Store,
+    base: str | os.PathLike[str] | UPath | Store,
     storage_options: Mapping[str, Any] | None = None,
     *,
     timeout: float = TIMEOUT,
@@ -77,7 +80,7 @@ def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> S
     return Chosen(url, options, timeout)
 
 
-def _location(base: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
+def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]]:
     """URL and storage options of whatever a user calls a base folder."""
     from upath import UPath
 

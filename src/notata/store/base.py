@@ -10,6 +10,7 @@ a version, name it in ``store/__init__.py``, and add a fixture to ``tests/contra
 
 from __future__ import annotations
 
+import builtins
 import errno
 import io
 import shutil
@@ -22,7 +23,7 @@ from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from notata import keys
 from notata.errors import (
@@ -223,7 +224,7 @@ class Store(ABC):
             return False
         return True
 
-    def list(self, folder: str = "") -> list[Entry]:
+    def list(self, folder: str = "") -> builtins.list[Entry]:
         """All files below `folder`, fresh and sorted by key. One request per 1000 on a bucket."""
         return sorted((e for e in self._entries(folder) if not keys.is_reserved(e.key)), key=lambda entry: entry.key)
 
@@ -236,29 +237,6 @@ class Store(ABC):
             yield from self._list(folder)
 
     # -- open ----------------------------------------------------------------------------------------------
-
-    @overload
-    def open(self, key: str, mode: Literal["rb", "wb", "xb", "ab"]) -> IO[bytes]: ...
-    @overload
-    def open(
-        self,
-        key: str,
-        mode: Literal["r", "w", "x", "a", "rt", "wt", "xt", "at"] = "r",
-        *,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-    ) -> IO[str]: ...
-    @overload
-    def open(
-        self,
-        key: str,
-        mode: str = "r",
-        *,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-    ) -> IO[Any]: ...
 
     def open(
         self,
@@ -289,18 +267,18 @@ class Store(ABC):
         if kind not in ("r", "w", "x", "a") or ("b" in mode and "t" in mode):
             raise ValueError(f"mode {mode!r}: use r, w, x or a, with b for bytes; to update in place use local()")
         if binary:
-            return self._reader(key) if kind == "r" else self._writer(key, kind)
+            return cast("IO[bytes]", self._reader(key) if kind == "r" else self._writer(key, kind))
         encoding = encoding or "utf-8"
         if kind == "r":
             return io.TextIOWrapper(self._reader(key), encoding=encoding, errors=errors, newline=newline)
         newline = "" if newline is None else newline
         return TextWriter(self._writer(key, kind), encoding=encoding, errors=errors, newline=newline)
 
-    def _reader(self, key: str) -> io.BufferedIOBase:
+    def _reader(self, key: str) -> io.BufferedReader | io.BytesIO:
         with self._guard("read", keys.check(key)):
             return self._open_read(key)
 
-    def _open_read(self, key: str) -> io.BufferedIOBase:
+    def _open_read(self, key: str) -> io.BufferedReader | io.BytesIO:
         first = self._get(key, 0, PART, None)
 
         def fetch(start: int, end: int) -> bytes:
@@ -348,7 +326,7 @@ class Store(ABC):
         kept = set(keep)
         self._remove([entry.key for entry in self._entries("") if entry.key not in kept])
 
-    def _remove(self, names: list[str]) -> None:
+    def _remove(self, names: builtins.list[str]) -> None:
         with self._guard("delete from", None):
             failures = self._delete(names) if names else {}
         if failures:
@@ -357,7 +335,7 @@ class Store(ABC):
 
     def _each(self, call: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], what: str) -> dict[str, T]:
         results: dict[str, T] = {}
-        errors: list[Exception] = []
+        errors: builtins.list[Exception] = []
         with ThreadPoolExecutor(min(_AT_ONCE, len(jobs)) or 1, thread_name_prefix="notata-batch") as pool:
             running = {name: pool.submit(call, *arguments) for name, arguments in jobs.items()}
             for name, future in running.items():
@@ -396,7 +374,7 @@ class Store(ABC):
         """As `path`, of a file that is stored already, or of the root: nothing is made."""
         return self._path(key)
 
-    def _make_parents(self, key: str) -> None:
+    def _make_parents(self, key: str) -> None:  # noqa: B027  most have no folders
         """Make the folders of a key, where there are folders that others need to be there."""
 
     @contextmanager
@@ -492,7 +470,7 @@ class Store(ABC):
         """Every file below `folder`, ours and unfinished ones too, in any order, never from a cache."""
 
     @abstractmethod
-    def _delete(self, names: list[str]) -> dict[str, Exception]:
+    def _delete(self, names: builtins.list[str]) -> dict[str, Exception]:
         """Remove files by exact name; what failed, by name. A missing one has not failed."""
 
     @abstractmethod

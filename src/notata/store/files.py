@@ -231,10 +231,8 @@ class RangeReader(io.RawIOBase):
         end = min(self._at + view.nbytes, self._size)
         if end <= self._at:
             return 0
-        if end <= len(self._first):
-            data = self._first[self._at : end]
-        else:
-            data = self._fetch(self._at, end)
+        held = end <= len(self._first)
+        data = self._first[self._at : end] if held else self._fetch(self._at, end)
         view[: len(data)] = data
         self._at += len(data)
         return len(data)

@@ -293,8 +293,9 @@ class _Resumable:
 
 
 class _Aside:
-    """A streamed exclusive write: GCS heeds the condition in simple requests only, so the upload goes aside and one
-    compose request makes the object of it.
+    """A streamed exclusive write: aside, then one compose request that makes the object of it.
+
+    GCS heeds the condition in simple requests only, which a resumable upload is not.
     """
 
     def __init__(self, store: GCSStore, key: str) -> None:
@@ -319,8 +320,8 @@ class _Aside:
 
 def _status(error: BaseException) -> int:
     """The HTTP status of gcsfs's HttpError."""
-    code = getattr(error, "code", None)
-    return int(code) if str(code).isdigit() else 0
+    code = str(getattr(error, "code", ""))
+    return int(code) if code.isdigit() else 0
 
 
 def _entry(key: str, item: dict[str, Any]) -> Entry:

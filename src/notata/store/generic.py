@@ -55,12 +55,8 @@ class GenericStore(RemoteStore):
         return "", ""
 
     def _name(self, key: str) -> str:
-        fs, root = self._fs_and_root()
-        return keys.join(posixpath.join(root, self._prefix) if self._prefix else root, key)
-
-    def _fs_and_root(self) -> tuple[AbstractFileSystem, str]:
-        fs = self._connection.fs
-        return fs, str(fs.notata_root)
+        root = str(self._connection.fs.notata_root)
+        return "/".join(part for part in (root, self._prefix, key) if part)
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         upload = _Moved(self, key, match)

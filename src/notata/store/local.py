@@ -100,7 +100,7 @@ class LocalStore(Store):
             data = file.read() if end is None else file.read(max(0, end - start))
         return Blob(data, state.st_size, _version(state))
 
-    def _open_read(self, key: str) -> io.BufferedIOBase:
+    def _open_read(self, key: str) -> io.BufferedReader:
         return open(self._file(key), "rb")
 
     def _stat(self, key: str) -> Entry:

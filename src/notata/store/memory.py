@@ -91,7 +91,7 @@ class MemoryStore(Store):
         data = file.getvalue()
         return Blob(data[start:end] if start or end is not None else data, len(data), _version(file))
 
-    def _open_read(self, key: str) -> io.BufferedIOBase:
+    def _open_read(self, key: str) -> io.BytesIO:
         return io.BytesIO(self._present(key).getvalue())  # of its own: fsspec's readers share one position
 
     def _present(self, key: str) -> MemoryFile:
@@ -121,7 +121,8 @@ class MemoryStore(Store):
 
     def _prune(self, folders: set[str]) -> None:
         """Drop folders that a deletion left empty; never the root."""
-        for folder in sorted(folders, key=len, reverse=True):
+        for lowest in sorted(folders, key=len, reverse=True):
+            folder = lowest
             while len(folder) > len(self._base) and folder in self._fs.pseudo_dirs:
                 inside = folder + "/"
                 if any(path.startswith(inside) for path in (*self._fs.store, *self._fs.pseudo_dirs)):

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from fsspec.utils import glob_translate
 from upath import UPath
@@ -106,11 +106,11 @@ class RunPath(ProxyUPath):
     _upath: UPath
 
     @classmethod
-    def of(cls, store: Store, url: str, options: Mapping[str, Any], key: str) -> Self:
+    def of(cls, store: Store, url: str, options: Mapping[str, Any], key: str) -> UPath:
         """The path object of `key` in `store`, whose root is `url` for universal_pathlib."""
         whole = UPath(f"{url}/{key}" if key else url, **options)
         base = whole.path[: len(whole.path) - len(key)] if key else whole.path
-        return cls._bound(whole, store, base.rstrip("/"))
+        return cast("UPath", cls._bound(whole, store, base.rstrip("/")))  # it is one by registration
 
     @classmethod
     def _bound(cls, upath: UPath, store: Store, base: str) -> Self:
@@ -238,9 +238,9 @@ class RunPath(ProxyUPath):
         self._store.delete(below)
         return goal  # type: ignore[return-value]
 
-    replace = rename
+    replace = rename  # type: ignore[assignment]
 
-    def glob(self, pattern: str, **_: Any) -> Iterator[Self]:  # type: ignore[override]
+    def glob(self, pattern: str, **_: Any) -> Iterator[Self]:
         """Files and folders below this one that match; one listing, whatever characters its own name has."""
         matches = re.compile(glob_translate(pattern)).fullmatch
         start = len(self._key) + 1 if self._key else 0
@@ -251,7 +251,7 @@ class RunPath(ProxyUPath):
         for name in sorted(filter(matches, names)):
             yield self / name
 
-    def rglob(self, pattern: str, **_: Any) -> Iterator[Self]:  # type: ignore[override]
+    def rglob(self, pattern: str, **_: Any) -> Iterator[Self]:
         """As `glob` at any depth."""
         return self.glob(f"**/{pattern}")
 

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from datetime import UTC
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -63,7 +64,7 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     from s3fs import S3FileSystem
 
     given = {**fsspec.config.conf.get("s3", {}), **options}
-    config = {"max_pool_connections": 64}
+    config: dict[str, Any] = {"max_pool_connections": 64}
     if not {"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} & set(os.environ):
         config["retries"] = {"mode": "standard", "total_max_attempts": 4}
     config.update(given.get("config_kwargs") or {})
@@ -307,7 +308,7 @@ class S3Store(RemoteStore):
 class _Multipart:
     """A streamed write: parts, and one completion that publishes them. It carries a token as a put does."""
 
-    def __init__(self, store: S3Store, key: str, condition: dict[str, str]) -> None:
+    def __init__(self, store: S3Store, key: str, condition: dict[str, Any]) -> None:
         self._store = store
         self._key = key
         self._name = store._name(key)
@@ -329,7 +330,7 @@ class _Multipart:
         """Take the first `size` bytes of the present object as the first parts, without moving them."""
         count = -(-size // _LARGEST_COPY)
         edges = [size * step // count for step in range(count + 1)]
-        for number, (start, end) in enumerate(zip(edges, edges[1:], strict=False), 1):
+        for number, (start, end) in enumerate(pairwise(edges), 1):
             reply = self._store._call(
                 "upload_part_copy",
                 self._name,

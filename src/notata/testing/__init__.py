@@ -30,7 +30,8 @@ class Operation:
     """One operation that reached the storage.
 
     Attributes:
-        verb: ``put``, ``begin``, ``part``, ``commit``, ``abort``, ``append``, ``get``, ``stat``, ``list`` or ``delete``.
+        verb: ``put``, ``begin``, ``part``, ``commit``, ``abort``, ``append``, ``get``, ``stat``, ``list``,
+            ``delete``.
         key: Relative to the store that it was asked of; empty for a whole listing or deletion.
     """
 
@@ -67,8 +68,7 @@ class FaultyStore(Store):
     >>> store.fail(1)
     >>> log.text("notes", "lost")
     Traceback (most recent call last):
-    notata.errors.UnreachableError: cannot write memory:///faulty/log_a/artifacts/notes.txt: nobody answers there; check \
-the address and the network
+    notata.errors.UnreachableError: cannot write memory:///faulty/log_a/artifacts/notes.txt: nobody answers there; ...
     >>> log["artifacts/notes.txt"].exists()
     False
     """
@@ -150,7 +150,7 @@ the address and the network
         from notata.store.paths import RunPath
 
         path = self.inner._path(key)
-        return path.bound_to(self) if isinstance(path, RunPath) else path  # type: ignore[return-value]
+        return path.bound_to(self) if isinstance(path, RunPath) else path
 
     def _make_parents(self, key: str) -> None:
         self.inner._make_parents(key)

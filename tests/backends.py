@@ -1,0 +1,60 @@
+"""A place on each backend, and a road to its bytes that is not the code under test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+
+from notata import Logbook
+from notata.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class Place:
+    """An empty folder of one backend, of one test's own.
+
+    Attributes:
+        name: ``memory``, ``local``, ``s3``, ``gcs`` or ``seaweed``.
+        url: The folder.
+        options: What fsspec needs to reach it.
+    """
+
+    name: str
+    url: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def bucket(self) -> bool:
+        """Whether it has no folders of its own and is reached over a network."""
+        return self.name not in ("memory", "local")
+
+    def store(self, **options: Any) -> Store:
+        return open_store(self.url, self.options, **options)
+
+    def logbook(self, run_id: str | int | None = "run", **arguments: Any) -> Logbook:
+        return Logbook(run_id, self.url, storage_options=self.options, **arguments)
+
+    def raw(self) -> Any:
+        """Plain fsspec."""
+        protocol = self.url.partition("://")[0] if "://" in self.url else "file"
+        return fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **self.options)
+
+    def bytes(self, key: str) -> bytes:
+        """A file, read by plain fsspec."""
+        data: bytes = self.raw().cat_file(f"{self.url}/{key}")
+        return data
+
+    def put(self, key: str, data: bytes) -> None:
+        """A file, written by plain fsspec."""
+        fs = self.raw()
+        if not self.bucket:
+            fs.makedirs(f"{self.url}/{key}".rpartition("/")[0], exist_ok=True)
+        fs.pipe_file(f"{self.url}/{key}", data)
+
+    def names(self) -> list[str]:
+        """Every file below, hidden ones too, listed by plain fsspec."""
+        fs = self.raw()
+        start = len(fs._strip_protocol(self.url)) + 1
+        return sorted(path[start:] for path in fs.find(self.url))

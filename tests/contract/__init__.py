@@ -1,0 +1,1 @@
+"""One suite for all backends: what holds on one holds on each."""

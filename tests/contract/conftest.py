@@ -1,0 +1,50 @@
+"""The backends that the suite runs on."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notata.store import Store
+from tests.backends import Place
+
+EVERYWHERE = ["memory", "local", "s3", "gcs", pytest.param("seaweed", marks=pytest.mark.real)]
+BUCKETS = ["s3", "gcs", pytest.param("seaweed", marks=pytest.mark.real)]
+
+
+def _place(name: str, request: pytest.FixtureRequest) -> Place:
+    folder = uuid.uuid4().hex
+    if name == "memory":
+        return Place(name, f"memory://{folder}")
+    if name == "local":
+        tmp_path: Path = request.getfixturevalue("tmp_path")
+        return Place(name, str(tmp_path / folder))
+    servers = {"s3": "moto_server", "gcs": "gcs_server", "seaweed": "seaweed_server"}
+    server: Any = request.getfixturevalue(servers[name])
+    return Place(name, f"{server.url}/{folder}", server.options)
+
+
+@pytest.fixture(params=EVERYWHERE)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """An empty folder on each backend."""
+    place = _place(request.param, request)
+    yield place
+    place.store().clear()
+
+
+@pytest.fixture(params=BUCKETS)
+def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """An empty folder in each kind of bucket."""
+    place = _place(request.param, request)
+    yield place
+    place.store().clear()
+
+
+@pytest.fixture
+def store(place: Place) -> Store:
+    """A store on each backend."""
+    return place.store()
