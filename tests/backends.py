@@ -57,4 +57,4 @@ class Place:
         """Every file below, hidden ones too, listed by plain fsspec."""
         fs = self.raw()
         start = len(fs._strip_protocol(self.url)) + 1
-        return sorted(path[start:] for path in fs.find(self.url))
+        return sorted(path[start:] for path in fs.find(self.url) if path[start:])

@@ -44,7 +44,7 @@ def open_store(
         ConfigurationError: No such protocol, its package is missing, or its URL cannot hold runs.
 
     >>> open_store("memory://runs").below("log_a")
-    MemoryStore('memory:///runs/log_a')
+    MemoryStore('memory://runs/log_a')
     """
     if isinstance(base, Store):
         return base

@@ -272,7 +272,8 @@ class Store(ABC):
         if kind == "r":
             return io.TextIOWrapper(self._reader(key), encoding=encoding, errors=errors, newline=newline)
         newline = "" if newline is None else newline
-        return TextWriter(self._writer(key, kind), encoding=encoding, errors=errors, newline=newline)
+        writer, from_start = self._writer(key, kind), kind != "a"
+        return TextWriter(writer, encoding=encoding, errors=errors, newline=newline, from_start=from_start)
 
     def _reader(self, key: str) -> io.BufferedReader | io.BytesIO:
         with self._guard("read", keys.check(key)):

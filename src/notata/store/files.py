@@ -65,9 +65,14 @@ class AtomicWriter(io.BufferedIOBase):
         self._parts = 0
         self._written = 0
         self._broken: BaseException | None = None
+        self.shows_start = False
 
     def writable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        # It never seeks; but TextIOWrapper writes a UTF-16 mark only where it could have asked for the position.
+        return self.shows_start
 
     def tell(self) -> int:
         self._check_open()
@@ -153,9 +158,13 @@ class AtomicWriter(io.BufferedIOBase):
 class TextWriter(io.TextIOWrapper):
     """Text over an `AtomicWriter`, with the same promise."""
 
-    def __init__(self, body: AtomicWriter, *, encoding: str, errors: str | None, newline: str | None) -> None:
-        super().__init__(body, encoding=encoding, errors=errors, newline=newline)
+    def __init__(
+        self, body: AtomicWriter, *, encoding: str, errors: str | None, newline: str | None, from_start: bool
+    ) -> None:
         self._body = body
+        body.shows_start = from_start
+        super().__init__(body, encoding=encoding, errors=errors, newline=newline)
+        body.shows_start = False
 
     def abort(self) -> None:
         """Give the write up: nothing of it stays, the old content stands."""
@@ -225,6 +234,14 @@ class RangeReader(io.RawIOBase):
 
     def tell(self) -> int:
         return self._at
+
+    def readall(self) -> bytes:
+        start = min(self._at, self._size)
+        held = self._first[start:]
+        rest = start + len(held)
+        data = held + self._fetch(rest, self._size) if rest < self._size else held
+        self._at = start + len(data)
+        return data
 
     def readinto(self, target: Buffer, /) -> int:
         view = flat(target)

@@ -27,7 +27,7 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.store.base import ABSENT, Blob, Entry
-from notata.store.files import PART, Upload
+from notata.store.files import Upload
 from notata.store.remote import Connection, RemoteStore
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class GCSStore(RemoteStore):
             return self._refused(error, key, match, token)
 
     def _upload(self, name: str, data: bytes, match: str | None, token: str) -> str:
+        from gcsfs.core import UnclosableBytesIO
+
         resource: dict[str, Any] = {"name": name, "contentType": _TYPE}
         if token:
             resource["metadata"] = {_TOKEN: token}
@@ -100,7 +102,7 @@ class GCSStore(RemoteStore):
             size=len(body),
             uploadType="multipart",
             headers={"Content-Type": f"multipart/related; boundary={mark.decode()}"},
-            data=body,
+            data=UnclosableBytesIO(body),  # aiohttp warns of larger bytes; gcsfs rewinds it to try again
             json_out=True,
             ifGenerationMatch=None if match is None else match or "0",
         )
@@ -173,20 +175,17 @@ class GCSStore(RemoteStore):
 
     # -- read ----------------------------------------------------------------------------------------------
 
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        headers = {}
-        if start or end is not None:
-            if end is not None and end <= start:
-                return self._nothing(key)
-            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+    def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
+        if end <= start:
+            return self._nothing(key)
         try:
             answer, data = self._call(
                 "GET",
                 f"{self._address('download')}/{{}}",
                 self._name(key),
-                size=0 if end is None else end - start,
+                size=end - start,
                 alt="media",
-                headers=headers,
+                headers={"Range": f"bytes={start}-{end - 1}"},
                 generation=version,
             )
         except FileNotFoundError as error:
@@ -271,25 +270,57 @@ class GCSStore(RemoteStore):
 
 
 class _Resumable:
-    """A streamed write: gcsfs's resumable upload, which GCS takes one part after the other."""
+    """A streamed write: a resumable upload, which GCS takes one part after the other.
+
+    The last part says that it is the last, so one part is held back. https://cloud.google.com/storage/docs/resumable-uploads
+    """
 
     def __init__(self, store: GCSStore, key: str) -> None:
+        from gcsfs.core import initiate_upload
+
         self._store = store
-        self._name = store._name(key)
-        self._file = store.filesystem().open(f"{store._bucket}/{self._name}", "wb", block_size=PART)
+        self._held = b""
+        self._sent = 0
+        fs, connection = store.filesystem(), store._connection
+        self._session: str | None = connection.run(initiate_upload, fs, store._bucket, store._name(key), _TYPE)
 
     def write(self, part: bytes) -> None:
-        self._file.write(part)
+        if self._held:
+            self._send(self._held, None)
+        self._held = part
 
     def commit(self) -> str:
-        self._file.close()
-        return str(self._file.generation)
+        reply = self._send(self._held, self._sent + len(self._held))
+        self._session = None
+        return str(json.loads(reply)["generation"])
+
+    def _send(self, part: bytes, total: int | None) -> bytes:
+        from gcsfs.core import UnclosableBytesIO
+
+        while True:
+            end = self._sent + len(part)
+            headers = {"Content-Range": f"bytes {self._sent}-{end - 1}/{'*' if total is None else total}"}
+            answer, reply = self._store._connection.run(
+                self._store.filesystem()._call,
+                "POST",
+                self._session,
+                size=len(part),
+                headers=headers,
+                data=UnclosableBytesIO(part),
+            )
+            if "Range" not in answer:
+                self._sent = end
+                return bytes(reply)
+            part = part[int(answer["Range"].rpartition("-")[2]) + 1 - self._sent :]
+            self._sent = end - len(part)
+            if not part:
+                return bytes(reply)
 
     def abort(self) -> None:
-        if not self._file.closed:
-            self._file.closed = True  # or its finalizer would close it, and so publish what there is
+        session, self._session = self._session, None
+        if session is not None:
             with suppress(FileNotFoundError):
-                self._file.discard()
+                self._store._connection.run(self._store.filesystem()._call, "DELETE", session)
 
 
 class _Aside:
@@ -310,6 +341,8 @@ class _Aside:
     def commit(self) -> str:
         self._upload.commit()
         try:
+            if self._store.exists(self._key):  # emulators heed no condition here; GCS itself does, in the compose
+                raise FileExistsError(self._key)
             return self._store._compose(self._key, [self._name], ABSENT)
         finally:
             self._store._remove_quietly(self._name)

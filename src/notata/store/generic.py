@@ -70,7 +70,7 @@ class GenericStore(RemoteStore):
     def _begin(self, key: str, match: str | None) -> Upload:
         return _Moved(self, key, match)
 
-    def _check(self, key: str, match: str | None) -> None:
+    def _check(self, key: str, match: str | None, *, warn: bool = True) -> None:
         """Look before writing: not a promise, as another writer may come between."""
         if match is None:
             return
@@ -78,16 +78,16 @@ class GenericStore(RemoteStore):
             present = self._stat(key).version
         except FileNotFoundError:
             present = ABSENT
-        if match == ABSENT:
+        if match == ABSENT and warn:
             warnings.warn(
                 f"{self.url}: {self._scheme()} cannot make a file exclusively, so nothing there keeps two writers "
                 "from one run id; give each run its own id",
                 UnprotectedWarning,
                 stacklevel=2,
             )
-            if present != ABSENT:
-                raise FileExistsError(key)
-        elif present != match:
+        if match == ABSENT and present != ABSENT:
+            raise FileExistsError(key)
+        if match != ABSENT and present != match:
             raise self._conflict(key, "it was changed meanwhile")
 
     def _scheme(self) -> str:
@@ -115,6 +115,9 @@ class GenericStore(RemoteStore):
         fs = self._connection.fs
         data = fs.cat_file(self._name(key)) if whole else fs.cat_file(self._name(key), start=start, end=end)
         return Blob(data, entry.size, entry.version)
+
+    def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
+        return self._get(key, start, end, version)
 
     def _stat(self, key: str) -> Entry:
         fs, name = self._connection.fs, self._name(key)
@@ -185,7 +188,7 @@ class _Moved:
 
     def commit(self) -> str:
         self._file.close()
-        self._store._check(self._key, self._match)
+        self._store._check(self._key, self._match, warn=False)
         if _moves(self._fs):
             self._fs.mv(self._aside, self._target)
         else:

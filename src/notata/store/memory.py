@@ -41,7 +41,7 @@ class MemoryStore(Store):
         self._base = "/" + path.strip("/") if path.strip("/") else ""
         self._options = dict(options or {})
         self._fs = MemoryFileSystem(**self._options)
-        super().__init__(f"memory://{self._base or '/'}")
+        super().__init__(f"memory://{self._base[1:]}")
 
     def _enter(self, folder: str) -> None:
         self._base = self._file(folder)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from notata import keys
 from notata.errors import ConfigurationError, KeyNameError, NotataError
-from notata.store.base import Store
+from notata.store.base import Blob, Store
+from notata.store.files import PART
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -85,6 +87,21 @@ class RemoteStore(Store):
             return prefix and keys.check(prefix)
         except KeyNameError as error:
             raise ConfigurationError(f"{without_credentials(url)} cannot hold runs: {error}") from None
+
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        if end is not None:
+            return self._range(key, start, end, version)
+        # The first part tells the size, and so how long the rest may take.
+        first = self._range(key, start, start + PART, version)
+        reached = start + len(first.data)
+        if reached >= first.size:
+            return first
+        rest = self._range(key, reached, first.size, first.version)
+        return Blob(first.data + rest.data, first.size, first.version)
+
+    @abstractmethod
+    def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
+        """Read ``[start, end)`` in one request; with `version` only from that one."""
 
     def _enter(self, folder: str) -> None:
         self._prefix = keys.join(self._prefix, folder)

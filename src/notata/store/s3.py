@@ -202,15 +202,12 @@ class S3Store(RemoteStore):
 
     # -- read ----------------------------------------------------------------------------------------------
 
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        wanted: dict[str, Any] = {} if version is None else {"IfMatch": version}
-        if start or end is not None:
-            if end is not None and end <= start:
-                return self._nothing(key)
-            wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
-        size = 0 if end is None else end - start
+    def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
+        if end <= start:
+            return self._nothing(key)
+        wanted = {"Range": f"bytes={start}-{end - 1}"} | ({} if version is None else {"IfMatch": version})
         try:
-            return self._connection.run(self._fetch, self._name(key), wanted, size=size)
+            return self._connection.run(self._fetch, self._name(key), wanted, size=end - start)
         except Exception as error:
             if _status(error) == 412:
                 raise self._conflict(key, "it was changed while it was read") from error
@@ -292,7 +289,7 @@ class S3Store(RemoteStore):
             )
         if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError):
             return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
-        if isinstance(error, boto.HTTPClientError):
+        if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
             return UnreachableError, "nobody answers there; check endpoint_url, the region and the network"
         if isinstance(error, boto.ParamValidationError | boto.ProfileNotFound | boto.InvalidEndpointConfigurationError):
             return ConfigurationError, "the bucket's name, the profile or the endpoint cannot be used"

@@ -1,0 +1,747 @@
+"""The file objects of a store over a body in memory: what is published, in which parts, and what never is."""
+
+from __future__ import annotations
+
+import array
+import gc
+import hashlib
+import io
+import os
+import pickle
+import tracemalloc
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notata.errors import StorageError
+from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, flat
+
+MIB = 2**20
+NAME = "memory://runs/log_a/x.bin"
+
+
+class FakeBody:
+    """A store's place for one file: what was asked of it, and what is visible now.
+
+    Attributes:
+        visible: The file's content; what was there before stands until a put or a commit.
+        events: Every call, parts with their sizes.
+        fails: The call that raises, and what.
+    """
+
+    def __init__(self, fails: str = "", error: BaseException | None = None) -> None:
+        self.visible = b"old"
+        self.events: list[str] = []
+        self.fails = fails
+        self.error = error or OSError("the disk is gone")
+        self._parts: list[bytes] = []
+
+    def _note(self, event: str) -> None:
+        self.events.append(event)
+        if event.split()[0] == self.fails:
+            raise self.error
+
+    def put(self, data: bytes) -> object:
+        assert type(data) is bytes
+        self._note(f"put {len(data)}")
+        self.visible = data
+        return "version"
+
+    def begin(self) -> FakeBody:
+        self._note("begin")
+        return self
+
+    def write(self, part: bytes) -> None:
+        assert type(part) is bytes
+        self._note(f"part {len(part)}")
+        self._parts.append(part)
+
+    def commit(self) -> str:
+        self._note("commit")
+        self.visible = b"".join(self._parts)
+        return "version"
+
+    def abort(self) -> None:
+        self._note("abort")
+        self._parts.clear()
+
+
+class DigestBody:
+    """Keeps the sizes of its parts and their digest, and nothing of their content."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.digest = hashlib.sha256()
+
+    def put(self, data: bytes) -> object:
+        raise AssertionError("a large value goes in parts")
+
+    def begin(self) -> DigestBody:
+        return self
+
+    def write(self, part: bytes) -> None:
+        self.sizes.append(len(part))
+        self.digest.update(part)
+
+    def commit(self) -> str:
+        return ""
+
+    def abort(self) -> None:
+        raise AssertionError("nothing failed")
+
+
+def _writer(body: FakeBody | DigestBody) -> AtomicWriter:
+    return AtomicWriter(body, NAME)
+
+
+def _text(body: FakeBody, encoding: str = "utf-8", errors: str | None = None, newline: str | None = "") -> TextWriter:
+    return TextWriter(_writer(body), encoding=encoding, errors=errors, newline=newline)
+
+
+BIG = bytes(PART + 1)
+"""What needs an upload; as text it is as many characters."""
+
+
+# -- what is published -------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=50)))
+def test_small_writes_are_one_put_at_the_close(chunks: list[bytes]) -> None:
+    body = FakeBody()
+    writer = _writer(body)
+    for count, chunk in enumerate(chunks):
+        assert writer.tell() == len(b"".join(chunks[:count]))
+        assert writer.write(chunk) == len(chunk)
+    assert (body.visible, body.events) == (b"old", [])
+    writer.close()
+    assert body.visible == b"".join(chunks)
+    assert body.events == [f"put {len(body.visible)}"]
+
+
+def test_a_file_without_a_write_is_empty() -> None:
+    body = FakeBody()
+    with _writer(body):
+        pass
+    assert (body.visible, body.events) == (b"", ["put 0"])
+
+
+def test_writes_of_no_length_add_nothing() -> None:
+    body = FakeBody()
+    with _writer(body) as writer:
+        assert [writer.write(empty) for empty in (b"", bytearray(), memoryview(b""), np.zeros((0, 3)))] == [0] * 4
+        writer.write(b"x")
+        writer.write(b"")
+        assert writer.tell() == 1
+    assert (body.visible, body.events) == (b"x", ["put 1"])
+
+
+def test_flush_publishes_nothing() -> None:
+    body = FakeBody()
+    with _writer(body) as writer:
+        writer.write(b"new")
+        writer.flush()
+        assert body.visible == b"old"
+    assert body.visible == b"new"
+
+
+def test_writelines_and_copies_work_as_on_any_file() -> None:
+    body = FakeBody()
+    with _writer(body) as writer:
+        writer.writelines([b"a\n", memoryview(b"b\n")])
+    assert body.visible == b"a\nb\n"
+
+
+def test_a_second_close_does_nothing() -> None:
+    body = FakeBody()
+    writer = _writer(body)
+    writer.close()
+    writer.close()
+    writer.abort()
+    assert writer.closed
+    assert body.events == ["put 0"]
+
+
+def test_a_writer_says_what_it_can() -> None:
+    writer = _writer(FakeBody())
+    assert (writer.name, writer.writable(), writer.readable(), writer.seekable()) == (NAME, True, False, False)
+    for call in (writer.read, lambda: writer.seek(0), writer.truncate, writer.fileno):
+        with pytest.raises(io.UnsupportedOperation):
+            call()
+    writer.abort()
+
+
+def test_a_closed_writer_takes_nothing_more() -> None:
+    body = FakeBody()
+    writer = _writer(body)
+    writer.close()
+    for call in (lambda: writer.write(b"x"), writer.tell, writer.flush, writer.__enter__):
+        with pytest.raises(ValueError, match="closed file"):
+            call()
+    assert body.visible == b""
+
+
+# -- parts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("writes", "events"),
+    [
+        ([PART - 1], [f"put {PART - 1}"]),
+        ([PART], [f"put {PART}"]),
+        ([PART, 0], [f"put {PART}"]),
+        ([PART // 2] * 2, [f"put {PART}"]),
+        ([PART + 1], ["begin", f"part {PART}", "part 1", "commit"]),
+        ([PART, 1], ["begin", f"part {PART}", "part 1", "commit"]),
+        ([1, PART], ["begin", f"part {PART}", "part 1", "commit"]),
+        ([2 * PART], ["begin", f"part {PART}", f"part {PART}", "commit"]),
+        ([PART, PART], ["begin", f"part {PART}", f"part {PART}", "commit"]),
+        ([3 * PART + 5], ["begin", *[f"part {PART}"] * 3, "part 5", "commit"]),
+        ([5, 2 * PART, 7], ["begin", f"part {PART}", f"part {PART}", "part 12", "commit"]),
+        ([6 * MIB] * 3, ["begin", f"part {PART}", f"part {PART}", f"part {2 * MIB}", "commit"]),
+    ],
+)
+def test_what_is_larger_than_a_part_goes_in_parts(writes: list[int], events: list[str]) -> None:
+    body = FakeBody()
+    content = bytes(range(251)) * (sum(writes) // 251 + 1)
+    with _writer(body) as writer:
+        start = 0
+        for size in writes:
+            assert writer.write(memoryview(content)[start : start + size]) == size
+            start += size
+        assert writer.tell() == start
+        assert body.visible == b"old"
+    assert body.events == events
+    assert body.visible == content[: sum(writes)]
+
+
+@pytest.mark.parametrize("chunk", [64 * MIB, 3 * MIB + 1])
+def test_a_large_value_is_never_held_whole(chunk: int) -> None:
+    values = np.arange(8 * MIB, dtype="<u8")
+    data = memoryview(values).cast("B")
+    body = DigestBody()
+    tracemalloc.start()
+    try:
+        with _writer(body) as writer:
+            for start in range(0, len(data), chunk):
+                writer.write(data[start : start + chunk])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert body.sizes == [PART] * 8
+    assert body.digest.digest() == hashlib.sha256(values).digest()
+    assert peak < 2.5 * PART
+
+
+# -- what can be written -----------------------------------------------------------------------------------
+
+GRID = np.arange(6, dtype="<i2").reshape(2, 3)
+BUFFERS: list[tuple[Any, bytes]] = [
+    (bytearray(b"abc"), b"abc"),
+    (memoryview(b"abcdef")[1:3], b"bc"),
+    (memoryview(b"abcdef")[::2], b"ace"),
+    (memoryview(b"abcdef")[::-1], b"fedcba"),
+    (memoryview(b"abcdef").cast("B", (2, 3)), b"abcdef"),
+    (memoryview(array.array("i", [1, 2])), array.array("i", [1, 2]).tobytes()),
+    (array.array("d", [0.5, -1.0]), bytes.fromhex("000000000000e03f000000000000f0bf")),
+    (pickle.PickleBuffer(b"abc"), b"abc"),
+    (pickle.PickleBuffer(np.asfortranarray(GRID)), bytes.fromhex("000003000100040002000500")),
+    (GRID, bytes.fromhex("000001000200030004000500")),
+    (np.asfortranarray(GRID), bytes.fromhex("000003000100040002000500")),
+    (GRID[:, ::2], bytes.fromhex("0000020003000500")),
+    (np.array(7, "u1"), b"\x07"),
+    (np.zeros((3, 0), order="F"), b""),
+    (np.array([(1, 2)], [("a", "<i2"), ("b", "u1")]), b"\x01\x00\x02"),
+]
+
+
+@pytest.mark.parametrize(("value", "data"), BUFFERS)
+def test_any_buffer_can_be_written_and_counts_in_bytes(value: Any, data: bytes) -> None:
+    body = FakeBody()
+    with _writer(body) as writer:
+        assert writer.write(value) == len(data)
+        assert writer.tell() == len(data)
+    assert body.visible == data
+    assert flat(value).tobytes() == data
+
+
+def test_a_contiguous_buffer_is_flattened_without_a_copy() -> None:
+    for values in (np.zeros((4, 5)), np.zeros((4, 5), order="F"), np.zeros(3, "u1")):
+        flat(values)[0] = 255
+        assert values.tobytes().count(b"\xff") == 1
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_large_array_of_any_order_is_cut_into_parts(order: Any) -> None:
+    values = np.asarray(np.arange(3 * MIB, dtype="<f8").reshape(3, MIB), order=order)
+    body = FakeBody()
+    with _writer(body) as writer:
+        assert writer.write(values) == 24 * MIB
+    assert body.events == ["begin", *[f"part {PART}"] * 3, "commit"]
+    assert body.visible == values.tobytes(order="A")
+
+
+def test_a_buffer_may_change_after_the_write() -> None:
+    body = FakeBody()
+    held = bytearray(b"first")
+    with _writer(body) as writer:
+        writer.write(held)
+        held[:] = b"later"
+    assert body.visible == b"first"
+
+
+# -- what is not published ---------------------------------------------------------------------------------
+
+ERRORS = [ValueError("mine"), KeyboardInterrupt(), SystemExit(1), GeneratorExit()]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(("data", "events"), [(b"new", []), (BIG, ["begin", f"part {PART}", "abort"])])
+def test_an_exception_in_the_block_publishes_nothing(data: bytes, events: list[str], error: BaseException) -> None:
+    body = FakeBody()
+    with pytest.raises(type(error)) as caught, _writer(body) as writer:
+        writer.write(data)
+        raise error
+    assert caught.value is error
+    assert writer.closed
+    assert (body.visible, body.events) == (b"old", events)
+
+
+@pytest.mark.parametrize(("data", "events"), [(b"new", []), (BIG, ["begin", f"part {PART}", "abort"])])
+def test_an_aborted_write_publishes_nothing(data: bytes, events: list[str]) -> None:
+    body = FakeBody()
+    writer = _writer(body)
+    writer.write(data)
+    writer.abort()
+    writer.abort()
+    writer.close()
+    assert (body.visible, body.events) == (b"old", events)
+
+
+@pytest.mark.parametrize(("data", "events"), [(b"new", []), (BIG, ["begin", f"part {PART}", "abort"])])
+def test_a_writer_that_is_forgotten_publishes_nothing_and_warns(data: bytes, events: list[str]) -> None:
+    body = FakeBody()
+    writer = _writer(body)
+    writer.write(data)
+    with pytest.warns(ResourceWarning) as warned:
+        del writer
+        gc.collect()
+    assert [str(warning.message) for warning in warned] == [f"{NAME} was never closed: nothing was stored"]
+    assert (body.visible, body.events) == (b"old", events)
+
+
+def test_a_forgotten_writer_in_a_cycle_publishes_nothing_and_warns() -> None:
+    body = FakeBody()
+    writer = _writer(body)
+    writer.write(b"new")
+    writer.owner = writer  # type: ignore[attr-defined]
+    with pytest.warns(ResourceWarning, match="never closed: nothing was stored"):
+        del writer
+        gc.collect()
+    assert (body.visible, body.events) == (b"old", [])
+
+
+class Case(NamedTuple):
+    """A call of the body that fails, the bytes that lead to it, and all that is called."""
+
+    fails: str
+    data: bytes
+    events: list[str]
+
+
+FAILURES = [
+    Case("put", b"new", ["put 3"]),
+    Case("begin", BIG, ["begin"]),
+    Case("part", BIG, ["begin", f"part {PART}", "abort"]),
+    Case("commit", BIG, ["begin", f"part {PART}", "part 1", "commit", "abort"]),
+]
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is gone"), KeyboardInterrupt()], ids=["OSError", "interrupt"])
+@pytest.mark.parametrize("case", FAILURES, ids=lambda case: case.fails)
+def test_a_failure_of_the_storage_is_raised_and_nothing_stays(case: Case, error: BaseException) -> None:
+    body = FakeBody(case.fails, error)
+    with pytest.raises(type(error)) as caught, _writer(body) as writer:
+        writer.write(case.data)
+    assert caught.value is error
+    assert writer.closed
+    assert (body.visible, body.events) == (b"old", case.events)
+
+
+@pytest.mark.parametrize("fails", ["begin", "part"])
+def test_a_close_after_a_failed_write_publishes_nothing_and_says_so(fails: str) -> None:
+    body = FakeBody(fails)
+    writer = _writer(body)
+    with pytest.raises(OSError, match="the disk is gone"):
+        writer.write(BIG)
+    body.fails = ""
+    with pytest.raises(StorageError) as caught:
+        writer.close()
+    assert str(caught.value) == f"{NAME}: nothing was stored, a write failed before"
+    assert caught.value.__cause__ is body.error
+    assert writer.closed
+    assert body.visible == b"old"
+    assert ("abort" in body.events) is (fails == "part")
+    writer.close()
+
+
+def test_a_failed_write_that_the_block_swallows_is_raised_at_its_end() -> None:
+    body = FakeBody("part")
+    with pytest.raises(StorageError, match="nothing was stored, a write failed before"), _writer(body) as writer:
+        with pytest.raises(OSError, match="the disk is gone"):
+            writer.write(BIG)
+        body.fails = ""
+        writer.write(b"more")
+    assert body.visible == b"old"
+    assert "commit" not in body.events
+
+
+@pytest.mark.parametrize("value", ["text", None, 5, object()])
+def test_a_write_of_what_has_no_bytes_is_a_failed_write(value: Any) -> None:
+    body = FakeBody()
+    writer = _writer(body)
+    writer.write(b"half")
+    with pytest.raises(TypeError, match="bytes-like object"):
+        writer.write(value)
+    with pytest.raises(StorageError, match="nothing was stored, a write failed before"):
+        writer.close()
+    assert (body.visible, body.events) == (b"old", [])
+
+
+def test_a_failed_close_publishes_nothing_later() -> None:
+    body = FakeBody("put")
+    writer = _writer(body)
+    writer.write(b"new")
+    with pytest.raises(OSError, match="the disk is gone"):
+        writer.close()
+    body.fails = ""
+    writer.close()
+    del writer
+    gc.collect()
+    assert (body.visible, body.events) == (b"old", ["put 3"])
+
+
+class FailingTwice(FakeBody):
+    """The commit or the user's block fails, and then the clean-up does too."""
+
+    def abort(self) -> None:
+        super().abort()
+        raise PermissionError("no aborting here")
+
+
+def test_a_failing_clean_up_is_a_note_on_the_error_before_it() -> None:
+    body = FailingTwice("commit")
+    with pytest.raises(OSError, match="the disk is gone") as caught, _writer(body) as writer:
+        writer.write(BIG)
+    assert caught.value.__notes__ == [f"notata: could not clean up after {NAME}: no aborting here"]
+    assert writer.closed
+    assert body.visible == b"old"
+
+    mine = ValueError("mine")
+    with pytest.raises(ValueError, match="mine"), _writer(FailingTwice()) as writer:
+        writer.write(BIG)
+        raise mine
+    assert mine.__notes__ == [f"notata: could not clean up after {NAME}: no aborting here"]
+
+
+def test_what_was_closed_in_the_block_stays_published_when_the_block_fails_later() -> None:
+    body = FakeBody()
+    with pytest.raises(ValueError, match="later"), _writer(body) as writer:
+        writer.write(b"new")
+        writer.close()
+        raise ValueError("later")
+    assert body.visible == b"new"
+
+
+# -- text --------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.text(max_size=20)), st.sampled_from(["utf-8", "utf-16", "utf-32-be"]))
+def test_text_is_encoded_with_its_newlines_as_given(chunks: list[str], encoding: str) -> None:
+    body = FakeBody()
+    with _text(body, encoding) as writer:
+        for chunk in chunks:
+            assert writer.write(chunk) == len(chunk)
+        assert body.visible == b"old"
+    assert body.visible.decode(encoding) == "".join(chunks)
+
+
+@pytest.mark.parametrize(
+    ("newline", "data"),
+    [
+        ("", b"a\nb\r\nc\rd"),
+        ("\n", b"a\nb\r\nc\rd"),
+        ("\r\n", b"a\r\nb\r\r\nc\rd"),
+        (None, "a\nb\r\nc\rd".replace("\n", os.linesep).encode()),
+    ],
+)
+def test_newlines_are_translated_when_asked_for(newline: str | None, data: bytes) -> None:
+    body = FakeBody()
+    with _text(body, newline=newline) as writer:
+        writer.write("a\nb\r\nc\rd")
+    assert body.visible == data
+
+
+def test_what_the_encoding_cannot_hold_goes_by_the_errors_asked_for() -> None:
+    body = FakeBody()
+    with _text(body, "latin-1", "backslashreplace") as writer:
+        writer.write("é€")
+    assert body.visible == b"\xe9\\u20ac"
+
+
+def test_printing_to_a_text_writer() -> None:
+    body = FakeBody()
+    with _text(body) as writer:
+        print("t", 0.5, file=writer, flush=True)
+        writer.writelines(["x\n", "y\n"])
+        assert body.visible == b"old"
+    assert (writer.name, writer.encoding, body.visible) == (NAME, "utf-8", b"t 0.5\nx\ny\n")
+
+
+def test_large_text_goes_in_parts() -> None:
+    body = FakeBody()
+    with _text(body) as writer:
+        for _ in range(3):
+            writer.write("é" * (PART // 4))
+            writer.write("x" * (PART // 2))
+    assert body.events == ["begin", *[f"part {PART}"] * 2, f"part {PART}", "commit"]
+    assert body.visible == ("é" * (PART // 4) + "x" * (PART // 2)).encode() * 3
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(("size", "aborts"), [(3, 0), (PART + 1, 1)])
+def test_an_exception_in_the_block_publishes_no_text(size: int, aborts: int, error: BaseException) -> None:
+    body = FakeBody()
+    with pytest.raises(type(error)) as caught, _text(body) as writer:
+        writer.write("x" * size)
+        raise error
+    assert caught.value is error
+    assert writer.closed
+    assert (body.visible, body.events.count("abort")) == (b"old", aborts)
+
+
+@pytest.mark.parametrize(("size", "aborts"), [(3, 0), (PART + 1, 1)])
+def test_a_text_writer_that_is_forgotten_publishes_nothing_and_warns_once(size: int, aborts: int) -> None:
+    body = FakeBody()
+    writer = _text(body)
+    writer.write("x" * size)
+    with pytest.warns(ResourceWarning) as warned:
+        del writer
+        gc.collect()
+    assert [str(warning.message) for warning in warned] == [f"{NAME} was never closed: nothing was stored"]
+    assert (body.visible, body.events.count("abort")) == (b"old", aborts)
+
+
+@pytest.mark.parametrize("case", FAILURES, ids=lambda case: case.fails)
+def test_a_failure_of_the_storage_publishes_no_text(case: Case) -> None:
+    body = FakeBody(case.fails)
+    with pytest.raises(OSError, match=r"the disk is gone|a write failed before") as caught, _text(body) as writer:
+        writer.write(case.data.decode())
+    chain = [caught.value, caught.value.__cause__, caught.value.__context__]
+    assert body.error in chain
+    assert writer.closed
+    assert (body.visible, body.events) == (b"old", case.events)
+
+
+def test_a_character_that_does_not_encode_is_a_failed_write() -> None:
+    body = FakeBody()
+    writer = _text(body)
+    writer.write("half")
+    with pytest.raises(UnicodeEncodeError):
+        writer.write("\ud800")
+    with pytest.raises(StorageError, match="nothing was stored, a write failed before"):
+        writer.close()
+    assert (body.visible, body.events) == (b"old", [])
+
+
+def test_a_character_that_does_not_encode_publishes_nothing_of_the_block() -> None:
+    body = FakeBody()
+    with pytest.raises(UnicodeEncodeError), _text(body) as writer:
+        writer.write("half")
+        writer.write("\ud800")
+    assert (body.visible, body.events) == (b"old", [])
+
+
+# -- reading by ranges -------------------------------------------------------------------------------------
+
+
+class Ranges:
+    """Fetches ranges of `data`, and remembers which."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.asked: list[tuple[int, int]] = []
+
+    def __call__(self, start: int, end: int) -> bytes:
+        assert 0 <= start < end <= len(self.data)
+        self.asked.append((start, end))
+        return self.data[start:end]
+
+    def reader(self, held: int) -> RangeReader:
+        return RangeReader(self.data[:held], len(self.data), self, NAME)
+
+
+Step = tuple[Literal["set", "cur", "end", "read", "read1", "readinto", "readline", "tell"], int]
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    st.tuples(st.sampled_from(["set", "cur", "end"]), st.integers(-120, 250))
+    | st.tuples(st.sampled_from(["read", "read1", "readline"]), st.integers(-1, 250))
+    | st.tuples(st.sampled_from(["readinto", "tell"]), st.integers(0, 250)),
+    max_size=20,
+)
+
+
+def _did(file: io.BytesIO | io.BufferedReader | RangeReader, step: Step) -> object:
+    """One step on a file, and all that it shows; `read1` may give less, so its bytes are read to their end."""
+    what, number = step
+    if what in ("set", "cur", "end"):
+        whence = {"set": io.SEEK_SET, "cur": io.SEEK_CUR, "end": io.SEEK_END}[what]
+        return file.seek(number, whence)
+    if what == "tell":
+        return file.tell()
+    if what == "readinto":
+        target = bytearray(number)
+        return file.readinto(target), bytes(target)
+    if what == "readline":
+        return file.readline(number)
+    return file.read(number)
+
+
+def _stays_inside(oracle: io.BytesIO, step: Step) -> bool:
+    what, number = step
+    base = {"set": 0, "cur": oracle.tell(), "end": len(oracle.getvalue())}.get(what)
+    return base is None or base + number >= 0
+
+
+@given(st.binary(max_size=200), st.integers(0, 220), STEPS)
+def test_a_range_reader_reads_as_bytes_in_memory(data: bytes, held: int, steps: list[Step]) -> None:
+    ranges, oracle = Ranges(data), io.BytesIO(data)
+    reader = ranges.reader(held)
+    for step in steps:
+        if _stays_inside(oracle, step):
+            assert _did(reader, step) == _did(oracle, step)
+    assert reader.tell() == oracle.tell()
+
+
+@given(st.binary(max_size=200), st.integers(0, 220), st.integers(1, 60), STEPS)
+def test_a_buffered_range_reader_reads_as_bytes_in_memory(
+    data: bytes, held: int, buffer: int, steps: list[Step]
+) -> None:
+    ranges, oracle = Ranges(data), io.BytesIO(data)
+    with io.BufferedReader(ranges.reader(held), buffer) as reader:
+        for step in steps:
+            if _stays_inside(oracle, step):
+                if step[0] == "read1":
+                    given_ = reader.read1(step[1])
+                    assert oracle.read(len(given_)) == given_
+                else:
+                    assert _did(reader, step) == _did(oracle, step)
+        assert reader.tell() == oracle.tell()
+        assert reader.read() == oracle.read()
+
+
+@given(st.text(max_size=60), st.integers(0, 80), st.integers(1, 20))
+def test_text_over_a_range_reader(text: str, held: int, buffer: int) -> None:
+    data = text.encode()
+    with io.TextIOWrapper(io.BufferedReader(Ranges(data).reader(held), buffer), "utf-8", newline="") as reader:
+        assert list(reader) == list(io.StringIO(text, newline=""))
+
+
+def test_what_came_with_the_open_costs_no_request() -> None:
+    ranges = Ranges(b"0123456789")
+    with io.BufferedReader(ranges.reader(10), 4) as reader:
+        assert (reader.read(3), reader.seek(-2, io.SEEK_END), reader.read(), reader.seek(0)) == (b"012", 8, b"89", 0)
+        assert reader.read() == b"0123456789"
+    assert ranges.asked == []
+
+
+def test_each_range_beyond_is_one_request() -> None:
+    ranges = Ranges(b"0123456789")
+    reader = ranges.reader(4)
+    assert reader.read(4) == b"0123"
+    assert ranges.asked == []
+    assert reader.read(3) == b"456"
+    assert reader.seek(8) == 8
+    assert reader.read(100) == b"89"
+    assert reader.read(100) == b""
+    assert ranges.asked == [(4, 7), (8, 10)]
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_an_empty_or_tiny_file(size: int) -> None:
+    ranges = Ranges(b"x" * size)
+    with io.BufferedReader(ranges.reader(PART), PART) as reader:
+        assert (reader.read(), reader.read(1), reader.seek(5), reader.read()) == (b"x" * size, b"", 5, b"")
+    assert ranges.asked == []
+
+
+def test_arrays_are_filled_in_place() -> None:
+    values = np.zeros((2, 3), "<u2")
+    assert Ranges(GRID.tobytes()).reader(4).readinto(values) == 12
+    assert values.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_pickle_and_an_array_load_from_a_range_reader() -> None:
+    values = np.arange(1000.0)
+    data = pickle.dumps({"values": values})
+    with io.BufferedReader(Ranges(data).reader(100), 64) as reader:
+        assert pickle.load(reader)["values"].tolist() == values.tolist()
+
+
+def test_a_failed_fetch_is_raised_and_the_position_stands() -> None:
+    def fetch(start: int, end: int) -> bytes:
+        raise StorageError("gone meanwhile")
+
+    reader = RangeReader(b"ab", 10, fetch, NAME)
+    with pytest.raises(StorageError, match="gone meanwhile"):
+        reader.read(5)
+    assert reader.tell() == 0
+    assert reader.read(2) == b"ab"
+
+
+def test_a_range_reader_says_what_it_can() -> None:
+    reader = Ranges(b"ab").reader(2)
+    assert (reader.name, reader.readable(), reader.seekable(), reader.writable()) == (NAME, True, True, False)
+    with pytest.raises(io.UnsupportedOperation):
+        reader.write(b"x")
+
+
+@pytest.mark.parametrize(
+    ("offset", "whence", "message"),
+    [
+        (-1, io.SEEK_SET, "negative seek position -1"),
+        (-3, io.SEEK_CUR, "negative seek position -3"),
+        (-4, io.SEEK_END, "negative seek position -2"),
+        (0, 7, "whence"),
+    ],
+)
+def test_a_seek_to_nowhere_is_refused(offset: int, whence: int, message: str) -> None:
+    reader = Ranges(b"ab").reader(2)
+    with pytest.raises(ValueError, match=message):
+        reader.seek(offset, whence)
+    assert reader.tell() == 0
+
+
+def test_a_seek_to_a_fraction_is_refused() -> None:
+    reader = Ranges(b"ab").reader(2)
+    with pytest.raises(TypeError):
+        reader.seek(1.5)  # type: ignore[arg-type]
+
+
+CALLS: list[Callable[[RangeReader], object]] = [
+    lambda reader: reader.read(1),
+    lambda reader: reader.readall(),
+    lambda reader: reader.seek(0),
+    lambda reader: reader.tell(),
+    lambda reader: reader.readinto(bytearray(1)),
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=["read", "readall", "seek", "tell", "readinto"])
+def test_a_closed_reader_reads_nothing_more(call: Callable[[RangeReader], object]) -> None:
+    reader = Ranges(b"ab").reader(2)
+    reader.close()
+    with pytest.raises(ValueError, match="closed file"):
+        call(reader)
