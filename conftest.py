@@ -1,4 +1,4 @@
-"""What every test and every code block of the docs may use."""
+"""What every test may use."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ import io
 import json
 import math
 import pickle
-import sys
 import threading
 import tracemalloc
 import uuid
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 SECRET = "hunter2-do-not-store"
 MIB = 2**20
 
-ANY_TEXT = st.text(st.characters() | st.characters(categories=("Cs",)), max_size=30)
+ANY_TEXT = st.text(st.characters() | st.characters(categories=["Cs"]), max_size=30)
 SCALARS = st.none() | st.booleans() | st.integers() | st.integers(-(10**60), 10**60) | st.floats()
 
 
@@ -246,8 +245,8 @@ def test_keys_of_one_number_type_are_in_the_order_of_the_numbers() -> None:
 
 
 def test_keys_of_several_types_become_strings_in_one_order() -> None:
-    value = {"b": 1, None: 2, True: 3, 2.5: 4, Phase.SOLID: 5, 7: 6, dt.date(2026, 1, 2): 7, b"z": 8, Path("p/q"): 9}
-    expected = {"b": 1, "null": 2, "true": 3, "2.5": 4, "solid": 5, "7": 6, "2026-01-02": 7, "z": 8, "p/q": 9}
+    value = {"b": 1, None: 2, True: 3, 2.5: 4, Phase.SOLID: 5, 7: 6, dt.date(2026, 1, 2): 7, Path("p/q"): 8}
+    expected = {"b": 1, "null": 2, "true": 3, "2.5": 4, "solid": 5, "7": 6, "2026-01-02": 7, "p/q": 8}
     data = formats.encode(formats.JSON, value)
     assert json.loads(data) == expected
     assert data == formats.encode(formats.JSON, dict(reversed(value.items())))
@@ -276,12 +275,11 @@ def test_long_json_goes_in_pieces() -> None:
 YAML_TEXT = st.text(max_size=30) | st.sampled_from(
     "\0\a\t\n\r\x1b \x7f\x85\x9f\xa0\u2028\u2029\ufeff\ufffe😀\U0010ffff"
 )
-LOOKALIKES = (
-    "1 1.5 1e5 1e-3 +1 -1 1. .5 0x1f 0o7 0b1 017 1_000 12:30:45 1:1 .inf -.inf .nan true True yes no on off y n null "
-    "~ Null 2020-01-01 2020-01-01T00:00:00 2020-01-01T00:00:00Z = << ? - : | > & * ! % @ ` ' \" # , [ ] { } --- ..."
-).split()
+NUMBERS = "1 1.5 1e5 1e-3 +1 -1 1. .5 0x1f 0o7 0b1 017 1_000 12:30:45 1:1 .inf -.inf .nan"
+WORDS = "true True yes no on off y n null Null ~ 2020-01-01 2020-01-01T00:00:00 2020-01-01T00:00:00Z"
+MARKS = "= << ? - : | > & * ! % @ ` ' \" # , [ ] { } --- ..."
 AWKWARD = [
-    *LOOKALIKES,
+    *f"{NUMBERS} {WORDS} {MARKS}".split(),
     "",
     " ",
     " a",
@@ -393,8 +391,6 @@ NUMPY_SCALARS: list[tuple[object, object]] = [
     (np.float64(math.inf), math.inf),
     (np.float64(-0.0), -0.0),
     (np.str_("1e5"), "1e5"),
-    (np.bytes_(b"raw \xff"), "raw \\xff"),
-    (np.void(b"abc"), "abc"),
     (np.datetime64("2026-11-22"), "2026-11-22"),
     (np.datetime64("2026-11-22T19:50:03.123456789"), "2026-11-22T19:50:03.123456789"),
     (np.datetime64("2026", "Y"), "2026"),
@@ -425,7 +421,7 @@ def test_a_nan_of_any_width_is_nan() -> None:
     assert [str(item) for item in read] == ["nan", "nan", "[nan]", "nan"]
 
 
-@pytest.mark.parametrize("code", [*"?bhilqBHILQefdFDSU", "M8[s]", "m8[s]", "O"])
+@pytest.mark.parametrize("code", [*"?bhilqBHILQefdFDU", "M8[s]", "m8[s]", "O"])
 def test_arrays_of_every_type_are_nested_lists(code: str) -> None:
     element = _json(np.zeros((), code))
     assert _json(np.zeros((2, 1), code)) == [[element], [element]]
@@ -447,7 +443,7 @@ def test_a_structured_array_is_a_list_of_dictionaries() -> None:
 
 
 def test_masked_values_are_null() -> None:
-    masked = np.ma.array([1.0, 2.0], mask=[False, True])  # type: ignore[no-untyped-call]
+    masked = np.ma.array([1.0, 2.0], mask=[False, True])
     assert _json({"array": masked, "one": np.ma.masked}) == {"array": [1.0, None], "one": None}
 
 
@@ -494,7 +490,7 @@ def test_a_series_is_a_list() -> None:
 
 
 def test_a_time_that_pandas_misses_is_null_as_numpy_s() -> None:
-    times = pd.Series(pd.to_datetime(["2026-01-02", None]))
+    times = pd.Series([pd.Timestamp("2026-01-02"), pd.NaT])
     assert _json([pd.NaT, times]) == [None, ["2026-01-02T00:00:00", None]]
 
 
@@ -537,9 +533,6 @@ OTHERS: list[tuple[object, object]] = [
     (1 - 2j, {"real": 1.0, "imag": -2.0}),
     (deque([1, 2], maxlen=5), [1, 2]),
     (range(1, 7, 3), [1, 4]),
-    (b"caf\xc3\xa9", "café"),
-    (bytearray(b"\xff"), "\\xff"),
-    (memoryview(b"abcd")[::2], "ac"),
     (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
     (Counter("aab"), {"a": 2, "b": 1}),
     (MappingProxyType({"a": 1}), {"a": 1}),
@@ -563,12 +556,14 @@ def test_the_values_of_a_dictionary_are_a_list() -> None:
 
 
 def test_a_set_of_several_types_has_one_order() -> None:
-    members: list[Any] = [1, "a", None, 2.5, (1, "x"), (1, 2), Site(1), Site(0), 1j, b"raw"]
+    members: list[Any] = [1, "a", None, 2.5, (1, "x"), (1, 2), Site(1), Site(0), 1j]
+    backwards: set[Any] = set()
+    backwards.update(reversed(members))
     data = formats.encode(formats.JSON, set(members))
-    assert data == formats.encode(formats.JSON, set(reversed(members)))
+    assert data == formats.encode(formats.JSON, backwards)
     read = json.loads(data)
     assert len(read) == len(members)
-    for plain in (1, "a", None, 2.5, [1, "x"], [1, 2], {"x": 1}, {"x": 0}, {"real": 0.0, "imag": 1.0}, "raw"):
+    for plain in (1, "a", None, 2.5, [1, "x"], [1, 2], {"x": 1}, {"x": 0}, {"real": 0.0, "imag": 1.0}):
         assert plain in read
 
 
@@ -631,6 +626,17 @@ def test_what_has_no_plain_form_is_refused(value: object) -> None:
     assert _refused(formats.JSON, {"x": value}).where == "x"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"raw", bytearray(b"raw"), memoryview(b"raw"), np.bytes_(b"raw"), np.void(b"raw"), np.array([b"raw"])],
+)
+def test_bytes_are_not_taken_for_text(value: object) -> None:
+    for form in (formats.Json("m"), formats.Yaml("m")):
+        error = _refused(form, {"x": value})
+        assert error.where == ("m.x[0]" if isinstance(value, np.ndarray) else "m.x")
+        assert str(error).endswith(": JSON and YAML hold text; decode it, or store it with bytes()")
+
+
 def _own_list() -> object:
     value: list[Any] = [1]
     value.append({"again": value})
@@ -678,7 +684,7 @@ def test_a_value_that_contains_itself_is_refused(make: Callable[[], object], whe
         ({"x": [{None: 1, "null": 2}]}, "m.x[0]", "dict", "'null'"),
         ({"x": {True: 1, "true": 2}}, "m.x", "dict", "'true'"),
         ({Phase.SOLID: 1, "solid": 2}, "m", "dict", "'solid'"),
-        ({Path("a"): 1, "a": 2, b"a": 3}, "m", "dict", "'a'"),
+        ({Path("a"): 1, "a": 2}, "m", "dict", "'a'"),
         ({dt.date(2026, 1, 2): 1, "2026-01-02": 2}, "m", "dict", "'2026-01-02'"),
     ],
 )
@@ -699,7 +705,7 @@ def test_yaml_keys_that_become_the_same_escape_are_refused() -> None:
     assert "two of its keys become" in str(error)
 
 
-@pytest.mark.parametrize("key", [(1, 2), frozenset({1}), 1j, Site(1), len])
+@pytest.mark.parametrize("key", [(1, 2), frozenset({1}), 1j, Site(1), len, b"raw"])
 def test_a_key_without_a_form_as_text_is_refused(key: object) -> None:
     for form in (formats.Json("m"), formats.Yaml("m")):
         assert _refused(form, {"x": {key: 1}}).where == f"m.x[{repr(key)!r}]"
@@ -723,14 +729,13 @@ def test_a_moderate_depth_is_no_trouble() -> None:
 
 @pytest.mark.parametrize("form", [formats.Json("m"), formats.Yaml("m")])
 def test_at_every_depth_a_value_is_written_or_refused(form: formats.Format) -> None:
-    outcomes = set()
+    messages = set()
     for depth in range(150, 400):
         try:
-            outcomes.add(type(formats.encode(form, {"x": _deep(depth)})))
+            assert formats.encode(form, {"x": _deep(depth)})
         except EncodeError as error:
-            outcomes.add(type(error))
-            assert str(error) == "m is nested too deeply"
-    assert EncodeError in outcomes or sys.getrecursionlimit() > 1000
+            messages.add(str(error))
+    assert messages <= {"m is nested too deeply"}
 
 
 @pytest.mark.parametrize("form", [formats.Json("m"), formats.Yaml("m")])
@@ -950,7 +955,7 @@ def test_the_bytes_of_a_strided_array_are_in_c_order(value: Buffer, data: bytes)
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_large_array_goes_out_in_bytes_without_a_copy(order: Any) -> None:
-    values = np.zeros((8 * MIB, 4), "u1", order=order)
+    values: Any = np.zeros((8 * MIB, 4), "u1", order=order)
     sink = Sink()
     tracemalloc.start()
     try:

@@ -26,7 +26,7 @@ LEGAL = (
     .filter(lambda key: len(key.encode()) <= 1024 and "?versionId=" not in key)
 )
 ILLEGAL_CHARACTERS = st.one_of(
-    st.just("\\"), st.characters(categories=("Cc",)), st.characters(categories=("Cs",)), st.sampled_from("\ufffe\uffff")
+    st.just("\\"), st.characters(categories=["Cc"]), st.characters(categories=["Cs"]), st.sampled_from("\ufffe\uffff")
 )
 
 EXAMPLES = [

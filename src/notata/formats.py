@@ -193,7 +193,7 @@ def plain(value: object, root: str = "", *, text_keys: bool = True) -> Any:
 
     numpy scalars and arrays become numbers and nested lists, complex numbers ``{"real": …, "imag": …}``, dates and
     times ISO 8601, time differences seconds, paths, UUIDs, decimals and fractions strings, enumerations their values,
-    dataclasses and named tuples dictionaries, sets sorted lists, bytes text.
+    dataclasses and named tuples dictionaries, sets sorted lists.
 
     Args:
         value: Anything.
@@ -243,6 +243,8 @@ class _Plain:
             known, converted = convert(value)
             if known:
                 return self.of(converted, where, above)
+        if isinstance(value, bytes | bytearray | memoryview):
+            raise self._refused(where, value, "JSON and YAML hold text; decode it, or store it with bytes()")
         if isinstance(value, Sequence | deque):
             return [self.of(item, f"{where}[{index}]", above) for index, item in enumerate(value)]
         if isinstance(value, Set):
@@ -289,18 +291,12 @@ def _leaf(value: object) -> Any:
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
     if isinstance(value, os.PathLike):
-        return _text(os.fspath(value))
+        return os.fsdecode(value)
     if isinstance(value, uuid.UUID | Decimal | Fraction) or hasattr(value, "__vfspath__"):  # the last: UPath
         return str(value)
     if isinstance(value, complex):
         return {"imag": value.imag, "real": value.real}
-    if isinstance(value, bytes | bytearray | memoryview):
-        return _text(bytes(value))
     return None
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
 
 
 def _members(value: object) -> Iterable[tuple[object, object]] | None:

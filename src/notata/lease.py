@@ -55,7 +55,7 @@ class Lease:
         """Take a run id whoever has it, and remove all that its old run left.
 
         metadata.json is switched first, to status ``replacing``: a reader never takes the rest of the old run for
-        the new one, and of several who do this at once one succeeds. 5 requests on a bucket, and the deletions.
+        the new one, and of several who do this at once one succeeds. 4 requests on a bucket, and the deletions.
 
         Raises:
             RunExistsError: Another one took it meanwhile.

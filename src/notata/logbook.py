@@ -6,8 +6,8 @@ import dataclasses
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ Callback: TypeAlias = Callable[["Logbook"], object]
 
 _BASE_DIR: Final = "NOTATA_BASE_DIR"
 _DEFAULT_BASE_DIR: Final = "outputs"
+_OWN_FIELDS: Final = {"run_id", "status", LEASE}
 
 
 class Logbook:
@@ -58,7 +59,8 @@ class Logbook:
         preallocate: Make ``data/``, ``plots/`` and ``artifacts/`` at once. A bucket has no folders.
         callback: Called with this object once the final status is stored.
         storage_options: For fsspec, such as ``{"endpoint_url": …}``. They reach no file, no message and no repr.
-        timeout: Seconds that one request may take, besides the time its size needs.
+        timeout: Seconds that one request may take, besides the time its size needs. A storage that has never
+            answered gets at most 10.
 
     Raises:
         RunExistsError: The id is taken. It is a `FileExistsError`.
@@ -93,9 +95,10 @@ class Logbook:
         self.run_id = _made_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
-        written = formats.encode(formats.Yaml("params"), params) if params else b""
         base = os.environ.get(_BASE_DIR) or _DEFAULT_BASE_DIR if base_dir is None else base_dir
         self._store = open_store(base, storage_options, timeout=timeout).below(folder)
+        with self._telling(keys.PARAMS_YAML):
+            written = formats.encode(formats.Yaml("params"), params) if params else b""
         self._lease = Lease(self._store, self.run_id)
         self._pid = os.getpid()
         self._runtime: float | None = None
@@ -249,13 +252,18 @@ class Logbook:
 
     def _save(self, form: formats.Format, name: str, value: Any) -> UPath:
         key = keys.artifact(name, form.suffix)
+        with self._telling(key), self._store.open(key, "wb") as file:
+            form.write(value, file)
+        return self._store.place(key)
+
+    @contextmanager
+    def _telling(self, key: str) -> Iterator[None]:
+        """Tell errors of a format, which knows neither, where the value was to go."""
         try:
-            with self._store.open(key, "wb") as file:
-                form.write(value, file)
+            yield
         except EncodeError as error:
             error.url, error.key = self.url, key
             raise
-        return self._store.place(key)
 
     # -- any file ------------------------------------------------------------------------------------------
 
@@ -335,7 +343,7 @@ class Logbook:
         """Merge fields into metadata.json. One request.
 
         Args:
-            **fields: As for `json`. `lease` is notata's own.
+            **fields: As for `json`. `run_id`, `status` and `lease` are notata's own.
 
         Raises:
             ConfigurationError: A field is notata's own.
@@ -344,9 +352,16 @@ class Logbook:
 
         >>> log.meta(machine="node17", temperature_K=300)
         """
-        if LEASE in fields:
-            raise ConfigurationError(f"the field {LEASE!r} of metadata.json is notata's own; choose another name")
-        self._lease.update(**formats.plain(fields, "metadata"))
+        if own := _OWN_FIELDS & fields.keys():
+            raise ConfigurationError(
+                f"{', '.join(sorted(own))} in metadata.json is notata's own; choose another name, and end a run with "
+                "mark_complete() or mark_failed()",
+                url=self.url,
+                key=keys.METADATA,
+            )
+        with self._telling(keys.METADATA):
+            plain = formats.plain(fields, "metadata")
+        self._lease.update(**plain)
 
     @property
     def status(self) -> str:

@@ -18,6 +18,7 @@ from upath import UPath
 from upath.extensions import ProxyUPath
 from upath.implementations.local import PosixUPath, WindowsUPath
 
+from notata import keys
 from notata.errors import ExistsError
 
 if TYPE_CHECKING:
@@ -239,6 +240,10 @@ class RunPath(ProxyUPath):
         return goal  # type: ignore[return-value]
 
     replace = rename  # type: ignore[assignment]
+
+    def iterdir(self) -> Iterator[Self]:
+        """What lies in this folder, unfinished writes left out."""
+        return (child for child in super().iterdir() if not keys.is_reserved(child.name))
 
     def glob(self, pattern: str, **_: Any) -> Iterator[Self]:
         """Files and folders below this one that match; one listing, whatever characters its own name has."""
