@@ -1,0 +1,113 @@
+"""What a run costs in requests, counted at the client library. Counts are exact, so budgets are held by them."""
+
+from __future__ import annotations
+
+import pytest
+
+from notata import RunExistsError
+from notata.store.files import PART
+from tests.backends import Place
+from tests.counting import counted
+
+
+@pytest.fixture
+def warm(bucket: Place) -> Place:
+    """A bucket whose exclusive create this process has proven."""
+    bucket.logbook("warm").mark_complete()
+    return bucket
+
+
+@pytest.mark.parametrize("size", [0, 10, PART])
+def test_an_artifact_is_one_request(warm: Place, size: int) -> None:
+    log = warm.logbook()
+    for write in (
+        lambda: log.text("t", "x" * size),
+        lambda: log.bytes("b", b"x" * size),
+        lambda: log["artifacts/p"].write_bytes(b"x" * size),
+        lambda: log["artifacts/q"].write_text("x" * size),
+    ):
+        with counted() as sent:
+            write()
+        assert len(sent) == 1, sent
+    for write in (lambda: log.json("j", {"x": "y" * (size - 1000)}), lambda: log.pickle("p", b"x" * (size - 1000))):
+        with counted() as sent:
+            write()
+        assert len(sent) == 1, sent
+
+
+def test_a_run_begins_and_ends_in_three_requests(warm: Place) -> None:
+    with counted() as sent:
+        log = warm.logbook("cheap", params={"omega": 2.0})
+    assert len(sent) == 2, sent
+    with counted() as sent:
+        log.mark_complete()
+    assert len(sent) == 1, sent
+    with counted() as sent:
+        assert log.status == "complete"
+        assert log["artifacts/x"].name == "x"
+    assert sent == []
+
+
+def test_the_first_run_of_a_process_proves_the_claim_once(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from notata.store import s3
+
+    monkeypatch.setattr(s3, "_probed", set())
+    with counted() as sent:
+        bucket.logbook("first", params={"omega": 2.0})
+    assert len(sent) == (2 if bucket.name == "gcs" else 3), sent
+    with counted() as sent:
+        bucket.logbook("second", params={"omega": 2.0})
+    assert len(sent) == 2, sent
+
+
+def test_reading_a_file_is_one_request(warm: Place) -> None:
+    log = warm.logbook()
+    log.text("t", "x" * 1000)
+    store = warm.store().below("log_run")
+    for read in (
+        lambda: store.read("artifacts/t.txt"),
+        lambda: log["artifacts/t.txt"].read_bytes(),
+        lambda: log["artifacts/t.txt"].read_text(),
+    ):
+        with counted() as sent:
+            assert len(read()) == 1000
+        assert len(sent) == 1, sent
+    store.write("big", b"x" * (3 * PART))
+    for read in (lambda: store.read("big"), lambda: log["big"].open("rb").read()):
+        with counted() as sent:
+            assert len(read()) == 3 * PART
+        assert len(sent) == 2, sent
+
+
+def test_a_taken_id_costs_a_create_and_two_looks(warm: Place) -> None:
+    warm.logbook("taken")
+    with counted() as sent, pytest.raises(RunExistsError):
+        warm.logbook("taken")
+    assert len(sent) == 3, sent
+
+
+def test_batches_are_one_request_a_file_and_one_a_page(warm: Place) -> None:
+    store = warm.store().below("many")
+    files = {f"f{number:04}": b"x" for number in range(1001)}
+    with counted() as sent:
+        store.write_many(files)
+    assert len(sent) == 1001
+    with counted() as sent:
+        assert len(store.list()) == 1001
+    assert len(sent) == 2, sent
+    with counted() as sent:
+        store.clear()
+    assert len(sent) == 2 + (1001 if warm.name == "gcs" else 2)
+
+
+def test_appends_cost_what_the_docs_say(warm: Place) -> None:
+    store = warm.store()
+    large = b"x" * (6 * 2**20)
+    store.write("small", b"x")
+    store.write("large", large)
+    with counted() as sent:
+        store.append("small", b"y", 1)
+    assert len(sent) == 2, sent
+    with counted() as sent:
+        store.append("large", b"y", len(large))
+    assert len(sent) == (4 if warm.name == "gcs" else 5), sent
