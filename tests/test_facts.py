@@ -1,0 +1,285 @@
+"""Traps of the libraries below that were measured once; each test fails without our remedy.
+
+Most traps are tested where they belong, in the contract suite; here are those of one backend.
+"""
+
+from __future__ import annotations
+
+import _thread
+import errno
+import multiprocessing
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from notata import ExistsError, Logbook, UnprotectedWarning
+from notata.store import Store, open_store, s3
+from tests.counting import counted
+from tests.servers import Server
+
+
+# -- local -------------------------------------------------------------------------------------------------
+
+
+def test_create_is_exclusive_on_a_disk_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    store = open_store(tmp_path)
+    for attempt in range(10):
+        start = threading.Barrier(8)
+
+        def race(number: int, key: str = f"r{attempt}", start: threading.Barrier = start) -> bool:
+            start.wait()
+            try:
+                store.create(key, b"%d" % number)
+            except ExistsError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(race, range(8))) == 1
+    assert len(list(tmp_path.iterdir())) == 10
+
+
+def test_a_link_whose_reply_was_lost_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def lossy(source: str, target: str) -> None:
+        link(source, target)
+        raise FileExistsError(target)
+
+    monkeypatch.setattr(os, "link", lossy)
+    open_store(tmp_path).create("a", b"mine")
+    assert (tmp_path / "a").read_bytes() == b"mine"
+
+
+def test_a_lock_that_the_folder_refuses_is_taken_on_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def nfs(*_: object) -> None:
+        raise OSError(errno.EBADF, "NFS locks no folders")
+
+    monkeypatch.setattr(fcntl, "flock", nfs)
+    store = open_store(tmp_path)
+    store.replace("a", b"2", store.create("a", b"1"))
+    assert (tmp_path / "a").read_bytes() == b"2"
+    assert [entry.key for entry in store.list()] == ["a"]
+
+
+def test_a_write_never_leaves_the_disk_of_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsspec stages in the system's temporary folder; a move from there is not atomic when it is another disk."""
+    opened: list[str] = []
+    real = os.open
+
+    def spy(path: Any, *arguments: Any, **options: Any) -> int:
+        opened.append(os.fspath(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", spy)
+    open_store(tmp_path).write("sub/a", b"1")
+    assert opened
+    assert {os.path.dirname(path) for path in opened} == {str(tmp_path / "sub")}
+
+
+# -- memory ------------------------------------------------------------------------------------------------
+
+
+def test_readers_in_memory_have_positions_of_their_own() -> None:
+    store = open_store("memory://positions")
+    store.write("a", b"0123")
+    with store.open("a", "rb") as one, store.open("a", "rb") as other:
+        assert one.read(2) == b"01"
+        assert other.read() == b"0123"
+        store.write("a", b"new")
+        assert one.read() == b"23"
+
+
+# -- S3 ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def headers_without(name: str) -> Iterator[list[dict[str, str]]]:
+    """Drop a header on its way, as a store that ignores it would; yield all headers as they were."""
+    seen: list[dict[str, str]] = []
+    original = aiohttp.ClientSession._request
+
+    async def request(self: aiohttp.ClientSession, verb: str, url: Any, **kwargs: Any) -> Any:
+        seen.append(dict(kwargs["headers"]))
+        kwargs["headers"] = {key: value for key, value in kwargs["headers"].items() if key.lower() != name.lower()}
+        return await original(self, verb, url, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aiohttp.ClientSession, "_request", request)
+        yield seen
+
+
+def test_a_store_that_ignores_the_condition_is_noticed_once(
+    moto_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "_probed", set())
+    with headers_without("If-None-Match"):
+        with pytest.warns(UnprotectedWarning, match="ignores If-None-Match"):
+            Logbook(None, moto_server.url, storage_options=moto_server.options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            Logbook(None, moto_server.url, storage_options=moto_server.options)
+
+
+def test_no_put_waits_for_a_100_continue(moto_server: Server) -> None:
+    store = open_store(moto_server.url, moto_server.options)
+    with headers_without("nothing") as seen:
+        store.write("expect", b"x" * 100_000)
+    assert len(seen) == 1
+    assert "expect" not in {name.lower() for name in seen[0]}
+
+
+def test_what_the_user_sets_wins(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = s3.connect(dict(moto_server.options))
+    assert ours.config_kwargs["max_pool_connections"] == 64
+    assert ours.config_kwargs["retries"]["total_max_attempts"] == 4
+    theirs = s3.connect({**moto_server.options, "config_kwargs": {"max_pool_connections": 7, "read_timeout": 3}})
+    assert theirs.config_kwargs["max_pool_connections"] == 7
+    assert theirs.config_kwargs["read_timeout"] == 3
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    assert "retries" not in s3.connect({**moto_server.options, "default_block_size": 2**23}).config_kwargs
+
+
+def test_the_configuration_of_fsspec_is_honoured(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec.config
+
+    monkeypatch.setitem(fsspec.config.conf, "s3", dict(moto_server.options))
+    log = Logbook(None, f"{moto_server.url}/configured")
+    assert log.text("t", "x").read_text() == "x"
+
+
+def test_a_upath_brings_its_storage_options(moto_server: Server) -> None:
+    from upath import UPath
+
+    base = UPath(f"{moto_server.url}/brought", **moto_server.options)
+    assert Logbook("a", base, overwrite=True).text("t", "x").read_text() == "x"
+
+
+def test_a_folder_in_a_bucket_costs_nothing(moto_server: Server) -> None:
+    path = open_store(f"{moto_server.url}/no-such", moto_server.options).path("a/b")
+    with counted() as sent:
+        path.mkdir(parents=True, exist_ok=True)
+    assert sent == []
+
+
+# -- GCS ---------------------------------------------------------------------------------------------------
+
+
+def test_no_probe_of_the_buckets_type_hangs(gcs_server: Server) -> None:
+    """In a process that does not switch the probe off; with it, the first request took a minute."""
+    code = (
+        "import sys, json, notata\n"
+        "log = notata.Logbook(None, sys.argv[1], storage_options=json.loads(sys.argv[2]))\n"
+        "log.bytes('b', b'x' * 9_000_000)\n"
+        "print(log['artifacts/b'].stat().st_size)\n"
+    )
+    import json
+
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GCSFS")}
+    arguments = [sys.executable, "-c", code, f"{gcs_server.url}/probe", json.dumps(gcs_server.options)]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=45, check=False)
+    assert done.stdout.strip() == "9000000", done.stderr
+
+
+# -- fork, pickle, interrupts ------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["s3", "gcs"])
+def remote(request: pytest.FixtureRequest) -> Store:
+    server: Server = request.getfixturevalue({"s3": "moto_server", "gcs": "gcs_server"}[request.param])
+    return open_store(f"{server.url}/processes-{os.getpid()}", server.options)
+
+
+def _write(store: Store, key: str) -> None:
+    store.write(key, key.encode())
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_children_connect_anew(remote: Store, method: Any) -> None:
+    """A forked child that used its parent's file system raised, or took 16 s."""
+    remote.write("parent", b"1")
+    context = multiprocessing.get_context(method)
+    children = [context.Process(target=_write, args=(remote, f"{method}{number}")) for number in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert [remote.read(f"{method}{number}") for number in range(3)] == [f"{method}{n}".encode() for n in range(3)]
+
+
+def test_a_forked_child_that_leaves_the_block_does_not_end_the_run(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom notata import Logbook\n"
+        "with Logbook('a', sys.argv[1]) as log:\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        sys.exit(3)\n"
+        "    os.waitpid(child, 0)\n"
+        "    print(log['metadata.json'].read_text().count('initialized'))\n"
+        "print(log.status)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["1", "complete"]
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs"])
+def test_an_interrupt_cancels_the_request(kind: str) -> None:
+    """fsspec goes on in its own thread after a KeyboardInterrupt, and publishes what the caller gave up."""
+    accepted = threading.Event()
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1)
+                accepted.set()
+                connection.settimeout(60)
+                while connection.recv(65536):
+                    pass
+            ended.set()
+
+        def interrupt() -> None:
+            accepted.wait(60)
+            _thread.interrupt_main()
+
+        threads = [threading.Thread(target=serve, daemon=True), threading.Thread(target=interrupt, daemon=True)]
+        for thread in threads:
+            thread.start()
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        options = {"s3": {"key": "k", "secret": "s"}, "gcs": {"token": "anon", "project": "p"}}[kind]
+        store = open_store(f"{kind.replace('gcs', 'gs')}://bucket/x", {"endpoint_url": endpoint, **options})
+        with pytest.raises(KeyboardInterrupt):
+            store.write("a", b"x")
+        assert ended.wait(60), "the request went on"
+
+
+def test_a_pickle_for_a_file_has_no_secret(memory_logbook: Logbook) -> None:
+    store = open_store("s3://bucket/x", {"key": "the-key", "secret": "the-secret"})
+    assert b"the-secret" in pickle.dumps(store), "between processes it must be there"
+    path = memory_logbook.pickle("store", {"store": store, "path": store.place("a")})
+    assert b"the-secret" not in path.read_bytes()
+    assert b"the-key" not in path.read_bytes()
+    assert str(pickle.loads(path.read_bytes())["path"]) == "s3://bucket/x/a"
