@@ -51,14 +51,18 @@ class Connection:
             self._fs, self._pid = self._make(dict(self.options)), os.getpid()
         return self._fs
 
+    def limit(self, size: int) -> float:
+        """Seconds that a request with so many bytes may take."""
+        return (self._timeout if self._answered else min(self._timeout, _FIRST_ANSWER)) + size / _SLOWEST
+
     def run(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, size: int = 0, **kwargs: Any) -> T:
         """Run a coroutine function on fsspec's loop and wait, no longer than the deadline for `size` bytes.
 
         `fsspec.asyn.sync` would leave it running after a KeyboardInterrupt; this cancels it.
         """
         loop = self.fs.loop
-        limit = (self._timeout if self._answered else min(self._timeout, _FIRST_ANSWER)) + size / _SLOWEST
-        waiting = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work(*args, **kwargs), limit), loop)
+        bounded = asyncio.wait_for(work(*args, **kwargs), self.limit(size))
+        waiting = asyncio.run_coroutine_threadsafe(bounded, loop)
         try:
             result = waiting.result()
         except BaseException as error:

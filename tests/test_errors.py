@@ -1,0 +1,230 @@
+"""What goes wrong at the start: a clear error within seconds, with the URL, the way out and the cause, and no secret."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import inspect
+import os
+import pickle
+import socket
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from upath import UPath
+
+import notata
+from notata import errors
+from notata.logbook import Logbook
+from notata.store import local, open_store
+from tests.servers import Server
+
+SECRETS = {"key": "AKIA-very-secret-key", "secret": "hunter2-hunter2", "token": "session-token-123"}
+
+
+def told(caught: pytest.ExceptionInfo[errors.NotataError], *words: str) -> None:
+    """It names what it should, chains its cause, and tells no secret."""
+    error = caught.value
+    shown = f"{error} {error!r} {error.url} {error.key}"
+    for word in words:
+        assert word in shown
+    assert error.__cause__ is not None
+    everything = "".join(traceback.format_exception(error)) + shown
+    for secret in SECRETS.values():
+        assert secret not in everything
+
+
+def test_no_such_bucket(moto_server: Server, gcs_server: Server) -> None:
+    for url, options in (("s3://no-such-bucket/x", moto_server.options), ("gs://no-such-bucket/x", gcs_server.options)):
+        with pytest.raises(errors.ContainerMissingError) as caught:
+            Logbook("a", url, storage_options=options)
+        told(caught, url, "create it", "no-such-bucket")
+        assert isinstance(caught.value, FileNotFoundError)
+
+
+@pytest.mark.real
+def test_a_wrong_secret(seaweed_server: Server) -> None:
+    options = {**seaweed_server.options, "secret": SECRETS["secret"]}
+    with pytest.raises(errors.AccessError) as caught:
+        Logbook("a", seaweed_server.url, storage_options=options)
+    told(caught, seaweed_server.url, "credentials", "storage_options")
+    assert isinstance(caught.value, PermissionError)
+
+
+def test_no_credentials_at_all(moto_server: Server) -> None:
+    with pytest.raises(errors.AccessError) as caught:
+        Logbook("a", moto_server.url, storage_options={"endpoint_url": moto_server.endpoint})
+    told(caught, "AWS_PROFILE")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(errors.UnreachableError) as caught:
+        Logbook("a", "s3://bucket/x", storage_options={"endpoint_url": endpoint, **SECRETS})
+    told(caught, "s3://bucket/x", "endpoint_url")
+    assert isinstance(caught.value, ConnectionError)
+    with pytest.raises((errors.UnreachableError, errors.DeadlineError)) as other:
+        Logbook("a", "gs://bucket/x", storage_options={"endpoint_url": endpoint, "token": "anon", "project": "p"})
+    told(other, "gs://bucket/x")
+
+
+@contextmanager
+def silence() -> Iterator[str]:
+    """A server that accepts and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x", "gs://bucket/x"])
+def test_a_server_that_accepts_and_stays_silent(url: str) -> None:
+    with silence() as endpoint:
+        options: dict[str, Any] = {"endpoint_url": endpoint}
+        options |= SECRETS if url.startswith("s3") else {"token": "anon", "project": "p"}
+        with pytest.raises(errors.DeadlineError) as caught:
+            Logbook("a", url, storage_options=options, timeout=1.0)
+    told(caught, url, "in time")
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_a_server_that_never_answered_gets_ten_seconds_of_a_longer_timeout() -> None:
+    from notata.store.remote import _FIRST_ANSWER, Connection
+
+    connection = Connection(dict, {}, timeout=30.0)
+    assert (connection.limit(0), _FIRST_ANSWER) == (10.0, 10.0)
+    assert connection.limit(500_000) == 20.0
+    connection._answered = True
+    assert connection.limit(0) == 30.0
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Logbook("a", tmp_path)
+    log.text("t", "old")
+    real = os.open
+
+    def full(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        handle = real(path, flags, *rest, **options)
+        if flags & os.O_CREAT:
+            os.dup2(real("/dev/full", os.O_WRONLY), handle)
+        return handle
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local.os, "open", full)
+        with pytest.raises(errors.FullError) as caught:
+            log.text("t", "new and longer")
+    told(caught, "no space left", "t.txt")
+    assert caught.value.errno == errno.ENOSPC
+    assert (tmp_path / "log_a/artifacts/t.txt").read_text() == "old"
+    assert sorted(path.name for path in (tmp_path / "log_a").rglob("*")) == ["artifacts", "metadata.json", "t.txt"]
+
+
+def test_a_folder_that_cannot_be_written() -> None:
+    with pytest.raises(errors.AccessError) as caught:
+        Logbook("a", "/sys/kernel/notata")
+    told(caught, "/sys/kernel/notata/log_a", "base_dir")
+
+
+def test_a_file_as_base_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.FolderError) as caught:
+        Logbook("a", tmp_path / "file")
+    told(caught, "file/log_a")
+
+
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [
+        ("nosuchproto://x", "nosuchproto"),
+        ("simplecache::s3://bucket/x", "simplecache"),
+        ("filecache::memory://x", "filecache"),
+        ("s3://", "bucket"),
+        ("gs://", "bucket"),
+        ("s3://bucket/../x", "cannot hold runs"),
+        ("", "empty"),
+        (Path("s3://bucket/x"), "slashes"),
+        (b"bytes", "bytes"),
+    ],
+)
+def test_a_base_folder_that_cannot_work(base: Any, words: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=words):
+        Logbook("a", base)
+
+
+def test_storage_options_that_do_not_fit() -> None:
+    with pytest.raises(errors.ConfigurationError, match="storage options"):
+        Logbook("a", "s3://bucket/x", storage_options={"no_such_option": SECRETS["secret"]})
+
+
+def test_credentials_in_a_url_are_not_shown() -> None:
+    from notata.store.remote import without_credentials
+
+    assert without_credentials("sftp://ada:hunter2@host/x") == "sftp://host/x"
+    assert without_credentials("dir::ftp://a:b@h/x") == "dir::ftp://h/x"
+    assert without_credentials("https://h/x?sig=hunter2") == "https://h/x"
+    assert without_credentials("s3://bucket/a?b#c") == "s3://bucket/a?b#c"
+
+
+def test_no_secret_is_stored(moto_server: Server) -> None:
+    options = {**moto_server.options, **SECRETS}
+    with pytest.raises(ValueError, match="on purpose") as caught, Logbook(
+        None, f"{moto_server.url}/secrets", params={"x": 1}, storage_options=options
+    ) as log:
+        log.json("path", {"path": log["artifacts/x"]})
+        log.pickle("path", log["artifacts/x"])
+        log.meta(where=log.path)
+        raise ValueError("on purpose")
+    told_everywhere = repr(log) + str(log.path) + repr(log.path) + "".join(traceback.format_exception(caught.value))
+    stored = log._store.read_many(entry.key for entry in log._store.list())
+    assert len(stored) == 4
+    for secret in SECRETS.values():
+        assert secret not in told_everywhere
+        assert all(secret.encode() not in data for data in stored.values())
+
+
+# -- the tree ----------------------------------------------------------------------------------------------
+
+
+ALL = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, notata.NotataError)]
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    drawn = [line.split("──")[1].split()[0] for line in str(errors.__doc__).splitlines() if "──" in line]
+    assert sorted(drawn) == sorted(error.__name__ for error in ALL if error is not notata.NotataError)
+    assert sorted(errors.__all__) == sorted([*drawn, "NotataError", "UnprotectedWarning"])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind is not errors.BatchError])
+def test_an_error_survives_a_process_border(kind: type[errors.NotataError]) -> None:
+    error = kind("what was wrong", url="s3://bucket/x", key="a")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.url, copy.key) == (kind, "what was wrong", "s3://bucket/x", "a")
+    assert any(issubclass(kind, builtin) for builtin in (OSError, ValueError, RuntimeError)) or kind is errors.NotataError
+
+
+def test_a_batch_of_errors_survives_too() -> None:
+    batch = errors.BatchError("2 of 3", [errors.MissingError("a"), errors.FullError("b")])
+    copy = pickle.loads(pickle.dumps(batch))
+    assert [str(error) for error in copy.exceptions] == ["a", "b"]
+    assert isinstance(batch.split(errors.FullError)[0], errors.BatchError)
+
+
+def test_no_error_is_raised_bare() -> None:
+    """Every raise of ours has a message: bad input is told what was wrong."""
+    for path in Path(str(errors.__file__)).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name):
+                assert not node.exc.id.endswith("Error") or node.exc.id == "error", f"{path}:{node.lineno}"
+
+
+def test_a_upath_of_a_disk_is_a_disk(tmp_path: Path) -> None:
+    for base in (UPath(tmp_path), UPath(f"file://{tmp_path}"), f"file://{tmp_path}", str(tmp_path), tmp_path):
+        assert open_store(base).url == str(tmp_path)
