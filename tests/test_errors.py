@@ -175,9 +175,10 @@ def test_credentials_in_a_url_are_not_shown() -> None:
 
 def test_no_secret_is_stored(moto_server: Server) -> None:
     options = {**moto_server.options, **SECRETS}
-    with pytest.raises(ValueError, match="on purpose") as caught, Logbook(
-        None, f"{moto_server.url}/secrets", params={"x": 1}, storage_options=options
-    ) as log:
+    with (
+        pytest.raises(ValueError, match="on purpose") as caught,
+        Logbook(None, f"{moto_server.url}/secrets", params={"x": 1}, storage_options=options) as log,
+    ):
         log.json("path", {"path": log["artifacts/x"]})
         log.pickle("path", log["artifacts/x"])
         log.meta(where=log.path)
@@ -207,7 +208,9 @@ def test_an_error_survives_a_process_border(kind: type[errors.NotataError]) -> N
     error = kind("what was wrong", url="s3://bucket/x", key="a")
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), copy.url, copy.key) == (kind, "what was wrong", "s3://bucket/x", "a")
-    assert any(issubclass(kind, builtin) for builtin in (OSError, ValueError, RuntimeError)) or kind is errors.NotataError
+    assert (
+        any(issubclass(kind, builtin) for builtin in (OSError, ValueError, RuntimeError)) or kind is errors.NotataError
+    )
 
 
 def test_a_batch_of_errors_survives_too() -> None:

@@ -766,3 +766,21 @@ def test_a_closed_reader_reads_nothing_more(call: Callable[[RangeReader], object
     reader.close()
     with pytest.raises(ValueError, match="closed file"):
         call(reader)
+
+
+@pytest.mark.parametrize("held", [0, 2])
+def test_reading_all_beyond_the_end_gives_nothing_and_stays_there(held: int) -> None:
+    ranges = Ranges(b"ab")
+    reader = ranges.reader(held)
+    reader.seek(5)
+    assert (reader.read(), reader.readall(), reader.tell()) == (b"", b"", 5)
+    assert ranges.asked == []
+
+
+def test_reading_all_fetches_what_is_not_held_in_one_request() -> None:
+    ranges = Ranges(b"0123456789")
+    reader = ranges.reader(4)
+    reader.seek(2)
+    assert reader.readall() == b"23456789"
+    assert ranges.asked == [(4, 10)]
+    assert (reader.tell(), reader.readall()) == (10, b"")

@@ -60,7 +60,9 @@ def _race_threads(place: Place) -> list[tuple[int, int, str | None]]:
 
 def _race_processes(place: Place) -> list[tuple[int, int, str | None]]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core", "tests.contract.test_races"])
+    context.set_forkserver_preload(
+        ["notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core", "tests.contract.test_races"]
+    )
     start, results = context.Barrier(PROCESSES), context.Queue()
     racers = [context.Process(target=_racer, args=(place, number, start, results)) for number in range(PROCESSES)]
     for racer in racers:

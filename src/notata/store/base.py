@@ -328,8 +328,10 @@ class Store(ABC):
         self._remove([entry.key for entry in self._entries("") if entry.key not in kept])
 
     def _remove(self, names: builtins.list[str]) -> None:
-        with self._guard("delete from", None):
-            failures = self._delete(names) if names else {}
+        if not names:
+            return
+        with self._guard("delete", names[0] if len(names) == 1 else None):
+            failures = self._delete(names)
         if failures:
             errors = [self._translated(error, "delete", key) for key, error in failures.items()]
             raise BatchError(f"{len(errors)} of {len(names)} deletions failed in {self.url}", errors)

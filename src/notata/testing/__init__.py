@@ -111,7 +111,11 @@ class FaultyStore(Store):
         failing = self._plan.count(Operation(verb, key))
         if failing and not self._plan.after:
             raise self._plan.error()
-        yield
+        try:
+            yield
+        except Exception:
+            if not failing:  # a refusal is a reply too, and is lost like any other
+                raise
         if failing:
             raise self._plan.error()
 

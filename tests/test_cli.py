@@ -1,0 +1,108 @@
+"""The command, through its real entry point; and the demo, which is the same run on every storage."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from notata import __version__
+from notata.store import open_store
+from tests.servers import Server
+
+VOLATILE = {"end_time", "lease", "runtime_sec", "start_time"}
+
+
+def notata(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "notata", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+def stored(folder: Path) -> dict[str, bytes]:
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            files[str(path.relative_to(folder))] = path.read_bytes()
+    return files
+
+
+def comparable(files: dict[str, bytes]) -> dict[str, object]:
+    """The files apart from times, and from the token that makes the run its writer's own."""
+    known: dict[str, object] = dict(files)
+    metadata = json.loads(files["metadata.json"])
+    assert metadata.keys() >= VOLATILE
+    known["metadata.json"] = {key: value for key, value in metadata.items() if key not in VOLATILE}
+    return known
+
+
+def test_the_demo_is_the_same_everywhere(tmp_path: Path, moto_server: Server, gcs_server: Server) -> None:
+    _compare_demos(tmp_path, [moto_server, gcs_server])
+
+
+@pytest.mark.real
+def test_the_demo_on_a_production_store(tmp_path: Path, seaweed_server: Server) -> None:
+    _compare_demos(tmp_path, [seaweed_server])
+
+
+def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
+    from notata.demo import record
+
+    done = notata("demo", "--run-id", "demo", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = comparable(stored(tmp_path / "outputs" / "log_demo"))
+    assert len(expected) == 10
+    log = record("memory://demo", "demo")
+    assert comparable({entry.key: log._store.read(entry.key) for entry in log._store.list()}) == expected
+    log._store.clear()
+    for server in servers:
+        options = [f"--storage-option={key}={value}" for key, value in server.options.items()]
+        remote = notata("demo", f"{server.url}/demo", "--run-id", "demo", *options, folder=tmp_path)
+        assert remote.returncode == 0, remote.stderr
+        store = open_store(f"{server.url}/demo/log_demo", server.options)
+        assert comparable({entry.key: store.read(entry.key) for entry in store.list()}) == expected
+        tree = [line for line in remote.stdout.splitlines() if "bytes" in line and "metadata" not in line]
+        assert tree == [line for line in done.stdout.splitlines() if "bytes" in line and "metadata" not in line]
+        store.clear()
+
+
+def test_the_demo_computes_what_lorenz_computed(tmp_path: Path) -> None:
+    notata("demo", "--run-id", "demo", folder=tmp_path)
+    metrics = json.loads((tmp_path / "outputs/log_demo/artifacts/metrics.json").read_text())
+    assert 0.7 < metrics["lyapunov_exponent"] < 1.1  # 0.906 in the limit: J. C. Sprott, Chaos and Time-Series Analysis
+    assert 40 < metrics["z_max"] < 50
+
+
+def test_the_base_folder_of_the_environment(tmp_path: Path) -> None:
+    done = notata("demo", "--run-id", "a", folder=tmp_path, NOTATA_BASE_DIR=str(tmp_path / "elsewhere"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "elsewhere/log_a/metadata.json").exists()
+
+
+def test_an_error_is_one_line_and_no_traceback(tmp_path: Path) -> None:
+    notata("demo", "--run-id", "a", folder=tmp_path)
+    again = notata("demo", "--run-id", "a", folder=tmp_path)
+    assert again.returncode == 1
+    assert again.stderr.startswith("Error: run 'a' exists already")
+    assert "Traceback" not in again.stderr
+    wrong = notata("demo", "--storage-option", "nothing", folder=tmp_path)
+    assert wrong.returncode == 2
+    assert "key=value" in wrong.stderr
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    assert notata("--version", folder=tmp_path).stdout.strip() == f"notata, version {__version__}"
+    assert "demo" in notata("--help", folder=tmp_path).stdout
+    assert "s3://" in notata("demo", "-h", folder=tmp_path).stdout
+    script = Path(sys.executable).with_name("notata")
+    assert subprocess.run([script, "--version"], capture_output=True, check=True).stdout

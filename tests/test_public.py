@@ -1,0 +1,112 @@
+"""What is public, what it costs to import, and what a large value costs in memory."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import notata
+from notata import Logbook
+from tests.servers import Server
+
+
+def test_the_public_names() -> None:
+    assert sorted(notata.__all__) == [
+        "AccessError", "BatchError", "ConfigurationError", "ConflictError", "ContainerMissingError", "DeadlineError",
+        "EncodeError", "ExistsError", "FolderError", "FullError", "KeyNameError", "Logbook", "MissingError",
+        "NotataError", "RunDisplacedError", "RunEndedError", "RunExistsError", "StorageError", "UnprotectedWarning",
+        "UnreachableError", "__version__",
+    ]  # fmt: skip
+    assert all(hasattr(notata, name) for name in notata.__all__)
+
+
+def test_the_names_of_the_logbook() -> None:
+    assert sorted(name for name in dir(Logbook) if not name.startswith("_")) == [
+        "artifactsdir", "bytes", "datadir", "elapsed", "json", "local", "mark_complete", "mark_failed", "meta", "open",
+        "path", "pickle", "plotdir", "status", "text", "url",
+    ]  # fmt: skip
+
+
+def test_the_arguments_have_the_order_of_the_original() -> None:
+    arguments = list(inspect.signature(Logbook).parameters)
+    assert arguments[:6] == ["run_id", "base_dir", "params", "overwrite", "preallocate", "callback"]
+    assert list(inspect.signature(Logbook.pickle).parameters) == ["self", "name", "obj", "protocol"]
+    assert list(inspect.signature(Logbook.text).parameters) == ["self", "name", "content"]
+    assert list(inspect.signature(Logbook.json).parameters) == ["self", "name", "data"]
+    assert list(inspect.signature(Logbook.bytes).parameters) == ["self", "name", "data"]
+
+
+def public_methods() -> Iterator[tuple[str, Any]]:
+    for kind in (Logbook, notata.store.Store):
+        for name, value in vars(kind).items():
+            if callable(value) and not name.startswith("_"):
+                yield f"{kind.__name__}.{name}", value
+
+
+@pytest.mark.parametrize(("name", "method"), list(public_methods()))
+def test_public_methods_are_documented(name: str, method: Any) -> None:
+    assert method.__doc__, name
+    if name.startswith("Logbook") and not name.endswith(("mark_complete", "mark_failed")):
+        assert ">>> " in method.__doc__, name
+
+
+def test_importing_is_light() -> None:
+    code = "import sys, notata; print([name for name in sys.argv[1:] if name in sys.modules])"
+    heavy = ["numpy", "yaml", "s3fs", "gcsfs", "matplotlib", "aiohttp", "botocore", "pandas", "click", "pytest"]
+    done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_run_on_a_disk_or_in_memory_imports_no_cloud(tmp_path: Path) -> None:
+    code = (
+        "import sys, notata\n"
+        "for base in (sys.argv[1], 'memory://x'):\n"
+        "    with notata.Logbook('a', base) as log:\n"
+        "        log.text('t', 'x'); log.json('j', {}); log.pickle('p', 1); log.bytes('b', b'')\n"
+        "print([name for name in ('numpy', 'yaml', 's3fs', 'gcsfs', 'aiohttp') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+MEMORY = """
+import json, os, pickle, resource, sys
+import numpy as np
+from notata import Logbook
+log = Logbook("a", sys.argv[1], storage_options=json.loads(sys.argv[2]), overwrite=True)
+log.bytes("warm", b"x" * 2**24)
+log.pickle("warm", np.zeros(2**21))
+value = np.random.default_rng(1).random(2**24)  # 128 MiB
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+log.pickle("model", value)
+print((peak() - before) / 2**20, log["artifacts/model.pkl"].stat().st_size)
+"""
+
+
+@pytest.mark.parametrize("kind", ["local", "s3", "gcs"])
+def test_a_large_pickle_needs_no_second_copy(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url, options = str(tmp_path), {}
+    if kind != "local":
+        server: Server = request.getfixturevalue({"s3": "moto_server", "gcs": "gcs_server"}[kind])
+        url, options = f"{server.url}/memory", server.options
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, url, json.dumps(options)],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    grown, size = map(float, done.stdout.split())
+    assert size > 128 * 2**20
+    assert grown < 64, f"{grown} MiB more for a value of 128 MiB"
