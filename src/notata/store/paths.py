@@ -109,9 +109,9 @@ class RunPath(ProxyUPath):
     @classmethod
     def of(cls, store: Store, url: str, options: Mapping[str, Any], key: str) -> UPath:
         """The path object of `key` in `store`, whose root is `url` for universal_pathlib."""
-        whole = UPath(f"{url}/{key}" if key else url, **options)
-        base = whole.path[: len(whole.path) - len(key)] if key else whole.path
-        return cast("UPath", cls._bound(whole, store, base.rstrip("/")))  # it is one by registration
+        root = UPath(url, **options)
+        whole = root / key if key else root
+        return cast("UPath", cls._bound(whole, store, root.path.rstrip("/")))  # it is one by registration
 
     @classmethod
     def _bound(cls, upath: UPath, store: Store, base: str) -> Self:
