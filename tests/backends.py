@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,12 +42,12 @@ class Place:
         protocol = self.url.partition("://")[0] if "://" in self.url else "file"
         return fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **self.options)
 
-    def bytes(self, key: str) -> bytes:
+    def bytes(self, key: str) -> builtins.bytes:
         """A file, read by plain fsspec."""
-        data: bytes = self.raw().cat_file(f"{self.url}/{key}")
+        data: builtins.bytes = self.raw().cat_file(f"{self.url}/{key}")
         return data
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: builtins.bytes) -> None:
         """A file, written by plain fsspec."""
         fs = self.raw()
         if not self.bucket:

@@ -1,4 +1,4 @@
-"""What goes wrong at the start: a clear error within seconds, with the URL, the way out and the cause, and no secret."""
+"""What goes wrong at the start: a clear error within seconds, with URL, way out and cause, and no secret."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from upath import UPath
 import notata
 from notata import errors
 from notata.logbook import Logbook
-from notata.store import local, open_store
+from notata.store import open_store
 from tests.servers import Server
 
 SECRETS = {"key": "AKIA-very-secret-key", "secret": "hunter2-hunter2", "token": "session-token-123"}
@@ -118,7 +118,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return handle
 
     with monkeypatch.context() as patch:
-        patch.setattr(local.os, "open", full)
+        patch.setattr(os, "open", full)
         with pytest.raises(errors.FullError) as caught:
             log.text("t", "new and longer")
     told(caught, "no space left", "t.txt")

@@ -29,7 +29,6 @@ from notata.store import Store, open_store, s3
 from tests.counting import counted
 from tests.servers import Server
 
-
 # -- local -------------------------------------------------------------------------------------------------
 
 

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notata.buffers import flat
 from notata.errors import StorageError
-from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, flat
+from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter
 
 MIB = 2**20
 NAME = "memory://runs/log_a/x.bin"

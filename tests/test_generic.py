@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 
-class Plain(LocalFileSystem):
+class Plain(LocalFileSystem):  # type: ignore[misc]
     """A protocol that fsspec's users might add: files, and a move of its own."""
 
     protocol = "plain"
@@ -65,7 +65,9 @@ def store(url: str) -> Store:
 
 
 def test_a_run(url: str, folder: Path) -> None:
-    with pytest.warns(UnprotectedWarning, match="two writers"), Logbook("a", url, params={"x": 1}) as log:
+    with pytest.warns(UnprotectedWarning, match="two writers"):
+        log = Logbook("a", url, params={"x": 1})
+    with log:
         log.text("notes", "é")
         log.json("debug/m", {"a": 1})
         log.bytes("big", b"x" * (PART + 1))

@@ -18,12 +18,13 @@ import sys
 import uuid
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set, ValuesView
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from notata.buffers import flat
 from notata.errors import EncodeError
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["BYTES", "JSON", "PICKLE", "TEXT", "YAML", "Format", "Json", "Pickle", "Yaml", "encode", "plain"]
 
 _SLICE: Final = 2**20  # characters encoded at once
+_SECONDS: Final = {
+    "W": 604800.0, "D": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0,
+    "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12, "fs": 1e-15, "as": 1e-18,
+}  # fmt: skip
 
 
 @runtime_checkable
@@ -115,10 +120,28 @@ class Pickle:
     suffix: str = ".pkl"
 
     def write(self, value: object, file: IO[bytes]) -> None:
+        sink = _Sink(file)
         try:
-            _Pickler(file, self.protocol).dump(value)
-        except (pickle.PicklingError, AttributeError, TypeError, RecursionError) as error:
+            _Pickler(sink, self.protocol).dump(value)
+        except Exception as error:  # whatever a __reduce__ raises
+            if error is sink.error:
+                raise
             raise EncodeError(f"{type(value).__qualname__} cannot be pickled: {error}") from error
+
+
+class _Sink:
+    """A file that remembers whether it was what failed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: BaseException | None = None
+
+    def write(self, data: Buffer) -> int:
+        try:
+            return self._file.write(data)
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 class _Pickler(pickle.Pickler):
@@ -144,11 +167,12 @@ class _Bytes:
 
     def write(self, value: Buffer, file: IO[bytes]) -> None:
         try:
-            file.write(memoryview(value))
+            view = flat(value)
         except (TypeError, ValueError, BufferError) as error:
             raise EncodeError(
                 f"bytes takes a bytes-like object, not {type(value).__name__}: {error}; for text there is text()"
             ) from error
+        file.write(view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +246,16 @@ class _Plain:
 
     def of(self, value: object, where: str, above: tuple[int, ...]) -> Any:
         kind = type(value)
-        if value is None or kind is str or kind is int or kind is float or kind is bool:
+        if value is None or kind is str or kind is float or kind is bool:
             return value
+        if kind is int:
+            return self._integer(where, value)
         if isinstance(value, enum.Enum):
             return self.of(value.value, where, above)
         if isinstance(value, str | int | float):
-            return _builtin(value)
+            return self.of(_builtin(value), where, above)
+        if _is_missing(value):
+            return None
         leaf = _leaf(value)
         if leaf is not None:
             return leaf
@@ -235,17 +263,29 @@ class _Plain:
             raise self._refused(where, value, "it contains itself")
         return self._container(value, where, (*above, id(value)))
 
+    def _integer(self, where: str, value: Any) -> int:
+        limit = sys.get_int_max_str_digits()
+        if limit and value.bit_length() > 3 * limit:
+            try:
+                str(value)
+            except ValueError:
+                raise self._refused(where, value, f"it has more than {limit} digits") from None
+        return int(value)
+
     def _container(self, value: object, where: str, above: tuple[int, ...]) -> Any:
         members = _members(value)
         if members is not None:
             return self._mapping(members, where, above)
         for convert in (_numpy, _array_like):  # before sequences, as some arrays are those too
-            known, converted = convert(value)
+            try:
+                known, converted = convert(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise self._refused(where, value, str(error)) from error
             if known:
                 return self.of(converted, where, above)
         if isinstance(value, bytes | bytearray | memoryview):
             raise self._refused(where, value, "JSON and YAML hold text; decode it, or store it with bytes()")
-        if isinstance(value, Sequence | deque):
+        if isinstance(value, Sequence | deque | ValuesView):
             return [self.of(item, f"{where}[{index}]", above) for index, item in enumerate(value)]
         if isinstance(value, Set):
             return _sorted([self.of(item, f"{where}{{{item!r}}}", above) for item in value])
@@ -263,10 +303,12 @@ class _Plain:
     def _key(self, key: object, where: str) -> Any:
         if isinstance(key, enum.Enum):
             key = key.value
-        if key is None or isinstance(key, bool):
-            return {None: "null", True: "true", False: "false"}[key] if self.text_keys else key
         name = self.of(key, _member(where, repr(key)), ())
-        if isinstance(name, str | int | float):
+        if name is None or isinstance(name, bool):
+            return {None: "null", True: "true", False: "false"}[name] if self.text_keys else name
+        if isinstance(name, str):  # in YAML a lone surrogate becomes its escape, which may be a key already
+            return name if self.text_keys else _utf8(name).decode()
+        if isinstance(name, int | float):
             return str(name) if self.text_keys else name
         raise self._refused(_member(where, repr(key)), key, "a key of this type has no form as text")
 
@@ -284,6 +326,12 @@ def _builtin(value: str | float) -> str | int | float:
     return int.__pos__(value) if isinstance(value, int) else float.__pos__(value)
 
 
+def _is_missing(value: object) -> bool:
+    """Whether pandas says that it is not there: NaT, which calls itself a datetime, or NA."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and (value is pandas.NaT or value is pandas.NA)
+
+
 def _leaf(value: object) -> Any:
     """A value without parts that JSON has no word for, or None."""
     if isinstance(value, dt.datetime | dt.date | dt.time):
@@ -295,7 +343,7 @@ def _leaf(value: object) -> Any:
     if isinstance(value, uuid.UUID | Decimal | Fraction) or hasattr(value, "__vfspath__"):  # the last: UPath
         return str(value)
     if isinstance(value, complex):
-        return {"imag": value.imag, "real": value.real}
+        return {"imag": float(value.imag), "real": float(value.real)}
     return None
 
 
@@ -341,13 +389,20 @@ def _numpy(value: object) -> tuple[bool, object]:
         return True, _numpy_time(value, numpy) if value.ndim == 0 else list(value)
     if value.dtype.names:
         return True, {name: value[name] for name in value.dtype.names} if value.ndim == 0 else list(value)
+    if value.dtype.char in "gG":  # a long double has no Python twin, and would stay what it is
+        return True, value.astype("D" if value.dtype.char == "G" else "d").tolist()
     return True, value.tolist()
 
 
 def _numpy_time(value: Any, numpy: Any) -> object:
     if numpy.isnat(value):
         return None
-    return float(value / numpy.timedelta64(1, "s")) if value.dtype.kind == "m" else str(value)
+    if value.dtype.kind == "M":
+        return str(value)
+    unit, count = numpy.datetime_data(value.dtype)
+    if unit not in _SECONDS:
+        raise ValueError(f"a time difference in {unit} is no fixed number of seconds")
+    return int(value.astype("int64")) * count * _SECONDS[unit]
 
 
 def _array_like(value: object) -> tuple[bool, object]:

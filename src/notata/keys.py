@@ -56,7 +56,7 @@ def check(key: str | os.PathLike[str], *, prefix: str = "") -> str:
     >>> check("artifacts/debug/dump.txt")
     'artifacts/debug/dump.txt'
     """
-    text = os.fspath(key)
+    text = os.fspath(key) if isinstance(key, os.PathLike) else key
     if not isinstance(text, str):
         raise KeyNameError(f"a key is a string, not {type(text).__name__}: {text!r}")
     if problem := _problem(text, prefix):
@@ -156,7 +156,7 @@ def run_folder(run_id: str) -> str:
         raise KeyNameError("a run id is not empty; leave it out to have one made")
     if "/" in run_id:
         raise KeyNameError(f"{_shown(run_id)} cannot be a run id: it has a '/'; put folders into base_dir")
-    try:
-        return check(f"log_{run_id}")
-    except KeyNameError as error:
-        raise KeyNameError(str(error).replace("be a key", "be a run's folder")) from None
+    folder = f"log_{run_id}"
+    if problem := _problem(folder, ""):
+        raise KeyNameError(f"{_shown(folder)} cannot be a run's folder: {problem}", key=folder)
+    return folder

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from notata import keys
+from notata.buffers import flat
 from notata.errors import (
     AccessError,
     BatchError,
@@ -40,7 +41,7 @@ from notata.errors import (
     StorageError,
     UnreachableError,
 )
-from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload, flat
+from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

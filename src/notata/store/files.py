@@ -6,33 +6,24 @@ They know a key's bytes as parts and ranges, never where those lie.
 from __future__ import annotations
 
 import io
-import pickle
+import operator
 import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
+from notata.buffers import flat
 from notata.errors import StorageError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["PART", "AtomicWriter", "Body", "RangeReader", "TextWriter", "Upload", "flat"]
+__all__ = ["PART", "AtomicWriter", "Body", "RangeReader", "TextWriter", "Upload"]
 
 PART: Final = 8 * 2**20
 """Up to here a value is one request; beyond, it goes in parts of about this size."""
 
 _PARTS_A_STEP: Final = 1000  # S3 takes 10,000 parts; growing them each 1000 reaches 430 GiB at 80 MiB a part
-
-
-def flat(data: Buffer) -> memoryview:
-    """The bytes of any contiguous buffer, in memory order, without a copy where there can be none."""
-    view = memoryview(data)
-    if view.ndim == 1 and view.format == "B" and view.contiguous:
-        return view
-    if not view.contiguous:
-        return memoryview(view.tobytes())
-    return pickle.PickleBuffer(view).raw()  # memoryview.cast refuses Fortran order and empty axes
 
 
 class Upload(Protocol):
@@ -80,14 +71,18 @@ class AtomicWriter(io.BufferedIOBase):
 
     def write(self, data: Buffer, /) -> int:
         self._check_open()
-        view = flat(data)
         try:
+            view = flat(data)
             self._take(view)
         except BaseException as error:
-            self._broken = error
+            self.spoil(error)
             raise
         self._written += view.nbytes
         return view.nbytes
+
+    def spoil(self, error: BaseException) -> None:
+        """Take note that a write failed: what is there is not what was meant, and is not published."""
+        self._broken = error
 
     def _take(self, view: memoryview) -> None:
         while view.nbytes:
@@ -166,6 +161,13 @@ class TextWriter(io.TextIOWrapper):
         super().__init__(body, encoding=encoding, errors=errors, newline=newline)
         body.shows_start = False
 
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except BaseException as error:
+            self._body.spoil(error)
+            raise
+
     def abort(self) -> None:
         """Give the write up: nothing of it stays, the old content stands."""
         self._body.abort()
@@ -226,24 +228,34 @@ class RangeReader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"negative seek position {base + offset}")
-        self._at = base + offset
-        return self._at
+        self._check_open()
+        bases = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}
+        if whence not in bases:
+            raise ValueError(f"whence is 0, 1 or 2, not {whence!r}")
+        goal = bases[whence] + operator.index(offset)
+        if goal < 0:
+            raise ValueError(f"negative seek position {goal}")
+        self._at = goal
+        return goal
 
     def tell(self) -> int:
+        self._check_open()
         return self._at
 
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+
     def readall(self) -> bytes:
-        start = min(self._at, self._size)
-        held = self._first[start:]
-        rest = start + len(held)
+        self._check_open()
+        held = self._first[self._at :]
+        rest = self._at + len(held)
         data = held + self._fetch(rest, self._size) if rest < self._size else held
-        self._at = start + len(data)
+        self._at += len(data)
         return data
 
     def readinto(self, target: Buffer, /) -> int:
+        self._check_open()
         view = flat(target)
         end = min(self._at + view.nbytes, self._size)
         if end <= self._at:
