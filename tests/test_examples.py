@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 from pathlib import Path
 
+import fsspec
 import pytest
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
@@ -27,6 +28,16 @@ def test_the_code_blocks_of_a_page_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moto_server: Server, gcs_server: Server
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("S3_ENDPOINT", moto_server.endpoint)
+    # The pages say my-bucket and leave the rest to the machine's configuration: here is one.
+    monkeypatch.setitem(fsspec.config.conf, "s3", dict(moto_server.options))
+    monkeypatch.setitem(fsspec.config.conf, "gs", dict(gcs_server.options))
+    for protocol in ("s3", "gs"):
+        bucket = fsspec.filesystem(protocol, use_listings_cache=False)
+        if not bucket.exists("my-bucket"):
+            bucket.mkdir("my-bucket")
+        if bucket.find("my-bucket"):
+            bucket.rm("my-bucket/outputs", recursive=True)
     document = Sybil(parsers=[myst.PythonCodeBlockParser()], patterns=["*.md"]).parse(page)
     document.namespace.update(
         s3_url=moto_server.url,

@@ -351,8 +351,9 @@ def test_meta(place: Place) -> None:
     assert fields["status"] == "initialized"
     with pytest.raises(errors.EncodeError, match=r"metadata\.bad"):
         log.meta(bad=object())
-    with pytest.raises(errors.ConfigurationError, match="lease"):
-        log.meta(lease=1)
+    for own in ("lease", "run_id", "status"):
+        with pytest.raises(errors.ConfigurationError, match=own):
+            log.meta(**{own: "complete"})
     assert metadata(place) == fields
 
 

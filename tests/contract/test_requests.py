@@ -100,6 +100,14 @@ def test_batches_are_one_request_a_file_and_one_a_page(warm: Place) -> None:
     assert len(sent) == 2 + (1001 if warm.name == "gcs" else 2)
 
 
+@pytest.mark.parametrize(("mode", "s3", "gcs"), [("wb", 2, 1), ("xb", 3, 5)])
+def test_a_large_file_costs_its_parts_and_what_the_docs_say(warm: Place, mode: str, s3: int, gcs: int) -> None:
+    store = warm.store()
+    with counted() as sent, store.open("large", mode) as file:
+        file.write(b"x" * (2 * PART + 1))
+    assert len(sent) == 3 + (gcs if warm.name == "gcs" else s3), sent
+
+
 def test_appends_cost_what_the_docs_say(warm: Place) -> None:
     store = warm.store()
     large = b"x" * (6 * 2**20)
