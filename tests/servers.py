@@ -69,7 +69,7 @@ def moto() -> Iterator[Server]:
     from moto.server import ThreadedMotoServer
 
     if not hasattr(S3Response.put_object, "__wrapped__"):
-        S3Response.put_object = _one_at_a_time(S3Response.put_object)
+        setattr(S3Response, "put_object", _one_at_a_time(S3Response.put_object))  # noqa: B010
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
