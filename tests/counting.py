@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import pytest
@@ -19,7 +19,7 @@ def counted() -> Iterator[list[str]]:
 
     async def request(self: aiohttp.ClientSession, method: str, url: Any, **kwargs: Any) -> Any:
         parts = urlsplit(str(url))
-        sent.append(f"{method} {parts.path}?{parts.query}")
+        sent.append(f"{method} {parts.path}?{parts.query or urlencode(kwargs.get('params') or {})}")
         return await original(self, method, url, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -43,6 +43,9 @@ def test_no_such_bucket(moto_server: Server, gcs_server: Server) -> None:
         with pytest.raises(errors.ContainerMissingError) as caught:
             Logbook("a", url, storage_options=options)
         told(caught, url, "create it", "no-such-bucket")
+        for mode in ("ab", "xb", "wb"):
+            with pytest.raises(errors.MissingError), open_store(url, options).open("a", mode) as file:
+                file.write(b"x" * 10)
         assert isinstance(caught.value, FileNotFoundError)
 
 
@@ -151,6 +154,8 @@ def test_a_file_as_base_folder(tmp_path: Path) -> None:
         ("s3://bucket/../x", "cannot hold runs"),
         ("", "empty"),
         (Path("s3://bucket/x"), "slashes"),
+        ("s3:/bucket/x", "slashes"),
+        ("s3://[x", "URL"),
         (b"bytes", "bytes"),
     ],
 )
@@ -171,6 +176,13 @@ def test_credentials_in_a_url_are_not_shown() -> None:
     assert without_credentials("dir::ftp://a:b@h/x") == "dir::ftp://h/x"
     assert without_credentials("https://h/x?sig=hunter2") == "https://h/x"
     assert without_credentials("s3://bucket/a?b#c") == "s3://bucket/a?b#c"
+
+
+def test_a_refused_url_is_shown_without_its_password() -> None:
+    for base in ("simplecache::sftp://ada:hunter2@host/x", Path("https://ada:hunter2@host/x")):
+        with pytest.raises(errors.ConfigurationError) as caught:
+            open_store(base)
+        assert "hunter2" not in str(caught.value)
 
 
 def test_no_secret_is_stored(moto_server: Server) -> None:

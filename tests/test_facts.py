@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import _thread
 import errno
+import json
 import multiprocessing
 import os
 import pickle
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -24,8 +26,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from notata import ExistsError, Logbook, UnprotectedWarning
-from notata.store import Store, open_store, s3
+from notata import ExistsError, Logbook, StorageError, UnprotectedWarning
+from notata.store import Store, local, open_store, s3
 from tests.counting import counted
 from tests.servers import Server
 
@@ -52,6 +54,10 @@ def test_create_is_exclusive_on_a_disk_without_hard_links(tmp_path: Path, monkey
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(race, range(8))) == 1
     assert len(list(tmp_path.iterdir())) == 10
+    assert store.replace("r0", b"next", store.fetch("r0").version)
+    assert store.replace("new", b"2", store.create("new", b"1"))
+    with Logbook("a", tmp_path, overwrite=True) as log:
+        log.text("t", "x")
 
 
 def test_a_link_whose_reply_was_lost_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,14 +75,44 @@ def test_a_link_whose_reply_was_lost_counts(tmp_path: Path, monkeypatch: pytest.
 def test_a_lock_that_the_folder_refuses_is_taken_on_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 
-    def nfs(*_: object) -> None:
-        raise OSError(errno.EBADF, "NFS locks no folders")
+    lock = fcntl.flock
+
+    def nfs(handle: int, how: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EBADF, "NFS locks no folders")
+        lock(handle, how)
 
     monkeypatch.setattr(fcntl, "flock", nfs)
     store = open_store(tmp_path)
+    inside: list[int] = []
+
+    def enter(number: int) -> None:
+        with local._locked(str(tmp_path)):
+            inside.append(number)
+            assert inside == [number]
+            inside.remove(number)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(enter, range(60)))
     store.replace("a", b"2", store.create("a", b"1"))
     assert (tmp_path / "a").read_bytes() == b"2"
     assert [entry.key for entry in store.list()] == ["a"]
+
+
+def test_a_forked_child_does_not_hold_its_parents_lock(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, threading\nfrom notata.store import open_store\nfrom notata.store.local import _locked\n"
+        "store = open_store(sys.argv[1]); store.append('log', b'1', 0)\n"
+        "reading, writing = os.pipe()\n"
+        "with _locked(sys.argv[1]):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        os.close(writing); os.read(reading, 1); os._exit(0)\n"
+        "store.append('log', b'2', 1)\n"
+        "print(os.waitpid(child, os.WNOHANG)[0], store.read('log'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip() == "0 b'12'", done.stderr
 
 
 def test_a_write_never_leaves_the_disk_of_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +174,17 @@ def test_a_store_that_ignores_the_condition_is_noticed_once(
             Logbook(None, moto_server.url, storage_options=moto_server.options)
 
 
+def test_a_warning_that_is_made_an_error_claims_nothing(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "_probed", set())
+    base = f"{moto_server.url}/unprotected"
+    with headers_without("If-None-Match"), warnings.catch_warnings():
+        warnings.simplefilter("error", UnprotectedWarning)
+        for run_id in ("a", "b"):
+            with pytest.raises(UnprotectedWarning):
+                Logbook(run_id, base, storage_options=moto_server.options)
+    assert open_store(base, moto_server.options).list() == []
+
+
 def test_no_put_waits_for_a_100_continue(moto_server: Server) -> None:
     store = open_store(moto_server.url, moto_server.options)
     with headers_without("nothing") as seen:
@@ -190,12 +237,37 @@ def test_no_probe_of_the_buckets_type_hangs(gcs_server: Server) -> None:
         "log.bytes('b', b'x' * 9_000_000)\n"
         "print(log['artifacts/b'].stat().st_size)\n"
     )
-    import json
-
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GCSFS")}
     arguments = [sys.executable, "-c", code, f"{gcs_server.url}/probe", json.dumps(gcs_server.options)]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=45, check=False)
     assert done.stdout.strip() == "9000000", done.stderr
+
+
+def test_a_writer_that_is_open_at_exit_does_not_hold_the_process(moto_server: Server, gcs_server: Server) -> None:
+    code = (
+        "import json, sys\nfrom notata.store import open_store\n"
+        "writer = open_store(sys.argv[1], json.loads(sys.argv[2])).open('big', 'wb')\n"
+        "writer.write(bytes(20 << 20))\n"
+    )
+    for server in (moto_server, gcs_server):
+        arguments = [sys.executable, "-c", code, f"{server.url}/exit", json.dumps(server.options)]
+        subprocess.run(arguments, env=dict(os.environ), timeout=30, check=True, capture_output=True)
+        assert not open_store(f"{server.url}/exit", server.options).exists("big")
+
+
+def test_the_storage_is_not_waited_for_on_the_thread_that_must_answer(moto_server: Server) -> None:
+    import asyncio
+
+    import fsspec.asyn
+
+    store = open_store(moto_server.url, moto_server.options)
+    store.write("t", b"x")
+
+    async def inside() -> None:
+        store.read("t")
+
+    with pytest.raises(StorageError, match="own thread"):
+        asyncio.run_coroutine_threadsafe(inside(), fsspec.asyn.get_loop()).result(30)
 
 
 # -- fork, pickle, interrupts ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 import uuid
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from notata import Logbook, NotataError, RunDisplacedError, StorageError
+from notata import FullError, Logbook, NotataError, RunDisplacedError, StorageError
 from notata.store import open_store
 from notata.store.files import PART
 from notata.testing import FaultyStore, Operation
@@ -113,6 +114,37 @@ def check_folder(place: Place, name: str) -> None:
             assert place.bytes(key) in WHOLE
 
 
+def test_a_claim_of_unknown_effect_is_looked_up() -> None:
+    place = Place("memory", f"memory://{uuid.uuid4().hex}")
+    store = FaultyStore(open_store(place.url))
+    store.fail(2, after=True, error=TimeoutError)  # 1 looks whether the folder is empty, 2 claims it
+    with Logbook("run", store):
+        pass
+    assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "complete"
+    store.fail(2, after=True, error=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Logbook("interrupted", store)
+    assert json.loads(place.bytes("log_interrupted/metadata.json"))["status"] == "failed"
+    store.fail(2, error=TimeoutError)
+    with pytest.raises(TimeoutError):
+        Logbook("not", store)
+    assert "log_not/metadata.json" not in place.names()
+
+
+@pytest.mark.parametrize("mode", ["w", "a"])
+def test_an_interrupt_while_text_is_closed_is_not_hidden(mode: str) -> None:
+    store, place, _ = prepared()
+    run = store.below("log_run")
+    for error in (KeyboardInterrupt, lambda: OSError(errno.ENOSPC, "full")):
+        file = run.open("artifacts/a", mode)
+        file.write("x" * PART)
+        file.write("y")
+        store.fail(1, error=error)
+        with pytest.raises((KeyboardInterrupt, FullError)):
+            file.close()
+        assert place.bytes("log_run/artifacts/a") == OLD
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_every_operation_of_a_start_may_fail(after: bool, overwrite: bool) -> None:
@@ -136,8 +168,8 @@ def test_every_operation_of_a_start_may_fail(after: bool, overwrite: bool) -> No
         if "log_run/metadata.json" in names:
             status = json.loads(place.bytes("log_run/metadata.json"))["status"]
             assert status in ({"initialized", "replacing", "failed"} if overwrite else {"initialized", "failed"})
-            if status == "initialized" and overwrite and "log_run/artifacts/old.txt" in names:
-                assert json.loads(place.bytes("log_run/metadata.json"))["start_time"]
+            old_run_stands = b'"replacing"' not in place.bytes("log_run/metadata.json") and nth <= 2
+            assert old_run_stands or status == "replacing" or "log_run/artifacts/old.txt" not in names
         # Whatever is left, the way out that the error names works:
         with Logbook("run", place.url, overwrite=True) as log:
             log.text("t", "x")

@@ -1,6 +1,7 @@
 """A real computation recorded with every writer: the Lorenz system, integrated, and its run shown.
 
-It is an ordinary script: it knows `Logbook` and numpy, and the same lines run on every storage.
+It is an ordinary script: it knows `Logbook` and numpy, and the same lines run on every storage. To show the run at the
+cost of one listing it asks the logbook's store.
 """
 
 from __future__ import annotations

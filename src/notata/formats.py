@@ -148,7 +148,7 @@ class _Pickler(pickle.Pickler):
     """A pickler for files: what carries credentials between processes leaves them out here."""
 
     def reducer_override(self, value: Any) -> Any:
-        for_file = getattr(type(value), "_for_file", None)
+        for_file = getattr(type(value), "_notata_for_file", None)
         if for_file is not None:
             return for_file(value)
         if getattr(type(value), "storage_options", None) is not None and value.storage_options:

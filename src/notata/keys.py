@@ -139,7 +139,7 @@ def artifact(name: str | int, suffix: str = "") -> str:
     """
     if isinstance(name, int):
         name = str(name)
-    check(name)  # before joining, so that "/etc/passwd" is told apart from "etc/passwd"
+    name = check(name)  # before joining, so that "/etc/passwd" is told apart from "etc/passwd"
     return check(f"{ARTIFACTS}/{name if suffix and name.endswith(suffix) else name + suffix}")
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from notata import formats, keys
-from notata.errors import ConfigurationError, EncodeError, RunEndedError
+from notata.errors import ConfigurationError, EncodeError
 from notata.lease import LEASE, Lease
 from notata.store import TIMEOUT, Store, open_store
 
@@ -119,7 +119,7 @@ class Logbook:
                     folder.mkdir(parents=True, exist_ok=True)
         except BaseException as error:
             with suppress(Exception):  # nobody will hold this run: let it say so
-                self._lease.update(status="failed", end_time=_now(), failure_reason=_reason(error))
+                self._lease.end("failed", end_time=_now(), failure_reason=_reason(error))
             raise
 
     def __repr__(self) -> str:
@@ -382,12 +382,6 @@ class Logbook:
             RunEndedError: It has failed already, and that stands.
             RunDisplacedError: Another writer has the run by now.
         """
-        if self.status == "failed":
-            raise RunEndedError(
-                f"run {self.run_id!r} has failed already and cannot become complete; a new run can",
-                url=self.url,
-                key=keys.METADATA,
-            )
         self._end("complete")
 
     def mark_failed(self, reason: str) -> None:
@@ -404,10 +398,9 @@ class Logbook:
         self._end("failed", failure_reason=str(reason))
 
     def _end(self, status: Status, **fields: Any) -> None:
-        if self.status == status:
-            return
         runtime = round(time.monotonic() - self._start, 6)
-        self._lease.update(status=status, end_time=_now(), runtime_sec=runtime, **fields)
+        if not self._lease.end(status, end_time=_now(), runtime_sec=runtime, **fields):
+            return
         self._runtime = runtime
         if self.callback is not None:
             self.callback(self)

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import pickle
 import re
+import threading
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -310,6 +312,35 @@ def test_ends_by_hand(place: Place) -> None:
     log.mark_failed("looked again")
     log.mark_failed("and again")
     assert metadata(place, "a")["failure_reason"] == "looked again"
+    with pytest.raises(errors.RunEndedError):
+        log.mark_complete()
+    assert metadata(place, "a")["status"] == log.status == "failed"
+
+
+def test_of_two_threads_that_end_a_run_a_failure_stands(place: Place) -> None:
+    calls: list[str] = []
+    log = place.logbook("a", callback=lambda ended: calls.append(ended.status))
+    start = threading.Barrier(2)
+
+    def end(how: Any) -> None:
+        start.wait()
+        with suppress(errors.RunEndedError):
+            how()
+
+    threads = [
+        threading.Thread(target=end, args=(how,)) for how in (log.mark_complete, lambda: log.mark_failed("boom"))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert metadata(place, "a")["status"] == log.status == "failed"
+    assert calls.count("failed") == 1
+
+
+def test_a_stored_failure_of_the_same_owner_stands(place: Place) -> None:
+    log = place.logbook("a")
+    place.put("log_a/metadata.json", json.dumps({**metadata(place, "a"), "status": "failed"}).encode())
     with pytest.raises(errors.RunEndedError):
         log.mark_complete()
     assert metadata(place, "a")["status"] == log.status == "failed"

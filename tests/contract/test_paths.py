@@ -153,6 +153,22 @@ def test_rename_takes_exactly_this_file(store: Store, place: Place) -> None:
     assert place.bytes("new/y[1]") == b"x[1]"
 
 
+def test_a_rename_elsewhere_is_refused_and_onto_itself_does_nothing(store: Store, place: Place, tmp_path: Any) -> None:
+    path = store.path("a")
+    path.write_text("kept")
+    path.rename(path)
+    assert place.bytes("a") == b"kept"
+    if place.name != "local":
+        with pytest.raises(errors.ConfigurationError, match="within"):
+            path.rename(UPath(tmp_path / "elsewhere"))
+    assert place.bytes("a") == b"kept"
+
+
+def test_relative_paths(store: Store) -> None:
+    assert str(store.path("a/b/c.json").relative_to(store.place("a"))) == "b/c.json"
+    assert store.path("a/b").is_relative_to(store.place())
+
+
 def test_outside_the_root_it_is_a_plain_path(place: Place) -> None:
     root = place.store().below("inside").place()
     assert root.parent.name == place.url.rpartition("/")[2]

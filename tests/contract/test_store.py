@@ -21,6 +21,7 @@ from notata import errors
 from notata.store import Store
 from notata.store.files import PART
 from tests.backends import Place
+from tests.counting import counted
 
 BIG = np.random.default_rng(7).bytes(2 * PART + 12345)
 
@@ -114,6 +115,12 @@ def test_text(store: Store, place: Place) -> None:
     with store.open("t", "w", encoding="latin-1") as file:
         file.write("é")
     assert place.bytes("t") == b"\xe9"
+
+
+def test_an_unknown_encoding_is_refused_before_anything_is_opened(store: Store, place: Place) -> None:
+    with pytest.raises(LookupError):
+        store.open("a", "w", encoding="nope")
+    assert place.names() == []
 
 
 @pytest.mark.parametrize("mode", ["", "rw", "r+", "wb+", "q", "wbt"])
@@ -399,6 +406,34 @@ def test_delete_of_what_is_not_there_is_no_error(store: Store, place: Place) -> 
     store.delete(["gone", "a", "also/gone"])
     store.delete([])
     assert place.names() == []
+
+
+def test_delete_of_a_folder_takes_nothing(store: Store, place: Place) -> None:
+    store.write("a/b", b"")
+    store.delete(["a", "a/b/c"])
+    assert place.names() == ["a/b"]
+
+
+def test_what_is_written_while_a_store_is_cleared_stays(
+    store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write("old", b"1")
+    store.write("both", b"1")
+    remove = store._remove
+
+    def late(names: dict[str, str | None]) -> None:
+        store.write("both", b"theirs")
+        remove(names)
+
+    monkeypatch.setattr(store, "_remove", late)
+    with counted() as sent:
+        store.clear()
+    if place.name in ("s3", "seaweed"):  # which deletes by name
+        assert place.names() == []
+    elif place.name == "gcs":  # the test server heeds no condition of a deletion; GCS itself does
+        assert all("ifGenerationMatch=" in request for request in sent if request.startswith("DELETE"))
+    else:
+        assert place.names() == ["both"]
 
 
 def test_unfinished_writes_are_hidden_and_swept(store: Store, place: Place) -> None:

@@ -22,7 +22,7 @@ TIMEOUT: Final = 30.0
 """Seconds that one request may take, besides the time its size needs."""
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
-_FLATTENED: Final = re.compile(r"(s3a?|gs|gcs|memory|abfss?|az|https?|file):/(?!/)")
+_FLATTENED: Final = re.compile(r"(s3a?|gs|gcs|memory|abfss?|az|https?):/(?!/)")
 
 
 def open_store(
@@ -90,11 +90,12 @@ def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]
     text = os.fspath(base)
     if not isinstance(text, str):
         raise ConfigurationError(f"base_dir is a URL, a path or a UPath, not {type(base).__name__}")
+    if match := _FLATTENED.match(text):
+        raise ConfigurationError(
+            f"base_dir was a URL ({match[1]}://) before pathlib.Path or os.path took one of its slashes; pass the URL "
+            "as it was, or a UPath"
+        )
     if not isinstance(base, str):
-        if _FLATTENED.match(text):
-            raise ConfigurationError(
-                f"base_dir {text!r} was a URL before pathlib.Path took one of its slashes; pass the string or a UPath"
-            )
         return os.path.abspath(text), {}
     if not text:
         raise ConfigurationError("base_dir is empty; write '.' for the working folder")

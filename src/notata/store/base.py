@@ -11,15 +11,18 @@ a version, name it in ``store/__init__.py``, and add a fixture to ``tests/contra
 from __future__ import annotations
 
 import builtins
+import codecs
+import copy
 import errno
 import io
+import random
 import shutil
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -54,7 +57,7 @@ ABSENT: Final = ""
 """As a version to match: nothing may be stored under the key."""
 
 _AT_ONCE: Final = 32  # requests of a batch in flight; 64 connections are there (store/s3.py)
-_APPEND_TRIES: Final = 16
+_APPEND_SECONDS: Final = 60.0  # how long an appender lets others go first
 
 T = TypeVar("T")
 
@@ -104,7 +107,7 @@ class Store(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
-    def _for_file(self) -> tuple[Any, ...]:
+    def _notata_for_file(self) -> tuple[Any, ...]:
         """How `notata.formats` pickles it into a file: without storage options."""
         from notata.store import open_store
 
@@ -112,7 +115,7 @@ class Store(ABC):
 
     def below(self, folder: str) -> Self:
         """The store of one of this store's folders; it shares the connection and costs no request."""
-        other = copy(self)
+        other = copy.copy(self)
         other.url = self._shown(keys.check(folder))
         other._enter(folder)
         return other
@@ -158,7 +161,7 @@ class Store(ABC):
         """Extend a file whose size is known to be `at`; 0 makes it.
 
         Calling again after a lost reply does not write twice: bytes that are there already count as appended.
-        Cost: local and memory what is added; S3 a rewrite below 5 MiB (2 requests), then a copy on the server (5);
+        Cost: local what is added, memory a copy; S3 a rewrite below 5 MiB (2 requests), then a copy on the server (5);
         GCS a rewrite below 1 MiB (2 requests), then a compose on the server (4).
 
         Returns:
@@ -180,7 +183,7 @@ class Store(ABC):
             try:
                 self._append(key, data, at)
             except Exception as error:
-                kind, _ = self._failure(error)
+                kind = type(error) if isinstance(error, NotataError) else self._failure(error)[0]
                 if kind is ExistsError or kind is MissingError:
                     why = "it exists" if kind is ExistsError else "it does not exist"
                     raise self._conflict(key, f"{why}, against an append at {at}") from error
@@ -193,6 +196,11 @@ class Store(ABC):
             return False
         return found.data == data and found.size == at + len(data)
 
+    def copy(self, source: str, target: str) -> None:
+        """Store the content of one file under another key too: read and written in parts, bounded in memory."""
+        with self.open(source, "rb") as reader, self.open(target, "wb") as writer:
+            shutil.copyfileobj(reader, writer, PART)
+
     def _write(self, key: str, data: bytes, match: str | None) -> str:
         with self._guard("write", key):
             return self._put(key, data, match)
@@ -200,11 +208,11 @@ class Store(ABC):
     # -- read ----------------------------------------------------------------------------------------------
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes of a file, or of ``[start, end)`` of it. One request."""
+        """The bytes of a file, or of ``[start, end)`` of it. One request; two for a whole file beyond 8 MiB."""
         return self.fetch(key, start, end).data
 
     def fetch(self, key: str, start: int = 0, end: int | None = None) -> Blob:
-        """As `read`, with the file's size and its version for `replace`. One request."""
+        """As `read`, with the file's size and its version for `replace`."""
         with self._guard("read", keys.check(key)):
             return self._get(key, start, end, None)
 
@@ -269,7 +277,7 @@ class Store(ABC):
             raise ValueError(f"mode {mode!r}: use r, w, x or a, with b for bytes; to update in place use local()")
         if binary:
             return cast("IO[bytes]", self._reader(key) if kind == "r" else self._writer(key, kind))
-        encoding = encoding or "utf-8"
+        encoding = codecs.lookup(encoding or "utf-8").name
         if kind == "r":
             return io.TextIOWrapper(self._reader(key), encoding=encoding, errors=errors, newline=newline)
         newline = "" if newline is None else newline
@@ -300,7 +308,7 @@ class Store(ABC):
     # -- many at once --------------------------------------------------------------------------------------
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
-        """The bytes of many files, 32 at once, one request each.
+        """The bytes of many files, 32 at once.
 
         Raises:
             BatchError: Some failed; it holds each one's error.
@@ -321,17 +329,21 @@ class Store(ABC):
         Raises:
             BatchError: Some could not be removed; it holds each one's error.
         """
-        self._remove([keys.check(name) for name in names])
+        self._remove({keys.check(name): None for name in names})
 
     def clear(self, keep: Iterable[str] = ()) -> None:
-        """Remove every file below the root but those of `keep`, unfinished writes of the past included."""
-        kept = set(keep)
-        self._remove([entry.key for entry in self._entries("") if entry.key not in kept])
+        """Remove every file below the root but those of `keep`, unfinished writes of the past included.
 
-    def _remove(self, names: builtins.list[str]) -> None:
+        What another one writes meanwhile stays, except on S3, which deletes by name.
+        """
+        kept = set(keep)
+        self._remove({entry.key: entry.version for entry in self._entries("") if entry.key not in kept})
+
+    def _remove(self, names: dict[str, str | None]) -> None:
+        """Remove files by name, those that have a version only as that one."""
         if not names:
             return
-        with self._guard("delete", names[0] if len(names) == 1 else None):
+        with self._guard("delete", next(iter(names)) if len(names) == 1 else None):
             failures = self._delete(names)
         if failures:
             errors = [self._translated(error, "delete", key) for key, error in failures.items()]
@@ -342,11 +354,15 @@ class Store(ABC):
         errors: builtins.list[Exception] = []
         with ThreadPoolExecutor(min(_AT_ONCE, len(jobs)) or 1, thread_name_prefix="notata-batch") as pool:
             running = {name: pool.submit(call, *arguments) for name, arguments in jobs.items()}
-            for name, future in running.items():
-                try:
-                    results[name] = future.result()
-                except Exception as error:
-                    errors.append(error)
+            try:
+                for name, future in running.items():
+                    try:
+                        results[name] = future.result()
+                    except Exception as error:
+                        errors.append(error)
+            except BaseException:  # an interrupt: what has not begun, does not begin
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         if errors:
             raise BatchError(f"{len(errors)} of {len(jobs)} {what} failed in {self.url}", errors)
         return results
@@ -414,7 +430,7 @@ class Store(ABC):
         """The one place where a backend's errors become ours, each chained to its cause."""
         try:
             yield
-        except NotataError:
+        except (NotataError, Warning):  # a warning that the user made an error stays what it is
             raise
         except Exception as error:
             raise self._translated(error, doing, key) from error
@@ -429,8 +445,6 @@ class Store(ABC):
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         """Which of our errors `error` is, and what to tell the user; backends look at their own types first."""
-        if isinstance(error, NotataError):
-            return type(error), str(error)
         return failure_of_builtin(error, self._redacted(error))
 
     def _redacted(self, error: Exception) -> str:
@@ -474,8 +488,11 @@ class Store(ABC):
         """Every file below `folder`, ours and unfinished ones too, in any order, never from a cache."""
 
     @abstractmethod
-    def _delete(self, names: builtins.list[str]) -> dict[str, Exception]:
-        """Remove files by exact name; what failed, by name. A missing one has not failed."""
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        """Remove files by exact name, those with a version only as that one; what failed, by name.
+
+        One that is missing, or another one by now, has not failed.
+        """
 
     @abstractmethod
     def _path(self, key: str) -> UPath:
@@ -542,7 +559,8 @@ class _Appending:
 
     def put(self, data: bytes) -> None:
         """Append at whatever the end is, as O_APPEND does: others may append meanwhile."""
-        for last in range(_APPEND_TRIES, 0, -1):
+        give_up = time.monotonic() + _APPEND_SECONDS
+        while True:
             try:
                 at = self._store.stat(self._key).size
             except MissingError:
@@ -551,8 +569,9 @@ class _Appending:
                 self._store._append_once(self._key, data, at)
                 return
             except ConflictError:
-                if last == 1:
+                if time.monotonic() > give_up:
                     raise
+                time.sleep(random.uniform(0, 0.05))
 
 
 def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], str]:

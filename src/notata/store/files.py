@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import operator
+import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -168,6 +170,15 @@ class TextWriter(io.TextIOWrapper):
             self._body.spoil(error)
             raise
 
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                self.flush()
+            except BaseException as error:  # or the body's own close would raise over it
+                _give_up(self, error)
+                raise
+        super().close()
+
     def abort(self) -> None:
         """Give the write up: nothing of it stays, the old content stands."""
         self._body.abort()
@@ -203,8 +214,9 @@ def _forgotten(writer: AtomicWriter | TextWriter) -> None:
         unfinished = not writer.closed
     except (AttributeError, ValueError):  # not fully made, or its buffer is gone already
         return
-    if unfinished:
-        writer.abort()
+    if unfinished and not sys.is_finalizing():  # then nobody answers any more, and to wait would be for ever
+        with suppress(Exception):
+            writer.abort()
         warnings.warn(f"{writer.name} was never closed: nothing was stored", ResourceWarning, stacklevel=3)
 
 

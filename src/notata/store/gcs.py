@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -119,7 +119,8 @@ class GCSStore(RemoteStore):
         raise self._conflict(key, "it was changed meanwhile") from error
 
     def _begin(self, key: str, match: str | None) -> Upload:
-        return _Resumable(self, key) if match is None else _Aside(self, key)
+        with self._bucket_needed(key):
+            return _Resumable(self, key) if match is None else _Aside(self, key)
 
     def _append(self, key: str, data: bytes, at: int) -> None:
         if at > _REWRITTEN:
@@ -130,7 +131,8 @@ class GCSStore(RemoteStore):
         except FileNotFoundError:
             if at:
                 raise
-            self._put(key, data, ABSENT)
+            with self._bucket_needed(key):
+                self._put(key, data, ABSENT)
             return
         if old.size != at:
             raise self._conflict(key, f"it has {old.size} bytes, not {at}")
@@ -142,12 +144,13 @@ class GCSStore(RemoteStore):
         if now.size != at:
             raise self._conflict(key, f"it has {now.size} bytes, not {at}")
         aside = self._aside(key)
-        self._upload(aside, data, None, "")
         try:
+            self._upload(aside, data, None, "")
             reply = self._compose(key, [self._name(key), aside], now.version)
             if int(reply["size"]) != at + len(data):
                 # An emulator that heeds no condition, and a reply that was lost: it composed once more.
-                self._upload(self._name(key), self._range(key, 0, at, None).data + data, None, "")
+                whole = self._range(key, 0, at, None).data + data
+                self._upload(self._name(key), whole, str(reply["generation"]), "")
         finally:
             self._remove_quietly(aside)
 
@@ -186,7 +189,7 @@ class GCSStore(RemoteStore):
                 "GET",
                 f"{self._address('download')}/{{}}",
                 self._name(key),
-                size=end - start,
+                wanted=end - start,
                 alt="media",
                 headers={"Range": f"bytes={start}-{end - 1}"},
                 generation=version,
@@ -232,8 +235,12 @@ class GCSStore(RemoteStore):
             if not token:
                 return
 
-    def _delete(self, names: list[str]) -> dict[str, Exception]:
-        return self._each_removed(lambda name: self._call("DELETE", "b/{}/o/{}", self._name(name)), names)
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        def remove(name: str) -> None:
+            with suppress(FileExistsError):  # gcsfs's word for 412: it is another one by now
+                self._call("DELETE", "b/{}/o/{}", self._name(name), ifGenerationMatch=names[name])
+
+        return self._each_removed(remove, names)
 
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath
@@ -262,14 +269,20 @@ class GCSStore(RemoteStore):
         return super()._failure(error)
 
     def _write(self, key: str, data: bytes, match: str | None) -> str:
+        with self._guard("write", key), self._bucket_needed(key):
+            return self._put(key, data, match)
+
+    @contextmanager
+    def _bucket_needed(self, key: str) -> Iterator[None]:
+        """A write does not miss an object: what it misses is the bucket."""
         try:
-            return super()._write(key, data, match)
-        except MissingError as error:  # a write does not miss an object, so it is the bucket
+            yield
+        except FileNotFoundError as error:
             raise ContainerMissingError(
                 f"cannot write {self._shown(key)}: there is no bucket {self._bucket!r}; create it, or correct base_dir",
                 url=self.url,
                 key=key,
-            ) from error.__cause__
+            ) from error
 
 
 class _Resumable:
@@ -311,11 +324,13 @@ class _Resumable:
                 headers=headers,
                 data=UnclosableBytesIO(part),
             )
-            if "Range" not in answer:
-                self._sent = end
+            if reply and total is not None:
                 return bytes(reply)
-            part = part[int(answer["Range"].rpartition("-")[2]) + 1 - self._sent :]
-            self._sent = end - len(part)
+            taken = int(answer["Range"].rpartition("-")[2]) + 1 if "Range" in answer else 0
+            if taken <= self._sent:
+                raise OSError("GCS took nothing of a part")
+            part = part[taken - self._sent :]
+            self._sent = taken
             if not part:
                 return bytes(reply)
 

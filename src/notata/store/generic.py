@@ -24,7 +24,7 @@ from notata import keys
 from notata.errors import ConfigurationError, NotataError, UnprotectedWarning
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
-from notata.store.remote import Connection, RemoteStore
+from notata.store.remote import Connection, RemoteStore, without_credentials
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -45,7 +45,8 @@ class GenericStore(RemoteStore):
         caches = CACHES.intersection(part.partition(":")[0] for part in url.split("::"))
         if caches:
             raise ConfigurationError(
-                f"{url}: runs cannot be written through {', '.join(sorted(caches))}, which shows writes late or never; "
+                f"{without_credentials(url)}: runs cannot be written through "
+                f"{', '.join(sorted(caches))}, which shows writes late or never; "
                 "leave it out of base_dir"
             )
         self._url = url
@@ -80,7 +81,8 @@ class GenericStore(RemoteStore):
             present = ABSENT
         if match == ABSENT and warn:
             warnings.warn(
-                f"{self.url}: {self._scheme()} cannot make a file exclusively, so nothing there keeps two writers "
+                f"{without_credentials(self._url)}: {self._scheme()} cannot make a file exclusively, so nothing there "
+                "keeps two writers "
                 "from one run id; give each run its own id",
                 UnprotectedWarning,
                 stacklevel=2,
@@ -139,7 +141,7 @@ class GenericStore(RemoteStore):
             if info.get("type") != "directory" and path != name:
                 yield _entry(keys.join(folder, path[start:]), info)
 
-    def _delete(self, names: list[str]) -> dict[str, Exception]:
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         fs = self._connection.fs
         return self._each_removed(lambda name: fs.rm_file(self._name(name)), names)
 
@@ -197,9 +199,9 @@ class _Moved:
         return self._store._stat(self._key).version
 
     def abort(self) -> None:
-        with suppress(Exception):  # hidden from listings, and the next owner sweeps it
-            self._file.close()
-            self._fs.rm_file(self._aside)
+        for step in (self._file.close, lambda: self._fs.rm_file(self._aside)):
+            with suppress(Exception):  # hidden from listings, and the next owner sweeps it
+                step()
 
 
 def _moves(fs: AbstractFileSystem) -> bool:

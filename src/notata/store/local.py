@@ -63,6 +63,8 @@ class LocalStore(Store):
         target = self._file(key)
         if match is None:
             return Staged(target, os.replace)
+        if match and not os.path.exists(target):
+            raise self._conflict(key, "it was removed meanwhile")
         return Staged(target, _link if match == ABSENT else self._swap(key, match), stamped=True)
 
     def _swap(self, key: str, match: str) -> Callable[[str, str], None]:
@@ -91,7 +93,7 @@ class LocalStore(Store):
                 raise
 
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        with open(self._file(key), "rb", buffering=0) as file:
+        with open(self._file(key), "rb") as file:  # buffered: a raw read may be short, and takes 2 GiB at most
             state = os.fstat(file.fileno())
             if version is not None and _version(state) != version:
                 raise self._conflict(key, "it was changed while it was read")
@@ -124,18 +126,26 @@ class LocalStore(Store):
                 if stat.S_ISREG(state.st_mode):
                     yield _entry(key, state)
 
-    def _delete(self, names: list[str]) -> dict[str, Exception]:
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         failures: dict[str, Exception] = {}
-        for name in names:
+        for name, version in names.items():
             try:
-                os.unlink(self._file(name))
-            except FileNotFoundError:
-                continue
+                self._unlink(self._file(name), version)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                continue  # no file is there
             except OSError as error:
                 failures[name] = error
         for folder in sorted({os.path.dirname(self._file(name)) for name in names}, key=len, reverse=True):
             self._prune(folder)
         return failures
+
+    def _unlink(self, path: str, version: str | None) -> None:
+        if version is None:
+            os.unlink(path)
+            return
+        with _locked(os.path.dirname(path)):
+            if _version(os.stat(path)) == version:
+                os.unlink(path)
 
     def _prune(self, folder: str) -> None:
         """Remove folders that a deletion left empty, as a bucket has none; never the root."""
@@ -176,7 +186,7 @@ class LocalStore(Store):
 class Staged:
     """A streamed write: a temporary file beside its target, published in one step."""
 
-    def __init__(self, target: str, publish: Callable[[str, str], None], *, stamped: bool = False) -> None:
+    def __init__(self, target: str, publish: Callable[[str, str], str | None], *, stamped: bool = False) -> None:
         self._target = target
         self._publish = publish
         self._stamped = stamped
@@ -190,10 +200,9 @@ class Staged:
             # The kernel stamps files by the tick (4 ms): two versions could look the same.
             now = time.time_ns()
             os.utime(self._file.fileno(), ns=(now, now))
-        state = os.fstat(self._file.fileno())
+        version = _version(os.fstat(self._file.fileno()))
         self._file.close()
-        self._publish(self._temporary, self._target)
-        return _version(state)
+        return self._publish(self._temporary, self._target) or version
 
     def abort(self) -> None:
         self._file.close()
@@ -221,8 +230,9 @@ def _write_all(file: IO[bytes], data: bytes) -> None:
         written += file.write(memoryview(data)[written:])
 
 
-def _link(temporary: str, target: str) -> None:
-    """Publish where nothing is. A hard link fails if anything is; disks without links have O_EXCL."""
+def _link(temporary: str, target: str) -> str | None:
+    """Publish where nothing is. A hard link fails if anything is; disks without links have O_EXCL, and a copy."""
+    version = None
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -231,15 +241,18 @@ def _link(temporary: str, target: str) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        _copy_exclusively(temporary, target)
+        version = _copy_exclusively(temporary, target)
     os.unlink(temporary)
+    return version
 
 
-def _copy_exclusively(temporary: str, target: str) -> None:
+def _copy_exclusively(temporary: str, target: str) -> str:
     with open(temporary, "rb") as source, open(target, "xb") as file:
         try:
             while part := source.read(_COPIED):
                 file.write(part)
+            file.flush()
+            return _version(os.fstat(file.fileno()))
         except BaseException:
             os.unlink(target)
             raise
@@ -251,24 +264,31 @@ def _locked(folder: str) -> Iterator[None]:
 
     The folder itself is locked, so nothing is left behind; NFS and Windows refuse that and get a lock file.
     """
+    lock_file = os.path.join(folder, f"{keys.RESERVED}lock")
     if sys.platform == "win32":
         import msvcrt
 
-        handle = os.open(os.path.join(folder, f"{keys.RESERVED}lock"), os.O_RDWR | os.O_CREAT)
-        msvcrt.locking(handle, msvcrt.LK_LOCK, 1)
-    else:
-        import fcntl
+        with open(lock_file, "ab") as file:
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            try:
+                yield
+            finally:
+                msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        return
+    import fcntl
 
-        handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:
             os.close(handle)
-            handle = os.open(os.path.join(folder, f"{keys.RESERVED}lock"), os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.lockf(handle, fcntl.LOCK_EX)
-    try:
+            handle = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
+        with suppress(OSError):  # a forked child holds the file open too: to close it alone would not release it
+            fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 

@@ -112,10 +112,12 @@ class MemoryStore(Store):
             if path.startswith(inside):
                 yield _entry(keys.join(folder, path[len(inside) :]), file)
 
-    def _delete(self, names: list[str]) -> dict[str, Exception]:
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         with _lock:
-            for name in names:
-                self._fs.store.pop(self._file(name), None)
+            for name, version in names.items():
+                file = self._fs.store.get(self._file(name))
+                if file is not None and version in (None, _version(file)):
+                    del self._fs.store[self._file(name)]
             self._prune({self._file(name).rpartition("/")[0] for name in names})
         return {}
 

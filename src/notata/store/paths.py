@@ -19,7 +19,7 @@ from upath.extensions import ProxyUPath
 from upath.implementations.local import PosixUPath, WindowsUPath
 
 from notata import keys
-from notata.errors import ExistsError
+from notata.errors import ConfigurationError, ExistsError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -136,8 +136,9 @@ class RunPath(ProxyUPath):
         return type(self)._bound(self._upath, store, self._base)
 
     def _from_upath(self, upath: UPath, /) -> Self:  # type: ignore[override]
-        inside = upath.protocol == self._upath.protocol and f"{upath.path}/".startswith(f"{self._base}/")
-        if isinstance(upath, RunPath) or not inside:
+        if isinstance(upath, RunPath) or not upath.is_absolute():
+            return upath  # type: ignore[return-value]
+        if upath.protocol != self._upath.protocol or not f"{upath.path}/".startswith(f"{self._base}/"):
             return upath  # type: ignore[return-value]
         return type(self)._bound(upath, self._store, self._base)
 
@@ -148,7 +149,7 @@ class RunPath(ProxyUPath):
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self._store, self._key)
 
-    def _for_file(self) -> tuple[Any, ...]:
+    def _notata_for_file(self) -> tuple[Any, ...]:
         """How `notata.formats` pickles it into a file: without storage options."""
         return UPath, (str(self._upath),)
 
@@ -228,16 +229,23 @@ class RunPath(ProxyUPath):
         """Move this file, or all below this folder: a copy on the server, then a deletion; not atomic.
 
         Args:
-            target: A path of the same storage, or a name relative to this path's parent.
+            target: A path of the same run, or a name relative to this path's parent.
+
+        Raises:
+            ConfigurationError: The target lies elsewhere; copy it there and remove this one.
         """
         goal = target if isinstance(target, UPath) else self.parent / target
-        below = [entry.key for entry in self._store.list(self._key)] or [self._key]
-        fs = self._store.filesystem()
-        for key in below:
-            inside = key[len(self._key) :]
-            fs.cp_file(f"{self._base}/{key}", f"{goal.path}{inside}")
-        self._store.delete(below)
-        return goal  # type: ignore[return-value]
+        if not isinstance(goal, RunPath) or goal._store.url != self._store.url:
+            raise ConfigurationError(f"{self} can be renamed within {self._store.url} only", url=self._store.url)
+        if goal._key == self._key:
+            return self
+        moved = [entry.key for entry in self._store.list(self._key)]
+        if not moved or self._store.exists(self._key):
+            moved.append(self._key)
+        for key in moved:
+            self._store.copy(key, f"{goal._key}{key[len(self._key) :]}")
+        self._store.delete(moved)
+        return goal
 
     replace = rename  # type: ignore[assignment]
 

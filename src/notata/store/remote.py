@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
+
+import fsspec.asyn
 
 from notata import keys
 from notata.errors import ConfigurationError, KeyNameError, NotataError
@@ -51,17 +54,28 @@ class Connection:
             self._fs, self._pid = self._make(dict(self.options)), os.getpid()
         return self._fs
 
-    def limit(self, size: int) -> float:
-        """Seconds that a request with so many bytes may take."""
-        return (self._timeout if self._answered else min(self._timeout, _FIRST_ANSWER)) + size / _SLOWEST
+    def limit(self, sent: int, wanted: int = 0) -> float:
+        """Seconds that a request may take that carries `sent` bytes, and whose answer up to `wanted` if it comes."""
+        if not self._answered:
+            return min(self._timeout, _FIRST_ANSWER) + sent / _SLOWEST
+        return self._timeout + (sent + wanted) / _SLOWEST
 
-    def run(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, size: int = 0, **kwargs: Any) -> T:
-        """Run a coroutine function on fsspec's loop and wait, no longer than the deadline for `size` bytes.
+    def run(
+        self,
+        work: Callable[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        size: int = 0,
+        wanted: int = 0,
+        **kwargs: Any,
+    ) -> T:
+        """Run a coroutine function on fsspec's loop and wait, no longer than `limit` of what it sends and wants.
 
         `fsspec.asyn.sync` would leave it running after a KeyboardInterrupt; this cancels it.
         """
         loop = self.fs.loop
-        bounded = asyncio.wait_for(work(*args, **kwargs), self.limit(size))
+        if threading.get_ident() == getattr(fsspec.asyn.iothread[0], "ident", None):
+            raise RuntimeError("the storage cannot be waited for on fsspec's own thread; use another one")
+        bounded = asyncio.wait_for(work(*args, **kwargs), self.limit(size, wanted))
         waiting = asyncio.run_coroutine_threadsafe(bounded, loop)
         try:
             result = waiting.result()
@@ -136,7 +150,8 @@ class RemoteStore(Store):
     def _redacted(self, error: Exception) -> str:
         text = re.sub(r"//[^/@\s]+@", "//***@", super()._redacted(error))
         for secret in sorted(_leaves(self._connection.options), key=len, reverse=True):
-            text = text.replace(secret, "***")
+            if secret not in self.url:  # what the URL says is no secret, and would be blotted out of it
+                text = text.replace(secret, "***")
         return text
 
 
@@ -153,14 +168,20 @@ def _leaves(options: object) -> Iterator[str]:
 
 
 def without_credentials(url: str) -> str:
-    """A URL that may be shown: no user, password or query, in any part of a chain.
+    """A URL that may be shown: no user or password, and no query of a web address, in any part of a chain.
+
+    Raises:
+        ConfigurationError: It is no URL.
 
     >>> without_credentials("sftp://ada:secret@host/runs")
     'sftp://host/runs'
     """
     parts = []
     for part in url.split("::"):
-        split = urlsplit(part)
+        try:
+            split = urlsplit(part)
+        except ValueError as error:
+            raise ConfigurationError(f"base_dir is no URL: {error}") from None
         parts.append(
             urlunsplit((split.scheme, split.netloc.rpartition("@")[2], split.path, "", ""))
             if "@" in split.netloc or split.scheme in ("http", "https")

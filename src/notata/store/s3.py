@@ -6,6 +6,7 @@ a token in the object's metadata: when a refusal follows a lost reply, the token
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import secrets
@@ -45,6 +46,7 @@ _BODY_TRIES: Final = 3  # of a body that breaks off: botocore retries requests, 
 _SMALLEST_PART: Final = 5 * 2**20  # of a multipart upload, the last one excepted
 _LARGEST_COPY: Final = 4 * 2**30
 _DELETED_AT_ONCE: Final = 1000
+_CLEANED: Final = 10.0  # seconds for what an interrupted request left
 
 _probed: set[tuple[str, str]] = set()
 """Endpoints and buckets whose exclusive create this process has tested."""
@@ -152,20 +154,29 @@ class S3Store(RemoteStore):
 
     def _prove_exclusive(self, name: str, data: bytes, version: str) -> str:
         """Create once more what was just created: a store that lets us do so protects nobody."""
-        _probed.add((self._endpoint(), self._bucket))
         try:
-            version = str(self._call("put_object", name, Body=data, IfNoneMatch="*")["ETag"])
+            version = str(self._call("put_object", name, size=len(data), Body=data, IfNoneMatch="*")["ETag"])
         except Exception as error:
             if _status(error) in (409, 412):
+                _probed.add((self._endpoint(), self._bucket))
                 return version
             raise
+        try:
+            self._warn_unprotected()
+        except UnprotectedWarning:  # the user wants it to be an error: then nothing is claimed
+            self._call("delete_object", name)
+            raise
+        _probed.add((self._endpoint(), self._bucket))
+        return version
+
+    def _warn_unprotected(self) -> None:
         warnings.warn(
-            f"{self.url}: this S3 store ignores If-None-Match, so nothing there keeps two writers from one run id; "
+            f"s3://{self._bucket}: this S3 store ignores If-None-Match, so nothing there keeps two writers from one "
+            "run id; "
             "give each run its own id, or use a store with conditional writes",
             UnprotectedWarning,
             stacklevel=2,
         )
-        return version
 
     def _begin(self, key: str, match: str | None) -> _Multipart:
         return _Multipart(self, key, {} if match is None else {"IfNoneMatch": "*"})
@@ -205,9 +216,9 @@ class S3Store(RemoteStore):
     def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
         if end <= start:
             return self._nothing(key)
-        wanted = {"Range": f"bytes={start}-{end - 1}"} | ({} if version is None else {"IfMatch": version})
+        conditions = {"Range": f"bytes={start}-{end - 1}"} | ({} if version is None else {"IfMatch": version})
         try:
-            return self._connection.run(self._fetch, self._name(key), wanted, size=end - start)
+            return self._connection.run(self._fetch, self._name(key), conditions, wanted=end - start)
         except Exception as error:
             if _status(error) == 412:
                 raise self._conflict(key, "it was changed while it was read") from error
@@ -219,12 +230,12 @@ class S3Store(RemoteStore):
         entry = self._stat(key)
         return Blob(b"", entry.size, entry.version)
 
-    async def _fetch(self, name: str, wanted: dict[str, Any]) -> Blob:
+    async def _fetch(self, name: str, conditions: dict[str, Any]) -> Blob:
         from s3fs.core import S3_RETRYABLE_ERRORS
 
         fs = self._connection.fs
         for last in range(_BODY_TRIES, 0, -1):
-            reply = await fs._call_s3("get_object", Bucket=self._bucket, Key=name, **wanted)
+            reply = await fs._call_s3("get_object", Bucket=self._bucket, Key=name, **conditions)
             try:
                 async with reply["Body"] as body:
                     data = await body.read()
@@ -252,10 +263,12 @@ class S3Store(RemoteStore):
                 return
             arguments["ContinuationToken"] = page["NextContinuationToken"]
 
-    def _delete(self, names: list[str]) -> dict[str, Exception]:
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        # By name alone: few S3 stores heed a version in a bulk deletion, and some refuse the request for it.
         failures: dict[str, Exception] = {}
-        for start in range(0, len(names), _DELETED_AT_ONCE):
-            objects = [{"Key": self._name(name)} for name in names[start : start + _DELETED_AT_ONCE]]
+        listed = list(names)
+        for start in range(0, len(listed), _DELETED_AT_ONCE):
+            objects = [{"Key": self._name(name)} for name in listed[start : start + _DELETED_AT_ONCE]]
             result = self._call("delete_objects", Delete={"Objects": objects, "Quiet": True})
             for error in result.get("Errors", ()):
                 refused = PermissionError if error.get("Code") == "AccessDenied" else OSError
@@ -312,9 +325,18 @@ class _Multipart:
         self._condition = condition
         self._token = secrets.token_hex(16)
         self._parts: list[dict[str, Any]] = []
-        self._id: str | None = store._call("create_multipart_upload", self._name, Metadata={_TOKEN: self._token})[
-            "UploadId"
-        ]
+        self._id: str | None = store._connection.run(self._create)
+
+    async def _create(self) -> str:
+        """Begin the upload; who is interrupted meanwhile would not know its id, so it is ended here."""
+        call, place = self._store._connection.fs._call_s3, {"Bucket": self._store._bucket, "Key": self._name}
+        asked = asyncio.ensure_future(call("create_multipart_upload", **place, Metadata={_TOKEN: self._token}))
+        try:
+            return str((await asyncio.shield(asked))["UploadId"])
+        except asyncio.CancelledError:
+            begun = await asyncio.wait_for(asked, _CLEANED)
+            await asyncio.wait_for(call("abort_multipart_upload", **place, UploadId=begun["UploadId"]), _CLEANED)
+            raise
 
     def write(self, part: bytes) -> None:
         number = len(self._parts) + 1

@@ -146,7 +146,7 @@ class FaultyStore(Store):
         with self._step("list", folder):
             yield from self.inner._list(folder)
 
-    def _delete(self, names: list[str]) -> dict[str, Exception]:
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         with self._step("delete"):
             return self.inner._delete(names)
 
