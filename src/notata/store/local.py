@@ -1,4 +1,4 @@
-"""Files on a local disk; it knows the operating system's atomic steps and nothing of fsspec.
+"""Files on a local disk, and their paths; it knows the operating system's atomic steps and nothing of fsspec.
 
 Every write goes to a temporary file in the folder of its target (another folder may be another disk) and is
 renamed over it; a create is a hard link, which fails where something is.
@@ -7,6 +7,7 @@ renamed over it; a create is a hard link, which fails where something is.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import stat
@@ -17,18 +18,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final, Self
+
+from upath.implementations.local import PosixUPath, WindowsUPath
 
 from notata import keys
+from notata.errors import ExistsError
 from notata.store.base import ABSENT, Blob, Entry, Store
+from notata.store.paths import read_text, write_bytes, write_text
 
 if TYPE_CHECKING:
-    import io
-
     from fsspec import AbstractFileSystem
+    from typing_extensions import Buffer
     from upath import UPath
 
-__all__ = ["LocalStore"]
+    _LocalPath = PosixUPath
+else:
+    _LocalPath = WindowsUPath if os.name == "nt" else PosixUPath
+
+__all__ = ["LocalRunPath", "LocalStore"]
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _FOLDER_TRIES: Final = 100  # another process may be pruning the empty folder that we are about to write into
@@ -157,8 +165,6 @@ class LocalStore(Store):
             folder = os.path.dirname(folder)
 
     def _path(self, key: str) -> UPath:
-        from notata.store.paths import LocalRunPath
-
         return LocalRunPath(self._file(key))
 
     def _make_parents(self, key: str) -> None:
@@ -181,6 +187,60 @@ class LocalStore(Store):
         from fsspec.implementations.local import LocalFileSystem
 
         return LocalFileSystem()
+
+
+class LocalRunPath(_LocalPath):
+    """A path on a local disk. Its own writes are atomic, and make the folders that they need.
+
+    It works wherever a `pathlib.Path` does; what another library does with it (`np.save`, the builtin `open`) is that
+    library's own affair, and not atomic.
+    """
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        return object.__new__(cls)  # UPath's own looks its class up by protocol, and the empty one is taken
+
+    def _inside(self) -> tuple[LocalStore, str]:
+        path = os.path.abspath(self)
+        return LocalStore(os.path.dirname(path)), os.path.basename(path)
+
+    def open(  # type: ignore[override]
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        **_: Any,
+    ) -> IO[Any]:
+        """As `notata.Logbook.open`: ``w`` shows nothing before it closes cleanly, ``x`` claims, ``a`` appends."""
+        if "+" in mode:
+            return open(self, mode, buffering, encoding, errors, newline)
+        store, name = self._inside()
+        return store.open(name, mode, encoding=encoding, errors=errors, newline=newline)
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:
+        """The text; UTF-8 when no encoding is given, whatever the locale."""
+        return read_text(self, encoding, errors, newline)
+
+    def write_bytes(self, data: Buffer) -> int:
+        """Write atomically, and return how many bytes."""
+        return write_bytes(self, data)
+
+    def write_text(
+        self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    ) -> int:
+        """Write atomically, as UTF-8 when no encoding is given, and return how many characters."""
+        return write_text(self, data, encoding, errors, newline)
+
+    def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
+        """Make an empty file where nothing is; of many racing with ``exist_ok=False`` one succeeds."""
+        store, name = self._inside()
+        try:
+            store.create(name, b"")
+        except ExistsError:
+            if not exist_ok:
+                raise
+            os.utime(self)
 
 
 class Staged:

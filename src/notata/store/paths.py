@@ -1,22 +1,20 @@
-"""Path objects whose own reads and writes keep the contract; they know a path, and off the disk a store.
+"""Path objects whose own reads and writes keep the contract; they know a path and the store behind it.
 
-`LocalRunPath` is a real `pathlib.Path`; `RunPath` is a `upath.UPath` over a store, for memory and buckets. What is
-not overridden here is universal_pathlib's.
+`RunPath` is a `upath.UPath` over a store, for memory and buckets; a local disk has its own, a real `pathlib.Path`
+(``local.py``). What is not overridden here is universal_pathlib's.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
 
 from fsspec.utils import glob_translate
 from upath import UPath
 from upath.extensions import ProxyUPath
-from upath.implementations.local import PosixUPath, WindowsUPath
 
 from notata import keys
 from notata.errors import ConfigurationError, ExistsError
@@ -27,69 +25,21 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from notata.store.base import Store
-    from notata.store.local import LocalStore
 
-    _LocalPath = PosixUPath
-else:
-    _LocalPath = WindowsUPath if os.name == "nt" else PosixUPath
-
-__all__ = ["LocalRunPath", "RunPath"]
+__all__ = ["RunPath", "read_text", "write_bytes", "write_text"]
 
 
-class LocalRunPath(_LocalPath):
-    """A path on a local disk. Its own writes are atomic, and make the folders that they need.
+class Opens(Protocol):
+    """A path object with an `open` of its own."""
 
-    It works wherever a `pathlib.Path` does; what another library does with it (`np.save`, the builtin `open`) is that
-    library's own affair, and not atomic.
-    """
-
-    def __new__(cls, *_: Any, **__: Any) -> Self:
-        return object.__new__(cls)  # UPath's own looks its class up by protocol, and the empty one is taken
-
-    def _inside(self) -> tuple[LocalStore, str]:
-        from notata.store.local import LocalStore
-
-        path = os.path.abspath(self)
-        return LocalStore(os.path.dirname(path)), os.path.basename(path)
-
-    def open(  # type: ignore[override]
+    def open(
         self,
-        mode: str = "r",
-        buffering: int = -1,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-        **_: Any,
-    ) -> IO[Any]:
-        """As `notata.Logbook.open`: ``w`` shows nothing before it closes cleanly, ``x`` claims, ``a`` appends."""
-        if "+" in mode:
-            return open(self, mode, buffering, encoding, errors, newline)
-        store, name = self._inside()
-        return store.open(name, mode, encoding=encoding, errors=errors, newline=newline)
-
-    def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:
-        """The text; UTF-8 when no encoding is given, whatever the locale."""
-        return _read_text(self, encoding, errors, newline)
-
-    def write_bytes(self, data: Buffer) -> int:
-        """Write atomically, and return how many bytes."""
-        return _write_bytes(self, data)
-
-    def write_text(
-        self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
-    ) -> int:
-        """Write atomically, as UTF-8 when no encoding is given, and return how many characters."""
-        return _write_text(self, data, encoding, errors, newline)
-
-    def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
-        """Make an empty file where nothing is; of many racing with ``exist_ok=False`` one succeeds."""
-        store, name = self._inside()
-        try:
-            store.create(name, b"")
-        except ExistsError:
-            if not exist_ok:
-                raise
-            os.utime(self)
+        mode: str = ...,
+        *,
+        encoding: str | None = ...,
+        errors: str | None = ...,
+        newline: str | None = ...,
+    ) -> IO[Any]: ...
 
 
 class RunPath(ProxyUPath):
@@ -179,17 +129,17 @@ class RunPath(ProxyUPath):
 
     def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:
         """The text; UTF-8 when no encoding is given, whatever the locale."""
-        return _read_text(self, encoding, errors, newline)
+        return read_text(self, encoding, errors, newline)
 
     def write_bytes(self, data: Buffer) -> int:
         """Write atomically, and return how many bytes. One request up to 8 MiB."""
-        return _write_bytes(self, data)
+        return write_bytes(self, data)
 
     def write_text(
         self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
     ) -> int:
         """Write atomically, as UTF-8 when no encoding is given, and return how many characters."""
-        return _write_text(self, data, encoding, errors, newline)
+        return write_text(self, data, encoding, errors, newline)
 
     def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
         """Make an empty file where nothing is; of many racing with ``exist_ok=False`` one succeeds.
@@ -269,20 +219,20 @@ class RunPath(ProxyUPath):
         return self.glob(f"**/{pattern}")
 
 
-_AnyPath = LocalRunPath | RunPath
-
-
-def _read_text(path: _AnyPath, encoding: str | None, errors: str | None, newline: str | None) -> str:
+def read_text(path: Opens, encoding: str | None, errors: str | None, newline: str | None) -> str:
+    """The text of a path, under its own contract."""
     with path.open("r", encoding=encoding, errors=errors, newline=newline) as file:
         return str(file.read())
 
 
-def _write_bytes(path: _AnyPath, data: Buffer) -> int:
+def write_bytes(path: Opens, data: Buffer) -> int:
+    """Write bytes to a path, under its own contract, and return how many."""
     with path.open("wb") as file:
         return int(file.write(data))
 
 
-def _write_text(path: _AnyPath, data: str, encoding: str | None, errors: str | None, newline: str | None) -> int:
+def write_text(path: Opens, data: str, encoding: str | None, errors: str | None, newline: str | None) -> int:
+    """Write text to a path, under its own contract, and return how many characters."""
     if not isinstance(data, str):
         raise TypeError(f"data must be str, not {type(data).__name__}")
     with path.open("w", encoding=encoding, errors=errors, newline=newline) as file:
