@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ import pytest
 
 import notata
 from notata import Logbook
+from tests.memory import measure
 from tests.servers import Server
 
 
@@ -77,36 +76,12 @@ def test_a_run_on_a_disk_or_in_memory_imports_no_cloud(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-MEMORY = """
-import json, os, pickle, resource, sys
-import numpy as np
-from notata import Logbook
-log = Logbook("a", sys.argv[1], storage_options=json.loads(sys.argv[2]), overwrite=True)
-log.bytes("warm", b"x" * 2**24)
-log.pickle("warm", np.zeros(2**21))
-value = np.random.default_rng(1).random(2**24)  # 128 MiB
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = peak()
-log.pickle("model", value)
-print((peak() - before) / 2**20, log["artifacts/model.pkl"].stat().st_size)
-"""
-
-
 @pytest.mark.parametrize("kind", ["local", "s3", "gcs"])
 def test_a_large_pickle_needs_no_second_copy(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url, options = str(tmp_path), {}
     if kind != "local":
         server: Server = request.getfixturevalue({"s3": "moto_server", "gcs": "gcs_server"}[kind])
         url, options = f"{server.url}/memory", server.options
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY, url, json.dumps(options)],
-        capture_output=True,
-        text=True,
-        env=dict(os.environ),
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    grown, size = map(float, done.stdout.split())
+    grown, size = measure(128, url, options)
     assert size > 128 * 2**20
     assert grown < 64, f"{grown} MiB more for a value of 128 MiB"
