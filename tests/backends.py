@@ -40,7 +40,7 @@ class Place:
     def raw(self) -> Any:
         """Plain fsspec."""
         protocol = self.url.partition("://")[0] if "://" in self.url else "file"
-        return fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **self.options)
+        return fsspec.filesystem(protocol, use_listings_cache=False, **self.options)
 
     def bytes(self, key: str) -> builtins.bytes:
         """A file, read by plain fsspec."""

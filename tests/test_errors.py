@@ -105,6 +105,8 @@ def test_a_server_that_never_answered_gets_ten_seconds_of_a_longer_timeout() -> 
     connection = Connection(dict, {}, timeout=30.0)
     assert (connection.limit(0), _FIRST_ANSWER) == (10.0, 10.0)
     assert connection.limit(500_000) == 20.0
+    connection._patience = 2.0
+    assert connection.limit(0) == 2.0
     connection._answered = True
     assert connection.limit(0) == 30.0
 

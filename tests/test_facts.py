@@ -5,12 +5,12 @@ Most traps are tested where they belong, in the contract suite; here are those o
 
 from __future__ import annotations
 
-import _thread
 import errno
 import json
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
 import stat
 import subprocess
@@ -334,7 +334,7 @@ def test_an_interrupt_cancels_the_request(kind: str) -> None:
 
         def interrupt() -> None:
             accepted.wait(60)
-            _thread.interrupt_main()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
         threads = [threading.Thread(target=serve, daemon=True), threading.Thread(target=interrupt, daemon=True)]
         for thread in threads:

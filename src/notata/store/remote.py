@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "RemoteStore", "without_credentials"]
 
 _FIRST_ANSWER: Final = 10.0  # seconds that a storage which has never answered may take
+_NEXT_ANSWER: Final = 2.0  # and once it has let that pass
 _SLOWEST: Final = 50e3  # bytes a second: a large request may take this much longer
 
 T = TypeVar("T")
@@ -44,9 +45,10 @@ class Connection:
         self._fs: AbstractFileSystem | None = None
         self._pid = 0
         self._answered = False
+        self._patience = _FIRST_ANSWER
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_fs": None, "_pid": 0, "_answered": False}
+        return self.__dict__ | {"_fs": None, "_pid": 0, "_answered": False, "_patience": _FIRST_ANSWER}
 
     @property
     def fs(self) -> AbstractFileSystem:
@@ -57,7 +59,7 @@ class Connection:
     def limit(self, sent: int, wanted: int = 0) -> float:
         """Seconds that a request may take that carries `sent` bytes, and whose answer up to `wanted` if it comes."""
         if not self._answered:
-            return min(self._timeout, _FIRST_ANSWER) + sent / _SLOWEST
+            return min(self._timeout, self._patience) + sent / _SLOWEST
         return self._timeout + (sent + wanted) / _SLOWEST
 
     def run(
@@ -81,6 +83,8 @@ class Connection:
             result = waiting.result()
         except BaseException as error:
             waiting.cancel()
+            if isinstance(error, TimeoutError):
+                self._patience = _NEXT_ANSWER
             self._answered = self._answered or isinstance(error, FileNotFoundError | FileExistsError)
             raise
         self._answered = True
