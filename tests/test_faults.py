@@ -187,11 +187,15 @@ def test_a_storage_failure_never_hides_the_users_own_error() -> None:
 
 def test_a_lost_reply_of_the_end_is_made_good() -> None:
     store, place, log = prepared()
+    seen: list[str] = []
+    log.callback = lambda ended: seen.append(ended.status)
     store.fail(1, after=True)
     with pytest.raises(StorageError):
         log.mark_complete()
-    assert log.status == "initialized"
+    assert (log.status, seen) == ("initialized", [])
     log.mark_complete()
+    log.mark_complete()
+    assert seen == ["complete"]
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == log.status == "complete"
 
 

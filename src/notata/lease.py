@@ -127,14 +127,16 @@ class Lease:
             return self._change({**fields, "status": status})
 
     def _change(self, fields: Mapping[str, Any]) -> bool:
+        adopted = False
         while self._is_news(fields.get("status")):
             try:
                 self._swap({**self.fields, **fields})
             except ConflictError as error:
                 self._adopt(error)
+                adopted = True
             else:
                 return True
-        return False
+        return adopted  # an earlier try took effect after all, and only now is that known
 
     def _is_news(self, status: str | None) -> bool:
         stored = self.fields.get("status")
