@@ -25,11 +25,10 @@ from upath.implementations.local import PosixUPath, WindowsUPath
 from notata import keys
 from notata.errors import ExistsError
 from notata.store.base import ABSENT, Blob, Entry, Store
-from notata.store.paths import read_text, write_bytes, write_text
+from notata.store.paths import TextAndBytes
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
-    from typing_extensions import Buffer
     from upath import UPath
 
     _LocalPath = PosixUPath
@@ -189,7 +188,7 @@ class LocalStore(Store):
         return LocalFileSystem()
 
 
-class LocalRunPath(_LocalPath):
+class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
     """A path on a local disk. Its own writes are atomic, and make the folders that they need.
 
     It works wherever a `pathlib.Path` does; what another library does with it (`np.save`, the builtin `open`) is that
@@ -217,20 +216,6 @@ class LocalRunPath(_LocalPath):
             return open(self, mode, buffering, encoding, errors, newline)
         store, name = self._inside()
         return store.open(name, mode, encoding=encoding, errors=errors, newline=newline)
-
-    def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:
-        """The text; UTF-8 when no encoding is given, whatever the locale."""
-        return read_text(self, encoding, errors, newline)
-
-    def write_bytes(self, data: Buffer) -> int:
-        """Write atomically, and return how many bytes."""
-        return write_bytes(self, data)
-
-    def write_text(
-        self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
-    ) -> int:
-        """Write atomically, as UTF-8 when no encoding is given, and return how many characters."""
-        return write_text(self, data, encoding, errors, newline)
 
     def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
         """Make an empty file where nothing is; of many racing with ``exist_ok=False`` one succeeds."""

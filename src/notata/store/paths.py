@@ -10,7 +10,7 @@ import errno
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from fsspec.utils import glob_translate
 from upath import UPath
@@ -26,23 +26,41 @@ if TYPE_CHECKING:
 
     from notata.store.base import Store
 
-__all__ = ["RunPath", "read_text", "write_bytes", "write_text"]
+__all__ = ["RunPath", "TextAndBytes"]
 
 
-class Opens(Protocol):
-    """A path object with an `open` of its own."""
+class TextAndBytes:
+    """Reads and writes of a whole file, through the `open` of the path that mixes this in."""
 
-    def open(
-        self,
-        mode: str = ...,
-        *,
-        encoding: str | None = ...,
-        errors: str | None = ...,
-        newline: str | None = ...,
-    ) -> IO[Any]: ...
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def open(
+            self, mode: str = ..., *, encoding: str | None = ..., errors: str | None = ..., newline: str | None = ...
+        ) -> IO[Any]: ...
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:
+        """The text; UTF-8 when no encoding is given, whatever the locale."""
+        with self.open("r", encoding=encoding, errors=errors, newline=newline) as file:
+            return str(file.read())
+
+    def write_bytes(self, data: Buffer) -> int:
+        """Write atomically, and return how many bytes. One request to a bucket up to 8 MiB."""
+        with self.open("wb") as file:
+            return int(file.write(data))
+
+    def write_text(
+        self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    ) -> int:
+        """Write atomically, as UTF-8 when no encoding is given, and return how many characters."""
+        if not isinstance(data, str):
+            raise TypeError(f"data must be str, not {type(data).__name__}")
+        with self.open("w", encoding=encoding, errors=errors, newline=newline) as file:
+            return int(file.write(data))
 
 
-class RunPath(ProxyUPath):
+class RunPath(TextAndBytes, ProxyUPath):
     """A path in memory or in a bucket. Its own reads are fresh, its writes and deletions exact and atomic.
 
     It has no file name that the operating system knows: for `np.save` and others that want one, use
@@ -127,20 +145,6 @@ class RunPath(ProxyUPath):
         """The bytes. One request up to 8 MiB."""
         return self._store.read(self._key)
 
-    def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:
-        """The text; UTF-8 when no encoding is given, whatever the locale."""
-        return read_text(self, encoding, errors, newline)
-
-    def write_bytes(self, data: Buffer) -> int:
-        """Write atomically, and return how many bytes. One request up to 8 MiB."""
-        return write_bytes(self, data)
-
-    def write_text(
-        self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
-    ) -> int:
-        """Write atomically, as UTF-8 when no encoding is given, and return how many characters."""
-        return write_text(self, data, encoding, errors, newline)
-
     def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
         """Make an empty file where nothing is; of many racing with ``exist_ok=False`` one succeeds.
 
@@ -217,26 +221,6 @@ class RunPath(ProxyUPath):
     def rglob(self, pattern: str, **_: Any) -> Iterator[Self]:
         """As `glob` at any depth."""
         return self.glob(f"**/{pattern}")
-
-
-def read_text(path: Opens, encoding: str | None, errors: str | None, newline: str | None) -> str:
-    """The text of a path, under its own contract."""
-    with path.open("r", encoding=encoding, errors=errors, newline=newline) as file:
-        return str(file.read())
-
-
-def write_bytes(path: Opens, data: Buffer) -> int:
-    """Write bytes to a path, under its own contract, and return how many."""
-    with path.open("wb") as file:
-        return int(file.write(data))
-
-
-def write_text(path: Opens, data: str, encoding: str | None, errors: str | None, newline: str | None) -> int:
-    """Write text to a path, under its own contract, and return how many characters."""
-    if not isinstance(data, str):
-        raise TypeError(f"data must be str, not {type(data).__name__}")
-    with path.open("w", encoding=encoding, errors=errors, newline=newline) as file:
-        return int(file.write(data))
 
 
 def _restored(store: Store, key: str) -> UPath:
