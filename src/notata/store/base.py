@@ -44,6 +44,7 @@ from notata.errors import (
     StorageError,
     UnreachableError,
 )
+from notata.store.appending import NOTHING, Appender, Tail
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
 
 if TYPE_CHECKING:
@@ -81,11 +82,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes as read, or a range of them, with the whole file's size and version."""
+    """Bytes as read, or a range of them, with the whole file's size and version.
+
+    Attributes:
+        data: What was asked for.
+        size: Of the whole file, in bytes.
+        version: For `Store.replace`.
+        age: Seconds since the file was written, by the storage's own clock; None where it does not tell.
+    """
 
     data: bytes
     size: int
     version: str
+    age: float | None = None
 
 
 class Store(ABC):
@@ -97,9 +106,15 @@ class Store(ABC):
     Attributes:
         url: The root, without credentials.
         folders: Whether the backend has real folders, so that ``a`` and ``a/b`` cannot both be files.
+        near: Whether a write costs no round trip, so that callers need not collect small ones.
+        shared: Whether others than this process can see what is stored.
+        swaps: Whether `create` and `replace` hold against everybody.
     """
 
     folders: bool = False
+    near: bool = False
+    shared: bool = True
+    swaps: bool = True
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -157,36 +172,66 @@ class Store(ABC):
             raise ValueError("if_version is empty; create() stores where nothing is")
         return self._write(keys.check(key), bytes(flat(data)), if_version)
 
-    def append(self, key: str, data: Buffer, at: int) -> int:
-        """Extend a file whose size is known to be `at`; 0 makes it.
+    def append(self, key: str, data: Buffer, at: int | None = None) -> int:
+        """Extend a file whose size is known to be `at`; 0 makes it. Without `at`, extend it wherever it ends.
 
-        Calling again after a lost reply does not write twice: bytes that are there already count as appended.
-        Cost: local what is added, memory a copy; S3 a rewrite below 5 MiB (2 requests), then a copy on the server (5);
-        GCS a rewrite below 1 MiB (2 requests), then a compose on the server (4).
+        With `at`, calling again after a lost reply does not write twice: bytes that are there already count as
+        appended. Cost: local and memory what is added; S3 a rewrite below 5 MiB (2 requests), then a copy on the
+        server (5); GCS a rewrite up to 1 MiB (2 requests), then a compose on the server (4). Without `at` one more.
 
         Returns:
             The new size, in bytes.
 
         Raises:
-            ConflictError: The size is another one; nothing was added.
+            ConflictError: The size is another one; nothing was added. Without `at`: for a minute others were faster.
         """
         raw = bytes(flat(data))
+        keys.check(key)
+        if at is None:
+            return self._append_at_end(key, raw)
         try:
-            self._append_once(keys.check(key), raw, at)
+            self._append_once(key, raw, Tail(at))
         except ConflictError:
             if not raw or not self._ends_in(key, raw, at):
                 raise
         return at + len(raw)
 
-    def _append_once(self, key: str, data: bytes, at: int) -> None:
+    def appender(self, key: str, *, new: bool = False) -> Appender:
+        """The one writer of a file that grows. One request in a bucket, none if the file is `new`: nothing is there."""
+        keys.check(key)
+        if new or self.near:
+            return Appender(self, key, NOTHING)
+        with self._guard("look up", key):
+            try:
+                return Appender(self, key, Tail(self._stat(key).size))
+            except FileNotFoundError:
+                return Appender(self, key, NOTHING)
+
+    def _append_at_end(self, key: str, data: bytes) -> int:
+        """Append at whatever the end is, as O_APPEND does: others may append meanwhile."""
+        give_up = time.monotonic() + _APPEND_SECONDS
+        while True:
+            try:
+                at = self.stat(key).size
+            except MissingError:
+                at = 0
+            try:
+                self._append_once(key, data, Tail(at))
+                return at + len(data)
+            except ConflictError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(random.uniform(0, 0.05))
+
+    def _append_once(self, key: str, data: bytes, tail: Tail) -> Tail:
         with self._guard("append to", key):
             try:
-                self._append(key, data, at)
+                return self._append(key, data, tail)
             except Exception as error:
                 kind = type(error) if isinstance(error, NotataError) else self._failure(error)[0]
                 if kind is ExistsError or kind is MissingError:
                     why = "it exists" if kind is ExistsError else "it does not exist"
-                    raise self._conflict(key, f"{why}, against an append at {at}") from error
+                    raise self._conflict(key, f"{why}, against an append at {tail.size}") from error
                 raise
 
     def _ends_in(self, key: str, data: bytes, at: int) -> bool:
@@ -445,11 +490,11 @@ class Store(ABC):
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         """Which of our errors `error` is, and what to tell the user; backends look at their own types first."""
-        return failure_of_builtin(error, self._redacted(error))
+        return failure_of_builtin(error, self.redacted(str(error) or type(error).__name__))
 
-    def _redacted(self, error: Exception) -> str:
-        """`error` as a line of text without credentials."""
-        return str(error) or type(error).__name__
+    def redacted(self, text: str) -> str:
+        """`text` without the storage options and credentials of this store, should it repeat them."""
+        return text
 
     def _conflict(self, key: str, why: str) -> ConflictError:
         return ConflictError(f"{self._shown(key)}: {why}; nothing was written", url=self.url, key=key)
@@ -472,8 +517,11 @@ class Store(ABC):
         """Start a streamed write; `match` is None or `ABSENT`."""
 
     @abstractmethod
-    def _append(self, key: str, data: bytes, at: int) -> None:
-        """Extend the file; raise a `ConflictError` when its size is not `at`."""
+    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+        """Extend the file; raise a `ConflictError` when it is not as `tail` says.
+
+        What else `tail` knows may save a look. The tail after it: with the content where the next append needs it.
+        """
 
     @abstractmethod
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
@@ -558,20 +606,7 @@ class _Appending:
         self._held = bytearray()
 
     def put(self, data: bytes) -> None:
-        """Append at whatever the end is, as O_APPEND does: others may append meanwhile."""
-        give_up = time.monotonic() + _APPEND_SECONDS
-        while True:
-            try:
-                at = self._store.stat(self._key).size
-            except MissingError:
-                at = 0
-            try:
-                self._store._append_once(self._key, data, at)
-                return
-            except ConflictError:
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(random.uniform(0, 0.05))
+        self._store.append(self._key, data)
 
 
 def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], str]:

@@ -12,8 +12,9 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from notata import keys
@@ -26,9 +27,10 @@ from notata.errors import (
     StorageError,
     UnreachableError,
 )
+from notata.store.appending import NOTHING, Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
-from notata.store.remote import Connection, RemoteStore
+from notata.store.remote import Connection, RemoteStore, age
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -122,37 +124,50 @@ class GCSStore(RemoteStore):
         with self._bucket_needed(key):
             return _Resumable(self, key) if match is None else _Aside(self, key)
 
-    def _append(self, key: str, data: bytes, at: int) -> None:
-        if at > _REWRITTEN:
-            self._extend(key, data, at)
-            return
+    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+        if tail.size > _REWRITTEN:
+            return Tail(tail.size + len(data), self._extend(key, data, tail))
+        known = self._small(key, tail) if tail.content is None else tail
+        whole = (known.content or b"") + data
+        with self._bucket_needed(key) if known.version == ABSENT else nullcontext():
+            version = self._put(key, whole, known.version or ABSENT)
+        return Tail(len(whole), version, whole, len(whole)) if len(whole) <= _REWRITTEN else Tail(len(whole), version)
+
+    def _small(self, key: str, tail: Tail) -> Tail:
+        """The content of a file that is cheaper to replace than to compose."""
         try:
             old = self._get(key, 0, None, None)
         except FileNotFoundError:
-            if at:
+            if tail.size:
                 raise
-            with self._bucket_needed(key):
-                self._put(key, data, ABSENT)
-            return
-        if old.size != at:
-            raise self._conflict(key, f"it has {old.size} bytes, not {at}")
-        self._put(key, old.data + data, old.version)
+            return NOTHING
+        if old.size != tail.size:
+            raise self._conflict(key, f"it has {old.size} bytes, not {tail.size}")
+        return Tail(old.size, old.version, old.data)
 
-    def _extend(self, key: str, data: bytes, at: int) -> None:
+    def _extend(self, key: str, data: bytes, tail: Tail) -> str:
         """Extend a large object on the server: what is new is uploaded aside and composed to its end."""
-        now = self._stat(key)
-        if now.size != at:
-            raise self._conflict(key, f"it has {now.size} bytes, not {at}")
+        version = tail.version or self._version_at(key, tail.size)
         aside = self._aside(key)
         try:
             self._upload(aside, data, None, "")
-            reply = self._compose(key, [self._name(key), aside], now.version)
-            if int(reply["size"]) != at + len(data):
-                # An emulator that heeds no condition, and a reply that was lost: it composed once more.
-                whole = self._range(key, 0, at, None).data + data
-                self._upload(self._name(key), whole, str(reply["generation"]), "")
+            reply = self._compose(key, [self._name(key), aside], version)
+            if int(reply["size"]) != tail.size + len(data):
+                # An emulator that heeds no condition: what is there is not what was known, or it composed twice.
+                return self._mended(key, data, tail, str(reply["generation"]))
+            return str(reply["generation"])
         finally:
             self._remove_quietly(aside)
+
+    def _mended(self, key: str, data: bytes, tail: Tail, version: str) -> str:
+        whole = self._range(key, 0, tail.size, None).data + data
+        return self._upload(self._name(key), whole, version, "")
+
+    def _version_at(self, key: str, size: int) -> str:
+        now = self._stat(key)
+        if now.size != size:
+            raise self._conflict(key, f"it has {now.size} bytes, not {size}")
+        return now.version
 
     def _aside(self, key: str) -> str:
         return self._name(keys.join(key.rpartition("/")[0], keys.RESERVED + secrets.token_hex(8)))
@@ -204,7 +219,9 @@ class GCSStore(RemoteStore):
             raise
         whole = answer.get("Content-Range", "").rpartition("/")[2]
         size = int(whole) if whole.isdigit() else len(data)
-        return Blob(data, size, str(answer["x-goog-generation"]))
+        modified = answer.get("Last-Modified")
+        written = age(parsedate_to_datetime(modified), answer) if modified else None
+        return Blob(data, size, str(answer["x-goog-generation"]), written)
 
     def _nothing(self, key: str) -> Blob:
         entry = self._stat(key)

@@ -22,6 +22,7 @@ from fsspec.core import url_to_fs
 
 from notata import keys
 from notata.errors import ConfigurationError, NotataError, UnprotectedWarning
+from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
 from notata.store.remote import Connection, RemoteStore, without_credentials
@@ -40,6 +41,8 @@ _TIMES: Final = ("mtime", "LastModified", "last_modified", "modified", "updated"
 
 class GenericStore(RemoteStore):
     """Files below one URL of any fsspec protocol."""
+
+    swaps = False
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
         caches = CACHES.intersection(part.partition(":")[0] for part in url.split("::"))
@@ -95,17 +98,18 @@ class GenericStore(RemoteStore):
     def _scheme(self) -> str:
         return self._url.partition(":")[0]
 
-    def _append(self, key: str, data: bytes, at: int) -> None:
+    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
         try:
             old = self._get(key, 0, None, None)
         except FileNotFoundError:
-            if at:
+            if tail.size:
                 raise
-            self._put(key, data, None)
-            return
-        if old.size != at:
-            raise self._conflict(key, f"it has {old.size} bytes, not {at}")
-        self._put(key, old.data + data, old.version)
+            version = self._put(key, data, None)
+            return Tail(len(data), version, again=len(data))
+        if old.size != tail.size:
+            raise self._conflict(key, f"it has {old.size} bytes, not {tail.size}")
+        version = self._put(key, old.data + data, old.version)
+        return Tail(old.size + len(data), version, again=old.size + len(data))
 
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         entry = self._stat(key)

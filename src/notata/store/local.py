@@ -24,6 +24,7 @@ from upath.implementations.local import PosixUPath, WindowsUPath
 
 from notata import keys
 from notata.errors import ExistsError
+from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.paths import TextAndBytes
 
@@ -46,6 +47,7 @@ class LocalStore(Store):
     """Files below one folder of a local disk."""
 
     folders = True
+    near = True
 
     def __init__(self, folder: str) -> None:
         self._folder = os.path.abspath(folder)
@@ -83,11 +85,11 @@ class LocalStore(Store):
 
         return publish
 
-    def _append(self, key: str, data: bytes, at: int) -> None:
-        target = self._file(key)
+    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+        target, at = self._file(key), tail.size
         if at == 0 and not os.path.exists(target):
             self._put(key, data, ABSENT)
-            return
+            return Tail(len(data))
         with _locked(os.path.dirname(target)), open(target, "r+b", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size != at:
@@ -98,6 +100,7 @@ class LocalStore(Store):
             except BaseException:
                 file.truncate(at)
                 raise
+        return Tail(at + len(data))
 
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         with open(self._file(key), "rb") as file:  # buffered: a raw read may be short, and takes 2 GiB at most
@@ -107,7 +110,7 @@ class LocalStore(Store):
             if start:
                 file.seek(start)
             data = file.read() if end is None else file.read(max(0, end - start))
-        return Blob(data, state.st_size, _version(state))
+        return Blob(data, state.st_size, _version(state), max(0.0, time.time() - state.st_mtime))
 
     def _open_read(self, key: str) -> io.BufferedReader:
         return open(self._file(key), "rb")

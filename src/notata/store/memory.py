@@ -9,12 +9,13 @@ import io
 import os
 import threading
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from notata import keys
+from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class MemoryStore(Store):
     """Files below one path of ``memory://``, which all of a process shares."""
 
     folders = True
+    near = True
+    shared = False
 
     def __init__(self, path: str, options: dict[str, Any] | None = None) -> None:
         self._base = "/" + path.strip("/") if path.strip("/") else ""
@@ -74,22 +77,27 @@ class MemoryStore(Store):
     def _begin(self, key: str, match: str | None) -> Upload:
         return _Held(self, key, match)
 
-    def _append(self, key: str, data: bytes, at: int) -> None:
-        present = self._fs.store.get(self._file(key))
-        if present is None:
-            if at:
-                raise FileNotFoundError(key)
-            self._put(key, data, ABSENT)
-            return
-        old, version = present.getvalue(), _version(present)
-        if len(old) != at:
-            raise self._conflict(key, f"it has {len(old)} bytes, not {at}")
-        self._put(key, old + data, version)
+    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+        path = self._file(key)
+        with _lock:
+            present = self._fs.store.get(path)
+            if present is not None:
+                if present.size != tail.size:
+                    raise self._conflict(key, f"it has {present.size} bytes, not {tail.size}")
+                present.seek(0, io.SEEK_END)
+                present.write(data)
+                present.modified = datetime.now(UTC)
+                return Tail(present.size)
+        if tail.size:
+            raise FileNotFoundError(key)
+        self._put(key, data, ABSENT)
+        return Tail(len(data))
 
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         file = self._present(key)
         data = file.getvalue()
-        return Blob(data[start:end] if start or end is not None else data, len(data), _version(file))
+        age = max(0.0, (datetime.now(UTC) - file.modified).total_seconds())
+        return Blob(data[start:end] if start or end is not None else data, len(data), _version(file), age)
 
     def _open_read(self, key: str) -> io.BytesIO:
         return io.BytesIO(self._present(key).getvalue())  # of its own: fsspec's readers share one position

@@ -8,6 +8,8 @@ import re
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,7 +23,7 @@ from notata.store.files import PART
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["Connection", "RemoteStore", "without_credentials"]
+__all__ = ["Connection", "RemoteStore", "age", "without_credentials"]
 
 _FIRST_ANSWER: Final = 10.0  # seconds that a storage which has never answered may take
 _NEXT_ANSWER: Final = 2.0  # and once it has let that pass
@@ -119,7 +121,7 @@ class RemoteStore(Store):
         if reached >= first.size:
             return first
         rest = self._range(key, reached, first.size, first.version)
-        return Blob(first.data + rest.data, first.size, first.version)
+        return Blob(first.data + rest.data, first.size, first.version, first.age)
 
     @abstractmethod
     def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
@@ -151,12 +153,18 @@ class RemoteStore(Store):
             return ConfigurationError, f"the storage options do not fit this protocol ({type(error).__name__})"
         return super()._failure(error)
 
-    def _redacted(self, error: Exception) -> str:
-        text = re.sub(r"//[^/@\s]+@", "//***@", super()._redacted(error))
+    def redacted(self, text: str) -> str:
+        text = re.sub(r"//[^/@\s]+@", "//***@", text)
         for secret in sorted(_leaves(self._connection.options), key=len, reverse=True):
             if secret not in self.url:  # what the URL says is no secret, and would be blotted out of it
                 text = text.replace(secret, "***")
         return text
+
+
+def age(modified: datetime, headers: Mapping[str, str]) -> float | None:
+    """Seconds since an object was written, by the clock of the server that answered."""
+    now = headers.get("Date") or headers.get("date")
+    return max(0.0, (parsedate_to_datetime(now) - modified).total_seconds()) if now else None
 
 
 def _leaves(options: object) -> Iterator[str]:

@@ -30,9 +30,10 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
+from notata.store.appending import NOTHING, Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import PART
-from notata.store.remote import Connection, RemoteStore
+from notata.store.remote import Connection, RemoteStore, age
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -181,35 +182,46 @@ class S3Store(RemoteStore):
     def _begin(self, key: str, match: str | None) -> _Multipart:
         return _Multipart(self, key, {} if match is None else {"IfNoneMatch": "*"})
 
-    def _append(self, key: str, data: bytes, at: int) -> None:
-        if at >= _SMALLEST_PART:
-            self._extend(key, data, at)
-            return
+    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+        if tail.size >= _SMALLEST_PART:
+            return Tail(tail.size + len(data), self._extend(key, data, tail))
+        known = self._small(key, tail) if tail.content is None else tail
+        whole = (known.content or b"") + data
+        version = self._put_if(key, whole, known.version or ABSENT)
+        if len(whole) >= _SMALLEST_PART:
+            return Tail(len(whole), version)
+        return Tail(len(whole), version, whole, len(whole))
+
+    def _small(self, key: str, tail: Tail) -> Tail:
+        """The content of a file that is too small for a copy on the server."""
         try:
             old = self._get(key, 0, None, None)
         except FileNotFoundError as error:
-            if at or _code(error) == "NoSuchBucket":
+            if tail.size or _code(error) == "NoSuchBucket":
                 raise
-            self._put_if(key, data, ABSENT)
-            return
-        if old.size != at:
-            raise self._conflict(key, f"it has {old.size} bytes, not {at}")
-        self._put_if(key, old.data + data, old.version)
+            return NOTHING
+        if old.size != tail.size:
+            raise self._conflict(key, f"it has {old.size} bytes, not {tail.size}")
+        return Tail(old.size, old.version, old.data)
 
-    def _extend(self, key: str, data: bytes, at: int) -> None:
+    def _extend(self, key: str, data: bytes, tail: Tail) -> str:
         """Extend a large object on the server: what is there is copied as the first part of a new upload."""
-        now = self._stat(key)
-        if now.size != at:
-            raise self._conflict(key, f"it has {now.size} bytes, not {at}")
-        upload = _Multipart(self, key, {"IfMatch": now.version})
+        version = tail.version or self._version_at(key, tail.size)
+        upload = _Multipart(self, key, {"IfMatch": version})
         try:
-            upload.copy(at, now.version)
+            upload.copy(tail.size, version)
             for start in range(0, len(data), PART):
                 upload.write(data[start : start + PART])
-            upload.commit()
+            return upload.commit()
         except BaseException:
             upload.abort()
             raise
+
+    def _version_at(self, key: str, size: int) -> str:
+        now = self._stat(key)
+        if now.size != size:
+            raise self._conflict(key, f"it has {now.size} bytes, not {size}")
+        return now.version
 
     # -- read ----------------------------------------------------------------------------------------------
 
@@ -244,7 +256,8 @@ class S3Store(RemoteStore):
                     raise
                 continue
             whole = reply.get("ContentRange", "").rpartition("/")[2]
-            return Blob(data, int(whole) if whole else len(data), str(reply["ETag"]))
+            written = age(reply["LastModified"], reply["ResponseMetadata"]["HTTPHeaders"])
+            return Blob(data, int(whole) if whole else len(data), str(reply["ETag"]), written)
         raise AssertionError("unreachable")
 
     def _stat(self, key: str) -> Entry:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from upath import UPath
 
+    from notata.store.appending import Tail
     from notata.store.files import Upload
 
 __all__ = ["FaultyStore", "Operation"]
@@ -77,6 +78,9 @@ class FaultyStore(Store):
         super().__init__(inner.url)
         self.inner = inner
         self.folders = inner.folders
+        self.near = inner.near
+        self.shared = inner.shared
+        self.swaps = inner.swaps
         self._plan = _Plan()
 
     @property
@@ -130,9 +134,9 @@ class FaultyStore(Store):
         with self._step("begin", key):
             return _FaultyUpload(self, key, self.inner._begin(key, match))
 
-    def _append(self, key: str, data: bytes, at: int) -> None:
+    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
         with self._step("append", key):
-            self.inner._append(key, data, at)
+            return self.inner._append(key, data, tail)
 
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         with self._step("get", key):
@@ -161,6 +165,9 @@ class FaultyStore(Store):
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         return self.inner._failure(error)
+
+    def redacted(self, text: str) -> str:
+        return self.inner.redacted(text)
 
     def filesystem(self) -> AbstractFileSystem:
         """The inner store's, which does not fail."""
