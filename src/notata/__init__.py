@@ -11,6 +11,7 @@ and the same calls write the same folder::
         log.pickle("model", model)               # artifacts/model.pkl
         log.bytes("weights.raw", b"...")         # artifacts/weights.raw
         log["artifacts/debug/dump.txt"].write_text("...")
+        log.info("energy drift %.1e", 3e-9)      # log.txt
 """
 
 from notata.errors import (
@@ -35,6 +36,8 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.logbook import Logbook
+from notata.readers import LogReader
+from notata.state import RunState
 
 __version__ = "1.0.0.dev0"
 
@@ -50,12 +53,14 @@ __all__ = [
     "FolderError",
     "FullError",
     "KeyNameError",
+    "LogReader",
     "Logbook",
     "MissingError",
     "NotataError",
     "RunDisplacedError",
     "RunEndedError",
     "RunExistsError",
+    "RunState",
     "StorageError",
     "UnprotectedWarning",
     "UnreachableError",

@@ -14,12 +14,16 @@ from notata.errors import KeyNameError
 
 __all__ = [
     "ARTIFACTS",
+    "CAUGHT",
     "DATA",
+    "FAILURE",
+    "LOG",
     "METADATA",
     "PARAMS_JSON",
     "PARAMS_YAML",
     "PLOTS",
     "RESERVED",
+    "TRACEBACK",
     "artifact",
     "check",
     "is_reserved",
@@ -27,11 +31,15 @@ __all__ = [
     "run_folder",
 ]
 
+LOG: Final = "log.txt"
 METADATA: Final = "metadata.json"
 PARAMS_YAML: Final = "params.yaml"
 PARAMS_JSON: Final = "params.json"
 ARTIFACTS: Final = "artifacts"
+CAUGHT: Final = "artifacts/debug/caught"
 DATA: Final = "data"
+FAILURE: Final = "artifacts/debug/failure.json"
+TRACEBACK: Final = "artifacts/debug/traceback.txt"
 PLOTS: Final = "plots"
 
 RESERVED: Final = ".notata-"

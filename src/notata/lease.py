@@ -1,18 +1,20 @@
-"""Who owns a run: its metadata.json, claimed once and changed only by compare and swap.
+"""Who owns a run: its metadata.json, claimed once, changed only by compare and swap, and kept alive by a heartbeat.
 
 It knows the fields that say whose a run is; what else a run writes, it does not know.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import platform
 import secrets
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn
 
-from notata import formats, keys
+from notata import formats, keys, processes
 from notata.errors import (
     AccessError,
     ConfigurationError,
@@ -26,13 +28,16 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
+from notata.state import LEASE, RunState, judge, lease_of, look, parsed, timestamp
 from notata.store import Store
 
-__all__ = ["LEASE", "Lease"]
+__all__ = ["HEARTBEAT", "Lease"]
 
-LEASE: Final = "lease"
-"""The field of metadata.json that is ours: the owner's token, without which two equal files would be one version."""
+Continue = Callable[[Mapping[str, Any], Mapping[str, Any], RunState], Mapping[str, Any]]
+"""Makes the fields of a run that goes on: of those of a new one, those that it had, and how it stood."""
 
+HEARTBEAT: Final = 30.0
+"""Seconds from one sign of life to the next where others can see it, when nothing else is asked for."""
 
 _NOT_CREATED: Final = (
     AccessError,
@@ -52,16 +57,24 @@ class Lease:
 
     Attributes:
         fields: What metadata.json holds, as far as this owner knows.
+        displaced: Whether this owner has learnt that another one has the run.
     """
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(self, store: Store, run_id: str, heartbeat: float | None = None) -> None:
         self._store = store
         self._run_id = run_id
         self._token = secrets.token_hex(16)
+        self._pid = self._lock_pid = os.getpid()
+        self._process = processes.identity()
         self._lock = threading.RLock()
-        self._pid = os.getpid()
         self._version = ""
+        self._heartbeat = heartbeat
+        self._last = time.monotonic()
+        self._over = threading.Event()
         self.fields: dict[str, Any] = {}
+        self.displaced = False
+
+    # -- take ----------------------------------------------------------------------------------------------
 
     def claim(self, fields: Mapping[str, Any]) -> None:
         """Take a run id that nobody has. One request on a bucket.
@@ -92,11 +105,43 @@ class Lease:
             except MissingError:
                 self._create(replacing)
             else:
-                self._swap(replacing)
+                self._take(replacing)
             self._store.clear(keep=[keys.METADATA])
             self._swap(fields)
         except (ExistsError, ConflictError) as error:
             self._taken(error)
+
+    def resume(self, fresh: Mapping[str, Any], again: Continue, *, force: bool) -> RunState | None:
+        """Take a run that ended or died, with all that it has, or begin it if there is none. 2 requests on a bucket.
+
+        Args:
+            fresh: The fields of a run that begins.
+            again: Makes those of one that goes on.
+            force: Take also a run of which nothing tells whether it lives, but never one that lives.
+
+        Returns:
+            How the run stood; None if there was none.
+
+        Raises:
+            RunExistsError: It lives, or is being replaced; or another one took it meanwhile.
+        """
+        try:
+            try:
+                found = self._store.fetch(keys.METADATA)
+            except MissingError:
+                self._create(fresh)
+                return None
+            stored = parsed(found.data)
+            state = judge(stored or {}, found)
+            if stored is None or not _free(state, force=force):
+                self._alive(state)
+            self._version = found.version
+            self._take(again(fresh, stored, state))
+            return state
+        except (ExistsError, ConflictError) as error:
+            self._taken(error)
+
+    # -- change --------------------------------------------------------------------------------------------
 
     def update(self, **fields: Any) -> None:
         """Change fields of metadata.json. One request.
@@ -104,7 +149,7 @@ class Lease:
         Raises:
             RunDisplacedError: Another owner has the run by now; nothing was changed.
         """
-        with self._lock:
+        with self._alone():
             self._change(fields)
 
     def end(self, status: str, **fields: Any) -> bool:
@@ -117,18 +162,53 @@ class Lease:
             RunEndedError: It has failed, and that stands.
             RunDisplacedError: Another owner has the run by now, or this process is not the one that claimed it.
         """
-        if os.getpid() != self._pid:
+        if not self.here:
             raise RunDisplacedError(
                 f"run {self._run_id!r} at {self._store.url} is its parent process's; a forked child cannot end it",
                 url=self._store.url,
                 key=keys.METADATA,
             )
+        with self._alone():
+            news = self._change({**fields, "status": status})
+            self._over.set()
+            return news
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the process that took the run, not one forked from it."""
+        return os.getpid() == self._pid
+
+    def mine(self) -> bool:
+        """Whether the run is this owner's still. One request.
+
+        Raises:
+            StorageError: The storage does not tell.
+        """
+        if self.displaced:
+            return False
+        with self._alone():
+            self.displaced = not self._found_mine()
+            return not self.displaced
+
+    def check(self) -> None:
+        """Refuse what a displaced owner wants to write. No request: it tells what is known.
+
+        Raises:
+            RunDisplacedError: Another owner has the run.
+        """
+        if self.displaced:
+            raise self._gone()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if os.getpid() != self._lock_pid:  # a forked child must not wait for a thread that it does not have
+            self._lock, self._lock_pid = threading.RLock(), os.getpid()
         with self._lock:
-            return self._change({**fields, "status": status})
+            yield
 
     def _change(self, fields: Mapping[str, Any]) -> bool:
         adopted = False
-        while self._is_news(fields.get("status")):
+        while self.is_news(fields.get("status")):
             try:
                 self._swap({**self.fields, **fields})
             except ConflictError as error:
@@ -138,7 +218,14 @@ class Lease:
                 return True
         return adopted  # an earlier try took effect after all, and only now is that known
 
-    def _is_news(self, status: str | None) -> bool:
+    def is_news(self, status: str | None) -> bool:
+        """Whether the run has another status than this one, as far as this owner knows. No request.
+
+        Raises:
+            RunEndedError: It has failed, and cannot become complete.
+            RunDisplacedError: Another owner has the run.
+        """
+        self.check()
         stored = self.fields.get("status")
         if stored == "failed" and status == "complete":
             raise RunEndedError(
@@ -151,24 +238,49 @@ class Lease:
     def _adopt(self, conflict: ConflictError) -> None:
         """Take over what is there if it is this owner's: an edit by hand, or a write whose reply was lost."""
         if not self._found_mine():
-            raise RunDisplacedError(
-                f"run {self._run_id!r} at {self._store.url} belongs to another writer by now; this one cannot change "
-                "its state any more",
-                url=self._store.url,
-                key=keys.METADATA,
-            ) from conflict
+            self.displaced = True
+            self._over.set()
+            raise self._gone() from conflict
+
+    def _gone(self) -> RunDisplacedError:
+        return RunDisplacedError(
+            f"run {self._run_id!r} at {self._store.url} belongs to another writer by now; this one cannot change its "
+            "state any more",
+            url=self._store.url,
+            key=keys.METADATA,
+        )
 
     def _found_mine(self) -> bool:
         """Read what is stored, and take it over if it bears this owner's token."""
         try:
             found = self._store.fetch(keys.METADATA)
-            stored = json.loads(found.data)
-            if stored[LEASE]["owner"] != self._token:
-                return False
-        except (MissingError, ValueError, LookupError, TypeError):
+        except MissingError:
+            return False
+        stored = parsed(found.data)
+        if stored is None or lease_of(stored).get("owner") != self._token:
             return False
         self.fields, self._version = stored, found.version
         return True
+
+    # -- live ----------------------------------------------------------------------------------------------
+
+    def keep_alive(self) -> None:
+        """Give a sign of life every `heartbeat` seconds, in a thread of its own, until the run ends."""
+        if self._heartbeat:
+            threading.Thread(target=self._live, args=(self._heartbeat,), name="notata-heartbeat", daemon=True).start()
+
+    def _live(self, seconds: float) -> None:
+        while not self._over.wait(max(0.0, self._last + seconds - time.monotonic())):
+            if time.monotonic() < self._last + seconds:  # something else was written meanwhile, and is a sign too
+                continue
+            with self._alone():
+                if self._over.is_set():
+                    return
+                self._last = time.monotonic()
+                with suppress(Exception):  # not stored: the next one is due soon; displaced: that is noted
+                    self._change({})
+
+    # -- store ---------------------------------------------------------------------------------------------
 
     def _create(self, fields: Mapping[str, Any]) -> None:
         document = self._signed(fields)
@@ -180,9 +292,19 @@ class Lease:
             self._settle(error)
         else:
             self.fields = document
+            self._last = time.monotonic()
+
+    def _take(self, fields: Mapping[str, Any]) -> None:
+        """Swap what another owner wrote for what this one does."""
+        try:
+            self._swap(fields)
+        except ConflictError:
+            raise
+        except BaseException as error:
+            self._settle(error)
 
     def _settle(self, error: BaseException) -> None:
-        """After a create of unknown effect: go on if the run is ours; if the user wants to stop, say so in it."""
+        """After a write of unknown effect: go on if the run is ours; if the user wants to stop, say so in it."""
         try:
             mine = self._found_mine()
         except Exception:
@@ -199,14 +321,26 @@ class Lease:
             keys.METADATA, formats.encode(formats.Json("metadata"), document), self._version
         )
         self.fields = document
+        self._last = time.monotonic()
 
     def _signed(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        return {**fields, LEASE: {"owner": self._token}}
+        lease = {
+            "owner": self._token,
+            "host": platform.node(),
+            "pid": self._pid,
+            "process": self._process,
+            "heartbeat": self._heartbeat,
+            "beat": timestamp(),
+        }
+        return {**fields, LEASE: lease}
+
+    # -- refuse --------------------------------------------------------------------------------------------
 
     def _taken(self, cause: Exception | None) -> NoReturn:
         raise RunExistsError(
             f"run {self._run_id!r} exists already at {self._store.url}{self._state()}. Choose another run_id, leave it "
-            "out to have one made, or pass overwrite=True to remove that run and start over.",
+            "out to have one made, or pass resume=True to go on with a run that ended or died, or overwrite=True to "
+            "remove that run and start over.",
             url=self._store.url,
             key=keys.METADATA,
         ) from cause
@@ -214,7 +348,26 @@ class Lease:
     def _state(self) -> str:
         """What the present run says of itself, as far as it can be read."""
         try:
-            stored = json.loads(self._store.read(keys.METADATA))
-            return f" (status {stored['status']}, started {stored['start_time']})"
+            fields, state = look(self._store)
+            return f" (status {state.status}, started {fields['start_time']})"
         except Exception:
             return ""
+
+    def _alive(self, state: RunState) -> NoReturn:
+        if state.status == "replacing":
+            what, then = "is being replaced", "Only overwrite=True goes on from there."
+        elif not state.certain:
+            what, then = "may be running", "If you know that nobody writes it any more, pass resume='force'."
+        else:
+            what, then = "is running", "Wait until it has ended, or end it."
+        raise RunExistsError(
+            f"run {self._run_id!r} at {self._store.url} {what} and cannot be resumed: {state.why}. {then}",
+            url=self._store.url,
+            key=keys.METADATA,
+        )
+
+
+def _free(state: RunState, *, force: bool) -> bool:
+    if state.status == "running":
+        return force and not state.certain
+    return state.status != "replacing"

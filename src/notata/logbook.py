@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
+import logging
 import os
+import re
 import secrets
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ContextDecorator, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
-from notata import formats, keys
-from notata.errors import ConfigurationError, EncodeError
-from notata.lease import LEASE, Lease
+from notata import exits, failures, formats, keys
+from notata.environment import capture
+from notata.errors import ConfigurationError, EncodeError, NotataError
+from notata.journal import Journal
+from notata.lease import HEARTBEAT, Lease
+from notata.state import LEASE, RESUMES, RunState, continued, spent, timestamp
 from notata.store import TIMEOUT, Store, open_store
 
 if TYPE_CHECKING:
@@ -23,14 +31,46 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
     from upath import UPath
 
-__all__ = ["Logbook"]
+__all__ = ["Caught", "Logbook"]
 
 Status: TypeAlias = Literal["initialized", "complete", "failed"]
 Callback: TypeAlias = Callable[["Logbook"], object]
 
 _BASE_DIR: Final = "NOTATA_BASE_DIR"
+_LOG_LEVEL: Final = "NOTATA_LOG_LEVEL"
 _DEFAULT_BASE_DIR: Final = "outputs"
-_OWN_FIELDS: Final = {"run_id", "status", LEASE}
+_OWN_FIELDS: Final = {"run_id", "status", LEASE, RESUMES}
+_MOST_CAUGHT: Final = 100  # failures that get a file each; what catches more, catches them in a loop
+
+
+class Caught(ContextDecorator):
+    """A block, or a function, whose failure is recorded and goes no further: what `Logbook.catch` makes.
+
+    Attributes:
+        error: What the block raised, or None.
+    """
+
+    def __init__(
+        self, record: Callable[[BaseException], None], kinds: tuple[type[BaseException], ...], reraise: bool
+    ) -> None:
+        self._record = record
+        self._kinds = kinds
+        self._reraise = reraise
+        self.error: BaseException | None = None
+
+    def _recreate_cm(self) -> Caught:
+        """A new one for each call of a decorated function."""
+        return Caught(self._record, self._kinds, self._reraise)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if not isinstance(error, self._kinds):
+            return False
+        self.error = error
+        self._record(error)
+        return not self._reraise
 
 
 class Logbook:
@@ -38,12 +78,16 @@ class Logbook:
 
     The run is claimed when the object is made: of any number of processes that ask for one id, one gets it. As a
     context manager it ends ``complete``, or ``failed`` when an exception leaves the block, KeyboardInterrupt and
-    SystemExit included. Safe to use from many threads.
+    SystemExit included. A run that has not ended when the interpreter does is marked ``failed`` then, with the
+    exception that ended the script if one did. Safe to use from many threads.
 
     Attributes:
         run_id: As given, as a string; or the one that was made.
         url: Where the run lies, without credentials.
         path: The run's folder, a `pathlib.Path` on a local disk and a `upath.UPath` anywhere.
+        log_path: ``log.txt`` in it.
+        logger: What `info` and the others log to: a `logging.Logger` that no registry holds.
+        handler: The `logging.Handler` that writes log.txt, for loggers of your own.
         datadir: ``data/`` below it.
         plotdir: ``plots/`` below it.
         artifactsdir: ``artifacts/`` below it.
@@ -58,6 +102,17 @@ class Logbook:
         overwrite: Remove a run that has this id, every file of it, and start over.
         preallocate: Make ``data/``, ``plots/`` and ``artifacts/`` at once. A bucket has no folders.
         callback: Called with this object once the final status is stored.
+        resume: Go on with the run that has this id, if it ended or died, with all its files; begin it if there is
+            none. A run that lives is refused, and of many who try one succeeds. ``"force"`` takes also a run of which
+            nothing tells whether it lives.
+        heartbeat: Seconds from one sign of life to the next, a small request each; 0 for none. When not given, 30
+            where others can see the run and changes are safe (local disk, S3, GCS), else none.
+        environment: Record interpreter, machine, process, packages and git commit in metadata.json. Environment
+            variables never.
+        log_level: What goes to log.txt: a name or number of `logging`. When not given, the environment variable
+            NOTATA_LOG_LEVEL, else ``INFO``.
+        handle_sigterm: Turn SIGTERM into an exception in the main thread, so that the run ends ``failed: SIGTERM``.
+        failure_variables: Record the local variables of a failure's frames too, shortened. They may hold secrets.
         storage_options: For fsspec, such as ``{"endpoint_url": …}``. They reach no file, no message and no repr.
         timeout: Seconds that one request may take, besides the time its size needs. A storage that has never
             answered gets at most 10.
@@ -65,12 +120,12 @@ class Logbook:
     Raises:
         RunExistsError: The id is taken. It is a `FileExistsError`.
         KeyNameError: The id cannot be part of a folder name on every backend.
-        ConfigurationError: `base_dir` cannot hold runs.
+        ConfigurationError: `base_dir` cannot hold runs, or an argument makes no sense.
         EncodeError: A parameter has no YAML form; nothing was written.
         StorageError: The storage cannot be reached or written; which error says why, and what to do.
 
     Cost: one request to claim a run on a bucket (one more for the first run of a process in a bucket that is not
-    Amazon's, to prove that claims hold there), and one for `params`.
+    Amazon's, to prove that claims hold there), and one for `params`. To go on with a run: four, and one for `params`.
 
     >>> with Logbook("oscillator", "memory://outputs", params={"omega": 2.0}) as log:
     ...     path = log.json("metrics", {"energy": 0.5})
@@ -87,11 +142,20 @@ class Logbook:
         preallocate: bool = False,
         callback: Callback | None = None,
         *,
+        resume: bool | Literal["force"] = False,
+        heartbeat: float | None = None,
+        environment: bool = True,
+        log_level: int | str | None = None,
+        handle_sigterm: bool = False,
+        failure_variables: bool = False,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
         if callback is not None and not callable(callback):
             raise ConfigurationError(f"callback is a function of the logbook, not {type(callback).__name__}")
+        if resume and overwrite:
+            raise ConfigurationError("resume goes on with the old run and overwrite removes it: choose one")
+        level = _level(log_level)
         self.run_id = _made_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
@@ -99,28 +163,77 @@ class Logbook:
         self._store = open_store(base, storage_options, timeout=timeout).below(folder)
         with self._telling(keys.PARAMS_YAML):
             written = formats.encode(formats.Yaml("params"), params) if params else b""
-        self._lease = Lease(self._store, self.run_id)
-        self._pid = os.getpid()
+        self._lease = Lease(self._store, self.run_id, _heartbeat(heartbeat, self._store))
+        self._start, self._earlier = time.monotonic(), 0.0
         self._runtime: float | None = None
-        self._start = time.monotonic()
-        self._claim(overwrite, preallocate, written)
+        self._ending = threading.RLock()
+        self._variables = failure_variables
+        self._caught = 0
+        self._attached: list[logging.Logger] = []
+        self._sigterm = exits.Sigterm() if handle_sigterm else None
+        try:
+            before = self._claim(environment, overwrite, resume)
+            self._begin(before, level, new=before is None and not overwrite, params=written, preallocate=preallocate)
+        except BaseException:
+            self._let_go()
+            raise
 
-    def _claim(self, overwrite: bool, preallocate: bool, params: bytes) -> None:
-        fields = {"run_id": self.run_id, "status": "initialized", "start_time": _now()}
+    def _claim(self, environment: bool, overwrite: bool, resume: bool | str) -> RunState | None:
+        """Have the run; how it stood, if it goes on."""
+        fields: dict[str, Any] = {"run_id": self.run_id, "status": "initialized", "start_time": timestamp()}
+        if environment:
+            fields["environment"] = capture(self._store.redacted)
         if overwrite:
             self._lease.replace(fields)
+        elif resume:
+            return self._lease.resume(fields, continued, force=resume == "force")
         else:
             self._lease.claim(fields)
+        return None
+
+    def _begin(
+        self, before: RunState | None, level: int, *, new: bool, params: builtins.bytes, preallocate: bool
+    ) -> None:
+        """Open the log and write what is known at the start."""
         try:
+            self._earlier = spent(self._lease.fields)
+            self._open_log(before, level, new=new)
             if params:
-                self._store.write(keys.PARAMS_YAML, params)
+                self._put_params(params, again=before is not None)
             if preallocate and self._store.folders:
                 for folder in (self.datadir, self.plotdir, self.artifactsdir):
                     folder.mkdir(parents=True, exist_ok=True)
         except BaseException as error:
             with suppress(Exception):  # nobody will hold this run: let it say so
-                self._lease.end("failed", end_time=_now(), failure_reason=_reason(error))
+                self._lease.end("failed", end_time=timestamp(), failure_reason=self._reason(error))
             raise
+        self._lease.keep_alive()
+        exits.at_exit(self._at_exit)
+
+    def _open_log(self, before: RunState | None, level: int, *, new: bool) -> None:
+        self.handler = Journal(
+            self._store.appender(keys.LOG, new=new and not self._store.folders),
+            at_once=self._store.near,
+            level=level,
+            redact=self._store.redacted,
+            mine=self._lease.mine,
+        )
+        self.logger = logging.Logger("notata", level)
+        self.logger.addHandler(self.handler)
+        if before is None:
+            self.info("Logbook initialized")
+        else:
+            self.info("Logbook resumed: it was %s (%s)", before.status, before.why)
+        if not new:  # an old owner that still writes is to find that the log is not its own any more
+            self.handler.flush()
+
+    def _put_params(self, params: builtins.bytes, *, again: bool) -> None:
+        if again:
+            with suppress(FileNotFoundError):
+                if self._store.read(keys.PARAMS_YAML) == params:
+                    return
+                self.warning("The parameters are not those of before: params.yaml is replaced")
+        self._store.write(keys.PARAMS_YAML, params)
 
     def __repr__(self) -> str:
         return f"Logbook({self.run_id!r}, {self.url!r}, status={self.status!r})"
@@ -136,6 +249,11 @@ class Logbook:
     def path(self) -> UPath:
         """The run's folder."""
         return self._store.place()
+
+    @property
+    def log_path(self) -> UPath:
+        """``log.txt`` in the run's folder. In a bucket it may be some seconds behind; `flush` makes it current."""
+        return self._store.place(keys.LOG)
 
     @property
     def datadir(self) -> UPath:
@@ -175,7 +293,7 @@ class Logbook:
         >>> log.text("debug/traceback", "Traceback …").read_text()
         'Traceback …'
         """
-        return self._save(formats.TEXT, name, content)
+        return self._save(formats.TEXT, "text", name, content)
 
     def json(self, name: str, data: Any) -> UPath:
         """Store structured data as ``artifacts/<name>.json``: 2 spaces, sorted keys, UTF-8.
@@ -204,7 +322,7 @@ class Logbook:
           "max": 0.92
         }
         """
-        return self._save(dataclasses.replace(formats.JSON, root=_stem(name)), name, data)
+        return self._save(dataclasses.replace(formats.JSON, root=_stem(name)), "JSON", name, data)
 
     def pickle(self, name: str, obj: Any, protocol: int = formats.PICKLE.protocol) -> UPath:
         """Store a Python object as ``artifacts/<name>.pkl``.
@@ -227,7 +345,7 @@ class Logbook:
         >>> log.pickle("model", {"weights": [1, 2]}).name
         'model.pkl'
         """
-        return self._save(formats.Pickle(protocol), name, obj)
+        return self._save(formats.Pickle(protocol), "pickle", name, obj)
 
     def bytes(self, name: str, data: Buffer | npt.NDArray[Any]) -> UPath:
         r"""Store raw bytes as ``artifacts/<name>``, the name as given.
@@ -248,12 +366,14 @@ class Logbook:
         >>> log.bytes("weights.raw", b"\x01\x02").read_bytes()
         b'\x01\x02'
         """
-        return self._save(formats.BYTES, name, data)
+        return self._save(formats.BYTES, "bytes", name, data)
 
-    def _save(self, form: formats.Format, name: str, value: Any) -> UPath:
+    def _save(self, form: formats.Format, what: str, name: str, value: Any) -> UPath:
         key = keys.artifact(name, form.suffix)
+        self._lease.check()
         with self._telling(key), self._store.open(key, "wb") as file:
             form.write(value, file)
+        self.info("Saved %s %s in %s", what, name, key)
         return self._store.place(key)
 
     @contextmanager
@@ -283,7 +403,13 @@ class Logbook:
         >>> log["artifacts/settings/config.json"].write_text("{}")
         2
         """
-        return self._store.path(keys.check(key))
+        return self._store.path(self._allowed(key))
+
+    def _allowed(self, key: str | os.PathLike[str]) -> str:
+        """A legal key, while the run is this writer's as far as is known."""
+        checked = keys.check(key)
+        self._lease.check()
+        return checked
 
     def open(
         self,
@@ -316,7 +442,7 @@ class Logbook:
         >>> log["artifacts/table.csv"].read_text()
         't,x\n0,1\n'
         """
-        return self._store.open(keys.check(key), mode, encoding=encoding, errors=errors, newline=newline)
+        return self._store.open(self._allowed(key), mode, encoding=encoding, errors=errors, newline=newline)
 
     def local(self, key: str) -> AbstractContextManager[Path]:
         """A real, temporary `pathlib.Path` for libraries that insist on a file name (HDF5, netCDF, VTK, SQLite).
@@ -335,7 +461,106 @@ class Logbook:
         >>> log["artifacts/mesh.vtk"].exists()
         True
         """
-        return self._store.local(keys.check(key))
+        return self._local(self._allowed(key))
+
+    @contextmanager
+    def _local(self, key: str) -> Iterator[Path]:
+        with self._store.local(key) as path:
+            yield path
+        self.info("Saved file %s in %s", key.rpartition("/")[2], key)
+
+    # -- the log -------------------------------------------------------------------------------------------
+
+    def note(self, message: object, level: int = logging.INFO) -> None:
+        """Write a line to log.txt: ``[YYYY-MM-DDTHH:MM:SS] LEVEL message``, in local time.
+
+        Local disk and memory: it is there when the call returns. Buckets: within seconds, less often as the log grows,
+        soon after a warning or an error, and in any case at `flush`, at the end of the run and of the interpreter. No
+        call waits for a bucket, and none raises: a line that cannot be stored yet is kept and tried again.
+
+        Args:
+            message: Anything; its text counts. One of several lines is indented from the second on.
+            level: As in `logging`.
+
+        >>> log.note("grid refined")
+        >>> log.log_path.read_text().splitlines()[-1].partition("] ")[2]
+        'INFO grid refined'
+        """
+        self.logger.log(level, message)
+
+    def debug(self, message: object, *args: object, **options: Any) -> None:
+        """A line of level DEBUG, which log.txt takes only where the level is set to it.
+
+        Args:
+            message: As for `note`; with `args` it is a format, as in `logging`.
+            *args: Put into the message.
+            **options: As for `logging.Logger.debug`: `exc_info`, `stack_info`.
+
+        >>> log.debug("residual %.1e", 3e-9)
+        """
+        self.logger.debug(message, *args, **options)
+
+    def info(self, message: object, *args: object, **options: Any) -> None:
+        """A line of level INFO. Arguments as for `debug`.
+
+        >>> log.info("step %d of %d", 10, 100)
+        """
+        self.logger.info(message, *args, **options)
+
+    def warning(self, message: object, *args: object, **options: Any) -> None:
+        """A line of level WARNING. Arguments as for `debug`.
+
+        >>> log.warning("step size %g is at its minimum", 1e-12)
+        """
+        self.logger.warning(message, *args, **options)
+
+    def error(self, message: object, *args: object, **options: Any) -> None:
+        """A line of level ERROR. Arguments as for `debug`.
+
+        >>> log.error("solver did not converge")
+        """
+        self.logger.error(message, *args, **options)
+
+    def exception(self, message: object, *args: object, **options: Any) -> None:
+        """A line of level ERROR with the traceback of the exception that is being handled. Arguments as for `debug`.
+
+        >>> try:
+        ...     1 / 0
+        ... except ZeroDivisionError:
+        ...     log.exception("no mean flow")
+        >>> log.log_path.read_text().splitlines()[-1]
+        '  ZeroDivisionError: division by zero'
+        """
+        self.logger.exception(message, *args, **options)
+
+    def attach(self, logger: str | logging.Logger | None = None) -> None:
+        """Have a logger's records in log.txt too, until the run ends; then nothing of it is left in `logging`.
+
+        Which records there are, the logger's own level decides, and after it the level of log.txt.
+
+        Args:
+            logger: It or its name; the root logger, which hears all others, when not given.
+
+        >>> import logging
+        >>> log.attach("solver")
+        >>> logging.getLogger("solver").warning("stiff")
+        >>> log.log_path.read_text().splitlines()[-1].partition("] ")[2]
+        'WARNING stiff'
+        """
+        target = logger if isinstance(logger, logging.Logger) else logging.getLogger(logger)
+        if self.handler not in target.handlers:
+            target.addHandler(self.handler)
+            self._attached.append(target)
+
+    def flush(self) -> None:
+        """Store what of log.txt is not stored yet. In a bucket one request for a small log, some for a large one.
+
+        Raises:
+            StorageError: The storage refused. The lines are kept, and tried again.
+
+        >>> log.flush()
+        """
+        self.handler.flush()
 
     # -- state ---------------------------------------------------------------------------------------------
 
@@ -374,36 +599,133 @@ class Logbook:
         return time.monotonic() - self._start if self._runtime is None else self._runtime
 
     def mark_complete(self) -> None:
-        """End the run: ``status: complete``, `end_time`, `runtime_sec`; then the callback. One request.
+        """End the run: ``status: complete``, `end_time`, `runtime_sec`; then the callback. At most two requests.
 
-        A second call does nothing.
+        What of the log is not stored is stored first: a run is complete only when all that it wrote is there. A second
+        call does nothing.
 
         Raises:
             RunEndedError: It has failed already, and that stands.
             RunDisplacedError: Another writer has the run by now.
+            StorageError: The log or the status could not be stored. The run has not ended; call again.
         """
-        self._end("complete")
+        self._end("complete", "Marked complete")
 
-    def mark_failed(self, reason: str) -> None:
-        """End the run: ``status: failed``, `failure_reason`, `end_time`, `runtime_sec`; then the callback. One request.
+    def mark_failed(self, reason: str, error: BaseException | None = None) -> None:
+        """End the run: ``status: failed``, `failure_reason`, `end_time`, `runtime_sec`; then the callback.
 
-        A run that was complete can still fail; of one that has failed, the first reason stands.
+        With an exception also `failure_type`, the traceback with causes and notes in ``artifacts/debug/traceback.txt``,
+        and its structure in ``artifacts/debug/failure.json``. A run that was complete can still fail; of one that has
+        failed, the first failure stands. Two requests, and two for an exception.
 
         Args:
             reason: In a few words.
+            error: What failed. When not given, the exception that is being handled, if one is.
 
         Raises:
             RunDisplacedError: Another writer has the run by now.
+            StorageError: Something of it could not be stored; the status was tried in any case.
         """
-        self._end("failed", failure_reason=str(reason))
+        self._fail(str(reason), sys.exc_info()[1] if error is None else error)
 
-    def _end(self, status: Status, **fields: Any) -> None:
-        runtime = round(time.monotonic() - self._start, 6)
-        if not self._lease.end(status, end_time=_now(), runtime_sec=runtime, **fields):
+    def catch(self, *kinds: type[BaseException], reraise: bool = False) -> Caught:
+        """Record a failure that does not end the run, as a context manager or a decorator.
+
+        An exception of the block becomes an ERROR with its traceback in the log, and a file of its structure in
+        ``artifacts/debug/caught/`` (the first hundred of a run), and goes no further. No storage failure does either.
+
+        Args:
+            *kinds: Which exceptions; `Exception` when none is given.
+            reraise: Let it go on to the caller.
+
+        Returns:
+            A context manager and decorator, whose `error` is the exception afterwards.
+
+        >>> with log.catch(ArithmeticError) as caught:
+        ...     ratio = 1 / 0
+        >>> caught.error
+        ZeroDivisionError('division by zero')
+        """
+        return Caught(self._record_caught, kinds or (Exception,), reraise)
+
+    def _record_caught(self, error: BaseException) -> None:
+        self.error("Caught %s: %s", failures.kind(error), self._reason(error), exc_info=error)
+        self._caught += 1
+        if self._caught > _MOST_CAUGHT:
             return
-        self._runtime = runtime
-        if self.callback is not None:
-            self.callback(self)
+        try:
+            name = re.sub(r"\W", "_", type(error).__name__)[:80]
+            self._store.write(self._allowed(f"{keys.CAUGHT}/{_stamp()}-{name}.json"), self._described(error))
+        except NotataError as failure:
+            self.warning("The structure of that failure was not stored: %s", failure)
+
+    # -- end -----------------------------------------------------------------------------------------------
+
+    def _fail(self, reason: str, error: BaseException | None) -> None:
+        if not self._ends("failed"):
+            return
+        fields = {"failure_reason": reason}
+        try:
+            if error is not None:
+                fields["failure_type"] = failures.kind(error)
+                self._store.write_many({keys.TRACEBACK: self._traceback(error), keys.FAILURE: self._described(error)})
+        finally:
+            self._end("failed", f"Marked failed: {reason}", **fields)
+
+    def _reason(self, error: BaseException) -> str:
+        return self._store.redacted(failures.reason(error))
+
+    def _traceback(self, error: BaseException) -> builtins.bytes:
+        return formats.encode(formats.TEXT, failures.text(error, self._store.redacted))
+
+    def _described(self, error: BaseException) -> builtins.bytes:
+        told = failures.describe(error, self._store.redacted, variables=self._variables)
+        return formats.encode(formats.Json("failure"), told)
+
+    def _ends(self, status: Status) -> bool:
+        """Whether this status would be news; refused where it cannot be."""
+        return self._lease.is_news(status) if self._lease.here else self._lease.end(status)
+
+    def _end(self, status: Status, line: str, **fields: Any) -> None:
+        """Store the end: that of a complete run after its log, that of a failed one before: there it matters more."""
+        if not self._ends(status):
+            return
+        with self._ending:
+            if not self._ends(status):
+                return
+            self.note(line, logging.ERROR if status == "failed" else logging.INFO)
+            runtime = round(self._earlier + time.monotonic() - self._start, 6)
+            try:
+                if status == "complete":
+                    self.handler.flush()
+                if not self._lease.end(status, end_time=timestamp(), runtime_sec=runtime, **fields):
+                    return
+            except Exception as error:
+                self.error("That was not stored: %s", error)
+                raise
+            self._runtime = runtime
+            self._let_go()
+        try:
+            self.handler.flush()
+        finally:
+            if self.callback is not None:
+                self.callback(self)
+
+    def _let_go(self) -> None:
+        """Leave nothing behind in the process: no handler in `logging`, no signal handler, nothing to do at exit."""
+        exits.forget(self._at_exit)
+        while self._attached:
+            self._attached.pop().removeHandler(self.handler)
+        if self._sigterm is not None:
+            self._sigterm.remove()
+
+    def _at_exit(self) -> None:
+        """The interpreter ends and the run has not: say so, with the exception that ended the script if one did."""
+        if not self._lease.here or self._lease.displaced:
+            return
+        error = exits.cause()
+        reason = "the process ended without mark_complete() or mark_failed()" if error is None else self._reason(error)
+        self._fail(reason, error)
 
     def __enter__(self) -> Self:
         return self
@@ -411,31 +733,51 @@ class Logbook:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if os.getpid() != self._pid:  # a forked child leaves the block too, but the run is its parent's
+        if not self._lease.here:  # a forked child leaves the block too, but the run is its parent's
             return
         if error is None:
             if self.status not in ("complete", "failed"):
-                self._end("complete")
+                self.mark_complete()
             return
         if self.status == "complete" and isinstance(error, SystemExit) and not error.code:
             return
         try:
-            self.mark_failed(_reason(error))
+            self._fail(self._reason(error), error)
         except Exception as failure:
             error.add_note(f"notata: while run {self.run_id!r} was marked failed: {type(failure).__name__}: {failure}")
 
 
-def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+def _level(level: int | str | None) -> int:
+    """A level of `logging`, by number or name."""
+    if level is None:
+        level = os.environ.get(_LOG_LEVEL) or logging.INFO
+    known = logging.getLevelNamesMapping()
+    number = int(level) if str(level).isdigit() else known.get(str(level).upper())
+    if number is None:
+        names = ", ".join(known)
+        raise ConfigurationError(f"{level!r} is no level of the log; it is a number, or one of {names}")
+    return number
+
+
+def _heartbeat(seconds: float | None, store: Store) -> float | None:
+    """Seconds between two signs of life.
+
+    None unless asked for where nobody else sees the run (memory), and where a swap may write over a successor's.
+    """
+    if seconds is None:
+        return HEARTBEAT if store.shared and store.swaps else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        raise ConfigurationError(f"heartbeat is a number of seconds, or 0 for none; not {seconds!r}")
+    return float(seconds) or None
 
 
 def _stem(name: str | int) -> str:
     return str(name).rpartition("/")[2].removesuffix(formats.JSON.suffix)
 
 
-def _now() -> str:
-    """The time as ISO 8601 with the offset from UTC."""
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+def _stamp() -> str:
+    """The time in UTC to the microsecond, as part of a file name."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%fZ}"
 
 
 def _made_run_id() -> str:

@@ -49,12 +49,18 @@ class Appender:
     def __init__(self, store: Store, key: str, tail: Tail) -> None:
         self._store = store
         self._tail = tail
+        self._in_doubt = False
         self.key = key
 
     @property
     def size(self) -> int:
         """Of the file in bytes, as far as this writer knows."""
         return self._tail.size
+
+    @property
+    def last(self) -> bytes:
+        """The last byte, if it is known: of a file up to 8 MiB that was there already."""
+        return (self._tail.content or b"")[-1:]
 
     @property
     def again(self) -> int:
@@ -70,14 +76,17 @@ class Appender:
         Raises:
             ConflictError: Somebody else changed the file. Nothing was added; the next call adds to its present end.
         """
-        if self._store.near:
-            self._tail = Tail(self._store.append(self.key, data))
-            return
+        repeated, self._in_doubt = self._in_doubt, True  # who is interrupted here may have written
         try:
             self._tail = self._store._append_once(self.key, data, self._tail)
         except ConflictError:
-            if not self._found(data):
-                raise
+            looked = repeated or not self._store.near  # nearby no reply is lost: equal bytes there are another's
+            if not (looked and self._found(data)):
+                if not self._store.near:
+                    self._in_doubt = False
+                    raise
+                self._tail = Tail(self._store.append(self.key, data))
+        self._in_doubt = False
 
     def _found(self, data: bytes) -> bool:
         """Move to the present end; whether `data` lies where it was to go, by an earlier try whose reply was lost."""

@@ -199,13 +199,15 @@ class Store(ABC):
     def appender(self, key: str, *, new: bool = False) -> Appender:
         """The one writer of a file that grows. One request in a bucket, none if the file is `new`: nothing is there."""
         keys.check(key)
-        if new or self.near:
+        if new:
             return Appender(self, key, NOTHING)
         with self._guard("look up", key):
             try:
-                return Appender(self, key, Tail(self._stat(key).size))
+                found = self._get(key, 0, PART, None)
             except FileNotFoundError:
                 return Appender(self, key, NOTHING)
+        whole = found.data if len(found.data) == found.size else None
+        return Appender(self, key, Tail(found.size, found.version, whole))
 
     def _append_at_end(self, key: str, data: bytes) -> int:
         """Append at whatever the end is, as O_APPEND does: others may append meanwhile."""

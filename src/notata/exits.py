@@ -1,0 +1,130 @@
+"""How a process ends: what is still to be done then, and which exception or signal ended it. It knows nothing of runs.
+
+Work at exit goes through ``threading._register_atexit``, not `atexit`: by the time of the latter the executor that
+resolves host names is closed, so a request to a host *name* fails (``cannot schedule new futures after shutdown``).
+"""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures.thread  # registers its own end first, so that ours comes before it
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
+from notata.errors import ConfigurationError
+
+__all__ = ["Sigterm", "Terminated", "at_exit", "cause", "forget"]
+
+Call = Callable[[], None]
+
+_EXECUTORS: Final = ("concurrent.futures.", "loky.", "joblib.")
+
+_calls: dict[Call, None] = {}
+"""What is to be done at exit, in order. The interpreter's own list cannot be taken from again."""
+
+
+class Terminated(SystemExit):
+    """The process was asked to end by SIGTERM; raised in its main thread by `Sigterm`.
+
+    It is a `SystemExit` with the code 143, so ``except Exception`` does not swallow it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+    def __str__(self) -> str:
+        return "SIGTERM"
+
+
+def at_exit(call: Call) -> None:
+    """Have `call` made when the interpreter ends, in this process or in one forked from it."""
+    _calls[call] = None
+
+
+def forget(call: Call) -> None:
+    """Take `call` back."""
+    _calls.pop(call, None)
+
+
+def cause() -> BaseException | None:
+    """The exception that ended the script, if one did: SIGTERM, or one that nobody caught."""
+    if Sigterm.received is not None:
+        return Sigterm.received
+    if hasattr(sys, "ps1"):  # in a session, the last error is that of some earlier line
+        return None
+    last: BaseException | None = getattr(sys, "last_value", None)
+    return last
+
+
+def _run() -> None:
+    _join_threads()
+    for call in tuple(_calls):
+        try:
+            call()
+        except Exception as error:
+            print(f"notata, at exit: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+
+
+def _join_threads() -> None:
+    """Wait for the script's own threads, as the interpreter does next: they may be writing still.
+
+    Not for those of executors, which end only when told to, after this.
+    """
+    for thread in threading.enumerate():
+        mine = thread is threading.current_thread() or thread is threading.main_thread()
+        if mine or thread.daemon or _of_executor(thread):
+            continue
+        thread.join()
+
+
+def _of_executor(thread: threading.Thread) -> bool:
+    return thread in concurrent.futures.thread._threads_queues or type(thread).__module__.startswith(_EXECUTORS)
+
+
+getattr(threading, "_register_atexit", atexit.register)(_run)
+
+
+class Sigterm:
+    """Turns SIGTERM into `Terminated`, raised in the main thread, while it is installed.
+
+    A handler that was there before is called first, and is put back by `remove`.
+    """
+
+    received: Terminated | None = None
+
+    def __init__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise ConfigurationError("handle_sigterm=True works in the main thread only: there Python handles signals")
+        self._active = True
+        self._pid = os.getpid()
+        self._before: Any = signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._active or os.getpid() != self._pid:  # a forked child is not ours to end
+            self._pass_on(number, frame)
+            return
+        if Sigterm.received is not None:  # asked twice: what the first one began goes on
+            return
+        Sigterm.received = Terminated()
+        if callable(self._before):
+            self._before(number, frame)
+        raise Sigterm.received
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        if callable(self._before):
+            self._before(number, frame)
+        elif self._before == signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def remove(self) -> None:
+        """Put the handler of before back, unless somebody else's was installed since."""
+        self._active = False
+        here = threading.current_thread() is threading.main_thread()
+        if here and os.getpid() == self._pid and signal.getsignal(signal.SIGTERM) == self._handle:
+            signal.signal(signal.SIGTERM, self._before)

@@ -1,0 +1,132 @@
+"""An exception as text and as structure; it knows nothing of storage."""
+
+from __future__ import annotations
+
+import linecache
+import reprlib
+import traceback
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+__all__ = ["Redact", "describe", "kind", "reason", "text"]
+
+Redact = Callable[[str], str]
+"""What takes secrets out of a text."""
+
+_CHAIN: Final = 10  # causes that are followed; a loop of retries can chain thousands
+_FRAMES: Final = 200  # of one traceback; a recursion has a thousand
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 200
+_short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 10
+
+
+def reason(error: BaseException) -> str:
+    """What happened, in its own words, or its type where it has none.
+
+    >>> reason(ValueError("h = -1")), reason(KeyboardInterrupt())
+    ('h = -1', 'KeyboardInterrupt')
+    """
+    return _message(error) or type(error).__name__
+
+
+def kind(error: BaseException) -> str:
+    """The full name of its type, as a traceback shows it.
+
+    >>> import zipfile
+    >>> kind(ValueError()), kind(zipfile.BadZipFile())
+    ('ValueError', 'zipfile.BadZipFile')
+    """
+    module, name = type(error).__module__, type(error).__qualname__
+    return name if module in ("builtins", "__main__") else f"{module}.{name}"
+
+
+def text(error: BaseException, redact: Redact = str) -> str:
+    """The traceback as Python prints it, with causes, notes and the members of groups.
+
+    Args:
+        error: Anything that was raised.
+        redact: Applied to every line but those that name a file.
+    """
+    lines = "".join(traceback.format_exception(error)).split("\n")
+    return "\n".join(line if line.lstrip(" |+-").startswith('File "') else redact(line) for line in lines)
+
+
+def describe(error: BaseException, redact: Redact = str, *, variables: bool = False) -> dict[str, Any]:
+    """The exception as plain values.
+
+    Args:
+        error: Anything that was raised.
+        redact: Applied to messages, lines of code and variables.
+        variables: Whether each frame tells its local variables, as short representations.
+
+    Returns:
+        ``type``, ``message``, ``notes``, and ``frames``, the innermost last, each with ``file``, ``line``,
+        ``function``, ``code`` and, if asked for, ``variables``. Where there is one, ``cause`` (or ``context``, what was
+        being handled) in the same form, and the members of a group in ``exceptions``.
+    """
+    return _Describing(redact, variables).of(error, _CHAIN)
+
+
+class _Describing:
+    def __init__(self, redact: Redact, variables: bool) -> None:
+        self._redact = redact
+        self._variables = variables
+        self._seen: set[int] = set()
+
+    def of(self, error: BaseException, depth: int) -> dict[str, Any]:
+        self._seen.add(id(error))
+        found: dict[str, Any] = {
+            "type": kind(error),
+            "message": self._redact(_message(error)),
+            "frames": [self._frame(frame, line) for frame, line in _walk(error.__traceback__)],
+        }
+        if notes := getattr(error, "__notes__", None):
+            found["notes"] = [self._redact(str(note)) for note in notes]
+        if isinstance(error, BaseExceptionGroup):
+            found["exceptions"] = [self.of(member, depth - 1) for member in error.exceptions if depth > 1]
+        name, before = _before(error)
+        if before is not None and id(before) not in self._seen and depth > 1:
+            found[name] = self.of(before, depth - 1)
+        return found
+
+    def _frame(self, frame: FrameType, line: int) -> dict[str, Any]:
+        code = frame.f_code
+        told: dict[str, Any] = {
+            "file": code.co_filename,
+            "line": line,
+            "function": code.co_qualname,
+            "code": self._redact(linecache.getline(code.co_filename, line, frame.f_globals).strip()),
+        }
+        if self._variables:
+            told["variables"] = {name: self._redact(_repr(value)) for name, value in frame.f_locals.items()}
+        return told
+
+
+def _walk(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+    """Frames and their lines, the innermost last; of an endless recursion its beginning and its end."""
+    frames = list(traceback.walk_tb(trace))
+    if len(frames) > _FRAMES:
+        frames = frames[: _FRAMES // 2] + frames[-_FRAMES // 2 :]
+    yield from frames
+
+
+def _before(error: BaseException) -> tuple[str, BaseException | None]:
+    if error.__cause__ is not None or error.__suppress_context__:
+        return "cause", error.__cause__
+    return "context", error.__context__
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "<its message cannot be shown>"
+
+
+def _repr(value: object) -> str:
+    try:
+        return _short.repr(value)
+    except Exception:
+        return f"<{type(value).__qualname__}, which cannot be shown>"

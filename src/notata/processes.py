@@ -1,0 +1,73 @@
+"""Whether a process lives, told apart from every other one; it knows nothing of runs.
+
+A process id alone says little: it is used again, and each machine and container counts its own.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Final
+
+__all__ = ["alive", "identity"]
+
+_UNKNOWN: Final = ""
+
+
+def identity(pid: int | None = None) -> str:
+    """A name that no other process has: boot of the machine, process namespace, process id and time of start.
+
+    Args:
+        pid: Of a process on this machine; this one when not given.
+
+    Returns:
+        The name; empty where the system does not tell (everywhere but on Linux).
+    """
+    pid = os.getpid() if pid is None else pid
+    here, start = _machine(), _start(pid)
+    return f"{here}/{pid}/{start}" if here and start else _UNKNOWN
+
+
+def alive(name: str) -> bool | None:
+    """Whether the process of this `identity` lives; None if that cannot be seen from here.
+
+    >>> alive(identity()) in (True, None), alive("another machine/1/2")
+    (True, None)
+    """
+    here, _, number = name.rpartition("/")[0].rpartition("/")
+    if not here or here != _machine() or not number.isdigit():
+        return None
+    found = identity(int(number))
+    if found:
+        return found == name
+    try:
+        os.kill(int(number), 0)
+    except PermissionError:  # /proc hides the processes of other users
+        return None
+    except OSError:
+        pass
+    return False
+
+
+def _machine() -> str:
+    if not sys.platform.startswith("linux"):
+        return _UNKNOWN
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{platform.node()}/{file.read().strip()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return _UNKNOWN
+
+
+def _start(pid: int) -> str:
+    """When a process started, in ticks since the boot; empty if there is none, or a dead one that its parent forgot.
+
+    proc(5): the fields after the command's name, which may hold anything, are state (3) … starttime (22).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return _UNKNOWN
+    return _UNKNOWN if fields[0] in "ZX" else fields[19]

@@ -1,0 +1,189 @@
+"""How a run stands, as its metadata.json tells whoever reads it; nothing is written here.
+
+A run that never ended says ``initialized`` for ever, alive or dead. What tells is its last sign of life, by the
+storage's own clock where that can be had, and on the same machine its process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, TypeAlias
+
+from notata import keys, processes
+from notata.errors import StorageError
+from notata.store import Blob, Store
+
+__all__ = [
+    "LEASE",
+    "MISSED",
+    "RESUMES",
+    "RunState",
+    "continued",
+    "judge",
+    "lease_of",
+    "look",
+    "parsed",
+    "spent",
+    "timestamp",
+]
+
+LEASE: Final = "lease"
+"""The field of metadata.json that is ours: whose the run is, and their last sign of life."""
+
+RESUMES: Final = "resumes"
+"""The field of metadata.json that tells when, after what, and so how often a run went on."""
+
+MISSED: Final = 4
+"""Heartbeats without a sign of life after which a run has died."""
+
+_OF_THE_END: Final = {"end_time", "failure_reason", "failure_type", "runtime_sec"}
+
+_TICK: Final = 1.0  # second: the clocks of S3 and GCS tell no less
+
+Status: TypeAlias = Literal["running", "complete", "failed", "replacing", "died"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """How a run stands, as a reader sees it.
+
+    Attributes:
+        status: ``running``; ``complete``; ``failed``; ``replacing``: another run is being put in its place; ``died``:
+            it never ended, and its process is gone or silent.
+        last_seen: The last sign of life, by the storage's clock where that tells.
+        why: What that rests on, in a few words.
+        certain: False where a run counts as running only because nothing tells whether it does.
+    """
+
+    status: Status
+    last_seen: datetime
+    why: str
+    certain: bool = True
+
+
+def look(store: Store) -> tuple[dict[str, Any], RunState]:
+    """Metadata and state of the run at a store's root. One request; nothing is written.
+
+    Raises:
+        MissingError: There is no metadata.json.
+        StorageError: It cannot be read, or is no JSON object.
+    """
+    found = store.fetch(keys.METADATA)
+    fields = parsed(found.data)
+    if fields is None:
+        raise StorageError(
+            f"{store.url}/{keys.METADATA} is not the metadata of a run: it holds no JSON object",
+            url=store.url,
+            key=keys.METADATA,
+        )
+    return fields, judge(fields, found)
+
+
+def judge(fields: Mapping[str, Any], found: Blob) -> RunState:
+    """How a run stands whose metadata.json was read as `found`."""
+    lease = lease_of(fields)
+    silent = _silence(lease, found)
+    seen = datetime.now(UTC) - timedelta(seconds=silent)
+    status = fields.get("status")
+    if status in ("complete", "failed"):
+        return RunState(status, seen, f"it says so{_because(fields)}")
+    if status == "replacing":
+        return RunState(status, seen, "another run is being put in its place, or was to be")
+    return RunState(*_life(lease, silent, seen))
+
+
+def _life(lease: Mapping[str, Any], silent: float, seen: datetime) -> tuple[Status, datetime, str, bool]:
+    """Whether a run lives that has not ended."""
+    who = f"process {lease.get('pid')} on {lease.get('host')}"
+    alive = processes.alive(str(lease.get("process", "")))
+    if alive is not None:
+        return ("running", datetime.now(UTC), f"{who} lives", True) if alive else ("died", seen, f"{who} is gone", True)
+    heartbeat = lease.get("heartbeat")
+    if not isinstance(heartbeat, int | float) or heartbeat <= 0:
+        why = f"it has no heartbeat, so from here nothing tells; last change {silent:.0f} s ago"
+        return "running", seen, why, False
+    if silent > MISSED * heartbeat + _TICK:
+        return "died", seen, f"no sign of life from {who} for {silent:.0f} s; one was due every {heartbeat:g} s", True
+    return "running", seen, f"{who} gave a sign of life {silent:.0f} s ago; one is due every {heartbeat:g} s", True
+
+
+def _because(fields: Mapping[str, Any]) -> str:
+    reason = str(fields.get("failure_reason") or "").partition("\n")[0]
+    return f": {reason}" if reason else ""
+
+
+def _silence(lease: Mapping[str, Any], found: Blob) -> float:
+    """Seconds since the last sign of life: by the storage's clock, else by the owner's."""
+    if found.age is not None:
+        return found.age
+    try:
+        return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(lease["beat"])).total_seconds())
+    except (LookupError, ValueError, TypeError):
+        return 0.0
+
+
+def continued(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState) -> dict[str, Any]:
+    """The metadata of a run that goes on: what it had, without its end, and one more entry in `RESUMES`.
+
+    Args:
+        fresh: The fields that it would have if it began now.
+        old: Those that it had.
+        state: How it stood.
+    """
+    entry = {
+        "time": fresh["start_time"],
+        "after": state.status,
+        "last_seen": state.last_seen.astimezone().isoformat(timespec="milliseconds"),
+        "runtime_sec": _spent_before(old, state),
+    }
+    entry |= {name: old[name] for name in ("failure_reason",) if name in old}
+    kept = {name: value for name, value in old.items() if name not in _OF_THE_END}
+    new = {name: value for name, value in fresh.items() if name != "start_time"}
+    return {**fresh, **kept, **new, RESUMES: [*_resumes(old), entry]}
+
+
+def spent(fields: Mapping[str, Any]) -> float:
+    """Seconds that a run took before it went on last, as far as is known."""
+    resumes = _resumes(fields)
+    seconds = resumes[-1].get("runtime_sec") if resumes else 0.0
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
+
+
+def _spent_before(old: Mapping[str, Any], state: RunState) -> float:
+    """Seconds that a run took by now: as it says itself, else up to its last sign of life."""
+    if isinstance(known := old.get("runtime_sec"), int | float):
+        return float(known)
+    resumes = _resumes(old)
+    try:
+        begun = datetime.fromisoformat(resumes[-1]["time"] if resumes else old["start_time"])
+    except (LookupError, ValueError, TypeError):
+        return 0.0
+    return round(spent(old) + max(0.0, (state.last_seen - begun.astimezone()).total_seconds()), 3)
+
+
+def _resumes(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    resumes = fields.get(RESUMES)
+    return [entry for entry in resumes if isinstance(entry, dict)] if isinstance(resumes, list) else []
+
+
+def parsed(data: bytes) -> dict[str, Any] | None:
+    """metadata.json as a dictionary, if it is one."""
+    try:
+        fields = json.loads(data)
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def lease_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The field `LEASE`; empty where there is none, as in a run of notata 0.3.0."""
+    lease = fields.get(LEASE)
+    return lease if isinstance(lease, dict) else {}
+
+
+def timestamp() -> str:
+    """The time as ISO 8601 with the offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
