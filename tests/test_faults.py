@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import pickle
+import re
 import uuid
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 import pytest
 
-from notata import FullError, Logbook, NotataError, RunDisplacedError, StorageError
+from notata import BatchError, FullError, Logbook, NotataError, RunDisplacedError, RunEndedError, StorageError
 from notata.store import open_store
 from notata.store.files import PART
 from notata.testing import FaultyStore, Operation
@@ -42,6 +46,39 @@ def local(log: Logbook) -> None:
         path.write_bytes(NEW)
 
 
+def write_exclusively(log: Logbook) -> None:
+    with log.open("artifacts/fresh", "x") as file:
+        file.write("new")
+
+
+def read(log: Logbook) -> None:
+    with log.open("artifacts/a", "rb") as file:
+        assert file.read() == OLD
+
+
+def catch(log: Logbook) -> None:
+    with log.catch():
+        raise ValueError("mine")
+
+
+def log_an_exception(log: Logbook) -> None:
+    try:
+        raise ValueError("mine")
+    except ValueError:
+        log.exception("new")
+
+
+def fail_with_an_exception(log: Logbook) -> None:
+    log.mark_failed("new", ValueError("mine"))
+
+
+def attach(log: Logbook) -> None:
+    logger = logging.getLogger(f"tests.{uuid.uuid4().hex}")
+    log.attach(logger)
+    logger.warning("new")
+    log.attach(logger)
+
+
 CALLS: dict[str, Callable[[Logbook], Any]] = {
     "text": lambda log: log.text("t", "new"),
     "json": lambda log: log.json("j", {"new": 1}),
@@ -51,67 +88,121 @@ CALLS: dict[str, Callable[[Logbook], Any]] = {
     "path.touch": lambda log: log["artifacts/a"].touch(),
     "path.unlink": lambda log: log["artifacts/a"].unlink(),
     "open w": write_big,
-    "open x": write_new_big,
+    "open x": write_exclusively,
+    "open x, large": write_new_big,
+    "open r": read,
     "open a": append,
     "local": local,
     "meta": lambda log: log.meta(remark="new"),
     "mark_complete": lambda log: log.mark_complete(),
     "mark_failed": lambda log: log.mark_failed("new"),
+    "mark_failed with an exception": fail_with_an_exception,
+    "note": lambda log: log.note("new"),
+    "debug": lambda log: log.debug("new"),
+    "info": lambda log: log.info("new"),
+    "warning": lambda log: log.warning("new"),
+    "error": lambda log: log.error("new"),
+    "exception": log_an_exception,
+    "attach": attach,
+    "catch": catch,
+    "flush": lambda log: log.flush(),
 }
+ENDS = {"mark_complete", "mark_failed", "mark_failed with an exception"}
+WITHOUT_STORAGE = {"__getitem__", "local", "open"}  # named otherwise above
 
 WHOLE = {OLD, NEW, OLD + NEW, BIG, b"new", b'{\n  "new": 1\n}\n', pickle.dumps({"new": 1}, -1), b""}
 
 
-def prepared() -> tuple[FaultyStore, Place, Logbook]:
+def prepared(near: bool = True) -> tuple[FaultyStore, Place, Logbook]:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     store = FaultyStore(open_store(place.url))
-    log = Logbook("run", store, params={"x": 1})
+    store.near = near
+    log = Logbook("run", store, params={"x": 1}, log_level="DEBUG")
     log.bytes("a", OLD)
     return store, place, log
 
 
-def how_many(call: Callable[[Logbook], Any]) -> int:
-    store, _, log = prepared()
+def how_many(call: Callable[[Logbook], Any], near: bool = True) -> int:
+    store, _, log = prepared(near)
     before = len(store.operations)
     call(log)
     return len(store.operations) - before
 
 
+def test_the_sweep_knows_every_public_call() -> None:
+    public = {name for name, value in vars(Logbook).items() if callable(value) and not name.startswith("_")}
+    assert public - {name.split(" ")[0] for name in CALLS} <= WITHOUT_STORAGE
+
+
+@pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", CALLS)
-def test_every_operation_of_a_call_may_fail(name: str, after: bool) -> None:
-    count = how_many(CALLS[name])
-    assert count >= 1
-    for nth in range(1, count + 1):
-        store, place, log = prepared()
+def test_every_operation_of_a_call_may_fail(name: str, after: bool, near: bool) -> None:
+    """Near, each line of the log is appended by itself; far, lines are collected, as they are for a bucket."""
+    for nth in range(1, how_many(CALLS[name], near) + 1):
+        store, place, log = prepared(near)
+        before = len(store.operations)
         store.fail(nth, after=after)
         failed = None
         try:
             CALLS[name](log)
         except NotataError as error:
             failed = error
-        assert failed is not None or name == "open a", (name, nth)  # an append may find that it is done
+        hit = store.operations[before + nth - 1]
+        # A line of the log waits and is tried again; an append may find that it is done; what `catch` catches stays so.
+        quiet = (hit.key == "log.txt" and (near or name.startswith("mark_failed"))) or name in ("open a", "catch")
+        if name == "flush" or (hit.key == "log.txt" and not near):
+            quiet = quiet or after
+        assert failed is not None or quiet, (name, nth, hit)
         if failed is not None:
-            assert isinstance(failed, StorageError)
-            assert failed.key, failed
-            assert str(failed.key) in str(failed)
-            assert isinstance(failed.__cause__, ConnectionError)
+            check_error(failed, hit.key)
         check_folder(place, name)
         store.heal()
-        if name != "mark_failed":
+        if name not in ENDS - {"mark_complete"}:
             log.mark_complete()
             assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "complete"
+        log.flush()
+        check_log(place, name)
+
+
+def check_error(failed: NotataError, hit: str) -> None:
+    """The error names the key, ours and in words, and has the storage's own as its cause."""
+    if isinstance(failed, BatchError):
+        assert len(failed.exceptions) == 1
+        failed = cast("NotataError", failed.exceptions[0])
+    assert isinstance(failed, StorageError)
+    assert failed.key == (hit or "artifacts/a")  # a deletion is of many
+    assert failed.key in str(failed)
+    assert isinstance(failed.__cause__, ConnectionError)
 
 
 def check_folder(place: Place, name: str) -> None:
     """Each file is the old or the new one, whole; the status is true; no debris."""
     fields = json.loads(place.bytes("log_run/metadata.json"))
-    ends = {"mark_complete": {"initialized", "complete"}, "mark_failed": {"initialized", "failed"}}
-    assert fields["status"] in ends.get(name, {"initialized"})
+    wanted = {"mark_complete": {"initialized", "complete"}}.get(name, {"initialized"})
+    assert fields["status"] in ({"initialized", "failed"} if name.startswith("mark_failed") else wanted)
     for key in place.names():
         assert ".notata-" not in key
-        if key.startswith("log_run/artifacts/"):
+        if key == "log_run/artifacts/debug/failure.json" or "/caught/" in key:
+            assert json.loads(place.bytes(key))["message"] == "mine"
+        elif key == "log_run/artifacts/debug/traceback.txt":
+            assert place.bytes(key) == b"ValueError: mine\n"
+        elif key.startswith("log_run/artifacts/"):
             assert place.bytes(key) in WHOLE
+
+
+def check_log(place: Place, name: str) -> None:
+    """Every line is there once, in the order in which it was written."""
+    lines = place.bytes("log_run/log.txt").decode().splitlines()
+    assert all(re.match(r"\[[0-9T:-]{19}\] [A-Z]+ |  ", line) for line in lines)
+    messages = [line.partition("] ")[2] for line in lines if line.startswith("[")]
+    assert messages[:2] == ["INFO Logbook initialized", "INFO Saved bytes a in artifacts/a"]
+    most = {"INFO Saved bytes a in artifacts/a": 2 if name == "bytes" else 1, "INFO Marked complete": 2}
+    for message, count in Counter(messages).items():
+        assert count <= most.get(message, 1), messages
+    if messages.count("INFO Marked complete") == 2:
+        assert messages[-2].startswith("ERROR That was not stored")
+    assert messages[-1].startswith(("INFO Marked complete", "ERROR Marked failed", "ERROR That was not stored"))
 
 
 def test_a_claim_of_unknown_effect_is_looked_up() -> None:
@@ -145,51 +236,109 @@ def test_an_interrupt_while_text_is_closed_is_not_hidden(mode: str) -> None:
         assert place.bytes("log_run/artifacts/a") == OLD
 
 
+@pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_every_operation_of_a_start_may_fail(after: bool, overwrite: bool) -> None:
+def test_every_operation_of_a_start_may_fail(after: bool, overwrite: bool, near: bool) -> None:
     def start(store: FaultyStore) -> Logbook:
         return Logbook("run", store, params={"x": 2}, overwrite=overwrite)
 
     def fresh() -> tuple[FaultyStore, Place]:
         place = Place("memory", f"memory://{uuid.uuid4().hex}")
         if overwrite:
-            Logbook("run", place.url, params={"x": 1}).text("old", "old")
-        return FaultyStore(open_store(place.url)), place
+            with Logbook("run", place.url, params={"x": 1}) as old:
+                old.text("old", "old")
+        store = FaultyStore(open_store(place.url))
+        store.near = near
+        return store, place
 
     store, _ = fresh()
     start(store)
     for nth in range(1, len(store.operations) + 1):
         store, place = fresh()
         store.fail(nth, after=after)
-        with pytest.raises(StorageError):
+        try:
             start(store)
+        except StorageError:
+            pass
+        else:  # a line of the log waits, and is tried again; a swap is looked up
+            assert store.operations[nth - 1].key == "log.txt" or (after and overwrite)
         names = place.names()
         if "log_run/metadata.json" in names:
             status = json.loads(place.bytes("log_run/metadata.json"))["status"]
-            assert status in ({"initialized", "replacing", "failed"} if overwrite else {"initialized", "failed"})
-            old_run_stands = b'"replacing"' not in place.bytes("log_run/metadata.json") and nth <= 2
+            old_run_stands = overwrite and nth <= 2 and status == "complete"
+            ours = {"initialized", "replacing", "failed"} if overwrite else {"initialized", "failed"}
+            assert old_run_stands or status in ours
             assert old_run_stands or status == "replacing" or "log_run/artifacts/old.txt" not in names
         # Whatever is left, the way out that the error names works:
         with Logbook("run", place.url, overwrite=True) as log:
             log.text("t", "x")
-        assert place.names() == ["log_run/artifacts/t.txt", "log_run/metadata.json"]
+        assert place.names() == ["log_run/artifacts/t.txt", "log_run/log.txt", "log_run/metadata.json"]
 
 
-def test_a_storage_failure_never_hides_the_users_own_error() -> None:
-    store, place, log = prepared()
-    with pytest.raises(ValueError, match="mine") as caught, log:
-        store.fail(1)
-        raise ValueError("mine")
-    assert "marked failed" in "".join(caught.value.__notes__)
-    assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "initialized"
+@pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_every_operation_of_a_resumption_may_fail(after: bool, near: bool) -> None:
+    def fresh() -> tuple[FaultyStore, Place]:
+        place = Place("memory", f"memory://{uuid.uuid4().hex}")
+        with suppress(ValueError), Logbook("run", place.url, params={"x": 1}) as log:
+            log.text("old", "old")
+            raise ValueError("the first end")
+        store = FaultyStore(open_store(place.url))
+        store.near = near
+        return store, place
+
+    def resume(store: FaultyStore | str) -> Logbook:
+        return Logbook("run", store, params={"x": 1}, resume=True)
+
+    store, _ = fresh()
+    resume(store)
+    for nth in range(1, len(store.operations) + 1):
+        store, place = fresh()
+        store.fail(nth, after=after)
+        log = None
+        with suppress(StorageError):
+            log = resume(store)
+        fields = json.loads(place.bytes("log_run/metadata.json"))
+        assert fields["status"] == ("failed" if log is None else "initialized"), (nth, store.operations[nth - 1])
+        assert place.bytes("log_run/artifacts/old.txt") == b"old"
+        if log is None:
+            log = resume(place.url)
+        log.mark_complete()
+        fields = json.loads(place.bytes("log_run/metadata.json"))
+        assert fields["status"] == "complete"
+        assert fields["resumes"][0]["failure_reason"] == "the first end"
+        assert place.bytes("log_run/params.yaml") == b"x: 1\n"
+        lines = place.bytes("log_run/log.txt").decode().splitlines()
+        assert sum("Marked failed: the first end" in line for line in lines) == 1
+        assert lines[-1].endswith("INFO Marked complete")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
+def test_a_storage_failure_never_hides_the_users_own_error(near: bool, after: bool) -> None:
+    for nth in range(1, 5):
+        store, place, log = prepared(near)
+        with pytest.raises(ValueError, match="mine") as caught, log:
+            store.fail(nth, after=after)
+            raise ValueError("mine")
+        notes = "".join(getattr(caught.value, "__notes__", []))
+        fields = json.loads(place.bytes("log_run/metadata.json"))
+        stored = fields["status"] == "failed"
+        assert stored or ("marked failed" in notes and "metadata.json" in notes), nth
+        assert not stored or (fields["failure_reason"], fields["failure_type"]) == ("mine", "ValueError")
+        store.heal()
+        with suppress(RunEndedError):
+            log.mark_complete()
+        log.flush()
+        assert place.bytes("log_run/log.txt").decode().count("Marked failed: mine") == 1
 
 
 def test_a_lost_reply_of_the_end_is_made_good() -> None:
     store, place, log = prepared()
     seen: list[str] = []
     log.callback = lambda ended: seen.append(ended.status)
-    store.fail(1, after=True)
+    store.fail(1, key="metadata.json", after=True)
     with pytest.raises(StorageError):
         log.mark_complete()
     assert (log.status, seen) == ("initialized", [])
@@ -209,12 +358,16 @@ def test_a_successor_is_not_mistaken_for_a_lost_reply() -> None:
 
 def test_the_store_fails_as_it_is_told() -> None:
     store, _, log = prepared()
-    store.fail(2, error=lambda: TimeoutError("slow"))
+    store.fail(1, key="artifacts/two.txt", error=lambda: TimeoutError("slow"))
     log.text("one", "1")
     with pytest.raises(TimeoutError):
         log.text("two", "2")
     log.text("three", "3")
-    assert store.operations[-1] == Operation("put", "artifacts/three.txt")
+    assert store.operations[-2:] == [Operation("put", "artifacts/three.txt"), Operation("append", "log.txt")]
+    store.fail(2, error=lambda: TimeoutError("slow"))
+    log["artifacts/four"].write_text("4")
+    with pytest.raises(TimeoutError):
+        log["artifacts/five"].write_text("5")
 
 
 def test_the_fixture(memory_logbook: Logbook) -> None:

@@ -46,6 +46,8 @@ class _Plan:
 
     operations: list[Operation] = field(default_factory=list)
     fails_at: int | None = None
+    key: str | None = None
+    matched: int = 0
     after: bool = False
     error: Callable[[], BaseException] = ConnectionError
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -53,7 +55,10 @@ class _Plan:
     def count(self, operation: Operation) -> bool:
         with self.lock:
             self.operations.append(operation)
-            return len(self.operations) == self.fails_at
+            if self.key is None or operation.key == self.key:
+                self.matched += 1
+                return self.matched == self.fails_at
+            return False
 
 
 class FaultyStore(Store):
@@ -92,6 +97,7 @@ class FaultyStore(Store):
         self,
         nth: int,
         *,
+        key: str | None = None,
         after: bool = False,
         error: Callable[[], BaseException] = lambda: ConnectionError("on purpose"),
     ) -> None:
@@ -99,10 +105,11 @@ class FaultyStore(Store):
 
         Args:
             nth: 1 is the next one.
+            key: Count the operations on this key only, such as ``"log.txt"``.
             after: Fail after the operation took effect, as when a reply is lost; else before.
             error: Makes what is raised.
         """
-        self._plan.fails_at = len(self._plan.operations) + nth
+        self._plan.fails_at, self._plan.matched, self._plan.key = nth, 0, key
         self._plan.after = after
         self._plan.error = error
 
