@@ -54,8 +54,15 @@ class Place:
             fs.makedirs(f"{self.url}/{key}".rpartition("/")[0], exist_ok=True)
         fs.pipe_file(f"{self.url}/{key}", data)
 
-    def names(self) -> list[str]:
-        """Every file below, hidden ones too, listed by plain fsspec."""
+    def names(self, *, logs: bool = False) -> list[str]:
+        """Every file below, hidden ones too, listed by plain fsspec; ``log.txt``, which buckets get later, if asked."""
         fs = self.raw()
         start = len(fs._strip_protocol(self.url)) + 1
-        return sorted(path[start:] for path in fs.find(self.url) if path[start:])
+        found = sorted(path[start:] for path in fs.find(self.url) if path[start:])
+        return [name for name in found if logs or not name.endswith("/log.txt")]
+
+    def log(self, run_id: str = "run") -> list[str]:
+        """The messages of a run's log, each with its level, read by plain fsspec."""
+        lines = self.bytes(f"log_{run_id}/log.txt").decode().split("\n")
+        assert lines.pop() == ""
+        return [line.partition("] ")[2] if line.startswith("[") else line for line in lines]

@@ -14,7 +14,7 @@ from notata import __version__
 from notata.store import open_store
 from tests.servers import Server
 
-VOLATILE = {"end_time", "lease", "runtime_sec", "start_time"}
+VOLATILE = {"start_time", "end_time", "runtime_sec", "lease", "environment"}
 
 
 def notata(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -38,11 +38,12 @@ def stored(folder: Path) -> dict[str, bytes]:
 
 
 def comparable(files: dict[str, bytes]) -> dict[str, object]:
-    """The files apart from times, and from the token that makes the run its writer's own."""
+    """The files apart from times, surroundings, and the token that makes the run its writer's own."""
     known: dict[str, object] = dict(files)
     metadata = json.loads(files["metadata.json"])
     assert metadata.keys() >= VOLATILE
     known["metadata.json"] = {key: value for key, value in metadata.items() if key not in VOLATILE}
+    known["log.txt"] = [line.partition("] ")[2] for line in files["log.txt"].decode().splitlines()]
     return known
 
 
@@ -61,7 +62,7 @@ def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
     done = notata("demo", "--run-id", "demo", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     expected = comparable(stored(tmp_path / "outputs" / "log_demo"))
-    assert len(expected) == 10
+    assert len(expected) == 11
     log = record("memory://demo", "demo")
     assert comparable({entry.key: log._store.read(entry.key) for entry in log._store.list()}) == expected
     log._store.clear()

@@ -129,7 +129,12 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told(caught, "no space left", "t.txt")
     assert caught.value.errno == errno.ENOSPC
     assert (tmp_path / "log_a/artifacts/t.txt").read_text() == "old"
-    assert sorted(path.name for path in (tmp_path / "log_a").rglob("*")) == ["artifacts", "metadata.json", "t.txt"]
+    assert sorted(path.name for path in (tmp_path / "log_a").rglob("*")) == [
+        "artifacts",
+        "log.txt",
+        "metadata.json",
+        "t.txt",
+    ]
 
 
 def test_a_folder_that_cannot_be_written() -> None:
@@ -199,10 +204,34 @@ def test_no_secret_is_stored(moto_server: Server) -> None:
         raise ValueError("on purpose")
     told_everywhere = repr(log) + str(log.path) + repr(log.path) + "".join(traceback.format_exception(caught.value))
     stored = log._store.read_many(entry.key for entry in log._store.list())
-    assert len(stored) == 4
+    assert len(stored) == 7
     for secret in SECRETS.values():
         assert secret not in told_everywhere
         assert all(secret.encode() not in data for data in stored.values())
+
+
+def test_no_secret_of_a_failure_is_stored(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {**moto_server.options, **SECRETS}
+    secret = SECRETS["secret"]
+    monkeypatch.setattr("sys.argv", ["run.py", "-o", f"secret={secret}", f"--mirror=s3://{SECRETS['key']}@b"])
+    with (
+        pytest.raises(RuntimeError),
+        Logbook(None, f"{moto_server.url}/s", storage_options=options, failure_variables=True) as log,
+    ):
+        with log.catch():
+            raise ValueError(f"refused {options}")
+        try:
+            raise OSError(f"refused {secret}")
+        except OSError as error:
+            log.exception("the client said no")
+            error.add_note(secret)
+            raise RuntimeError(f"gave up on {secret}") from error
+    stored = log._store.read_many(entry.key for entry in log._store.list())
+    assert len(stored) == 5
+    assert b"refused" in stored["log.txt"]
+    assert b"variables" in stored["artifacts/debug/failure.json"]
+    for known in SECRETS.values():
+        assert [key for key, data in stored.items() if known.encode() in data] == []
 
 
 # -- the tree ----------------------------------------------------------------------------------------------

@@ -273,7 +273,7 @@ def test_every_operation_of_a_start_may_fail(after: bool, overwrite: bool, near:
         # Whatever is left, the way out that the error names works:
         with Logbook("run", place.url, overwrite=True) as log:
             log.text("t", "x")
-        assert place.names() == ["log_run/artifacts/t.txt", "log_run/log.txt", "log_run/metadata.json"]
+        assert place.names(logs=True) == ["log_run/artifacts/t.txt", "log_run/log.txt", "log_run/metadata.json"]
 
 
 @pytest.mark.parametrize("near", [True, False], ids=["near", "far"])

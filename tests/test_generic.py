@@ -79,6 +79,7 @@ def test_a_run(url: str, folder: Path) -> None:
         "artifacts/debug/m.json",
         "artifacts/notes.txt",
         "data/mesh.vtk",
+        "log.txt",
         "metadata.json",
         "params.yaml",
     ]
@@ -88,7 +89,7 @@ def test_a_run(url: str, folder: Path) -> None:
     with pytest.raises(RunExistsError):
         Logbook("a", url)
     Logbook("a", url, overwrite=True)
-    assert [path.name for path in run.rglob("*") if path.is_file()] == ["metadata.json"]
+    assert [path.name for path in run.rglob("*") if path.is_file()] == ["log.txt", "metadata.json"]
 
 
 def test_the_verbs(store: Store, folder: Path) -> None:

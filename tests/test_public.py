@@ -20,17 +20,18 @@ from tests.servers import Server
 def test_the_public_names() -> None:
     assert sorted(notata.__all__) == [
         "AccessError", "BatchError", "ConfigurationError", "ConflictError", "ContainerMissingError", "DeadlineError",
-        "EncodeError", "ExistsError", "FolderError", "FullError", "KeyNameError", "Logbook", "MissingError",
-        "NotataError", "RunDisplacedError", "RunEndedError", "RunExistsError", "StorageError", "UnprotectedWarning",
-        "UnreachableError", "__version__",
+        "EncodeError", "ExistsError", "FolderError", "FullError", "KeyNameError", "LogReader", "Logbook",
+        "MissingError", "NotataError", "RunDisplacedError", "RunEndedError", "RunExistsError", "RunState",
+        "StorageError", "UnprotectedWarning", "UnreachableError", "__version__",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)
 
 
 def test_the_names_of_the_logbook() -> None:
     assert sorted(name for name in dir(Logbook) if not name.startswith("_")) == [
-        "artifactsdir", "bytes", "datadir", "elapsed", "json", "local", "mark_complete", "mark_failed", "meta", "open",
-        "path", "pickle", "plotdir", "status", "text", "url",
+        "artifactsdir", "attach", "bytes", "catch", "datadir", "debug", "elapsed", "error", "exception", "flush",
+        "info", "json", "local", "log_path", "mark_complete", "mark_failed", "meta", "note", "open", "path", "pickle",
+        "plotdir", "status", "text", "url", "warning",
     ]  # fmt: skip
 
 
@@ -41,6 +42,11 @@ def test_the_arguments_have_the_order_of_the_original() -> None:
     assert list(inspect.signature(Logbook.text).parameters) == ["self", "name", "content"]
     assert list(inspect.signature(Logbook.json).parameters) == ["self", "name", "data"]
     assert list(inspect.signature(Logbook.bytes).parameters) == ["self", "name", "data"]
+    assert list(inspect.signature(Logbook.note).parameters) == ["self", "message", "level"]
+    assert list(inspect.signature(Logbook.mark_failed).parameters)[:2] == ["self", "reason"]
+    log = Logbook(None, "memory://public")
+    for name in ("run_id", "path", "callback", "log_path", "logger", "datadir", "plotdir", "artifactsdir"):
+        assert hasattr(log, name)
 
 
 def public_methods() -> Iterator[tuple[str, Any]]:

@@ -51,7 +51,10 @@ def record(
 
     with Logbook(run_id, base_dir, params=dict(params), storage_options=storage_options) as log:
         states = _integrate(params)
+        log.info("Integrated %d steps of %g", params["steps"], params["dt"])
         exponent = _lyapunov(params, states)
+        if exponent > 0:
+            log.warning("Chaotic: a neighbour parts by e in %.2f units of time", 1 / exponent)
         log.text("notes", "Lorenz system, classical Runge-Kutta, started at (1, 1, 1).\nChaotic where λ > 0.\n")
         log.json(
             "metrics",

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Final
 
 from notata.errors import ConfigurationError
@@ -54,7 +54,8 @@ def forget(call: Call) -> None:
 def cause() -> BaseException | None:
     """The exception that ended the script, if one did: SIGTERM, or one that nobody caught."""
     if Sigterm.received is not None:
-        return Sigterm.received
+        ended = Sigterm.received
+        return ended if ended.__traceback__ else ended.with_traceback(Sigterm.where)
     if hasattr(sys, "ps1"):  # in a session, the last error is that of some earlier line
         return None
     last: BaseException | None = getattr(sys, "last_value", None)
@@ -93,9 +94,14 @@ class Sigterm:
     """Turns SIGTERM into `Terminated`, raised in the main thread, while it is installed.
 
     A handler that was there before is called first, and is put back by `remove`.
+
+    Attributes:
+        received: What was raised; None before.
+        where: Where the main thread was then. The interpreter takes that from a `SystemExit` which it lets end it.
     """
 
     received: Terminated | None = None
+    where: TracebackType | None = None
 
     def __init__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -110,7 +116,7 @@ class Sigterm:
             return
         if Sigterm.received is not None:  # asked twice: what the first one began goes on
             return
-        Sigterm.received = Terminated()
+        Sigterm.received, Sigterm.where = Terminated(), _trace(frame)
         if callable(self._before):
             self._before(number, frame)
         raise Sigterm.received
@@ -128,3 +134,12 @@ class Sigterm:
         here = threading.current_thread() is threading.main_thread()
         if here and os.getpid() == self._pid and signal.getsignal(signal.SIGTERM) == self._handle:
             signal.signal(signal.SIGTERM, self._before)
+
+
+def _trace(frame: FrameType | None) -> TracebackType | None:
+    """The traceback that an exception would have which came all the way from `frame`."""
+    trace: TracebackType | None = None
+    while frame is not None:
+        trace = TracebackType(trace, frame, frame.f_lasti, frame.f_lineno)
+        frame = frame.f_back
+    return trace

@@ -169,9 +169,7 @@ class Lease:
                 key=keys.METADATA,
             )
         with self._alone():
-            news = self._change({**fields, "status": status})
-            self._over.set()
-            return news
+            return self._change({**fields, "status": status})
 
     @property
     def here(self) -> bool:
@@ -268,6 +266,10 @@ class Lease:
         """Give a sign of life every `heartbeat` seconds, in a thread of its own, until the run ends."""
         if self._heartbeat:
             threading.Thread(target=self._live, args=(self._heartbeat,), name="notata-heartbeat", daemon=True).start()
+
+    def let_go(self) -> None:
+        """Give no more signs of life."""
+        self._over.set()
 
     def _live(self, seconds: float) -> None:
         while not self._over.wait(max(0.0, self._last + seconds - time.monotonic())):

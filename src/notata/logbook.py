@@ -714,6 +714,7 @@ class Logbook:
     def _let_go(self) -> None:
         """Leave nothing behind in the process: no handler in `logging`, no signal handler, nothing to do at exit."""
         exits.forget(self._at_exit)
+        self._lease.let_go()
         while self._attached:
             self._attached.pop().removeHandler(self.handler)
         if self._sigterm is not None:

@@ -16,7 +16,7 @@ EVERYWHERE = ["memory", "local", "s3", "gcs", pytest.param("seaweed", marks=pyte
 BUCKETS = ["s3", "gcs", pytest.param("seaweed", marks=pytest.mark.real)]
 
 
-def _place(name: str, request: pytest.FixtureRequest) -> Place:
+def make_place(name: str, request: pytest.FixtureRequest) -> Place:
     folder = uuid.uuid4().hex
     if name == "memory":
         return Place(name, f"memory://{folder}")
@@ -31,7 +31,7 @@ def _place(name: str, request: pytest.FixtureRequest) -> Place:
 @pytest.fixture(params=EVERYWHERE)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """An empty folder on each backend."""
-    place = _place(request.param, request)
+    place = make_place(request.param, request)
     yield place
     place.store().clear()
 
@@ -39,7 +39,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 @pytest.fixture(params=BUCKETS)
 def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:
     """An empty folder in each kind of bucket."""
-    place = _place(request.param, request)
+    place = make_place(request.param, request)
     yield place
     place.store().clear()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notata import RunExistsError
+from notata import LogReader, RunExistsError
 from notata.store.files import PART
 from tests.backends import Place
 from tests.counting import counted
@@ -35,17 +35,55 @@ def test_an_artifact_is_one_request(warm: Place, size: int) -> None:
         assert len(sent) == 1, sent
 
 
-def test_a_run_begins_and_ends_in_three_requests(warm: Place) -> None:
+def test_a_run_begins_in_two_requests_and_ends_in_two(warm: Place) -> None:
     with counted() as sent:
         log = warm.logbook("cheap", params={"omega": 2.0})
     assert len(sent) == 2, sent
     with counted() as sent:
         log.mark_complete()
-    assert len(sent) == 1, sent
+    assert len(sent) == 2, sent  # the log, and the status
     with counted() as sent:
         assert log.status == "complete"
         assert log["artifacts/x"].name == "x"
     assert sent == []
+
+
+def test_a_run_whose_log_was_stored_before_ends_in_two_requests(warm: Place) -> None:
+    log = warm.logbook("long")
+    log.flush()
+    log.info("later")
+    with counted() as sent:
+        log.mark_complete()
+    assert len(sent) == 2, sent
+
+
+def test_a_run_that_goes_on_costs_what_the_docs_say(warm: Place) -> None:
+    warm.logbook("again", params={"omega": 2.0}).mark_failed("on purpose")
+    with counted() as sent:
+        log = warm.logbook("again", params={"omega": 2.0}, resume=True)
+    assert len(sent) == 5, sent  # metadata read and swapped, the log read and appended to, the parameters read
+    with counted() as sent:
+        log.mark_complete()
+    assert len(sent) == 2, sent
+    with counted() as sent:
+        fresh = warm.logbook("new", resume=True)
+    assert len(sent) == 2, sent
+    fresh.mark_complete()
+
+
+def test_a_look_at_a_run_is_one_request(warm: Place) -> None:
+    reader = LogReader(f"{warm.url}/log_warm", storage_options=warm.options)
+    for look in (lambda: reader.state, lambda: reader.meta):
+        with counted() as sent:
+            look()
+        assert len(sent) == 1, sent
+
+
+def test_a_sign_of_life_is_one_request(warm: Place) -> None:
+    log = warm.logbook("alive")
+    with counted() as sent:
+        log._lease.update()
+    assert len(sent) == 1, sent
 
 
 def test_the_first_run_of_a_process_proves_the_claim_once(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:

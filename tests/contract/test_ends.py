@@ -1,0 +1,151 @@
+"""However a process ends, the log is there and the status is true: real processes, and what a reader says of them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notata import LogReader, processes
+from tests import ending
+from tests.backends import Place
+from tests.contract.conftest import make_place
+
+ROOT = Path(__file__).parents[2]
+UNENDED = "the process ended without mark_complete() or mark_failed()"
+
+
+@pytest.fixture(params=["local", "s3", "gcs", pytest.param("seaweed", marks=pytest.mark.real)])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A place that another process can reach, by the *name* of its host: names are resolved anew at exit."""
+    place = make_place(request.param, request)
+    options = {name: str(value).replace("127.0.0.1", "localhost") for name, value in place.options.items()}
+    yield Place(place.name, place.url, options)
+    place.store().clear()
+
+
+def end(place: Place, how: Any, sent: signal.Signals | None = None, *, cold: bool = False) -> int:
+    """Run the script to its end; its exit code."""
+    command = [sys.executable, "-m", "tests.ending", how.__name__, place.url, json.dumps(place.options)]
+    process = subprocess.Popen(
+        [*command, *(["cold"] if cold else [])],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n", process.communicate()
+    assert reader(place).state.status == "running"
+    if sent is not None:
+        process.send_signal(sent)
+        process.wait()
+    _, errors = process.communicate()
+    assert "notata, at exit" not in errors, errors
+    return process.returncode
+
+
+def reader(place: Place) -> LogReader:
+    return LogReader(f"{place.url}/log_run", storage_options=place.options)
+
+
+def metadata(place: Place) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(place.bytes("log_run/metadata.json"))
+    return fields
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "reason", "kind"),
+    [
+        (ending.raise_in_the_block, 1, "h = -1", "ValueError"),
+        (ending.raise_without_a_block, 1, "h = -1", "ValueError"),
+        (ending.exit_with_3, 3, UNENDED, None),
+        (ending.exit_with_3_in_the_block, 3, "3", "SystemExit"),
+        (ending.forget_to_end, 0, UNENDED, None),
+    ],
+)
+def test_a_process_that_does_not_end_its_run_well(place: Place, how: Any, code: int, reason: str, kind: str) -> None:
+    assert end(place, how, cold=True) == code
+    fields = metadata(place)
+    assert (fields["status"], fields["failure_reason"], fields.get("failure_type")) == ("failed", reason, kind)
+    assert "end_time" in fields
+    assert place.log()[-1] == f"ERROR Marked failed: {reason}"
+    assert "INFO begun" in place.log()
+    assert reader(place).state.status == "failed"
+    debug = [name.rpartition("/")[2] for name in place.names() if "/debug/" in name]
+    assert debug == ([] if kind is None else ["failure.json", "traceback.txt"])
+
+
+def test_the_exception_that_ended_a_script_is_recorded_with_its_cause(place: Place) -> None:
+    end(place, ending.raise_without_a_block)
+    told = json.loads(place.bytes("log_run/artifacts/debug/failure.json"))
+    assert (told["type"], told["cause"]["type"]) == ("ValueError", "KeyError")
+    assert told["frames"][-1]["code"] == 'raise ValueError("h = -1") from error'
+    text = place.bytes("log_run/artifacts/debug/traceback.txt").decode()
+    assert text.endswith("ValueError: h = -1\n")
+    assert "The above exception was the direct cause" in text
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
+def test_a_process_that_ends_its_run_well(place: Place, cold: bool) -> None:
+    assert end(place, ending.end_well, cold=cold) == 0
+    assert metadata(place)["status"] == reader(place).state.status == "complete"
+    assert place.log()[1:] == ["INFO begun", "INFO Marked complete"]
+
+
+@pytest.mark.parametrize("how", [ending.wait_for_sigterm, ending.wait_for_sigterm_in_the_block])
+def test_sigterm_when_asked_to_handle_it(place: Place, how: Any) -> None:
+    assert end(place, how, signal.SIGTERM, cold=True) == 143
+    fields = metadata(place)
+    assert (fields["status"], fields["failure_reason"]) == ("failed", "SIGTERM")
+    assert fields["failure_type"] == "notata.exits.Terminated"
+    assert place.log()[-1] == "ERROR Marked failed: SIGTERM"
+    assert b", in ready\n" in place.bytes("log_run/artifacts/debug/traceback.txt")
+    assert reader(place).state.status == "failed"
+
+
+def test_an_interrupt_without_a_block(place: Place) -> None:
+    assert end(place, ending.wait, signal.SIGINT) == -signal.SIGINT
+    assert metadata(place)["failure_type"] == "KeyboardInterrupt"
+    assert place.log()[-1] == "ERROR Marked failed: KeyboardInterrupt"
+
+
+@pytest.mark.parametrize(
+    ("how", "sent"), [(ending.wait, signal.SIGKILL), (ending.wait, signal.SIGTERM), (ending.exit_at_once, None)]
+)
+def test_a_process_that_cannot_say_how_it_ended(
+    place: Place, how: Any, sent: signal.Signals | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert end(place, how, sent) == (0 if sent is None else -sent)
+    before = place.bytes("log_run/metadata.json")
+    state = reader(place).state
+    assert (state.status, state.certain) == ("died", True)
+    assert "is gone" in state.why
+    monkeypatch.setattr(processes, "_machine", lambda: "another machine")
+    assert reader(place).state.status == "running"  # from elsewhere, until it misses its heartbeats
+    assert place.bytes("log_run/metadata.json") == before
+    assert metadata(place)["status"] == "initialized"
+
+
+def test_a_thread_that_outlives_the_main_one(place: Place) -> None:
+    assert end(place, ending.leave_it_to_a_thread, cold=True) == 0
+    assert metadata(place)["status"] == "complete"
+    assert place.bytes("log_run/artifacts/late.txt") == b"by the thread"
+
+
+def test_a_forked_child_does_not_end_the_run_and_its_line_is_there(place: Place) -> None:
+    assert end(place, ending.fork) == 0
+    assert sorted(place.log()) == [
+        "INFO Logbook initialized",
+        "INFO Marked complete",
+        "INFO begun",
+        "INFO from the child",
+    ]
+    assert metadata(place)["status"] == "complete"

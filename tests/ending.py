@@ -1,0 +1,132 @@
+"""A script that records a run and ends in one of many ways: ``python -m tests.ending HOW URL OPTIONS [cold]``.
+
+It says ``ready`` when the run has begun, and what it does then it does when its input ends or a signal comes.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from notata import Logbook
+
+
+def cold() -> None:
+    """Have each request connect anew and resolve its host anew, as after an idle time longer than the keep-alive."""
+    original = aiohttp.TCPConnector.__init__
+
+    def connector(self: aiohttp.TCPConnector, *arguments: Any, **options: Any) -> None:
+        options.pop("keepalive_timeout", None)
+        original(self, *arguments, **{**options, "force_close": True, "use_dns_cache": False})
+
+    aiohttp.TCPConnector.__init__ = connector  # type: ignore[method-assign]
+
+
+def ready() -> None:
+    print("ready", flush=True)
+    sys.stdin.read()
+
+
+def end_well(begin: Callable[..., Logbook]) -> None:
+    with begin():
+        ready()
+
+
+def raise_in_the_block(begin: Callable[..., Logbook]) -> None:
+    with begin():
+        ready()
+        raise ValueError("h = -1")
+
+
+def raise_without_a_block(begin: Callable[..., Logbook]) -> None:
+    begin()
+    ready()
+    try:
+        raise KeyError("h")
+    except KeyError as error:
+        raise ValueError("h = -1") from error
+
+
+def exit_with_3(begin: Callable[..., Logbook]) -> None:
+    begin()
+    ready()
+    sys.exit(3)
+
+
+def exit_with_3_in_the_block(begin: Callable[..., Logbook]) -> None:
+    with begin():
+        ready()
+        sys.exit(3)
+
+
+def forget_to_end(begin: Callable[..., Logbook]) -> None:
+    begin().info("the last line")
+    ready()
+
+
+def exit_at_once(begin: Callable[..., Logbook]) -> None:
+    begin()
+    ready()
+    os._exit(0)
+
+
+def wait(begin: Callable[..., Logbook]) -> None:
+    begin()
+    ready()
+
+
+def wait_for_sigterm(begin: Callable[..., Logbook]) -> None:
+    begin(handle_sigterm=True)
+    ready()
+
+
+def wait_for_sigterm_in_the_block(begin: Callable[..., Logbook]) -> None:
+    with begin(handle_sigterm=True):
+        ready()
+
+
+def leave_it_to_a_thread(begin: Callable[..., Logbook]) -> None:
+    """The main thread ends first; the other one ends the run."""
+    log = begin()
+    main = threading.main_thread()
+
+    def work() -> None:
+        main.join(timeout=0.2)  # it does not end before this thread does
+        log.text("late", "by the thread")
+        log.mark_complete()
+
+    threading.Thread(target=work).start()
+    ready()
+
+
+def fork(begin: Callable[..., Logbook]) -> None:
+    """A forked child that ends in its own way does not end its parent's run."""
+    with begin() as log:
+        child = multiprocessing.get_context("fork").Process(target=log.info, args=("from the child",))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        ready()
+
+
+def main(how: str, url: str, options: str, *rest: str) -> None:
+    if "cold" in rest:
+        cold()
+
+    def begin(**arguments: Any) -> Logbook:
+        log = Logbook("run", url, storage_options=json.loads(options), **arguments)
+        log.info("begun")
+        return log
+
+    globals()[how](begin)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
