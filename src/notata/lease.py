@@ -172,6 +172,11 @@ class Lease:
             return self._change({**fields, "status": status})
 
     @property
+    def owner(self) -> str:
+        """A name for this owner in messages: the beginning of its token."""
+        return self._token[:8]
+
+    @property
     def here(self) -> bool:
         """Whether this is the process that took the run, not one forked from it."""
         return os.getpid() == self._pid

@@ -220,12 +220,16 @@ class Logbook:
         )
         self.logger = logging.Logger("notata", level)
         self.logger.addHandler(self.handler)
-        if before is None:
+        if new:
             self.info("Logbook initialized")
+            return
+        if before is None:
+            self.info("Logbook initialized in place of an earlier run (owner %s)", self._lease.owner)
         else:
-            self.info("Logbook resumed: it was %s (%s)", before.status, before.why)
-        if not new:  # an old owner that still writes is to find that the log is not its own any more
-            self.handler.flush()
+            self.info("Logbook resumed by owner %s: it was %s (%s)", self._lease.owner, before.status, before.why)
+        # An old owner that still writes is to find that the log is not its own any more. The name makes these bytes
+        # differ from any that it may have written in this second: on S3 equal bytes are one version.
+        self.handler.flush()
 
     def _put_params(self, params: builtins.bytes, *, again: bool) -> None:
         if again:
@@ -595,8 +599,11 @@ class Logbook:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began, until it ended."""
-        return time.monotonic() - self._start if self._runtime is None else self._runtime
+        """Seconds that the run has taken, until it ended; with those before it went on, as far as is known."""
+        return self._so_far() if self._runtime is None else self._runtime
+
+    def _so_far(self) -> float:
+        return round(self._earlier + time.monotonic() - self._start, 6)
 
     def mark_complete(self) -> None:
         """End the run: ``status: complete``, `end_time`, `runtime_sec`; then the callback. At most two requests.
@@ -694,7 +701,7 @@ class Logbook:
             if not self._ends(status):
                 return
             self.note(line, logging.ERROR if status == "failed" else logging.INFO)
-            runtime = round(self._earlier + time.monotonic() - self._start, 6)
+            runtime = self._so_far()
             try:
                 if status == "complete":
                     self.handler.flush()
