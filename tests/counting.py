@@ -11,17 +11,41 @@ import aiohttp
 import pytest
 
 
+class Sent(list[str]):
+    """The requests of a block, each as ``METHOD path?query``, retries included.
+
+    Attributes:
+        bytes: What their bodies held.
+    """
+
+    bytes: int = 0
+
+
 @contextmanager
-def counted() -> Iterator[list[str]]:
-    """The requests of a block, each as ``METHOD path?query``, retries included."""
-    sent: list[str] = []
+def counted() -> Iterator[Sent]:
+    """Count the requests of a block, and the bytes that they carry."""
+    sent = Sent()
     original = aiohttp.ClientSession._request
 
     async def request(self: aiohttp.ClientSession, method: str, url: Any, **kwargs: Any) -> Any:
         parts = urlsplit(str(url))
         sent.append(f"{method} {parts.path}?{parts.query or urlencode(kwargs.get('params') or {})}")
+        sent.bytes += _size(kwargs.get("data"))
         return await original(self, method, url, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aiohttp.ClientSession, "_request", request)
         yield sent
+
+
+def _size(body: Any) -> int:
+    """Bytes of a body: bytes, a file object, or botocore's wrapper around one."""
+    if body is None:
+        return 0
+    if isinstance(body, bytes | bytearray | str):
+        return len(body)
+    raw = getattr(body, "_raw", body)
+    here = raw.tell()
+    end: int = raw.seek(0, 2)
+    raw.seek(here)
+    return end

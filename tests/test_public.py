@@ -19,7 +19,7 @@ from tests.servers import Server
 
 def test_the_public_names() -> None:
     assert sorted(notata.__all__) == [
-        "AccessError", "BatchError", "ConfigurationError", "ConflictError", "ContainerMissingError", "DeadlineError",
+        "AccessError", "BatchError", "Caught", "ConfigurationError", "ConflictError", "ContainerMissingError", "DeadlineError",
         "EncodeError", "ExistsError", "FolderError", "FullError", "KeyNameError", "LogReader", "Logbook",
         "MissingError", "NotataError", "RunDisplacedError", "RunEndedError", "RunExistsError", "RunState",
         "StorageError", "UnprotectedWarning", "UnreachableError", "__version__",

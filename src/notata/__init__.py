@@ -35,7 +35,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.logbook import Logbook
+from notata.logbook import Caught, Logbook
 from notata.readers import LogReader
 from notata.state import RunState
 
@@ -44,6 +44,7 @@ __version__ = "1.0.0.dev0"
 __all__ = [
     "AccessError",
     "BatchError",
+    "Caught",
     "ConfigurationError",
     "ConflictError",
     "ContainerMissingError",

@@ -106,6 +106,7 @@ class Sigterm:
     def __init__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             raise ConfigurationError("handle_sigterm=True works in the main thread only: there Python handles signals")
+        Sigterm.received = Sigterm.where = None  # what an earlier one began is over
         self._active = True
         self._pid = os.getpid()
         self._before: Any = signal.signal(signal.SIGTERM, self._handle)

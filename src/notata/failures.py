@@ -25,9 +25,11 @@ _short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 10
 def reason(error: BaseException) -> str:
     """What happened, in its own words, or its type where it has none.
 
-    >>> reason(ValueError("h = -1")), reason(KeyboardInterrupt())
-    ('h = -1', 'KeyboardInterrupt')
+    >>> reason(ValueError("h = -1")), reason(KeyboardInterrupt()), reason(SystemExit(3))
+    ('h = -1', 'KeyboardInterrupt', 'sys.exit(3)')
     """
+    if type(error) is SystemExit and error.args:
+        return f"sys.exit({error.code!r})"
     return _message(error) or type(error).__name__
 
 

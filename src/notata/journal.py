@@ -26,7 +26,7 @@ from typing import Final, Protocol
 from notata import exits
 from notata.errors import ConflictError
 
-__all__ = ["Growing", "Journal"]
+__all__ = ["Growing", "Journal", "RunLogger"]
 
 LINE: Final = "[%(asctime)s] %(levelname)s %(message)s"
 TIME: Final = "%Y-%m-%dT%H:%M:%S"
@@ -71,6 +71,7 @@ class Journal(logging.Handler):
         level: As for any handler.
         redact: Takes secrets out of tracebacks.
         mine: Asked when somebody else changed the file: whether this run still is this writer's.
+        lost: Asked before each line: whether the run is known to be another's, so that nothing more is to be written.
         clock: Seconds that pass.
     """
 
@@ -82,6 +83,7 @@ class Journal(logging.Handler):
         level: int = logging.INFO,
         redact: Callable[[str], str] = str,
         mine: Callable[[], bool] = lambda: True,
+        lost: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(level)
@@ -89,6 +91,7 @@ class Journal(logging.Handler):
         self._end = end
         self._at_once = at_once
         self._mine = mine
+        self._lost = lost
         self._clock = clock
         self._begin()
         if end.last not in (b"", b"\n"):  # whoever wrote it died within a line
@@ -113,11 +116,11 @@ class Journal(logging.Handler):
     # -- in ------------------------------------------------------------------------------------------------
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._closed or self._echo(record):
+        if self._closed or self._lost() or self._echo(record):
             return
         try:
-            line = self.format(record).replace("\r\n", "\n").replace("\r", "\n").replace("\n", f"\n{_INDENT}")
-            data = f"{line}\n".encode("utf-8", "backslashreplace")
+            text = self.format(record).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+            data = (text.replace("\n", f"\n{_INDENT}") + "\n").encode("utf-8", "backslashreplace")
         except Exception:
             self.handleError(record)
             return
@@ -225,6 +228,8 @@ class Journal(logging.Handler):
             was_closed = self._closed
             try:
                 self._store()
+                while self._at_once and self._pending():
+                    self._store()
             except Exception as error:
                 said = self._failed(error)
             else:
@@ -287,6 +292,16 @@ class Journal(logging.Handler):
             self._waiting, self._bytes, self._chunk = [], 0, b""
             exits.forget(self._finish)
         super().close()
+
+
+class RunLogger(logging.Logger):
+    """A logger that no registry holds, so that nothing of it is left when the run is gone.
+
+    `logging` has loggers remember which levels they take, and makes those forget that it knows of; this one asks.
+    """
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+        return self.manager.disable < level and level >= self.level
 
 
 class _Lines(logging.Formatter):

@@ -5,6 +5,7 @@ It knows the fields that say whose a run is; what else a run writes, it does not
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import secrets
@@ -38,6 +39,8 @@ Continue = Callable[[Mapping[str, Any], Mapping[str, Any], RunState], Mapping[st
 
 HEARTBEAT: Final = 30.0
 """Seconds from one sign of life to the next where others can see it, when nothing else is asked for."""
+
+_own = logging.getLogger("notata")
 
 _NOT_CREATED: Final = (
     AccessError,
@@ -232,7 +235,8 @@ class Lease:
         stored = self.fields.get("status")
         if stored == "failed" and status == "complete":
             raise RunEndedError(
-                f"run {self._run_id!r} has failed already and cannot become complete; a new run can",
+                f"run {self._run_id!r} has failed already and cannot become complete; a new run can, or this one once "
+                "it is resumed",
                 url=self._store.url,
                 key=keys.METADATA,
             )
@@ -286,6 +290,8 @@ class Lease:
                 self._last = time.monotonic()
                 with suppress(Exception):  # not stored: the next one is due soon; displaced: that is noted
                     self._change({})
+            if self.displaced:
+                _own.warning("%s", self._gone())
 
     # -- store ---------------------------------------------------------------------------------------------
 

@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from notata import exits, failures, formats, keys
 from notata.environment import capture
-from notata.errors import ConfigurationError, EncodeError, NotataError
-from notata.journal import Journal
+from notata.errors import BatchError, ConfigurationError, EncodeError, NotataError
+from notata.journal import Journal, RunLogger
 from notata.lease import HEARTBEAT, Lease
 from notata.state import LEASE, RESUMES, RunState, continued, spent, timestamp
 from notata.store import TIMEOUT, Store, open_store
@@ -125,7 +125,8 @@ class Logbook:
         StorageError: The storage cannot be reached or written; which error says why, and what to do.
 
     Cost: one request to claim a run on a bucket (one more for the first run of a process in a bucket that is not
-    Amazon's, to prove that claims hold there), and one for `params`. To go on with a run: four, and one for `params`.
+    Amazon's, to prove that claims hold there), and one for `params`. To go on with a run: four, and one or two for
+    `params`. To overwrite one: five, the deletions, and one for `params`.
 
     >>> with Logbook("oscillator", "memory://outputs", params={"omega": 2.0}) as log:
     ...     path = log.json("metrics", {"energy": 0.5})
@@ -217,8 +218,9 @@ class Logbook:
             level=level,
             redact=self._store.redacted,
             mine=self._lease.mine,
+            lost=lambda: self._lease.displaced,
         )
-        self.logger = logging.Logger("notata", level)
+        self.logger = RunLogger("notata", level)
         self.logger.addHandler(self.handler)
         if new:
             self.info("Logbook initialized")
@@ -226,7 +228,7 @@ class Logbook:
         if before is None:
             self.info("Logbook initialized in place of an earlier run (owner %s)", self._lease.owner)
         else:
-            self.info("Logbook resumed by owner %s: it was %s (%s)", self._lease.owner, before.status, before.why)
+            self.info("Logbook resumed by owner %s; before: %s (%s)", self._lease.owner, before.status, before.why)
         # An old owner that still writes is to find that the log is not its own any more. The name makes these bytes
         # differ from any that it may have written in this second: on S3 equal bytes are one version.
         self.handler.flush()
@@ -238,6 +240,7 @@ class Logbook:
                     return
                 self.warning("The parameters are not those of before: params.yaml is replaced")
         self._store.write(keys.PARAMS_YAML, params)
+        self.info("Saved params (yaml) in %s", keys.PARAMS_YAML)
 
     def __repr__(self) -> str:
         return f"Logbook({self.run_id!r}, {self.url!r}, status={self.status!r})"
@@ -475,7 +478,7 @@ class Logbook:
 
     # -- the log -------------------------------------------------------------------------------------------
 
-    def note(self, message: object, level: int = logging.INFO) -> None:
+    def note(self, message: object, level: int | str = logging.INFO) -> None:
         """Write a line to log.txt: ``[YYYY-MM-DDTHH:MM:SS] LEVEL message``, in local time.
 
         Local disk and memory: it is there when the call returns. Buckets: within seconds, less often as the log grows,
@@ -484,13 +487,13 @@ class Logbook:
 
         Args:
             message: Anything; its text counts. One of several lines is indented from the second on.
-            level: As in `logging`.
+            level: Of `logging`, by number or name.
 
         >>> log.note("grid refined")
         >>> log.log_path.read_text().splitlines()[-1].partition("] ")[2]
         'INFO grid refined'
         """
-        self.logger.log(level, message)
+        self.logger.log(_level(level), message)
 
     def debug(self, message: object, *args: object, **options: Any) -> None:
         """A line of level DEBUG, which log.txt takes only where the level is set to it.
@@ -572,7 +575,7 @@ class Logbook:
         """Merge fields into metadata.json. One request.
 
         Args:
-            **fields: As for `json`. `run_id`, `status` and `lease` are notata's own.
+            **fields: As for `json`. `run_id`, `status`, `lease` and `resumes` are notata's own.
 
         Raises:
             ConfigurationError: A field is notata's own.
@@ -631,7 +634,8 @@ class Logbook:
 
         Raises:
             RunDisplacedError: Another writer has the run by now.
-            StorageError: Something of it could not be stored; the status was tried in any case.
+            StorageError: The status could not be stored, and the run has not ended; or it is, and something of the
+                exception or the log is not.
         """
         self._fail(str(reason), sys.exc_info()[1] if error is None else error)
 
@@ -669,21 +673,13 @@ class Logbook:
     # -- end -----------------------------------------------------------------------------------------------
 
     def _fail(self, reason: str, error: BaseException | None) -> None:
-        if not self._ends("failed"):
-            return
-        fields = {"failure_reason": reason}
-        try:
-            if error is not None:
-                fields["failure_type"] = failures.kind(error)
-                self._store.write_many({keys.TRACEBACK: self._traceback(error), keys.FAILURE: self._described(error)})
-        finally:
-            self._end("failed", f"Marked failed: {reason}", **fields)
+        fields = {"failure_reason": self._store.redacted(reason)}
+        if error is not None:
+            fields["failure_type"] = failures.kind(error)
+        self._end("failed", f"Marked failed: {fields['failure_reason']}", error, **fields)
 
     def _reason(self, error: BaseException) -> str:
         return self._store.redacted(failures.reason(error))
-
-    def _traceback(self, error: BaseException) -> builtins.bytes:
-        return formats.encode(formats.TEXT, failures.text(error, self._store.redacted))
 
     def _described(self, error: BaseException) -> builtins.bytes:
         told = failures.describe(error, self._store.redacted, variables=self._variables)
@@ -693,30 +689,50 @@ class Logbook:
         """Whether this status would be news; refused where it cannot be."""
         return self._lease.is_news(status) if self._lease.here else self._lease.end(status)
 
-    def _end(self, status: Status, line: str, **fields: Any) -> None:
-        """Store the end: that of a complete run after its log, that of a failed one before: there it matters more."""
+    def _end(self, status: Status, line: str, error: BaseException | None = None, **fields: Any) -> None:
+        """Store the end: of a complete run once all else is stored, of a failed one before what else is to be told.
+
+        The line of the log follows the status where it costs nothing; in a bucket that of a complete run goes first,
+        in the one request that stores the rest of the log.
+        """
         if not self._ends(status):
             return
         with self._ending:
             if not self._ends(status):
                 return
-            self.note(line, logging.ERROR if status == "failed" else logging.INFO)
-            runtime = self._so_far()
+            line_first = status == "complete" and not self._store.near
             try:
+                if line_first:
+                    self.info(line)
                 if status == "complete":
-                    self.handler.flush()
+                    self.flush()
+                runtime = self._so_far()
                 if not self._lease.end(status, end_time=timestamp(), runtime_sec=runtime, **fields):
                     return
-            except Exception as error:
-                self.error("That was not stored: %s", error)
+            except Exception as failure:
+                self.error("%s, but that was not stored: %s", line, failure)
                 raise
+            if not line_first:
+                self.note(line, logging.ERROR if status == "failed" else logging.INFO)
             self._runtime = runtime
             self._let_go()
         try:
-            self.handler.flush()
+            if status == "failed":
+                self._tell(error)
         finally:
             if self.callback is not None:
                 self.callback(self)
+
+    def _tell(self, error: BaseException | None) -> None:
+        """Store what there is to know of a failure: the exception, and the log up to it."""
+        try:
+            if error is not None:
+                text = formats.encode(formats.TEXT, failures.text(error, self._store.redacted))
+                self._store.write_many({keys.TRACEBACK: text, keys.FAILURE: self._described(error)})
+        except BatchError as group:
+            raise group.exceptions[0]  # its cause stays what the storage said
+        finally:
+            self.flush()
 
     def _let_go(self) -> None:
         """Leave nothing behind in the process: no handler in `logging`, no signal handler, nothing to do at exit."""

@@ -53,7 +53,8 @@ class RunState:
     Attributes:
         status: ``running``; ``complete``; ``failed``; ``replacing``: another run is being put in its place; ``died``:
             it never ended, and its process is gone or silent.
-        last_seen: The last sign of life, by the storage's clock where that tells.
+        last_seen: The last sign of life: how long ago is measured by the clock of the bucket's server; on a local disk
+            by the time of the file and the clock of this machine.
         why: What that rests on, in a few words.
         certain: False where a run counts as running only because nothing tells whether it does.
     """
@@ -89,7 +90,7 @@ def judge(fields: Mapping[str, Any], found: Blob) -> RunState:
     seen = datetime.now(UTC) - timedelta(seconds=silent)
     status = fields.get("status")
     if status in ("complete", "failed"):
-        return RunState(status, seen, f"it says so{_because(fields)}")
+        return RunState(status, seen, f"its metadata says so{_because(fields)}")
     if status == "replacing":
         return RunState(status, seen, "another run is being put in its place, or was to be")
     return RunState(*_life(lease, silent, seen))

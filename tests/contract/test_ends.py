@@ -67,7 +67,7 @@ def metadata(place: Place) -> dict[str, Any]:
         (ending.raise_in_the_block, 1, "h = -1", "ValueError"),
         (ending.raise_without_a_block, 1, "h = -1", "ValueError"),
         (ending.exit_with_3, 3, UNENDED, None),
-        (ending.exit_with_3_in_the_block, 3, "3", "SystemExit"),
+        (ending.exit_with_3_in_the_block, 3, "sys.exit(3)", "SystemExit"),
         (ending.forget_to_end, 0, UNENDED, None),
     ],
 )

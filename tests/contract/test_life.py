@@ -147,7 +147,7 @@ def test_a_failed_run_goes_on(place: Place) -> None:
     assert log_lines[0] == "INFO Logbook initialized"
     assert "ERROR Marked failed: h = -1" in log_lines
     assert re.fullmatch(
-        r"INFO Logbook resumed by owner [0-9a-f]{8}: it was failed \(it says so: h = -1\)", log_lines[-3]
+        r"INFO Logbook resumed by owner [0-9a-f]{8}; before: failed \(its metadata says so: h = -1\)", log_lines[-3]
     )
     assert log_lines[-1] == "INFO Marked complete"
 
@@ -181,7 +181,7 @@ def test_a_run_of_which_nothing_tells_goes_on_by_force(place: Place, elsewhere: 
     new.mark_complete()
     assert metadata(place)["status"] == "complete"
     assert "INFO by the old owner" in place.log()
-    if place.bucket:  # nearby each line is written at once, and nobody asks whose the run is
+    if place.bucket:  # nearby each line is written at once, and nobody asks before it whose the run is
         assert not {"INFO too late", "INFO Marked complete"} & set(place.log()[:-1])
 
 

@@ -290,7 +290,7 @@ def test_a_block_that_ends_is_complete(place: Place) -> None:
     [
         (ValueError("h = -1"), "h = -1"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
-        (SystemExit(3), "3"),
+        (SystemExit(3), "sys.exit(3)"),
         (SystemExit(), "SystemExit"),
     ],
 )

@@ -1,0 +1,210 @@
+"""log.txt on every backend: lines of the documented form, each once and in order, and what they cost in a bucket."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import aiohttp
+import pytest
+
+from notata import ConfigurationError, Logbook, StorageError
+from notata.testing import FaultyStore
+from tests.backends import Place
+from tests.counting import counted
+from tests.lines import measure, wanted
+
+MANY = 100_000
+
+
+@contextmanager
+def every_third_reply_is_lost() -> Iterator[list[str]]:
+    """Lose each third reply to a request that changes something, after the server has done it."""
+    changes: list[str] = []
+    original = aiohttp.ClientSession._request
+
+    async def request(self: aiohttp.ClientSession, method: str, url: Any, **kwargs: Any) -> Any:
+        response = await original(self, method, url, **kwargs)
+        if method != "GET":
+            changes.append(str(url))
+            if len(changes) % 3 == 2:
+                await response.read()
+                response.close()
+                raise aiohttp.ServerDisconnectedError
+        return response
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aiohttp.ClientSession, "_request", request)
+        yield changes
+
+
+# -- what is there -----------------------------------------------------------------------------------------
+
+
+def test_the_documented_form(place: Place) -> None:
+    log = place.logbook(log_level="debug")
+    log.note("a note")
+    log.note("an urgent one", logging.CRITICAL)
+    log.debug("residual %.1e", 3e-9)
+    log.info("100 %")
+    log.warning("é\nsecond line")
+    log.error("x %s %d", "y", 1)
+    log.text("notes", "x")
+    log.json("a/metrics", {})
+    log.pickle("model", 1)
+    log.bytes("raw", b"")
+    with log.local("data/mesh.vtk") as path:
+        path.write_text("")
+    log.mark_complete()
+    lines = place.bytes("log_run/log.txt").decode().splitlines()
+    assert all(re.fullmatch(r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\] [A-Z]+ .*", line) for line in lines if line[0] == "[")
+    assert place.log() == [
+        "INFO Logbook initialized",
+        "INFO a note",
+        "CRITICAL an urgent one",
+        "DEBUG residual 3.0e-09",
+        "INFO 100 %",
+        "WARNING é",
+        "  second line",
+        "ERROR x y 1",
+        "INFO Saved text notes in artifacts/notes.txt",
+        "INFO Saved JSON a/metrics in artifacts/a/metrics.json",
+        "INFO Saved pickle model in artifacts/model.pkl",
+        "INFO Saved bytes raw in artifacts/raw",
+        "INFO Saved file mesh.vtk in data/mesh.vtk",
+        "INFO Marked complete",
+    ]
+
+
+def test_nearby_each_line_is_there_at_once(place: Place) -> None:
+    log = place.logbook()
+    log.info("now")
+    if place.bucket:
+        log.flush()
+    assert place.log()[-1] == "INFO now"
+    log.mark_complete()
+    log.info("after the end")
+    log.flush()
+    assert place.log()[-1] == "INFO after the end"
+
+
+def test_levels(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTATA_LOG_LEVEL", "error")
+    with place.logbook("a") as log:
+        log.warning("no")
+        log.error("yes")
+    assert place.log("a") == ["ERROR yes"]
+    with place.logbook("b", log_level=logging.WARNING) as log:
+        log.info("no")
+        log.warning("yes")
+    assert place.log("b") == ["WARNING yes"]
+    with pytest.raises(ConfigurationError, match="'loud' is no level of the log; it is a number, or one of CRITICAL"):
+        place.logbook("c", log_level="loud")
+    assert "log_c/metadata.json" not in place.names()
+
+
+def test_loggers_of_others(place: Place) -> None:
+    name = f"tests.{uuid.uuid4().hex}"
+    solver, plain = logging.getLogger(f"{name}.solver"), logging.getLogger(f"{name}.plain")
+    plain.setLevel(logging.DEBUG)
+    with place.logbook() as log:
+        log.attach(name)
+        log.attach(name)
+        plain.addHandler(log.handler)
+        solver.warning("from below")
+        plain.info("by the handler")  # and from above, as it has both
+        logging.getLogger(name).debug("not at this level")
+    solver.warning("after the end")
+    plain.removeHandler(log.handler)
+    log.flush()
+    assert place.log() == [
+        "INFO Logbook initialized",
+        "WARNING from below",
+        "INFO by the handler",
+        "INFO by the handler",
+        "INFO Marked complete",
+    ]
+    assert logging.getLogger(name).handlers == []
+
+
+def test_two_runs_of_one_id_have_logs_of_their_own(place: Place) -> None:
+    """In 0.3.0 the logger was looked up by the id, and the second run wrote into the first one's file."""
+    base = f"{place.url}/elsewhere"
+    with place.logbook("same") as here, Logbook("same", base, storage_options=place.options) as there:
+        here.info("here")
+        there.info("there")
+    assert place.log("same")[1:-1] == ["INFO here"]
+    assert [line.split("] ")[1] for line in place.bytes("elsewhere/log_same/log.txt").decode().splitlines()][1:-1] == [
+        "INFO there"
+    ]
+
+
+def test_many_threads(place: Place) -> None:
+    def work(thread: int) -> None:
+        for number in range(100):
+            log.info("%d %d", thread, number)
+
+    with place.logbook() as log:
+        threads = [threading.Thread(target=work, args=(thread,)) for thread in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    said = [line.split()[1:] for line in place.log()[1:-1]]
+    for thread in range(8):
+        assert [int(number) for name, number in said if name == str(thread)] == list(range(100))
+    assert len(said) == 800
+
+
+# -- what it costs in a bucket -----------------------------------------------------------------------------
+
+
+def test_many_lines_are_each_there_once_in_order_and_cheap(bucket: Place) -> None:
+    cost = measure(bucket, MANY)
+    assert cost.lines == wanted(MANY)
+    assert cost.sent <= 3 * cost.size
+    assert cost.requests <= 40
+
+
+def test_many_lines_are_each_there_once_though_replies_are_lost(bucket: Place) -> None:
+    with every_third_reply_is_lost() as changes:
+        cost = measure(bucket, MANY)
+    assert len(changes) > 6
+    assert cost.lines == wanted(MANY)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_many_lines_are_each_there_once_though_appends_fail(bucket: Place, after: bool) -> None:
+    """The failure reaches the journal, which tries again: at sizes that are rewritten, and at one that is extended."""
+    store = FaultyStore(bucket.store())
+    log = Logbook("run", store, heartbeat=0)
+    expected = []
+    for step in range(6):
+        for number in range(25_000):
+            message = f"{step} {number:6d} {'x' * 50}"
+            expected.append(f"INFO {message}")
+            log.info(message)
+        store.fail(1, key="log.txt", after=after)
+        with suppress(StorageError):  # or the journal's own thread has met it
+            log.flush()
+        assert store._plan.matched
+    log.mark_complete()
+    assert len(bucket.bytes("log_run/log.txt")) > 10e6
+    assert bucket.log()[1:-1] == expected
+
+
+def test_a_log_that_goes_on_large_is_extended_not_sent_again(bucket: Place) -> None:
+    with bucket.logbook() as log:
+        for _ in range(100):
+            log.info("x" * 80_000)
+    with bucket.logbook(resume=True, heartbeat=0) as log:
+        log.info("one more line")
+        with counted() as sent:
+            log.flush()
+        assert sent.bytes < 10_000, sent
+    assert bucket.log()[-2] == "INFO one more line"
