@@ -730,7 +730,7 @@ class Logbook:
                 text = formats.encode(formats.TEXT, failures.text(error, self._store.redacted))
                 self._store.write_many({keys.TRACEBACK: text, keys.FAILURE: self._described(error)})
         except BatchError as group:
-            raise group.exceptions[0]  # its cause stays what the storage said
+            raise group.exceptions[0]  # noqa: B904  its cause stays what the storage said
         finally:
             self.flush()
 

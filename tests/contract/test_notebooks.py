@@ -1,0 +1,72 @@
+"""A notebook's kernel that restarts, or is killed: what became of the run in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+from notata import LogReader
+from tests.backends import Place
+from tests.contract.conftest import make_place
+
+SECONDS = 60
+
+
+@pytest.fixture(params=["local", "s3", pytest.param("seaweed", marks=pytest.mark.real)])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    place = make_place(request.param, request)
+    yield place
+    place.store().clear()
+
+
+@pytest.fixture
+def kernel() -> Iterator[Any]:
+    manager: Any = KernelManager(kernel_name="python3")
+    manager.start_kernel(env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=SECONDS)
+    yield manager, client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+    manager.cleanup_resources()
+
+
+def run(client: Any, code: str) -> str:
+    reply = client.execute_interactive(code, timeout=SECONDS, output_hook=lambda _: None)
+    return str(reply["content"]["status"])
+
+
+def begin(client: Any, place: Place) -> None:
+    code = f"from notata import Logbook\nlog = Logbook('run', {place.url!r}, storage_options={place.options!r})\n"
+    assert run(client, code + "log.info('from a cell')") == "ok"
+    assert run(client, "1 / 0") == "error"  # the error of an earlier cell is not what ends the run
+
+
+def state(place: Place) -> str:
+    return LogReader(f"{place.url}/log_run", storage_options=place.options).state.status
+
+
+def test_a_kernel_that_restarts(place: Place, kernel: Any) -> None:
+    manager, client = kernel
+    begin(client, place)
+    assert state(place) == "running"
+    manager.restart_kernel(now=False)
+    assert state(place) == "failed"
+    fields = json.loads(place.bytes("log_run/metadata.json"))
+    assert fields["failure_reason"] == "the process ended without mark_complete() or mark_failed()"
+    assert place.log()[1] == "INFO from a cell"
+    assert place.log()[-1].startswith("ERROR Marked failed")
+
+
+def test_a_kernel_that_is_killed(place: Place, kernel: Any) -> None:
+    manager, client = kernel
+    begin(client, place)
+    manager.restart_kernel(now=True)
+    assert state(place) == "died"
+    assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "initialized"
