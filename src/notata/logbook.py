@@ -174,7 +174,7 @@ class Logbook:
         self._sigterm = exits.Sigterm() if handle_sigterm else None
         try:
             before = self._claim(environment, overwrite, resume)
-            self._begin(before, level, new=before is None and not overwrite, params=written, preallocate=preallocate)
+            self._begin(before, level, overwrite=overwrite, params=written, preallocate=preallocate)
         except BaseException:
             self._let_go()
             raise
@@ -193,12 +193,12 @@ class Logbook:
         return None
 
     def _begin(
-        self, before: RunState | None, level: int, *, new: bool, params: builtins.bytes, preallocate: bool
+        self, before: RunState | None, level: int, *, overwrite: bool, params: builtins.bytes, preallocate: bool
     ) -> None:
         """Open the log and write what is known at the start."""
         try:
             self._earlier = spent(self._lease.fields)
-            self._open_log(before, level, new=new)
+            self._open_log(before, level, overwrite=overwrite)
             if params:
                 self._put_params(params, again=before is not None)
             if preallocate and self._store.folders:
@@ -211,9 +211,9 @@ class Logbook:
         self._lease.keep_alive()
         exits.at_exit(self._at_exit)
 
-    def _open_log(self, before: RunState | None, level: int, *, new: bool) -> None:
+    def _open_log(self, before: RunState | None, level: int, *, overwrite: bool) -> None:
         self.handler = Journal(
-            self._store.appender(keys.LOG, new=new and not self._store.folders),
+            self._store.appender(keys.LOG, new=before is None),
             at_once=self._store.near,
             level=level,
             redact=self._store.redacted,
@@ -222,13 +222,13 @@ class Logbook:
         )
         self.logger = RunLogger("notata", level)
         self.logger.addHandler(self.handler)
-        if new:
-            self.info("Logbook initialized")
-            return
-        if before is None:
+        if before is not None:
+            self.info("Logbook resumed by owner %s; before: %s (%s)", self._lease.owner, before.status, before.why)
+        elif overwrite:
             self.info("Logbook initialized in place of an earlier run (owner %s)", self._lease.owner)
         else:
-            self.info("Logbook resumed by owner %s; before: %s (%s)", self._lease.owner, before.status, before.why)
+            self.info("Logbook initialized")
+            return
         # An old owner that still writes is to find that the log is not its own any more. The name makes these bytes
         # differ from any that it may have written in this second: on S3 equal bytes are one version.
         self.handler.flush()

@@ -71,6 +71,20 @@ def test_a_run_that_goes_on_costs_what_the_docs_say(warm: Place) -> None:
     fresh.mark_complete()
 
 
+def test_to_overwrite_a_run_costs_what_the_docs_say(warm: Place) -> None:
+    warm.logbook("over")
+    with counted() as sent:
+        warm.logbook("over", overwrite=True)
+    assert len(sent) == 5, sent  # metadata read, swapped and swapped again around a listing; the log begun
+
+
+def test_a_failure_costs_what_the_docs_say(warm: Place) -> None:
+    log = warm.logbook("failing")
+    with counted() as sent:
+        log.mark_failed("on purpose", ValueError("h = -1"))
+    assert len(sent) == 4, sent
+
+
 def test_a_look_at_a_run_is_one_request(warm: Place) -> None:
     reader = LogReader(f"{warm.url}/log_warm", storage_options=warm.options)
     for look in (lambda: reader.state, lambda: reader.meta):
