@@ -26,9 +26,9 @@ def _nothing_goes_on() -> Iterator[None]:
         owner = getattr(call, "__self__", None)
         if isinstance(owner, Logbook):
             owner._lease.let_go()
-            owner.handler.close()
+            owner.handler.silence()
         elif isinstance(owner, Journal):
-            owner.close()
+            owner.silence()
         exits.forget(call)
 
 

@@ -19,9 +19,9 @@ from tests.servers import Server
 
 def test_the_public_names() -> None:
     assert sorted(notata.__all__) == [
-        "AccessError", "BatchError", "Caught", "ConfigurationError", "ConflictError", "ContainerMissingError", "DeadlineError",
-        "EncodeError", "ExistsError", "FolderError", "FullError", "KeyNameError", "LogReader", "Logbook",
-        "MissingError", "NotataError", "RunDisplacedError", "RunEndedError", "RunExistsError", "RunState",
+        "AccessError", "BatchError", "Caught", "ConfigurationError", "ConflictError", "ContainerMissingError",
+        "DeadlineError", "EncodeError", "ExistsError", "FolderError", "FullError", "KeyNameError", "LogReader",
+        "Logbook", "MissingError", "NotataError", "RunDisplacedError", "RunEndedError", "RunExistsError", "RunState",
         "StorageError", "UnprotectedWarning", "UnreachableError", "__version__",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)

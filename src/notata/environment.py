@@ -6,21 +6,27 @@ Environment variables are never looked at for what is told: they hold secrets.
 from __future__ import annotations
 
 import functools
-import getpass
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 __all__ = ["capture"]
 
 _GIT_SECONDS: Final = 3.0  # of a working tree on a slow disk
+_GIT_FRESH: Final = 10.0
 _HIDDEN: Final = "***"
-_SECRET: Final = re.compile(r"(?i)(pass(word|wd|phrase)?|secret|token|credentials?|api[-_]?key|access[-_]?key|auth)$")
+_SECRET: Final = (
+    r"(?<![a-z])(?:pass|password|passwd|passphrase|pwd|secret|token|credentials?|auth|apikey"
+    r"|(?:api|access|private|secret)[-_.]?key)(?![a-z])"  # but no tokenizer, and no author
+)
+_NAME: Final = re.compile(rf"(?i){_SECRET}$")
+_VALUE: Final = re.compile(rf"(?i)({_SECRET}[\w.-]*=)[^&]*")
 
 
 def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
@@ -40,54 +46,55 @@ def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
     >>> sorted(capture())[:3]
     ['argv', 'cwd', 'git']
     """
-    found = {
-        "python": {
-            "version": platform.python_version(),
-            "implementation": platform.python_implementation(),
-            "executable": sys.executable,
-        },
-        "platform": platform.platform(),
-        "host": platform.node(),
-        "user": _user(),
-        "pid": os.getpid(),
-        "argv": [redact(argument) for argument in _without_secrets(getattr(sys, "argv", []))],
-        "cwd": _cwd(),
-        "packages": _packages(),
-        "git": _git(_place()),
+    parts: dict[str, Callable[[], Any]] = {
+        "python": _python,
+        "platform": platform.platform,
+        "host": platform.node,
+        "user": _user,
+        "pid": os.getpid,
+        "argv": lambda: [redact(argument) for argument in _without_secrets(getattr(sys, "argv", []))],
+        "cwd": os.getcwd,
+        "packages": _packages,
+        "git": lambda: _git_of(_script_folder()) or _git_of(os.getcwd()),
     }
+    found: dict[str, Any] = {}
+    for name, ask in parts.items():
+        with suppress(Exception):  # a folder that was removed, a package that raises: no run is lost for that
+            found[name] = ask()
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _user() -> str | None:
-    """The name that the system knows, where it knows one; a container need not."""
-    with suppress(ImportError, KeyError):
-        import pwd
+def _python() -> dict[str, str]:
+    return {
+        "version": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "executable": sys.executable,
+    }
 
+
+def _user() -> str:
+    """The name that the system knows, or its number; `getpass.getuser` would ask environment variables first."""
+    if sys.platform == "win32":
+        return os.getlogin()
+    import pwd
+
+    try:
         return str(pwd.getpwuid(os.getuid()).pw_name)
-    with suppress(Exception):
-        return str(getpass.getuser())
-    return None
+    except KeyError:
+        return str(os.getuid())
 
 
-def _cwd() -> str | None:
-    with suppress(OSError):  # it was removed
-        return os.getcwd()
-    return None
-
-
-def _without_secrets(arguments: Sequence[str]) -> list[str]:
+def _without_secrets(arguments: Sequence[object]) -> list[str]:
     shown: list[str] = []
-    follows = False  # a secret, after the name of one
-    for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        named = _SECRET.search(name) is not None
-        if follows and not argument.startswith("-"):
+    follows = False  # a secret, after the option that is called so
+    for argument in map(str, arguments):
+        option = argument.startswith("-")
+        if follows and not argument.startswith("--"):
             shown.append(_HIDDEN)
-        elif named and equals:
-            shown.append(f"{name}={_HIDDEN}")
         else:
-            shown.append(re.sub(r"//[^/@\s]+@", f"//{_HIDDEN}@", argument))
-        follows = named and not equals and argument.startswith("-")
+            named = _VALUE.sub(rf"\1{_HIDDEN}", argument)
+            shown.append(re.sub(r"//[^/\s]+@", f"//{_HIDDEN}@", named))
+        follows = option and _NAME.search(argument) is not None
     return shown
 
 
@@ -103,26 +110,31 @@ def _packages() -> dict[str, str]:
 def _version(name: str) -> str | None:
     from importlib import metadata  # a tenth of the time of `packages_distributions`, which reads every package
 
+    version: object = None
     with suppress(Exception):
-        return str(metadata.version(name))
-    own = getattr(sys.modules.get(name), "__version__", None)
-    return str(own) if isinstance(own, str) else None
+        version = metadata.version(name)
+    with suppress(Exception):  # a package may raise, or warn of the question
+        version = version or sys.modules[name].__version__
+    return version if isinstance(version, str) else None
 
 
-def _place() -> str | None:
-    """The folder of the script, or the working folder where there is none of the user's own."""
+def _script_folder() -> str | None:
+    """The folder of the script, unless that is an installed one: pytest, a notebook's kernel."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     installed = (os.path.join(sys.prefix, ""), os.path.join(sys.base_prefix, ""))
-    if script and not os.path.abspath(script).startswith(installed):
-        return str(os.path.dirname(os.path.abspath(script)))
-    return _cwd()
-
-
-@functools.cache
-def _git(folder: str | None) -> Mapping[str, Any] | None:
-    """Commit, branch and whether tracked files were changed, by one call of git."""
-    if folder is None:
+    if not script or os.path.abspath(script).startswith(installed):
         return None
+    return str(os.path.dirname(os.path.abspath(script)))
+
+
+def _git_of(folder: str | None) -> dict[str, Any] | None:
+    """What git says of a folder, at most `_GIT_FRESH` seconds ago: many runs may begin one after the other."""
+    return None if folder is None else _git(folder, int(time.monotonic() // _GIT_FRESH))
+
+
+@functools.lru_cache(8)
+def _git(folder: str, _: int) -> dict[str, Any] | None:
+    """Commit, branch and whether tracked files were changed, by one call of git."""
     # No monitor is started, no lock taken and no index refreshed: somebody else may work in that checkout.
     command = ["git", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
@@ -139,9 +151,14 @@ def _git(folder: str | None) -> Mapping[str, Any] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     lines = done.stdout.decode("utf-8", "replace").splitlines()
-    told = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# branch."))
+    told = {name: value for name, _, value in (line[2:].partition(" ") for line in lines if line.startswith("# "))}
     return {
-        "commit": told.get("branch.oid"),
-        "branch": told.get("branch.head"),
+        "commit": _given(told.get("branch.oid")),
+        "branch": _given(told.get("branch.head")),
         "dirty": any(not line.startswith("#") for line in lines),
     }
+
+
+def _given(value: str | None) -> str | None:
+    """A name; git puts what is none, ``(initial)`` and ``(detached)``, into parentheses."""
+    return None if not value or value.startswith("(") else value

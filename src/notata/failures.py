@@ -6,6 +6,7 @@ import linecache
 import reprlib
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -16,10 +17,6 @@ Redact = Callable[[str], str]
 
 _CHAIN: Final = 10  # causes that are followed; a loop of retries can chain thousands
 _FRAMES: Final = 200  # of one traceback; a recursion has a thousand
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 200
-_short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 10
 
 
 def reason(error: BaseException) -> str:
@@ -51,8 +48,23 @@ def text(error: BaseException, redact: Redact = str) -> str:
         error: Anything that was raised.
         redact: Applied to every line but those that name a file.
     """
-    lines = "".join(traceback.format_exception(error)).split("\n")
-    return "\n".join(line if line.lstrip(" |+-").startswith('File "') else redact(line) for line in lines)
+    told = traceback.TracebackException.from_exception(error)
+    places = set(_places(told))
+    parts: list[str] = []
+    for is_place, lines in groupby("".join(told.format()).split("\n"), lambda line: line.lstrip(" |+-") in places):
+        part = "\n".join(lines)  # at once, as a secret may have several lines
+        parts.append(part if is_place else redact(part))
+    return "\n".join(parts)
+
+
+def _places(told: traceback.TracebackException | None) -> Iterator[str]:
+    """The lines of a traceback that say where a frame is."""
+    if told is None:
+        return
+    for frame in told.stack:
+        yield f'File "{frame.filename}", line {frame.lineno}, in {frame.name}'
+    for other in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
+        yield from _places(other)
 
 
 def describe(error: BaseException, redact: Redact = str, *, variables: bool = False) -> dict[str, Any]:
@@ -74,7 +86,7 @@ def describe(error: BaseException, redact: Redact = str, *, variables: bool = Fa
 class _Describing:
     def __init__(self, redact: Redact, variables: bool) -> None:
         self._redact = redact
-        self._variables = variables
+        self._repr = _Short(redact) if variables else None
         self._seen: set[int] = set()
 
     def of(self, error: BaseException, depth: int) -> dict[str, Any]:
@@ -84,8 +96,8 @@ class _Describing:
             "message": self._redact(_message(error)),
             "frames": [self._frame(frame, line) for frame, line in _walk(error.__traceback__)],
         }
-        if notes := getattr(error, "__notes__", None):
-            found["notes"] = [self._redact(str(note)) for note in notes]
+        if notes := _notes(error):
+            found["notes"] = [self._redact(note) for note in notes]
         if isinstance(error, BaseExceptionGroup):
             found["exceptions"] = [self.of(member, depth - 1) for member in error.exceptions if depth > 1]
         name, before = _before(error)
@@ -101,8 +113,8 @@ class _Describing:
             "function": code.co_qualname,
             "code": self._redact(linecache.getline(code.co_filename, line, frame.f_globals).strip()),
         }
-        if self._variables:
-            told["variables"] = {name: self._redact(_repr(value)) for name, value in frame.f_locals.items()}
+        if self._repr is not None:
+            told["variables"] = {name: self._repr.of(value) for name, value in frame.f_locals.items()}
         return told
 
 
@@ -127,8 +139,40 @@ def _message(error: BaseException) -> str:
         return "<its message cannot be shown>"
 
 
-def _repr(value: object) -> str:
+def _notes(error: BaseException) -> list[str]:
+    """What `add_note` added; Python takes anything for notes, and so does this."""
+    notes = getattr(error, "__notes__", None)
+    if notes is None:
+        return []
+    return [_text(note) for note in notes] if isinstance(notes, list | tuple) else [_text(notes)]
+
+
+def _text(value: object) -> str:
     try:
-        return _short.repr(value)
+        return str(value)
     except Exception:
         return f"<{type(value).__qualname__}, which cannot be shown>"
+
+
+class _Short(reprlib.Repr):
+    """Short representations without secrets: those are taken out before anything is shortened."""
+
+    def __init__(self, redact: Redact) -> None:
+        super().__init__()
+        self._redact = redact
+        self.maxstring = self.maxother = 200
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = self.maxdeque = 10
+
+    def of(self, value: object) -> str:
+        try:
+            return self._redact(self.repr(value))
+        except Exception:
+            return f"<{type(value).__qualname__}, which cannot be shown>"
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(self._redact(x), level)
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        shown = self._redact(repr(x))
+        half = (self.maxother - 3) // 2
+        return shown if len(shown) <= self.maxother else f"{shown[:half]}...{shown[-half:]}"

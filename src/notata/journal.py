@@ -41,6 +41,9 @@ HELD: Final = 32 * 2**20  # bytes that wait at most; beyond, lines are dropped
 RESERVE: Final = 4 * 2**20  # that warnings and errors may fill besides
 
 _INDENT: Final = "  "
+_THREAD: Final = "notata-journal"
+_STORAGE_THREAD: Final = "fsspecIO"
+_CONTESTED: Final = 10  # appends in a row that others may come before
 _own = logging.getLogger("notata")
 
 
@@ -51,8 +54,6 @@ class Growing(Protocol):
     def size(self) -> int: ...
     @property
     def again(self) -> int: ...
-    @property
-    def last(self) -> bytes: ...
     def append(self, data: bytes) -> None: ...
 
 
@@ -94,9 +95,6 @@ class Journal(logging.Handler):
         self._lost = lost
         self._clock = clock
         self._begin()
-        if end.last not in (b"", b"\n"):  # whoever wrote it died within a line
-            self._waiting.append(b"\n")
-            self._bytes += 1
 
     def _begin(self) -> None:
         """Start with nothing to store: at first, and in a forked child, whose parent keeps what waits."""
@@ -105,18 +103,27 @@ class Journal(logging.Handler):
         self._storing = threading.RLock()
         self._waiting: list[bytes] = []
         self._bytes = 0
-        self._chunk = b""
+        self._chunk, self._chunk_hasty = b"", False
         self._thread: threading.Thread | None = None
         self._oldest = self._hasty = 0.0
         self._last = self._last_hasty = self._not_before = float("-inf")
-        self._has_hasty = self._contested = self._closed = False
+        self._has_hasty = self._contested = self._busy = self._silent = False
         self._dropped = self._failures = 0
         self._enough = FEW
 
     # -- in ------------------------------------------------------------------------------------------------
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As any handler, but under no lock: `emit` has its own, and `logging` holds this one while it has us flush."""
+        passed = self.filter(record)
+        if isinstance(passed, logging.LogRecord):
+            record = passed
+        if passed:
+            self.emit(record)
+        return bool(passed)
+
     def emit(self, record: logging.LogRecord) -> None:
-        if self._closed or self._lost() or self._echo(record):
+        if self._silent or self._lost() or self._echo(record):
             return
         try:
             text = self.format(record).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
@@ -131,9 +138,8 @@ class Journal(logging.Handler):
             self._try()
 
     def _echo(self, record: logging.LogRecord) -> bool:
-        """Whether it tells of this journal's own appends: a log of those would feed on itself."""
-        thread = self._thread
-        return thread is not None and bool(self._chunk) and record.threadName in (thread.name, "fsspecIO")
+        """Whether it tells of a journal's own appends: a log of those would feed on itself."""
+        return record.threadName == _THREAD or (bool(self._chunk) and record.threadName == _STORAGE_THREAD)
 
     def _take(self, data: bytes, hasty: bool) -> None:
         with self._changed:
@@ -159,15 +165,16 @@ class Journal(logging.Handler):
 
     def _gap(self) -> bytes:
         count, self._dropped = self._dropped, 0
-        stamp = time.strftime(TIME)
-        return f"[{stamp}] WARNING notata: {count} lines are missing here; the storage did not take them\n".encode()
+        missing = "1 line is missing" if count == 1 else f"{count} lines are missing"
+        line = f"[{time.strftime(TIME)}] WARNING notata: {missing} here; the storage did not take them\n"
+        return line.encode()
 
     def _wake(self) -> None:
         """Have a thread that appends, and look at the clock again where that may have come nearer."""
         if self._thread is not None:
             self._changed.notify_all()
             return
-        thread = threading.Thread(target=self._work, name="notata-journal", daemon=True)
+        thread = threading.Thread(target=self._work, name=_THREAD, daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the interpreter is ending: `_finish` comes
@@ -192,7 +199,7 @@ class Journal(logging.Handler):
         while True:
             with self._changed:
                 while True:
-                    if not (self._waiting or self._chunk) or os.getpid() != self._pid:
+                    if not (self._waiting or self._chunk):
                         self._thread = None
                         return
                     seconds = self._due() - self._clock()
@@ -204,94 +211,104 @@ class Journal(logging.Handler):
     # -- out -----------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Store what waits, now.
+        """Store what waits by now.
 
         Raises:
             StorageError: It could not be stored; it is kept, and tried again.
         """
         if os.getpid() != self._pid:
             self._begin()
-        with self._storing:
-            while self._pending():
-                self._store()
-
-    def _pending(self) -> bool:
-        with self._changed:
-            if self._dropped and not self._closed:
-                self._put(self._gap(), self._clock())
-            return bool(self._waiting or self._chunk)
+        self._drain()
 
     def _try(self) -> None:
-        """Append, and say afterwards what came of it: whoever hears it may want this handler's lock."""
-        said = None
+        """Store what waits, or keep it."""
+        was_silent = self._silent
+        try:
+            self._drain()
+        except Exception as error:
+            self._failed(error)
+        if self._silent and not was_silent:
+            _own.warning("another writer has this run by now: its log takes no more lines from here")
+
+    def _failed(self, error: Exception) -> None:
+        """Wait longer each time, and say so the first time."""
+        with self._changed:
+            self._failures += 1
+            self._not_before = self._clock() + min(SECONDS * 2 ** min(self._failures - 1, 9), LONGEST)
+        if self._failures == 1:
+            _own.warning("log.txt waits to be stored, which will be tried again: %s", error)
+
+    def _drain(self) -> None:
+        """Append what an earlier try left, then what waits; what comes meanwhile waits for the next time."""
         with self._storing:
-            was_closed = self._closed
+            if self._busy:  # a signal handler logs within an append of this very thread, which goes on afterwards
+                return
+            self._busy = True
             try:
                 self._store()
-                while self._at_once and self._pending():
-                    self._store()
-            except Exception as error:
-                said = self._failed(error)
-            else:
-                self._failures = 0
-                if self._closed and not was_closed:
-                    said = "another writer has this run by now: its log takes no more lines from here"
-        if said:
-            _own.warning(said)
-
-    def _failed(self, error: Exception) -> str | None:
-        """Keep what could not be stored, and wait longer each time; what to say of the first time."""
-        self._failures += 1
-        self._not_before = self._clock() + min(SECONDS * 2 ** min(self._failures - 1, 9), LONGEST)
-        return None if self._failures > 1 else f"log.txt waits to be stored, which will be tried again: {error}"
+                self._fill()
+                self._store()
+            finally:
+                self._busy = False
 
     def _store(self) -> None:
-        """Append once. The same bytes are tried until they are stored, so that a lost reply is known for what it is."""
-        if self._contested:
-            if not self._mine():
-                self.close()
+        """Append the chunk. The same bytes are tried until they are there, so that a lost reply is known for one."""
+        for last in range(_CONTESTED, 0, -1):
+            if not self._chunk or self._other():
                 return
-            self._contested = False
-        hasty = self._fill()
-        if not self._chunk:
-            return
-        try:
-            self._end.append(self._chunk)
-        except ConflictError:
-            self._contested = True
-            return
+            try:
+                self._end.append(self._chunk)
+            except ConflictError:
+                self._contested = True
+                if last == 1:
+                    raise
+            else:
+                self._stored()
+                return
+
+    def _other(self) -> bool:
+        """Whether the run is another's by now, if somebody else wrote to its log; then this journal is silent."""
+        if self._contested and not self._mine():
+            self.silence()
+        self._contested = False
+        return self._silent
+
+    def _stored(self) -> None:
         with self._changed:
             self._chunk = b""
             self._last = self._clock()
-            if hasty:
+            if self._chunk_hasty:
                 self._last_hasty = self._last
+            self._failures, self._not_before = 0, float("-inf")
             self._enough = min(MANY, max(FEW, self._end.again or self._end.size // 2))
             if not self._waiting:
                 exits.forget(self._finish)
+                self._changed.notify_all()  # the thread has nothing to wait for
 
-    def _fill(self) -> bool:
-        """Take what waits as the next chunk, unless there is one; whether a warning is in it."""
+    def _fill(self) -> None:
+        """Take what waits as the next chunk, unless there is one."""
         with self._changed:
+            if self._dropped and not self._silent:
+                self._put(self._gap(), self._clock())
             if self._chunk:
-                return False
+                return
             waiting, self._waiting = self._waiting, []
-            hasty, self._has_hasty = self._has_hasty, False
+            self._chunk_hasty, self._has_hasty = self._has_hasty, False
             self._chunk = b"".join(waiting)
             self._bytes -= len(self._chunk)
-            return hasty
 
     def _finish(self) -> None:
         """At exit."""
         if os.getpid() == self._pid:
             self.flush()
 
-    def close(self) -> None:
-        """Take no more lines, and drop what waits: what is to be kept is flushed before."""
+    def silence(self) -> None:
+        """Take no more lines, and forget what waits: the run is another's."""
         with self._changed:
-            self._closed = True
+            self._silent = True
             self._waiting, self._bytes, self._chunk = [], 0, b""
             exits.forget(self._finish)
-        super().close()
+            self._changed.notify_all()
 
 
 class RunLogger(logging.Logger):
@@ -320,3 +337,6 @@ class _Lines(logging.Formatter):
 
     def formatException(self, ei: object) -> str:  # noqa: N802
         return self._redact(super().formatException(ei))  # type: ignore[arg-type]
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        return self._redact(super().formatStack(stack_info))

@@ -213,7 +213,7 @@ class Logbook:
 
     def _open_log(self, before: RunState | None, level: int, *, overwrite: bool) -> None:
         self.handler = Journal(
-            self._store.appender(keys.LOG, new=before is None),
+            self._store.appender(keys.LOG, new=before is None, end=b"\n"),
             at_once=self._store.near,
             level=level,
             redact=self._store.redacted,

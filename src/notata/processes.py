@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from typing import Final
 
@@ -36,7 +37,7 @@ def alive(name: str) -> bool | None:
     (True, None)
     """
     here, _, number = name.rpartition("/")[0].rpartition("/")
-    if not here or here != _machine() or not number.isdigit():
+    if not here or here != _machine() or not re.fullmatch("[0-9]{1,9}", number):
         return None
     found = identity(int(number))
     if found:

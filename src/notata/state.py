@@ -7,6 +7,7 @@ storage's own clock where that can be had, and on the same machine its process.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,8 @@ MISSED: Final = 4
 """Heartbeats without a sign of life after which a run has died."""
 
 _OF_THE_END: Final = {"end_time", "failure_reason", "failure_type", "runtime_sec"}
+
+_LONG: Final = 1e9  # seconds: what is older was written by no run
 
 _TICK: Final = 1.0  # second: the clocks of S3 and GCS tell no less
 
@@ -86,7 +89,7 @@ def look(store: Store) -> tuple[dict[str, Any], RunState]:
 def judge(fields: Mapping[str, Any], found: Blob) -> RunState:
     """How a run stands whose metadata.json was read as `found`."""
     lease = lease_of(fields)
-    silent = _silence(lease, found)
+    silent = min(_silence(lease, found), _LONG)
     seen = datetime.now(UTC) - timedelta(seconds=silent)
     status = fields.get("status")
     if status in ("complete", "failed"):
@@ -102,8 +105,8 @@ def _life(lease: Mapping[str, Any], silent: float, seen: datetime) -> tuple[Stat
     alive = processes.alive(str(lease.get("process", "")))
     if alive is not None:
         return ("running", datetime.now(UTC), f"{who} lives", True) if alive else ("died", seen, f"{who} is gone", True)
-    heartbeat = lease.get("heartbeat")
-    if not isinstance(heartbeat, int | float) or heartbeat <= 0:
+    heartbeat = _number(lease.get("heartbeat"))
+    if heartbeat is None or heartbeat <= 0:
         why = f"it has no heartbeat, so from here nothing tells; last change {silent:.0f} s ago"
         return "running", seen, why, False
     if silent > MISSED * heartbeat + _TICK:
@@ -122,8 +125,18 @@ def _silence(lease: Mapping[str, Any], found: Blob) -> float:
         return found.age
     try:
         return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(lease["beat"])).total_seconds())
-    except (LookupError, ValueError, TypeError):
+    except (LookupError, ValueError, TypeError, OverflowError):
         return 0.0
+
+
+def _number(value: object) -> float | None:
+    """A finite number, if it is one: anybody may have written it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def continued(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState) -> dict[str, Any]:
@@ -149,20 +162,19 @@ def continued(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState)
 def spent(fields: Mapping[str, Any]) -> float:
     """Seconds that a run took before it went on last, as far as is known."""
     resumes = _resumes(fields)
-    seconds = resumes[-1].get("runtime_sec") if resumes else 0.0
-    return float(seconds) if isinstance(seconds, int | float) else 0.0
+    return (_number(resumes[-1].get("runtime_sec")) if resumes else None) or 0.0
 
 
 def _spent_before(old: Mapping[str, Any], state: RunState) -> float:
     """Seconds that a run took by now: as it says itself, else up to its last sign of life."""
-    if isinstance(known := old.get("runtime_sec"), int | float):
-        return float(known)
+    if (known := _number(old.get("runtime_sec"))) is not None:
+        return known
     resumes = _resumes(old)
     try:
-        begun = datetime.fromisoformat(resumes[-1]["time"] if resumes else old["start_time"])
-    except (LookupError, ValueError, TypeError):
+        begun = datetime.fromisoformat(resumes[-1]["time"] if resumes else old["start_time"]).astimezone()
+        return round(spent(old) + max(0.0, (state.last_seen - begun).total_seconds()), 3)
+    except (LookupError, ValueError, TypeError, OverflowError):
         return 0.0
-    return round(spent(old) + max(0.0, (state.last_seen - begun.astimezone()).total_seconds()), 3)
 
 
 def _resumes(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -174,7 +186,7 @@ def parsed(data: bytes) -> dict[str, Any] | None:
     """metadata.json as a dictionary, if it is one."""
     try:
         fields = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return fields if isinstance(fields, dict) else None
 

@@ -189,7 +189,11 @@ def test_a_run_that_is_not_there_begins(place: Place) -> None:
     with place.logbook(resume=True, params={"x": 1}):
         pass
     assert "resumes" not in metadata(place)
-    assert place.log() == ["INFO Logbook initialized", "INFO Marked complete"]
+    assert place.log() == [
+        "INFO Logbook initialized",
+        "INFO Saved params (yaml) in params.yaml",
+        "INFO Marked complete",
+    ]
     with pytest.raises(ConfigurationError, match="choose one"):
         place.logbook(resume=True, overwrite=True)
 

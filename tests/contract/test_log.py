@@ -156,8 +156,8 @@ def test_many_threads(place: Place) -> None:
         for thread in threads:
             thread.join()
     said = [line.split()[1:] for line in place.log()[1:-1]]
-    for thread in range(8):
-        assert [int(number) for name, number in said if name == str(thread)] == list(range(100))
+    for one in range(8):
+        assert [int(number) for name, number in said if name == str(one)] == list(range(100))
     assert len(said) == 800
 
 

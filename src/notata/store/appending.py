@@ -5,6 +5,7 @@ It knows sizes and versions of one key, never what the bytes mean.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,8 @@ from notata.errors import ConflictError, MissingError
 
 if TYPE_CHECKING:
     from notata.store.base import Store
+
+_TRIES: Final = 1000  # at the end of a file nearby, to which others append as well
 
 __all__ = ["NOTHING", "Appender", "Tail"]
 
@@ -40,27 +43,25 @@ NOTHING: Final = Tail(0, "", b"")
 class Appender:
     """The one writer of a file that grows: it remembers what makes an append one request, and known to be done or not.
 
-    Not safe to use from two threads at once.
+    Not safe to use from two threads at once. In a forked child it goes on as another writer.
 
     Attributes:
         key: The file.
     """
 
-    def __init__(self, store: Store, key: str, tail: Tail) -> None:
+    def __init__(self, store: Store, key: str, tail: Tail, end: bytes = b"") -> None:
         self._store = store
         self._tail = tail
+        self._end = end
+        self._open = _cut(tail.content or b"", end)
         self._in_doubt = False
+        self._pid = os.getpid()
         self.key = key
 
     @property
     def size(self) -> int:
         """Of the file in bytes, as far as this writer knows."""
         return self._tail.size
-
-    @property
-    def last(self) -> bytes:
-        """The last byte, if it is known: of a file up to 8 MiB that was there already."""
-        return (self._tail.content or b"")[-1:]
 
     @property
     def again(self) -> int:
@@ -70,35 +71,58 @@ class Appender:
     def append(self, data: bytes) -> None:
         """Add to the end. Calling again with the same bytes after an error does not write them twice.
 
-        On a local disk and in memory at the end of the moment, as O_APPEND does, whoever else appends. In a bucket one
-        request while the file is small (below 5 MiB on S3, up to 1 MiB on GCS), 4 and 3 beyond.
+        On a local disk and in memory it adds at the end of the moment, as O_APPEND does, whoever else appends. In a
+        bucket it takes one request while the file is small (below 5 MiB on S3, up to 1 MiB on GCS), 4 and 3 beyond.
 
         Raises:
             ConflictError: Somebody else changed the file. Nothing was added; the next call adds to its present end.
         """
+        if os.getpid() != self._pid:
+            self._pid, self._in_doubt = os.getpid(), False
         repeated, self._in_doubt = self._in_doubt, True  # who is interrupted here may have written
-        try:
-            self._tail = self._store._append_once(self.key, data, self._tail)
-        except ConflictError:
-            looked = repeated or not self._store.near  # nearby no reply is lost: equal bytes there are another's
-            if not (looked and self._found(data)):
-                if not self._store.near:
+        for last in range(_TRIES, 0, -1):
+            whole = self._end + data if self._open else data
+            try:
+                self._tail = self._store._append_once(self.key, whole, self._tail)
+            except ConflictError:
+                if repeated and self._found(whole):
+                    break
+                repeated = False
+                self._go_to_end()
+                if not self._store.near or last == 1:
                     self._in_doubt = False
                     raise
-                self._tail = Tail(self._store.append(self.key, data))
-        self._in_doubt = False
+            else:
+                break
+        self._open = self._in_doubt = False
 
     def _found(self, data: bytes) -> bool:
-        """Move to the present end; whether `data` lies where it was to go, by an earlier try whose reply was lost."""
+        """Whether `data` lies where it was to go, by an earlier try whose reply was lost; then the end is behind it."""
         meant = self._tail
         try:
             there = self._store.fetch(self.key, meant.size, meant.size + len(data))
         except MissingError:
-            self._tail = NOTHING
             return False
-        self._tail = Tail(there.size)
-        done = there.data == data
-        if done and there.size == meant.size + len(data):
+        if there.data != data:
+            return False
+        if there.size > meant.size + len(data):  # and somebody added to it since
+            self._go_to_end()
+        else:
             content = None if meant.content is None else meant.content + data
             self._tail = Tail(there.size, there.version, content, len(content or b""))
-        return done
+        return True
+
+    def _go_to_end(self) -> None:
+        """Move to where the file ends now."""
+        try:
+            size = self._store.stat(self.key).size
+            last = self._store.read(self.key, max(0, size - len(self._end)), size) if self._end else b""
+        except MissingError:
+            self._tail, self._open = NOTHING, False
+            return
+        self._tail, self._open = Tail(size), _cut(last, self._end)
+
+
+def _cut(content: bytes, end: bytes) -> bool:
+    """Whether something is there that does not end as it should: its writer died, or did not care."""
+    return bool(content) and not content.endswith(end)

@@ -196,18 +196,24 @@ class Store(ABC):
                 raise
         return at + len(raw)
 
-    def appender(self, key: str, *, new: bool = False) -> Appender:
-        """The one writer of a file that grows. One request in a bucket, none if the file is `new`: nothing is there."""
+    def appender(self, key: str, *, new: bool = False, end: bytes = b"") -> Appender:
+        """The one writer of a file that grows.
+
+        Args:
+            key: The file.
+            new: Nothing is there, as far as is known. Else it is asked for, by one request.
+            end: What the file ends with; where somebody left it out, it is put before what is appended.
+        """
         keys.check(key)
         if new:
-            return Appender(self, key, NOTHING)
+            return Appender(self, key, NOTHING, end)
         with self._guard("look up", key):
             try:
                 found = self._get(key, 0, PART, None)
             except FileNotFoundError:
-                return Appender(self, key, NOTHING)
+                return Appender(self, key, NOTHING, end)
         whole = found.data if len(found.data) == found.size else None
-        return Appender(self, key, Tail(found.size, found.version, whole))
+        return Appender(self, key, Tail(found.size, found.version, whole), end)
 
     def _append_at_end(self, key: str, data: bytes) -> int:
         """Append at whatever the end is, as O_APPEND does: others may append meanwhile."""

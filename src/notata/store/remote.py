@@ -154,7 +154,7 @@ class RemoteStore(Store):
         return super()._failure(error)
 
     def redacted(self, text: str) -> str:
-        text = re.sub(r"//[^/@\s]+@", "//***@", text)
+        text = re.sub(r"//[^/\s]+@", "//***@", text)
         for secret in sorted(_leaves(self._connection.options), key=len, reverse=True):
             if secret not in self.url:  # what the URL says is no secret, and would be blotted out of it
                 text = text.replace(secret, "***")

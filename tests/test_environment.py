@@ -1,0 +1,365 @@
+"""What is told of the surroundings of a run, against what git, the system and the packages say themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notata import environment, formats
+
+SECRET = "hunter2-do-not-tell"
+TELL = """
+import json
+from notata.environment import capture
+from notata import formats
+"""
+SHOW = "print(formats.encode(formats.JSON, capture()).decode())\n"
+
+
+def told(
+    script: str = SHOW,
+    *arguments: str,
+    cwd: str | os.PathLike[str] = "/",
+    file: Path | None = None,
+    path: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Any:
+    """What a process of its own tells: of a script in a file, or else of the command line."""
+    start = ["-c", TELL + script]
+    if file is not None:
+        file.write_text(TELL + script)
+        start = [str(file)]
+    command = [sys.executable, "-W", "error", *start, *arguments]
+    variables = {**os.environ, **(env or {})}
+    if path is not None:
+        variables["PYTHONPATH"] = os.pathsep.join([str(path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "init.defaultBranch=main"]
+    command = ["git", *who, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    folder = tmp_path / "a repo é"
+    (folder / "src").mkdir(parents=True)
+    git(folder, "init", "-q")
+    (folder / "src" / "code.py").write_text("a = 1\n")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "first")
+    git(folder, "checkout", "-q", "-b", "feature/one")
+    return folder
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    return folder
+
+
+# -- this process ------------------------------------------------------------------------------------------
+
+
+def test_the_process_is_told_as_the_system_knows_it(elsewhere: Path) -> None:
+    command = [sys.executable, "-c", TELL + SHOW, "one", "é", "--n=3"]
+    with subprocess.Popen(command, cwd=elsewhere, stdout=subprocess.PIPE, text=True) as process:
+        found = json.loads(process.communicate(timeout=50)[0])
+    assert found["pid"] == process.pid
+    assert found["argv"] == ["-c", "one", "é", "--n=3"]
+    assert found["cwd"] == os.path.realpath(elsewhere)
+    assert found["host"] == platform.node()
+    assert found["user"] == subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    assert found["python"]["version"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["python"]["executable"] == sys.executable
+    assert found["python"]["implementation"] == "CPython"
+    assert platform.system() in found["platform"]
+    assert "git" not in found
+
+
+def test_a_removed_working_folder_is_left_out(elsewhere: Path) -> None:
+    found = told(f"import os; os.rmdir({str(elsewhere)!r})\n" + SHOW, cwd=elsewhere)
+    assert "cwd" not in found
+    assert "git" not in found
+    assert found["pid"] > 0
+
+
+@pytest.mark.parametrize("argv", ["[]", "['a', 5, None, b'x']"])
+def test_arguments_of_any_kind_are_told(argv: str) -> None:
+    assert len(told(f"import sys; sys.argv = {argv}\n" + SHOW)["argv"]) == len(eval(argv))
+
+
+def test_a_process_without_arguments_is_told() -> None:
+    assert told("import sys; del sys.argv\n" + SHOW)["argv"] == []
+
+
+def test_an_argument_that_is_no_text_is_told() -> None:
+    command = [sys.executable.encode(), b"-c", (TELL + SHOW).encode(), b"\xff\xfe"]
+    done = subprocess.run(command, cwd="/", capture_output=True, timeout=50, check=True)
+    assert json.loads(done.stdout)["argv"] == ["-c", "\udcff\udcfe"]
+
+
+# -- packages ----------------------------------------------------------------------------------------------
+
+
+def test_imported_packages_have_the_versions_that_are_installed() -> None:
+    found = told("import numpy, yaml, click, fsspec, upath, dateutil\n" + SHOW)["packages"]
+    for name, package in {
+        "numpy": "numpy",
+        "yaml": "PyYAML",
+        "click": "click",
+        "fsspec": "fsspec",
+        "notata": "notata",
+        "dateutil": "python-dateutil",
+        "upath": "universal_pathlib",
+    }.items():
+        assert found[name] == metadata.version(package), name
+    assert not found.keys() & {"json", "os", "sys", "__main__", "encodings"}
+    assert all(isinstance(version, str) for version in found.values())
+    assert list(found) == sorted(found)
+
+
+def test_what_is_not_imported_is_not_told() -> None:
+    assert "pandas" not in told(SHOW)["packages"]
+
+
+def test_a_module_of_one_s_own_tells_its_version(elsewhere: Path) -> None:
+    (elsewhere / "ownsolver.py").write_text("__version__ = '1.2'\n")
+    (elsewhere / "plainsolver.py").write_text("")
+    (elsewhere / "oddsolver.py").write_text("__version__ = (1, 2)\n")
+    found = told("import ownsolver, plainsolver, oddsolver\n" + SHOW, path=elsewhere)["packages"]
+    assert found["ownsolver"] == "1.2"
+    assert "plainsolver" not in found
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('lazy')", "ImportError('optional')", "DeprecationWarning('old')"])
+def test_a_module_that_does_not_like_to_be_looked_at_is_left_out(error: str, elsewhere: Path) -> None:
+    (elsewhere / "lazymodule.py").write_text(f"def __getattr__(name):\n    raise {error}\n")
+    found = told("import lazymodule\n" + SHOW, path=elsewhere)
+    assert "lazymodule" not in found["packages"]
+
+
+def test_an_installation_without_a_version_is_not_called_none(elsewhere: Path) -> None:
+    (elsewhere / "halfgone.py").write_text("__version__ = '2.0'\n")
+    (elsewhere / "halfgone-1.0.dist-info").mkdir()
+    (elsewhere / "halfgone-1.0.dist-info" / "METADATA").write_text("Name: halfgone\n")
+    found = told("import halfgone\n" + SHOW, path=elsewhere)["packages"]
+    assert found.get("halfgone") == "2.0"
+
+
+# -- secrets -----------------------------------------------------------------------------------------------
+
+UNKNOWN_USER = """
+import pwd
+def getpwuid(number):
+    raise KeyError(number)
+pwd.getpwuid = getpwuid
+"""
+
+
+@pytest.mark.parametrize("before", ["", UNKNOWN_USER], ids=["known user", "unknown user"])
+def test_no_environment_variable_is_told(before: str, elsewhere: Path) -> None:
+    names = "AWS_SECRET_ACCESS_KEY TOKEN USER LOGNAME USERNAME LNAME HOME HOSTNAME VIRTUAL_ENV PWD SHELL LANGUAGE"
+    secrets = {name: f"{name.lower()}-{uuid.uuid4().hex}" for name in names.split()}
+    found = told(before + SHOW, cwd=elsewhere, env=secrets)
+    assert [name for name, value in secrets.items() if value in json.dumps(found)] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--password", SECRET],
+        ["--passwd", SECRET],
+        ["-password", SECRET],
+        ["--token", SECRET],
+        ["--db-password", SECRET],
+        ["--PASSWORD", SECRET],
+        ["--api-key", SECRET],
+        ["--apikey", SECRET],
+        ["--api_key", SECRET],
+        ["--secret", SECRET],
+        ["--client-secret", SECRET],
+        ["--secret-key", SECRET],
+        ["--private-key", SECRET],
+        ["--aws-secret-access-key", SECRET],
+        ["--access-token", SECRET],
+        ["--auth", SECRET],
+        ["--credentials", SECRET],
+        ["--token", f"-{SECRET}"],
+        ["--password", "one", "--token", SECRET],
+        [f"--password={SECRET}"],
+        [f"--token={SECRET}=="],
+        [f"api_key={SECRET}"],
+        [f"AWS_SECRET_ACCESS_KEY={SECRET}"],
+        [f"secret_key={SECRET}"],
+        [f"+db.password={SECRET}"],
+        [f"--set=db.password={SECRET}"],
+        [f"--env=API_TOKEN={SECRET}"],
+        [f"s3://user:{SECRET}@bucket/key"],
+        [f"s3://{SECRET}@bucket"],
+        [f"--url=postgresql://user:{SECRET}@host:5432/db"],
+        [f"s3://user:p@{SECRET}@bucket"],
+        [f"https://host/path?token={SECRET}"],
+        [f"https://host/path?a=1&token={SECRET}"],
+    ],
+    ids=" ".join,
+)
+def test_a_secret_argument_is_hidden(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments, "last"])
+    shown = environment.capture()["argv"]
+    assert SECRET not in json.dumps(shown)
+    assert "***" in json.dumps(shown)
+    assert (shown[0], shown[-1], len(shown)) == ("run.py", "last", len(arguments) + 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--tokens", "512"],
+        ["--tokenizer", "bpe"],
+        ["--max-tokens=512"],
+        ["--author", "Ada"],
+        ["--pass-through", "x"],
+        ["secret", "x"],
+        ["--key=value"],
+        ["s3://bucket/a@b"],
+        ["a@b.example"],
+        ["https://host/a?b=c"],
+        ["--verbose", "-n", "3", "--", "x y", ""],
+    ],
+    ids=" ".join,
+)
+def test_other_arguments_are_told_as_they_are(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+    assert environment.capture()["argv"] == ["run.py", *arguments]
+
+
+def test_what_the_caller_knows_to_be_secret_is_hidden_in_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", f"--seed={SECRET}", SECRET])
+    found = environment.capture(lambda text: text.replace(SECRET, "***"))
+    assert found["argv"] == ["run.py", "--seed=***", "***"]
+    assert json.loads(formats.encode(formats.JSON, found)) == found
+
+
+# -- git ---------------------------------------------------------------------------------------------------
+
+
+def test_git_is_told_as_git_says(repo: Path) -> None:
+    (repo / "untracked.txt").write_text("x")
+    expected = {
+        "commit": git(repo, "rev-parse", "HEAD"),
+        "branch": git(repo, "rev-parse", "--abbrev-ref", "HEAD"),
+        "dirty": False,
+    }
+    assert told(cwd=repo)["git"] == expected
+    assert told(cwd=repo / "src")["git"] == expected
+
+
+@pytest.mark.parametrize("change", ["edit", "stage", "delete", "rename", "conflict"])
+def test_a_changed_file_is_dirty(change: str, repo: Path) -> None:
+    code = repo / "src" / "code.py"
+    if change in ("edit", "stage"):
+        code.write_text("a = 2\n")
+    if change == "stage":
+        git(repo, "add", "-A")
+    if change == "delete":
+        code.unlink()
+    if change == "rename":
+        git(repo, "mv", "src/code.py", "src/other.py")
+    if change == "conflict":
+        code.write_text("a = 2\n")
+        git(repo, "commit", "-q", "-a", "-m", "second")
+        git(repo, "checkout", "-q", "main")
+        code.write_text("a = 3\n")
+        git(repo, "commit", "-q", "-a", "-m", "third")
+        with pytest.raises(subprocess.CalledProcessError):
+            git(repo, "merge", "-q", "feature/one")
+    found = told(cwd=repo)["git"]
+    assert (found["commit"], found["dirty"]) == (git(repo, "rev-parse", "HEAD"), True)
+
+
+def test_a_stash_and_a_branch_upstream_are_not_dirt(repo: Path) -> None:
+    (repo / "src" / "code.py").write_text("a = 2\n")
+    git(repo, "stash", "-q")
+    git(repo, "config", "status.showStash", "true")
+    git(repo, "branch", "-q", "-u", "main")
+    assert told(cwd=repo)["git"]["dirty"] is False
+
+
+def test_a_detached_head_has_no_branch(repo: Path) -> None:
+    git(repo, "checkout", "-q", "--detach")
+    found = told(cwd=repo)["git"]
+    assert found["commit"] == git(repo, "rev-parse", "HEAD")
+    assert found["branch"] in (None, "(detached)")
+
+
+def test_a_checkout_without_a_commit_has_none(elsewhere: Path) -> None:
+    git(elsewhere, "init", "-q")
+    found = told(cwd=elsewhere)["git"]
+    assert found["commit"] in (None, "(initial)")
+    assert (found["branch"], found["dirty"]) == ("main", False)
+
+
+def test_the_script_s_checkout_counts_though_the_process_is_elsewhere(repo: Path, elsewhere: Path) -> None:
+    found = told(cwd=elsewhere, file=repo / "src" / "run.py")
+    assert found["git"]["commit"] == git(repo, "rev-parse", "HEAD")
+    assert found["git"]["dirty"] is False
+
+
+def test_the_script_s_checkout_goes_before_the_working_folder_s(repo: Path, elsewhere: Path) -> None:
+    git(elsewhere, "init", "-q")
+    found = told(cwd=elsewhere, file=repo / "src" / "run.py")
+    assert found["git"]["branch"] == "feature/one"
+
+
+def test_without_git_nothing_is_told_of_it(repo: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "git" not in told(cwd=repo, env={"PATH": str(tmp_path / "empty")})
+
+
+def fake_git(folder: Path, script: str) -> dict[str, str]:
+    folder.mkdir()
+    (folder / "git").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "git").chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("script", ["exit 3", "echo '# branch.oid'", "printf '\\377\\n# branch.'", "kill -9 $$"])
+def test_a_git_that_misbehaves_does_not_hinder(script: str, repo: Path, tmp_path: Path) -> None:
+    found = told(cwd=repo, env=fake_git(tmp_path / "bin", script))
+    assert found["pid"] > 0
+
+
+def test_a_git_that_hangs_does_not_stall(repo: Path, tmp_path: Path) -> None:
+    script = "from notata import environment\nenvironment._GIT_SECONDS = 0.2\n" + SHOW
+    assert "git" not in told(script, cwd=repo, env=fake_git(tmp_path / "bin", "exec sleep 60"))
+
+
+def test_git_is_asked_without_a_lock_and_without_a_monitor(repo: Path, tmp_path: Path) -> None:
+    real = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True).stdout.strip()
+    count = f'echo "$GIT_OPTIONAL_LOCKS $*" >> {tmp_path}/asked; exec {real} "$@"'
+    index = repo / ".git" / "index"
+    code = repo / "src" / "code.py"
+    os.utime(code, (1, 1))  # git would like to refresh its index
+    before = index.read_bytes()
+    found = told("capture(); capture()\n" + SHOW, cwd=repo, env=fake_git(tmp_path / "bin", count))
+    assert found["git"]["dirty"] is False
+    assert index.read_bytes() == before
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 1
+    assert asked[0].startswith("0 ")

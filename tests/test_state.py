@@ -1,0 +1,438 @@
+"""Whether a process lives, how a run stands by its metadata, and what a run that goes on keeps."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from notata import Logbook, StorageError, processes, state
+from notata.state import RunState
+from notata.store import Blob, open_store
+from notata.testing import FaultyStore, Operation
+from tests.backends import Place
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+HERE, OWN_PID = processes.identity().rpartition("/")[0].rpartition("/")[0], os.getpid()
+
+
+@contextmanager
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """One that lives until its input is closed."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as found:
+        try:
+            yield found
+        finally:
+            found.kill()
+
+
+def wait_for_death(pid: int) -> None:
+    """Until it is dead, and not collected."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def blob(fields: object = None, age: float | None = None) -> Blob:
+    data = json.dumps(fields).encode()
+    return Blob(data, len(data), "1", age)
+
+
+def judged(fields: dict[str, Any], age: float | None = None) -> RunState:
+    return state.judge(fields, blob(fields, age))
+
+
+def ago(seconds: float) -> str:
+    return (datetime.now().astimezone() - timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+
+
+def seen_ago(found: RunState) -> float:
+    assert found.last_seen.tzinfo is not None
+    return (datetime.now(UTC) - found.last_seen).total_seconds()
+
+
+# -- processes ---------------------------------------------------------------------------------------------
+
+
+@linux
+def test_a_process_lives_until_it_is_dead() -> None:
+    with process() as other:
+        name = processes.identity(other.pid)
+        assert processes.alive(name) is True
+        other.kill()
+        wait_for_death(other.pid)
+        assert Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        assert processes.alive(name) is False
+        assert processes.identity(other.pid) == ""
+        other.wait()
+        assert not Path(f"/proc/{other.pid}").exists()
+        assert processes.alive(name) is False
+
+
+@linux
+def test_a_stopped_process_lives() -> None:
+    with process() as other:
+        name = processes.identity(other.pid)
+        os.kill(other.pid, 19)
+        os.waitid(os.P_PID, other.pid, os.WSTOPPED | os.WNOWAIT)
+        assert processes.alive(name) is True
+
+
+@linux
+def test_an_identity_is_one_process_s_and_stays() -> None:
+    with process() as first, process() as second:
+        names = [processes.identity(), processes.identity(first.pid), processes.identity(second.pid)]
+        assert len(set(names)) == 3
+        assert names == [processes.identity(pid) for pid in (os.getpid(), first.pid, second.pid)]
+        script = "from notata import processes; import sys; print(processes.identity(int(sys.argv[1])))"
+        command = [sys.executable, "-c", script, str(first.pid)]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == names[1]
+
+
+@linux
+def test_an_identity_holds_what_the_system_says() -> None:
+    start = Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19]
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    namespace = str(Path("/proc/self/ns/pid").readlink())
+    assert processes.identity() == f"{platform.node()}/{boot}/{namespace}/{os.getpid()}/{start}"
+
+
+@linux
+def test_a_process_id_that_is_used_again_is_another_process() -> None:
+    with process() as other:
+        begin, _, start = processes.identity(other.pid).rpartition("/")
+        assert processes.alive(f"{begin}/{int(start) - 1}") is False
+        assert processes.alive(f"{begin}/{start}") is True
+
+
+@linux
+def test_a_command_s_name_may_hold_anything(tmp_path: Path) -> None:
+    odd = tmp_path / "a ) Z (b"
+    odd.symlink_to("/bin/cat")
+    with subprocess.Popen([str(odd)], stdin=subprocess.PIPE) as other:
+        name = processes.identity(other.pid)
+        assert processes.alive(name) is True
+        assert name.rpartition("/")[2].isdigit()
+
+
+@pytest.mark.parametrize("change", ["other host", "other boot", "other namespace"])
+@linux
+def test_a_process_of_another_machine_cannot_be_seen(change: str) -> None:
+    host, boot, namespace, pid, start = processes.identity().rsplit("/", 4)
+    if change == "other host":
+        host = "elsewhere"
+    if change == "other boot":
+        boot = str(uuid.uuid4())
+    if change == "other namespace":
+        namespace = "pid:[1]"
+    assert processes.alive("/".join([host, boot, namespace, pid, start])) is None
+
+
+@settings(deadline=None)
+@given(st.text(max_size=20), st.text(max_size=10), st.booleans())
+@example("²", "1", True)
+@example("9" * 30, "1", True)
+@example("9" * 5000, "1", True)
+@example("0", "0", True)
+@example("-1", "1", True)
+@example("1/2", "x", True)
+@example("\x00", "1", True)
+def test_any_name_of_a_process_is_answered(pid: str, start: str, here: bool) -> None:
+    found = processes.alive(f"{HERE if here else 'x'}/{pid}/{start}")
+    assert found in (False, None)
+
+
+def test_where_the_system_does_not_tell_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = processes.identity()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert processes.identity() == ""
+    assert processes.alive(name) is None
+    assert processes.alive("") is None
+
+
+# -- how a run stands --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["complete", "failed", "replacing"])
+def test_what_a_run_says_of_its_end_stands(status: str) -> None:
+    fields = {"status": status, "lease": {"process": processes.identity(), "heartbeat": 1.0, "beat": ago(1000)}}
+    found = judged(fields, 7.0)
+    assert (found.status, found.certain) == (status, True)
+    assert 6 < seen_ago(found) < 9
+    assert judged({"status": status}).status == status
+
+
+def test_a_failure_tells_its_reason_in_one_line() -> None:
+    assert judged({"status": "failed", "failure_reason": "h = -1\nat step 7"}).why.endswith(": h = -1")
+    assert judged({"status": "failed"}).why
+
+
+@linux
+def test_a_run_whose_process_lives_is_running_however_long_it_is_silent() -> None:
+    with process() as other:
+        lease = {"process": processes.identity(other.pid), "pid": other.pid, "host": "h", "heartbeat": 1.0}
+        fields = {"status": "initialized", "lease": {**lease, "beat": ago(1e6)}}
+        found = judged(fields, 1e6)
+        assert (found.status, found.certain) == ("running", True)
+        assert seen_ago(found) < 2
+        other.kill()
+        wait_for_death(other.pid)
+        found = judged(fields, 1e6)
+        assert (found.status, found.certain) == ("died", True)
+        assert str(other.pid) in found.why
+        assert 1e6 - 2 < seen_ago(found) < 1e6 + 2
+
+
+@pytest.mark.parametrize(
+    ("silent", "heartbeat", "status", "certain"),
+    [
+        (0.0, 30.0, "running", True),
+        (119.0, 30.0, "running", True),
+        (125.0, 30.0, "died", True),
+        (1e9, 30.0, "died", True),
+        (1.0, 0.1, "running", True),
+        (2.5, 0.1, "died", True),
+        (1e6, None, "running", False),
+        (1e6, 0, "running", False),
+        (1e6, "30", "running", False),
+    ],
+)
+@pytest.mark.parametrize("clock", ["storage", "owner"])
+def test_a_run_elsewhere_lives_as_long_as_it_gives_signs(
+    silent: float, heartbeat: object, status: str, certain: bool, clock: str
+) -> None:
+    lease = {"process": "elsewhere/boot/pid:[1]/7/8", "pid": 7, "host": "elsewhere", "heartbeat": heartbeat}
+    beat = ago(silent if clock == "owner" else 0 if silent > 100 else 1e5)  # a clock that is wrong does not count
+    found = judged({"status": "initialized", "lease": {**lease, "beat": beat}}, silent if clock == "storage" else None)
+    assert (found.status, found.certain) == (status, certain)
+    assert abs(seen_ago(found) - silent) < 2
+
+
+@pytest.mark.parametrize("beat", ["2026-01-02T03:04:05", "", "now", None, 5, [], "2126-01-02T03:04:05+00:00"])
+def test_an_owner_s_clock_that_tells_nothing_is_no_sign_of_death(beat: object) -> None:
+    lease = {"process": "elsewhere/boot/pid:[1]/7/8", "heartbeat": 1.0, "beat": beat}
+    found = judged({"status": "initialized", "lease": lease})
+    assert found.status == "running"
+    assert seen_ago(found) < 2
+
+
+def test_a_run_of_an_earlier_version_may_be_running() -> None:
+    fields = {"run_id": "a", "status": "initialized", "start_time": "2026-01-02T03:04:05.678901"}
+    for age in (None, 1e6):
+        found = judged(fields, age)
+        assert (found.status, found.certain) == ("running", False)
+    assert judged({**fields, "status": "complete"}).status == "complete"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=8),
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(max_size=5), parts, max_size=3),
+    max_leaves=8,
+)
+TIMES = st.sampled_from(
+    [
+        "0001-01-01T00:00:00+23:59",
+        "0001-01-01T00:00:00",
+        "9999-12-31T23:59:59-23:59",
+        "9999-12-31T23:59:59",
+        "2026-01-02T03:04:05",
+        "2026-01-02",
+        "2026-01-02T03:04:05.123+05:45",
+    ]
+)
+NAMES = st.sampled_from(["", "a/1/2", f"{HERE}/{'9' * 30}/1", f"{HERE}/²/1", f"{HERE}/1/1"])
+LEASES = JSON | st.fixed_dictionaries(
+    {}, optional={"process": JSON | NAMES, "pid": JSON, "host": JSON, "heartbeat": JSON, "beat": JSON | TIMES}
+)
+ENTRIES = JSON | st.lists(
+    JSON | st.fixed_dictionaries({}, optional={"time": JSON | TIMES, "runtime_sec": JSON}), max_size=3
+)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "status": JSON | st.sampled_from(["initialized", "complete", "failed", "replacing"]),
+        "failure_reason": JSON,
+        "start_time": JSON | TIMES,
+        "end_time": JSON,
+        "runtime_sec": JSON,
+        "lease": LEASES,
+        "resumes": ENTRIES,
+        "other": JSON,
+    },
+)
+FRESH = {"run_id": "run", "status": "initialized", "start_time": "2026-11-22T10:00:00.000+01:00"}
+FAR = RunState("died", datetime(2026, 11, 22, 8, tzinfo=UTC), "it is gone")
+
+
+@settings(max_examples=300, deadline=None)
+@given(FIELDS, st.none() | st.floats(0, 1e9))
+@example({"lease": {"beat": "0001-01-01T00:00:00+23:59"}}, None)
+@example({"lease": {"heartbeat": 10**400}}, 1.0)
+@example({"lease": {"heartbeat": math.nan}}, 1e6)
+@example({"lease": {"process": f"{HERE}/²/1"}}, None)
+@example({"lease": {"process": f"{HERE}/{'9' * 30}/1"}}, None)
+@example({"status": [], "lease": []}, None)
+@example({"status": "failed", "failure_reason": {"a": 1}}, None)
+def test_any_metadata_is_judged(fields: dict[str, Any], age: float | None) -> None:
+    read = state.parsed(json.dumps(fields).encode())
+    assert read is not None
+    found = state.judge(read, blob(fields, age))
+    assert found.status in ("running", "complete", "failed", "replacing", "died")
+    assert found.last_seen.tzinfo is not None
+    assert isinstance(found.why, str)
+
+
+@settings(max_examples=300, deadline=None)
+@given(FIELDS)
+@example({"runtime_sec": 10**400})
+@example({"resumes": [{"runtime_sec": 10**400}]})
+@example({"resumes": [{}, {"time": "0001-01-01T00:00:00"}]})
+@example({"start_time": "0001-01-01T00:00:00+23:59"})
+@example({"start_time": "9999-12-31T23:59:59-23:59"})
+def test_a_run_with_any_metadata_can_go_on(fields: dict[str, Any]) -> None:
+    seconds = state.spent(fields)
+    assert isinstance(seconds, float)
+    after = state.continued(FRESH, fields, FAR)
+    assert after["status"] == "initialized"
+    assert after["run_id"] == "run"
+    assert isinstance(state.spent(after), float)
+    assert after["resumes"][-1]["after"] == "died"
+    json.dumps(after)
+
+
+@pytest.mark.parametrize("heartbeat", [math.nan, math.inf])
+def test_a_heartbeat_that_is_no_time_tells_nothing(heartbeat: float) -> None:
+    lease = {"process": "elsewhere/boot/pid:[1]/7/8", "heartbeat": heartbeat}
+    assert judged({"status": "initialized", "lease": lease}, 1e6).certain is False
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[]", b"5", b"null", b'"text"', b"\xff", b"\x00", b"9" * 5000, b"[" * 100_000],
+    ids=lambda data: str(data[:8]),
+)
+def test_what_is_no_object_is_no_metadata(data: bytes) -> None:
+    assert state.parsed(data) is None
+    place = Place("memory", f"memory://{uuid.uuid4().hex}")
+    place.put("metadata.json", data)
+    with pytest.raises(StorageError, match=r"holds no JSON object") as caught:
+        state.look(place.store())
+    assert caught.value.key == "metadata.json"
+
+
+def test_the_garbage_of_others_is_no_lease() -> None:
+    for garbage in (None, 5, "x", [], [1], True):
+        assert state.lease_of({"lease": garbage}) == {}
+    assert state.lease_of({}) == {}
+
+
+def test_a_look_is_one_read_and_changes_nothing() -> None:
+    place = Place("memory", f"memory://{uuid.uuid4().hex}")
+    log = place.logbook()
+    log.text("notes", "x")
+    before = {name: place.bytes(name) for name in place.names()}
+    store = FaultyStore(open_store(f"{place.url}/log_run"))
+    fields, found = state.look(store)
+    assert store.operations == [Operation("get", "metadata.json")]
+    assert {name: place.bytes(name) for name in place.names()} == before
+    assert fields == json.loads(before["log_run/metadata.json"])
+    assert found.status == "running"
+    log.mark_failed("why")
+    found = state.look(store)[1]
+    assert (found.status, found.why.partition(": ")[2]) == ("failed", "why")
+
+
+def test_judging_and_going_on_leave_what_they_are_given() -> None:
+    old = {"status": "failed", "start_time": FRESH["start_time"], "resumes": [{"time": "x"}], "runtime_sec": 3}
+    copy, fresh = json.loads(json.dumps(old)), dict(FRESH)
+    after = state.continued(fresh, old, FAR)
+    after["resumes"].append({})
+    assert (old, fresh) == (copy, FRESH)
+
+
+# -- going on ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_goes_on_keeps_what_it_had_but_its_end() -> None:
+    old = {
+        "run_id": "run",
+        "status": "failed",
+        "start_time": "2026-11-22T08:00:00.000+01:00",
+        "end_time": "2026-11-22T09:00:00.000+01:00",
+        "runtime_sec": 3600.0,
+        "failure_reason": "node lost",
+        "failure_type": "OSError",
+        "machine": "node17",
+        "environment": {"host": "old"},
+    }
+    after = state.continued({**FRESH, "environment": {"host": "new"}}, old, RunState("failed", FAR.last_seen, ""))
+    assert {name: after[name] for name in after if name != "resumes"} == {
+        "run_id": "run",
+        "status": "initialized",
+        "start_time": "2026-11-22T08:00:00.000+01:00",
+        "machine": "node17",
+        "environment": {"host": "new"},
+    }
+    (entry,) = after["resumes"]
+    assert (entry["time"], entry["after"], entry["failure_reason"]) == (FRESH["start_time"], "failed", "node lost")
+    assert datetime.fromisoformat(entry["last_seen"]) == FAR.last_seen
+    assert state.spent(after) == 3600.0
+
+
+def test_the_time_of_several_resumptions_adds_up() -> None:
+    """10 s and a death, 20 s and a death, then an end that says 100 s in all, then a death after 5 s."""
+    begun = datetime(2026, 11, 22, 8, tzinfo=UTC)
+
+    def fresh(seconds: float) -> dict[str, Any]:
+        return {**FRESH, "start_time": (begun + timedelta(seconds=seconds)).astimezone().isoformat()}
+
+    def died(seconds: float) -> RunState:
+        return RunState("died", begun + timedelta(seconds=seconds), "it is gone")
+
+    fields = state.continued(fresh(1000), fresh(0), died(10))
+    assert state.spent(fields) == pytest.approx(10)
+    fields = state.continued(fresh(2000), fields, died(1020))
+    assert state.spent(fields) == pytest.approx(30)
+    ended = {**fields, "status": "complete", "end_time": "x", "runtime_sec": 100.0}
+    fields = state.continued(fresh(3000), ended, RunState("complete", begun + timedelta(seconds=2070), ""))
+    assert state.spent(fields) == pytest.approx(100)
+    assert "runtime_sec" not in fields
+    fields = state.continued(fresh(4000), fields, died(3005))
+    assert state.spent(fields) == pytest.approx(105)
+    assert [entry["after"] for entry in fields["resumes"]] == ["died", "died", "complete", "died"]
+    assert fields["start_time"] == fresh(0)["start_time"]
+
+
+@pytest.mark.parametrize("begun", ["2026-11-22T07:59:50", "2026-11-22T08:00:10+00:00", "soon", None, 7])
+def test_a_beginning_that_tells_nothing_costs_no_negative_time(begun: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert state.spent(state.continued(FRESH, {"start_time": begun}, FAR)) >= 0
+    assert state.spent(state.continued(FRESH, {}, FAR)) == 0.0
+
+
+def test_a_run_without_a_resumption_has_spent_nothing() -> None:
+    assert state.spent({}) == 0.0
+    assert state.spent({"runtime_sec": 5.0}) == 0.0
+
+
+def test_a_run_that_is_resumed_in_fact_says_all_of_it(tmp_path: Path) -> None:
+    place = Place("local", str(tmp_path))
+    for number in range(3):
+        with Logbook("run", place.url, resume=True) as log:
+            log.meta(**{f"part_{number}": number})
+    fields = json.loads((tmp_path / "log_run" / "metadata.json").read_text())
+    assert [entry["after"] for entry in fields["resumes"]] == ["complete", "complete"]
+    assert {f"part_{n}": fields[f"part_{n}"] for n in range(3)} == {"part_0": 0, "part_1": 1, "part_2": 2}
+    assert fields["runtime_sec"] >= fields["resumes"][1]["runtime_sec"] >= fields["resumes"][0]["runtime_sec"] > 0
+    times = [fields["start_time"], *(entry["time"] for entry in fields["resumes"]), fields["end_time"]]
+    assert times == sorted(times)
