@@ -35,7 +35,8 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.logbook import Caught, Logbook
+from notata.failures import Caught
+from notata.logbook import Logbook
 from notata.readers import LogReader
 from notata.state import RunState
 

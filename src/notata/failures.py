@@ -6,11 +6,12 @@ import linecache
 import reprlib
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator
 from itertools import groupby
 from types import FrameType, TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
-__all__ = ["Redact", "describe", "kind", "reason", "text"]
+__all__ = ["Caught", "Redact", "describe", "kind", "reason", "text"]
 
 Redact = Callable[[str], str]
 """What takes secrets out of a text."""
@@ -81,6 +82,36 @@ def describe(error: BaseException, redact: Redact = str, *, variables: bool = Fa
         being handled) in the same form, and the members of a group in ``exceptions``.
     """
     return _Describing(redact, variables).of(error, _CHAIN)
+
+
+class Caught(ContextDecorator):
+    """A block, or a function, whose failure is recorded and goes no further: what `Logbook.catch` makes.
+
+    Attributes:
+        error: What the block raised, or None.
+    """
+
+    def __init__(
+        self, record: Callable[[BaseException], None], kinds: tuple[type[BaseException], ...], reraise: bool
+    ) -> None:
+        self._record = record
+        self._kinds = kinds
+        self._reraise = reraise
+        self.error: BaseException | None = None
+
+    def _recreate_cm(self) -> Caught:
+        """A new one for each call of a decorated function."""
+        return Caught(self._record, self._kinds, self._reraise)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if not isinstance(error, self._kinds):
+            return False
+        self.error = error
+        self._record(error)
+        return not self._reraise
 
 
 class _Describing:

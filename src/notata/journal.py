@@ -24,9 +24,12 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from notata import exits
-from notata.errors import ConflictError
+from notata.errors import ConfigurationError, ConflictError
 
-__all__ = ["Growing", "Journal", "RunLogger"]
+__all__ = ["LEVEL", "Growing", "Journal", "RunLogger", "level_of"]
+
+LEVEL: Final = "NOTATA_LOG_LEVEL"
+"""The environment variable that says what goes to the log of runs that do not say."""
 
 LINE: Final = "[%(asctime)s] %(levelname)s %(message)s"
 TIME: Final = "%Y-%m-%dT%H:%M:%S"
@@ -45,6 +48,25 @@ _THREAD: Final = "notata-journal"
 _STORAGE_THREAD: Final = "fsspecIO"
 _CONTESTED: Final = 10  # appends in a row that others may come before
 _own = logging.getLogger("notata")
+
+
+def level_of(level: int | str | None) -> int:
+    """A level of `logging`, by number or name; None is what `LEVEL` says, else INFO.
+
+    Raises:
+        ConfigurationError: There is no such level.
+
+    >>> level_of("warning"), level_of(15)
+    (30, 15)
+    """
+    if level is None:
+        level = os.environ.get(LEVEL) or logging.INFO
+    known = logging.getLevelNamesMapping()
+    number = int(level) if str(level).isdigit() else known.get(str(level).upper())
+    if number is None:
+        names = ", ".join(known)
+        raise ConfigurationError(f"{level!r} is no level of the log; it is a number, or one of {names}")
+    return number
 
 
 class Growing(Protocol):

@@ -71,7 +71,7 @@ class Lease:
         self._process = processes.identity()
         self._lock = threading.RLock()
         self._version = ""
-        self._heartbeat = heartbeat
+        self._heartbeat = _period(heartbeat, store)
         self._last = time.monotonic()
         self._over = threading.Event()
         self.fields: dict[str, Any] = {}
@@ -378,6 +378,18 @@ class Lease:
             url=self._store.url,
             key=keys.METADATA,
         )
+
+
+def _period(seconds: float | None, store: Store) -> float | None:
+    """Seconds between two signs of life.
+
+    None unless asked for where nobody else sees the run (memory), and where a swap may write over a successor's.
+    """
+    if seconds is None:
+        return HEARTBEAT if store.shared and store.swaps else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        raise ConfigurationError(f"heartbeat is a number of seconds, or 0 for none; not {seconds!r}")
+    return float(seconds) or None
 
 
 def _free(state: RunState, *, force: bool) -> bool:

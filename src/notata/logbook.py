@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ContextDecorator, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +21,9 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 from notata import exits, failures, formats, keys
 from notata.environment import capture
 from notata.errors import BatchError, ConfigurationError, EncodeError, NotataError
-from notata.journal import Journal, RunLogger
-from notata.lease import HEARTBEAT, Lease
+from notata.failures import Caught
+from notata.journal import Journal, RunLogger, level_of
+from notata.lease import Lease
 from notata.state import LEASE, RESUMES, RunState, continued, spent, timestamp
 from notata.store import TIMEOUT, Store, open_store
 
@@ -31,46 +32,15 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
     from upath import UPath
 
-__all__ = ["Caught", "Logbook"]
+__all__ = ["Logbook"]
 
 Status: TypeAlias = Literal["initialized", "complete", "failed"]
 Callback: TypeAlias = Callable[["Logbook"], object]
 
 _BASE_DIR: Final = "NOTATA_BASE_DIR"
-_LOG_LEVEL: Final = "NOTATA_LOG_LEVEL"
 _DEFAULT_BASE_DIR: Final = "outputs"
 _OWN_FIELDS: Final = {"run_id", "status", LEASE, RESUMES}
 _MOST_CAUGHT: Final = 100  # failures that get a file each; what catches more, catches them in a loop
-
-
-class Caught(ContextDecorator):
-    """A block, or a function, whose failure is recorded and goes no further: what `Logbook.catch` makes.
-
-    Attributes:
-        error: What the block raised, or None.
-    """
-
-    def __init__(
-        self, record: Callable[[BaseException], None], kinds: tuple[type[BaseException], ...], reraise: bool
-    ) -> None:
-        self._record = record
-        self._kinds = kinds
-        self._reraise = reraise
-        self.error: BaseException | None = None
-
-    def _recreate_cm(self) -> Caught:
-        """A new one for each call of a decorated function."""
-        return Caught(self._record, self._kinds, self._reraise)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
-        if not isinstance(error, self._kinds):
-            return False
-        self.error = error
-        self._record(error)
-        return not self._reraise
 
 
 class Logbook:
@@ -156,7 +126,7 @@ class Logbook:
             raise ConfigurationError(f"callback is a function of the logbook, not {type(callback).__name__}")
         if resume and overwrite:
             raise ConfigurationError("resume goes on with the old run and overwrite removes it: choose one")
-        level = _level(log_level)
+        level = level_of(log_level)
         self.run_id = _made_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
@@ -164,7 +134,7 @@ class Logbook:
         self._store = open_store(base, storage_options, timeout=timeout).below(folder)
         with self._telling(keys.PARAMS_YAML):
             written = formats.encode(formats.Yaml("params"), params) if params else b""
-        self._lease = Lease(self._store, self.run_id, _heartbeat(heartbeat, self._store))
+        self._lease = Lease(self._store, self.run_id, heartbeat)
         self._start, self._earlier = time.monotonic(), 0.0
         self._runtime: float | None = None
         self._ending = threading.RLock()
@@ -493,7 +463,7 @@ class Logbook:
         >>> log.log_path.read_text().splitlines()[-1].partition("] ")[2]
         'INFO grid refined'
         """
-        self.logger.log(_level(level), message)
+        self.logger.log(level_of(level), message)
 
     def debug(self, message: object, *args: object, **options: Any) -> None:
         """A line of level DEBUG, which log.txt takes only where the level is set to it.
@@ -769,30 +739,6 @@ class Logbook:
             self._fail(self._reason(error), error)
         except Exception as failure:
             error.add_note(f"notata: while run {self.run_id!r} was marked failed: {type(failure).__name__}: {failure}")
-
-
-def _level(level: int | str | None) -> int:
-    """A level of `logging`, by number or name."""
-    if level is None:
-        level = os.environ.get(_LOG_LEVEL) or logging.INFO
-    known = logging.getLevelNamesMapping()
-    number = int(level) if str(level).isdigit() else known.get(str(level).upper())
-    if number is None:
-        names = ", ".join(known)
-        raise ConfigurationError(f"{level!r} is no level of the log; it is a number, or one of {names}")
-    return number
-
-
-def _heartbeat(seconds: float | None, store: Store) -> float | None:
-    """Seconds between two signs of life.
-
-    None unless asked for where nobody else sees the run (memory), and where a swap may write over a successor's.
-    """
-    if seconds is None:
-        return HEARTBEAT if store.shared and store.swaps else None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
-        raise ConfigurationError(f"heartbeat is a number of seconds, or 0 for none; not {seconds!r}")
-    return float(seconds) or None
 
 
 def _stem(name: str | int) -> str:

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from notata.errors import ConflictError, MissingError
-
-if TYPE_CHECKING:
-    from notata.store.base import Store
 
 _TRIES: Final = 1000  # at the end of a file nearby, to which others append as well
 
@@ -40,6 +37,26 @@ NOTHING: Final = Tail(0, "", b"")
 """No file is there."""
 
 
+class Read(Protocol):
+    """What was read: `notata.store.Blob`."""
+
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def version(self) -> str: ...
+
+
+class Appendable(Protocol):
+    """Where the file lies: `notata.store.Store`."""
+
+    @property
+    def near(self) -> bool: ...
+    def fetch(self, key: str, start: int = 0, end: int | None = None) -> Read: ...
+    def _append_once(self, key: str, data: bytes, tail: Tail) -> Tail: ...
+
+
 class Appender:
     """The one writer of a file that grows: it remembers what makes an append one request, and known to be done or not.
 
@@ -49,7 +66,7 @@ class Appender:
         key: The file.
     """
 
-    def __init__(self, store: Store, key: str, tail: Tail, end: bytes = b"") -> None:
+    def __init__(self, store: Appendable, key: str, tail: Tail, end: bytes = b"") -> None:
         self._store = store
         self._tail = tail
         self._end = end
@@ -115,8 +132,8 @@ class Appender:
     def _go_to_end(self) -> None:
         """Move to where the file ends now."""
         try:
-            size = self._store.stat(self.key).size
-            last = self._store.read(self.key, max(0, size - len(self._end)), size) if self._end else b""
+            size = self._store.fetch(self.key, self._tail.size, self._tail.size).size
+            last = self._store.fetch(self.key, max(0, size - len(self._end)), size).data if self._end else b""
         except MissingError:
             self._tail, self._open = NOTHING, False
             return
