@@ -2,6 +2,7 @@
 
 Work at exit goes through ``threading._register_atexit``, not `atexit`: by the time of the latter the executor that
 resolves host names is closed, so a request to a host *name* fails (``cannot schedule new futures after shutdown``).
+What is done then starts no thread: Python 3.12.1 refuses that already.
 """
 
 from __future__ import annotations

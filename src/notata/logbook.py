@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from notata import exits, failures, formats, keys
 from notata.environment import capture
-from notata.errors import BatchError, ConfigurationError, EncodeError, NotataError
+from notata.errors import ConfigurationError, EncodeError, NotataError, StorageError
 from notata.failures import Caught
 from notata.journal import Journal, RunLogger, level_of
 from notata.lease import Lease
@@ -695,14 +695,18 @@ class Logbook:
 
     def _tell(self, error: BaseException | None) -> None:
         """Store what there is to know of a failure: the exception, and the log up to it."""
-        try:
-            if error is not None:
-                text = formats.encode(formats.TEXT, failures.text(error, self._store.redacted))
-                self._store.write_many({keys.TRACEBACK: text, keys.FAILURE: self._described(error)})
-        except BatchError as group:
-            raise group.exceptions[0]  # noqa: B904  its cause stays what the storage said
-        finally:
-            self.flush()
+        problem: StorageError | None = None
+        if error is not None:
+            text = formats.encode(formats.TEXT, failures.text(error, self._store.redacted))
+            # One by one: at exit, some Pythons start no thread any more.
+            for key, data in ((keys.TRACEBACK, text), (keys.FAILURE, self._described(error))):
+                try:
+                    self._store.write(key, data)
+                except StorageError as failure:
+                    problem = problem or failure
+        self.flush()
+        if problem is not None:
+            raise problem
 
     def _let_go(self) -> None:
         """Leave nothing behind in the process: no handler in `logging`, no signal handler, nothing to do at exit."""
