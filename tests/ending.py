@@ -6,8 +6,10 @@ It says ``ready`` when the run has begun, and what it does then it does when its
 from __future__ import annotations
 
 import json
+import logging.config
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-from notata import Logbook
+from notata import Logbook, exits
 
 
 def cold() -> None:
@@ -95,14 +97,54 @@ def wait_for_sigterm_in_the_block(begin: Callable[..., Logbook]) -> None:
 def leave_it_to_a_thread(begin: Callable[..., Logbook]) -> None:
     """The main thread ends first; the other one ends the run."""
     log = begin()
-    main = threading.main_thread()
 
     def work() -> None:
-        main.join(timeout=0.2)  # it does not end before this thread does
+        threading.Event().wait(0.2)  # the main thread has ended by then, but for what is done at exit
         log.text("late", "by the thread")
         log.mark_complete()
 
     threading.Thread(target=work).start()
+    ready()
+
+
+def be_watched(begin: Callable[..., Logbook]) -> None:
+    """A thread waits for the main one to end, and would wait for ever if that one waited for it."""
+    exits._PATIENCE = 1000  # type: ignore[misc]
+    begin()
+    ready()
+    threading.Thread(target=threading.main_thread().join).start()
+    threading.Thread(target=poll).start()
+
+
+def poll() -> None:
+    while threading.main_thread().is_alive():
+        threading.Event().wait(0.05)
+
+
+def leave_a_thread_that_waits_long(begin: Callable[..., Logbook]) -> None:
+    """A thread that does nothing with the run for longer than is waited for: the run is ended once it has ended."""
+    exits._PATIENCE = 0.1  # type: ignore[misc]
+    begin()
+    ready()
+    threading.Thread(target=threading.Event().wait, args=(0.5,)).start()
+
+
+def get_sigterm_at_exit(begin: Callable[..., Logbook]) -> None:
+    """What is done at exit goes on, with the next run, though it is asked to end meanwhile."""
+    other = {"run_id": "other", "callback": lambda log: os.kill(os.getpid(), signal.SIGTERM)}
+    begin(handle_sigterm=True, **other)
+    begin(callback=lambda log: log.info("from the callback"))
+    ready()
+
+
+def configure_logging(begin: Callable[..., Logbook]) -> None:
+    """`logging` flushes and closes the handlers that it knows, under its lock."""
+    log = begin()
+    log.attach("mine")
+    logging.getLogger("mine").setLevel(logging.DEBUG)  # every logger asks anew which levels it takes
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    log.info("after that")
+    log.mark_complete()
     ready()
 
 
@@ -120,8 +162,8 @@ def main(how: str, url: str, options: str, *rest: str) -> None:
     if "cold" in rest:
         cold()
 
-    def begin(**arguments: Any) -> Logbook:
-        log = Logbook("run", url, storage_options=json.loads(options), **arguments)
+    def begin(run_id: str = "run", **arguments: Any) -> Logbook:
+        log = Logbook(run_id, url, storage_options=json.loads(options), **arguments)
         log.info("begun")
         return log
 

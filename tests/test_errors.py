@@ -5,11 +5,15 @@ from __future__ import annotations
 import ast
 import errno
 import inspect
+import json
+import logging
 import os
 import pickle
 import socket
+import sys
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,6 +115,47 @@ def test_a_server_that_never_answered_gets_ten_seconds_of_a_longer_timeout() -> 
     assert connection.limit(0) == 30.0
 
 
+def test_a_storage_that_fell_silent_is_not_waited_for_so_long_again(moto_server: Server) -> None:
+    store = open_store(moto_server.url, moto_server.options)
+    store.exists("a")
+    connection = store._connection  # type: ignore[attr-defined]
+    assert connection.limit(0) == 30.0
+
+    async def silent() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        connection.run(silent)
+    assert connection.limit(0) == 5.0
+    store.exists("a")
+    assert connection.limit(0) == 30.0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is of POSIX")
+def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with Logbook("a", tmp_path) as log, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: log.info("line %d", number), range(200)))
+        log.meta(x=1)
+    assert json.loads((tmp_path / "log_a/metadata.json").read_text())["status"] == "complete"
+    lines = (tmp_path / "log_a/log.txt").read_text().splitlines()
+    assert sorted(line.partition("INFO ")[2] for line in lines[1:-1]) == sorted(f"line {n}" for n in range(200))
+    store = open_store(tmp_path)
+    store.write("b", b"")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: store.append("b", b"%d " % number), range(200)))
+    assert sorted(map(int, (tmp_path / "b").read_text().split())) == list(range(200))
+    (tmp_path / ".notata-lock").touch()
+    os.utime(tmp_path / ".notata-lock", (0, 0))  # somebody died with it
+    store.append("b", b"x")
+    assert not (tmp_path / ".notata-lock").exists()
+
+
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = Logbook("a", tmp_path)
     log.text("t", "old")
@@ -174,6 +219,44 @@ def test_a_base_folder_that_cannot_work(base: Any, words: str) -> None:
 def test_storage_options_that_do_not_fit() -> None:
     with pytest.raises(errors.ConfigurationError, match="storage options"):
         Logbook("a", "s3://bucket/x", storage_options={"no_such_option": SECRETS["secret"]})
+
+
+KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n-----END PRIVATE KEY-----\n"
+
+
+def test_secrets_are_blotted_out_in_every_form_and_words_are_not() -> None:
+    options = {"token": {"private_key": KEY, "project_id": "proj"}, "secret": "ab/cd+ef=gh", "project": "physics"}
+    store = open_store("gs://bucket/x", options)
+    told = (
+        KEY,
+        repr(options),
+        json.dumps(options),
+        repr(json.dumps(options)),
+        "?s=ab%2Fcd%2Bef%3Dgh",
+        "MIIEvQIBADANBgkq",
+    )
+    for text in told:
+        shown = store.redacted(text)
+        assert not any(part in shown for part in ("MIIE", "cd+ef", "cd%2B")), shown
+    assert store.redacted("physics is in /home/me/physics, project_id") == "physics is in /home/me/physics, project_id"
+    store = open_store("gs://bucket/x", {"token": "cloud", "endpoint_url": "http://host:1", "secret": "test"})
+    assert store.redacted("point cloud, tests/latest") == "point cloud, tests/latest"
+    assert store.redacted("test at http://host:1/x") == "*** at ***/x"
+
+
+def test_a_library_of_the_storage_logs_no_secret(moto_server: Server) -> None:
+    options = {**moto_server.options, **SECRETS}
+    with Logbook(None, f"{moto_server.url}/s", storage_options=options, log_level="DEBUG") as log:
+        for name in ("botocore", "aiobotocore", "s3fs", "fsspec"):
+            logging.getLogger(name).setLevel(logging.DEBUG)
+            log.attach(name)
+        log.json("metrics", {"a": 1})
+    for name in ("botocore", "aiobotocore", "s3fs", "fsspec"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    stored = log._store.read("log.txt")
+    assert b"Authorization" in stored
+    for secret in SECRETS.values():
+        assert secret.encode() not in stored
 
 
 def test_credentials_in_a_url_are_not_shown() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notata import failures, formats
+from notata.errors import ConfigurationError
 
 SECRET = "hunter2"
 
@@ -368,3 +370,51 @@ def test_the_reason_is_the_message_or_the_type() -> None:
     assert failures.reason(ValueError("a\nb")) == "a\nb"
     assert failures.reason(ValueError()) == "ValueError"
     assert failures.reason(SystemExit(3)) == "sys.exit(3)"
+
+
+# -- caught ------------------------------------------------------------------------------------------------
+
+
+def catching(found: list[BaseException], *kinds: type[BaseException], reraise: bool = False) -> failures.Caught:
+    return failures.Caught(found.append, kinds or (Exception,), reraise)
+
+
+def test_a_coroutine_is_decorated_as_a_function_is() -> None:
+    found: list[BaseException] = []
+
+    @catching(found)
+    async def fails(value: int) -> int:
+        await asyncio.sleep(0)
+        return 1 // value
+
+    assert asyncio.run(fails(1)) == 1
+    assert asyncio.run(fails(0)) is None
+    assert [type(error) for error in found] == [ZeroDivisionError]
+
+
+def test_what_cannot_be_caught_is_refused_at_once() -> None:
+    def generator() -> Iterator[int]:
+        yield 1
+
+    for wrong in (generator, 1):
+        with pytest.raises(ConfigurationError, match="decorates functions"):
+            catching([])(wrong)  # type: ignore[arg-type]
+    for kind in ("ValueError", ValueError(), len, int):
+        with pytest.raises(ConfigurationError, match="types of exceptions"):
+            catching([], kind)  # type: ignore[arg-type]
+
+
+def test_a_block_that_ends_well_forgets_the_error_of_the_one_before() -> None:
+    block = catching([])
+    with block:
+        raise ValueError
+    assert isinstance(block.error, ValueError)
+    with block:
+        pass
+    assert block.error is None
+
+
+def test_an_exception_that_cannot_be_formatted_is_told_shortly() -> None:
+    made_up = SyntaxError("msg", ("f.py", 1, "not a number", "code"))  # type: ignore[arg-type]
+    assert failures.text(made_up).startswith("SyntaxError: ")
+    assert failures.describe(made_up)["type"] == "SyntaxError"

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from notata import BatchError, FullError, Logbook, NotataError, RunDisplacedError, RunEndedError, StorageError
+from notata import BatchError, FullError, Logbook, NotataError, RunDisplacedError, RunEndedError, StorageError, exits
 from notata.store import open_store
 from notata.store.files import PART
 from notata.testing import FaultyStore, Operation
@@ -349,6 +349,43 @@ def test_a_lost_reply_of_the_end_is_made_good() -> None:
     log.mark_complete()
     assert seen == ["complete"]
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == log.status == "complete"
+
+
+def test_a_lost_reply_of_the_end_that_something_else_finds_out_is_made_good() -> None:
+    store, place, log = prepared()
+    seen: list[str] = []
+    log.callback = lambda ended: seen.append(ended.status)
+    store.fail(1, key="metadata.json", after=True)
+    with pytest.raises(StorageError):
+        log.mark_complete()
+    log.meta(remark="by which the stored status is found")
+    assert (log.status, seen) == ("complete", [])
+    log.mark_complete()
+    log.mark_complete()
+    assert seen == ["complete"]
+    log._at_exit()
+    assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "complete"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_run_that_only_the_storage_kept_from_being_complete_is_so_at_exit(
+    after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, place, log = prepared(near=False)
+    store.fail(1, key="log.txt", after=after)
+    with pytest.raises(StorageError) as caught, log:
+        log.info("all went well")
+    monkeypatch.setattr(exits, "cause", lambda: caught.value)
+    log._at_exit()
+    assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "complete"
+    log.mark_failed("looked again")
+    store, place, log = prepared(near=False)
+    store.fail(1, key="log.txt", after=after)
+    with pytest.raises(StorageError), log:
+        pass
+    monkeypatch.setattr(exits, "cause", lambda: ValueError("something else"))
+    log._at_exit()
+    assert json.loads(place.bytes("log_run/metadata.json"))["failure_reason"] == "something else"
 
 
 def test_a_successor_is_not_mistaken_for_a_lost_reply() -> None:

@@ -729,7 +729,7 @@ def test_the_journal_on_the_root_logger_outlives_a_storage_that_fails(eager: Non
     assert [text for text in messages(stored(place)) if text.isdigit()] == [str(n) for n in range(20)]
     assert len(messages(stored(place))) <= 22
     assert len(store.operations) - before <= 60
-    assert [text.partition(",")[0] for text in listening.said] == ["log.txt waits to be stored"]
+    assert [text.partition(",")[0] for text in listening.said] == ["notata: log.txt waits to be stored"]
 
 
 def test_the_lines_of_two_runs_on_the_root_logger_do_not_feed_each_other() -> None:

@@ -22,11 +22,14 @@ _GIT_SECONDS: Final = 3.0  # of a working tree on a slow disk
 _GIT_FRESH: Final = 10.0
 _HIDDEN: Final = "***"
 _SECRET: Final = (
-    r"(?<![a-z])(?:pass|password|passwd|passphrase|pwd|secret|token|credentials?|auth|apikey"
-    r"|(?:api|access|private|secret)[-_.]?key)(?![a-z])"  # but no tokenizer, and no author
+    # By itself or after - _ . as in db.password; no tokenizer, no author …
+    r"(?:(?<![A-Za-z])(?i:pass|pat|pwd|secret|token|credentials?|auth|apikey|sig|signature"
+    r"|(?:api|access|private|secret)[-_.]?key)"
+    r"|(?<=[a-z])(?:Token|Secret|Signature|(?:Api|Access|Private|Secret)Key)"  # … as in wandbToken
+    r"|(?i:\w*(?:password|passwd|passphrase)))(?![a-z])"
 )
-_NAME: Final = re.compile(rf"(?i){_SECRET}$")
-_VALUE: Final = re.compile(rf"(?i)({_SECRET}[\w.-]*=)[^&]*")
+_NAME: Final = re.compile(rf"{_SECRET}$")
+_VALUE: Final = re.compile(rf"""({_SECRET}[\w.-]*["']?\s*[=:]\s*["']?)(?!//)[^&"',;}}\s]+""")
 
 
 def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final
@@ -25,8 +26,15 @@ Call = Callable[[], None]
 
 _EXECUTORS: Final = ("concurrent.futures.", "loky.", "joblib.")
 
+_PATIENCE: Final = 10.0  # seconds that threads get which do not work with a run
+_SLICE: Final = 0.1
+_MOST: Final = 100_000
+
 _calls: dict[Call, None] = {}
 """What is to be done at exit, in order. The interpreter's own list cannot be taken from again."""
+
+_used = 0.0
+_ending = False
 
 
 class Terminated(SystemExit):
@@ -63,32 +71,78 @@ def cause() -> BaseException | None:
     return last
 
 
+def used() -> None:
+    """Take note that a thread of the script works with what is to be ended at exit."""
+    global _used  # noqa: PLW0603
+    _used = time.monotonic()
+
+
+def _early() -> None:
+    """Before the interpreter joins the threads: end everything, if no thread may be working with it still."""
+    if _calls and _threads_ended():
+        _run()
+
+
+def _late() -> None:
+    """When every thread has ended; a host's name may not be found any more."""
+    _run()
+
+
 def _run() -> None:
-    _join_threads()
-    for call in tuple(_calls):
+    global _ending  # noqa: PLW0603
+    _ending = True
+    interrupt: BaseException | None = None
+    for _ in range(_MOST):  # a call may ask for another one
+        if not _calls:
+            break
+        call = next(iter(_calls))
+        forget(call)
         try:
             call()
         except Exception as error:
             print(f"notata, at exit: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        except BaseException as error:  # Ctrl-C ends one of them; the others are short, too
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
-def _join_threads() -> None:
-    """Wait for the script's own threads, as the interpreter does next: they may be writing still.
+def _threads_ended() -> bool:
+    """Wait for the script's own threads as long as they work with a run, and `_PATIENCE` beyond.
 
-    Not for those of executors, which end only when told to, after this.
+    The interpreter waits for them next, but closes its executors before, and with them the way to a host's name.
     """
-    for thread in threading.enumerate():
-        mine = thread is threading.current_thread() or thread is threading.main_thread()
-        if mine or thread.daemon or _of_executor(thread):
-            continue
-        thread.join()
+    begun = time.monotonic()
+    while others := [thread for thread in threading.enumerate() if not _ends_by_itself(thread)]:
+        left = max(begun, _used) + _PATIENCE - time.monotonic()
+        if left <= 0:
+            return False
+        others[0].join(min(left, _SLICE))
+    return True
 
 
-def _of_executor(thread: threading.Thread) -> bool:
-    return thread in concurrent.futures.thread._threads_queues or type(thread).__module__.startswith(_EXECUTORS)
+def _ends_by_itself(thread: threading.Thread) -> bool:
+    """Whether it is not to be waited for: an executor's, which ends when told to, or one that waits for the main."""
+    mine = thread is threading.current_thread() or thread is threading.main_thread()
+    of_executor = thread in concurrent.futures.thread._threads_queues or type(thread).__module__.startswith(_EXECUTORS)
+    return mine or thread.daemon or of_executor or _awaits_main(thread)
 
 
-getattr(threading, "_register_atexit", atexit.register)(_run)
+def _awaits_main(thread: threading.Thread) -> bool:
+    """Whether it joins the main thread, or asks again and again whether one is alive."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code is threading.Thread.join.__code__:
+            joined = frame.f_locals
+            return joined.get("self") is threading.main_thread() and joined.get("timeout") is None
+        if "is_alive" in frame.f_code.co_names and frame.f_globals.get("__name__") != "threading":
+            return True
+        frame = frame.f_back
+    return False
+
+
+atexit.register(_late)
+getattr(threading, "_register_atexit", atexit.register)(_early)
 
 
 class Sigterm:
@@ -116,7 +170,7 @@ class Sigterm:
         if not self._active or os.getpid() != self._pid:  # a forked child is not ours to end
             self._pass_on(number, frame)
             return
-        if Sigterm.received is not None:  # asked twice: what the first one began goes on
+        if Sigterm.received is not None or _ending:  # what the first one asked for, or the exit, goes on
             return
         Sigterm.received, Sigterm.where = Terminated(), _trace(frame)
         if callable(self._before):
@@ -132,7 +186,9 @@ class Sigterm:
 
     def remove(self) -> None:
         """Put the handler of before back, unless somebody else's was installed since."""
-        self._active = False
+        self._active = _ending  # the process ends in any case, and is not to be cut short
+        if _ending:
+            return
         here = threading.current_thread() is threading.main_thread()
         if here and os.getpid() == self._pid and signal.getsignal(signal.SIGTERM) == self._handle:
             signal.signal(signal.SIGTERM, self._before)

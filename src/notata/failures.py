@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import linecache
 import reprlib
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator
 from itertools import groupby
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
+
+from notata.errors import ConfigurationError
 
 __all__ = ["Caught", "Redact", "describe", "kind", "reason", "text"]
 
@@ -49,10 +52,14 @@ def text(error: BaseException, redact: Redact = str) -> str:
         error: Anything that was raised.
         redact: Applied to every line but those that name a file.
     """
-    told = traceback.TracebackException.from_exception(error)
+    try:
+        told = traceback.TracebackException.from_exception(error)
+        whole = "".join(told.format())
+    except Exception:  # a SyntaxError that somebody made up, say
+        return redact(f"{kind(error)}: {_message(error)}\n")
     places = set(_places(told))
     parts: list[str] = []
-    for is_place, lines in groupby("".join(told.format()).split("\n"), lambda line: line.lstrip(" |+-") in places):
+    for is_place, lines in groupby(whole.split("\n"), lambda line: line.lstrip(" |+-") in places):
         part = "\n".join(lines)  # at once, as a secret may have several lines
         parts.append(part if is_place else redact(part))
     return "\n".join(parts)
@@ -84,7 +91,7 @@ def describe(error: BaseException, redact: Redact = str, *, variables: bool = Fa
     return _Describing(redact, variables).of(error, _CHAIN)
 
 
-class Caught(ContextDecorator):
+class Caught:
     """A block, or a function, whose failure is recorded and goes no further: what `Logbook.catch` makes.
 
     Attributes:
@@ -94,16 +101,37 @@ class Caught(ContextDecorator):
     def __init__(
         self, record: Callable[[BaseException], None], kinds: tuple[type[BaseException], ...], reraise: bool
     ) -> None:
+        for one in kinds:
+            if not (isinstance(one, type) and issubclass(one, BaseException)):
+                raise ConfigurationError(f"catch() takes types of exceptions, not {one!r}; decorate by @log.catch()")
         self._record = record
         self._kinds = kinds
         self._reraise = reraise
         self.error: BaseException | None = None
 
-    def _recreate_cm(self) -> Caught:
+    def _again(self) -> Caught:
         """A new one for each call of a decorated function."""
         return Caught(self._record, self._kinds, self._reraise)
 
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate a function, or a coroutine function."""
+        if not callable(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError("catch() decorates functions, not generators; put `with log.catch():` into one")
+
+        @functools.wraps(function)
+        def catching(*arguments: Any, **options: Any) -> Any:
+            with self._again():
+                return function(*arguments, **options)
+
+        @functools.wraps(function)
+        async def awaiting(*arguments: Any, **options: Any) -> Any:
+            with self._again():
+                return await function(*arguments, **options)
+
+        return awaiting if inspect.iscoroutinefunction(function) else catching
+
     def __enter__(self) -> Self:
+        self.error = None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
@@ -145,7 +173,9 @@ class _Describing:
             "code": self._redact(linecache.getline(code.co_filename, line, frame.f_globals).strip()),
         }
         if self._repr is not None:
-            told["variables"] = {name: self._repr.of(value) for name, value in frame.f_locals.items()}
+            told["variables"] = {
+                name: self._repr.of(value) for name, value in frame.f_locals.items() if _is_data(name, value)
+            }
         return told
 
 
@@ -168,6 +198,12 @@ def _message(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "<its message cannot be shown>"
+
+
+def _is_data(name: str, value: object) -> bool:
+    """Whether a variable holds a value, and is not what a module defines and imports."""
+    code = inspect.ismodule(value) or inspect.isclass(value) or inspect.isroutine(value)
+    return not code and not (name.startswith("__") and name.endswith("__"))
 
 
 def _notes(error: BaseException) -> list[str]:

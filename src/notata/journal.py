@@ -21,6 +21,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 from notata import exits
@@ -47,6 +48,8 @@ _INDENT: Final = "  "
 _THREAD: Final = "notata-journal"
 _STORAGE_THREAD: Final = "fsspecIO"
 _CONTESTED: Final = 10  # appends in a row that others may come before
+_MEANWHILE: Final = 3  # times that is asked for lines which came during an append
+_HEARD: Final = "_notata_journals"  # on a record: which journals have it
 _own = logging.getLogger("notata")
 
 
@@ -59,13 +62,15 @@ def level_of(level: int | str | None) -> int:
     >>> level_of("warning"), level_of(15)
     (30, 15)
     """
+    said = level
     if level is None:
-        level = os.environ.get(LEVEL) or logging.INFO
+        level = os.environ.get(LEVEL, "").strip() or logging.INFO
     known = logging.getLevelNamesMapping()
     number = int(level) if str(level).isdigit() else known.get(str(level).upper())
     if number is None:
         names = ", ".join(known)
-        raise ConfigurationError(f"{level!r} is no level of the log; it is a number, or one of {names}")
+        where = f" ({LEVEL})" if said is None else ""
+        raise ConfigurationError(f"{level!r}{where} is no level of the log; it is a number, or one of {names}")
     return number
 
 
@@ -92,7 +97,7 @@ class Journal(logging.Handler):
         end: Where bytes are appended.
         at_once: Whether each line is appended by itself, in the thread that logs it.
         level: As for any handler.
-        redact: Takes secrets out of tracebacks.
+        redact: Takes secrets out of a line: libraries of the storage log theirs.
         mine: Asked when somebody else changed the file: whether this run still is this writer's.
         lost: Asked before each line: whether the run is known to be another's, so that nothing more is to be written.
         clock: Seconds that pass.
@@ -110,7 +115,9 @@ class Journal(logging.Handler):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(level)
-        self.setFormatter(_Lines(redact))
+        _leave_alone(self)
+        self.setFormatter(_Lines())
+        self._redact = redact
         self._end = end
         self._at_once = at_once
         self._mine = mine
@@ -125,7 +132,7 @@ class Journal(logging.Handler):
         self._storing = threading.RLock()
         self._waiting: list[bytes] = []
         self._bytes = 0
-        self._chunk, self._chunk_hasty = b"", False
+        self._chunk, self._chunk_hasty, self._goal = b"", False, -1
         self._thread: threading.Thread | None = None
         self._oldest = self._hasty = 0.0
         self._last = self._last_hasty = self._not_before = float("-inf")
@@ -136,11 +143,13 @@ class Journal(logging.Handler):
     # -- in ------------------------------------------------------------------------------------------------
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """As any handler, but under no lock: `emit` has its own, and `logging` holds this one while it has us flush."""
+        """As any handler, but under no lock, as `emit` has its own; and once, though it hangs on several loggers."""
         passed = self.filter(record)
         if isinstance(passed, logging.LogRecord):
             record = passed
-        if passed:
+        heard: set[int] = record.__dict__.setdefault(_HEARD, set())
+        if passed and id(self) not in heard:
+            heard.add(id(self))
             self.emit(record)
         return bool(passed)
 
@@ -148,7 +157,7 @@ class Journal(logging.Handler):
         if self._silent or self._lost() or self._echo(record):
             return
         try:
-            text = self.format(record).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+            text = self._redact(self.format(record)).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
             data = (text.replace("\n", f"\n{_INDENT}") + "\n").encode("utf-8", "backslashreplace")
         except Exception:
             self.handleError(record)
@@ -161,11 +170,17 @@ class Journal(logging.Handler):
 
     def _echo(self, record: logging.LogRecord) -> bool:
         """Whether it tells of a journal's own appends: a log of those would feed on itself."""
-        return record.threadName == _THREAD or (bool(self._chunk) and record.threadName == _STORAGE_THREAD)
+        if record.threadName == _THREAD:
+            return True
+        return bool(self._chunk) and record.threadName == _STORAGE_THREAD and record.levelno < logging.WARNING
 
     def _take(self, data: bytes, hasty: bool) -> None:
+        exits.used()
         with self._changed:
-            if self._bytes + len(self._chunk) + len(data) > HELD + (RESERVE if hasty else 0):
+            if self._silent:
+                return
+            held = self._bytes + len(self._chunk)
+            if held and held + len(data) > HELD + (RESERVE if hasty else 0):
                 self._dropped += 1
                 return
             now = self._clock()
@@ -250,7 +265,7 @@ class Journal(logging.Handler):
         except Exception as error:
             self._failed(error)
         if self._silent and not was_silent:
-            _own.warning("another writer has this run by now: its log takes no more lines from here")
+            self._say("another writer has this run by now: its log takes no more lines from here")
 
     def _failed(self, error: Exception) -> None:
         """Wait longer each time, and say so the first time."""
@@ -258,7 +273,11 @@ class Journal(logging.Handler):
             self._failures += 1
             self._not_before = self._clock() + min(SECONDS * 2 ** min(self._failures - 1, 9), LONGEST)
         if self._failures == 1:
-            _own.warning("log.txt waits to be stored, which will be tried again: %s", error)
+            self._say(f"log.txt waits to be stored, which will be tried again: {error}")
+
+    def _say(self, what: str) -> None:
+        with suppress(Exception):  # a handler of somebody else's must not end this thread
+            _own.warning("notata: %s", what)
 
     def _drain(self) -> None:
         """Append what an earlier try left, then what waits; what comes meanwhile waits for the next time."""
@@ -268,8 +287,9 @@ class Journal(logging.Handler):
             self._busy = True
             try:
                 self._store()
-                self._fill()
-                self._store()
+                for _ in range(_MEANWHILE if self._at_once else 1):
+                    self._fill()
+                    self._store()
             finally:
                 self._busy = False
 
@@ -278,10 +298,14 @@ class Journal(logging.Handler):
         for last in range(_CONTESTED, 0, -1):
             if not self._chunk or self._other():
                 return
+            if self._end.size == self._goal:  # it was appended, and an interrupt came before that was noted
+                self._stored()
+                return
+            self._goal = self._end.size + len(self._chunk)
             try:
                 self._end.append(self._chunk)
             except ConflictError:
-                self._contested = True
+                self._contested, self._goal = True, -1
                 if last == 1:
                     raise
             else:
@@ -314,10 +338,12 @@ class Journal(logging.Handler):
                 self._put(self._gap(), self._clock())
             if self._chunk:
                 return
-            waiting, self._waiting = self._waiting, []
-            self._chunk_hasty, self._has_hasty = self._has_hasty, False
-            self._chunk = b"".join(waiting)
-            self._bytes -= len(self._chunk)
+            self._chunk_hasty, self._has_hasty, self._goal = self._has_hasty, False, -1
+            count = len(self._waiting)
+            chunk = b"".join(self._waiting[:count])
+            left = self._bytes - len(chunk)
+            # In one step: a signal handler may add a line before, and raise.
+            self._chunk, self._waiting, self._bytes = chunk, self._waiting[count:], left
 
     def _finish(self) -> None:
         """At exit."""
@@ -342,23 +368,30 @@ class RunLogger(logging.Logger):
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         return self.manager.disable < level and level >= self.level
 
+    def getChild(self, suffix: str) -> RunLogger:  # noqa: N802
+        """A logger below this one, which no registry holds either."""
+        child = RunLogger(f"{self.name}.{suffix}", self.level)
+        child.parent = self
+        return child
+
+
+def _leave_alone(handler: logging.Handler) -> None:
+    """Have `logging` not flush this at its end, or whenever it is configured anew.
+
+    It would do so under a lock that the storage's own logging needs, and wait for ever; `exits` sees to the end.
+    """
+    known = getattr(logging, "_handlerList", [])
+    known[:] = [reference for reference in known if reference() is not handler]
+
 
 class _Lines(logging.Formatter):
     """The documented form of a line."""
 
-    def __init__(self, redact: Callable[[str], str]) -> None:
+    def __init__(self) -> None:
         super().__init__(LINE, TIME)
-        self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:
-        if record.exc_info or " " in record.levelname:  # "Level 25"; and what other handlers made of the traceback
+        if " " in record.levelname:  # "Level 25"
             record = copy.copy(record)
-            record.exc_text = None
             record.levelname = record.levelname.replace(" ", "-")
         return super().format(record)
-
-    def formatException(self, ei: object) -> str:  # noqa: N802
-        return self._redact(super().formatException(ei))  # type: ignore[arg-type]
-
-    def formatStack(self, stack_info: str) -> str:  # noqa: N802
-        return self._redact(super().formatStack(stack_info))

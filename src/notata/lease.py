@@ -40,6 +40,8 @@ Continue = Callable[[Mapping[str, Any], Mapping[str, Any], RunState], Mapping[st
 HEARTBEAT: Final = 30.0
 """Seconds from one sign of life to the next where others can see it, when nothing else is asked for."""
 
+_BEATS: Final = 5  # of an owner, that may come between a look and a swap
+
 _own = logging.getLogger("notata")
 
 _NOT_CREATED: Final = (
@@ -101,18 +103,32 @@ class Lease:
         Raises:
             RunExistsError: Another one took it meanwhile.
         """
-        replacing = {**fields, "status": "replacing"}
         try:
-            try:
-                self._version = self._store.fetch(keys.METADATA).version
-            except MissingError:
-                self._create(replacing)
-            else:
-                self._take(replacing)
+            self._replace({**fields, "status": "replacing"})
             self._store.clear(keep=[keys.METADATA])
             self._swap(fields)
         except (ExistsError, ConflictError) as error:
             self._taken(error)
+
+    def _replace(self, fields: Mapping[str, Any]) -> None:
+        """Take metadata.json from whoever has it; a sign of life that they give meanwhile does not keep it theirs."""
+        owner: object = None
+        for last in range(_BEATS, 0, -1):
+            try:
+                found = self._store.fetch(keys.METADATA)
+            except MissingError:
+                self._create(fields)
+                return
+            before, owner = owner, lease_of(parsed(found.data) or {}).get("owner")
+            if before not in (None, owner):
+                raise ConflictError(f"{self._store.url}: another writer took the run", url=self._store.url)
+            self._version = found.version
+            try:
+                self._take(fields)
+                return
+            except ConflictError:
+                if owner is None or last == 1:
+                    raise
 
     def resume(self, fresh: Mapping[str, Any], again: Continue, *, force: bool) -> RunState | None:
         """Take a run that ended or died, with all that it has, or begin it if there is none. 2 requests on a bucket.
@@ -142,7 +158,12 @@ class Lease:
             self._take(again(fresh, stored, state))
             return state
         except (ExistsError, ConflictError) as error:
-            self._taken(error)
+            raise RunExistsError(
+                f"run {self._run_id!r} at {self._store.url} was taken by another writer just now, and cannot be "
+                "resumed before that one has ended.",
+                url=self._store.url,
+                key=keys.METADATA,
+            ) from error
 
     # -- change --------------------------------------------------------------------------------------------
 
@@ -291,7 +312,7 @@ class Lease:
                 with suppress(Exception):  # not stored: the next one is due soon; displaced: that is noted
                     self._change({})
             if self.displaced:
-                _own.warning("%s", self._gone())
+                _own.warning("notata: %s", self._gone())
 
     # -- store ---------------------------------------------------------------------------------------------
 

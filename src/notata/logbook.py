@@ -16,11 +16,11 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeAlias
 
 from notata import exits, failures, formats, keys
 from notata.environment import capture
-from notata.errors import ConfigurationError, EncodeError, NotataError, StorageError
+from notata.errors import ConfigurationError, EncodeError, RunEndedError, StorageError
 from notata.failures import Caught
 from notata.journal import Journal, RunLogger, level_of
 from notata.lease import Lease
@@ -140,6 +140,8 @@ class Logbook:
         self._ending = threading.RLock()
         self._variables = failure_variables
         self._caught = 0
+        self._told: str = "initialized"
+        self._unstored: BaseException | None = None
         self._attached: list[logging.Logger] = []
         self._sigterm = exits.Sigterm() if handle_sigterm else None
         try:
@@ -174,12 +176,12 @@ class Logbook:
             if preallocate and self._store.folders:
                 for folder in (self.datadir, self.plotdir, self.artifactsdir):
                     folder.mkdir(parents=True, exist_ok=True)
+            self._lease.keep_alive()
+            exits.at_exit(self._at_exit)
         except BaseException as error:
             with suppress(Exception):  # nobody will hold this run: let it say so
                 self._lease.end("failed", end_time=timestamp(), failure_reason=self._reason(error))
             raise
-        self._lease.keep_alive()
-        exits.at_exit(self._at_exit)
 
     def _open_log(self, before: RunState | None, level: int, *, overwrite: bool) -> None:
         self.handler = Journal(
@@ -463,42 +465,42 @@ class Logbook:
         >>> log.log_path.read_text().splitlines()[-1].partition("] ")[2]
         'INFO grid refined'
         """
-        self.logger.log(level_of(level), message)
+        self.logger.log(level_of(level), message, stacklevel=2)
 
-    def debug(self, message: object, *args: object, **options: Any) -> None:
+    def debug(self, msg: object, *args: object, **options: Any) -> None:
         """A line of level DEBUG, which log.txt takes only where the level is set to it.
 
         Args:
-            message: As for `note`; with `args` it is a format, as in `logging`.
+            msg: As for `note`; with `args` it is a format, as in `logging`.
             *args: Put into the message.
-            **options: As for `logging.Logger.debug`: `exc_info`, `stack_info`.
+            **options: As for `logging.Logger.debug`: `exc_info`, `stack_info`, `stacklevel`, `extra`.
 
         >>> log.debug("residual %.1e", 3e-9)
         """
-        self.logger.debug(message, *args, **options)
+        self._log(logging.DEBUG, msg, args, options)
 
-    def info(self, message: object, *args: object, **options: Any) -> None:
+    def info(self, msg: object, *args: object, **options: Any) -> None:
         """A line of level INFO. Arguments as for `debug`.
 
         >>> log.info("step %d of %d", 10, 100)
         """
-        self.logger.info(message, *args, **options)
+        self._log(logging.INFO, msg, args, options)
 
-    def warning(self, message: object, *args: object, **options: Any) -> None:
+    def warning(self, msg: object, *args: object, **options: Any) -> None:
         """A line of level WARNING. Arguments as for `debug`.
 
         >>> log.warning("step size %g is at its minimum", 1e-12)
         """
-        self.logger.warning(message, *args, **options)
+        self._log(logging.WARNING, msg, args, options)
 
-    def error(self, message: object, *args: object, **options: Any) -> None:
+    def error(self, msg: object, *args: object, **options: Any) -> None:
         """A line of level ERROR. Arguments as for `debug`.
 
         >>> log.error("solver did not converge")
         """
-        self.logger.error(message, *args, **options)
+        self._log(logging.ERROR, msg, args, options)
 
-    def exception(self, message: object, *args: object, **options: Any) -> None:
+    def exception(self, msg: object, *args: object, **options: Any) -> None:
         """A line of level ERROR with the traceback of the exception that is being handled. Arguments as for `debug`.
 
         >>> try:
@@ -508,7 +510,11 @@ class Logbook:
         >>> log.log_path.read_text().splitlines()[-1]
         '  ZeroDivisionError: division by zero'
         """
-        self.logger.exception(message, *args, **options)
+        self._log(logging.ERROR, msg, args, {"exc_info": True, **options})
+
+    def _log(self, level: int, msg: object, args: tuple[object, ...], options: dict[str, Any]) -> None:
+        above = options.pop("stacklevel", 1) + 2  # the caller's line, for formatters that show it
+        self.logger.log(level, msg, *args, stacklevel=above, **options)
 
     def attach(self, logger: str | logging.Logger | None = None) -> None:
         """Have a logger's records in log.txt too, until the run ends; then nothing of it is left in `logging`.
@@ -518,6 +524,9 @@ class Logbook:
         Args:
             logger: It or its name; the root logger, which hears all others, when not given.
 
+        Raises:
+            RunEndedError: The run has ended.
+
         >>> import logging
         >>> log.attach("solver")
         >>> logging.getLogger("solver").warning("stiff")
@@ -525,6 +534,8 @@ class Logbook:
         'WARNING stiff'
         """
         target = logger if isinstance(logger, logging.Logger) else logging.getLogger(logger)
+        if self.status in ("complete", "failed"):
+            raise RunEndedError(f"run {self.run_id!r} has ended and hears no logger any more", url=self.url)
         if self.handler not in target.handlers:
             target.addHandler(self.handler)
             self._attached.append(target)
@@ -637,7 +648,7 @@ class Logbook:
         try:
             name = re.sub(r"\W", "_", type(error).__name__)[:80]
             self._store.write(self._allowed(f"{keys.CAUGHT}/{_stamp()}-{name}.json"), self._described(error))
-        except NotataError as failure:
+        except Exception as failure:  # whatever an exception of somebody else's does when it is looked at
             self.warning("The structure of that failure was not stored: %s", failure)
 
     # -- end -----------------------------------------------------------------------------------------------
@@ -665,27 +676,30 @@ class Logbook:
         The line of the log follows the status where it costs nothing; in a bucket that of a complete run goes first,
         in the one request that stores the rest of the log.
         """
-        if not self._ends(status):
+        if not self._ends(status) and self._told == status:
             return
         with self._ending:
-            if not self._ends(status):
+            news = self._ends(status)
+            if not news and self._told == status:
                 return
             line_first = status == "complete" and not self._store.near
+            runtime = self._so_far()
             try:
-                if line_first:
+                if news and line_first:
                     self.info(line)
-                if status == "complete":
+                if news and status == "complete":
                     self.flush()
-                runtime = self._so_far()
-                if not self._lease.end(status, end_time=timestamp(), runtime_sec=runtime, **fields):
-                    return
+                # What was stored by a request whose reply was lost, or before an interrupt, is no news: the rest is.
+                if news:
+                    self._lease.end(status, end_time=timestamp(), runtime_sec=runtime, **fields)
             except Exception as failure:
+                self._unstored = failure if status == "complete" else None
                 self.error("%s, but that was not stored: %s", line, failure)
                 raise
+            self._told, self._runtime = status, runtime
+            self._let_go()
             if not line_first:
                 self.note(line, logging.ERROR if status == "failed" else logging.INFO)
-            self._runtime = runtime
-            self._let_go()
         try:
             if status == "failed":
                 self._tell(error)
@@ -719,11 +733,19 @@ class Logbook:
 
     def _at_exit(self) -> None:
         """The interpreter ends and the run has not: say so, with the exception that ended the script if one did."""
-        if not self._lease.here or self._lease.displaced:
+        if not self._lease.here or self._lease.displaced or self.status in ("complete", "failed"):
             return
         error = exits.cause()
+        if self._unstored is not None and error in (None, self._unstored):  # all went well but the storage
+            self.mark_complete()
+            return
         reason = "the process ended without mark_complete() or mark_failed()" if error is None else self._reason(error)
         self._fail(reason, error)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"run {self.run_id!r} is written by this process; give another process the URL, and a run id of its own"
+        )
 
     def __enter__(self) -> Self:
         return self

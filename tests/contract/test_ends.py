@@ -30,7 +30,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     place.store().clear()
 
 
-def end(place: Place, how: Any, sent: signal.Signals | None = None, *, cold: bool = False) -> int:
+def end(
+    place: Place, how: Any, sent: signal.Signals | None = None, *, cold: bool = False, running: bool | None = True
+) -> int:
     """Run the script to its end; its exit code."""
     command = [sys.executable, "-m", "tests.ending", how.__name__, place.url, json.dumps(place.options)]
     process = subprocess.Popen(
@@ -43,7 +45,7 @@ def end(place: Place, how: Any, sent: signal.Signals | None = None, *, cold: boo
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n", process.communicate()
-    assert reader(place).state.status == "running"
+    assert running is None or (reader(place).state.status == "running") is running
     if sent is not None:
         process.send_signal(sent)
         process.wait()
@@ -135,7 +137,7 @@ def test_a_process_that_cannot_say_how_it_ended(
 
 
 def test_a_thread_that_outlives_the_main_one(place: Place) -> None:
-    assert end(place, ending.leave_it_to_a_thread, cold=True) == 0
+    assert end(place, ending.leave_it_to_a_thread, cold=True, running=None) == 0
     assert metadata(place)["status"] == "complete"
     assert place.bytes("log_run/artifacts/late.txt") == b"by the thread"
 
@@ -149,3 +151,36 @@ def test_a_forked_child_does_not_end_the_run_and_its_line_is_there(place: Place)
         "INFO from the child",
     ]
     assert metadata(place)["status"] == "complete"
+
+
+def test_a_thread_that_waits_for_the_main_one(place: Place) -> None:
+    assert end(place, ending.be_watched) == 0
+    assert metadata(place)["failure_reason"] == UNENDED
+
+
+def test_a_thread_that_does_nothing_with_the_run(tmp_path: Path) -> None:
+    place = Place("local", str(tmp_path))
+    assert end(place, ending.leave_a_thread_that_waits_long) == 0
+    assert metadata(place)["failure_reason"] == UNENDED
+
+
+def test_a_script_without_a_run_waits_for_nobody() -> None:
+    script = (
+        "import threading, notata\n"
+        "from notata import exits\n"
+        "exits._PATIENCE = 1000\n"
+        "threading.Thread(target=threading.main_thread().join).start()"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=50).returncode == 0
+
+
+def test_a_signal_during_the_work_at_exit(place: Place) -> None:
+    assert end(place, ending.get_sigterm_at_exit, cold=True) == 0
+    assert metadata(place)["failure_reason"] == UNENDED
+    assert json.loads(place.bytes("log_other/metadata.json"))["failure_reason"] == UNENDED
+    assert place.log()[-1] == "INFO from the callback"
+
+
+def test_logging_may_be_configured_while_lines_wait(place: Place) -> None:
+    assert end(place, ending.configure_logging, running=False) == 0
+    assert place.log()[-2:] == ["INFO after that", "INFO Marked complete"]

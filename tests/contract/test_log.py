@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from notata import ConfigurationError, Logbook, StorageError
+from notata import ConfigurationError, Logbook, RunEndedError, StorageError
 from notata.testing import FaultyStore
 from tests.backends import Place
 from tests.counting import counted
@@ -117,7 +117,7 @@ def test_loggers_of_others(place: Place) -> None:
         log.attach(name)
         plain.addHandler(log.handler)
         solver.warning("from below")
-        plain.info("by the handler")  # and from above, as it has both
+        plain.info("once, though it has the handler and is below a logger that has it")
         logging.getLogger(name).debug("not at this level")
     solver.warning("after the end")
     plain.removeHandler(log.handler)
@@ -125,11 +125,23 @@ def test_loggers_of_others(place: Place) -> None:
     assert place.log() == [
         "INFO Logbook initialized",
         "WARNING from below",
-        "INFO by the handler",
-        "INFO by the handler",
+        "INFO once, though it has the handler and is below a logger that has it",
         "INFO Marked complete",
     ]
     assert logging.getLogger(name).handlers == []
+    with pytest.raises(RunEndedError, match="hears no logger"):
+        log.attach(name)
+
+
+def test_a_formatter_of_the_users_own_sees_the_line_that_logged(place: Place) -> None:
+    with place.logbook() as log:
+        log.handler.setFormatter(logging.Formatter("%(filename)s %(funcName)s %(message)s"))
+        for say in (log.note, log.debug, log.info, log.warning, log.error, log.exception):
+            say("here")
+        log.logger.getChild("below").info("there")
+    lines = place.bytes("log_run/log.txt").decode().splitlines()
+    me = "test_log.py test_a_formatter_of_the_users_own_sees_the_line_that_logged"
+    assert [line for line in lines if "here" in line] == [f"{me} here"] * 5 + [f"{me} there"]
 
 
 def test_two_runs_of_one_id_have_logs_of_their_own(place: Place) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import random
 import secrets
 import stat
 import sys
@@ -39,6 +40,8 @@ else:
 __all__ = ["LocalRunPath", "LocalStore"]
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+_NO_LOCKS: Final = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
+_LOCK_SECONDS: Final = 30.0  # it is held for microseconds; nobody lives who holds it so long
 _FOLDER_TRIES: Final = 100  # another process may be pruning the empty folder that we are about to write into
 _COPIED: Final = 2**20
 
@@ -310,7 +313,8 @@ def _copy_exclusively(temporary: str, target: str) -> str:
 def _locked(folder: str) -> Iterator[None]:
     """Hold a folder's lock, which the system releases when its holder dies.
 
-    The folder itself is locked, so nothing is left behind; NFS and Windows refuse that and get a lock file.
+    The folder itself is locked, so nothing is left behind; NFS and Windows refuse that and get a lock file. Where the
+    system has no locks at all (Lustre may be mounted so), a file that only one can make is the lock.
     """
     lock_file = os.path.join(folder, f"{keys.RESERVED}lock")
     if sys.platform == "win32":
@@ -329,7 +333,11 @@ def _locked(folder: str) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                with _made(lock_file):
+                    yield
+                return
             os.close(handle)
             handle = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o666)
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -338,6 +346,24 @@ def _locked(folder: str) -> Iterator[None]:
         with suppress(OSError):  # a forked child holds the file open too: to close it alone would not release it
             fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
+
+
+@contextmanager
+def _made(lock_file: str) -> Iterator[None]:
+    """Hold a lock that is the existence of a file; one that is left by a dead holder is broken after a while."""
+    while True:
+        try:
+            os.close(os.open(lock_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            break
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                if time.time() - os.stat(lock_file).st_mtime > _LOCK_SECONDS:
+                    os.unlink(lock_file)
+            time.sleep(random.uniform(0, 0.01))
+    try:
+        yield
+    finally:
+        os.unlink(lock_file)
 
 
 def _version(state: os.stat_result) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
 import os
 import re
 import threading
@@ -11,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import fsspec.asyn
 
@@ -25,8 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "RemoteStore", "age", "without_credentials"]
 
+_SECRET: Final = re.compile(r"(?i)key|secret|token|pass|pwd|credential|auth|private|sas|signature")
+_WORDS: Final = {"anon", "browser", "cache", "cloud", "google_default"}  # of gcsfs's `token`: where to find one
 _FIRST_ANSWER: Final = 10.0  # seconds that a storage which has never answered may take
 _NEXT_ANSWER: Final = 2.0  # and once it has let that pass
+_AFTER_SILENCE: Final = 5.0  # and one that has answered, but let a request's whole time pass, until it answers again
 _SLOWEST: Final = 50e3  # bytes a second: a large request may take this much longer
 
 T = TypeVar("T")
@@ -50,7 +55,14 @@ class Connection:
         self._patience = _FIRST_ANSWER
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_fs": None, "_pid": 0, "_answered": False, "_patience": _FIRST_ANSWER}
+        fresh = {"_fs": None, "_pid": 0, "_answered": False, "_patience": _FIRST_ANSWER}
+        return {name: value for name, value in self.__dict__.items() if name != "secrets"} | fresh
+
+    @functools.cached_property
+    def secrets(self) -> re.Pattern[str]:
+        """What of the options is to be blotted out of a text, in every form that a text may have it in."""
+        forms = {form for leaf in _leaves(self.options) for form in _forms(leaf)}
+        return re.compile("|".join(map(_as_word, sorted(forms, key=len, reverse=True))) or r"(?!)")
 
     @property
     def fs(self) -> AbstractFileSystem:
@@ -86,7 +98,8 @@ class Connection:
         except BaseException as error:
             waiting.cancel()
             if isinstance(error, TimeoutError):
-                self._patience = _NEXT_ANSWER
+                self._patience = _AFTER_SILENCE if self._answered else min(self._patience, _NEXT_ANSWER)
+                self._answered = False
             self._answered = self._answered or isinstance(error, FileNotFoundError | FileExistsError)
             raise
         self._answered = True
@@ -155,10 +168,7 @@ class RemoteStore(Store):
 
     def redacted(self, text: str) -> str:
         text = re.sub(r"//[^/\s]+@", "//***@", text)
-        for secret in sorted(_leaves(self._connection.options), key=len, reverse=True):
-            if secret not in self.url:  # what the URL says is no secret, and would be blotted out of it
-                text = text.replace(secret, "***")
-        return text
+        return self._connection.secrets.sub(lambda found: found[0] if found[0] in self.url else "***", text)
 
 
 def age(modified: datetime, headers: Mapping[str, str]) -> float | None:
@@ -167,16 +177,31 @@ def age(modified: datetime, headers: Mapping[str, str]) -> float | None:
     return max(0.0, (parsedate_to_datetime(now) - modified).total_seconds()) if now else None
 
 
-def _leaves(options: object) -> Iterator[str]:
-    """Every string in nested storage options that is long enough to be a secret."""
+def _leaves(options: object, name: str = "") -> Iterator[str]:
+    """Every string in nested storage options that may be a secret; a plain word is none, unless it is called one."""
     if isinstance(options, Mapping):
-        for value in options.values():
-            yield from _leaves(value)
+        for key, value in options.items():
+            yield from _leaves(value, str(key))
     elif isinstance(options, list | tuple | set):
         for value in options:
-            yield from _leaves(value)
-    elif isinstance(options, str) and len(options) >= 4:
-        yield options
+            yield from _leaves(value, name)
+    elif isinstance(options, str) and len(options) >= 4 and options not in _WORDS:
+        plain = re.fullmatch("[A-Za-z_]+", options) and not _SECRET.search(name)
+        yield from () if plain else (options,)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it is, as a repr, JSON or a URL shows it, and line by line."""
+    shown = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")}
+    yield from shown
+    yield from (repr(form)[1:-1] for form in shown)
+    yield from (line for line in secret.splitlines() if len(line) >= 8)
+
+
+def _as_word(text: str) -> str:
+    """A pattern that finds a text, but not as a part of a longer word."""
+    before = r"(?<![A-Za-z0-9])" if text[0].isalnum() else ""
+    return before + re.escape(text) + (r"(?![A-Za-z0-9])" if text[-1].isalnum() else "")
 
 
 def without_credentials(url: str) -> str:
