@@ -98,9 +98,9 @@ class Logbook:
     Amazon's, to prove that claims hold there), and one for `params`. To go on with a run: four, and one or two for
     `params`. To overwrite one: five, the deletions, and one for `params`.
 
-    >>> with Logbook("oscillator", "memory://outputs", params={"omega": 2.0}) as log:
-    ...     path = log.json("metrics", {"energy": 0.5})
-    >>> log.status, path.name
+    >>> with Logbook("oscillator", "memory://outputs", params={"omega": 2.0}) as run:
+    ...     path = run.json("metrics", {"energy": 0.5})
+    >>> run.status, path.name
     ('complete', 'metrics.json')
     """
 
