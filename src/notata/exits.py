@@ -129,13 +129,13 @@ def _ends_by_itself(thread: threading.Thread) -> bool:
 
 
 def _awaits_main(thread: threading.Thread) -> bool:
-    """Whether it joins the main thread, or asks again and again whether one is alive."""
+    """Whether it joins the main thread, or asks again and again whether that is alive."""
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
         if frame.f_code is threading.Thread.join.__code__:
             joined = frame.f_locals
             return joined.get("self") is threading.main_thread() and joined.get("timeout") is None
-        if "is_alive" in frame.f_code.co_names and frame.f_globals.get("__name__") != "threading":
+        if {"main_thread", "is_alive"} <= set(frame.f_code.co_names):
             return True
         frame = frame.f_back
     return False

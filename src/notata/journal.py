@@ -20,6 +20,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
@@ -49,7 +50,6 @@ _THREAD: Final = "notata-journal"
 _STORAGE_THREAD: Final = "fsspecIO"
 _CONTESTED: Final = 10  # appends in a row that others may come before
 _MEANWHILE: Final = 3  # times that is asked for lines which came during an append
-_HEARD: Final = "_notata_journals"  # on a record: which journals have it
 _own = logging.getLogger("notata")
 
 
@@ -123,6 +123,7 @@ class Journal(logging.Handler):
         self._mine = mine
         self._lost = lost
         self._clock = clock
+        self._heard = threading.local()
         self._begin()
 
     def _begin(self) -> None:
@@ -147,9 +148,8 @@ class Journal(logging.Handler):
         passed = self.filter(record)
         if isinstance(passed, logging.LogRecord):
             record = passed
-        heard: set[int] = record.__dict__.setdefault(_HEARD, set())
-        if passed and id(self) not in heard:
-            heard.add(id(self))
+        if passed and getattr(self._heard, "last", lambda: None)() is not record:
+            self._heard.last = weakref.ref(record)
             self.emit(record)
         return bool(passed)
 
