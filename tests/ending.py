@@ -137,6 +137,19 @@ def get_sigterm_at_exit(begin: Callable[..., Logbook]) -> None:
     ready()
 
 
+def get_sigterm_while_threads_are_waited_for(begin: Callable[..., Logbook]) -> None:
+    """No time is left for the thread: what is known is stored."""
+
+    def work() -> None:
+        threading.Event().wait(0.3)  # the main thread waits for this one by then
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(0.3)
+
+    begin(handle_sigterm=True)
+    ready()
+    threading.Thread(target=work).start()
+
+
 def configure_logging(begin: Callable[..., Logbook]) -> None:
     """`logging` flushes and closes the handlers that it knows, under its lock."""
     log = begin()

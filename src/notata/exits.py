@@ -79,8 +79,18 @@ def used() -> None:
 
 def _early() -> None:
     """Before the interpreter joins the threads: end everything, if no thread may be working with it still."""
-    if _calls and _threads_ended():
+    if not _calls:
+        return
+    try:
+        ended = _threads_ended()
+    except Terminated:  # no time for threads any more
         _run()
+    except BaseException:
+        _run()
+        raise
+    else:
+        if ended:
+            _run()
 
 
 def _late() -> None:

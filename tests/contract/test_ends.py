@@ -181,6 +181,11 @@ def test_a_signal_during_the_work_at_exit(place: Place) -> None:
     assert place.log()[-1] == "INFO from the callback"
 
 
+def test_a_signal_while_threads_are_waited_for(place: Place) -> None:
+    assert end(place, ending.get_sigterm_while_threads_are_waited_for, cold=True) == 0
+    assert metadata(place)["failure_reason"] == "SIGTERM"
+
+
 def test_logging_may_be_configured_while_lines_wait(place: Place) -> None:
     assert end(place, ending.configure_logging, running=False) == 0
     assert place.log()[-2:] == ["INFO after that", "INFO Marked complete"]
