@@ -9,6 +9,7 @@ import pickle
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -594,3 +595,47 @@ def test_a_repr_tells_no_secret(place: Place) -> None:
     for text in (repr(store), str(store), store.url, repr(store.path("a")), str(store.path("a"))):
         assert "testsecret" not in text
         assert "127.0.0.1" not in text
+
+
+# -- the one writer of a file that grows -------------------------------------------------------------------
+
+
+def test_an_appender_goes_on_from_the_end(place: Place, store: Store) -> None:
+    new = store.appender("log", new=True)
+    for part in (b"a", b"bc", b""):
+        new.append(part)
+    assert (new.size, place.bytes("log")) == (3, b"abc")
+    again = store.appender("log")
+    assert again.size == 3
+    again.append(b"d")
+    assert place.bytes("log") == b"abcd"
+    assert store.append("log", b"e") == 5
+    assert store.append("fresh", b"f") == 1
+    assert (place.bytes("log"), place.bytes("fresh")) == (b"abcde", b"f")
+
+
+def test_an_appender_grows_from_what_is_rewritten_to_what_is_extended(place: Place, store: Store) -> None:
+    appender, parts = store.appender("log", new=True), [bytes([65 + n]) * (900_000 + n) for n in range(8)]
+    for part in parts:
+        appender.append(part)
+    assert place.bytes("log") == b"".join(parts)
+    assert [entry.key for entry in store.list()] == ["log"]
+
+
+def test_an_appender_meets_another_writer(place: Place, store: Store) -> None:
+    appender = store.appender("log", new=True, end=b"\n")
+    appender.append(b"mine\n")
+    place.put("log", b"mine\ntheirs, without an end")
+    if store.near:
+        appender.append(b"mine again\n")
+    else:
+        with pytest.raises(errors.ConflictError):
+            appender.append(b"mine again\n")
+        appender.append(b"mine again\n")
+    assert place.bytes("log") == b"mine\ntheirs, without an end\nmine again\n"
+    store.delete(["log"])
+    with suppress(errors.ConflictError):
+        appender.append(b"anew\n")
+    if not store.exists("log"):
+        appender.append(b"anew\n")
+    assert place.bytes("log") == b"anew\n"
