@@ -209,12 +209,20 @@ class S3Store(RemoteStore):
         version = tail.version or self._version_at(key, tail.size)
         upload = _Multipart(self, key, {"IfMatch": version})
         try:
-            upload.copy(tail.size, version)
+            self._copied(key, upload, tail.size, version)
             for start in range(0, len(data), PART):
                 upload.write(data[start : start + PART])
             return upload.commit()
         except BaseException:
             upload.abort()
+            raise
+
+    def _copied(self, key: str, upload: _Multipart, size: int, version: str) -> None:
+        try:
+            upload.copy(size, version)
+        except Exception as error:
+            if _status(error) == 412:
+                raise self._conflict(key, "it was changed meanwhile") from error
             raise
 
     def _version_at(self, key: str, size: int) -> str:
