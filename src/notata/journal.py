@@ -289,6 +289,8 @@ class Journal(logging.Handler):
                 self._store()
                 for _ in range(_MEANWHILE if self._at_once else 1):
                     self._fill()
+                    if not self._chunk:
+                        break
                     self._store()
             finally:
                 self._busy = False

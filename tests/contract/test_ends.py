@@ -21,10 +21,20 @@ ROOT = Path(__file__).parents[2]
 UNENDED = "the process ended without mark_complete() or mark_failed()"
 
 
-@pytest.fixture(params=["local", "s3", "gcs", pytest.param("seaweed", marks=pytest.mark.real)])
+@pytest.fixture(params=["local", "s3", pytest.param("seaweed", marks=pytest.mark.real)])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """A place that another process can reach, by the *name* of its host: names are resolved anew at exit."""
-    place = make_place(request.param, request)
+    yield from by_name(request.param, request)
+
+
+@pytest.fixture
+def gcs(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """The same, for what the two kinds of bucket might do differently: a request at exit, and after a fork."""
+    yield from by_name("gcs", request)
+
+
+def by_name(name: str, request: pytest.FixtureRequest) -> Iterator[Place]:
+    place = make_place(name, request)
     options = {name: str(value).replace("127.0.0.1", "localhost") for name, value in place.options.items()}
     yield Place(place.name, place.url, options)
     place.store().clear()
@@ -189,3 +199,26 @@ def test_a_signal_while_threads_are_waited_for(place: Place) -> None:
 def test_logging_may_be_configured_while_lines_wait(place: Place) -> None:
     assert end(place, ending.configure_logging, running=False) == 0
     assert place.log()[-2:] == ["INFO after that", "INFO Marked complete"]
+
+
+@pytest.mark.parametrize(
+    ("how", "sent", "code", "reason"),
+    [
+        (ending.end_well, None, 0, None),
+        (ending.raise_without_a_block, None, 1, "h = -1"),
+        (ending.wait_for_sigterm, signal.SIGTERM, 143, "SIGTERM"),
+        (ending.forget_to_end, None, 0, UNENDED),
+        (ending.fork, None, 0, None),
+    ],
+)
+def test_gcs_too(gcs: Place, how: Any, sent: signal.Signals | None, code: int, reason: str | None) -> None:
+    assert end(gcs, how, sent, cold=True) == code
+    assert metadata(gcs).get("failure_reason") == reason
+    assert reader(gcs).state.status == ("complete" if reason is None else "failed")
+    assert "INFO begun" in gcs.log()
+    assert gcs.log()[-1] == ("INFO Marked complete" if reason is None else f"ERROR Marked failed: {reason}")
+
+
+def test_a_kill_on_gcs(gcs: Place) -> None:
+    assert end(gcs, ending.wait, signal.SIGKILL) == -signal.SIGKILL
+    assert reader(gcs).state.status == "died"
