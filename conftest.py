@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from notata import Logbook
+from notata import Logbook, exits
 from notata.journal import Journal
 from tests import servers
 
@@ -20,8 +20,6 @@ for _name in ("NOTATA_BASE_DIR", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOIN
 def _nothing_goes_on() -> Iterator[None]:
     """A run that a test leaves open ends with the test: its threads send nothing into the next one's count."""
     yield
-    from notata import exits
-
     for call in tuple(exits._calls):
         owner = getattr(call, "__self__", None)
         if isinstance(owner, Logbook):

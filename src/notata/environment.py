@@ -19,7 +19,7 @@ from typing import Any, Final
 __all__ = ["capture"]
 
 _GIT_SECONDS: Final = 3.0  # of a working tree on a slow disk
-_GIT_FRESH: Final = 10.0
+_GIT_FRESH: Final = 10.0  # that its answer is taken for true
 _HIDDEN: Final = "***"
 _SECRET: Final = (
     # By itself or after - _ . as in db.password; no tokenizer, no author …
@@ -35,7 +35,7 @@ _VALUE: Final = re.compile(rf"""({_SECRET}[\w.-]*["']?\s*[=:]\s*["']?)(?!//)[^&"
 def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
     """What can be told about where this process runs, as plain values; what cannot be found is left out.
 
-    Takes some milliseconds, and one call of ``git`` in a process.
+    Takes some milliseconds, and a call of ``git`` for each folder that is asked about, once in ten seconds.
 
     Args:
         redact: Applied to the arguments of the command line. Values that follow a name such as ``--password`` and
@@ -46,8 +46,8 @@ def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
         ``packages`` (the version of each top-level package that is imported by now), and ``git`` (commit, branch,
         dirty) where the script, or else the working folder, lies in a checkout.
 
-    >>> sorted(capture())[:3]
-    ['argv', 'cwd', 'git']
+    >>> sorted(capture())[:2]
+    ['argv', 'cwd']
     """
     parts: dict[str, Callable[[], Any]] = {
         "python": _python,

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from notata.errors import ConfigurationError
 
-__all__ = ["Sigterm", "Terminated", "at_exit", "cause", "forget"]
+__all__ = ["Sigterm", "Terminated", "at_exit", "cause", "forget", "used"]
 
 Call = Callable[[], None]
 

@@ -27,7 +27,7 @@ from notata.errors import (
     StorageError,
     UnreachableError,
 )
-from notata.store.appending import NOTHING, Tail
+from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
 from notata.store.remote import Connection, RemoteStore, age
@@ -133,18 +133,6 @@ class GCSStore(RemoteStore):
             version = self._put(key, whole, known.version or ABSENT)
         return Tail(len(whole), version, whole, len(whole)) if len(whole) <= _REWRITTEN else Tail(len(whole), version)
 
-    def _small(self, key: str, tail: Tail) -> Tail:
-        """The content of a file that is cheaper to replace than to compose."""
-        try:
-            old = self._get(key, 0, None, None)
-        except FileNotFoundError:
-            if tail.size:
-                raise
-            return NOTHING
-        if old.size != tail.size:
-            raise self._conflict(key, f"it has {old.size} bytes, not {tail.size}")
-        return Tail(old.size, old.version, old.data)
-
     def _extend(self, key: str, data: bytes, tail: Tail) -> str:
         """Extend a large object on the server: what is new is uploaded aside and composed to its end."""
         version = tail.version or self._version_at(key, tail.size)
@@ -162,12 +150,6 @@ class GCSStore(RemoteStore):
     def _mended(self, key: str, data: bytes, tail: Tail, version: str) -> str:
         whole = self._range(key, 0, tail.size, None).data + data
         return self._upload(self._name(key), whole, version, "")
-
-    def _version_at(self, key: str, size: int) -> str:
-        now = self._stat(key)
-        if now.size != size:
-            raise self._conflict(key, f"it has {now.size} bytes, not {size}")
-        return now.version
 
     def _aside(self, key: str) -> str:
         return self._name(keys.join(key.rpartition("/")[0], keys.RESERVED + secrets.token_hex(8)))

@@ -19,6 +19,7 @@ import fsspec.asyn
 
 from notata import keys
 from notata.errors import ConfigurationError, KeyNameError, NotataError
+from notata.store.appending import NOTHING, Tail
 from notata.store.base import Blob, Store
 from notata.store.files import PART
 
@@ -139,6 +140,24 @@ class RemoteStore(Store):
     @abstractmethod
     def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
         """Read ``[start, end)`` in one request; with `version` only from that one."""
+
+    def _small(self, key: str, tail: Tail) -> Tail:
+        """The content of a file that is replaced whole where another one is extended on the server."""
+        try:
+            old = self._get(key, 0, None, None)
+        except FileNotFoundError:
+            if tail.size:
+                raise
+            return NOTHING
+        if old.size != tail.size:
+            raise self._conflict(key, f"it has {old.size} bytes, not {tail.size}")
+        return Tail(old.size, old.version, old.data)
+
+    def _version_at(self, key: str, size: int) -> str:
+        now = self._stat(key)
+        if now.size != size:
+            raise self._conflict(key, f"it has {now.size} bytes, not {size}")
+        return now.version
 
     def _enter(self, folder: str) -> None:
         self._prefix = keys.join(self._prefix, folder)

@@ -30,7 +30,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.store.appending import NOTHING, Tail
+from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import PART
 from notata.store.remote import Connection, RemoteStore, age
@@ -192,18 +192,6 @@ class S3Store(RemoteStore):
             return Tail(len(whole), version)
         return Tail(len(whole), version, whole, len(whole))
 
-    def _small(self, key: str, tail: Tail) -> Tail:
-        """The content of a file that is too small for a copy on the server."""
-        try:
-            old = self._get(key, 0, None, None)
-        except FileNotFoundError as error:
-            if tail.size or _code(error) == "NoSuchBucket":
-                raise
-            return NOTHING
-        if old.size != tail.size:
-            raise self._conflict(key, f"it has {old.size} bytes, not {tail.size}")
-        return Tail(old.size, old.version, old.data)
-
     def _extend(self, key: str, data: bytes, tail: Tail) -> str:
         """Extend a large object on the server: what is there is copied as the first part of a new upload."""
         version = tail.version or self._version_at(key, tail.size)
@@ -224,12 +212,6 @@ class S3Store(RemoteStore):
             if _status(error) == 412:
                 raise self._conflict(key, "it was changed meanwhile") from error
             raise
-
-    def _version_at(self, key: str, size: int) -> str:
-        now = self._stat(key)
-        if now.size != size:
-            raise self._conflict(key, f"it has {now.size} bytes, not {size}")
-        return now.version
 
     # -- read ----------------------------------------------------------------------------------------------
 
