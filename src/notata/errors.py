@@ -5,6 +5,8 @@ Each is also the builtin that a caller would expect, so ``except FileExistsError
     NotataError
     ├── KeyNameError (ValueError)              a name that cannot be a key, refused before anything is written
     ├── EncodeError (TypeError, ValueError)    a value that its format cannot hold
+    ├── DecodeError (ValueError)               a file that its format cannot read
+    ├── PackageMissingError (ImportError, RuntimeError)  an optional package is not installed
     ├── ConfigurationError (ValueError)        a base_dir, protocol or option that cannot work
     ├── RunExistsError (FileExistsError)       the run id is taken
     ├── RunDisplacedError (RuntimeError)       another writer owns the run by now
@@ -12,7 +14,8 @@ Each is also the builtin that a caller would expect, so ``except FileExistsError
     ├── BatchError (ExceptionGroup)            several keys of one batch failed, each with its own error
     └── StorageError (OSError)                 the storage refused or failed
         ├── MissingError (FileNotFoundError)         nothing under this key
-        │   └── ContainerMissingError                no such bucket
+        │   ├── ContainerMissingError                no such bucket
+        │   └── UnknownNameError (KeyError)          no file, array or run of this name; the message lists what there is
         ├── ExistsError (FileExistsError)            an exclusive create that lost
         ├── ConflictError                            compare and swap, or append: the content is another one by now
         ├── FolderError (IsADirectoryError, NotADirectoryError)  a file where a folder is needed, or the reverse
@@ -37,6 +40,7 @@ __all__ = [
     "ConflictError",
     "ContainerMissingError",
     "DeadlineError",
+    "DecodeError",
     "EncodeError",
     "ExistsError",
     "FolderError",
@@ -44,10 +48,12 @@ __all__ = [
     "KeyNameError",
     "MissingError",
     "NotataError",
+    "PackageMissingError",
     "RunDisplacedError",
     "RunEndedError",
     "RunExistsError",
     "StorageError",
+    "UnknownNameError",
     "UnprotectedWarning",
     "UnreachableError",
 ]
@@ -81,6 +87,14 @@ class EncodeError(NotataError, TypeError, ValueError):
     def __init__(self, message: str, *, where: str = "", url: str | None = None, key: str | None = None) -> None:
         super().__init__(message, url=url, key=key)
         self.where = where
+
+
+class DecodeError(NotataError, ValueError):
+    """A stored file that its format cannot read: damaged, cut off, or of another format than its name says."""
+
+
+class PackageMissingError(NotataError, ImportError, RuntimeError):
+    """An optional package is not installed; the message says how to get it."""
 
 
 class ConfigurationError(NotataError, ValueError):
@@ -120,6 +134,15 @@ class MissingError(StorageError, FileNotFoundError):
 
 class ContainerMissingError(MissingError):
     """The bucket does not exist."""
+
+
+class UnknownNameError(MissingError, KeyError):
+    """Nothing has this name: no file of a run, no array of a bundle, no run of an experiment.
+
+    The message lists what there is.
+    """
+
+    __str__ = Exception.__str__  # a KeyError would show the repr
 
 
 class ExistsError(StorageError, FileExistsError):
