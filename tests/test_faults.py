@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import pickle
@@ -10,12 +11,25 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, cast
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from notata import BatchError, FullError, Logbook, NotataError, RunDisplacedError, RunEndedError, StorageError, exits
+from notata import (
+    BatchError,
+    Experiment,
+    FullError,
+    Logbook,
+    LogReader,
+    NotataError,
+    RunDisplacedError,
+    RunEndedError,
+    StorageError,
+    exits,
+)
 from notata.store import open_store
 from notata.store.files import PART
 from notata.testing import FaultyStore, Operation
@@ -79,6 +93,24 @@ def attach(log: Logbook) -> None:
     log.attach(logger)
 
 
+def outside() -> str:
+    """A folder of another program's files, on a storage that does not fail."""
+    url = f"memory://{uuid.uuid4().hex}/results"
+    open_store(url).write_many({"a": NEW, "deep/b": NEW})
+    return url
+
+
+def plot(log: Logbook, *formats: str) -> None:
+    log.plot("p", Figure(), dpi=10, formats=formats)
+
+
+def read_back(log: Logbook) -> None:
+    assert log.reader.load_bytes("a") == OLD
+    assert log.reader.load_array("a").tolist() == [0]
+    assert log.reader.arrays == ["a"]
+    assert dict(log.reader.params) == {"x": 1}
+
+
 CALLS: dict[str, Callable[[Logbook], Any]] = {
     "text": lambda log: log.text("t", "new"),
     "json": lambda log: log.json("j", {"new": 1}),
@@ -106,9 +138,20 @@ CALLS: dict[str, Callable[[Logbook], Any]] = {
     "attach": attach,
     "catch": catch,
     "flush": lambda log: log.flush(),
+    "params": lambda log: log.params(new=1),
+    "params, as json": lambda log: log.params("json", new=1),
+    "array": lambda log: log.array("a", [1]),
+    "arrays": lambda log: log.arrays("b", x=[1], y=[2]),
+    "save": lambda log: log.save("j", {"new": 1}, format="json"),
+    "plot": lambda log: plot(log, "svg"),
+    "plot, several": lambda log: plot(log, "svg", "png"),
+    "file": lambda log: log.file(f"{outside()}/a"),
+    "folder": lambda log: log.folder(outside()),
+    "reader": read_back,
 }
 ENDS = {"mark_complete", "mark_failed", "mark_failed with an exception"}
 WITHOUT_STORAGE = {"__getitem__", "local", "open"}  # named otherwise above
+PARAMS = [{"x": 1}, {"new": 1, "x": 1}]
 
 WHOLE = {OLD, NEW, OLD + NEW, BIG, b"new", b'{\n  "new": 1\n}\n', pickle.dumps({"new": 1}, -1), b""}
 
@@ -119,6 +162,7 @@ def prepared(near: bool = True) -> tuple[FaultyStore, Place, Logbook]:
     store.near = near
     log = Logbook("run", store, params={"x": 1}, log_level="DEBUG")
     log.bytes("a", OLD)
+    log.array("a", [0])
     return store, place, log
 
 
@@ -130,8 +174,8 @@ def how_many(call: Callable[[Logbook], Any], near: bool = True) -> int:
 
 
 def test_the_sweep_knows_every_public_call() -> None:
-    public = {name for name, value in vars(Logbook).items() if callable(value) and not name.startswith("_")}
-    assert public - {name.split(" ")[0] for name in CALLS} <= WITHOUT_STORAGE
+    public = {name for name in dir(Logbook) if callable(getattr(Logbook, name)) and not name.startswith("_")}
+    assert public - {re.split("[ ,]", name)[0] for name in CALLS} <= WITHOUT_STORAGE
 
 
 @pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
@@ -152,10 +196,10 @@ def test_every_operation_of_a_call_may_fail(name: str, after: bool, near: bool) 
         # A line of the log waits and is tried again; an append may find that it is done; what `catch` catches stays so.
         quiet = (hit.key == "log.txt" and (near or name.startswith("mark_failed"))) or name in ("open a", "catch")
         if name == "flush" or (hit.key == "log.txt" and not near):
-            quiet = quiet or after
+            quiet = quiet or after or name == "reader"
         assert failed is not None or quiet, (name, nth, hit)
         if failed is not None:
-            check_error(failed, hit.key)
+            check_error(failed, hit.key or {"params, as json": "params.yaml"}.get(name, "artifacts/a"))
         check_folder(place, name)
         store.heal()
         if name not in ENDS - {"mark_complete"}:
@@ -171,7 +215,7 @@ def check_error(failed: NotataError, hit: str) -> None:
         assert len(failed.exceptions) == 1
         failed = cast("NotataError", failed.exceptions[0])
     assert isinstance(failed, StorageError)
-    assert failed.key == (hit or "artifacts/a")  # a deletion is of many
+    assert failed.key == hit
     assert failed.key in str(failed)
     assert isinstance(failed.__cause__, ConnectionError)
 
@@ -189,6 +233,13 @@ def check_folder(place: Place, name: str) -> None:
             assert place.bytes(key) == b"ValueError: mine\n"
         elif key.startswith("log_run/artifacts/"):
             assert place.bytes(key) in WHOLE
+        elif key.startswith("log_run/data/"):
+            with np.load(io.BytesIO(place.bytes(key))) if key.endswith("z") else nullcontext() as bundle:
+                array = np.load(io.BytesIO(place.bytes(key))) if bundle is None else bundle["x"]
+                assert array.tolist() in ([0], [1])
+        elif key.startswith("log_run/plots/"):
+            assert b"</svg>" in place.bytes(key) or b"IEND" in place.bytes(key)
+    assert LogReader(f"{place.url}/log_run").params in PARAMS
 
 
 def check_log(place: Place, name: str) -> None:
@@ -196,9 +247,14 @@ def check_log(place: Place, name: str) -> None:
     lines = place.bytes("log_run/log.txt").decode().splitlines()
     assert all(re.match(r"\[[0-9T:-]{19}\] [A-Z]+ |  ", line) for line in lines)
     messages = [line.partition("] ")[2] for line in lines if line.startswith("[")]
-    begun = ["INFO Logbook initialized", "INFO Saved params (yaml) in params.yaml", "INFO Saved bytes a in artifacts/a"]
-    assert messages[:3] == begun
-    most = {"INFO Saved bytes a in artifacts/a": 2 if name == "bytes" else 1, "INFO Marked complete": 2}
+    begun = [
+        "INFO Logbook initialized",
+        "INFO Saved params (yaml) in params.yaml",
+        "INFO Saved bytes a in artifacts/a",
+        "INFO Saved array a in data/a.npy",
+    ]
+    assert messages[:4] == begun
+    most = {line: 2 if name == line.split()[2] else 1 for line in begun[1:]} | {"INFO Marked complete": 2}
     for message, count in Counter(messages).items():
         assert count <= most.get(message, 1), messages
     if messages.count("INFO Marked complete") == 2:
@@ -313,6 +369,46 @@ def test_every_operation_of_a_resumption_may_fail(after: bool, near: bool) -> No
         lines = place.bytes("log_run/log.txt").decode().splitlines()
         assert sum("Marked failed: the first end" in line for line in lines) == 1
         assert lines[-1].endswith("INFO Marked complete")
+
+
+@pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_every_operation_of_a_run_of_an_experiment_may_fail(after: bool, near: bool) -> None:
+    """The row says what the run says, whatever failed, and index.csv says the same or nothing."""
+
+    def sweep(store: FaultyStore) -> None:
+        with Experiment("e", store).add(x=1) as log:
+            log.json("metrics", {"loss": 0.5})
+
+    def fresh() -> tuple[FaultyStore, Place]:
+        place = Place("memory", f"memory://{uuid.uuid4().hex}")
+        Experiment("e", place.url).add(x=0).mark_complete()
+        store = FaultyStore(open_store(place.url))
+        store.near = near
+        return store, place
+
+    store, _ = fresh()
+    sweep(store)
+    for nth in range(1, len(store.operations) + 1):
+        store, place = fresh()
+        store.fail(nth, after=after)
+        with suppress(StorageError):
+            sweep(store)
+        store.heal()
+        folder = "e/runs/log_e_x_1"
+        rows = {row["run_id"]: row for row in Experiment("e", place.url).reader.table()}
+        if f"{folder}/metadata.json" not in place.names():
+            assert set(rows) == {"e_x_0"}
+            continue
+        status = json.loads(place.bytes(f"{folder}/metadata.json"))["status"]
+        hit = store.operations[nth - 1]
+        assert rows["e_x_1"]["status"] == {"initialized": "running"}.get(status, status), (nth, hit)
+        assert ("loss" in rows["e_x_1"]) == (f"{folder}/artifacts/metrics.json" in place.names()), (nth, hit)
+        assert ("x" in rows["e_x_1"]) == (f"{folder}/params.yaml" in place.names()), (nth, hit)
+        lines = place.bytes("e/index.csv").decode().splitlines()
+        assert all(line.count(",") == lines[0].count(",") for line in lines)
+        assert sum(line.startswith("e_x_1,") for line in lines) <= 1
+        assert any(line.startswith("e_x_0,0,complete") for line in lines)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import notata
-from notata import Logbook
+from notata import Experiment, ExperimentReader, Logbook, LogReader, experiment, logbook, reader
+from notata.parameters import Parameters
 from tests.memory import measure
 from tests.servers import Server
 
@@ -20,19 +21,40 @@ from tests.servers import Server
 def test_the_public_names() -> None:
     assert sorted(notata.__all__) == [
         "AccessError", "BatchError", "Caught", "ConfigurationError", "ConflictError", "ContainerMissingError",
-        "DeadlineError", "EncodeError", "ExistsError", "FolderError", "FullError", "KeyNameError", "LogReader",
-        "Logbook", "MissingError", "NotataError", "RunDisplacedError", "RunEndedError", "RunExistsError", "RunState",
-        "StorageError", "UnprotectedWarning", "UnreachableError", "__version__",
+        "DamagedFileWarning", "DeadlineError", "DecodeError", "EncodeError", "ExistsError", "Experiment",
+        "ExperimentReader", "FolderError", "FullError", "KeyNameError", "LogLine", "LogReader", "Logbook",
+        "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError", "RunEndedError", "RunExistsError",
+        "RunLog", "RunMissingError", "RunState", "StorageError", "UnknownNameError", "UnprotectedWarning",
+        "UnreachableError", "__version__",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)
 
 
 def test_the_names_of_the_logbook() -> None:
     assert sorted(name for name in dir(Logbook) if not name.startswith("_")) == [
-        "artifactsdir", "attach", "bytes", "catch", "datadir", "debug", "elapsed", "error", "exception", "flush",
-        "info", "json", "local", "log_path", "mark_complete", "mark_failed", "meta", "note", "open", "path", "pickle",
-        "plotdir", "status", "text", "url", "warning",
+        "array", "arrays", "artifactsdir", "attach", "bytes", "catch", "datadir", "debug", "elapsed", "error",
+        "exception", "file", "flush", "folder", "info", "json", "local", "log_path", "mark_complete", "mark_failed",
+        "meta", "note", "open", "params", "path", "pickle", "plot", "plotdir", "reader", "save", "status", "text",
+        "url", "warning",
     ]  # fmt: skip
+
+
+def test_the_names_of_the_readers_and_of_an_experiment() -> None:
+    assert sorted(name for name in dir(LogReader) if not name.startswith("_")) == [
+        "arrays", "artifacts", "files", "load", "load_array", "load_arrays", "load_bytes", "load_json", "load_pickle",
+        "load_table", "load_text", "log", "meta", "params", "path", "plots", "run_id", "state", "url",
+    ]  # fmt: skip
+    assert sorted(name for name in dir(ExperimentReader) if not name.startswith("_")) == [
+        "index", "index_path", "meta", "name", "params", "path", "runs", "runs_path", "table", "to_pandas", "url",
+    ]  # fmt: skip
+    assert sorted(name for name in dir(Experiment) if not name.startswith("_")) == [
+        "add", "base_dir", "exp_dir", "index_file", "reader", "record", "runs_dir", "select", "to_dataframe", "url",
+        "write_index",
+    ]  # fmt: skip
+    assert reader.LogReader is LogReader  # the modules have the names that they had
+    assert reader.ExperimentReader is ExperimentReader
+    assert logbook.Logbook is Logbook
+    assert experiment.Experiment is Experiment
 
 
 def test_the_arguments_have_the_order_of_the_original() -> None:
@@ -44,14 +66,24 @@ def test_the_arguments_have_the_order_of_the_original() -> None:
     assert list(inspect.signature(Logbook.bytes).parameters) == ["self", "name", "data"]
     assert list(inspect.signature(Logbook.note).parameters) == ["self", "message", "level"]
     assert list(inspect.signature(Logbook.mark_failed).parameters)[:2] == ["self", "reason"]
+    assert list(inspect.signature(Logbook.array).parameters) == ["self", "name", "array"]
+    assert list(inspect.signature(Logbook.arrays).parameters) == ["self", "name", "compressed", "arrays"]
+    assert list(inspect.signature(Logbook.plot).parameters) == ["self", "name", "fig", "dpi", "formats"]
+    assert list(inspect.signature(Parameters.__call__).parameters) == ["self", "ext", "values"]
+    assert list(inspect.signature(Experiment).parameters)[:2] == ["name", "base_dir"]
+    assert list(inspect.signature(Experiment.add).parameters) == ["self", "skip_existing", "params"]
+    assert list(inspect.signature(Experiment.record).parameters) == ["self", "log", "metrics_file"]
+    assert list(inspect.signature(LogReader).parameters)[:1] == ["path"]
+    assert list(inspect.signature(ExperimentReader).parameters)[:1] == ["path"]
     log = Logbook(None, "memory://public")
     for name in ("run_id", "path", "callback", "log_path", "logger", "datadir", "plotdir", "artifactsdir"):
         assert hasattr(log, name)
 
 
 def public_methods() -> Iterator[tuple[str, Any]]:
-    for kind in (Logbook, notata.store.Store):
-        for name, value in vars(kind).items():
+    for kind in (Logbook, Experiment, LogReader, ExperimentReader, notata.store.Store):
+        for name in dir(kind):
+            value = getattr(kind, name)
             if callable(value) and not name.startswith("_"):
                 yield f"{kind.__name__}.{name}", value
 
@@ -59,13 +91,25 @@ def public_methods() -> Iterator[tuple[str, Any]]:
 @pytest.mark.parametrize(("name", "method"), list(public_methods()))
 def test_public_methods_are_documented(name: str, method: Any) -> None:
     assert method.__doc__, name
-    if name.startswith("Logbook") and not name.endswith(("mark_complete", "mark_failed")):
+    if not name.startswith("Store") and not name.endswith((".mark_complete", ".mark_failed", ".table")):
         assert ">>> " in method.__doc__, name
 
 
 def test_importing_is_light() -> None:
     code = "import sys, notata; print([name for name in sys.argv[1:] if name in sys.modules])"
-    heavy = ["numpy", "yaml", "s3fs", "gcsfs", "matplotlib", "aiohttp", "botocore", "pandas", "click", "pytest"]
+    heavy = [
+        "numpy",
+        "yaml",
+        "s3fs",
+        "gcsfs",
+        "matplotlib",
+        "aiohttp",
+        "botocore",
+        "pandas",
+        "pyarrow",
+        "click",
+        "pytest",
+    ]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -20,6 +20,7 @@ from notata.errors import (
     ConfigurationError,
     ConflictError,
     ContainerMissingError,
+    DamagedFileWarning,
     DeadlineError,
     DecodeError,
     EncodeError,
@@ -33,14 +34,17 @@ from notata.errors import (
     RunDisplacedError,
     RunEndedError,
     RunExistsError,
+    RunMissingError,
     StorageError,
     UnknownNameError,
     UnprotectedWarning,
     UnreachableError,
 )
+from notata.experiment import Experiment
 from notata.failures import Caught
 from notata.logbook import Logbook
-from notata.readers import LogReader
+from notata.reader import ExperimentReader, LogReader
+from notata.runlog import LogLine, RunLog
 from notata.state import RunState
 
 __version__ = "1.0.0.dev0"
@@ -52,13 +56,17 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "ContainerMissingError",
+    "DamagedFileWarning",
     "DeadlineError",
     "DecodeError",
     "EncodeError",
     "ExistsError",
+    "Experiment",
+    "ExperimentReader",
     "FolderError",
     "FullError",
     "KeyNameError",
+    "LogLine",
     "LogReader",
     "Logbook",
     "MissingError",
@@ -67,6 +75,8 @@ __all__ = [
     "RunDisplacedError",
     "RunEndedError",
     "RunExistsError",
+    "RunLog",
+    "RunMissingError",
     "RunState",
     "StorageError",
     "UnknownNameError",

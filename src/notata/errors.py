@@ -16,6 +16,7 @@ Each is also the builtin that a caller would expect, so ``except FileExistsError
         ├── MissingError (FileNotFoundError)         nothing under this key
         │   ├── ContainerMissingError                no such bucket
         │   └── UnknownNameError (KeyError)          no file, array or run of this name; the message lists what there is
+        │       └── RunMissingError (ValueError)     no run, or no experiment
         ├── ExistsError (FileExistsError)            an exclusive create that lost
         ├── ConflictError                            compare and swap, or append: the content is another one by now
         ├── FolderError (IsADirectoryError, NotADirectoryError)  a file where a folder is needed, or the reverse
@@ -25,6 +26,7 @@ Each is also the builtin that a caller would expect, so ``except FileExistsError
         └── FullError                                no space left
 
     UnprotectedWarning (UserWarning)           the storage cannot promise that a run has one writer
+    DamagedFileWarning (UserWarning)           a listing cannot look into a file
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "ContainerMissingError",
+    "DamagedFileWarning",
     "DeadlineError",
     "DecodeError",
     "EncodeError",
@@ -52,6 +55,7 @@ __all__ = [
     "RunDisplacedError",
     "RunEndedError",
     "RunExistsError",
+    "RunMissingError",
     "StorageError",
     "UnknownNameError",
     "UnprotectedWarning",
@@ -145,6 +149,10 @@ class UnknownNameError(MissingError, KeyError):
     __str__ = Exception.__str__  # a KeyError would show the repr
 
 
+class RunMissingError(UnknownNameError, ValueError):
+    """There is no run, or no experiment, at this place or of this id."""
+
+
 class ExistsError(StorageError, FileExistsError):
     """An exclusive create met an existing file; that file is untouched."""
 
@@ -204,3 +212,7 @@ class BatchError(NotataError, ExceptionGroup[Exception]):
 
 class UnprotectedWarning(UserWarning):
     """This storage cannot promise that a run has exactly one writer."""
+
+
+class DamagedFileWarning(UserWarning):
+    """A file is damaged, so a listing cannot tell what is in it; to load it is an error."""

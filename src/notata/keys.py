@@ -17,22 +17,30 @@ __all__ = [
     "CAUGHT",
     "DATA",
     "FAILURE",
+    "INDEX",
     "LOG",
     "METADATA",
+    "METRICS",
     "PARAMS_JSON",
     "PARAMS_YAML",
     "PLOTS",
     "RESERVED",
+    "RUNS",
     "TRACEBACK",
     "artifact",
     "check",
+    "data",
     "is_reserved",
     "join",
+    "plot",
     "run_folder",
+    "run_id",
 ]
 
+INDEX: Final = "index.csv"
 LOG: Final = "log.txt"
 METADATA: Final = "metadata.json"
+METRICS: Final = "artifacts/metrics.json"
 PARAMS_YAML: Final = "params.yaml"
 PARAMS_JSON: Final = "params.json"
 ARTIFACTS: Final = "artifacts"
@@ -41,6 +49,7 @@ DATA: Final = "data"
 FAILURE: Final = "artifacts/debug/failure.json"
 TRACEBACK: Final = "artifacts/debug/traceback.txt"
 PLOTS: Final = "plots"
+RUNS: Final = "runs"
 
 RESERVED: Final = ".notata-"
 """Names that begin with this are ours (unfinished writes, locks): hidden from listings, refused as keys."""
@@ -145,10 +154,32 @@ def artifact(name: str | int, suffix: str = "") -> str:
     >>> artifact("debug/traceback", ".txt"), artifact("notes.txt", ".txt")
     ('artifacts/debug/traceback.txt', 'artifacts/notes.txt')
     """
+    return _below(ARTIFACTS, name, suffix)
+
+
+def data(name: str | int, suffix: str) -> str:
+    """The key of an array: below ``data/``.
+
+    >>> data("states/T", ".npy")
+    'data/states/T.npy'
+    """
+    return _below(DATA, name, suffix)
+
+
+def plot(name: str | int, suffix: str) -> str:
+    """The key of a figure: below ``plots/``.
+
+    >>> plot("energy", ".png")
+    'plots/energy.png'
+    """
+    return _below(PLOTS, name, suffix)
+
+
+def _below(folder: str, name: str | int, suffix: str) -> str:
     if isinstance(name, int):
         name = str(name)
     name = check(name)  # before joining, so that "/etc/passwd" is told apart from "etc/passwd"
-    return check(f"{ARTIFACTS}/{name if suffix and name.endswith(suffix) else name + suffix}")
+    return check(f"{folder}/{name if suffix and name.endswith(suffix) else name + suffix}")
 
 
 def run_folder(run_id: str) -> str:
@@ -168,3 +199,12 @@ def run_folder(run_id: str) -> str:
     if problem := _problem(folder, ""):
         raise KeyNameError(f"{_shown(folder)} cannot be a run's folder: {problem}", key=folder)
     return folder
+
+
+def run_id(folder: str) -> str:
+    """The id of the run whose folder has this name, or this path or URL.
+
+    >>> run_id("s3://bucket/outputs/log_log_a")
+    'log_a'
+    """
+    return folder.rstrip("/").rpartition("/")[2].removeprefix("log_")

@@ -130,19 +130,22 @@ class Lease:
                 if owner is None or last == 1:
                     raise
 
-    def resume(self, fresh: Mapping[str, Any], again: Continue, *, force: bool) -> RunState | None:
+    def resume(
+        self, fresh: Mapping[str, Any], again: Continue, *, force: bool, unfinished: bool = False
+    ) -> RunState | None:
         """Take a run that ended or died, with all that it has, or begin it if there is none. 2 requests on a bucket.
 
         Args:
             fresh: The fields of a run that begins.
             again: Makes those of one that goes on.
             force: Take also a run of which nothing tells whether it lives, but never one that lives.
+            unfinished: Leave a run that is complete.
 
         Returns:
             How the run stood; None if there was none.
 
         Raises:
-            RunExistsError: It lives, or is being replaced; or another one took it meanwhile.
+            RunExistsError: It lives, or is being replaced, or is to be left; or another one took it meanwhile.
         """
         try:
             try:
@@ -152,7 +155,7 @@ class Lease:
                 return None
             stored = parsed(found.data)
             state = judge(stored or {}, found)
-            if stored is None or not _free(state, force=force):
+            if stored is None or not _free(state, force=force, unfinished=unfinished):
                 self._alive(state)
             self._version = found.version
             self._take(again(fresh, stored, state))
@@ -199,6 +202,11 @@ class Lease:
     def owner(self) -> str:
         """A name for this owner in messages: the beginning of its token."""
         return self._token[:8]
+
+    @property
+    def version(self) -> str:
+        """The version of metadata.json that this owner stored last."""
+        return self._version
 
     @property
     def here(self) -> bool:
@@ -388,7 +396,9 @@ class Lease:
             return ""
 
     def _alive(self, state: RunState) -> NoReturn:
-        if state.status == "replacing":
+        if state.status == "complete":
+            what, then = "is complete", "Pass resume=True to go on with it all the same."
+        elif state.status == "replacing":
             what, then = "is being replaced", "Only overwrite=True goes on from there."
         elif not state.certain:
             what, then = "may be running", "If you know that nobody writes it any more, pass resume='force'."
@@ -413,7 +423,9 @@ def _period(seconds: float | None, store: Store) -> float | None:
     return float(seconds) or None
 
 
-def _free(state: RunState, *, force: bool) -> bool:
+def _free(state: RunState, *, force: bool, unfinished: bool) -> bool:
+    if state.status == "complete":
+        return not unfinished
     if state.status == "running":
         return force and not state.certain
     return state.status != "replacing"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import dataclasses
 import logging
 import os
 import re
@@ -11,25 +10,25 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeAlias
 
 from notata import exits, failures, formats, keys
 from notata.environment import capture
-from notata.errors import ConfigurationError, EncodeError, RunEndedError, StorageError
+from notata.errors import ConfigurationError, RunEndedError, StorageError
 from notata.failures import Caught
 from notata.journal import Journal, RunLogger, level_of
 from notata.lease import Lease
-from notata.state import LEASE, RESUMES, RunState, continued, spent, timestamp
-from notata.store import TIMEOUT, Store, open_store
+from notata.parameters import Parameters, encoded
+from notata.reader import LogReader
+from notata.recorder import Recorder
+from notata.state import LEASE, RESUMES, ROW, RunState, continued, spent, timestamp
+from notata.store import TIMEOUT, Store, open_base
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-    from typing_extensions import Buffer
     from upath import UPath
 
 __all__ = ["Logbook"]
@@ -37,13 +36,11 @@ __all__ = ["Logbook"]
 Status: TypeAlias = Literal["initialized", "complete", "failed"]
 Callback: TypeAlias = Callable[["Logbook"], object]
 
-_BASE_DIR: Final = "NOTATA_BASE_DIR"
-_DEFAULT_BASE_DIR: Final = "outputs"
-_OWN_FIELDS: Final = {"run_id", "status", LEASE, RESUMES}
+_OWN_FIELDS: Final = {"run_id", "status", LEASE, RESUMES, ROW}
 _MOST_CAUGHT: Final = 100  # failures that get a file each; what catches more, catches them in a loop
 
 
-class Logbook:
+class Logbook(Recorder):
     """The record of one run: a folder ``log_<run_id>`` on any storage.
 
     The run is claimed when the object is made: of any number of processes that ask for one id, one gets it. As a
@@ -56,6 +53,8 @@ class Logbook:
         url: Where the run lies, without credentials.
         path: The run's folder, a `pathlib.Path` on a local disk and a `upath.UPath` anywhere.
         log_path: ``log.txt`` in it.
+        params: The parameters.
+        reader: This run, to read back what it has written.
         logger: What `info` and the others log to: a `logging.Logger` that no registry holds.
         handler: The `logging.Handler` that writes log.txt, for loggers of your own.
         datadir: ``data/`` below it.
@@ -74,7 +73,7 @@ class Logbook:
         callback: Called with this object once the final status is stored.
         resume: Go on with the run that has this id, if it ended or died, with all its files; begin it if there is
             none. A run that lives is refused, and of many who try one succeeds. ``"force"`` takes also a run of which
-            nothing tells whether it lives.
+            nothing tells whether it lives; ``"unfinished"`` refuses one that is complete.
         heartbeat: Seconds from one sign of life to the next, a small request each; 0 for none. When not given, 30
             where others can see the run and changes are safe (local disk, S3, GCS), else none.
         environment: Record interpreter, machine, process, packages and git commit in metadata.json. Environment
@@ -113,7 +112,7 @@ class Logbook:
         preallocate: bool = False,
         callback: Callback | None = None,
         *,
-        resume: bool | Literal["force"] = False,
+        resume: bool | Literal["force", "unfinished"] = False,
         heartbeat: float | None = None,
         environment: bool = True,
         log_level: int | str | None = None,
@@ -130,10 +129,9 @@ class Logbook:
         self.run_id = _made_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
-        base = os.environ.get(_BASE_DIR) or _DEFAULT_BASE_DIR if base_dir is None else base_dir
-        self._store = open_store(base, storage_options, timeout=timeout).below(folder)
-        with self._telling(keys.PARAMS_YAML):
-            written = formats.encode(formats.Yaml("params"), params) if params else b""
+        self._store = open_base(base_dir, storage_options, timeout=timeout).below(folder)
+        if params:
+            encoded(self._store, params)  # what cannot be stored is refused before anything is
         self._lease = Lease(self._store, self.run_id, heartbeat)
         self._start, self._earlier = time.monotonic(), 0.0
         self._runtime: float | None = None
@@ -146,7 +144,7 @@ class Logbook:
         self._sigterm = exits.Sigterm() if handle_sigterm else None
         try:
             before = self._claim(environment, overwrite, resume)
-            self._begin(before, level, overwrite=overwrite, params=written, preallocate=preallocate)
+            self._begin(before, level, overwrite=overwrite, params=params, preallocate=preallocate)
         except BaseException:
             self._let_go()
             raise
@@ -159,20 +157,27 @@ class Logbook:
         if overwrite:
             self._lease.replace(fields)
         elif resume:
-            return self._lease.resume(fields, continued, force=resume == "force")
+            return self._lease.resume(fields, continued, force=resume == "force", unfinished=resume == "unfinished")
         else:
             self._lease.claim(fields)
         return None
 
     def _begin(
-        self, before: RunState | None, level: int, *, overwrite: bool, params: builtins.bytes, preallocate: bool
+        self,
+        before: RunState | None,
+        level: int,
+        *,
+        overwrite: bool,
+        params: Mapping[str, Any] | None,
+        preallocate: bool,
     ) -> None:
         """Open the log and write what is known at the start."""
         try:
             self._earlier = spent(self._lease.fields)
             self._open_log(before, level, overwrite=overwrite)
+            self._params = Parameters(self._store, self._check, self.logger.log, new=before is None)
             if params:
-                self._put_params(params, again=before is not None)
+                self._params.begin(params)
             if preallocate and self._store.folders:
                 for folder in (self.datadir, self.plotdir, self.artifactsdir):
                     folder.mkdir(parents=True, exist_ok=True)
@@ -205,29 +210,10 @@ class Logbook:
         # differ from any that it may have written in this second: on S3 equal bytes are one version.
         self.handler.flush()
 
-    def _put_params(self, params: builtins.bytes, *, again: bool) -> None:
-        if again:
-            with suppress(FileNotFoundError):
-                if self._store.read(keys.PARAMS_YAML) == params:
-                    return
-                self.warning("The parameters are not those of before: params.yaml is replaced")
-        self._store.write(keys.PARAMS_YAML, params)
-        self.info("Saved params (yaml) in %s", keys.PARAMS_YAML)
-
     def __repr__(self) -> str:
         return f"Logbook({self.run_id!r}, {self.url!r}, status={self.status!r})"
 
     # -- where ---------------------------------------------------------------------------------------------
-
-    @property
-    def url(self) -> str:
-        """Where the run lies, without credentials."""
-        return self._store.url
-
-    @property
-    def path(self) -> UPath:
-        """The run's folder."""
-        return self._store.place()
 
     @property
     def log_path(self) -> UPath:
@@ -248,273 +234,6 @@ class Logbook:
     def artifactsdir(self) -> UPath:
         """``artifacts/`` below the run's folder."""
         return self._store.place(keys.ARTIFACTS)
-
-    # -- the four writers ----------------------------------------------------------------------------------
-
-    def text(self, name: str, content: str) -> UPath:
-        r"""Store text as ``artifacts/<name>.txt``, in place of what was there.
-
-        Atomic: a reader sees the whole text or the previous one. One request up to 8 MiB, then parts.
-
-        Args:
-            name: Key below ``artifacts/``; folders are welcome, the suffix is added unless it is there.
-            content: Stored as UTF-8, its newlines as given. A lone surrogate, which UTF-8 cannot hold, becomes its
-                escape (``\udc80``): a crash dump is not lost for one character.
-
-        Returns:
-            Where the file lies.
-
-        Raises:
-            KeyNameError: `name` is not legal on every backend.
-            EncodeError: `content` is not a string.
-            StorageError: The storage refused; the previous file is untouched.
-
-        >>> log.text("debug/traceback", "Traceback …").read_text()
-        'Traceback …'
-        """
-        return self._save(formats.TEXT, "text", name, content)
-
-    def json(self, name: str, data: Any) -> UPath:
-        """Store structured data as ``artifacts/<name>.json``: 2 spaces, sorted keys, UTF-8.
-
-        numpy scalars and arrays, dates and times, paths, enumerations, dataclasses, sets and the like become what
-        `notata.formats.plain` says. NaN and Infinity are written as Python's json module does.
-
-        Args:
-            name: As for `text`.
-            data: Anything that has a plain form.
-
-        Returns:
-            Where the file lies.
-
-        Raises:
-            KeyNameError: `name` is not legal on every backend.
-            EncodeError: A part of it has no plain form; the message names it, as in ``metrics.layers[3].weight``.
-            StorageError: The storage refused; the previous file is untouched.
-
-        >>> print(log.json("metrics", {"max": 0.92, "at": {3, 1}}).read_text(), end="")
-        {
-          "at": [
-            1,
-            3
-          ],
-          "max": 0.92
-        }
-        """
-        return self._save(dataclasses.replace(formats.JSON, root=_stem(name)), "JSON", name, data)
-
-    def pickle(self, name: str, obj: Any, protocol: int = formats.PICKLE.protocol) -> UPath:
-        """Store a Python object as ``artifacts/<name>.pkl``.
-
-        Streamed: the object needs no second copy of itself in memory. Read pickles only from those you trust.
-
-        Args:
-            name: As for `text`.
-            obj: Anything that pickles. A path object of a run is stored without its storage options.
-            protocol: As for `pickle.dump`; the highest of this Python when not given, as in 0.3.0.
-
-        Returns:
-            Where the file lies.
-
-        Raises:
-            KeyNameError: `name` is not legal on every backend.
-            EncodeError: It does not pickle; the previous file is untouched.
-            StorageError: The storage refused; the previous file is untouched.
-
-        >>> log.pickle("model", {"weights": [1, 2]}).name
-        'model.pkl'
-        """
-        return self._save(formats.Pickle(protocol), "pickle", name, obj)
-
-    def bytes(self, name: str, data: Buffer | npt.NDArray[Any]) -> UPath:
-        r"""Store raw bytes as ``artifacts/<name>``, the name as given.
-
-        Args:
-            name: Key below ``artifacts/``, with the suffix that you want.
-            data: bytes, bytearray, memoryview, array, a numpy array: the bytes as they lie in memory, C order for
-                one that is strided.
-
-        Returns:
-            Where the file lies.
-
-        Raises:
-            KeyNameError: `name` is not legal on every backend.
-            EncodeError: `data` is not bytes-like.
-            StorageError: The storage refused; the previous file is untouched.
-
-        >>> log.bytes("weights.raw", b"\x01\x02").read_bytes()
-        b'\x01\x02'
-        """
-        return self._save(formats.BYTES, "bytes", name, data)
-
-    def _save(self, form: formats.Format, what: str, name: str, value: Any) -> UPath:
-        key = keys.artifact(name, form.suffix)
-        self._lease.check()
-        with self._telling(key), self._store.open(key, "wb") as file:
-            form.write(value, file)
-        self.info("Saved %s %s in %s", what, name, key)
-        return self._store.place(key)
-
-    @contextmanager
-    def _telling(self, key: str) -> Iterator[None]:
-        """Tell errors of a format, which knows neither, where the value was to go."""
-        try:
-            yield
-        except EncodeError as error:
-            error.url, error.key = self.url, key
-            raise
-
-    # -- any file ------------------------------------------------------------------------------------------
-
-    def __getitem__(self, key: str | os.PathLike[str]) -> UPath:
-        """The path object of any file of the run, which need not be there.
-
-        On a local disk it is a `pathlib.Path` whose parents exist, so `np.save` and the builtin `open` take it.
-        Everywhere its own `open`, ``read_*``, ``write_*`` and `touch` keep the contract: a failed write publishes
-        nothing.
-
-        Args:
-            key: Relative to the run's folder.
-
-        Raises:
-            KeyNameError: It is not legal on every backend, or leaves the run's folder.
-
-        >>> log["artifacts/settings/config.json"].write_text("{}")
-        2
-        """
-        return self._store.path(self._allowed(key))
-
-    def _allowed(self, key: str | os.PathLike[str]) -> str:
-        """A legal key, while the run is this writer's as far as is known."""
-        checked = keys.check(key)
-        self._lease.check()
-        return checked
-
-    def open(
-        self,
-        key: str,
-        mode: str = "r",
-        *,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-    ) -> IO[Any]:
-        r"""A file object of any file of the run, for whatever writes to one (`np.savez`, `torch.save`, pandas).
-
-        Args:
-            key: Relative to the run's folder.
-            mode: ``w``: nothing is visible before it closes cleanly, and nothing at all after an exception inside
-                its ``with`` block. ``x``: the same, where nothing is. ``a``: held in memory, added at the close, on
-                GCS too. ``r``: seekable. With ``b`` for bytes; else text. Writers do not seek: a library that must
-                (HDF5) takes `local`.
-            encoding: Of text; UTF-8 when not given, whatever the locale.
-            errors: As for the builtin `open`.
-            newline: As for the builtin `open`, but text is written with its newlines as given.
-
-        Raises:
-            KeyNameError: The key is not legal on every backend, or leaves the run's folder.
-            MissingError: Nothing to read.
-            ExistsError: ``x`` met a file.
-
-        >>> with log.open("artifacts/table.csv", "w") as file:
-        ...     size = file.write("t,x\n0,1\n")
-        >>> log["artifacts/table.csv"].read_text()
-        't,x\n0,1\n'
-        """
-        return self._store.open(self._allowed(key), mode, encoding=encoding, errors=errors, newline=newline)
-
-    def local(self, key: str) -> AbstractContextManager[Path]:
-        """A real, temporary `pathlib.Path` for libraries that insist on a file name (HDF5, netCDF, VTK, SQLite).
-
-        Nothing is there yet. On a clean exit its file is stored under `key`, whole; after an exception nothing is.
-
-        Args:
-            key: Relative to the run's folder; the path has its last segment as name.
-
-        Raises:
-            KeyNameError: The key is not legal on every backend, or leaves the run's folder.
-            MissingError: No file was written there.
-
-        >>> with log.local("artifacts/mesh.vtk") as path:
-        ...     size = path.write_text("# vtk DataFile Version 3.0")
-        >>> log["artifacts/mesh.vtk"].exists()
-        True
-        """
-        return self._local(self._allowed(key))
-
-    @contextmanager
-    def _local(self, key: str) -> Iterator[Path]:
-        with self._store.local(key) as path:
-            yield path
-        self.info("Saved file %s in %s", key.rpartition("/")[2], key)
-
-    # -- the log -------------------------------------------------------------------------------------------
-
-    def note(self, message: object, level: int | str = logging.INFO) -> None:
-        """Write a line to log.txt: ``[YYYY-MM-DDTHH:MM:SS] LEVEL message``, in local time.
-
-        Local disk and memory: it is there when the call returns. Buckets: within seconds, less often as the log grows,
-        soon after a warning or an error, and in any case at `flush`, at the end of the run and of the interpreter. No
-        call waits for a bucket, and none raises: a line that cannot be stored yet is kept and tried again.
-
-        Args:
-            message: Anything; its text counts. One of several lines is indented from the second on.
-            level: Of `logging`, by number or name.
-
-        >>> log.note("grid refined")
-        >>> log.log_path.read_text().splitlines()[-1].partition("] ")[2]
-        'INFO grid refined'
-        """
-        self.logger.log(level_of(level), message, stacklevel=2)
-
-    def debug(self, msg: object, *args: object, **options: Any) -> None:
-        """A line of level DEBUG, which log.txt takes only where the level is set to it.
-
-        Args:
-            msg: As for `note`; with `args` it is a format, as in `logging`.
-            *args: Put into the message.
-            **options: As for `logging.Logger.debug`: `exc_info`, `stack_info`, `stacklevel`, `extra`.
-
-        >>> log.debug("residual %.1e", 3e-9)
-        """
-        self._log(logging.DEBUG, msg, args, options)
-
-    def info(self, msg: object, *args: object, **options: Any) -> None:
-        """A line of level INFO. Arguments as for `debug`.
-
-        >>> log.info("step %d of %d", 10, 100)
-        """
-        self._log(logging.INFO, msg, args, options)
-
-    def warning(self, msg: object, *args: object, **options: Any) -> None:
-        """A line of level WARNING. Arguments as for `debug`.
-
-        >>> log.warning("step size %g is at its minimum", 1e-12)
-        """
-        self._log(logging.WARNING, msg, args, options)
-
-    def error(self, msg: object, *args: object, **options: Any) -> None:
-        """A line of level ERROR. Arguments as for `debug`.
-
-        >>> log.error("solver did not converge")
-        """
-        self._log(logging.ERROR, msg, args, options)
-
-    def exception(self, msg: object, *args: object, **options: Any) -> None:
-        """A line of level ERROR with the traceback of the exception that is being handled. Arguments as for `debug`.
-
-        >>> try:
-        ...     1 / 0
-        ... except ZeroDivisionError:
-        ...     log.exception("no mean flow")
-        >>> log.log_path.read_text().splitlines()[-1]
-        '  ZeroDivisionError: division by zero'
-        """
-        self._log(logging.ERROR, msg, args, {"exc_info": True, **options})
-
-    def _log(self, level: int, msg: object, args: tuple[object, ...], options: dict[str, Any]) -> None:
-        above = options.pop("stacklevel", 1) + 2  # the caller's line, for formatters that show it
-        self.logger.log(level, msg, *args, stacklevel=above, **options)
 
     def attach(self, logger: str | logging.Logger | None = None) -> None:
         """Have a logger's records in log.txt too, until the run ends; then nothing of it is left in `logging`.
@@ -540,23 +259,38 @@ class Logbook:
             target.addHandler(self.handler)
             self._attached.append(target)
 
-    def flush(self) -> None:
-        """Store what of log.txt is not stored yet. In a bucket one request for a small log, some for a large one.
+    @property
+    def reader(self) -> LogReader:
+        """This run as others see it, to read back what it has written so far; its log is flushed first.
 
-        Raises:
-            StorageError: The storage refused. The lines are kept, and tried again.
-
-        >>> log.flush()
+        >>> path = log.json("so_far", {"loss": 0.5})
+        >>> log.reader.load_json("so_far")
+        {'loss': 0.5}
         """
-        self.handler.flush()
+        with suppress(StorageError):  # its lines are kept; what there is can be read
+            self.flush()
+        return LogReader._of(self._store)
 
     # -- state ---------------------------------------------------------------------------------------------
+
+    @property
+    def params(self) -> Parameters:
+        """The parameters: ``log.params["omega"]`` reads one, ``log.params(omega=2.0)`` adds to them and stores them.
+
+        Reading costs no request, but the first time in a run that was resumed. What a call takes and raises:
+        `notata.parameters.Parameters`.
+
+        >>> log.params(dt=1e-3, scheme="leapfrog")
+        >>> log.params["dt"], sorted(log.params)
+        (0.001, ['dt', 'scheme'])
+        """
+        return self._params
 
     def meta(self, **fields: Any) -> None:
         """Merge fields into metadata.json. One request.
 
         Args:
-            **fields: As for `json`. `run_id`, `status`, `lease` and `resumes` are notata's own.
+            **fields: As for `json`. `run_id`, `status`, `lease`, `resumes` and `row` are notata's own.
 
         Raises:
             ConfigurationError: A field is notata's own.
@@ -684,6 +418,8 @@ class Logbook:
                 return
             line_first = status == "complete" and not self._store.near
             runtime = self._so_far()
+            if news:
+                fields |= self._last_fields()
             try:
                 if news and line_first:
                     self.info(line)
@@ -707,6 +443,10 @@ class Logbook:
             if self.callback is not None:
                 self.callback(self)
 
+    def _last_fields(self) -> Mapping[str, Any]:
+        """What is stored with the end, besides: for those who keep many runs."""
+        return {}
+
     def _tell(self, error: BaseException | None) -> None:
         """Store what there is to know of a failure: the exception, and the log up to it."""
         problem: StorageError | None = None
@@ -721,6 +461,9 @@ class Logbook:
         self.flush()
         if problem is not None:
             raise problem
+
+    def _check(self) -> None:
+        self._lease.check()
 
     def _let_go(self) -> None:
         """Leave nothing behind in the process: no handler in `logging`, no signal handler, nothing to do at exit."""
@@ -765,10 +508,6 @@ class Logbook:
             self._fail(self._reason(error), error)
         except Exception as failure:
             error.add_note(f"notata: while run {self.run_id!r} was marked failed: {type(failure).__name__}: {failure}")
-
-
-def _stem(name: str | int) -> str:
-    return str(name).rpartition("/")[2].removesuffix(formats.JSON.suffix)
 
 
 def _stamp() -> str:

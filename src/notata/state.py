@@ -21,11 +21,13 @@ __all__ = [
     "LEASE",
     "MISSED",
     "RESUMES",
+    "ROW",
     "RunState",
     "continued",
     "judge",
     "lease_of",
     "look",
+    "metadata",
     "parsed",
     "spent",
     "timestamp",
@@ -37,10 +39,13 @@ LEASE: Final = "lease"
 RESUMES: Final = "resumes"
 """The field of metadata.json that tells when, after what, and so how often a run went on."""
 
+ROW: Final = "row"
+"""The field of metadata.json that tells what a table of runs shows of this one: parameters and metrics, at its end."""
+
 MISSED: Final = 4
 """Heartbeats without a sign of life after which a run has died."""
 
-_OF_THE_END: Final = {"end_time", "failure_reason", "failure_type", "runtime_sec"}
+_OF_THE_END: Final = {"end_time", "failure_reason", "failure_type", "runtime_sec", ROW}
 
 _LONG: Final = 1e9  # seconds: what is older was written by no run
 
@@ -76,14 +81,20 @@ def look(store: Store) -> tuple[dict[str, Any], RunState]:
         StorageError: It cannot be read, or is no JSON object.
     """
     found = store.fetch(keys.METADATA)
+    fields = metadata(found, store.url, keys.METADATA)
+    return fields, judge(fields, found)
+
+
+def metadata(found: Blob, url: str, key: str) -> dict[str, Any]:
+    """The fields of a metadata.json that was read.
+
+    Raises:
+        StorageError: It is no JSON object.
+    """
     fields = parsed(found.data)
     if fields is None:
-        raise StorageError(
-            f"{store.url}/{keys.METADATA} is not the metadata of a run: it holds no JSON object",
-            url=store.url,
-            key=keys.METADATA,
-        )
-    return fields, judge(fields, found)
+        raise StorageError(f"{url}/{key} is not the metadata of a run: it holds no JSON object", url=url, key=key)
+    return fields
 
 
 def judge(fields: Mapping[str, Any], found: Blob) -> RunState:

@@ -16,7 +16,12 @@ from notata.store.base import ABSENT, Blob, Entry, Store
 if TYPE_CHECKING:
     from upath import UPath
 
-__all__ = ["ABSENT", "TIMEOUT", "Blob", "Entry", "Store", "open_store"]
+__all__ = ["ABSENT", "BASE_DIR", "TIMEOUT", "Blob", "Entry", "Store", "open_base", "open_beside", "open_store"]
+
+BASE_DIR: Final = "NOTATA_BASE_DIR"
+"""The environment variable that says where runs are kept whose script does not say."""
+
+_DEFAULT_BASE_DIR: Final = "outputs"
 
 TIMEOUT: Final = 30.0
 """Seconds that one request may take, besides the time its size needs."""
@@ -61,6 +66,35 @@ def open_store(
 
         return MemoryStore(url.partition("://")[2], options)
     return _remote(scheme, url, options, timeout)
+
+
+def open_base(
+    base: str | os.PathLike[str] | UPath | Store | None,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    timeout: float = TIMEOUT,
+) -> Store:
+    """As `open_store`; without a base the one that `BASE_DIR` names, else ``outputs``.
+
+    >>> import os
+    >>> os.path.basename(open_base(None).url)
+    'outputs'
+    """
+    if base is None:
+        base = os.environ.get(BASE_DIR) or _DEFAULT_BASE_DIR
+    return open_store(base, storage_options, timeout=timeout)
+
+
+def open_beside(path: str | os.PathLike[str] | UPath) -> tuple[Store, str]:
+    """The store of a file's folder, and the file's name there.
+
+    >>> open_beside("memory://runs/results/mesh.vtk")
+    (MemoryStore('memory://runs/results'), 'mesh.vtk')
+    """
+    from upath import UPath
+
+    whole = path if isinstance(path, UPath) else UPath(os.fspath(path))
+    return open_store(whole.parent), whole.name
 
 
 def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> Store:

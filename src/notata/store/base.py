@@ -58,6 +58,8 @@ ABSENT: Final = ""
 """As a version to match: nothing may be stored under the key."""
 
 _AT_ONCE: Final = 32  # requests of a batch in flight; 64 connections are there (store/s3.py)
+_SMALL: Final = 2**20  # bytes; of files up to this as many are copied at once as requests may be in flight
+_STREAMS: Final = 4  # of larger ones, each with up to three parts in memory
 _APPEND_SECONDS: Final = 60.0  # how long an appender lets others go first
 
 T = TypeVar("T")
@@ -278,6 +280,21 @@ class Store(ABC):
         with self._guard("look up", keys.check(key)):
             return self._stat(key)
 
+    def locate(self, name: str) -> Entry:
+        """As `stat`, of a file that another program wrote: its name need not be legal for a run.
+
+        Raises:
+            MissingError: There is none.
+            FolderError: It is a folder, in a bucket too.
+        """
+        with self._guard("look up", name):
+            try:
+                return self._stat(name)
+            except Exception as error:
+                if isinstance(self._translated(error, "look up", name), MissingError) and any(self._list(name)):
+                    raise IsADirectoryError(errno.EISDIR, "is a folder") from error
+                raise
+
     def exists(self, key: str) -> bool:
         """Whether a file is stored under `key`. One request."""
         try:
@@ -368,6 +385,39 @@ class Store(ABC):
         """
         return self._each(self.read, {name: (name,) for name in names}, "reads")
 
+    def fetch_many(self, names: Iterable[str]) -> dict[str, Blob]:
+        """As `fetch`, of many files, 32 at once; those that are not there are left out.
+
+        Raises:
+            BatchError: Some failed; it holds each one's error.
+        """
+
+        def attempt(name: str) -> Blob | None:
+            try:
+                return self.fetch(name)
+            except (MissingError, FolderError):
+                return None
+
+        found = self._each(attempt, {name: (name,) for name in names}, "reads")
+        return {name: blob for name, blob in found.items() if blob is not None}
+
+    def read_ends(self, entries: Iterable[Entry], size: int) -> dict[str, bytes]:
+        """The last `size` bytes of many files that were listed, 32 at once; of one that is gone by now, none.
+
+        Raises:
+            BatchError: Some failed; it holds each one's error.
+        """
+
+        def attempt(key: str, start: int, end: int) -> bytes:
+            try:
+                return self.read(key, start, end)
+            except MissingError:
+                return b""
+
+        listed = builtins.list(entries)
+        jobs = {entry.key: (entry.key, max(0, entry.size - size), entry.size) for entry in listed if entry.size}
+        return {entry.key: b"" for entry in listed} | self._each(attempt, jobs, "reads")
+
     def write_many(self, files: Mapping[str, Buffer]) -> None:
         """Store many files, 32 at once; each is atomic, the batch is not.
 
@@ -375,6 +425,46 @@ class Store(ABC):
             BatchError: Some failed; it holds each one's error, and the others are stored.
         """
         self._each(self.write, {name: (name, data) for name, data in files.items()}, "writes")
+
+    def take(self, files: Mapping[str, Entry], source: Store) -> None:
+        """Copy files of another store to keys of this one: streamed, many at once, at most some 100 MiB in memory.
+
+        Args:
+            files: What to copy, as `source` lists it, by the key that it gets here. Each is atomic, the batch is not.
+            source: Where they are.
+
+        Raises:
+            StorageError: A single file could not be read or written.
+            BatchError: Of several, some could not; it holds each one's error, and the others are stored.
+        """
+
+        def copy(key: str, entry: Entry) -> None:
+            # The guard is for the read: what the writer raises is ours already.
+            with (
+                source._guard("read", entry.key),
+                source._open_read(entry.key) as reader,
+                self.open(key, "wb") as writer,
+            ):
+                shutil.copyfileobj(reader, writer, PART)
+
+        if len(files) == 1:
+            copy(*next(iter(files.items())))
+            return
+        errors: builtins.list[Exception] = []
+        for at_once, chosen in (
+            (_AT_ONCE, {key: entry for key, entry in files.items() if entry.size <= _SMALL}),
+            (_STREAMS, {key: entry for key, entry in files.items() if entry.size > _SMALL}),
+        ):
+            try:
+                self._each(copy, {key: (key, entry) for key, entry in chosen.items()}, "copies", at_once)
+            except BatchError as error:
+                errors += error.exceptions
+        if errors:
+            raise BatchError(f"{len(errors)} of {len(files)} copies failed in {self.url}", errors)
+
+    def irregular(self) -> builtins.list[str]:
+        """What lies below the root and is no regular file, so that `list` leaves it out; only local disks have such."""
+        return []
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove exactly these files; a missing one is no error. S3: one request per 1000.
@@ -402,10 +492,12 @@ class Store(ABC):
             errors = [self._translated(error, "delete", key) for key, error in failures.items()]
             raise BatchError(f"{len(errors)} of {len(names)} deletions failed in {self.url}", errors)
 
-    def _each(self, call: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], what: str) -> dict[str, T]:
+    def _each(
+        self, call: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], what: str, at_once: int = _AT_ONCE
+    ) -> dict[str, T]:
         results: dict[str, T] = {}
         errors: builtins.list[Exception] = []
-        with ThreadPoolExecutor(min(_AT_ONCE, len(jobs)) or 1, thread_name_prefix="notata-batch") as pool:
+        with ThreadPoolExecutor(min(at_once, len(jobs)) or 1, thread_name_prefix="notata-batch") as pool:
             running = {name: pool.submit(call, *arguments) for name, arguments in jobs.items()}
             try:
                 for name, future in running.items():

@@ -122,6 +122,8 @@ class LocalStore(Store):
         state = os.stat(self._file(key))
         if stat.S_ISDIR(state.st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a folder")
+        if not stat.S_ISREG(state.st_mode):  # to open a pipe would wait for somebody who writes into it
+            raise OSError(errno.EINVAL, "it is no regular file")
         return _entry(key, state)
 
     def _list(self, folder: str) -> Iterator[Entry]:
@@ -138,6 +140,15 @@ class LocalStore(Store):
                 state = child.stat()
                 if stat.S_ISREG(state.st_mode):
                     yield _entry(key, state)
+
+    def irregular(self) -> list[str]:
+        names = []
+        for folder, folders, files in os.walk(self._folder):
+            for name in folders + files:
+                path = os.path.join(folder, name)
+                if not os.path.isfile(path) and (name in files or os.path.islink(path)):
+                    names.append(os.path.relpath(path, self._folder))
+        return sorted(names)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         failures: dict[str, Exception] = {}

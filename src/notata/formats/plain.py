@@ -1,215 +1,38 @@
-"""One value to one binary file object and its suffix; it never knows where the file lies.
-
-Each format writes a stream and never the whole value at once, so memory stays bounded however large it is. A value
-that a format cannot hold is an `EncodeError` that names the part, before or while it is written: the store then
-publishes nothing.
-"""
+"""Any value as dictionaries, lists, text and numbers; it knows neither files nor formats."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
 import enum
-import io
 import json
 import os
-import pickle
 import sys
 import uuid
-from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set, ValuesView
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
-from notata.buffers import flat
 from notata.errors import EncodeError
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+__all__ = ["plain", "utf8"]
 
-__all__ = ["BYTES", "JSON", "PICKLE", "TEXT", "YAML", "Format", "Json", "Pickle", "Yaml", "encode", "plain"]
-
-_SLICE: Final = 2**20  # characters encoded at once
 _SECONDS: Final = {
     "W": 604800.0, "D": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0,
     "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12, "fs": 1e-15, "as": 1e-18,
 }  # fmt: skip
 
 
-@runtime_checkable
-class Format(Protocol):
-    """How one kind of value becomes a file.
+def utf8(text: str) -> bytes:
+    r"""The text in UTF-8; a lone surrogate, which UTF-8 cannot hold, as its escape.
 
-    Attributes:
-        suffix: What its files end in, with the dot; empty where the name says all.
+    >>> utf8("\udc80")
+    b'\\udc80'
     """
-
-    @property
-    @abstractmethod
-    def suffix(self) -> str:
-        """What its files end in."""
-
-    def write(self, value: Any, file: IO[bytes]) -> None:
-        """Write the value to a binary file object that does not seek."""
-
-
-def encode(form: Format, value: Any) -> bytes:
-    r"""A small value as the bytes of its file.
-
-    >>> encode(JSON, {"loss": 0.5})
-    b'{\n  "loss": 0.5\n}\n'
-    """
-    file = io.BytesIO()
-    form.write(value, file)
-    return file.getvalue()
-
-
-def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    r"""UTF-8 text, its newlines as given. A lone surrogate becomes its escape (``\udc80``), so nothing is lost."""
-
-    suffix: str = ".txt"
-
-    def write(self, value: str, file: IO[bytes]) -> None:
-        if not isinstance(value, str):
-            raise EncodeError(f"text takes a str, not {type(value).__name__}; for bytes there is bytes()")
-        for start in range(0, len(value), _SLICE):
-            file.write(_utf8(value[start : start + _SLICE]))
-
-
-@dataclass(frozen=True, slots=True)
-class Json:
-    """JSON as RFC 8259 has it, besides NaN and Infinity: 2 spaces, sorted keys, UTF-8 unescaped, a newline at the end.
-
-    Attributes:
-        root: What errors call the value itself, so that they read ``metrics.layers[3].weight``.
-    """
-
-    root: str = ""
-    suffix: str = ".json"
-
-    def write(self, value: object, file: IO[bytes]) -> None:
-        encoder = json.JSONEncoder(indent=2, ensure_ascii=False, check_circular=False)
-        parts: list[str] = []
-        size = 0
-        for part in encoder.iterencode(plain(value, self.root)):
-            parts.append(part)
-            size += len(part)
-            if size > _SLICE:
-                file.write(_utf8("".join(parts)))
-                parts, size = [], 0
-        file.write(_utf8("".join(parts) + "\n"))
-
-
-@dataclass(frozen=True, slots=True)
-class Pickle:
-    """A pickle. Large buffers go out as they lie in memory, without a copy; storage options stay out.
-
-    Attributes:
-        protocol: As for `pickle.dump`.
-    """
-
-    protocol: int = pickle.HIGHEST_PROTOCOL
-    suffix: str = ".pkl"
-
-    def write(self, value: object, file: IO[bytes]) -> None:
-        sink = _Sink(file)
-        try:
-            _Pickler(sink, self.protocol).dump(value)
-        except Exception as error:  # whatever a __reduce__ raises
-            if error is sink.error:
-                raise
-            raise EncodeError(f"{type(value).__qualname__} cannot be pickled: {error}") from error
-
-
-class _Sink:
-    """A file that remembers whether it was what failed."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.error: BaseException | None = None
-
-    def write(self, data: Buffer) -> int:
-        try:
-            return self._file.write(data)
-        except BaseException as error:
-            self.error = error
-            raise
-
-
-class _Pickler(pickle.Pickler):
-    """A pickler for files: what carries credentials between processes leaves them out here."""
-
-    def reducer_override(self, value: Any) -> Any:
-        for_file = getattr(type(value), "_notata_for_file", None)
-        if for_file is not None:
-            return for_file(value)
-        if getattr(type(value), "storage_options", None) is not None and value.storage_options:
-            raise pickle.PicklingError(f"{value} carries storage options, which must not reach a file; keep its str()")
-        fsspec = sys.modules.get("fsspec")
-        if fsspec is not None and isinstance(value, fsspec.AbstractFileSystem) and value.storage_options:
-            raise pickle.PicklingError(f"{type(value).__name__} carries storage options, which must not reach a file")
-        return NotImplemented
-
-
-@dataclass(frozen=True, slots=True)
-class _Bytes:
-    """Bytes as they are, from anything with a contiguous or strided buffer."""
-
-    suffix: str = ""
-
-    def write(self, value: Buffer, file: IO[bytes]) -> None:
-        try:
-            view = flat(value)
-        except (TypeError, ValueError, BufferError) as error:
-            raise EncodeError(
-                f"bytes takes a bytes-like object, not {type(value).__name__}: {error}; for text there is text()"
-            ) from error
-        file.write(view)
-
-
-@dataclass(frozen=True, slots=True)
-class Yaml:
-    """YAML that plain tools read: sorted keys, block style, no Python tags, no aliases.
-
-    Attributes:
-        root: What errors call the value itself.
-    """
-
-    root: str = ""
-    suffix: str = ".yaml"
-
-    def write(self, value: Mapping[str, Any], file: IO[bytes]) -> None:
-        import yaml
-
-        class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-            def ignore_aliases(self, data: object) -> bool:
-                return True  # a value that occurs twice is written twice, so each line stands for itself
-
-            def represent_str(self, data: str) -> Any:
-                return super().represent_str(_utf8(data).decode())  # libyaml takes no lone surrogates
-
-        Dumper.add_representer(str, Dumper.represent_str)
-        data = plain(value, self.root, text_keys=False)
-        text: str = yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
-        file.write(_utf8(text))
-
-
-TEXT: Final = _Text()
-JSON: Final = Json()
-PICKLE: Final = Pickle()
-BYTES: Final = _Bytes()
-YAML: Final = Yaml()
-
-
-# -- plain values ------------------------------------------------------------------------------------------
 
 
 def plain(value: object, root: str = "", *, text_keys: bool = True) -> Any:
@@ -307,7 +130,7 @@ class _Plain:
         if name is None or isinstance(name, bool):
             return {None: "null", True: "true", False: "false"}[name] if self.text_keys else name
         if isinstance(name, str):  # in YAML a lone surrogate becomes its escape, which may be a key already
-            return name if self.text_keys else _utf8(name).decode()
+            return name if self.text_keys else utf8(name).decode()
         if isinstance(name, int | float):
             return str(name) if self.text_keys else name
         raise self._refused(_member(where, repr(key)), key, "a key of this type has no form as text")

@@ -1,0 +1,68 @@
+"""What a notebook shows of runs and tables, as HTML; it knows names and values, and not where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any, Final
+
+__all__ = ["rows", "sections", "size"]
+
+_MOST: Final = 60  # rows that are shown
+_WIDTH: Final = 200  # characters of a value that are shown
+
+
+def size(count: int) -> str:
+    """A size in bytes for people.
+
+    >>> size(512), size(3_500_000)
+    ('512 B', '3.5 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    number = count / 1000
+    for unit in ("kB", "MB", "GB"):
+        if round(number, 1) < 1000:
+            return f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def sections(title: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """A title and tables of names and values, those without entries left out.
+
+    >>> sections("run a", {"params": {"omega": 2.0}})
+    '<div><b>run a</b><table><caption>params</caption><tr><th>omega</th><td>2.0</td></tr></table></div>'
+    """
+    tables = "".join(
+        f"<table><caption>{escape(name)}</caption>{_limited([_pair(*item) for item in part.items()], 2)}</table>"
+        for name, part in parts.items()
+        if part
+    )
+    return f"<div><b>{escape(title)}</b>{tables}</div>"
+
+
+def rows(title: str, columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
+    """A title and a table of many rows.
+
+    >>> rows("sweep", ["dt"], [{"dt": 0.1}])
+    '<div><b>sweep</b><table><tr><th>dt</th></tr><tr><td>0.1</td></tr></table></div>'
+    """
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    lines = ["".join(f"<td>{_shown(record.get(name, ''))}</td>" for name in columns) for record in records]
+    return f"<div><b>{escape(title)}</b><table><tr>{head}</tr>{_limited(lines, len(columns))}</table></div>"
+
+
+def _pair(name: str, value: Any) -> str:
+    return f"<th>{_shown(name)}</th><td>{_shown(value)}</td>"
+
+
+def _limited(lines: Sequence[str], columns: int) -> str:
+    more = len(lines) - _MOST
+    shown = [*lines[:_MOST], f'<td colspan="{columns}">… and {more} more</td>'] if more > 0 else lines
+    return "".join(f"<tr>{line}</tr>" for line in shown)
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return escape(text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…")

@@ -1,0 +1,370 @@
+"""Many runs of one name: each with an id made of its parameters, and a row in a table; it knows nothing of bytes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
+
+from notata import exits, keys, table
+from notata.errors import ConfigurationError, NotataError, RunExistsError, StorageError, UnknownNameError
+from notata.logbook import Logbook
+from notata.reader import ExperimentReader
+from notata.runids import run_id
+from notata.state import ROW
+from notata.store import TIMEOUT, Store, open_base
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from upath import UPath
+
+__all__ = ["Experiment", "LogbookOptions"]
+
+_EVERY: Final = 30.0  # seconds from one index.csv in a bucket to the next; GCS takes one write a second to one object
+_LAST: Final = 10.0  # seconds that a process tries at its end to get its rows into index.csv
+
+_own = logging.getLogger("notata")
+
+
+class LogbookOptions(TypedDict, total=False):
+    """What an experiment hands on to each of its runs; `Logbook` says what it means."""
+
+    heartbeat: float | None
+    environment: bool
+    log_level: int | str | None
+    handle_sigterm: bool
+    failure_variables: bool
+
+
+class Experiment:
+    """Runs that belong together: a folder with ``runs/log_<run_id>`` for each, and the table ``index.csv``.
+
+    Safe with many threads, processes and machines on one folder: each run has one writer, and what the table says of
+    a run is stored with that run. index.csv is a copy of it for people and for a quick look: on a disk and in memory
+    it has a run's row when the run's end returns; in a bucket it follows within half a minute, at the end of the
+    process, and at `write_index`.
+
+    Attributes:
+        name: As given.
+        url: Where the experiment lies, without credentials.
+        base_dir: The folder that it lies in.
+        exp_dir: Its folder.
+        runs_dir: ``runs/`` in it.
+        index_file: ``index.csv`` in it.
+
+    Args:
+        name: Of the folder, and the beginning of each run's id. With ``/`` for folders in folders; the ids begin with
+            the last part then.
+        base_dir: As for `Logbook`.
+        storage_options: For fsspec. They reach no file, no message and no repr.
+        timeout: As for `Logbook`.
+        **options: For each `Logbook`: `heartbeat`, `environment`, `log_level`, `handle_sigterm`, `failure_variables`.
+
+    Raises:
+        KeyNameError: The name is not legal on every backend.
+        ConfigurationError: `base_dir` cannot hold runs, or an option is none.
+
+    >>> experiment = Experiment("decay", "memory://experiments")
+    >>> for rate in (0.5, 2.0):
+    ...     with experiment.add(rate=rate) as log:
+    ...         path = log.json("metrics", {"half_life": 0.693 / rate})
+    >>> experiment.to_dataframe()[["rate", "status", "half_life"]].values.tolist()
+    [[0.5, 'complete', 1.386], [2.0, 'complete', 0.3465]]
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_dir: str | os.PathLike[str] | UPath | Store | None = None,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        timeout: float = TIMEOUT,
+        **options: Unpack[LogbookOptions],
+    ) -> None:
+        if unknown := options.keys() - LogbookOptions.__annotations__.keys():
+            known = ", ".join(sorted(LogbookOptions.__annotations__))
+            raise ConfigurationError(f"{', '.join(sorted(unknown))}: runs have no such option; they have {known}")
+        self.name = keys.check(name)
+        self._base = open_base(base_dir, storage_options, timeout=timeout)
+        self._store = self._base.below(name)
+        self._runs = self._store.below(keys.RUNS)
+        self._options = options
+        self._begin()
+        if self._store.folders:
+            self.runs_dir.mkdir(parents=True, exist_ok=True)
+
+    def _begin(self) -> None:
+        """What belongs to this process alone: the rows that index.csv does not have yet."""
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._waiting: dict[str, table.Row] = {}
+        self._next = 0.0
+
+    def __repr__(self) -> str:
+        return f"Experiment({self.name!r}, {self._base.url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: the place, with its credentials, and no row."""
+        return {name: vars(self)[name] for name in ("name", "_base", "_store", "_runs", "_options")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+
+    # -- where ---------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """Where the experiment lies, without credentials."""
+        return self._store.url
+
+    @property
+    def base_dir(self) -> UPath:
+        """The folder that the experiment lies in."""
+        return self._base.place()
+
+    @property
+    def exp_dir(self) -> UPath:
+        """The experiment's folder."""
+        return self._store.place()
+
+    @property
+    def runs_dir(self) -> UPath:
+        """``runs/`` in it."""
+        return self._runs.place()
+
+    @property
+    def index_file(self) -> UPath:
+        """``index.csv`` in it."""
+        return self._store.place(keys.INDEX)
+
+    @property
+    def reader(self) -> ExperimentReader:
+        """The runs so far, as others see them.
+
+        Raises:
+            RunMissingError: In a bucket: there is none yet.
+
+        >>> experiment = Experiment("read", "memory://experiments")
+        >>> len(experiment.reader)
+        0
+        """
+        return ExperimentReader(self._store)
+
+    # -- runs ----------------------------------------------------------------------------------------------
+
+    def add(self, /, skip_existing: bool | Literal["complete"] = False, **params: Any) -> Logbook | None:
+        """Begin the run that has these parameters.
+
+        At its end, complete or failed, its row is recorded, with what ``artifacts/metrics.json`` holds then.
+
+        Args:
+            skip_existing: What to do about a run that is there already. False: that is an error. True: leave it,
+                however it stands. ``"complete"``: leave it if it is complete, or lives and may become so; go on with
+                it, with all its files, if it failed or died. Of many processes that try at once, one gets it.
+            **params: Of the run; they make its id. The same parameters make the same id, others another one.
+
+        Returns:
+            The logbook, with these parameters stored; None if the run was left as it is.
+
+        Raises:
+            RunExistsError: `skip_existing` is False, and the run is there.
+            EncodeError: A parameter has no plain form; nothing was written.
+            StorageError: The storage cannot be reached or written.
+
+        Cost: as a `Logbook` with parameters; with ``"complete"`` one request more.
+
+        >>> experiment = Experiment("add", "memory://experiments")
+        >>> with experiment.add(omega=2.0, dt=1e-3) as log:
+        ...     log.run_id
+        'add_dt_0.001_omega_2'
+        >>> experiment.add(omega=2.0, dt=1e-3, skip_existing=True) is None
+        True
+        """
+        if skip_existing not in (True, False, "complete"):
+            raise ConfigurationError(f"skip_existing is True, False or 'complete', not {skip_existing!r}")
+        try:
+            return Member(
+                run_id(self.name.rpartition("/")[2], params),
+                self._runs,
+                params=params,
+                preallocate=True,
+                callback=self._ended,
+                resume="unfinished" if skip_existing == "complete" else False,
+                **self._options,
+            )
+        except RunExistsError as error:
+            if skip_existing:
+                return None
+            raise RunExistsError(
+                f"{error.url} exists already, as these parameters were used before. Pass skip_existing=True to leave "
+                "that run as it is, or skip_existing='complete' to go on with it if it failed or died.",
+                url=error.url,
+                key=error.key,
+            ) from error
+
+    def record(self, log: Logbook, metrics_file: str = keys.METRICS) -> None:
+        """Record a run's row anew: its parameters, its state, and its metrics as they are stored now.
+
+        Runs made by `add` do so at their end. This is for metrics that came later, or lie elsewhere.
+
+        Args:
+            log: The run.
+            metrics_file: The key of a JSON file of names and values.
+
+        Raises:
+            RunDisplacedError: Another writer has the run by now.
+            StorageError: The row could not be stored with the run.
+
+        Cost: two requests, and in a bucket from time to time two for index.csv.
+
+        >>> experiment = Experiment("record", "memory://experiments")
+        >>> with experiment.add(dt=0.1) as log:
+        ...     pass
+        >>> path = log.json("metrics", {"error": 0.01})
+        >>> experiment.record(log)
+        >>> experiment.reader.table()[0]["error"]
+        0.01
+        """
+        row = table.described(log._store, log.params, keys.check(metrics_file))
+        if log._lease.fields.get(ROW) != row:
+            log._lease.update(**{ROW: row})
+        if log.status in ("complete", "failed"):
+            self._ended(log)
+
+    def _ended(self, log: Logbook) -> None:
+        """Put the row of a run that has ended into index.csv. It is stored with the run, so no failure here matters."""
+        row = table.of_run(log.run_id, log._lease.fields, log._lease.version)
+        try:
+            if self._store.near:
+                table.add(self._store, row)
+            else:
+                self._wait(row)
+        except NotataError as error:
+            _own.warning("notata: run %s ended, but %s was not brought up to date: %s", row.run_id, keys.INDEX, error)
+
+    # -- the table -----------------------------------------------------------------------------------------
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The table of all runs as a pandas DataFrame: run_id, parameters, status, metrics; NaN where a run has none.
+
+        What is returned is what the runs themselves say now; index.csv is brought up to date by the way, if it can be.
+        `ExperimentReader.table` says which columns there are, and what it costs.
+
+        Raises:
+            PackageMissingError: pandas is not installed. It is an `ImportError`.
+            StorageError: The experiment cannot be listed. Of reads, a `BatchError`.
+
+        >>> experiment = Experiment("frame", "memory://experiments")
+        >>> with experiment.add(dt=0.1) as log:
+        ...     path = log.json("metrics", {"error": 0.01})
+        >>> list(experiment.to_dataframe().columns)
+        ['run_id', 'dt', 'status', 'error']
+        """
+        rows = table.gather(self._store)
+        frame = table.to_pandas(rows)
+        try:
+            table.rewrite(self._store, rows)
+        except StorageError as error:
+            _own.warning("notata: %s was not brought up to date: %s", keys.INDEX, error)
+        return frame
+
+    def select(self, /, **filters: Any) -> pd.DataFrame:
+        """The rows of `to_dataframe` whose columns have these values.
+
+        Args:
+            **filters: Values by column.
+
+        Raises:
+            UnknownNameError: There is no such column; the message lists those that there are. It is a `KeyError`.
+            PackageMissingError: pandas is not installed.
+            StorageError: As for `to_dataframe`.
+
+        >>> experiment = Experiment("select", "memory://experiments")
+        >>> for dt in (0.1, 0.2):
+        ...     experiment.add(dt=dt, method="rk4").mark_complete()
+        >>> experiment.select(dt=0.1, status="complete")["run_id"].tolist()
+        ['select_dt_0.1_method_rk4']
+        """
+        frame = self.to_dataframe()
+        for name in filters:
+            if name not in frame:
+                there = ", ".join(frame.columns) or "none, as it has no run"
+                raise UnknownNameError(f"the table of {self.url} has no column {name!r}; it has {there}", key=name)
+        rows = zip(*(frame[name] for name in filters), strict=True)
+        chosen = [all(value == wanted for value, wanted in zip(row, filters.values(), strict=True)) for row in rows]
+        return frame[chosen] if chosen else frame
+
+    def write_index(self) -> UPath:
+        """Bring index.csv up to date with every run that has ended, whoever wrote it.
+
+        Returns:
+            Where it lies.
+
+        Raises:
+            ConflictError: Others wrote it all the time.
+            StorageError: The experiment cannot be listed, or index.csv not be written. Of reads, a `BatchError`.
+
+        Cost: as `ExperimentReader.table`, and one request.
+
+        >>> experiment = Experiment("index", "memory://experiments")
+        >>> experiment.add(dt=0.1).mark_complete()
+        >>> experiment.write_index().read_text().splitlines()[0]
+        'run_id,dt,status,revision'
+        """
+        self._try(lambda: table.rewrite(self._store, table.gather(self._store)), _EVERY)
+        return self.index_file
+
+    def _wait(self, row: table.Row) -> None:
+        """Keep a row for index.csv, and write those that wait if the last time is long ago."""
+        if os.getpid() != self._pid:  # forked: the parent's rows are the parent's
+            self._begin()
+        with self._lock:
+            self._waiting[row.run_id] = row
+            due = time.monotonic() >= self._next
+            if due:
+                self._next = time.monotonic() + _EVERY
+        exits.at_exit(self._at_exit)
+        if due:
+            self._merge()
+
+    def _merge(self) -> bool:
+        """Write the rows that wait; whether nobody came before."""
+        with self._lock:
+            rows = dict(self._waiting)
+        if rows and not table.merge(self._store, list(rows.values())):
+            return False
+        with self._lock:
+            for run_id, row in rows.items():
+                if self._waiting.get(run_id) is row:
+                    del self._waiting[run_id]
+            if not self._waiting:
+                exits.forget(self._at_exit)
+        return True
+
+    def _at_exit(self) -> None:
+        if os.getpid() == self._pid:
+            self._try(self._merge, _LAST)
+
+    def _try(self, write: Callable[[], bool], seconds: float) -> None:
+        """Write index.csv though others do so too."""
+        give_up, pause = time.monotonic() + seconds, 0.05
+        while not write():
+            if time.monotonic() > give_up:
+                raise table.busy(self._store)
+            time.sleep(random.uniform(0, pause))
+            pause = min(2 * pause, 2.0)
+
+
+class Member(Logbook):
+    """A run of an experiment: with its end, and in the same request, it stores what the table says of it."""
+
+    def _last_fields(self) -> Mapping[str, Any]:
+        try:
+            return {ROW: table.described(self._store, self.params, table.metrics_file(self._lease.fields))}
+        except NotataError:  # damaged parameters of a run that went on: who reads the row looks for itself
+            return {}

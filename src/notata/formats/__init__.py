@@ -1,0 +1,50 @@
+"""One value to one binary file object and its suffix, and back; it never knows where the file lies.
+
+Each format writes a stream and never the whole value at once, so memory stays bounded however large it is. A value
+that a format cannot hold is an `EncodeError` that names the part, before or while it is written: the store then
+publishes nothing. A file that it cannot read is a `DecodeError`.
+"""
+
+from __future__ import annotations
+
+from notata.formats.arrays import NPY, NPZ, Npy, Npz
+from notata.formats.base import Format, WriteFormat, decode, encode, read, write
+from notata.formats.basic import BYTES, JSON, TEXT, YAML, Json, Yaml
+from notata.formats.figures import Drawing, current_figure
+from notata.formats.named import as_format, known, named, of_file
+from notata.formats.paths import PathFormat
+from notata.formats.pickles import PICKLE, Pickle
+from notata.formats.plain import plain
+from notata.formats.tables import PARQUET, Parquet, table_as
+
+__all__ = [
+    "BYTES",
+    "JSON",
+    "NPY",
+    "NPZ",
+    "PARQUET",
+    "PICKLE",
+    "TEXT",
+    "YAML",
+    "Drawing",
+    "Format",
+    "Json",
+    "Npy",
+    "Npz",
+    "Parquet",
+    "PathFormat",
+    "Pickle",
+    "WriteFormat",
+    "Yaml",
+    "as_format",
+    "current_figure",
+    "decode",
+    "encode",
+    "known",
+    "named",
+    "of_file",
+    "plain",
+    "read",
+    "table_as",
+    "write",
+]

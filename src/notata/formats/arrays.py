@@ -1,0 +1,288 @@
+"""Arrays as npy and npz, without a pickle in them; numpy is imported when one is written or read, not before."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+
+from notata.errors import DecodeError, EncodeError, NotataError
+from notata.formats.base import Sink, reading
+
+if TYPE_CHECKING:
+    import zipfile
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["NPY", "NPZ", "Npy", "Npz"]
+
+_HEADER: Final = 2**26  # bytes of a header that are read; numpy's own limit of 10,000 is 200 columns of a record array
+_SCALARS: Final = frozenset({bool, int, float, complex, str, bytes})
+_LONGEST: Final = 65531  # bytes of a name in a zip file, less the suffix
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # of a zip file, whose members shall not tell when they were written
+
+
+@dataclass(frozen=True, slots=True)
+class Npy:
+    """One array of any shape and of any dtype that comes back as it was. Streamed; Fortran order and byte order stay.
+
+    Raises:
+        EncodeError: Python objects, ragged lists, masked elements, or a dtype that numpy would read back as another.
+
+    References:
+        NEP 1, the npy format.
+
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> NPY.write([[0.0, 0.5], [1.0, 1.5]], file)
+    >>> NPY.read(io.BytesIO(file.getvalue())).shape
+    (2, 2)
+    """
+
+    suffix: str = ".npy"
+
+    def write(self, value: npt.ArrayLike, file: IO[bytes]) -> None:
+        _write_array(as_array(value, ""), file)
+
+    def read(self, file: IO[bytes]) -> np.ndarray[Any, Any]:
+        with reading("npy", file) as source:
+            size = source.seek(0, io.SEEK_END)
+            source.seek(0)
+            return _read_array(source, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Npz:
+    """Arrays by name in one file, each under the rules of `Npy`. Equal arrays make equal bytes.
+
+    Attributes:
+        compressed: By zlib; else as they are, which is faster and larger.
+
+    References:
+        numpy.savez.
+
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> NPZ.write({"t": [0.0, 0.5], "n": 2}, file)
+    >>> file = io.BytesIO(file.getvalue())
+    >>> NPZ.members(file)
+    ['t', 'n']
+    >>> NPZ.read_member(file, "t").tolist()
+    [0.0, 0.5]
+    """
+
+    compressed: bool = True
+    suffix: str = ".npz"
+
+    def write(self, value: Mapping[str, npt.ArrayLike], file: IO[bytes]) -> None:
+        if not isinstance(value, Mapping):
+            raise EncodeError(f"npz takes arrays by name, as a dict, not {type(value).__name__}; for one there is npy")
+        for name in value:
+            _check_name(name, value)
+        import zipfile
+
+        sink = Sink(file)
+        method = zipfile.ZIP_DEFLATED if self.compressed else zipfile.ZIP_STORED
+        with zipfile.ZipFile(cast("IO[bytes]", sink), "w", method) as archive:
+            try:
+                for name, item in value.items():
+                    _add(archive, str(name), as_array(item, str(name)), method)
+            except BaseException:
+                sink.stop()
+                raise
+
+    def read(self, file: IO[bytes]) -> dict[str, np.ndarray[Any, Any]]:
+        with _archive(file) as archive:
+            return {_name(info): _member(archive, info) for info in archive.infolist()}
+
+    def members(self, file: IO[bytes]) -> list[str]:
+        """The names in order. Only the directory at the end of the file is read."""
+        with _archive(file) as archive:
+            return [_name(info) for info in archive.infolist()]
+
+    def read_member(self, file: IO[bytes], name: str) -> np.ndarray[Any, Any]:
+        """One array; the others are not read.
+
+        Raises:
+            KeyError: There is no array of this name.
+            DecodeError: The file is damaged, or no npz.
+        """
+        with _archive(file) as archive:
+            found = [info for info in archive.infolist() if _name(info) == name]
+            if found:
+                return _member(archive, found[-1])
+        raise KeyError(name)
+
+
+NPY: Final = Npy()
+NPZ: Final = Npz()
+
+
+# -- what can be stored ------------------------------------------------------------------------------------
+
+
+def as_array(value: Any, where: str) -> np.ndarray[Any, Any]:
+    """The value as an array that npy brings back as it is."""
+    import numpy as np
+
+    if type(value) is not np.ndarray and _has_masked(value):
+        raise _refused(where, value, "npy would lose its mask; store value.filled(…), and value.mask beside it")
+    try:
+        array = value if type(value) is np.ndarray else np.asarray(_at_hand(value))
+    except (NotataError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise _refused(where, value, f"numpy makes no array of it: {error}") from error
+    dtype = array.dtype
+    if dtype.hasobject:
+        raise _refused(where, value, _why_objects(value, dtype))
+    if dtype.isbuiltin == 1 and dtype.metadata is None:  # most are, and the rest takes as long as a small file does
+        return array
+    try:
+        bare = np.lib.format.drop_metadata(dtype)  # which numpy would drop as well, with a warning
+        same = bool(np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(bare)) == dtype)
+    except (TypeError, ValueError):  # overlapping fields; or a dtype of another package, whose name numpy does not know
+        same = False
+    if not same:
+        why = f"npy does not bring its dtype {dtype} back; convert it first, as in .astype('float32')"
+        raise _refused(where, value, why)
+    return array if bare is dtype else array.view(bare)
+
+
+def _at_hand(value: Any) -> Any:
+    """A tensor of torch without its gradient, and in main memory; anything else as it is."""
+    if isinstance(value, list | tuple | str | bytes | int | float):
+        return value
+    for step in ("detach", "resolve_conj", "resolve_neg", "cpu"):
+        taken = getattr(value, step, None)
+        if callable(taken) and hasattr(value, "__array__"):
+            value = taken()
+    return value
+
+
+def _has_masked(value: Any) -> bool:
+    """Whether there is a masked element in it, or in the lists that it is made of."""
+    import numpy as np
+
+    if isinstance(value, np.ma.MaskedArray):
+        return value.mask is not np.ma.nomask and bool(np.any(np.ma.flatten_mask(value.mask)))
+    if type(value) is list or type(value) is tuple:
+        return not _SCALARS.issuperset(map(type, value)) and any(map(_has_masked, value))
+    return False
+
+
+def _why_objects(value: Any, dtype: Any) -> str:
+    if dtype.names:
+        return (
+            f"its dtype {dtype} holds Python objects, which npy would pickle; give those fields a dtype of fixed size"
+        )
+    if dtype.char == "T":
+        return "npy has no strings of varying length; convert it first, as in .astype(str)"
+    if isinstance(value, Mapping):
+        return "an array has no names; npz stores arrays by name"
+    return (
+        "numpy makes an array of Python objects of it, which npy would pickle; "
+        "make it numbers or strings, as in .astype(float) or .astype(str), or store it with pickle()"
+    )
+
+
+def _refused(where: str, value: object, why: str) -> EncodeError:
+    return EncodeError(f"{where or 'the value'} is a {type(value).__qualname__}: {why}", where=where)
+
+
+# -- one array ---------------------------------------------------------------------------------------------
+
+
+def _write_array(array: np.ndarray[Any, Any], file: IO[bytes]) -> None:
+    import numpy as np
+
+    np.lib.format.write_array(file, array, version=_version(array.dtype), allow_pickle=False)
+
+
+def _version(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """The first version of npy that holds such an array. numpy finds it too, but warns of any but the first."""
+    if dtype.names is None:
+        return (1, 0)
+    names = repr(dtype.descr)
+    if not names.isascii() and any(ord(char) > 255 for char in names):  # else latin-1
+        return (3, 0)
+    return (1, 0) if len(names) < 60_000 else (2, 0)
+
+
+def _read_array(file: IO[bytes], size: int) -> np.ndarray[Any, Any]:
+    """The array of a file of `size` bytes. The header is looked at first, so that a damaged one claims no memory."""
+    import numpy as np
+
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file, max_header_size=_HEADER)  # (3, 0) is (2, 0) with other letters in the names
+    if dtype.hasobject:
+        raise DecodeError(
+            "this npy file holds a pickle, which runs code when it is read; "
+            "if you trust who wrote it: numpy.load(path, allow_pickle=True)"
+        )
+    wanted = file.tell() + math.prod(shape) * dtype.itemsize
+    if wanted > size:
+        raise DecodeError(f"this npy file is cut off: its header tells of {wanted} bytes, and there are {size}")
+    file.seek(0)
+    array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_HEADER)
+    return array
+
+
+# -- many arrays -------------------------------------------------------------------------------------------
+
+
+def _check_name(name: object, names: Mapping[str, Any]) -> None:
+    if not isinstance(name, str) or not name:
+        raise EncodeError(f"the name of an array in an npz is a str of at least one character, not {name!r}")
+    why = ""
+    try:
+        if len(name.encode()) > _LONGEST:
+            why = "it is too long"
+    except UnicodeEncodeError:
+        why = "it has a lone surrogate, which has no UTF-8"
+    if "\0" in name:
+        why = "zip files cut names at a NUL"
+    elif "\\" in name:
+        why = "on Windows a backslash would become a slash"
+    elif f"{name}.npy" in names:
+        why = f"numpy.load cannot tell it from {name + '.npy'!r}, which is there too"
+    if why:
+        raise EncodeError(f"{name!r} cannot be the name of an array in an npz: {why}", where=name)
+
+
+def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray[Any, Any], method: int) -> None:
+    from zipfile import ZipInfo
+
+    info = ZipInfo(f"{name}.npy", _EPOCH)
+    info.compress_type = method
+    info.external_attr = 0o600 << 16
+    with archive.open(info, "w", force_zip64=True) as member:
+        _write_array(array, member)
+
+
+@contextmanager
+def _archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    from zipfile import ZipFile
+
+    with reading("npz", file) as source, ZipFile(source) as archive:
+        yield archive
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    return info.filename.removesuffix(".npy")
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray[Any, Any]:
+    with archive.open(info) as member:
+        try:
+            array = _read_array(member, info.file_size)
+            if member.read(1):  # also has zipfile check the sum, which it does at the end only
+                raise DecodeError("more follows than its header tells of")
+        except DecodeError as error:
+            raise DecodeError(f"{info.filename}: {error}") from error
+    return array

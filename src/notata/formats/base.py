@@ -1,0 +1,288 @@
+"""What a format is, and how any is called: its own errors become ours, the file's stay; it knows no format."""
+
+from __future__ import annotations
+
+import io
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+
+from notata.buffers import flat
+from notata.errors import ConfigurationError, DecodeError, EncodeError, NotataError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["Format", "Sink", "WriteFormat", "decode", "encode", "kind_of", "read", "reading", "write"]
+
+
+@runtime_checkable
+class WriteFormat(Protocol):
+    r"""How one kind of value becomes a file, if not how it comes back.
+
+    Attributes:
+        suffix: What its files end in, with the dot; empty where the name says all.
+
+    >>> class Lines:
+    ...     suffix = ".lines"
+    ...     def write(self, words, file):
+    ...         file.writelines(word.encode() + b"\n" for word in words)
+    >>> isinstance(Lines(), WriteFormat)
+    True
+    """
+
+    @property
+    @abstractmethod
+    def suffix(self) -> str:
+        """What its files end in."""
+
+    def write(self, value: Any, file: IO[bytes], /) -> None:
+        """Write the value to a binary file object that does not seek."""
+
+
+@runtime_checkable
+class Format(WriteFormat, Protocol):
+    r"""How one kind of value becomes a file, and a value again. A format of your own needs no base class.
+
+    >>> class Lines:
+    ...     suffix = ".lines"
+    ...     def write(self, words, file):
+    ...         file.writelines(word.encode() + b"\n" for word in words)
+    ...     def read(self, file):
+    ...         return file.read().decode().split()
+    >>> decode(Lines(), encode(Lines(), ["a", "b"]))
+    ['a', 'b']
+    """
+
+    def read(self, file: IO[bytes], /) -> Any:
+        """The value of a seekable binary file object."""
+
+
+def encode(form: WriteFormat, value: Any) -> bytes:
+    r"""A small value as the bytes of its file.
+
+    Raises:
+        EncodeError: The format cannot hold the value.
+
+    >>> from notata.formats import JSON
+    >>> encode(JSON, {"loss": 0.5})
+    b'{\n  "loss": 0.5\n}\n'
+    """
+    file = _Memory()
+    try:
+        form.write(value, file)
+    except (NotataError, MemoryError):
+        raise
+    except Exception as error:
+        raise _refusal(form, value, error) from error
+    return file.getvalue()
+
+
+class _Memory(io.BytesIO):
+    """One that a format's own wrappers do not close."""
+
+    def close(self) -> None:
+        pass
+
+
+def decode(form: WriteFormat, data: Buffer) -> Any:
+    r"""The value in the bytes of a file.
+
+    Raises:
+        DecodeError: The format cannot read them.
+        ConfigurationError: The format has no `read`.
+
+    >>> from notata.formats import JSON
+    >>> decode(JSON, b'{"loss": 0.5}')
+    {'loss': 0.5}
+    """
+    return read(form, io.BytesIO(flat(data)))
+
+
+def write(form: WriteFormat, value: Any, file: IO[bytes]) -> None:
+    """Write a value by any format, whosever it is.
+
+    Args:
+        form: Ours or a user's.
+        value: What it takes.
+        file: A binary file object; it need not seek, and is left open.
+
+    Raises:
+        EncodeError: The format raised something of its own; that is the cause. What `file` raised stays what it was,
+            and so do `NotataError` and `MemoryError`.
+
+    >>> import io
+    >>> from notata.formats import TEXT
+    >>> file = io.BytesIO()
+    >>> write(TEXT, "hello", file)
+    >>> file.getvalue()
+    b'hello'
+    """
+    sink = Sink(file)
+    try:
+        form.write(value, cast("IO[bytes]", sink))
+    except (NotataError, MemoryError):
+        raise
+    except Exception as error:
+        sink.check(error)
+        raise _refusal(form, value, error) from error
+    sink.check()
+
+
+def read(form: WriteFormat, file: IO[bytes]) -> Any:
+    """Read a value by any format, whosever it is.
+
+    Args:
+        form: Ours or a user's.
+        file: A seekable binary file object at its start; it is left open, at no particular position.
+
+    Raises:
+        DecodeError: The format raised something of its own; that is the cause. What `file` raised stays what it was,
+            and so does `NotataError`.
+        ConfigurationError: The format has no `read`.
+
+    >>> import io
+    >>> from notata.formats import TEXT
+    >>> read(TEXT, io.BytesIO(b"hello"))
+    'hello'
+    """
+    back = getattr(form, "read", None)
+    if not callable(back):
+        raise ConfigurationError(
+            f"{kind_of(form)} writes only: it has no read(file), so what it wrote is read as bytes"
+        )
+    with reading(kind_of(form), file) as source:
+        return back(source)
+
+
+def kind_of(form: object) -> str:
+    """What errors call a format: its class.
+
+    >>> from notata.formats import NPY
+    >>> kind_of(NPY)
+    'Npy'
+    """
+    return type(form).__name__.lstrip("_")
+
+
+def _refusal(form: WriteFormat, value: object, error: Exception) -> EncodeError:
+    told = f"{kind_of(form)} cannot write this {type(value).__name__}: {_told(error)}"
+    if isinstance(error, io.UnsupportedOperation):
+        told += "; the file does not seek. PathFormat gives a library a real file instead"
+    return EncodeError(told)
+
+
+def _told(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class Sink(io.RawIOBase):
+    """A file for one format to write to. It remembers whether the file below was what failed, and does not close it.
+
+    After a failure, and after `stop`, it takes what it is given and drops it: libraries that finish their file while an
+    error passes through them would otherwise raise a second one over it.
+
+    Attributes:
+        error: What the file below raised.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._written = 0
+        self._stopped = False
+        self.error: BaseException | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: Buffer, /) -> int:
+        view = flat(data)
+        if not self._stopped:
+            try:
+                self._file.write(view)
+            except BaseException as error:
+                self.error = error
+                self._stopped = True
+                raise
+        self._written += view.nbytes
+        return view.nbytes
+
+    def stop(self) -> None:
+        """Drop what still comes."""
+        self._stopped = True
+
+    def check(self, seen: BaseException | None = None) -> None:
+        """Raise what the file below raised, if it did, whatever a library made of it."""
+        if self.error is not None and self.error is not seen:
+            raise self.error from seen
+        if self.error is not None:
+            raise self.error
+
+
+@contextmanager
+def reading(what: str, file: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The file to read from, buffered, closing which does not close `file`; what goes wrong is a `DecodeError`.
+
+    Besides `NotataError`, and besides what `file` itself raises.
+
+    >>> import io
+    >>> with reading("Json", io.BytesIO(b"[1]")) as file:
+    ...     file.readline()
+    b'[1]'
+    """
+    if isinstance(getattr(file, "raw", None), _Source):  # one of ours, called by `read`
+        source, buffered = cast("Any", file).raw, file
+    else:
+        source = _Source(file)
+        buffered = cast("IO[bytes]", io.BufferedReader(source, 2**16))
+    try:
+        yield buffered
+    except NotataError:
+        raise
+    except Exception as error:
+        if error is source.error:
+            raise
+        if source.error is not None:
+            raise source.error from error
+        raise DecodeError(f"{what} cannot read this file: {_told(error)}") from error
+
+
+class _Source(io.RawIOBase):
+    """A file for one format to read from. It remembers whether the file below was what failed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: BaseException | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)  # not watched: a damaged file may ask for an impossible place
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readall(self) -> bytes:
+        return self._watched(-1)
+
+    def readinto(self, target: Buffer, /) -> int:
+        view = flat(target)
+        data = self._watched(view.nbytes)
+        view[: len(data)] = data
+        return len(data)
+
+    def _watched(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except BaseException as error:
+            self.error = error
+            raise

@@ -1,0 +1,185 @@
+"""Text, JSON, YAML and bytes; each knows the bytes of a value, never where they go."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from notata.buffers import flat
+from notata.errors import DecodeError, EncodeError
+from notata.formats.plain import plain, utf8
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["BYTES", "JSON", "TEXT", "YAML", "Json", "Yaml"]
+
+_SLICE: Final = 2**20  # characters encoded at once
+_DEEP: Final = 1000  # levels of YAML; libyaml's reader in C ends the process at some ten thousand
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    r"""UTF-8 text, its newlines as given. A lone surrogate becomes its escape (``\udc80``), so nothing is lost."""
+
+    suffix: str = ".txt"
+
+    def write(self, value: str, file: IO[bytes]) -> None:
+        if not isinstance(value, str):
+            raise EncodeError(f"text takes a str, not {type(value).__name__}; for bytes there is bytes()")
+        for start in range(0, len(value), _SLICE):
+            file.write(utf8(value[start : start + _SLICE]))
+
+    def read(self, file: IO[bytes]) -> str:
+        data = file.read()
+        try:
+            return str(data, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"this is no UTF-8 text: {error.reason} at byte {error.start} of {len(data)}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """JSON as RFC 8259 has it, besides NaN and Infinity: 2 spaces, sorted keys, UTF-8 unescaped, a newline at the end.
+
+    Attributes:
+        root: What errors call the value itself, so that they read ``metrics.layers[3].weight``.
+
+    >>> import io
+    >>> JSON.read(io.BytesIO(b'{"loss": NaN}'))
+    {'loss': nan}
+    """
+
+    root: str = ""
+    suffix: str = ".json"
+
+    def write(self, value: object, file: IO[bytes]) -> None:
+        encoder = json.JSONEncoder(indent=2, ensure_ascii=False, check_circular=False)
+        parts: list[str] = []
+        size = 0
+        for part in encoder.iterencode(plain(value, self.root)):
+            parts.append(part)
+            size += len(part)
+            if size > _SLICE:
+                file.write(utf8("".join(parts)))
+                parts, size = [], 0
+        file.write(utf8("".join(parts) + "\n"))
+
+    def read(self, file: IO[bytes]) -> Any:
+        data = file.read()
+        try:
+            return json.loads(data)
+        except RecursionError as error:
+            raise DecodeError("this JSON is nested too deeply to be read") from error
+        except ValueError as error:  # also UnicodeDecodeError, and a number of more digits than Python reads
+            raise DecodeError(f"this is no JSON: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    """Bytes as they are, from anything with a contiguous or strided buffer."""
+
+    suffix: str = ""
+
+    def write(self, value: Buffer, file: IO[bytes]) -> None:
+        try:
+            view = flat(value)
+        except (TypeError, ValueError, BufferError) as error:
+            raise EncodeError(
+                f"bytes takes a bytes-like object, not {type(value).__name__}: {error}; for text there is text()"
+            ) from error
+        file.write(view)
+
+    def read(self, file: IO[bytes]) -> bytes:
+        return file.read()
+
+
+@dataclass(frozen=True, slots=True)
+class Yaml:
+    r"""YAML that plain tools read: sorted keys, block style, one line for each string, no Python tags, no aliases.
+
+    What it writes, ``yaml.safe_load`` reads back as the same value. A string that YAML 1.1 or 1.2 would take for a
+    number or a date is quoted.
+
+    Attributes:
+        root: What errors call the value itself.
+
+    >>> import io
+    >>> YAML.read(io.BytesIO(b"omega: 2.0\nsteps: 100"))
+    {'omega': 2.0, 'steps': 100}
+    """
+
+    root: str = ""
+    suffix: str = ".yaml"
+
+    def write(self, value: Mapping[str, Any], file: IO[bytes]) -> None:
+        import yaml
+
+        class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+            def ignore_aliases(self, data: object) -> bool:
+                return True  # a value that occurs twice is written twice, so each line stands for itself
+
+            def represent_str(self, data: str) -> Any:
+                text = utf8(data).decode()  # libyaml takes no lone surrogates
+                return self.represent_scalar("tag:yaml.org,2002:str", text, style=_style(text))
+
+        Dumper.add_representer(str, Dumper.represent_str)
+        data = plain(value, self.root, text_keys=False)
+        text: str = yaml.dump(
+            data, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=2**31 - 1
+        )
+        file.write(utf8(text))
+
+    def read(self, file: IO[bytes]) -> Any:
+        """The value; None of an empty file, as YAML has it."""
+        import yaml
+
+        data = file.read()
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            if _may_be_deep(data):
+                _check_depth(yaml.parse(data, Loader=loader))
+            return yaml.load(data, Loader=loader)  # noqa: S506  # both are safe ones
+        except RecursionError as error:
+            raise DecodeError("this YAML is nested too deeply to be read") from error
+        except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
+            # PyYAML's constructors raise more than its own: ValueError of the date 2026-99-99, for one
+            raise DecodeError(f"this is no YAML that can be read: {error}") from error
+
+
+_NUMBER_OF_1_2: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
+_BREAKS: Final = re.compile("[\t\n\r\x85\u2028\u2029\ufeff]")
+
+
+def _style(text: str) -> str | None:
+    """How a string is quoted where PyYAML would not, or would spread it over several lines."""
+    if _BREAKS.search(text):
+        return '"'
+    return "'" if _NUMBER_OF_1_2.fullmatch(text) else None  # 1e5: PyYAML's plain string is a number elsewhere
+
+
+def _may_be_deep(data: bytes) -> bool:
+    """Whether it could have too many levels: each has a bracket, or one more column."""
+    return data.count(b"[") + data.count(b"{") + 2 * max(map(len, data.splitlines()), default=0) > _DEEP
+
+
+def _check_depth(events: Any) -> None:
+    import yaml
+
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEP:
+            raise RecursionError(f"more than {_DEEP} levels")
+
+
+TEXT: Final = _Text()
+JSON: Final = Json()
+BYTES: Final = _Bytes()
+YAML: Final = Yaml()

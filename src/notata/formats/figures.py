@@ -1,0 +1,82 @@
+"""Figures of matplotlib as pictures; it knows neither which figures there are to store, nor where."""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from notata.errors import EncodeError, PackageMissingError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Drawing", "current_figure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture of a matplotlib figure, cut to its content.
+
+    Attributes:
+        kind: What matplotlib can draw: ``png``, ``pdf``, ``svg``, …
+        dpi: Dots per inch of raster pictures.
+
+    >>> from matplotlib.figure import Figure
+    >>> file = io.BytesIO()
+    >>> Drawing("svg").write(Figure(), file)
+    >>> b"<svg" in file.getvalue()
+    True
+    """
+
+    kind: str = "png"
+    dpi: float = 200
+
+    @property
+    def suffix(self) -> str:
+        """The kind, with a dot."""
+        return f".{self.kind}"
+
+    def write(self, value: Any, file: IO[bytes]) -> None:
+        """Draw a figure, or the one of these axes.
+
+        Raises:
+            EncodeError: It is neither, or matplotlib cannot draw this kind.
+        """
+        figure = _figure(value)
+        known = figure.canvas.get_supported_filetypes()
+        if self.kind not in known:
+            raise EncodeError(f"matplotlib draws no {self.kind!r}; it draws {', '.join(sorted(known))}")
+        picture = io.BytesIO()  # some kinds seek
+        figure.savefig(picture, format=self.kind, dpi=self.dpi, bbox_inches="tight")
+        file.write(picture.getbuffer())
+
+
+def current_figure() -> Figure:
+    """The current figure of pyplot.
+
+    Raises:
+        PackageMissingError: matplotlib is not installed.
+        EncodeError: There is none; a new, empty one is not what anybody means to store.
+    """
+    try:
+        import matplotlib as mpl  # noqa: F401
+    except ImportError as error:
+        raise PackageMissingError("plots need matplotlib: pip install matplotlib") from error
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is None or not pyplot.get_fignums():
+        raise EncodeError(
+            "there is no current figure: draw one before, or pass it as fig= (a notebook closes those of a cell at its "
+            "end)"
+        )
+    figure: Figure = pyplot.gcf()
+    return figure
+
+
+def _figure(value: Any) -> Any:
+    """The figure of a figure, of axes, or of what has one."""
+    for candidate in (value, getattr(value, "figure", None), getattr(value, "fig", None)):
+        if callable(getattr(candidate, "savefig", None)) and hasattr(candidate, "canvas"):
+            return candidate
+    raise EncodeError(f"plot takes a matplotlib figure or axes, not {type(value).__name__}")

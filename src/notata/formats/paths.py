@@ -1,0 +1,107 @@
+"""A format of a library that insists on a file name; it knows a temporary folder, not where the value goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+from notata.errors import ConfigurationError, DecodeError, EncodeError, NotataError
+
+__all__ = ["PathFormat"]
+
+_CHUNK: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class PathFormat:
+    """A format made of two functions that take the name of a local file.
+
+    The value goes through a file in a temporary folder, which needs the space, and from there in pieces of 1 MiB; so do
+    files back. The temporary file is gone when `read` returns: the function must have read all that it wants by then.
+
+    Args:
+        suffix: With the dot; the temporary file has it too.
+        write: Called as ``write(value, path)``; it makes one file of exactly that name.
+        read: Called as ``read(path)``; without it the format writes only.
+
+    Raises:
+        ConfigurationError: The suffix has no dot or has a slash, or what should be a function is none.
+
+    >>> import sqlite3
+    >>> from notata.formats import decode, encode
+    >>> def write(rows, path):
+    ...     database = sqlite3.connect(path)
+    ...     with database:
+    ...         _ = database.execute("create table t (x)")
+    ...         _ = database.executemany("insert into t values (?)", [(row,) for row in rows])
+    ...     database.close()
+    >>> def read(path):
+    ...     database = sqlite3.connect(path)
+    ...     rows = [x for x, in database.execute("select x from t")]
+    ...     database.close()
+    ...     return rows
+    >>> SQLITE = PathFormat(".sqlite", write, read)
+    >>> decode(SQLITE, encode(SQLITE, [1, 2.5, "three"]))
+    [1, 2.5, 'three']
+    """
+
+    suffix: str
+    writer: Callable[[Any, str], object]
+    reader: Callable[[str], Any] | None
+
+    def __init__(
+        self, suffix: str, write: Callable[[Any, str], object], read: Callable[[str], Any] | None = None
+    ) -> None:
+        if not isinstance(suffix, str) or not suffix.startswith(".") or {"/", "\\", "\0"} & set(suffix):
+            raise ConfigurationError(f"a suffix is as '.vtk', with the dot and without a slash, not {suffix!r}")
+        if not callable(write) or not (read is None or callable(read)):
+            raise ConfigurationError("PathFormat takes write(value, path) and read(path), each a function")
+        object.__setattr__(self, "suffix", suffix)
+        object.__setattr__(self, "writer", write)
+        object.__setattr__(self, "reader", read)
+
+    def write(self, value: Any, file: IO[bytes]) -> None:
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory(prefix="notata-") as folder:
+            path = os.path.join(folder, f"value{self.suffix}")
+            try:
+                self.writer(value, path)
+            except (NotataError, MemoryError):
+                raise
+            except Exception as error:
+                raise EncodeError(
+                    f"{_name(self.writer)} cannot write this {type(value).__name__}: {type(error).__name__}: {error}"
+                ) from error
+            if not os.path.isfile(path):
+                raise EncodeError(
+                    f"{_name(self.writer)} made no file {os.path.basename(path)!r}, but {sorted(os.listdir(folder))}: "
+                    "it is to write one file of exactly the name that it is given"
+                )
+            with open(path, "rb") as made:
+                shutil.copyfileobj(made, file, _CHUNK)
+
+    def read(self, file: IO[bytes]) -> Any:
+        if self.reader is None:
+            raise ConfigurationError(f"the format of {self.suffix} files writes only: PathFormat was given no read")
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory(prefix="notata-") as folder:
+            path = os.path.join(folder, f"value{self.suffix}")
+            with open(path, "wb") as copy:
+                shutil.copyfileobj(file, copy, _CHUNK)
+            try:
+                return self.reader(path)
+            except NotataError:
+                raise
+            except Exception as error:
+                raise DecodeError(
+                    f"{_name(self.reader)} cannot read this file: {type(error).__name__}: {error}"
+                ) from error
+
+
+def _name(function: Callable[..., object]) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)

@@ -1,0 +1,208 @@
+"""Tables as Parquet; pyarrow is imported when one is written or read, and knows pandas and polars for us."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+
+from notata.errors import ConfigurationError, EncodeError, NotataError, PackageMissingError
+from notata.formats.base import Sink, reading
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["PARQUET", "Parquet", "table_as"]
+
+_ROWS: Final = 2**20  # of a row group: what pyarrow takes for a table in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Parquet:
+    """A table as Parquet: a data frame of pandas (its index is kept) or polars, a table, batch or reader of pyarrow.
+
+    Also a dict of columns, a list of dicts, or whatever has ``__arrow_c_stream__``, which is streamed. It is read as a
+    `pyarrow.Table`, of which `table_as` makes a data frame. Needs pyarrow: ``pip install 'notata[tables]'``.
+
+    References:
+        The Apache Parquet format; the Arrow PyCapsule interface.
+
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> PARQUET.write({"t": [0.0, 0.5], "species": ["H2", "O2"]}, file)
+    >>> PARQUET.read(io.BytesIO(file.getvalue())).column_names
+    ['t', 'species']
+    """
+
+    suffix: str = ".parquet"
+
+    def write(self, value: Any, file: IO[bytes]) -> None:
+        arrow = _pyarrow()
+        sink = Sink(file)
+        try:
+            _write(arrow, _table(arrow, value), sink)
+        except (NotataError, MemoryError):
+            sink.check()
+            raise
+        except Exception as error:  # pyarrow's own, of several builtin kinds, and those of whoever streams
+            sink.check(error)
+            raise EncodeError(f"parquet cannot hold this {_kind(value)}: {error}") from error
+
+    def read(self, file: IO[bytes]) -> pa.Table:
+        _pyarrow()
+        from pyarrow import parquet
+
+        with reading("parquet", file) as source:
+            return parquet.ParquetFile(source).read()
+
+
+PARQUET: Final = Parquet()
+
+
+def table_as(table: pa.Table, library: str) -> Any:
+    """A table as the data frame of one library.
+
+    Args:
+        table: As `PARQUET` reads it.
+        library: ``pandas``, ``polars``, or ``arrow`` for the table itself.
+
+    Raises:
+        PackageMissingError: The library is not installed.
+        ConfigurationError: It is another one.
+
+    >>> import pyarrow
+    >>> table_as(pyarrow.table({"t": [0.0, 0.5]}), "pandas").t.sum()
+    np.float64(0.5)
+    """
+    if library == "arrow":
+        return table
+    if library == "pandas":
+        try:
+            import pandas as pd  # noqa: F401
+        except ImportError as error:
+            raise _missing("pandas", "pandas>=2.2", "pandas") from error
+        return table.to_pandas()
+    if library == "polars":
+        try:
+            import polars as pl
+        except ImportError as error:
+            raise _missing("polars", "polars>=1", "") from error
+        return pl.from_arrow(table)
+    raise ConfigurationError(f"a table is read as 'pandas', 'polars' or 'arrow', not {library!r}")
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise _missing("pyarrow", "pyarrow>=16", "tables") from error
+    return pa
+
+
+def _missing(package: str, requirement: str, extra: str) -> PackageMissingError:
+    ours = f", or pip install 'notata[{extra}]'" if extra else ""
+    return PackageMissingError(f"{package} is not installed, which this needs: pip install '{requirement}'{ours}")
+
+
+def _kind(value: object) -> str:
+    return type(value).__qualname__
+
+
+# -- whatever is a table, as one, or as a reader of its batches --------------------------------------------
+
+
+def _table(arrow: Any, value: Any) -> Any:
+    pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
+    if pandas is not None and isinstance(value, pandas.DataFrame):
+        return _of_pandas(arrow, value)
+    if polars is not None and isinstance(value, polars.DataFrame):
+        return value.to_arrow()  # rather than its stream, whose views older readers of Parquet do not know
+    if isinstance(value, arrow.Table | arrow.RecordBatchReader):
+        return value
+    if isinstance(value, arrow.RecordBatch):
+        return arrow.Table.from_batches([value])
+    if hasattr(value, "__arrow_c_stream__"):
+        return arrow.RecordBatchReader.from_stream(value)
+    if isinstance(value, Mapping):
+        return _of_columns(arrow, value)
+    if (
+        isinstance(value, Sequence)
+        and not isinstance(value, str | bytes)
+        and all(isinstance(r, Mapping) for r in value)
+    ):
+        return _of_columns(arrow, _columns(value))
+    more = "; collect() it first" if callable(getattr(value, "collect", None)) else ""
+    raise EncodeError(f"parquet takes a data frame, a dict of columns or a list of dicts, not {_kind(value)}{more}")
+
+
+def _of_pandas(arrow: Any, frame: Any) -> Any:
+    try:
+        return arrow.Table.from_pandas(frame)
+    except Exception as error:
+        for place, name in enumerate(frame.columns):
+            try:
+                arrow.Array.from_pandas(frame.iloc[:, place])
+            except Exception as cause:
+                raise _refused(str(name), cause) from cause
+        raise EncodeError(f"parquet cannot hold this DataFrame: {error}") from error
+
+
+def _columns(rows: Sequence[Mapping[Any, Any]]) -> dict[Any, list[Any]]:
+    """All keys of all rows, in the order in which they come; pyarrow would take those of the first row only."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _of_columns(arrow: Any, columns: Mapping[Any, Any]) -> Any:
+    for name in columns:
+        if not isinstance(name, str):
+            raise EncodeError(f"the name of a column is a str, not {name!r}", where=str(name))
+    return arrow.table({name: _column(arrow, name, values) for name, values in columns.items()})
+
+
+def _column(arrow: Any, name: str, values: Any) -> Any:
+    try:
+        if hasattr(values, "__arrow_c_stream__"):
+            return arrow.chunked_array(values)
+        return arrow.array(values)
+    except Exception as error:
+        convert = getattr(values, "__array__", None)
+        if callable(convert) and getattr(values, "ndim", None) == 1:  # of torch or jax, say
+            from notata.formats.arrays import as_array
+
+            return arrow.array(as_array(values, name))
+        raise _refused(name, error) from error
+
+
+def _refused(name: str, error: Exception) -> EncodeError:
+    return EncodeError(f"column {name!r} is nothing that parquet can hold: {error}", where=name)
+
+
+# -- to the file -------------------------------------------------------------------------------------------
+
+
+def _write(arrow: Any, table: Any, sink: Sink) -> None:
+    from pyarrow import parquet
+
+    with parquet.ParquetWriter(cast("IO[bytes]", sink), table.schema) as writer:
+        try:
+            for part in [table] if isinstance(table, arrow.Table) else _gathered(arrow, table):
+                writer.write_table(part, row_group_size=_ROWS)
+        except BaseException:
+            sink.stop()
+            raise
+
+
+def _gathered(arrow: Any, batches: Iterable[Any]) -> Iterator[Any]:
+    """Tables of some size: each becomes a row group, and small ones are slow to read."""
+    held: list[Any] = []
+    rows = size = 0
+    for batch in batches:
+        held.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows >= _ROWS or size >= 2**26:
+            yield arrow.Table.from_batches(held)
+            held, rows, size = [], 0, 0
+    if held:
+        yield arrow.Table.from_batches(held)

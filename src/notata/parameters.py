@@ -1,0 +1,166 @@
+"""The parameters of one run, params.yaml or params.json: merged, stored and read; it knows no other file of the run."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from notata import formats, keys
+from notata.errors import ConfigurationError, DecodeError, EncodeError, MissingError
+from notata.store import Store
+
+__all__ = ["Parameters", "encoded", "parameters"]
+
+_KEYS: Final = {"yaml": keys.PARAMS_YAML, "json": keys.PARAMS_JSON}
+_FORMS: Final[dict[str, formats.Format]] = {"yaml": formats.Yaml("params"), "json": formats.Json("params")}
+
+
+def encoded(store: Store, values: Mapping[str, Any], ext: str = "yaml") -> bytes:
+    """The bytes of the file that holds these values.
+
+    Raises:
+        EncodeError: A value has no plain form; the message names it.
+    """
+    try:
+        return formats.encode(_FORMS[ext], values)
+    except EncodeError as error:
+        error.url, error.key = store.url, _KEYS[ext]
+        raise
+
+
+def parameters(store: Store) -> dict[str, Any]:
+    """The parameters of the run at a store's root; empty if it has none. One request for YAML, two for JSON or none.
+
+    Raises:
+        DecodeError: The file is damaged.
+        StorageError: It cannot be read.
+    """
+    ext, data = _stored(store)
+    return _values(store, ext, data)
+
+
+def _stored(store: Store) -> tuple[str, bytes]:
+    """Which file there is, and its bytes; of both YAML, as in 0.3.0."""
+    for ext, key in _KEYS.items():
+        try:
+            return ext, store.read(key)
+        except MissingError:
+            continue
+    return "", b""
+
+
+def _values(store: Store, ext: str, data: bytes) -> dict[str, Any]:
+    if not ext:
+        return {}
+    try:
+        values = formats.decode(_FORMS[ext], data)
+        if values is not None and not isinstance(values, dict):
+            raise DecodeError(f"it holds a {type(values).__name__}, where names and values are needed")
+    except DecodeError as error:
+        key = _KEYS[ext]
+        raise DecodeError(f"{store.url}/{key} cannot be read: {error}", url=store.url, key=key) from error
+    return values or {}
+
+
+class Parameters(Mapping[str, Any]):
+    """The parameters of a run: a mapping to read them, and a call to add to them.
+
+    What is read is what a reader of the run gets: a ``numpy.float32`` that was given is a float here, and a path a
+    string. No request, but the first time in a run that went on.
+
+    Safe to use from many threads.
+    """
+
+    def __init__(self, store: Store, check: Callable[[], None], say: Callable[..., None], *, new: bool) -> None:
+        self._store = store
+        self._check = check
+        self._say = say
+        self._lock = threading.RLock()
+        self._file: tuple[str, bytes] | None = ("", b"") if new else None
+        self._values: dict[str, Any] | None = {} if new else None
+        self._there: set[str] = set()  # files that there may be
+
+    def __call__(self, /, ext: str = "yaml", **values: Any) -> None:
+        """Merge values into the parameters, and store them as ``params.yaml`` or ``params.json``.
+
+        Atomic. One request; one more where the other file is there, which is removed: there is one set of parameters.
+
+        Args:
+            ext: ``yaml`` or ``json``.
+            **values: As for `Logbook.json`; a parameter that was there is replaced.
+
+        Raises:
+            ConfigurationError: `ext` is neither.
+            EncodeError: A value has no plain form; nothing was changed.
+            RunDisplacedError: Another writer has the run by now.
+            StorageError: The storage refused; the previous file is untouched.
+
+        >>> log.params(omega=2.0, steps=100)
+        >>> log.params(steps=200)
+        >>> log.params["steps"], dict(log.params)
+        (200, {'omega': 2.0, 'steps': 200})
+        """
+        if ext not in _KEYS:
+            raise ConfigurationError(f"ext is 'yaml' or 'json', not {ext!r}", url=self._store.url)
+        self._check()
+        with self._lock:
+            self._put(ext, {**self, **values})
+
+    def _put(self, ext: str, values: Mapping[str, Any]) -> None:
+        data = encoded(self._store, values, ext)
+        self._there |= {self._now()[0], ext} - {""}
+        self._store.write(_KEYS[ext], data)
+        if others := self._there - {ext}:
+            self._file = self._values = None  # which of them counts if the next request fails, the storage tells
+            self._store.delete([_KEYS[other] for other in others])
+            self._there = {ext}
+        self._file, self._values = (ext, data), None
+        self._say(logging.INFO, "Saved params (%s) in %s", ext, _KEYS[ext])
+
+    def begin(self, values: Mapping[str, Any]) -> None:
+        """Store those of a run that begins, or in place of those that a run had which goes on."""
+        with self._lock:
+            ext, _ = self._now()
+            if ext:
+                if self._are(values):
+                    return
+                self._say(logging.WARNING, "The parameters are not those of before: %s is replaced", _KEYS[ext])
+            self._put("yaml", values)
+
+    def _are(self, values: Mapping[str, Any]) -> bool:
+        """Whether the stored ones are these; a NaN is one that is there, and in JSON every key is a string."""
+        stored, (ext, _) = self._stored(), self._now()
+        data = encoded(self._store, values, ext)
+        if stored == _values(self._store, ext, data):
+            return True
+        with suppress(EncodeError):  # what was written by hand may hold what we do not write
+            return encoded(self._store, stored, ext) == data
+        return False
+
+    def _now(self) -> tuple[str, bytes]:
+        with self._lock:
+            if self._file is None:
+                self._file = _stored(self._store)
+            return self._file
+
+    def _stored(self) -> dict[str, Any]:
+        with self._lock:
+            if self._values is None:
+                self._values = _values(self._store, *self._now())
+            return self._values
+
+    def __getitem__(self, name: str) -> Any:
+        return copy.deepcopy(self._stored()[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._stored()))
+
+    def __len__(self) -> int:
+        return len(self._stored())
+
+    def __repr__(self) -> str:
+        return f"Parameters({self._stored()!r})"

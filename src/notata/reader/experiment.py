@@ -1,0 +1,250 @@
+"""Many runs that were written, or are being written: an experiment, or any folder of runs. It never writes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from notata import display, keys
+from notata.errors import DecodeError, MissingError, NotataError, RunMissingError
+from notata.reader.run import LogReader, there_is, told
+from notata.state import metadata
+from notata.store import TIMEOUT, Store, open_store
+from notata.table import Table, gather, runs_below, to_pandas
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from upath import UPath
+
+__all__ = ["ExperimentReader"]
+
+
+class ExperimentReader:
+    """The runs of an experiment, or of any folder that holds runs, as those see them who do not write them.
+
+    A mapping of sorts: ``len(exp)``, iteration over `LogReader`, ``exp[run_id]``, ``exp[0]``. Each look lists anew, so
+    an experiment that is being written can be watched.
+
+    Attributes:
+        path: The folder.
+        index_path: ``index.csv`` in it.
+        runs_path: ``runs/`` in it.
+
+    Args:
+        path: The folder of an experiment, with ``runs/log_<run_id>`` in it, or one with ``log_<run_id>`` in it: any
+            fsspec URL, local path or UPath.
+        storage_options: For fsspec. They reach no file, no message and no repr.
+        timeout: As for `Logbook`.
+
+    Raises:
+        RunMissingError: There is no such folder, or no run in it. It is a `FileNotFoundError`.
+        StorageError: It cannot be listed.
+
+    >>> from notata import Experiment
+    >>> experiment = Experiment("sweep", "memory://reading-many")
+    >>> for dt in (0.1, 0.2):
+    ...     with experiment.add(dt=dt) as run:
+    ...         path = run.json("metrics", {"error": dt**2})
+    >>> reader = ExperimentReader("memory://reading-many/sweep")
+    >>> [run.params["dt"] for run in reader], len(reader)
+    ([0.1, 0.2], 2)
+    >>> reader.table()[0]["status"]
+    'complete'
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | UPath | Store,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self._store = open_store(path, storage_options, timeout=timeout)
+        if not self._folders() and not self._begun():
+            raise RunMissingError(
+                f"there is no experiment at {self.url}: neither {keys.RUNS}/log_<run_id> nor log_<run_id> is there",
+                url=self.url,
+            )
+
+    def _folders(self) -> list[str]:
+        return list(runs_below(self._store.list()))
+
+    def _begun(self) -> bool:
+        """Whether it is one that has no run yet, which a disk can tell."""
+        return self._store.folders and bool(self.runs_path.is_dir())
+
+    def __repr__(self) -> str:
+        return f"ExperimentReader({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Where the experiment lies, without credentials."""
+        return self._store.url
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.url.rstrip("/").rpartition("/")[2]
+
+    @property
+    def path(self) -> UPath:
+        """The experiment's folder."""
+        return self._store.place()
+
+    @property
+    def index_path(self) -> UPath:
+        """``index.csv`` in it, which need not be there."""
+        return self._store.place(keys.INDEX)
+
+    @property
+    def runs_path(self) -> UPath:
+        """``runs/`` in it."""
+        return self._store.place(keys.RUNS)
+
+    @property
+    def runs(self) -> list[UPath]:
+        """The folders of all runs, sorted by name. One request per 1000 files on a bucket."""
+        return [self._store.place(folder) for folder in self._folders()]
+
+    # -- runs ----------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[LogReader]:
+        return (LogReader._of(self._store.below(folder)) for folder in self._folders())
+
+    def __len__(self) -> int:
+        return len(self._folders())
+
+    def __contains__(self, run_id: object) -> bool:
+        return run_id in [keys.run_id(folder) for folder in self._folders()]
+
+    def __getitem__(self, run_id: str | int) -> LogReader:
+        """One run, by its id or its place in the order of names.
+
+        Raises:
+            RunMissingError: There is no run of this id; the message lists those that there are. It is a `KeyError`.
+            IndexError: There are not so many.
+            TypeError: It is neither a string nor an integer.
+        """
+        if isinstance(run_id, bool) or not isinstance(run_id, str | int):
+            raise TypeError(f"a run is named by its id or its place, not by a {type(run_id).__name__}")
+        folders = self._folders()
+        if isinstance(run_id, int):
+            if not -len(folders) <= run_id < len(folders):
+                raise IndexError(f"there is no run {run_id} in {self.url}; it has {len(folders)}")
+            return LogReader._of(self._store.below(folders[run_id]))
+        by_id = {keys.run_id(folder): folder for folder in folders}
+        if run_id not in by_id:
+            others = there_is(run_id, lambda: sorted(by_id))
+            raise RunMissingError(f"there is no run {run_id!r} in {self.url}{others}", url=self.url, key=run_id)
+        return LogReader._of(self._store.below(by_id[run_id]))
+
+    # -- tables --------------------------------------------------------------------------------------------
+
+    @property
+    def params(self) -> dict[str, dict[str, Any]]:
+        """The parameters of all runs, by run id. As `table` costs."""
+        table = self._table()
+        return {row.run_id: dict(row.params) for row in table.rows if row.run_id in table.runs}
+
+    @property
+    def meta(self) -> dict[str, dict[str, Any]]:
+        """metadata.json of all runs, by run id. A list and one read a run, 32 at once.
+
+        Raises:
+            StorageError: One is damaged.
+        """
+        found = self._store.fetch_many(f"{folder}/{keys.METADATA}" for folder in self._folders())
+        return {keys.run_id(key.rpartition("/")[0]): metadata(blob, self.url, key) for key, blob in found.items()}
+
+    def index(self) -> Iterator[dict[str, Any]]:
+        """The rows of index.csv as they stand there, each by column and as text; none without the file. One request.
+
+        `table` has the values as they were stored, and the runs that index.csv does not have yet.
+
+        Raises:
+            DecodeError: It is no table.
+
+        >>> experiment = Experiment("index", "memory://reading-many")
+        >>> with experiment.add(dt=0.1) as run:
+        ...     path = run.json("metrics", {"error": 0.01})
+        >>> row = next(ExperimentReader("memory://reading-many/index").index())
+        >>> row["run_id"], row["dt"], row["status"]
+        ('index_dt_0.1', '0.1', 'complete')
+        """
+        try:
+            data = self._store.read(keys.INDEX)
+        except MissingError:
+            return iter(())
+        return iter(self._indexed(data)[1])
+
+    def _indexed(self, data: bytes) -> tuple[Sequence[str], list[dict[str, Any]]]:
+        """The names of the columns of index.csv, and its rows."""
+        try:
+            reader = csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""))
+            rows = list(reader)
+            return reader.fieldnames or [], rows
+        except csv.Error as error:
+            told = f"{self.url}/{keys.INDEX} is no table: {error}"
+            raise DecodeError(told, url=self.url, key=keys.INDEX) from error
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each run: its id, parameters, status and metrics by column; what a run does not have is left out.
+
+        Rows are in the order of index.csv, then by start. `status` is that of `RunState`: of a run that failed or died
+        `failure_reason` says why. A parameter or metric that is called like another column is ``params.<name>`` or
+        ``metrics.<name>``.
+
+        Cost: one list per 1000 files, one read for index.csv, and one for each run that is not in it or has changed
+        since; up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.
+
+        Raises:
+            StorageError: It cannot be listed. Of reads, a `BatchError`.
+        """
+        return self._table().records()
+
+    def _table(self) -> Table:
+        return gather(self._store)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """As `table`, as a pandas DataFrame; what a run does not have is NaN.
+
+        Raises:
+            PackageMissingError: pandas is not installed.
+
+        >>> experiment = Experiment("frame", "memory://reading-many")
+        >>> with experiment.add(dt=0.1) as run:
+        ...     path = run.json("metrics", {"error": 0.01})
+        >>> ExperimentReader("memory://reading-many/frame").to_pandas()[["dt", "error"]].values.tolist()
+        [[0.1, 0.01]]
+        """
+        return to_pandas(self._table())
+
+    # -- show ----------------------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        table = self._table()
+        fields, rows = self._indexed(table.found.data) if table.found else ([], [])
+        return "\n".join(
+            [
+                f"<ExperimentReader '{self.name}'>",
+                f"Index file: {keys.INDEX} with {len(rows)} entries",
+                f"Fields: {', '.join(fields) or '(missing)'}",
+                f"Runs directory: {keys.RUNS} with {len(table.runs)} runs",
+                *(f"- {row.run_id}: {row.status}" for row in table.rows if row.run_id in table.runs),
+            ]
+        )
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self) if cycle else told(self))
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook."""
+        title = f"experiment {self.name}"
+        try:
+            rows = self._table()
+            return display.rows(f"{title} at {self.url}", rows.columns(), rows.records())
+        except NotataError as error:
+            return display.sections(title, {"state": {"cannot be read": error}})

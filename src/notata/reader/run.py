@@ -1,0 +1,544 @@
+"""A run that was written, or is being written: what it holds, and how it stands. It never writes."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Final, Literal
+
+from notata import display, formats, keys
+from notata.errors import (
+    ConfigurationError,
+    DamagedFileWarning,
+    DecodeError,
+    FolderError,
+    KeyNameError,
+    MissingError,
+    NotataError,
+    RunMissingError,
+    UnknownNameError,
+)
+from notata.parameters import parameters
+from notata.runlog import RunLog
+from notata.state import RunState, look
+from notata.store import TIMEOUT, Store, open_store
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from upath import UPath
+
+__all__ = ["LogReader", "there_is", "told"]
+
+_SHOWN: Final = 20  # names that an error lists
+_TAIL: Final = 64 * 2**10  # bytes at the end of a bundle that mostly hold its table of contents
+_RAISE: Final = object()
+
+
+class LogReader:
+    """A run as those see it who do not write it.
+
+    Reading changes nothing, and what is told is what is stored at that moment: a run that is being written can be
+    watched. One request for each look, and one to begin with.
+
+    ``reader["artifacts/x.json"]`` is the path object of a file, ``key in reader`` tells whether it is there, and
+    iteration gives the keys of all files.
+
+    Attributes:
+        run_id: As it was given.
+        url: Where the run lies, without credentials.
+        path: The run's folder.
+
+    Args:
+        path: The folder of a run, ``log_<run_id>``: any fsspec URL, local path or UPath.
+        storage_options: For fsspec. They reach no file, no message and no repr.
+        timeout: As for `Logbook`.
+
+    Raises:
+        RunMissingError: There is no run. It is a `FileNotFoundError`, and a `ValueError`.
+        StorageError: It cannot be read.
+
+    >>> from notata import Logbook
+    >>> with Logbook("seen", "memory://reading", params={"omega": 2.0}) as run:
+    ...     path = run.json("metrics", {"energy": 0.5})
+    ...     LogReader("memory://reading/log_seen").state.status
+    'running'
+    >>> reader = LogReader("memory://reading/log_seen")
+    >>> reader.state.status, reader.params, reader.load_json("metrics")
+    ('complete', {'omega': 2.0}, {'energy': 0.5})
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | UPath | Store,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self._store = open_store(path, storage_options, timeout=timeout)
+        try:
+            look(self._store)
+        except MissingError as error:
+            raise RunMissingError(
+                f"there is no run at {self.url}: it has no {keys.METADATA}. A run's folder is called log_<run_id>",
+                url=self.url,
+                key=keys.METADATA,
+            ) from error
+
+    @classmethod
+    def _of(cls, store: Store) -> LogReader:
+        """Of a run that is known to be there."""
+        self = object.__new__(cls)
+        self._store = store
+        return self
+
+    def __repr__(self) -> str:
+        return f"LogReader({self.url!r})"
+
+    # -- what the run is -----------------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run, from the name of its folder."""
+        return keys.run_id(self.url)
+
+    @property
+    def url(self) -> str:
+        """Where the run lies, without credentials."""
+        return self._store.url
+
+    @property
+    def path(self) -> UPath:
+        """The run's folder."""
+        return self._store.place()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """metadata.json. One request.
+
+        >>> run = Logbook("meta", "memory://reading")
+        >>> LogReader("memory://reading/log_meta").meta["status"]
+        'initialized'
+        """
+        return look(self._store)[0]
+
+    @property
+    def state(self) -> RunState:
+        """How the run stands: ``running``, ``complete``, ``failed``, ``replacing`` or ``died``. One request.
+
+        A run has died that never ended and whose process is gone (seen from the same machine), or that missed four
+        heartbeats (from anywhere, by the storage's clock).
+
+        >>> run = Logbook("state", "memory://reading")
+        >>> state = LogReader("memory://reading/log_state").state
+        >>> state.status, state.certain
+        ('running', True)
+        """
+        return look(self._store)[1]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters, of params.yaml or params.json; empty if the run has none. One request, or two.
+
+        Raises:
+            DecodeError: The file is damaged.
+
+        >>> run = Logbook("params", "memory://reading", params={"omega": 2.0})
+        >>> LogReader("memory://reading/log_params").params["omega"]
+        2.0
+        """
+        return parameters(self._store)
+
+    @property
+    def log(self) -> RunLog:
+        """The messages of log.txt, each with time, level and text; none where nothing is stored yet. One request.
+
+        >>> run = Logbook("talking", "memory://reading")
+        >>> run.warning("step size is at its minimum")
+        >>> line = LogReader("memory://reading/log_talking").log[-1]
+        >>> line.level, line.message
+        ('WARNING', 'step size is at its minimum')
+        """
+        try:
+            data = self._store.read(keys.LOG)
+        except MissingError:
+            data = b""
+        return RunLog(data.decode("utf-8", "backslashreplace"))
+
+    # -- what it holds -------------------------------------------------------------------------------------
+
+    @property
+    def files(self) -> list[str]:
+        """The keys of all files of the run, sorted. One request per 1000 on a bucket.
+
+        >>> run = Logbook("files", "memory://reading")
+        >>> path = run.text("debug/notes", "converged")
+        >>> LogReader("memory://reading/log_files").files
+        ['artifacts/debug/notes.txt', 'log.txt', 'metadata.json']
+        """
+        return [entry.key for entry in self._store.list()]
+
+    @property
+    def artifacts(self) -> list[str]:
+        """Every file below ``artifacts/``, its folders and suffix included, sorted.
+
+        >>> run = Logbook("artifacts", "memory://reading")
+        >>> path = run.text("debug/notes", "converged")
+        >>> LogReader("memory://reading/log_artifacts").artifacts
+        ['debug/notes.txt']
+        """
+        return self._names(keys.ARTIFACTS)
+
+    @property
+    def plots(self) -> list[str]:
+        """Every file below ``plots/``, its folders and suffix included, sorted."""
+        return self._names(keys.PLOTS)
+
+    @property
+    def arrays(self) -> list[str]:
+        """What `load_array` takes, sorted: ``name`` for ``data/<name>.npy``, ``bundle:name`` for one of a bundle.
+
+        One list, and one request for each bundle, of its last 64 KiB. Of a bundle that is damaged nothing can be
+        listed, and a `DamagedFileWarning` says so.
+
+        >>> run = Logbook("arrays", "memory://reading")
+        >>> paths = run.array("states/t", [0.0, 0.5]), run.arrays("trajectory", x=[1.0], v=[0.0])
+        >>> LogReader("memory://reading/log_arrays").arrays
+        ['states/t', 'trajectory:v', 'trajectory:x']
+        """
+        return self._arrays(self._warn)
+
+    def _arrays(self, tell: Callable[[str, DecodeError], None]) -> list[str]:
+        found = self._store.list(keys.DATA)
+        names = [_stem(entry.key, formats.NPY) for entry in found if entry.key.endswith(formats.NPY.suffix)]
+        bundles = [entry for entry in found if entry.key.endswith(formats.NPZ.suffix)]
+        ends = self._store.read_ends(bundles, _TAIL)
+        for bundle in bundles:
+            try:
+                members = self._members(bundle.key, ends[bundle.key])
+            except MissingError:  # removed since it was listed
+                continue
+            except DecodeError as error:
+                tell(bundle.key, error)
+                continue
+            names += [f"{_stem(bundle.key, formats.NPZ)}:{name}" for name in members]
+        return sorted(names)
+
+    def _members(self, key: str, end: bytes) -> list[str]:
+        """The names in a bundle: of its end, if the table of contents is within that."""
+        try:
+            return formats.NPZ.members(io.BytesIO(end))
+        except DecodeError:
+            with self._opened(key) as file:
+                return formats.NPZ.members(file)
+
+    def _warn(self, key: str, error: DecodeError) -> None:
+        warnings.warn(f"{self.url}/{key} is damaged: {error}", DamagedFileWarning, stacklevel=4)
+
+    def _known_arrays(self) -> list[str]:
+        """What an error lists: no warning is to come before it."""
+        return self._arrays(lambda key, error: None)
+
+    def _names(self, folder: str) -> list[str]:
+        return [entry.key[len(folder) + 1 :] for entry in self._store.list(folder)]
+
+    # -- load ----------------------------------------------------------------------------------------------
+
+    def load_array(self, name: str) -> npt.NDArray[Any]:
+        """An array, with the shape, dtype and order in which it was stored.
+
+        Args:
+            name: As `arrays` lists it: ``energy``, ``states/t``, or ``bundle:name`` for one of a bundle.
+
+        Returns:
+            The array, in memory.
+
+        Raises:
+            UnknownNameError: There is none; the message lists what there is. It is a `FileNotFoundError` and a
+                `KeyError`.
+            DecodeError: The file is damaged, or holds Python objects.
+            StorageError: It cannot be read.
+
+        >>> run = Logbook("load-array", "memory://reading")
+        >>> paths = run.array("t", [0.0, 0.5]), run.arrays("trajectory", x=[1.0])
+        >>> reader = LogReader("memory://reading/log_load-array")
+        >>> reader.load_array("t").tolist(), reader.load_array("trajectory:x").tolist()
+        ([0.0, 0.5], [1.0])
+        """
+        for bundle, member in _splits(name):
+            try:
+                key = keys.data(bundle, formats.NPZ.suffix)
+                with self._opened(key) as file, self._reading(key):
+                    return formats.NPZ.read_member(file, member)
+            except (MissingError, FolderError, KeyNameError, KeyError):  # "a:b" may be a file of its own
+                continue
+        array: npt.NDArray[Any] = self._load(formats.NPY, name, keys.DATA, self._known_arrays)
+        return array
+
+    def load_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """All arrays of a bundle ``data/<name>.npz``, by name.
+
+        Raises:
+            UnknownNameError: There is no such bundle.
+            DecodeError: The file is damaged, or holds Python objects.
+            StorageError: It cannot be read.
+
+        >>> run = Logbook("load-arrays", "memory://reading")
+        >>> path = run.arrays("trajectory", x=[1.0], v=[0.0])
+        >>> sorted(LogReader("memory://reading/log_load-arrays").load_arrays("trajectory"))
+        ['v', 'x']
+        """
+        arrays: dict[str, npt.NDArray[Any]] = self._load(formats.NPZ, name, keys.DATA)
+        return arrays
+
+    def load_json(self, name: str, default: Any = _RAISE) -> Any:
+        """A JSON artifact; the suffix may be left out.
+
+        Args:
+            name: As it was given to `Logbook.json`.
+            default: What to return if there is none.
+
+        Raises:
+            UnknownNameError: There is none, and no `default`. (notata 0.3.0 returned ``{}``.)
+            DecodeError: The file holds no JSON.
+            StorageError: It cannot be read.
+
+        >>> run = Logbook("load-json", "memory://reading")
+        >>> path = run.json("metrics", {"loss": 0.5})
+        >>> reader = LogReader("memory://reading/log_load-json")
+        >>> reader.load_json("metrics"), reader.load_json("losses", default=None)
+        ({'loss': 0.5}, None)
+        """
+        try:
+            return self._load(formats.JSON, name)
+        except UnknownNameError:
+            if default is _RAISE:
+                raise
+            return default
+
+    def load_text(self, name: str) -> str:
+        """A text artifact, UTF-8; the suffix ``.txt`` may be left out, any other is part of the name.
+
+        Raises:
+            UnknownNameError: There is none.
+            DecodeError: It is not UTF-8.
+            StorageError: It cannot be read.
+
+        >>> run = Logbook("load-text", "memory://reading")
+        >>> path = run.text("notes", "converged")
+        >>> LogReader("memory://reading/log_load-text").load_text("notes")
+        'converged'
+        """
+        return str(self._load(formats.TEXT, name, exact=True))
+
+    def load_bytes(self, name: str) -> bytes:
+        r"""The bytes of any artifact, by its whole name.
+
+        Raises:
+            UnknownNameError: There is none.
+            StorageError: It cannot be read.
+
+        >>> run = Logbook("load-bytes", "memory://reading")
+        >>> path = run.bytes("weights.raw", b"\x01\x02")
+        >>> LogReader("memory://reading/log_load-bytes").load_bytes("weights.raw")
+        b'\x01\x02'
+        """
+        return bytes(self._load(formats.BYTES, name))
+
+    def load_pickle(self, name: str) -> Any:
+        """The object of a pickle; the suffix may be left out.
+
+        **Unpickling runs whatever code the pickle names**: one that somebody else made, or could have changed, can do
+        all that you can, such as deleting your files or sending your credentials away. Load only pickles of whose
+        origin you are sure. Nothing else here unpickles anything: neither `load` nor `load_array` does.
+
+        Raises:
+            UnknownNameError: There is none.
+            DecodeError: It does not unpickle: damaged, or its classes are not there.
+            StorageError: It cannot be read.
+
+        >>> run = Logbook("load-pickle", "memory://reading")
+        >>> path = run.pickle("model", {"weights": [1, 2]})
+        >>> LogReader("memory://reading/log_load-pickle").load_pickle("model")
+        {'weights': [1, 2]}
+        """
+        return self._load(formats.PICKLE, name)
+
+    def load_table(self, name: str, library: Literal["pandas", "polars", "arrow"] = "pandas") -> Any:
+        """A table that was saved as Parquet; the suffix may be left out.
+
+        Args:
+            name: As it was given to `Logbook.save`.
+            library: Whose table to return.
+
+        Raises:
+            UnknownNameError: There is none.
+            PackageMissingError: pyarrow, or that library, is not installed.
+            DecodeError: The file is no Parquet.
+            StorageError: It cannot be read.
+
+        >>> run = Logbook("load-table", "memory://reading")
+        >>> path = run.save("table.parquet", {"t": [0.0, 0.5], "x": [1.0, 0.9]})
+        >>> LogReader("memory://reading/log_load-table").load_table("table")["x"].tolist()
+        [1.0, 0.9]
+        """
+        return formats.table_as(self._load(formats.named("parquet"), name), library)
+
+    def load(self, key: str, format: formats.Format | type | str | None = None) -> Any:
+        """Any file of the run, as its suffix says: whatever was written, by the name by which it was written.
+
+        ``.json``, ``.yaml``, ``.txt``, ``.npy``, ``.npz`` (a dictionary of arrays), and the suffixes of installed
+        formats; bytes for all others. A pickle is not loaded: `load_pickle` says why.
+
+        Args:
+            key: Relative to the run's folder, or to ``artifacts/``.
+            format: As for `Logbook.save`, where the suffix does not say it; its suffix may be left out.
+
+        Raises:
+            UnknownNameError: There is no such file; the message lists those that there are.
+            ConfigurationError: It is a pickle, or `format` is none.
+            DecodeError: The file is not of its format.
+            StorageError: It cannot be read.
+
+        >>> run = Logbook("load", "memory://reading", params={"omega": 2.0})
+        >>> path = run.array("t", [0.0, 0.5])
+        >>> reader = LogReader("memory://reading/log_load")
+        >>> reader.load("data/t.npy").tolist(), reader.load("params.yaml")
+        ([0.0, 0.5], {'omega': 2.0})
+        """
+        key = keys.check(key)
+        form = (formats.of_file(key) or formats.BYTES) if format is None else formats.as_format(format)
+        if format is None and isinstance(form, formats.Pickle):
+            raise ConfigurationError(
+                f"{key} is a pickle, and to load one runs the code that it names; if you trust it, use load_pickle",
+                url=self.url,
+                key=key,
+            )
+        names = [key, keys.join(keys.ARTIFACTS, key)]
+        if format is not None and form.suffix and not key.endswith(form.suffix):
+            names = [name + form.suffix for name in reversed(names)] + names
+        return self._first(form, names, key, lambda: self.files)
+
+    def _load(
+        self,
+        form: formats.Format,
+        name: str,
+        folder: str = keys.ARTIFACTS,
+        names: Callable[[], list[str]] | None = None,
+        *,
+        exact: bool = False,
+    ) -> Any:
+        below = {keys.ARTIFACTS: keys.artifact, keys.DATA: keys.data}[folder]
+        candidates = [below(name, form.suffix)]
+        if exact and candidates[0] != below(name, ""):
+            candidates.append(below(name, ""))
+        return self._first(form, candidates, name, names or (lambda: self._names(folder)))
+
+    def _first(self, form: formats.Format, candidates: Sequence[str], name: str, names: Callable[[], list[str]]) -> Any:
+        """The value of the first of these files that is there."""
+        for key in candidates:
+            try:
+                file = self._opened(key)
+            except (MissingError, FolderError) as error:  # a folder is no file, and a bucket has none
+                missing = error
+                continue
+            with file, self._reading(key):
+                return formats.read(form, file)
+        raise self._unknown(name, names) from missing
+
+    def _opened(self, key: str) -> IO[bytes]:
+        return self._store.open(key, "rb")
+
+    # -- any file ------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: str | os.PathLike[str]) -> UPath:
+        """The path object of any file of the run, as of `Logbook`; nothing is made."""
+        return self._store.place(keys.check(key))
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a file of this key. One request."""
+        if not isinstance(key, str | os.PathLike):
+            return False
+        try:
+            return self._store.exists(keys.check(key))
+        except KeyNameError:
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    # -- show ----------------------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        params = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        lines = [
+            f"<LogReader '{self.run_id}'>",
+            f"  params: {params or '(missing)'}",
+            f"  meta: status={self.meta.get('status', 'unknown')}",
+        ]
+        for label, names in (("arrays", self.arrays), ("artifacts", self.artifacts), ("plots", self.plots)):
+            lines += [f"  {label}:", *(f"    - {name}" for name in names)] if names else []
+        return "\n".join(lines)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self) if cycle else told(self))
+
+    def _repr_html_(self) -> str:
+        """The run for a notebook: its state, parameters and files. A list and three reads."""
+        try:
+            meta, state = look(self._store)
+            facts = {"status": f"{state.status} ({state.why})", "url": self.url}
+            facts |= {name: meta[name] for name in ("start_time", "end_time", "runtime_sec") if name in meta}
+            files = {entry.key: display.size(entry.size) for entry in self._store.list()}
+            return display.sections(f"run {self.run_id}", {"state": facts, "params": self.params, "files": files})
+        except NotataError as error:
+            return display.sections(f"run {self.run_id}", {"state": {"cannot be read": error}})
+
+    # -- errors --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        """Tell errors of a format, which knows neither, which file it was."""
+        try:
+            yield
+        except DecodeError as error:
+            told = DecodeError(f"{self.url}/{key} cannot be read: {error}", url=self.url, key=key)
+            raise told from error
+
+    def _unknown(self, name: str, names: Callable[[], list[str]]) -> UnknownNameError:
+        where = f"run {self.run_id!r} at {self.url}"
+        return UnknownNameError(f"there is no {name!r} in {where}{there_is(name, names)}", url=self.url, key=name)
+
+
+def there_is(name: str, names: Callable[[], list[str]]) -> str:
+    """What there is, the most similar first."""
+    try:
+        there = names()
+    except NotataError:
+        return ""
+    close = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
+    listed = [*close, *(other for other in there if other not in close)]
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return f"; there is {', '.join(listed[:_SHOWN]) or 'nothing'}{more}"
+
+
+def _stem(key: str, form: formats.Format) -> str:
+    return key[len(keys.DATA) + 1 :].removesuffix(form.suffix)
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """What ``bundle:name`` may mean, as both may hold a colon."""
+    for at, character in enumerate(name):
+        if character == ":" and 0 < at < len(name) - 1:
+            yield name[:at], name[at + 1 :]
+
+
+def told(shown: object) -> str:
+    """What it says of itself, or why it cannot: nothing that is only shown raises."""
+    try:
+        return str(shown)
+    except (NotataError, DamagedFileWarning) as error:
+        return f"{shown!r}: {error}"

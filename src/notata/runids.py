@@ -1,0 +1,119 @@
+"""The id of a run, made of its parameters: legible, legal, bounded, and another one for other parameters.
+
+notata 0.3.0 joins names and values by underscores, as in ``sweep_dt_0.001_omega_2``. Several sets of parameters may
+become the same id so: floats are cut to five digits, and ``a="b", c=1`` looks like ``a_b_c=1``. An id of that form is
+kept where it is the only reading of itself; any other ends in ``--`` and a digest of the parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Final
+
+from notata import keys
+from notata.errors import KeyNameError
+from notata.formats import plain
+
+__all__ = ["LONGEST", "run_id"]
+
+LONGEST: Final = 200
+"""Bytes that an id has at most. A folder's name may have 255."""
+
+_DIGEST: Final = 16  # hexadecimal digits: of a million ids, two agree with a probability of 3e-8
+_VALUE: Final = 40  # characters of one value that an id with a digest shows
+_NUMBER: Final = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?|-?inf|nan")
+_CONSTANTS: Final = ("True", "False", "None")
+_WORD: Final = re.compile(r"[A-Za-z0-9.+=,-]+")
+_LEGIBLE: Final = re.compile(r"[^A-Za-z0-9.+=,_-]+")
+
+
+def run_id(name: str, params: Mapping[str, Any]) -> str:
+    """The id of the run of an experiment that has these parameters.
+
+    Args:
+        name: Of the experiment, which the id begins with.
+        params: Anything that has a plain form.
+
+    Raises:
+        EncodeError: A parameter has no plain form.
+
+    >>> run_id("sweep", {"omega": 2.0, "dt": 1e-3, "method": "rk4"})
+    'sweep_dt_0.001_method_rk4_omega_2'
+    >>> run_id("sweep", {"dt": 0.1234567})
+    'sweep_dt_0.12346--ca5b0eb7f9f3bd43'
+    """
+    values: dict[str, Any] = plain(params, "params")
+    shown = [(key, _token(value)) for key, value in sorted(values.items())]
+    whole = f"{name}_" + "_".join(f"{key}_{token}" for key, token in shown)
+    faithful = all(_exact(value, token) for value, (_, token) in zip(values.values(), shown, strict=True))
+    if faithful and _legal(whole) and len(whole.encode()) <= LONGEST and _reading(shown):
+        return whole
+    digest = hashlib.sha256(json.dumps(_canonical(values), sort_keys=True).encode()).hexdigest()[:_DIGEST]
+    text = f"{name}_" + "_".join(f"{key}_{token[:_VALUE]}" for key, token in shown)
+    return f"{_cut(_LEGIBLE.sub('_', text), LONGEST - _DIGEST - 2)}--{digest}"
+
+
+def _token(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(_canonical(value))
+
+
+def _exact(value: Any, token: str) -> bool:
+    """Whether no other value looks like this one."""
+    if isinstance(value, bool) or value is None or isinstance(value, int):
+        return True
+    if isinstance(value, float):
+        return float(token) == value or value != value
+    if not isinstance(value, str) or not _WORD.fullmatch(token) or "--" in token:
+        return False
+    return not _NUMBER.fullmatch(token) and token not in _CONSTANTS
+
+
+def _reading(shown: Sequence[tuple[str, str]]) -> bool:
+    """Whether these names and values are what their text is read as: with the shortest names that are possible.
+
+    Every text has one such reading at most, so two sets of parameters never share a text.
+    """
+    pieces = "_".join(f"{key}_{token}" for key, token in shown).split("_") if shown else []
+
+    @cache
+    def read(at: int, last: str) -> tuple[tuple[str, str], ...] | None:
+        if at == len(pieces):
+            return ()
+        for end in range(at + 1, len(pieces)):
+            key = "_".join(pieces[at:end])
+            if key.isidentifier() and key > last and _is_value(pieces[end]):
+                rest = read(end + 1, key)
+                if rest is not None:
+                    return ((key, pieces[end]), *rest)
+        return None
+
+    return read(0, "") == tuple(shown)
+
+
+def _is_value(piece: str) -> bool:
+    return bool(_WORD.fullmatch(piece)) and "--" not in piece
+
+
+def _legal(run_id: str) -> bool:
+    try:
+        keys.run_folder(run_id)
+    except KeyNameError:
+        return False
+    return True
+
+
+def _canonical(value: Any) -> Any:
+    """A plain value in which equal numbers are written equally."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _canonical(item) for name, item in value.items()}
+    return [_canonical(item) for item in value] if isinstance(value, list) else value
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode()[:size].decode("utf-8", "ignore")

@@ -1,0 +1,146 @@
+"""log.txt read back: lines into times, levels and messages; it knows text, and nothing of files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, overload
+
+from notata.errors import PackageMissingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["LogLine", "RunLog"]
+
+_HEAD: Final = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\] (Level -?\d+|\S+) (.*)", re.DOTALL)
+_NUMBERED: Final = re.compile(r"Level[ -](-?\d+)")
+_INDENT: Final = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One message of a log.
+
+    Attributes:
+        time: When it was written, in the local time of the machine that wrote it; None for text before the first
+            line that has one.
+        level: ``INFO``, ``WARNING``, …; empty without a time.
+        message: Its text, of several lines without their indent.
+    """
+
+    time: datetime | None
+    level: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message if self.time is None else f"[{self.time.isoformat()}] {self.level} {self.message}"
+
+
+class RunLog(Sequence[LogLine]):
+    r"""The messages of a log.txt, of notata or of notata 0.3.0, in their order.
+
+    Attributes:
+        text: The whole file.
+
+    >>> log = RunLog("[2026-03-01T09:30:00] INFO begun\n[2026-03-01T09:30:02] ERROR no mean flow\n  h = 0\n")
+    >>> log[1].level, log[1].message
+    ('ERROR', 'no mean flow\nh = 0')
+    >>> [line.message for line in log.at("warning")]
+    ['no mean flow\nh = 0']
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._lines = list(_parsed(text))
+
+    @overload
+    def __getitem__(self, index: int) -> LogLine: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[LogLine]: ...
+    def __getitem__(self, index: int | slice) -> LogLine | list[LogLine]:
+        return self._lines[index]
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def at(self, level: int | str) -> list[LogLine]:
+        """The messages of this level and above.
+
+        Args:
+            level: Of `logging`, by number or name.
+
+        Raises:
+            ConfigurationError: There is no such level.
+        """
+        from notata.journal import level_of
+
+        least = level_of(level)
+        return [line for line in self if _number(line.level) >= least]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a message, with columns ``time``, ``level`` and ``message``.
+
+        Raises:
+            PackageMissingError: pandas is not installed.
+
+        >>> RunLog("[2026-03-01T09:30:00] INFO begun").to_pandas().shape
+        (1, 3)
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise PackageMissingError("a DataFrame needs pandas: pip install pandas") from error
+
+        return pd.DataFrame(
+            {
+                "time": pd.Series([line.time for line in self], dtype="datetime64[s]"),
+                "level": [line.level for line in self],
+                "message": [line.message for line in self],
+            }
+        )
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"RunLog({len(self)} messages)"
+
+
+def _parsed(text: str) -> Iterator[LogLine]:
+    head: tuple[datetime | None, str] = (None, "")
+    message: list[str] = []
+    lines = text.split("\n")  # not splitlines, which knows ten more ends of a line
+    if not lines[-1]:
+        lines.pop()
+    for whole in lines:
+        line = whole.removesuffix("\r")  # as Windows writes them
+        begun = _begun(line)
+        if begun is None:
+            message.append(line.removeprefix(_INDENT) if head[0] is not None else line)
+            continue
+        if message:
+            yield LogLine(*head, "\n".join(message))
+        head, message = begun[:2], [begun[2]]
+    if message:
+        yield LogLine(*head, "\n".join(message))
+
+
+def _begun(line: str) -> tuple[datetime, str, str] | None:
+    """Time, level and text of a line that begins a message."""
+    match = _HEAD.fullmatch(line)
+    try:
+        return (datetime.fromisoformat(match[1]), match[2], match[3]) if match else None
+    except ValueError:  # the 31st of February
+        return None
+
+
+def _number(level: str) -> int:
+    """The number of a level as a line has it, whose name is without spaces there: 0 of one that nobody knows here."""
+    import logging
+
+    if numbered := _NUMBERED.fullmatch(level):
+        return int(numbered[1])
+    return {name.replace(" ", "-"): number for name, number in logging.getLevelNamesMapping().items()}.get(level, 0)
