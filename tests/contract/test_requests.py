@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from notata import LogReader, RunExistsError
+from notata import Experiment, ExperimentReader, LogReader, RunExistsError
 from notata.store.files import PART
 from tests.backends import Place
 from tests.counting import counted
@@ -171,3 +173,48 @@ def test_appends_cost_what_the_docs_say(warm: Place) -> None:
     with counted() as sent:
         store.append("large", b"y", len(large))
     assert len(sent) == (4 if warm.name == "gcs" else 5), sent
+
+
+def test_a_run_of_an_experiment_costs_what_the_docs_say(warm: Place) -> None:
+    experiment = Experiment("sweep", warm.url, storage_options=warm.options)
+    experiment.add(dt=0.0).mark_complete()  # its row is in index.csv now, those of the next half minute follow
+    with counted() as sent:
+        log = experiment.add(dt=0.1)
+    assert len(sent) == 2, sent  # the claim, and the parameters
+    log.json("metrics", {"loss": 0.5})
+    with counted() as sent:
+        log.mark_complete()
+    assert len(sent) == 3, sent  # the metrics read; the log, and the status with the row
+    with counted() as sent:
+        assert experiment.add(dt=0.1, skip_existing=True) is None
+    assert len(sent) == 3, sent  # the claim that is refused; whose the run is, and how it stands
+    with counted() as sent:
+        assert experiment.add(dt=0.1, skip_existing="complete") is None
+    assert len(sent) == 1, sent
+
+
+def test_a_table_is_one_list_for_1000_keys_and_one_read_a_run_or_one_in_all(warm: Place) -> None:
+    runs, lists = 12, 1 if warm.name == "s3" else 2  # moto takes its time for 1000 files
+    experiment = Experiment("sweep", warm.url, storage_options=warm.options)
+    for number in range(runs):
+        with experiment.add(number=number) as log:
+            log.json("metrics", {"loss": number / 2})
+    warm.store().write_many({f"sweep/runs/log_sweep_number_0/data/{number}": b"" for number in range(999 * lists - 998)})
+    reader = ExperimentReader(f"{warm.url}/sweep", storage_options=warm.options)
+    warm.store().delete(["sweep/index.csv"])
+    with counted() as sent:
+        table = reader.table()
+    assert [(row["number"], row["loss"]) for row in table] == [(number, number / 2) for number in range(runs)]
+    assert len(sent) == lists + runs, sent
+    experiment.write_index()
+    with counted() as sent:
+        assert reader.table() == table
+    assert len(sent) == lists + 1, sent
+    fields = json.loads(warm.bytes("sweep/runs/log_sweep_number_7/metadata.json"))
+    warm.put("sweep/runs/log_sweep_number_7/metadata.json", json.dumps({**fields, "status": "failed"}).encode())
+    with counted() as sent:
+        assert [row["number"] for row in reader.table() if row["status"] == "failed"] == [7]
+    assert len(sent) == lists + 2, sent
+    with counted() as sent:
+        assert len(reader) == runs
+    assert len(sent) == lists, sent
