@@ -62,7 +62,7 @@ def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
     done = notata("demo", "--run-id", "demo", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     expected = comparable(stored(tmp_path / "outputs" / "log_demo"))
-    assert len(expected) == 11
+    assert len(expected) == 13
     log = record("memory://demo", "demo")
     assert comparable({entry.key: log._store.read(entry.key) for entry in log._store.list()}) == expected
     log._store.clear()

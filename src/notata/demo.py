@@ -74,12 +74,28 @@ def record(
                 f"{axis},{low:.6f},{high:.6f}\n"
                 for axis, low, high in zip("xyz", states.min(axis=0), states.max(axis=0), strict=True)
             )
-        with log.open("data/trajectory.npz", "wb") as archive:
-            np.savez(archive, t=np.arange(len(states)) * params["dt"], xyz=states)
+        log.array("crossings", np.array(list(_crossings(states))))
+        log.arrays("trajectory", t=np.arange(len(states)) * params["dt"], xyz=states)
+        log.params(lyapunov_span=_SPAN)
+        _draw(log, states)
         with log.local("artifacts/crossings.sqlite") as path, closing(sqlite3.connect(path)) as database, database:
             database.execute("CREATE TABLE crossings (step INTEGER, y REAL, z REAL)")
             database.executemany("INSERT INTO crossings VALUES (?, ?, ?)", _crossings(states))
     return log
+
+
+def _draw(log: Logbook, states: npt.NDArray[np.float64]) -> None:
+    """The attractor from the side, where matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        log.info("No plot, as matplotlib is not installed")
+        return
+    figure = Figure(figsize=(6, 4))
+    axes = figure.subplots()
+    axes.plot(states[:, 0], states[:, 2], linewidth=0.3)
+    axes.set(xlabel="x", ylabel="z")
+    log.plot("attractor", figure, dpi=100)
 
 
 def _flow(params: Mapping[str, Any]) -> Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
