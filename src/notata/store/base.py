@@ -31,21 +31,17 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from notata import keys
 from notata.buffers import flat
 from notata.errors import (
-    AccessError,
     BatchError,
     ConflictError,
-    DeadlineError,
     ExistsError,
     FolderError,
-    FullError,
-    KeyNameError,
     MissingError,
     NotataError,
-    StorageError,
-    UnreachableError,
 )
 from notata.store.appending import NOTHING, Appender, Tail
+from notata.store.builtin_errors import failure_of_builtin
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
+from notata.store.targets import Appending, Writing
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -370,10 +366,10 @@ class Store(ABC):
     def _writer(self, key: str, kind: str = "w") -> AtomicWriter:
         keys.check(key)
         if kind == "a":
-            return AtomicWriter(_Appending(self, key), self._shown(key))
+            return AtomicWriter(Appending(self, key), self._shown(key))
         if kind == "x" and self.exists(key):
             raise ExistsError(f"{self._shown(key)} exists already", url=self.url, key=key)
-        return AtomicWriter(_Writing(self, key, ABSENT if kind == "x" else None), self._shown(key))
+        return AtomicWriter(Writing(self, key, ABSENT if kind == "x" else None), self._shown(key))
 
     # -- many at once --------------------------------------------------------------------------------------
 
@@ -439,7 +435,7 @@ class Store(ABC):
         """
 
         def copy(key: str, entry: Entry) -> None:
-            # The guard is for the read: what the writer raises is ours already.
+            # Guarded for the read: what the writer raises is ours already.
             with (
                 source._guard("read", entry.key),
                 source._open_read(entry.key) as reader,
@@ -645,89 +641,3 @@ class Store(ABC):
     @abstractmethod
     def _path(self, key: str) -> UPath:
         """The path object of a key, or of the root for an empty one."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Writing:
-    """Where an `AtomicWriter` of modes ``w`` and ``x`` puts its bytes."""
-
-    store: Store
-    key: str
-    match: str | None
-
-    def put(self, data: bytes) -> object:
-        return self.store._write(self.key, data, self.match)
-
-    def begin(self) -> Upload:
-        with self.store._guard("write", self.key):
-            return _Guarded(self.store, self.key, self.store._begin(self.key, self.match))
-
-
-@dataclass(frozen=True, slots=True)
-class _Guarded:
-    """An upload whose errors are ours."""
-
-    store: Store
-    key: str
-    upload: Upload
-
-    def write(self, part: bytes) -> None:
-        with self.store._guard("write", self.key):
-            self.upload.write(part)
-
-    def commit(self) -> str:
-        with self.store._guard("write", self.key):
-            return self.upload.commit()
-
-    def abort(self) -> None:
-        with self.store._guard("give up writing", self.key):
-            self.upload.abort()
-
-
-class _Appending:
-    """Where an `AtomicWriter` of mode ``a`` puts its bytes: all in memory, then one append."""
-
-    def __init__(self, store: Store, key: str) -> None:
-        self._store = store
-        self._key = key
-        self._held = bytearray()
-
-    def begin(self) -> Upload:
-        return self
-
-    def write(self, part: bytes) -> None:
-        self._held += part
-
-    def commit(self) -> str:
-        self.put(bytes(self._held))
-        return ""
-
-    def abort(self) -> None:
-        self._held = bytearray()
-
-    def put(self, data: bytes) -> None:
-        self._store.append(self._key, data)
-
-
-def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], str]:
-    """Which of our errors a builtin one is: by type, then by errno."""
-    number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, FileNotFoundError):
-        return MissingError, "there is no such file"
-    if isinstance(error, FileExistsError):
-        return ExistsError, "it exists already"
-    if isinstance(error, IsADirectoryError | NotADirectoryError) or number == errno.ENOTEMPTY:
-        return FolderError, "a file stands where a folder is needed, or a folder where a file is; choose another name"
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return FullError, "no space left; make room and write again, the old content is whole"
-    if number == errno.EROFS:
-        return AccessError, "the file system is read-only; choose another base_dir"
-    if isinstance(error, PermissionError):
-        return AccessError, "permission denied; check who may write there, or choose another base_dir"
-    if number == errno.ENAMETOOLONG:
-        return KeyNameError, "the whole path is longer than the file system holds; shorten base_dir or the name"
-    if isinstance(error, TimeoutError):
-        return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
-    if isinstance(error, ConnectionError):
-        return UnreachableError, "nobody answers there; check the address and the network"
-    return StorageError, f"{type(error).__name__}: {text}"

@@ -1,0 +1,44 @@
+"""Which of our errors a builtin one is; it knows no backend."""
+
+from __future__ import annotations
+
+import errno
+
+from notata.errors import (
+    AccessError,
+    DeadlineError,
+    ExistsError,
+    FolderError,
+    FullError,
+    KeyNameError,
+    MissingError,
+    NotataError,
+    StorageError,
+    UnreachableError,
+)
+
+__all__ = ["failure_of_builtin"]
+
+
+def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], str]:
+    """Which of our errors a builtin one is: by type, then by errno."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, FileNotFoundError):
+        return MissingError, "there is no such file"
+    if isinstance(error, FileExistsError):
+        return ExistsError, "it exists already"
+    if isinstance(error, IsADirectoryError | NotADirectoryError) or number == errno.ENOTEMPTY:
+        return FolderError, "a file stands where a folder is needed, or a folder where a file is; choose another name"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return FullError, "no space left; make room and write again, the old content is whole"
+    if number == errno.EROFS:
+        return AccessError, "the file system is read-only; choose another base_dir"
+    if isinstance(error, PermissionError):
+        return AccessError, "permission denied; check who may write there, or choose another base_dir"
+    if number == errno.ENAMETOOLONG:
+        return KeyNameError, "the whole path is longer than the file system holds; shorten base_dir or the name"
+    if isinstance(error, TimeoutError):
+        return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
+    if isinstance(error, ConnectionError):
+        return UnreachableError, "nobody answers there; check the address and the network"
+    return StorageError, f"{type(error).__name__}: {text}"

@@ -1,0 +1,75 @@
+"""Where the bytes of an `AtomicWriter` go: a store's own puts and uploads, their errors ours; it knows no bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from notata.store.files import Upload
+
+if TYPE_CHECKING:
+    from notata.store.base import Store
+
+__all__ = ["Appending", "Writing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Where an `AtomicWriter` of modes ``w`` and ``x`` puts its bytes."""
+
+    store: Store
+    key: str
+    match: str | None
+
+    def put(self, data: bytes) -> object:
+        return self.store._write(self.key, data, self.match)
+
+    def begin(self) -> Upload:
+        with self.store._guard("write", self.key):
+            return _Guarded(self.store, self.key, self.store._begin(self.key, self.match))
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """An upload whose errors are ours."""
+
+    store: Store
+    key: str
+    upload: Upload
+
+    def write(self, part: bytes) -> None:
+        with self.store._guard("write", self.key):
+            self.upload.write(part)
+
+    def commit(self) -> str:
+        with self.store._guard("write", self.key):
+            return self.upload.commit()
+
+    def abort(self) -> None:
+        with self.store._guard("give up writing", self.key):
+            self.upload.abort()
+
+
+class Appending:
+    """Where an `AtomicWriter` of mode ``a`` puts its bytes: all in memory, then one append."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._held = bytearray()
+
+    def begin(self) -> Upload:
+        return self
+
+    def write(self, part: bytes) -> None:
+        self._held += part
+
+    def commit(self) -> str:
+        self.put(bytes(self._held))
+        return ""
+
+    def abort(self) -> None:
+        self._held = bytearray()
+
+    def put(self, data: bytes) -> None:
+        self._store.append(self._key, data)
