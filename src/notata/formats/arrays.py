@@ -30,6 +30,9 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # of a zip file, whose members shall not 
 class Npy:
     """One array of any shape and of any dtype that comes back as it was. Streamed; Fortran order and byte order stay.
 
+    Attributes:
+        root: What errors call the value itself.
+
     Raises:
         EncodeError: Python objects, ragged lists, masked elements, or a dtype that numpy would read back as another.
 
@@ -43,10 +46,11 @@ class Npy:
     (2, 2)
     """
 
+    root: str = ""
     suffix: str = ".npy"
 
     def write(self, value: npt.ArrayLike, file: IO[bytes]) -> None:
-        _write_array(as_array(value, ""), file)
+        _write_array(as_array(value, self.root), file)
 
     def read(self, file: IO[bytes]) -> np.ndarray[Any, Any]:
         with reading("npy", file) as source:
@@ -61,6 +65,7 @@ class Npz:
 
     Attributes:
         compressed: By zlib; else as they are, which is faster and larger.
+        root: What errors call the value itself, so that they read ``trajectory.x``.
 
     References:
         numpy.savez.
@@ -76,6 +81,7 @@ class Npz:
     """
 
     compressed: bool = True
+    root: str = ""
     suffix: str = ".npz"
 
     def write(self, value: Mapping[str, npt.ArrayLike], file: IO[bytes]) -> None:
@@ -90,7 +96,7 @@ class Npz:
         with zipfile.ZipFile(cast("IO[bytes]", sink), "w", method) as archive:
             try:
                 for name, item in value.items():
-                    _add(archive, str(name), as_array(item, str(name)), method)
+                    _add(archive, str(name), as_array(item, f"{self.root}.{name}" if self.root else str(name)), method)
             except BaseException:
                 sink.stop()
                 raise

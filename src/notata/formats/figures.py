@@ -63,7 +63,7 @@ def current_figure() -> Figure:
     try:
         import matplotlib as mpl  # noqa: F401
     except ImportError as error:
-        raise PackageMissingError("plots need matplotlib: pip install matplotlib") from error
+        raise PackageMissingError("plots need matplotlib: pip install matplotlib (the extra 'plot')") from error
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is None or not pyplot.get_fignums():
         raise EncodeError(

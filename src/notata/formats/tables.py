@@ -23,7 +23,7 @@ class Parquet:
     """A table as Parquet: a data frame of pandas (its index is kept) or polars, a table, batch or reader of pyarrow.
 
     Also a dict of columns, a list of dicts, or whatever has ``__arrow_c_stream__``, which is streamed. It is read as a
-    `pyarrow.Table`, of which `table_as` makes a data frame. Needs pyarrow: ``pip install 'notata[tables]'``.
+    `pyarrow.Table`, of which `table_as` makes a data frame. Needs pyarrow: ``pip install 'pyarrow>=16'``, or the extra ``tables``.
 
     References:
         The Apache Parquet format; the Arrow PyCapsule interface.
@@ -101,7 +101,7 @@ def _pyarrow() -> Any:
 
 
 def _missing(package: str, requirement: str, extra: str) -> PackageMissingError:
-    ours = f", or pip install 'notata[{extra}]'" if extra else ""
+    ours = f" (the extra {extra!r})" if extra else ""
     return PackageMissingError(f"{package} is not installed, which this needs: pip install '{requirement}'{ours}")
 
 
