@@ -250,7 +250,7 @@ class Recorder(Lines, ABC):
         self._check()
         found = self._wanted(source, target)
         if not found:
-            raise MissingError(f"there is no file in {source.url}, besides those of this run", url=source.url)
+            raise MissingError(f"there is no file in {source.url}, but those of this run", url=source.url)
         wanted = {keys.check(f"{target}/{entry.key}"): entry for entry in found}
         self._store.take(wanted, source)
         if left_out := source.irregular():

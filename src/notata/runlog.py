@@ -78,7 +78,8 @@ class RunLog(Sequence[LogLine]):
         from notata.journal import level_of
 
         least = level_of(level)
-        return [line for line in self if _number(line.level) >= least]
+        numbers = {name: _number(name) for name in {line.level for line in self}}
+        return [line for line in self if numbers[line.level] >= least]
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a message, with columns ``time``, ``level`` and ``message``.
@@ -92,7 +93,7 @@ class RunLog(Sequence[LogLine]):
         try:
             import pandas as pd
         except ImportError as error:
-            raise PackageMissingError("a DataFrame needs pandas: pip install pandas") from error
+            raise PackageMissingError("a DataFrame needs pandas: pip install pandas (the extra 'pandas')") from error
 
         return pd.DataFrame(
             {

@@ -55,7 +55,7 @@ ABSENT: Final = ""
 
 _AT_ONCE: Final = 32  # requests of a batch in flight; 64 connections are there (store/s3.py)
 _SMALL: Final = 2**20  # bytes; of files up to this as many are copied at once as requests may be in flight
-_STREAMS: Final = 4  # of larger ones, each with up to three parts in memory
+_STREAMS: Final = 3  # of larger ones, each with up to three parts in memory
 _APPEND_SECONDS: Final = 60.0  # how long an appender lets others go first
 
 T = TypeVar("T")
@@ -423,7 +423,7 @@ class Store(ABC):
         self._each(self.write, {name: (name, data) for name, data in files.items()}, "writes")
 
     def take(self, files: Mapping[str, Entry], source: Store) -> None:
-        """Copy files of another store to keys of this one: streamed, many at once, at most some 100 MiB in memory.
+        """Copy files of another store to keys of this one: streamed, many at once, at most some 150 MiB in memory.
 
         Args:
             files: What to copy, as `source` lists it, by the key that it gets here. Each is atomic, the batch is not.
@@ -435,13 +435,14 @@ class Store(ABC):
         """
 
         def copy(key: str, entry: Entry) -> None:
-            # Guarded for the read: what the writer raises is ours already.
-            with (
-                source._guard("read", entry.key),
-                source._open_read(entry.key) as reader,
-                self.open(key, "wb") as writer,
-            ):
-                shutil.copyfileobj(reader, writer, PART)
+            with source._guard("read", entry.key):  # what the writer raises is ours already
+                if entry.size <= _SMALL:
+                    found = source._get(entry.key, 0, _SMALL, None)
+                    if len(found.data) == found.size:
+                        self.write(key, found.data)
+                        return
+                with source._open_read(entry.key) as reader, self.open(key, "wb") as writer:
+                    shutil.copyfileobj(reader, writer, _SMALL)
 
         if len(files) == 1:
             copy(*next(iter(files.items())))
