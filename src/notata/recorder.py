@@ -7,12 +7,12 @@ import dataclasses
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from notata import formats, keys
-from notata.errors import ConfigurationError, EncodeError, MissingError
+from notata.errors import ConfigurationError, EncodeError, FolderError, MissingError, NotataError, StorageError
 from notata.formats import Drawing, current_figure, encode
 from notata.lines import Lines
 from notata.store import Entry, Store, open_beside, open_store
@@ -104,7 +104,7 @@ class Recorder(Lines, ABC):
           "max": 0.92
         }
         """
-        return self._save(dataclasses.replace(formats.JSON, root=_stem(name)), "JSON", name, data)
+        return self._save(formats.JSON, "JSON", name, data)
 
     def pickle(self, name: str, obj: Any, protocol: int = formats.PICKLE.protocol) -> UPath:
         """Store a Python object as ``artifacts/<name>.pkl``.
@@ -188,7 +188,8 @@ class Recorder(Lines, ABC):
                 url=self.url,
             )
         suffix = "" if format is None else form.suffix  # a suffix that was given stays: .yaml and .yml are one format
-        return self._write(form, type(form).__name__.lstrip("_"), name, keys.artifact(name, suffix), value)
+        what = form.suffix.removeprefix(".") or formats.kind_of(form)
+        return self._write(form, what, name, keys.artifact(name, suffix), value)
 
     def file(self, path: str | os.PathLike[str] | UPath, name: str | None = None) -> UPath:
         """Store a file that another program wrote as ``artifacts/<name>``. Streamed, bounded in memory.
@@ -250,7 +251,7 @@ class Recorder(Lines, ABC):
         self._check()
         found = self._wanted(source, target)
         if not found:
-            raise MissingError(f"there is no file in {source.url}, but those of this run", url=source.url)
+            raise _nothing(path, source)
         wanted = {keys.check(f"{target}/{entry.key}"): entry for entry in found}
         self._store.take(wanted, source)
         if left_out := source.irregular():
@@ -374,7 +375,7 @@ class Recorder(Lines, ABC):
     def _write(self, form: formats.WriteFormat, what: str, name: str, key: str, value: Any) -> UPath:
         self._check()
         with self._telling(key), self._store.open(key, "wb") as file:
-            formats.write(form, value, file)
+            formats.write(_rooted(form, name), value, file)
         self.info("Saved %s %s in %s", what, name, key)
         return self._store.place(key)
 
@@ -472,6 +473,15 @@ class Recorder(Lines, ABC):
         self.info("Saved file %s in %s", key.rpartition("/")[2], key)
 
 
+def _nothing(path: str | os.PathLike[str] | UPath, folder: Store) -> StorageError:
+    """What is wrong with a folder in which there is nothing to store."""
+    beside, name = open_beside(path)
+    with suppress(NotataError):
+        if name and beside.locate(name):
+            return FolderError(f"{folder.url} is a file, which file() stores", url=folder.url)
+    return MissingError(f"there is no file in {folder.url}, besides those of this run", url=folder.url)
+
+
 def _root(store: Store) -> str:
     """Where a store's keys begin, by one name however it was reached: on a local disk through links, say."""
     place = store.place()
@@ -479,5 +489,8 @@ def _root(store: Store) -> str:
     return url if url.endswith("/") else f"{url}/"
 
 
-def _stem(name: str | int) -> str:
-    return str(name).rpartition("/")[2].removesuffix(formats.JSON.suffix)
+def _rooted(form: formats.WriteFormat, name: str | int) -> formats.WriteFormat:
+    """The format whose errors call the value by its name, as in ``metrics.layers[3].weight``."""
+    if not isinstance(form, formats.Json | formats.Yaml | formats.Npy | formats.Npz):
+        return form
+    return dataclasses.replace(form, root=str(name).rpartition("/")[2].removesuffix(form.suffix))

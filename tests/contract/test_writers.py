@@ -504,7 +504,7 @@ def test_a_format_as_object_class_name_and_suffix(place: Place) -> None:
     assert array_of(place, "artifacts/f.npy").tolist() == array_of(place, "artifacts/g.npy").tolist() == [1.0]
     assert stored(place, "artifacts/table.parquet").startswith(b"PAR1")
     log.save("a", ["N2"], Lines)
-    assert last_line(log, place) == "INFO Saved Lines a in artifacts/a.lines"
+    assert last_line(log, place) == "INFO Saved lines a in artifacts/a.lines"
 
 
 def test_a_format_that_nobody_knows_is_refused_with_those_that_there_are(place: Place) -> None:
@@ -770,7 +770,6 @@ def test_no_folder_and_no_file_in_it(place: Place, results: Path) -> None:
     for nothing in (
         results / "empty",
         results / "none",
-        results / "a.dat",
         UPath(f"{place.url}/none", **place.options),
     ):
         with pytest.raises(errors.MissingError, match="no file in"):
@@ -819,7 +818,7 @@ def test_a_folder_that_holds_the_run_is_stored_without_it(place: Place) -> None:
     for _ in range(2):
         log.folder(UPath(place.url, **place.options), "all")
         assert below(place) == ["all/beside.txt", "all/log_run2/metadata.json", "notes.txt"]
-    with pytest.raises(errors.MissingError, match="but those of this run"):
+    with pytest.raises(errors.MissingError, match="besides those of this run"):
         log.folder(log.path, "me")
 
 

@@ -8,7 +8,7 @@ publishes nothing. A file that it cannot read is a `DecodeError`.
 from __future__ import annotations
 
 from notata.formats.arrays import NPY, NPZ, Npy, Npz
-from notata.formats.base import Format, WriteFormat, decode, encode, read, write
+from notata.formats.base import Format, WriteFormat, decode, encode, kind_of, read, write
 from notata.formats.basic import BYTES, JSON, TEXT, YAML, Json, Yaml
 from notata.formats.figures import Drawing, current_figure
 from notata.formats.named import as_format, known, named, of_file
@@ -40,6 +40,7 @@ __all__ = [
     "current_figure",
     "decode",
     "encode",
+    "kind_of",
     "known",
     "named",
     "of_file",

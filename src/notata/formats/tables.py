@@ -23,7 +23,8 @@ class Parquet:
     """A table as Parquet: a data frame of pandas (its index is kept) or polars, a table, batch or reader of pyarrow.
 
     Also a dict of columns, a list of dicts, or whatever has ``__arrow_c_stream__``, which is streamed. It is read as a
-    `pyarrow.Table`, of which `table_as` makes a data frame. Needs pyarrow: ``pip install 'pyarrow>=16'``, or the extra ``tables``.
+    `pyarrow.Table`, of which `table_as` makes a data frame. Needs pyarrow: ``pip install 'pyarrow>=16'``, or the extra
+    ``tables``.
 
     References:
         The Apache Parquet format; the Arrow PyCapsule interface.

@@ -242,6 +242,10 @@ class LogReader:
         """What an error lists: no warning is to come before it."""
         return self._arrays(lambda key, error: None)
 
+    def _bundles(self) -> list[str]:
+        names = self._names(keys.DATA)
+        return [name.removesuffix(formats.NPZ.suffix) for name in names if name.endswith(formats.NPZ.suffix)]
+
     def _names(self, folder: str) -> list[str]:
         return [entry.key[len(folder) + 1 :] for entry in self._store.list(folder)]
 
@@ -291,7 +295,7 @@ class LogReader:
         >>> sorted(LogReader("memory://reading/log_load-arrays").load_arrays("trajectory"))
         ['v', 'x']
         """
-        arrays: dict[str, npt.NDArray[Any]] = self._load(formats.NPZ, name, keys.DATA)
+        arrays: dict[str, npt.NDArray[Any]] = self._load(formats.NPZ, name, keys.DATA, self._bundles)
         return arrays
 
     def load_json(self, name: str, default: Any = _RAISE) -> Any:
@@ -312,11 +316,11 @@ class LogReader:
         >>> reader.load_json("metrics"), reader.load_json("losses", default=None)
         ({'loss': 0.5}, None)
         """
-        try:
+        if default is _RAISE:
             return self._load(formats.JSON, name)
+        try:
+            return self._load(formats.JSON, name, names=list)  # nobody reads what the error would list
         except UnknownNameError:
-            if default is _RAISE:
-                raise
             return default
 
     def load_text(self, name: str) -> str:

@@ -93,8 +93,18 @@ def open_beside(path: str | os.PathLike[str] | UPath) -> tuple[Store, str]:
     """
     from upath import UPath
 
-    whole = path if isinstance(path, UPath) else UPath(os.fspath(path))
-    return open_store(whole.parent), whole.name
+    if isinstance(path, UPath):
+        return open_store(path.parent), path.name
+    url, _ = _location(path)
+    if not _URL.match(url):
+        folder, name = os.path.split(os.path.abspath(os.path.expanduser(url)))
+        return open_store(folder), name
+    links = url.split("::")  # zip://in/a.txt::file:///z.zip, simplecache::http://host/a.txt
+    at = next((at for at, link in enumerate(links) if "://" in link), 0)
+    scheme, _, whole = links[at].partition("://")
+    folder, slash, name = whole.rpartition("/")
+    links[at] = f"{scheme}://{folder or slash}"
+    return open_store("::".join(links)), name
 
 
 def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> Store:

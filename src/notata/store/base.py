@@ -597,7 +597,9 @@ class Store(ABC):
         return ConflictError(f"{self._shown(key)}: {why}; nothing was written", url=self.url, key=key)
 
     def _shown(self, key: str | None) -> str:
-        return f"{self.url.rstrip('/')}/{key}" if key else self.url
+        if not key:
+            return self.url
+        return f"{self.url}{key}" if self.url.endswith("://") else f"{self.url.rstrip('/')}/{key}"
 
     # -- the primitives of a backend -----------------------------------------------------------------------
 

@@ -140,10 +140,10 @@ class GenericStore(RemoteStore):
             found = fs.find(name, detail=True)
         except FileNotFoundError:
             return
-        start = len(str(fs._strip_protocol(name)).rstrip("/")) + 1
+        start = len(str(fs._strip_protocol(name)).rstrip("/"))
         for path, info in found.items():
             if info.get("type") != "directory" and path != name:
-                yield _entry(keys.join(folder, path[start:]), info)
+                yield _entry(keys.join(folder, path[start:].lstrip("/")), info)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         fs = self._connection.fs
@@ -152,8 +152,9 @@ class GenericStore(RemoteStore):
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath
 
-        url = "::".join((keys.join(self._url.split("::")[0].rstrip("/"), self._prefix), *self._url.split("::")[1:]))
-        return RunPath.of(self, url, self._connection.options, key)
+        first, *rest = self._url.split("::")
+        first = f"{first}{self._prefix}" if first.endswith("://") else keys.join(first.rstrip("/"), self._prefix)
+        return RunPath.of(self, "::".join((first, *rest)), self._connection.options, key)
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, NotImplementedError):

@@ -106,7 +106,7 @@ class LocalStore(Store):
         return Tail(at + len(data))
 
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        with open(self._file(key), "rb") as file:  # buffered: a raw read may be short, and takes 2 GiB at most
+        with self._opened(key) as file:  # buffered: a raw read may be short, and takes 2 GiB at most
             state = os.fstat(file.fileno())
             if version is not None and _version(state) != version:
                 raise self._conflict(key, "it was changed while it was read")
@@ -116,7 +116,15 @@ class LocalStore(Store):
         return Blob(data, state.st_size, _version(state), max(0.0, time.time() - state.st_mtime))
 
     def _open_read(self, key: str) -> io.BufferedReader:
-        return open(self._file(key), "rb")
+        return self._opened(key)
+
+    def _opened(self, key: str) -> io.BufferedReader:
+        """To read, if it is a regular file; a pipe would keep its reader waiting for somebody who writes."""
+        file = open(self._file(key), "rb", opener=_at_once)
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return file
 
     def _stat(self, key: str) -> Entry:
         state = os.stat(self._file(key))
@@ -136,10 +144,14 @@ class LocalStore(Store):
             if child.is_dir(follow_symlinks=False):
                 yield from self._list(key)
                 continue
-            with suppress(FileNotFoundError):  # removed meanwhile, or a link to nothing
+            try:
                 state = child.stat()
-                if stat.S_ISREG(state.st_mode):
-                    yield _entry(key, state)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP):  # removed meanwhile, or a link to nothing or itself
+                    raise
+                continue
+            if stat.S_ISREG(state.st_mode):
+                yield _entry(key, state)
 
     def irregular(self) -> list[str]:
         names = []
@@ -270,6 +282,10 @@ class Staged:
         self._file.close()
         with suppress(FileNotFoundError):
             os.unlink(self._temporary)
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _temporary_beside(target: str) -> tuple[IO[bytes], str]:

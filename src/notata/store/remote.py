@@ -111,7 +111,7 @@ class RemoteStore(Store):
     """A store over an fsspec file system: a bucket and a prefix, or a path."""
 
     def __init__(self, url: str, connection: Connection) -> None:
-        super().__init__(without_credentials(url))
+        super().__init__(without_credentials(url).rstrip("/"))
         self._connection = connection
         self._bucket, self._prefix = self._split(url)
 
