@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, overload
 
 from notata import exits, keys, table
 from notata.errors import ConfigurationError, NotataError, RunExistsError, StorageError, UnknownNameError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "LogbookOptions"]
 
 _EVERY: Final = 30.0  # seconds from one index.csv in a bucket to the next; GCS takes one write a second to one object
-_LAST: Final = 10.0  # seconds that a process tries at its end to get its rows into index.csv
+_LAST: Final = 30.0  # seconds that a process tries at its end to get its rows into index.csv, where many end at once
 
 _own = logging.getLogger("notata")
 
@@ -67,6 +67,7 @@ class Experiment:
     Raises:
         KeyNameError: The name is not legal on every backend.
         ConfigurationError: `base_dir` cannot hold runs, or an option is none.
+        StorageError: The folders cannot be made on this disk.
 
     >>> experiment = Experiment("decay", "memory://experiments")
     >>> for rate in (0.5, 2.0):
@@ -95,7 +96,8 @@ class Experiment:
         self._options = options
         self._begin()
         if self._store.folders:
-            self.runs_dir.mkdir(parents=True, exist_ok=True)
+            with self._store._guard("make the folders of", keys.RUNS):
+                self.runs_dir.mkdir(parents=True, exist_ok=True)
 
     def _begin(self) -> None:
         """What belongs to this process alone: the rows that index.csv does not have yet."""
@@ -157,6 +159,12 @@ class Experiment:
 
     # -- runs ----------------------------------------------------------------------------------------------
 
+    @overload
+    def add(self, /, skip_existing: Literal[False], **params: Any) -> Logbook: ...
+    @overload
+    def add(self, /, skip_existing: bool | Literal["complete"], **params: Any) -> Logbook | None: ...
+    @overload
+    def add(self, /, **params: Any) -> Logbook: ...
     def add(self, /, skip_existing: bool | Literal["complete"] = False, **params: Any) -> Logbook | None:
         """Begin the run that has these parameters.
 
@@ -347,8 +355,12 @@ class Experiment:
         return True
 
     def _at_exit(self) -> None:
-        if os.getpid() == self._pid:
+        if os.getpid() != self._pid:
+            return
+        try:
             self._try(self._merge, _LAST)
+        except NotataError as error:
+            _own.warning("notata: the last rows are not in %s; write_index() puts them there: %s", keys.INDEX, error)
 
     def _try(self, write: Callable[[], bool], seconds: float) -> None:
         """Write index.csv though others do so too."""

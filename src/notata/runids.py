@@ -44,7 +44,7 @@ def run_id(name: str, params: Mapping[str, Any]) -> str:
     >>> run_id("sweep", {"omega": 2.0, "dt": 1e-3, "method": "rk4"})
     'sweep_dt_0.001_method_rk4_omega_2'
     >>> run_id("sweep", {"dt": 0.1234567})
-    'sweep_dt_0.12346--ca5b0eb7f9f3bd43'
+    'sweep_dt_0.12346--3f328ff4f67a970b'
     """
     values: dict[str, Any] = plain(params, "params")
     shown = [(key, _token(value)) for key, value in sorted(values.items())]

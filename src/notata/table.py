@@ -2,8 +2,8 @@
 
 What a row says is stored with each run: its metadata.json has, from its end on, the field `ROW` with parameters and
 metrics. So no row is lost with index.csv, none is torn, and none depends on another writer. index.csv is a copy of
-these rows: greppable, and one read in place of one for each run. Its last column tells of which versions of
-metadata.json and of the metrics a row was made; a listing tells whether those still are the versions.
+these rows: greppable, and one read in place of one for each run. Its last column is a checksum of a row and of the
+versions of metadata.json and of the metrics that it was made of; a listing tells whether those still are the versions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import re
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -83,8 +84,8 @@ class Row:
         metrics: What ``artifacts/metrics.json`` holds; empty without it.
         failure_reason: Why it failed, or died.
         metrics_error: Why its metrics cannot be shown, if they cannot.
-        revision: Of which versions of metadata.json and the metrics this was made; empty where the run may still
-            change without them.
+        revision: A checksum of this and of the versions of metadata.json and the metrics that it was made of; empty
+            where the run may still change without them.
         started: When it began, as metadata.json says.
     """
 
@@ -130,17 +131,17 @@ def metrics_file(fields: Mapping[str, Any]) -> str:
 
 def of_run(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
     """The row of a run that has ended, from what its metadata.json says in this version."""
-    row = _row_field(fields)
-    return Row(
+    described = _row_field(fields)
+    row = Row(
         run_id,
         str(fields.get("status")),
-        _names(row.get("params")),
-        _names(row.get("metrics")),
+        _names(described.get("params")),
+        _names(described.get("metrics")),
         str(fields.get(_REASON) or ""),
-        str(row.get(_ERROR) or ""),
-        _revision(version, str(row.get(_VERSION) or "")),
-        str(fields.get("start_time") or ""),
+        str(described.get(_ERROR) or ""),
+        started=str(fields.get("start_time") or ""),
     )
+    return _sealed(row, version, str(described.get(_VERSION) or ""))
 
 
 def _row_field(fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -167,9 +168,14 @@ def _crc(version: str) -> str:
     return f"{zlib.crc32(version.encode()):08x}"
 
 
-def _revision(version: str, metrics: str = "") -> str:
-    """Of a version of metadata.json, and of the digits of one of the metrics."""
-    return _crc(f"{version} {metrics}" if metrics else version)
+def _sealed(row: Row, version: str, metrics: str) -> Row:
+    return replace(row, revision=_revision(row, version, metrics))
+
+
+def _revision(row: Row, version: str, metrics: str) -> str:
+    """Of what a row says, a version of metadata.json, and the checksum of one of the metrics."""
+    told = [row.run_id, row.status, row.params, row.metrics, row.failure_reason, row.metrics_error]
+    return _crc(json.dumps([*told, version, metrics], sort_keys=True))
 
 
 # -- the rows of all runs ----------------------------------------------------------------------------------
@@ -226,7 +232,7 @@ def to_pandas(table: Table) -> pd.DataFrame:
     try:
         import pandas as pd
     except ImportError as error:
-        raise PackageMissingError("a DataFrame needs pandas: pip install pandas") from error
+        raise PackageMissingError("a DataFrame needs pandas: pip install pandas (the extra 'pandas')") from error
     return pd.DataFrame.from_records(table.records(), columns=table.columns() if table.rows else None)
 
 
@@ -251,7 +257,7 @@ def _is_of(row: Row | None, files: Mapping[str, Entry]) -> bool:
 
     Of metrics that were recorded from another file it cannot tell: such a row is read from the run each time.
     """
-    return row is not None and row.revision == _revision(files[keys.METADATA].version, _metrics_version(files))
+    return row is not None and row.revision == _revision(row, files[keys.METADATA].version, _metrics_version(files))
 
 
 def _metrics_version(files: Mapping[str, Entry]) -> str:
@@ -270,20 +276,21 @@ def _read(store: Store, runs: Mapping[str, tuple[str, Mapping[str, Entry]]]) -> 
     names = {f"{folder}/{keys.METADATA}": run_id for run_id, (folder, _) in runs.items()}
     blobs = {names[key]: blob for key, blob in store.fetch_many(names).items()}
     rows = {run_id: _of_metadata(run_id, blob) for run_id, blob in blobs.items()}
+    described = {run_id: _row_field(parsed(blob.data) or {}) for run_id, blob in blobs.items()}
     wanted = {
-        key: run_id
+        f"{runs[run_id][0]}/{name}": (run_id, name)
         for run_id, row in rows.items()
-        for name in _lacking(row, _row_field(parsed(blobs[run_id].data) or {}), runs[run_id][1])
-        for key in [f"{runs[run_id][0]}/{name}"]
+        for name in _lacking(row, described[run_id], runs[run_id][1])
     }
     files = store.fetch_many(wanted)
-    for key, run_id in wanted.items():
+    metrics = {run_id: str(row.get(_VERSION) or "") for run_id, row in described.items()}
+    for key, (run_id, name) in wanted.items():
         if key in files:
-            name = key[len(runs[run_id][0]) + 1 :]
             rows[run_id] = _completed(rows[run_id], name, files[key].data)
-            if name == keys.METRICS and rows[run_id].revision:
-                revision = _revision(blobs[run_id].version, _crc(files[key].version))
-                rows[run_id] = replace(rows[run_id], revision=revision)
+            if name == keys.METRICS:
+                metrics[run_id] = _crc(files[key].version)
+            if rows[run_id].revision:
+                rows[run_id] = _sealed(rows[run_id], blobs[run_id].version, metrics[run_id])
     return rows
 
 
@@ -335,12 +342,14 @@ class _Columns:
     metrics: Mapping[str, str]
 
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> _Columns:
-        """Those that these rows need: parameters by name, then status, then metrics by name."""
+    def of(cls, rows: Iterable[Row], before: _Columns | None = None) -> _Columns:
+        """Those that these rows need, and those of before: parameters by name, then status, then metrics by name."""
         rows = list(rows)
-        params = sorted({name for row in rows for name in row.params})
-        metrics = sorted({name for row in rows for name in row.metrics})
-        optional = [name for name in (_REASON, _ERROR) if any(getattr(row, name) for row in rows)]
+        before = before or cls({}, [], {})
+        params = sorted({name for row in rows for name in row.params} | before.params.keys())
+        metrics = sorted({name for row in rows for name in row.metrics} | before.metrics.keys())
+        told = {name for name in (_REASON, _ERROR) if any(getattr(row, name) for row in rows)} | {*before.optional}
+        optional = [name for name in (_REASON, _ERROR) if name in told]
         columns = {name: _PARAMS + name if _taken(name) else name for name in params}
         return cls(
             columns,
@@ -414,12 +423,16 @@ def _value(cell: str) -> Any:
 
 def _lines(data: bytes) -> list[list[str]]:
     """The lines that are whole; a line that is torn, or none of a table, costs no other one."""
+    texts = [line.removesuffix("\r") for line in data.decode("utf-8", "replace").split("\n")]
+    texts = [text for text in texts if text]
+    with suppress(csv.Error):
+        lines = list(csv.reader(texts, strict=True))
+        if len(lines) == len(texts):
+            return lines
     lines = []
-    for line in data.decode("utf-8", "replace").split("\n"):
-        try:
-            lines += [cells for cells in csv.reader([line.removesuffix("\r")], strict=True) if cells]
-        except csv.Error:  # what it says is with the runs
-            continue
+    for text in texts:
+        with suppress(csv.Error):  # what it says is with the runs
+            lines += csv.reader([text], strict=True)
     return lines
 
 
@@ -442,7 +455,7 @@ def _parsed(data: bytes) -> list[Row]:
         return []
     rows: dict[str, Row] = {}
     for line in _lines(data[data.find(b"\n") + 1 :]):
-        if len(line) == len(header):
+        if len(line) == len(header) and line != header:
             row = _of_cells(columns, dict(zip(header, line, strict=True)))
             rows[row.run_id] = row
     return list(rows.values())
@@ -546,9 +559,33 @@ def rewrite(store: Store, table: Table, rows: Sequence[Row] = ()) -> bool:
     return _replaced(store, table.found, [*told, *rows], keep=False)
 
 
+def _merged(data: bytes, rows: Sequence[Row]) -> bytes:
+    """An index.csv with these rows, each in the place of an earlier one of its run.
+
+    Cells are taken over as they are: the less time this takes, the less others come before.
+    """
+    header = _header(data)
+    before = _Columns.read(header)
+    if before is None:
+        return _encoded(rows)
+    columns = _Columns.of(rows, before)
+    names = {name: name for name in _FIXED}
+    names |= {columns.params[name]: column for name, column in before.params.items()}
+    names |= {columns.metrics[name]: column for name, column in before.metrics.items()}
+    at = {column: place for place, column in enumerate(header)}
+    places = [at.get(names[name], len(header)) if name in names else len(header) for name in columns.header]
+    lines: dict[str, list[str]] = {}
+    for cells in _lines(data[data.find(b"\n") + 1 :]):
+        if len(cells) == len(header) and cells != header:
+            cells.append("")
+            lines[_untext(cells[0])] = [cells[place] for place in places]
+    lines |= {row.run_id: _line(columns, row) for row in rows}
+    return _written([[_text(name) for name in columns.header], *lines.values()])
+
+
 def _replaced(store: Store, found: Blob | None, rows: Sequence[Row], *, keep: bool = True) -> bool:
-    before = {row.run_id: row for row in _parsed(found.data)} if found and keep else {}
-    data = _encoded(list((before | {row.run_id: row for row in rows}).values()))
+    rows = list({row.run_id: row for row in rows}.values())
+    data = _merged(found.data, rows) if found and keep else _encoded(rows)
     if found is not None and found.data == data:
         return True
     try:

@@ -1,0 +1,771 @@
+"""Many runs of one name, on every backend: all that 0.3.0 says of Experiment and ExperimentReader, and what is new."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import notata
+from notata import (
+    ConfigurationError,
+    EncodeError,
+    KeyNameError,
+    Logbook,
+    RunExistsError,
+    RunMissingError,
+    UnknownNameError,
+)
+from notata.experiment import Experiment
+from notata.reader import ExperimentReader, LogReader
+from notata.store import local, open_store
+from notata.testing import FaultyStore
+from tests.backends import Place
+from tests.contract.conftest import make_place
+from tests.counting import counted
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def sweep(place: Place) -> Experiment:
+    return experiment(place)
+
+
+def experiment(place: Place, name: str = "sweep", **options: Any) -> Experiment:
+    return Experiment(name, place.url, storage_options=place.options, **options)
+
+
+def reader(place: Place, name: str = "sweep") -> ExperimentReader:
+    return ExperimentReader(f"{place.url}/{name}", storage_options=place.options)
+
+
+def begun(experiment: Experiment, **arguments: Any) -> Logbook:
+    """The run, which must not be there already."""
+    log: Logbook | None = experiment.add(**arguments)
+    assert log is not None
+    return log
+
+
+def fill(experiment: Experiment) -> None:
+    """What the README of 0.3.0 does: two falls, one of which ends on the ground."""
+    with begun(experiment, dt=0.01, skip_existing=True) as log:
+        log.json("metrics", {"final_height": 95.04595, "final_speed": 9.81})
+    with pytest.raises(RuntimeError, match="hit the ground"), begun(experiment, dt=0.5, skip_existing=True):
+        raise RuntimeError("Object hit the ground (h=-13.50)")
+
+
+def index(place: Place, name: str = "sweep") -> list[dict[str, str]]:
+    """index.csv by plain fsspec and the csv module."""
+    text = place.bytes(f"{name}/index.csv").decode()
+    return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+
+
+def metadata(place: Place, run_id: str, name: str = "sweep") -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(place.bytes(f"{name}/runs/log_{run_id}/metadata.json"))
+    return fields
+
+
+# -- 0.3.0: Experiment -------------------------------------------------------------------------------------
+
+
+def test_the_names_that_0_3_0_has() -> None:
+    assert notata.Experiment is Experiment
+    assert notata.ExperimentReader is ExperimentReader
+    assert notata.LogReader is LogReader
+
+
+def test_the_places_of_an_experiment(place: Place, sweep: Experiment) -> None:
+    assert sweep.name == "sweep"
+    assert sweep.url == f"{place.url}/sweep"
+    assert sweep.exp_dir == sweep.base_dir / "sweep"
+    assert sweep.runs_dir == sweep.exp_dir / "runs"
+    assert sweep.index_file == sweep.exp_dir / "index.csv"
+    assert not sweep.index_file.exists()
+    assert sweep.runs_dir.is_dir() is not place.bucket
+    assert repr(sweep) == f"Experiment('sweep', {place.url!r})"
+    if place.name == "local":
+        assert all(isinstance(path, Path) for path in (sweep.base_dir, sweep.exp_dir, sweep.runs_dir, sweep.index_file))
+
+
+def test_an_experiment_lies_where_it_did_in_0_3_0(place: Place, sweep: Experiment) -> None:
+    fill(sweep)
+    sweep.write_index()
+    assert place.names() == [
+        "sweep/index.csv",
+        "sweep/runs/log_sweep_dt_0.01/artifacts/metrics.json",
+        "sweep/runs/log_sweep_dt_0.01/metadata.json",
+        "sweep/runs/log_sweep_dt_0.01/params.yaml",
+        "sweep/runs/log_sweep_dt_0.5/artifacts/debug/failure.json",
+        "sweep/runs/log_sweep_dt_0.5/artifacts/debug/traceback.txt",
+        "sweep/runs/log_sweep_dt_0.5/metadata.json",
+        "sweep/runs/log_sweep_dt_0.5/params.yaml",
+    ]
+    assert place.bytes("sweep/runs/log_sweep_dt_0.01/params.yaml") == b"dt: 0.01\n"
+    folders = sweep.runs_dir / "log_sweep_dt_0.01"
+    assert (folders / "plots").is_dir() is not place.bucket  # made at once, where there are folders
+
+
+def test_a_run_gets_its_parameters_and_an_id_made_of_them(place: Place, sweep: Experiment) -> None:
+    log = begun(sweep, omega=2.0, dt=1e-3, method="rk4")
+    assert isinstance(log, Logbook)
+    assert log.run_id == "sweep_dt_0.001_method_rk4_omega_2"
+    assert dict(log.params) == {"dt": 0.001, "method": "rk4", "omega": 2.0}
+    assert log.status == metadata(place, log.run_id)["status"] == "initialized"
+    assert metadata(place, log.run_id)["run_id"] == log.run_id
+
+
+def test_a_run_without_parameters(place: Place, sweep: Experiment) -> None:
+    begun(sweep).mark_complete()
+    assert [run.run_id for run in reader(place)] == ["sweep_"]
+    assert sweep.add(skip_existing=True) is None
+
+
+def test_parameters_that_are_called_like_arguments(sweep: Experiment) -> None:
+    log = begun(sweep, self=1, name="n", run_id="r", params=2, log=3)
+    assert dict(log.params) == {"log": 3, "name": "n", "params": 2, "run_id": "r", "self": 1}
+
+
+def test_a_run_that_is_there_is_an_error_that_says_what_to_pass(place: Place, sweep: Experiment) -> None:
+    begun(sweep, dt=0.1).mark_complete()
+    with pytest.raises(FileExistsError, match="Pass skip_existing=True") as caught:
+        sweep.add(dt=0.1)
+    assert isinstance(caught.value, RunExistsError)
+    assert caught.value.url == f"{place.url}/sweep/runs/log_sweep_dt_0.1"
+    assert caught.value.key == "metadata.json"
+
+
+@pytest.mark.parametrize(
+    ("how", "skip"),
+    [
+        ("complete", True),
+        ("failed", True),
+        ("running", True),
+        ("complete", "complete"),
+        ("failed", "complete"),
+        ("running", "complete"),
+        ("died", "complete"),
+    ],
+)
+def test_which_runs_are_left_as_they_are(place: Place, sweep: Experiment, how: str, skip: Any) -> None:
+    leave(place, sweep, how)
+    before = place.bytes("sweep/runs/log_sweep_dt_0.1/metadata.json")
+    log = sweep.add(dt=0.1, skip_existing=skip)
+    if skip is True or how in ("complete", "running"):
+        assert log is None
+        assert place.bytes("sweep/runs/log_sweep_dt_0.1/metadata.json") == before
+        return
+    assert log is not None
+    assert [entry["after"] for entry in metadata(place, "sweep_dt_0.1")["resumes"]] == [how]
+    assert place.bytes("sweep/runs/log_sweep_dt_0.1/artifacts/kept.txt") == b"yes"
+    log.json("metrics", {"error": 0.5})
+    log.mark_complete()
+    sweep.write_index()
+    (line,) = index(place)
+    assert (line["status"], line["error"], line.get("failure_reason", "")) == ("complete", "0.5", "")
+    assert sweep.add(dt=0.1, skip_existing=skip) is None
+
+
+def leave(place: Place, experiment: Experiment, how: str) -> None:
+    """A run that stands so."""
+    if how == "died":
+        die(place)
+        return
+    log = begun(experiment, dt=0.1)
+    log.text("kept", "yes")
+    if how == "complete":
+        log.mark_complete()
+    elif how == "failed":
+        log.mark_failed("node lost")
+
+
+def die(place: Place) -> None:
+    """Leave a dead run: its process ends without a word. In memory, where that cannot be, it is said so."""
+    if place.name != "memory":
+        process = multiprocessing.get_context("forkserver").Process(target=_die, args=(place,))
+        process.start()
+        process.join()
+        assert process.exitcode == 7
+        return
+    begun(experiment(place), dt=0.1).text("kept", "yes")
+    fields = metadata(place, "sweep_dt_0.1")
+    fields["lease"]["process"] += "0"  # another time of start: that process is gone
+    place.put("sweep/runs/log_sweep_dt_0.1/metadata.json", json.dumps(fields).encode())
+
+
+def _die(place: Place) -> None:
+    begun(experiment(place), dt=0.1).text("kept", "yes")
+    os._exit(7)
+
+
+def test_skip_existing_may_be_given_by_position_as_in_0_3_0(sweep: Experiment) -> None:
+    begun(sweep, dt=0.1).mark_complete()
+    assert sweep.add(True, dt=0.1) is None
+
+
+@pytest.mark.parametrize("skip", ["failed", None, 2])
+def test_skip_existing_is_one_of_three(place: Place, sweep: Experiment, skip: Any) -> None:
+    with pytest.raises(ConfigurationError, match="skip_existing is True, False or 'complete'"):
+        sweep.add(skip_existing=skip, dt=0.1)
+    assert place.names() == []
+
+
+def test_a_parameter_that_cannot_be_stored_leaves_nothing(place: Place, sweep: Experiment) -> None:
+    with pytest.raises(EncodeError, match=r"params\.model"):
+        sweep.add(model=object())
+    assert place.names() == []
+
+
+def test_a_failed_run_says_so_with_its_reason(place: Place, sweep: Experiment) -> None:
+    fill(sweep)
+    sweep.write_index()
+    assert [{**line, "revision": ""} for line in index(place)] == [
+        {
+            "run_id": "sweep_dt_0.01",
+            "dt": "0.01",
+            "status": "complete",
+            "failure_reason": "",
+            "final_height": "95.04595",
+            "final_speed": "9.81",
+            "revision": "",
+        },
+        {
+            "run_id": "sweep_dt_0.5",
+            "dt": "0.5",
+            "status": "failed",
+            "failure_reason": "Object hit the ground (h=-13.50)",
+            "final_height": "",
+            "final_speed": "",
+            "revision": "",
+        },
+    ]
+
+
+def test_metrics_that_a_failed_run_wrote_before_are_in_its_row(place: Place, sweep: Experiment) -> None:
+    with pytest.raises(ValueError, match="h = -1"), begun(sweep, dt=0.1) as log:
+        log.json("metrics", {"height": 3.0})
+        raise ValueError("h = -1")
+    row = reader(place).table()[0]
+    assert (row["status"], row["height"], row["failure_reason"]) == ("failed", 3.0, "h = -1")
+
+
+def test_record_takes_metrics_from_another_file(place: Place, sweep: Experiment) -> None:
+    log = begun(sweep, dt=0.1)
+    log.mark_complete()
+    log.json("results/summary", {"error": 0.25})
+    sweep.record(log, metrics_file="artifacts/results/summary.json")
+    sweep.write_index()
+    assert [(line["run_id"], line["error"]) for line in index(place)] == [("sweep_dt_0.1", "0.25")]
+    log.json("metrics", {"error": 0.5})
+    sweep.record(log)
+    sweep.write_index()
+    assert [(line["run_id"], line["error"]) for line in index(place)] == [("sweep_dt_0.1", "0.5")]
+
+
+def test_record_of_metrics_that_are_not_there(place: Place, sweep: Experiment) -> None:
+    log = begun(sweep, dt=0.1)
+    log.mark_complete()
+    sweep.record(log, "artifacts/none.json")
+    assert reader(place).table() == [{"run_id": "sweep_dt_0.1", "dt": 0.1, "status": "complete"}]
+    with pytest.raises(KeyNameError):
+        sweep.record(log, "../none.json")
+
+
+def test_metrics_written_after_the_end_are_in_the_table(place: Place, sweep: Experiment) -> None:
+    log = begun(sweep, dt=0.1)
+    log.json("metrics", {"error": 0.5})
+    log.mark_complete()
+    sweep.write_index()
+    for error in (0.6, 0.7):  # within the second in which the run ended, on storages whose clock tells no less
+        log["artifacts/metrics.json"].write_text(json.dumps({"error": error}))
+        assert reader(place).table()[0]["error"] == error
+        sweep.write_index()
+        assert [line["error"] for line in index(place)] == [str(error)]
+
+
+def test_a_dataframe_of_all_runs(sweep: Experiment) -> None:
+    fill(sweep)
+    frame = sweep.to_dataframe()
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame.columns) == ["run_id", "dt", "status", "failure_reason", "final_height", "final_speed"]
+    assert frame["dt"].tolist() == [0.01, 0.5]
+    assert frame["status"].tolist() == ["complete", "failed"]
+    assert frame["final_height"].isna().tolist() == [False, True]
+    assert frame["final_speed"][0] == 9.81
+
+
+def test_a_dataframe_of_no_run(place: Place, sweep: Experiment) -> None:
+    assert sweep.to_dataframe().empty
+    assert sweep.select().empty
+    assert isinstance(sweep.to_dataframe(), pd.DataFrame)
+    with pytest.raises(KeyError, match="it has none, as it has no run"):
+        sweep.select(dt=0.1)
+
+
+def test_rows_are_selected_by_values(sweep: Experiment) -> None:
+    fill(sweep)
+    begun(sweep, dt=0.01, wind=[1, 2]).mark_complete()
+    assert sweep.select(dt=0.01)["run_id"].tolist()[0] == "sweep_dt_0.01"
+    assert len(sweep.select(dt=0.01)) == 2
+    assert len(sweep.select(dt=0.01, status="complete", final_speed=9.81)) == 1
+    assert len(sweep.select(wind=[1, 2])) == 1
+    assert len(sweep.select()) == 3
+    assert sweep.select(status="failed")["dt"].tolist() == [0.5]
+
+
+def test_a_selection_of_nothing_has_all_columns(sweep: Experiment) -> None:
+    fill(sweep)
+    nothing = sweep.select(dt=99, status="complete", final_speed=1.0)
+    assert (len(nothing), list(nothing.columns)) == (0, list(sweep.to_dataframe().columns))
+
+
+def test_a_column_that_is_none_is_an_error_that_lists_them(sweep: Experiment) -> None:
+    fill(sweep)
+    with pytest.raises(KeyError, match="no column 'omega'; it has run_id, dt, status") as caught:
+        sweep.select(dt=99, omega=2.0)
+    assert isinstance(caught.value, UnknownNameError)
+
+
+def test_an_experiment_opened_again_goes_on(place: Place, sweep: Experiment) -> None:
+    fill(sweep)
+    again = experiment(place)
+    assert again.add(dt=0.01, skip_existing=True) is None
+    begun(again, dt=0.02).mark_complete()
+    assert len(again.to_dataframe()) == len(sweep.to_dataframe()) == 3
+
+
+def test_names_with_folders(place: Place) -> None:
+    nested = experiment(place, "2026/november/sweep")
+    begun(nested, dt=0.1).mark_complete()
+    nested.write_index()
+    assert "2026/november/sweep/runs/log_sweep_dt_0.1/metadata.json" in place.names()
+    assert index(place, "2026/november/sweep")[0]["run_id"] == "sweep_dt_0.1"
+    assert reader(place, "2026/november/sweep")["sweep_dt_0.1"].params == {"dt": 0.1}
+    assert nested.name == "2026/november/sweep"
+    assert reader(place, "2026/november/sweep").name == "sweep"
+
+
+@pytest.mark.parametrize("name", ["", "/etc", "../x", "a//b", "a\\b", "a\nb", ".notata-x"])
+def test_names_that_are_no_folder_are_refused(place: Place, name: str) -> None:
+    with pytest.raises(KeyNameError):
+        experiment(place, name)
+    assert place.names() == []
+
+
+def test_options_of_runs_are_handed_on(place: Place) -> None:
+    made = experiment(place, environment=False, log_level="WARNING", heartbeat=5)
+    log = begun(made, dt=0.1)
+    log.info("not this")
+    log.mark_complete()
+    fields = metadata(place, "sweep_dt_0.1")
+    assert "environment" not in fields
+    assert fields["lease"]["heartbeat"] == 5
+    options: dict[str, Any] = {"overwrite": True}
+    with pytest.raises(ConfigurationError, match="overwrite: runs have no such option; they have environment"):
+        experiment(place, **options)
+
+
+def test_no_base_dir_is_outputs_or_what_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Path(str(Experiment("a").exp_dir)) == tmp_path / "outputs/a"
+    monkeypatch.setenv("NOTATA_BASE_DIR", str(tmp_path / "elsewhere"))
+    assert Path(str(Experiment("a").exp_dir)) == tmp_path / "elsewhere/a"
+    assert (tmp_path / "elsewhere/a/runs").is_dir()
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for base, name in ((tmp_path / "file", "sweep"), (tmp_path, "file")):
+        with pytest.raises(notata.NotataError, match="file"):
+            Experiment(name, base)
+
+
+def test_credentials_are_nowhere(bucket: Place) -> None:
+    secret = "testsecret" if bucket.name == "seaweed" else "hidden-9f3a"
+    options = {**bucket.options, "token": "anon"} if bucket.name == "gcs" else {**bucket.options, "secret": secret}
+    made = Experiment("sweep", bucket.url, storage_options=options)
+    fill(made)
+    made.write_index()
+    shown = [repr(made), made.url, repr(made.reader), str(made.reader), made.reader._repr_html_()]
+    assert not any(secret in text for text in shown)
+    assert not any(secret.encode() in bucket.bytes(name) for name in bucket.names(logs=True))
+
+
+# -- 0.3.0: ExperimentReader -------------------------------------------------------------------------------
+
+
+def test_a_reader_of_an_experiment(place: Place, sweep: Experiment) -> None:
+    fill(sweep)
+    found = reader(place)
+    assert len(found) == 2
+    assert [run.run_id for run in found] == ["sweep_dt_0.01", "sweep_dt_0.5"]
+    assert all(isinstance(run, LogReader) for run in found)
+    assert found["sweep_dt_0.01"].load_json("metrics") == {"final_height": 95.04595, "final_speed": 9.81}
+    assert found[0].params == {"dt": 0.01}
+    assert found[-1].meta["failure_reason"] == "Object hit the ground (h=-13.50)"
+    assert "sweep_dt_0.5" in found
+    assert "sweep_dt_0.7" not in found
+    assert found.params == {"sweep_dt_0.01": {"dt": 0.01}, "sweep_dt_0.5": {"dt": 0.5}}
+    assert {run_id: fields["status"] for run_id, fields in found.meta.items()} == {
+        "sweep_dt_0.01": "complete",
+        "sweep_dt_0.5": "failed",
+    }
+    assert found.path == sweep.exp_dir
+    assert found.runs_path == sweep.runs_dir
+    assert found.index_path == sweep.index_file
+    assert found.runs == [sweep.runs_dir / "log_sweep_dt_0.01", sweep.runs_dir / "log_sweep_dt_0.5"]
+    assert (found.name, found.url) == ("sweep", f"{place.url}/sweep")
+
+
+def test_a_reader_says_what_is_not_there(place: Place, sweep: Experiment) -> None:
+    fill(sweep)
+    found = reader(place)
+    with pytest.raises(KeyError, match=r"no run 'sweep_dt_0.02' in .*; there is sweep_dt_0.01, sweep_dt_0.5"):
+        found["sweep_dt_0.02"]
+    for place_ in (2, -3, 100):
+        with pytest.raises(IndexError, match="it has 2"):
+            found[place_]
+    wrong: list[Any] = [0.0, None, True, ("a",), slice(1)]
+    for key in wrong:
+        with pytest.raises(TypeError, match="by its id or its place"):
+            found[key]
+
+
+def test_a_reader_of_nothing(place: Place) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no experiment at") as caught:
+        reader(place, "none")
+    assert isinstance(caught.value, RunMissingError)
+    assert place.names() == []
+    made = experiment(place)
+    if place.bucket:  # it has no folders: an experiment without a run is nothing
+        with pytest.raises(RunMissingError):
+            reader(place)
+        return
+    empty = reader(place)
+    assert (len(empty), list(empty), list(empty.index()), empty.table(), empty.params) == (0, [], [], [], {})
+    assert len(made.reader) == 0
+    assert "Fields: (missing)" in str(empty)
+
+
+def test_the_rows_of_the_index(place: Place, sweep: Experiment) -> None:
+    fill(sweep)
+    sweep.write_index()
+    listed = reader(place).index()
+    first = next(listed)
+    assert (first["run_id"], first["dt"], first["final_speed"]) == ("sweep_dt_0.01", "0.01", "9.81")
+    assert [row["status"] for row in listed] == ["failed"]
+    place.store().delete(["sweep/index.csv"])
+    assert list(reader(place).index()) == []
+
+
+def test_a_reader_told_as_text(place: Place, sweep: Experiment) -> None:
+    fill(sweep)
+    sweep.write_index()
+    assert str(reader(place)).splitlines() == [
+        "<ExperimentReader 'sweep'>",
+        "Index file: index.csv with 2 entries",
+        "Fields: run_id, dt, status, failure_reason, final_height, final_speed, revision",
+        "Runs directory: runs with 2 runs",
+        "- sweep_dt_0.01: complete",
+        "- sweep_dt_0.5: failed",
+    ]
+    assert repr(reader(place)) == f"ExperimentReader('{place.url}/sweep')"
+
+
+def test_a_reader_of_a_plain_folder_of_runs(place: Place) -> None:
+    with place.logbook("b", params={"dt": 0.1}) as log:
+        log.json("metrics", {"error": 0.5})
+    place.logbook("a", params={"dt": 0.2})
+    place.put("notes.txt", b"not a run")
+    place.put("log_c/half.txt", b"no run either")
+    found = ExperimentReader(place.url, storage_options=place.options)
+    assert [run.run_id for run in found] == ["a", "b"]
+    assert sorted(found.table(), key=lambda row: str(row["run_id"])) == [
+        {"run_id": "a", "dt": 0.2, "status": "running"},
+        {"run_id": "b", "dt": 0.1, "status": "complete", "error": 0.5},
+    ]
+    assert found.to_pandas()["error"].notna().sum() == 1
+    assert "index.csv" not in place.names()
+
+
+def test_reading_writes_nothing(place: Place, sweep: Experiment) -> None:
+    fill(sweep)
+    sweep.write_index()
+    place.store().delete(["sweep/index.csv"])
+    before = place.names(logs=True)
+    found = reader(place)
+    assert found.table() == sweep.reader.table()
+    assert [found.params, found.meta, str(found), list(found.index()), found._repr_html_()]
+    assert place.names(logs=True) == before
+
+
+# -- many at once ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("skip", [True, "complete"])
+def test_of_many_threads_that_add_the_same_parameters_one_gets_the_run(place: Place, skip: Any) -> None:
+    start = threading.Barrier(8)
+
+    def race(number: int) -> list[Logbook | None]:
+        made = experiment(place)
+        start.wait()
+        return [made.add(skip_existing=skip, step=step) for step in range(3)]
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(race, range(8)))
+    for step in range(3):
+        (winner,) = [logs[step] for logs in outcomes if logs[step] is not None]
+        assert winner is not None
+        winner.mark_complete()
+    assert {row["status"] for row in reader(place).table()} == {"complete"}
+    assert len(reader(place)) == 3
+
+
+@pytest.mark.parametrize("how", ["failed", "died"])
+def test_of_many_threads_one_goes_on_with_a_failed_or_dead_run(place: Place, sweep: Experiment, how: str) -> None:
+    leave(place, sweep, how)
+    start = threading.Barrier(8)
+
+    def race(number: int) -> Logbook | None:
+        start.wait()
+        return sweep.add(skip_existing="complete", dt=0.1)
+
+    with ThreadPoolExecutor(8) as pool:
+        (winner,) = [log for log in pool.map(race, range(8)) if log is not None]
+    winner.mark_complete()
+    assert [entry["after"] for entry in metadata(place, "sweep_dt_0.1")["resumes"]] == [how]
+    assert [row["status"] for row in reader(place).table()] == ["complete"]
+
+
+def test_many_threads_of_one_experiment_lose_no_row(place: Place, sweep: Experiment) -> None:
+    def work(step: int) -> None:
+        with begun(sweep, step=step, **({"extra": 1} if step % 3 == 0 else {})) as log:
+            log.json("metrics", {"error": step / 10, **({"rare": 1} if step % 5 == 0 else {})})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(24)))
+    sweep.write_index()
+    lines = {int(line["step"]): line for line in index(place)}
+    assert len(index(place)) == len(lines) == 24
+    for step, line in lines.items():
+        assert float(line["error"]) == step / 10
+        assert line["extra"] == ("1" if step % 3 == 0 else "")
+        assert line["rare"] == ("1" if step % 5 == 0 else "")
+
+
+# -- other processes ---------------------------------------------------------------------------------------
+
+
+def _work(sent: Experiment, step: int, results: Any) -> None:
+    with begun(sent, step=step) as log:
+        log.json("metrics", {"pid": os.getpid()})
+    results.put((step, os.getpid()))
+
+
+def test_an_experiment_is_sent_to_other_processes(shared: Place) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core", __name__])
+    made, results = experiment(shared), context.Queue()
+    begun(made, step=-1).mark_complete()
+    workers = [context.Process(target=_work, args=(made, step, results)) for step in range(3)]
+    for worker in workers:
+        worker.start()
+    done = dict(results.get(timeout=100) for _ in workers)
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    # Each process has put its rows into index.csv by its end.
+    assert {(line["step"], line["pid"]) for line in index(shared) if line["pid"]} == {
+        (str(step), str(pid)) for step, pid in done.items()
+    }
+    assert len(reader(shared)) == 4
+
+
+@pytest.fixture(params=["local", "s3", "gcs", pytest.param("seaweed", marks=pytest.mark.real)])
+def shared(request: pytest.FixtureRequest) -> Any:
+    """A place that another process can reach."""
+    place = make_place(request.param, request)
+    yield place
+    place.store().clear()
+
+
+SCRIPT = """
+import json, sys
+from notata import Experiment
+
+experiment = Experiment("sweep", sys.argv[1], storage_options=json.loads(sys.argv[2]))
+for step in range(5):
+    with experiment.add(step=step) as log:
+        log.json("metrics", {"error": step / 10})
+forgotten = experiment.add(step=5)
+"""
+
+
+def test_the_index_follows_at_the_end_of_the_process(shared: Place) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SCRIPT, shared.url, json.dumps(shared.options)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = {line["step"]: line for line in index(shared)}
+    assert {step: line["error"] for step, line in lines.items()} == {
+        **{str(step): str(step / 10) for step in range(5)},
+        "5": "",
+    }
+    assert lines["5"]["failure_reason"] == "the process ended without mark_complete() or mark_failed()"
+    assert [line["status"] for line in lines.values()].count("complete") == 5
+
+
+# -- index.csv in a bucket ---------------------------------------------------------------------------------
+
+
+def test_in_a_bucket_index_csv_is_written_now_and_then(bucket: Place) -> None:
+    made = experiment(bucket)
+    for step in range(5):
+        begun(made, step=step).mark_complete()
+    assert [line["step"] for line in index(bucket)] == ["0"]  # at once, and the others in half a minute
+    assert [row["step"] for row in reader(bucket).table()] == [0, 1, 2, 3, 4]
+    assert made.write_index() == made.index_file
+    assert [line["step"] for line in index(bucket)] == ["0", "1", "2", "3", "4"]
+
+
+def test_half_a_minute_later_the_rows_that_wait_are_written(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = experiment(bucket)
+    for step in range(3):
+        begun(made, step=step).mark_complete()
+    made._next = 0.0  # that long ago
+    begun(made, step=3).mark_complete()
+    assert [line["step"] for line in index(bucket)] == ["0", "1", "2", "3"]
+
+
+def test_the_table_of_a_bucket_costs_what_the_docs_say(bucket: Place) -> None:
+    made = experiment(bucket)
+    for step in range(5):
+        with begun(made, step=step) as log:
+            log.json("metrics", {"error": step})
+    looked = reader(bucket)
+    with counted() as sent:
+        looked.table()
+    assert len(sent) == 1 + 1 + 4, sent  # a list, index.csv, and the runs that it does not have
+    made.write_index()
+    with counted() as sent:
+        looked.table()
+    assert len(sent) == 2, sent
+    with counted() as sent:
+        looked.index()
+    assert len(sent) == 1, sent
+
+
+def test_a_run_of_an_experiment_costs_what_a_run_costs_and_one_look_at_its_metrics(bucket: Place) -> None:
+    made = experiment(bucket)
+    begun(made, step=0).mark_complete()
+    with counted() as sent:
+        log = begun(made, step=1)
+    assert len(sent) == 2, sent
+    log.json("metrics", {"error": 0.5})
+    with counted() as sent:
+        log.mark_complete()
+    assert len(sent) == 3, sent
+    with counted() as sent:
+        made.record(log)
+    assert len(sent) == 1, sent  # nothing is new
+    with counted() as sent:
+        assert made.add(step=1, skip_existing="complete") is None
+    assert len(sent) == 1, sent
+
+
+# -- storage that fails ------------------------------------------------------------------------------------
+
+
+def test_an_index_that_cannot_be_written_ends_no_run_badly(caplog: pytest.LogCaptureFixture) -> None:
+    store = FaultyStore(open_store("memory://experiment-faults"))
+    made = Experiment("sweep", store)
+    store.fail(1, key="index.csv")
+    log = begun(made, dt=0.1)
+    log.mark_complete()
+    assert log.status == "complete"
+    assert "run sweep_dt_0.1 ended, but index.csv was not brought up to date" in caplog.text
+    assert made.reader.table() == [{"run_id": "sweep_dt_0.1", "dt": 0.1, "status": "complete"}]
+    store.fail(2, key="index.csv")
+    assert len(made.to_dataframe()) == 1
+    store.heal()
+    assert made.write_index().read_text().count("sweep_dt_0.1") == 1
+
+
+def test_rows_that_cannot_be_written_at_the_end_of_the_process_cost_no_more_than_a_word(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notata.experiment._LAST", 0.0)
+    store = FaultyStore(open_store("memory://experiment-at-exit"))
+    store.near = False  # as a bucket is
+    made = Experiment("sweep", store)
+    for step in range(3):
+        begun(made, step=step).mark_complete()
+    store.fail(2, key="index.csv", error=lambda: notata.ConflictError("others came before", url="", key=""))
+    made._at_exit()
+    assert "the last rows are not in index.csv; write_index() puts them there" in caplog.text
+    assert len(list(made.reader.index())) == 1
+    made._at_exit()
+    assert len(list(made.reader.index())) == len(made.reader.table()) == 3
+
+
+def test_metrics_that_cannot_be_read_at_the_end_are_read_later(place: Place) -> None:
+    store = FaultyStore(place.store())
+    made = Experiment("sweep", store)
+    log = begun(made, dt=0.1)
+    log.json("metrics", {"error": 0.5})
+    store.fail(1, key="artifacts/metrics.json")
+    log.mark_complete()
+    assert metadata(place, "sweep_dt_0.1")["row"] == {"params": {"dt": 0.1}}
+    assert reader(place).table()[0]["error"] == 0.5
+
+
+def test_the_end_of_a_run_whose_reply_is_lost_has_one_row(place: Place) -> None:
+    store = FaultyStore(place.store())
+    made = Experiment("sweep", store)
+    log = begun(made, dt=0.1)
+    store.fail(1, key="metadata.json", after=True)
+    with pytest.raises(notata.UnreachableError):
+        log.mark_complete()
+    log.mark_complete()
+    made.write_index()
+    assert [(line["run_id"], line["status"]) for line in index(place)] == [("sweep_dt_0.1", "complete")]
+
+
+def test_a_displaced_run_records_no_row(place: Place, sweep: Experiment) -> None:
+    log = begun(sweep, dt=0.1)
+    Logbook("sweep_dt_0.1", sweep.runs_dir, overwrite=True, storage_options=place.options)
+    with pytest.raises(notata.RunDisplacedError):
+        sweep.record(log)
+    with pytest.raises(notata.RunDisplacedError):
+        log.mark_complete()
+    assert [row["status"] for row in reader(place).table()] == ["running"]
+
+
+def test_writers_of_index_csv_who_always_come_second_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from notata import experiment as module
+
+    monkeypatch.setattr(module, "_EVERY", 0.0)
+    made = Experiment("sweep", tmp_path)
+    begun(made, dt=0.1).mark_complete()
+
+    def refuse(self: Any, key: str, *_: Any) -> None:
+        raise notata.ConflictError("on purpose", url="", key=key)
+
+    monkeypatch.setattr(local.LocalStore, "_put", refuse)
+    Path(str(made.index_file)).write_text("torn")
+    with pytest.raises(notata.ConflictError, match="no row is lost"):
+        made.write_index()

@@ -1,0 +1,29 @@
+"""Many processes, one experiment: every run arrives, once, with its own columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.backends import Place
+from tests.contract.conftest import make_place
+from tests.sweep import Outcome, sweep
+
+
+def check(outcome: Outcome, count: int) -> None:
+    assert (outcome.rows, outcome.lost, outcome.duplicate, outcome.wrong[:3]) == (count, 0, 0, [])
+
+
+def test_32_processes_of_50_runs_each_lose_none(tmp_path: Path) -> None:
+    place = Place("local", str(tmp_path / "sweep"))
+    check(sweep(place, 32, 50, environment=False), 1600)  # to describe the machine takes a quarter of it
+
+
+@pytest.mark.parametrize("name", ["s3", "gcs", pytest.param("seaweed", marks=pytest.mark.real)])
+def test_a_sweep_in_a_bucket_loses_no_run(name: str, request: pytest.FixtureRequest) -> None:
+    place = make_place(name, request)
+    outcome = sweep(place, 8, 5)
+    check(outcome, 40)
+    assert 6 < outcome.requests < 11  # claim, parameters, metrics written and looked at, log, end; index.csv at times
+    place.store().clear()
