@@ -48,8 +48,8 @@ def test_the_names_of_the_readers_and_of_an_experiment() -> None:
         "index", "index_path", "meta", "name", "params", "path", "runs", "runs_path", "table", "to_pandas", "url",
     ]  # fmt: skip
     assert sorted(name for name in dir(Experiment) if not name.startswith("_")) == [
-        "add", "base_dir", "exp_dir", "index_file", "reader", "record", "runs_dir", "select", "to_dataframe", "url",
-        "write_index",
+        "add", "base_dir", "exp_dir", "index_file", "reader", "record", "run_id", "runs_dir", "select", "to_dataframe",
+        "url", "write_index",
     ]  # fmt: skip
     assert reader.LogReader is LogReader  # the modules have the names that they had
     assert reader.ExperimentReader is ExperimentReader

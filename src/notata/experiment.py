@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, overload
 
-from notata import exits, keys, table
+from notata import exits, keys, runids, table
 from notata.errors import ConfigurationError, NotataError, RunExistsError, StorageError, UnknownNameError
 from notata.logbook import Logbook
 from notata.reader import ExperimentReader
-from notata.runids import run_id
 from notata.state import ROW
 from notata.store import TIMEOUT, Store, open_base
 
@@ -184,7 +183,8 @@ class Experiment:
             EncodeError: A parameter has no plain form; nothing was written.
             StorageError: The storage cannot be reached or written.
 
-        Cost: as a `Logbook` with parameters; with ``"complete"`` one request more.
+        Cost: as a `Logbook` with parameters. With ``"complete"`` one request for a run that is left, one more than that
+        for one that begins, and as for `resume` of a `Logbook` for one that goes on.
 
         >>> experiment = Experiment("add", "memory://experiments")
         >>> with experiment.add(omega=2.0, dt=1e-3) as log:
@@ -197,7 +197,7 @@ class Experiment:
             raise ConfigurationError(f"skip_existing is True, False or 'complete', not {skip_existing!r}")
         try:
             return Member(
-                run_id(self.name.rpartition("/")[2], params),
+                self.run_id(**params),
                 self._runs,
                 params=params,
                 preallocate=True,
@@ -215,6 +215,17 @@ class Experiment:
                 key=error.key,
             ) from error
 
+    def run_id(self, /, **params: Any) -> str:
+        """The id of the run that has these parameters, whether there is one or not. No request.
+
+        Raises:
+            EncodeError: A parameter has no plain form.
+
+        >>> Experiment("decay", "memory://experiments").run_id(rate=0.5, steps=100)
+        'decay_rate_0.5_steps_100'
+        """
+        return runids.run_id(self.name.rpartition("/")[2], params)
+
     def record(self, log: Logbook, metrics_file: str = keys.METRICS) -> None:
         """Record a run's row anew: its parameters, its state, and its metrics as they are stored now.
 
@@ -228,7 +239,8 @@ class Experiment:
             RunDisplacedError: Another writer has the run by now.
             StorageError: The row could not be stored with the run.
 
-        Cost: two requests, and in a bucket from time to time two for index.csv.
+        Cost: one request, one more if the row is another one than before, and in a bucket from time to time two for
+        index.csv.
 
         >>> experiment = Experiment("record", "memory://experiments")
         >>> with experiment.add(dt=0.1) as log:
@@ -273,10 +285,12 @@ class Experiment:
         >>> list(experiment.to_dataframe().columns)
         ['run_id', 'dt', 'status', 'error']
         """
+        waiting = self._now_waiting()
         rows = table.gather(self._store)
         frame = table.to_pandas(rows)
         try:
-            table.rewrite(self._store, rows)
+            if table.rewrite(self._store, rows):
+                self._done(waiting)
         except StorageError as error:
             _own.warning("notata: %s was not brought up to date: %s", keys.INDEX, error)
         return frame
@@ -324,7 +338,9 @@ class Experiment:
         >>> experiment.write_index().read_text().splitlines()[0]
         'run_id,dt,status,revision'
         """
+        waiting = self._now_waiting()
         self._try(lambda: table.rewrite(self._store, table.gather(self._store)), _EVERY)
+        self._done(waiting)
         return self.index_file
 
     def _wait(self, row: table.Row) -> None:
@@ -342,17 +358,24 @@ class Experiment:
 
     def _merge(self) -> bool:
         """Write the rows that wait; whether nobody came before."""
-        with self._lock:
-            rows = dict(self._waiting)
+        rows = self._now_waiting()
         if rows and not table.merge(self._store, list(rows.values())):
             return False
+        self._done(rows)
+        return True
+
+    def _now_waiting(self) -> dict[str, table.Row]:
+        with self._lock:
+            return dict(self._waiting)
+
+    def _done(self, rows: Mapping[str, table.Row]) -> None:
+        """Take note that these rows are in index.csv."""
         with self._lock:
             for run_id, row in rows.items():
                 if self._waiting.get(run_id) is row:
                     del self._waiting[run_id]
             if not self._waiting:
                 exits.forget(self._at_exit)
-        return True
 
     def _at_exit(self) -> None:
         if os.getpid() != self._pid:

@@ -133,7 +133,10 @@ class Parameters(Mapping[str, Any]):
 
     def _are(self, values: Mapping[str, Any]) -> bool:
         """Whether the stored ones are these; a NaN is one that is there, and in JSON every key is a string."""
-        stored, (ext, _) = self._stored(), self._now()
+        try:
+            stored, (ext, _) = self._stored(), self._now()
+        except DecodeError:
+            return False
         data = encoded(self._store, values, ext)
         if stored == _values(self._store, ext, data):
             return True

@@ -16,7 +16,7 @@ import random
 import re
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -206,12 +206,12 @@ class Table:
     Attributes:
         rows: In the order of index.csv; then those that it does not have, by their start.
         found: index.csv as it is; None where there is none.
-        runs: The ids of those rows whose run is there still.
+        runs: The folders of those rows' runs that are there still, by run id.
     """
 
     rows: Sequence[Row]
     found: Blob | None = None
-    runs: Set[str] = frozenset()
+    runs: Mapping[str, str] = field(default_factory=dict)
 
     def columns(self) -> list[str]:
         """Their names, as in index.csv, but without the revision."""
@@ -249,7 +249,7 @@ def gather(store: Store) -> Table:
     read = _read(store, {id_: run for id_, run in runs.items() if not _is_of(indexed.get(id_), run[1])})
     rows = {id_: read.get(id_, row) for id_, row in indexed.items()}
     later = sorted((row for id_, row in read.items() if id_ not in rows), key=lambda row: (row.started, row.run_id))
-    return Table([*rows.values(), *later], found, runs.keys())
+    return Table([*rows.values(), *later], found, {id_: folder for id_, (folder, _) in runs.items()})
 
 
 def _is_of(row: Row | None, files: Mapping[str, Entry]) -> bool:

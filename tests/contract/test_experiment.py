@@ -26,6 +26,7 @@ from notata import (
     RunExistsError,
     RunMissingError,
     UnknownNameError,
+    exits,
 )
 from notata.experiment import Experiment
 from notata.reader import ExperimentReader, LogReader
@@ -769,3 +770,36 @@ def test_writers_of_index_csv_who_always_come_second_say_so(tmp_path: Path, monk
     Path(str(made.index_file)).write_text("torn")
     with pytest.raises(notata.ConflictError, match="no row is lost"):
         made.write_index()
+
+
+def test_what_is_in_the_index_waits_no_more(sweep: Experiment) -> None:
+    for number in range(3):
+        sweep.add(number=number).mark_complete()
+    sweep.write_index()
+    assert sweep._waiting == {}
+    assert sweep._at_exit not in exits._calls
+    sweep.add(number=3).mark_complete()
+    sweep.to_dataframe()
+    assert sweep._waiting == {}
+    assert sweep._at_exit not in exits._calls
+
+
+def test_the_id_of_parameters_can_be_asked_for(sweep: Experiment) -> None:
+    assert sweep.run_id(dt=0.1, method="rk4") == sweep.add(dt=0.1, method="rk4").run_id
+    assert sweep.run_id(dt=0.2) not in sweep.reader
+
+
+def test_a_run_with_damaged_parameters_is_gone_on_with(sweep: Experiment, place: Place) -> None:
+    sweep.add(dt=0.1).mark_failed("on purpose")
+    folder = f"{sweep.name}/runs/log_{sweep.run_id(dt=0.1)}"
+    place.put(f"{folder}/params.yaml", b"dt: [")
+    log = sweep.add(dt=0.1, skip_existing="complete")
+    assert log is not None
+    assert dict(log.params) == {"dt": 0.1}
+    assert place.bytes(f"{folder}/params.yaml") == b"dt: 0.1\n"
+
+
+def test_a_folder_of_runs_says_its_own_name(place: Place) -> None:
+    place.logbook("a").mark_complete()
+    reader = ExperimentReader(place.url, storage_options=place.options)
+    assert f"Runs directory: {reader.name} with 1 runs" in str(reader)

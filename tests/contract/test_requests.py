@@ -199,7 +199,9 @@ def test_a_table_is_one_list_for_1000_keys_and_one_read_a_run_or_one_in_all(warm
     for number in range(runs):
         with experiment.add(number=number) as log:
             log.json("metrics", {"loss": number / 2})
-    warm.store().write_many({f"sweep/runs/log_sweep_number_0/data/{number}": b"" for number in range(999 * lists - 998)})
+    warm.store().write_many(
+        {f"sweep/runs/log_sweep_number_0/data/{number}": b"" for number in range(999 * lists - 998)}
+    )
     reader = ExperimentReader(f"{warm.url}/sweep", storage_options=warm.options)
     warm.store().delete(["sweep/index.csv"])
     with counted() as sent:

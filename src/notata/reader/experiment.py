@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from notata import display, keys
@@ -193,6 +193,8 @@ class ExperimentReader:
     def table(self) -> list[dict[str, Any]]:
         """A row for each run: its id, parameters, status and metrics by column; what a run does not have is left out.
 
+        A run whose folder was removed keeps the row that it has in index.csv, if it has one.
+
         Rows are in the order of index.csv, then by start. `status` is that of `RunState`: of a run that failed or died
         `failure_reason` says why. A parameter or metric that is called like another column is ``params.<name>`` or
         ``metrics.<name>``.
@@ -232,10 +234,14 @@ class ExperimentReader:
                 f"<ExperimentReader '{self.name}'>",
                 f"Index file: {keys.INDEX} with {len(rows)} entries",
                 f"Fields: {', '.join(fields) or '(missing)'}",
-                f"Runs directory: {keys.RUNS} with {len(table.runs)} runs",
+                f"Runs directory: {self._holder(table.runs.values())} with {len(table.runs)} runs",
                 *(f"- {row.run_id}: {row.status}" for row in table.rows if row.run_id in table.runs),
             ]
         )
+
+    def _holder(self, folders: Iterable[str]) -> str:
+        """The name of the folder that holds the runs: this one, if it is a plain folder of runs."""
+        return self.name if any("/" not in folder for folder in folders) else keys.RUNS
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(repr(self) if cycle else told(self))
