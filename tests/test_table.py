@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from notata import DecodeError, Experiment, ExperimentReader, table
 from notata.store import Store, open_store
-from notata.table import Row
+from notata.table import Row, columns
 
 WORDS = """1 1.0 .5 1e5 +1 True None null nan -inf " "a" [ {} , ; - ' ٣ status params.a \\ud800"""
 ODD = ["", " ", " x ", "a\nb", "\r\n", "\ud800", "\u2028", "\x85", "\0", "x" * 300]
@@ -110,9 +110,9 @@ def same(one: Row, other: Row) -> bool:
 @example([Row("a", "complete", {"a\nb": "a\nb", '"': '"'}, {"\ud800": "\ud800", "\\ud800": 1})])
 @example([Row("\ufeff", "failed", {}, {}, "two\nlines", '"quoted"'), Row('"', "failed")])
 def test_whatever_a_row_holds_is_read_back_as_it_was(made: list[Row]) -> None:
-    data = table._encoded(made)
+    data = columns.encoded_rows(made)
     assert data.count(b"\n") == len(made) + 1  # each row is one line, whatever it holds
-    read = table._parsed(data)
+    read = columns.parsed_rows(data)
     assert len(read) == len(made)
     assert all(same(one, other) for one, other in zip(read, made, strict=True))
 
@@ -123,7 +123,7 @@ def test_rows_added_one_by_one_are_the_rows_written_at_once(made: list[Row]) -> 
     store = open_store("memory://tables-one-by-one")
     for row in made:
         table.add(store, row)
-    read = {row.run_id: row for row in table._parsed(store.read("index.csv"))} if made else {}
+    read = {row.run_id: row for row in columns.parsed_rows(store.read("index.csv"))} if made else {}
     store.clear()
     assert [*read] == [row.run_id for row in made]
     assert all(same(read[row.run_id], row) for row in made)
@@ -132,20 +132,20 @@ def test_rows_added_one_by_one_are_the_rows_written_at_once(made: list[Row]) -> 
 @settings(max_examples=80, deadline=None)
 @given(TABLES, st.binary(max_size=40), st.integers(0, 10_000))
 def test_an_index_that_is_cut_anywhere_loses_its_last_row_at_most(made: list[Row], junk: bytes, at: int) -> None:
-    data = table._encoded(made)
+    data = columns.encoded_rows(made)
     cut = data[: at % len(data)]
     whole = cut.count(b"\n") - 1
-    read = table._parsed(cut)
+    read = columns.parsed_rows(cut)
     for one, other in zip(read, made[: max(0, whole)], strict=False):
         assert same(one, other)
     assert max(0, whole) <= len(read) <= max(0, whole) + 1
-    table._parsed(cut + junk)
-    table._parsed(junk)
+    columns.parsed_rows(cut + junk)
+    columns.parsed_rows(junk)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.0])
 def test_numbers_without_a_word_in_json_are_read_back(value: float) -> None:
-    read = table._parsed(table._encoded([Row("a", "complete", {"x": value})]))[0].params["x"]
+    read = columns.parsed_rows(columns.encoded_rows([Row("a", "complete", {"x": value})]))[0].params["x"]
     assert math.isnan(read) if math.isnan(value) else (read, math.copysign(1, read)) == (value, math.copysign(1, value))
 
 
@@ -228,7 +228,7 @@ def test_names_of_metrics_may_be_any_text(sweep: Experiment, name: str) -> None:
             log["artifacts/metrics.json"].write_text(json.dumps({name: dt}))
     assert len(index(sweep).splitlines()) == 3
     assert {row[name] for row in rows(sweep).values()} == {0.1, 0.2}
-    assert {row.metrics[name] for row in table._parsed(index(sweep))} == {0.1, 0.2}
+    assert {row.metrics[name] for row in columns.parsed_rows(index(sweep))} == {0.1, 0.2}
 
 
 # -- an index.csv that is damaged, or somebody else's ------------------------------------------------------

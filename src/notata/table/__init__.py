@@ -1,0 +1,28 @@
+"""The table of many runs, a row for each, and index.csv, the same for people; it does not know how runs are made.
+
+What a row says is stored with each run: its metadata.json has, from its end on, the field `ROW` with parameters and
+metrics. So no row is lost with index.csv, none is torn, and none depends on another writer. index.csv is a copy of
+these rows: greppable, and one read in place of one for each run. Its last column is a checksum of a row and of the
+versions of metadata.json and of the metrics that it was made of; a listing tells whether those still are the versions.
+"""
+
+from __future__ import annotations
+
+from notata.table.gather import Table, gather, runs_below, to_pandas
+from notata.table.index import add, busy, merge, rewrite
+from notata.table.row import Row, described, metrics_file, of_run
+
+__all__ = [
+    "Row",
+    "Table",
+    "add",
+    "busy",
+    "described",
+    "gather",
+    "merge",
+    "metrics_file",
+    "of_run",
+    "rewrite",
+    "runs_below",
+    "to_pandas",
+]

@@ -1,0 +1,233 @@
+"""Rows as the text of index.csv, and back: columns, cells and lines; it knows no storage.
+
+Every cell is one line, so `grep` shows all of a row, and numbers, words and texts come back as what they were.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from notata.table.row import ERROR, FIXED, ID, REASON, REVISION, STATUS, Row
+
+__all__ = ["Columns", "appendable", "encoded_rows", "is_ours", "merged_rows", "parsed_rows"]
+
+_PARAMS: Final = "params."  # what stands before a name that another column has already
+_METRICS: Final = "metrics."
+_LONGEST: Final = 2**15 - 1  # characters of a cell: spreadsheets hold no more, and Python's csv module four times that
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)")
+_WORDS: Final = {"True": True, "False": False, "null": None, "nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a table, from left to right; which are parameters and which metrics, their place tells."""
+
+    params: Mapping[str, str]
+    optional: Sequence[str]
+    metrics: Mapping[str, str]
+
+    @classmethod
+    def of(cls, rows: Iterable[Row], before: Columns | None = None) -> Columns:
+        """Those that these rows need, and those of before: parameters by name, then status, then metrics by name."""
+        rows = list(rows)
+        before = before or cls({}, [], {})
+        params = sorted({name for row in rows for name in row.params} | before.params.keys())
+        metrics = sorted({name for row in rows for name in row.metrics} | before.metrics.keys())
+        told = {name for name in (REASON, ERROR) if any(getattr(row, name) for row in rows)} | {*before.optional}
+        optional = [name for name in (REASON, ERROR) if name in told]
+        columns = {name: _PARAMS + name if _taken(name) else name for name in params}
+        return cls(
+            columns,
+            optional,
+            {name: _METRICS + name if _taken(name) or name in columns.values() else name for name in metrics},
+        )
+
+    @classmethod
+    def read(cls, header: Sequence[str]) -> Columns | None:
+        """Those of a header, if it is one of ours."""
+        if header[:1] != [ID] or STATUS not in header or len(set(header)) < len(header):
+            return None
+        middle = header.index(STATUS)
+        return cls(
+            {name.removeprefix(_PARAMS): name for name in header[1:middle]},
+            [name for name in header[middle:] if name in (REASON, ERROR)],
+            {name.removeprefix(_METRICS): name for name in header[middle + 1 :] if name not in FIXED},
+        )
+
+    @property
+    def header(self) -> list[str]:
+        return [ID, *self.params.values(), STATUS, *self.optional, *self.metrics.values(), REVISION]
+
+    def record(self, row: Row) -> list[tuple[str, Any]]:
+        """The row's values by column."""
+        fixed = [(name, getattr(row, name)) for name in FIXED if getattr(row, name)]
+        params = [(self.params[name], value) for name, value in row.params.items()]
+        return fixed + params + [(self.metrics[name], value) for name, value in row.metrics.items()]
+
+    def hold(self, row: Row) -> bool:
+        """Whether the row has its place here as it is: no name is new."""
+        return (
+            row.params.keys() <= self.params.keys()
+            and row.metrics.keys() <= self.metrics.keys()
+            and all(name in self.optional for name in (REASON, ERROR) if getattr(row, name))
+        )
+
+
+def _taken(name: str) -> bool:
+    return name in FIXED or name.startswith((_PARAMS, _METRICS))
+
+
+def parsed_rows(data: bytes) -> list[Row]:
+    """The rows of an index.csv, each run's last; none where it is no table, and no row that is not whole."""
+    header = header_of(data)
+    columns = Columns.read(header)
+    if columns is None:
+        return []
+    rows: dict[str, Row] = {}
+    for line in _lines(data[data.find(b"\n") + 1 :]):
+        if len(line) == len(header) and line != header:
+            row = _of_cells(columns, dict(zip(header, line, strict=True)))
+            rows[row.run_id] = row
+    return list(rows.values())
+
+
+def _of_cells(columns: Columns, cells: Mapping[str, str]) -> Row:
+    return Row(
+        _untext(cells[ID]),
+        cells[STATUS],
+        {name: _value(cells[column]) for name, column in columns.params.items() if cells[column]},
+        {name: _value(cells[column]) for name, column in columns.metrics.items() if cells[column]},
+        _untext(cells.get(REASON, "")),
+        _untext(cells.get(ERROR, "")),
+        cells.get(REVISION, ""),
+    )
+
+
+def encoded_rows(rows: Sequence[Row]) -> bytes:
+    r"""An index.csv of these rows.
+
+    >>> encoded_rows([Row("a", "complete", {"dt": 0.1}, {"n": 3}, revision="0")])
+    b'run_id,dt,status,n,revision\na,0.1,complete,3,0\n'
+    """
+    columns = Columns.of(rows)
+    return _written([[_text(name) for name in columns.header], *(_line(columns, row) for row in rows)])
+
+
+def merged_rows(data: bytes, rows: Sequence[Row]) -> bytes:
+    """An index.csv with these rows, each in the place of an earlier one of its run.
+
+    Cells are taken over as they are: the less time this takes, the less others come before.
+    """
+    header = header_of(data)
+    before = Columns.read(header)
+    if before is None:
+        return encoded_rows(rows)
+    columns = Columns.of(rows, before)
+    names = {name: name for name in FIXED}
+    names |= {columns.params[name]: column for name, column in before.params.items()}
+    names |= {columns.metrics[name]: column for name, column in before.metrics.items()}
+    at = {column: place for place, column in enumerate(header)}
+    places = [at.get(names[name], len(header)) if name in names else len(header) for name in columns.header]
+    lines: dict[str, list[str]] = {}
+    for cells in _lines(data[data.find(b"\n") + 1 :]):
+        if len(cells) == len(header) and cells != header:
+            cells.append("")
+            lines[_untext(cells[0])] = [cells[place] for place in places]
+    lines |= {row.run_id: _line(columns, row) for row in rows}
+    return _written([[_text(name) for name in columns.header], *lines.values()])
+
+
+def appendable(data: bytes, row: Row) -> bytes:
+    """The line to append; empty where the table has to be written anew."""
+    header = header_of(data)
+    columns = Columns.read(header)
+    if columns is None or columns.header != header or not columns.hold(row) or not data.endswith(b"\n"):
+        return b""
+    line = _written([_line(columns, row)])
+    return b"" if b"\n" + _written([[_text(row.run_id), ""]])[:-1] in data else line
+
+
+def is_ours(data: bytes) -> bool:
+    """Whether an index.csv has the last column that 0.3.0 does not write."""
+    return header_of(data)[-1:] == [REVISION]
+
+
+def _line(columns: Columns, row: Row) -> list[str]:
+    """The row's cells. What is too long for one is left out, and with it the revision: the run is read for it."""
+    values = {name: _text(value) if name in FIXED else _cell(value) for name, value in columns.record(row)}
+    kept = {name: text for name, text in values.items() if len(text) <= _LONGEST}
+    if len(kept) < len(values):
+        kept.pop(REVISION, None)
+    return [kept.get(name, "") for name in columns.header]
+
+
+def _cell(value: Any) -> str:
+    """A value as text that `_value` reads back: numbers and words as Python has them, what is none of these as JSON."""
+    if isinstance(value, str):
+        plain = value and value.isprintable() and value[0] not in '"[{' and _NUMBER.fullmatch(value) is None
+        return value if plain and value not in _WORDS else json.dumps(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool | int | float):
+        return repr(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)
+
+
+def _value(cell: str) -> Any:
+    if cell in _WORDS:
+        return _WORDS[cell]
+    if cell[0] in '"[{':
+        try:
+            return json.loads(cell)
+        except ValueError:
+            return cell
+    if _NUMBER.fullmatch(cell):
+        try:
+            return int(cell)
+        except ValueError:
+            return float(cell)
+    return cell
+
+
+def _text(value: str) -> str:
+    """A text that is one line, so that `grep` shows all of a row."""
+    return value if value.isprintable() and not value.startswith('"') else json.dumps(value)
+
+
+def _untext(cell: str) -> str:
+    return str(_value(cell)) if cell.startswith('"') else cell
+
+
+def _lines(data: bytes) -> list[list[str]]:
+    """The lines that are whole; a line that is torn, or none of a table, costs no other one."""
+    texts = [line.removesuffix("\r") for line in data.decode("utf-8", "replace").split("\n")]
+    texts = [text for text in texts if text]
+    with suppress(csv.Error):
+        lines = list(csv.reader(texts, strict=True))
+        if len(lines) == len(texts):
+            return lines
+    lines = []
+    for text in texts:
+        with suppress(csv.Error):  # what it says is with the runs
+            lines += csv.reader([text], strict=True)
+    return lines
+
+
+def header_of(data: bytes) -> list[str]:
+    """The names of the columns."""
+    return [_untext(name) for name in (_lines(data[: data.find(b"\n") + 1]) or [[]])[0]]
+
+
+def _written(lines: Iterable[Sequence[str]]) -> bytes:
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerows(lines)
+    return out.getvalue().encode("utf-8", "backslashreplace")

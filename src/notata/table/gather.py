@@ -1,0 +1,185 @@
+"""The rows of all runs below a folder, from index.csv where it still holds, else from the runs; it never writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from notata import formats, keys
+from notata.errors import DecodeError, EncodeError, MissingError, PackageMissingError
+from notata.state import judge, parsed
+from notata.store import Blob, Entry, Store
+from notata.table.columns import Columns, parsed_rows
+from notata.table.row import (
+    ENDED,
+    ERROR,
+    FILE,
+    REVISION,
+    VERSION,
+    Row,
+    crc,
+    metrics_of,
+    named_values,
+    of_run,
+    revision_of,
+    row_field,
+    sealed,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Table", "found_index", "gather", "runs_below", "to_pandas"]
+
+_DAMAGED: Final = (keys.PARAMS_YAML, keys.PARAMS_JSON)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows, and the index.csv that was found with them.
+
+    Attributes:
+        rows: In the order of index.csv; then those that it does not have, by their start.
+        found: index.csv as it is; None where there is none.
+        runs: The folders of those rows' runs that are there still, by run id.
+    """
+
+    rows: Sequence[Row]
+    found: Blob | None = None
+    runs: Mapping[str, str] = field(default_factory=dict)
+
+    def columns(self) -> list[str]:
+        """Their names, as in index.csv, but without the revision."""
+        return [name for name in Columns.of(self.rows).header if name != REVISION]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Each row by column; what a run does not have is left out."""
+        columns = Columns.of(self.rows)
+        return [{name: value for name, value in columns.record(row) if name != REVISION} for row in self.rows]
+
+
+def to_pandas(table: Table) -> pd.DataFrame:
+    """The table as a pandas DataFrame; what a run does not have is NaN.
+
+    Raises:
+        PackageMissingError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise PackageMissingError("a DataFrame needs pandas: pip install pandas (the extra 'pandas')") from error
+    return pd.DataFrame.from_records(table.records(), columns=table.columns() if table.rows else None)
+
+
+def gather(store: Store) -> Table:
+    """The rows of all runs below a store's root.
+
+    Cost: one list per 1000 files, one read for index.csv, and one read for each run that ended and is not in it (or has
+    changed since); up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.
+    """
+    listed = store.list()
+    runs = {keys.run_id(folder): (folder, files) for folder, files in runs_below(listed).items()}
+    found = found_index(store) if any(entry.key == keys.INDEX for entry in listed) else None
+    indexed = {row.run_id: row for row in parsed_rows(found.data)} if found else {}
+    read = _read(store, {id_: run for id_, run in runs.items() if not _is_of(indexed.get(id_), run[1])})
+    rows = {id_: read.get(id_, row) for id_, row in indexed.items()}
+    later = sorted((row for id_, row in read.items() if id_ not in rows), key=lambda row: (row.started, row.run_id))
+    return Table([*rows.values(), *later], found, {id_: folder for id_, (folder, _) in runs.items()})
+
+
+def runs_below(entries: Iterable[Entry]) -> dict[str, dict[str, Entry]]:
+    """The files of each run of a listing, by the run's folder: ``log_<run_id>``, or that in ``runs/``. In order.
+
+    >>> from notata.store import open_store
+    >>> store = open_store("memory://runs-below")
+    >>> store.write("runs/log_a/metadata.json", b"{}")
+    >>> {folder: list(files) for folder, files in runs_below(store.list()).items()}
+    {'runs/log_a': ['metadata.json']}
+    """
+    runs: dict[str, dict[str, Entry]] = {}
+    for entry in entries:
+        depth = 2 if entry.key.startswith(f"{keys.RUNS}/log_") else 1
+        parts = entry.key.split("/", depth)
+        if len(parts) > depth and parts[depth - 1].startswith("log_"):
+            runs.setdefault("/".join(parts[:depth]), {})[parts[depth]] = entry
+    return {folder: runs[folder] for folder in sorted(runs) if keys.METADATA in runs[folder]}
+
+
+def _is_of(row: Row | None, files: Mapping[str, Entry]) -> bool:
+    """Whether a row of index.csv is what the run says now, as a listing of its files tells.
+
+    Of metrics that were recorded from another file it cannot tell: such a row is read from the run each time.
+    """
+    return row is not None and row.revision == revision_of(row, files[keys.METADATA].version, _metrics_version(files))
+
+
+def _metrics_version(files: Mapping[str, Entry]) -> str:
+    return crc(files[keys.METRICS].version) if keys.METRICS in files else ""
+
+
+def found_index(store: Store) -> Blob | None:
+    """index.csv, if there is one. One request."""
+    try:
+        return store.fetch(keys.INDEX)
+    except MissingError:
+        return None
+
+
+def _read(store: Store, runs: Mapping[str, tuple[str, Mapping[str, Entry]]]) -> dict[str, Row]:
+    """Rows from the runs themselves."""
+    names = {f"{folder}/{keys.METADATA}": run_id for run_id, (folder, _) in runs.items()}
+    blobs = {names[key]: blob for key, blob in store.fetch_many(names).items()}
+    rows = {run_id: _of_metadata(run_id, blob) for run_id, blob in blobs.items()}
+    described = {run_id: row_field(parsed(blob.data) or {}) for run_id, blob in blobs.items()}
+    wanted = {
+        f"{runs[run_id][0]}/{name}": (run_id, name)
+        for run_id, row in rows.items()
+        for name in _lacking(row, described[run_id], runs[run_id][1])
+    }
+    files = store.fetch_many(wanted)
+    metrics = {run_id: str(row.get(VERSION) or "") for run_id, row in described.items()}
+    for key, (run_id, name) in wanted.items():
+        if key in files:
+            rows[run_id] = _completed(rows[run_id], name, files[key].data)
+            if name == keys.METRICS:
+                metrics[run_id] = crc(files[key].version)
+            if rows[run_id].revision:
+                rows[run_id] = sealed(rows[run_id], blobs[run_id].version, metrics[run_id])
+    return rows
+
+
+def _of_metadata(run_id: str, blob: Blob) -> Row:
+    fields = parsed(blob.data)
+    if fields is None:
+        return Row(run_id, "unreadable", failure_reason=f"{keys.METADATA} holds no JSON object")
+    state = judge(fields, blob)
+    if state.status in ENDED:
+        return of_run(run_id, fields, blob.version)
+    reason = state.why if state.status == "died" else ""
+    return Row(run_id, state.status, failure_reason=reason, started=str(fields.get("start_time") or ""))
+
+
+def _lacking(row: Row, described: Mapping[str, Any], files: Mapping[str, Entry]) -> Iterator[str]:
+    """The files that a row has to be completed from."""
+    ended = row.status in ENDED
+    if not (ended and "params" in described):
+        yield from [key for key in (keys.PARAMS_YAML, keys.PARAMS_JSON) if key in files][:1]
+    elsewhere = FILE in described and ("metrics" in described or ERROR in described)
+    known = ended and (elsewhere or described.get(VERSION) == _metrics_version(files))
+    if keys.METRICS in files and not known:
+        yield keys.METRICS
+
+
+def _completed(row: Row, name: str, data: bytes) -> Row:
+    if name == keys.METRICS:
+        metrics, error = metrics_of(data, keys.METRICS)
+        damaged = row.metrics_error if row.metrics_error.startswith(_DAMAGED) else ""
+        return replace(row, metrics=metrics, metrics_error="; ".join(filter(None, (damaged, error))))
+    try:
+        values = formats.decode(formats.JSON if name == keys.PARAMS_JSON else formats.YAML, data)
+        if values is not None and not isinstance(values, dict):
+            raise DecodeError(f"it holds a {type(values).__name__}, where names and values are needed")
+        return replace(row, params=named_values(formats.plain(values or {})))
+    except (DecodeError, EncodeError) as error:
+        return replace(row, metrics_error=f"{name}: {error}")
