@@ -94,7 +94,7 @@ def _draw(log: Logbook, states: npt.NDArray[np.float64]) -> None:
     figure = Figure(figsize=(6, 4))
     axes = figure.subplots()
     axes.plot(states[:, 0], states[:, 2], linewidth=0.3)
-    axes.set(xlabel="x", ylabel="z")
+    axes.set_axis_off()
     log.plot("attractor", figure, dpi=100)
 
 
