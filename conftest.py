@@ -9,6 +9,7 @@ import pytest
 
 from notata import Logbook, exits
 from notata.journal import Journal
+from notata.table import Keeper
 from tests import servers
 
 os.environ.update(servers.CLOUD_ENVIRONMENT)
@@ -27,6 +28,8 @@ def _nothing_goes_on() -> Iterator[None]:
             owner.handler.silence()
         elif isinstance(owner, Journal):
             owner.silence()
+        elif isinstance(owner, Keeper):
+            owner._waiting.clear()
         exits.forget(call)
 
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
+import uuid
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import Future
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO
 
 import pytest
 from upath import UPath
@@ -85,3 +91,98 @@ def test_urls_are_shown_as_they_can_be_written() -> None:
     assert open_store("memory://").below("log_a").url == "memory://log_a"
     assert open_store("s3://bucket/runs/").below("log_a").url == "s3://bucket/runs/log_a"
     assert LogReader(Logbook("root", "memory://").url).run_id == "root"
+
+
+class Web(BaseHTTPRequestHandler):
+    """A server that knows no ranges, tells no size of some files, and wants a signature."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.answer(b"")
+
+    def do_GET(self) -> None:
+        self.answer(b"mesh" * 1000)
+
+    def answer(self, body: bytes) -> None:
+        allowed = "?Signature=top-secret-7" in self.path
+        self.send_response(200 if allowed else 403)
+        if "chunked" in self.path and body and allowed:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+            return
+        if "chunked" not in self.path:
+            self.send_header("Content-Length", str(4000 if allowed else 0))
+        elif not body:
+            self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(body if allowed else b"")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/runs"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", ["mesh.vtk", "chunked.vtk"])
+@pytest.mark.parametrize("kind", [str, UPath])
+def test_a_signed_address_is_read_whole_and_told_to_nobody(
+    name: str, kind: type[str | UPath], web: str, tmp_path: Path
+) -> None:
+    log = Logbook("run", tmp_path)
+    path = log.file(kind(f"{web}/{name}?Signature=top-secret-7"))
+    assert (path.name, path.read_bytes()) == (name, b"mesh" * 1000)
+    with pytest.raises(StorageError) as caught:
+        log.file(f"{web}/{name}?Signature=wrong-secret-8")
+    log.mark_failed("on purpose", caught.value)
+    everything = b"".join(file.read_bytes() for file in (tmp_path / "log_run").rglob("*") if file.is_file())
+    told = str(caught.value) + repr(caught.value.key) + repr(open_beside(f"{web}/{name}?Signature=wrong-secret-8"))
+    for secret in ("top-secret-7", "wrong-secret-8"):
+        assert secret.encode() not in everything
+        assert secret not in told
+
+
+def test_an_interrupt_ends_copies_that_have_begun(tmp_path: Path) -> None:
+    source = open_store(f"memory://{uuid.uuid4().hex}")
+    for number in range(3):
+        source.write(str(number), bytes(4 * 2**20))
+    begun = threading.Barrier(4)
+    seen: list[int] = []
+
+    def stream(key: str) -> IO[bytes]:
+        file = type(source)._stream(source, key)
+        read = file.read
+
+        def slowly(size: int = -1) -> bytes:
+            if int(key) not in seen:
+                seen.append(int(key))
+                begun.wait(10)
+                stopped.wait(10)
+            return read(size)
+
+        file.read = slowly  # type: ignore[method-assign]
+        return file
+
+    stopped = threading.Event()
+    source._stream = stream  # type: ignore[method-assign]
+    log = Logbook("run", tmp_path)
+    result = Future.result
+
+    def interrupted(self: Future[object], timeout: float | None = None) -> object:
+        begun.wait(10)
+        threading.Timer(0, stopped.set).start()
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Future, "result", interrupted)
+        log._store.take({f"artifacts/{entry.key}": entry for entry in source.list()}, source)
+    assert Future.result is result
+    assert LogReader(tmp_path / "log_run").artifacts == []

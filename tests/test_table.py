@@ -18,9 +18,9 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from notata import DecodeError, Experiment, ExperimentReader, table
+from notata import DecodeError, Experiment, ExperimentReader
 from notata.store import Store, open_store
-from notata.table import Row, columns
+from notata.table import Keeper, Row, columns
 
 WORDS = """1 1.0 .5 1e5 +1 True None null nan -inf " "a" [ {} , ; - ' ٣ status params.a \\ud800"""
 ODD = ["", " ", " x ", "a\nb", "\r\n", "\ud800", "\u2028", "\x85", "\0", "x" * 300]
@@ -121,8 +121,9 @@ def test_whatever_a_row_holds_is_read_back_as_it_was(made: list[Row]) -> None:
 @given(TABLES)
 def test_rows_added_one_by_one_are_the_rows_written_at_once(made: list[Row]) -> None:
     store = open_store("memory://tables-one-by-one")
+    keeper = Keeper(store)
     for row in made:
-        table.add(store, row)
+        keeper.put(row)
     read = {row.run_id: row for row in columns.parsed_rows(store.read("index.csv"))} if made else {}
     store.clear()
     assert [*read] == [row.run_id for row in made]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import random
-import threading
-import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, overload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
-from notata import exits, keys, runids, table
-from notata.errors import ConfigurationError, NotataError, RunExistsError, StorageError, UnknownNameError
+from notata import keys, runids, table
+from notata.errors import ConfigurationError, NotataError, RunExistsError, UnknownNameError
 from notata.logbook import Logbook
 from notata.reader import ExperimentReader
 from notata.state import ROW
@@ -22,11 +18,6 @@ if TYPE_CHECKING:
     from upath import UPath
 
 __all__ = ["Experiment", "LogbookOptions"]
-
-_EVERY: Final = 30.0  # seconds from one index.csv in a bucket to the next; GCS takes one write a second to one object
-_LAST: Final = 30.0  # seconds that a process tries at its end to get its rows into index.csv, where many end at once
-
-_own = logging.getLogger("notata")
 
 
 class LogbookOptions(TypedDict, total=False):
@@ -93,28 +84,13 @@ class Experiment:
         self._store = self._base.below(name)
         self._runs = self._store.below(keys.RUNS)
         self._options = options
-        self._begin()
+        self._keeper = table.Keeper(self._store)
         if self._store.folders:
             with self._store._guard("make the folders of", keys.RUNS):
                 self.runs_dir.mkdir(parents=True, exist_ok=True)
 
-    def _begin(self) -> None:
-        """What belongs to this process alone: the rows that index.csv does not have yet."""
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._waiting: dict[str, table.Row] = {}
-        self._next = 0.0
-
     def __repr__(self) -> str:
         return f"Experiment({self.name!r}, {self._base.url!r})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For another process: the place, with its credentials, and no row."""
-        return {name: vars(self)[name] for name in ("name", "_base", "_store", "_runs", "_options")}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
-        self._begin()
 
     # -- where ---------------------------------------------------------------------------------------------
 
@@ -145,16 +121,13 @@ class Experiment:
 
     @property
     def reader(self) -> ExperimentReader:
-        """The runs so far, as others see them.
-
-        Raises:
-            RunMissingError: In a bucket: there is none yet.
+        """The runs so far, as others see them. No request.
 
         >>> experiment = Experiment("read", "memory://experiments")
         >>> len(experiment.reader)
         0
         """
-        return ExperimentReader(self._store)
+        return ExperimentReader._of(self._store)
 
     # -- runs ----------------------------------------------------------------------------------------------
 
@@ -258,22 +231,16 @@ class Experiment:
 
     def _ended(self, log: Logbook) -> None:
         """Put the row of a run that has ended into index.csv. It is stored with the run, so no failure here matters."""
-        row = table.of_run(log.run_id, log._lease.fields, log._lease.version)
-        try:
-            if self._store.near:
-                table.add(self._store, row)
-            else:
-                self._wait(row)
-        except NotataError as error:
-            _own.warning("notata: run %s ended, but %s was not brought up to date: %s", row.run_id, keys.INDEX, error)
+        self._keeper.put(table.of_run(log.run_id, log._lease.fields, log._lease.version))
 
     # -- the table -----------------------------------------------------------------------------------------
 
     def to_dataframe(self) -> pd.DataFrame:
         """The table of all runs as a pandas DataFrame: run_id, parameters, status, metrics; NaN where a run has none.
 
-        What is returned is what the runs themselves say now; index.csv is brought up to date by the way, if it can be.
-        `ExperimentReader.table` says which columns there are, and what it costs.
+        What is returned is what the runs themselves say now, and what index.csv says of runs whose folder is gone;
+        index.csv is brought up to date by the way, if it can be. `ExperimentReader.table` says which columns there are,
+        and what it costs.
 
         Raises:
             PackageMissingError: pandas is not installed. It is an `ImportError`.
@@ -285,15 +252,7 @@ class Experiment:
         >>> list(experiment.to_dataframe().columns)
         ['run_id', 'dt', 'status', 'error']
         """
-        waiting = self._now_waiting()
-        rows = table.gather(self._store)
-        frame = table.to_pandas(rows)
-        try:
-            if table.rewrite(self._store, rows):
-                self._done(waiting)
-        except StorageError as error:
-            _own.warning("notata: %s was not brought up to date: %s", keys.INDEX, error)
-        return frame
+        return table.to_pandas(self._keeper.gather())
 
     def select(self, /, **filters: Any) -> pd.DataFrame:
         """The rows of `to_dataframe` whose columns have these values.
@@ -338,61 +297,8 @@ class Experiment:
         >>> experiment.write_index().read_text().splitlines()[0]
         'run_id,dt,status,revision'
         """
-        waiting = self._now_waiting()
-        self._try(lambda: table.rewrite(self._store, table.gather(self._store)), _EVERY)
-        self._done(waiting)
+        self._keeper.write()
         return self.index_file
-
-    def _wait(self, row: table.Row) -> None:
-        """Keep a row for index.csv, and write those that wait if the last time is long ago."""
-        if os.getpid() != self._pid:  # forked: the parent's rows are the parent's
-            self._begin()
-        with self._lock:
-            self._waiting[row.run_id] = row
-            due = time.monotonic() >= self._next
-            if due:
-                self._next = time.monotonic() + _EVERY
-        exits.at_exit(self._at_exit)
-        if due:
-            self._merge()
-
-    def _merge(self) -> bool:
-        """Write the rows that wait; whether nobody came before."""
-        rows = self._now_waiting()
-        if rows and not table.merge(self._store, list(rows.values())):
-            return False
-        self._done(rows)
-        return True
-
-    def _now_waiting(self) -> dict[str, table.Row]:
-        with self._lock:
-            return dict(self._waiting)
-
-    def _done(self, rows: Mapping[str, table.Row]) -> None:
-        """Take note that these rows are in index.csv."""
-        with self._lock:
-            for run_id, row in rows.items():
-                if self._waiting.get(run_id) is row:
-                    del self._waiting[run_id]
-            if not self._waiting:
-                exits.forget(self._at_exit)
-
-    def _at_exit(self) -> None:
-        if os.getpid() != self._pid:
-            return
-        try:
-            self._try(self._merge, _LAST)
-        except NotataError as error:
-            _own.warning("notata: the last rows are not in %s; write_index() puts them there: %s", keys.INDEX, error)
-
-    def _try(self, write: Callable[[], bool], seconds: float) -> None:
-        """Write index.csv though others do so too."""
-        give_up, pause = time.monotonic() + seconds, 0.05
-        while not write():
-            if time.monotonic() > give_up:
-                raise table.busy(self._store)
-            time.sleep(random.uniform(0, pause))
-            pause = min(2 * pause, 2.0)
 
 
 class Member(Logbook):
@@ -403,3 +309,7 @@ class Member(Logbook):
             return {ROW: table.described(self._store, self.params, table.metrics_file(self._lease.fields))}
         except NotataError:  # damaged parameters of a run that went on: who reads the row looks for itself
             return {}
+
+    def _params_stored(self) -> None:
+        if self.status in ("complete", "failed"):  # parameters that come late are in the table too
+            self._lease.update(**self._last_fields())

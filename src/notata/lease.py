@@ -314,7 +314,7 @@ class Lease:
             if time.monotonic() < self._last + seconds:  # something else was written meanwhile, and is a sign too
                 continue
             with self._alone():
-                if self._over.is_set():
+                if self._over.is_set() or self.fields.get("status") in ("complete", "failed"):
                     return
                 self._last = time.monotonic()
                 with suppress(Exception):  # not stored: the next one is due soon; displaced: that is noted

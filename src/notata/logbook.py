@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeAlias, cast
 
 from notata import exits, failures, formats, keys
 from notata.environment import capture
@@ -125,6 +125,8 @@ class Logbook(Recorder):
             raise ConfigurationError(f"callback is a function of the logbook, not {type(callback).__name__}")
         if resume and overwrite:
             raise ConfigurationError("resume goes on with the old run and overwrite removes it: choose one")
+        if resume not in (True, False, "force", "unfinished"):
+            raise ConfigurationError(f"resume is True, False, 'force' or 'unfinished', not {resume!r}")
         level = level_of(log_level)
         self.run_id = _made_run_id() if run_id is None else str(run_id)
         self.callback = callback
@@ -175,7 +177,9 @@ class Logbook(Recorder):
         try:
             self._earlier = spent(self._lease.fields)
             self._open_log(before, level, overwrite=overwrite)
-            self._params = Parameters(self._store, self._check, self.logger.log, new=before is None)
+            self._params = Parameters(
+                self._store, self._check, self.logger.log, self._params_stored, new=before is None
+            )
             if params:
                 self._params.begin(params)
             if preallocate and self._store.folders:
@@ -443,6 +447,9 @@ class Logbook(Recorder):
             if self.callback is not None:
                 self.callback(self)
 
+    def _params_stored(self) -> None:
+        """Parameters were added: for those who keep many runs."""
+
     def _last_fields(self) -> Mapping[str, Any]:
         """What is stored with the end, besides: for those who keep many runs."""
         return {}
@@ -476,7 +483,10 @@ class Logbook(Recorder):
 
     def _at_exit(self) -> None:
         """The interpreter ends and the run has not: say so, with the exception that ended the script if one did."""
-        if not self._lease.here or self._lease.displaced or self.status in ("complete", "failed"):
+        if not self._lease.here or self._lease.displaced or self._told in ("complete", "failed"):
+            return
+        if self.status in ("complete", "failed"):  # an interrupt came between the end and what follows it
+            self._end(cast("Status", self.status), f"Marked {self.status}")
             return
         error = exits.cause()
         if self._unstored is not None and error in (None, self._unstored):  # all went well but the storage
@@ -499,7 +509,7 @@ class Logbook(Recorder):
         if not self._lease.here:  # a forked child leaves the block too, but the run is its parent's
             return
         if error is None:
-            if self.status not in ("complete", "failed"):
+            if self._told not in ("complete", "failed"):
                 self.mark_complete()
             return
         if self.status == "complete" and isinstance(error, SystemExit) and not error.code:

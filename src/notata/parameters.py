@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from notata import formats, keys
@@ -75,11 +76,20 @@ class Parameters(Mapping[str, Any]):
     Safe to use from many threads.
     """
 
-    def __init__(self, store: Store, check: Callable[[], None], say: Callable[..., None], *, new: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        check: Callable[[], None],
+        say: Callable[..., None],
+        stored: Callable[[], None],
+        *,
+        new: bool,
+    ) -> None:
         self._store = store
         self._check = check
         self._say = say
-        self._lock = threading.RLock()
+        self._tell = stored
+        self._lock, self._pid = threading.RLock(), os.getpid()
         self._file: tuple[str, bytes] | None = ("", b"") if new else None
         self._values: dict[str, Any] | None = {} if new else None
         self._there: set[str] = set()  # files that there may be
@@ -107,8 +117,9 @@ class Parameters(Mapping[str, Any]):
         if ext not in _KEYS:
             raise ConfigurationError(f"ext is 'yaml' or 'json', not {ext!r}", url=self._store.url)
         self._check()
-        with self._lock:
+        with self._alone():
             self._put(ext, {**self, **values})
+        self._tell()
 
     def _put(self, ext: str, values: Mapping[str, Any]) -> None:
         data = encoded(self._store, values, ext)
@@ -121,9 +132,16 @@ class Parameters(Mapping[str, Any]):
         self._file, self._values = (ext, data), None
         self._say(logging.INFO, "Saved params (%s) in %s", ext, _KEYS[ext])
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if os.getpid() != self._pid:  # a forked child must not wait for a thread that it does not have
+            self._lock, self._pid = threading.RLock(), os.getpid()
+        with self._lock:
+            yield
+
     def begin(self, values: Mapping[str, Any]) -> None:
         """Store those of a run that begins, or in place of those that a run had which goes on."""
-        with self._lock:
+        with self._alone():
             ext, _ = self._now()
             if ext:
                 if self._are(values):
@@ -145,16 +163,19 @@ class Parameters(Mapping[str, Any]):
         return False
 
     def _now(self) -> tuple[str, bytes]:
-        with self._lock:
+        with self._alone():
             if self._file is None:
                 self._file = _stored(self._store)
             return self._file
 
     def _stored(self) -> dict[str, Any]:
-        with self._lock:
-            if self._values is None:
-                self._values = _values(self._store, *self._now())
-            return self._values
+        known = self._values
+        if known is not None:  # who reads does not wait for who writes
+            return known
+        with self._alone():
+            values = _values(self._store, *self._now())
+            self._values = values
+            return values
 
     def __getitem__(self, name: str) -> Any:
         return copy.deepcopy(self._stored()[name])

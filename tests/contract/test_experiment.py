@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -647,9 +648,78 @@ def test_half_a_minute_later_the_rows_that_wait_are_written(bucket: Place, monke
     made = experiment(bucket)
     for step in range(3):
         begun(made, step=step).mark_complete()
-    made._next = 0.0  # that long ago
+    timer = made._keeper._timer
+    assert timer is not None
+    assert timer.interval > 25
+    timer.cancel()
+    timer.function()  # as it does then
+    assert [line["step"] for line in index(bucket)] == ["0", "1", "2"]
+    assert made._keeper._waiting == {}
+    made._keeper._next = 0.0  # half a minute later again
     begun(made, step=3).mark_complete()
     assert [line["step"] for line in index(bucket)] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
+def test_a_row_that_waited_does_not_replace_that_of_who_went_on_with_the_run(near: bool) -> None:
+    place = Place("memory", f"memory://{uuid.uuid4().hex}")
+    stores = [open_store(place.url), open_store(place.url)]
+    for store in stores:
+        store.near = near
+    one, other = (Experiment("sweep", store) for store in stores)
+    one.add(dt=0.0).mark_complete()  # the first row is written at once, and others wait
+    other.add(dt=0.5).mark_complete()
+    one.add(dt=0.1).mark_failed("boom")
+    again = other.add(dt=0.1, skip_existing="complete")
+    assert again is not None
+    again.mark_complete()
+    other.write_index()
+    one._keeper._at_exit()
+    assert {line["run_id"]: line["status"] for line in index(place)}["sweep_dt_0.1"] == "complete"
+    later = one.add(dt=0.2)
+    later.mark_failed("boom")
+    assert other.add(dt=0.2, skip_existing="complete") is not None  # it lives now
+    one._keeper._at_exit()
+    assert {row["run_id"]: row["status"] for row in one.reader.table()}["sweep_dt_0.2"] == "running"
+
+
+def test_parameters_that_come_late_are_in_the_table(sweep: Experiment) -> None:
+    with sweep.add(dt=0.1) as log:
+        pass
+    sweep.write_index()
+    log.params(note="late")
+    assert [row.get("note") for row in sweep.reader.table()] == ["late"]
+
+
+def test_metrics_that_metadata_cannot_hold_do_not_keep_a_run_from_ending(sweep: Experiment) -> None:
+    with sweep.add(dt=0.1) as log:
+        log["artifacts/metrics.json"].write_text("[" * 400 + "]" * 400)
+    with sweep.add(dt=0.2) as log:
+        log["artifacts/metrics.json"].write_text('{"a": ' * 400 + "1" + "}" * 400)
+    rows = sweep.reader.table()
+    assert [row["status"] for row in rows] == ["complete", "complete"]
+    assert "nested too deeply" in rows[1]["metrics_error"]
+
+
+def test_one_bad_file_costs_its_own_row_only(sweep: Experiment, place: Place) -> None:
+    for number in range(3):
+        sweep.add(number=number).mark_complete()
+    sweep.write_index()
+    place.put("sweep/index.csv", place.bytes("sweep/index.csv") + b"sweep_x," + b"[" * 30000 + b",complete,0\n")
+    assert [row["run_id"] for row in sweep.reader.table()][:3] == [sweep.run_id(number=n) for n in range(3)]
+    laughs = ["a0: &a0 [1]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    place.put(f"sweep/runs/log_{sweep.run_id(number=1)}/params.yaml", "\n".join(laughs).encode())
+    fields = json.loads(place.bytes(f"sweep/runs/log_{sweep.run_id(number=1)}/metadata.json"))
+    del fields["row"]
+    place.put(f"sweep/runs/log_{sweep.run_id(number=1)}/metadata.json", json.dumps(fields).encode())
+    rows = {row["run_id"]: row for row in sweep.reader.table()}
+    assert "aliases" in rows[sweep.run_id(number=1)]["metrics_error"]
+
+
+def test_metrics_too_large_for_a_table_are_told_and_not_read(sweep: Experiment) -> None:
+    with sweep.add(dt=0.1) as log:
+        log.json("metrics", {"curve": "x" * 5 * 2**20})
+    assert "too much for a table" in sweep.reader.table()[0]["metrics_error"]
 
 
 def test_the_table_of_a_bucket_costs_what_the_docs_say(bucket: Place) -> None:
@@ -709,17 +779,17 @@ def test_an_index_that_cannot_be_written_ends_no_run_badly(caplog: pytest.LogCap
 def test_rows_that_cannot_be_written_at_the_end_of_the_process_cost_no_more_than_a_word(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notata.experiment._LAST", 0.0)
+    monkeypatch.setattr("notata.table.index._SECONDS", 0.0)
     store = FaultyStore(open_store("memory://experiment-at-exit"))
     store.near = False  # as a bucket is
     made = Experiment("sweep", store)
     for step in range(3):
         begun(made, step=step).mark_complete()
     store.fail(2, key="index.csv", error=lambda: notata.ConflictError("others came before", url="", key=""))
-    made._at_exit()
+    made._keeper._at_exit()
     assert "the last rows are not in index.csv; write_index() puts them there" in caplog.text
     assert len(list(made.reader.index())) == 1
-    made._at_exit()
+    made._keeper._at_exit()
     assert len(list(made.reader.index())) == len(made.reader.table()) == 3
 
 
@@ -776,12 +846,12 @@ def test_what_is_in_the_index_waits_no_more(sweep: Experiment) -> None:
     for number in range(3):
         sweep.add(number=number).mark_complete()
     sweep.write_index()
-    assert sweep._waiting == {}
-    assert sweep._at_exit not in exits._calls
+    assert sweep._keeper._waiting == {}
+    assert sweep._keeper._at_exit not in exits._calls
     sweep.add(number=3).mark_complete()
     sweep.to_dataframe()
-    assert sweep._waiting == {}
-    assert sweep._at_exit not in exits._calls
+    assert sweep._keeper._waiting == {}
+    assert sweep._keeper._at_exit not in exits._calls
 
 
 def test_the_id_of_parameters_can_be_asked_for(sweep: Experiment) -> None:

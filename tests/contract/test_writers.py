@@ -243,7 +243,7 @@ def test_a_parameter_that_was_stored_stays_whatever_fails_later(
     store = FaultyStore(open_store(f"memory://{uuid.uuid4().hex}"))
 
     def begun(*, new: bool) -> Parameters:
-        return Parameters(store, lambda: None, lambda *line: None, new=new)
+        return Parameters(store, lambda: None, lambda *line: None, lambda: None, new=new)
 
     params, wanted, maybe = begun(new=True), dict[str, int](), dict[str, int]()
     for number, (ext, fails_at, after, goes_on) in enumerate(calls):

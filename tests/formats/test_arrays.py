@@ -404,3 +404,18 @@ def test_an_array_of_an_npz_that_is_damaged_is_named() -> None:
     with pytest.raises(DecodeError, match=r"Bad CRC-32 for file 'x.npy'"):
         NPZ.read(io.BytesIO(data))
     assert NPZ.read_member(io.BytesIO(data), "y").tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("length", [2**18 + 64, 2**23])
+def test_a_header_that_would_take_all_memory_is_refused_by_its_length(length: int) -> None:
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (" + b"1," * (length // 2) + b"), }"
+    file = b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header
+    with pytest.raises(DecodeError, match="its header has"):
+        NPY.read(io.BytesIO(file))
+
+
+def test_an_array_of_more_dimensions_than_numpy_has_is_damaged() -> None:
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (" + b"1," * 1000 + b"), }"
+    file = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with pytest.raises(DecodeError, match="1000 dimensions"):
+        NPY.read(io.BytesIO(file))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NPY", "NPZ", "Npy", "Npz"]
 
-_HEADER: Final = 2**26  # bytes of a header that are read; numpy's own limit of 10,000 is 200 columns of a record array
+_HEADER: Final = 2**18  # bytes of a header that are read, some 10,000 columns; numpy's own limit are 200. It is parsed
+_DIMENSIONS: Final = 64  # of an array of numpy
 _SCALARS: Final = frozenset({bool, int, float, complex, str, bytes})
 _LONGEST: Final = 65531  # bytes of a name in a zip file, less the suffix
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # of a zip file, whose members shall not tell when they were written
@@ -225,7 +226,13 @@ def _read_array(file: IO[bytes], size: int) -> np.ndarray[Any, Any]:
 
     version = np.lib.format.read_magic(file)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    at, width = file.tell(), 2 if version == (1, 0) else 4
+    if (length := int.from_bytes(file.read(width), "little")) > _HEADER:
+        raise DecodeError(f"this npy file is damaged, or too wide to be read: its header has {length} bytes")
+    file.seek(at)
     shape, _, dtype = header(file, max_header_size=_HEADER)  # (3, 0) is (2, 0) with other letters in the names
+    if len(shape) > _DIMENSIONS:
+        raise DecodeError(f"this npy file is damaged: its header tells of {len(shape)} dimensions")
     if dtype.hasobject:
         raise DecodeError(
             "this npy file holds a pickle, which runs code when it is read; "

@@ -142,12 +142,35 @@ class Yaml:
         try:
             if _may_be_deep(data):
                 _check_depth(yaml.parse(data, Loader=loader))
-            return yaml.load(data, Loader=loader)  # noqa: S506  # both are safe ones
+            value = yaml.load(data, Loader=loader)  # noqa: S506  # both are safe ones
+            if b"*" in data:
+                _check_size(value)
+            return value
         except RecursionError as error:
             raise DecodeError("this YAML is nested too deeply to be read") from error
         except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
             # PyYAML's constructors raise more than its own: ValueError of the date 2026-99-99, for one
             raise DecodeError(f"this is no YAML that can be read: {error}") from error
+
+
+_MOST: Final = 1_000_000  # values that the aliases of a file may stand for
+
+
+def _check_size(value: object) -> None:
+    """Refuse a few lines whose aliases stand for more than a machine holds; each is counted as often as it is meant."""
+    counted: dict[int, int] = {}
+
+    def count(item: object) -> int:
+        if not isinstance(item, dict | list | set):
+            return 1
+        if id(item) not in counted:
+            counted[id(item)] = _MOST + 1  # of one that contains itself
+            inside = item.values() if isinstance(item, dict) else item
+            counted[id(item)] = 1 + sum(count(part) for part in inside)
+        return counted[id(item)]
+
+    if count(value) > _MOST:
+        raise DecodeError(f"the aliases of this YAML stand for more than {_MOST} values, or for themselves")
 
 
 _NUMBER_OF_1_2: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")

@@ -69,6 +69,13 @@ class ExperimentReader:
                 url=self.url,
             )
 
+    @classmethod
+    def _of(cls, store: Store) -> ExperimentReader:
+        """Of an experiment that is known to have begun."""
+        self = object.__new__(cls)
+        self._store = store
+        return self
+
     def _folders(self) -> list[str]:
         return list(runs_below(self._store.list()))
 

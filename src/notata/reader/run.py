@@ -272,6 +272,7 @@ class LogReader:
         >>> reader.load_array("t").tolist(), reader.load_array("trajectory:x").tolist()
         ([0.0, 0.5], [1.0])
         """
+        name = str(name)  # a number is a name too, as for `Logbook.array`
         for bundle, member in _splits(name):
             try:
                 key = keys.data(bundle, formats.NPZ.suffix)
@@ -392,7 +393,7 @@ class LogReader:
         return formats.table_as(self._load(formats.named("parquet"), name), library)
 
     def load(self, key: str, format: formats.Format | type | str | None = None) -> Any:
-        """Any file of the run, as its suffix says: whatever was written, by the name by which it was written.
+        """Any file of the run, as its suffix says.
 
         ``.json``, ``.yaml``, ``.txt``, ``.npy``, ``.npz`` (a dictionary of arrays), and the suffixes of installed
         formats; bytes for all others. A pickle is not loaded: `load_pickle` says why.

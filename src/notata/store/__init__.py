@@ -86,25 +86,26 @@ def open_base(
 
 
 def open_beside(path: str | os.PathLike[str] | UPath) -> tuple[Store, str]:
-    """The store of a file's folder, and the file's name there.
+    """The store of a file's folder, and the file's name there; the query of a signed URL stays with the store.
 
     >>> open_beside("memory://runs/results/mesh.vtk")
     (MemoryStore('memory://runs/results'), 'mesh.vtk')
     """
     from upath import UPath
 
-    if isinstance(path, UPath):
+    url, options = _location(path)
+    if isinstance(path, UPath) and not url.startswith(("http://", "https://")):
         return open_store(path.parent), path.name
-    url, _ = _location(path)
     if not _URL.match(url):
         folder, name = os.path.split(os.path.abspath(os.path.expanduser(url)))
         return open_store(folder), name
     links = url.split("::")  # zip://in/a.txt::file:///z.zip, simplecache::http://host/a.txt
     at = next((at for at, link in enumerate(links) if "://" in link), 0)
     scheme, _, whole = links[at].partition("://")
+    whole, mark, query = whole.partition("?") if scheme in ("http", "https") else (whole, "", "")
     folder, slash, name = whole.rpartition("/")
-    links[at] = f"{scheme}://{folder or slash}"
-    return open_store("::".join(links)), name
+    links[at] = f"{scheme}://{folder or slash}{mark}{query}"
+    return open_store("::".join(links), options), name
 
 
 def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> Store:

@@ -18,10 +18,11 @@ import io
 import random
 import shutil
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -107,12 +108,14 @@ class Store(ABC):
         near: Whether a write costs no round trip, so that callers need not collect small ones.
         shared: Whether others than this process can see what is stored.
         swaps: Whether `create` and `replace` hold against everybody.
+        sized: Whether a file's size is known, and a range of it can be read by itself.
     """
 
     folders: bool = False
     near: bool = False
     shared: bool = True
     swaps: bool = True
+    sized: bool = True
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -433,27 +436,31 @@ class Store(ABC):
             StorageError: A single file could not be read or written.
             BatchError: Of several, some could not; it holds each one's error, and the others are stored.
         """
+        stop = threading.Event()
 
         def copy(key: str, entry: Entry) -> None:
             with source._guard("read", entry.key):  # what the writer raises is ours already
-                if entry.size <= _SMALL:
+                if source.sized and entry.size <= _SMALL:
                     found = source._get(entry.key, 0, _SMALL, None)
                     if len(found.data) == found.size:
                         self.write(key, found.data)
                         return
-                with source._open_read(entry.key) as reader, self.open(key, "wb") as writer:
-                    shutil.copyfileobj(reader, writer, _SMALL)
+                with source._stream(entry.key) as reader, self.open(key, "wb") as writer:
+                    while part := reader.read(_SMALL):
+                        if stop.is_set():
+                            raise InterruptedError("another copy of the batch was interrupted")
+                        writer.write(part)
 
         if len(files) == 1:
             copy(*next(iter(files.items())))
             return
         errors: builtins.list[Exception] = []
         for at_once, chosen in (
-            (_AT_ONCE, {key: entry for key, entry in files.items() if entry.size <= _SMALL}),
-            (_STREAMS, {key: entry for key, entry in files.items() if entry.size > _SMALL}),
+            (_AT_ONCE, {key: entry for key, entry in files.items() if 0 <= entry.size <= _SMALL}),
+            (_STREAMS, {key: entry for key, entry in files.items() if not 0 <= entry.size <= _SMALL}),
         ):
             try:
-                self._each(copy, {key: (key, entry) for key, entry in chosen.items()}, "copies", at_once)
+                self._each(copy, {key: (key, entry) for key, entry in chosen.items()}, "copies", at_once, stop)
             except BatchError as error:
                 errors += error.exceptions
         if errors:
@@ -490,12 +497,18 @@ class Store(ABC):
             raise BatchError(f"{len(errors)} of {len(names)} deletions failed in {self.url}", errors)
 
     def _each(
-        self, call: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]], what: str, at_once: int = _AT_ONCE
+        self,
+        call: Callable[..., T],
+        jobs: Mapping[str, tuple[Any, ...]],
+        what: str,
+        at_once: int = _AT_ONCE,
+        stop: threading.Event | None = None,
     ) -> dict[str, T]:
+        """Call for every job, many at once; what has begun when an interrupt comes is asked to `stop`."""
         results: dict[str, T] = {}
         errors: builtins.list[Exception] = []
         with ThreadPoolExecutor(min(at_once, len(jobs)) or 1, thread_name_prefix="notata-batch") as pool:
-            running = {name: pool.submit(call, *arguments) for name, arguments in jobs.items()}
+            running = _submitted(pool, call, jobs)
             try:
                 for name, future in running.items():
                     try:
@@ -503,6 +516,8 @@ class Store(ABC):
                     except Exception as error:
                         errors.append(error)
             except BaseException:  # an interrupt: what has not begun, does not begin
+                if stop is not None:
+                    stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         if errors:
@@ -626,6 +641,10 @@ class Store(ABC):
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         """Read a range in one request; with `version` only from that one."""
 
+    def _stream(self, key: str) -> IO[bytes]:
+        """A file object to read a file from once, from its start to its end."""
+        return self._open_read(key)
+
     @abstractmethod
     def _stat(self, key: str) -> Entry:
         """Look one file up."""
@@ -644,3 +663,27 @@ class Store(ABC):
     @abstractmethod
     def _path(self, key: str) -> UPath:
         """The path object of a key, or of the root for an empty one."""
+
+
+def _submitted(
+    pool: ThreadPoolExecutor, call: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]]
+) -> dict[str, Future[T]]:
+    """Jobs handed to a pool; one after the other where no thread starts any more, as at the end of the interpreter."""
+    running: dict[str, Future[T]] = {}
+    for name, arguments in jobs.items():
+        try:
+            running[name] = pool.submit(call, *arguments)
+        except RuntimeError:
+            if running:
+                raise
+            return {name: _done(call, *arguments) for name, arguments in jobs.items()}
+    return running
+
+
+def _done(call: Callable[..., T], *arguments: Any) -> Future[T]:
+    done: Future[T] = Future()
+    try:
+        done.set_result(call(*arguments))
+    except Exception as error:
+        done.set_exception(error)
+    return done

@@ -36,6 +36,9 @@ __all__ = ["CACHES", "GenericStore"]
 CACHES: Final = frozenset({"blockcache", "cached", "filecache", "simplecache"})
 """Protocols that keep local copies: what is written through them is seen late, or never."""
 
+_UNKNOWN: Final = -1
+"""As a size: the server does not tell."""
+
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
 
 
@@ -43,6 +46,7 @@ class GenericStore(RemoteStore):
     """Files below one URL of any fsspec protocol."""
 
     swaps = False
+    sized = False
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
         caches = CACHES.intersection(part.partition(":")[0] for part in url.split("::"))
@@ -52,15 +56,20 @@ class GenericStore(RemoteStore):
                 f"{', '.join(sorted(caches))}, which shows writes late or never; "
                 "leave it out of base_dir"
             )
-        self._url = url
-        super().__init__(url, Connection(_Connect(url), options, timeout))
+        # The query of a web address is a key to it (a signed URL): it goes with each request, and nowhere else.
+        first, mark, rest = url.partition("::")
+        web = first.startswith(("http://", "https://"))
+        first, _, self._query = first.partition("?") if web else (first, "", "")
+        self._url = first + mark + rest
+        super().__init__(self._url, Connection(_Connect(self._url), options, timeout, self._query))
 
     def _split(self, url: str) -> tuple[str, str]:
         return "", ""
 
     def _name(self, key: str) -> str:
         root = str(self._connection.fs.notata_root)
-        return "/".join(part for part in (root, self._prefix, key) if part)
+        name = "/".join(part for part in (root, self._prefix, key) if part)
+        return f"{name}?{self._query}" if self._query else name
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         upload = _Moved(self, key, match)
@@ -115,12 +124,19 @@ class GenericStore(RemoteStore):
         entry = self._stat(key)
         if version is not None and entry.version != version:
             raise self._conflict(key, "it was changed while it was read")
+        if entry.size == _UNKNOWN:
+            data = self._connection.fs.cat_file(self._name(key))
+            return Blob(data[start:end], len(data), entry.version)
         if start >= entry.size or (end is not None and end <= start):
             return Blob(b"", entry.size, entry.version)
         whole = not start and end is None
         fs = self._connection.fs
         data = fs.cat_file(self._name(key)) if whole else fs.cat_file(self._name(key), start=start, end=end)
         return Blob(data, entry.size, entry.version)
+
+    def _stream(self, key: str) -> IO[bytes]:
+        stream: IO[bytes] = self._connection.fs.open(self._name(key), "rb")  # servers without ranges, and sizes, too
+        return stream
 
     def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
         return self._get(key, start, end, version)
@@ -217,7 +233,7 @@ def _moves(fs: AbstractFileSystem) -> bool:
 
 def _entry(key: str, info: dict[str, Any]) -> Entry:
     stamp = next((info[name] for name in _TIMES if info.get(name) is not None), 0)
-    size = int(info.get("size") or 0)
+    size = int(info["size"]) if info.get("size") is not None else _UNKNOWN
     mark = info.get("ETag") or info.get("etag") or info.get("generation") or f"{info.get('ino')}-{stamp}-{size}"
     return Entry(key, size, _time(stamp), hashlib.sha256(str(mark).encode()).hexdigest()[:16])
 

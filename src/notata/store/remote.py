@@ -45,9 +45,14 @@ class Connection:
     """
 
     def __init__(
-        self, make: Callable[[dict[str, Any]], AbstractFileSystem], options: Mapping[str, Any], timeout: float
+        self,
+        make: Callable[[dict[str, Any]], AbstractFileSystem],
+        options: Mapping[str, Any],
+        timeout: float,
+        hidden: str = "",
     ) -> None:
         self.options = dict(options)
+        self._hidden = hidden  # of the address, what is as secret as an option
         self._make = make
         self._timeout = timeout
         self._fs: AbstractFileSystem | None = None
@@ -62,7 +67,8 @@ class Connection:
     @functools.cached_property
     def secrets(self) -> re.Pattern[str]:
         """What of the options is to be blotted out of a text, in every form that a text may have it in."""
-        forms = {form for leaf in _leaves(self.options) for form in _forms(leaf)}
+        hidden = [part for text in (self._hidden, *re.split("[&=]", self._hidden)) if len(part := text) >= 8]
+        forms = {form for leaf in (*_leaves(self.options), *hidden) for form in _forms(leaf)}
         return re.compile("|".join(map(_as_word, sorted(forms, key=len, reverse=True))) or r"(?!)")
 
     @property

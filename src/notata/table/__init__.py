@@ -8,21 +8,8 @@ versions of metadata.json and of the metrics that it was made of; a listing tell
 
 from __future__ import annotations
 
-from notata.table.gather import Table, gather, runs_below, to_pandas
-from notata.table.index import add, busy, merge, rewrite
+from notata.table.index import Keeper
 from notata.table.row import Row, described, metrics_file, of_run
+from notata.table.runs import Table, gather, runs_below, to_pandas
 
-__all__ = [
-    "Row",
-    "Table",
-    "add",
-    "busy",
-    "described",
-    "gather",
-    "merge",
-    "metrics_file",
-    "of_run",
-    "rewrite",
-    "runs_below",
-    "to_pandas",
-]
+__all__ = ["Keeper", "Row", "Table", "described", "gather", "metrics_file", "of_run", "runs_below", "to_pandas"]

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from notata.table.row import ERROR, FIXED, ID, REASON, REVISION, STATUS, Row
 
-__all__ = ["Columns", "appendable", "encoded_rows", "is_ours", "merged_rows", "parsed_rows"]
+__all__ = ["Columns", "appendable", "encoded_rows", "is_ours", "merged_rows", "parsed_rows", "revision_in"]
 
 _PARAMS: Final = "params."  # what stands before a name that another column has already
 _METRICS: Final = "metrics."
@@ -152,7 +152,25 @@ def appendable(data: bytes, row: Row) -> bytes:
     if columns is None or columns.header != header or not columns.hold(row) or not data.endswith(b"\n"):
         return b""
     line = _written([_line(columns, row)])
-    return b"" if b"\n" + _written([[_text(row.run_id), ""]])[:-1] in data else line
+    return b"" if _beginning(row.run_id) in data else line
+
+
+def revision_in(data: bytes, run_id: str) -> str | None:
+    r"""The revision that an index.csv has of a run; None if it has no row of it.
+
+    >>> revision_in(b"run_id,status,revision\na,complete,0f\n", "a")
+    '0f'
+    """
+    at = data.find(_beginning(run_id))
+    if at < 0:
+        return None
+    cells = (_lines(data[at + 1 : data.find(b"\n", at + 1)]) or [[""]])[0]
+    return cells[-1]
+
+
+def _beginning(run_id: str) -> bytes:
+    """How the line of a run begins, with the end of the line before."""
+    return b"\n" + _written([[_text(run_id), ""]])[:-1]
 
 
 def is_ours(data: bytes) -> bool:
@@ -188,7 +206,7 @@ def _value(cell: str) -> Any:
     if cell[0] in '"[{':
         try:
             return json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             return cell
     if _NUMBER.fullmatch(cell):
         try:

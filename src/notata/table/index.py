@@ -1,76 +1,197 @@
-"""index.csv: rows put into it by appending, or by compare and swap; what a row says, it does not know."""
+"""index.csv, kept for people and for a quick look: rows put into it by appending, or by compare and swap."""
 
 from __future__ import annotations
 
+import logging
+import os
 import random
+import threading
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
 
-from notata import keys
-from notata.errors import ConflictError, ExistsError
+from notata import exits, keys
+from notata.errors import ConflictError, ExistsError, NotataError, StorageError
 from notata.store import Blob, Store
-from notata.table.columns import appendable, encoded_rows, is_ours, merged_rows
-from notata.table.gather import Table, found_index, gather
+from notata.table.columns import appendable, encoded_rows, is_ours, merged_rows, revision_in
 from notata.table.row import Row
+from notata.table.runs import Table, found_index, gather, row_now
 
-__all__ = ["add", "busy", "merge", "rewrite"]
+__all__ = ["Keeper"]
 
-_SECONDS: Final = 30.0  # that a row tries to get into index.csv of a disk
+_EVERY: Final = 30.0  # seconds from one index.csv in a bucket to the next; GCS takes one write a second to one object
+_SECONDS: Final = 30.0  # that somebody tries who others come before
+
+_own = logging.getLogger("notata")
 
 
-def add(store: Store, row: Row) -> None:
-    """Put a row into index.csv where a write costs no round trip: appended, where the columns are there already.
+class Keeper:
+    """Keeps the index.csv of one experiment, for one process.
 
-    Raises:
-        ConflictError: For half a minute others were faster.
+    On a disk and in memory a row is put in at once. In a bucket rows wait for others: up to half a minute, or to the
+    end of the process. A row that does not get in is not lost, as its run keeps it too.
+
+    Safe to use from many threads. It pickles without its rows; a forked child begins without them too.
     """
-    give_up = time.monotonic() + _SECONDS
-    while not _added(store, row):
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Row] = {}
+        self._next = 0.0
+        self._timer: threading.Timer | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_store": self._store}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+
+    def put(self, row: Row) -> None:
+        """Put in the row of a run that has ended; what goes wrong is a warning."""
+        try:
+            if self._store.near:
+                _insist(self._store, lambda: _put(self._store, [row]), 0.01)
+            elif self._wait(row):
+                self._merge()
+        except NotataError as error:
+            _own.warning("notata: run %s ended, but %s was not brought up to date: %s", row.run_id, keys.INDEX, error)
+
+    def gather(self) -> Table:
+        """The rows as the runs say now, and index.csv written by the way if others do not come before."""
+        waiting = self._now()
+        rows = gather(self._store)
+        try:
+            if _rewrite(self._store, rows):
+                self._done(waiting)
+        except StorageError as error:
+            _own.warning("notata: %s was not brought up to date: %s", keys.INDEX, error)
+        return rows
+
+    def write(self) -> None:
+        """Write it anew from the runs.
+
+        Raises:
+            ConflictError: Others wrote it all the time.
+            StorageError: The runs cannot be read, or it cannot be written.
+        """
+        waiting = self._now()
+        _insist(self._store, lambda: _rewrite(self._store, gather(self._store)))
+        self._done(waiting)
+
+    # -- rows that wait ------------------------------------------------------------------------------------
+
+    def _wait(self, row: Row) -> bool:
+        """Have a row wait; whether the time has come for those that do."""
+        if os.getpid() != self._pid:  # forked: the parent's rows are the parent's
+            self._begin()
+        with self._lock:
+            self._waiting[row.run_id] = row
+            left = self._next - time.monotonic()
+            if left <= 0:
+                self._next = time.monotonic() + _EVERY
+            elif self._timer is None:
+                self._timer = threading.Timer(left, self._due)
+                self._timer.daemon = True
+                with suppress(RuntimeError):  # the interpreter ends, and so does the waiting
+                    self._timer.start()
+        exits.at_exit(self._at_exit)
+        return left <= 0
+
+    def _due(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._next = time.monotonic() + _EVERY
+            waiting = list(self._waiting.values())
+        with suppress(NotataError):  # the next run that ends tries again, or the end of the process
+            if waiting and not self._merge():
+                self._wait(waiting[0])
+
+    def _merge(self) -> bool:
+        """Write the rows that wait; whether nobody came before."""
+        rows = self._now()
+        if rows and not _put(self._store, list(rows.values())):
+            return False
+        self._done(rows)
+        return True
+
+    def _now(self) -> dict[str, Row]:
+        with self._lock:
+            return dict(self._waiting)
+
+    def _done(self, rows: Mapping[str, Row]) -> None:
+        """Take note that these rows are in index.csv."""
+        with self._lock:
+            for run_id, row in rows.items():
+                if self._waiting.get(run_id) is row:
+                    del self._waiting[run_id]
+            if not self._waiting:
+                exits.forget(self._at_exit)
+
+    def _at_exit(self) -> None:
+        if os.getpid() != self._pid:
+            return
+        try:
+            _insist(self._store, self._merge)
+        except NotataError as error:
+            _own.warning("notata: the last rows are not in %s; write_index() puts them there: %s", keys.INDEX, error)
+
+
+# -- one write ---------------------------------------------------------------------------------------------
+
+
+def _insist(store: Store, write: Callable[[], bool], longest: float = 2.0) -> None:
+    """Write though others do so too, with pauses of some random time."""
+    give_up, pause = time.monotonic() + _SECONDS, min(0.05, longest)
+    while not write():
         if time.monotonic() > give_up:
-            raise busy(store)
-        time.sleep(random.uniform(0, 0.01))
+            raise ConflictError(
+                f"{store.url}/{keys.INDEX}: others write it all the time; no row is lost, as each run keeps its own",
+                url=store.url,
+                key=keys.INDEX,
+            )
+        time.sleep(random.uniform(0, pause))
+        pause = min(2 * pause, longest)
 
 
-def merge(store: Store, rows: Sequence[Row]) -> bool:
-    """Put rows into index.csv by one compare and swap; whether nobody came before. Two requests."""
+def _put(store: Store, rows: Sequence[Row]) -> bool:
+    """Put rows in once; whether nobody came before. In a bucket two requests."""
     found = found_index(store)
-    if found is not None and not is_ours(found.data):
-        return rewrite(store, gather(store), rows)
-    return _replaced(store, found, rows)
-
-
-def rewrite(store: Store, table: Table, rows: Sequence[Row] = ()) -> bool:
-    """Write index.csv anew from the rows of runs that ended or died, and `rows`; whether nobody came before."""
-    told = [row for row in table.rows if row.status not in ("running", "replacing")]
-    return _replaced(store, table.found, [*told, *rows], keep=False)
-
-
-def busy(store: Store) -> ConflictError:
-    """What to raise where others always come before."""
-    return ConflictError(
-        f"{store.url}/{keys.INDEX}: others write it all the time; no row is lost, as each run keeps its own",
-        url=store.url,
-        key=keys.INDEX,
-    )
-
-
-def _added(store: Store, row: Row) -> bool:
-    found = found_index(store)
-    if found is not None and (line := appendable(found.data, row)):
+    if found is None:
+        return _swapped(store, None, encoded_rows(rows))
+    if store.near and len(rows) == 1 and (line := appendable(found.data, rows[0])):
         try:
             store.append(keys.INDEX, line, found.size)
         except ConflictError:
             return False
         return True
-    if found is not None and not is_ours(found.data):  # of notata 0.3.0, or damaged
-        return rewrite(store, gather(store), [row])
-    return _replaced(store, found, [row])
+    if not is_ours(found.data):  # of notata 0.3.0, or damaged
+        return _rewrite(store, gather(store), rows)
+    current = [row for row in (_current(store, found.data, row) for row in rows) if row is not None]
+    return _swapped(store, found, merged_rows(found.data, current))
 
 
-def _replaced(store: Store, found: Blob | None, rows: Sequence[Row], *, keep: bool = True) -> bool:
-    rows = list({row.run_id: row for row in rows}.values())
-    data = merged_rows(found.data, rows) if found and keep else encoded_rows(rows)
+def _current(store: Store, data: bytes, row: Row) -> Row | None:
+    """The row, where index.csv has none of its run. Else the run is asked: another one may have gone on with it."""
+    if revision_in(data, row.run_id) in (None, row.revision):
+        return row
+    return row_now(store, row)
+
+
+def _rewrite(store: Store, table: Table, rows: Sequence[Row] = ()) -> bool:
+    """Write it anew from the rows of runs that ended or died, and those of runs that are elsewhere."""
+    told = [row for row in table.rows if row.status not in ("running", "replacing")]
+    elsewhere = {row.run_id: row for row in rows if row.run_id not in table.runs}
+    return _swapped(store, table.found, encoded_rows([*told, *elsewhere.values()]))
+
+
+def _swapped(store: Store, found: Blob | None, data: bytes) -> bool:
     if found is not None and found.data == data:
         return True
     try:

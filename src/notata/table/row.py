@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from notata import formats, keys
-from notata.errors import DecodeError, StorageError
+from notata.errors import DecodeError, EncodeError, StorageError
 from notata.state import ROW
 from notata.store import Store
 
@@ -85,7 +85,7 @@ def described(store: Store, params: Mapping[str, Any], metrics_key: str = keys.M
     if metrics_key != keys.METRICS:
         described[FILE] = metrics_key
     try:
-        found = store.fetch(metrics_key)
+        found = store.fetch(metrics_key, 0, _LARGEST)
     except StorageError:
         return described
     if found.size <= _LARGEST:
@@ -134,6 +134,10 @@ def metrics_of(data: bytes, key: str) -> tuple[dict[str, Any], str]:
         return {}, f"{key}: {error}"
     if not isinstance(value, dict):
         return {}, f"{key} holds a {type(value).__name__}, where names and values are needed"
+    try:
+        formats.encode(formats.JSON, [[[[value]]]])  # as deep as metadata.json holds it
+    except EncodeError as error:
+        return {}, f"{key}: {error}"
     return value, ""
 
 

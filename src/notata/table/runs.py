@@ -30,9 +30,12 @@ from notata.table.row import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Table", "found_index", "gather", "runs_below", "to_pandas"]
+__all__ = ["Table", "found_index", "gather", "row_now", "runs_below", "to_pandas"]
 
 _DAMAGED: Final = (keys.PARAMS_YAML, keys.PARAMS_JSON)
+
+
+_MOST: Final = 4 * 2**20  # bytes of metrics that are read for a table
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,19 @@ def runs_below(entries: Iterable[Entry]) -> dict[str, dict[str, Entry]]:
     return {folder: runs[folder] for folder in sorted(runs) if keys.METADATA in runs[folder]}
 
 
+def row_now(store: Store, row: Row) -> Row | None:
+    """The row of a run as its metadata.json has it now; None if it has not ended. One request.
+
+    Of a run that is not there it is the row as it was given.
+    """
+    try:
+        found = store.fetch(f"{keys.RUNS}/{keys.run_folder(row.run_id)}/{keys.METADATA}")
+    except MissingError:
+        return row
+    now = _of_metadata(row.run_id, found)
+    return now if now.status in ENDED else None
+
+
 def _is_of(row: Row | None, files: Mapping[str, Entry]) -> bool:
     """Whether a row of index.csv is what the run says now, as a listing of its files tells.
 
@@ -132,6 +148,9 @@ def _read(store: Store, runs: Mapping[str, tuple[str, Mapping[str, Entry]]]) -> 
     blobs = {names[key]: blob for key, blob in store.fetch_many(names).items()}
     rows = {run_id: _of_metadata(run_id, blob) for run_id, blob in blobs.items()}
     described = {run_id: row_field(parsed(blob.data) or {}) for run_id, blob in blobs.items()}
+    for run_id, row in rows.items():
+        if (size := _size_of_metrics(runs[run_id][1])) > _MOST:
+            rows[run_id] = replace(row, metrics_error=f"{keys.METRICS} has {size} bytes, which is too much for a table")
     wanted = {
         f"{runs[run_id][0]}/{name}": (run_id, name)
         for run_id, row in rows.items()
@@ -160,6 +179,10 @@ def _of_metadata(run_id: str, blob: Blob) -> Row:
     return Row(run_id, state.status, failure_reason=reason, started=str(fields.get("start_time") or ""))
 
 
+def _size_of_metrics(files: Mapping[str, Entry]) -> int:
+    return files[keys.METRICS].size if keys.METRICS in files else 0
+
+
 def _lacking(row: Row, described: Mapping[str, Any], files: Mapping[str, Entry]) -> Iterator[str]:
     """The files that a row has to be completed from."""
     ended = row.status in ENDED
@@ -167,7 +190,7 @@ def _lacking(row: Row, described: Mapping[str, Any], files: Mapping[str, Entry])
         yield from [key for key in (keys.PARAMS_YAML, keys.PARAMS_JSON) if key in files][:1]
     elsewhere = FILE in described and ("metrics" in described or ERROR in described)
     known = ended and (elsewhere or described.get(VERSION) == _metrics_version(files))
-    if keys.METRICS in files and not known:
+    if keys.METRICS in files and not known and _size_of_metrics(files) <= _MOST:
         yield keys.METRICS
 
 
