@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
@@ -78,7 +80,10 @@ class Experiment:
     ) -> None:
         if unknown := options.keys() - LogbookOptions.__annotations__.keys():
             known = ", ".join(sorted(LogbookOptions.__annotations__))
-            raise ConfigurationError(f"{', '.join(sorted(unknown))}: runs have no such option; they have {known}")
+            raise ConfigurationError(
+                f"{', '.join(sorted(unknown))}: an experiment takes name, base_dir, storage_options, timeout, and for "
+                f"its runs {known}"
+            )
         self.name = keys.check(name)
         self._base = open_base(base_dir, storage_options, timeout=timeout)
         self._store = self._base.below(name)
@@ -167,7 +172,13 @@ class Experiment:
         True
         """
         if skip_existing not in (True, False, "complete"):
-            raise ConfigurationError(f"skip_existing is True, False or 'complete', not {skip_existing!r}")
+            raise ConfigurationError(
+                f"skip_existing is True, False or 'complete', not {skip_existing!r}; parameters are keywords: dt=0.1"
+            )
+        if alike := difflib.get_close_matches("skip_existing", params, 1, 0.85):
+            warnings.warn(
+                f"{alike[0]} is taken for a parameter; did you mean skip_existing?", UserWarning, stacklevel=2
+            )
         try:
             return Member(
                 self.run_id(**params),

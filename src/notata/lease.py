@@ -29,7 +29,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.state import LEASE, RunState, judge, lease_of, look, parsed, timestamp
+from notata.state import LEASE, RunState, judge, lease_of, look, metadata, parsed, timestamp
 from notata.store import Store
 
 __all__ = ["HEARTBEAT", "Lease"]
@@ -94,23 +94,27 @@ class Lease:
         except ExistsError as error:
             self._taken(error)
 
-    def replace(self, fields: Mapping[str, Any]) -> None:
+    def replace(self, fields: Mapping[str, Any]) -> bool:
         """Take a run id whoever has it, and remove all that its old run left.
 
         metadata.json is switched first, to status ``replacing``: a reader never takes the rest of the old run for
         the new one, and of several who do this at once one succeeds. 4 requests on a bucket, and the deletions.
 
+        Returns:
+            Whether there was one.
+
         Raises:
             RunExistsError: Another one took it meanwhile.
         """
         try:
-            self._replace({**fields, "status": "replacing"})
+            there = self._replace({**fields, "status": "replacing"})
             self._store.clear(keep=[keys.METADATA])
             self._swap(fields)
         except (ExistsError, ConflictError) as error:
             self._taken(error)
+        return there
 
-    def _replace(self, fields: Mapping[str, Any]) -> None:
+    def _replace(self, fields: Mapping[str, Any]) -> bool:
         """Take metadata.json from whoever has it; a sign of life that they give meanwhile does not keep it theirs."""
         owner: object = None
         for last in range(_BEATS, 0, -1):
@@ -118,17 +122,18 @@ class Lease:
                 found = self._store.fetch(keys.METADATA)
             except MissingError:
                 self._create(fields)
-                return
+                return False
             before, owner = owner, lease_of(parsed(found.data) or {}).get("owner")
             if before not in (None, owner):
                 raise ConflictError(f"{self._store.url}: another writer took the run", url=self._store.url)
             self._version = found.version
             try:
                 self._take(fields)
-                return
+                return True
             except ConflictError:
                 if owner is None or last == 1:
                     raise
+        raise AssertionError("unreachable")
 
     def resume(
         self, fresh: Mapping[str, Any], again: Continue, *, force: bool, unfinished: bool = False
@@ -146,6 +151,7 @@ class Lease:
 
         Raises:
             RunExistsError: It lives, or is being replaced, or is to be left; or another one took it meanwhile.
+            StorageError: Its metadata.json is damaged.
         """
         try:
             try:
@@ -153,9 +159,9 @@ class Lease:
             except MissingError:
                 self._create(fresh)
                 return None
-            stored = parsed(found.data)
-            state = judge(stored or {}, found)
-            if stored is None or not _free(state, force=force, unfinished=unfinished):
+            stored = metadata(found, self._store.url, keys.METADATA)
+            state = judge(stored, found)
+            if not _free(state, force=force, unfinished=unfinished):
                 self._alive(state)
             self._version = found.version
             self._take(again(fresh, stored, state))

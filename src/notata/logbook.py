@@ -125,6 +125,10 @@ class Logbook(Recorder):
             raise ConfigurationError(f"callback is a function of the logbook, not {type(callback).__name__}")
         if resume and overwrite:
             raise ConfigurationError("resume goes on with the old run and overwrite removes it: choose one")
+        if params is not None and not isinstance(params, Mapping):
+            raise ConfigurationError(
+                f"params are names and values, as in {{'omega': 2.0}}, not {type(params).__name__}"
+            )
         if resume not in (True, False, "force", "unfinished"):
             raise ConfigurationError(f"resume is True, False, 'force' or 'unfinished', not {resume!r}")
         level = level_of(log_level)
@@ -145,8 +149,9 @@ class Logbook(Recorder):
         self._attached: list[logging.Logger] = []
         self._sigterm = exits.Sigterm() if handle_sigterm else None
         try:
+            self._replaced = False
             before = self._claim(environment, overwrite, resume)
-            self._begin(before, level, overwrite=overwrite, params=params, preallocate=preallocate)
+            self._begin(before, level, params=params, preallocate=preallocate)
         except BaseException:
             self._let_go()
             raise
@@ -157,7 +162,7 @@ class Logbook(Recorder):
         if environment:
             fields["environment"] = capture(self._store.redacted)
         if overwrite:
-            self._lease.replace(fields)
+            self._replaced = self._lease.replace(fields)
         elif resume:
             return self._lease.resume(fields, continued, force=resume == "force", unfinished=resume == "unfinished")
         else:
@@ -169,14 +174,13 @@ class Logbook(Recorder):
         before: RunState | None,
         level: int,
         *,
-        overwrite: bool,
         params: Mapping[str, Any] | None,
         preallocate: bool,
     ) -> None:
         """Open the log and write what is known at the start."""
         try:
             self._earlier = spent(self._lease.fields)
-            self._open_log(before, level, overwrite=overwrite)
+            self._open_log(before, level)
             self._params = Parameters(
                 self._store, self._check, self.logger.log, self._params_stored, new=before is None
             )
@@ -192,7 +196,7 @@ class Logbook(Recorder):
                 self._lease.end("failed", end_time=timestamp(), failure_reason=self._reason(error))
             raise
 
-    def _open_log(self, before: RunState | None, level: int, *, overwrite: bool) -> None:
+    def _open_log(self, before: RunState | None, level: int) -> None:
         self.handler = Journal(
             self._store.appender(keys.LOG, new=before is None, end=b"\n"),
             at_once=self._store.near,
@@ -205,7 +209,7 @@ class Logbook(Recorder):
         self.logger.addHandler(self.handler)
         if before is not None:
             self.info("Logbook resumed by owner %s; before: %s (%s)", self._lease.owner, before.status, before.why)
-        elif overwrite:
+        elif self._replaced:
             self.info("Logbook initialized in place of an earlier run (owner %s)", self._lease.owner)
         else:
             self.info("Logbook initialized")

@@ -114,7 +114,9 @@ class Parameters(Mapping[str, Any]):
         >>> log.params["steps"], dict(log.params)
         (200, {'omega': 2.0, 'steps': 200})
         """
-        if ext not in _KEYS:
+        if not isinstance(ext, str) or ext not in _KEYS:
+            if isinstance(ext, Mapping):
+                raise ConfigurationError("parameters are keywords: params(omega=2.0), or params(**values)")
             raise ConfigurationError(f"ext is 'yaml' or 'json', not {ext!r}", url=self._store.url)
         self._check()
         with self._alone():

@@ -319,7 +319,11 @@ class Recorder(Lines, ABC):
         >>> log.arrays("trajectory", x=[0.0, 1.0], v=[1.0, 0.0]).name
         'trajectory.npz'
         """
-        form = formats.Npz(compressed)
+        if not isinstance(compressed, bool | int):
+            raise ConfigurationError(
+                f"compressed is True or False, not {type(compressed).__name__}; arrays are keywords, arrays('a', x=…)"
+            )
+        form = formats.Npz(bool(compressed))
         return self._write(form, "arrays", name, keys.data(name, form.suffix), arrays)
 
     def plot(

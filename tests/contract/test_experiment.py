@@ -374,7 +374,7 @@ def test_options_of_runs_are_handed_on(place: Place) -> None:
     assert "environment" not in fields
     assert fields["lease"]["heartbeat"] == 5
     options: dict[str, Any] = {"overwrite": True}
-    with pytest.raises(ConfigurationError, match="overwrite: runs have no such option; they have environment"):
+    with pytest.raises(ConfigurationError, match="overwrite: an experiment takes name, base_dir"):
         experiment(place, **options)
 
 
@@ -827,9 +827,7 @@ def test_a_displaced_run_records_no_row(place: Place, sweep: Experiment) -> None
 
 
 def test_writers_of_index_csv_who_always_come_second_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from notata import experiment as module
-
-    monkeypatch.setattr(module, "_EVERY", 0.0)
+    monkeypatch.setattr("notata.table.index._SECONDS", 0.0)
     made = Experiment("sweep", tmp_path)
     begun(made, dt=0.1).mark_complete()
 
@@ -873,3 +871,27 @@ def test_a_folder_of_runs_says_its_own_name(place: Place) -> None:
     place.logbook("a").mark_complete()
     reader = ExperimentReader(place.url, storage_options=place.options)
     assert f"Runs directory: {reader.name} with 1 runs" in str(reader)
+
+
+def test_what_others_wrote_into_the_index_is_kept_beside(sweep: Experiment, place: Place) -> None:
+    sweep.add(n=1).mark_complete()
+    old = b"run_id,n,status,score,comment\nsweep_n_1,1,complete,0.5,the best one\n"
+    place.put("sweep/index.csv", old)
+    sweep.to_dataframe()
+    sweep.add(n=2).mark_complete()
+    sweep.write_index()
+    kept = [name for name in place.names() if name.endswith(".bak")]
+    assert [place.bytes(name) for name in kept] == [old]
+    assert [row["n"] for row in sweep.reader.table()] == [1, 2]
+
+
+def test_a_word_that_is_nearly_skip_existing_is_doubted(sweep: Experiment) -> None:
+    with pytest.warns(UserWarning, match="skip_exisiting is taken for a parameter; did you mean skip_existing"):
+        sweep.add(n=1, skip_exisiting=True)
+
+
+def test_a_damaged_run_is_not_skipped_in_silence(sweep: Experiment, place: Place) -> None:
+    sweep.add(n=1).mark_complete()
+    place.put("sweep/runs/log_sweep_n_1/metadata.json", b"")
+    with pytest.raises(notata.StorageError, match="not the metadata of a run"):
+        sweep.add(n=1, skip_existing="complete")

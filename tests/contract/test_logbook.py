@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
 import re
 import threading
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
-from notata import Logbook, errors
+from notata import ConfigurationError, Logbook, errors
 from tests.backends import Place
 
 
@@ -429,3 +430,28 @@ def test_a_repr_says_where_and_how(place: Place) -> None:
     log = place.logbook()
     assert repr(log) == f"Logbook('run', '{log.url}', status='initialized')"
     assert "127.0.0.1" not in repr(log)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"resume": "unfinised"}, {"params": [1]}, {"params": "a=1"}, {"timeout": "x"}, {"storage_options": "key"}],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        Logbook("run", "memory://senseless", **arguments)
+    with pytest.raises(ConfigurationError, match="parameters are keywords"):
+        Logbook(None, "memory://senseless").params({"a": 1})  # type: ignore[arg-type]
+
+
+def test_a_run_that_overwrites_none_does_not_say_so(place: Place) -> None:
+    place.logbook(overwrite=True).mark_complete()
+    assert place.log()[0] == "INFO Logbook initialized"
+    place.logbook(overwrite=True).mark_complete()
+    assert place.log()[0].startswith("INFO Logbook initialized in place of an earlier run")
+
+
+def test_a_path_in_a_bucket_says_what_to_give_instead_of_its_name(bucket: Place) -> None:
+    path: Any = bucket.logbook()["artifacts/x.npy"]
+    for use in (lambda: open(path, "wb"), lambda: np.save(path, [1]), lambda: os.path.join(path, "x")):  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match=r"is not on a local disk, .*log\.open\(key, 'wb'\).*log\.local\(key\)"):
+            use()

@@ -161,10 +161,10 @@ def _leaf(value: object) -> Any:
         return value.isoformat()
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
     if isinstance(value, uuid.UUID | Decimal | Fraction) or hasattr(value, "__vfspath__"):  # the last: UPath
         return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
     if isinstance(value, complex):
         return {"imag": float(value.imag), "real": float(value.real)}
     return None

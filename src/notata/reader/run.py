@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal
 from notata import display, formats, keys
 from notata.errors import (
     ConfigurationError,
+    ContainerMissingError,
     DamagedFileWarning,
     DecodeError,
     FolderError,
@@ -81,9 +82,12 @@ class LogReader:
         self._store = open_store(path, storage_options, timeout=timeout)
         try:
             look(self._store)
+        except ContainerMissingError:
+            raise
         except MissingError as error:
             raise RunMissingError(
-                f"there is no run at {self.url}: it has no {keys.METADATA}. A run's folder is called log_<run_id>",
+                f"there is no run at {self.url}: it has no {keys.METADATA}. A run's folder is called log_<run_id>; a "
+                "folder of runs is for ExperimentReader",
                 url=self.url,
                 key=keys.METADATA,
             ) from error

@@ -53,6 +53,12 @@ def open_store(
     """
     if isinstance(base, Store):
         return base
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise ConfigurationError(f"timeout is a number of seconds, not {timeout!r}")
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        raise ConfigurationError(
+            f"storage_options are names and values for fsspec, not {type(storage_options).__name__}"
+        )
     url, options = _location(base)
     options |= storage_options or {}
     match = _URL.match(url)

@@ -590,15 +590,19 @@ class Store(ABC):
         except (NotataError, Warning):  # a warning that the user made an error stays what it is
             raise
         except Exception as error:
-            raise self._translated(error, doing, key) from error
+            raise self._translated(error, doing, key) from self._cause(error)
 
     def _translated(self, error: Exception, doing: str, key: str | None) -> NotataError:
         if isinstance(error, NotataError):
             return error
         kind, hint = self._failure(error)
         ours = kind(f"cannot {doing} {self._shown(key)}: {hint}", url=self.url, key=key)
-        ours.__cause__ = error
+        ours.__cause__ = self._cause(error)
         return ours
+
+    def _cause(self, error: Exception) -> Exception | None:
+        """What an error of ours is chained to."""
+        return error
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         """Which of our errors `error` is, and what to tell the user; backends look at their own types first."""

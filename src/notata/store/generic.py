@@ -172,6 +172,9 @@ class GenericStore(RemoteStore):
         first = f"{first}{self._prefix}" if first.endswith("://") else keys.join(first.rstrip("/"), self._prefix)
         return RunPath.of(self, "::".join((first, *rest)), self._connection.options, key)
 
+    def _cause(self, error: Exception) -> Exception | None:
+        return None if self._query else error  # it may tell the whole address
+
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, NotImplementedError):
             return ConfigurationError, f"{self._scheme()} cannot do that; choose another storage"

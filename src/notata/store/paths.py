@@ -99,6 +99,17 @@ class RunPath(TextAndBytes, ProxyUPath):
     def __wrapped__(self, upath: UPath) -> None:
         self._upath = upath
 
+    def __fspath__(self) -> str:
+        """Refused: no file of the operating system has this name.
+
+        Raises:
+            TypeError: Always; the message says what to use.
+        """
+        raise TypeError(
+            f"{self} is not on a local disk, so the builtin open, numpy, pandas and others cannot take it by name. "
+            "Give them a file object, path.open('wb') or log.open(key, 'wb'), or a temporary local file, log.local(key)"
+        )
+
     def bound_to(self, store: Store) -> Self:
         """The same path, its own reads and writes going through another store in front of this one."""
         return type(self)._bound(self._upath, store, self._base)

@@ -17,7 +17,16 @@ from typing import Any, Final
 
 from notata.table.row import ERROR, FIXED, ID, REASON, REVISION, STATUS, Row
 
-__all__ = ["Columns", "appendable", "encoded_rows", "is_ours", "merged_rows", "parsed_rows", "revision_in"]
+__all__ = [
+    "Columns",
+    "appendable",
+    "columns_of",
+    "encoded_rows",
+    "is_ours",
+    "merged_rows",
+    "parsed_rows",
+    "revision_in",
+]
 
 _PARAMS: Final = "params."  # what stands before a name that another column has already
 _METRICS: Final = "metrics."
@@ -153,6 +162,15 @@ def appendable(data: bytes, row: Row) -> bytes:
         return b""
     line = _written([_line(columns, row)])
     return b"" if _beginning(row.run_id) in data else line
+
+
+def columns_of(data: bytes) -> set[str]:
+    r"""The names of its columns.
+
+    >>> sorted(columns_of(b"run_id,status\n"))
+    ['run_id', 'status']
+    """
+    return set(header_of(data))
 
 
 def revision_in(data: bytes, run_id: str) -> str | None:

@@ -14,8 +14,8 @@ from typing import Any, Final
 from notata import exits, keys
 from notata.errors import ConflictError, ExistsError, NotataError, StorageError
 from notata.store import Blob, Store
-from notata.table.columns import appendable, encoded_rows, is_ours, merged_rows, revision_in
-from notata.table.row import Row
+from notata.table.columns import appendable, columns_of, encoded_rows, is_ours, merged_rows, revision_in
+from notata.table.row import Row, crc
 from notata.table.runs import Table, found_index, gather, row_now
 
 __all__ = ["Keeper"]
@@ -188,7 +188,11 @@ def _rewrite(store: Store, table: Table, rows: Sequence[Row] = ()) -> bool:
     """Write it anew from the rows of runs that ended or died, and those of runs that are elsewhere."""
     told = [row for row in table.rows if row.status not in ("running", "replacing")]
     elsewhere = {row.run_id: row for row in rows if row.run_id not in table.runs}
-    return _swapped(store, table.found, encoded_rows([*told, *elsewhere.values()]))
+    data = encoded_rows([*told, *elsewhere.values()])
+    if table.found is not None and not columns_of(table.found.data) <= columns_of(data):
+        with suppress(ExistsError):  # what somebody else wrote there is in no run: it is kept beside
+            store.create(f"{keys.INDEX}.{crc(table.found.data.decode('utf-8', 'replace'))}.bak", table.found.data)
+    return _swapped(store, table.found, data)
 
 
 def _swapped(store: Store, found: Blob | None, data: bytes) -> bool:
