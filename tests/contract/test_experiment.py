@@ -895,3 +895,29 @@ def test_a_damaged_run_is_not_skipped_in_silence(sweep: Experiment, place: Place
     place.put("sweep/runs/log_sweep_n_1/metadata.json", b"")
     with pytest.raises(notata.StorageError, match="not the metadata of a run"):
         sweep.add(n=1, skip_existing="complete")
+
+
+def test_an_index_of_our_own_is_not_kept_when_it_changes(sweep: Experiment, place: Place) -> None:
+    sweep.add(n=1).mark_failed("on purpose")
+    sweep.write_index()
+    again = sweep.add(n=1, skip_existing="complete")
+    assert again is not None
+    again.mark_complete()
+    sweep.write_index()
+    assert [name for name in place.names() if name.endswith(".bak")] == []
+
+
+def test_rows_that_others_come_before_are_tried_again(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = experiment(bucket)
+    with monkeypatch.context() as patch:
+        patch.setattr("notata.table.index._swapped", lambda *_: False)
+        begun(made, step=0).mark_complete()
+        assert made._keeper._timer is not None
+        made._keeper._timer.cancel()
+        made._keeper._due()
+        assert list(made._keeper._waiting) == [made.run_id(step=0)]
+        assert made._keeper._timer is not None
+        made._keeper._timer.cancel()
+    made._keeper._due()
+    assert [line["step"] for line in index(bucket)] == ["0"]
+    assert made._keeper._timer is None

@@ -452,6 +452,6 @@ def test_a_run_that_overwrites_none_does_not_say_so(place: Place) -> None:
 
 def test_a_path_in_a_bucket_says_what_to_give_instead_of_its_name(bucket: Place) -> None:
     path: Any = bucket.logbook()["artifacts/x.npy"]
-    for use in (lambda: open(path, "wb"), lambda: np.save(path, [1]), lambda: os.path.join(path, "x")):  # type: ignore[call-overload]
+    for use in (lambda: open(path, "wb"), lambda: np.save(path, [1]), lambda: os.path.join(path, "x")):
         with pytest.raises(TypeError, match=r"is not on a local disk, .*log\.open\(key, 'wb'\).*log\.local\(key\)"):
             use()

@@ -188,7 +188,7 @@ def test_every_kind_comes_back(place: Place) -> None:
     assert run.load_bytes("weights.raw") == b"\x00\x01"
     assert run.load_pickle("model") == run.load_pickle("model.pkl") == {1, 2}
     assert run.load_table("table").t.tolist() == run.load_table("table.parquet").t.tolist() == [0.0, 0.5]
-    assert run.load_table("table", "arrow").column_names == run.load_table("table", library="polars").columns == ["t"]
+    assert run.load_table("table", "arrow").column_names == list(run.load_table("table", library="pandas")) == ["t"]
     arrays = run.load_arrays("state")
     assert {name: array.tolist() for name, array in arrays.items()} == {"x": [[1, 2]], "v": 3.0}
     assert (arrays["v"].dtype, arrays["v"].shape) == (np.dtype("float32"), ())

@@ -15,7 +15,7 @@ from notata import exits, keys
 from notata.errors import ConflictError, ExistsError, NotataError, StorageError
 from notata.store import Blob, Store
 from notata.table.columns import appendable, columns_of, encoded_rows, is_ours, merged_rows, revision_in
-from notata.table.row import Row, crc
+from notata.table.row import FIXED, Row, crc
 from notata.table.runs import Table, found_index, gather, row_now
 
 __all__ = ["Keeper"]
@@ -58,8 +58,13 @@ class Keeper:
         try:
             if self._store.near:
                 _insist(self._store, lambda: _put(self._store, [row]), 0.01)
-            elif self._wait(row):
-                self._merge()
+                return
+            due = self._wait(row)
+            try:
+                if due:
+                    self._merge()
+            finally:
+                self._arm()
         except NotataError as error:
             _own.warning("notata: run %s ended, but %s was not brought up to date: %s", row.run_id, keys.INDEX, error)
 
@@ -91,27 +96,32 @@ class Keeper:
         """Have a row wait; whether the time has come for those that do."""
         if os.getpid() != self._pid:  # forked: the parent's rows are the parent's
             self._begin()
+        exits.at_exit(self._at_exit)
         with self._lock:
             self._waiting[row.run_id] = row
-            left = self._next - time.monotonic()
-            if left <= 0:
+            due = time.monotonic() >= self._next
+            if due:
                 self._next = time.monotonic() + _EVERY
-            elif self._timer is None:
-                self._timer = threading.Timer(left, self._due)
-                self._timer.daemon = True
-                with suppress(RuntimeError):  # the interpreter ends, and so does the waiting
-                    self._timer.start()
-        exits.at_exit(self._at_exit)
-        return left <= 0
+        return due
+
+    def _arm(self) -> None:
+        """Have a timer write the rows that wait, when it is time."""
+        with self._lock:
+            if not self._waiting or self._timer is not None:
+                return
+            timer = threading.Timer(max(0.0, self._next - time.monotonic()), self._due)
+            timer.daemon = True
+            with suppress(RuntimeError):  # the interpreter ends, and so does the waiting
+                timer.start()
+                self._timer = timer
 
     def _due(self) -> None:
         with self._lock:
             self._timer = None
             self._next = time.monotonic() + _EVERY
-            waiting = list(self._waiting.values())
-        with suppress(NotataError):  # the next run that ends tries again, or the end of the process
-            if waiting and not self._merge():
-                self._wait(waiting[0])
+        with suppress(NotataError):  # there is another time, and the end of the process
+            self._merge()
+        self._arm()
 
     def _merge(self) -> bool:
         """Write the rows that wait; whether nobody came before."""
@@ -189,7 +199,7 @@ def _rewrite(store: Store, table: Table, rows: Sequence[Row] = ()) -> bool:
     told = [row for row in table.rows if row.status not in ("running", "replacing")]
     elsewhere = {row.run_id: row for row in rows if row.run_id not in table.runs}
     data = encoded_rows([*told, *elsewhere.values()])
-    if table.found is not None and not columns_of(table.found.data) <= columns_of(data):
+    if table.found is not None and columns_of(table.found.data) - columns_of(data) - {*FIXED}:
         with suppress(ExistsError):  # what somebody else wrote there is in no run: it is kept beside
             store.create(f"{keys.INDEX}.{crc(table.found.data.decode('utf-8', 'replace'))}.bak", table.found.data)
     return _swapped(store, table.found, data)
