@@ -16,6 +16,12 @@ PROCESSES = 16
 NEW = [f"race{number}" for number in range(20)]
 DEAD = [f"dead{number}" for number in range(3)]
 
+
+def raced(place: Place) -> list[str]:
+    """The runs of a race; moto, whose every request takes its time, gets fewer new ones."""
+    return (NEW[:8] if place.name == "s3" else NEW) + DEAD
+
+
 Outcome = tuple[str, int, str | None]
 
 
@@ -31,19 +37,19 @@ def _attempt(place: Place, run_id: str, number: int) -> str | None:
 
 def _racer(place: Place, number: int, start: Any, results: Any) -> None:
     place.store().exists("warm-up")  # connected before the first start
-    for run_id in NEW + DEAD:
+    for run_id in raced(place):
         start.wait()
         results.put((run_id, number, _attempt(place, run_id, number)))
     start.wait()  # nobody ends, and with it the runs that it has, before all have tried
 
 
 def test_of_many_processes_one_gets_the_run_or_takes_over_a_dead_one(place: Place) -> None:
-    """16 processes, 20 new runs and 3 dead ones; threads on memory, which processes do not share."""
+    """16 processes, 20 new runs (8 on moto) and 3 dead ones; threads on memory, which processes do not share."""
     for run_id in DEAD:
         die(place, run_id)
     outcomes = _race_threads(place) if place.name == "memory" else _race_processes(place)
-    assert len(outcomes) == PROCESSES * len(NEW + DEAD)
-    for run_id in NEW + DEAD:
+    assert len(outcomes) == PROCESSES * len(raced(place))
+    for run_id in raced(place):
         winners = [(number, owner) for raced, number, owner in outcomes if raced == run_id and owner]
         assert len(winners) == 1
         number, owner = winners[0]
@@ -56,7 +62,7 @@ def test_of_many_processes_one_gets_the_run_or_takes_over_a_dead_one(place: Plac
 
 def _race_threads(place: Place) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    for run_id in NEW + DEAD:
+    for run_id in raced(place):
         start = threading.Barrier(PROCESSES)
 
         def race(number: int, start: threading.Barrier = start, run_id: str = run_id) -> str | None:
@@ -77,7 +83,7 @@ def _race_processes(place: Place) -> list[Outcome]:
     racers = [context.Process(target=_racer, args=(place, number, start, results)) for number in range(PROCESSES)]
     for racer in racers:
         racer.start()
-    outcomes: list[Outcome] = [results.get(timeout=200) for _ in range(PROCESSES * len(NEW + DEAD))]
+    outcomes: list[Outcome] = [results.get(timeout=200) for _ in range(PROCESSES * len(raced(place)))]
     for racer in racers:
         racer.join()
     assert [racer.exitcode for racer in racers] == [0] * PROCESSES
