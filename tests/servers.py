@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import os
 import shutil
 import signal
@@ -70,6 +71,7 @@ def moto() -> Iterator[Server]:
 
     if not hasattr(S3Response.put_object, "__wrapped__"):
         setattr(S3Response, "put_object", _one_at_a_time(S3Response.put_object))  # noqa: B010
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request is a good part of its time
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
