@@ -11,6 +11,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notata import errors
-from notata.store import Store
+from notata.store import Store, open_store
 from notata.store.files import PART
 from tests.backends import Place
 from tests.counting import counted
@@ -639,3 +640,14 @@ def test_an_appender_meets_another_writer(place: Place, store: Store) -> None:
     if not store.exists("log"):
         appender.append(b"anew\n")
     assert place.bytes("log") == b"anew\n"
+
+
+def test_a_swap_whose_unfinished_file_another_writer_cleared_is_a_conflict(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    version = store.create("metadata.json", b"old")
+    upload = store._begin("metadata.json", version)
+    upload.write(b"new")
+    open_store(str(tmp_path)).clear(keep=["metadata.json"])
+    with pytest.raises(errors.ConflictError, match="another writer cleared the folder"):
+        upload.commit()
+    assert store.read("metadata.json") == b"old"

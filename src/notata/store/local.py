@@ -84,7 +84,10 @@ class LocalStore(Store):
             with _locked(os.path.dirname(target)):
                 if not os.path.exists(target) or _version(os.stat(target)) != match:
                     raise self._conflict(key, "it was changed meanwhile")
-                os.replace(temporary, target)
+                try:
+                    os.replace(temporary, target)
+                except FileNotFoundError as error:  # who has the run by now clears its folder, unfinished writes too
+                    raise self._conflict(key, "another writer cleared the folder meanwhile") from error
 
         return publish
 
