@@ -11,8 +11,8 @@ import platform
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from notata import formats, keys, processes
@@ -69,9 +69,9 @@ class Lease:
         self._store = store
         self._run_id = run_id
         self._token = secrets.token_hex(16)
-        self._pid = self._lock_pid = os.getpid()
+        self._pid = os.getpid()
         self._process = processes.identity()
-        self._lock = threading.RLock()
+        self._lock = processes.Lock()
         self._version = ""
         self._heartbeat = _period(heartbeat, store)
         self._last = time.monotonic()
@@ -182,7 +182,7 @@ class Lease:
         Raises:
             RunDisplacedError: Another owner has the run by now; nothing was changed.
         """
-        with self._alone():
+        with self._lock.held():
             self._change(fields)
 
     def end(self, status: str, **fields: Any) -> bool:
@@ -201,7 +201,7 @@ class Lease:
                 url=self._store.url,
                 key=keys.METADATA,
             )
-        with self._alone():
+        with self._lock.held():
             return self._change({**fields, "status": status})
 
     @property
@@ -227,7 +227,7 @@ class Lease:
         """
         if self.displaced:
             return False
-        with self._alone():
+        with self._lock.held():
             self.displaced = not self._found_mine()
             return not self.displaced
 
@@ -239,13 +239,6 @@ class Lease:
         """
         if self.displaced:
             raise self._gone()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if os.getpid() != self._lock_pid:  # a forked child must not wait for a thread that it does not have
-            self._lock, self._lock_pid = threading.RLock(), os.getpid()
-        with self._lock:
-            yield
 
     def _change(self, fields: Mapping[str, Any]) -> bool:
         adopted = False
@@ -319,7 +312,7 @@ class Lease:
         while not self._over.wait(max(0.0, self._last + seconds - time.monotonic())):
             if time.monotonic() < self._last + seconds:  # something else was written meanwhile, and is a sign too
                 continue
-            with self._alone():
+            with self._lock.held():
                 if self._over.is_set() or self.fields.get("status") in ("complete", "failed"):
                     return
                 self._last = time.monotonic()

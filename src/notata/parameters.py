@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Final
 
 from notata import formats, keys
 from notata.errors import ConfigurationError, DecodeError, EncodeError, MissingError
+from notata.processes import Lock
 from notata.store import Store
 
 __all__ = ["Parameters", "encoded", "parameters"]
@@ -89,7 +88,7 @@ class Parameters(Mapping[str, Any]):
         self._check = check
         self._say = say
         self._tell = stored
-        self._lock, self._pid = threading.RLock(), os.getpid()
+        self._lock = Lock()
         self._file: tuple[str, bytes] | None = ("", b"") if new else None
         self._values: dict[str, Any] | None = {} if new else None
         self._there: set[str] = set()  # files that there may be
@@ -119,7 +118,7 @@ class Parameters(Mapping[str, Any]):
                 raise ConfigurationError("parameters are keywords: params(omega=2.0), or params(**values)")
             raise ConfigurationError(f"ext is 'yaml' or 'json', not {ext!r}", url=self._store.url)
         self._check()
-        with self._alone():
+        with self._lock.held():
             self._put(ext, {**self, **values})
         self._tell()
 
@@ -134,16 +133,9 @@ class Parameters(Mapping[str, Any]):
         self._file, self._values = (ext, data), None
         self._say(logging.INFO, "Saved params (%s) in %s", ext, _KEYS[ext])
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if os.getpid() != self._pid:  # a forked child must not wait for a thread that it does not have
-            self._lock, self._pid = threading.RLock(), os.getpid()
-        with self._lock:
-            yield
-
     def begin(self, values: Mapping[str, Any]) -> None:
         """Store those of a run that begins, or in place of those that a run had which goes on."""
-        with self._alone():
+        with self._lock.held():
             ext, _ = self._now()
             if ext:
                 if self._are(values):
@@ -165,7 +157,7 @@ class Parameters(Mapping[str, Any]):
         return False
 
     def _now(self) -> tuple[str, bytes]:
-        with self._alone():
+        with self._lock.held():
             if self._file is None:
                 self._file = _stored(self._store)
             return self._file
@@ -174,7 +166,7 @@ class Parameters(Mapping[str, Any]):
         known = self._values
         if known is not None:  # who reads does not wait for who writes
             return known
-        with self._alone():
+        with self._lock.held():
             values = _values(self._store, *self._now())
             self._values = values
             return values

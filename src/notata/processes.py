@@ -1,4 +1,4 @@
-"""Whether a process lives, told apart from every other one; it knows nothing of runs.
+"""Whether a process lives, told apart from every other one, and what a fork leaves behind; it knows nothing of runs.
 
 A process id alone says little: it is used again, and each machine and container counts its own.
 """
@@ -9,11 +9,34 @@ import os
 import platform
 import re
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["alive", "identity"]
+__all__ = ["Lock", "alive", "identity"]
 
 _UNKNOWN: Final = ""
+
+
+class Lock:
+    """A reentrant lock that a forked child finds free: the thread that held it is not there to release it.
+
+    >>> lock = Lock()
+    >>> with lock.held(), lock.held():
+    ...     pass
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._pid = threading.RLock(), os.getpid()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold it; a context manager."""
+        if os.getpid() != self._pid:
+            self._lock, self._pid = threading.RLock(), os.getpid()
+        with self._lock:
+            yield
 
 
 def identity(pid: int | None = None) -> str:

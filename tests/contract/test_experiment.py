@@ -921,3 +921,54 @@ def test_rows_that_others_come_before_are_tried_again(bucket: Place, monkeypatch
     made._keeper._due()
     assert [line["step"] for line in index(bucket)] == ["0"]
     assert made._keeper._timer is None
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> None:
+    """The lock of the rows that wait, and that of the parameters, may be held in the moment of a fork."""
+    code = (
+        "import os, signal, sys\n"
+        "from notata import Experiment\n"
+        "experiment = Experiment('sweep', sys.argv[1])\n"
+        "log = experiment.add(dt=0.1)\n"
+        "lock = experiment._keeper._lock\n"
+        "import threading\n"
+        "held, over = threading.Event(), threading.Event()\n"
+        "def hold():\n"
+        "    with lock, log._params._lock.held(), log._lease._lock.held():\n"
+        "        held.set(); over.wait(30)\n"
+        "threading.Thread(target=hold, daemon=True).start()\n"
+        "held.wait(30)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    signal.alarm(20)\n"
+        "    assert log.params['dt'] == 0.1\n"
+        "    log.params(late=True)\n"
+        "    log.meta(late=True)\n"
+        "    experiment.write_index()\n"
+        "    os._exit(7)\n"
+        "status = os.waitpid(child, 0)[1]\n"
+        "over.set()\n"
+        "print(os.waitstatus_to_exitcode(status))\n"
+        "os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["7"], done.stderr
+
+
+def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may take the row before it for written while this one begins to wait."""
+    store = open_store(f"memory://{uuid.uuid4().hex}")
+    store.near = False
+    made = Experiment("sweep", store)
+    made.add(dt=0.0).mark_complete()
+    asked = exits.at_exit
+
+    def at_exit(call: Any) -> None:
+        asked(call)
+        if not made._keeper._lock.locked():  # then the other thread does it here
+            made._keeper._done({})
+
+    monkeypatch.setattr(exits, "at_exit", at_exit)
+    made.add(dt=0.1).mark_complete()
+    assert made._keeper._waiting
+    assert made._keeper._at_exit in exits._calls

@@ -7,8 +7,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from notata import exits, keys
@@ -92,13 +92,18 @@ class Keeper:
 
     # -- rows that wait ------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if os.getpid() != self._pid:  # forked: the lock may be held for ever, and the parent's rows are the parent's
+            self._begin()
+        with self._lock:
+            yield
+
     def _wait(self, row: Row) -> bool:
         """Have a row wait; whether the time has come for those that do."""
-        if os.getpid() != self._pid:  # forked: the parent's rows are the parent's
-            self._begin()
-        exits.at_exit(self._at_exit)
-        with self._lock:
+        with self._alone():
             self._waiting[row.run_id] = row
+            exits.at_exit(self._at_exit)  # not before: who finds no row waiting takes it back
             due = time.monotonic() >= self._next
             if due:
                 self._next = time.monotonic() + _EVERY
@@ -106,7 +111,7 @@ class Keeper:
 
     def _arm(self) -> None:
         """Have a timer write the rows that wait, when it is time."""
-        with self._lock:
+        with self._alone():
             if not self._waiting or self._timer is not None:
                 return
             timer = threading.Timer(max(0.0, self._next - time.monotonic()), self._due)
@@ -116,7 +121,7 @@ class Keeper:
                 self._timer = timer
 
     def _due(self) -> None:
-        with self._lock:
+        with self._alone():
             self._timer = None
             self._next = time.monotonic() + _EVERY
         with suppress(NotataError):  # there is another time, and the end of the process
@@ -132,12 +137,12 @@ class Keeper:
         return True
 
     def _now(self) -> dict[str, Row]:
-        with self._lock:
+        with self._alone():
             return dict(self._waiting)
 
     def _done(self, rows: Mapping[str, Row]) -> None:
         """Take note that these rows are in index.csv."""
-        with self._lock:
+        with self._alone():
             for run_id, row in rows.items():
                 if self._waiting.get(run_id) is row:
                     del self._waiting[run_id]
