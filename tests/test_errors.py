@@ -125,7 +125,7 @@ def test_a_storage_that_fell_silent_is_not_waited_for_so_long_again(moto_server:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        connection.run(silent)
+        connection.run(connection.ask, silent)
     assert connection.limit(0) == 5.0
     store.exists("a")
     assert connection.limit(0) == 30.0

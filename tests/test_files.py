@@ -10,6 +10,7 @@ import os
 import pickle
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -599,10 +600,12 @@ class Ranges:
         self.data = data
         self.asked: list[tuple[int, int]] = []
 
-    def __call__(self, start: int, end: int) -> bytes:
+    def __call__(self, start: int, end: int) -> Future[bytes]:
         assert 0 <= start < end <= len(self.data)
         self.asked.append((start, end))
-        return self.data[start:end]
+        part: Future[bytes] = Future()
+        part.set_result(self.data[start:end])
+        return part
 
     def reader(self, held: int) -> RangeReader:
         return RangeReader(self.data[:held], len(self.data), self, NAME)
@@ -715,10 +718,12 @@ def test_a_pickle_and_an_array_load_from_a_range_reader() -> None:
 
 
 def test_a_failed_fetch_is_raised_and_the_position_stands() -> None:
-    def fetch(start: int, end: int) -> bytes:
-        raise StorageError("gone meanwhile")
+    def begin(start: int, end: int) -> Future[bytes]:
+        part: Future[bytes] = Future()
+        part.set_exception(StorageError("gone meanwhile"))
+        return part
 
-    reader = RangeReader(b"ab", 10, fetch, NAME)
+    reader = RangeReader(b"ab", 10, begin, NAME)
     with pytest.raises(StorageError, match="gone meanwhile"):
         reader.read(5)
     assert reader.tell() == 0
@@ -785,3 +790,80 @@ def test_reading_all_fetches_what_is_not_held_in_one_request() -> None:
     assert reader.readall() == b"23456789"
     assert ranges.asked == [(4, 10)]
     assert (reader.tell(), reader.readall()) == (10, b"")
+
+
+class Coming:
+    """Parts that arrive when they are waited for, and how many were under way at most."""
+
+    def __init__(self, size: int) -> None:
+        self.data = np.arange(size, dtype="u4").astype("u1").tobytes()
+        self.asked: list[tuple[int, int]] = []
+        self.flying: set[Future[bytes]] = set()
+        self.most = 0
+
+    def __call__(self, start: int, end: int) -> Future[bytes]:
+        self.asked.append((start, end))
+        part = _Arriving(self, self.data[start:end])
+        self.flying.add(part)
+        self.most = max(self.most, len(self.flying))
+        return part
+
+    def reader(self, held: int) -> RangeReader:
+        return RangeReader(self.data[:held], len(self.data), self, NAME)
+
+
+class _Arriving(Future[bytes]):
+    def __init__(self, coming: Coming, data: bytes) -> None:
+        super().__init__()
+        self._coming = coming
+        self._data = data
+
+    def result(self, timeout: float | None = None) -> bytes:
+        self._coming.flying.remove(self)
+        return self._data
+
+    def cancel(self) -> bool:
+        self._coming.flying.discard(self)
+        return super().cancel()
+
+
+def test_what_is_read_at_once_comes_in_four_parts_at_a_time() -> None:
+    coming = Coming(10 * PART)
+    target = bytearray(9 * PART + 1)
+    with io.BufferedReader(coming.reader(PART), PART) as reader:
+        assert reader.readinto(target) == 9 * PART + 1
+        assert target == coming.data[: len(target)]
+        assert coming.most == 4
+        assert max(end - start for start, end in coming.asked) == PART
+    coming = Coming(10 * PART)
+    assert coming.reader(PART).readall() == coming.data
+    assert (coming.most, len(coming.asked)) == (4, 9)
+
+
+def test_who_reads_on_has_more_parts_fetched_ahead_each_time() -> None:
+    coming = Coming(12 * PART)
+    with io.BufferedReader(coming.reader(PART), PART) as reader:
+        flying = []
+        for start in range(0, 12 * PART, PART // 2):
+            assert reader.read(PART // 2) == coming.data[start : start + PART // 2]
+            flying.append(len(coming.flying))
+    assert flying[::2] == [0, 0, 0, 1, 2, 3, 3, 3, 3, 2, 1, 0]
+    assert coming.asked == [(at * PART, (at + 1) * PART) for at in range(1, 12)]
+
+
+def test_what_comes_is_given_up_when_it_is_not_wanted_any_more() -> None:
+    coming = Coming(12 * PART)
+    reader = io.BufferedReader(coming.reader(PART), PART)
+    for _ in range(6):
+        reader.read(PART)
+    assert coming.flying
+    reader.seek(-10, io.SEEK_END)
+    assert reader.read(5) == coming.data[-10:-5]
+    assert not coming.flying
+    assert coming.asked[-1] == (12 * PART - 10, 12 * PART)
+    reader.seek(PART)
+    for _ in range(4):
+        reader.read(PART)
+    assert coming.flying
+    reader.close()
+    assert not coming.flying

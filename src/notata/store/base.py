@@ -27,7 +27,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from types import NoneType
+from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, cast
 
 from notata import keys
 from notata.buffers import flat
@@ -42,10 +43,12 @@ from notata.errors import (
 from notata.store.appending import NOTHING, Appender, Tail
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
+from notata.store.in_flight import InFlight, started_in_thread, then
 from notata.store.targets import Appending, Writing
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+    from fsspec.callbacks import Callback
     from typing_extensions import Buffer
     from upath import UPath
 
@@ -54,12 +57,13 @@ __all__ = ["ABSENT", "Blob", "Entry", "Store"]
 ABSENT: Final = ""
 """As a version to match: nothing may be stored under the key."""
 
-_AT_ONCE: Final = 32  # requests of a batch in flight; 64 connections are there (store/s3.py)
 _SMALL: Final = 2**20  # bytes; of files up to this as many are copied at once as requests may be in flight
+_UNKNOWN_SIZE: Final = _SMALL  # as which a file counts that is read without having been listed
 _STREAMS: Final = 3  # of larger ones, each with up to three parts in memory
 _APPEND_SECONDS: Final = 60.0  # how long an appender lets others go first
 
 T = TypeVar("T")
+_Range: TypeAlias = tuple[str, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +259,10 @@ class Store(ABC):
         with self.open(source, "rb") as reader, self.open(target, "wb") as writer:
             shutil.copyfileobj(reader, writer, PART)
 
+    def start_write(self, key: str, data: bytes) -> Future[str]:
+        """Begin to store at most 8 MiB; the future has the version that was stored, or an error of ours."""
+        return started_in_thread(self._write, keys.check(key), data, None)
+
     def _write(self, key: str, data: bytes, match: str | None) -> str:
         with self._guard("write", key):
             return self._put(key, data, match)
@@ -262,13 +270,26 @@ class Store(ABC):
     # -- read ----------------------------------------------------------------------------------------------
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes of a file, or of ``[start, end)`` of it. One request; two for a whole file beyond 8 MiB."""
+        """The bytes of a file, or of ``[start, end)`` of it. One request for each 8 MiB."""
         return self.fetch(key, start, end).data
 
     def fetch(self, key: str, start: int = 0, end: int | None = None) -> Blob:
         """As `read`, with the file's size and its version for `replace`."""
         with self._guard("read", keys.check(key)):
             return self._get(key, start, end, None)
+
+    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
+        """Begin to `fetch`; the future has what was read, or an error of ours."""
+        return started_in_thread(self.fetch, keys.check(key), start, end)
+
+    def _start_read(self, key: str, start: int, end: int, version: str) -> Future[bytes]:
+        """Begin to read a range of one version, in one request."""
+
+        def read() -> bytes:
+            with self._guard("read", key):
+                return self._get(key, start, end, version).data
+
+        return started_in_thread(read)
 
     def stat(self, key: str) -> Entry:
         """Size, time and version of one file. One request.
@@ -360,11 +381,10 @@ class Store(ABC):
     def _open_read(self, key: str) -> io.BufferedReader | io.BytesIO:
         first = self._get(key, 0, PART, None)
 
-        def fetch(start: int, end: int) -> bytes:
-            with self._guard("read", key):
-                return self._get(key, start, end, first.version).data
+        def start(begin: int, end: int) -> Future[bytes]:
+            return self._start_read(key, begin, end, first.version)
 
-        return io.BufferedReader(RangeReader(first.data, first.size, fetch, self._shown(key)), PART)
+        return io.BufferedReader(RangeReader(first.data, first.size, start, self._shown(key)), PART)
 
     def _writer(self, key: str, kind: str = "w") -> AtomicWriter:
         keys.check(key)
@@ -376,13 +396,18 @@ class Store(ABC):
 
     # -- many at once --------------------------------------------------------------------------------------
 
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+    def read_many(self, names: Iterable[str], *, callback: Callback | None = None) -> dict[str, bytes]:
         """The bytes of many files, 32 at once.
+
+        Args:
+            names: Their keys.
+            callback: An `fsspec.callbacks.Callback`, told how many files have been read.
 
         Raises:
             BatchError: Some failed; it holds each one's error.
         """
-        return self._each(self.read, {name: (name,) for name in names}, "reads")
+        jobs: dict[str, _Range] = {name: (name, 0, None) for name in names}
+        return {name: blob.data for name, blob in self._fetched(jobs, callback=callback).items()}
 
     def fetch_many(self, names: Iterable[str]) -> dict[str, Blob]:
         """As `fetch`, of many files, 32 at once; those that are not there are left out.
@@ -390,15 +415,7 @@ class Store(ABC):
         Raises:
             BatchError: Some failed; it holds each one's error.
         """
-
-        def attempt(name: str) -> Blob | None:
-            try:
-                return self.fetch(name)
-            except (MissingError, FolderError):
-                return None
-
-        found = self._each(attempt, {name: (name,) for name in names}, "reads")
-        return {name: blob for name, blob in found.items() if blob is not None}
+        return self._fetched({name: (name, 0, None) for name in names}, without=(MissingError, FolderError))
 
     def read_ends(self, entries: Iterable[Entry], size: int) -> dict[str, bytes]:
         """The last `size` bytes of many files that were listed, 32 at once; of one that is gone by now, none.
@@ -406,65 +423,84 @@ class Store(ABC):
         Raises:
             BatchError: Some failed; it holds each one's error.
         """
-
-        def attempt(key: str, start: int, end: int) -> bytes:
-            try:
-                return self.read(key, start, end)
-            except MissingError:
-                return b""
-
         listed = builtins.list(entries)
-        jobs = {entry.key: (entry.key, max(0, entry.size - size), entry.size) for entry in listed if entry.size}
-        return {entry.key: b"" for entry in listed} | self._each(attempt, jobs, "reads")
+        jobs: dict[str, _Range] = {
+            entry.key: (entry.key, max(0, entry.size - size), entry.size) for entry in listed if entry.size
+        }
+        found = self._fetched(jobs, without=(MissingError,))
+        return {entry.key: found[entry.key].data if entry.key in found else b"" for entry in listed}
 
-    def write_many(self, files: Mapping[str, Buffer]) -> None:
-        """Store many files, 32 at once; each is atomic, the batch is not.
+    def _fetched(
+        self,
+        jobs: Mapping[str, _Range],
+        callback: Callback | None = None,
+        without: tuple[type[Exception], ...] = (),
+    ) -> dict[str, Blob]:
+        """Ranges of many files; those that fail `without` being missed are left out."""
+        sizes = {name: _UNKNOWN_SIZE if end is None else end - start for name, (_, start, end) in jobs.items()}
+        return self._each(self.start_fetch, jobs, "reads", sizes, callback=callback, without=without)
+
+    def write_many(self, files: Mapping[str, Buffer], *, callback: Callback | None = None) -> None:
+        """Store many files, 32 at once, of those that are not small as many as 32 MiB hold; each is atomic, not all.
+
+        Args:
+            files: What to store, by key.
+            callback: An `fsspec.callbacks.Callback`, told how many files are stored.
 
         Raises:
             BatchError: Some failed; it holds each one's error, and the others are stored.
         """
-        self._each(self.write, {name: (name, data) for name, data in files.items()}, "writes")
+        jobs = {name: (name, flat(data)) for name, data in files.items()}
+        sizes = {name: view.nbytes for name, (_, view) in jobs.items()}
+        with _threads(_STREAMS) as streams:
 
-    def take(self, files: Mapping[str, Entry], source: Store) -> None:
+            def start(key: str, view: memoryview) -> Future[Any]:
+                if view.nbytes > PART:
+                    return streams(self.write, key, view)
+                return self.start_write(key, bytes(view))
+
+            self._each(start, jobs, "writes", sizes, callback=callback)
+
+    def take(self, files: Mapping[str, Entry], source: Store, *, callback: Callback | None = None) -> None:
         """Copy files of another store to keys of this one: streamed, many at once, at most some 150 MiB in memory.
 
         Args:
             files: What to copy, as `source` lists it, by the key that it gets here. Each is atomic, the batch is not.
             source: Where they are.
+            callback: An `fsspec.callbacks.Callback`, told how many files have been copied.
 
         Raises:
             StorageError: A single file could not be read or written.
             BatchError: Of several, some could not; it holds each one's error, and the others are stored.
         """
         stop = threading.Event()
-
-        def copy(key: str, entry: Entry) -> None:
-            with source._guard("read", entry.key):  # what the writer raises is ours already
-                if source.sized and entry.size <= _SMALL:
-                    found = source._get(entry.key, 0, _SMALL, None)
-                    if len(found.data) == found.size:
-                        self.write(key, found.data)
-                        return
-                with source._stream(entry.key) as reader, self.open(key, "wb") as writer:
-                    while part := reader.read(_SMALL):
-                        if stop.is_set():
-                            raise InterruptedError("another copy of the batch was interrupted")
-                        writer.write(part)
-
         if len(files) == 1:
-            copy(*next(iter(files.items())))
+            self._take(*next(iter(files.items())), source, stop)
             return
-        errors: builtins.list[Exception] = []
-        for at_once, chosen in (
-            (_AT_ONCE, {key: entry for key, entry in files.items() if 0 <= entry.size <= _SMALL}),
-            (_STREAMS, {key: entry for key, entry in files.items() if not 0 <= entry.size <= _SMALL}),
-        ):
-            try:
-                self._each(copy, {key: (key, entry) for key, entry in chosen.items()}, "copies", at_once, stop)
-            except BatchError as error:
-                errors += error.exceptions
-        if errors:
-            raise BatchError(f"{len(errors)} of {len(files)} copies failed in {self.url}", errors)
+        self.filesystem()  # connected by this thread: another one may be the loop's own
+        with _threads(_STREAMS) as streams:
+
+            def start(key: str, entry: Entry) -> Future[Any]:
+                if source.sized and entry.size <= _SMALL:
+                    return then(source.start_fetch(entry.key, 0, _SMALL), lambda found: store(key, entry, found))
+                return streams(self._take, key, entry, source, stop)
+
+            def store(key: str, entry: Entry, found: Blob) -> Future[Any]:
+                if found.size == len(found.data):
+                    return self.start_write(key, found.data)
+                return streams(self._take, key, entry, source, stop)  # it has grown meanwhile
+
+            jobs = {key: (key, entry) for key, entry in files.items()}
+            sizes = {key: min(max(_SMALL, entry.size), PART) for key, entry in files.items()}
+            self._each(start, jobs, "copies", sizes, callback=callback, give_up=stop.set)
+
+    def _take(self, key: str, entry: Entry, source: Store, stop: threading.Event) -> None:
+        guarded = source._guard("read", entry.key)  # what the writer raises is ours already
+        with guarded, source._stream(entry.key) as reader, self.open(key, "wb") as writer:
+            while part := reader.read(_SMALL):
+                if stop.is_set():
+                    raise InterruptedError("another copy of the batch was interrupted")
+                writer.write(part)
 
     def irregular(self) -> builtins.list[str]:
         """What lies below the root and is no regular file, so that `list` leaves it out; only local disks have such."""
@@ -498,46 +534,35 @@ class Store(ABC):
 
     def _each(
         self,
-        call: Callable[..., T],
+        start: Callable[..., Future[T]],
         jobs: Mapping[str, tuple[Any, ...]],
         what: str,
-        at_once: int = _AT_ONCE,
-        stop: threading.Event | None = None,
+        sizes: Mapping[str, int],
+        *,
+        callback: Callback | None = None,
+        without: tuple[type[Exception], ...] = (),
+        give_up: Callable[[], object] = bool,
     ) -> dict[str, T]:
-        """Call for every job, many at once; what has begun when an interrupt comes is asked to `stop`."""
-        results: dict[str, T] = {}
-        errors: builtins.list[Exception] = []
-        with ThreadPoolExecutor(min(at_once, len(jobs)) or 1, thread_name_prefix="notata-batch") as pool:
-            running = _submitted(pool, call, jobs)
-            try:
-                for name, future in running.items():
-                    try:
-                        results[name] = future.result()
-                    except Exception as error:
-                        errors.append(error)
-            except BaseException:  # an interrupt: what has not begun, does not begin
-                if stop is not None:
-                    stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        if errors:
+        """Start every job, many at once; of those that fail, all are told together but those `without` being told."""
+        flying = InFlight[str, T](callback=callback)
+        if callback is not None:
+            callback.set_size(len(jobs))
+        with flying.until_landed(give_up):
+            for name, arguments in jobs.items():
+                flying.begin(name, sizes[name], start, *arguments)
+        if errors := [
+            flying.errors[name] for name in jobs if not isinstance(flying.errors.get(name), (NoneType, *without))
+        ]:
             raise BatchError(f"{len(errors)} of {len(jobs)} {what} failed in {self.url}", errors)
-        return results
+        return {name: flying.results[name] for name in jobs if name in flying.results}
 
-    def _each_removed(self, remove: Callable[[str], None], names: Iterable[str]) -> dict[str, Exception]:
+    def _each_removed(self, start: Callable[[str], Future[Any]], names: Iterable[str]) -> dict[str, Exception]:
         """A `_delete` for backends that remove one file a request: 32 at once, missing ones are no failure."""
-
-        def attempt(name: str) -> Exception | None:
-            try:
-                remove(name)
-            except FileNotFoundError:
-                return None
-            except Exception as error:
-                return error
-            return None
-
-        outcome = self._each(attempt, {name: (name,) for name in names}, "deletions")
-        return {name: error for name, error in outcome.items() if error is not None}
+        flying = InFlight[str, Any]()
+        with flying.until_landed():
+            for name in names:
+                flying.begin(name, 0, start, name)
+        return {name: error for name, error in flying.errors.items() if not isinstance(error, FileNotFoundError)}
 
     # -- paths ---------------------------------------------------------------------------------------------
 
@@ -669,25 +694,8 @@ class Store(ABC):
         """The path object of a key, or of the root for an empty one."""
 
 
-def _submitted(
-    pool: ThreadPoolExecutor, call: Callable[..., T], jobs: Mapping[str, tuple[Any, ...]]
-) -> dict[str, Future[T]]:
-    """Jobs handed to a pool; one after the other where no thread starts any more, as at the end of the interpreter."""
-    running: dict[str, Future[T]] = {}
-    for name, arguments in jobs.items():
-        try:
-            running[name] = pool.submit(call, *arguments)
-        except RuntimeError:
-            if running:
-                raise
-            return {name: _done(call, *arguments) for name, arguments in jobs.items()}
-    return running
-
-
-def _done(call: Callable[..., T], *arguments: Any) -> Future[T]:
-    done: Future[T] = Future()
-    try:
-        done.set_result(call(*arguments))
-    except Exception as error:
-        done.set_exception(error)
-    return done
+@contextmanager
+def _threads(count: int) -> Iterator[Callable[..., Future[Any]]]:
+    """A few threads for long calls, made when the first is started; it is run here where none starts any more."""
+    with ThreadPoolExecutor(count, thread_name_prefix="notata-batch") as pool:
+        yield lambda call, *arguments: started_in_thread(call, *arguments, pool=pool)

@@ -9,7 +9,9 @@ import io
 import operator
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
@@ -24,6 +26,8 @@ __all__ = ["PART", "AtomicWriter", "Body", "RangeReader", "TextWriter", "Upload"
 
 PART: Final = 8 * 2**20
 """Up to here a value is one request; beyond, it goes in parts of about this size."""
+
+_PARTS_AHEAD: Final = 4  # that a reader has coming: 32 MiB
 
 _PARTS_A_STEP: Final = 1000  # S3 takes 10,000 parts; growing them each 1000 reaches 430 GiB at 80 MiB a part
 
@@ -221,16 +225,22 @@ def _forgotten(writer: AtomicWriter | TextWriter) -> None:
 
 
 class RangeReader(io.RawIOBase):
-    """A seekable binary file over ``fetch(start, end)``; its first part came with the open.
+    """A seekable binary file over ``begin(start, end)``; its first part came with the open.
 
-    One request for a file of up to 8 MiB, then one for each range asked for.
+    One request for a file of up to 8 MiB, then one for each part of 8 MiB or less that is asked for. What is read at
+    once comes in up to four parts at a time; who reads on from where the last read ended has the next ones fetched
+    ahead, one more each time, up to four.
     """
 
-    def __init__(self, first: bytes, size: int, fetch: Callable[[int, int], bytes], name: str) -> None:
+    def __init__(self, first: bytes, size: int, begin: Callable[[int, int], Future[bytes]], name: str) -> None:
         self._first = first
         self._size = size
-        self._fetch = fetch
+        self._begin = begin
         self._at = 0
+        self._coming: deque[tuple[int, Future[bytes]]] = deque()  # parts that follow each other, by their starts
+        self._asked = self._ahead = 0
+        self._held, self._held_at = b"", 0
+        self._on = -1  # where the last part ended
         self.name = name
 
     def readable(self) -> bool:
@@ -254,26 +264,67 @@ class RangeReader(io.RawIOBase):
         self._check_open()
         return self._at
 
+    def close(self) -> None:
+        self._forget()
+        self._first = b""
+        super().close()
+
     def _check_open(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file")
 
     def readall(self) -> bytes:
         self._check_open()
-        held = self._first[self._at :]
-        rest = self._at + len(held)
-        data = held + self._fetch(rest, self._size) if rest < self._size else held
-        self._at += len(data)
-        return data
+        whole, begun = io.BytesIO(), self._at  # it gives its bytes away without a copy
+        try:
+            while part := self._next(self._size):
+                whole.write(part)
+                self._at += len(part)
+        except BaseException:
+            self._at = begun
+            raise
+        return whole.getvalue()
 
     def readinto(self, target: Buffer, /) -> int:
         self._check_open()
         view = flat(target)
-        end = min(self._at + view.nbytes, self._size)
-        if end <= self._at:
-            return 0
-        held = end <= len(self._first)
-        data = self._first[self._at : end] if held else self._fetch(self._at, end)
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+        begun, end = self._at, min(self._at + view.nbytes, self._size)
+        try:
+            while self._at < end:
+                part = self._next(end)
+                view[self._at - begun : self._at - begun + len(part)] = part
+                self._at += len(part)
+        except BaseException:
+            self._at = begun
+            raise
+        return max(0, self._at - begun)
+
+    def _next(self, end: int) -> memoryview:
+        """Some bytes from here, at least one and none beyond `end`; those after them begin to come."""
+        if self._at >= end:
+            return memoryview(b"")
+        for held, at in ((self._first, 0), (self._held, self._held_at)):
+            if at <= self._at < at + len(held):
+                return memoryview(held)[self._at - at : end - at]
+        self._ask(end)
+        start, future = self._coming.popleft()
+        self._held, self._held_at = future.result(), start
+        self._on = start + len(self._held)
+        return memoryview(self._held)[: end - self._at]
+
+    def _ask(self, end: int) -> None:
+        """Have the part come that begins here, and those after it as far as they are wanted."""
+        if self._at != self._on:  # not where the last part ended
+            self._forget()
+            self._ahead, self._asked = 0, self._at
+        goal = min(self._size, max(end, self._at + self._ahead * PART))
+        self._ahead = min(_PARTS_AHEAD, self._ahead + 1)
+        while self._asked < goal and len(self._coming) < _PARTS_AHEAD:
+            start, self._asked = self._asked, min(self._asked + PART, goal)
+            self._coming.append((start, self._begin(start, self._asked)))
+
+    def _forget(self) -> None:
+        """Give up the parts that come, and the one that came."""
+        while self._coming:
+            self._coming.popleft()[1].cancel()
+        self._held, self._on = b"", -1

@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -30,7 +31,7 @@ from notata.errors import (
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
-from notata.store.remote import Connection, RemoteStore, age
+from notata.store.remote import BucketStore, Connection, age
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -62,7 +63,7 @@ def _beyond_end(record: logging.LogRecord) -> bool:
     return not (record.exc_info and record.exc_info[1] and _status(record.exc_info[1]) == 416)
 
 
-class GCSStore(RemoteStore):
+class GCSStore(BucketStore):
     """Files below one prefix of a GCS bucket."""
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
@@ -70,10 +71,15 @@ class GCSStore(RemoteStore):
         if not self._bucket:
             raise ConfigurationError(f"{url} names no bucket; write gs://bucket/folder")
 
-    def _call(self, method: str, path: str, *names: str, size: int = 0, **arguments: Any) -> Any:
-        """One request; names are quoted into the path, arguments that gcsfs does not know are query parameters."""
-        fs = self._connection.fs
-        return self._connection.run(fs._call, method, path, self._bucket, *names, size=size, **arguments)
+    def _call(self, method: str, path: str, *names: str, **arguments: Any) -> Any:
+        return self._connection.run(self._ask, method, path, *names, **arguments)
+
+    async def _ask(self, method: str, path: str, *names: str, **arguments: Any) -> Any:
+        """One request; names are quoted into the path, arguments that gcsfs does not know are query parameters.
+
+        `size` is what it sends, `wanted` what is to come.
+        """
+        return await self._connection.ask(self._connection.fs._call, method, path, self._bucket, *names, **arguments)
 
     def _address(self, service: str) -> str:
         """``upload`` or ``download``: the JSON API has a root of its own for each."""
@@ -85,11 +91,15 @@ class GCSStore(RemoteStore):
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         token = "" if match is None else secrets.token_hex(16)
         try:
-            return self._upload(self._name(key), data, match, token)
+            return self._connection.run(self._upload, self._name(key), data, match, token)
         except FileExistsError as error:  # gcsfs's word for 412
             return str(self._refused(error, key, match, token)["generation"])
 
-    def _upload(self, name: str, data: bytes, match: str | None, token: str) -> str:
+    async def _send(self, key: str, data: bytes) -> str:
+        with self._bucket_needed(key):
+            return await self._upload(self._name(key), data, None, "")
+
+    async def _upload(self, name: str, data: bytes, match: str | None, token: str) -> str:
         from gcsfs.core import UnclosableBytesIO
 
         resource: dict[str, Any] = {"name": name, "contentType": _TYPE}
@@ -98,7 +108,7 @@ class GCSStore(RemoteStore):
         mark = f"notata-{secrets.token_hex(16)}".encode()
         head = b"--%s\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n%s\r\n--%s\r\nContent-Type: %s\r\n\r\n"
         body = head % (mark, json.dumps(resource).encode(), mark, _TYPE.encode()) + data + b"\r\n--%s--" % mark
-        reply = self._call(
+        reply = await self._ask(
             "POST",
             self._address("upload"),
             size=len(body),
@@ -113,7 +123,7 @@ class GCSStore(RemoteStore):
     def _refused(self, error: Exception, key: str, match: str | None, token: str) -> dict[str, Any]:
         """After a refused conditional write: our own object if an earlier try took effect, else the right error."""
         with suppress(FileNotFoundError):
-            found = self._look_up(self._name(key))
+            found = self._connection.run(self._look_up, self._name(key))
             if found.get("metadata", {}).get(_TOKEN) == token:
                 return found
         if match == ABSENT:
@@ -138,7 +148,7 @@ class GCSStore(RemoteStore):
         version = tail.version or self._version_at(key, tail.size)
         aside = self._aside(key)
         try:
-            self._upload(aside, data, None, "")
+            self._connection.run(self._upload, aside, data, None, "")
             reply = self._compose(key, [self._name(key), aside], version)
             if int(reply["size"]) != tail.size + len(data):
                 # An emulator that heeds no condition: what is there is not what was known, or it composed twice.
@@ -148,8 +158,8 @@ class GCSStore(RemoteStore):
             self._remove_quietly(aside)
 
     def _mended(self, key: str, data: bytes, tail: Tail, version: str) -> str:
-        whole = self._range(key, 0, tail.size, None).data + data
-        return self._upload(self._name(key), whole, version, "")
+        whole = self._get(key, 0, tail.size, None).data + data
+        return self._connection.run(self._upload, self._name(key), whole, version, "")
 
     def _aside(self, key: str) -> str:
         return self._name(keys.join(key.rpartition("/")[0], keys.RESERVED + secrets.token_hex(8)))
@@ -178,11 +188,11 @@ class GCSStore(RemoteStore):
 
     # -- read ----------------------------------------------------------------------------------------------
 
-    def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
+    async def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
         if end <= start:
-            return self._nothing(key)
+            return await self._nothing(key)
         try:
-            answer, data = self._call(
+            answer, data = await self._ask(
                 "GET",
                 f"{self._address('download')}/{{}}",
                 self._name(key),
@@ -192,12 +202,13 @@ class GCSStore(RemoteStore):
                 generation=version,
             )
         except FileNotFoundError as error:
-            if version is not None and self.exists(key):
+            if version is not None:
+                await self._nothing(key)
                 raise self._conflict(key, "it was changed while it was read") from error
             raise
         except Exception as error:
             if _status(error) == 416 or "not satisfiable" in str(error):  # of an empty file, or behind its end
-                return self._nothing(key)
+                return await self._nothing(key)
             raise
         whole = answer.get("Content-Range", "").rpartition("/")[2]
         size = int(whole) if whole.isdigit() else len(data)
@@ -205,16 +216,16 @@ class GCSStore(RemoteStore):
         written = age(parsedate_to_datetime(modified), answer) if modified else None
         return Blob(data, size, str(answer["x-goog-generation"]), written)
 
-    def _nothing(self, key: str) -> Blob:
-        entry = self._stat(key)
+    async def _nothing(self, key: str) -> Blob:
+        entry = _entry(key, await self._look_up(self._name(key)))
         return Blob(b"", entry.size, entry.version)
 
-    def _look_up(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._call("GET", "b/{}/o/{}", name, json_out=True)
+    async def _look_up(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = await self._ask("GET", "b/{}/o/{}", name, json_out=True)
         return found
 
     def _stat(self, key: str) -> Entry:
-        return _entry(key, self._look_up(self._name(key)))
+        return _entry(key, self._connection.run(self._look_up, self._name(key)))
 
     def _list(self, folder: str) -> Iterator[Entry]:
         token: str | None = None
@@ -235,11 +246,11 @@ class GCSStore(RemoteStore):
                 return
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
-        def remove(name: str) -> None:
+        async def remove(name: str) -> None:
             with suppress(FileExistsError):  # gcsfs's word for 412: it is another one by now
-                self._call("DELETE", "b/{}/o/{}", self._name(name), ifGenerationMatch=names[name])
+                await self._ask("DELETE", "b/{}/o/{}", self._name(name), ifGenerationMatch=names[name])
 
-        return self._each_removed(remove, names)
+        return self._each_removed(lambda name: self._connection.start(remove, name), names)
 
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath
@@ -287,7 +298,8 @@ class GCSStore(RemoteStore):
 class _Resumable:
     """A streamed write: a resumable upload, which GCS takes one part after the other.
 
-    The last part says that it is the last, so one part is held back. https://cloud.google.com/storage/docs/resumable-uploads
+    The last part says that it is the last, so one part is held back, while the one before it is sent.
+    https://cloud.google.com/storage/docs/resumable-uploads
     """
 
     def __init__(self, store: GCSStore, key: str) -> None:
@@ -296,8 +308,9 @@ class _Resumable:
         self._store = store
         self._held = b""
         self._sent = 0
-        fs, connection = store.filesystem(), store._connection
-        self._session: str | None = connection.run(initiate_upload, fs, store._bucket, store._name(key), _TYPE)
+        self._sending: Future[bytes] | None = None
+        self._ask, arguments = store._connection.ask, (store.filesystem(), store._bucket, store._name(key), _TYPE)
+        self._session: str | None = store._connection.run(self._ask, initiate_upload, *arguments)
 
     def write(self, part: bytes) -> None:
         if self._held:
@@ -305,39 +318,48 @@ class _Resumable:
         self._held = part
 
     def commit(self) -> str:
-        reply = self._send(self._held, self._sent + len(self._held))
+        self._send(self._held, self._sent + len(self._held))
+        reply = self._wait()
         self._session = None
         return str(json.loads(reply)["generation"])
 
-    def _send(self, part: bytes, total: int | None) -> bytes:
+    def _send(self, part: bytes, total: int | None) -> None:
+        self._wait()
+        self._sending = self._store._connection.start(self._put, part, self._sent, total)
+        self._sent += len(part)
+
+    def _wait(self) -> bytes:
+        """The reply to the part that is being sent."""
+        if self._sending is None:
+            return b""
+        reply = self._sending.result()
+        self._sending = None
+        return reply
+
+    async def _put(self, part: bytes, at: int, total: int | None) -> bytes:
         from gcsfs.core import UnclosableBytesIO
 
         while True:
-            end = self._sent + len(part)
-            headers = {"Content-Range": f"bytes {self._sent}-{end - 1}/{'*' if total is None else total}"}
-            answer, reply = self._store._connection.run(
-                self._store.filesystem()._call,
-                "POST",
-                self._session,
-                size=len(part),
-                headers=headers,
-                data=UnclosableBytesIO(part),
-            )
+            headers = {"Content-Range": f"bytes {at}-{at + len(part) - 1}/{'*' if total is None else total}"}
+            call, data = self._store._connection.fs._call, UnclosableBytesIO(part)
+            answer, reply = await self._ask(call, "POST", self._session, size=len(part), headers=headers, data=data)
             if reply and total is not None:
                 return bytes(reply)
             taken = int(answer["Range"].rpartition("-")[2]) + 1 if "Range" in answer else 0
-            if taken <= self._sent:
+            if taken <= at:
                 raise OSError("GCS took nothing of a part")
-            part = part[taken - self._sent :]
-            self._sent = taken
+            part, at = part[taken - at :], taken
             if not part:
                 return bytes(reply)
 
     def abort(self) -> None:
-        session, self._session = self._session, None
+        if self._sending is not None:
+            self._sending.cancel()
+            wait([self._sending])
+        session, self._session, self._sending = self._session, None, None
         if session is not None:
             with suppress(FileNotFoundError):
-                self._store._connection.run(self._store.filesystem()._call, "DELETE", session)
+                self._store._connection.run(self._ask, self._store.filesystem()._call, "DELETE", session)
 
 
 class _Aside:

@@ -25,6 +25,7 @@ from notata.errors import ConfigurationError, NotataError, UnprotectedWarning
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
+from notata.store.in_flight import started_in_thread
 from notata.store.remote import Connection, RemoteStore, without_credentials
 
 if TYPE_CHECKING:
@@ -138,9 +139,6 @@ class GenericStore(RemoteStore):
         stream: IO[bytes] = self._connection.fs.open(self._name(key), "rb")  # servers without ranges, and sizes, too
         return stream
 
-    def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
-        return self._get(key, start, end, version)
-
     def _stat(self, key: str) -> Entry:
         fs, name = self._connection.fs, self._name(key)
         fs.invalidate_cache()
@@ -163,7 +161,7 @@ class GenericStore(RemoteStore):
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         fs = self._connection.fs
-        return self._each_removed(lambda name: fs.rm_file(self._name(name)), names)
+        return self._each_removed(lambda name: started_in_thread(fs.rm_file, self._name(name)), names)
 
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath

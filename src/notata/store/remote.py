@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import json
 import os
 import re
 import threading
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,11 +25,12 @@ from notata.errors import ConfigurationError, KeyNameError, NotataError
 from notata.store.appending import NOTHING, Tail
 from notata.store.base import Blob, Store
 from notata.store.files import PART
+from notata.store.in_flight import BYTES_AT_ONCE
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["Connection", "RemoteStore", "age", "without_credentials"]
+__all__ = ["BucketStore", "Connection", "RemoteStore", "age", "without_credentials"]
 
 _SECRET: Final = re.compile(r"(?i)key|secret|token|pass|pwd|credential|auth|private|sas|signature")
 _WORDS: Final = {"anon", "browser", "cache", "cloud", "google_default"}  # of gcsfs's `token`: where to find one
@@ -34,6 +38,8 @@ _FIRST_ANSWER: Final = 10.0  # seconds that a storage which has never answered m
 _NEXT_ANSWER: Final = 2.0  # and once it has let that pass
 _AFTER_SILENCE: Final = 5.0  # and one that has answered, but let a request's whole time pass, until it answers again
 _SLOWEST: Final = 50e3  # bytes a second: a large request may take this much longer
+
+_PARTS_AT_ONCE: Final = BYTES_AT_ONCE // PART
 
 T = TypeVar("T")
 
@@ -77,40 +83,76 @@ class Connection:
             self._fs, self._pid = self._make(dict(self.options)), os.getpid()
         return self._fs
 
+    async def ask(
+        self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, size: int = 0, wanted: int = 0, **kwargs: Any
+    ) -> T:
+        """Make one request, which may take no longer than `limit` of what it sends and wants."""
+        try:
+            result = await asyncio.wait_for(work(*args, **kwargs), self.limit(size, wanted))
+        except TimeoutError:
+            self._patience = _AFTER_SILENCE if self._answered else min(self._patience, _NEXT_ANSWER)
+            self._answered = False
+            raise
+        except (FileNotFoundError, FileExistsError):
+            self._answered = True
+            raise
+        self._answered = True
+        return result
+
     def limit(self, sent: int, wanted: int = 0) -> float:
         """Seconds that a request may take that carries `sent` bytes, and whose answer up to `wanted` if it comes."""
         if not self._answered:
             return min(self._timeout, self._patience) + sent / _SLOWEST
         return self._timeout + (sent + wanted) / _SLOWEST
 
-    def run(
-        self,
-        work: Callable[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        size: int = 0,
-        wanted: int = 0,
-        **kwargs: Any,
-    ) -> T:
-        """Run a coroutine function on fsspec's loop and wait, no longer than `limit` of what it sends and wants.
+    def start(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> Future[T]:
+        """Start a coroutine function on fsspec's loop. To cancel its future cancels it; the future ends when it has."""
+        return _Started(self.fs.loop, work(*args, **kwargs))
+
+    def run(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
+        """Run a coroutine function on fsspec's loop and wait.
 
         `fsspec.asyn.sync` would leave it running after a KeyboardInterrupt; this cancels it.
         """
-        loop = self.fs.loop
         if threading.get_ident() == getattr(fsspec.asyn.iothread[0], "ident", None):
             raise RuntimeError("the storage cannot be waited for on fsspec's own thread; use another one")
-        bounded = asyncio.wait_for(work(*args, **kwargs), self.limit(size, wanted))
-        waiting = asyncio.run_coroutine_threadsafe(bounded, loop)
+        started = self.start(work, *args, **kwargs)
         try:
-            result = waiting.result()
-        except BaseException as error:
-            waiting.cancel()
-            if isinstance(error, TimeoutError):
-                self._patience = _AFTER_SILENCE if self._answered else min(self._patience, _NEXT_ANSWER)
-                self._answered = False
-            self._answered = self._answered or isinstance(error, FileNotFoundError | FileExistsError)
+            return started.result()
+        except BaseException:
+            started.cancel()
             raise
-        self._answered = True
-        return result
+
+
+class _Started(Future[T]):
+    """The outcome of a coroutine on the loop of another thread. Cancelled, it ends when the coroutine has ended."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
+        super().__init__()
+        self._loop = loop
+        self._task: asyncio.Task[T] | None = None
+        loop.call_soon_threadsafe(self._begin, work)
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> None:
+        self._task = self._loop.create_task(work)
+        self._task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif (error := task.exception()) is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(task.result())
+
+    def cancel(self) -> bool:
+        self._loop.call_soon_threadsafe(self._give_up)
+        return False
+
+    def _give_up(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
 
 class RemoteStore(Store):
@@ -131,21 +173,6 @@ class RemoteStore(Store):
             return prefix and keys.check(prefix)
         except KeyNameError as error:
             raise ConfigurationError(f"{without_credentials(url)} cannot hold runs: {error}") from None
-
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        if end is not None:
-            return self._range(key, start, end, version)
-        # The first part tells the size, and so how long the rest may take.
-        first = self._range(key, start, start + PART, version)
-        reached = start + len(first.data)
-        if reached >= first.size:
-            return first
-        rest = self._range(key, reached, first.size, first.version)
-        return Blob(first.data + rest.data, first.size, first.version, first.age)
-
-    @abstractmethod
-    def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
-        """Read ``[start, end)`` in one request; with `version` only from that one."""
 
     def _small(self, key: str, tail: Tail) -> Tail:
         """The content of a file that is replaced whole where another one is extended on the server."""
@@ -194,6 +221,63 @@ class RemoteStore(Store):
     def redacted(self, text: str) -> str:
         text = re.sub(r"//[^/\s]+@", "//***@", text)
         return self._connection.secrets.sub(lambda found: found[0] if found[0] in self.url else "***", text)
+
+
+class BucketStore(RemoteStore):
+    """A store whose requests are coroutines: many are in flight at once without a thread for each."""
+
+    @abstractmethod
+    async def _send(self, key: str, data: bytes) -> str:
+        """Store at most 8 MiB, whatever is there, in one atomic request. The new version."""
+
+    @abstractmethod
+    async def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
+        """Read ``[start, end)`` in one request; with `version` only from that one."""
+
+    def start_write(self, key: str, data: bytes) -> Future[str]:
+        return self._connection.start(self._told, "write", keys.check(key), self._send, key, data)
+
+    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
+        return self._connection.start(self._told, "read", keys.check(key), self._fetch, key, start, end)
+
+    def _start_read(self, key: str, start: int, end: int, version: str) -> Future[bytes]:
+        return self._connection.start(self._told, "read", key, self._part, key, start, end, version)
+
+    async def _told(self, doing: str, key: str, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """What comes of a request, its errors ours."""
+        with self._guard(doing, key):
+            return await work(*args)
+
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        return self._connection.run(self._fetch, key, start, end, version)
+
+    async def _fetch(self, key: str, start: int, end: int | None, version: str | None = None) -> Blob:
+        """Read a range; of one without an end the first part tells the size, and the others come four at a time."""
+        if end is not None:
+            return await self._range(key, start, end, version)
+        first = await self._range(key, start, start + PART, version)
+        reached = start + len(first.data)
+        if reached >= first.size:
+            return first
+        whole = io.BytesIO()  # it gives its bytes away without a copy
+        whole.write(first.data)
+        coming: deque[asyncio.Task[bytes]] = deque()
+        try:
+            for at in range(reached, first.size, PART):
+                part = self._part(key, at, min(at + PART, first.size), first.version)
+                coming.append(asyncio.ensure_future(part))
+                if len(coming) == _PARTS_AT_ONCE:
+                    whole.write(await coming.popleft())
+            while coming:
+                whole.write(await coming.popleft())
+        finally:
+            for task in coming:
+                task.cancel()
+            await asyncio.gather(*coming, return_exceptions=True)
+        return Blob(whole.getvalue(), first.size, first.version, first.age)
+
+    async def _part(self, key: str, start: int, end: int, version: str) -> bytes:
+        return (await self._range(key, start, end, version)).data
 
 
 def age(modified: datetime, headers: Mapping[str, str]) -> float | None:

@@ -12,7 +12,7 @@ import random
 import secrets
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -33,7 +33,8 @@ from notata.errors import (
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import PART
-from notata.store.remote import Connection, RemoteStore, age
+from notata.store.in_flight import InFlight
+from notata.store.remote import BucketStore, Connection, age
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -78,7 +79,7 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     return fs
 
 
-class S3Store(RemoteStore):
+class S3Store(BucketStore):
     """Files below one prefix of an S3 bucket."""
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
@@ -92,23 +93,31 @@ class S3Store(RemoteStore):
             raise ConfigurationError(f"{url} names no bucket; write s3://bucket/folder")
         return bucket, self._checked(prefix, url)
 
-    def _call(self, method: str, name: str | None = None, *, size: int = 0, **arguments: Any) -> dict[str, Any]:
+    def _call(self, method: str, name: str | None = None, **arguments: Any) -> dict[str, Any]:
+        return self._connection.run(self._ask, method, name, **arguments)
+
+    async def _ask(self, method: str, name: str | None = None, *, size: int = 0, **arguments: Any) -> dict[str, Any]:
+        """One request; `size` is what it sends."""
         if name is not None:
             arguments["Key"] = name
-        fs = self._connection.fs
-        result: dict[str, Any] = self._connection.run(fs._call_s3, method, size=size, Bucket=self._bucket, **arguments)
-        return result
+        call = self._connection.fs._call_s3
+        reply: dict[str, Any] = await self._connection.ask(call, method, size=size, Bucket=self._bucket, **arguments)
+        return reply
 
     # -- write ---------------------------------------------------------------------------------------------
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
-        name = self._name(key)
         if match is None:
-            return str(self._call("put_object", name, size=len(data), Body=data)["ETag"])
+            return self._connection.run(self._send, key, data)
+        name = self._name(key)
         version = self._put_if(key, data, match)
         if match == ABSENT and self._unproven():
             return self._prove_exclusive(name, data, version)
         return version
+
+    async def _send(self, key: str, data: bytes) -> str:
+        reply = await self._ask("put_object", self._name(key), size=len(data), Body=data)
+        return str(reply["ETag"])
 
     def _put_if(self, key: str, data: bytes, match: str) -> str:
         name, token = self._name(key), secrets.token_hex(16)
@@ -215,24 +224,24 @@ class S3Store(RemoteStore):
 
     # -- read ----------------------------------------------------------------------------------------------
 
-    def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
+    async def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
         if end <= start:
-            return self._nothing(key)
+            return await self._nothing(key)
         conditions = {"Range": f"bytes={start}-{end - 1}"} | ({} if version is None else {"IfMatch": version})
         try:
-            return self._connection.run(self._fetch, self._name(key), conditions, wanted=end - start)
+            return await self._connection.ask(self._body, self._name(key), conditions, wanted=end - start)
         except Exception as error:
             if _status(error) == 412:
                 raise self._conflict(key, "it was changed while it was read") from error
             if _status(error) == 416:  # a range of an empty file, or behind the end
-                return self._nothing(key)
+                return await self._nothing(key)
             raise
 
-    def _nothing(self, key: str) -> Blob:
-        entry = self._stat(key)
+    async def _nothing(self, key: str) -> Blob:
+        entry = await self._look_up(key)
         return Blob(b"", entry.size, entry.version)
 
-    async def _fetch(self, name: str, conditions: dict[str, Any]) -> Blob:
+    async def _body(self, name: str, conditions: dict[str, Any]) -> Blob:
         from s3fs.core import S3_RETRYABLE_ERRORS
 
         fs = self._connection.fs
@@ -251,7 +260,10 @@ class S3Store(RemoteStore):
         raise AssertionError("unreachable")
 
     def _stat(self, key: str) -> Entry:
-        head = self._call("head_object", self._name(key))
+        return self._connection.run(self._look_up, key)
+
+    async def _look_up(self, key: str) -> Entry:
+        head = await self._ask("head_object", self._name(key))
         return Entry(key, int(head["ContentLength"]), head["LastModified"].astimezone(UTC), str(head["ETag"]))
 
     def _list(self, folder: str) -> Iterator[Entry]:
@@ -319,7 +331,10 @@ class S3Store(RemoteStore):
 
 
 class _Multipart:
-    """A streamed write: parts, and one completion that publishes them. It carries a token as a put does."""
+    """A streamed write: parts, four at a time, and one completion that publishes them.
+
+    It carries a token as a put does. s3fs sends the parts of a file object one after the other.
+    """
 
     def __init__(self, store: S3Store, key: str, condition: dict[str, Any]) -> None:
         self._store = store
@@ -327,51 +342,69 @@ class _Multipart:
         self._name = store._name(key)
         self._condition = condition
         self._token = secrets.token_hex(16)
-        self._parts: list[dict[str, Any]] = []
+        self._parts = InFlight[int, str]()  # their ETags, by number
+        self._count = 0
         self._id: str | None = store._connection.run(self._create)
 
     async def _create(self) -> str:
         """Begin the upload; who is interrupted meanwhile would not know its id, so it is ended here."""
-        call, place = self._store._connection.fs._call_s3, {"Bucket": self._store._bucket, "Key": self._name}
-        asked = asyncio.ensure_future(call("create_multipart_upload", **place, Metadata={_TOKEN: self._token}))
+        asked = asyncio.ensure_future(
+            self._store._ask("create_multipart_upload", self._name, Metadata={_TOKEN: self._token})
+        )
         try:
             return str((await asyncio.shield(asked))["UploadId"])
         except asyncio.CancelledError:
             begun = await asyncio.wait_for(asked, _CLEANED)
-            await asyncio.wait_for(call("abort_multipart_upload", **place, UploadId=begun["UploadId"]), _CLEANED)
+            ended = self._store._ask("abort_multipart_upload", self._name, UploadId=begun["UploadId"])
+            await asyncio.wait_for(ended, _CLEANED)
             raise
 
     def write(self, part: bytes) -> None:
-        number = len(self._parts) + 1
-        reply = self._store._call(
-            "upload_part", self._name, size=len(part), Body=part, UploadId=self._id, PartNumber=number
-        )
-        self._parts.append({"PartNumber": number, "ETag": reply["ETag"]})
+        self._add(len(part), self._send, part)
 
     def copy(self, size: int, version: str) -> None:
         """Take the first `size` bytes of the present object as the first parts, without moving them."""
         count = -(-size // _LARGEST_COPY)
         edges = [size * step // count for step in range(count + 1)]
-        for number, (start, end) in enumerate(pairwise(edges), 1):
-            reply = self._store._call(
-                "upload_part_copy",
-                self._name,
-                size=(end - start) // 100,
-                CopySource={"Bucket": self._store._bucket, "Key": self._name},
-                CopySourceRange=f"bytes={start}-{end - 1}",
-                CopySourceIfMatch=version,
-                UploadId=self._id,
-                PartNumber=number,
-            )
-            self._parts.append({"PartNumber": number, "ETag": reply["CopyPartResult"]["ETag"]})
+        for start, end in pairwise(edges):
+            self._add((end - start) // 100, self._copy, start, end, version)
+        self._parts.land()
+        self._parts.check()
+
+    def _add(self, size: int, work: Callable[..., Coroutine[Any, Any, str]], *arguments: Any) -> None:
+        """Begin the next part, once there is room for it."""
+        self._count += 1
+        self._parts.begin(self._count, size, self._store._connection.start, work, self._count, *arguments)
+        self._parts.check()
+
+    async def _send(self, number: int, part: bytes) -> str:
+        place = {"UploadId": self._id, "PartNumber": number}
+        reply = await self._store._ask("upload_part", self._name, size=self._parts.bytes, Body=part, **place)
+        return str(reply["ETag"])
+
+    async def _copy(self, number: int, start: int, end: int, version: str) -> str:
+        reply = await self._store._ask(
+            "upload_part_copy",
+            self._name,
+            size=self._parts.bytes,
+            CopySource={"Bucket": self._store._bucket, "Key": self._name},
+            CopySourceRange=f"bytes={start}-{end - 1}",
+            CopySourceIfMatch=version,
+            UploadId=self._id,
+            PartNumber=number,
+        )
+        return str(reply["CopyPartResult"]["ETag"])
 
     def commit(self) -> str:
+        self._parts.land()
+        self._parts.check()
+        parts = [{"PartNumber": number, "ETag": mark} for number, mark in sorted(self._parts.results.items())]
         try:
             reply = self._store._call(
                 "complete_multipart_upload",
                 self._name,
                 UploadId=self._id,
-                MultipartUpload={"Parts": self._parts},
+                MultipartUpload={"Parts": parts},
                 **self._condition,
             )
         except Exception as error:
@@ -397,6 +430,7 @@ class _Multipart:
         upload, self._id = self._id, None
         if upload is None:
             return
+        self._parts.cancel()  # one that comes after the end would stay
         try:
             self._store._call("abort_multipart_upload", self._name, UploadId=upload)
         except FileNotFoundError:

@@ -1,0 +1,205 @@
+"""Calls that have begun and not ended: bounded in number and in bytes, each one's outcome kept under its name.
+
+It knows futures, never what they fetch or store. Who begins them waits here for room, and for their end.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from fsspec.callbacks import Callback
+
+__all__ = ["AT_ONCE", "BYTES_AT_ONCE", "InFlight", "started_in_thread", "then"]
+
+AT_ONCE: Final = 32
+"""Small requests of a batch in flight; 64 connections are there (store/s3.py)."""
+
+BYTES_AT_ONCE: Final = 32 * 2**20
+"""Bytes of one batch, or of one large file, in flight: four parts."""
+
+_THREADS: Final = 32
+
+N = TypeVar("N", bound=Hashable)
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class InFlight(Generic[N, T]):
+    """What one caller has begun. One thread begins and waits; the calls may end in any other.
+
+    >>> flying = InFlight[str, int](at_once=2)
+    >>> for word in ("one", "two", "three"):
+    ...     flying.begin(word, 1, started_in_thread, len, word)
+    >>> flying.land()
+    >>> sorted(flying.results.items()), flying.errors
+    ([('one', 3), ('three', 5), ('two', 3)], {})
+
+    Attributes:
+        results: Of what ended well, by name.
+        errors: Of what failed, by name.
+    """
+
+    def __init__(
+        self, at_once: int = AT_ONCE, bytes_at_once: int = BYTES_AT_ONCE, callback: Callback | None = None
+    ) -> None:
+        self._at_once = at_once
+        self._bytes_at_once = bytes_at_once
+        self._callback = callback
+        self._changed = threading.Condition()
+        self._flying: dict[N, Future[T]] = {}
+        self._bytes = 0
+        self.results: dict[N, T] = {}
+        self.errors: dict[N, Exception] = {}
+
+    @property
+    def bytes(self) -> int:
+        """How many are in flight now."""
+        return self._bytes
+
+    def begin(self, name: N, size: int, start: Callable[..., Future[T]], *arguments: Any, **options: Any) -> None:
+        """Start a call that moves `size` bytes, once there is room for them; alone if they are too many."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._room(size))
+            self._bytes += size
+        self._tell()
+        try:
+            future = start(*arguments, **options)
+        except BaseException as error:
+            self._bytes -= size
+            if not isinstance(error, Exception):
+                raise
+            self.errors[name] = error
+            return
+        with self._changed:
+            self._flying[name] = future
+        future.add_done_callback(lambda done: self._landed(name, size, done))
+
+    def _room(self, size: int) -> bool:
+        if not self._flying:
+            return True
+        return len(self._flying) < self._at_once and self._bytes + size <= self._bytes_at_once
+
+    def _landed(self, name: N, size: int, future: Future[T]) -> None:
+        try:
+            self.results[name] = future.result()
+        except CancelledError:
+            pass
+        except Exception as error:
+            self.errors[name] = error
+        with self._changed:
+            del self._flying[name]
+            self._bytes -= size
+            self._changed.notify_all()
+
+    def land(self) -> None:
+        """Wait until all that has begun has ended."""
+        while self._flying:
+            with self._changed:
+                if self._flying:
+                    self._changed.wait()
+            self._tell()
+        self._tell()
+
+    def check(self) -> None:
+        """Raise the first error that there is.
+
+        Raises:
+            Exception: Whatever a call failed by.
+        """
+        for error in self.errors.values():
+            raise error
+
+    def cancel(self) -> None:
+        """Give up what is in flight, and wait until that has ended."""
+        with self._changed:
+            flying = list(self._flying.values())
+        for future in flying:
+            future.cancel()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._flying)
+
+    @contextmanager
+    def until_landed(self, give_up: Callable[[], object] = bool) -> Iterator[None]:
+        """Wait at the end of the block; where it fails or is interrupted, `give_up` and cancel what is in flight."""
+        try:
+            yield
+            self.land()
+        except BaseException:
+            give_up()
+            self.cancel()
+            raise
+
+    def _tell(self) -> None:
+        """Tell the callback, in the thread of who waits."""
+        if self._callback is not None:
+            self._callback.absolute_update(len(self.results) + len(self.errors))
+
+
+def started_in_thread(call: Callable[..., T], *arguments: Any, pool: ThreadPoolExecutor | None = None) -> Future[T]:
+    """Start a call in a thread; here and now where no thread starts any more, as at exit.
+
+    The pool is this process's own when none is given. A call that waits for another one there may wait for ever: only
+    calls that wait for none go there.
+    """
+    try:
+        return (pool or _pool()).submit(call, *arguments)
+    except RuntimeError:
+        done: Future[T] = Future()
+        try:
+            done.set_result(call(*arguments))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+def then(first: Future[S], start: Callable[[S], Future[T]]) -> Future[T]:
+    """What `start` makes of the outcome of another call, started by whatever thread that one ends in.
+
+    >>> then(started_in_thread(len, "four"), lambda size: started_in_thread(str, size)).result()
+    '4'
+    """
+    return _Chain(first, start)
+
+
+class _Chain(Future[T]):
+    """The outcome of the second of two calls. Cancelled, it ends when the call has ended that is under way."""
+
+    def __init__(self, first: Future[S], start: Callable[[S], Future[T]]) -> None:
+        super().__init__()
+        self.set_running_or_notify_cancel()
+        self._now: Future[Any] = first
+        self._start = start
+        first.add_done_callback(self._go_on)
+
+    def _go_on(self, first: Future[Any]) -> None:
+        try:
+            self._now = self._start(first.result())
+            self._now.add_done_callback(self._end)
+        except Exception as error:
+            self.set_exception(error)
+
+    def _end(self, second: Future[T]) -> None:
+        try:
+            self.set_result(second.result())
+        except Exception as error:
+            self.set_exception(error)
+
+    def cancel(self) -> bool:
+        return self._now.cancel()
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+"""By process: a forked child has none of its parent's threads."""
+
+
+def _pool() -> ThreadPoolExecutor:
+    pid = os.getpid()
+    if pid not in _pools:
+        _pools[pid] = ThreadPoolExecutor(_THREADS, thread_name_prefix="notata-store")
+    return _pools[pid]

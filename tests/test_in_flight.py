@@ -1,0 +1,112 @@
+"""Calls in flight: bounded, each outcome kept under its name, and nothing left behind when they are given up."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from fsspec.callbacks import Callback
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notata.store.in_flight import InFlight, started_in_thread, then
+
+MIB = 2**20
+
+
+class Calls:
+    """Calls that end when they are told to, or when there is no other way on."""
+
+    def __init__(self) -> None:
+        self.flying: dict[int, tuple[int, Future[int]]] = {}
+        self.most = self.most_bytes = 0
+
+    def start(self, number: int, size: int) -> Future[int]:
+        future: Future[int] = Future()
+        future.set_running_or_notify_cancel()
+        self.flying[number] = size, future
+        self.most = max(self.most, len(self.flying))
+        self.most_bytes = max(self.most_bytes, sum(size for size, _ in self.flying.values()))
+        started_in_thread(self.end, number)
+        return future
+
+    def end(self, number: int) -> None:
+        _, future = self.flying.pop(number)
+        if number % 7 == 3:
+            future.set_exception(OSError(f"no {number}"))
+        else:
+            future.set_result(number)
+
+
+@given(st.lists(st.integers(0, 20), max_size=60), st.integers(1, 5), st.integers(1, 30))
+def test_they_are_bounded_and_none_is_lost(sizes: list[int], at_once: int, bytes_at_once: int) -> None:
+    calls = Calls()
+    flying = InFlight[int, int](at_once, bytes_at_once)
+    with flying.until_landed():
+        for number, size in enumerate(sizes):
+            flying.begin(number, size, calls.start, number, size)
+    assert calls.most <= at_once
+    assert calls.most_bytes <= max([bytes_at_once, *sizes])
+    assert flying.bytes == 0
+    assert flying.results == {number: number for number in range(len(sizes)) if number % 7 != 3}
+    assert sorted(flying.errors) == [number for number in range(len(sizes)) if number % 7 == 3]
+    if flying.errors:
+        with pytest.raises(OSError, match="no 3"):
+            InFlight.check(flying)
+
+
+def test_a_call_that_cannot_be_started_has_failed() -> None:
+    def start() -> Future[int]:
+        raise OSError("no way")
+
+    flying = InFlight[str, int]()
+    with flying.until_landed():
+        flying.begin("a", 10, start)
+    assert (str(flying.errors["a"]), flying.bytes) == ("no way", 0)
+
+
+def test_an_interrupt_gives_up_what_is_in_flight() -> None:
+    flying, given_up, future = InFlight[str, int](), [], Future[int]()
+    with pytest.raises(KeyboardInterrupt), flying.until_landed(lambda: given_up.append(True)):
+        flying.begin("a", 1, lambda: future)
+        raise KeyboardInterrupt
+    assert (given_up, future.cancelled(), flying.results, flying.errors, flying.bytes) == ([True], True, {}, {}, 0)
+
+
+def test_the_callback_hears_of_each_that_has_ended() -> None:
+    told: list[int] = []
+
+    class Told(Callback):  # type: ignore[misc]
+        def absolute_update(self, value: int) -> None:
+            told.append(value)
+
+    flying = InFlight[int, int](1, callback=Told())
+    with flying.until_landed():
+        for number in range(5):
+            flying.begin(number, 1, started_in_thread, abs, number)
+    assert told == sorted(told)
+    assert told[-1] == 5
+
+
+def test_one_call_after_another() -> None:
+    assert then(started_in_thread(len, "four"), lambda size: started_in_thread(str, size)).result() == "4"
+    with pytest.raises(ZeroDivisionError):
+        then(started_in_thread(divmod, 1, 0), lambda _: started_in_thread(str, 1)).result()
+    with pytest.raises(TypeError):
+        then(started_in_thread(len, "four"), lambda size: started_in_thread(len, size)).result()  # type: ignore[arg-type]
+
+    def refused(_: object) -> Future[Any]:
+        raise OSError("no way")
+
+    with pytest.raises(OSError, match="no way"):
+        then(started_in_thread(len, "four"), refused).result()
+
+
+def test_a_chain_that_is_cancelled_goes_no_further() -> None:
+    first, begun = Future[int](), []
+    flying = InFlight[str, int]()
+    with pytest.raises(KeyboardInterrupt), flying.until_landed():
+        flying.begin("a", 1, lambda: then(first, lambda value: begun.append(value) or Future[int]()))  # type: ignore[func-returns-value]
+        raise KeyboardInterrupt
+    assert (first.cancelled(), begun, flying.bytes) == (True, [], 0)
