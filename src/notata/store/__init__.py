@@ -41,7 +41,7 @@ def open_store(
     Args:
         base: Any fsspec URL, local path, `upath.UPath` (whose storage options are used), or a store.
         storage_options: For fsspec, over those of the UPath; fsspec's configuration and the clouds' environment
-            variables lie below both.
+            variables lie below both. For S3 also ``{"engine": "obstore"}``: plain writes and reads go through obstore.
         timeout: Seconds that one request may take, besides the time its size needs (50 kB/s are expected). A storage
             that has never answered gets at most 10.
 
@@ -115,8 +115,13 @@ def open_beside(path: str | os.PathLike[str] | UPath) -> tuple[Store, str]:
 
 
 def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> Store:
-    if scheme in ("s3", "s3a"):
-        from notata.store.s3 import S3Store as Chosen
+    engine = options.pop("engine", None) if scheme in ("s3", "s3a") else None
+    if engine not in (None, "s3fs", "obstore"):
+        raise ConfigurationError(f"engine is 's3fs' or 'obstore', not {engine!r}")
+    if engine == "obstore":
+        from notata.store.s3_obstore import ObstoreS3Store as Chosen
+    elif scheme in ("s3", "s3a"):
+        from notata.store.s3 import S3Store as Chosen  # type: ignore[assignment]
     elif scheme in ("gs", "gcs"):
         from notata.store.gcs import GCSStore as Chosen  # type: ignore[assignment]
     else:

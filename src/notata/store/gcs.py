@@ -31,7 +31,7 @@ from notata.errors import (
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
-from notata.store.remote import BucketStore, Connection, age
+from notata.store.remote import BucketStore, Connection
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -213,7 +213,7 @@ class GCSStore(BucketStore):
         whole = answer.get("Content-Range", "").rpartition("/")[2]
         size = int(whole) if whole.isdigit() else len(data)
         modified = answer.get("Last-Modified")
-        written = age(parsedate_to_datetime(modified), answer) if modified else None
+        written = self._connection.age(parsedate_to_datetime(modified), answer) if modified else None
         return Blob(data, size, str(answer["x-goog-generation"]), written)
 
     async def _nothing(self, key: str) -> Blob:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import threading
+import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -30,7 +31,7 @@ from notata.store.in_flight import BYTES_AT_ONCE
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["BucketStore", "Connection", "RemoteStore", "age", "without_credentials"]
+__all__ = ["BucketStore", "Connection", "RemoteStore", "without_credentials"]
 
 _SECRET: Final = re.compile(r"(?i)key|secret|token|pass|pwd|credential|auth|private|sas|signature")
 _WORDS: Final = {"anon", "browser", "cache", "cloud", "google_default"}  # of gcsfs's `token`: where to find one
@@ -65,9 +66,10 @@ class Connection:
         self._pid = 0
         self._answered = False
         self._patience = _FIRST_ANSWER
+        self.clock: float | None = None  # seconds by which the storage's is ahead of ours; None until it tells
 
     def __getstate__(self) -> dict[str, Any]:
-        fresh = {"_fs": None, "_pid": 0, "_answered": False, "_patience": _FIRST_ANSWER}
+        fresh = {"_fs": None, "_pid": 0, "_answered": False, "_patience": _FIRST_ANSWER, "clock": None}
         return {name: value for name, value in self.__dict__.items() if name != "secrets"} | fresh
 
     @functools.cached_property
@@ -104,6 +106,12 @@ class Connection:
         if not self._answered:
             return min(self._timeout, self._patience) + sent / _SLOWEST
         return self._timeout + (sent + wanted) / _SLOWEST
+
+    def age(self, modified: datetime, headers: Mapping[str, str] | None = None) -> float | None:
+        """Seconds since an object was written, by the storage's clock: as `headers` tell it, or told it before."""
+        if told := headers and (headers.get("Date") or headers.get("date")):
+            self.clock = parsedate_to_datetime(told).timestamp() - time.time()
+        return None if self.clock is None else max(0.0, time.time() + self.clock - modified.timestamp())
 
     def start(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> Future[T]:
         """Start a coroutine function on fsspec's loop. To cancel its future cancels it; the future ends when it has."""
@@ -278,12 +286,6 @@ class BucketStore(RemoteStore):
 
     async def _part(self, key: str, start: int, end: int, version: str) -> bytes:
         return (await self._range(key, start, end, version)).data
-
-
-def age(modified: datetime, headers: Mapping[str, str]) -> float | None:
-    """Seconds since an object was written, by the clock of the server that answered."""
-    now = headers.get("Date") or headers.get("date")
-    return max(0.0, (parsedate_to_datetime(now) - modified).total_seconds()) if now else None
 
 
 def _leaves(options: object, name: str = "") -> Iterator[str]:

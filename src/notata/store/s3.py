@@ -34,7 +34,7 @@ from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import PART
 from notata.store.in_flight import InFlight
-from notata.store.remote import BucketStore, Connection, age
+from notata.store.remote import BucketStore, Connection
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -255,7 +255,7 @@ class S3Store(BucketStore):
                     raise
                 continue
             whole = reply.get("ContentRange", "").rpartition("/")[2]
-            written = age(reply["LastModified"], reply["ResponseMetadata"]["HTTPHeaders"])
+            written = self._connection.age(reply["LastModified"], reply["ResponseMetadata"]["HTTPHeaders"])
             return Blob(data, int(whole) if whole else len(data), str(reply["ETag"]), written)
         raise AssertionError("unreachable")
 
