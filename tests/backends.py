@@ -40,7 +40,8 @@ class Place:
     def raw(self) -> Any:
         """Plain fsspec."""
         protocol = self.url.partition("://")[0] if "://" in self.url else "file"
-        return fsspec.filesystem(protocol, use_listings_cache=False, **self.options)
+        options = {name: value for name, value in self.options.items() if name != "engine"}
+        return fsspec.filesystem(protocol, use_listings_cache=False, **options)
 
     def bytes(self, key: str) -> builtins.bytes:
         """A file, read by plain fsspec."""
