@@ -12,7 +12,7 @@ from notata import keys, runids, table
 from notata.errors import ConfigurationError, NotataError, RunExistsError, UnknownNameError
 from notata.logbook import Logbook
 from notata.reader import ExperimentReader
-from notata.state import ROW
+from notata.state import ENDED, ROW
 from notata.store import TIMEOUT, Store, open_base
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Experiment:
         row = table.described(log._store, log.params, keys.check(metrics_file))
         if log._lease.fields.get(ROW) != row:
             log._lease.update(**{ROW: row})
-        if log.status in ("complete", "failed"):
+        if log.status in ENDED:
             self._ended(log)
 
     def _ended(self, log: Logbook) -> None:
@@ -322,5 +322,5 @@ class Member(Logbook):
             return {}
 
     def _params_stored(self) -> None:
-        if self.status in ("complete", "failed"):  # parameters that come late are in the table too
+        if self.status in ENDED:  # parameters that come late are in the table too
             self._lease.update(**self._last_fields())

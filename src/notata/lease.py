@@ -29,7 +29,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.state import LEASE, RunState, judge, lease_of, look, metadata, parsed, timestamp
+from notata.state import ENDED, LEASE, RunState, judge, lease_of, look, metadata, parsed, timestamp
 from notata.store import Store
 
 __all__ = ["HEARTBEAT", "Lease"]
@@ -313,7 +313,7 @@ class Lease:
             if time.monotonic() < self._last + seconds:  # something else was written meanwhile, and is a sign too
                 continue
             with self._lock.held():
-                if self._over.is_set() or self.fields.get("status") in ("complete", "failed"):
+                if self._over.is_set() or self.fields.get("status") in ENDED:
                     return
                 self._last = time.monotonic()
                 with suppress(Exception):  # not stored: the next one is due soon; displaced: that is noted

@@ -25,7 +25,7 @@ from notata.lease import Lease
 from notata.parameters import Parameters, encoded
 from notata.reader import LogReader
 from notata.recorder import Recorder
-from notata.state import LEASE, RESUMES, ROW, RunState, continued, spent, timestamp
+from notata.state import ENDED, LEASE, RESUMES, ROW, RunState, continued, spent, timestamp
 from notata.store import TIMEOUT, Store, open_base
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ class Logbook(Recorder):
         'WARNING stiff'
         """
         target = logger if isinstance(logger, logging.Logger) else logging.getLogger(logger)
-        if self.status in ("complete", "failed"):
+        if self.status in ENDED:
             raise RunEndedError(f"run {self.run_id!r} has ended and hears no logger any more", url=self.url)
         if self.handler not in target.handlers:
             target.addHandler(self.handler)
@@ -487,9 +487,9 @@ class Logbook(Recorder):
 
     def _at_exit(self) -> None:
         """The interpreter ends and the run has not: say so, with the exception that ended the script if one did."""
-        if not self._lease.here or self._lease.displaced or self._told in ("complete", "failed"):
+        if not self._lease.here or self._lease.displaced or self._told in ENDED:
             return
-        if self.status in ("complete", "failed"):  # an interrupt came between the end and what follows it
+        if self.status in ENDED:  # an interrupt came between the end and what follows it
             self._end(cast("Status", self.status), f"Marked {self.status}")
             return
         error = exits.cause()
@@ -513,7 +513,7 @@ class Logbook(Recorder):
         if not self._lease.here:  # a forked child leaves the block too, but the run is its parent's
             return
         if error is None:
-            if self._told not in ("complete", "failed"):
+            if self._told not in ENDED:
                 self.mark_complete()
             return
         if self.status == "complete" and isinstance(error, SystemExit) and not error.code:

@@ -18,6 +18,7 @@ from notata.errors import StorageError
 from notata.store import Blob, Store
 
 __all__ = [
+    "ENDED",
     "LEASE",
     "MISSED",
     "RESUMES",
@@ -32,6 +33,9 @@ __all__ = [
     "spent",
     "timestamp",
 ]
+
+ENDED: Final = ("complete", "failed")
+"""What the status of a run is that has ended, as metadata.json says it."""
 
 LEASE: Final = "lease"
 """The field of metadata.json that is ours: whose the run is, and their last sign of life."""
@@ -103,7 +107,7 @@ def judge(fields: Mapping[str, Any], found: Blob) -> RunState:
     silent = min(_silence(lease, found), _LONG)
     seen = datetime.now(UTC) - timedelta(seconds=silent)
     status = fields.get("status")
-    if status in ("complete", "failed"):
+    if status in ENDED:
         return RunState(status, seen, f"its metadata says so{_because(fields)}")
     if status == "replacing":
         return RunState(status, seen, "another run is being put in its place, or was to be")

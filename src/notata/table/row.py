@@ -14,7 +14,6 @@ from notata.state import ROW
 from notata.store import Store
 
 __all__ = [
-    "ENDED",
     "ERROR",
     "FILE",
     "FIXED",
@@ -43,7 +42,6 @@ REVISION: Final = "revision"
 FILE: Final = "metrics_file"
 VERSION: Final = "metrics_version"
 FIXED: Final = (ID, STATUS, REASON, ERROR, REVISION)
-ENDED: Final = ("complete", "failed")
 _LARGEST: Final = 64 * 2**10  # bytes of metrics that metadata.json takes in; it is written again at each heartbeat
 
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from notata import formats, keys
 from notata.errors import DecodeError, EncodeError, MissingError, PackageMissingError
-from notata.state import judge, parsed
+from notata.state import ENDED, judge, parsed
 from notata.store import Blob, Entry, Store
 from notata.table.columns import Columns, parsed_rows
 from notata.table.row import (
-    ENDED,
     ERROR,
     FILE,
     REVISION,
