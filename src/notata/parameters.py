@@ -13,10 +13,13 @@ from notata.errors import ConfigurationError, DecodeError, EncodeError, MissingE
 from notata.processes import Lock
 from notata.store import Store
 
-__all__ = ["Parameters", "encoded", "parameters"]
+__all__ = ["FILES", "Parameters", "decoded", "encoded", "parameters"]
 
 _KEYS: Final = {"yaml": keys.PARAMS_YAML, "json": keys.PARAMS_JSON}
 _FORMS: Final[dict[str, formats.Format]] = {"yaml": formats.Yaml("params"), "json": formats.Json("params")}
+
+FILES: Final = tuple(_KEYS.values())
+"""The keys of the files that may hold the parameters of a run; of both the first one counts, as in 0.3.0."""
 
 
 def encoded(store: Store, values: Mapping[str, Any], ext: str = "yaml") -> bytes:
@@ -32,6 +35,21 @@ def encoded(store: Store, values: Mapping[str, Any], ext: str = "yaml") -> bytes
         raise
 
 
+def decoded(data: bytes, ext: str = "yaml") -> dict[str, Any]:
+    """The values that the bytes of such a file hold; an empty YAML holds none.
+
+    Raises:
+        DecodeError: They are damaged, or no names and values.
+
+    >>> decoded(b"omega: 2.0")
+    {'omega': 2.0}
+    """
+    values = formats.decode(_FORMS[ext], data)
+    if values is not None and not isinstance(values, dict):
+        raise DecodeError(f"it holds a {type(values).__name__}, where names and values are needed")
+    return values or {}
+
+
 def parameters(store: Store) -> dict[str, Any]:
     """The parameters of the run at a store's root; empty if it has none. One request for YAML, two for JSON or none.
 
@@ -44,7 +62,7 @@ def parameters(store: Store) -> dict[str, Any]:
 
 
 def _stored(store: Store) -> tuple[str, bytes]:
-    """Which file there is, and its bytes; of both YAML, as in 0.3.0."""
+    """Which file there is, and its bytes."""
     for ext, key in _KEYS.items():
         try:
             return ext, store.read(key)
@@ -57,13 +75,10 @@ def _values(store: Store, ext: str, data: bytes) -> dict[str, Any]:
     if not ext:
         return {}
     try:
-        values = formats.decode(_FORMS[ext], data)
-        if values is not None and not isinstance(values, dict):
-            raise DecodeError(f"it holds a {type(values).__name__}, where names and values are needed")
+        return decoded(data, ext)
     except DecodeError as error:
         key = _KEYS[ext]
         raise DecodeError(f"{store.url}/{key} cannot be read: {error}", url=store.url, key=key) from error
-    return values or {}
 
 
 class Parameters(Mapping[str, Any]):

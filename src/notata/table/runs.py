@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from notata import formats, keys
+from notata import formats, keys, parameters
 from notata.errors import DecodeError, EncodeError, MissingError, PackageMissingError
 from notata.state import ENDED, judge, parsed
 from notata.store import Blob, Entry, Store
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Table", "found_index", "gather", "row_now", "runs_below", "to_pandas"]
-
-_DAMAGED: Final = (keys.PARAMS_YAML, keys.PARAMS_JSON)
-
 
 _MOST: Final = 4 * 2**20  # bytes of metrics that are read for a table
 
@@ -186,7 +183,7 @@ def _lacking(row: Row, described: Mapping[str, Any], files: Mapping[str, Entry])
     """The files that a row has to be completed from."""
     ended = row.status in ENDED
     if not (ended and "params" in described):
-        yield from [key for key in (keys.PARAMS_YAML, keys.PARAMS_JSON) if key in files][:1]
+        yield from [key for key in parameters.FILES if key in files][:1]
     elsewhere = FILE in described and ("metrics" in described or ERROR in described)
     known = ended and (elsewhere or described.get(VERSION) == _metrics_version(files))
     if keys.METRICS in files and not known and _size_of_metrics(files) <= _MOST:
@@ -196,12 +193,10 @@ def _lacking(row: Row, described: Mapping[str, Any], files: Mapping[str, Entry])
 def _completed(row: Row, name: str, data: bytes) -> Row:
     if name == keys.METRICS:
         metrics, error = metrics_of(data, keys.METRICS)
-        damaged = row.metrics_error if row.metrics_error.startswith(_DAMAGED) else ""
+        damaged = row.metrics_error if row.metrics_error.startswith(parameters.FILES) else ""
         return replace(row, metrics=metrics, metrics_error="; ".join(filter(None, (damaged, error))))
     try:
-        values = formats.decode(formats.JSON if name == keys.PARAMS_JSON else formats.YAML, data)
-        if values is not None and not isinstance(values, dict):
-            raise DecodeError(f"it holds a {type(values).__name__}, where names and values are needed")
-        return replace(row, params=named_values(formats.plain(values or {})))
+        values = parameters.decoded(data, "json" if name == keys.PARAMS_JSON else "yaml")
+        return replace(row, params=named_values(formats.plain(values)))
     except (DecodeError, EncodeError) as error:
         return replace(row, metrics_error=f"{name}: {error}")
