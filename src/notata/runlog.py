@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, overload
 
-from notata.errors import PackageMissingError
+from notata.packages import needed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,10 +90,8 @@ class RunLog(Sequence[LogLine]):
         >>> RunLog("[2026-03-01T09:30:00] INFO begun").to_pandas().shape
         (1, 3)
         """
-        try:
+        with needed("a DataFrame needs pandas", "pandas", "pandas"):
             import pandas as pd
-        except ImportError as error:
-            raise PackageMissingError("a DataFrame needs pandas: pip install pandas (the extra 'pandas')") from error
 
         return pd.DataFrame(
             {

@@ -7,7 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from notata.errors import EncodeError, PackageMissingError
+from notata.errors import EncodeError
+from notata.packages import needed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,10 +61,8 @@ def current_figure() -> Figure:
         PackageMissingError: matplotlib is not installed.
         EncodeError: There is none; a new, empty one is not what anybody means to store.
     """
-    try:
+    with needed("plots need matplotlib", "matplotlib", "plot"):
         import matplotlib as mpl  # noqa: F401
-    except ImportError as error:
-        raise PackageMissingError("plots need matplotlib: pip install matplotlib (the extra 'plot')") from error
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is None or not pyplot.get_fignums():
         raise EncodeError(

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
-from notata.errors import ConfigurationError, EncodeError, NotataError, PackageMissingError
+from notata.errors import ConfigurationError, EncodeError, NotataError
 from notata.formats.base import Sink, reading
+from notata.packages import needed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["PARQUET", "Parquet", "table_as"]
 
+_MISSING: Final = "{} is not installed, which this needs"
 _ROWS: Final = 2**20  # of a row group: what pyarrow takes for a table in memory
 
 
@@ -79,31 +81,20 @@ def table_as(table: pa.Table, library: str) -> Any:
     if library == "arrow":
         return table
     if library == "pandas":
-        try:
+        with needed(_MISSING.format("pandas"), "pandas>=2.2", "pandas"):
             import pandas as pd  # noqa: F401
-        except ImportError as error:
-            raise _missing("pandas", "pandas>=2.2", "pandas") from error
         return table.to_pandas()
     if library == "polars":
-        try:
+        with needed(_MISSING.format("polars"), "polars>=1"):
             import polars as pl
-        except ImportError as error:
-            raise _missing("polars", "polars>=1", "") from error
         return pl.from_arrow(table)
     raise ConfigurationError(f"a table is read as 'pandas', 'polars' or 'arrow', not {library!r}")
 
 
 def _pyarrow() -> Any:
-    try:
+    with needed(_MISSING.format("pyarrow"), "pyarrow>=16", "tables"):
         import pyarrow as pa
-    except ImportError as error:
-        raise _missing("pyarrow", "pyarrow>=16", "tables") from error
     return pa
-
-
-def _missing(package: str, requirement: str, extra: str) -> PackageMissingError:
-    ours = f" (the extra {extra!r})" if extra else ""
-    return PackageMissingError(f"{package} is not installed, which this needs: pip install '{requirement}'{ours}")
 
 
 def _kind(value: object) -> str:

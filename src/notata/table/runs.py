@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from notata import formats, keys, parameters
-from notata.errors import DecodeError, EncodeError, MissingError, PackageMissingError
+from notata.errors import DecodeError, EncodeError, MissingError
+from notata.packages import needed
 from notata.state import ENDED, judge, parsed
 from notata.store import Blob, Entry, Store
 from notata.table.columns import Columns, parsed_rows
@@ -64,10 +65,8 @@ def to_pandas(table: Table) -> pd.DataFrame:
     Raises:
         PackageMissingError: pandas is not installed.
     """
-    try:
+    with needed("a DataFrame needs pandas", "pandas", "pandas"):
         import pandas as pd
-    except ImportError as error:
-        raise PackageMissingError("a DataFrame needs pandas: pip install pandas (the extra 'pandas')") from error
     return pd.DataFrame.from_records(table.records(), columns=table.columns() if table.rows else None)
 
 
