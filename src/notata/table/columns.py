@@ -20,8 +20,8 @@ from notata.table.row import ERROR, FIXED, ID, REASON, REVISION, STATUS, Row
 __all__ = [
     "Columns",
     "appendable",
-    "columns_of",
     "encoded_rows",
+    "header_of",
     "is_ours",
     "merged_rows",
     "parsed_rows",
@@ -164,15 +164,6 @@ def appendable(data: bytes, row: Row) -> bytes:
     return b"" if _beginning(row.run_id) in data else line
 
 
-def columns_of(data: bytes) -> set[str]:
-    r"""The names of its columns.
-
-    >>> sorted(columns_of(b"run_id,status\n"))
-    ['run_id', 'status']
-    """
-    return set(header_of(data))
-
-
 def revision_in(data: bytes, run_id: str) -> str | None:
     r"""The revision that an index.csv has of a run; None if it has no row of it.
 
@@ -259,7 +250,11 @@ def _lines(data: bytes) -> list[list[str]]:
 
 
 def header_of(data: bytes) -> list[str]:
-    """The names of the columns."""
+    r"""The names of the columns, from left to right.
+
+    >>> header_of(b"run_id,dt,status\na,0.1,complete\n")
+    ['run_id', 'dt', 'status']
+    """
     return [_untext(name) for name in (_lines(data[: data.find(b"\n") + 1]) or [[]])[0]]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from notata import exits, keys
 from notata.errors import ConflictError, ExistsError, NotataError, StorageError
 from notata.store import Blob, Store
-from notata.table.columns import appendable, columns_of, encoded_rows, is_ours, merged_rows, revision_in
+from notata.table.columns import appendable, encoded_rows, header_of, is_ours, merged_rows, revision_in
 from notata.table.row import FIXED, Row, crc
 from notata.table.runs import Table, found_index, gather, row_now
 
@@ -204,9 +204,9 @@ def _rewrite(store: Store, table: Table, rows: Sequence[Row] = ()) -> bool:
     told = [row for row in table.rows if row.status not in ("running", "replacing")]
     elsewhere = {row.run_id: row for row in rows if row.run_id not in table.runs}
     data = encoded_rows([*told, *elsewhere.values()])
-    if table.found is not None and columns_of(table.found.data) - columns_of(data) - {*FIXED}:
+    if table.found is not None and {*header_of(table.found.data)} - {*header_of(data), *FIXED}:
         with suppress(ExistsError):  # what somebody else wrote there is in no run: it is kept beside
-            store.create(f"{keys.INDEX}.{crc(table.found.data.decode('utf-8', 'replace'))}.bak", table.found.data)
+            store.create(f"{keys.INDEX}.{crc(table.found.data)}.bak", table.found.data)
     return _swapped(store, table.found, data)
 
 

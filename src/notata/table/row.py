@@ -139,9 +139,9 @@ def metrics_of(data: bytes, key: str) -> tuple[dict[str, Any], str]:
     return value, ""
 
 
-def crc(version: str) -> str:
+def crc(data: str | bytes) -> str:
     """A checksum of eight digits."""
-    return f"{zlib.crc32(version.encode()):08x}"
+    return f"{zlib.crc32(data.encode() if isinstance(data, str) else data):08x}"
 
 
 def sealed(row: Row, version: str, metrics: str) -> Row:
