@@ -148,8 +148,8 @@ class Logbook(Recorder):
         self._unstored: BaseException | None = None
         self._attached: list[logging.Logger] = []
         self._sigterm = exits.Sigterm() if handle_sigterm else None
+        self._replaced = False
         try:
-            self._replaced = False
             before = self._claim(environment, overwrite, resume)
             self._begin(before, level, params=params, preallocate=preallocate)
         except BaseException:

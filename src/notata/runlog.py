@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, overload
 
+from notata.journal import level_of
 from notata.packages import needed
 
 if TYPE_CHECKING:
@@ -75,8 +77,6 @@ class RunLog(Sequence[LogLine]):
         Raises:
             ConfigurationError: There is no such level.
         """
-        from notata.journal import level_of
-
         least = level_of(level)
         numbers = {name: _number(name) for name in {line.level for line in self}}
         return [line for line in self if numbers[line.level] >= least]
@@ -138,8 +138,6 @@ def _begun(line: str) -> tuple[datetime, str, str] | None:
 
 def _number(level: str) -> int:
     """The number of a level as a line has it, whose name is without spaces there: 0 of one that nobody knows here."""
-    import logging
-
     if numbered := _NUMBERED.fullmatch(level):
         return int(numbered[1])
     return {name.replace(" ", "-"): number for name, number in logging.getLevelNamesMapping().items()}.get(level, 0)
