@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from notata import display, keys
 from notata.errors import DecodeError, MissingError, NotataError, RunMissingError
-from notata.reader.run import LogReader, there_is, told
+from notata.reader.base import Reader
+from notata.reader.run import LogReader, there_is
 from notata.state import metadata
 from notata.store import TIMEOUT, Store, open_store
 from notata.table import Table, gather, runs_below, to_pandas
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ExperimentReader"]
 
 
-class ExperimentReader:
+class ExperimentReader(Reader):
     """The runs of an experiment, or of any folder that holds runs, as those see them who do not write them.
 
     A mapping of sorts: ``len(exp)``, iteration over `LogReader`, ``exp[run_id]``, ``exp[0]``. Each look lists anew, so
@@ -69,13 +70,6 @@ class ExperimentReader:
                 url=self.url,
             )
 
-    @classmethod
-    def _of(cls, store: Store) -> ExperimentReader:
-        """Of an experiment that is known to have begun."""
-        self = object.__new__(cls)
-        self._store = store
-        return self
-
     def _folders(self) -> list[str]:
         return list(runs_below(self._store.list()))
 
@@ -83,23 +77,10 @@ class ExperimentReader:
         """Whether it is one that has no run yet, which a disk can tell."""
         return self._store.folders and bool(self.runs_path.is_dir())
 
-    def __repr__(self) -> str:
-        return f"ExperimentReader({self.url!r})"
-
-    @property
-    def url(self) -> str:
-        """Where the experiment lies, without credentials."""
-        return self._store.url
-
     @property
     def name(self) -> str:
         """The name of the folder."""
         return self.url.rstrip("/").rpartition("/")[2]
-
-    @property
-    def path(self) -> UPath:
-        """The experiment's folder."""
-        return self._store.place()
 
     @property
     def index_path(self) -> UPath:
@@ -249,9 +230,6 @@ class ExperimentReader:
     def _holder(self, folders: Iterable[str]) -> str:
         """The name of the folder that holds the runs: this one, if it is a plain folder of runs."""
         return self.name if any("/" not in folder for folder in folders) else keys.RUNS
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(repr(self) if cycle else told(self))
 
     def _repr_html_(self) -> str:
         """The table for a notebook."""

@@ -24,6 +24,7 @@ from notata.errors import (
     UnknownNameError,
 )
 from notata.parameters import parameters
+from notata.reader.base import Reader
 from notata.runlog import RunLog
 from notata.state import RunState, look
 from notata.store import TIMEOUT, Store, open_store
@@ -32,14 +33,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from upath import UPath
 
-__all__ = ["LogReader", "there_is", "told"]
+__all__ = ["LogReader", "there_is"]
 
 _SHOWN: Final = 20  # names that an error lists
 _TAIL: Final = 64 * 2**10  # bytes at the end of a bundle that mostly hold its table of contents
 _RAISE: Final = object()
 
 
-class LogReader:
+class LogReader(Reader):
     """A run as those see it who do not write it.
 
     Reading changes nothing, and what is told is what is stored at that moment: a run that is being written can be
@@ -92,32 +93,12 @@ class LogReader:
                 key=keys.METADATA,
             ) from error
 
-    @classmethod
-    def _of(cls, store: Store) -> LogReader:
-        """Of a run that is known to be there."""
-        self = object.__new__(cls)
-        self._store = store
-        return self
-
-    def __repr__(self) -> str:
-        return f"LogReader({self.url!r})"
-
     # -- what the run is -----------------------------------------------------------------------------------
 
     @property
     def run_id(self) -> str:
         """The id of the run, from the name of its folder."""
         return keys.run_id(self.url)
-
-    @property
-    def url(self) -> str:
-        """Where the run lies, without credentials."""
-        return self._store.url
-
-    @property
-    def path(self) -> UPath:
-        """The run's folder."""
-        return self._store.place()
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -492,9 +473,6 @@ class LogReader:
             lines += [f"  {label}:", *(f"    - {name}" for name in names)] if names else []
         return "\n".join(lines)
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(repr(self) if cycle else told(self))
-
     def _repr_html_(self) -> str:
         """The run for a notebook: its state, parameters and files. A list and three reads."""
         try:
@@ -543,11 +521,3 @@ def _splits(name: str) -> Iterator[tuple[str, str]]:
     for at, character in enumerate(name):
         if character == ":" and 0 < at < len(name) - 1:
             yield name[:at], name[at + 1 :]
-
-
-def told(shown: object) -> str:
-    """What it says of itself, or why it cannot: nothing that is only shown raises."""
-    try:
-        return str(shown)
-    except (NotataError, DamagedFileWarning) as error:
-        return f"{shown!r}: {error}"
