@@ -2,7 +2,8 @@
 
 Without a URL it runs on a local disk and on the servers that it starts: fake-gcs-server and SeaweedFS. Each process
 adds its runs, some with further parameters and metrics, some of which fail; then the runs are read by plain fsspec, and
-index.csv by the csv module, and both are compared with what was planned.
+index.csv by the csv module, and both are compared with what was planned. The requests of `ExperimentReader.table` are
+counted with the index.csv that the processes left, with the one of `write_index`, and without any.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Outcome:
         wrong: Cells, and values in the files of runs, that are not as planned.
         seconds: From the start of the processes to the end of the last one.
         requests: Of a run, on average, without those at the end of a process; 0 where nothing is sent.
+        tables: Those of a table of all runs: with index.csv as the processes left it, after `write_index`, and without.
     """
 
     rows: int
@@ -57,6 +59,7 @@ class Outcome:
     wrong: list[str]
     seconds: float
     requests: float
+    tables: tuple[int, int, int]
 
 
 def plan(process: int, run: int) -> Plan:
@@ -114,20 +117,29 @@ def sweep(place: Place, processes: int, runs: int, **options: Unpack[LogbookOpti
         worker.join()
     seconds = time.monotonic() - begun
     assert [worker.exitcode for worker in workers] == [0] * processes
-    Experiment(NAME, place.url, storage_options=place.options).write_index()
     return judged(place, plans(processes, runs), seconds, requests)
 
 
 def judged(place: Place, planned: dict[str, Plan], seconds: float, requests: int) -> Outcome:
+    experiment = Experiment(NAME, place.url, storage_options=place.options)
+    as_left = requests_of_table(experiment)
+    experiment.write_index()
+    after = requests_of_table(experiment)
     lines = index(place)
     rows = collections.Counter(f"{line['process']}/{line['dt']}" for line in lines)
     files = dict(runs(place))
     wrong = [problem for line in lines for problem in problems_of_row(line, planned)]
     wrong += [problem for name, found in files.items() for problem in problems_of_run(name, found, planned)]
     lost = (planned.keys() - rows.keys()) | (planned.keys() - files.keys())
-    return Outcome(
-        len(lines), len(lost), rows.total() - len(rows), wrong, seconds, requests / len(planned) if requests else 0.0
-    )
+    place.raw().rm_file(f"{place.url}/{NAME}/index.csv")
+    tables = as_left, after, requests_of_table(experiment)
+    return Outcome(len(lines), len(lost), rows.total() - len(rows), wrong, seconds, requests / len(planned), tables)
+
+
+def requests_of_table(experiment: Experiment) -> int:
+    with counted() as sent:
+        experiment.reader.table()
+    return len(sent)
 
 
 def index(place: Place) -> list[dict[str, str]]:
@@ -176,13 +188,17 @@ def problems_of_run(name: str, found: tuple[dict[str, Any], dict[str, Any]], pla
 
 def main(processes: int, count: int, url: str) -> None:
     os.environ.update(servers.CLOUD_ENVIRONMENT)
-    print(f"| {processes} processes of {count} runs | rows | lost | duplicate | wrong | seconds | requests a run |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        f"| {processes} processes of {count} runs | rows | lost | duplicate | wrong | seconds | requests a run "
+        "| of a table, index.csv as left | after write_index | without |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     with ExitStack() as stack:
         for place in [Place(url.partition(":")[0], f"{url}/{uuid.uuid4().hex}")] if url else started(stack):
             done = sweep(place, processes, count)
             figures = f"{done.rows} | {done.lost} | {done.duplicate} | {len(done.wrong)} | {done.seconds:.1f}"
-            print(f"| {place.name} | {figures} | {done.requests:.1f} |", flush=True)
+            tables = " | ".join(str(requests) for requests in done.tables)
+            print(f"| {place.name} | {figures} | {done.requests:.1f} | {tables} |", flush=True)
 
 
 def started(stack: ExitStack) -> Iterator[Place]:

@@ -26,5 +26,6 @@ def test_a_sweep_in_a_bucket_loses_no_run(name: str, request: pytest.FixtureRequ
     place = make_place(name, request)
     outcome = sweep(place, 6, 5)
     check(outcome, 30)
+    assert outcome.tables[1:] == (2, 1 + 30)  # a list and index.csv; without it a list and each run
     assert 6 < outcome.requests < 11  # claim, parameters, metrics written and looked at, log, end; index.csv at times
     place.store().clear()
