@@ -6,11 +6,16 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from notata import Logbook, exits
 from notata.journal import Journal
 from notata.table import Keeper
 from tests import servers
+
+# No example has a deadline: on a busy machine any may take a second.
+settings.register_profile("notata", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("notata")
 
 os.environ.update(servers.CLOUD_ENVIRONMENT)
 for _name in ("NOTATA_BASE_DIR", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "STORAGE_EMULATOR_HOST"):

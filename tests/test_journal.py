@@ -433,7 +433,7 @@ BURSTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(BURSTS, st.sampled_from([5 * MIB, MIB, 0]))
 @example([(300, 200, 1.0, True)] * 25, 5 * MIB)
 @example([(1, 1, 0.0, True)], 5 * MIB)
@@ -472,7 +472,7 @@ def cost_of(gap: float, size: int, before: int, warnings: int, seconds: float = 
     return (end.sent - sum(map(len, end.appends)) - before) / seconds
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0.5, 40), st.integers(1, 500), st.integers(0, 5 * MIB - 1), st.sampled_from([0, 1, 2, 7, 50]))
 @example(1.0, 100, 5 * MIB - 1_000_000, 0)
 @example(3.0, 100, 300_000, 1)
@@ -560,7 +560,7 @@ def test_the_count_of_missing_lines_is_stored_though_no_line_follows(
 FAULTS = st.lists(st.none() | st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(FAULTS, st.booleans(), st.booleans())
 @example([(1, True), (1, True), (2, False), None], False, True)
 @example([(1, False), None], True, False)

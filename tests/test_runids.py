@@ -142,7 +142,7 @@ def test_sets_of_parameters_that_look_alike_have_ids_of_their_own(sets: list[dic
     assert len({run_id("sweep", params) for params in sets}) == len(sets)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(PARAMS | CLOSE, PARAMS | CLOSE)
 @example({"a": 2**53}, {"a": 2.0**53 + 2})
 @example({"a": [1]}, {"a": [1.0]})
@@ -153,13 +153,13 @@ def test_ids_differ_where_parameters_do(one: dict[str, Any], other: dict[str, An
         assert run_id("s", one) != run_id("s", other)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CLOSE, CLOSE)
 def test_ids_differ_where_parameters_do_that_are_made_to_look_alike(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert (run_id("s", one) == run_id("s", other)) == same(one, other)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(PARAMS, st.sampled_from(["s", "falling_ball", "a--b", "my sweep", "é" * 120, "n" * 255]))
 @example({"\ud800": 1}, "s")
 @example({"": ""}, "s")
@@ -169,21 +169,21 @@ def test_every_id_is_legal_and_bounded(params: dict[str, Any], name: str) -> Non
     assert len(made.encode()) <= LONGEST
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(PARAMS)
 def test_the_order_of_parameters_does_not_matter(params: dict[str, Any]) -> None:
     backwards = dict(reversed(params.items()))
     assert run_id("s", backwards) == run_id("s", params) == run_id("s", dict(params))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(PARAMS)
 def test_an_id_without_a_digest_is_that_of_0_3_0(params: dict[str, Any]) -> None:
     made = run_id("s", params)
     assert made == as_0_3_0("s", params) or made[-18:-16] == "--"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(IDENTIFIERS, st.integers(-99_999, 99_999), min_size=1, max_size=3))
 def test_whole_numbers_are_one_parameter_as_ints_and_as_floats(params: dict[str, int]) -> None:
     positive = {name: abs(value) for name, value in params.items()}  # -0.0 is shown as 0.3.0 did

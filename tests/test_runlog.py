@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from notata import ConfigurationError, LogLine, PackageMissingError, RunLog
@@ -130,7 +130,6 @@ def record(message: str, level: int, args: Any = ()) -> logging.LogRecord:
 LINES = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from("\r\n [:]"), max_size=30)
 
 
-@settings(deadline=None)
 @given(messages=st.lists(st.tuples(LINES, st.integers(1, 60)), max_size=5))
 @example(messages=[("\n", 20), (f"a\n{HEAD}INFO not a message of its own\n\n", 30), ("\r", 15), (HEAD, 20)])
 @example(messages=[("a\r\nb\rc\n\n", 20), ("x", 25), ("  indented\n  too", 20)])

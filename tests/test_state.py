@@ -139,7 +139,6 @@ def test_a_process_of_another_machine_cannot_be_seen(change: str) -> None:
     assert processes.alive("/".join([host, boot, namespace, pid, start])) is None
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=10), st.booleans())
 @example("²", "1", True)
 @example("9" * 30, "1", True)
@@ -275,7 +274,7 @@ FRESH = {"run_id": "run", "status": "initialized", "start_time": "2026-11-22T10:
 FAR = RunState("died", datetime(2026, 11, 22, 8, tzinfo=UTC), "it is gone")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(FIELDS, st.none() | st.floats(0, 1e9))
 @example({"lease": {"beat": "0001-01-01T00:00:00+23:59"}}, None)
 @example({"lease": {"heartbeat": 10**400}}, 1.0)
@@ -293,7 +292,7 @@ def test_any_metadata_is_judged(fields: dict[str, Any], age: float | None) -> No
     assert isinstance(found.why, str)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(FIELDS)
 @example({"runtime_sec": 10**400})
 @example({"resumes": [{"runtime_sec": 10**400}]})

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from notata import DecodeError, Experiment, ExperimentReader
@@ -100,7 +100,7 @@ def same(one: Row, other: Row) -> bool:
 # -- cells -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(TABLES)
 @example([Row("a", "complete", {"a": 1}, {"a": 2}), Row("b", "complete", {}, {"a": 3})])
 @example(
@@ -117,7 +117,7 @@ def test_whatever_a_row_holds_is_read_back_as_it_was(made: list[Row]) -> None:
     assert all(same(one, other) for one, other in zip(read, made, strict=True))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(TABLES)
 def test_rows_added_one_by_one_are_the_rows_written_at_once(made: list[Row]) -> None:
     store = open_store("memory://tables-one-by-one")
@@ -130,7 +130,7 @@ def test_rows_added_one_by_one_are_the_rows_written_at_once(made: list[Row]) -> 
     assert all(same(read[row.run_id], row) for row in made)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(TABLES, st.binary(max_size=40), st.integers(0, 10_000))
 def test_an_index_that_is_cut_anywhere_loses_its_last_row_at_most(made: list[Row], junk: bytes, at: int) -> None:
     data = columns.encoded_rows(made)

@@ -634,7 +634,7 @@ DTYPES = (
     | npst.unicode_string_dtypes(min_len=1)
 )
 SHAPES = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
-ANYTHING = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+ANYTHING = settings(max_examples=50, suppress_health_check=list(HealthCheck))
 
 
 def arrays() -> st.SearchStrategy[Any]:

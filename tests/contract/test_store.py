@@ -512,7 +512,7 @@ segments = st.text(
 ).filter(lambda text: text not in (".", "..") and not text.startswith(".notata-") and len(text.encode()) <= 255)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(segments, min_size=1, max_size=3).map("/".join).filter(lambda key: "?versionId=" not in key))
 def test_any_legal_key_round_trips(store: Store, key: str) -> None:
     fresh = store.below(uuid.uuid4().hex)  # SeaweedFS keeps the emptied folders of the example before

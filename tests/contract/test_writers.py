@@ -21,7 +21,7 @@ import fsspec
 import numpy as np
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from upath import UPath
@@ -232,7 +232,6 @@ def test_threads_that_add_parameters_at_once_lose_none(place: Place) -> None:
 EXT = st.sampled_from(["yaml", "json"])
 
 
-@settings(deadline=None)
 @given(calls=st.lists(st.tuples(EXT, st.integers(0, 3), st.booleans(), st.booleans()), max_size=7), last=EXT)
 @example(calls=[("yaml", 0, False, False), ("json", 2, True, False)], last="yaml")
 @example(calls=[("json", 0, False, False), ("yaml", 2, False, True)], last="json")
