@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
-import logging
 import os
 import shutil
 import signal
@@ -66,19 +66,21 @@ def moto() -> Iterator[Server]:
     moto looks whether the condition of a put holds, and then puts: threads of its own come between. S3 does both in one
     step, and so does moto here. (SeaweedFS needs no such help: the same tests run there as it is.)
     """
+    os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
+    from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
     from moto.s3.responses import S3Response
-    from moto.server import ThreadedMotoServer
+    from werkzeug.serving import make_server
 
     if not hasattr(S3Response.put_object, "__wrapped__"):
         setattr(S3Response, "put_object", _one_at_a_time(S3Response.put_object))  # noqa: B010
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request is a good part of its time
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    app = create_backend_app("s3")  # of moto's own server each request looks for the service that it is for
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_keeping(MotoRequestHandler))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        host, port = server.get_host_and_port()
-        yield _with_bucket(_s3(f"http://{host}:{port}", "test", "test"))
+        yield _with_bucket(_s3(f"http://127.0.0.1:{server.port}", "test", "test"))
     finally:
-        server.stop()
+        server.shutdown()
+        server.server_close()
 
 
 @contextlib.contextmanager
@@ -118,6 +120,40 @@ def fake_gcs() -> Iterator[Server]:
     options = {"endpoint_url": endpoint, "token": "anon", "project": "test"}
     with _running(command, lambda: _make_gcs_bucket(endpoint)):
         yield Server("gs://test-bucket", endpoint, options)
+
+
+def _keeping(handler: type[Any]) -> type[Any]:
+    """A request handler of werkzeug that keeps a connection for more requests, as S3 does.
+
+    werkzeug's own closes it after each, and before that waits whether the client sends more.
+    """
+    from werkzeug.test import run_wsgi_app
+
+    class Keeping(handler):  # type: ignore[misc]
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = 2**16
+
+        def run_wsgi(self) -> None:
+            if self.headers.get("Expect", "").lower() == "100-continue":
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.wfile.flush()
+            environ = self.make_environ()
+            environ["wsgi.input"] = io.BytesIO(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            parts, status, headers = run_wsgi_app(self.server.app, environ, buffered=True)
+            body = b"".join(parts)
+            self.send_response(int(status.split()[0]))
+            for name, value in headers:
+                self.send_header(name, value)
+            if "Content-Length" not in headers and not status.startswith("204"):
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_request(self, code: object = "-", size: object = "-") -> None:
+            """A line for each request is a good part of its time."""
+
+    return Keeping
 
 
 def _one_at_a_time(call: Callable[..., Any]) -> Callable[..., Any]:
