@@ -7,6 +7,7 @@ are those of the strictest backend, so a key that is legal here is the same file
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from typing import Final
 
@@ -56,6 +57,8 @@ RESERVED: Final = ".notata-"
 
 _SEGMENT_BYTES: Final = 255  # NAME_MAX of Linux and macOS
 _KEY_BYTES: Final = 1024  # S3 and GCS
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.=+-]*)*")
+"""Nearly all keys: legal if they are short, which one look tells."""
 
 
 def check(key: str | os.PathLike[str], *, prefix: str = "") -> str:
@@ -73,9 +76,11 @@ def check(key: str | os.PathLike[str], *, prefix: str = "") -> str:
     >>> check("artifacts/debug/dump.txt")
     'artifacts/debug/dump.txt'
     """
-    text = os.fspath(key) if isinstance(key, os.PathLike) else key
+    text = os.fspath(key) if not isinstance(key, str) and isinstance(key, os.PathLike) else key
     if not isinstance(text, str):
         raise KeyNameError(f"a key is a string, not {type(text).__name__}: {text!r}")
+    if len(text) + len(prefix) <= _SEGMENT_BYTES and _PLAIN.fullmatch(text):
+        return text
     if problem := _problem(text, prefix):
         raise KeyNameError(f"{_shown(text)} cannot be a key: {problem}", key=text)
     return text
