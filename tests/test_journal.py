@@ -77,6 +77,9 @@ class End:
         self.size += len(data)
         self.appends.append(data)
 
+    def close(self) -> None:
+        pass
+
 
 class Stuck(End):
     """An end whose appends wait until `gate` is open."""
@@ -666,6 +669,47 @@ def test_what_logs_in_the_midst_of_an_append_neither_hangs_nor_doubles_a_line(ne
     own.flush()
     own.flush()  # the first one need not store what came meanwhile
     assert end.messages == ["outer", "inner"]
+
+
+def test_what_logs_in_the_midst_of_a_line_at_once_is_there_at_once() -> None:
+    said = ["inner", "innermost"]
+    end = Calling(lambda: logger.info(said.pop(0)) if said else None)
+    own = Journal(end, at_once=True)
+    logger = logger_of(own)
+    logger.info("outer")
+    assert end.messages == ["outer", "inner", "innermost"]
+
+
+class Told(End):
+    """An end that is told to close in the midst of its first append, and tells what happens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.happened: list[str] = []
+
+    def append(self, data: bytes) -> None:
+        self.happened.append("begun")
+        if not self.appends:
+            self.journal.close()
+        super().append(data)
+        self.happened.append("done")
+
+    def close(self) -> None:
+        self.happened.append("closed")
+
+    journal: Journal
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_what_closes_a_journal_in_the_midst_of_an_append_closes_its_end_behind_it(near: bool) -> None:
+    end = Told()
+    end.journal = own = ByHand(end, at_once=near)
+    for text in ("a", "late"):
+        logger_of(own).info(text)
+        own.flush()
+    happened = [after for before, after in itertools.pairwise(["", *end.happened]) if before != after]
+    assert happened == ["begun", "done", "closed", "begun", "done", "closed"]
+    assert end.messages == ["a", "late"]
 
 
 def test_a_flush_ends_though_each_append_is_itself_logged() -> None:

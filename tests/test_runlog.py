@@ -117,6 +117,9 @@ class End:
     def append(self, data: bytes) -> None:
         self.content += data
 
+    def close(self) -> None:
+        pass
+
 
 def journal() -> tuple[Journal, End]:
     end = End()

@@ -442,6 +442,7 @@ class Logbook(Recorder):
                 raise
             self._told, self._runtime = status, runtime
             self._let_go()
+            self.handler.close()
             if not line_first:
                 self.note(line, logging.ERROR if status == "failed" else logging.INFO)
         try:

@@ -6,14 +6,35 @@ It knows sizes and versions of one key, never what the bytes mean.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from notata.errors import ConflictError, MissingError
 
 _TRIES: Final = 1000  # at the end of a file nearby, to which others append as well
 
-__all__ = ["NOTHING", "Appender", "Tail"]
+__all__ = ["NOTHING", "Appender", "Closing", "Held", "Tail"]
+
+
+class Closing(Protocol):
+    """What is to be closed: an open file."""
+
+    def close(self) -> None: ...
+
+
+class Held:
+    """What a backend leaves with an appender for its next append, if that saves it work; nobody else looks into it."""
+
+    __slots__ = ("what",)
+
+    def __init__(self) -> None:
+        self.what: Closing | None = None
+
+    def hold(self, what: Closing | None) -> None:
+        """Have this in place of what was held, which is closed."""
+        before, self.what = self.what, what
+        if before is not None and before is not what:
+            before.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +46,14 @@ class Tail:
         version: What is stored now, so that an append need not look; empty where nothing is, None if not known.
         content: The whole file, where that saves reading it before the next append.
         again: How many bytes the next append sends besides its own: all of a small file, where it is replaced whole.
+        held: Where a backend may leave an open file until the next append; None if no other append will come.
     """
 
     size: int
     version: str | None = None
     content: bytes | None = None
     again: int = 0
+    held: Held | None = field(default=None, compare=False, repr=False)
 
 
 NOTHING: Final = Tail(0, "", b"")
@@ -68,7 +91,7 @@ class Appender:
 
     def __init__(self, store: Appendable, key: str, tail: Tail, end: bytes = b"") -> None:
         self._store = store
-        self._tail = tail
+        self._tail = replace(tail, held=Held())
         self._end = end
         self._open = _cut(tail.content or b"", end)
         self._in_doubt = False
@@ -113,6 +136,13 @@ class Appender:
                 break
         self._open = self._in_doubt = False
 
+    def close(self) -> None:
+        """Let go of what is held between appends. One that still comes is made all the same, and nothing held after."""
+        held = self._tail.held
+        if held is not None:
+            self._tail = replace(self._tail, held=None)
+            held.hold(None)
+
     def _found(self, data: bytes) -> bool:
         """Whether `data` lies where it was to go, by an earlier try whose reply was lost; then the end is behind it."""
         meant = self._tail
@@ -126,7 +156,7 @@ class Appender:
             self._go_to_end()
         else:
             content = None if meant.content is None else meant.content + data
-            self._tail = Tail(there.size, there.version, content, len(content or b""))
+            self._tail = Tail(there.size, there.version, content, len(content or b""), meant.held)
         return True
 
     def _go_to_end(self) -> None:
@@ -135,9 +165,9 @@ class Appender:
             size = self._store.fetch(self.key, self._tail.size, self._tail.size).size
             last = self._store.fetch(self.key, max(0, size - len(self._end)), size).data if self._end else b""
         except MissingError:
-            self._tail, self._open = NOTHING, False
+            self._tail, self._open = replace(NOTHING, held=self._tail.held), False
             return
-        self._tail, self._open = Tail(size), _cut(last, self._end)
+        self._tail, self._open = Tail(size, held=self._tail.held), _cut(last, self._end)
 
 
 def _cut(content: bytes, end: bytes) -> bool:

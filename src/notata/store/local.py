@@ -10,7 +10,6 @@ import errno
 import io
 import os
 import random
-import secrets
 import stat
 import sys
 import tempfile
@@ -25,9 +24,12 @@ from upath.implementations.local import PosixUPath, WindowsUPath
 
 from notata import keys
 from notata.errors import ExistsError
-from notata.store.appending import Tail
+from notata.store.appending import Held, Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.paths import TextAndBytes
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -44,6 +46,9 @@ _NO_LOCKS: Final = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
 _LOCK_SECONDS: Final = 30.0  # it is held for microseconds; nobody lives who holds it so long
 _FOLDER_TRIES: Final = 100  # another process may be pruning the empty folder that we are about to write into
 _COPIED: Final = 2**20
+_NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_KEPT: Final = 64
+"""Files with a descriptor below this stay open between appends: descriptors count from 0, so no more are ever kept."""
 
 
 class LocalStore(Store):
@@ -53,14 +58,18 @@ class LocalStore(Store):
     near = True
 
     def __init__(self, folder: str) -> None:
-        self._folder = os.path.abspath(folder)
-        super().__init__(self._folder)
+        super().__init__(os.path.abspath(folder))
+        self._set(self.url)
+
+    def _set(self, folder: str) -> None:
+        self._folder = folder
+        self._inside = folder.rstrip(os.sep) + os.sep
 
     def _enter(self, folder: str) -> None:
-        self._folder = self._file(folder)
+        self._set(self._file(folder))
 
     def _file(self, key: str) -> str:
-        return os.path.join(self._folder, *key.split("/")) if key else self._folder
+        return self._inside + key.replace("/", os.sep) if key else self._folder
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         upload = self._begin(key, match)
@@ -81,7 +90,7 @@ class LocalStore(Store):
 
     def _swap(self, key: str, match: str) -> Callable[[str, str], None]:
         def publish(temporary: str, target: str) -> None:
-            with _locked(os.path.dirname(target)):
+            with _all_locked(target):
                 if not os.path.exists(target) or _version(os.stat(target)) != match:
                     raise self._conflict(key, "it was changed meanwhile")
                 try:
@@ -95,18 +104,9 @@ class LocalStore(Store):
         target, at = self._file(key), tail.size
         if at == 0 and not os.path.exists(target):
             self._put(key, data, ABSENT)
-            return Tail(len(data))
-        with _locked(os.path.dirname(target)), open(target, "r+b", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != at:
-                raise self._conflict(key, f"it has {size} bytes, not {at}")
-            try:
-                file.seek(at)
-                _write_all(file, data)
-            except BaseException:
-                file.truncate(at)
-                raise
-        return Tail(at + len(data))
+        elif (size := _extended(target, data, at, tail.held)) != at:
+            raise self._conflict(key, f"it has {size} bytes, not {at}")
+        return Tail(at + len(data), held=tail.held)
 
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         with self._opened(key) as file:  # buffered: a raw read may be short, and takes 2 GiB at most
@@ -182,7 +182,7 @@ class LocalStore(Store):
         if version is None:
             os.unlink(path)
             return
-        with _locked(os.path.dirname(path)):
+        with _all_locked(path):
             if _version(os.stat(path)) == version:
                 os.unlink(path)
 
@@ -196,7 +196,7 @@ class LocalStore(Store):
             folder = os.path.dirname(folder)
 
     def _path(self, key: str) -> UPath:
-        return LocalRunPath(self._file(key))
+        return LocalRunPath._of(self._file(key))
 
     def _make_parents(self, key: str) -> None:
         os.makedirs(os.path.dirname(self._file(key)), exist_ok=True)
@@ -229,6 +229,13 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         return object.__new__(cls)  # UPath's own looks its class up by protocol, and the empty one is taken
+
+    @classmethod
+    def _of(cls, file: str) -> Self:
+        """The path of a file; quicker than the call of the class, which looks for a path to copy."""
+        path = object.__new__(cls)
+        cls.__init__(path, file)
+        return path
 
     def _inside(self) -> tuple[LocalStore, str]:
         path = os.path.abspath(self)
@@ -263,41 +270,52 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
 class Staged:
     """A streamed write: a temporary file beside its target, published in one step."""
 
+    __slots__ = ("_handle", "_publish", "_stamped", "_target", "_temporary")
+
     def __init__(self, target: str, publish: Callable[[str, str], str | None], *, stamped: bool = False) -> None:
         self._target = target
         self._publish = publish
         self._stamped = stamped
-        self._file, self._temporary = _temporary_beside(target)
+        self._handle = -1
+        self._handle, self._temporary = _temporary_beside(target)
 
     def write(self, part: bytes) -> None:
-        _write_all(self._file, part)
+        _write_all(self._handle, part)
 
     def commit(self) -> str:
         if self._stamped and os.utime in os.supports_fd:
             # The kernel stamps files by the tick (4 ms): two versions could look the same.
             now = time.time_ns()
-            os.utime(self._file.fileno(), ns=(now, now))
-        version = _version(os.fstat(self._file.fileno()))
-        self._file.close()
+            os.utime(self._handle, ns=(now, now))
+        version = _version(os.fstat(self._handle))
+        self._close()
         return self._publish(self._temporary, self._target) or version
 
     def abort(self) -> None:
-        self._file.close()
+        self._close()
         with suppress(FileNotFoundError):
             os.unlink(self._temporary)
+
+    def _close(self) -> None:
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+    def __del__(self) -> None:
+        self._close()
 
 
 def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _temporary_beside(target: str) -> tuple[IO[bytes], str]:
-    folder = os.path.dirname(target)
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+def _temporary_beside(target: str) -> tuple[int, str]:
+    """A new file, open to write, in the folder of `target`, which is made where it is missing; and its name."""
+    folder = target[: target.rindex(os.sep) + 1]
     for last in range(_FOLDER_TRIES, 0, -1):
-        temporary = os.path.join(folder, keys.RESERVED + secrets.token_hex(8))
+        temporary = f"{folder}{keys.RESERVED}{os.urandom(8).hex()}"
         try:
-            return open(os.open(temporary, flags, 0o666), "wb", buffering=0), temporary
+            return os.open(temporary, _NEW, 0o666), temporary
         except FileNotFoundError:
             if last == 1:
                 raise
@@ -305,10 +323,10 @@ def _temporary_beside(target: str) -> tuple[IO[bytes], str]:
     raise AssertionError("unreachable")
 
 
-def _write_all(file: IO[bytes], data: bytes) -> None:
-    written = file.write(data)
-    while written < len(data):  # a raw write may be short: signals, 2 GiB at once
-        written += file.write(memoryview(data)[written:])
+def _write_all(handle: int, data: bytes) -> None:
+    written = os.write(handle, data)
+    while written < len(data):  # it may be short: signals, 2 GiB at once, a disk that is full next time
+        written += os.write(handle, memoryview(data)[written:])
 
 
 def _link(temporary: str, target: str) -> str | None:
@@ -339,6 +357,140 @@ def _copy_exclusively(temporary: str, target: str) -> str:
             raise
 
 
+def _extended(path: str, data: bytes, at: int, held: Held | None) -> int:
+    """Add `data` to a file if it has `at` bytes; how many it had. It stays open where it can be `held`."""
+    if sys.platform != "win32":  # there an open file can be neither removed nor replaced
+        try:
+            return _extended_open(path, data, at, held)
+        except _NoLock:
+            pass
+    with _locked(os.path.dirname(path)), open(path, "r+b", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == at:
+            file.seek(at)
+            _add(file.fileno(), data, at)
+        return size
+
+
+def _extended_open(path: str, data: bytes, at: int, held: Held | None) -> int:
+    holder, stays = held or Held(), False
+    try:
+        for _ in range(_FOLDER_TRIES):
+            file = holder.what
+            if not isinstance(file, _Growing) or not file.here():
+                holder.hold(file := _Growing(path))
+            size = file.extend(data, at)
+            if size is not None:
+                stays = held is not None and file.is_of_few()
+                return size
+            holder.hold(None)
+        raise OSError(errno.EBUSY, "it is replaced again and again")
+    finally:
+        if not stays:
+            holder.hold(None)
+
+
+class _Growing:
+    """A file that is open at its end. Who adds to it holds its lock for as long as that takes.
+
+    The lock is what is relied upon: O_APPEND adds at the end on a local disk, but on NFS it is the client that works
+    out where that is. The lock is the server's there, and makes the client ask anew for the size. A write that was
+    short can be made whole under it, or taken back, as nothing lies behind it yet.
+    """
+
+    __slots__ = ("_handle", "_identity", "_path", "_pid")
+
+    def __init__(self, path: str) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe would wait for its reader
+        self._handle = -1
+        self._handle = os.open(path, flags)
+        self._path, self._pid = path, os.getpid()
+        self._identity = _identity(os.fstat(self._handle))
+
+    def here(self) -> bool:
+        """Whether this process opened it: a lock of the parent's would be this child's as well."""
+        return self._pid == os.getpid()
+
+    def is_of_few(self) -> bool:
+        """Whether few files are open, so that this one may stay so."""
+        return self._handle < _KEPT
+
+    def extend(self, data: bytes, at: int) -> int | None:
+        """Add `data` if there are `at` bytes; how many there were, or None if the name is another file's by now."""
+        self.lock()
+        try:
+            state = os.stat(self._path)
+            if _identity(state) != self._identity:
+                return None
+            if state.st_size == at:
+                _add(self._handle, data, at)
+            return state.st_size
+        finally:
+            self.unlock()
+
+    def lock(self) -> None:
+        """Wait for the lock.
+
+        Raises:
+            _NoLock: There is none here.
+        """
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                raise _NoLock from error
+            raise
+
+    def unlock(self) -> None:
+        """Release the lock. A forked child has the file open too, so that to close it alone would not do that."""
+        with suppress(OSError):
+            fcntl.flock(self._handle, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close it; but a process that closed all its files to become a daemon has another one under the number."""
+        handle, self._handle = self._handle, -1
+        with suppress(OSError):
+            if handle >= 0 and _identity(os.fstat(handle)) == self._identity:
+                os.close(handle)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _NoLock(Exception):
+    """The system locks no file here."""
+
+
+def _add(handle: int, data: bytes, at: int) -> None:
+    """Write at the end, all or nothing."""
+    try:
+        _write_all(handle, data)
+    except BaseException:
+        os.ftruncate(handle, at)
+        raise
+
+
+def _identity(state: os.stat_result) -> tuple[int, int]:
+    return state.st_dev, state.st_ino
+
+
+@contextmanager
+def _all_locked(path: str) -> Iterator[None]:
+    """Hold the lock of a file's folder, under which files are swapped, and that of the file, under which it grows."""
+    with _locked(os.path.dirname(path)):
+        file = None
+        try:
+            if sys.platform != "win32":
+                with suppress(OSError, _NoLock):  # nothing is there to grow, or nothing that this user may change
+                    file = _Growing(path)
+                    file.lock()
+            yield
+        finally:
+            if file is not None:
+                file.unlock()
+                file.close()
+
+
 @contextmanager
 def _locked(folder: str) -> Iterator[None]:
     """Hold a folder's lock, which the system releases when its holder dies.
@@ -357,8 +509,6 @@ def _locked(folder: str) -> Iterator[None]:
             finally:
                 msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
         return
-    import fcntl
-
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:

@@ -1,0 +1,374 @@
+"""A local disk: what an artifact and a line cost in system calls, and the file that stays open between lines."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from notata import Logbook
+from notata.errors import ConflictError, FullError
+from notata.store import local, open_store
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="there a file that is open can be neither removed nor replaced")
+
+fcntl = pytest.importorskip("fcntl", reason="the systems without it are skipped above")
+
+
+class Watched:
+    """A module whose calls are counted, and may be made to fail; what is no function goes through."""
+
+    def __init__(self, module: ModuleType, calls: list[str]) -> None:
+        self._module = module
+        self._calls = calls
+        self._opened: set[int] = set()
+        self.instead: dict[str, Callable[..., Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._module, name)
+        if not callable(found) or isinstance(found, type):
+            return found
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._calls.append(name)
+            result = self.instead.get(name, found)(*arguments, **options)
+            if name == "open":
+                self._opened.add(result)
+            elif name == "close":
+                self._opened.discard(arguments[0])
+            return result
+
+        return call
+
+    @property
+    def open_files(self) -> set[int]:
+        """Those that were opened, and are not closed."""
+        return {number for number in self._opened if is_open(number)}
+
+
+def is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def calls() -> list[str]:
+    """The names of the calls to the system that the store of a local disk has made, in their order."""
+    return []
+
+
+@pytest.fixture
+def system(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """What that store knows as `os`."""
+    watched = Watched(os, calls)
+    monkeypatch.setattr(local, "os", watched)
+    monkeypatch.setattr(local, "fcntl", Watched(fcntl, calls))
+    return watched
+
+
+def lines(folder: Path, run_id: str = "run") -> list[str]:
+    return [line.partition("] ")[2] for line in (folder / f"log_{run_id}" / "log.txt").read_text().splitlines()]
+
+
+def quiet_run(folder: Path, run_id: str = "run") -> Logbook:
+    return Logbook(run_id, folder, environment=False, heartbeat=0)
+
+
+# -- what it costs -----------------------------------------------------------------------------------------
+
+
+def test_an_artifact_is_one_open_one_write_and_one_rename(tmp_path: Path, system: Watched, calls: list[str]) -> None:
+    log = quiet_run(tmp_path)
+    log.json("first", {})  # makes the folder
+    log.logger.setLevel("ERROR")
+    calls.clear()
+    log.json("m", {"a": 1.0})
+    assert calls == ["urandom", "open", "write", "fstat", "close", "replace"]
+
+
+def test_a_line_is_one_write_under_a_lock_to_a_file_that_is_open(
+    tmp_path: Path, system: Watched, calls: list[str]
+) -> None:
+    log = quiet_run(tmp_path)
+    log.info("the first opens the file")
+    calls.clear()
+    log.info("a")
+    assert calls == ["getpid", "flock", "stat", "write", "flock"]
+    calls.clear()
+    for _ in range(10):
+        log.info("a")
+    assert Counter(calls) == {"getpid": 10, "flock": 20, "stat": 10, "write": 10}
+
+
+def test_a_store_s_own_append_leaves_nothing_open(tmp_path: Path, system: Watched) -> None:
+    store = open_store(tmp_path)
+    for at in range(3):
+        store.append("a", b"1", at)
+    store.append("a", b"1")
+    assert store.read("a") == b"1111"
+    assert system.open_files == set()
+
+
+# -- the file that stays open ------------------------------------------------------------------------------
+
+
+def test_when_a_run_has_ended_nothing_is_open(tmp_path: Path, system: Watched) -> None:
+    with quiet_run(tmp_path) as log:
+        log.info("a")
+        assert len(system.open_files) == 1
+    assert system.open_files == set()
+    log.info("late")
+    assert system.open_files == set()
+    assert lines(tmp_path)[-2:] == ["INFO Marked complete", "INFO late"]
+
+
+def test_a_run_that_is_forgotten_leaves_nothing_open(tmp_path: Path, system: Watched) -> None:
+    appender = open_store(tmp_path).appender("log.txt", new=True)
+    appender.append(b"1")
+    appender.append(b"2")
+    assert len(system.open_files) == 1
+    del appender
+    assert system.open_files == set()
+
+
+def test_of_many_runs_few_keep_their_file_open(
+    tmp_path: Path, system: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = os.dup(0)
+    os.close(free)  # numbers are given from below, so as many files as this lie below the limit
+    monkeypatch.setattr(local, "_KEPT", free + 3)
+    logs = [quiet_run(tmp_path, f"run{number}") for number in range(8)]
+    for log in logs * 3:
+        log.info("a")
+    assert 1 <= len(system.open_files) <= 3
+    for log in logs:
+        assert lines(tmp_path, log.run_id) == ["INFO Logbook initialized"] + ["INFO a"] * 3
+        log.mark_complete()
+    assert system.open_files == set()
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def moved(path: Path) -> None:
+    path.rename(path.with_name("old.txt"))
+
+
+@pytest.mark.parametrize("away", [removed, moved])
+def test_a_log_that_is_gone_comes_back(away: Callable[[Path], None], tmp_path: Path) -> None:
+    log = quiet_run(tmp_path)
+    log.info("a")
+    away(tmp_path / "log_run" / "log.txt")
+    log.info("b")
+    log.info("c")
+    assert lines(tmp_path) == ["INFO b", "INFO c"]
+
+
+def test_a_log_that_an_editor_replaced_goes_on_behind_what_is_there(tmp_path: Path) -> None:
+    log = quiet_run(tmp_path)
+    log.info("a")
+    path = tmp_path / "log_run" / "log.txt"
+    edited = path.with_name("edited")
+    edited.write_text(path.read_text() + "[2026-01-01T00:00:00] INFO by hand")
+    edited.rename(path)
+    log.info("b")
+    log.info("c")
+    assert lines(tmp_path) == ["INFO Logbook initialized", "INFO a", "INFO by hand", "INFO b", "INFO c"]
+
+
+def test_a_log_of_the_same_size_in_its_place_is_another_file(tmp_path: Path) -> None:
+    log = quiet_run(tmp_path)
+    log.info("a")
+    path = tmp_path / "log_run" / "log.txt"
+    twin = path.with_name("twin")
+    twin.write_bytes(path.read_bytes())
+    twin.rename(path)
+    log.info("b")
+    assert lines(tmp_path) == ["INFO Logbook initialized", "INFO a", "INFO b"]
+
+
+def test_who_closes_every_file_of_the_process_loses_none_of_his_own(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    growing = local._Growing(str(tmp_path / "a"))
+    number = growing._handle
+    os.close(number)
+    with open(tmp_path / "other", "wb") as other:
+        assert other.fileno() == number
+        growing.close()
+        assert stat.S_ISREG(os.fstat(number).st_mode)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_has_a_lock_of_its_own(tmp_path: Path) -> None:
+    """A lock is that of an open file, which a fork shares: both would have it at once."""
+    script = """
+import fcntl, os, sys
+from notata import Logbook
+log = Logbook("run", sys.argv[1], environment=False, heartbeat=0)
+log.info("parent")
+held = log.handler._end._tail.held
+before = held.what
+reading, writing = os.pipe()
+child = os.fork()
+if not child:
+    log.info("child")
+    print("another file" if held.what is not before else "the same", flush=True)
+    held.what.lock()
+    os.write(writing, b"1")
+    os.read(reading, 0)
+    with open(log.path / "log.txt") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("locked", flush=True)
+    held.what.unlock()
+    os._exit(0)
+os.waitpid(child, 0)
+log.info("parent again")
+log.mark_complete()
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n") == ["another file", "locked", ""]
+    said = ["Logbook initialized", "parent", "child", "parent again", "Marked complete"]
+    assert lines(tmp_path) == [f"INFO {text}" for text in said]
+
+
+# -- whole lines -------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_is_short_is_made_whole(tmp_path: Path, system: Watched) -> None:
+    log = quiet_run(tmp_path)
+    log.info("a")
+    system.instead["write"] = lambda handle, data: os.write(handle, data[:7])
+    log.info("b")
+    log.text("t", "a text of more than seven bytes")
+    assert lines(tmp_path)[:3] == ["INFO Logbook initialized", "INFO a", "INFO b"]
+    assert (tmp_path / "log_run" / "artifacts" / "t.txt").read_text() == "a text of more than seven bytes"
+
+
+def test_a_disk_that_is_full_in_the_midst_of_a_line_leaves_none_of_it(tmp_path: Path, system: Watched) -> None:
+    store = open_store(tmp_path)
+    appender = store.appender("log.txt", new=True)
+    appender.append(b"first\n")
+    appender.append(b"second\n")
+    left = [3]
+
+    def full(handle: int, data: bytes) -> int:
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(handle, data[: left.pop()])
+
+    system.instead["write"] = full
+    with pytest.raises(FullError):
+        appender.append(b"third\n")
+    assert (tmp_path / "log.txt").read_bytes() == b"first\nsecond\n"
+    del system.instead["write"]
+    appender.append(b"third\n")
+    assert (tmp_path / "log.txt").read_bytes() == b"first\nsecond\nthird\n"
+
+
+def test_a_line_that_the_disk_did_not_take_comes_with_the_next(tmp_path: Path, system: Watched) -> None:
+    log = quiet_run(tmp_path)
+    log.info("a")
+
+    def full(handle: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    system.instead["write"] = full
+    log.info("b")
+    del system.instead["write"]
+    log.info("c")
+    assert lines(tmp_path) == ["INFO Logbook initialized", "INFO a", "INFO b", "INFO c"]
+
+
+MANY = """
+import sys
+from notata.store import open_store
+appender = open_store(sys.argv[1]).appender("log.txt", end=b"\\n")
+for number in range(200):
+    appender.append(f"{sys.argv[2]} {number} {'x' * (number % 50)}\\n".encode())
+"""
+
+
+def test_lines_of_many_processes_and_threads_are_whole_and_there_once(tmp_path: Path) -> None:
+    running = [subprocess.Popen([sys.executable, "-c", MANY, str(tmp_path), f"p{number}"]) for number in range(3)]
+    store = open_store(tmp_path)
+
+    def work(name: str) -> None:
+        appender = store.appender("log.txt", end=b"\n")
+        for number in range(200):
+            appender.append(f"{name} {number} {'x' * (number % 50)}\n".encode())
+        appender.close()
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, ["t0", "t1", "t2"]))
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    found = [line.split(" ") for line in (tmp_path / "log.txt").read_text().splitlines()]
+    for name in ("p0", "p1", "p2", "t0", "t1", "t2"):
+        assert [(number, fill) for who, number, fill in found if who == name] == [
+            (str(number), "x" * (number % 50)) for number in range(200)
+        ]
+
+
+def test_a_file_does_not_grow_while_it_is_swapped(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    appender = store.appender("a", new=True)
+    appender.append(b"1")
+    appender.append(b"2")
+    thread = threading.Thread(target=appender.append, args=(b"3",))
+    with local._all_locked(str(tmp_path / "a")):
+        thread.start()
+        with open(tmp_path / "a", "r+b") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (tmp_path / "new").write_bytes(b"12 swapped ")
+        os.replace(tmp_path / "new", tmp_path / "a")
+    thread.join(30)
+    assert (tmp_path / "a").read_bytes() == b"12 swapped 3"
+
+
+def test_where_the_system_has_no_locks_a_file_is_the_lock(
+    tmp_path: Path, system: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(handle: int, how: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    store = open_store(tmp_path)
+    store.create("a", b"")
+
+    def work(name: str) -> None:
+        appender = store.appender("a")
+        for number in range(20):
+            appender.append(f"{name}{number}\n".encode())
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, "xyz"))
+    said = (tmp_path / "a").read_text().split()
+    assert {name: [text for text in said if text[0] == name] for name in "xyz"} == {
+        name: [f"{name}{number}" for number in range(20)] for name in "xyz"
+    }
+    assert system.open_files == set()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_append_elsewhere_than_at_the_end_is_refused_and_holds_nothing(tmp_path: Path, system: Watched) -> None:
+    store = open_store(tmp_path)
+    store.create("a", b"12")
+    with pytest.raises(ConflictError, match="it has 2 bytes, not 1"):
+        store.append("a", b"3", 1)
+    assert system.open_files == set()
