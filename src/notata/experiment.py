@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from collections.abc import Mapping
@@ -175,6 +174,8 @@ class Experiment:
             raise ConfigurationError(
                 f"skip_existing is True, False or 'complete', not {skip_existing!r}; parameters are keywords: dt=0.1"
             )
+        import difflib
+
         if alike := difflib.get_close_matches("skip_existing", params, 1, 0.85):
             warnings.warn(
                 f"{alike[0]} is taken for a parameter; did you mean skip_existing?", UserWarning, stacklevel=2

@@ -8,18 +8,16 @@ import enum
 import json
 import os
 import sys
-import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set, ValuesView
 from dataclasses import dataclass
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any, Final
 
 from notata.errors import EncodeError
 
 __all__ = ["plain", "utf8"]
 
+_TEXT: Final = (("uuid", "UUID"), ("decimal", "Decimal"), ("fractions", "Fraction"))
 _SECONDS: Final = {
     "W": 604800.0, "D": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0,
     "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12, "fs": 1e-15, "as": 1e-18,
@@ -155,13 +153,20 @@ def _is_missing(value: object) -> bool:
     return pandas is not None and (value is pandas.NaT or value is pandas.NA)
 
 
+def _is_a(value: object, module: str, name: str) -> bool:
+    """Whether it is of a class whose module is costly to load: where nobody has, there is no such value."""
+    return isinstance(value, getattr(sys.modules.get(module), name, ()))
+
+
 def _leaf(value: object) -> Any:
     """A value without parts that JSON has no word for, or None."""
+    if type(value) in (dict, list, tuple):  # nearly all that are asked for
+        return None
     if isinstance(value, dt.datetime | dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
-    if isinstance(value, uuid.UUID | Decimal | Fraction) or hasattr(value, "__vfspath__"):  # the last: UPath
+    if any(_is_a(value, *known) for known in _TEXT) or hasattr(value, "__vfspath__"):  # the last: UPath
         return str(value)
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -170,6 +169,8 @@ class ExperimentReader(Reader):
 
     def _indexed(self, data: bytes) -> tuple[Sequence[str], list[dict[str, Any]]]:
         """The names of the columns of index.csv, and its rows."""
+        import csv
+
         try:
             reader = csv.DictReader(io.StringIO(data.decode("utf-8", "replace"), newline=""))
             rows = list(reader)

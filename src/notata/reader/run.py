@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
 import warnings
@@ -506,6 +505,8 @@ def there_is(name: str, names: Callable[[], list[str]]) -> str:
         there = names()
     except NotataError:
         return ""
+    import difflib
+
     close = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
     listed = [*close, *(other for other in there if other not in close)]
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""

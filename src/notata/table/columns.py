@@ -5,7 +5,6 @@ Every cell is one line, so `grep` shows all of a row, and numbers, words and tex
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -236,6 +235,8 @@ def _untext(cell: str) -> str:
 
 def _lines(data: bytes) -> list[list[str]]:
     """The lines that are whole; a line that is torn, or none of a table, costs no other one."""
+    import csv
+
     texts = [line.removesuffix("\r") for line in data.decode("utf-8", "replace").split("\n")]
     texts = [text for text in texts if text]
     with suppress(csv.Error):
@@ -259,6 +260,8 @@ def header_of(data: bytes) -> list[str]:
 
 
 def _written(lines: Iterable[Sequence[str]]) -> bytes:
+    import csv
+
     out = io.StringIO(newline="")
     csv.writer(out, lineterminator="\n").writerows(lines)
     return out.getvalue().encode("utf-8", "backslashreplace")
