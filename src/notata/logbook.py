@@ -23,6 +23,7 @@ from notata.failures import Caught
 from notata.journal import Journal, RunLogger, level_of
 from notata.lease import Lease
 from notata.parameters import Parameters, encoded
+from notata.progress import bar
 from notata.reader import LogReader
 from notata.recorder import Recorder
 from notata.state import ENDED, LEASE, RESUMES, ROW, RunState, continued, spent, timestamp
@@ -85,6 +86,7 @@ class Logbook(Recorder):
         storage_options: For fsspec, such as ``{"endpoint_url": …}``. They reach no file, no message and no repr.
         timeout: Seconds that one request may take, besides the time its size needs. A storage that has never
             answered gets at most 10.
+        progress: Show a bar in the terminal for whatever takes more than one part of 8 MiB, written or read back.
 
     Raises:
         RunExistsError: The id is taken. It is a `FileExistsError`.
@@ -120,6 +122,7 @@ class Logbook(Recorder):
         failure_variables: bool = False,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float = TIMEOUT,
+        progress: bool = False,
     ) -> None:
         if callback is not None and not callable(callback):
             raise ConfigurationError(f"callback is a function of the logbook, not {type(callback).__name__}")
@@ -136,6 +139,8 @@ class Logbook(Recorder):
         self.callback = callback
         folder = keys.run_folder(self.run_id)
         self._store = open_base(base_dir, storage_options, timeout=timeout).below(folder)
+        if progress:
+            self._store = self._store.watched(bar)
         if params:
             encoded(self._store, params)  # what cannot be stored is refused before anything is
         self._lease = Lease(self._store, self.run_id, heartbeat)

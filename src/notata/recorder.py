@@ -15,6 +15,7 @@ from notata import formats, keys
 from notata.errors import ConfigurationError, EncodeError, FolderError, MissingError, NotataError, StorageError
 from notata.formats import Drawing, current_figure, encode
 from notata.lines import Lines
+from notata.progress import Wanted, shown
 from notata.store import Entry, Store, open_beside, open_store
 
 if TYPE_CHECKING:
@@ -191,12 +192,13 @@ class Recorder(Lines, ABC):
         what = form.suffix.removeprefix(".") or formats.kind_of(form)
         return self._write(form, what, name, keys.artifact(name, suffix), value)
 
-    def file(self, path: str | os.PathLike[str] | UPath, name: str | None = None) -> UPath:
+    def file(self, path: str | os.PathLike[str] | UPath, name: str | None = None, *, progress: Wanted = False) -> UPath:
         """Store a file that another program wrote as ``artifacts/<name>``. Streamed, bounded in memory.
 
         Args:
             path: A local path, any fsspec URL, or a UPath.
             name: Key below ``artifacts/``, with the suffix that you want; the file's own name when not given.
+            progress: Show a bar in the terminal; or any `fsspec.callbacks.Callback`, which is told of bytes.
 
         Returns:
             Where the copy lies.
@@ -215,11 +217,14 @@ class Recorder(Lines, ABC):
         source, own = open_beside(path)
         key = keys.artifact(own if name is None else name)
         self._check()
-        self._store.take({key: source.locate(own)}, source)
+        with shown(progress, own) as callback:
+            self._store.take({key: source.locate(own)}, source, callback=callback)
         self.info("Saved file %s in %s", own, key)
         return self._store.place(key)
 
-    def folder(self, path: str | os.PathLike[str] | UPath, name: str | None = None) -> UPath:
+    def folder(
+        self, path: str | os.PathLike[str] | UPath, name: str | None = None, *, progress: Wanted = False
+    ) -> UPath:
         """Store all files of a folder, and of the folders in it, below ``artifacts/<name>/``: many at once, streamed.
 
         Each file is stored whole or not at all; the folder is not one unit. Empty folders are not kept, as a bucket
@@ -229,6 +234,7 @@ class Recorder(Lines, ABC):
         Args:
             path: A local path, any fsspec URL, or a UPath.
             name: Key below ``artifacts/``; the folder's own name when not given.
+            progress: As for `file`.
 
         Returns:
             Where the copies lie.
@@ -253,7 +259,8 @@ class Recorder(Lines, ABC):
         if not found:
             raise _nothing(path, source)
         wanted = {keys.check(f"{target}/{entry.key}"): entry for entry in found}
-        self._store.take(wanted, source)
+        with shown(progress, own) as callback:
+            self._store.take(wanted, source, callback=callback)
         if left_out := source.irregular():
             more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
             names = ", ".join(left_out[:_NAMED]) + more

@@ -675,7 +675,7 @@ def test_a_large_file_is_whole_and_needs_little_memory(place: Place, tmp_path: P
     finally:
         tracemalloc.stop()
     # What is in memory is there; and moto serves from this process, so what it holds counts too.
-    assert place.name in ("memory", "s3") or peak < 48 * MIB
+    assert place.name in ("memory", "s3") or peak < 96 * MIB
     found = stored(place, "artifacts/large")
     assert len(found) == 64 * MIB
     assert all(found[start : start + 4] == (start // MIB).to_bytes(4, "big") for start in range(0, len(found), MIB))

@@ -23,6 +23,7 @@ from notata.errors import (
     UnknownNameError,
 )
 from notata.parameters import parameters
+from notata.progress import bar
 from notata.reader.base import Reader
 from notata.runlog import RunLog
 from notata.state import RunState, look
@@ -57,6 +58,7 @@ class LogReader(Reader):
         path: The folder of a run, ``log_<run_id>``: any fsspec URL, local path or UPath.
         storage_options: For fsspec. They reach no file, no message and no repr.
         timeout: As for `Logbook`.
+        progress: Show a bar in the terminal for whatever takes more than one part of 8 MiB to read.
 
     Raises:
         RunMissingError: There is no run. It is a `FileNotFoundError`, and a `ValueError`.
@@ -78,8 +80,11 @@ class LogReader(Reader):
         *,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float = TIMEOUT,
+        progress: bool = False,
     ) -> None:
         self._store = open_store(path, storage_options, timeout=timeout)
+        if progress:
+            self._store = self._store.watched(bar)
         try:
             look(self._store)
         except ContainerMissingError:

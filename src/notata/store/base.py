@@ -43,7 +43,7 @@ from notata.errors import (
 from notata.store.appending import NOTHING, Appender, Tail
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
-from notata.store.in_flight import InFlight, started_in_thread, then
+from notata.store.in_flight import InFlight, Tally, started_in_thread, then
 from notata.store.targets import Appending, Writing
 
 if TYPE_CHECKING:
@@ -59,8 +59,12 @@ ABSENT: Final = ""
 
 _SMALL: Final = 2**20  # bytes; of files up to this as many are copied at once as requests may be in flight
 _UNKNOWN_SIZE: Final = _SMALL  # as which a file counts that is read without having been listed
-_STREAMS: Final = 3  # of larger ones, each with up to three parts in memory
+_STREAMS: Final = (
+    2  # of larger ones, each with some 80 MiB in memory: parts in flight, and copies in the network library
+)
 _APPEND_SECONDS: Final = 60.0  # how long an appender lets others go first
+
+Progress: TypeAlias = "Callable[[str, int | None], Callback]"
 
 T = TypeVar("T")
 _Range: TypeAlias = tuple[str, int, int | None]
@@ -113,6 +117,8 @@ class Store(ABC):
         shared: Whether others than this process can see what is stored.
         swaps: Whether `create` and `replace` hold against everybody.
         sized: Whether a file's size is known, and a range of it can be read by itself.
+        progress: Makes the callback that is told of the bytes of a file which takes more than one part: of its name,
+            and its size where that is known.
     """
 
     folders: bool = False
@@ -120,6 +126,7 @@ class Store(ABC):
     shared: bool = True
     swaps: bool = True
     sized: bool = True
+    progress: Progress | None = None
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -138,6 +145,12 @@ class Store(ABC):
         other = copy.copy(self)
         other.url = self._shown(keys.check(folder))
         other._enter(folder)
+        return other
+
+    def watched(self, progress: Progress) -> Self:
+        """This store, with its large reads and writes told to callbacks."""
+        other = copy.copy(self)
+        other.progress = progress
         return other
 
     # -- write ---------------------------------------------------------------------------------------------
@@ -384,7 +397,12 @@ class Store(ABC):
         def start(begin: int, end: int) -> Future[bytes]:
             return self._start_read(key, begin, end, first.version)
 
-        return io.BufferedReader(RangeReader(first.data, first.size, start, self._shown(key)), PART)
+        callback = self._callback(key, first.size) if first.size > len(first.data) else None
+        return io.BufferedReader(RangeReader(first.data, first.size, start, self._shown(key), callback), PART)
+
+    def _callback(self, key: str, size: int | None = None) -> Callback | None:
+        """What is told of the bytes of one large file."""
+        return None if self.progress is None else self.progress(key.rpartition("/")[2], size)
 
     def _writer(self, key: str, kind: str = "w") -> AtomicWriter:
         keys.check(key)
@@ -462,20 +480,20 @@ class Store(ABC):
             self._each(start, jobs, "writes", sizes, callback=callback)
 
     def take(self, files: Mapping[str, Entry], source: Store, *, callback: Callback | None = None) -> None:
-        """Copy files of another store to keys of this one: streamed, many at once, at most some 150 MiB in memory.
+        """Copy files of another store to keys of this one: streamed, many at once, at most some 160 MiB in memory.
 
         Args:
             files: What to copy, as `source` lists it, by the key that it gets here. Each is atomic, the batch is not.
             source: Where they are.
-            callback: An `fsspec.callbacks.Callback`, told how many files have been copied.
+            callback: An `fsspec.callbacks.Callback`, told of the bytes that have been read, from any thread.
 
         Raises:
             StorageError: A single file could not be read or written.
             BatchError: Of several, some could not; it holds each one's error, and the others are stored.
         """
-        stop = threading.Event()
+        stop, tally = threading.Event(), Tally(callback, sum(max(0, entry.size) for entry in files.values()))
         if len(files) == 1:
-            self._take(*next(iter(files.items())), source, stop)
+            self._take(*next(iter(files.items())), source, stop, tally)
             return
         self.filesystem()  # connected by this thread: another one may be the loop's own
         with _threads(_STREAMS) as streams:
@@ -483,24 +501,26 @@ class Store(ABC):
             def start(key: str, entry: Entry) -> Future[Any]:
                 if source.sized and entry.size <= _SMALL:
                     return then(source.start_fetch(entry.key, 0, _SMALL), lambda found: store(key, entry, found))
-                return streams(self._take, key, entry, source, stop)
+                return streams(self._take, key, entry, source, stop, tally)
 
             def store(key: str, entry: Entry, found: Blob) -> Future[Any]:
                 if found.size == len(found.data):
+                    tally.add(found.size)
                     return self.start_write(key, found.data)
-                return streams(self._take, key, entry, source, stop)  # it has grown meanwhile
+                return streams(self._take, key, entry, source, stop, tally)  # it has grown meanwhile
 
             jobs = {key: (key, entry) for key, entry in files.items()}
             sizes = {key: min(max(_SMALL, entry.size), PART) for key, entry in files.items()}
-            self._each(start, jobs, "copies", sizes, callback=callback, give_up=stop.set)
+            self._each(start, jobs, "copies", sizes, give_up=stop.set)
 
-    def _take(self, key: str, entry: Entry, source: Store, stop: threading.Event) -> None:
+    def _take(self, key: str, entry: Entry, source: Store, stop: threading.Event, tally: Tally) -> None:
         guarded = source._guard("read", entry.key)  # what the writer raises is ours already
         with guarded, source._stream(entry.key) as reader, self.open(key, "wb") as writer:
             while part := reader.read(_SMALL):
                 if stop.is_set():
                     raise InterruptedError("another copy of the batch was interrupted")
                 writer.write(part)
+                tally.add(len(part))
 
     def irregular(self) -> builtins.list[str]:
         """What lies below the root and is no regular file, so that `list` leaves it out; only local disks have such."""

@@ -20,6 +20,7 @@ from notata.buffers import flat
 from notata.errors import StorageError
 
 if TYPE_CHECKING:
+    from fsspec.callbacks import Callback
     from typing_extensions import Buffer
 
 __all__ = ["PART", "AtomicWriter", "Body", "RangeReader", "TextWriter", "Upload"]
@@ -51,7 +52,8 @@ class AtomicWriter(io.BufferedIOBase):
     """A binary file object of which nothing is visible until it closes cleanly.
 
     Leaving its ``with`` block by an exception, a failed `write`, or never closing it at all leaves the old
-    content as it was. It does not seek. Memory: at most two parts, of 8 MiB (growing to 80 MiB beyond 8 GiB).
+    content as it was. It does not seek. Memory: at most two parts, of 8 MiB (growing to 80 MiB beyond 8 GiB), and what
+    the storage has in flight: up to four parts on S3, one on GCS, and as much in the network library.
     """
 
     def __init__(self, body: Body, name: str) -> None:
@@ -232,8 +234,16 @@ class RangeReader(io.RawIOBase):
     ahead, one more each time, up to four.
     """
 
-    def __init__(self, first: bytes, size: int, begin: Callable[[int, int], Future[bytes]], name: str) -> None:
+    def __init__(
+        self,
+        first: bytes,
+        size: int,
+        begin: Callable[[int, int], Future[bytes]],
+        name: str,
+        callback: Callback | None = None,
+    ) -> None:
         self._first = first
+        self._callback = callback
         self._size = size
         self._begin = begin
         self._at = 0
@@ -267,6 +277,8 @@ class RangeReader(io.RawIOBase):
     def close(self) -> None:
         self._forget()
         self._first = b""
+        if self._callback is not None:
+            self._callback.close()
         super().close()
 
     def _check_open(self) -> None:
@@ -310,6 +322,8 @@ class RangeReader(io.RawIOBase):
         start, future = self._coming.popleft()
         self._held, self._held_at = future.result(), start
         self._on = start + len(self._held)
+        if self._callback is not None:
+            self._callback.absolute_update(self._on)
         return memoryview(self._held)[: end - self._at]
 
     def _ask(self, end: int) -> None:

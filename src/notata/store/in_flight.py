@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
-__all__ = ["AT_ONCE", "BYTES_AT_ONCE", "InFlight", "started_in_thread", "then"]
+__all__ = ["AT_ONCE", "BYTES_AT_ONCE", "InFlight", "Tally", "started_in_thread", "then"]
 
 AT_ONCE: Final = 32
 """Small requests of a batch in flight; 64 connections are there (store/s3.py)."""
@@ -139,6 +139,22 @@ class InFlight(Generic[N, T]):
         """Tell the callback, in the thread of who waits."""
         if self._callback is not None:
             self._callback.absolute_update(len(self.results) + len(self.errors))
+
+
+class Tally:
+    """What a callback is told of bytes that several threads move."""
+
+    def __init__(self, callback: Callback | None, size: int) -> None:
+        self._callback = callback
+        self._lock = threading.Lock()
+        if callback is not None:
+            callback.set_size(size)
+
+    def add(self, count: int) -> None:
+        """Some more have been moved."""
+        if self._callback is not None:
+            with self._lock:
+                self._callback.relative_update(count)
 
 
 def started_in_thread(call: Callable[..., T], *arguments: Any, pool: ThreadPoolExecutor | None = None) -> Future[T]:

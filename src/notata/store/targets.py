@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from notata.store.files import Upload
 
 if TYPE_CHECKING:
+    from fsspec.callbacks import Callback
+
     from notata.store.base import Store
 
 __all__ = ["Appending", "Writing"]
@@ -26,7 +28,9 @@ class Writing:
 
     def begin(self) -> Upload:
         with self.store._guard("write", self.key):
-            return _Guarded(self.store, self.key, self.store._begin(self.key, self.match))
+            return _Guarded(
+                self.store, self.key, self.store._begin(self.key, self.match), self.store._callback(self.key)
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +40,28 @@ class _Guarded:
     store: Store
     key: str
     upload: Upload
+    callback: Callback | None
 
     def write(self, part: bytes) -> None:
         with self.store._guard("write", self.key):
             self.upload.write(part)
+        if self.callback is not None:
+            self.callback.relative_update(len(part))
 
     def commit(self) -> str:
         with self.store._guard("write", self.key):
-            return self.upload.commit()
+            version = self.upload.commit()
+        self._close()
+        return version
 
     def abort(self) -> None:
+        self._close()
         with self.store._guard("give up writing", self.key):
             self.upload.abort()
+
+    def _close(self) -> None:
+        if self.callback is not None:
+            self.callback.close()
 
 
 class Appending:
