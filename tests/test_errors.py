@@ -11,10 +11,12 @@ import os
 import pickle
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,65 @@ def test_a_server_that_accepts_and_stays_silent(url: str) -> None:
             Logbook("a", url, storage_options=options, timeout=1.0)
     told(caught, url, "in time")
     assert isinstance(caught.value, TimeoutError)
+
+
+@contextmanager
+def refusing(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
+    """A server with one answer for everything; its endpoint, and what it was asked."""
+    asked: list[str] = []
+
+    class Refusing(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            asked.append(f"{self.command} {self.path}")
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = answer  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [(403, "AccessDenied", errors.AccessError), (404, "NoSuchBucket", errors.MissingError)],
+)
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_what_cannot_succeed_is_not_tried_again(
+    scheme: str, status: int, code: str, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    if scheme == "s3":
+        body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    else:
+        body = json.dumps({"error": {"code": status, "message": "no"}}).encode()
+    with refusing(status, body) as (endpoint, asked):
+        options: dict[str, Any] = {"endpoint_url": endpoint}
+        options |= SECRETS if scheme == "s3" else {"token": "anon", "project": "p"}
+        store = open_store(f"{scheme}://bucket/x", options)
+        for call in (lambda: store.write("a", b"x"), lambda: store.read("a")):
+            asked.clear()
+            with pytest.raises(error):
+                call()
+            assert len(asked) == 1, asked
+        asked.clear()
+        with pytest.raises(errors.BatchError):
+            store.write_many({f"f{number}": b"x" for number in range(10)})
+        assert len(asked) == 10
 
 
 def test_a_server_that_never_answered_gets_ten_seconds_of_a_longer_timeout() -> None:
