@@ -197,8 +197,8 @@ def test_many_lines_are_each_there_once_though_appends_fail(bucket: Place, after
     log = Logbook("run", store, heartbeat=0)
     expected = []
     for step in range(6):
-        for number in range(25_000):
-            message = f"{step} {number:6d} {'x' * 50}"
+        for number in range(3_000):
+            message = f"{step} {number:6d} {'x' * 550}"
             expected.append(f"INFO {message}")
             log.info(message)
         store.fail(1, key="log.txt", after=after)
