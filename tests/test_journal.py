@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any, NoReturn
 
 import fsspec
 import pytest
@@ -27,7 +28,7 @@ from hypothesis import strategies as st
 
 from notata import Logbook, NotataError, journal
 from notata.errors import ConflictError
-from notata.journal import RATE, Journal
+from notata.journal import RATE, Journal, RunLogger
 from notata.store import Store, open_store
 from notata.testing import FaultyStore
 from tests.backends import Place
@@ -213,6 +214,13 @@ def test_a_line_has_the_local_time_the_level_and_the_message(monkeypatch: pytest
     assert match.groups()[1:] == ("WARNING", "grid é😀 at 7")
 
 
+def test_each_line_has_the_time_of_its_own_second() -> None:
+    own = Journal(End(), at_once=True)
+    record = logging.LogRecord("test", logging.INFO, __file__, 1, "a", None, None)
+    for record.created in (1e9, 1e9 + 0.999, 1e9 + 1, 1e9, 1e9 + 86400):
+        assert own.format(record)[1:20] == time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
+
+
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.ERROR])
 def test_a_line_below_the_level_is_not_stored(level: int) -> None:
     end = End()
@@ -346,6 +354,82 @@ with Logbook("run", sys.argv[1]) as log:
     run(script.format(configure), str(tmp_path))
     said = messages((tmp_path / "log_run" / "log.txt").read_text())
     assert said == ["Logbook initialized", "before", "after", "Marked complete"]
+
+
+# -- who logs ----------------------------------------------------------------------------------------------
+
+
+class Seeing(logging.Filter):
+    """What sees the records that pass: a filter, a factory of records, or the emit of a handler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.callers: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.callers.append(f"{record.filename} {record.funcName}")
+        return True
+
+
+def filtered(logger: RunLogger, seeing: Seeing) -> None:
+    logger.addFilter(seeing)
+
+
+def filtered_in_the_journal(logger: RunLogger, seeing: Seeing) -> None:
+    logger.handlers[0].addFilter(seeing)
+
+
+def handled_by_another(logger: RunLogger, seeing: Seeing) -> None:
+    other = logging.NullHandler()
+    other.handle = seeing.filter  # type: ignore[method-assign]
+    logger.addHandler(other)
+
+
+def formatted(logger: RunLogger, seeing: Seeing) -> None:
+    class Form(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            seeing.filter(record)
+            return super().format(record)
+
+    logger.handlers[0].setFormatter(Form())
+
+
+@pytest.mark.parametrize("watch", [filtered, filtered_in_the_journal, handled_by_another, formatted])
+@pytest.mark.parametrize("below", [False, True])
+def test_who_looks_sees_where_a_line_was_logged(watch: Callable[[RunLogger, Seeing], None], below: bool) -> None:
+    logger, seeing = RunLogger("test"), Seeing()
+    logger.addHandler(Journal(End(), at_once=True))
+    watch(logger, seeing)
+    said = logger.getChild("below") if below and watch is not filtered else logger
+    said.info("a")
+    assert seeing.callers == ["test_journal.py test_who_looks_sees_where_a_line_was_logged"]
+
+
+def test_a_factory_of_records_sees_where_a_line_was_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger, seeing = RunLogger("test"), Seeing()
+    logger.addHandler(Journal(End(), at_once=True))
+
+    def factory(*arguments: Any) -> logging.LogRecord:
+        record = logging.LogRecord(*arguments)
+        seeing.filter(record)
+        return record
+
+    monkeypatch.setattr(logging, "_logRecordFactory", factory)
+    logger.info("a")
+    assert seeing.callers == ["test_journal.py test_a_factory_of_records_sees_where_a_line_was_logged"]
+
+
+def test_where_nobody_looks_no_stack_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def walk(*_: Any) -> NoReturn:
+        raise AssertionError("it walks the stack")
+
+    end, logger = End(), RunLogger("test")
+    logger.addHandler(Journal(end, at_once=True))
+    logger.info("here", stack_info=True)
+    assert "test_where_nobody_looks" in end.text
+    monkeypatch.setattr(logging.Logger, "findCaller", walk)
+    logger.info("a")
+    assert end.text.endswith(" INFO a\n")
 
 
 # -- when --------------------------------------------------------------------------------------------------

@@ -146,13 +146,17 @@ class Journal(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """As any handler, but under no lock, as `emit` has its own; and once, though it hangs on several loggers."""
-        passed = self.filter(record)
+        passed = self.filter(record) if self.filters else True
         if isinstance(passed, logging.LogRecord):
             record = passed
         if passed and getattr(self._heard, "last", lambda: None)() is not record:
             self._heard.last = weakref.ref(record)
             self.emit(record)
         return bool(passed)
+
+    def is_plain(self) -> bool:
+        """Whether lines have the documented form, and nobody else sees their records."""
+        return type(self.formatter) is _Lines and not self.filters
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._silent or self._lost() or self._echo(record):
@@ -415,6 +419,20 @@ class RunLogger(logging.Logger):
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         return self.manager.disable < level and level >= self.level
+
+    def findCaller(  # noqa: N802
+        self, stack_info: bool = False, stacklevel: int = 1
+    ) -> tuple[str, int, str, str | None]:
+        """As any logger, but only where somebody may look: to walk the stack is a fifth of what a line costs."""
+        if stack_info or self._shows_callers():
+            return super().findCaller(stack_info, stacklevel + 1)
+        return "(unknown file)", 0, "(unknown function)", None
+
+    def _shows_callers(self) -> bool:
+        """Whether anybody but log.txt in its documented form gets the records."""
+        if self.parent is not None or self.filters or logging.getLogRecordFactory() is not logging.LogRecord:
+            return True
+        return not all(type(handler) is Journal and handler.is_plain() for handler in self.handlers)
 
     def getChild(self, suffix: str) -> RunLogger:  # noqa: N802
         """A logger below this one, which no registry holds either."""

@@ -443,8 +443,7 @@ class _Growing:
 
     def unlock(self) -> None:
         """Release the lock. A forked child has the file open too, so that to close it alone would not do that."""
-        with suppress(OSError):
-            fcntl.flock(self._handle, fcntl.LOCK_UN)
+        fcntl.flock(self._handle, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close it; but a process that closed all its files to become a daemon has another one under the number."""
@@ -487,7 +486,8 @@ def _all_locked(path: str) -> Iterator[None]:
             yield
         finally:
             if file is not None:
-                file.unlock()
+                with suppress(OSError):  # it may be that nothing locks here
+                    file.unlock()
                 file.close()
 
 
