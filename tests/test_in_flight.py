@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -115,3 +116,35 @@ def test_a_chain_that_is_cancelled_goes_no_further() -> None:
         flying.begin("a", 1, lambda: then(first, go_on))
         raise KeyboardInterrupt
     assert (first.cancelled(), begun, flying.bytes) == (True, [], 0)
+
+
+def test_a_call_is_made_here_where_no_thread_starts_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+
+    def call() -> str:
+        made.append(threading.current_thread().name)
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool:
+        release = threading.Event()
+        busy = pool.submit(release.wait)  # a thread that finds later what the pool queued
+        monkeypatch.setattr(threading.Thread, "start", refused)
+        assert started_in_thread(call, pool=pool).result() == "done"
+        monkeypatch.undo()
+        release.set()
+        assert busy.result()
+    assert made == [threading.current_thread().name]
+
+
+def test_a_call_that_was_cancelled_before_a_thread_took_it_is_not_made() -> None:
+    made: list[int] = []
+    release = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(release.wait)
+        waiting = started_in_thread(made.append, 1, pool=pool)
+        assert waiting.cancel()
+        release.set()
+    assert made == []

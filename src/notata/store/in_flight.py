@@ -163,15 +163,21 @@ def started_in_thread(call: Callable[..., T], *arguments: Any, pool: ThreadPoolE
     The pool is this process's own when none is given. A call that waits for another one there may wait for ever: only
     calls that wait for none go there.
     """
+    outcome: Future[T] = Future()
+    begun = threading.Lock()
+
+    def work() -> None:
+        if begun.acquire(blocking=False) and outcome.set_running_or_notify_cancel():
+            try:
+                outcome.set_result(call(*arguments))
+            except Exception as error:
+                outcome.set_exception(error)
+
     try:
-        return (pool or _pool()).submit(call, *arguments)
-    except RuntimeError:
-        done: Future[T] = Future()
-        try:
-            done.set_result(call(*arguments))
-        except Exception as error:
-            done.set_exception(error)
-        return done
+        (pool or _pool()).submit(work)
+    except RuntimeError:  # the pool may have queued it all the same, for a thread that it has
+        work()
+    return outcome
 
 
 def then(first: Future[S], start: Callable[[S], Future[T]]) -> Future[T]:
