@@ -191,6 +191,7 @@ def test_no_put_waits_for_a_100_continue(moto_server: Server) -> None:
         store.write("expect", b"x" * 100_000)
     assert len(seen) == 1
     assert "expect" not in {name.lower() for name in seen[0]}
+    assert seen[0]["User-Agent"].startswith("notata s3fs/")
 
 
 def test_what_the_user_sets_wins(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +201,8 @@ def test_what_the_user_sets_wins(moto_server: Server, monkeypatch: pytest.Monkey
     theirs = s3.connect({**moto_server.options, "config_kwargs": {"max_pool_connections": 7, "read_timeout": 3}})
     assert theirs.config_kwargs["max_pool_connections"] == 7
     assert theirs.config_kwargs["read_timeout"] == 3
+    named = s3.connect({**moto_server.options, "config_kwargs": {"user_agent_appid": "mine"}})
+    assert "user_agent" not in named.config_kwargs
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     assert "retries" not in s3.connect({**moto_server.options, "default_block_size": 2**23}).config_kwargs
 
