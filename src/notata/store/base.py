@@ -18,16 +18,14 @@ import io
 import random
 import shutil
 import tempfile
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import NoneType
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, cast
 
 from notata import keys
@@ -40,10 +38,11 @@ from notata.errors import (
     MissingError,
     NotataError,
 )
+from notata.store import batches
 from notata.store.appending import NOTHING, Appender, Tail
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
-from notata.store.in_flight import InFlight, Tally, started_in_thread, then
+from notata.store.in_flight import started_in_thread
 from notata.store.targets import Appending, Writing
 
 if TYPE_CHECKING:
@@ -57,17 +56,11 @@ __all__ = ["ABSENT", "Blob", "Entry", "Store"]
 ABSENT: Final = ""
 """As a version to match: nothing may be stored under the key."""
 
-_SMALL: Final = 2**20  # bytes; of files up to this as many are copied at once as requests may be in flight
-_UNKNOWN_SIZE: Final = _SMALL  # as which a file counts that is read without having been listed
-_STREAMS: Final = (
-    2  # of larger ones, each with some 80 MiB in memory: parts in flight, and copies in the network library
-)
 _APPEND_SECONDS: Final = 60.0  # how long an appender lets others go first
 
 Progress: TypeAlias = "Callable[[str, int | None], Callback]"
 
 T = TypeVar("T")
-_Range: TypeAlias = tuple[str, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,8 +417,8 @@ class Store(ABC):
         Raises:
             BatchError: Some failed; it holds each one's error.
         """
-        jobs: dict[str, _Range] = {name: (name, 0, None) for name in names}
-        return {name: blob.data for name, blob in self._fetched(jobs, callback=callback).items()}
+        found = batches.fetch(self, dict.fromkeys(names, (0, None)), callback=callback)
+        return {name: blob.data for name, blob in found.items()}
 
     def fetch_many(self, names: Iterable[str]) -> dict[str, Blob]:
         """As `fetch`, of many files, 32 at once; those that are not there are left out.
@@ -433,7 +426,7 @@ class Store(ABC):
         Raises:
             BatchError: Some failed; it holds each one's error.
         """
-        return self._fetched({name: (name, 0, None) for name in names}, without=(MissingError, FolderError))
+        return batches.fetch(self, dict.fromkeys(names, (0, None)), without=(MissingError, FolderError))
 
     def read_ends(self, entries: Iterable[Entry], size: int) -> dict[str, bytes]:
         """The last `size` bytes of many files that were listed, 32 at once; of one that is gone by now, none.
@@ -442,21 +435,9 @@ class Store(ABC):
             BatchError: Some failed; it holds each one's error.
         """
         listed = builtins.list(entries)
-        jobs: dict[str, _Range] = {
-            entry.key: (entry.key, max(0, entry.size - size), entry.size) for entry in listed if entry.size
-        }
-        found = self._fetched(jobs, without=(MissingError,))
+        ends = {entry.key: (max(0, entry.size - size), entry.size) for entry in listed if entry.size}
+        found = batches.fetch(self, ends, without=(MissingError,))
         return {entry.key: found[entry.key].data if entry.key in found else b"" for entry in listed}
-
-    def _fetched(
-        self,
-        jobs: Mapping[str, _Range],
-        callback: Callback | None = None,
-        without: tuple[type[Exception], ...] = (),
-    ) -> dict[str, Blob]:
-        """Ranges of many files; those that fail `without` being missed are left out."""
-        sizes = {name: _UNKNOWN_SIZE if end is None else end - start for name, (_, start, end) in jobs.items()}
-        return self._each(self.start_fetch, jobs, "reads", sizes, callback=callback, without=without)
 
     def write_many(self, files: Mapping[str, Buffer], *, callback: Callback | None = None) -> None:
         """Store many files, 32 at once, of those that are not small as many as 32 MiB hold; each is atomic, not all.
@@ -468,16 +449,7 @@ class Store(ABC):
         Raises:
             BatchError: Some failed; it holds each one's error, and the others are stored.
         """
-        jobs = {name: (name, flat(data)) for name, data in files.items()}
-        sizes = {name: view.nbytes for name, (_, view) in jobs.items()}
-        with _threads(_STREAMS) as streams:
-
-            def start(key: str, view: memoryview) -> Future[Any]:
-                if view.nbytes > PART:
-                    return streams(self.write, key, view)
-                return self.start_write(key, bytes(view))
-
-            self._each(start, jobs, "writes", sizes, callback=callback)
+        batches.write(self, {name: flat(data) for name, data in files.items()}, callback)
 
     def take(self, files: Mapping[str, Entry], source: Store, *, callback: Callback | None = None) -> None:
         """Copy files of another store to keys of this one: streamed, many at once, at most some 160 MiB in memory.
@@ -491,36 +463,7 @@ class Store(ABC):
             StorageError: A single file could not be read or written.
             BatchError: Of several, some could not; it holds each one's error, and the others are stored.
         """
-        stop, tally = threading.Event(), Tally(callback, sum(max(0, entry.size) for entry in files.values()))
-        if len(files) == 1:
-            self._take(*next(iter(files.items())), source, stop, tally)
-            return
-        self.filesystem()  # connected by this thread: another one may be the loop's own
-        with _threads(_STREAMS) as streams:
-
-            def start(key: str, entry: Entry) -> Future[Any]:
-                if source.sized and entry.size <= _SMALL:
-                    return then(source.start_fetch(entry.key, 0, _SMALL), lambda found: store(key, entry, found))
-                return streams(self._take, key, entry, source, stop, tally)
-
-            def store(key: str, entry: Entry, found: Blob) -> Future[Any]:
-                if found.size == len(found.data):
-                    tally.add(found.size)
-                    return self.start_write(key, found.data)
-                return streams(self._take, key, entry, source, stop, tally)  # it has grown meanwhile
-
-            jobs = {key: (key, entry) for key, entry in files.items()}
-            sizes = {key: min(max(_SMALL, entry.size), PART) for key, entry in files.items()}
-            self._each(start, jobs, "copies", sizes, give_up=stop.set)
-
-    def _take(self, key: str, entry: Entry, source: Store, stop: threading.Event, tally: Tally) -> None:
-        guarded = source._guard("read", entry.key)  # what the writer raises is ours already
-        with guarded, source._stream(entry.key) as reader, self.open(key, "wb") as writer:
-            while part := reader.read(_SMALL):
-                if stop.is_set():
-                    raise InterruptedError("another copy of the batch was interrupted")
-                writer.write(part)
-                tally.add(len(part))
+        batches.take(self, files, source, callback)
 
     def irregular(self) -> builtins.list[str]:
         """What lies below the root and is no regular file, so that `list` leaves it out; only local disks have such."""
@@ -551,38 +494,6 @@ class Store(ABC):
         if failures:
             errors = [self._translated(error, "delete", key) for key, error in failures.items()]
             raise BatchError(f"{len(errors)} of {len(names)} deletions failed in {self.url}", errors)
-
-    def _each(
-        self,
-        start: Callable[..., Future[T]],
-        jobs: Mapping[str, tuple[Any, ...]],
-        what: str,
-        sizes: Mapping[str, int],
-        *,
-        callback: Callback | None = None,
-        without: tuple[type[Exception], ...] = (),
-        give_up: Callable[[], object] = bool,
-    ) -> dict[str, T]:
-        """Start every job, many at once; of those that fail, all are told together but those `without` being told."""
-        flying = InFlight[str, T](callback=callback)
-        if callback is not None:
-            callback.set_size(len(jobs))
-        with flying.until_landed(give_up):
-            for name, arguments in jobs.items():
-                flying.begin(name, sizes[name], start, *arguments)
-        if errors := [
-            flying.errors[name] for name in jobs if not isinstance(flying.errors.get(name), (NoneType, *without))
-        ]:
-            raise BatchError(f"{len(errors)} of {len(jobs)} {what} failed in {self.url}", errors)
-        return {name: flying.results[name] for name in jobs if name in flying.results}
-
-    def _each_removed(self, start: Callable[[str], Future[Any]], names: Iterable[str]) -> dict[str, Exception]:
-        """A `_delete` for backends that remove one file a request: 32 at once, missing ones are no failure."""
-        flying = InFlight[str, Any]()
-        with flying.until_landed():
-            for name in names:
-                flying.begin(name, 0, start, name)
-        return {name: error for name, error in flying.errors.items() if not isinstance(error, FileNotFoundError)}
 
     # -- paths ---------------------------------------------------------------------------------------------
 
@@ -712,10 +623,3 @@ class Store(ABC):
     @abstractmethod
     def _path(self, key: str) -> UPath:
         """The path object of a key, or of the root for an empty one."""
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[Callable[..., Future[Any]]]:
-    """A few threads for long calls, made when the first is started; it is run here where none starts any more."""
-    with ThreadPoolExecutor(count, thread_name_prefix="notata-batch") as pool:
-        yield lambda call, *arguments: started_in_thread(call, *arguments, pool=pool)

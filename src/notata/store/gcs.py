@@ -28,6 +28,7 @@ from notata.errors import (
     StorageError,
     UnreachableError,
 )
+from notata.store import batches
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
@@ -250,7 +251,7 @@ class GCSStore(BucketStore):
             with suppress(FileExistsError):  # gcsfs's word for 412: it is another one by now
                 await self._ask("DELETE", "b/{}/o/{}", self._name(name), ifGenerationMatch=names[name])
 
-        return self._each_removed(lambda name: self._connection.start(remove, name), names)
+        return batches.remove(lambda name: self._connection.start(remove, name), names)
 
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath

@@ -22,6 +22,7 @@ from fsspec.core import url_to_fs
 
 from notata import keys
 from notata.errors import ConfigurationError, NotataError, UnprotectedWarning
+from notata.store import batches
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
@@ -161,7 +162,7 @@ class GenericStore(RemoteStore):
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         fs = self._connection.fs
-        return self._each_removed(lambda name: started_in_thread(fs.rm_file, self._name(name)), names)
+        return batches.remove(lambda name: started_in_thread(fs.rm_file, self._name(name)), names)
 
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath

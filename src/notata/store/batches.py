@@ -1,0 +1,137 @@
+"""Many files at once: reads, writes, copies and deletions of a store, each failure kept with its key.
+
+It knows how many may be under way, and never how one is done.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from notata.errors import BatchError
+from notata.store.files import PART
+from notata.store.in_flight import InFlight, Tally, started_in_thread, then
+
+if TYPE_CHECKING:
+    from fsspec.callbacks import Callback
+
+    from notata.store.base import Blob, Entry, Store
+
+__all__ = ["fetch", "remove", "take", "write"]
+
+_SMALL: Final = 2**20  # bytes; what is read without having been listed counts as much
+_STREAMS: Final = 2  # of large values, each with some 80 MiB: parts under way, and copies in the network library
+
+T = TypeVar("T")
+
+
+def fetch(
+    store: Store,
+    ranges: Mapping[str, tuple[int, int | None]],
+    *,
+    callback: Callback | None = None,
+    without: tuple[type[Exception], ...] = (),
+) -> dict[str, Blob]:
+    """Ranges of many files, each as `Store.fetch` takes it; files that fail by an error of `without` are left out."""
+    sizes = {name: _SMALL if end is None else end - start for name, (start, end) in ranges.items()}
+
+    def start(name: str) -> Future[Blob]:
+        return store.start_fetch(name, *ranges[name])
+
+    return _each(store, start, sizes, "reads", callback=callback, without=without)
+
+
+def write(store: Store, files: Mapping[str, memoryview], callback: Callback | None) -> None:
+    """Store many values."""
+    with _threads(_STREAMS) as streams:
+
+        def start(name: str) -> Future[Any]:
+            if files[name].nbytes > PART:
+                return streams(store.write, name, files[name])
+            return store.start_write(name, bytes(files[name]))
+
+        sizes = {name: view.nbytes for name, view in files.items()}
+        _each(store, start, sizes, "writes", callback=callback)
+
+
+def take(store: Store, files: Mapping[str, Entry], source: Store, callback: Callback | None) -> None:
+    """Copy files of another store to keys of this one."""
+    tally = Tally(callback, sum(max(0, entry.size) for entry in files.values()))
+    stop = threading.Event()
+    if len(files) == 1:
+        _stream(store, *next(iter(files.items())), source, stop, tally)
+        return
+    store.filesystem()  # connected by this thread: another one may be the loop's own
+    with _threads(_STREAMS) as streams:
+
+        def start(name: str) -> Future[Any]:
+            if source.sized and files[name].size <= _SMALL:
+                return then(source.start_fetch(files[name].key, 0, _SMALL), partial(put, name))
+            return streams(_stream, store, name, files[name], source, stop, tally)
+
+        def put(name: str, found: Blob) -> Future[Any]:
+            if found.size > len(found.data):  # it has grown meanwhile
+                return streams(_stream, store, name, files[name], source, stop, tally)
+            tally.add(found.size)
+            return store.start_write(name, found.data)
+
+        sizes = {name: min(max(_SMALL, entry.size), PART) for name, entry in files.items()}
+        _each(store, start, sizes, "copies", give_up=stop.set)
+
+
+def _stream(store: Store, name: str, entry: Entry, source: Store, stop: threading.Event, tally: Tally) -> None:
+    """Copy one file in pieces, until told to stop."""
+    guarded = source._guard("read", entry.key)  # what the writer raises is ours already
+    with guarded, source._stream(entry.key) as reader, store.open(name, "wb") as writer:
+        while part := reader.read(_SMALL):
+            if stop.is_set():
+                raise InterruptedError("another copy of the batch was interrupted")
+            writer.write(part)
+            tally.add(len(part))
+
+
+def remove(start: Callable[[str], Future[Any]], names: Iterable[str]) -> dict[str, Exception]:
+    """A `Store._delete` for backends that remove one file a request; what failed, by name. A missing one has not."""
+    flying = InFlight[str, Any]()
+    with flying.until_landed():
+        for name in names:
+            flying.begin(name, 0, start, name)
+    return {name: error for name, error in flying.errors.items() if not isinstance(error, FileNotFoundError)}
+
+
+def _each(
+    store: Store,
+    start: Callable[[str], Future[T]],
+    sizes: Mapping[str, int],
+    what: str,
+    *,
+    callback: Callback | None = None,
+    without: tuple[type[Exception], ...] = (),
+    give_up: Callable[[], object] = bool,
+) -> dict[str, T]:
+    """Start a call for every name; what comes of them, in that order.
+
+    Raises:
+        BatchError: Some failed, and not by an error of `without`.
+    """
+    flying = InFlight[str, T](callback=callback)
+    if callback is not None:
+        callback.set_size(len(sizes))
+    with flying.until_landed(give_up):
+        for name, size in sizes.items():
+            flying.begin(name, size, start, name)
+    failed = [flying.errors[name] for name in sizes if name in flying.errors]
+    if errors := [error for error in failed if not isinstance(error, without)]:
+        raise BatchError(f"{len(errors)} of {len(sizes)} {what} failed in {store.url}", errors)
+    return {name: flying.results[name] for name in sizes if name in flying.results}
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[Callable[..., Future[Any]]]:
+    """Starts long calls, in a few threads that end with the block; here and now where no thread starts any more."""
+    with ThreadPoolExecutor(count, thread_name_prefix="notata-batch") as pool:
+        yield partial(started_in_thread, pool=pool)
