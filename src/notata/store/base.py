@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 from notata import keys
 from notata.buffers import flat
@@ -59,8 +59,6 @@ ABSENT: Final = ""
 _APPEND_SECONDS: Final = 60.0  # how long an appender lets others go first
 
 Progress: TypeAlias = "Callable[[str, int | None], Callback]"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
