@@ -5,6 +5,7 @@ It says ``ready`` when the run has begun, and what it does then it does when its
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging.config
 import multiprocessing
@@ -18,6 +19,7 @@ from typing import Any
 import aiohttp
 
 from notata import Logbook, exits
+from tests.nursery import nurse
 
 
 def cold() -> None:
@@ -184,4 +186,9 @@ def main(how: str, url: str, options: str, *rest: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "--nurse":
+        for name in ("notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core"):
+            importlib.import_module(name)
+        nurse(main, int(sys.argv[2]))
+    else:
+        main(*sys.argv[1:])

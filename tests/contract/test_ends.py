@@ -6,9 +6,9 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -16,6 +16,9 @@ from notata import LogReader, processes
 from tests import ending
 from tests.backends import Place
 from tests.contract.conftest import make_place
+from tests.nursery import nursery
+
+End: TypeAlias = Callable[..., int]
 
 ROOT = Path(__file__).parents[2]
 UNENDED = "the process ended without mark_complete() or mark_failed()"
@@ -40,28 +43,38 @@ def by_name(name: str, request: pytest.FixtureRequest) -> Iterator[Place]:
     place.store().clear()
 
 
-def end(
-    place: Place, how: Any, sent: signal.Signals | None = None, *, cold: bool = False, running: bool | None = True
-) -> int:
-    """Run the script to its end; its exit code."""
-    command = [sys.executable, "-m", "tests.ending", how.__name__, place.url, json.dumps(place.options)]
-    process = subprocess.Popen(
-        [*command, *(["cold"] if cold else [])],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n", process.communicate()
-    assert running is None or (reader(place).state.status == "running") is running
-    if sent is not None:
-        process.send_signal(sent)
-        process.wait()
-    _, errors = process.communicate()
-    assert "notata, at exit" not in errors, errors
-    return process.returncode
+@pytest.fixture(scope="module")
+def end() -> Iterator[End]:
+    """Runs the script to its end, and tells its exit code; a `fresh` one begins as a process of its own does."""
+    with nursery("tests.ending") as begin:
+
+        def end(
+            place: Place,
+            how: Any,
+            sent: signal.Signals | None = None,
+            *,
+            cold: bool = False,
+            running: bool | None = True,
+            fresh: bool = False,
+        ) -> int:
+            arguments = [how.__name__, place.url, json.dumps(place.options), *(["cold"] if cold else [])]
+            process: Any = started(arguments) if fresh else begin(arguments)
+            assert process.stdout.readline() == "ready\n", process.communicate()
+            assert running is None or (reader(place).state.status == "running") is running
+            if sent is not None:
+                process.send_signal(sent)
+                process.wait()
+            _, errors = process.communicate()
+            assert "notata, at exit" not in errors, errors
+            return int(process.returncode)
+
+        yield end
+
+
+def started(arguments: list[str]) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "tests.ending", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def reader(place: Place) -> LogReader:
@@ -83,7 +96,9 @@ def metadata(place: Place) -> dict[str, Any]:
         (ending.forget_to_end, 0, UNENDED, None),
     ],
 )
-def test_a_process_that_does_not_end_its_run_well(place: Place, how: Any, code: int, reason: str, kind: str) -> None:
+def test_a_process_that_does_not_end_its_run_well(
+    place: Place, end: End, how: Any, code: int, reason: str, kind: str
+) -> None:
     assert end(place, how, cold=True) == code
     fields = metadata(place)
     assert (fields["status"], fields["failure_reason"], fields.get("failure_type")) == ("failed", reason, kind)
@@ -95,7 +110,7 @@ def test_a_process_that_does_not_end_its_run_well(place: Place, how: Any, code: 
     assert debug == ([] if kind is None else ["failure.json", "traceback.txt"])
 
 
-def test_the_exception_that_ended_a_script_is_recorded_with_its_cause(place: Place) -> None:
+def test_the_exception_that_ended_a_script_is_recorded_with_its_cause(place: Place, end: End) -> None:
     end(place, ending.raise_without_a_block)
     told = json.loads(place.bytes("log_run/artifacts/debug/failure.json"))
     assert (told["type"], told["cause"]["type"]) == ("ValueError", "KeyError")
@@ -106,14 +121,14 @@ def test_the_exception_that_ended_a_script_is_recorded_with_its_cause(place: Pla
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
-def test_a_process_that_ends_its_run_well(place: Place, cold: bool) -> None:
-    assert end(place, ending.end_well, cold=cold) == 0
+def test_a_process_that_ends_its_run_well(place: Place, end: End, cold: bool) -> None:
+    assert end(place, ending.end_well, cold=cold, fresh=True) == 0
     assert metadata(place)["status"] == reader(place).state.status == "complete"
     assert place.log()[1:] == ["INFO begun", "INFO Marked complete"]
 
 
 @pytest.mark.parametrize("how", [ending.wait_for_sigterm, ending.wait_for_sigterm_in_the_block])
-def test_sigterm_when_asked_to_handle_it(place: Place, how: Any) -> None:
+def test_sigterm_when_asked_to_handle_it(place: Place, end: End, how: Any) -> None:
     assert end(place, how, signal.SIGTERM, cold=True) == 143
     fields = metadata(place)
     assert (fields["status"], fields["failure_reason"]) == ("failed", "SIGTERM")
@@ -123,7 +138,7 @@ def test_sigterm_when_asked_to_handle_it(place: Place, how: Any) -> None:
     assert reader(place).state.status == "failed"
 
 
-def test_an_interrupt_without_a_block(place: Place) -> None:
+def test_an_interrupt_without_a_block(place: Place, end: End) -> None:
     assert end(place, ending.wait, signal.SIGINT) == -signal.SIGINT
     assert metadata(place)["failure_type"] == "KeyboardInterrupt"
     assert place.log()[-1] == "ERROR Marked failed: KeyboardInterrupt"
@@ -133,7 +148,7 @@ def test_an_interrupt_without_a_block(place: Place) -> None:
     ("how", "sent"), [(ending.wait, signal.SIGKILL), (ending.wait, signal.SIGTERM), (ending.exit_at_once, None)]
 )
 def test_a_process_that_cannot_say_how_it_ended(
-    place: Place, how: Any, sent: signal.Signals | None, monkeypatch: pytest.MonkeyPatch
+    place: Place, end: End, how: Any, sent: signal.Signals | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert end(place, how, sent) == (0 if sent is None else -sent)
     before = place.bytes("log_run/metadata.json")
@@ -146,13 +161,13 @@ def test_a_process_that_cannot_say_how_it_ended(
     assert metadata(place)["status"] == "initialized"
 
 
-def test_a_thread_that_outlives_the_main_one(place: Place) -> None:
+def test_a_thread_that_outlives_the_main_one(place: Place, end: End) -> None:
     assert end(place, ending.leave_it_to_a_thread, cold=True, running=None) == 0
     assert metadata(place)["status"] == "complete"
     assert place.bytes("log_run/artifacts/late.txt") == b"by the thread"
 
 
-def test_a_forked_child_does_not_end_the_run_and_its_line_is_there(place: Place) -> None:
+def test_a_forked_child_does_not_end_the_run_and_its_line_is_there(place: Place, end: End) -> None:
     assert end(place, ending.fork) == 0
     assert sorted(place.log()) == [
         "INFO Logbook initialized",
@@ -163,12 +178,12 @@ def test_a_forked_child_does_not_end_the_run_and_its_line_is_there(place: Place)
     assert metadata(place)["status"] == "complete"
 
 
-def test_a_thread_that_waits_for_the_main_one(place: Place) -> None:
+def test_a_thread_that_waits_for_the_main_one(place: Place, end: End) -> None:
     assert end(place, ending.be_watched) == 0
     assert metadata(place)["failure_reason"] == UNENDED
 
 
-def test_a_thread_that_does_nothing_with_the_run(tmp_path: Path) -> None:
+def test_a_thread_that_does_nothing_with_the_run(tmp_path: Path, end: End) -> None:
     place = Place("local", str(tmp_path))
     assert end(place, ending.leave_a_thread_that_waits_long) == 0
     assert metadata(place)["failure_reason"] == UNENDED
@@ -184,19 +199,19 @@ def test_a_script_without_a_run_waits_for_nobody() -> None:
     assert subprocess.run([sys.executable, "-c", script], timeout=50).returncode == 0
 
 
-def test_a_signal_during_the_work_at_exit(place: Place) -> None:
+def test_a_signal_during_the_work_at_exit(place: Place, end: End) -> None:
     assert end(place, ending.get_sigterm_at_exit, cold=True) == 0
     assert metadata(place)["failure_reason"] == UNENDED
     assert json.loads(place.bytes("log_other/metadata.json"))["failure_reason"] == UNENDED
     assert place.log()[-1] == "INFO from the callback"
 
 
-def test_a_signal_while_threads_are_waited_for(place: Place) -> None:
+def test_a_signal_while_threads_are_waited_for(place: Place, end: End) -> None:
     assert end(place, ending.get_sigterm_while_threads_are_waited_for, cold=True) == 0
     assert metadata(place)["failure_reason"] == "SIGTERM"
 
 
-def test_logging_may_be_configured_while_lines_wait(place: Place) -> None:
+def test_logging_may_be_configured_while_lines_wait(place: Place, end: End) -> None:
     assert end(place, ending.configure_logging, running=False) == 0
     assert place.log()[-2:] == ["INFO after that", "INFO Marked complete"]
 
@@ -211,7 +226,7 @@ def test_logging_may_be_configured_while_lines_wait(place: Place) -> None:
         (ending.fork, None, 0, None),
     ],
 )
-def test_gcs_too(gcs: Place, how: Any, sent: signal.Signals | None, code: int, reason: str | None) -> None:
+def test_gcs_too(gcs: Place, end: End, how: Any, sent: signal.Signals | None, code: int, reason: str | None) -> None:
     assert end(gcs, how, sent, cold=True) == code
     assert metadata(gcs).get("failure_reason") == reason
     assert reader(gcs).state.status == ("complete" if reason is None else "failed")
@@ -219,6 +234,6 @@ def test_gcs_too(gcs: Place, how: Any, sent: signal.Signals | None, code: int, r
     assert gcs.log()[-1] == ("INFO Marked complete" if reason is None else f"ERROR Marked failed: {reason}")
 
 
-def test_a_kill_on_gcs(gcs: Place) -> None:
+def test_a_kill_on_gcs(gcs: Place, end: End) -> None:
     assert end(gcs, ending.wait, signal.SIGKILL) == -signal.SIGKILL
     assert reader(gcs).state.status == "died"
