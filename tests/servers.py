@@ -86,7 +86,6 @@ def moto() -> Iterator[Server]:
 @contextlib.contextmanager
 def seaweed(folder: Path) -> Iterator[Server]:
     """SeaweedFS, a production store: conditional writes hold, wrong secrets are refused."""
-    binary = shutil.which("weed") or str(Path(sys.executable).with_name("weed"))
     config = folder / "s3.json"
     identity = {
         "name": "t",
@@ -96,12 +95,25 @@ def seaweed(folder: Path) -> Iterator[Server]:
     config.write_text(json.dumps({"identities": [identity]}))
     master, volume, filer, s3 = (free_port(10000) for _ in range(4))
     command = [
-        binary, f"-logdir={folder}", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}",
+        _binary("weed"), f"-logdir={folder}", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}",
         f"-master.port={master}", f"-volume.port={volume}", "-volume.max=100", "-volume.preStopSeconds=0",
         "-master.volumeSizeLimitMB=128", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={s3}",
         "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}",
     ]  # fmt: skip
     server = _s3(f"http://127.0.0.1:{s3}", "testkey", "testsecret")
+    with _running(command, lambda: _with_bucket(server, probe=True)):
+        yield server
+
+
+@contextlib.contextmanager
+def rclone(folder: Path) -> Iterator[Server]:
+    """``rclone serve s3``: quick, so for timings, and it ignores the conditions of writes. A bucket is a folder."""
+    port = free_port()
+    command = [
+        _binary("rclone"), "serve", "s3", "--config", os.devnull, "--auth-key", "testkey,testsecret",
+        "--addr", f"127.0.0.1:{port}", str(folder),
+    ]  # fmt: skip
+    server = _s3(f"http://127.0.0.1:{port}", "testkey", "testsecret")
     with _running(command, lambda: _with_bucket(server, probe=True)):
         yield server
 
@@ -154,6 +166,11 @@ def _keeping(handler: type[Any]) -> type[Any]:
             """A line for each request is a good part of its time."""
 
     return Keeping
+
+
+def _binary(name: str) -> str:
+    """A program that a package brought, on the path or beside the interpreter."""
+    return shutil.which(name) or str(Path(sys.executable).with_name(name))
 
 
 def _one_at_a_time(call: Callable[..., Any]) -> Callable[..., Any]:
