@@ -42,7 +42,7 @@ def _size(body: Any) -> int:
     """Bytes of a body: bytes, a file object, or botocore's wrapper around one."""
     if body is None:
         return 0
-    if isinstance(body, bytes | bytearray | str):
+    if isinstance(body, bytes | bytearray | memoryview | str):
         return len(body)
     raw = getattr(body, "_raw", body)
     here = raw.tell()

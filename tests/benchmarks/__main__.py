@@ -51,15 +51,15 @@ def main(given: list[str]) -> int:
         os.execv(pythons[NOTATA], [str(pythons[NOTATA]), "-m", "tests.benchmarks", *given])
     sizes, start = QUICK if chosen.quick else FULL, time.monotonic()
     results: list[Result] = []
+    versions = {name: environments.versions(python) for name, python in pythons.items()}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Sites(Path(folder)) as sites:
         bench = Bench(pythons, sizes, sites)
         for letter in chosen.only:
             results += MEASURES[letter](bench)
             bench.say(f"({letter}) measured after {time.monotonic() - start:.0f} s")
             sites.clear()
-    versions = {name: environments.versions(python) for name, python in pythons.items()}
-    found = report.document(results, asdict(sizes), versions, time.monotonic() - start)
-    chosen.json.write_text(json.dumps(found, indent=1) + "\n")
+            found = report.document(results, asdict(sizes), versions, time.monotonic() - start)
+            chosen.json.write_text(json.dumps(found, indent=1) + "\n")
     print(report.tables(results))
     print(f"\nall samples: {chosen.json}")
     return 1 if any(": failed: " in note for result in results for note in result.notes) else 0

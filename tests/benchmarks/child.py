@@ -60,6 +60,8 @@ def main(name: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     os.environ.update(CLOUD_ENVIRONMENT)
+    # The quick server keeps a multipart upload's checksum as if it were the whole object's: s3fs would refuse to read.
+    os.environ["AWS_RESPONSE_CHECKSUM_VALIDATION"] = "when_required"
     peer = PEERS[name](Site(**json.loads(sys.stdin.readline())))
     for line in sys.stdin:
         order = json.loads(line)

@@ -30,13 +30,23 @@ def made(name: str, cache: Path = CACHE) -> Path:
     """The interpreter of an environment, which is made if it is not there as it should be."""
     folder = cache / name
     python, stamp = folder / "bin" / "python", folder / "made-of.txt"
-    wanted = "\n".join((sys.version, *REQUIREMENTS[name], (ROOT / "pyproject.toml").read_text() if name == NOTATA else ""))
+    wanted = "\n".join(
+        (sys.version, *REQUIREMENTS[name], (ROOT / "pyproject.toml").read_text() if name == NOTATA else "")
+    )
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"making the environment {name} …", file=sys.stderr, flush=True)
         cache.mkdir(exist_ok=True)
         (cache / ".gitignore").write_text("*\n")
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *REQUIREMENTS[name]]
+        install: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            *REQUIREMENTS[name],
+        ]
         subprocess.run(install, check=True, cwd=ROOT)
         stamp.write_text(wanted)
     return python

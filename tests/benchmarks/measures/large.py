@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from tests.benchmarks import peers
 from tests.benchmarks.contest import Bench
-from tests.benchmarks.results import Budget, Column, Result
+from tests.benchmarks.results import TIMES, Budget, Column, Result
 from tests.benchmarks.sites import QUICK
 
 MIB = 2**20
-DISTANCES = (0, 20)
-CONTESTANTS = (
-    (peers.OURS, "npy"),
-    (peers.ENGINE, "npy"),
-    (peers.S3FS, "npy"),
-    (peers.S3FS_FILES, "npy"),
-    (peers.S3FS_WHOLE, "npy"),
-    (peers.OBSTORE, "npy"),
-    (peers.OBSTORE_FILES, "npy"),
-    (peers.MLFLOW, "npy"),
-    (peers.OURS, "pickle"),
-    (peers.S3FS, "pickle"),
-)
-BARE = (peers.S3FS, peers.S3FS_FILES, peers.S3FS_WHOLE)
+BARE = (peers.S3FS, peers.S3FS_FILES)
+ARRAYS = tuple((peer, "npy") for peer in (peers.OURS, peers.ENGINE, *BARE, peers.OBSTORE_FILES, peers.MLFLOW))
+PICKLES = ((peers.OURS, "pickle"), (peers.S3FS, "pickle"))
+DISTANT = tuple((peer, "npy") for peer in (peers.OURS, peers.ENGINE, peers.S3FS, peers.MLFLOW))
+CONTESTANTS = {0: ARRAYS + PICKLES, 20: DISTANT}
+"""By round trip: contestants, and how they store the array."""
 
 
 def measure(bench: Bench) -> list[Result]:
@@ -29,22 +21,25 @@ def measure(bench: Bench) -> list[Result]:
     sizes = bench.sizes
     columns = [
         Column(f"{distance} ms: {figure}", unit, ratio=unit == "MB/s")
-        for distance in DISTANCES
+        for distance in sizes.large_distances
         for figure, unit in (("up", "MB/s"), ("up, memory", "MiB"), ("down", "MB/s"), ("down, memory", "MiB"))
     ]
     title = f"An array of {sizes.large / 1e6:.0f} MB to S3 and back, by round trip; median of {sizes.larges}"
     result = Result("c", title, columns)
     for _ in range(sizes.larges):
-        for distance in DISTANCES:
-            for peer, form in CONTESTANTS:
+        for distance in sizes.large_distances:
+            for peer, form in CONTESTANTS[distance]:
                 if bench.known([peer]):
                     _there_and_back(bench, result, peer, form, distance)
                     bench.sites.clear()
     result.notes.append("Memory: the most that the process had, less what it had before, less the array.")
-    result.notes.append("With put_file the array lies in a local file before and after, which is timed one way: to read it.")
-    for form in ("npy", "pickle"):
-        for distance in DISTANCES:
-            _judge(result, form, distance)
+    result.notes.append(
+        "put_file: the file to send lies on the local disk before, which is not timed; to read back what came down is."
+    )
+    for distance in sizes.large_distances:
+        for peer, form in CONTESTANTS[distance]:
+            if peer == peers.OURS:
+                _judge(result, form, distance)
     return [result]
 
 
@@ -56,8 +51,8 @@ def _there_and_back(bench: Bench, result: Result, peer: str, form: str, distance
         contest.each("artifact")  # imports and connections are there
         contest.each("hold", size)
         up = contest.one(peer, "up", form)
-        result.refuse({row: why for why in contest.refused.values()})
-        if up.refused:
+        if contest.refused:
+            result.refuse({row: contest.refused[peer]})
             return
         result.add(row, f"{distance} ms: up", [size / 1e6 / up.seconds])
         result.add(row, f"{distance} ms: up, memory", [up.grown])
@@ -67,8 +62,9 @@ def _there_and_back(bench: Bench, result: Result, peer: str, form: str, distance
         down = contest.one(peer, "down", form, up.value)
         if not down.refused and not contest.one(peer, "check", size).value:
             contest.refused[peer] = "failed: what came down is not what went up"
-        result.refuse({row: why for why in contest.refused.values()})
-        if not contest.refused:
+        if contest.refused:
+            result.refuse({row: contest.refused[peer]})
+        else:
             result.add(row, f"{distance} ms: down", [size / 1e6 / down.seconds])
             result.add(row, f"{distance} ms: down, memory", [max(0.0, down.grown - size / MIB)])
 
@@ -79,7 +75,7 @@ def _judge(result: Result, form: str, distance: int) -> None:
     floor = result.best(BARE if form == "npy" else (_row(peers.S3FS, form),), f"{distance} ms: up")
     share = ours / floor if ours and floor else None
     what = f"{form} to S3, {distance} ms round trip"
-    result.budgets.append(Budget(f"{what}: upload speed, of bare s3fs at its best", 0.9, share, "×", least=True))
+    result.budgets.append(Budget(f"{what}: upload speed, of bare s3fs at its best", 0.9, share, TIMES, least=True))
     memory = result.median(row, f"{distance} ms: up, memory")
     result.budgets.append(Budget(f"{what}: memory more", 128, memory, "MiB"))
 

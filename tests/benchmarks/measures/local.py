@@ -24,7 +24,9 @@ def measure(bench: Bench) -> list[Result]:
             result.add(peer, RATE, (sizes.local / answer.seconds for answer in answers))
         contest.each("end")
         result.refuse(contest.refused)
-    result.notes.append(f"{peers.OLD} writes in place, so not atomically; {peers.RENAMED} and {peers.MLFLOW} write no line.")
+    result.notes.append(
+        f"{peers.OLD} writes in place, so not atomically; {peers.RENAMED} and {peers.MLFLOW} write no line."
+    )
     median = result.median(peers.OURS, TIME)
     result.budgets.append(Budget("one artifact on a local disk, atomic and logged", 0.25, median, "ms"))
     return [result]

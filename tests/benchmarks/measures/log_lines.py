@@ -6,11 +6,11 @@ from typing import Any
 
 from tests.benchmarks import peers
 from tests.benchmarks.contest import Bench
-from tests.benchmarks.results import Budget, Column, Result
+from tests.benchmarks.results import TIMES, Budget, Column, Result
 from tests.benchmarks.sites import GCS, REAL
 
 PLACES = (("S3", REAL), ("GCS", GCS))
-FIGURES = (("log.txt", "MB"), ("sent", "× its size"), ("requests", ""), ("sent a second", "kB/s"))
+FIGURES = (("log.txt", "MB"), ("sent", f"{TIMES} its size"), ("requests", ""), ("sent a second", "kB/s"))
 PAUSE = 0.1  # seconds between slow lines
 
 
@@ -33,7 +33,7 @@ def measure(bench: Bench) -> list[Result]:
                     _add(result, row, place, answer.value)
             result.refuse(contest.refused)
         sent = result.median(fast, f"{place}: sent")
-        result.budgets.append(Budget(f"bytes sent for fast lines to {place}", 3, sent, "× log.txt"))
+        result.budgets.append(Budget(f"bytes sent for fast lines to {place}", 3, sent, f"{TIMES} log.txt"))
         rate = result.median(slow, f"{place}: sent a second")
         result.budgets.append(Budget(f"bytes a second for slow lines to {place}", 100, rate, "kB/s"))
     result.notes.append("Slow lines: by a clock that is moved by hand, so hours pass in seconds; each append is real.")

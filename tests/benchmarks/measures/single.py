@@ -9,12 +9,6 @@ from tests.benchmarks.sites import GCS, QUICK, REAL
 
 S3 = (peers.OURS, peers.ENGINE, peers.PORT, peers.S3FS, peers.OBSTORE, peers.MLFLOW)
 GOOGLE = (peers.OURS, peers.PORT, peers.GCSFS)
-PLACES = (
-    ("S3, 0 ms", QUICK, 0, S3),
-    ("S3, 20 ms", QUICK, 20, S3),
-    ("S3, 100 ms", QUICK, 100, S3),
-    ("GCS, 20 ms", GCS, 20, GOOGLE),
-)
 COUNTED = (
     ("S3", REAL, (peers.OURS, peers.PORT, peers.S3FS)),
     ("GCS", GCS, (peers.OURS, peers.PORT, peers.GCSFS)),
@@ -29,12 +23,16 @@ def measure(bench: Bench) -> list[Result]:
 
 def times(bench: Bench) -> Result:
     """Milliseconds until an artifact is stored."""
+    places: list[tuple[str, str, int, tuple[str, ...]]] = [
+        (f"S3, {distance} ms", QUICK, distance, S3) for distance in bench.sizes.distances
+    ]
+    places.append(("GCS, 20 ms", GCS, 20, GOOGLE))
     result = Result(
         "a",
         f"One artifact of 2 kB, by round trip; median of {bench.sizes.samples}",
-        [Column(name, "ms") for name, *_ in PLACES],
+        [Column(name, "ms") for name, *_ in places],
     )
-    for name, kind, milliseconds, wanted in PLACES:
+    for name, kind, milliseconds, wanted in places:
         with bench.contest(wanted, bench.sites.at(kind, milliseconds)) as contest:
             contest.each("begin")
             contest.each("artifact", times=2)
@@ -59,7 +57,9 @@ def requests(bench: Bench) -> Result:
                 for peer, answers in contest.each(part, count=True).items():
                     result.add(peer, f"{name}: {part}", (float(answer.requests or 0) for answer in answers))
             result.refuse(contest.refused)
-        for part, what, limit in zip(PARTS, ("to begin a run", "for an artifact", "to end a run"), (3, 1, 2), strict=True):
+        for part, what, limit in zip(
+            PARTS, ("to begin a run", "for an artifact", "to end a run"), (3, 1, 2), strict=True
+        ):
             median = result.median(peers.OURS, f"{name}: {part}")
             result.budgets.append(Budget(f"requests {what} on {name}", limit, median))
     return result

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tests.benchmarks.peers.bare import Adapter, AdapterFiles, Bare, BareFiles, Renamed, Whole
+from tests.benchmarks.peers.bare import Adapter, AdapterFiles, Bare, BareFiles, Renamed
 from tests.benchmarks.peers.base import Peer, UnavailableError
 from tests.benchmarks.peers.others import MLflow, Old, Port
 from tests.benchmarks.peers.ours import InBackground, ManyAtOnce, Notata, Obstore, ObstoreInBackground
+
+__all__ = ["PEERS", "Peer", "UnavailableError"]
 
 OURS = "notata"
 ENGINE = "notata, engine obstore"
@@ -13,7 +15,7 @@ BACKGROUND = "notata, background"
 ENGINE_BACKGROUND = "notata, background, engine obstore"
 WRITE_MANY = "notata, write_many"
 PORT = "0.3.0 ported to UPath"
-S3FS, S3FS_FILES, S3FS_WHOLE = "s3fs", "s3fs, put_file", "s3fs, pipe_file"
+S3FS, S3FS_FILES = "s3fs", "s3fs, put_file"
 GCSFS = "gcsfs"
 OBSTORE, OBSTORE_FILES = "obstore", "obstore, put_file"
 MLFLOW = "MLflow"
@@ -29,7 +31,6 @@ PEERS: dict[str, type[Peer]] = {
     PORT: Port,
     S3FS: Bare,
     S3FS_FILES: BareFiles,
-    S3FS_WHOLE: Whole,
     GCSFS: Bare,
     OBSTORE: Adapter,
     OBSTORE_FILES: AdapterFiles,

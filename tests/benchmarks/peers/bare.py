@@ -77,7 +77,7 @@ class BareFiles(Bare):
 
 
 class Adapter(Bare):
-    """obstore's fsspec adapter."""
+    """obstore's fsspec adapter. Its ``open`` wants partial answers, which the quick server does not always give."""
 
     def _filesystem(self) -> Any:
         from importlib import import_module
@@ -94,22 +94,12 @@ class Adapter(Bare):
             client_options={"allow_http": True},
         )
 
-
-class AdapterFiles(Adapter, BareFiles):
-    """obstore's ``put_file`` and ``get_file``."""
-
-
-class Whole(Bare):
-    """s3fs with all in memory: ``pipe_file`` of the bytes, and ``cat_file``."""
-
-    def up(self, form: str) -> str:
-        path, file = f"{self.folder}/large.{form}", io.BytesIO()
-        dump(self.array, form, file)
-        self.fs.pipe_file(path, file.getvalue())
-        return path
-
     def down(self, form: str, where: str) -> None:
         self.found = load(form, io.BytesIO(self.fs.cat_file(where)))
+
+
+class AdapterFiles(BareFiles, Adapter):
+    """obstore's ``put_file`` and ``get_file``."""
 
 
 class Renamed(Peer):

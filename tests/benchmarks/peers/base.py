@@ -100,7 +100,7 @@ class Peer:
         """Whether what came down is what `hold` made."""
         count, every = size // 8, max(1, size // 80)
         wanted = [float(number) for number in range(0, count, every)]
-        return self.found.shape == (count,) and self.found[::every].tolist() == wanted
+        return bool(self.found.shape == (count,)) and bool(self.found[::every].tolist() == wanted)
 
     def lines(self, count: int) -> dict[str, Any]:
         """Log so many lines: what was sent for them, and whether all are there."""

@@ -93,11 +93,10 @@ class Port(Peer):
             file.write(f"[{_now()}] INFO {message}\n")
 
     def _meta(self, **fields: Any) -> None:
-        target, aside = self._path / "metadata.json", self._path / "metadata.tmp"
+        target = self._path / "metadata.json"
         known = _read(target, json.load)
-        with aside.open("w") as file:
+        with target.open("w") as file:  # 0.3.0 writes aside and renames; a UPath in a bucket has no replace()
             json.dump(known | fields, file, indent=2, sort_keys=True)
-        aside.replace(target)
 
 
 class MLflow(Peer):
@@ -122,6 +121,7 @@ class MLflow(Peer):
         self.experiment = self.mlflow.create_experiment("benchmark", artifact_location=f"{site.url}/mlflow")
 
     def begin(self) -> None:
+        self.mlflow.end_run()
         self.run = self.mlflow.start_run(experiment_id=self.experiment)
         self.mlflow.log_params({"omega": 2.0})
 

@@ -83,7 +83,9 @@ class Notata(Peer):
             with experiment.add(dt=number / runs, scheme="leapfrog") as log:
                 log.json("metrics", {"error": number**2, "steps": 10 * number})
         memory, bucket = fsspec.filesystem("memory"), fsspec.filesystem(self.site.protocol, **self.site.options)
-        files = {path: memory.cat_file(path) for path in memory.find(f"/runs/{name}") if not path.endswith("/index.csv")}
+        files = {
+            path: memory.cat_file(path) for path in memory.find(f"/runs/{name}") if not path.endswith("/index.csv")
+        }
         where = f"{self.site.url}/{name}"
         bucket.pipe({where + path.removeprefix(f"/runs/{name}"): data for path, data in files.items()})
         if index:
@@ -107,7 +109,7 @@ class InBackground(Notata):
         from notata import Logbook
 
         if "background" not in inspect.signature(Logbook).parameters:
-            raise UnavailableError("this Logbook has no background=True yet")
+            raise UnavailableError("this Logbook has no background=True")
         super().begin()
 
     def many(self, count: int, few: int) -> int:
@@ -134,17 +136,14 @@ class Obstore(Notata):
     engine: ClassVar[dict[str, Any]] = {"engine": "obstore"}
 
     def begin(self) -> None:
-        from notata import NotataError
+        from notata import ConfigurationError
 
         try:
             super().begin()
-        except (NotataError, TypeError) as error:
-            raise UnavailableError(f"engine='obstore' is refused: {error}") from error
-        self._look()
-
-    def _look(self) -> None:
-        if "obstore" not in sys.modules:  # the option went by unseen
-            raise UnavailableError("this notata has no engine 'obstore' yet")
+        except ConfigurationError as error:
+            raise UnavailableError("this notata refuses the engine obstore") from error
+        if "obstore" not in sys.modules:
+            raise UnavailableError("this notata does not heed the engine obstore")
 
 
 class ObstoreInBackground(Obstore, InBackground):
