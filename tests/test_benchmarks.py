@@ -136,7 +136,7 @@ def test_budgets_are_met_or_not_or_unknown() -> None:
 
 
 def test_figures_go_through_a_file_into_the_page(tmp_path: Path) -> None:
-    found = report.document([result()], asdict(TINY), {"notata": {"fsspec": "1.2"}}, 3.4)
+    found = report.document([result()], asdict(TINY), {"notata": {"fsspec": "1.2"}}, seconds=3.4, load=0.25)
     source, page = tmp_path / "results.json", tmp_path / "page.md"
     source.write_text(json.dumps(found))
     page.write_text(report.PAGE.read_text())
@@ -144,7 +144,7 @@ def test_figures_go_through_a_file_into_the_page(tmp_path: Path) -> None:
     first = page.read_text()
     assert report.read(json.loads(source.read_text())) == [result()]
     assert report.tables([result()]) in first
-    assert "fsspec 1.2, in 3 s" in first
+    assert "fsspec 1.2, in 3 s. Before, the load of the machine was 0.2." in first
     report.write_docs(source, page)
     assert page.read_text() == first
 

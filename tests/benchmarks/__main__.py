@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -49,7 +50,8 @@ def main(given: list[str]) -> int:
     if Path(sys.prefix).resolve() != (CACHE / NOTATA).resolve():
         os.environ.pop("PYTHONPATH", None)
         os.execv(pythons[NOTATA], [str(pythons[NOTATA]), "-m", "tests.benchmarks", *given])
-    sizes, start = QUICK if chosen.quick else FULL, time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # servers end with their blocks
+    sizes, start, load = QUICK if chosen.quick else FULL, time.monotonic(), os.getloadavg()[0]
     results: list[Result] = []
     versions = {name: environments.versions(python) for name, python in pythons.items()}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Sites(Path(folder)) as sites:
@@ -58,7 +60,8 @@ def main(given: list[str]) -> int:
             results += MEASURES[letter](bench)
             bench.say(f"({letter}) measured after {time.monotonic() - start:.0f} s")
             sites.clear()
-            found = report.document(results, asdict(sizes), versions, time.monotonic() - start)
+            seconds = time.monotonic() - start
+            found = report.document(results, asdict(sizes), versions, seconds=seconds, load=load)
             chosen.json.write_text(json.dumps(found, indent=1) + "\n")
     print(report.tables(results))
     print(f"\nall samples: {chosen.json}")

@@ -72,14 +72,28 @@ def _lines(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def document(
-    results: Iterable[Result], sizes: Mapping[str, Any], versions: Mapping[str, Mapping[str, str]], seconds: float
+    results: Iterable[Result],
+    sizes: Mapping[str, Any],
+    versions: Mapping[str, Mapping[str, str]],
+    *,
+    seconds: float,
+    load: float,
 ) -> dict[str, Any]:
-    """All that was found, every sample of it, and on what; nothing that tells one machine from another."""
+    """All that was found, every sample of it, and on what; nothing that tells one machine from another.
+
+    Args:
+        results: What was found.
+        sizes: How much was measured, and how often.
+        versions: Packages by environment.
+        seconds: That it took.
+        load: Processes that wanted to run in the minute before it began.
+    """
     machine = {
         "cpus": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "load_before": round(load, 1),
     }
     return {
         "machine": machine,
@@ -133,5 +147,6 @@ def _where(found: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {known[name]}" for name in shown if name in known)
     return (
         f"Measured on {machine['cpus']} processors and {machine['memory_gb']} GB of memory ({machine['system']}), "
-        f"Python {machine['python']}, {packages}, in {found['seconds']} s."
+        f"Python {machine['python']}, {packages}, in {found['seconds']} s. "
+        f"Before, the load of the machine was {machine['load_before']}."
     )
