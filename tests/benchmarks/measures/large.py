@@ -26,11 +26,12 @@ def measure(bench: Bench) -> list[Result]:
     ]
     title = f"An array of {sizes.large / 1e6:.0f} MB to S3 and back, by round trip; median of {sizes.larges}"
     result = Result("c", title, columns)
-    for _ in range(sizes.larges):
+    for turn in range(sizes.larges):
         for distance in sizes.large_distances:
             for peer, form in CONTESTANTS[distance]:
                 if bench.known([peer]):
                     _there_and_back(bench, result, peer, form, distance)
+                    bench.say(f"(c) {_row(peer, form)}, {distance} ms, {turn + 1} of {sizes.larges}")
                     bench.sites.clear()
     result.notes.append("Memory: the most that the process had, less what it had before, less the array.")
     result.notes.append(
