@@ -48,7 +48,8 @@ def main(given: list[str]) -> int:
         return 0
     pythons = {name: environments.made(name) for name in REQUIREMENTS if name == NOTATA or not chosen.no_peers}
     if Path(sys.prefix).resolve() != (CACHE / NOTATA).resolve():
-        os.environ.pop("PYTHONPATH", None)
+        for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):  # what is imported is compiled once, ours too
+            os.environ.pop(name, None)
         os.execv(pythons[NOTATA], [str(pythons[NOTATA]), "-m", "tests.benchmarks", *given])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # servers end with their blocks
     sizes, start, load = QUICK if chosen.quick else FULL, time.monotonic(), os.getloadavg()[0]

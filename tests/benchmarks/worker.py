@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import subprocess
 from dataclasses import dataclass
@@ -40,7 +39,6 @@ class Worker:
 
     def __init__(self, python: Path, peer: str, site: Site) -> None:
         self._said = Path(site.scratch, f"{peer}.txt".replace("/", "-"))
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
                 [python, "-m", "tests.benchmarks.child", peer],
@@ -49,7 +47,6 @@ class Worker:
                 stderr=said,
                 text=True,
                 cwd=ROOT,
-                env=environment,
             )
         self._tell({"url": site.url, "options": site.options, "scratch": site.scratch})
 

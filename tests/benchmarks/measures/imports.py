@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -58,8 +57,5 @@ def measure(bench: Bench) -> list[Result]:
 
 def _run(python: Path, statement: str) -> Any:
     program = PROGRAM.format(statement=statement, later=LATER)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    ran = subprocess.run(
-        [python, "-c", program], check=True, capture_output=True, text=True, env=environment, timeout=60
-    )
+    ran = subprocess.run([python, "-c", program], check=True, capture_output=True, text=True, timeout=60)
     return json.loads(ran.stdout.splitlines()[-1])
