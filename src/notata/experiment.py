@@ -29,6 +29,8 @@ class LogbookOptions(TypedDict, total=False):
     log_level: int | str | None
     handle_sigterm: bool
     failure_variables: bool
+    background: bool
+    max_pending: int
 
 
 class Experiment:
@@ -53,7 +55,8 @@ class Experiment:
         base_dir: As for `Logbook`.
         storage_options: For fsspec. They reach no file, no message and no repr.
         timeout: As for `Logbook`.
-        **options: For each `Logbook`: `heartbeat`, `environment`, `log_level`, `handle_sigterm`, `failure_variables`.
+        **options: For each `Logbook`: `heartbeat`, `environment`, `log_level`, `handle_sigterm`, `failure_variables`,
+            `background`, `max_pending`.
 
     Raises:
         KeyNameError: The name is not legal on every backend.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeAlias
 
 from notata import exits, failures, formats, keys
 from notata.environment import capture
-from notata.errors import ConfigurationError, RunEndedError, StorageError
+from notata.errors import BatchError, ConfigurationError, NotataError, RunEndedError, StorageError
 from notata.failures import Caught
 from notata.journal import Journal, RunLogger, level_of
 from notata.lease import Lease
@@ -31,6 +31,8 @@ from notata.store import TIMEOUT, Store, open_base
 
 if TYPE_CHECKING:
     from upath import UPath
+
+    from notata.background import BackgroundStore
 
 __all__ = ["Logbook"]
 
@@ -83,6 +85,9 @@ class Logbook(Recorder):
             NOTATA_LOG_LEVEL, else ``INFO``.
         handle_sigterm: Turn SIGTERM into an exception in the main thread, so that the run ends ``failed: SIGTERM``.
         failure_variables: Record the local variables of a failure's frames too, shortened. They may hold secrets.
+        background: Have writers return as soon as their value is encoded and queued, and store it meanwhile. Failed
+            writes raise a `BatchError` at the next writer, at `flush` or at the end, and the run is not complete then.
+        max_pending: Bytes that may be on their way in the background; with a full queue a writer waits.
         storage_options: For fsspec, such as ``{"endpoint_url": …}``. They reach no file, no message and no repr.
         timeout: Seconds that one request may take, besides the time its size needs. A storage that has never
             answered gets at most 10.
@@ -120,6 +125,8 @@ class Logbook(Recorder):
         log_level: int | str | None = None,
         handle_sigterm: bool = False,
         failure_variables: bool = False,
+        background: bool = False,
+        max_pending: int = 64 * 2**20,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float = TIMEOUT,
         progress: bool = False,
@@ -141,6 +148,7 @@ class Logbook(Recorder):
         self._store = open_base(base_dir, storage_options, timeout=timeout).below(folder)
         if progress:
             self._store = self._store.watched(bar)
+        self._queue = self._in_background(max_pending) if background else None
         if params:
             encoded(self._store, params)  # what cannot be stored is refused before anything is
         self._lease = Lease(self._store, self.run_id, heartbeat)
@@ -160,6 +168,17 @@ class Logbook(Recorder):
         except BaseException:
             self._let_go()
             raise
+
+    def _in_background(self, max_pending: int) -> BackgroundStore:
+        """Put a queue in front of the store."""
+        from notata.background import BackgroundStore
+
+        queue = BackgroundStore(self._store, max_pending, check=self._check, lost=self._say_lost)
+        self._store = queue
+        return queue
+
+    def _say_lost(self, key: str, error: NotataError) -> None:
+        self.error("Lost %s: %s", key, error)
 
     def _claim(self, environment: bool, overwrite: bool, resume: bool | str) -> RunState | None:
         """Have the run; how it stood, if it goes on."""
@@ -281,8 +300,29 @@ class Logbook(Recorder):
         {'loss': 0.5}
         """
         with suppress(StorageError):  # its lines are kept; what there is can be read
-            self.flush()
+            self.handler.flush()
         return LogReader._of(self._store)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Store what is not stored yet: what writers queued in background mode, then the lines of log.txt.
+
+        In a bucket the lines cost one request for a small log, some for a large one.
+
+        Args:
+            timeout: Seconds to wait for what is queued; as long as it takes when not given.
+
+        Raises:
+            DeadlineError: It takes longer. What is queued goes on being stored.
+            BatchError: Writes were lost since this was last told; it holds each one's error.
+            StorageError: The storage refused the lines. They are kept, and tried again.
+
+        >>> log.flush()
+        """
+        if self._queue is not None:
+            self._queue.settle(timeout)
+        self.handler.flush()
+        if self._queue is not None and (lost := self._queue.lost()) is not None:
+            raise lost
 
     # -- state ---------------------------------------------------------------------------------------------
 
@@ -339,15 +379,24 @@ class Logbook(Recorder):
     def mark_complete(self) -> None:
         """End the run: ``status: complete``, `end_time`, `runtime_sec`; then the callback. At most two requests.
 
-        What of the log is not stored is stored first: a run is complete only when all that it wrote is there. A second
-        call does nothing.
+        What is queued in background mode, and what of the log is not stored, is stored first: a run is complete only
+        when all that it wrote is there. If a write was lost, it is marked failed instead. A second call does nothing.
 
         Raises:
+            BatchError: Writes were lost in background mode, and the run has failed; it holds each one's error.
             RunEndedError: It has failed already, and that stands.
             RunDisplacedError: Another writer has the run by now.
             StorageError: The log or the status could not be stored. The run has not ended; call again.
         """
-        self._end("complete", "Marked complete")
+        lost = self._settled("complete")
+        if lost is None:
+            self._end("complete", "Marked complete")
+            return
+        try:
+            self._fail(lost.message, lost)
+        except Exception as failure:
+            lost.add_note(f"notata: while run {self.run_id!r} was marked failed: {failure}")
+        raise lost
 
     def mark_failed(self, reason: str, error: BaseException | None = None) -> None:
         """End the run: ``status: failed``, `failure_reason`, `end_time`, `runtime_sec`; then the callback.
@@ -360,7 +409,10 @@ class Logbook(Recorder):
             reason: In a few words.
             error: What failed. When not given, the exception that is being handled, if one is.
 
+        In background mode what is queued is stored first; what is lost is named in `failure_reason` too.
+
         Raises:
+            BatchError: The run has failed as it should; besides, writes were lost in background mode.
             RunDisplacedError: Another writer has the run by now.
             StorageError: The status could not be stored, and the run has not ended; or it is, and something of the
                 exception or the log is not.
@@ -401,10 +453,25 @@ class Logbook(Recorder):
     # -- end -----------------------------------------------------------------------------------------------
 
     def _fail(self, reason: str, error: BaseException | None) -> None:
+        lost = self._settled("failed")
+        if lost is not None and lost.message in reason:  # that is what failed
+            lost = None
+        if lost is not None:
+            reason = f"{reason}; {lost.message}"
         fields = {"failure_reason": self._store.redacted(reason)}
         if error is not None:
             fields["failure_type"] = failures.kind(error)
         self._end("failed", f"Marked failed: {fields['failure_reason']}", error, **fields)
+        if lost is not None:
+            raise lost
+
+    def _settled(self, status: Status) -> BatchError | None:
+        """What is lost, once all that was queued is stored or lost; from now on nothing is queued any more."""
+        if self._queue is None or not (self._ends(status) or self._told != status):
+            return None
+        self._queue.write_through()
+        self._queue.settle()
+        return self._queue.lost(again=True)
 
     def _reason(self, error: BaseException) -> str:
         return self._store.redacted(failures.reason(error))
@@ -437,7 +504,7 @@ class Logbook(Recorder):
                 if news and line_first:
                     self.info(line)
                 if news and status == "complete":
-                    self.flush()
+                    self.handler.flush()
                 # What was stored by a request whose reply was lost, or before an interrupt, is no news: the rest is.
                 if news:
                     self._lease.end(status, end_time=timestamp(), runtime_sec=runtime, **fields)
@@ -475,7 +542,7 @@ class Logbook(Recorder):
                     self._store.write(key, data)
                 except StorageError as failure:
                     problem = problem or failure
-        self.flush()
+        self.handler.flush()
         if problem is not None:
             raise problem
 

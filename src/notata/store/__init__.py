@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from notata.errors import ConfigurationError
 from notata.store.base import ABSENT, Blob, Entry, Store
@@ -142,7 +142,9 @@ def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]
 
     if isinstance(base, UPath):
         local = base.protocol in ("", "file", "local")
-        return os.path.abspath(base.path) if local else str(base), dict(base.storage_options)
+        # To ask for its name, or its options, waits for what is on its way there.
+        name = os.path.abspath(cast("os.PathLike[str]", base)) if local else str(base)
+        return name, dict(base.storage_options)
     text = os.fspath(base)
     if not isinstance(text, str):
         raise ConfigurationError(f"base_dir is a URL, a path or a UPath, not {type(base).__name__}")

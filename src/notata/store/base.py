@@ -108,6 +108,7 @@ class Store(ABC):
         shared: Whether others than this process can see what is stored.
         swaps: Whether `create` and `replace` hold against everybody.
         sized: Whether a file's size is known, and a range of it can be read by itself.
+        queues: Whether a write may have to wait for others, so that the storage's own thread must not begin one.
         progress: Makes the callback that is told of the bytes of a file which takes more than one part: of its name,
             and its size where that is known.
     """
@@ -117,6 +118,7 @@ class Store(ABC):
     shared: bool = True
     swaps: bool = True
     sized: bool = True
+    queues: bool = False
     progress: Progress | None = None
 
     def __init__(self, url: str) -> None:
@@ -154,6 +156,15 @@ class Store(ABC):
                 writer.write(view)
         else:
             self._write(keys.check(key), bytes(view), None)
+
+    def start_write(self, key: str, data: bytes) -> Future[str]:
+        """Begin to store `data` (at most 8 MiB), in place of what was there, and do not wait for it.
+
+        Returns:
+            A future of the version, or of an error of ours. What is called when it is done runs in a thread of the
+            storage: it must not wait for the storage itself.
+        """
+        return started_in_thread(self._write, keys.check(key), data, None)
 
     def create(self, key: str, data: Buffer) -> str:
         """Store `data` where nothing is; of any number of racing callers exactly one succeeds.
@@ -262,10 +273,6 @@ class Store(ABC):
         """Store the content of one file under another key too: read and written in parts, bounded in memory."""
         with self.open(source, "rb") as reader, self.open(target, "wb") as writer:
             shutil.copyfileobj(reader, writer, PART)
-
-    def start_write(self, key: str, data: bytes) -> Future[str]:
-        """Begin to store at most 8 MiB; the future has the version that was stored, or an error of ours."""
-        return started_in_thread(self._write, keys.check(key), data, None)
 
     def _write(self, key: str, data: bytes, match: str | None) -> str:
         with self._guard("write", key):

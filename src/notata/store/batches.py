@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from notata.errors import BatchError
 from notata.store.files import PART
-from notata.store.in_flight import InFlight, Tally, started_in_thread, then
+from notata.store.in_flight import AT_ONCE, InFlight, Tally, started_in_thread, then
 
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
@@ -66,10 +66,10 @@ def take(store: Store, files: Mapping[str, Entry], source: Store, callback: Call
         _stream(store, *next(iter(files.items())), source, stop, tally)
         return
     store.filesystem()  # connected by this thread: another one may be the loop's own
-    with _threads(_STREAMS) as streams:
+    with _threads(AT_ONCE if store.queues else _STREAMS) as streams:
 
         def start(name: str) -> Future[Any]:
-            if source.sized and files[name].size <= _SMALL:
+            if not store.queues and source.sized and files[name].size <= _SMALL:
                 return then(source.start_fetch(files[name].key, 0, _SMALL), partial(put, name))
             return streams(_stream, store, name, files[name], source, stop, tally)
 

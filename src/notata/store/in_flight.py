@@ -169,9 +169,13 @@ def started_in_thread(call: Callable[..., T], *arguments: Any, pool: ThreadPoolE
     def work() -> None:
         if begun.acquire(blocking=False) and outcome.set_running_or_notify_cancel():
             try:
-                outcome.set_result(call(*arguments))
-            except Exception as error:
+                result = call(*arguments)
+            except BaseException as error:
                 outcome.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise
+            else:
+                outcome.set_result(result)
 
     try:
         (pool or _pool()).submit(work)

@@ -39,7 +39,13 @@ if TYPE_CHECKING:
 else:
     _LocalPath = WindowsUPath if os.name == "nt" else PosixUPath
 
-__all__ = ["LocalRunPath", "LocalStore"]
+__all__ = ["UNSTORED", "LocalRunPath", "LocalStore"]
+
+UNSTORED: Final[dict[str, Callable[[], None]]] = {}
+"""Files that are yet to be stored, and the folders that they are in: what to call to wait for them.
+
+It is empty unless writes go in the background, as `notata.background` has it; path objects look here.
+"""
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _NO_LOCKS: Final = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
@@ -236,6 +242,27 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         path = object.__new__(cls)
         cls.__init__(path, file)
         return path
+
+    def __fspath__(self) -> str:
+        """The name, once what is on its way there is stored: whatever opens a path or looks at it asks for this."""
+        name = super().__fspath__()
+        if UNSTORED and (arrive := UNSTORED.get(os.path.abspath(name))) is not None:
+            arrive()
+        return name
+
+    # Python 3.13 has these go by the text of a path.
+
+    def iterdir(self) -> Iterator[Self]:  # type: ignore[override]
+        self.__fspath__()
+        return super().iterdir()
+
+    def glob(self, *arguments: Any, **options: Any) -> Iterator[Self]:  # type: ignore[override]
+        self.__fspath__()
+        return super().glob(*arguments, **options)
+
+    def walk(self, *arguments: Any, **options: Any) -> Iterator[Any]:
+        self.__fspath__()
+        return super().walk(*arguments, **options)
 
     def _inside(self) -> tuple[LocalStore, str]:
         path = os.path.abspath(self)

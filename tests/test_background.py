@@ -1,0 +1,1186 @@
+"""Writes in the background: bounded, in order for each key, read back as written, and honest about what is lost."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notata import (
+    BatchError,
+    ConfigurationError,
+    DeadlineError,
+    Experiment,
+    FolderError,
+    Logbook,
+    LogReader,
+    MissingError,
+    RunDisplacedError,
+    RunEndedError,
+    StorageError,
+    UnreachableError,
+    exits,
+)
+from notata.background import BackgroundStore
+from notata.store import Store, in_flight, open_store
+from notata.store.files import PART
+from notata.store.local import UNSTORED
+from notata.testing import FaultyStore
+
+MIB = 2**20
+SECONDS = 60
+
+
+class Hall:
+    """Where writes wait to be let through: which are there, and how much at most at once."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.closed = True
+        self.permits = 0
+        self.inside: list[tuple[str, str]] = []
+        self.passed: list[tuple[str, str]] = []
+        self.most: Counter[str] = Counter()
+        self.bytes = self.most_bytes = 0
+        self.watch: Callable[[], object] = lambda: None
+
+    @contextmanager
+    def passing(self, verb: str, key: str, size: int = 0) -> Iterator[None]:
+        with self.changed:
+            self.inside.append((verb, key))
+            self.bytes += size
+            self.most_bytes = max(self.bytes, self.most_bytes)
+            self.most[verb] = max(self.most[verb], sum(kind == verb for kind, _ in self.inside))
+            self.watch()
+            self.changed.notify_all()
+            assert self.changed.wait_for(lambda: not self.closed or self.permits > 0, SECONDS)
+            self.permits -= self.closed
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.inside.remove((verb, key))
+                self.passed.append((verb, key))
+                self.bytes -= size
+                self.changed.notify_all()
+
+    def open(self) -> None:
+        with self.changed:
+            self.closed = False
+            self.changed.notify_all()
+
+    def let_one_pass(self) -> None:
+        with self.changed:
+            self.permits += 1
+            self.changed.notify_all()
+            assert self.changed.wait_for(lambda: self.permits == 0 and self.passed, SECONDS)
+
+    def wait_for(self, count: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.inside) >= count, SECONDS), self.inside
+
+
+class Gated(FaultyStore):
+    """A store whose writes wait in a hall until it is opened; they can be made to fail as well."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.hall = Hall()
+
+    def __copy__(self) -> Gated:
+        other = object.__new__(Gated)
+        other.__dict__ = dict(self.__dict__)
+        return other
+
+    def _put(self, key: str, data: bytes, match: str | None) -> str:
+        if match is not None:
+            return super()._put(key, data, match)
+        with self.hall.passing("put", key, len(data)):
+            return super()._put(key, data, match)
+
+    def _begin(self, key: str, match: str | None) -> Any:
+        return GatedUpload(self.hall, key, super()._begin(key, match))
+
+
+class GatedUpload:
+    def __init__(self, hall: Hall, key: str, upload: Any) -> None:
+        self.hall, self.key, self.upload = hall, key, upload
+
+    def write(self, part: bytes) -> None:
+        with self.hall.passing("part", self.key, len(part)):
+            self.upload.write(part)
+
+    def commit(self) -> str:
+        with self.hall.passing("commit", self.key):
+            return str(self.upload.commit())
+
+    def abort(self) -> None:
+        with self.hall.passing("abort", self.key):
+            self.upload.abort()
+
+
+@pytest.fixture(params=["memory", "local"])
+def gated(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Gated]:
+    store = Gated(open_store(f"memory://{uuid.uuid4().hex}" if request.param == "memory" else tmp_path))
+    yield store
+    store.hall.open()
+
+
+def behind(store: Store, max_pending: int = 64 * MIB, **options: Any) -> BackgroundStore:
+    return BackgroundStore(store, max_pending, **options)
+
+
+def raw(store: Store) -> dict[str, bytes]:
+    """What is stored, read by plain fsspec."""
+    fs: Any = fsspec.filesystem("memory" if store.url.startswith("memory") else "file")
+    root = fs._strip_protocol(store.url)
+    return {path[len(root) + 1 :]: fs.cat_file(path) for path in fs.find(root)} if fs.exists(root) else {}
+
+
+def eventually(true: Callable[[], Any]) -> None:
+    """Wait for what another thread is about to do."""
+    for _ in range(SECONDS * 200):
+        if true():
+            return
+        threading.Event().wait(0.005)
+    raise AssertionError("it did not happen")
+
+
+@contextmanager
+def thread(work: Callable[[], Any]) -> Iterator[Any]:
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        yield future
+        future.result(SECONDS)
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As at the end of the interpreter, since Python 3.12.1."""
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(in_flight, "_pools", {})
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
+# -- bounded -----------------------------------------------------------------------------------------------
+
+
+def test_a_writer_does_not_wait_for_the_storage(gated: Gated) -> None:
+    store = behind(gated)
+    begun: list[str] = []
+    begin = gated.start_write
+    gated.start_write = lambda key, data: begun.append(key) or begin(key, data)  # type: ignore[func-returns-value,method-assign]
+    for number in range(100):
+        store.write(f"k{number}", b"x")
+    gated.hall.wait_for(32)
+    assert begun == [f"k{number}" for number in range(32)]
+    assert raw(gated) == {}
+    gated.hall.open()
+    store.settle()
+    assert raw(gated) == {f"k{number}": b"x" for number in range(100)}
+    assert gated.hall.most == {"put": 32}
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_what_is_pending_is_bounded_and_a_writer_waits_for_room(gated: Gated, size: int) -> None:
+    most = 20_000
+    store = behind(gated, most)
+    queue = store._queue
+    seen: list[int] = []
+    gated.hall.watch = lambda: seen.append(queue._bytes)
+    fits = most // (size + 1024)
+
+    def write() -> None:
+        for number in range(50):
+            store.write(f"k{number}", b"x" * size)
+            seen.append(queue._bytes)
+
+    with thread(write) as writing:
+        eventually(lambda: queue._line)
+        assert not writing.done()
+        assert len(queue._slots) == fits < 50
+        gated.hall.open()
+    store.settle()
+    assert len(raw(gated)) == 50
+    assert fits * (size + 1024) <= max(seen) <= most
+    assert queue._bytes == 0
+
+
+def test_a_value_that_fits_into_no_queue_is_written_at_once(gated: Gated) -> None:
+    store = behind(gated, 10_000)
+    store.write("small", b"1")
+    with thread(lambda: store.write("large", b"x" * 20_000)):
+        gated.hall.wait_for(2)
+        assert store._queue._bytes == 1025
+        gated.hall.open()
+    assert raw(gated)["large"] == b"x" * 20_000
+
+
+@pytest.mark.parametrize("most", [9 * MIB, 20 * MIB])
+def test_a_value_larger_than_the_queue_goes_in_parts(gated: Gated, most: int) -> None:
+    store = behind(gated, most)
+    data = os.urandom(30 * MIB)
+    seen: list[int] = []
+    gated.hall.watch = lambda: seen.append(store._queue._bytes)
+    with thread(lambda: store.write("large", data)) as writing:
+        eventually(lambda: store._queue._line)
+        assert not writing.done()
+        assert raw(gated).get("large") is None
+        gated.hall.open()
+    store.settle()
+    assert raw(gated) == {"large": data}
+    assert PART <= max(seen) <= most
+
+
+def test_parts_that_fit_into_no_queue_are_written_at_once(gated: Gated) -> None:
+    gated.hall.open()
+    store = behind(gated, MIB)
+    data = os.urandom(20 * MIB)
+    store.write("large", data)
+    store.settle()  # the end of it fits
+    assert raw(gated) == {"large": data}
+    assert gated.hall.most_bytes == PART
+
+
+def test_three_large_streams_at_once_and_more_may_be_open(gated: Gated) -> None:
+    store = behind(gated, 128 * MIB)
+    files = [store.open(f"k{number}", "wb") for number in range(5)]
+    for part in (b"a", b"b", b"c"):
+        for file in files:
+            file.write(part * 3 * MIB)
+    gated.hall.wait_for(3)
+    eventually(lambda: len(store._queue._stepping) == 3)
+    assert raw(gated).keys() <= {name for name in raw(gated) if ".notata" in name}
+    gated.hall.open()
+    for file in files:
+        file.close()
+    store.settle()
+    assert set(raw(gated)) == {f"k{number}" for number in range(5)}
+    assert set(raw(gated).values()) == {b"a" * 3 * MIB + b"b" * 3 * MIB + b"c" * 3 * MIB}
+    assert gated.hall.most["part"] == 3
+
+
+def test_who_came_first_gets_the_room(gated: Gated) -> None:
+    store = behind(gated, 10_000)
+    store.write("a", b"x" * 4000)
+    with thread(lambda: store.write("b", b"x" * 6000)):
+        eventually(lambda: len(store._queue._line) == 1)
+        with thread(lambda: store.write("c", b"")):  # there were room for this one
+            eventually(lambda: len(store._queue._line) == 2)
+            assert list(store._queue._slots) == ["a"]
+            gated.hall.open()
+    store.settle()
+    assert len(raw(gated)) == 3
+
+
+# -- order -------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_takes_the_place_of_what_has_not_begun(gated: Gated) -> None:
+    store = behind(gated)
+    for number in range(10):
+        store.write("k", str(number).encode())
+        gated.hall.wait_for(1)
+    assert store._queue._bytes == 2 * 1025
+    gated.hall.open()
+    store.settle()
+    assert raw(gated) == {"k": b"9"}
+    assert gated.hall.passed == [("put", "k"), ("put", "k")]
+
+
+def test_a_full_queue_takes_what_takes_the_place_of_another(gated: Gated) -> None:
+    store = behind(gated, 2 * 1025)
+    for number in range(10):
+        store.write("k", str(number).encode())
+        gated.hall.wait_for(1)
+    gated.hall.open()
+    assert store.read("k") == b"9"
+
+
+def test_streams_and_values_of_one_key_keep_their_order(gated: Gated) -> None:
+    store = behind(gated, 100 * MIB)
+    store.write("k", b"begun")
+    gated.hall.wait_for(1)
+    store.write("k", b"first " * 2 * MIB)
+    store.write("k", b"second" * 2 * MIB)
+    gated.hall.open()
+    assert store.read("k") == b"second" * 2 * MIB
+    store.write("k", b"third " * 2 * MIB)
+    store.write("k", b"small")
+    store.settle()
+    assert raw(gated) == {"k": b"small"}
+    assert store._queue._bytes == 0
+    assert not store._queue._busy
+
+
+def test_a_stream_counts_from_its_end(gated: Gated) -> None:
+    gated.hall.open()
+    store = behind(gated)
+    with store.open("k", "wb") as file:
+        file.write(b"x" * 10 * MIB)
+        store.write("k", b"between")
+    assert store.read("k") == b"x" * 10 * MIB
+
+
+def test_what_is_changed_after_the_call_is_stored_as_it_was(gated: Gated) -> None:
+    log = Logbook("run", gated, background=True)
+    settings, array, raw_bytes, large = {"a": [1]}, np.zeros(3), bytearray(b"ab"), np.zeros(2 * MIB)
+    log.json("settings", settings)
+    log.array("array", array)
+    log.bytes("bytes", raw_bytes)
+    log.array("large", large)
+    settings["a"].append(2)
+    array[:] = 1
+    raw_bytes[:] = b"xy"
+    large[:] = 1
+    gated.hall.open()
+    assert log.reader.load_json("settings") == {"a": [1]}
+    assert log.reader.load_array("array").tolist() == [0, 0, 0]
+    assert log.reader.load_bytes("bytes") == b"ab"
+    assert not log.reader.load_array("large").any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["write", "stream", "abort", "delete", "read", "append", "create", "list", "copy", "clear"]
+            ),
+            st.sampled_from(["a", "b", "c"]),
+        ),
+        max_size=40,
+    ),
+    st.sampled_from([2000, 9 * MIB, 64 * MIB]),
+)
+def test_any_schedule_equals_a_model(schedule: list[tuple[str, str]], most: int) -> None:
+    """Four threads, each with keys of its own in one store."""
+    store = behind(open_store(f"memory://{uuid.uuid4().hex}"), most)
+
+    def play(folder: str) -> dict[str, bytes]:
+        mine, model = store.below(folder), dict[str, bytes]()
+        for number, (verb, key) in enumerate(schedule):
+            step(verb, key, mine, model, f"{folder} {number} ".encode())
+        return {f"{folder}/{key}": data for key, data in model.items()}
+
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(play, ["t1", "t2", "t3", "t4"]))
+    store.settle()
+    assert raw(store) == {key: data for model in models for key, data in model.items()}
+    assert store.lost() is None
+    assert not store._queue._within
+    assert store._queue._bytes == store._queue._in_flight == 0
+
+
+def step(verb: str, key: str, store: Store, model: dict[str, bytes], data: bytes) -> None:
+    if verb == "write":
+        store.write(key, data)
+        model[key] = data
+    elif verb == "stream":
+        store.write(key, data + b"x" * (PART + 1))
+        model[key] = data + b"x" * (PART + 1)
+    elif verb == "abort":
+        with suppress(ZeroDivisionError), store.open(key, "wb") as file:
+            file.write(b"y" * (PART + 1))
+            raise ZeroDivisionError
+    elif verb == "delete":
+        store.delete([key])
+        model.pop(key, None)
+    elif verb == "read":
+        assert (store.read(key) if store.exists(key) else None) == model.get(key)
+    elif verb == "append":
+        store.append(key, data)
+        model[key] = model.get(key, b"") + data
+    elif verb == "create":
+        if key in model:
+            with pytest.raises(FileExistsError):
+                store.create(key, data)
+        else:
+            store.create(key, data)
+            model[key] = data
+    elif verb == "list":
+        assert [entry.key for entry in store.list()] == sorted(model)
+    elif verb == "copy":
+        if key in model:
+            store.copy(key, "copied")
+            model["copied"] = model[key]
+    else:
+        store.clear(keep=[key])
+        kept = model.get(key)
+        model.clear()
+        if kept is not None:
+            model[key] = kept
+
+
+# -- a run reads what it wrote -----------------------------------------------------------------------------
+
+KEY = "artifacts/deep/x.txt"
+
+
+def text(file: IO[Any]) -> Any:
+    with file:
+        return file.read()
+
+
+STORE_ROADS: dict[str, Callable[[BackgroundStore], Any]] = {
+    "read": lambda store: store.read(KEY),
+    "fetch": lambda store: store.fetch(KEY).data,
+    "range": lambda store: store.read(KEY, 0, 3),
+    "stat": lambda store: b"new"[: store.stat(KEY).size],
+    "locate": lambda store: b"new"[: store.locate(KEY).size],
+    "exists": lambda store: b"new" if store.exists(KEY) else b"",
+    "open": lambda store: text(store.open(KEY, "rb")),
+    "text": lambda store: text(store.open(KEY)).encode(),
+    "list": lambda store: b"new" if [entry.key for entry in store.list()] == [KEY] else b"",
+    "folder": lambda store: b"new" if [entry.key for entry in store.list("artifacts")] == [KEY] else b"",
+    "occupied": lambda store: b"new" if store.occupied() else b"",
+    "read_many": lambda store: store.read_many([KEY])[KEY],
+    "fetch_many": lambda store: store.fetch_many([KEY])[KEY].data,
+    "read_ends": lambda store: store.read_ends([store.stat(KEY)], 3)[KEY],
+    "below": lambda store: store.below("artifacts/deep").read("x.txt"),
+    "append": lambda store: b"new" if store.append(KEY, b"!", at=3) == 4 else b"",
+    "append at end": lambda store: b"new" if store.append(KEY, b"!") == 4 else b"",
+    "appender": lambda store: b"new" if store.appender(KEY).size == 3 else b"",
+    "replace": lambda store: store.replace(KEY, b"2", store.stat(KEY).version) and b"new",
+    "x": lambda store: b"new" if raises(FileExistsError, lambda: store.open(KEY, "xb")) else b"",
+    "create": lambda store: b"new" if raises(FileExistsError, lambda: store.create(KEY, b"2")) else b"",
+    "irregular": lambda store: b"new" if store.irregular() == [] and not store._queue._slots else b"",
+}
+
+
+def raises(kind: type[Exception], call: Callable[[], Any]) -> bool:
+    with suppress(kind):
+        call()
+        return False
+    return True
+
+
+def open_when_waited_for(gated: Gated, store: BackgroundStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not wait finds the hall closed."""
+    monkeypatch.setattr(store._queue, "_may_wait", gated.hall.open)
+
+
+@pytest.mark.parametrize("road", list(STORE_ROADS))
+def test_a_store_reads_what_it_wrote(gated: Gated, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = behind(gated)
+    open_when_waited_for(gated, store, monkeypatch)
+    store.write(KEY, b"new")
+    assert STORE_ROADS[road](store) == b"new"
+
+
+def paths_of(path: Any) -> list[str]:
+    return [found.name for found in path]
+
+
+PATH_ROADS: dict[str, Callable[[Any], Any]] = {
+    "read_text": lambda path: path.read_text(),
+    "read_bytes": lambda path: path.read_bytes().decode(),
+    "open": lambda path: text(path.open()),
+    "exists": lambda path: "new" if path.exists() else "",
+    "is_file": lambda path: "new" if path.is_file() else "",
+    "stat": lambda path: "new"[: path.stat().st_size],
+    "folder": lambda path: "new" if path.parent.is_dir() and path.parent.parent.is_dir() else "",
+    "iterdir": lambda path: "new" if paths_of(path.parent.iterdir()) == ["x.txt"] else "",
+    "glob": lambda path: "new" if paths_of(path.parent.glob("*.txt")) == ["x.txt"] else "",
+    "rglob": lambda path: "new" if "x.txt" in paths_of(path.parent.parent.rglob("*.txt")) else "",
+    "walk": lambda path: "new" if ["x.txt"] in [files for _, _, files in path.parent.parent.walk()] else "",
+    "derived": lambda path: (path.parent.parent / "deep" / "x.txt").read_text(),
+    "unlink": lambda path: "" if path.unlink() or path.exists() else "new",
+    "rename": lambda path: path.rename(path.with_name("y.txt")).read_text(),
+    "reader": lambda path: LogReader(path.parent.parent.parent).load_text("deep/x"),
+    "another store": lambda path: open_store(path.parent).read("x.txt").decode(),
+    "append": lambda path: appended(path),
+}
+LOCAL_ROADS: dict[str, Callable[[Any], Any]] = {
+    "builtin open": lambda path: text(open(path)),
+    "os.stat": lambda path: "new"[: os.stat(path).st_size],
+    "os.path.exists": lambda path: "new" if os.path.exists(path) else "",
+    "os.listdir": lambda path: "new" if "x.txt" in os.listdir(path.parent) else "",
+    "shutil": lambda path: Path(shutil.copy(path, path.parent.parent / "copy")).read_text(),
+    "fspath": lambda path: Path(os.fspath(path)).read_text(),
+    "with dots": lambda path: text(open(path.parent / ".." / "deep" / "x.txt")),
+    "numpy": lambda path: np.fromfile(path, dtype=np.uint8).tobytes().decode(),
+    "own write": lambda path: path.write_text("newer") and path.read_text()[:3],
+}
+
+
+def appended(path: Any) -> str:
+    with path.open("a") as file:
+        file.write("er")
+    return str(path.read_text())[:3]
+
+
+@pytest.mark.parametrize("road", [*PATH_ROADS, *LOCAL_ROADS])
+def test_path_objects_of_a_run_wait(gated: Gated, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = not gated.url.startswith("memory")
+    if road in LOCAL_ROADS and not local:
+        elsewhere: Any = behind(gated).place("x")
+        assert raises(TypeError, lambda: os.fspath(elsewhere))
+        return
+    log = Logbook("run", gated, background=True)
+    assert isinstance(log._store, BackgroundStore)
+    open_when_waited_for(gated, log._store, monkeypatch)
+    path = log.text("deep/x", "new")
+    assert path == log[KEY]
+    assert path.name == "x.txt"
+    assert path.parent / "x.txt" == path
+    assert gated.hall.closed
+    assert isinstance(path, Path) is local
+    assert (PATH_ROADS | LOCAL_ROADS)[road](path) == "new"
+    log.flush()
+    assert not UNSTORED
+
+
+RUN_ROADS: dict[str, Callable[[Logbook], Any]] = {
+    "open": lambda log: text(log.open(KEY)),
+    "reader": lambda log: log.reader.load_text("deep/x"),
+    "reader's names": lambda log: "new" if log.reader.artifacts == ["deep/x.txt"] else "",
+    "reader's path": lambda log: log.reader[KEY].read_text(),
+    "reader's in": lambda log: "new" if KEY in log.reader else "",
+    "file of its own": lambda log: log.file(log[KEY], "copy.txt").read_text(),
+    "folder of its own": lambda log: (log.folder(log[KEY].parent, "copies") / "x.txt").read_text(),
+    "local": lambda log: replaced_by_local(log),
+}
+
+
+def replaced_by_local(log: Logbook) -> str:
+    with log.local(KEY) as path:
+        path.write_text("new")
+    return log[KEY].read_text()
+
+
+@pytest.mark.parametrize("road", list(RUN_ROADS))
+def test_a_run_reads_what_it_wrote(gated: Gated, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Logbook("run", gated, background=True)
+    assert isinstance(log._store, BackgroundStore)
+    open_when_waited_for(gated, log._store, monkeypatch)
+    log.text("deep/x", "new" if road != "local" else "old")
+    assert RUN_ROADS[road](log) == "new"
+
+
+def test_a_deletion_cancels_what_has_not_begun(gated: Gated) -> None:
+    store = behind(gated)
+    store.write("k", b"begun")
+    gated.hall.wait_for(1)
+    store.write("k", b"waits")
+    store.write("l", b"x" * 9 * MIB)
+    with thread(lambda: store.delete(["k"])):
+        eventually(lambda: store._queue._slots["k"].next is None)
+        gated.hall.open()
+    store.delete(["l"])
+    store.settle()
+    assert raw(gated) == {}
+    assert gated.hall.passed.count(("put", "k")) == 1
+
+
+def test_who_waits_for_a_value_waits_for_what_took_its_place(gated: Gated) -> None:
+    store = behind(gated)
+    store.write("k", b"begun")
+    gated.hall.wait_for(1)
+    store.write("k", b"first")
+    waiting, queue = threading.Event(), store._queue
+    queue._may_wait = waiting.set  # type: ignore[method-assign]
+    with thread(lambda: store.read("k")) as reading:
+        assert waiting.wait(SECONDS)
+        store.write("k", b"second")
+        gated.hall.let_one_pass()
+        gated.hall.wait_for(1)
+        with suppress(TimeoutError):
+            reading.result(0.1)
+        gated.hall.open()
+        assert reading.result(SECONDS) == b"second"
+
+
+def test_it_is_the_real_store_when_it_is_pickled(gated: Gated) -> None:
+    gated.hall.open()
+    plain = open_store(gated.url)
+    store = behind(plain)
+    store.write("k", b"1")
+    assert type(pickle.loads(pickle.dumps(store))) is type(plain)
+    assert type(pickle.loads(pickle.dumps(store.below("a")))) is type(plain)
+    store.settle()
+    assert pickle.loads(pickle.dumps(store.place("k"))).read_bytes() == b"1"
+    assert (store.url, store.folders, store.near) == (plain.url, plain.folders, plain.near)
+    assert (store.shared, store.swaps, store.sized) == (plain.shared, plain.swaps, plain.sized)
+    assert store.redacted("x") == "x"
+
+
+# -- what is lost ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def faulty() -> FaultyStore:
+    return FaultyStore(open_store(f"memory://{uuid.uuid4().hex}"))
+
+
+def messages(log: Logbook) -> list[str]:
+    return raw(log._store)["log.txt"].decode().splitlines()
+
+
+def lose(log: Logbook, faulty: FaultyStore, *names: str) -> None:
+    """Have writes fail, and wait for that."""
+    for name in names:
+        faulty.fail(1, key=f"artifacts/{name}.txt")
+        log.text(name, "lost")
+        assert log._queue is not None
+        log._queue.settle()
+
+
+def test_failed_writes_are_one_error_at_the_flush_and_are_told_once(faulty: FaultyStore) -> None:
+    lost: list[str] = []
+    store = behind(faulty, lost=lambda key, error: lost.append(key))
+    for key in ("a", "b"):
+        faulty.fail(1, key=key)
+        store._queue.put(_value(store, key))
+        store.settle()
+    store.write_through()
+    group = store.lost()
+    assert group is not None
+    assert str(group) == f"2 writes were lost in {faulty.url}: a, b (2 sub-exceptions)"
+    assert [(type(error), error.key) for error in group.exceptions if isinstance(error, StorageError)] == [
+        (UnreachableError, "a"),
+        (UnreachableError, "b"),
+    ]
+    assert store.lost() is None
+    assert lost == ["a", "b"]
+    again = store.lost(again=True)
+    assert again is not None
+    assert len(again.exceptions) == 2
+
+
+def _value(store: BackgroundStore, key: str) -> Any:
+    from notata.background import _Value
+
+    return _Value(store._real, key, key, b"x")
+
+
+def test_the_flush_raises_once(faulty: FaultyStore) -> None:
+    log = Logbook("run", faulty, background=True)
+    lose(log, faulty, "x")
+    with pytest.raises(BatchError, match=r"1 write was lost in memory://.*/log_run: artifacts/x\.txt") as caught:
+        log.flush()
+    assert isinstance(caught.value, ExceptionGroup)
+    log.flush()
+    assert any("ERROR Lost artifacts/x.txt: cannot write" in line for line in messages(log))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda log: log.text("y", "1"),
+        lambda log: log.array("y", [1]),
+        lambda log: log.bytes("y", b"1" * 10 * MIB),
+        lambda log: log["y"].write_text("1"),
+        lambda log: log.params(y=1),
+        lambda log: log.file(log["log.txt"], "y"),
+    ],
+)
+def test_the_next_writer_raises_before_it_takes_anything(faulty: FaultyStore, write: Callable[[Logbook], Any]) -> None:
+    log = Logbook("run", faulty, background=True)
+    lose(log, faulty, "x")
+    log.info("no writer")
+    with pytest.raises(BatchError, match=r"1 write was lost .*artifacts/x\.txt"):
+        write(log)
+    log.flush()
+    assert not [key for key in raw(log._store) if "y" in key.rpartition("/")[2]]
+    log.text("y", "2")
+    log.flush()
+    assert raw(log._store)["artifacts/y.txt"] == b"2"
+
+
+def test_what_is_stored_after_all_is_not_lost(faulty: FaultyStore) -> None:
+    with Logbook("run", faulty, background=True) as log:
+        lose(log, faulty, "x")
+        with pytest.raises(BatchError):
+            log.text("x", "not taken")
+        log.text("x", "again")
+    assert log.status == "complete"
+    assert raw(log._store)["artifacts/x.txt"] == b"again"
+
+
+@pytest.mark.parametrize("how", ["create", "delete", "large"])
+def test_nor_what_is_stored_or_removed_at_once(faulty: FaultyStore, how: str) -> None:
+    store = behind(faulty, 10_000)
+    faulty.fail(1, key="x")
+    store.write("x", b"1")
+    store.settle()
+    if how == "create":
+        store.create("x", b"2")
+    elif how == "delete":
+        store.delete(["x"])
+    else:
+        assert store.lost() is not None
+        store.write("x", b"2" * 20_000)
+    assert store.lost(again=True) is None
+
+
+def test_a_run_with_a_lost_write_is_never_complete(faulty: FaultyStore) -> None:
+    log = Logbook("run", faulty, background=True)
+    lose(log, faulty, "a")
+    with pytest.raises(BatchError):
+        log.flush()
+    with pytest.raises(BatchError, match=r"artifacts/a\.txt") as caught:
+        log.mark_complete()
+    assert log.status == "failed"
+    meta = LogReader(f"{faulty.url}/log_run").meta
+    assert meta["status"] == "failed"
+    assert meta["failure_reason"] == f"1 write was lost in {faulty.url}/log_run: artifacts/a.txt"
+    assert meta["failure_type"] == "notata.errors.BatchError"
+    assert "cannot write" in raw(log._store)["artifacts/debug/traceback.txt"].decode()
+    with pytest.raises(RunEndedError):
+        log.mark_complete()
+    assert [type(error) for error in caught.value.exceptions] == [UnreachableError]
+
+
+def test_only_the_first_lost_keys_are_named(faulty: FaultyStore) -> None:
+    store = behind(faulty)
+    for name in "abcdefgh":
+        faulty.fail(1, key=name)
+        store._queue.put(_value(store, name))
+        store.settle()
+    group = store.lost()
+    assert group is not None
+    assert str(group) == f"8 writes were lost in {faulty.url}: a, b, c, d, e and 3 more (8 sub-exceptions)"
+
+
+def test_the_end_of_the_block_raises(faulty: FaultyStore) -> None:
+    with pytest.raises(BatchError, match=r"1 write was lost"), Logbook("run", faulty, background=True) as log:
+        faulty.fail(1, key="artifacts/x.txt")
+        log.text("x", "lost")
+    assert log.status == "failed"
+    assert LogReader(f"{faulty.url}/log_run").state.status == "failed"
+
+
+def test_the_exception_of_the_block_stays_and_lost_keys_are_a_note(faulty: FaultyStore) -> None:
+    with pytest.raises(ValueError, match="h = -1") as caught, Logbook("run", faulty, background=True) as log:
+        faulty.fail(1, key="artifacts/x.txt")
+        log.text("x", "lost")
+        raise ValueError("h = -1")
+    assert "1 write was lost" in str(caught.value.__notes__)
+    assert "artifacts/x.txt" in str(caught.value.__notes__)
+    reason = LogReader(f"{faulty.url}/log_run").meta["failure_reason"]
+    assert reason == f"h = -1; 1 write was lost in {faulty.url}/log_run: artifacts/x.txt"
+    assert any("ERROR Lost artifacts/x.txt" in line for line in messages(log))
+
+
+def test_what_was_told_within_the_block_is_a_note_all_the_same(faulty: FaultyStore) -> None:
+    with pytest.raises(ValueError, match="h = -1") as caught, Logbook("run", faulty, background=True) as log:
+        lose(log, faulty, "x")
+        with pytest.raises(BatchError):
+            log.flush()
+        raise ValueError("h = -1")
+    assert len(caught.value.__notes__) == 1
+    assert "artifacts/x.txt" in caught.value.__notes__[0]
+
+
+def test_an_error_that_ends_the_block_is_not_told_again(faulty: FaultyStore) -> None:
+    with pytest.raises(BatchError) as caught, Logbook("run", faulty, background=True) as log:
+        lose(log, faulty, "x")
+        log.text("y", "1")
+    assert not hasattr(caught.value, "__notes__")
+    assert LogReader(f"{faulty.url}/log_run").meta["failure_reason"].count("artifacts/x.txt") == 1
+
+
+def test_a_run_that_is_marked_failed_tells_what_is_lost(faulty: FaultyStore) -> None:
+    log = Logbook("run", faulty, background=True)
+    lose(log, faulty, "x")
+    with pytest.raises(BatchError, match=r"artifacts/x\.txt"):
+        log.mark_failed("by hand")
+    assert log.status == "failed"
+    assert LogReader(f"{faulty.url}/log_run").meta["failure_reason"].startswith("by hand; 1 write was lost")
+    log.mark_failed("again")
+
+
+def test_writes_after_the_end_are_stored_when_they_return(faulty: FaultyStore) -> None:
+    with Logbook("run", faulty, background=True) as log:
+        pass
+    faulty.fail(1, key="artifacts/x.txt")
+    with pytest.raises(UnreachableError):
+        log.text("x", "1")
+    log.text("x", "2")
+    assert raw(log._store)["artifacts/x.txt"] == b"2"
+    log.array("large", np.zeros(2 * MIB))
+    assert len(raw(log._store)["data/large.npy"]) > 2 * MIB
+    faulty.fail(2, key="data/large.npy")
+    with pytest.raises(UnreachableError):
+        log.array("large", np.zeros(2 * MIB))
+    log.mark_complete()
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_stream_that_fails_tells_its_writer_and_is_lost(faulty: FaultyStore, nth: int) -> None:
+    lost: list[str] = []
+    store = behind(faulty, lost=lambda key, error: lost.append(key))
+    store.write("k", b"old")
+    store.settle()
+    faulty.fail(nth, key="k")
+    with pytest.raises(UnreachableError, match="cannot write") as caught, store.open("k", "wb") as file:
+        for _ in range(20):
+            file.write(b"x" * 4 * MIB)
+            eventually(lambda: not store._queue._busy)
+    assert caught.value.key == "k"
+    store.settle()
+    assert raw(faulty) == {"k": b"old"}
+    assert store.lost() is None
+    assert store.lost(again=True) is not None
+    assert lost == ["k"]
+    assert [operation.verb for operation in faulty.operations].count("abort") == (nth > 1)
+    store.write("k", b"new")
+    store.settle()
+    assert store.lost(again=True) is None
+
+
+def test_a_stream_that_fails_after_its_end_is_lost(faulty: FaultyStore) -> None:
+    store = behind(faulty)
+    faulty.fail(4, key="k")
+    store.write("k", b"x" * 10 * MIB)
+    store.settle()
+    assert faulty.operations[-2].verb == "commit"
+    assert faulty.operations[-1].verb == "abort"
+    with pytest.raises(BatchError):
+        store.write("l", b"1")
+    assert raw(faulty) == {}
+    assert store._queue._bytes == 0
+
+
+def test_a_stream_that_is_given_up_leaves_nothing(gated: Gated) -> None:
+    store = behind(gated)
+    with pytest.raises(ZeroDivisionError), store.open("k", "wb") as file:
+        file.write(b"x" * 20 * MIB)
+        gated.hall.wait_for(1)
+        raise ZeroDivisionError
+    gated.hall.open()
+    store.settle()
+    assert raw(gated) == {}
+    assert store.lost(again=True) is None
+    assert not store._queue._busy
+    assert store._queue._bytes == 0
+    assert gated.hall.passed[-1] == ("abort", "k")
+
+
+def test_a_clean_up_that_fails_is_a_warning(faulty: FaultyStore, caplog: pytest.LogCaptureFixture) -> None:
+    store = behind(faulty)
+    with pytest.raises(ZeroDivisionError), store.open("k", "wb") as file:
+        file.write(b"x" * 20 * MIB)
+        eventually(lambda: not store._queue._busy)
+        faulty.fail(1, key="k")
+        raise ZeroDivisionError
+    store.settle()
+    assert "could not clean up after k" in caplog.text
+    assert store.lost(again=True) is None
+
+
+def test_a_displaced_writer_writes_no_more(gated: Gated) -> None:
+    log = Logbook("run", gated, background=True, heartbeat=0)
+    for number in range(40):
+        log.text(f"x{number}", "of the old one")
+    gated.hall.wait_for(32)
+    log._lease.displaced = True
+    gated.hall.open()
+    assert log._queue is not None
+    log._queue.settle()
+    assert len([key for key in raw(log._store) if key.startswith("artifacts")]) == 32
+    group = log._queue.lost()
+    assert group is not None
+    assert {type(error.__cause__) for error in group.exceptions} == {RunDisplacedError}
+    assert {getattr(error, "key", "") for error in group.exceptions} == {f"artifacts/x{n}.txt" for n in range(32, 40)}
+
+
+def test_a_stream_is_not_begun_either(faulty: FaultyStore) -> None:
+    def refuse() -> None:
+        raise RunDisplacedError("it is another's")
+
+    store = behind(faulty, check=refuse)
+    with suppress(StorageError):
+        store.write("k", b"x" * 10 * MIB)
+    store.settle()
+    group = store.lost(again=True)
+    assert group is not None
+    assert type(group.exceptions[0].__cause__) is RunDisplacedError
+    assert faulty.operations == []
+
+
+def test_a_storage_that_does_not_answer_is_not_waited_for_at_the_end(gated: Gated) -> None:
+    store = behind(gated)
+    gated._put = lambda key, data, match: refuse(gated.hall, key)  # type: ignore[method-assign]
+    for number in range(1000):
+        store.write(f"k{number}", b"x")
+    gated.hall.wait_for(32)
+    store.write_through()
+    gated.hall.open()
+    store.settle()
+    assert len(gated.hall.passed) < 100
+    group = store.lost()
+    assert group is not None
+    assert len(group.exceptions) == 1000
+    assert sum("not tried any more" in str(error) for error in group.exceptions) > 900
+
+
+def refuse(hall: Hall, key: str) -> str:
+    with hall.passing("put", key):
+        raise ConnectionRefusedError
+
+
+def test_a_folder_and_a_file_of_one_name(tmp_path: Path) -> None:
+    store = behind(open_store(tmp_path))
+    store.write("a/b", b"1")
+    store.settle()
+    store.write("a", b"1")
+    store.settle()
+    group = store.lost()
+    assert group is not None
+    assert [type(error) for error in group.exceptions] == [FolderError]
+
+
+# -- flush, interrupts, ends -------------------------------------------------------------------------------
+
+
+def test_a_flush_that_takes_too_long(gated: Gated) -> None:
+    log = Logbook("run", gated, background=True)
+    log.text("x", "1")
+    gated.hall.wait_for(1)
+    with pytest.raises(DeadlineError, match=r"1 writes to .* were not stored within 0\.01 s; they go on waiting"):
+        log.flush(timeout=0.01)
+    gated.hall.open()
+    log.flush(timeout=SECONDS)
+    assert raw(log._store)["artifacts/x.txt"] == b"1"
+
+
+def test_a_flush_waits_for_what_is_pending_by_now(gated: Gated) -> None:
+    log = Logbook("run", gated, background=True)
+    log.text("x", "1")
+    file = log.open("artifacts/open", "wb")
+    file.write(b"x" * 9 * MIB)
+    with thread(log.flush) as flushing:
+        gated.hall.wait_for(2)
+        assert not flushing.done()
+        gated.hall.open()
+    assert raw(log._store)["artifacts/x.txt"] == b"1"
+    assert "artifacts/open" not in raw(log._store)
+    file.close()
+    log.flush()
+    assert len(raw(log._store)["artifacts/open"]) == 9 * MIB
+
+
+def test_a_plain_run_flushes_its_log(faulty: FaultyStore) -> None:
+    log = Logbook("run", faulty)
+    log.flush()
+    log.flush(timeout=1.0)
+    assert type(log._store) is FaultyStore
+
+
+def test_an_interrupt_of_a_writer_that_waits_leaves_nothing_half_queued(gated: Gated) -> None:
+    store = behind(gated, 3 * 1025)
+    for name in "abc":
+        store.write(name, b"1")
+
+    def interrupt() -> None:
+        eventually(lambda: store._queue._line)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with thread(interrupt), pytest.raises(KeyboardInterrupt):
+        store.write("d", b"1")
+        threading.Event().wait(SECONDS)
+    assert store._queue._line == []
+    gated.hall.open()
+    store.settle()
+    assert set(raw(gated)) == {"a", "b", "c"}
+    store.write("d", b"2")
+    assert store.read("d") == b"2"
+    assert store._queue._bytes == 0
+
+
+@pytest.mark.parametrize("where", ["_note", "_awake", "start_write"])
+def test_an_interrupt_within_a_call_is_mended(gated: Gated, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gated.hall.open()
+    store = behind(gated)
+    store.write("a/b", b"1")
+    store.settle()
+    owner: Any = store._queue if where.startswith("_") else gated
+    original, calls = getattr(owner, where), 0
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(owner, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.write("a/c", b"2")
+    store.settle(SECONDS)
+    assert store._queue._bytes == store._queue._in_flight == 0
+    assert not store._queue._within
+    assert not UNSTORED
+    store.write("a/c", b"3")
+    assert store.read("a/c") == b"3"
+
+
+def test_where_no_thread_starts_all_is_done_in_the_one_there_is(no_threads: None) -> None:
+    store = behind(open_store(f"memory://{uuid.uuid4().hex}"))
+    for number in range(2000):
+        store.write(f"k{number}", b"x")
+    store.write("large", b"x" * 20 * MIB)
+    with suppress(ZeroDivisionError), store.open("given up", "wb") as file:
+        file.write(b"x" * 20 * MIB)
+        raise ZeroDivisionError
+    store.settle()
+    assert len(raw(store)) == 2001
+    assert len(raw(store)["large"]) == 20 * MIB
+
+
+def test_many_that_are_stored_at_once_do_not_nest(faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write may be done before its beginning returns, as a storage in this process does it."""
+    store = behind(faulty)
+    held: list[Future[str]] = []
+
+    def hold(key: str, data: bytes) -> Future[str]:
+        held.append(Future())
+        return held[-1]
+
+    def do(key: str, data: bytes) -> Future[str]:
+        future: Future[str] = Future()
+        future.set_result(faulty._put(key, data, None))
+        return future
+
+    monkeypatch.setattr(faulty, "start_write", hold)
+    for number in range(3000):
+        store.write(f"k{number}", b"x")
+    monkeypatch.setattr(faulty, "start_write", do)
+    for future in held:
+        future.set_result("")
+    store.settle()
+    assert store.lost() is None
+    assert len(raw(faulty)) == 3000 - 32
+
+
+def test_a_stream_that_is_ended_at_once_waits_for_the_older_write(
+    faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = behind(faulty, MIB)
+    older: Future[str] = Future()
+
+    def finish() -> None:
+        if not older.done():
+            faulty._put("k", b"old", None)
+            older.set_result("")
+
+    monkeypatch.setattr(faulty, "start_write", lambda key, data: older)
+    monkeypatch.setattr(store._queue, "_may_wait", finish)
+    store.write("k", b"old")
+    store.write_through()
+    store.write("k", b"new" * 5 * MIB)
+    finish()
+    assert raw(faulty) == {"k": b"new" * 5 * MIB}
+
+
+def test_a_write_is_done_once_though_a_pool_took_it_and_refused_it(
+    faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `ThreadPoolExecutor` queues a call before it starts the thread that it may be refused."""
+    taken: list[Callable[[], None]] = []
+
+    class Pool:
+        def submit(self, work: Callable[[], None]) -> None:
+            taken.append(work)
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(in_flight, "_pools", {os.getpid(): Pool()})
+    future = faulty.start_write("k", b"1")
+    taken[0]()
+    assert future.result() == faulty.stat("k").version
+    assert [operation.verb for operation in faulty.operations] == ["put", "stat"]
+
+
+def test_what_waits_is_stored_where_no_thread_starts_any_more(gated: Gated, request: pytest.FixtureRequest) -> None:
+    store = behind(gated)
+    for number in range(100):
+        store.write(f"k{number}", b"x")
+    store.write("large", b"x" * 20 * MIB)
+    gated.hall.wait_for(33)
+    request.getfixturevalue("no_threads")
+    gated.hall.open()
+    store._queue._finish()
+    assert len(raw(gated)) == 101
+
+
+def test_what_is_pending_is_done_at_exit_and_an_idle_queue_is_not_known_there(gated: Gated) -> None:
+    store = behind(gated)
+    assert store._queue._finish not in exits._calls
+    store.write("k", b"1")
+    assert store._queue._finish in exits._calls
+    gated.hall.open()
+    store.settle()
+    assert store._queue._finish not in exits._calls
+
+
+def test_a_run_that_was_not_ended_is_failed_once_all_is_stored(gated: Gated) -> None:
+    log = Logbook("run", gated, background=True)
+    log.text("x", "1")
+    gated.hall.wait_for(1)
+    with thread(log._at_exit) as ending:
+        eventually(lambda: log._queue is not None and log._queue._queue.is_through)
+        assert not ending.done()
+        assert log.status == "initialized"
+        gated.hall.open()
+    assert log.status == "failed"
+    assert raw(log._store)["artifacts/x.txt"] == b"1"
+
+
+def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None:
+    """It runs in the thread that waits, and does not stand in line behind that."""
+    store = behind(gated, 2 * 1025 + 200)
+    store.write("a", b"1")
+    store.write("b", b"1")
+    queue = store._queue
+    original = queue._may_wait
+    nested: list[str] = []
+
+    def handler() -> None:
+        original()
+        if not nested:
+            nested.append("d")
+            queue._line.append(threading.get_ident())
+            with thread(gated.hall.open):
+                store.write("d", b"1")
+            queue._line.clear()
+
+    queue._may_wait = handler  # type: ignore[method-assign]
+    store.write("c", b"1")
+    store.settle()
+    assert set(raw(gated)) == set("abcd")
+
+
+def test_options(faulty: FaultyStore) -> None:
+    for wrong in (0, -1, True, 1.5, "64"):
+        with pytest.raises(ConfigurationError, match="max_pending is a number of bytes"):
+            Logbook("run", faulty, background=True, max_pending=wrong)  # type: ignore[arg-type]
+    experiment = Experiment("e", faulty, background=True, max_pending=MIB)
+    with experiment.add(dt=0.1) as log:
+        log.json("metrics", {"error": 0.5})
+        assert isinstance(log._store, BackgroundStore)
+        assert log._store._queue._most == MIB
+    assert experiment.reader.table()[0]["error"] == 0.5
+    with pytest.raises(MissingError):
+        open_store(faulty.url).read("log_run/metadata.json")
