@@ -906,7 +906,7 @@ class _WaitingPath(RunPath):
 
     @classmethod
     def before(cls, store: BackgroundStore, path: RunPath) -> _WaitingPath:
-        return cls._bound(path._upath, store, path._base)
+        return cls._bound(store, path._where, path._made)
 
     def _arrive(self) -> None:
         cast("BackgroundStore", self._store).arrive(self._key)

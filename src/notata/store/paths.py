@@ -68,36 +68,50 @@ class RunPath(TextAndBytes, ProxyUPath):
     contract as long as it stays below the store's root; outside it is a plain `UPath`.
     """
 
-    __slots__ = ("_base", "_store", "_upath")
+    __slots__ = ("_made", "_store", "_where")
 
-    _base: str
     _store: Store
-    _upath: UPath
+    _where: tuple[str, Mapping[str, Any], str]
+    _made: tuple[UPath, str] | None
 
     @classmethod
     def of(cls, store: Store, url: str, options: Mapping[str, Any], key: str) -> UPath:
-        """The path object of `key` in `store`, whose root is `url` for universal_pathlib."""
-        root = UPath(url, **options)
-        whole = root / key if key else root
-        return cast("UPath", cls._bound(whole, store, root.path.rstrip("/")))  # it is one by registration
+        """The path object of `key` in `store`, whose root is `url` for universal_pathlib.
+
+        The stock path behind it is made when it is needed: that takes as long as a small file does.
+        """
+        return cast("UPath", cls._bound(store, (url, options, key), None))  # it is one by registration
 
     @classmethod
-    def _bound(cls, upath: UPath, store: Store, base: str) -> Self:
+    def _bound(cls, store: Store, where: tuple[str, Mapping[str, Any], str], made: tuple[UPath, str] | None) -> Self:
         self = object.__new__(cls)
-        self._upath = upath
         self._store = store
-        self._base = base
+        self._where = where
+        self._made = made
         return self
+
+    def _stock(self) -> tuple[UPath, str]:
+        """The stock path, and the path of the store's root."""
+        if self._made is None:
+            url, options, key = self._where
+            root = UPath(url, **options)
+            self._made = root / key if key else root, root.path.rstrip("/")
+        return self._made
+
+    @property
+    def _upath(self) -> UPath:
+        return self._stock()[0]
 
     @property
     def __wrapped__(self) -> UPath:
         """The stock path, on this process's connection (a forked child has its own)."""
-        self._upath._fs_cached = self._store.filesystem()
-        return self._upath
+        upath = self._upath
+        upath._fs_cached = self._store.filesystem()
+        return upath
 
     @__wrapped__.setter
     def __wrapped__(self, upath: UPath) -> None:
-        self._upath = upath
+        self._made = upath, self._stock()[1]
 
     def __fspath__(self) -> str:
         """Refused: no file of the operating system has this name.
@@ -112,18 +126,22 @@ class RunPath(TextAndBytes, ProxyUPath):
 
     def bound_to(self, store: Store) -> Self:
         """The same path, its own reads and writes going through another store in front of this one."""
-        return type(self)._bound(self._upath, store, self._base)
+        return type(self)._bound(store, self._where, self._made)
 
     def _from_upath(self, upath: UPath, /) -> Self:  # type: ignore[override]
         if isinstance(upath, RunPath) or not upath.is_absolute():
             return upath  # type: ignore[return-value]
-        if upath.protocol != self._upath.protocol or not f"{upath.path}/".startswith(f"{self._base}/"):
+        mine, root = self._stock()
+        if upath.protocol != mine.protocol or not f"{upath.path}/".startswith(f"{root}/"):
             return upath  # type: ignore[return-value]
-        return type(self)._bound(upath, self._store, self._base)
+        return type(self)._bound(self._store, self._where, (upath, root))
 
     @property
     def _key(self) -> str:
-        return self._upath.path[len(self._base) :].strip("/")
+        if self._made is None:
+            return self._where[2]
+        upath, root = self._made
+        return upath.path[len(root) :].strip("/")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self._store, self._key)
