@@ -90,7 +90,8 @@ class Connection:
     ) -> T:
         """Make one request, which may take no longer than `limit` of what it sends and wants."""
         try:
-            result = await asyncio.wait_for(work(*args, **kwargs), self.limit(size, wanted))
+            async with asyncio.timeout(self.limit(size, wanted)):  # `wait_for` would make a task of each request
+                result = await work(*args, **kwargs)
         except TimeoutError:
             self._patience = _AFTER_SILENCE if self._answered else min(self._patience, _NEXT_ANSWER)
             self._answered = False
