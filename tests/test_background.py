@@ -669,9 +669,9 @@ def test_failed_writes_are_one_error_at_the_flush_and_are_told_once(faulty: Faul
 
 
 def _value(store: BackgroundStore, key: str) -> Any:
-    from notata.background import _Value
+    from notata.background.writes import Value
 
-    return _Value(store._real, key, key, b"x")
+    return Value(store._real, key, key, b"x")
 
 
 def test_the_flush_raises_once(faulty: FaultyStore) -> None:

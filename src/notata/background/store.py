@@ -1,0 +1,231 @@
+"""The store that queues what is written; it knows which verb waits for which writes, and nothing of how they go."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from notata import keys
+from notata.background.paths import WaitingPath
+from notata.background.queue import Lost, Queue
+from notata.background.writes import Stream, Value
+from notata.errors import BatchError, ConfigurationError, NotataError
+from notata.store import Blob, Entry, Store
+from notata.store.paths import RunPath
+
+if TYPE_CHECKING:
+    import io
+
+    from typing_extensions import Buffer
+    from upath import UPath
+
+    from notata.store.appending import Appender, Tail
+    from notata.store.files import Upload
+
+__all__ = ["BackgroundStore"]
+
+
+class BackgroundStore(Store):
+    """A store whose writes are queued.
+
+    `write`, ``open("w")`` and what is made of them return once the value is in the queue; when it is full, once there
+    is room. A value that fits into no queue is written at once. Everything else waits for the writes of its keys.
+
+    A write that fails is *lost* until its key is stored after all. The next write raises what is lost, once.
+
+    Safe to use from many threads; a forked child begins with an empty queue. It pickles as the store behind it.
+
+    Args:
+        real: The store behind it.
+        max_pending: Bytes that may be on their way, 1 KiB for each item included.
+        check: Called before a write is begun; what it raises is why the write fails.
+        lost: Told of each write that failed.
+
+    >>> from notata.store import open_store
+    >>> store = BackgroundStore(open_store("memory://background"), 2**20)
+    >>> store.write("a.txt", b"1")
+    >>> store.read("a.txt")
+    b'1'
+    """
+
+    def __init__(
+        self,
+        real: Store,
+        max_pending: int,
+        *,
+        check: Callable[[], None] = lambda: None,
+        lost: Lost = lambda key, error: None,
+    ) -> None:
+        if isinstance(max_pending, bool) or not isinstance(max_pending, int) or max_pending <= 0:
+            raise ConfigurationError(f"max_pending is a number of bytes, not {max_pending!r}")
+        super().__init__(real.url)
+        self._real = real
+        self._folder = ""  # below the store that the queue belongs to
+        self._queue = Queue(real, max_pending, check, lost)
+        self.folders, self.near, self.shared = real.folders, real.near, real.shared
+        self.swaps, self.sized = real.swaps, real.sized
+        self.queues, self.progress = True, real.progress
+
+    def __copy__(self) -> BackgroundStore:
+        other = object.__new__(type(self))
+        other.__dict__ = copy.copy(self.__dict__)
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (self._real,)
+
+    def _enter(self, folder: str) -> None:
+        self._real = self._real.below(folder)
+        self._folder = keys.join(self._folder, folder)
+
+    def _full(self, key: str) -> str:
+        return keys.join(self._folder, key)
+
+    # -- what waits ----------------------------------------------------------------------------------------
+
+    def settle(self, timeout: float | None = None) -> None:
+        """Wait until what is pending by now is stored or lost.
+
+        Raises:
+            DeadlineError: It takes longer than `timeout` seconds. What waits goes on waiting.
+        """
+        self._queue.settle(timeout)
+
+    def write_through(self) -> None:
+        """From now on have every write be stored when its call returns."""
+        self._queue.write_through()
+
+    def lost(self, *, again: bool = False) -> BatchError | None:
+        """What is lost and was not told yet, or with `again` all that is; it counts as told then.
+
+        Returns:
+            One error for each key; None if nothing is.
+        """
+        return self._queue.lost(again=again)
+
+    def arrive(self, key: str) -> None:
+        """Wait for the writes to a key and to all keys below it."""
+        self._queue.wait_below(self._full(key))
+
+    # -- write ---------------------------------------------------------------------------------------------
+
+    def _put(self, key: str, data: bytes, match: str | None) -> str:
+        full = self._full(key)
+        if match is None:
+            self._queue.tell()
+            if self._queue.put(Value(self._real, key, full, data)):
+                return ""  # who writes without a version to match does not ask for the new one
+        self._queue.wait(full)
+        version = self._real._put(key, data, match)
+        self._queue.stored(full)
+        return version
+
+    def _begin(self, key: str, match: str | None) -> Upload:
+        full = self._full(key)
+        if match is None:
+            self._queue.tell()
+            return Stream(self._queue, self._real, key, full)
+        self._queue.wait(full)
+        return self._real._begin(key, match)
+
+    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+        self._queue.wait(self._full(key))
+        return self._real._append(key, data, tail)
+
+    def appender(self, key: str, *, new: bool = False, end: bytes = b"") -> Appender:
+        self._queue.wait(self._full(key))
+        return self._real.appender(key, new=new, end=end)
+
+    def start_write(self, key: str, data: bytes) -> Future[str]:
+        self._queue.wait(self._full(key))
+        return self._real.start_write(key, data)
+
+    def write_many(self, files: Mapping[str, Buffer], *, callback: Any = None) -> None:
+        if self._queue.is_through:
+            super().write_many(files, callback=callback)
+            return
+        for key, data in files.items():
+            self.write(key, data)
+            if callback is not None:
+                callback.relative_update(1)
+
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        for name, version in names.items():
+            full = self._full(name)
+            if version is None:
+                self._queue.cancel(full)
+            self._queue.wait(full)
+        failures = self._real._delete(names)
+        for name in names.keys() - failures.keys():
+            self._queue.stored(self._full(name))
+        return failures
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        if not isinstance(self._real.place(), Path):
+            with super().local(key) as path:
+                yield path
+            return
+        with self._real.local(key) as path:  # on a disk it is a rename
+            yield path
+            self._queue.wait(self._full(key))
+        self._queue.stored(self._full(key))
+
+    # -- read ----------------------------------------------------------------------------------------------
+
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        self._queue.wait(self._full(key))
+        return self._real._get(key, start, end, version)
+
+    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
+        self._queue.wait(self._full(key))
+        return self._real.start_fetch(key, start, end)
+
+    def _open_read(self, key: str) -> io.BufferedReader | io.BytesIO:
+        self._queue.wait(self._full(key))
+        return self._real._open_read(key)
+
+    def _stream(self, key: str) -> IO[bytes]:
+        self._queue.wait(self._full(key))
+        return self._real._stream(key)
+
+    def _stat(self, key: str) -> Entry:
+        self._queue.wait(self._full(key))
+        return self._real._stat(key)
+
+    def _list(self, folder: str) -> Iterator[Entry]:
+        self.arrive(folder)
+        yield from self._real._list(folder)
+
+    def irregular(self) -> list[str]:
+        self.arrive("")
+        return self._real.irregular()
+
+    # -- paths and errors are the real store's -------------------------------------------------------------
+
+    def _path(self, key: str) -> UPath:
+        path = self._real._path(key)
+        return cast("UPath", WaitingPath.before(self, path)) if isinstance(path, RunPath) else path
+
+    def _make_parents(self, key: str) -> None:
+        self._real._make_parents(key)
+
+    def filesystem(self) -> Any:
+        return self._real.filesystem()
+
+    def redacted(self, text: str) -> str:
+        return self._real.redacted(text)
+
+    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+        return self._real._failure(error)
+
+    def _cause(self, error: Exception) -> Exception | None:
+        return self._real._cause(error)
+
+
+def _itself(store: Store) -> Store:
+    return store
