@@ -59,7 +59,11 @@ class Place:
         """Every file below, hidden ones too, listed by plain fsspec; ``log.txt``, which buckets get later, if asked."""
         fs = self.raw()
         start = len(fs._strip_protocol(self.url)) + 1
-        found = sorted(path[start:] for path in fs.find(self.url) if path[start:])
+        try:
+            paths = fs.find(self.url)
+        except RuntimeError:  # in memory: the log of a run that is open was written meanwhile
+            paths = fs.find(self.url)
+        found = sorted(path[start:] for path in paths if path[start:])
         return [name for name in found if logs or not name.endswith("/log.txt")]
 
     def log(self, run_id: str = "run") -> list[str]:

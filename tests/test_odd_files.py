@@ -7,7 +7,6 @@ import threading
 import uuid
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO
@@ -17,6 +16,7 @@ from upath import UPath
 
 from notata import FolderError, Logbook, LogReader, MissingError, StorageError
 from notata.store import open_beside, open_store
+from notata.store.in_flight import InFlight
 
 
 def test_a_pipe_is_refused_and_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_an_interrupt_ends_copies_that_have_begun(tmp_path: Path) -> None:
     source = open_store(f"memory://{uuid.uuid4().hex}")
     for number in range(3):
         source.write(str(number), bytes(4 * 2**20))
-    begun = threading.Barrier(4)
+    begun = threading.Barrier(3)  # two copies, and who waits for them
     seen: list[int] = []
 
     def stream(key: str) -> IO[bytes]:
@@ -176,18 +176,18 @@ def test_an_interrupt_ends_copies_that_have_begun(tmp_path: Path) -> None:
     source._stream = stream  # type: ignore[method-assign]
     log = Logbook("run", tmp_path)
 
-    def interrupted(self: Future[object], timeout: float | None = None) -> object:
+    def interrupted(self: InFlight[str, object]) -> None:
         begun.wait(10)
         raise KeyboardInterrupt
 
-    shutdown = ThreadPoolExecutor.shutdown
-
-    def shut_down(self: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def given_up(self: InFlight[str, object]) -> None:
         stopped.set()
-        shutdown(self, wait, cancel_futures=cancel_futures)
+        cancel(self)
 
+    cancel = InFlight.cancel
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Future, "result", interrupted)
-        patch.setattr(ThreadPoolExecutor, "shutdown", shut_down)
+        patch.setattr(InFlight, "land", interrupted)
+        patch.setattr(InFlight, "cancel", given_up)
         log._store.take({f"artifacts/{entry.key}": entry for entry in source.list()}, source)
+    assert len(seen) == 2
     assert LogReader(tmp_path / "log_run").artifacts == []

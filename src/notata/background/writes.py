@@ -6,6 +6,7 @@ A write of up to 8 MiB is one item of the queue; a larger one is a stream, whose
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import CancelledError, Future
 from functools import partial
@@ -24,7 +25,7 @@ OVERHEAD: Final = 1024
 """Bytes that an item costs besides its data."""
 
 
-class Item:
+class Item(ABC):
     """A write to one key.
 
     Attributes:
@@ -41,8 +42,9 @@ class Item:
         self.store, self.name, self.key = store, name, key
         self.since = self.by = 0
 
+    @abstractmethod
     def begin(self, queue: Queue) -> None:
-        raise NotImplementedError
+        """Have it go to the storage, and tell the queue when it is `finished`."""
 
     def failed(self, error: BaseException) -> NotataError:
         """An error of ours that says why it was not stored."""

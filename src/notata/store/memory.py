@@ -116,7 +116,7 @@ class MemoryStore(Store):
 
     def _list(self, folder: str) -> Iterator[Entry]:
         inside = self._file(folder) + "/"
-        for path, file in tuple(self._fs.store.items()):
+        for path, file in self._fs.store.copy().items():  # in one step, whatever other threads do
             if path.startswith(inside):
                 yield _entry(keys.join(folder, path[len(inside) :]), file)
 
