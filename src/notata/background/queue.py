@@ -471,7 +471,7 @@ class Queue:
                     return
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
-                    raise TimeoutError
+                    raise TimeoutError("it takes longer")
                 self._changed.wait(left)
 
     def _may_wait(self) -> None:
