@@ -7,6 +7,7 @@ import pickle
 import shutil
 import signal
 import threading
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -653,7 +654,7 @@ def test_failed_writes_are_one_error_at_the_flush_and_are_told_once(faulty: Faul
         faulty.fail(1, key=key)
         store._queue.put(_value(store, key))
         store.settle()
-    store.write_through()
+    store._queue.write_through()
     group = store.lost()
     assert group is not None
     assert str(group) == f"2 writes were lost in {faulty.url}: a, b (2 sub-exceptions)"
@@ -926,7 +927,7 @@ def test_a_storage_that_does_not_answer_is_not_waited_for_at_the_end(gated: Gate
     for number in range(1000):
         store.write(f"k{number}", b"x")
     gated.hall.wait_for(32)
-    store.write_through()
+    store._queue.write_through()
     gated.hall.open()
     store.settle()
     assert len(gated.hall.passed) < 100
@@ -1089,7 +1090,7 @@ def test_a_stream_that_is_ended_at_once_waits_for_the_older_write(
     monkeypatch.setattr(faulty, "start_write", lambda key, data: older)
     monkeypatch.setattr(store._queue, "_may_wait", finish)
     store.write("k", b"old")
-    store.write_through()
+    store._queue.write_through()
     store.write("k", b"new" * 5 * MIB)
     finish()
     assert raw(faulty) == {"k": b"new" * 5 * MIB}
@@ -1184,3 +1185,111 @@ def test_options(faulty: FaultyStore) -> None:
     assert experiment.reader.table()[0]["error"] == 0.5
     with pytest.raises(MissingError):
         open_store(faulty.url).read("log_run/metadata.json")
+
+
+# -- ends that do not go well ------------------------------------------------------------------------------
+
+
+def interrupt_when_waiting(monkeypatch: pytest.MonkeyPatch, gated: Gated, error: BaseException) -> None:
+    """Have the end of a run be interrupted while it waits; the writes that have begun go on then."""
+    settle = BackgroundStore.finish.__globals__["Queue"].settle
+    came: list[bool] = []
+
+    def interrupted(self: Any, timeout: float | None = None) -> None:
+        if came:
+            settle(self, timeout)
+            return
+        came.append(True)
+        gated.hall.open()
+        raise error
+
+    monkeypatch.setattr(BackgroundStore.finish.__globals__["Queue"], "settle", interrupted)
+
+
+@pytest.mark.parametrize("block", [True, False], ids=["in an interrupted block", "at the end of a good one"])
+def test_an_interrupt_of_the_end_gives_up_what_has_not_begun_and_the_run_says_so(
+    gated: Gated, monkeypatch: pytest.MonkeyPatch, block: bool
+) -> None:
+    with pytest.raises(KeyboardInterrupt), Logbook("a", gated, background=True) as log:
+        for number in range(40):
+            log.text(f"k{number:02}", "x")
+        gated.hall.wait_for(32)
+        interrupt_when_waiting(monkeypatch, gated, KeyboardInterrupt())
+        if block:
+            raise KeyboardInterrupt
+    assert log.status == "failed"
+    stored = [key for key in raw(gated) if key.startswith("log_a/artifacts/k")]
+    assert len(stored) == 32
+    told = LogReader(f"{gated.url}/log_a").meta["failure_reason"]
+    assert told.startswith("KeyboardInterrupt; 8 writes were lost in ")
+    assert "artifacts/k32.txt, artifacts/k33.txt" in told
+
+
+def test_an_end_that_takes_long_says_what_it_waits_for(
+    gated: Gated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("notata.background.queue._PATIENCE", 0.01)
+    log = Logbook("a", gated, background=True)
+    for number in range(3):
+        log.text(f"k{number}", "x")
+    with thread(log.mark_complete):
+        eventually(lambda: caplog.messages)
+        gated.hall.open()
+    assert caplog.messages == [
+        f"notata: 3 files wait to be stored in {gated.url}/log_a; Ctrl-C gives up those that have not begun"
+    ]
+    assert log.status == "complete"
+
+
+@pytest.mark.parametrize("how", ["block", "mark_complete", "mark_failed", "exit"])
+def test_what_is_lost_is_told_though_the_status_cannot_be_stored(
+    faulty: FaultyStore, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Logbook("a", faulty, background=True)
+    lose(log, faulty, "x")
+    faulty.fail(1, key="metadata.json")
+    if how == "exit":
+        monkeypatch.setattr(exits, "_ending", False)
+        exits._run()
+        told = capsys.readouterr().err
+    else:
+        with pytest.raises(Exception) as caught:
+            if how == "block":
+                with log:
+                    raise ValueError("h = -1")
+            elif how == "mark_failed":
+                log.mark_failed("no convergence")
+            else:
+                log.mark_complete()
+        told = "\n".join([str(caught.value), *caught.value.__notes__])
+    assert f"1 write was lost in {log.url}: artifacts/x.txt" in told
+
+
+def test_a_group_of_many_is_short_to_read(gated: Gated) -> None:
+    log = Logbook("a", gated, background=True)
+    gated.fail(1, key="artifacts/k.txt")
+    log.text("k", "x")
+    gated.hall.open()
+    with pytest.raises(BatchError) as caught:
+        log.flush()
+    lines = "".join(traceback.format_exception(caught.value.exceptions[0])).splitlines()
+    assert not [line for line in lines if line.startswith("  File")]
+    assert "cannot write" in lines[-1]
+    assert "ConnectionError: on purpose" in lines[0]
+
+
+def test_a_reason_does_not_repeat_what_is_lost(faulty: FaultyStore) -> None:
+    with pytest.raises(BatchError), Logbook("a", faulty, background=True) as log:
+        lose(log, faulty, "y")
+        log.text("z", "raises")
+    told = LogReader(f"{faulty.url}/log_a").meta["failure_reason"]
+    assert told == f"1 write was lost in {faulty.url}/log_a: artifacts/y.txt"
+
+
+@pytest.mark.parametrize("timeout", ["5", -1, float("nan")])
+def test_a_timeout_that_makes_no_sense_is_refused(faulty: FaultyStore, timeout: Any) -> None:
+    for background in (True, False):
+        with pytest.raises(ConfigurationError, match="timeout is a number of seconds"):
+            Logbook(None, faulty, background=background).flush(timeout)
+    with pytest.raises(ConfigurationError, match="background is True or False"):
+        Logbook("b", faulty, background="yes")  # type: ignore[arg-type]

@@ -8,6 +8,8 @@ from typing import Any
 from fsspec.callbacks import Callback
 from rich import progress
 from rich.console import Console
+from rich.filesize import decimal
+from rich.text import Text
 
 __all__ = ["Bar"]
 
@@ -36,6 +38,15 @@ class Bar(Callback):  # type: ignore[misc]
             _left(shown, self._task)
 
 
+class _Moved(progress.ProgressColumn):
+    """Bytes so far, of how many where that is known."""
+
+    def render(self, task: progress.Task) -> Text:
+        """As rich asks for it."""
+        so_far = decimal(int(task.completed))
+        return Text(so_far if task.total is None else f"{so_far} of {decimal(int(task.total))}")
+
+
 def _entered() -> progress.Progress:
     global _display, _bars  # noqa: PLW0603
     with _lock:
@@ -61,7 +72,7 @@ def _made() -> progress.Progress:
     columns = (
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
-        progress.DownloadColumn(),
+        _Moved(),
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
     )

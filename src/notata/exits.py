@@ -110,7 +110,8 @@ def _run() -> None:
         try:
             call()
         except Exception as error:
-            print(f"notata, at exit: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+            told = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+            print(f"notata, at exit: {told}", file=sys.stderr)  # noqa: T201
         except BaseException as error:  # Ctrl-C ends one of them; the others are short, too
             interrupt = error
     if interrupt is not None:

@@ -31,6 +31,8 @@ def reason(error: BaseException) -> str:
     """
     if type(error) is SystemExit and error.args:
         return f"sys.exit({error.code!r})"
+    if isinstance(error, BaseExceptionGroup):  # whose text ends in a count
+        return str(error.message)
     return _message(error) or type(error).__name__
 
 

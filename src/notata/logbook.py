@@ -139,6 +139,8 @@ class Logbook(Recorder):
             raise ConfigurationError(
                 f"params are names and values, as in {{'omega': 2.0}}, not {type(params).__name__}"
             )
+        if background not in (True, False):
+            raise ConfigurationError(f"background is True or False, not {background!r}")
         if resume not in (True, False, "force", "unfinished"):
             raise ConfigurationError(f"resume is True, False, 'force' or 'unfinished', not {resume!r}")
         level = level_of(log_level)
@@ -318,6 +320,8 @@ class Logbook(Recorder):
 
         >>> log.flush()
         """
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
+            raise ConfigurationError(f"timeout is a number of seconds, or None for no limit, not {timeout!r}")
         if self._queue is not None:
             self._queue.settle(timeout)
         self.handler.flush()
@@ -388,15 +392,16 @@ class Logbook(Recorder):
             RunDisplacedError: Another writer has the run by now.
             StorageError: The log or the status could not be stored. The run has not ended; call again.
         """
-        lost = self._settled("complete")
-        if lost is None:
+        lost, interrupt = self._settled("complete")
+        problem = interrupt or lost
+        if problem is None:
             self._end("complete", "Marked complete")
             return
         try:
-            self._fail(lost.message, lost)
+            self._fail(self._reason(problem), problem)
         except Exception as failure:
-            lost.add_note(f"notata: while run {self.run_id!r} was marked failed: {failure}")
-        raise lost
+            self._note(problem, failure)
+        raise problem
 
     def mark_failed(self, reason: str, error: BaseException | None = None) -> None:
         """End the run: ``status: failed``, `failure_reason`, `end_time`, `runtime_sec`; then the callback.
@@ -453,25 +458,41 @@ class Logbook(Recorder):
     # -- end -----------------------------------------------------------------------------------------------
 
     def _fail(self, reason: str, error: BaseException | None) -> None:
-        lost = self._settled("failed")
+        lost, interrupt = self._settled("failed")
         if lost is not None and lost.message in reason:  # that is what failed
             lost = None
         if lost is not None:
-            reason = f"{reason}; {lost.message}"
+            known = isinstance(error, BatchError) and {*map(id, error.exceptions)} <= {*map(id, lost.exceptions)}
+            reason = lost.message if known else f"{reason}; {lost.message}"
         fields = {"failure_reason": self._store.redacted(reason)}
         if error is not None:
             fields["failure_type"] = failures.kind(error)
-        self._end("failed", f"Marked failed: {fields['failure_reason']}", error, **fields)
+        try:
+            self._end("failed", f"Marked failed: {fields['failure_reason']}", error, **fields)
+        except Exception as failure:
+            if lost is not None:
+                failure.add_note(f"notata: {lost.message}")
+            raise
+        if interrupt is not None:
+            raise interrupt
         if lost is not None:
             raise lost
 
-    def _settled(self, status: Status) -> BatchError | None:
-        """What is lost, once all that was queued is stored or lost; from now on nothing is queued any more."""
+    def _settled(self, status: Status) -> tuple[BatchError | None, BaseException | None]:
+        """What is lost, and which interrupt came, until all that was queued is stored or lost; then nothing is."""
         if self._queue is None or not (self._ends(status) or self._told != status):
-            return None
-        self._queue.write_through()
-        self._queue.settle()
-        return self._queue.lost(again=True)
+            return None, None
+        interrupt: BaseException | None = None
+        try:
+            self._queue.finish()
+        except (KeyboardInterrupt, SystemExit) as error:
+            interrupt = error
+        return self._queue.lost(again=True), interrupt
+
+    def _note(self, error: BaseException, failure: Exception) -> None:
+        """Tell in an error what else went wrong while the run was marked failed."""
+        told = "; ".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
+        error.add_note(f"notata: while run {self.run_id!r} was marked failed: {told}")
 
     def _reason(self, error: BaseException) -> str:
         return self._store.redacted(failures.reason(error))
@@ -594,7 +615,7 @@ class Logbook(Recorder):
         try:
             self._fail(self._reason(error), error)
         except Exception as failure:
-            error.add_note(f"notata: while run {self.run_id!r} was marked failed: {type(failure).__name__}: {failure}")
+            self._note(error, failure)
 
 
 def _stamp() -> str:

@@ -59,3 +59,4 @@ _LOOKS: Final[Iterable[str]] = (
 )
 for _name in _LOOKS:
     setattr(WaitingPath, _name, _looking(_name))
+WaitingPath.__name__ = WaitingPath.__qualname__ = RunPath.__name__  # for who sees one, it is no other kind of path

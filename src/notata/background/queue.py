@@ -26,6 +26,7 @@ __all__ = ["Lost", "Queue"]
 
 _AT_ONCE: Final = 32  # items with the storage; 64 connections are there (store/s3.py)
 _STREAMS: Final = 3  # parts of streams with the storage
+_PATIENCE: Final = 2.0  # seconds that the end of a run takes without a word
 _NAMED: Final = 5  # lost keys that a message names
 _THREAD: Final = "notata-background"
 _STORAGE_THREAD: Final = "fsspecIO"
@@ -322,7 +323,7 @@ class Queue:
         slot = self._slots.get(item.key)
         if slot is None or slot.running is not item:
             return
-        failure = None if error is None else item.failed(error)
+        failure = None if error is None else _brief(item.failed(error))
         if failure is not None:
             self._tell(item.key, failure)
         with self._changed:
@@ -500,6 +501,35 @@ class Queue:
             self._rest()
         self._launch()
 
+    def drop(self) -> None:
+        """Lose what is pending and has not begun."""
+        self._mine()
+        with self._changed:
+            waiting = [slot.next for slot in self._slots.values() if slot.next is not None]
+        for item in waiting:
+            self.cancel(item.key)
+            late = InterruptedError("it had not begun when an interrupt came")
+            with self._changed:
+                self._lost[item.key] = item.failed(late), False
+
+    def finish(self) -> None:
+        """At the end of a run: wait for all that is pending. An interrupt meanwhile loses what has not begun."""
+        self.write_through()
+        try:
+            try:
+                self.settle(_PATIENCE)
+            except DeadlineError:
+                _own.warning(
+                    "notata: %d files wait to be stored in %s; Ctrl-C gives up those that have not begun",
+                    len(self._slots),
+                    self._url,
+                )
+                self.settle()
+        except BaseException:
+            self.drop()
+            self.settle()  # what has begun, ends by its own time limit
+            raise
+
     def write_through(self) -> None:
         self._mine()
         if not self.is_through:
@@ -508,9 +538,10 @@ class Queue:
     def _finish(self) -> None:
         """At exit."""
         if os.getpid() == self._pid:
-            self.write_through()
-            self.settle()
-            self.tell()
+            try:
+                self.finish()
+            finally:
+                self.tell()
 
     # -- what is lost --------------------------------------------------------------------------------------
 
@@ -542,9 +573,18 @@ class Queue:
             self._lost |= {key: (error, True) for key, error in chosen.items()}
         if not chosen:
             return None
+        chosen = dict(sorted(chosen.items()))
         named = ", ".join(list(chosen)[:_NAMED]) + (f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else "")
         what = "1 write was" if len(chosen) == 1 else f"{len(chosen)} writes were"
         return BatchError(f"{what} lost in {self._url}: {named}", list(chosen.values()))
+
+
+def _brief(failure: NotataError) -> NotataError:
+    """Without the frames and the further causes of the library's error: hundreds of them would be shown as one."""
+    failure.__traceback__ = None
+    if (cause := failure.__cause__) is not None:
+        cause.__traceback__ = cause.__cause__ = cause.__context__ = None
+    return failure
 
 
 def _folders(key: str) -> Iterator[str]:

@@ -95,9 +95,12 @@ class BackgroundStore(Store):
         """
         self._queue.settle(timeout)
 
-    def write_through(self) -> None:
-        """From now on have every write be stored when its call returns."""
-        self._queue.write_through()
+    def finish(self) -> None:
+        """Wait for all that is pending, and from now on have every write be stored when its call returns.
+
+        It says so after two seconds. An interrupt meanwhile loses what has not begun, and is raised then.
+        """
+        self._queue.finish()
 
     def lost(self, *, again: bool = False) -> BatchError | None:
         """What is lost and was not told yet, or with `again` all that is; it counts as told then.

@@ -115,9 +115,9 @@ def open_beside(path: str | os.PathLike[str] | UPath) -> tuple[Store, str]:
 
 
 def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> Store:
-    engine = options.pop("engine", None) if scheme in ("s3", "s3a") else None
-    if engine not in (None, "s3fs", "obstore"):
-        raise ConfigurationError(f"engine is 's3fs' or 'obstore', not {engine!r}")
+    engine = options.pop("engine", None)
+    if engine is not None and (scheme not in ("s3", "s3a") or engine not in ("s3fs", "obstore")):
+        raise ConfigurationError(f"engine is 's3fs' or 'obstore', for s3:// only; not {engine!r} for {scheme}://")
     if engine == "obstore":
         from notata.store.s3_obstore import ObstoreS3Store as Chosen
     elif scheme in ("s3", "s3a"):

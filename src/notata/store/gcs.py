@@ -55,6 +55,9 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
         from gcsfs import GCSFileSystem
     else:
         from gcsfs.core import GCSFileSystem
+    token = options.get("token")
+    if isinstance(token, str) and token.endswith(".json") and not os.path.exists(token):  # it would be sent as a token
+        raise ConfigurationError("storage option 'token' is the name of a key file, and there is no such file")
     logging.getLogger("gcsfs").addFilter(_beyond_end)
     return GCSFileSystem(**{"use_listings_cache": False, **options})
 

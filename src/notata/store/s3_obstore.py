@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from notata.errors import ConfigurationError
+from notata.packages import needed
 from notata.store.base import Blob
 from notata.store.s3 import S3Store
 
@@ -46,10 +47,8 @@ class ObstoreS3Store(S3Store):
     """Files below one prefix of an S3 bucket, by obstore where that keeps the contract."""
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
-        try:
+        with needed("engine 'obstore' needs the package of that name", "obstore>=0.12", "obstore"):
             import obstore  # noqa: F401
-        except ImportError as error:
-            raise ConfigurationError("engine 'obstore' needs the package obstore: pip install obstore") from error
         if unknown := sorted(_unknown(options)):
             raise ConfigurationError(
                 f"obstore cannot heed these storage options: {', '.join(unknown)}; leave them out, or engine='obstore'"
