@@ -19,6 +19,7 @@ from typing import IO, Any
 import fsspec
 import numpy as np
 import pytest
+from fsspec.callbacks import Callback
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -579,19 +580,21 @@ def test_a_run_reads_what_it_wrote(gated: Gated, road: str, monkeypatch: pytest.
     assert RUN_ROADS[road](log) == "new"
 
 
-def test_a_deletion_cancels_what_has_not_begun(gated: Gated) -> None:
+def test_a_deletion_waits_for_all_that_is_queued(gated: Gated) -> None:
     store = behind(gated)
     store.write("k", b"begun")
     gated.hall.wait_for(1)
     store.write("k", b"waits")
     store.write("l", b"x" * 9 * MIB)
+    waiting, queue = threading.Event(), store._queue
+    queue._may_wait = waiting.set  # type: ignore[method-assign]
     with thread(lambda: store.delete(["k"])):
-        eventually(lambda: store._queue._slots["k"].next is None)
+        assert waiting.wait(SECONDS)
         gated.hall.open()
+    assert set(raw(gated)) == {"l"}
     store.delete(["l"])
-    store.settle()
     assert raw(gated) == {}
-    assert gated.hall.passed.count(("put", "k")) == 1
+    assert gated.hall.passed.count(("put", "k")) == 2
 
 
 def test_who_waits_for_a_value_waits_for_what_took_its_place(gated: Gated) -> None:
@@ -1293,3 +1296,70 @@ def test_a_timeout_that_makes_no_sense_is_refused(faulty: FaultyStore, timeout: 
             Logbook(None, faulty, background=background).flush(timeout)
     with pytest.raises(ConfigurationError, match="background is True or False"):
         Logbook("b", faulty, background="yes")  # type: ignore[arg-type]
+
+
+def test_who_waits_for_room_while_the_run_ends_writes_at_once(gated: Gated) -> None:
+    log = Logbook("a", gated, background=True, max_pending=3000)
+    log.bytes("one", bytes(1500))
+    gated.hall.wait_for(1)
+    told: list[str] = []
+
+    def late() -> None:
+        gated.fail(1, key="artifacts/two")
+        try:
+            log.bytes("two", bytes(1500))
+        except StorageError as error:
+            told.append(str(error.key))
+
+    assert log._queue is not None
+    queue = log._queue._queue
+    with thread(late):
+        eventually(lambda: queue._line)
+        with thread(log.mark_complete):
+            eventually(lambda: queue.is_through)
+            gated.hall.open()
+    assert told == ["artifacts/two"]
+    assert (log.status, list(queue._slots), log._queue.lost(again=True)) == ("complete", [], None)
+
+
+def test_nothing_is_removed_before_what_takes_its_place_is_stored(faulty: FaultyStore) -> None:
+    log = Logbook("a", faulty, params={"dt": 0.1}, background=True)
+    path = log.text("old", "x")
+    log.flush()
+    faulty.fail(1, key="artifacts/new.txt")
+    with pytest.raises(BatchError, match=r"artifacts/new\.txt"):
+        path.rename("new.txt")
+    assert raw(faulty)["log_a/artifacts/old.txt"] == b"x"
+    faulty.fail(1, key="params.json")
+    with pytest.raises(BatchError, match=r"params\.json"):
+        log.params(ext="json", dt=0.2)
+    assert "log_a/params.yaml" in raw(faulty)
+
+
+def test_a_deletion_that_fails_loses_no_newer_write(faulty: FaultyStore) -> None:
+    store = behind(faulty)
+    store.write("k", b"old")
+    store.settle()
+    store.write("k", b"new")
+    store.settle()
+    faulty.fail(1, key="", error=lambda: PermissionError("on purpose"))
+    with pytest.raises(PermissionError):
+        store.delete(["k"])
+    assert raw(faulty) == {"k": b"new"}
+
+
+def test_what_is_lost_is_told_before_a_batch_and_not_within(faulty: FaultyStore, tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / str(number)).write_text("x")
+    log = Logbook("a", faulty, background=True)
+    lose(log, faulty, "lost")
+    with pytest.raises(BatchError) as caught:
+        log.folder(tmp_path, "f")
+    assert [getattr(error, "key", None) for error in caught.value.exceptions] == ["artifacts/lost.txt"]
+    faulty.fail(2, key="artifacts/f/1")
+    log.folder(tmp_path, "f")
+    callback = Callback()
+    log._store.write_many({"data/a": b"1", "data/b": b"2"}, callback=callback)
+    assert (callback.size, callback.value) == (2, 2)
+    log.flush()
+    assert len([key for key in raw(faulty) if key.startswith("log_a/artifacts/f/")]) == 5

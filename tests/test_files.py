@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import gc
 import hashlib
 import io
@@ -867,3 +868,44 @@ def test_what_comes_is_given_up_when_it_is_not_wanted_any_more() -> None:
     assert coming.flying
     reader.close()
     assert not coming.flying
+
+
+def test_a_read_that_failed_is_made_again_from_where_it_began() -> None:
+    coming = Coming(8 * PART)
+    reader, failed = io.BufferedReader(coming.reader(PART), PART), []
+
+    class Once(_Arriving):
+        def result(self, timeout: float | None = None) -> bytes:
+            super().result(timeout)
+            failed.append(True)
+            raise StorageError("a reply was lost")
+
+    def begin(start: int, end: int) -> Future[bytes]:
+        if start == 3 * PART and not failed:
+            coming.flying.add(part := Once(coming, b""))
+            return part
+        return coming(start, end)
+
+    raw: Any = reader.raw
+    raw._begin = begin
+    found = b""
+    while len(found) < 8 * PART:
+        with contextlib.suppress(StorageError):
+            found += reader.read(PART)
+    assert failed == [True]
+    assert found == coming.data
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is of POSIX")
+def test_a_forked_child_reads_on_by_requests_of_its_own() -> None:
+    coming = Coming(12 * PART)
+    reader = coming.reader(PART)
+    for _ in range(5):
+        reader.read(PART)
+    assert coming.flying
+    child = os.fork()
+    if not child:
+        coming.flying.clear()
+        there = reader.read(PART) == coming.data[5 * PART : 6 * PART] and coming.asked[-1][0] == 5 * PART
+        os._exit(0 if there else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -72,7 +72,8 @@ def test_an_interrupt_gives_up_what_is_in_flight() -> None:
     with pytest.raises(KeyboardInterrupt), flying.until_landed(lambda: given_up.append(True)):
         flying.begin("a", 1, lambda: future)
         raise KeyboardInterrupt
-    assert (given_up, future.cancelled(), flying.results, flying.errors, flying.bytes) == ([True], True, {}, {}, 0)
+    assert (given_up, future.cancelled(), flying.results, flying.bytes) == ([True], True, {}, 0)
+    assert isinstance(flying.errors["a"], CancelledError)
 
 
 def test_the_callback_hears_of_each_that_has_ended() -> None:

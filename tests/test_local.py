@@ -103,11 +103,11 @@ def test_a_line_is_one_write_under_a_lock_to_a_file_that_is_open(
     log.info("the first opens the file")
     calls.clear()
     log.info("a")
-    assert calls == ["getpid", "flock", "stat", "write", "flock"]
+    assert calls == ["getpid", "flock", "stat", "fstat", "write", "flock"]
     calls.clear()
     for _ in range(10):
         log.info("a")
-    assert Counter(calls) == {"getpid": 10, "flock": 20, "stat": 10, "write": 10}
+    assert Counter(calls) == {"getpid": 10, "flock": 20, "stat": 10, "fstat": 10, "write": 10}
 
 
 def test_a_store_s_own_append_leaves_nothing_open(tmp_path: Path) -> None:
@@ -366,3 +366,16 @@ def test_an_append_elsewhere_than_at_the_end_is_refused_and_holds_nothing(tmp_pa
     with pytest.raises(ConflictError, match="it has 2 bytes, not 1"):
         store.append("a", b"3", 1)
     assert held_open(tmp_path) == []
+
+
+def test_a_number_that_is_another_file_by_now_gets_no_line(tmp_path: Path) -> None:
+    """A process may close what it did not open: to become a daemon, say."""
+    log = Logbook("a", tmp_path)
+    log.info("one")
+    handle = log.handler._end._tail.held.what._handle  # type: ignore[attr-defined]
+    os.close(handle)
+    with (tmp_path / "results.csv").open("w") as other:
+        assert other.fileno() == handle
+        log.info("two")
+    assert (tmp_path / "results.csv").read_text() == ""
+    assert log.log_path.read_text().splitlines()[-1].endswith("INFO two")

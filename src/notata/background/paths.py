@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
+from notata.store import Store
 from notata.store.paths import RunPath
 
-if TYPE_CHECKING:
-    from notata.background.store import BackgroundStore
-
 __all__ = ["WaitingPath"]
+
+
+class _Arriving(Protocol):
+    """The store in front."""
+
+    def arrive(self, key: str) -> None: ...
 
 
 class WaitingPath(RunPath):
@@ -19,11 +23,11 @@ class WaitingPath(RunPath):
     __slots__ = ()
 
     @classmethod
-    def before(cls, store: BackgroundStore, path: RunPath) -> WaitingPath:
+    def before(cls, store: Store, path: RunPath) -> WaitingPath:
         return cls._bound(store, path._where, path._made)
 
     def _arrive(self) -> None:
-        cast("BackgroundStore", self._store).arrive(self._key)
+        cast("_Arriving", self._store).arrive(self._key)
 
     @property
     def fs(self) -> Any:

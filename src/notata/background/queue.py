@@ -10,8 +10,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -66,6 +66,7 @@ class Queue:
         self._say = lost
         self.check = check
         self._lost: dict[str, tuple[NotataError, bool]] = {}
+        self._quiet = 0
         self.is_through = False
         self._begin()
 
@@ -96,29 +97,26 @@ class Queue:
     def put(self, value: Value) -> bool:
         """Queue a value, as soon as there is room. False if it is to be written at once."""
         self._mine()
-        if self.is_through or value.cost > self._most:
+        if value.cost > self._most or not self._enter(value.cost, value.key, partial(self._add, value)):
             return False
-        self._enter(value.cost, value.key, partial(self._add, value))
         self._pump()
         return True
 
     def give(self, stream: Stream, part: bytes) -> None:
         """Queue a part, as soon as there is room."""
         cost = len(part) + OVERHEAD
-        if self.is_through or cost > self._most:
+        if cost > self._most or not self._enter(cost, None, partial(self._add_step, stream, PART, part, cost)):
             self._at_once(stream, PART, part)
         else:
-            self._enter(cost, None, partial(self._add_step, stream, PART, part, cost))
             self._launch()
 
     def commit(self, stream: Stream) -> None:
         """Queue the end of a stream: it is the newest write to its key from now on."""
-        if self.is_through or stream.cost > self._most:
+        if stream.cost > self._most or not self._enter(stream.cost, stream.key, partial(self._add, stream)):
             self._at_once(stream, COMMIT)
             self.stored(stream.key)
             stream.over = True
         else:
-            self._enter(stream.cost, stream.key, partial(self._add, stream))
             self._pump()
 
     def abort(self, stream: Stream) -> None:
@@ -143,22 +141,30 @@ class Queue:
             self.wait(stream.key)
         stream.take(kind, part)
 
-    def _enter(self, cost: int, key: str | None, add: Callable[[], None]) -> None:
-        """Add something when there is room for so many bytes, after those who came before."""
+    def _enter(self, cost: int, key: str | None, add: Callable[[], None]) -> bool:
+        """Add something when there is room for so many bytes, after those who came before.
+
+        Returns:
+            Whether it was added; False once nothing is queued any more.
+        """
         me = threading.get_ident()
         with self._changed:
+            if self.is_through:
+                return False
             if not self._line and self._fits(cost, key):
                 add()
-                return
+                return True
         self._may_wait()
         try:
             self._line.append(me)  # twice where a signal handler writes while this very thread waits
             while True:
                 self._pump()
                 with self._changed:
+                    if self.is_through:
+                        return False
                     if self._line[0] == me and self._fits(cost, key):
                         add()
-                        return
+                        return True
                     self._changed.wait()
         finally:
             with self._changed:
@@ -239,7 +245,7 @@ class Queue:
         me = threading.get_ident()
         for key, slot in list(self._slots.items()):
             late = slot.running
-            if late is not None and late.by == me:
+            if late is not None and late.by == me and not late.resumed(self):
                 slot.running, late.by = None, 0
                 slot.next = slot.next or late
                 slot.next.since = late.since
@@ -532,8 +538,10 @@ class Queue:
 
     def write_through(self) -> None:
         self._mine()
-        if not self.is_through:
-            self.is_through, self._unanswered = True, 0
+        with self._changed:
+            if not self.is_through:
+                self.is_through, self._unanswered = True, 0
+                self._changed.notify_all()
 
     def _finish(self) -> None:
         """At exit."""
@@ -560,16 +568,27 @@ class Queue:
             with self._changed:
                 self._lost.pop(key, None)
 
-    def tell(self) -> None:
-        """Raise what is lost and was not told yet."""
+    @contextmanager
+    def telling_later(self) -> Iterator[None]:
+        """Raise what is lost now, and nothing within the block, which is to be done whole."""
+        self.tell()
+        self._quiet += 1
+        try:
+            yield
+        finally:
+            self._quiet -= 1
+
+    def tell(self, without: Collection[str] = ()) -> None:
+        """Raise what is lost and was not told yet, but for these keys."""
         self._mine()
-        if self._lost and (group := self.lost()) is not None:
+        if self._lost and not self._quiet and (group := self.lost(without=without)) is not None:
             raise group
 
-    def lost(self, *, again: bool = False) -> BatchError | None:
+    def lost(self, *, again: bool = False, without: Collection[str] = ()) -> BatchError | None:
         self._mine()
         with self._changed:
-            chosen = {key: error for key, (error, told) in self._lost.items() if again or not told}
+            untold = {key: error for key, (error, told) in self._lost.items() if again or not told}
+            chosen = {key: error for key, error in untold.items() if key not in without}
             self._lost |= {key: (error, True) for key, error in chosen.items()}
         if not chosen:
             return None

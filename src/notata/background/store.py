@@ -143,28 +143,32 @@ class BackgroundStore(Store):
         self._queue.wait(self._full(key))
         return self._real.appender(key, new=new, end=end)
 
-    def start_write(self, key: str, data: bytes) -> Future[str]:
-        self._queue.wait(self._full(key))
-        return self._real.start_write(key, data)
-
     def write_many(self, files: Mapping[str, Buffer], *, callback: Any = None) -> None:
         if self._queue.is_through:
-            super().write_many(files, callback=callback)
+            for key in files:
+                self._queue.wait(self._full(key))
+            self._real.write_many(files, callback=callback)
             return
-        for key, data in files.items():
-            self.write(key, data)
-            if callback is not None:
-                callback.relative_update(1)
+        if callback is not None:
+            callback.set_size(len(files))
+        with self._queue.telling_later():
+            for key, data in files.items():
+                self.write(key, data)
+                if callback is not None:
+                    callback.relative_update(1)
+
+    def take(self, files: Mapping[str, Entry], source: Store, *, callback: Any = None) -> None:
+        with self._queue.telling_later():
+            super().take(files, source, callback=callback)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
-        for name, version in names.items():
-            full = self._full(name)
-            if version is None:
-                self._queue.cancel(full)
-            self._queue.wait(full)
+        gone = {name: self._full(name) for name in names}
+        if names:  # what is pending may be to take their place: it is stored first, or nothing is removed
+            self._queue.settle()
+            self._queue.tell(without=gone.values())
         failures = self._real._delete(names)
         for name in names.keys() - failures.keys():
-            self._queue.stored(self._full(name))
+            self._queue.stored(gone[name])
         return failures
 
     @contextmanager

@@ -46,6 +46,10 @@ class Item(ABC):
     def begin(self, queue: Queue) -> None:
         """Have it go to the storage, and tell the queue when it is `finished`."""
 
+    def resumed(self, queue: Queue) -> bool:
+        """Whether it went to the storage already, before an interrupt came; then it is not sent again."""
+        return False
+
     def failed(self, error: BaseException) -> NotataError:
         """An error of ours that says why it was not stored."""
         if isinstance(error, Exception):
@@ -65,10 +69,19 @@ class Value(Item):
         super().__init__(store, name, key)
         self.data = data
         self.cost = len(data) + OVERHEAD
+        self._sent: Future[str] | None = None
 
     def begin(self, queue: Queue) -> None:
         queue.check()
-        self.store.start_write(self.name, self.data).add_done_callback(partial(self._done, queue))
+        self._sent = self.store.start_write(self.name, self.data)
+        self._sent.add_done_callback(partial(self._done, queue))
+
+    def resumed(self, queue: Queue) -> bool:
+        if self._sent is None:
+            return False
+        self.by = 0
+        self._sent.add_done_callback(partial(self._done, queue))  # once more, as it may not have come to that
+        return True
 
     def _done(self, queue: Queue, future: Future[str]) -> None:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import operator
+import os
 import sys
 import warnings
 from collections import deque
@@ -251,6 +252,7 @@ class RangeReader(io.RawIOBase):
         self._asked = self._ahead = 0
         self._held, self._held_at = b"", 0
         self._on = -1  # where the last part ended
+        self._pid = os.getpid()
         self.name = name
 
     def readable(self) -> bool:
@@ -320,7 +322,11 @@ class RangeReader(io.RawIOBase):
                 return memoryview(held)[self._at - at : end - at]
         self._ask(end)
         start, future = self._coming.popleft()
-        self._held, self._held_at = future.result(), start
+        try:
+            self._held, self._held_at = future.result(), start
+        except BaseException:  # who reads again begins here again
+            self._forget()
+            raise
         self._on = start + len(self._held)
         if self._callback is not None:
             self._callback.absolute_update(self._on)
@@ -328,7 +334,7 @@ class RangeReader(io.RawIOBase):
 
     def _ask(self, end: int) -> None:
         """Have the part come that begins here, and those after it as far as they are wanted."""
-        if self._at != self._on:  # not where the last part ended
+        if self._at != self._on or os.getpid() != self._pid:  # not where the last part ended; or forked
             self._forget()
             self._ahead, self._asked = 0, self._at
         goal = min(self._size, max(end, self._at + self._ahead * PART))
@@ -339,6 +345,9 @@ class RangeReader(io.RawIOBase):
 
     def _forget(self) -> None:
         """Give up the parts that come, and the one that came."""
+        if os.getpid() != self._pid:  # what comes, comes to the parent
+            self._coming.clear()
+            self._pid = os.getpid()
         while self._coming:
             self._coming.popleft()[1].cancel()
         self._held, self._on = b"", -1

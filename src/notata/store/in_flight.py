@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -88,9 +88,7 @@ class InFlight(Generic[N, T]):
     def _landed(self, name: N, size: int, future: Future[T]) -> None:
         try:
             self.results[name] = future.result()
-        except CancelledError:
-            pass
-        except Exception as error:
+        except Exception as error:  # to be cancelled is to fail, whoever did it
             self.errors[name] = error
         with self._changed:
             del self._flying[name]

@@ -447,7 +447,7 @@ class _Growing:
         self.lock()
         try:
             state = os.stat(self._path)
-            if _identity(state) != self._identity:
+            if _identity(state) != self._identity or _identity(os.fstat(self._handle)) != self._identity:
                 return None
             if state.st_size == at:
                 _add(self._handle, data, at)

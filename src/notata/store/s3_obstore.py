@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import fsspec.config
+
 from notata.errors import ConfigurationError
 from notata.packages import needed
 from notata.store.base import Blob
@@ -49,7 +51,7 @@ class ObstoreS3Store(S3Store):
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
         with needed("engine 'obstore' needs the package of that name", "obstore>=0.12", "obstore"):
             import obstore  # noqa: F401
-        if unknown := sorted(_unknown(options)):
+        if unknown := sorted(_unknown({**fsspec.config.conf.get("s3", {}), **options})):
             raise ConfigurationError(
                 f"obstore cannot heed these storage options: {', '.join(unknown)}; leave them out, or engine='obstore'"
             )
@@ -93,7 +95,7 @@ class ObstoreS3Store(S3Store):
     def _client(self) -> Client | None:
         global _pid  # noqa: PLW0603
         _pid = _pid or os.getpid()
-        if os.getpid() != _pid:
+        if os.getpid() != _pid or self._bucket.startswith("arn:"):  # an access point has an address of its own
             return None
         fs = self._connection.fs
         clients: dict[str, Client] = fs.__dict__.setdefault("notata_clients", {})
@@ -116,7 +118,6 @@ def _made(fs: Any, bucket: str) -> Client:
     from obstore.store import S3Store as Client
 
     endpoint, region = fs.s3.meta.endpoint_url, fs.s3.meta.region_name
-    amazon = ".amazonaws.com" in endpoint
     signed: Any = getattr(fs.s3._request_signer, "_credentials", None)
 
     async def credentials() -> dict[str, Any]:
@@ -128,13 +129,15 @@ def _made(fs: Any, bucket: str) -> Client:
             "expires_at": datetime.now(UTC) + _RENEWED,
         }
 
-    options: dict[str, Any] = {} if amazon else {"endpoint": endpoint, "virtual_hosted_style_request": False}
+    options: dict[str, Any] = {}
     if fs.anon or signed is None:
         options["skip_signature"] = True
     else:
         options["credential_provider"] = credentials
     return Client(
         bucket,
+        endpoint=endpoint,  # whatever the environment says to obstore
+        virtual_hosted_style_request=False,
         region=region or "us-east-1",
         client_options={"allow_http": endpoint.startswith("http://"), "timeout": "1h"},  # the deadline is ours
         retry_config={"max_retries": 0},

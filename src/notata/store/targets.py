@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import errno
+import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from notata.store.files import Upload
@@ -41,23 +43,33 @@ class _Guarded:
     key: str
     upload: Upload
     callback: Callback | None
+    pid: int = field(default_factory=os.getpid)
 
     def write(self, part: bytes) -> None:
         with self.store._guard("write", self.key):
+            self._check()
             self.upload.write(part)
         if self.callback is not None:
             self.callback.relative_update(len(part))
 
     def commit(self) -> str:
         with self.store._guard("write", self.key):
+            self._check()
             version = self.upload.commit()
         self._close()
         return version
 
     def abort(self) -> None:
+        if os.getpid() != self.pid:
+            return
         self._close()
         with self.store._guard("give up writing", self.key):
             self.upload.abort()
+
+    def _check(self) -> None:
+        """A forked child has no part in it: what is under way is the parent's."""
+        if os.getpid() != self.pid:
+            raise OSError(errno.EPERM, "it was begun by the parent process")
 
     def _close(self) -> None:
         if self.callback is not None:
