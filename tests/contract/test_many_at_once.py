@@ -16,6 +16,7 @@ from fsspec.callbacks import Callback
 from notata import errors
 from notata.store import Store, open_store
 from notata.store.files import PART
+from notata.store.remote import _Started
 from tests.backends import Place
 from tests.contract.test_store import open_uploads
 from tests.counting import counted
@@ -219,3 +220,59 @@ def test_batches_tell_a_callback(store: Store) -> None:
     assert store.read_many(files, callback=down) == files
     store.below("copies").take({entry.key: entry for entry in store.list()}, store, callback=copied)
     assert [(callback.size, callback.value) for callback in (up, down, copied)] == [(9, 9)] * 3
+
+
+def test_an_upload_whose_begin_is_interrupted_is_ended(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 has begun it, and who asked does not know its id: the request that was given up ends it."""
+    if bucket.name == "gcs":
+        return  # where one expires by itself
+    store = bucket.store()
+    store.exists("a")
+    result, came = _Started.result, threading.Event()
+
+    def interrupted(self: Any, timeout: float | None = None) -> Any:
+        if came.is_set():
+            return result(self, timeout)
+        assert begun.full.wait(SECONDS)
+        came.set()
+        raise KeyboardInterrupt
+
+    ended = threading.Event()
+    original = aiohttp.ClientSession._request
+
+    async def request(self: aiohttp.ClientSession, verb: str, url: Any, **kwargs: Any) -> Any:
+        reply = await original(self, verb, url, **kwargs)
+        if verb == "DELETE" and "uploadId" in str(url):
+            ended.set()
+        return reply
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", request)
+    with gate("POST", "uploads", 1) as begun:
+        monkeypatch.setattr(_Started, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store._begin("a", None)
+        assert ended.wait(SECONDS)
+    assert open_uploads(bucket) == []
+
+
+def test_an_interrupted_call_is_given_up(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store: Any = bucket.store()
+    store.exists("a")
+    begun, given_up = threading.Event(), threading.Event()
+
+    async def long() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(SECONDS)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+
+    def interrupted(self: Any, timeout: float | None = None) -> Any:
+        assert begun.wait(SECONDS)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Started, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store._connection.run(long)
+    assert given_up.wait(SECONDS)
