@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 START_SECONDS = 60.0
+SEAWEED_TRIES = 5
 
 CLOUD_ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -35,6 +36,10 @@ CLOUD_ENVIRONMENT = {
     # For plain gcsfs, the tests' other road, which hangs for a minute otherwise; notata does without (test_facts).
     "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
 }
+
+
+class EndedError(RuntimeError):
+    """A server ended before it answered."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,25 @@ def moto() -> Iterator[Server]:
 
 @contextlib.contextmanager
 def seaweed(folder: Path) -> Iterator[Server]:
-    """SeaweedFS, a production store: conditional writes hold, wrong secrets are refused."""
+    """SeaweedFS, a production store: conditional writes hold, wrong secrets are refused.
+
+    It takes eight ports, which another one that starts just now may take first; then it ends, and is tried again.
+    """
+    with contextlib.ExitStack() as running:
+        for last in range(SEAWEED_TRIES, 0, -1):
+            place = folder / str(last)
+            place.mkdir()
+            try:
+                server = running.enter_context(_seaweed(place))
+                break
+            except EndedError:
+                if last == 1:
+                    raise
+        yield server
+
+
+@contextlib.contextmanager
+def _seaweed(folder: Path) -> Iterator[Server]:
     config = folder / "s3.json"
     identity = {
         "name": "t",
@@ -239,7 +262,7 @@ def _await(process: subprocess.Popen[bytes], ready: Callable[[], object]) -> Non
     deadline = time.monotonic() + START_SECONDS
     while True:
         if process.poll() is not None:
-            raise RuntimeError(f"{process.args!r} ended with {process.returncode} before it answered")
+            raise EndedError(f"{process.args!r} ended with {process.returncode} before it answered")
         try:
             ready()
             return
