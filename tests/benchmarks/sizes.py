@@ -36,7 +36,7 @@ class Sizes:
     few: int = 50
     batches: int = 3
     large: int = 10**9
-    larges: int = 2
+    larges: int = 1
     large_distances: tuple[int, ...] = (0, 20)
     lines: int = 100_000
     few_lines: int = 100
