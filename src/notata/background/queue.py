@@ -64,7 +64,7 @@ class Queue:
         self._root = str(root) if isinstance(root, Path) else None
         self._most = most
         self._say = lost
-        self.check = check
+        self._check = check
         self._lost: dict[str, tuple[NotataError, bool]] = {}
         self._quiet = 0
         self.is_through = False
@@ -91,6 +91,10 @@ class Queue:
         if os.getpid() != self._pid:
             self._begin()
             self._lost = {}
+
+    def check(self) -> None:
+        """Refuse to begin a write that is not to be made any more."""
+        self._check()
 
     # -- in ------------------------------------------------------------------------------------------------
 

@@ -10,19 +10,30 @@ from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import CancelledError, Future
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from notata.errors import NotataError, StorageError
 from notata.store import Store
 
 if TYPE_CHECKING:
-    from notata.background.queue import Queue
     from notata.store.files import Upload
 
 __all__ = ["ABORT", "COMMIT", "OVERHEAD", "PART", "Item", "Stream", "Value"]
 
 OVERHEAD: Final = 1024
 """Bytes that an item costs besides its data."""
+
+
+class Line(Protocol):
+    """What a write asks of the queue that it is in: `notata.background.queue.Queue`."""
+
+    def check(self) -> None: ...
+    def give(self, stream: Stream, part: bytes) -> None: ...
+    def step(self, stream: Stream, kind: str) -> None: ...
+    def commit(self, stream: Stream) -> None: ...
+    def abort(self, stream: Stream) -> None: ...
+    def lose(self, item: Item, error: NotataError) -> None: ...
+    def finished(self, item: Item, error: BaseException | None) -> None: ...
 
 
 class Item(ABC):
@@ -43,10 +54,10 @@ class Item(ABC):
         self.since = self.by = 0
 
     @abstractmethod
-    def begin(self, queue: Queue) -> None:
+    def begin(self, queue: Line) -> None:
         """Have it go to the storage, and tell the queue when it is `finished`."""
 
-    def resumed(self, queue: Queue) -> bool:
+    def resumed(self, queue: Line) -> bool:
         """Whether it went to the storage already, before an interrupt came; then it is not sent again."""
         return False
 
@@ -71,19 +82,19 @@ class Value(Item):
         self.cost = len(data) + OVERHEAD
         self._sent: Future[str] | None = None
 
-    def begin(self, queue: Queue) -> None:
+    def begin(self, queue: Line) -> None:
         queue.check()
         self._sent = self.store.start_write(self.name, self.data)
         self._sent.add_done_callback(partial(self._done, queue))
 
-    def resumed(self, queue: Queue) -> bool:
+    def resumed(self, queue: Line) -> bool:
         if self._sent is None:
             return False
         self.by = 0
         self._sent.add_done_callback(partial(self._done, queue))  # once more, as it may not have come to that
         return True
 
-    def _done(self, queue: Queue, future: Future[str]) -> None:
+    def _done(self, queue: Line, future: Future[str]) -> None:
         try:
             error = future.exception()
         except CancelledError as cancelled:
@@ -104,7 +115,7 @@ class Stream(Item):
         error: Why it failed.
     """
 
-    def __init__(self, queue: Queue, store: Store, name: str, key: str) -> None:
+    def __init__(self, queue: Line, store: Store, name: str, key: str) -> None:
         super().__init__(store, name, key)
         self._queue = queue
         self._pid = os.getpid()
@@ -135,7 +146,7 @@ class Stream(Item):
             self._queue.lose(self, self.error)
             raise self.error
 
-    def begin(self, queue: Queue) -> None:
+    def begin(self, queue: Line) -> None:
         """Its turn has come: its last step may be done."""
         if self.error is not None:
             queue.finished(self, self.error)
