@@ -23,8 +23,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
@@ -41,6 +39,7 @@ from notata.errors import (
 from notata.store import batches
 from notata.store.appending import NOTHING, Appender, Tail
 from notata.store.builtin_errors import failure_of_builtin
+from notata.store.entries import Blob, Entry
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
 from notata.store.in_flight import started_in_thread
 from notata.store.targets import Appending, Writing
@@ -59,40 +58,6 @@ ABSENT: Final = ""
 _APPEND_SECONDS: Final = 60.0  # how long an appender lets others go first
 
 Progress: TypeAlias = "Callable[[str, int | None], Callback]"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One stored file, as a listing tells it.
-
-    Attributes:
-        key: Relative to the store's root.
-        size: In bytes.
-        modified: When it was last written, with a time zone.
-        version: Changes with each write: an ETag on S3, a generation on GCS. For `Store.replace`.
-    """
-
-    key: str
-    size: int
-    modified: datetime
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """Bytes as read, or a range of them, with the whole file's size and version.
-
-    Attributes:
-        data: What was asked for.
-        size: Of the whole file, in bytes.
-        version: For `Store.replace`.
-        age: Seconds since the file was written, by the storage's own clock; None where it does not tell.
-    """
-
-    data: bytes
-    size: int
-    version: str
-    age: float | None = None
 
 
 class Store(ABC):

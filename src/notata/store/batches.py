@@ -8,18 +8,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from notata.errors import BatchError
+from notata.store.entries import Blob, Entry
 from notata.store.files import PART
 from notata.store.in_flight import AT_ONCE, InFlight, Tally, started_in_thread, then
 
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
-
-    from notata.store.base import Blob, Entry, Store
 
 __all__ = ["fetch", "remove", "take", "write"]
 
@@ -29,8 +28,24 @@ _STREAMS: Final = 2  # of large values, each with some 80 MiB: parts under way, 
 T = TypeVar("T")
 
 
+class Files(Protocol):
+    """Where the files are: `notata.store.Store`."""
+
+    url: str
+    queues: bool
+    sized: bool
+
+    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]: ...
+    def start_write(self, key: str, data: bytes) -> Future[str]: ...
+    def write(self, key: str, data: memoryview) -> None: ...
+    def open(self, key: str, mode: str) -> IO[Any]: ...
+    def filesystem(self) -> object: ...
+    def _stream(self, key: str) -> IO[bytes]: ...
+    def _guard(self, doing: str, key: str | None) -> AbstractContextManager[None]: ...
+
+
 def fetch(
-    store: Store,
+    store: Files,
     ranges: Mapping[str, tuple[int, int | None]],
     *,
     callback: Callback | None = None,
@@ -45,7 +60,7 @@ def fetch(
     return _each(store, start, sizes, "reads", callback=callback, without=without)
 
 
-def write(store: Store, files: Mapping[str, memoryview], callback: Callback | None) -> None:
+def write(store: Files, files: Mapping[str, memoryview], callback: Callback | None) -> None:
     """Store many values."""
     with _threads(_STREAMS) as streams:
 
@@ -58,7 +73,7 @@ def write(store: Store, files: Mapping[str, memoryview], callback: Callback | No
         _each(store, start, sizes, "writes", callback=callback)
 
 
-def take(store: Store, files: Mapping[str, Entry], source: Store, callback: Callback | None) -> None:
+def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Callback | None) -> None:
     """Copy files of another store to keys of this one."""
     tally = Tally(callback, sum(max(0, entry.size) for entry in files.values()))
     stop = threading.Event()
@@ -83,7 +98,7 @@ def take(store: Store, files: Mapping[str, Entry], source: Store, callback: Call
         _each(store, start, sizes, "copies", give_up=stop.set)
 
 
-def _stream(store: Store, name: str, entry: Entry, source: Store, stop: threading.Event, tally: Tally) -> None:
+def _stream(store: Files, name: str, entry: Entry, source: Files, stop: threading.Event, tally: Tally) -> None:
     """Copy one file in pieces, until told to stop."""
     guarded = source._guard("read", entry.key)  # what the writer raises is ours already
     with guarded, source._stream(entry.key) as reader, store.open(name, "wb") as writer:
@@ -104,7 +119,7 @@ def remove(start: Callable[[str], Future[Any]], names: Iterable[str]) -> dict[st
 
 
 def _each(
-    store: Store,
+    store: Files,
     start: Callable[[str], Future[T]],
     sizes: Mapping[str, int],
     what: str,

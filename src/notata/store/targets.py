@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from notata.store.files import Upload
 
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
-    from notata.store.base import Store
 
 __all__ = ["Appending", "Writing"]
+
+
+class Files(Protocol):
+    """Where the bytes go: `notata.store.Store`."""
+
+    def append(self, key: str, data: bytes) -> int: ...
+    def _write(self, key: str, data: bytes, match: str | None) -> str: ...
+    def _begin(self, key: str, match: str | None) -> Upload: ...
+    def _callback(self, key: str) -> Callback | None: ...
+    def _guard(self, doing: str, key: str | None) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
     """Where an `AtomicWriter` of modes ``w`` and ``x`` puts its bytes."""
 
-    store: Store
+    store: Files
     key: str
     match: str | None
 
@@ -39,7 +49,7 @@ class Writing:
 class _Guarded:
     """An upload whose errors are ours."""
 
-    store: Store
+    store: Files
     key: str
     upload: Upload
     callback: Callback | None
@@ -79,7 +89,7 @@ class _Guarded:
 class Appending:
     """Where an `AtomicWriter` of mode ``a`` puts its bytes: all in memory, then one append."""
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(self, store: Files, key: str) -> None:
         self._store = store
         self._key = key
         self._held = bytearray()
