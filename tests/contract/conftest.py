@@ -12,7 +12,8 @@ from notata.store import Store
 from tests.backends import Place
 
 REAL = [pytest.param("seaweed", marks=pytest.mark.real)]
-EVERYWHERE = ["memory", "local", "s3", "gcs", *REAL, pytest.param("obstore", marks=pytest.mark.real)]
+EVERYWHERE = ["memory", "local", "s3", "gcs", *REAL]
+EACH_ENGINE = [*EVERYWHERE, pytest.param("obstore", marks=pytest.mark.real)]
 BUCKETS = ["s3", "gcs", *REAL]
 
 
@@ -31,20 +32,23 @@ def make_place(name: str, request: pytest.FixtureRequest) -> Place:
     return Place(name, f"{server.url}/{folder}", server.options)
 
 
-@pytest.fixture(params=EVERYWHERE)
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """An empty folder on each backend."""
+def emptied(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """The place of a fixture's parameter, and its end."""
     place = make_place(request.param, request)
     yield place
     place.store().clear()
+
+
+@pytest.fixture(params=EVERYWHERE)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """An empty folder on each backend; modules of what an engine does have one by each engine of S3 too."""
+    yield from emptied(request)
 
 
 @pytest.fixture(params=BUCKETS)
 def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:
     """An empty folder in each kind of bucket."""
-    place = make_place(request.param, request)
-    yield place
-    place.store().clear()
+    yield from emptied(request)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from notata import BatchError, Logbook, LogReader, StorageError
 from notata.store import open_store
 from notata.testing import FaultyStore
 from tests.backends import Place
-from tests.contract.conftest import make_place
+from tests.contract.conftest import EACH_ENGINE, emptied, make_place
 from tests.counting import counted
 
 MIB = 2**20
@@ -33,6 +33,11 @@ SECONDS = 60
 ROOT = Path(__file__).parents[2]
 COUNT = 40
 UNENDED = "the process ended without mark_complete() or mark_failed()"
+
+
+@pytest.fixture(params=EACH_ENGINE)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    yield from emptied(request)
 
 
 def test_a_run_in_the_background(place: Place) -> None:

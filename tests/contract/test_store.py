@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from notata import errors
 from notata.store import Store, open_store
 from notata.store.files import PART
 from tests.backends import Place
+from tests.contract.conftest import EACH_ENGINE, emptied
 from tests.counting import counted
 
 BIG = np.random.default_rng(7).bytes(2 * PART + 12345)
@@ -41,6 +43,11 @@ ODD = [
 
 
 # -- write and read ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=EACH_ENGINE)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    yield from emptied(request)
 
 
 @pytest.mark.parametrize("data", [b"", b"a", bytes(range(256)), b"\n--==0==--\n--==0==\n", b"x" * 100_000])
