@@ -149,6 +149,6 @@ def test_a_large_pickle_needs_no_second_copy(kind: str, tmp_path: Path, request:
     if kind != "local":
         server: Server = request.getfixturevalue({"s3": "moto_server", "gcs": "gcs_server"}[kind])
         url, options = f"{server.url}/memory", server.options
-    grown, size = measure(128, url, options)
-    assert size > 128 * 2**20
-    assert grown < 64, f"{grown} MiB more for a value of 128 MiB"
+    grown, size = measure(96, url, options)
+    assert size > 96 * 2**20
+    assert grown < 64, f"{grown} MiB more for a value of 96 MiB"

@@ -32,6 +32,7 @@ MIB = 2**20
 SECONDS = 60
 ROOT = Path(__file__).parents[2]
 COUNT = 40
+FORKED = 5
 UNENDED = "the process ended without mark_complete() or mark_failed()"
 
 
@@ -304,7 +305,7 @@ def fork(begin: Callable[..., Logbook]) -> None:
         thread.start()
     upload = log.open("artifacts/parent", "wb")
     upload.write(b"x" * 10 * MIB)
-    for number in range(12):
+    for number in range(FORKED):
         child = os.fork()
         if child == 0:
             signal.alarm(SECONDS)  # a lock that is never released ends it
@@ -428,7 +429,7 @@ def test_a_forked_child_begins_with_an_empty_queue(reachable: Place, tmp_path: P
     stored = [line.split(" ") for line in notes.read_text().splitlines()]
     assert max(Counter(key for _, key in stored).values()) == 1
     by = {key: pid for pid, key in stored}
-    for number in range(12):
+    for number in range(FORKED):
         assert reachable.bytes(f"log_run/artifacts/child{number}.txt").decode() == by[f"artifacts/child{number}.txt"]
         assert len(reachable.bytes(f"log_run/artifacts/child-large{number}")) == 9 * MIB
     hammered = {key for _, key in stored if "hammer" in key}
