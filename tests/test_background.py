@@ -39,6 +39,7 @@ from notata import (
     exits,
 )
 from notata.background import BackgroundStore
+from notata.manifest import LedgerStore
 from notata.store import Store, in_flight, open_store
 from notata.store.files import PART
 from notata.store.local import UNSTORED
@@ -990,7 +991,8 @@ def test_a_plain_run_flushes_its_log(faulty: FaultyStore) -> None:
     log = Logbook("run", faulty)
     log.flush()
     log.flush(timeout=1.0)
-    assert type(log._store) is FaultyStore
+    assert type(log._store) is LedgerStore
+    assert type(log._store._real) is FaultyStore
 
 
 def test_an_interrupt_of_a_writer_that_waits_leaves_nothing_half_queued(gated: Gated) -> None:

@@ -348,7 +348,7 @@ def test_no_secret_is_stored(moto_server: Server) -> None:
         raise ValueError("on purpose")
     told_everywhere = repr(log) + str(log.path) + repr(log.path) + "".join(traceback.format_exception(caught.value))
     stored = log._store.read_many(entry.key for entry in log._store.list())
-    assert len(stored) == 7
+    assert len(stored) == 8
     for secret in SECRETS.values():
         assert secret not in told_everywhere
         assert all(secret.encode() not in data for data in stored.values())
@@ -371,7 +371,7 @@ def test_no_secret_of_a_failure_is_stored(moto_server: Server, monkeypatch: pyte
             error.add_note(secret)
             raise RuntimeError(f"gave up on {secret}") from error
     stored = log._store.read_many(entry.key for entry in log._store.list())
-    assert len(stored) == 5
+    assert len(stored) == 6
     assert b"refused" in stored["log.txt"]
     assert b"variables" in stored["artifacts/debug/failure.json"]
     for known in SECRETS.values():

@@ -31,6 +31,7 @@ class LogbookOptions(TypedDict, total=False):
     failure_variables: bool
     background: bool
     max_pending: int
+    manifest: bool
 
 
 class Experiment:
@@ -56,7 +57,7 @@ class Experiment:
         storage_options: For fsspec. They reach no file, no message and no repr.
         timeout: As for `Logbook`.
         **options: For each `Logbook`: `heartbeat`, `environment`, `log_level`, `handle_sigterm`, `failure_variables`,
-            `background`, `max_pending`.
+            `background`, `max_pending`, `manifest`.
 
     Raises:
         KeyNameError: The name is not legal on every backend.

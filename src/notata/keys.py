@@ -20,6 +20,7 @@ __all__ = [
     "FAILURE",
     "INDEX",
     "LOG",
+    "MANIFEST",
     "METADATA",
     "METRICS",
     "PARAMS_JSON",
@@ -31,6 +32,7 @@ __all__ = [
     "artifact",
     "check",
     "data",
+    "is_log",
     "is_reserved",
     "join",
     "plot",
@@ -40,6 +42,7 @@ __all__ = [
 
 INDEX: Final = "index.csv"
 LOG: Final = "log.txt"
+MANIFEST: Final = "manifest.json"
 METADATA: Final = "metadata.json"
 METRICS: Final = "artifacts/metrics.json"
 PARAMS_YAML: Final = "params.yaml"
@@ -57,6 +60,8 @@ RESERVED: Final = ".notata-"
 
 _SEGMENT_BYTES: Final = 255  # NAME_MAX of Linux and macOS
 _KEY_BYTES: Final = 1024  # S3 and GCS
+_LOGS: Final = re.compile(r"(?:workers/[^/]+/)?log\.txt")
+
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.=+-]*)*")
 """Nearly all keys: legal if they are short, which one look tells."""
 
@@ -142,6 +147,15 @@ def is_reserved(key: str) -> bool:
     True
     """
     return key.startswith(RESERVED) or f"/{RESERVED}" in key
+
+
+def is_log(key: str) -> bool:
+    """Whether a file of a run is one of its own logs, which only ever grow.
+
+    >>> is_log("log.txt"), is_log("workers/3/log.txt"), is_log("artifacts/log.txt")
+    (True, True, False)
+    """
+    return _LOGS.fullmatch(key) is not None
 
 
 def join(folder: str, name: str) -> str:

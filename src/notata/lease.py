@@ -185,8 +185,13 @@ class Lease:
         with self._lock.held():
             self._change(fields)
 
-    def end(self, status: str, **fields: Any) -> bool:
+    def end(self, status: str, *, adopted: Callable[[], object] = bool, **fields: Any) -> bool:
         """Set the status with which the run ends. One request.
+
+        Args:
+            status: ``complete`` or ``failed``.
+            adopted: Called where somebody changed other fields meanwhile, before the status is stored.
+            **fields: What is stored with it.
 
         Returns:
             Whether that was news; False where the run has this status already.
@@ -202,7 +207,7 @@ class Lease:
                 key=keys.METADATA,
             )
         with self._lock.held():
-            return self._change({**fields, "status": status})
+            return self._change({**fields, "status": status}, adopted)
 
     @property
     def owner(self) -> str:
@@ -240,13 +245,14 @@ class Lease:
         if self.displaced:
             raise self._gone()
 
-    def _change(self, fields: Mapping[str, Any]) -> bool:
+    def _change(self, fields: Mapping[str, Any], tell: Callable[[], object] = bool) -> bool:
         adopted = False
         while self.is_news(fields.get("status")):
             try:
                 self._swap({**self.fields, **fields})
             except ConflictError as error:
                 self._adopt(error)
+                tell()
                 adopted = True
             else:
                 return True

@@ -22,11 +22,12 @@ from notata.errors import BatchError, ConfigurationError, NotataError, RunEndedE
 from notata.failures import Caught
 from notata.journal import Journal, RunLogger, level_of
 from notata.lease import Lease
+from notata.manifest import Keeper, LedgerStore
 from notata.parameters import Parameters, encoded
 from notata.progress import bar
 from notata.reader import LogReader
 from notata.recorder import Recorder
-from notata.state import ENDED, LEASE, RESUMES, ROW, RunState, continued, spent, timestamp
+from notata.state import ENDED, LEASE, RESUMES, ROW, WORKERS, RunState, continued, spent, timestamp
 from notata.store import TIMEOUT, Store, open_base
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Logbook(Recorder):
         timeout: Seconds that one request may take, besides the time its size needs. A storage that has never
             answered gets at most 10.
         progress: Show a bar in the terminal for whatever takes more than one part of 8 MiB, written or read back.
+        manifest: Store ``manifest.json`` at the end: each file with its size and SHA-256, for `LogReader.verify`.
 
     Raises:
         RunExistsError: The id is taken. It is a `FileExistsError`.
@@ -130,6 +132,7 @@ class Logbook(Recorder):
         storage_options: Mapping[str, Any] | None = None,
         timeout: float = TIMEOUT,
         progress: bool = False,
+        manifest: bool = True,
     ) -> None:
         if callback is not None and not callable(callback):
             raise ConfigurationError(f"callback is a function of the logbook, not {type(callback).__name__}")
@@ -141,6 +144,8 @@ class Logbook(Recorder):
             )
         if background not in (True, False):
             raise ConfigurationError(f"background is True or False, not {background!r}")
+        if manifest not in (True, False):
+            raise ConfigurationError(f"manifest is True or False, not {manifest!r}")
         if resume not in (True, False, "force", "unfinished"):
             raise ConfigurationError(f"resume is True, False, 'force' or 'unfinished', not {resume!r}")
         level = level_of(log_level)
@@ -150,6 +155,7 @@ class Logbook(Recorder):
         self._store = open_base(base_dir, storage_options, timeout=timeout).below(folder)
         if progress:
             self._store = self._store.watched(bar)
+        noting = self._store = LedgerStore(self._store) if manifest else self._store
         self._queue = self._in_background(max_pending) if background else None
         if params:
             encoded(self._store, params)  # what cannot be stored is refused before anything is
@@ -166,6 +172,7 @@ class Logbook(Recorder):
         self._replaced = False
         try:
             before = self._claim(environment, overwrite, resume)
+            self._keeper = self._kept(noting, before) if isinstance(noting, LedgerStore) else None
             self._begin(before, level, params=params, preallocate=preallocate)
         except BaseException:
             self._let_go()
@@ -178,6 +185,18 @@ class Logbook(Recorder):
         queue = BackgroundStore(self._store, max_pending, check=self._check, lost=self._say_lost)
         self._store = queue
         return queue
+
+    def _kept(self, store: LedgerStore, before: RunState | None) -> Keeper:
+        """What stores the manifest."""
+        return Keeper(
+            store,
+            self.run_id,
+            self._lease.owner,
+            check=self._check,
+            mine=self._lease.mine,
+            resumed=before is not None,
+            workers=lambda: self._lease.fields.get(WORKERS) is True,
+        )
 
     def _say_lost(self, key: str, error: NotataError) -> None:
         self.error("Lost %s: %s", key, error)
@@ -308,7 +327,8 @@ class Logbook(Recorder):
     def flush(self, timeout: float | None = None) -> None:
         """Store what is not stored yet: what writers queued in background mode, then the lines of log.txt.
 
-        In a bucket the lines cost one request for a small log, some for a large one.
+        In a bucket the lines cost one request for a small log, some for a large one. If something was stored after the
+        run ended, its manifest is brought up to date: one request.
 
         Args:
             timeout: Seconds to wait for what is queued; as long as it takes when not given.
@@ -325,6 +345,8 @@ class Logbook(Recorder):
         if self._queue is not None:
             self._queue.settle(timeout)
         self.handler.flush()
+        if self._told in ENDED:
+            self._store_manifest()
         if self._queue is not None and (lost := self._queue.lost()) is not None:
             raise lost
 
@@ -526,9 +548,10 @@ class Logbook(Recorder):
                     self.info(line)
                 if news and status == "complete":
                     self.handler.flush()
+                    self._store_manifest()
                 # What was stored by a request whose reply was lost, or before an interrupt, is no news: the rest is.
                 if news:
-                    self._lease.end(status, end_time=timestamp(), runtime_sec=runtime, **fields)
+                    self._store_end(status, runtime, fields)
             except Exception as failure:
                 self._unstored = failure if status == "complete" else None
                 self.error("%s, but that was not stored: %s", line, failure)
@@ -542,8 +565,33 @@ class Logbook(Recorder):
             if status == "failed":
                 self._tell(error)
         finally:
-            if self.callback is not None:
-                self.callback(self)
+            try:
+                if self.callback is not None:
+                    self.callback(self)
+            finally:
+                self._store_manifest_late()
+
+    def _store_end(self, status: Status, runtime: float, fields: Mapping[str, Any]) -> None:
+        """Store the status. A worker that has come meanwhile is in the manifest of a complete run."""
+        adopted = self._store_manifest if status == "complete" else bool
+        self._lease.end(status, adopted=adopted, end_time=timestamp(), runtime_sec=runtime, **fields)
+
+    def _store_manifest(self) -> None:
+        """Have manifest.json tell what is stored by now."""
+        if self._keeper is not None and self._lease.here:
+            exits.forget(self._store_manifest)
+            self._keeper.write()
+
+    def _store_manifest_late(self) -> None:
+        """As `_store_manifest`, once the run has ended, and from now on at exit too; the end stands if that fails."""
+        if self._keeper is None:
+            return
+        self._keeper.when_outdated(lambda: exits.at_exit(self._store_manifest))
+        try:
+            self._store_manifest()
+        except NotataError as failure:
+            exits.at_exit(self._store_manifest)
+            self.warning("%s was not stored: %s", keys.MANIFEST, failure)
 
     def _params_stored(self) -> None:
         """Parameters were added: for those who keep many runs."""

@@ -23,6 +23,7 @@ __all__ = [
     "MISSED",
     "RESUMES",
     "ROW",
+    "WORKERS",
     "RunState",
     "continued",
     "judge",
@@ -45,6 +46,9 @@ RESUMES: Final = "resumes"
 
 ROW: Final = "row"
 """The field of metadata.json that tells what a table of runs shows of this one: parameters and metrics, at its end."""
+
+WORKERS: Final = "workers"
+"""The field of metadata.json that tells that others than the owner write files of the run."""
 
 MISSED: Final = 4
 """Heartbeats without a sign of life after which a run has died."""

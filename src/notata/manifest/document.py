@@ -1,0 +1,180 @@
+"""The text of a manifest and what it says, and which of several say it of a file as it is now; it knows no storage."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from notata import keys
+from notata.store import Entry
+
+__all__ = ["Document", "Receipt", "is_manifest", "is_receipted", "mark", "merge"]
+
+_WORKERS: Final = re.compile(rf"workers/[^/]+/{re.escape(keys.MANIFEST)}")
+_MARKS: Final = {"s3": "etag", "s3a": "etag", "gs": "generation", "gcs": "generation"}
+_TICK: Final = timedelta(seconds=2)  # FAT tells times no finer; others do by far
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is known of a file's content.
+
+    Attributes:
+        size: In bytes.
+        sha256: Its digest; empty where it is not known.
+        version: As the storage tells it, see `Entry.version`; empty where that says nothing.
+    """
+
+    size: int
+    sha256: bytes = b""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A manifest.
+
+    Attributes:
+        run_id: Of the run.
+        owner: Which logbook wrote it, as in ``lease.owner`` of metadata.json, of which this is the beginning.
+        created: When it was begun, before the files were looked at; with a time zone.
+        files: What is known of each, by key.
+    """
+
+    run_id: str
+    owner: str
+    created: datetime
+    files: Mapping[str, Receipt] = field(default_factory=dict)
+
+    def encode(self, url: str) -> bytes:
+        r"""The text of manifest.json in UTF-8, a line for each file.
+
+        Args:
+            url: Where the run lies, which decides whether a version is an ETag, a generation, or of no use elsewhere.
+
+        >>> moment = datetime.fromisoformat("2026-03-01T09:30:00.250+01:00")
+        >>> text = Document("a", "5a1f0c4b", moment, {"x.txt": Receipt(3, bytes(32), '"9f"')}).encode("s3://b/log_a")
+        >>> print(text.decode().replace("0" * 64, "00…"), end="")
+        {"run_id": "a", "owner": "5a1f0c4b", "created": "2026-03-01T09:30:00.250+01:00", "files": {
+        "x.txt": {"size": 3, "sha256": "00…", "etag": "9f"}
+        }}
+        """
+        head = {"run_id": self.run_id, "owner": self.owner, "created": self.created.isoformat(timespec="milliseconds")}
+        name = _MARKS.get(url.partition("://")[0].lower(), "")
+        lines = ",\n".join(_line(key, receipt, name) for key, receipt in sorted(self.files.items()))
+        text = f'{json.dumps(head, ensure_ascii=False)[:-1]}, "files": {{\n{lines}{lines and chr(10)}}}}}\n'
+        return text.encode("utf-8")
+
+    @classmethod
+    def parse(cls, data: bytes) -> Document:
+        """What a manifest.json says.
+
+        Raises:
+            ValueError: It is none.
+        """
+        try:
+            found = json.loads(data)
+            files = {key: _receipt(told) for key, told in found["files"].items()}
+            return cls(str(found["run_id"]), str(found["owner"]), datetime.fromisoformat(found["created"]), files)
+        except (LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            raise ValueError(f"it is no manifest: {error!r}") from error
+
+
+def _line(key: str, receipt: Receipt, mark_name: str) -> str:
+    digest = f', "sha256": "{receipt.sha256.hex()}"' if receipt.sha256 else ""
+    version = f', "{mark_name}": {json.dumps(mark(receipt.version))}' if mark_name and receipt.version else ""
+    return f'{_quoted(key)}: {{"size": {receipt.size}{digest}{version}}}'
+
+
+def _quoted(key: str) -> str:
+    """A key as a JSON string; escaped where UTF-8 cannot hold what another program called its file."""
+    return json.dumps(key, ensure_ascii=any("\ud800" <= character <= "\udfff" for character in key))
+
+
+def _receipt(told: Mapping[str, Any]) -> Receipt:
+    digest = bytes.fromhex(told.get("sha256", ""))
+    if len(digest) not in (0, 32) or not isinstance(told["size"], int):
+        raise ValueError(f"{told!r} is not the size and SHA-256 of a file")
+    return Receipt(told["size"], digest, str(told.get("etag") or told.get("generation") or ""))
+
+
+def mark(version: str) -> str:
+    """A version as a manifest shows it: an ETag without its quotes."""
+    return version.strip('"')
+
+
+def is_manifest(key: str) -> bool:
+    """Whether a file is the manifest of a run, or of one of its workers.
+
+    >>> is_manifest("manifest.json"), is_manifest("workers/3/manifest.json"), is_manifest("data/manifest.json")
+    (True, True, False)
+    """
+    return key == keys.MANIFEST or _WORKERS.fullmatch(key) is not None
+
+
+def is_receipted(key: str) -> bool:
+    """Whether a manifest tells of this file: not of itself, nor of metadata.json, which is stored after it."""
+    return key != keys.METADATA and not is_manifest(key) and not keys.is_reserved(key)
+
+
+def merge(
+    listing: Iterable[Entry], own: Mapping[str, Receipt], others: Iterable[Document] = ()
+) -> tuple[dict[str, Receipt], list[Entry]]:
+    """What is known of the files that are there.
+
+    Args:
+        listing: All files of the run.
+        own: What was noted while they were stored, with the versions of this storage.
+        others: Manifests that were stored before, the most trusted first: of an earlier end of the run, of workers.
+
+    Returns:
+        The receipts that hold, and the files for which none does.
+
+    >>> entry = Entry("a", 1, datetime.fromisoformat("2026-03-01T09:30:00Z"), "v2")
+    >>> [len(merge([entry], {"a": Receipt(1, bytes(32), version)})[1]) for version in ("v2", "v1")]
+    [0, 1]
+    """
+    known: dict[str, Receipt] = {}
+    unknown: list[Entry] = []
+    others = list(others)
+    for entry in listing:
+        if not is_receipted(entry.key):
+            continue
+        receipt = max(_holding(entry, own, others), key=lambda held: held.size, default=None)  # of a log, the longest
+        if receipt is None:
+            unknown.append(entry)
+        else:
+            known[entry.key] = receipt
+    return known, unknown
+
+
+def _holding(entry: Entry, own: Mapping[str, Receipt], others: Iterable[Document]) -> Iterator[Receipt]:
+    """The receipts that hold for a file as it is listed."""
+    receipt = own.get(entry.key)
+    if receipt is not None and _holds(entry, receipt, None):
+        yield _as_listed(entry, receipt)
+    for document in others:
+        receipt = document.files.get(entry.key)
+        if receipt is not None and _holds(entry, receipt, document.created):
+            yield _as_listed(entry, receipt)
+
+
+def _holds(entry: Entry, receipt: Receipt, created: datetime | None) -> bool:
+    if not receipt.sha256:
+        return False
+    if keys.is_log(entry.key):
+        return entry.size >= receipt.size
+    if entry.size != receipt.size:
+        return False
+    if receipt.version:
+        return mark(entry.version) == mark(receipt.version)
+    # A disk has no versions that could be written down: what was not written since is as it was then.
+    return created is not None and 0 < entry.modified.timestamp() < (created - _TICK).timestamp()
+
+
+def _as_listed(entry: Entry, receipt: Receipt) -> Receipt:
+    return Receipt(receipt.size, receipt.sha256, "" if keys.is_log(entry.key) else entry.version)

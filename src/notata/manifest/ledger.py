@@ -1,0 +1,396 @@
+"""A store in front of another one that notes of each file what is stored: its size, SHA-256 and version.
+
+It knows nothing of runs, and asks the storage for nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+
+from notata import keys
+from notata.errors import ConflictError, NotataError
+from notata.manifest.document import Receipt, is_receipted
+from notata.processes import Lock
+from notata.store import Blob, Entry, Store
+from notata.store.in_flight import started_in_thread
+
+if TYPE_CHECKING:
+    import io
+
+    from upath import UPath
+
+    from notata.store.appending import Tail
+    from notata.store.files import Upload
+
+__all__ = ["Ledger", "LedgerStore"]
+
+_DIGEST: Final = 32  # bytes of a SHA-256
+_SIZE: Final = 8  # bytes that a size is kept in
+_GROWING: Final = 64  # files of which the state of the hash is kept, some 500 bytes each
+_BESIDE: Final = 2**20  # bytes from which on they are hashed while they are written, by another thread
+_REFUSED: Final = (ConflictError, FileExistsError, FileNotFoundError)
+"""What says of a write that it had no effect; anything else leaves that open."""
+
+_forks = 0
+"""How often this process was forked: a child may write files of its parent's run."""
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_count_fork)
+
+
+class Ledger:
+    """What was stored under each key, in some 250 bytes each.
+
+    Safe to use from many threads; in a forked child it goes on by itself.
+
+    Attributes:
+        changes: How many files were stored or removed so far; lines of logs do not count.
+        on_change: Called after each of these.
+    """
+
+    def __init__(self) -> None:
+        self._noted: dict[str, bytes] = {}  # size, SHA-256 and version
+        self._growing: dict[str, tuple[Any, int, str]] = {}  # the hash so far, size and version
+        self._under_way: dict[str, int] = {}
+        self._lock = Lock()
+        self._forks = _forks
+        self._elsewhere = False
+        self.changes = 0
+        self.on_change: Callable[[], object] = bool
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether files may be there that are not as noted: a write failed, or others may have written."""
+        return self._elsewhere or self._forks != _forks
+
+    def look(self) -> None:
+        """Take note that what is stored may be another thing."""
+        self._elsewhere = True
+        self.changed()
+
+    def receipts(self) -> dict[str, Receipt]:
+        """What is known by now."""
+        with self._lock.held():
+            found = {key: _unpacked(packed) for key, packed in self._noted.copy().items()}
+            for key, (state, size, version) in self._growing.items():
+                found[key] = Receipt(size, state.digest(), "" if keys.is_log(key) else version)
+        return found
+
+    def seal(self, key: str) -> object:
+        """What is another object after each time that something is stored under the key; None for nothing."""
+        return self._noted.get(key) or self._growing.get(key)
+
+    # -- write ---------------------------------------------------------------------------------------------
+
+    def begin(self, key: str) -> None:
+        """A file is about to be stored. Of two at once nobody knows which one came last."""
+        if key in self._under_way:
+            self._elsewhere = True
+        self._under_way[key] = self._under_way.get(key, 0) + 1
+
+    def end(self, key: str, error: BaseException | None = None) -> None:
+        """What was to be stored has been stored, or not."""
+        left = self._under_way.pop(key, 1) - 1
+        if left > 0:
+            self._under_way[key] = left
+        if error is not None and not isinstance(error, _REFUSED):
+            self.look()
+
+    def note(self, key: str, size: int, digest: bytes, version: str) -> None:
+        """A file was stored whole."""
+        self._noted[key] = size.to_bytes(_SIZE, "big") + digest + version.encode()
+        if self._growing:
+            with self._lock.held():
+                self._growing.pop(key, None)
+        self.changed()
+
+    def forget(self, key: str) -> None:
+        """A file was removed, or stored by another road."""
+        self._noted.pop(key, None)
+        if self._growing:
+            with self._lock.held():
+                self._growing.pop(key, None)
+        self.changed()
+
+    def grow(self, key: str, data: bytes, before: Tail, after: Tail) -> None:
+        """Bytes were added to the end of a file. Without the hash of those before, there is none of it now."""
+        with self._lock.held():
+            state, size, _ = self._growing.pop(key, (None, -1, ""))
+            if size != before.size:
+                state = _hash_of(before)
+            if state is not None:
+                state.update(data)
+            elif (state := _hash_of(after)) is None:
+                if not keys.is_log(key):  # whose beginning is what it was
+                    self.forget(key)
+                    self._elsewhere = True
+                return
+            self._noted.pop(key, None)
+            self._growing[key] = state, after.size, after.version or ""
+            if len(self._growing) > _GROWING:
+                oldest = next(iter(self._growing))
+                state, size, version = self._growing.pop(oldest)
+                self._noted[oldest] = size.to_bytes(_SIZE, "big") + state.digest() + version.encode()
+        if not keys.is_log(key):
+            self.changed()
+
+    def changed(self) -> None:
+        """Something is another thing than it was."""
+        self.changes += 1
+        self.on_change()
+
+
+def _unpacked(packed: bytes) -> Receipt:
+    digest = packed[_SIZE : _SIZE + _DIGEST]
+    return Receipt(int.from_bytes(packed[:_SIZE], "big"), digest, packed[_SIZE + _DIGEST :].decode())
+
+
+def _hash_of(tail: Tail) -> Any:
+    """The hash of a file whose whole content is known; else None."""
+    if tail.size == 0:
+        return sha256()
+    if tail.content is None or len(tail.content) != tail.size:
+        return None
+    return sha256(tail.content)
+
+
+class LedgerStore(Store):
+    """A store that notes what is stored through it. It makes the requests of the store behind it, and no other.
+
+    Bytes are hashed before they go, large parts while they go. Where a write costs no round trip, appends are not
+    noted: who reads the ledger can look at the file.
+
+    A forked child notes for itself; sent to another process, it is the store behind it. The ledger then knows that
+    others may have written (`Ledger.incomplete`).
+
+    Attributes:
+        ledger: What was stored.
+
+    Args:
+        real: The store behind it.
+
+    >>> from notata.store import open_store
+    >>> store = LedgerStore(open_store("memory://ledger"))
+    >>> store.write("a.txt", b"abc")
+    >>> receipt = store.ledger.receipts()["a.txt"]
+    >>> receipt.size, receipt.sha256.hex()[:8]
+    (3, 'ba7816bf')
+    """
+
+    def __init__(self, real: Store) -> None:
+        super().__init__(real.url)
+        self._real = real
+        self._folder = ""  # below the store that the ledger belongs to
+        self.ledger = Ledger()
+        self.folders, self.near, self.shared = real.folders, real.near, real.shared
+        self.swaps, self.sized = real.swaps, real.sized
+        self.queues, self.progress = real.queues, real.progress
+
+    def __copy__(self) -> LedgerStore:
+        other = object.__new__(type(self))
+        other.__dict__ = copy.copy(self.__dict__)
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.ledger.look()
+        return _itself, (self._real,)
+
+    def _enter(self, folder: str) -> None:
+        self._real = self._real.below(folder)
+        self._folder = keys.join(self._folder, folder)
+
+    def _full(self, key: str) -> str:
+        return f"{self._folder}/{key}" if self._folder else key
+
+    # -- write ---------------------------------------------------------------------------------------------
+
+    def _write(self, key: str, data: bytes, match: str | None) -> str:
+        full = self._full(key)
+        if not is_receipted(full):
+            return self._real._write(key, data, match)
+        digest = sha256(data).digest()
+        self.ledger.begin(full)
+        try:
+            version = self._real._write(key, data, match)
+        except BaseException as error:
+            self.ledger.end(full, error)
+            raise
+        self.ledger.note(full, len(data), digest, version)
+        self.ledger.end(full)
+        return version
+
+    _put = _write
+
+    def start_write(self, key: str, data: bytes) -> Future[str]:
+        full = self._full(keys.check(key))
+        if not is_receipted(full):
+            return self._real.start_write(key, data)
+        ledger, size, digest = self.ledger, len(data), sha256(data).digest()
+
+        def stored(future: Future[str]) -> None:
+            try:
+                ledger.note(full, size, digest, future.result())
+            except BaseException as error:
+                ledger.end(full, error)
+            else:
+                ledger.end(full)
+
+        ledger.begin(full)
+        try:
+            future = self._real.start_write(key, data)
+        except BaseException as error:
+            ledger.end(full, error)
+            raise
+        future.add_done_callback(stored)  # the first one: who waits for the write finds it noted
+        return future
+
+    def _begin(self, key: str, match: str | None) -> Upload:
+        upload, full = self._real._begin(key, match), self._full(key)
+        return _Hashed(self.ledger, full, upload) if is_receipted(full) else upload
+
+    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+        full = self._full(key)
+        if self.near:
+            if not keys.is_log(full):
+                self.ledger.forget(full)
+            return self._real._append(key, data, tail)
+        try:
+            after = self._real._append(key, data, tail)
+        except BaseException as error:
+            if not keys.is_log(full):
+                self.ledger.end(full, error)
+            raise
+        self.ledger.grow(full, data, tail, after)
+        return after
+
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        before = {name: self.ledger.seal(self._full(name)) for name in names}
+        try:
+            failures = self._real._delete(names)
+        except BaseException:
+            self.ledger.look()
+            raise
+        if failures or any(version and before[name] for name, version in names.items()):  # which may be there still
+            self.ledger.look()
+        for name in names.keys() - failures.keys():
+            if self.ledger.seal(self._full(name)) is before[name]:  # nothing was stored there meanwhile
+                self.ledger.forget(self._full(name))
+        return failures
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        if not isinstance(self._real.place(), Path):
+            with super().local(key) as path:
+                yield path
+            return
+        with self._real.local(key) as path:  # on a disk it is a rename
+            yield path
+            self.ledger.forget(self._full(key))
+
+    # -- read ----------------------------------------------------------------------------------------------
+
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        return self._real._get(key, start, end, version)
+
+    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
+        return self._real.start_fetch(key, start, end)
+
+    def _open_read(self, key: str) -> io.BufferedReader | io.BytesIO:
+        return self._real._open_read(key)
+
+    def _stream(self, key: str) -> IO[bytes]:
+        return self._real._stream(key)
+
+    def _stat(self, key: str) -> Entry:
+        return self._real._stat(key)
+
+    def _list(self, folder: str) -> Iterator[Entry]:
+        return self._real._list(folder)
+
+    def irregular(self) -> list[str]:
+        return self._real.irregular()
+
+    # -- paths and errors are the real store's -------------------------------------------------------------
+
+    def _path(self, key: str) -> UPath:
+        from notata.store.paths import RunPath
+
+        path = self._real._path(key)
+        return cast("UPath", path.bound_to(self)) if isinstance(path, RunPath) else path
+
+    def _make_parents(self, key: str) -> None:
+        self._real._make_parents(key)
+        if self.near:
+            self.ledger.changed()  # a path that others write to
+
+    def filesystem(self) -> Any:
+        return self._real.filesystem()
+
+    def redacted(self, text: str) -> str:
+        return self._real.redacted(text)
+
+    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+        return self._real._failure(error)
+
+    def _cause(self, error: Exception) -> Exception | None:
+        return self._real._cause(error)
+
+
+class _Hashed:
+    """A streamed write whose parts are hashed."""
+
+    __slots__ = ("_hash", "_key", "_ledger", "_open", "_size", "_upload")
+
+    def __init__(self, ledger: Ledger, key: str, upload: Upload) -> None:
+        self._ledger, self._key, self._upload = ledger, key, upload
+        self._hash, self._size = sha256(), 0
+        self._open = True
+        ledger.begin(key)
+
+    def write(self, part: bytes) -> None:
+        self._size += len(part)
+        if len(part) < _BESIDE:
+            self._hash.update(part)
+            self._upload.write(part)
+            return
+        hashed = started_in_thread(self._hash.update, part)
+        try:
+            self._upload.write(part)
+        finally:
+            hashed.result()
+
+    def commit(self) -> str:
+        try:
+            version = self._upload.commit()
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._ledger.note(self._key, self._size, self._hash.digest(), version)
+        self._end()
+        return version
+
+    def abort(self) -> None:
+        self._end()
+        self._upload.abort()
+
+    def _end(self, error: BaseException | None = None) -> None:
+        if self._open:
+            self._open = False
+            self._ledger.end(self._key, error)
+
+
+def _itself(store: Store) -> Store:
+    return store
