@@ -80,7 +80,7 @@ def test_a_run_in_the_background_goes_on_and_is_overwritten(place: Place) -> Non
     assert "log_run/artifacts/first.txt" in place.names()
     with place.logbook(background=True, overwrite=True) as new:
         new.text("third", "3")
-    assert place.names() == ["log_run/artifacts/third.txt", "log_run/metadata.json"]
+    assert place.names() == ["log_run/artifacts/third.txt", "log_run/manifest.json", "log_run/metadata.json"]
 
 
 def test_a_hundred_artifacts_are_a_hundred_requests(bucket: Place) -> None:
@@ -105,7 +105,7 @@ def test_a_hundred_artifacts_are_a_hundred_requests(bucket: Place) -> None:
     assert len(sent) == 1
     with counted() as sent:
         log.mark_complete()
-    assert len(sent) == 2, sent  # the log, and the status, as without a queue
+    assert len(sent) == 3, sent  # the log, the manifest, and the status, as without a queue
 
 
 def test_a_large_value_costs_what_it_costs_otherwise(bucket: Place) -> None:
@@ -247,7 +247,7 @@ def write_after_the_end(begin: Callable[..., Logbook]) -> None:
 
 def lose_one(begin: Callable[..., Logbook]) -> None:
     log = begin(faulty=True)
-    log._store._real.fail(1, key="artifacts/t3.txt")  # type: ignore[attr-defined]
+    log._store._real._real.fail(1, key="artifacts/t3.txt")  # type: ignore[attr-defined]
     for number in range(4):
         log.text(f"t{number}", "x")
 

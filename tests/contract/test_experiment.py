@@ -107,10 +107,12 @@ def test_an_experiment_lies_where_it_did_in_0_3_0(place: Place, sweep: Experimen
     assert place.names() == [
         "sweep/index.csv",
         "sweep/runs/log_sweep_dt_0.01/artifacts/metrics.json",
+        "sweep/runs/log_sweep_dt_0.01/manifest.json",
         "sweep/runs/log_sweep_dt_0.01/metadata.json",
         "sweep/runs/log_sweep_dt_0.01/params.yaml",
         "sweep/runs/log_sweep_dt_0.5/artifacts/debug/failure.json",
         "sweep/runs/log_sweep_dt_0.5/artifacts/debug/traceback.txt",
+        "sweep/runs/log_sweep_dt_0.5/manifest.json",
         "sweep/runs/log_sweep_dt_0.5/metadata.json",
         "sweep/runs/log_sweep_dt_0.5/params.yaml",
     ]
@@ -749,7 +751,7 @@ def test_a_run_of_an_experiment_costs_what_a_run_costs_and_one_look_at_its_metri
     log.json("metrics", {"error": 0.5})
     with counted() as sent:
         log.mark_complete()
-    assert len(sent) == 3, sent
+    assert len(sent) == 4, sent
     with counted() as sent:
         made.record(log)
     assert len(sent) == 1, sent  # nothing is new

@@ -13,6 +13,7 @@ import pytest
 
 from notata import ConfigurationError, Logbook, LogReader, RunDisplacedError, RunExistsError, processes
 from notata.store import open_store
+from tests import receipts
 from tests.backends import Place
 from tests.contract.test_races import die
 
@@ -141,7 +142,7 @@ def test_a_failed_run_goes_on(place: Place) -> None:
     assert (entry["after"], entry["failure_reason"]) == ("failed", "h = -1")
     assert datetime.fromisoformat(entry["time"]) >= datetime.fromisoformat(before["end_time"])
     assert [name.rpartition("/")[2] for name in place.names()] == [
-        "failure.json", "traceback.txt", "kept.txt", "new.txt", "metadata.json", "params.yaml",
+        "failure.json", "traceback.txt", "kept.txt", "new.txt", "manifest.json", "metadata.json", "params.yaml",
     ]  # fmt: skip
     log_lines = place.log()
     assert log_lines[0] == "INFO Logbook initialized"
@@ -281,7 +282,8 @@ def test_a_displaced_owner_learns_it_by_its_heartbeat_and_writes_no_more(place: 
             with pytest.raises(RunDisplacedError, match="another writer"):
                 call()
         new.text("new", "new")
-    assert place.names() == ["log_run/artifacts/new.txt", "log_run/metadata.json"]
+    assert place.names() == ["log_run/artifacts/new.txt", "log_run/manifest.json", "log_run/metadata.json"]
+    assert list(receipts.check(place)) == ["artifacts/new.txt", "log.txt"]
     assert metadata(place)["status"] == "complete"
 
 

@@ -223,7 +223,7 @@ def test_an_existing_run_is_refused(place: Place) -> None:
     assert isinstance(caught.value, errors.RunExistsError)
     assert "overwrite=True" in str(caught.value)
     assert "status complete" in str(caught.value)
-    assert place.names() == ["log_a/metadata.json"]
+    assert place.names() == ["log_a/manifest.json", "log_a/metadata.json"]
     assert place.bytes("log_a/metadata.json") == before
 
 
@@ -257,7 +257,7 @@ def test_overwrite_starts_over(place: Place) -> None:
 def test_overwrite_of_nothing_is_a_new_run(place: Place) -> None:
     with place.logbook("a", overwrite=True, params={"x": 1}):
         pass
-    assert place.names() == ["log_a/metadata.json", "log_a/params.yaml"]
+    assert place.names() == ["log_a/manifest.json", "log_a/metadata.json", "log_a/params.yaml"]
 
 
 def test_a_displaced_owner_cannot_complete_the_run(place: Place) -> None:

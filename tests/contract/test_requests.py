@@ -37,26 +37,34 @@ def test_an_artifact_is_one_request(warm: Place, size: int) -> None:
         assert len(sent) == 1, sent
 
 
-def test_a_run_begins_in_two_requests_and_ends_in_two(warm: Place) -> None:
+def test_a_run_begins_in_two_requests_and_ends_in_three(warm: Place) -> None:
     with counted() as sent:
         log = warm.logbook("cheap", params={"omega": 2.0})
     assert len(sent) == 2, sent
     with counted() as sent:
         log.mark_complete()
-    assert len(sent) == 2, sent  # the log, and the status
+    assert len(sent) == 3, sent  # the log, the manifest, and the status
     with counted() as sent:
         assert log.status == "complete"
         assert log["artifacts/x"].name == "x"
     assert sent == []
 
 
-def test_a_run_whose_log_was_stored_before_ends_in_two_requests(warm: Place) -> None:
+def test_a_run_without_a_manifest_ends_in_two_requests(warm: Place) -> None:
+    log = warm.logbook("bare", manifest=False)
+    log.text("t", "x")
+    with counted() as sent:
+        log.mark_complete()
+    assert len(sent) == 2, sent
+
+
+def test_a_run_whose_log_was_stored_before_ends_in_three_requests(warm: Place) -> None:
     log = warm.logbook("long")
     log.flush()
     log.info("later")
     with counted() as sent:
         log.mark_complete()
-    assert len(sent) == 2, sent
+    assert len(sent) == 3, sent
 
 
 def test_a_run_that_goes_on_costs_what_the_docs_say(warm: Place) -> None:
@@ -66,7 +74,7 @@ def test_a_run_that_goes_on_costs_what_the_docs_say(warm: Place) -> None:
     assert len(sent) == 5, sent  # metadata read and swapped, the log read and appended to, the parameters read
     with counted() as sent:
         log.mark_complete()
-    assert len(sent) == 2, sent
+    assert len(sent) == 5, sent  # the log; the manifest read, a listing, the manifest; the status
     with counted() as sent:
         fresh = warm.logbook("new", resume=True)
     assert len(sent) == 2, sent
@@ -84,7 +92,7 @@ def test_a_failure_costs_what_the_docs_say(warm: Place) -> None:
     log = warm.logbook("failing")
     with counted() as sent:
         log.mark_failed("on purpose", ValueError("h = -1"))
-    assert len(sent) == 4, sent
+    assert len(sent) == 5, sent
 
 
 def test_a_look_at_a_run_is_one_request(warm: Place) -> None:
@@ -185,7 +193,7 @@ def test_a_run_of_an_experiment_costs_what_the_docs_say(warm: Place) -> None:
     log.json("metrics", {"loss": 0.5})
     with counted() as sent:
         log.mark_complete()
-    assert len(sent) == 3, sent  # the metrics read; the log, and the status with the row
+    assert len(sent) == 4, sent  # the metrics read; the log, the manifest, and the status with the row
     with counted() as sent:
         assert experiment.add(dt=0.1, skip_existing=True) is None
     assert len(sent) == 3, sent  # the claim that is refused; whose the run is, and how it stands

@@ -178,7 +178,7 @@ def test_a_run_that_goes_on_has_its_parameters(place: Place, ext: str) -> None:
     log = place.logbook(resume=True)
     assert dict(log.params) == {"omega": 2.0, "nested": {"1": [None, True]}}
     log.params(ext, steps=1)
-    assert place.names() == ["log_run/metadata.json", f"log_run/params.{ext}"]
+    assert place.names() == ["log_run/manifest.json", "log_run/metadata.json", f"log_run/params.{ext}"]
     assert yaml.safe_load(stored(place, f"params.{ext}")) == {"omega": 2.0, "nested": {"1": [None, True]}, "steps": 1}
 
 
@@ -201,7 +201,7 @@ def test_a_run_that_goes_on_with_other_parameters_says_so(place: Place, ext: str
     log = place.logbook(resume=True, params={"omega": 3.0})
     log.flush()
     assert f"WARNING The parameters are not those of before: params.{ext} is replaced" in place.log()
-    assert place.names() == ["log_run/metadata.json", "log_run/params.yaml"]
+    assert place.names() == ["log_run/manifest.json", "log_run/metadata.json", "log_run/params.yaml"]
     assert stored(place, "params.yaml") == b"omega: 3.0\n"
     assert dict(log.params) == {"omega": 3.0}
 
