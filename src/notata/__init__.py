@@ -43,6 +43,7 @@ from notata.errors import (
 from notata.experiment import Experiment
 from notata.failures import Caught
 from notata.logbook import Logbook
+from notata.manifest import Report
 from notata.reader import ExperimentReader, LogReader
 from notata.runlog import LogLine, RunLog
 from notata.state import RunState
@@ -72,6 +73,7 @@ __all__ = [
     "MissingError",
     "NotataError",
     "PackageMissingError",
+    "Report",
     "RunDisplacedError",
     "RunEndedError",
     "RunExistsError",

@@ -6,5 +6,6 @@
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.keeper import Keeper
 from notata.manifest.ledger import Ledger, LedgerStore
+from notata.manifest.verifying import Report, verify
 
-__all__ = ["Document", "Keeper", "Ledger", "LedgerStore", "Receipt", "merge"]
+__all__ = ["Document", "Keeper", "Ledger", "LedgerStore", "Receipt", "Report", "merge", "verify"]

@@ -22,12 +22,14 @@ from notata.errors import (
     RunMissingError,
     UnknownNameError,
 )
+from notata.manifest import Document, Report, verify
 from notata.parameters import parameters
-from notata.progress import bar
+from notata.progress import Wanted, bar, shown
 from notata.reader.base import Reader
 from notata.runlog import RunLog
-from notata.state import RunState, look
+from notata.state import ENDED, RunState, lease_of, look
 from notata.store import TIMEOUT, Store, open_store
+from notata.store.in_flight import Tally
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -446,6 +448,65 @@ class LogReader(Reader):
     def _opened(self, key: str) -> IO[bytes]:
         return self._store.open(key, "rb")
 
+    # -- whole ---------------------------------------------------------------------------------------------
+
+    def verify(self, *, progress: Wanted = False) -> Report:
+        """Read every file of the run, and compare it with what the run's end noted in ``manifest.json``.
+
+        Many files are read at once, large ones in pieces, so memory stays bounded. Of a log its beginning is compared:
+        lines that came later are no damage.
+
+        Args:
+            progress: Show a bar in the terminal; or any `fsspec.callbacks.Callback`, which is told of bytes.
+
+        Returns:
+            What is missing, changed, extra; `Report.ok` says whether all is as it was.
+
+        Raises:
+            MissingError: There is no manifest, or only one of an earlier attempt; the message says why.
+            DecodeError: The manifest is damaged.
+            StorageError: Something cannot be read. Of files, a `BatchError`.
+
+        Cost: metadata.json and the manifest read, a listing, and what it takes to read all files.
+
+        >>> with Logbook("verify", "memory://reading") as run:
+        ...     path = run.text("notes", "converged")
+        >>> reader = LogReader("memory://reading/log_verify")
+        >>> reader.verify().ok
+        True
+        >>> path.write_text("diverged!")
+        9
+        >>> reader.verify().changed
+        ('artifacts/notes.txt',)
+        """
+        document = self._manifest()
+        with shown(progress, self.run_id) as callback:
+            tally = Tally(callback, sum(receipt.size for receipt in document.files.values()))
+            return verify(self._store, document.files, tally)
+
+    def _manifest(self) -> Document:
+        """What the end of the run noted.
+
+        Raises:
+            MissingError: It noted nothing.
+        """
+        fields, state = look(self._store)
+        document = None
+        if fields.get("status") in ENDED:
+            try:
+                document = Document.parse(self._store.read(keys.MANIFEST))
+            except MissingError:
+                pass
+            except ValueError as error:
+                told = f"{self.url}/{keys.MANIFEST} is damaged: {error}"
+                raise DecodeError(told, url=self.url, key=keys.MANIFEST) from error
+        if document is not None and str(lease_of(fields).get("owner", "")).startswith(document.owner):
+            return document
+        why = _why_not(fields, state, document)
+        raise MissingError(
+            f"run {self.run_id!r} at {self.url} cannot be verified: {why}", url=self.url, key=keys.MANIFEST
+        )
+
     # -- any file ------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: str | os.PathLike[str]) -> UPath:
@@ -502,6 +563,21 @@ class LogReader(Reader):
     def _unknown(self, name: str, names: Callable[[], list[str]]) -> UnknownNameError:
         where = f"run {self.run_id!r} at {self.url}"
         return UnknownNameError(f"there is no {name!r} in {where}{there_is(name, names)}", url=self.url, key=name)
+
+
+def _why_not(fields: Mapping[str, Any], state: RunState, document: Document | None) -> str:
+    """Why nothing tells what a run consists of."""
+    if state.status == "running":
+        return "it is being written still, and what it consists of is noted at its end"
+    if state.status == "died":
+        return f"it died before its end, at which what it consists of is noted ({state.why})"
+    if state.status == "replacing":
+        return "another run is being put in its place"
+    if document is not None:
+        return f"its {keys.MANIFEST} is of an earlier attempt; the last one stored none"
+    if not lease_of(fields):
+        return f"it has no {keys.MANIFEST}, as notata 0.3.0 wrote none"
+    return f"it has no {keys.MANIFEST}: it was written with manifest=False, or that could not be stored"
 
 
 def there_is(name: str, names: Callable[[], list[str]]) -> str:

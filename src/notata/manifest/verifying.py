@@ -1,0 +1,133 @@
+"""The files of a run beside what its manifest says of them; it reads, and never writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+from notata import keys
+from notata.errors import BatchError
+from notata.manifest.document import Receipt, is_receipted, mark
+from notata.manifest.hashing import Content, hashed
+from notata.store import Entry, Store
+from notata.store.in_flight import Tally
+
+__all__ = ["Report", "verify"]
+
+_NAMED: Final = 5  # files that a sentence names
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `LogReader.verify` found.
+
+    Attributes:
+        ok: Whether every file of the manifest is there as it was: none is missing, changed or unverified.
+        checked: How many files were read, and are as they were.
+        bytes: How many bytes were read.
+        missing: Keys of files that are not there.
+        changed: Keys of files that have another content.
+        unverified: Keys of files of which the manifest knows no digest, and which are not the very objects any more
+            that it saw; of these nothing can be told but that their size is right.
+        grown: Keys of logs that have become longer, which is no damage: what they had then is as it was.
+        extra: Keys of files that the manifest does not know, which is no damage either.
+        clashes: Keys of files that are also folders of others, as a bucket can have them: a disk cannot hold both.
+    """
+
+    ok: bool
+    checked: int
+    bytes: int
+    missing: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
+    grown: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    clashes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        told = [f"{self.checked} files, {self.bytes} bytes as they were"]
+        for field in fields(self)[3:]:
+            if names := getattr(self, field.name):
+                more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+                told.append(f"{len(names)} {_WORDS.get(field.name, field.name)}: {', '.join(names[:_NAMED])}{more}")
+        return f"{'ok' if self.ok else 'NOT ok'}; {'; '.join(told)}"
+
+
+_WORDS: Final = {
+    "unverified": "without a digest",
+    "grown": "longer",
+    "extra": "not in the manifest",
+    "clashes": "a file and a folder at once",
+}
+
+
+def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = None) -> Report:
+    """Read every file of a run again, and compare it with its receipt. One listing, and what reading costs.
+
+    Args:
+        store: The run's.
+        files: Of its manifest.
+        tally: Told of the bytes that are read.
+
+    Raises:
+        BatchError: Files could not be read; it holds each one's error.
+    """
+    listed = {entry.key: entry for entry in store.list()}
+    missing = set(files.keys() - listed.keys())
+    present = {key: receipt for key, receipt in files.items() if key in listed}
+    changed = {key for key, receipt in present.items() if not _may_hold(listed[key], receipt)}
+    wanted = [_as_then(listed[key], receipt) for key, receipt in present.items() if key not in changed]
+    read, errors = hashed(store, wanted, with_md5=_undigested(present), tally=tally)
+    missing |= {key for key, error in errors.items() if isinstance(error, FileNotFoundError)}
+    if others := [error for key, error in errors.items() if key not in missing]:
+        raise BatchError(f"{len(others)} files could not be read in {store.url}", others)
+    verdicts = {key: _holds(content, present[key], listed[key]) for key, content in read.items()}
+    changed |= {key for key, verdict in verdicts.items() if verdict is False}
+    unverified = {key for key, verdict in verdicts.items() if verdict is None}
+    grown = {key for key, receipt in present.items() if key not in changed and listed[key].size > receipt.size}
+    return Report(
+        ok=not (missing or changed or unverified),
+        checked=sum(verdict is True for verdict in verdicts.values()),
+        bytes=sum(content.size for content in read.values()),
+        missing=tuple(sorted(missing)),
+        changed=tuple(sorted(changed)),
+        unverified=tuple(sorted(unverified)),
+        grown=tuple(sorted(grown)),
+        extra=tuple(sorted(key for key in listed if key not in files and is_receipted(key))),
+        clashes=tuple(sorted(set(_folders(listed)) & listed.keys())),
+    )
+
+
+def _may_hold(entry: Entry, receipt: Receipt) -> bool:
+    """Whether the size alone does not tell that it is another content; that of a log grows."""
+    return entry.size == receipt.size or (keys.is_log(entry.key) and entry.size > receipt.size) or entry.size < 0
+
+
+def _as_then(entry: Entry, receipt: Receipt) -> Entry:
+    """A log as long as it was."""
+    return replace(entry, size=receipt.size)
+
+
+def _undigested(files: Mapping[str, Receipt]) -> list[str]:
+    """The files whose ETag, that of an object which S3 got at once, is the MD5 of its content."""
+    return [key for key, receipt in files.items() if not receipt.sha256 and _MD5.fullmatch(mark(receipt.version))]
+
+
+def _holds(content: Content, receipt: Receipt, entry: Entry) -> bool | None:
+    """Whether the content is what it was; None if nothing tells."""
+    if content.size != receipt.size:
+        return False
+    if receipt.sha256:
+        return content.sha256 == receipt.sha256
+    the_same = receipt.version != "" and mark(entry.version) == mark(receipt.version)
+    return True if the_same or (content.md5 and content.md5 == mark(receipt.version)) else None
+
+
+def _folders(names: Iterable[str]) -> Iterator[str]:
+    """The folders that files are in, at any depth."""
+    for name in names:
+        while name := name.rpartition("/")[0]:
+            yield name
