@@ -17,12 +17,16 @@ class Entry:
         size: In bytes.
         modified: When it was last written, with a time zone.
         version: Changes with each write: an ETag on S3, a generation on GCS. For `Store.replace`.
+        digest: What the listing tells of the content, empty where it tells nothing: ``md5:<hex>``; ``crc32c:<hex>``;
+            ``md5-parts:<hex>-<parts>``, an MD5 of the MD5s of its parts. An encrypted S3 object may show another value
+            in this form, so what differs proves nothing; what is equal proves that the content is.
     """
 
     key: str
     size: int
     modified: datetime
     version: str
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fsspec.callbacks import Callback
     from typing_extensions import Buffer
 
-__all__ = ["PART", "AtomicWriter", "Body", "RangeReader", "TextWriter", "Upload"]
+__all__ = ["PART", "AtomicWriter", "Body", "RangeReader", "TextWriter", "Upload", "part_size"]
 
 PART: Final = 8 * 2**20
 """Up to here a value is one request; beyond, it goes in parts of about this size."""
@@ -32,6 +32,15 @@ PART: Final = 8 * 2**20
 _PARTS_AHEAD: Final = 4  # that a reader has coming: 32 MiB
 
 _PARTS_A_STEP: Final = 1000  # S3 takes 10,000 parts; growing them each 1000 reaches 430 GiB at 80 MiB a part
+
+
+def part_size(number: int) -> int:
+    """Bytes of a part of what is written in parts, by its number, from 0; the last one may have fewer.
+
+    >>> part_size(0), part_size(1000)
+    (8388608, 16777216)
+    """
+    return PART * (1 + number // _PARTS_A_STEP)
 
 
 class Upload(Protocol):
@@ -95,7 +104,7 @@ class AtomicWriter(io.BufferedIOBase):
 
     def _take(self, view: memoryview) -> None:
         while view.nbytes:
-            size = PART * (1 + self._parts // _PARTS_A_STEP)
+            size = part_size(self._parts)
             if len(self._buffer) == size:  # more follows, so this is not the last part
                 self._send()
             if not self._buffer and self._upload is not None and view.nbytes > size:

@@ -7,6 +7,7 @@ the content itself may hold.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -401,4 +402,16 @@ def _status(error: BaseException) -> int:
 
 
 def _entry(key: str, item: dict[str, Any]) -> Entry:
-    return Entry(key, int(item.get("size", 0)), datetime.fromisoformat(item["updated"]), str(item["generation"]))
+    updated, generation = datetime.fromisoformat(item["updated"]), str(item["generation"])
+    return Entry(key, int(item.get("size", 0)), updated, generation, _digest(item))
+
+
+def _digest(item: dict[str, Any]) -> str:
+    """What a listing tells of the content: a composed object has no MD5, and each has a CRC32C; both in base64.
+
+    https://cloud.google.com/storage/docs/json_api/v1/objects
+    """
+    for name, kind in (("md5Hash", "md5"), ("crc32c", "crc32c")):
+        if told := item.get(name):
+            return f"{kind}:{base64.b64decode(told).hex()}"
+    return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import secrets
 import time
 import warnings
@@ -48,6 +49,7 @@ _BODY_TRIES: Final = 3  # of a body that breaks off: botocore retries requests, 
 _SMALLEST_PART: Final = 5 * 2**20  # of a multipart upload, the last one excepted
 _LARGEST_COPY: Final = 4 * 2**30
 _DELETED_AT_ONCE: Final = 1000
+_MD5: Final = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
 _CLEANED: Final = 10.0  # seconds for what an interrupted request left
 
 _probed: set[tuple[str, str]] = set()
@@ -269,7 +271,7 @@ class S3Store(BucketStore):
 
     async def _look_up(self, key: str) -> Entry:
         head = await self._ask("head_object", self._name(key))
-        return Entry(key, int(head["ContentLength"]), head["LastModified"].astimezone(UTC), str(head["ETag"]))
+        return _entry(key, int(head["ContentLength"]), head)
 
     def _list(self, folder: str) -> Iterator[Entry]:
         arguments: dict[str, Any] = {"Prefix": self._inside(folder)}
@@ -277,8 +279,7 @@ class S3Store(BucketStore):
             page = self._call("list_objects_v2", **arguments)
             for found in page.get("Contents", ()):
                 if not found["Key"].endswith("/"):  # the folder markers that consoles make
-                    modified = found["LastModified"].astimezone(UTC)
-                    yield Entry(self._key(found["Key"]), found["Size"], modified, found["ETag"])
+                    yield _entry(self._key(found["Key"]), found["Size"], found)
             if not page.get("IsTruncated"):
                 return
             arguments["ContinuationToken"] = page["NextContinuationToken"]
@@ -440,6 +441,22 @@ class _Multipart:
             self._store._call("abort_multipart_upload", self._name, UploadId=upload)
         except FileNotFoundError:
             return
+
+
+def _entry(key: str, size: int, found: dict[str, Any]) -> Entry:
+    return Entry(key, size, found["LastModified"].astimezone(UTC), str(found["ETag"]), _digest(str(found["ETag"])))
+
+
+def _digest(mark: str) -> str:
+    """What an ETag tells of the content, if it has the form in which it may.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html: the MD5 of what came in one request and is not
+    encrypted with a key of KMS; of a multipart upload the MD5 of its parts' MD5s, and their number.
+    """
+    bare = mark.strip('"').lower()
+    if not _MD5.fullmatch(bare):
+        return ""
+    return f"md5-parts:{bare}" if "-" in bare else f"md5:{bare}"
 
 
 def _response(error: BaseException) -> dict[str, Any]:

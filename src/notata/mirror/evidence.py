@@ -1,0 +1,158 @@
+"""Whether two stored files hold the same, as far as it can be known without moving either; it copies nothing.
+
+Sizes and digests tell, never times. What a listing tells of one side is computed of the other one, if that is near: a
+file on a disk is read, a bucket's is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from notata.errors import ConflictError
+from notata.store import Entry, Store
+from notata.store.files import part_size
+
+__all__ = ["END", "TRUSTED", "begins_with", "check", "digest_of", "same"]
+
+END: Final = 64 * 2**10
+"""Bytes at the end of a log that tell whether another one goes on from it."""
+
+TRUSTED: Final = "trusted:"
+"""As a digest: it was copied by who asks."""
+
+_PIECE: Final = 2**20
+
+
+class _Hash(Protocol):
+    def update(self, data: Any, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+def same(source: Store, here: Entry, target: Store, there: Entry, stop: threading.Event) -> bool:
+    """Whether two files are known to have the same content. No request; a file that is near is read.
+
+    Raises:
+        ConflictError: A file changed while it was read.
+        InterruptedError: It was to stop.
+    """
+    if here.size != there.size or here.size < 0:  # a server that does not tell
+        return False
+    if here.size == 0:
+        return True
+    if _kind(here) and _kind(here) == _kind(there):
+        return here.digest == there.digest
+    if source.near and target.near:
+        return all(a == b for a, b in zip(_pieces(source, here, stop), _pieces(target, there, stop), strict=False))
+    if source.near and there.digest:
+        return digest_of(_pieces(source, here, stop), there.digest) == there.digest
+    if target.near and here.digest:
+        return digest_of(_pieces(target, there, stop), here.digest) == here.digest
+    return False
+
+
+def begins_with(source: Store, here: Entry, target: Store, there: Entry, stop: threading.Event) -> bool:
+    """Whether a log goes on from what the target has of it: whether that ends in what the log has there.
+
+    Of one that is `TRUSTED` it is known. An MD5 of the target tells for certain where the source is near. Else one
+    request on each side, of 64 KiB.
+    """
+    if not 0 < there.size <= here.size:
+        return False
+    if there.digest == TRUSTED:
+        return True
+    if source.near and _kind(there) == "md5":
+        return digest_of(_pieces(source, here, stop, there.size), there.digest) == there.digest
+    start = max(0, there.size - END)
+    end = target.fetch(there.key, start, there.size)
+    if end.size != there.size:
+        raise ConflictError(f"{target.url}/{there.key}: it was changed meanwhile", url=target.url, key=there.key)
+    return source.read(here.key, start, there.size) == end.data
+
+
+def digest_of(pieces: Iterator[bytes], like: str) -> str:
+    """The digest of a content, of the kind that another digest is of; empty where that kind cannot be computed.
+
+    >>> digest_of(iter([b"ab", b"c"]), "md5:")
+    'md5:900150983cd24fb0d6963f7d28e17f72'
+    """
+    kind = like.partition(":")[0]
+    if kind == "md5-parts":
+        return _of_parts(pieces)
+    value = _new(kind)
+    if value is None:
+        return ""
+    for piece in pieces:
+        value.update(piece)
+    return f"{kind}:{value.hexdigest()}"
+
+
+def check(stop: threading.Event) -> None:
+    """Go no further once told so.
+
+    Raises:
+        InterruptedError: It was told.
+    """
+    if stop.is_set():
+        raise InterruptedError("the copy was told to stop")
+
+
+def _kind(entry: Entry) -> str:
+    return entry.digest.partition(":")[0]
+
+
+def _new(kind: str) -> _Hash | None:
+    if kind == "md5":
+        return hashlib.md5(usedforsecurity=False)
+    with suppress(ImportError):
+        if kind == "crc32c":
+            from google_crc32c import Checksum
+
+            return _Hex(Checksum())  # type: ignore[no-untyped-call]
+    return None
+
+
+class _Hex:
+    """A CRC32C of Google's package, whose `hexdigest` is bytes."""
+
+    def __init__(self, checksum: Any) -> None:
+        self._checksum = checksum
+        self.update: Callable[[bytes], None] = checksum.update
+
+    def hexdigest(self) -> str:
+        return bytes(self._checksum.digest()).hex()
+
+
+def _of_parts(pieces: Iterator[bytes]) -> str:
+    """The MD5 of the MD5s of the parts in which we, and most others up to 8 GiB, send a large file to S3."""
+    whole, part = hashlib.md5(usedforsecurity=False), hashlib.md5(usedforsecurity=False)
+    count, room = 0, part_size(0)
+    for piece in pieces:
+        view = memoryview(piece)
+        while view.nbytes:
+            part.update(view[:room])
+            taken = min(room, view.nbytes)
+            view, room = view[taken:], room - taken
+            if not room:
+                whole.update(part.digest())
+                count, part = count + 1, hashlib.md5(usedforsecurity=False)
+                room = part_size(count)
+    if room < part_size(count):
+        whole.update(part.digest())
+        count += 1
+    return f"md5-parts:{whole.hexdigest()}-{count}"
+
+
+def _pieces(store: Store, entry: Entry, stop: threading.Event, size: int | None = None) -> Iterator[bytes]:
+    """A file's content, or the beginning of it, in pieces of equal size."""
+    left = entry.size if size is None else size
+    with store.open(entry.key, "rb") as file:
+        while left and (piece := file.read(min(_PIECE, left))):
+            check(stop)
+            left -= len(piece)
+            yield piece
+    if left:
+        raise ConflictError(f"{store.url}/{entry.key}: it was changed while it was read", url=store.url, key=entry.key)

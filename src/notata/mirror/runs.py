@@ -1,0 +1,364 @@
+"""One run copied so that the copy never lies: what says that it is complete comes after all that it consists of."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+from notata import keys
+from notata.errors import (
+    BatchError,
+    ConflictError,
+    ContainerMissingError,
+    ExistsError,
+    MissingError,
+    RunExistsError,
+    RunMissingError,
+)
+from notata.mirror.evidence import TRUSTED, check
+from notata.mirror.files import Brought, Files, Pair, look_up
+from notata.state import ENDED, RESUMES, lease_of, parsed
+from notata.store import Blob, Entry, Store
+from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
+
+__all__ = ["Outcome", "RunCopy"]
+
+_TRIES: Final = 8
+_MANIFEST: Final = "manifest.json"
+_COPIED: Final = "copied"
+"""The field of metadata.json that tells of a copy which is not whole yet: in the place of what it comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a copy of one run did.
+
+    Attributes:
+        copied: Bytes that were sent of each file that was copied whole, by key.
+        appended: Bytes that were added to each log.
+        deleted: What was deleted, with its size.
+        equal: Files that were there as they are.
+        whole: Whether the target's metadata.json is now as the source's was when the copy began; then all that the
+            source had at that moment is there.
+    """
+
+    copied: Mapping[str, int] = field(default_factory=dict)
+    appended: Mapping[str, int] = field(default_factory=dict)
+    deleted: Mapping[str, int] = field(default_factory=dict)
+    equal: int = 0
+    whole: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """That were sent, or would be."""
+        return sum(self.copied.values()) + sum(self.appended.values())
+
+
+class RunCopy:
+    """Makes the copy of one run equal to it, again and again if need be.
+
+    The copy's metadata.json is claimed first, so that no other run gets mixed with this one, and says nothing of an
+    end before all files are there. It is changed by compare and swap, so that two who copy at once do no harm.
+
+    Args:
+        source: The run's folder.
+        target: The folder of its copy.
+        delete: Delete there what the source does not have.
+        replace: Take the place of another run of that id, which is removed; else that is an error.
+        at_once: Small files under way.
+        bytes_at_once: Bytes of them.
+        stop: Set it to have `update` give up soon, with whole files only.
+        tally: Told of the bytes of files that are done, or found to be there.
+        streams: Lets few large files go at once, where several runs are copied.
+        dry_run: Write nothing, and tell what would be done.
+
+    >>> from notata import Logbook
+    >>> from notata.store import open_store
+    >>> with Logbook("copied", "memory://mirror-here") as log:
+    ...     path = log.text("notes", "converged")
+    >>> source, target = open_store("memory://mirror-here/log_copied"), open_store("memory://mirror-there/log_copied")
+    >>> RunCopy(source, target).update().whole
+    True
+    >>> target.read("artifacts/notes.txt"), RunCopy(source, target).update().bytes
+    (b'converged', 0)
+    """
+
+    def __init__(
+        self,
+        source: Store,
+        target: Store,
+        *,
+        delete: bool = False,
+        replace: bool = False,
+        at_once: int = AT_ONCE,
+        bytes_at_once: int = BYTES_AT_ONCE,
+        stop: threading.Event | None = None,
+        tally: Tally | None = None,
+        streams: threading.Semaphore | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._delete = delete
+        self._replace = replace
+        self._dry = dry_run
+        self._stop = stop or threading.Event()
+        self._files = Files(
+            source,
+            target,
+            at_once=at_once,
+            bytes_at_once=bytes_at_once,
+            streams=streams,
+            stop=self._stop,
+            tally=tally,
+            dry=dry_run,
+        )
+        self._there: Blob | None = None  # the target's metadata.json, as this one stored it last
+        self._compared = False  # whether what the target has was looked at, so that only what is new need be
+        self._logs: dict[str, Entry] = {}  # of the target, as this one left them
+
+    def update(self, known: dict[str, str] | None = None, only: Collection[str] | None = None) -> Outcome:
+        """Make the target equal to the source as it is now. Safe to call again, after an error too.
+
+        Args:
+            known: The source's versions (`Entry.version`) of files that have been copied: such are not looked at again.
+                What is copied is added to it. Give the same dictionary each time to the same `RunCopy`.
+            only: Copy these files and no others. metadata.json is copied if it is among them and says of no end: that
+                of a run that has ended comes with a call without `only`.
+
+        Raises:
+            RunExistsError: Another run of that id is there; or the target is ahead of the source.
+            RunMissingError: The source is no run.
+            BatchError: Files could not be copied; it holds each one's error, and the others are there. metadata.json is
+                as it was, or says ``replacing``.
+            ConflictError: Others changed the target's metadata.json again and again.
+            StorageError: A storage refused or failed.
+            InterruptedError: `stop` was set.
+        """
+        for last in range(_TRIES, 0, -1):
+            check(self._stop)
+            try:
+                return _Pass(self, {} if known is None else known, only, again=known is not None).run()
+            except (ConflictError, ExistsError):
+                self._there = None
+                if last == 1:
+                    raise
+        raise AssertionError("unreachable")
+
+
+class _Pass:
+    """One look at both sides, and what follows from it."""
+
+    def __init__(self, copy: RunCopy, known: dict[str, str], only: Collection[str] | None, *, again: bool) -> None:
+        self._copy = copy
+        self._source = copy._source
+        self._target = copy._target
+        self._known = known
+        self._only = only
+        self._again = again and copy._compared
+        self._remembers = again
+        self._done: dict[str, Brought] = {}
+        self._errors: dict[str, Exception] = {}
+        self._deleted: dict[str, int] = {}
+
+    def run(self) -> Outcome:
+        # The target is looked at before the source: what it has and the source has not was deleted there, not added.
+        self._there = self._copy._there or _found(self._target)
+        listed = {} if self._again or self._only is not None else {entry.key: entry for entry in self._target.list()}
+        self._here = _metadata(self._source)
+        fields, told = parsed(self._here.data), parsed(self._there.data) if self._there else None
+        over = self._guard(fields, told)
+        entries = self._entries()
+        pairs = self._pairs(entries, listed)
+        if fields is not None and (self._there is None or over or (pairs and self._misleads(told))):
+            self._claim(fields, over=over)
+        if over:
+            self._clear(listed, entries)
+        entries = self._bring(entries, pairs, listed)
+        if self._copy._delete and not over and self._only is None and not self._errors:
+            self._clear(listed, entries)
+        if self._errors:
+            some, all_ = len(self._errors), len(self._errors) + len(self._done)
+            raise BatchError(f"{some} of {all_} files were not copied to {self._target.url}", [*self._errors.values()])
+        whole = self._publish(fields)
+        self._copy._compared |= self._remembers and self._only is None
+        return self._outcome(whole=whole)
+
+    def _entries(self) -> dict[str, Entry]:
+        """What the source has, or what of it is asked for."""
+        if self._only is None:
+            return {entry.key: entry for entry in self._source.list() if entry.key != keys.METADATA}
+        found = {key: look_up(self._source, key) for key in self._only if key != keys.METADATA}
+        return {key: entry for key, entry in found.items() if entry is not None}
+
+    def _pairs(self, entries: Mapping[str, Entry], listed: Mapping[str, Entry]) -> dict[str, Pair]:
+        """What is not known to be there, beside what the target has of it, as far as is known without a look."""
+        new = {key: entry for key, entry in entries.items() if self._known.get(key) != entry.version}
+        if self._only is None and not self._again:
+            return {key: Pair(entry, listed.get(key)) for key, entry in new.items()}
+        logs = self._copy._logs
+        look = {key: key not in logs and (not self._again or key in self._known) for key in new}
+        return {key: Pair(entry, logs.get(key), look=look[key]) for key, entry in new.items()}
+
+    def _guard(self, here: Mapping[str, Any] | None, there: Mapping[str, Any] | None) -> bool:
+        """Whether another run is to be replaced; an error where it is not to be."""
+        if self._there is None or self._there.data == self._here.data:
+            return False
+        if here is None or there is None or here.get("start_time") != there.get("start_time"):
+            if self._copy._replace:
+                return True
+            what = "a run whose metadata.json cannot be read" if there is None else "another run of this id"
+            raise RunExistsError(
+                f"{self._target.url} holds {what}; copy to another place, or replace it (--delete, replace=True)",
+                url=self._target.url,
+                key=keys.METADATA,
+            )
+        if why := _ahead(here, there):
+            raise RunExistsError(
+                f"{self._target.url} is ahead of {self._source.url}: {why}; sync the other way",
+                url=self._target.url,
+                key=keys.METADATA,
+            )
+        return there.get("status") == "replacing" and there.get(_COPIED) == "over"
+
+    def _misleads(self, there: Mapping[str, Any] | None) -> bool:
+        """Whether the target tells of an end that is not the source's, while its files are about to change."""
+        assert self._there is not None
+        return self._there.data != self._here.data and (there or {}).get("status") in ENDED
+
+    def _claim(self, fields: Mapping[str, Any], *, over: bool) -> None:
+        """Say that the run is here, and nothing of its end; of a run that is replaced, that it is."""
+        data = self._here.data
+        if over or fields.get("status") in ENDED:
+            told = {**fields, "status": "replacing", _COPIED: "over" if over else "new"}
+            data = json.dumps(told, indent=2).encode()
+        self._set_metadata(data)
+
+    def _set_metadata(self, data: bytes) -> None:
+        """Store the target's metadata.json over what was there when it was looked at."""
+        if self._copy._dry:
+            return
+        version = self._copy._files.store(keys.METADATA, data, self._there.version if self._there else "")
+        self._there = self._copy._there = Blob(data, len(data), version)
+
+    def _bring(
+        self, entries: dict[str, Entry], pairs: dict[str, Pair], listed: Mapping[str, Entry]
+    ) -> dict[str, Entry]:
+        """Copy what differs; what the source has by now. Where files vanished meanwhile, they may have been renamed."""
+        for last in range(_TRIES, 0, -1):
+            gone = False
+            for _, phase in sorted(_phases(pairs).items()):
+                done, errors = self._copy._files.bring(phase)
+                self._note(phase, done)
+                self._errors |= errors
+                gone |= any(brought.verb == "gone" for brought in done.values())
+            if not gone or self._only is not None or last == 1:
+                break
+            before, entries = entries, self._entries()
+            fresh = {key: entry for key, entry in entries.items() if before.get(key) != entry}
+            pairs = {key: replace(pair, look=key in self._done) for key, pair in self._pairs(fresh, listed).items()}
+        return entries
+
+    def _note(self, pairs: Mapping[str, Pair], done: Mapping[str, Brought]) -> None:
+        self._done |= done
+        if not self._remembers:
+            return
+        for key, brought in done.items():
+            if brought.verb == "gone":
+                self._known.pop(key, None)
+                continue
+            self._known[key] = brought.source
+            if keys.is_log(key) and brought.verb != "equal":
+                here = pairs[key].here
+                self._copy._logs[key] = Entry(key, brought.size, here.modified, brought.target, TRUSTED)
+
+    def _clear(self, listed: Mapping[str, Entry], entries: Mapping[str, Entry]) -> None:
+        """Delete what the source does not have."""
+        extra = {key: entry.size for key, entry in listed.items() if key not in entries and key != keys.METADATA}
+        check(self._copy._stop)
+        if not self._copy._dry:
+            self._target.delete(extra)
+        self._deleted |= extra
+
+    def _publish(self, fields: Mapping[str, Any] | None) -> bool:
+        """Have the target's metadata.json say what the source's said at first, if all is there that it tells of."""
+        ended = fields is None or fields.get("status") in ENDED
+        if self._only is not None and (ended or keys.METADATA not in self._only):
+            return False
+        if self._there is None or self._there.data != self._here.data:
+            check(self._copy._stop)
+            self._set_metadata(self._here.data)
+            self._done[keys.METADATA] = Brought("copied", len(self._here.data))
+        else:
+            self._done[keys.METADATA] = Brought("equal")
+        return self._only is None and not self._copy._dry
+
+    def _outcome(self, *, whole: bool) -> Outcome:
+        copied = {key: done.bytes for key, done in self._done.items() if done.verb == "copied"}
+        appended = {key: done.bytes for key, done in self._done.items() if done.verb == "appended"}
+        equal = sum(done.verb == "equal" for done in self._done.values())
+        return Outcome(copied, appended, self._deleted, equal, whole)
+
+
+def _phases(pairs: Mapping[str, Pair]) -> dict[int, dict[str, Pair]]:
+    """Files in the order in which they are to be there: the logs tell of the others, and the receipts list all."""
+    phases: dict[int, dict[str, Pair]] = {}
+    for key, pair in pairs.items():
+        rank = 1 if key in (keys.PARAMS_JSON, keys.PARAMS_YAML) else 0
+        rank = 2 if keys.is_log(key) else rank
+        rank = 3 if key.rpartition("/")[2] == _MANIFEST else rank
+        phases.setdefault(rank, {})[key] = pair
+    return phases
+
+
+def _ahead(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """Why a copy is ahead of its run, if it is."""
+    times, copied = _times(here), _times(there)
+    if copied > times:
+        return f"the run was resumed there ({copied} times, and {times} here)"
+    if copied < times or there.get("status") == "replacing":
+        return ""
+    if there.get("status") in ENDED and here.get("status") not in ENDED:
+        return f"the run is {there['status']} there, and {here.get('status')} here"
+    mine, theirs = lease_of(here), lease_of(there)
+    if mine.get("owner") == theirs.get("owner"):
+        begun, later = _moment(mine.get("beat")), _moment(theirs.get("beat"))
+        if begun is not None and later is not None and later > begun:
+            return f"it has a later sign of life ({theirs['beat']}, and {mine['beat']} here)"
+    return ""
+
+
+def _times(fields: Mapping[str, Any]) -> int:
+    resumes = fields.get(RESUMES)
+    return len(resumes) if isinstance(resumes, list) else 0
+
+
+def _moment(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text)).astimezone()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _found(store: Store) -> Blob | None:
+    try:
+        return store.fetch(keys.METADATA)
+    except ContainerMissingError:
+        raise
+    except MissingError:
+        return None
+
+
+def _metadata(store: Store) -> Blob:
+    try:
+        return store.fetch(keys.METADATA)
+    except ContainerMissingError:
+        raise
+    except MissingError as error:
+        raise RunMissingError(
+            f"there is no run at {store.url}: it has no {keys.METADATA}", url=store.url, key=keys.METADATA
+        ) from error
