@@ -24,8 +24,8 @@ def test_the_public_names() -> None:
         "DamagedFileWarning", "DeadlineError", "DecodeError", "EncodeError", "ExistsError", "Experiment",
         "ExperimentReader", "FolderError", "FullError", "KeyNameError", "LogLine", "LogReader", "Logbook",
         "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError", "RunEndedError", "RunExistsError",
-        "RunLog", "RunMissingError", "RunState", "StorageError", "UnknownNameError", "UnprotectedWarning",
-        "UnreachableError", "__version__",
+        "RunLog", "RunMissingError", "RunState", "StorageError", "SyncReport", "UnknownNameError",
+        "UnprotectedWarning", "UnreachableError", "__version__", "sync",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)
 

@@ -44,6 +44,7 @@ from notata.experiment import Experiment
 from notata.failures import Caught
 from notata.logbook import Logbook
 from notata.manifest import Report
+from notata.mirror import SyncReport, sync
 from notata.reader import ExperimentReader, LogReader
 from notata.runlog import LogLine, RunLog
 from notata.state import RunState
@@ -81,8 +82,10 @@ __all__ = [
     "RunMissingError",
     "RunState",
     "StorageError",
+    "SyncReport",
     "UnknownNameError",
     "UnprotectedWarning",
     "UnreachableError",
     "__version__",
+    "sync",
 ]

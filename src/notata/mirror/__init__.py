@@ -1,9 +1,10 @@
 """One tree of runs made equal to another: what differs is copied, whatever storage the two are on.
 
-`runs` copies one run so that its copy never says more than is there, `files` many files at once, and `evidence` tells
-which of them need not move. It knows where runs are and how they stand, never what their files mean.
+`tree` knows which runs and other files a folder has, `runs` copies one run so that its copy never says more than is
+there, `files` many files at once, and `evidence` tells which of them need not move. None knows what a file means.
 """
 
 from notata.mirror.runs import Outcome, RunCopy
+from notata.mirror.tree import SyncReport, sync
 
-__all__ = ["Outcome", "RunCopy"]
+__all__ = ["Outcome", "RunCopy", "SyncReport", "sync"]

@@ -7,19 +7,22 @@ of their files only grow.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from notata import keys
 from notata.errors import (
+    BatchError,
     ConflictError,
     ContainerMissingError,
     DeadlineError,
     ExistsError,
     FullError,
+    KeyNameError,
     MissingError,
+    StorageError,
     UnreachableError,
 )
 from notata.mirror.evidence import begins_with, check, digest_of, same
@@ -27,7 +30,7 @@ from notata.store import Blob, Entry, Store
 from notata.store.files import PART
 from notata.store.in_flight import InFlight, Tally, started_in_thread
 
-__all__ = ["Brought", "Files", "Pair", "Verb", "look_up"]
+__all__ = ["Brought", "Files", "Pair", "Verb", "delete", "look_up"]
 
 Verb: TypeAlias = Literal["equal", "copied", "appended", "gone"]
 
@@ -220,7 +223,7 @@ class Files:
         told = _Told(self._stop, self._tally)
         with self._streams:
             check(self._stop)
-            self._target.take({key: here}, self._source, callback=cast(Any, told))
+            self._target.take({key: here}, self._source, callback=cast("Any", told))
         return Brought("copied", told.bytes, here.version, size=told.bytes)
 
 
@@ -250,3 +253,21 @@ def look_up(store: Store, key: str) -> Entry | None:
         raise
     except MissingError:
         return None
+
+
+def delete(store: Store, names: Iterable[str]) -> dict[str, Exception]:
+    """Delete files of a store, many at once; what failed, by name."""
+    errors: dict[str, Exception] = {}
+    legal = []
+    for name in names:
+        try:
+            legal.append(keys.check(name))
+        except KeyNameError as error:
+            errors[name] = error
+    try:
+        store.delete(legal)
+    except BatchError as failed:
+        errors |= {str(getattr(error, "key", "")): error for error in failed.exceptions}
+    except StorageError as error:
+        errors |= dict.fromkeys(legal, error)
+    return errors

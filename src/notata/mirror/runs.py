@@ -19,8 +19,8 @@ from notata.errors import (
     RunExistsError,
     RunMissingError,
 )
-from notata.mirror.evidence import TRUSTED, check
-from notata.mirror.files import Brought, Files, Pair, look_up
+from notata.mirror.evidence import TRUSTED, check, digest_of
+from notata.mirror.files import Brought, Files, Pair, delete, look_up
 from notata.state import ENDED, RESUMES, lease_of, parsed
 from notata.store import Blob, Entry, Store
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
@@ -121,7 +121,13 @@ class RunCopy:
         self._compared = False  # whether what the target has was looked at, so that only what is new need be
         self._logs: dict[str, Entry] = {}  # of the target, as this one left them
 
-    def update(self, known: dict[str, str] | None = None, only: Collection[str] | None = None) -> Outcome:
+    def update(
+        self,
+        known: dict[str, str] | None = None,
+        only: Collection[str] | None = None,
+        *,
+        listed: Mapping[str, Entry] | None = None,
+    ) -> Outcome:
         """Make the target equal to the source as it is now. Safe to call again, after an error too.
 
         Args:
@@ -129,6 +135,7 @@ class RunCopy:
                 What is copied is added to it. Give the same dictionary each time to the same `RunCopy`.
             only: Copy these files and no others. metadata.json is copied if it is among them and says of no end: that
                 of a run that has ended comes with a call without `only`.
+            listed: What the target was found to have just now, by key; else it is asked.
 
         Raises:
             RunExistsError: Another run of that id is there; or the target is ahead of the source.
@@ -142,9 +149,9 @@ class RunCopy:
         for last in range(_TRIES, 0, -1):
             check(self._stop)
             try:
-                return _Pass(self, {} if known is None else known, only, again=known is not None).run()
+                return _Pass(self, {} if known is None else known, only, again=known is not None).run(listed)
             except (ConflictError, ExistsError):
-                self._there = None
+                self._there = listed = None
                 if last == 1:
                     raise
         raise AssertionError("unreachable")
@@ -165,11 +172,14 @@ class _Pass:
         self._errors: dict[str, Exception] = {}
         self._deleted: dict[str, int] = {}
 
-    def run(self) -> Outcome:
+    def run(self, found: Mapping[str, Entry] | None) -> Outcome:
         # The target is looked at before the source: what it has and the source has not was deleted there, not added.
-        self._there = self._copy._there or _found(self._target)
-        listed = {} if self._again or self._only is not None else {entry.key: entry for entry in self._target.list()}
+        look = self._copy._there is None and found is None
+        self._there = _found(self._target) if look else self._copy._there
+        listed = self._listed() if found is None else found
         self._here = _metadata(self._source)
+        if found is not None and self._copy._there is None:
+            self._there = self._as_found(found.get(keys.METADATA))
         fields, told = parsed(self._here.data), parsed(self._there.data) if self._there else None
         over = self._guard(fields, told)
         entries = self._entries()
@@ -183,10 +193,27 @@ class _Pass:
             self._clear(listed, entries)
         if self._errors:
             some, all_ = len(self._errors), len(self._errors) + len(self._done)
-            raise BatchError(f"{some} of {all_} files were not copied to {self._target.url}", [*self._errors.values()])
+            raise BatchError(
+                f"{some} of {all_} files could not be copied to {self._target.url}, or deleted there",
+                [*self._errors.values()],
+            )
         whole = self._publish(fields)
         self._copy._compared |= self._remembers and self._only is None
         return self._outcome(whole=whole)
+
+    def _listed(self) -> dict[str, Entry]:
+        if self._again or self._only is not None:
+            return {}
+        return {entry.key: entry for entry in self._target.list()}
+
+    def _as_found(self, entry: Entry | None) -> Blob | None:
+        """The target's metadata.json that was listed; it need not be read if it is the source's."""
+        if entry is None:
+            return None
+        data = self._here.data
+        if entry.size == len(data) and entry.digest and digest_of(iter([data]), entry.digest) == entry.digest:
+            return Blob(data, len(data), entry.version)
+        return _found(self._target)
 
     def _entries(self) -> dict[str, Entry]:
         """What the source has, or what of it is asked for."""
@@ -280,9 +307,9 @@ class _Pass:
         """Delete what the source does not have."""
         extra = {key: entry.size for key, entry in listed.items() if key not in entries and key != keys.METADATA}
         check(self._copy._stop)
-        if not self._copy._dry:
-            self._target.delete(extra)
-        self._deleted |= extra
+        errors = {} if self._copy._dry else delete(self._target, extra)
+        self._deleted |= {key: size for key, size in extra.items() if key not in errors}
+        self._errors |= errors
 
     def _publish(self, fields: Mapping[str, Any] | None) -> bool:
         """Have the target's metadata.json say what the source's said at first, if all is there that it tells of."""

@@ -1,0 +1,385 @@
+"""A tree of runs made equal to another one: which runs and other files there are, where they go, and what was done.
+
+Each run is copied by `runs`; what lies outside of runs is files like any others.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from notata import keys
+from notata.errors import (
+    BatchError,
+    ConfigurationError,
+    ExistsError,
+    FolderError,
+    MissingError,
+    RunMissingError,
+    StorageError,
+)
+from notata.formats import JSON, encode
+from notata.mirror.evidence import check
+from notata.mirror.files import Files, Pair, delete
+from notata.mirror.runs import Outcome, RunCopy
+from notata.progress import Wanted, shown
+from notata.state import parsed
+from notata.store import TIMEOUT, Entry, Store, open_store
+from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, InFlight, Tally, started_in_thread
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+__all__ = ["MIRROR", "SyncReport", "sync", "synced"]
+
+MIRROR: Final = "mirror"
+"""The field of metadata.json that tells where the copy of a run is."""
+
+_RUNS_AT_ONCE: Final = 4
+_LARGE_AT_ONCE: Final = 2
+_SHOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What a sync did, or with ``dry_run=True`` would do. Keys are those below `destination`.
+
+    Attributes:
+        source: Where from, without credentials.
+        destination: What was made equal to it, without credentials.
+        runs: How many runs the source has.
+        copied: Files that were sent whole, with the bytes of each.
+        appended: Logs that were added to, with the bytes that were.
+        deleted: Files that were deleted, with the size of each.
+        equal: How many files were there already.
+        left_out: What is no file, such as a link to a folder or a pipe, and so was not copied.
+        dry_run: Whether nothing was written.
+    """
+
+    source: str
+    destination: str
+    runs: int = 0
+    copied: Mapping[str, int] = field(default_factory=dict)
+    appended: Mapping[str, int] = field(default_factory=dict)
+    deleted: Mapping[str, int] = field(default_factory=dict)
+    equal: int = 0
+    left_out: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """That were sent, or would be."""
+        return sum(self.copied.values()) + sum(self.appended.values())
+
+    def __str__(self) -> str:
+        would = "would be " if self.dry_run else ""
+        done = f"{_files(len(self.copied))} {would}copied, {_files(len(self.appended))} {would}appended to"
+        done += f" ({self.bytes} bytes), {_files(self.equal)} equal"
+        done += f", {_files(len(self.deleted))} {would}deleted" if self.deleted else ""
+        done += f", {len(self.left_out)} left out" if self.left_out else ""
+        return f"{self.runs} run{'s' * (self.runs != 1)} from {self.source} to {self.destination}: {done}"
+
+
+def sync(
+    source: str | os.PathLike[str] | UPath | Store,
+    destination: str | os.PathLike[str] | UPath | Store | None = None,
+    *,
+    source_options: Mapping[str, Any] | None = None,
+    destination_options: Mapping[str, Any] | None = None,
+    delete: bool = False,
+    dry_run: bool = False,
+    progress: Wanted = False,
+    timeout: float = TIMEOUT,
+) -> SyncReport:
+    """Make one folder of runs equal to another one, on whatever storage the two are; only what differs is sent.
+
+    A file counts as equal if size and content are: what a bucket tells of the content is compared with what the other
+    side tells, or computed from a file on a disk; never times alone. Of log.txt only the new end is sent where the
+    destination has its beginning. Each file appears whole, many are sent at once in bounded memory, and a sync that was
+    interrupted is finished by the next one. A run that is still being written may be synced: its copy is as the run was
+    when the sync looked at it, and says that it is complete only once all its files are there.
+
+    Args:
+        source: The folder of a run or an experiment, or any folder of them: an fsspec URL, local path or UPath.
+        destination: What becomes equal to `source`. A run goes below it, under its own name, unless it is called
+            ``log_…`` itself. Without it: where the run is mirrored to, as its metadata.json says.
+        source_options: Storage options of the source, for fsspec.
+        destination_options: Those of the destination.
+        delete: Delete at the destination what the source does not have, and replace other runs of the same id.
+        dry_run: Write nothing; the report says what would be done.
+        progress: Show a bar of the bytes that are compared or sent, or tell an fsspec callback.
+        timeout: Seconds that one request may take, besides the time its size needs.
+
+    Raises:
+        RunMissingError: The source has no file at all.
+        ConfigurationError: One folder lies in the other one, or there is no destination.
+        BatchError: Some runs or files could not be copied, each with its error, such as a `RunExistsError` where the
+            destination has another run of that id, or is ahead of the source. All others were.
+        StorageError: A storage could not be reached or listed.
+
+    >>> from notata import Logbook, sync
+    >>> with Logbook("synced", "memory://here") as log:
+    ...     path = log.text("notes", "converged")
+    >>> print(sync("memory://here/log_synced", "memory://there"))
+    1 run from memory://here/log_synced to memory://there/log_synced: 3 files copied, 0 files appended to ...
+    """
+    report, errors = synced(
+        source,
+        destination,
+        source_options=source_options,
+        destination_options=destination_options,
+        delete=delete,
+        dry_run=dry_run,
+        progress=progress,
+        timeout=timeout,
+    )
+    if errors:
+        first = "; ".join(str(error) for error in errors[:_SHOWN])
+        raise BatchError(f"{len(errors)} errors, all else is there. {report}. {first}", errors)
+    return report
+
+
+def synced(
+    source: str | os.PathLike[str] | UPath | Store,
+    destination: str | os.PathLike[str] | UPath | Store | None = None,
+    *,
+    source_options: Mapping[str, Any] | None = None,
+    destination_options: Mapping[str, Any] | None = None,
+    delete: bool = False,
+    dry_run: bool = False,
+    progress: Wanted = False,
+    timeout: float = TIMEOUT,
+) -> tuple[SyncReport, list[Exception]]:
+    """As `sync`; what was done, and what failed."""
+    origin = open_store(source, source_options, timeout=timeout)
+    single = origin.exists(keys.METADATA)
+    target = open_store(_mirrored(origin) if destination is None else destination, destination_options, timeout=timeout)
+    if single and not _name(target.url).startswith("log_"):
+        target = target.below(_name(origin.url))
+    _apart(origin, target)
+    with shown(progress, "sync") as callback:
+        return _Sync(origin, target, delete=delete, dry_run=dry_run).run(single, callback)
+
+
+class _Sync:
+    """One tree on its way to another place."""
+
+    def __init__(self, source: Store, target: Store, *, delete: bool, dry_run: bool) -> None:
+        self._source = source
+        self._target = target
+        self._delete = delete
+        self._dry = dry_run
+        self._stop = threading.Event()
+        self._streams = threading.Semaphore(_LARGE_AT_ONCE)
+        self._tally = Tally(None, 0)
+        self._copied: dict[str, int] = {}
+        self._appended: dict[str, int] = {}
+        self._deleted: dict[str, int] = {}
+        self._equal = 0
+        self._errors: list[Exception] = []
+
+    def run(self, single: bool, callback: Any) -> tuple[SyncReport, list[Exception]]:
+        there = {entry.key: entry for entry in self._target.list()}
+        here = {entry.key: entry for entry in self._source.list()}
+        if not here:
+            raise RunMissingError(f"there is no file at {self._source.url}", url=self._source.url)
+        self._tally = Tally(callback, sum(max(0, entry.size) for entry in here.values()))
+        runs, others = ({"": here}, {}) if single else _runs(here)
+        self._copy_runs(runs, _split(there, runs))
+        before = {} if single else _runs(there)[0]
+        plain = self._unmixed(others, before.keys() - runs.keys())
+        self._copy_files({key: Pair(entry, there.get(key)) for key, entry in plain.items()})
+        if self._delete and not single:
+            self._clear({key: entry for key, entry in there.items() if key not in here}, runs)
+        left_out = tuple(name for name in self._source.irregular() if not keys.is_reserved(name.replace(os.sep, "/")))
+        done = (self._copied, self._appended, self._deleted)
+        report = SyncReport(
+            self._source.url, self._target.url, len(runs), *done, self._equal, left_out, dry_run=self._dry
+        )
+        return report, self._errors
+
+    def _copy_runs(self, runs: Mapping[str, object], there: Mapping[str, Mapping[str, Entry]]) -> None:
+        """Some at once, and of each the fewer files at once."""
+        count = max(1, min(_RUNS_AT_ONCE, len(runs)))
+        flying = InFlight[str, Outcome](count, count)
+        pool = ThreadPoolExecutor(count, thread_name_prefix="notata-sync")
+        with pool, flying.until_landed(self._stop.set):
+            for folder in runs:
+                check(self._stop)
+                flying.begin(folder, 1, started_in_thread, self._copy_run, folder, there[folder], count, pool=pool)
+        check(self._stop)
+        for folder in runs:
+            if folder in flying.errors:
+                self._failed(flying.errors[folder])
+            else:
+                self._note(folder, flying.results[folder])
+
+    def _copy_run(self, folder: str, there: Mapping[str, Entry], at_once: int) -> Outcome:
+        copy = RunCopy(
+            self._source.below(folder) if folder else self._source,
+            self._target.below(folder) if folder else self._target,
+            delete=self._delete,
+            replace=self._delete,
+            at_once=AT_ONCE // at_once,
+            bytes_at_once=BYTES_AT_ONCE // at_once,
+            stop=self._stop,
+            tally=self._tally,
+            streams=self._streams,
+            dry_run=self._dry,
+        )
+        return copy.update(listed=there)
+
+    def _note(self, folder: str, outcome: Outcome) -> None:
+        for all_, some in (
+            (self._copied, outcome.copied),
+            (self._appended, outcome.appended),
+            (self._deleted, outcome.deleted),
+        ):
+            all_ |= {keys.join(folder, key): size for key, size in some.items()}
+        self._equal += outcome.equal
+
+    def _failed(self, error: Exception) -> None:
+        self._errors += error.exceptions if isinstance(error, BatchError) else [error]
+
+    def _unmixed(self, files: Mapping[str, Entry], runs: Iterable[str]) -> dict[str, Entry]:
+        """Files that lie in no run of the source; one that lay in a run of the destination would be mixed with it."""
+        mixed = {key: folder for folder in runs for key in files if key.startswith(f"{folder}/")}
+        for folder in sorted(set(mixed.values())):
+            message = f"{self._target.url}/{folder} is a run, and {self._source.url}/{folder} has no {keys.METADATA}"
+            self._errors.append(ExistsError(message, url=self._target.url, key=folder))
+        return {key: entry for key, entry in files.items() if key not in mixed}
+
+    def _copy_files(self, pairs: Mapping[str, Pair]) -> None:
+        files = Files(
+            self._source,
+            self._target,
+            at_once=AT_ONCE,
+            bytes_at_once=BYTES_AT_ONCE,
+            streams=self._streams,
+            stop=self._stop,
+            tally=self._tally,
+            dry=self._dry,
+        )
+        done, errors = files.bring(pairs)
+        self._copied |= {key: brought.bytes for key, brought in done.items() if brought.verb == "copied"}
+        self._equal += sum(brought.verb == "equal" for brought in done.values())
+        self._errors += errors.values()
+
+    def _clear(self, extra: Mapping[str, Entry], runs: Iterable[str]) -> None:
+        """Delete what the source does not have and what is in none of its runs, whose own extra files are gone."""
+        gone, others = _runs({key: entry for key, entry in extra.items() if not _inside(key, runs)})
+        self._remove(others)
+        for folder, entries in gone.items():
+            check(self._stop)
+            try:
+                self._retire(folder, entries)
+            except StorageError as error:
+                self._errors.append(error)
+
+    def _retire(self, folder: str, entries: Mapping[str, Entry]) -> None:
+        """Delete a run: first it says so, and its metadata.json goes last."""
+        key = keys.join(folder, keys.METADATA)
+        if not self._dry:
+            found = self._target.fetch(key)
+            fields = {**(parsed(found.data) or {}), "status": "replacing"}
+            self._target.replace(key, encode(JSON, fields), found.version)
+        failed = len(self._errors)
+        self._remove({keys.join(folder, name): entry for name, entry in entries.items() if name != keys.METADATA})
+        if len(self._errors) == failed:
+            self._remove({key: entries[keys.METADATA]})
+
+    def _remove(self, entries: Mapping[str, Entry]) -> None:
+        errors = {} if self._dry else delete(self._target, entries)
+        self._deleted |= {key: entry.size for key, entry in entries.items() if key not in errors}
+        self._errors += errors.values()
+
+
+def _runs(entries: Mapping[str, Entry]) -> tuple[dict[str, dict[str, Entry]], dict[str, Entry]]:
+    """The runs of a listing, the outermost ones, each with its files by their keys in it; and the other files.
+
+    >>> from notata.store import open_store
+    >>> store = open_store("memory://tree")
+    >>> store.write_many({"a/log_x/metadata.json": b"", "a/log_x/artifacts/log_y/metadata.json": b"", "b.txt": b""})
+    >>> runs, others = _runs({entry.key: entry for entry in store.list()})
+    >>> list(runs), list(others)
+    (['a/log_x'], ['b.txt'])
+    """
+    folders: set[str] = set()
+    ends = f"/{keys.METADATA}"
+    for key in sorted((key for key in entries if key.endswith(ends)), key=len):
+        folder = key.removesuffix(ends)
+        if _name(folder).startswith("log_") and not _inside(folder, folders):
+            folders.add(folder)
+    split = _split(entries, folders)
+    found = {keys.join(folder, key) for folder, files in split.items() for key in files}
+    return {folder: split[folder] for folder in sorted(folders)}, {k: e for k, e in entries.items() if k not in found}
+
+
+def _split(entries: Mapping[str, Entry], folders: Iterable[str]) -> dict[str, dict[str, Entry]]:
+    """The files below each of these folders, of which none lies in another one, by their keys in it."""
+    split: dict[str, dict[str, Entry]] = {folder: {} for folder in folders}
+    for key, entry in entries.items():
+        if (folder := _inside(key, split)) is not None:
+            split[folder][key[len(folder) + 1 :] if folder else key] = entry
+    return split
+
+
+def _inside(key: str, folders: Iterable[str]) -> str | None:
+    """Which of these folders a key lies in, if it does."""
+    folders = folders if isinstance(folders, set | dict) else set(folders)
+    if "" in folders:
+        return ""
+    at = key.find("/")
+    while at > 0:
+        if key[:at] in folders:
+            return key[:at]
+        at = key.find("/", at + 1)
+    return None
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'s' * (count != 1)}"
+
+
+def _name(url: str) -> str:
+    return url.rstrip("/").rpartition("/")[2]
+
+
+def _mirrored(source: Store) -> str:
+    """Where the runs of the source are mirrored to, if that is one place for all of them."""
+    runs = [""] if source.exists(keys.METADATA) else list(_runs({entry.key: entry for entry in source.list()})[0])
+    roots = {_root(source, folder) for folder in runs} - {""}
+    if len(roots) != 1:
+        what = "nothing says" if not roots else f"{len(roots)} places are named"
+        raise ConfigurationError(f"{source.url}: {what} where this is mirrored to; name a destination", url=source.url)
+    return roots.pop()
+
+
+def _root(source: Store, folder: str) -> str:
+    """Where the whole source would be if this run of it is where it is mirrored to; empty where nothing says so."""
+    try:
+        url = (parsed(source.read(keys.join(folder, keys.METADATA))) or {}).get(MIRROR)
+    except (MissingError, FolderError):
+        return ""
+    if not isinstance(url, str) or not url:
+        return ""
+    if not _name(url).startswith("log_"):
+        url = f"{url.rstrip('/')}/{_name(folder or source.url)}"
+    return url.removesuffix(f"/{folder}") if folder and url.endswith(f"/{folder}") else "" if folder else url
+
+
+def _apart(source: Store, target: Store) -> None:
+    """Refuse two folders of which one is, or lies in, the other."""
+    ours, theirs = (f"{_real(store.url)}/" for store in (source, target))
+    if not (ours.startswith(theirs) or theirs.startswith(ours)):
+        return
+    if source.filesystem() is target.filesystem() or source.near:  # else one name in two places
+        raise ConfigurationError(f"{source.url} and {target.url} are not apart: one lies in the other", url=target.url)
+
+
+def _real(url: str) -> str:
+    return url.rstrip("/") if "://" in url else os.path.realpath(url).rstrip(os.sep).replace(os.sep, "/")
