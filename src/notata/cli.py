@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import click
 
 from notata import __version__
 from notata.errors import NotataError
+from notata.mirror import SyncReport
 
 __all__ = ["main"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _options(_context: click.Context, _parameter: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -34,14 +39,21 @@ def main() -> None:
     """Keep the record of scientific runs as plain files, on a disk or in a bucket."""
 
 
-_STORAGE_OPTION: Final = click.option(
-    "-o",
-    "--storage-option",
-    "storage_options",
-    multiple=True,
-    callback=_options,
-    metavar="KEY=VALUE",
-    help="For fsspec, as often as needed. Secrets are better kept in the environment or in fsspec's configuration.",
+def _storage_option(*names: str, of: str = "") -> Callable[[_Command], _Command]:
+    return click.option(
+        *names,
+        multiple=True,
+        callback=_options,
+        metavar="KEY=VALUE",
+        help=f"For fsspec{of}, as often as needed. Secrets are better kept in the environment or in fsspec's "
+        "configuration.",
+    )
+
+
+_STORAGE_OPTION: Final = _storage_option("-o", "--storage-option", "storage_options")
+
+_PROGRESS: Final = click.option(
+    "--progress/--no-progress", default=None, help="A bar; shown on a terminal if not said."
 )
 
 _GRAVITY: Final = (0, 2, 1)
@@ -75,7 +87,7 @@ def demo(url: str | None, run_id: str | None, storage_options: dict[str, Any]) -
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
 @_STORAGE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each run instead of a sentence.")
-@click.option("--progress/--no-progress", default=None, help="A bar; shown on a terminal if not said.")
+@_PROGRESS
 @click.pass_context
 def verify(
     context: click.Context, urls: tuple[str, ...], storage_options: dict[str, Any], as_json: bool, progress: bool | None
@@ -92,12 +104,85 @@ def verify(
     """
     from notata import verifying
 
-    shown = sys.stderr.isatty() if progress is None else progress
     worst = 0
-    for verdict in verifying.verdicts(urls, storage_options, progress=shown):
+    for verdict in verifying.verdicts(urls, storage_options, progress=_wanted(progress)):
         click.echo(verdict.as_json() if as_json else str(verdict))
         worst = max(worst, verdict.code, key=_GRAVITY.index)
     context.exit(worst)
+
+
+def _wanted(progress: bool | None) -> bool:
+    return sys.stderr.isatty() if progress is None else progress
+
+
+@main.command()
+@click.argument("source")
+@click.argument("destination", required=False)
+@click.option("--dry-run", is_flag=True, help="Write nothing; list what would be done.")
+@click.option("--delete", is_flag=True, help="Delete at the destination what the source does not have.")
+@_storage_option("--source-option", of=", of the source")
+@_storage_option("--destination-option", of=", of the destination")
+@_PROGRESS
+@click.option("--json", "as_json", is_flag=True, help="Tell what was done as one JSON object.")
+def sync(
+    source: str,
+    destination: str | None,
+    dry_run: bool,
+    delete: bool,
+    source_option: dict[str, Any],
+    destination_option: dict[str, Any],
+    progress: bool | None,
+    as_json: bool,
+) -> None:
+    r"""Make DESTINATION equal to SOURCE, a run, an experiment or a folder of them; only what differs is sent.
+
+    A run goes below DESTINATION, under its own name, unless DESTINATION is called log_… itself. Without DESTINATION it
+    goes where it is mirrored to. Start it again after an interruption: it goes on. Exit code 1: something could not be
+    copied, all else was.
+
+    \b
+    notata sync outputs/log_a s3://bucket/outputs
+    notata sync gs://bucket/outputs/sweep outputs/sweep --dry-run
+    """
+    from notata.mirror.tree import synced
+
+    try:
+        report, errors = synced(
+            source,
+            destination,
+            source_options=source_option,
+            destination_options=destination_option,
+            delete=delete,
+            dry_run=dry_run,
+            progress=_wanted(progress),
+        )
+    except NotataError as error:
+        raise click.ClickException(str(error)) from error
+    told = [_shown(str(error)) for error in errors]
+    if as_json:
+        click.echo(json.dumps({**dataclasses.asdict(report), "bytes": report.bytes, "errors": told}, indent=2))
+    else:
+        _list(report)
+    for text in told:
+        click.echo(f"Error: {text}", err=True)
+    if errors:
+        sys.exit(1)
+
+
+def _list(report: SyncReport) -> None:
+    """Each file that a dry run tells of, what was left out, and the sum."""
+    listed = (("copy", report.copied), ("append", report.appended), ("delete", report.deleted))
+    for verb, files in listed if report.dry_run else ():
+        for key, size in sorted(files.items()):
+            click.echo(f"{verb:6} {size:>12} {_shown(key)}")
+    for name in report.left_out:
+        click.echo(f"left out, as it is no file: {_shown(name)}", err=True)
+    click.echo(_shown(str(report)))
+
+
+def _shown(text: str) -> str:
+    """A text that any terminal takes: names of files need be no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 if __name__ == "__main__":

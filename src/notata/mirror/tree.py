@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from notata import keys
@@ -190,11 +190,11 @@ class _Sync:
         self._tally = Tally(callback, sum(max(0, entry.size) for entry in here.values()))
         runs, others = ({"": here}, {}) if single else _runs(here)
         self._copy_runs(runs, _split(there, runs))
-        before = {} if single else _runs(there)[0]
-        plain = self._unmixed(others, before.keys() - runs.keys())
-        self._copy_files({key: Pair(entry, there.get(key)) for key, entry in plain.items()})
         if self._delete and not single:
             self._clear({key: entry for key, entry in there.items() if key not in here}, runs)
+        elif not single:
+            others = self._unmixed(others, _runs(there)[0].keys() - runs.keys())
+        self._copy_files({key: Pair(entry, there.get(key)) for key, entry in others.items()})
         left_out = tuple(name for name in self._source.irregular() if not keys.is_reserved(name.replace(os.sep, "/")))
         done = (self._copied, self._appended, self._deleted)
         report = SyncReport(
@@ -324,7 +324,8 @@ def _split(entries: Mapping[str, Entry], folders: Iterable[str]) -> dict[str, di
     split: dict[str, dict[str, Entry]] = {folder: {} for folder in folders}
     for key, entry in entries.items():
         if (folder := _inside(key, split)) is not None:
-            split[folder][key[len(folder) + 1 :] if folder else key] = entry
+            inner = key[len(folder) + 1 :] if folder else key
+            split[folder][inner] = replace(entry, key=inner)
     return split
 
 

@@ -95,6 +95,8 @@ class MemoryStore(Store):
 
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         file = self._present(key)
+        if version is not None and _version(file) != version:
+            raise self._conflict(key, "it was changed while it was read")
         data = file.getvalue()
         age = max(0.0, (datetime.now(UTC) - file.modified).total_seconds())
         return Blob(data[start:end] if start or end is not None else data, len(data), _version(file), age)

@@ -1,0 +1,769 @@
+"""A tree of runs made equal to another one, in memory: what is copied, what is said when, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notata import (
+    BatchError,
+    ConfigurationError,
+    FolderError,
+    KeyNameError,
+    Logbook,
+    LogReader,
+    NotataError,
+    RunExistsError,
+    RunMissingError,
+    UnreachableError,
+    sync,
+)
+from notata.mirror import RunCopy
+from notata.mirror.evidence import digest_of
+from notata.store import Entry, Store, open_store
+from notata.store.files import PART
+from notata.testing import FaultyStore
+from tests.backends import Place
+
+START = "2026-01-01T00:00:00.000+00:00"
+
+
+@pytest.fixture
+def here() -> Place:
+    return Place("memory", f"memory://{uuid.uuid4().hex}/here")
+
+
+@pytest.fixture
+def there(here: Place) -> Place:
+    return Place("memory", here.url.replace("/here", "/there"))
+
+
+def tree(place: Place) -> dict[str, bytes]:
+    """All files, by plain fsspec."""
+    return {key: place.bytes(key) for key in place.names(logs=True)}
+
+
+def fill(place: Place, files: dict[str, bytes]) -> None:
+    for key, data in files.items():
+        place.put(key, data)
+
+
+def metadata(status: str = "complete", **fields: Any) -> bytes:
+    return json.dumps({"run_id": "a", "status": status, "start_time": START, **fields}).encode()
+
+
+def run(status: str = "complete", **fields: Any) -> dict[str, bytes]:
+    """The files of one run."""
+    return {
+        "log_a/metadata.json": metadata(status, **fields),
+        "log_a/params.yaml": b"omega: 2.0\n",
+        "log_a/log.txt": b"[2026-01-01T00:00:00] INFO one\n[2026-01-01T00:00:00] INFO two\n",
+        "log_a/manifest.json": b"{}",
+        "log_a/artifacts/notes.txt": b"converged",
+        "log_a/artifacts/empty": b"",
+        "log_a/data/odd # 100% é e\u0301?.npy": b"\x93NUMPY",
+        "log_a/workers/3/log.txt": b"[2026-01-01T00:00:00] INFO three\n",
+        "log_a/workers/3/manifest.json": b"{}",
+    }
+
+
+def status(place: Place, folder: str = "log_a") -> str:
+    fields: dict[str, str] = json.loads(place.bytes(f"{folder}/metadata.json"))
+    return fields["status"]
+
+
+def below(place: Place, folder: str = "log_a") -> FaultyStore:
+    return FaultyStore(place.store().below(folder))
+
+
+def writes(store: FaultyStore) -> list[str]:
+    return [f"{step.verb} {step.key}" for step in store.operations if step.verb not in ("get", "list", "stat")]
+
+
+# -- what is copied ------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_copied_whole_and_the_second_time_not_at_all(here: Place, there: Place) -> None:
+    fill(here, run())
+    target = FaultyStore(there.store())
+    report = sync(f"{here.url}/log_a", target)
+    assert tree(there) == tree(here) == run()
+    assert report.copied == {key.removeprefix("log_a/"): len(data) for key, data in run().items()}
+    assert (report.runs, report.bytes, report.equal) == (1, sum(map(len, run().values())), 0)
+    assert report.destination == f"{there.url}/log_a"
+    before = len(target.operations)
+    again = sync(f"{here.url}/log_a", target)
+    assert (again.bytes, again.equal, again.copied, again.appended) == (0, len(run()), {}, {})
+    assert not [step for step in target.operations[before:] if step.verb not in ("get", "list")]
+
+
+NAMES = [
+    "log_a/artifacts/x",
+    "log_a/artifacts/y/z.txt",
+    "log_a/log.txt",
+    "runs/log_b/data/v.npy",
+    "index.csv",
+    "n/é.md",
+]
+CONTENT = st.sampled_from([b"", b"a", b"b", b"ab", b"abc", b"a" * 70_000, b"a" * 69_999 + b"b"])
+FILES = st.dictionaries(st.sampled_from(NAMES), CONTENT)
+METADATA = st.sampled_from(["log_a/metadata.json", "runs/log_b/metadata.json"])
+
+
+@given(
+    FILES,
+    FILES,
+    st.dictionaries(METADATA, st.sampled_from(["initialized", "complete", "failed"]), min_size=1),
+    st.dictionaries(METADATA, st.sampled_from(["initialized", "replacing"])),
+    st.booleans(),
+)
+def test_whatever_is_on_both_sides_they_are_equal_then(
+    ours: dict[str, bytes], theirs: dict[str, bytes], runs: dict[str, str], copies: dict[str, str], delete: bool
+) -> None:
+    root = f"memory://{uuid.uuid4().hex}"
+    here, there = Place("memory", f"{root}/here"), Place("memory", f"{root}/there")
+    ours |= {key: metadata(status) for key, status in runs.items()}
+    copies = {key: status for key, status in copies.items() if delete or key in runs}
+    theirs |= {key: metadata(status) for key, status in copies.items()}
+    fill(here, ours)
+    fill(there, theirs)
+    report = sync(here.url, there.url, delete=delete)
+    assert tree(here) == ours
+    assert tree(there) == (ours if delete else theirs | ours)
+    assert set(report.deleted) == (theirs.keys() - ours.keys() if delete else set())
+    assert len(report.copied) + len(report.appended) + report.equal == len(ours)
+    assert {key for key in ours if theirs.get(key) == ours[key]}.isdisjoint(report.copied)
+    assert sync(here.url, there.url, delete=delete).bytes == 0
+    here.store().clear()
+    there.store().clear()
+
+
+def test_a_tree_has_runs_and_other_files(here: Place, there: Place) -> None:
+    files = {f"sweep/runs/{key}": data for key, data in run().items()}
+    files |= {"sweep/index.csv": b"run_id\na\n", "README": b"read", "old/log_b/notes.txt": b"no run: no metadata"}
+    files |= {"sweep/runs/log_a/artifacts/log_c/metadata.json": metadata("complete", start_time="inside of another")}
+    fill(here, files)
+    report = sync(here.url, there.url)
+    assert tree(there) == files
+    assert report.runs == 1
+    assert sync(here.url, there.url).equal == len(files)
+
+
+def test_a_log_is_appended_to_where_the_destination_has_its_beginning(here: Place, there: Place) -> None:
+    line = b"[2026-01-01T00:00:00] INFO step\n"
+    fill(here, run() | {"log_a/log.txt": line * 9000})
+    target = FaultyStore(there.store())
+    sync(here.url, target)
+    fill(here, {"log_a/log.txt": line * 9001, "log_a/workers/3/log.txt": line * 3, "log_a/artifacts/log.txt": line})
+    before = len(target.operations)
+    report = sync(here.url, target)
+    assert report.appended == {"log_a/log.txt": len(line)}
+    assert "log_a/workers/3/log.txt" in report.copied  # it goes on from other lines
+    assert [f"{step.verb} {step.key}" for step in target.operations[before:] if step.key == "log.txt"] == [
+        "get log.txt",  # its last 64 KiB
+        "append log.txt",
+    ]
+    assert tree(there) == tree(here)
+    fill(here, {"log_a/artifacts/log.txt": line * 2})  # no log of the run: it is sent whole
+    assert sync(here.url, there.url).copied == {"log_a/artifacts/log.txt": 2 * len(line)}
+
+
+@pytest.mark.parametrize("old", [b"x" * 70_000, b"a" * 69_999 + b"x", b"a" * 200_000, b"x", b""])
+def test_a_log_that_goes_on_from_something_else_is_sent_whole(here: Place, there: Place, old: bytes) -> None:
+    fill(here, run() | {"log_a/log.txt": b"a" * 100_000})
+    fill(there, run() | {"log_a/log.txt": old})
+    assert sync(here.url, there.url).copied == {"log_a/log.txt": 100_000}
+    assert tree(there) == tree(here)
+
+
+def test_large_files_and_those_of_the_same_size(here: Place, there: Place) -> None:
+    large = os.urandom(2 * PART + 1)
+    fill(here, run() | {"log_a/artifacts/large": large, "log_a/artifacts/other": large[:PART]})
+    sync(here.url, there.url)
+    changed = large[:-1] + bytes([large[-1] ^ 1])
+    fill(here, {"log_a/artifacts/large": changed})
+    report = sync(here.url, there.url)
+    assert report.copied == {"log_a/artifacts/large": len(large)}
+    assert tree(there) == tree(here)
+
+
+def test_bytes_of_all_files_are_told_to_a_callback(here: Place, there: Place) -> None:
+    from fsspec.callbacks import Callback
+
+    class Notes(Callback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = threading.Lock()
+
+    fill(here, run() | {"log_a/artifacts/large": bytes(PART + 5), "README": b"read"})
+    fill(there, {"log_a/artifacts/notes.txt": b"converged"})
+    callback = Notes()
+    sync(here.url, there.url, progress=callback)
+    whole = sum(len(data) for key, data in tree(here).items() if key != "log_a/metadata.json")
+    assert callback.value == whole
+    assert callback.size == whole + len(metadata())
+
+
+# -- what is never said too early ----------------------------------------------------------------------------
+
+
+class Watched(FaultyStore):
+    """A destination that is looked at after every step."""
+
+    look: Callable[[], None] = staticmethod(lambda: None)
+
+    @contextmanager
+    def _step(self, verb: str, key: str = "") -> Iterator[None]:
+        try:
+            with super()._step(verb, key):
+                yield
+        finally:
+            self.look()
+
+
+def truthful(here: dict[str, bytes], there: Place, old: dict[str, bytes]) -> Callable[[], None]:
+    """Whoever reads that the run is complete finds it whole: as it was before, or as it is now."""
+    lock = threading.Lock()
+
+    def look() -> None:
+        with lock:
+            raw = there.raw()
+            name = raw._strip_protocol(f"{there.url}/log_a/metadata.json")
+            if name not in raw.store or json.loads(raw.store[name].getvalue())["status"] != "complete":
+                return
+            now = {key: raw.store.get(raw._strip_protocol(f"{there.url}/{key}")) for key in here}
+            found = {key: None if file is None else file.getvalue() for key, file in now.items()}
+            assert found == here or found == {key: old.get(key) for key in here}
+
+    return look
+
+
+OLD = run() | {"log_a/artifacts/notes.txt": b"diverged ", "log_a/artifacts/extra": b"old", "index.csv": b"old"}
+NEW = run(resumes=[{"time": START}]) | {"log_a/artifacts/later": b"new"}
+LARGE = {"log_a/artifacts/large": bytes(PART + 1)}
+LOGS = {"log_a/log.txt": run()["log_a/log.txt"] + b"[2026-01-01T00:00:01] INFO three\n"}
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("side", ["target", "source"])
+@pytest.mark.parametrize("case", ["nothing there", "an older copy", "another run"])
+def test_wherever_a_sync_fails_nothing_is_said_too_early_and_the_next_one_finishes(
+    side: str, case: str, after: bool
+) -> None:
+    new = NEW | LOGS | (LARGE if case == "nothing there" else {})
+    old = {"nothing there": {}, "an older copy": OLD, "another run": OLD | {"log_a/metadata.json": metadata(start=1)}}[
+        case
+    ]
+    if case == "another run":
+        old = old | {"log_a/metadata.json": metadata(start_time="2025-01-01T00:00:00.000+00:00")}
+    delete = case == "another run"
+    for nth in range(1, 200):
+        root = f"memory://{uuid.uuid4().hex}"
+        here, there = Place("memory", f"{root}/here"), Place("memory", f"{root}/there")
+        fill(here, new)
+        fill(there, old)
+        source, target = Watched(here.store()), Watched(there.store())
+        target.look = truthful(new, there, old)
+        (source if side == "source" else target).fail(nth, after=after)
+        with suppress(NotataError):
+            sync(source, target, delete=delete)
+        steps = len(source.operations if side == "source" else target.operations)
+        source.heal()
+        target.heal()
+        target.look()
+        sync(source, target, delete=delete)
+        assert tree(there) == (new if delete else old | new)
+        here.store().clear()
+        there.store().clear()
+        if nth > steps:
+            return
+    raise AssertionError("it never ran out of steps to fail")
+
+
+def interrupting(nth: int, look: Callable[[], None]) -> Callable[[], None]:
+    """Looks, and the n-th time has the main thread interrupted, as Ctrl-C does, whichever thread it is in."""
+    count = itertools.count(1)
+
+    def step() -> None:
+        look()
+        if next(count) == nth:
+            signal.raise_signal(signal.SIGINT)
+
+    return step
+
+
+@pytest.mark.parametrize("side", ["target", "source"])
+def test_an_interrupted_sync_leaves_whole_files_and_the_next_one_finishes(side: str) -> None:
+    """The signal comes at any step, to the thread that waits for the others."""
+    new = NEW | LOGS | LARGE
+    for nth in range(1, 40, 2):
+        root = f"memory://{uuid.uuid4().hex}"
+        here, there = Place("memory", f"{root}/here"), Place("memory", f"{root}/there")
+        fill(here, new)
+        source, target = Watched(here.store()), Watched(there.store())
+        (source if side == "source" else target).look = interrupting(nth, truthful(new, there, {}))
+        with suppress(KeyboardInterrupt):
+            sync(source, target)
+        for key in there.names(logs=True):
+            assert there.bytes(key) == new[key] or key == "log_a/metadata.json"
+        sync(here.url, there.url)
+        assert tree(there) == new
+        here.store().clear()
+        there.store().clear()
+
+
+def test_a_run_that_is_still_written_is_copied_as_it_is_by_many_at_once(here: Place, there: Place) -> None:
+    """Three who sync again and again while a run is written, and resumed: no error, and the copy is true."""
+    ended = threading.Event()
+    problems: list[BaseException] = []
+
+    def check() -> None:
+        with suppress(FileNotFoundError):
+            fields = json.loads(there.bytes("log_a/metadata.json"))
+            if fields["status"] == "complete":
+                assert there.bytes(f"log_a/artifacts/last{len(fields.get('resumes', []))}.txt") == b"x"
+
+    def again_and_again() -> None:
+        try:
+            last = False
+            while not last:
+                last = ended.is_set()
+                sync(here.url, there.url)
+                check()
+        except BaseException as error:
+            problems.append(error)
+
+    workers = [threading.Thread(target=again_and_again) for _ in range(3)]
+    with Logbook("a", here.url) as log:
+        for worker in workers:
+            worker.start()
+        for step in range(60):
+            log.text(f"step{step}", "x" * step)
+            log.text("status", f"at {step}")
+            log.info("step %d", step)
+        log.text("last0", "x")
+    with Logbook("a", here.url, resume=True) as log:
+        for step in range(40):
+            log.text("status", f"again at {step}")
+            log.info("step %d", step)
+        log.text("last1", "x")
+    ended.set()
+    for worker in workers:
+        worker.join()
+    assert problems == []
+    assert tree(there) == tree(here)
+    assert LogReader(f"{there.url}/log_a").state.status == "complete"
+
+
+# -- what is refused -----------------------------------------------------------------------------------------
+
+
+def test_another_run_of_the_id_is_not_mixed_with_this_one(here: Place, there: Place) -> None:
+    fill(here, run() | {f"runs/{key}": data for key, data in run().items()} | {"index.csv": b"rows"})
+    theirs = run(start_time="2025-05-05T00:00:00.000+00:00") | {"log_a/artifacts/mine": b"precious"}
+    fill(there, theirs)
+    with pytest.raises(BatchError) as failed:
+        sync(here.url, there.url)
+    [error] = failed.value.exceptions
+    assert isinstance(error, RunExistsError)
+    assert "another run of this id" in str(error)
+    assert "--delete" in str(error)
+    now = tree(there)
+    assert {key: now[key] for key in theirs} == theirs
+    assert {key: data for key, data in now.items() if key not in theirs} == {
+        key: data for key, data in tree(here).items() if not key.startswith("log_a/")
+    }
+    report = sync(here.url, there.url, delete=True)
+    assert tree(there) == tree(here)
+    assert report.deleted == {"log_a/artifacts/mine": 8}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "why"),
+    [
+        ({"status": "initialized"}, {"status": "complete"}, "complete there, and initialized here"),
+        ({}, {"resumes": [{}]}, "resumed there (1 times, and 0 here)"),
+        (
+            {"status": "initialized", "lease": {"owner": "x", "beat": "2026-01-01T00:00:00+00:00"}},
+            {"status": "initialized", "lease": {"owner": "x", "beat": "2026-01-01T01:00:01+01:00"}},
+            "later sign of life",
+        ),
+    ],
+)
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_destination_that_is_ahead_is_left_alone(
+    here: Place, there: Place, ours: dict[str, Any], theirs: dict[str, Any], why: str, delete: bool
+) -> None:
+    fill(here, run(**ours) | {"log_a/artifacts/notes.txt": b"older"})
+    fill(there, run(**theirs))
+    with pytest.raises(BatchError, match="sync the other way") as failed:
+        sync(here.url, there.url, delete=delete)
+    assert why in str(failed.value)
+    assert tree(there) == run(**theirs)
+    sync(there.url, here.url)
+    assert tree(here) == run(**theirs)
+
+
+def test_one_folder_in_the_other_is_refused(here: Place, tmp_path: Path) -> None:
+    fill(here, run())
+    for source, target in [
+        (here.url, here.url),
+        (here.url, f"{here.url}/log_a/copy"),
+        (f"{here.url}/log_a", here.url),
+        (here.url, here.url.removesuffix("/here")),
+        (str(tmp_path), str(tmp_path / "x" / "..")),
+    ]:
+        with pytest.raises(ConfigurationError, match="one lies in the other"):
+            sync(source, target, delete=True)
+    assert tree(here) == run()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(ConfigurationError, match="one lies in the other"):
+        sync(tmp_path / "real", tmp_path / "link" / "inside")
+    sync(here.url, f"{here.url}s")  # the beginning of a name is no folder
+
+
+def test_a_source_without_files_is_an_error_and_deletes_nothing(here: Place, there: Place) -> None:
+    fill(there, run())
+    with pytest.raises(RunMissingError, match="no file at"):
+        sync(here.url, there.url, delete=True)
+    assert tree(there) == run()
+
+
+# -- where it goes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("below", "folder"), [("", "log_a"), ("/runs", "runs/log_a"), ("/log_b", "log_b")])
+def test_a_run_goes_below_unless_the_destination_is_a_run_by_its_name(
+    here: Place, there: Place, below: str, folder: str
+) -> None:
+    fill(here, run())
+    sync(f"{here.url}/log_a", f"{there.url}{below}")
+    assert {key.replace(f"{folder}/", "log_a/"): data for key, data in tree(there).items()} == run()
+
+
+@pytest.mark.parametrize("name", ["", "/log_a"])
+def test_without_a_destination_a_run_goes_where_it_is_mirrored_to(here: Place, there: Place, name: str) -> None:
+    files = run(mirror=f"{there.url}{name}")
+    fill(here, files)
+    assert sync(f"{here.url}/log_a").destination == f"{there.url}/log_a"
+    assert tree(there) == files
+
+
+def test_without_a_destination_an_experiment_goes_where_all_its_runs_are_mirrored_to(here: Place, there: Place) -> None:
+    files = {f"runs/{key}": data for key, data in run(mirror=f"{there.url}/runs").items()} | {"index.csv": b"rows"}
+    fill(here, files)
+    sync(here.url)
+    assert tree(there) == files
+    here.put("log_c/metadata.json", metadata(mirror="memory://elsewhere/log_c"))
+    with pytest.raises(ConfigurationError, match="2 places"):
+        sync(here.url)
+
+
+def test_without_a_destination_and_a_mirror_it_is_an_error(here: Place) -> None:
+    fill(here, run())
+    for source in (here.url, f"{here.url}/log_a"):
+        with pytest.raises(ConfigurationError, match="nothing says where"):
+            sync(source)
+
+
+# -- what is deleted -----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_deleted_unless_asked_and_then_all_that_the_source_does_not_have(here: Place, there: Place) -> None:
+    fill(here, run() | {"README": b"read"})
+    extra = {f"old/{key}": data for key, data in run().items()} | {"log_a/artifacts/x": b"x", "notes.md": b"n"}
+    fill(there, extra)
+    outside = Place("memory", f"{there.url}-too")
+    fill(outside, {"kept": b"kept"})
+    assert sync(here.url, there.url).deleted == {}
+    assert tree(there) == tree(here) | extra
+    target = FaultyStore(there.store())
+    would = sync(here.url, target, delete=True, dry_run=True)
+    assert writes(target) == []
+    assert tree(there) == tree(here) | extra
+    report = sync(here.url, target, delete=True)
+    assert report.deleted == would.deleted == {key: len(data) for key, data in extra.items()}
+    assert tree(there) == tree(here)
+    assert tree(outside) == {"kept": b"kept"}
+
+
+def test_of_a_run_the_folder_of_the_run_alone_is_cleared(here: Place, there: Place) -> None:
+    fill(here, run())
+    fill(there, {"log_b/metadata.json": metadata(), "notes.md": b"n", "log_a/artifacts/x": b"x"})
+    sync(f"{here.url}/log_a", there.url, delete=True)
+    assert tree(there) == run() | {"log_b/metadata.json": metadata(), "notes.md": b"n"}
+
+
+def test_a_run_that_is_deleted_is_not_complete_meanwhile(here: Place, there: Place) -> None:
+    fill(here, {"README": b"read"})
+    for nth in range(1, 12):
+        fill(there, run())
+        target = Watched(there.store())
+        target.look = truthful(run(), there, {})
+        target.fail(nth)
+        with suppress(NotataError):
+            sync(here.url, target, delete=True)
+        target.heal()
+        sync(here.url, target, delete=True)
+        assert tree(there) == {"README": b"read"}
+
+
+# -- what does not hold still, and what cannot be copied -----------------------------------------------------
+
+
+class Changing(FaultyStore):
+    """A source that changes just before its n-th read of some file."""
+
+    def change_before(self, key: str, change: Callable[[], None], verb: str = "get") -> None:
+        self.changes = {(verb, key): change}
+
+    @contextmanager
+    def _step(self, verb: str, key: str = "") -> Iterator[None]:
+        changes: dict[tuple[str, str], Callable[[], None]] = self.__dict__.get("changes", {})
+        if (verb, key) in changes:
+            changes.pop((verb, key))()
+        with super()._step(verb, key):
+            yield
+
+
+def test_a_file_that_vanishes_is_left_out_and_one_that_came_for_it_is_copied(here: Place, there: Place) -> None:
+    fill(here, run())
+    source = Changing(here.store().below("log_a"))
+
+    def rename() -> None:
+        here.put("log_a/artifacts/renamed.txt", here.bytes("log_a/artifacts/notes.txt"))
+        here.store().delete(["log_a/artifacts/notes.txt"])
+
+    source.change_before("artifacts/notes.txt", rename)
+    outcome = RunCopy(source, there.store().below("log_a")).update()
+    assert outcome.whole
+    assert tree(there) == tree(here)
+    assert "log_a/artifacts/renamed.txt" in tree(there)
+
+
+@pytest.mark.parametrize("data", [b"", b"shorter", b"x" * 100, bytes(PART + 1)])
+def test_a_file_that_changes_before_it_is_read_is_copied_as_it_is_then(here: Place, there: Place, data: bytes) -> None:
+    fill(here, run())
+    source = Changing(here.store().below("log_a"))
+    source.change_before("artifacts/notes.txt", lambda: here.put("log_a/artifacts/notes.txt", data))
+    RunCopy(source, there.store().below("log_a")).update()
+    assert tree(there) == tree(here)
+
+
+def test_a_large_file_that_changes_while_it_is_read_is_read_anew(here: Place, there: Place) -> None:
+    fill(here, run() | {"log_a/artifacts/large": b"a" * (2 * PART)})
+    source = Changing(here.store().below("log_a"))
+    begun = threading.Event()
+
+    def change() -> None:
+        begun.set()
+        source.change_before("artifacts/large", lambda: here.put("log_a/artifacts/large", b"b" * (2 * PART)))
+
+    source.change_before("artifacts/large", change)
+    RunCopy(source, there.store().below("log_a")).update()
+    assert begun.is_set()
+    assert tree(there) == tree(here)
+
+
+def test_a_destination_that_changes_meanwhile_is_looked_at_again(here: Place, there: Place) -> None:
+    fill(here, run())
+    target = Changing(there.store().below("log_a"))
+    target.change_before("artifacts/notes.txt", lambda: there.put("log_a/artifacts/notes.txt", b"other"), "put")
+    RunCopy(here.store().below("log_a"), target).update()
+    assert tree(there) == tree(here)
+    there.put("log_a/metadata.json", metadata("initialized"))
+    target.change_before("metadata.json", lambda: there.put("log_a/metadata.json", metadata("replacing")), "put")
+    assert RunCopy(here.store().below("log_a"), target).update().whole
+    assert tree(there) == tree(here)
+
+
+def test_a_run_whose_metadata_is_taken_by_another_one_meanwhile_is_refused(here: Place, there: Place) -> None:
+    fill(here, run())
+    target = Changing(there.store().below("log_a"))
+    other = metadata("initialized", start_time="another")
+    target.change_before("metadata.json", lambda: there.put("log_a/metadata.json", other), "put")
+    with pytest.raises(RunExistsError, match="another run"):
+        RunCopy(here.store().below("log_a"), target).update()
+    assert tree(there) == {"log_a/metadata.json": other}
+
+
+@pytest.mark.parametrize("name", ["a\\b", "tab\there", "x?versionId=3", "x" * 256])
+def test_a_name_that_cannot_be_a_key_is_told_and_all_else_copied(here: Place, there: Place, name: str) -> None:
+    fill(here, run() | {f"log_a/artifacts/{name}": b"odd", "index.csv": b"rows"})
+    with pytest.raises(BatchError) as failed:
+        sync(here.url, there.url)
+    [error] = failed.value.exceptions
+    assert isinstance(error, KeyNameError)
+    assert "cannot be a key" in str(error)
+    assert status(there) == "replacing"  # it says so, for it is not whole
+    assert {key: data for key, data in tree(there).items() if not key.endswith("metadata.json")} == {
+        key: data for key, data in tree(here).items() if name not in key and not key.endswith("metadata.json")
+    }
+    here.raw().rm_file(f"{here.url}/log_a/artifacts/{name}")
+    sync(here.url, there.url)
+    assert status(there) == "complete"
+
+
+def test_a_file_where_a_folder_is_needed_is_told_and_all_else_copied(here: Place, there: Place) -> None:
+    fill(here, run() | {"log_a/artifacts/x/y": b"below"})
+    fill(there, {"log_a/artifacts/x": b"a file"})
+    with pytest.raises(BatchError) as failed:
+        sync(here.url, there.url)
+    [error] = failed.value.exceptions
+    assert isinstance(error, FolderError)
+    assert len(tree(there)) == len(run()) + 1
+    assert status(there) == "replacing"
+
+
+def test_files_without_metadata_are_not_put_into_a_run(here: Place, there: Place) -> None:
+    fill(here, {"log_a/artifacts/notes.txt": b"whose?", "README": b"read"})
+    fill(there, run())
+    with pytest.raises(BatchError, match="is a run, and"):
+        sync(here.url, there.url)
+    assert tree(there) == run() | {"README": b"read"}
+
+
+def test_links_and_pipes_are_left_out_and_told(tmp_path: Path, there: Place) -> None:
+    local = Place("local", str(tmp_path / "here"))
+    fill(local, run())
+    artifacts = tmp_path / "here/log_a/artifacts"
+    (artifacts / "to_a_file").symlink_to(artifacts / "notes.txt")
+    (artifacts / "to_a_folder").symlink_to(tmp_path)
+    (artifacts / "to_nothing").symlink_to(tmp_path / "nothing")
+    os.mkfifo(artifacts / "pipe")
+    (artifacts / ".notata-unfinished").write_text("half")
+    report = sync(local.url, there.url)
+    assert sorted(report.left_out) == [f"log_a/artifacts/{name}" for name in ("pipe", "to_a_folder", "to_nothing")]
+    assert "3 left out" in str(report)
+    assert tree(there) == run() | {"log_a/artifacts/to_a_file": b"converged"}
+
+
+def test_names_that_are_no_text_are_told(tmp_path: Path, there: Place) -> None:
+    local = Place("local", str(tmp_path / "here"))
+    fill(local, run())
+    with open(os.fsencode(tmp_path) + b"/here/log_a/artifacts/\xff", "wb") as file:
+        file.write(b"x")
+    with pytest.raises(BatchError, match="lone surrogate"):
+        sync(local.url, there.url)
+    assert len(tree(there)) == len(run())
+
+
+def test_who_cannot_be_reached_is_not_asked_for_every_file(here: Place, there: Place) -> None:
+    fill(here, run("initialized") | {f"log_a/artifacts/{number}": b"x" for number in range(500)})
+
+    class Gone(FaultyStore):
+        tried = 0
+
+        def _put(self, key: str, data: bytes, match: str | None) -> str:
+            self.tried += 1
+            raise ConnectionError("gone")
+
+    gone = Gone(there.store().below("log_b"))
+    fill(there, {"log_b/metadata.json": metadata("initialized")})
+    with pytest.raises(BatchError) as failed:
+        RunCopy(here.store().below("log_a"), gone, at_once=4).update()
+    assert isinstance(failed.value.exceptions[0], UnreachableError)
+    assert gone.tried < 20
+
+
+# -- one run, again and again --------------------------------------------------------------------------------
+
+
+def test_what_is_known_to_be_there_is_not_looked_at_again(here: Place, there: Place) -> None:
+    fill(here, run("initialized"))
+    target, known = below(there), dict[str, str]()
+    copy = RunCopy(here.store().below("log_a"), target)
+    assert copy.update(known).whole
+    versions = {entry.key: entry.version for entry in here.store().below("log_a").list()}
+    assert known == {key: version for key, version in versions.items() if key != "metadata.json"}
+    before = len(target.operations)
+    assert copy.update(known).bytes == 0
+    assert target.operations[before:] == []
+    fill(here, {"log_a/artifacts/new": b"n"} | LOGS)
+    assert copy.update(known).bytes == 1 + len(LOGS["log_a/log.txt"]) - len(run()["log_a/log.txt"])
+    assert writes(target)[-2:] == ["put artifacts/new", "append log.txt"]
+    assert tree(there) == tree(here)
+
+
+def test_only_some_files_say_nothing_of_an_end(here: Place, there: Place) -> None:
+    fill(here, run("initialized"))
+    copy, known = RunCopy(here.store().below("log_a"), there.store().below("log_a")), dict[str, str]()
+    outcome = copy.update(known, only=["artifacts/notes.txt", "gone", "metadata.json"])
+    assert tree(there) == {key: run("initialized")[key] for key in ("log_a/artifacts/notes.txt", "log_a/metadata.json")}
+    assert not outcome.whole
+    fill(here, run())
+    copy.update(known, only=["log.txt", "metadata.json"])
+    assert status(there) == "initialized"
+    assert copy.update(known).whole
+    assert tree(there) == run()
+
+
+def test_a_copy_that_is_told_to_stop_stops(here: Place, there: Place) -> None:
+    fill(here, run())
+    stop = threading.Event()
+    source = Changing(here.store().below("log_a"))
+    source.change_before("artifacts/notes.txt", stop.set)
+    with pytest.raises(InterruptedError):
+        RunCopy(source, there.store().below("log_a"), stop=stop).update()
+    assert status(there) == "replacing"
+    assert "log_a/log.txt" not in tree(there)
+
+
+def test_what_is_no_run_is_an_error(here: Place, there: Place) -> None:
+    with pytest.raises(RunMissingError, match=r"it has no metadata\.json"):
+        RunCopy(here.store(), there.store()).update()
+
+
+def test_damaged_metadata_is_copied_last_and_over_no_other(here: Place, there: Place) -> None:
+    fill(here, run() | {"log_a/metadata.json": b"{ half"})
+    sync(here.url, there.url)
+    assert tree(there) == tree(here)
+    fill(here, run())
+    with pytest.raises(BatchError, match="cannot be read"):
+        sync(here.url, there.url)
+    sync(here.url, there.url, delete=True)
+    assert tree(there) == tree(here)
+
+
+# -- digests -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 7])
+def test_the_digest_of_parts_is_that_of_s3(size: int) -> None:
+    data = os.urandom(size)
+    parts = [data[start : start + PART] for start in range(0, size, PART)]
+    expected = md5(b"".join(md5(part).digest() for part in parts)).hexdigest()
+    pieces = [data[start : start + 1_000_003] for start in range(0, size, 1_000_003)]
+    assert digest_of(iter(pieces), "md5-parts:") == f"md5-parts:{expected}-{len(parts)}"
+
+
+def test_other_digests() -> None:
+    assert digest_of(iter([b"1234", b"56789"]), "crc32c:") == "crc32c:e3069283"  # RFC 3720, B.4; reveng's check value
+    assert digest_of(iter([b""]), "md5:") == "md5:d41d8cd98f00b204e9800998ecf8427e"
+    assert digest_of(iter([b""]), "sha3:") == ""
+
+
+def test_a_listing_tells_what_it_knows(here: Place) -> None:
+    fill(here, run())
+    assert {entry.digest for entry in here.store().list()} == {""}
+    assert Entry("k", 1, next(iter(here.store().list())).modified, "v").digest == ""
+
+
+def test_a_store_is_taken_as_it_is(here: Place, there: Place) -> None:
+    fill(here, run())
+    source: Store = open_store(here.url)
+    assert sync(source, there.store()).runs == 1
