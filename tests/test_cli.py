@@ -101,6 +101,84 @@ def test_an_error_is_one_line_and_no_traceback(tmp_path: Path) -> None:
     assert "key=value" in wrong.stderr
 
 
+def test_sync_tells_what_it_would_do_and_does_it(tmp_path: Path) -> None:
+    notata("demo", "--run-id", "a", folder=tmp_path)
+    expected = stored(tmp_path / "outputs")
+    would = notata("sync", "outputs/log_a", "copies", "--dry-run", folder=tmp_path)
+    assert would.returncode == 0, would.stderr
+    assert not (tmp_path / "copies").exists()
+    lines = [line.split(maxsplit=2) for line in would.stdout.splitlines()[:-1]]
+    assert {(verb, int(size), f"log_a/{key}") for verb, size, key in lines} == {
+        ("copy", len(data), key) for key, data in expected.items()
+    }
+    assert "13 files would be copied" in would.stdout.splitlines()[-1]
+    done = notata("sync", "outputs/log_a", "copies", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+    assert "13 files copied" in done.stdout
+    assert stored(tmp_path / "copies") == expected
+    again = notata("sync", "outputs", "copies", folder=tmp_path)
+    assert "0 files copied, 0 files appended to (0 bytes), 13 files equal" in again.stdout
+
+
+def test_sync_deletes_when_asked(tmp_path: Path) -> None:
+    notata("demo", "--run-id", "a", folder=tmp_path)
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies/extra").write_text("extra")
+    assert notata("sync", "outputs", "copies", folder=tmp_path).returncode == 0
+    assert (tmp_path / "copies/extra").exists()
+    would = notata("sync", "outputs", "copies", "--delete", "--dry-run", folder=tmp_path)
+    assert would.stdout.splitlines()[0].split() == ["delete", "5", "extra"]
+    assert (tmp_path / "copies/extra").exists()
+    done = notata("sync", "outputs", "copies", "--delete", folder=tmp_path)
+    assert "1 file deleted" in done.stdout
+    assert stored(tmp_path / "copies") == stored(tmp_path / "outputs")
+
+
+def test_sync_as_json_and_what_fails(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        notata("demo", "--run-id", name, folder=tmp_path)
+    notata("demo", "copies", "--run-id", "a", folder=tmp_path)
+    os.mkfifo(tmp_path / "outputs/log_b/pipe")
+    failed = notata("sync", "outputs", "copies", "--json", folder=tmp_path)
+    assert failed.returncode == 1
+    told = json.loads(failed.stdout)
+    assert (told["runs"], told["left_out"], told["appended"]) == (2, ["log_b/pipe"], {})
+    assert told["copied"].keys() == {key for key in stored(tmp_path / "outputs") if key.startswith("log_b/")}
+    assert told["bytes"] == sum(told["copied"].values())
+    assert len(told["errors"]) == 1
+    assert "another run of this id" in told["errors"][0]
+    assert failed.stderr == f"Error: {told['errors'][0]}\n"
+    assert notata("sync", "outputs", "copies", "--delete", folder=tmp_path).returncode == 0
+    assert stored(tmp_path / "copies") == stored(tmp_path / "outputs")
+
+
+def test_sync_says_in_one_line_what_cannot_be_done(tmp_path: Path) -> None:
+    nowhere = notata("sync", "outputs", "copies", folder=tmp_path)
+    assert (nowhere.returncode, nowhere.stdout) == (1, "")
+    assert nowhere.stderr.startswith("Error: there is no file at")
+    notata("demo", "--run-id", "a", folder=tmp_path)
+    assert "nothing says where" in notata("sync", "outputs/log_a", folder=tmp_path).stderr
+    assert "one lies in the other" in notata("sync", "outputs/log_a", "outputs", folder=tmp_path).stderr
+    assert notata("sync", folder=tmp_path).returncode == 2
+
+
+def test_sync_takes_options_for_each_side(tmp_path: Path, moto_server: Server, gcs_server: Server) -> None:
+    notata("demo", "--run-id", "a", folder=tmp_path)
+    url = f"{moto_server.url}/cli"
+    there = [f"--destination-option={key}={value}" for key, value in moto_server.options.items()]
+    assert notata("sync", "outputs", url, *there, folder=tmp_path).returncode == 0
+    here = [f"--source-option={key}={value}" for key, value in moto_server.options.items()]
+    to = [f"--destination-option={key}={value}" for key, value in gcs_server.options.items()]
+    assert notata("sync", url, f"{gcs_server.url}/cli", *here, *to, folder=tmp_path).returncode == 0
+    here = [f"--source-option={key}={value}" for key, value in gcs_server.options.items()]
+    back = notata("sync", f"{gcs_server.url}/cli/log_a", "back", *here, "--no-progress", folder=tmp_path)
+    assert back.returncode == 0, back.stderr
+    assert stored(tmp_path / "back") == stored(tmp_path / "outputs")
+    for server in (moto_server, gcs_server):
+        open_store(f"{server.url}/cli", server.options).clear()
+
+
 def test_help_and_version(tmp_path: Path) -> None:
     assert notata("--version", folder=tmp_path).stdout.strip() == f"notata, version {__version__}"
     assert "demo" in notata("--help", folder=tmp_path).stdout
