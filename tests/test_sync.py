@@ -591,6 +591,21 @@ def test_a_destination_that_changes_meanwhile_is_looked_at_again(here: Place, th
     assert tree(there) == tree(here)
 
 
+def test_a_run_that_ends_and_is_copied_by_another_one_meanwhile_is_not_ahead(here: Place, there: Place) -> None:
+    fill(here, run("initialized"))
+    fill(there, run("initialized", lease={"beat": "2026"}))
+    target = Changing(there.store().below("log_a"))
+
+    def end() -> None:
+        fill(here, run())
+        fill(there, run())
+
+    target.change_before("metadata.json", end)
+    listed = {entry.key: entry for entry in target.list()}
+    assert RunCopy(here.store().below("log_a"), target).update(listed=listed).whole
+    assert tree(there) == run()
+
+
 def test_a_run_whose_metadata_is_taken_by_another_one_meanwhile_is_refused(here: Place, there: Place) -> None:
     fill(here, run())
     target = Changing(there.store().below("log_a"))
@@ -609,6 +624,7 @@ def test_a_name_that_cannot_be_a_key_is_told_and_all_else_copied(here: Place, th
     [error] = failed.value.exceptions
     assert isinstance(error, KeyNameError)
     assert "cannot be a key" in str(error)
+    assert error.url == f"{here.url}/log_a"
     assert status(there) == "replacing"  # it says so, for it is not whole
     assert {key: data for key, data in tree(there).items() if not key.endswith("metadata.json")} == {
         key: data for key, data in tree(here).items() if name not in key and not key.endswith("metadata.json")
@@ -719,8 +735,9 @@ def test_a_copy_that_is_told_to_stop_stops(here: Place, there: Place) -> None:
     source.change_before("artifacts/notes.txt", stop.set)
     with pytest.raises(InterruptedError):
         RunCopy(source, there.store().below("log_a"), stop=stop).update()
-    assert status(there) == "replacing"
     assert "log_a/log.txt" not in tree(there)
+    state = LogReader(f"{there.url}/log_a").state
+    assert (state.status, state.why) == ("replacing", "it is being copied from elsewhere, or was to be")
 
 
 def test_what_is_no_run_is_an_error(here: Place, there: Place) -> None:

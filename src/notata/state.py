@@ -18,6 +18,7 @@ from notata.errors import StorageError
 from notata.store import Blob, Store
 
 __all__ = [
+    "COPIED",
     "ENDED",
     "LEASE",
     "MISSED",
@@ -50,6 +51,9 @@ ROW: Final = "row"
 WORKERS: Final = "workers"
 """The field of metadata.json that tells that others than the owner write files of the run."""
 
+COPIED: Final = "copied"
+"""The field of metadata.json that tells of a copy which is being made, in place of what the run says of its end."""
+
 MISSED: Final = 4
 """Heartbeats without a sign of life after which a run has died."""
 
@@ -67,8 +71,8 @@ class RunState:
     """How a run stands, as a reader sees it.
 
     Attributes:
-        status: ``running``; ``complete``; ``failed``; ``replacing``: another run is being put in its place; ``died``:
-            it never ended, and its process is gone or silent.
+        status: ``running``; ``complete``; ``failed``; ``replacing``: another run, or a copy, is being put in its place;
+            ``died``: it never ended, and its process is gone or silent.
         last_seen: The last sign of life: how long ago is measured by the clock of the bucket's server; on a local disk
             by the time of the file and the clock of this machine.
         why: What that rests on, in a few words.
@@ -114,7 +118,8 @@ def judge(fields: Mapping[str, Any], found: Blob) -> RunState:
     if status in ENDED:
         return RunState(status, seen, f"its metadata says so{_because(fields)}")
     if status == "replacing":
-        return RunState(status, seen, "another run is being put in its place, or was to be")
+        what = "it is being copied from elsewhere" if COPIED in fields else "another run is being put in its place"
+        return RunState(status, seen, f"{what}, or was to be")
     return RunState(*_life(lease, silent, seen))
 
 

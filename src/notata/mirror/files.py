@@ -137,6 +137,8 @@ class Files:
         except _HOPELESS:
             given_up.set()
             raise
+        except KeyNameError as error:
+            raise KeyNameError(f"{self._source.url}: {error}", url=self._source.url, key=key) from None
 
     def _brought(self, key: str, pair: Pair) -> Brought:
         """Bring one file; where it changes on either side meanwhile, look again."""

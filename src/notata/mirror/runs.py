@@ -21,7 +21,7 @@ from notata.errors import (
 )
 from notata.mirror.evidence import TRUSTED, check, digest_of
 from notata.mirror.files import Brought, Files, Pair, delete, look_up
-from notata.state import ENDED, RESUMES, lease_of, parsed
+from notata.state import COPIED, ENDED, RESUMES, lease_of, parsed
 from notata.store import Blob, Entry, Store
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
 
@@ -29,8 +29,6 @@ __all__ = ["Outcome", "RunCopy"]
 
 _TRIES: Final = 8
 _MANIFEST: Final = "manifest.json"
-_COPIED: Final = "copied"
-"""The field of metadata.json that tells of a copy which is not whole yet: in the place of what it comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +171,10 @@ class _Pass:
         self._deleted: dict[str, int] = {}
 
     def run(self, found: Mapping[str, Entry] | None) -> Outcome:
-        # The target is looked at before the source: what it has and the source has not was deleted there, not added.
-        look = self._copy._there is None and found is None
-        self._there = _found(self._target) if look else self._copy._there
+        # The target is looked at before the source: what it has and the source has not was deleted there, not added, and
+        # what it says more than the source was not copied from it meanwhile.
         listed = self._listed() if found is None else found
-        self._here = _metadata(self._source)
-        if found is not None and self._copy._there is None:
-            self._there = self._as_found(found.get(keys.METADATA))
+        self._there, self._here = self._metadata(found)
         fields, told = parsed(self._here.data), parsed(self._there.data) if self._there else None
         over = self._guard(fields, told)
         entries = self._entries()
@@ -206,14 +201,18 @@ class _Pass:
             return {}
         return {entry.key: entry for entry in self._target.list()}
 
-    def _as_found(self, entry: Entry | None) -> Blob | None:
-        """The target's metadata.json that was listed; it need not be read if it is the source's."""
-        if entry is None:
-            return None
-        data = self._here.data
-        if entry.size == len(data) and entry.digest and digest_of(iter([data]), entry.digest) == entry.digest:
-            return Blob(data, len(data), entry.version)
-        return _found(self._target)
+    def _metadata(self, found: Mapping[str, Entry] | None) -> tuple[Blob | None, Blob]:
+        """The target's metadata.json, and the source's; that of a target that was listed is read if it is another."""
+        if self._copy._there is not None:
+            return self._copy._there, _metadata(self._source)
+        entry = None if found is None else found.get(keys.METADATA)
+        if found is not None and (entry is None or entry.digest):
+            here = _metadata(self._source)
+            if entry is None:
+                return None, here
+            if entry.size == here.size and digest_of(iter([here.data]), entry.digest) == entry.digest:
+                return Blob(here.data, here.size, entry.version), here
+        return _found(self._target), _metadata(self._source)
 
     def _entries(self) -> dict[str, Entry]:
         """What the source has, or what of it is asked for."""
@@ -250,7 +249,7 @@ class _Pass:
                 url=self._target.url,
                 key=keys.METADATA,
             )
-        return there.get("status") == "replacing" and there.get(_COPIED) == "over"
+        return there.get("status") == "replacing" and there.get(COPIED) == "over"
 
     def _misleads(self, there: Mapping[str, Any] | None) -> bool:
         """Whether the target tells of an end that is not the source's, while its files are about to change."""
@@ -261,7 +260,7 @@ class _Pass:
         """Say that the run is here, and nothing of its end; of a run that is replaced, that it is."""
         data = self._here.data
         if over or fields.get("status") in ENDED:
-            told = {**fields, "status": "replacing", _COPIED: "over" if over else "new"}
+            told = {**fields, "status": "replacing", COPIED: "over" if over else "new"}
             data = json.dumps(told, indent=2).encode()
         self._set_metadata(data)
 
