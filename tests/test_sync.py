@@ -217,6 +217,21 @@ def test_bytes_of_all_files_are_told_to_a_callback(here: Place, there: Place) ->
     assert callback.size == whole + len(metadata())
 
 
+def test_what_tells_of_files_comes_after_them(here: Place, there: Place) -> None:
+    fill(here, run())
+    target = below(there)
+    RunCopy(here.store().below("log_a"), target, at_once=1).update()
+    steps = writes(target)
+    assert steps[0] == steps[-1] == "put metadata.json"
+    assert steps[-5:-1] == [
+        "put log.txt",
+        "put workers/3/log.txt",
+        "put manifest.json",
+        "put workers/3/manifest.json",
+    ]
+    assert steps[-6] == "put params.yaml"
+
+
 # -- what is never said too early ----------------------------------------------------------------------------
 
 
@@ -389,6 +404,19 @@ def test_another_run_of_the_id_is_not_mixed_with_this_one(here: Place, there: Pl
     report = sync(here.url, there.url, delete=True)
     assert tree(there) == tree(here)
     assert report.deleted == {"log_a/artifacts/mine": 8}
+
+
+def test_a_run_that_was_to_be_replaced_is_replaced_by_the_next_sync(here: Place, there: Place) -> None:
+    fill(here, run())
+    fill(there, run(start_time="2025-05-05T00:00:00.000+00:00") | {"log_a/artifacts/mine": b"old"})
+    target = FaultyStore(there.store())
+    target.fail(4)  # after the list, and metadata.json read and set: the deletion
+    with suppress(NotataError):
+        sync(here.url, target, delete=True)
+    assert json.loads(there.bytes("log_a/metadata.json"))["copied"] == "over"
+    assert "log_a/artifacts/mine" in tree(there)
+    assert sync(here.url, there.url).deleted == {"log_a/artifacts/mine": 3}
+    assert tree(there) == run()
 
 
 @pytest.mark.parametrize(

@@ -171,8 +171,8 @@ class _Pass:
         self._deleted: dict[str, int] = {}
 
     def run(self, found: Mapping[str, Entry] | None) -> Outcome:
-        # The target is looked at before the source: what it has and the source has not was deleted there, not added, and
-        # what it says more than the source was not copied from it meanwhile.
+        # The target is looked at before the source: so what only it has was deleted at the source and not added since,
+        # and what it says more than the source did not come from there meanwhile.
         listed = self._listed() if found is None else found
         self._there, self._here = self._metadata(found)
         fields, told = parsed(self._here.data), parsed(self._there.data) if self._there else None
