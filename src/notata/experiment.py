@@ -32,6 +32,7 @@ class LogbookOptions(TypedDict, total=False):
     background: bool
     max_pending: int
     manifest: bool
+    durable: bool
 
 
 class Experiment:
@@ -57,7 +58,7 @@ class Experiment:
         storage_options: For fsspec. They reach no file, no message and no repr.
         timeout: As for `Logbook`.
         **options: For each `Logbook`: `heartbeat`, `environment`, `log_level`, `handle_sigterm`, `failure_variables`,
-            `background`, `max_pending`, `manifest`.
+            `background`, `max_pending`, `manifest`, `durable`; the last one has index.csv outlast a power cut as well.
 
     Raises:
         KeyNameError: The name is not legal on every backend.
@@ -89,6 +90,8 @@ class Experiment:
             )
         self.name = keys.check(name)
         self._base = open_base(base_dir, storage_options, timeout=timeout)
+        if options.get("durable"):
+            self._base = self._base.durably()
         self._store = self._base.below(name)
         self._runs = self._store.below(keys.RUNS)
         self._options = options

@@ -89,6 +89,9 @@ class Logbook(Recorder):
         background: Have writers return as soon as their value is encoded and queued, and store it meanwhile. Failed
             writes raise a `BatchError` at the next writer, at `flush` or at the end, and the run is not complete then.
         max_pending: Bytes that may be on their way in the background; with a full queue a writer waits.
+        durable: Have what is written outlast a power cut, not only the process: on a local disk each file is fsynced
+            before a call returns, and each line of the log, which takes the time that the disk takes. A bucket keeps
+            what it has acknowledged anyway.
         storage_options: For fsspec, such as ``{"endpoint_url": …}``. They reach no file, no message and no repr.
         timeout: Seconds that one request may take, besides the time its size needs. A storage that has never
             answered gets at most 10.
@@ -129,6 +132,7 @@ class Logbook(Recorder):
         failure_variables: bool = False,
         background: bool = False,
         max_pending: int = 64 * 2**20,
+        durable: bool = False,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float = TIMEOUT,
         progress: bool = False,
@@ -142,17 +146,17 @@ class Logbook(Recorder):
             raise ConfigurationError(
                 f"params are names and values, as in {{'omega': 2.0}}, not {type(params).__name__}"
             )
-        if background not in (True, False):
-            raise ConfigurationError(f"background is True or False, not {background!r}")
-        if manifest not in (True, False):
-            raise ConfigurationError(f"manifest is True or False, not {manifest!r}")
+        for name, value in {"background": background, "manifest": manifest, "durable": durable}.items():
+            if value not in (True, False):
+                raise ConfigurationError(f"{name} is True or False, not {value!r}")
         if resume not in (True, False, "force", "unfinished"):
             raise ConfigurationError(f"resume is True, False, 'force' or 'unfinished', not {resume!r}")
         level = level_of(log_level)
         self.run_id = _made_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
-        self._store = open_base(base_dir, storage_options, timeout=timeout).below(folder)
+        base = open_base(base_dir, storage_options, timeout=timeout)
+        self._store = (base.durably() if durable else base).below(folder)
         if progress:
             self._store = self._store.watched(bar)
         noting = self._store = LedgerStore(self._store) if manifest else self._store

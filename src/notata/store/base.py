@@ -111,6 +111,14 @@ class Store(ABC):
         other.progress = progress
         return other
 
+    def durably(self) -> Self:
+        """This store, with what it writes kept through a power cut once a write returns.
+
+        On a local disk each file is fsynced before it gets its name, and its folder after that; each append too. A
+        bucket answers when that is so, and memory has nothing to keep: there it is the same store.
+        """
+        return self
+
     # -- write ---------------------------------------------------------------------------------------------
 
     def write(self, key: str, data: Buffer) -> None:

@@ -6,6 +6,7 @@ renamed over it; a create is a hard link, which fails where something is.
 
 from __future__ import annotations
 
+import copy
 import errno
 import io
 import os
@@ -26,6 +27,7 @@ from notata import keys
 from notata.errors import ExistsError
 from notata.store.appending import Held, Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
+from notata.store.durability import Durability
 from notata.store.paths import TextAndBytes
 
 if sys.platform != "win32":
@@ -62,10 +64,18 @@ class LocalStore(Store):
 
     folders = True
     near = True
+    _durability: Durability | None = None
 
     def __init__(self, folder: str) -> None:
         super().__init__(os.path.abspath(folder))
         self._set(self.url)
+
+    def durably(self) -> Self:
+        if self._durability is not None:
+            return self
+        other = copy.copy(self)
+        other._durability = Durability(other._folder)
+        return other
 
     def _set(self, folder: str) -> None:
         self._folder = folder
@@ -89,10 +99,14 @@ class LocalStore(Store):
     def _begin(self, key: str, match: str | None) -> Staged:
         target = self._file(key)
         if match is None:
-            return Staged(target, os.replace)
+            return Staged(target, os.replace, self._durability)
         if match and not os.path.exists(target):
             raise self._conflict(key, "it was removed meanwhile")
-        return Staged(target, _link if match == ABSENT else self._swap(key, match), stamped=True)
+        publish = self._link if match == ABSENT else self._swap(key, match)
+        return Staged(target, publish, self._durability, stamped=True)
+
+    def _link(self, temporary: str, target: str) -> str | None:
+        return _link(temporary, target, self._durability)
 
     def _swap(self, key: str, match: str) -> Callable[[str, str], None]:
         def publish(temporary: str, target: str) -> None:
@@ -110,7 +124,7 @@ class LocalStore(Store):
         target, at = self._file(key), tail.size
         if at == 0 and not os.path.exists(target):
             self._put(key, data, ABSENT)
-        elif (size := _extended(target, data, at, tail.held)) != at:
+        elif (size := _extended(target, data, at, tail.held, self._durability)) != at:
             raise self._conflict(key, f"it has {size} bytes, not {at}")
         return Tail(at + len(data), held=tail.held)
 
@@ -180,8 +194,12 @@ class LocalStore(Store):
                 continue  # no file is there
             except OSError as error:
                 failures[name] = error
-        for folder in sorted({os.path.dirname(self._file(name)) for name in names}, key=len, reverse=True):
+        folders = sorted({os.path.dirname(self._file(name)) for name in names}, key=len, reverse=True)
+        for folder in folders:
             self._prune(folder)
+        if self._durability is not None:
+            for folder in folders:
+                self._durability.removed(folder)
         return failures
 
     def _unlink(self, path: str, version: str | None) -> None:
@@ -202,7 +220,8 @@ class LocalStore(Store):
             folder = os.path.dirname(folder)
 
     def _path(self, key: str) -> UPath:
-        return LocalRunPath._of(self._file(key))
+        kind = LocalRunPath if self._durability is None else DurableRunPath
+        return kind._of(self._file(key))
 
     def _make_parents(self, key: str) -> None:
         os.makedirs(os.path.dirname(self._file(key)), exist_ok=True)
@@ -218,7 +237,11 @@ class LocalStore(Store):
             yield path
             self._must_be_file(path, key)
             with self._guard("write", key):
+                if self._durability is not None:
+                    self._durability.closed(str(path))
                 os.replace(path, target)
+                if self._durability is not None:
+                    self._durability.folder(os.path.dirname(target))
 
     def filesystem(self) -> AbstractFileSystem:
         from fsspec.implementations.local import LocalFileSystem
@@ -294,17 +317,33 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
             os.utime(self)
 
 
+class DurableRunPath(LocalRunPath):
+    """One whose own writes are on the disk when they return, and those of the paths that are made of it."""
+
+    def _inside(self) -> tuple[LocalStore, str]:
+        store, name = super()._inside()
+        return store.durably(), name
+
+
 class Staged:
     """A streamed write: a temporary file beside its target, published in one step."""
 
-    __slots__ = ("_handle", "_publish", "_stamped", "_target", "_temporary")
+    __slots__ = ("_durability", "_handle", "_publish", "_stamped", "_target", "_temporary")
 
-    def __init__(self, target: str, publish: Callable[[str, str], str | None], *, stamped: bool = False) -> None:
+    def __init__(
+        self,
+        target: str,
+        publish: Callable[[str, str], str | None],
+        durability: Durability | None = None,
+        *,
+        stamped: bool = False,
+    ) -> None:
         self._target = target
         self._publish = publish
+        self._durability = durability
         self._stamped = stamped
         self._handle = -1
-        self._handle, self._temporary = _temporary_beside(target)
+        self._handle, self._temporary = _temporary_beside(target, durability)
 
     def write(self, part: bytes) -> None:
         _write_all(self._handle, part)
@@ -315,8 +354,13 @@ class Staged:
             now = time.time_ns()
             os.utime(self._handle, ns=(now, now))
         version = _version(os.fstat(self._handle))
+        if self._durability is not None:
+            self._durability.file(self._handle)
         self._close()
-        return self._publish(self._temporary, self._target) or version
+        version = self._publish(self._temporary, self._target) or version
+        if self._durability is not None:
+            self._durability.folder(os.path.dirname(self._target))
+        return version
 
     def abort(self) -> None:
         self._close()
@@ -336,7 +380,7 @@ def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _temporary_beside(target: str) -> tuple[int, str]:
+def _temporary_beside(target: str, durability: Durability | None) -> tuple[int, str]:
     """A new file, open to write, in the folder of `target`, which is made where it is missing; and its name."""
     folder = target[: target.rindex(os.sep) + 1]
     for last in range(_FOLDER_TRIES, 0, -1):
@@ -347,6 +391,8 @@ def _temporary_beside(target: str) -> tuple[int, str]:
             if last == 1:
                 raise
             os.makedirs(folder, exist_ok=True)
+            if durability is not None:
+                durability.forget(os.path.dirname(target))
     raise AssertionError("unreachable")
 
 
@@ -356,7 +402,7 @@ def _write_all(handle: int, data: bytes) -> None:
         written += os.write(handle, memoryview(data)[written:])
 
 
-def _link(temporary: str, target: str) -> str | None:
+def _link(temporary: str, target: str, durability: Durability | None) -> str | None:
     """Publish where nothing is. A hard link fails if anything is; disks without links have O_EXCL, and a copy."""
     version = None
     try:
@@ -367,46 +413,48 @@ def _link(temporary: str, target: str) -> str | None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        version = _copy_exclusively(temporary, target)
+        version = _copy_exclusively(temporary, target, durability)
     os.unlink(temporary)
     return version
 
 
-def _copy_exclusively(temporary: str, target: str) -> str:
+def _copy_exclusively(temporary: str, target: str, durability: Durability | None) -> str:
     with open(temporary, "rb") as source, open(target, "xb") as file:
         try:
             while part := source.read(_COPIED):
                 file.write(part)
             file.flush()
+            if durability is not None:
+                durability.file(file.fileno())
             return _version(os.fstat(file.fileno()))
         except BaseException:
             os.unlink(target)
             raise
 
 
-def _extended(path: str, data: bytes, at: int, held: Held | None) -> int:
+def _extended(path: str, data: bytes, at: int, held: Held | None, durability: Durability | None) -> int:
     """Add `data` to a file if it has `at` bytes; how many it had. It stays open where it can be `held`."""
     if sys.platform != "win32":  # there an open file can be neither removed nor replaced
         try:
-            return _extended_open(path, data, at, held)
+            return _extended_open(path, data, at, held, durability)
         except _NoLock:
             pass
     with _locked(os.path.dirname(path)), open(path, "r+b", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size == at:
             file.seek(at)
-            _add(file.fileno(), data, at)
+            _add(file.fileno(), data, at, durability)
         return size
 
 
-def _extended_open(path: str, data: bytes, at: int, held: Held | None) -> int:
+def _extended_open(path: str, data: bytes, at: int, held: Held | None, durability: Durability | None) -> int:
     holder, stays = held or Held(), False
     try:
         for _ in range(_FOLDER_TRIES):
             file = holder.what
             if not isinstance(file, _Growing) or not file.here():
                 holder.hold(file := _Growing(path))
-            size = file.extend(data, at)
+            size = file.extend(data, at, durability)
             if size is not None:
                 stays = held is not None and file.is_of_few()
                 return size
@@ -442,7 +490,7 @@ class _Growing:
         """Whether few files are open, so that this one may stay so."""
         return self._handle < _KEPT
 
-    def extend(self, data: bytes, at: int) -> int | None:
+    def extend(self, data: bytes, at: int, durability: Durability | None) -> int | None:
         """Add `data` if there are `at` bytes; how many there were, or None if the name is another file's by now."""
         self.lock()
         try:
@@ -450,7 +498,7 @@ class _Growing:
             if _identity(state) != self._identity or _identity(os.fstat(self._handle)) != self._identity:
                 return None
             if state.st_size == at:
-                _add(self._handle, data, at)
+                _add(self._handle, data, at, durability)
             return state.st_size
         finally:
             self.unlock()
@@ -487,10 +535,12 @@ class _NoLock(Exception):
     """The system locks no file here."""
 
 
-def _add(handle: int, data: bytes, at: int) -> None:
+def _add(handle: int, data: bytes, at: int, durability: Durability | None) -> None:
     """Write at the end, all or nothing."""
     try:
         _write_all(handle, data)
+        if durability is not None:
+            durability.growth(handle)
     except BaseException:
         os.ftruncate(handle, at)
         raise

@@ -130,6 +130,11 @@ class FaultyStore(Store):
         if failing:
             raise self._plan.error()
 
+    def durably(self) -> FaultyStore:
+        other = copy.copy(self)
+        other.inner = self.inner.durably()
+        return other
+
     def _enter(self, folder: str) -> None:
         self.inner = self.inner.below(folder)
 
