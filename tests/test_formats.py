@@ -10,8 +10,10 @@ import io
 import json
 import math
 import pickle
+import sys
 import threading
 import tracemalloc
+import types
 import uuid
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -1029,3 +1031,24 @@ def test_plain_is_what_both_text_formats_write() -> None:
     assert formats.plain({"b": values, 1: None}) == {"1": None, "b": [0, 1]}
     assert formats.plain({"b": values, 1: None}, text_keys=False) == {1: None, "b": [0, 1]}
     assert list(formats.plain({"b": 1, "a": 2})) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["numpy", "pandas", "fsspec"])
+def test_a_module_that_another_thread_is_importing_has_nothing_in_it_yet(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    assert formats.plain({"loss": [0.5], "when": dt.date(2026, 3, 1)}) == {"loss": [0.5], "when": "2026-03-01"}
+    for form in (formats.JSON, formats.YAML, formats.PICKLE):
+        assert formats.decode(form, formats.encode(form, {"loss": [0.5, 1]})) == {"loss": [0.5, 1]}
+
+
+def test_nor_has_one_of_tables_or_of_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib as mpl
+
+    assert mpl
+    for name in ("polars", "matplotlib.pyplot"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    assert formats.encode(formats.named("parquet"), {"t": [1, 2]})[:4] == b"PAR1"
+    with pytest.raises(EncodeError, match="there is no current figure"):
+        formats.current_figure()

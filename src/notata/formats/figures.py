@@ -64,7 +64,7 @@ def current_figure() -> Figure:
     with needed("plots need matplotlib", "matplotlib", "plot"):
         import matplotlib as mpl  # noqa: F401
     pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is None or not pyplot.get_fignums():
+    if pyplot is None or not getattr(pyplot, "get_fignums", list)():  # it has none while another thread imports it
         raise EncodeError(
             "there is no current figure: draw one before, or pass it as fig= (a notebook closes those of a cell at its "
             "end)"

@@ -55,8 +55,8 @@ class _Pickler(pickle.Pickler):
             return for_file(value)
         if getattr(type(value), "storage_options", None) is not None and value.storage_options:
             raise pickle.PicklingError(f"{value} carries storage options, which must not reach a file; keep its str()")
-        fsspec = sys.modules.get("fsspec")
-        if fsspec is not None and isinstance(value, fsspec.AbstractFileSystem) and value.storage_options:
+        file_system = getattr(sys.modules.get("fsspec"), "AbstractFileSystem", ())  # none while a thread imports it
+        if isinstance(value, file_system) and value.storage_options:
             raise pickle.PicklingError(f"{type(value).__name__} carries storage options, which must not reach a file")
         return NotImplemented
 

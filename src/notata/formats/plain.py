@@ -150,11 +150,15 @@ def _builtin(value: str | float) -> str | int | float:
 def _is_missing(value: object) -> bool:
     """Whether pandas says that it is not there: NaT, which calls itself a datetime, or NA."""
     pandas = sys.modules.get("pandas")
-    return pandas is not None and (value is pandas.NaT or value is pandas.NA)
+    nothing = (getattr(pandas, "NaT", None), getattr(pandas, "NA", None))  # None while another thread imports it
+    return value is not None and (value is nothing[0] or value is nothing[1])
 
 
 def _is_a(value: object, module: str, name: str) -> bool:
-    """Whether it is of a class whose module is costly to load: where nobody has, there is no such value."""
+    """Whether it is of a class whose module is costly to load: where nobody has, there is no such value.
+
+    Nor is there while another thread is at it, when the module is there and the class is not.
+    """
     return isinstance(value, getattr(sys.modules.get(module), name, ()))
 
 
@@ -208,10 +212,10 @@ def _sorted(items: list[Any]) -> list[Any]:
         return sorted(items, key=lambda item: (type(item).__name__, json.dumps(item, sort_keys=True)))
 
 
-def _numpy(value: object) -> tuple[bool, object]:
+def _numpy(value: Any) -> tuple[bool, object]:
     """Numpy's own values, if numpy is in use at all: importing it here would cost those who do not."""
     numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray):
+    if numpy is None or not (_is_a(value, "numpy", "ndarray") or _is_a(value, "numpy", "generic")):
         return False, None
     if value.dtype.kind in "mM":
         return True, _numpy_time(value, numpy) if value.ndim == 0 else list(value)

@@ -104,11 +104,16 @@ def _kind(value: object) -> str:
 # -- whatever is a table, as one, or as a reader of its batches --------------------------------------------
 
 
+def _is_frame(module: Any, value: object) -> bool:
+    """Whether it is a data frame of a module: there is none while another thread still imports that."""
+    return isinstance(value, getattr(module, "DataFrame", ()))
+
+
 def _table(arrow: Any, value: Any) -> Any:
     pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
-    if pandas is not None and isinstance(value, pandas.DataFrame):
+    if _is_frame(pandas, value):
         return _of_pandas(arrow, value)
-    if polars is not None and isinstance(value, polars.DataFrame):
+    if _is_frame(polars, value):
         return value.to_arrow()  # rather than its stream, whose views older readers of Parquet do not know
     if isinstance(value, arrow.Table | arrow.RecordBatchReader):
         return value
