@@ -141,6 +141,18 @@ def test_paths(store: Store, folder: Path) -> None:
     assert not (folder / "sub/a.txt").exists()
 
 
+def test_two_stores_of_one_file_system_point_where_they_did(url: str, folder: Path) -> None:
+    """fsspec has one object for both."""
+    first = open_store(url)
+    first.write("a.txt", b"1")
+    links = url.partition("::")
+    second = open_store("::".join(part for part in (f"{links[0]}/sub", links[2]) if part))
+    second.write("b.txt", b"2")
+    first.write("c.txt", b"3")
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.txt")) == ["a.txt", "c.txt", "sub/b.txt"]
+    assert (first.read("a.txt"), first.read("sub/b.txt"), second.read("b.txt")) == (b"1", b"2", b"2")
+
+
 def test_threads(store: Store, folder: Path) -> None:
     threads = [threading.Thread(target=store.write, args=(f"t/{number}", b"x")) for number in range(20)]
     for thread in threads:

@@ -63,13 +63,14 @@ class GenericStore(RemoteStore):
         web = first.startswith(("http://", "https://"))
         first, _, self._query = first.partition("?") if web else (first, "", "")
         self._url = first + mark + rest
-        super().__init__(self._url, Connection(_Connect(self._url), options, timeout, self._query))
+        self._connect = _Connect(self._url)
+        super().__init__(self._url, Connection(self._connect, options, timeout, self._query))
 
     def _split(self, url: str) -> tuple[str, str]:
         return "", ""
 
     def _name(self, key: str) -> str:
-        root = str(self._connection.fs.notata_root)
+        root = self._connect.root(self._connection.options)
         name = "/".join(part for part in (root, self._prefix, key) if part)
         return f"{name}?{self._query}" if self._query else name
 
@@ -181,15 +182,21 @@ class GenericStore(RemoteStore):
 
 
 class _Connect:
-    """Makes the file system of a URL, and notes on it where the URL points."""
+    """Makes the file system of a URL, and knows where in it the URL points: others may point elsewhere in the same."""
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._root: str | None = None
 
     def __call__(self, options: dict[str, Any]) -> AbstractFileSystem:
         fs, root = url_to_fs(self._url, **options)
-        fs.notata_root = root.rstrip("/")
+        self._root = str(root).rstrip("/")
         return fs
+
+    def root(self, options: dict[str, Any]) -> str:
+        if self._root is None:
+            self(options)
+        return self._root or ""
 
 
 class _Moved:
