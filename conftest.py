@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from notata import Logbook, exits
+from notata import Logbook, Worker, exits
 from notata.journal import Journal
 from notata.table import Keeper
 from tests import servers
@@ -30,6 +30,8 @@ def _nothing_goes_on() -> Iterator[None]:
         owner = getattr(call, "__self__", None)
         if isinstance(owner, Logbook):
             owner._lease.let_go()
+            owner.handler.silence()
+        elif isinstance(owner, Worker):
             owner.handler.silence()
         elif isinstance(owner, Journal):
             owner.silence()

@@ -1041,6 +1041,7 @@ def test_a_module_that_another_thread_is_importing_has_nothing_in_it_yet(
     assert formats.plain({"loss": [0.5], "when": dt.date(2026, 3, 1)}) == {"loss": [0.5], "when": "2026-03-01"}
     for form in (formats.JSON, formats.YAML, formats.PICKLE):
         assert formats.decode(form, formats.encode(form, {"loss": [0.5, 1]})) == {"loss": [0.5, 1]}
+    assert formats.decode(formats.PICKLE, formats.encode(formats.PICKLE, dt.date(2026, 3, 1))) == dt.date(2026, 3, 1)
 
 
 def test_nor_has_one_of_tables_or_of_figures(monkeypatch: pytest.MonkeyPatch) -> None:

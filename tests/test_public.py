@@ -25,7 +25,7 @@ def test_the_public_names() -> None:
         "ExperimentReader", "FolderError", "FullError", "KeyNameError", "LogLine", "LogReader", "Logbook",
         "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError", "RunEndedError", "RunExistsError",
         "RunLog", "RunMissingError", "RunState", "StorageError", "SyncReport", "UnknownNameError",
-        "UnprotectedWarning", "UnreachableError", "__version__", "sync",
+        "UnprotectedWarning", "UnreachableError", "Worker", "__version__", "sync",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)
 
@@ -35,8 +35,16 @@ def test_the_names_of_the_logbook() -> None:
         "array", "arrays", "artifactsdir", "attach", "bytes", "catch", "datadir", "debug", "elapsed", "error",
         "exception", "file", "flush", "folder", "info", "json", "local", "log_path", "mark_complete", "mark_failed",
         "meta", "note", "open", "params", "path", "pickle", "plot", "plotdir", "reader", "save", "status", "text",
-        "url", "warning",
+        "url", "warning", "worker",
     ]  # fmt: skip
+
+
+def test_a_worker_has_no_part_in_the_life_of_its_run() -> None:
+    names = {name for name in dir(notata.Worker) if not name.startswith("_")}
+    of_life = {"attach", "catch", "elapsed", "mark_complete", "mark_failed", "meta", "params", "status", "worker"}
+    of_a_logbook = {name for name in dir(Logbook) if not name.startswith("_")}
+    assert of_a_logbook - names == of_life | {"artifactsdir", "datadir", "plotdir"}
+    assert names - of_a_logbook == {"close", "run_id"}
 
 
 def test_the_names_of_the_readers_and_of_an_experiment() -> None:
@@ -81,7 +89,7 @@ def test_the_arguments_have_the_order_of_the_original() -> None:
 
 
 def public_methods() -> Iterator[tuple[str, Any]]:
-    for kind in (Logbook, Experiment, LogReader, ExperimentReader, notata.store.Store):
+    for kind in (Logbook, notata.Worker, Experiment, LogReader, ExperimentReader, notata.store.Store):
         for name in dir(kind):
             value = getattr(kind, name)
             if callable(value) and not name.startswith("_"):

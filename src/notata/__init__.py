@@ -48,6 +48,7 @@ from notata.mirror import SyncReport, sync
 from notata.reader import ExperimentReader, LogReader
 from notata.runlog import LogLine, RunLog
 from notata.state import RunState
+from notata.worker import Worker
 
 __version__ = "1.0.0.dev0"
 
@@ -86,6 +87,7 @@ __all__ = [
     "UnknownNameError",
     "UnprotectedWarning",
     "UnreachableError",
+    "Worker",
     "__version__",
     "sync",
 ]

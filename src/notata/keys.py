@@ -29,6 +29,7 @@ __all__ = [
     "RESERVED",
     "RUNS",
     "TRACEBACK",
+    "WORKERS",
     "artifact",
     "check",
     "data",
@@ -38,6 +39,8 @@ __all__ = [
     "plot",
     "run_folder",
     "run_id",
+    "worker",
+    "worker_file",
 ]
 
 INDEX: Final = "index.csv"
@@ -54,6 +57,7 @@ FAILURE: Final = "artifacts/debug/failure.json"
 TRACEBACK: Final = "artifacts/debug/traceback.txt"
 PLOTS: Final = "plots"
 RUNS: Final = "runs"
+WORKERS: Final = "workers"
 
 RESERVED: Final = ".notata-"
 """Names that begin with this are ours (unfinished writes, locks): hidden from listings, refused as keys."""
@@ -227,3 +231,29 @@ def run_id(folder: str) -> str:
     'log_a'
     """
     return folder.rstrip("/").rpartition("/")[2].removeprefix("log_")
+
+
+def worker(rank: int | str) -> str:
+    """The name of a worker, one segment of a key.
+
+    Raises:
+        KeyNameError: It cannot be part of a file name on every backend.
+
+    >>> worker(3), worker("node17-0")
+    ('3', 'node17-0')
+    """
+    if isinstance(rank, bool) or not isinstance(rank, int | str):
+        raise KeyNameError(f"a rank is an int or a string, not {type(rank).__name__}: {rank!r}")
+    name = check(str(rank))
+    if "/" in name:
+        raise KeyNameError(f"{_shown(name)} cannot be a rank: it has a '/'", key=name)
+    return name
+
+
+def worker_file(rank: str, name: str) -> str:
+    """The key of a file that a worker has for itself.
+
+    >>> worker_file("3", LOG)
+    'workers/3/log.txt'
+    """
+    return check(f"{WORKERS}/{rank}/{name}")

@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeAlias, cast
+from weakref import WeakSet
 
 from notata import exits, failures, formats, keys
 from notata.environment import capture
@@ -29,6 +30,7 @@ from notata.reader import LogReader
 from notata.recorder import Recorder
 from notata.state import ENDED, LEASE, RESUMES, ROW, WORKERS, RunState, continued, spent, timestamp
 from notata.store import TIMEOUT, Store, open_base
+from notata.worker import Worker
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -40,7 +42,7 @@ __all__ = ["Logbook"]
 Status: TypeAlias = Literal["initialized", "complete", "failed"]
 Callback: TypeAlias = Callable[["Logbook"], object]
 
-_OWN_FIELDS: Final = {"run_id", "status", LEASE, RESUMES, ROW}
+_OWN_FIELDS: Final = {"run_id", "status", LEASE, RESUMES, ROW, WORKERS}
 _MOST_CAUGHT: Final = 100  # failures that get a file each; what catches more, catches them in a loop
 
 
@@ -156,7 +158,7 @@ class Logbook(Recorder):
         self.callback = callback
         folder = keys.run_folder(self.run_id)
         base = open_base(base_dir, storage_options, timeout=timeout)
-        self._store = (base.durably() if durable else base).below(folder)
+        self._store = self._plain = (base.durably() if durable else base).below(folder)
         if progress:
             self._store = self._store.watched(bar)
         noting = self._store = LedgerStore(self._store) if manifest else self._store
@@ -172,6 +174,7 @@ class Logbook(Recorder):
         self._told: str = "initialized"
         self._unstored: BaseException | None = None
         self._attached: list[logging.Logger] = []
+        self._workers: WeakSet[Worker] = WeakSet()
         self._sigterm = exits.Sigterm() if handle_sigterm else None
         self._replaced = False
         try:
@@ -373,7 +376,8 @@ class Logbook(Recorder):
         """Merge fields into metadata.json. One request.
 
         Args:
-            **fields: As for `json`. `run_id`, `status`, `lease`, `resumes` and `row` are notata's own.
+            **fields: As for `json`. `run_id`, `status`, `lease`, `resumes`, `row` and `workers` are notata's
+                own.
 
         Raises:
             ConfigurationError: A field is notata's own.
@@ -481,6 +485,38 @@ class Logbook(Recorder):
         except Exception as failure:  # whatever an exception of somebody else's does when it is looked at
             self.warning("The structure of that failure was not stored: %s", failure)
 
+    def worker(self, rank: int | str) -> Worker:
+        """Another writer of this run, for a process of a pool, a rank, or a thread: it pickles, this object does not.
+
+        It has the writers and a log of its own, and no part in the run's life. Those that are used in this process are
+        closed when the run ends; others should be closed by then.
+
+        Args:
+            rank: What tells it from the others of the run: an int or a string, part of a folder name.
+
+        Raises:
+            KeyNameError: The rank cannot be part of a folder name on every backend.
+            RunEndedError: The run has ended.
+            RunDisplacedError: Another writer has the run by now.
+            StorageError: That the run has workers could not be stored.
+
+        Cost: one request for the first worker of a run, to say in metadata.json that it has some.
+
+        >>> with log.worker(3) as worker:
+        ...     path = worker.text("parts/3", "a quarter of it")
+        >>> worker.log_path.name, path.name
+        ('log.txt', '3.txt')
+        """
+        name = keys.worker(rank)
+        self._check()
+        if self.status in ENDED:
+            raise RunEndedError(f"run {self.run_id!r} has ended and takes no worker any more", url=self.url)
+        if self._lease.fields.get(WORKERS) is not True:
+            self._lease.update(**{WORKERS: True})
+        worker = Worker._of(self._plain, name, self.logger.level, self._lease.fields)
+        self._workers.add(worker)
+        return worker
+
     # -- end -----------------------------------------------------------------------------------------------
 
     def _fail(self, reason: str, error: BaseException | None) -> None:
@@ -551,6 +587,7 @@ class Logbook(Recorder):
                 if news and line_first:
                     self.info(line)
                 if news and status == "complete":
+                    self._close_workers()
                     self.handler.flush()
                     self._store_manifest()
                 # What was stored by a request whose reply was lost, or before an interrupt, is no news: the rest is.
@@ -604,8 +641,13 @@ class Logbook(Recorder):
         """What is stored with the end, besides: for those who keep many runs."""
         return {}
 
+    def _close_workers(self) -> None:
+        """Store what is left of those that are used in this process."""
+        for worker in list(self._workers):
+            worker.close()
+
     def _tell(self, error: BaseException | None) -> None:
-        """Store what there is to know of a failure: the exception, and the log up to it."""
+        """Store what there is to know of a failure: the exception, and the log up to it, those of workers too."""
         problem: StorageError | None = None
         if error is not None:
             text = formats.encode(formats.TEXT, failures.text(error, self._store.redacted))
@@ -616,6 +658,7 @@ class Logbook(Recorder):
                 except StorageError as failure:
                     problem = problem or failure
         self.handler.flush()
+        self._close_workers()
         if problem is not None:
             raise problem
 
@@ -647,7 +690,8 @@ class Logbook(Recorder):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"run {self.run_id!r} is written by this process; give another process the URL, and a run id of its own"
+            f"run {self.run_id!r} is written by this process; give another process a worker of it, "
+            "log.worker(rank), or the URL and a run id of its own"
         )
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 if sys.platform != "win32":
     import fcntl
@@ -38,6 +38,9 @@ class Durability:
             above = os.path.dirname(above)
         self._above = above
         self._known: set[str] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self._above,)  # elsewhere other folders may be known
 
     def file(self, handle: int) -> None:
         """Have the bytes of an open file on the disk, before it gets its name."""
@@ -80,6 +83,10 @@ class Durability:
         while len(folder) > len(self._above):
             self._known.discard(folder)
             folder = os.path.dirname(folder)
+
+
+def _again(above: str) -> Durability:
+    return Durability(os.path.join(above, "any"))
 
 
 def _sync(handle: int) -> None:

@@ -1,0 +1,352 @@
+"""One of several processes that write one run; it knows not how the run ends, and changes nothing of its state."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import warnings
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+from weakref import WeakValueDictionary
+
+from notata import failures, formats, keys
+from notata.errors import (
+    ConfigurationError,
+    ConflictError,
+    ContainerMissingError,
+    MissingError,
+    RunDisplacedError,
+    RunEndedError,
+    RunMissingError,
+)
+from notata.journal import Journal, RunLogger, level_of
+from notata.processes import Lock
+from notata.reader import LogReader
+from notata.recorder import Recorder
+from notata.state import ENDED, WORKERS, judge, metadata, parsed
+from notata.store import TIMEOUT, Blob, Store, open_store
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from notata.store.appending import Appender
+
+__all__ = ["Worker"]
+
+_TRIES: Final = 20  # at metadata.json, which the owner and other workers change as well
+
+_here: WeakValueDictionary[tuple[str, str, str, bytes], Worker] = WeakValueDictionary()
+"""The workers that came to this process in a pickle: with each task comes another, and it is to be the same."""
+
+_here_lock = Lock()
+
+
+class Worker(Recorder):
+    """A writer of a run that somebody else owns: a rank of an MPI job or of torchrun, a process of a pool, a thread.
+
+    It has the writers of a `Logbook`, and a log of its own, ``workers/<rank>/log.txt``. It has no part in the run's
+    life: it neither ends the run nor keeps it alive, and its failure is not the run's. An exception that leaves its
+    ``with`` block is logged, with its traceback, and goes on.
+
+    Made by `Logbook.worker`, or from any process and machine by the run's URL. It pickles, with the credentials of its
+    storage, so it can be sent to the processes of a pool; they find out of themselves whatever else they need. Safe to
+    use from many threads.
+
+    Attributes:
+        rank: As given, as a string.
+        run_id: Of the run.
+        url: Where the run lies, without credentials.
+        path: The run's folder.
+        log_path: ``workers/<rank>/log.txt`` in it.
+        reader: The run, to read what is stored so far.
+        logger: What `info` and the others log to: a `logging.Logger` that no registry holds.
+        handler: The `logging.Handler` that writes the log, for loggers of your own.
+
+    Args:
+        url: The run's folder, as `Logbook.url` has it: any fsspec URL, local path or UPath.
+        rank: What tells this worker from the others of the run, such as the rank of an MPI process: an int or a
+            string, part of a folder name. A rank that is used again goes on with the same log.
+        storage_options: For fsspec. They reach no file, no message and no repr.
+        timeout: As for `Logbook`.
+        log_level: As for `Logbook`.
+        durable: As for `Logbook`.
+
+    Raises:
+        RunMissingError: There is no run yet. Let its owner begin first.
+        RunEndedError: The run has ended.
+        KeyNameError: The rank cannot be part of a folder name on every backend.
+        StorageError: The run cannot be read or changed.
+
+    Warns:
+        UserWarning: The run has died: nobody will end it.
+
+    Cost: one request; two more for the first worker of a run that no `Logbook.worker` has announced. On a bucket each
+    process adds one request, to find the end of its log.
+
+    >>> from notata import Logbook
+    >>> run = Logbook("shared", "memory://workers")
+    >>> with Worker("memory://workers/log_shared", rank=3) as worker:
+    ...     path = worker.json("metrics/3", {"loss": 0.1})
+    ...     worker.info("done")
+    >>> print(worker.log_path.read_text().rpartition("] ")[2], end="")
+    INFO done
+    >>> run.reader.load_json("metrics/3")
+    {'loss': 0.1}
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str] | UPath | Store,
+        rank: int | str,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        timeout: float = TIMEOUT,
+        log_level: int | str | None = None,
+        durable: bool = False,
+    ) -> None:
+        if durable not in (True, False):
+            raise ConfigurationError(f"durable is True or False, not {durable!r}")
+        name, level = keys.worker(rank), level_of(log_level)
+        store = open_store(url, storage_options, timeout=timeout)
+        if durable:
+            store = store.durably()
+        fields, died = _announced(store)
+        self._begin(store, name, level, _begun(fields))
+        self.info("Worker %s attached to the run by process %d on %s", self.rank, os.getpid(), platform.node())
+        if died:
+            self.warning("The run has died, so nobody will end it: %s", died)
+
+    def _begin(self, store: Store, rank: str, level: int, start: str) -> None:
+        self.rank = rank
+        self._store = store
+        self._run = _Run(store, start)
+        self._key = keys.worker_file(rank, keys.LOG)
+        self.handler = Journal(
+            _LateEnd(store, self._key),
+            at_once=store.near,
+            level=level,
+            redact=store.redacted,
+            mine=self._run.is_there,
+            lost=self._run.is_gone,
+        )
+        self.logger = RunLogger("notata", level)
+        self.logger.addHandler(self.handler)
+
+    @classmethod
+    def _of(cls, store: Store, rank: str, level: int, fields: Mapping[str, Any]) -> Self:
+        """The worker of a run that has these fields in its metadata; no request."""
+        self = cls.__new__(cls)
+        self._begin(store, rank, level, _begun(fields))
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self._store, self.rank, self.logger.level, self._run.start)
+
+    def __repr__(self) -> str:
+        return f"Worker({self.url!r}, {self.rank!r})"
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run, from the name of its folder."""
+        return keys.run_id(self.url)
+
+    @property
+    def log_path(self) -> UPath:
+        """``workers/<rank>/log.txt`` in the run's folder. In a bucket it may be some seconds behind."""
+        return self._store.place(self._key)
+
+    @property
+    def reader(self) -> LogReader:
+        """The run as it is stored so far, whoever wrote it. No request.
+
+        >>> from notata import Logbook
+        >>> worker = Logbook("read", "memory://workers", params={"omega": 2.0}).worker(0)
+        >>> worker.reader.params["omega"]
+        2.0
+        """
+        return LogReader._of(self._store)
+
+    def _check(self) -> None:
+        self._run.check()
+
+    # -- end -----------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Store what of the log is not stored yet. In a bucket one request for a small log, some for a large one.
+
+        Raises:
+            StorageError: The storage refused. The lines are kept, and tried again.
+
+        >>> from notata import Logbook
+        >>> worker = Logbook("flushed", "memory://workers").worker(0)
+        >>> worker.flush()
+        """
+        self.handler.flush()
+
+    def close(self) -> None:
+        """Store what waits, and keep no file open. The end of a ``with`` block and of the interpreter do so too.
+
+        What is written afterwards is stored all the same: close again.
+
+        Raises:
+            StorageError: The storage refused. Call again.
+
+        >>> from notata import Logbook
+        >>> worker = Logbook("closed", "memory://workers").worker(0)
+        >>> worker.close()
+        """
+        self.handler.flush()
+        self.handler.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        if not isinstance(error, SystemExit) or error.code:
+            reason = self._store.redacted(failures.reason(error))
+            self.error("Worker %s failed: %s", self.rank, reason, exc_info=error)
+        try:
+            self.close()
+        except Exception as failure:
+            error.add_note(f"notata: while worker {self.rank} was closed: {type(failure).__name__}: {failure}")
+
+
+class _Run:
+    """The run that a worker writes to, and whether another one was put in its place."""
+
+    __slots__ = ("_gone", "_store", "start")
+
+    def __init__(self, store: Store, start: str) -> None:
+        self._store = store
+        self._gone = False
+        self.start = start
+
+    def is_gone(self) -> bool:
+        """As far as is known. No request."""
+        return self._gone
+
+    def is_there(self) -> bool:
+        """Ask the storage."""
+        try:
+            found = self._store.fetch(keys.METADATA)
+        except MissingError:
+            self._gone = True
+        else:
+            self._gone = _begun(parsed(found.data) or {}) != self.start
+        return not self._gone
+
+    def check(self) -> None:
+        """Refuse to write where the run is known to be another one."""
+        if self._gone:
+            raise RunDisplacedError(
+                f"the run at {self._store.url} was replaced by another one, to which this worker does not belong",
+                url=self._store.url,
+                key=keys.METADATA,
+            )
+
+
+class _LateEnd:
+    """The end of a log that is looked for when the first line comes: most copies of a worker never write one.
+
+    Its size counts from there.
+    """
+
+    __slots__ = ("_begun_at", "_end", "_key", "_store")
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._end: Appender | None = None
+        self._begun_at = 0
+
+    @property
+    def size(self) -> int:
+        return 0 if self._end is None else self._end.size - self._begun_at
+
+    @property
+    def again(self) -> int:
+        return 0 if self._end is None else self._end.again
+
+    def append(self, data: bytes) -> None:
+        if self._end is None:
+            end = self._store.appender(self._key, end=b"\n")
+            self._begun_at, self._end = end.size, end
+        self._end.append(data)
+
+    def close(self) -> None:
+        if self._end is not None:
+            self._end.close()
+
+
+def _arrived(store: Store, rank: str, level: int, start: str) -> Worker:
+    """The worker that a pickle brings: the one that came before, if it is in use still."""
+    key = (store.url, rank, start, pickle.dumps(store))
+    with _here_lock.held():
+        worker = _here.get(key)
+        if worker is None:
+            worker = _here[key] = Worker.__new__(Worker)
+            worker._begin(store, rank, level, start)
+        return worker
+
+
+def _announced(store: Store) -> tuple[dict[str, Any], str]:
+    """Have metadata.json say that the run has workers, by compare and swap: whose the run is stays as it is.
+
+    Returns:
+        Its fields, and why the run is dead, if it is.
+    """
+    for last in range(_TRIES, 0, -1):
+        found = _look(store)
+        fields = metadata(found, store.url, keys.METADATA)
+        died = _life(store, fields, found)
+        if fields.get(WORKERS) is True or not store.swaps:
+            break
+        fields = {**fields, WORKERS: True}
+        try:
+            store.replace(keys.METADATA, formats.encode(formats.Json("metadata"), fields), found.version)
+        except ConflictError:
+            if last == 1:
+                raise
+        else:
+            break
+    return fields, died
+
+
+def _look(store: Store) -> Blob:
+    try:
+        return store.fetch(keys.METADATA)
+    except ContainerMissingError:
+        raise
+    except MissingError as error:
+        raise RunMissingError(
+            f"there is no run at {store.url} to work for: it has no {keys.METADATA}. Give the worker the url of a "
+            "Logbook, once that has begun",
+            url=store.url,
+            key=keys.METADATA,
+        ) from error
+
+
+def _life(store: Store, fields: Mapping[str, Any], found: Blob) -> str:
+    """Why the run is dead, if it is; refused where it takes no workers any more."""
+    state = judge(fields, found)
+    if state.status in ENDED or state.status == "replacing":
+        what = "is being replaced" if state.status == "replacing" else "has ended"
+        raise RunEndedError(
+            f"the run at {store.url} {what} and takes no worker: {state.why}", url=store.url, key=keys.METADATA
+        )
+    if state.status != "died":
+        return ""
+    warnings.warn(f"the run at {store.url} has died, so nobody will end it: {state.why}", UserWarning, stacklevel=4)
+    return state.why
+
+
+def _begun(fields: Mapping[str, Any]) -> str:
+    """What tells a run from another one that is put in its place."""
+    return str(fields.get("start_time", ""))

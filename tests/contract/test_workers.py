@@ -1,0 +1,375 @@
+"""Several processes that write one run: ranks that attach by its URL, and those of a pool, which are sent a worker."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from notata import LogReader, RunDisplacedError, RunEndedError, RunMissingError, Worker
+from tests.backends import Place
+from tests.contract.test_life import metadata, until
+from tests.contract.test_races import die
+from tests.counting import counted
+
+RANKS = 4
+PRELOADED = ["notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core", "tests.contract.test_workers"]
+
+
+def attach(place: Place, rank: int | str, run_id: str = "run", **options: Any) -> Worker:
+    return Worker(f"{place.url}/log_{run_id}", rank, storage_options=place.options, **options)
+
+
+def log_of(place: Place, rank: int | str, run_id: str = "run") -> list[str]:
+    """The messages of a worker's log."""
+    text = place.bytes(f"log_{run_id}/workers/{rank}/log.txt").decode()
+    assert text.endswith("\n")
+    return [line.partition("] ")[2] if line.startswith("[") else line for line in text.splitlines()]
+
+
+def reader(place: Place, run_id: str = "run") -> LogReader:
+    return LogReader(f"{place.url}/log_{run_id}", storage_options=place.options)
+
+
+def run_each(place: Place, work: Callable[..., object], *arguments: Any) -> None:
+    """Do it once for each rank, all at once: in processes of their own; in threads on memory, which is one's own."""
+    if place.name == "memory":
+        with ThreadPoolExecutor(RANKS) as pool:
+            assert all(done is None for done in pool.map(lambda rank: work(place, rank, *arguments), range(RANKS)))
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    ranks = [context.Process(target=work, args=(place, rank, *arguments)) for rank in range(RANKS)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    assert [rank.exitcode for rank in ranks] == [0] * RANKS
+
+
+# -- ranks -------------------------------------------------------------------------------------------------
+
+
+def record(place: Place, rank: int) -> None:
+    """What a rank does; it is not closed, as the end of its process sees to that."""
+    worker = attach(place, rank)
+    worker.array(f"field/{rank}", [float(rank)] * 3)
+    worker.json(f"metrics/{rank}", {"rank": rank})
+    worker.text(f"notes/{rank}", "é")
+    worker.pickle(f"state/{rank}", {rank})
+    worker[f"artifacts/settings/{rank}.ini"].write_text("a = 1")
+    with worker.open(f"data/large/{rank}.raw", "wb") as file:
+        file.write(bytes([rank]) * (9 * 2**20))
+    with worker.local(f"artifacts/mesh/{rank}.vtk") as path:
+        path.write_text("# vtk")
+    worker.warning("rank %d is done", rank)
+    if place.name == "memory":
+        worker.close()
+
+
+def test_ranks_write_one_run_while_its_owner_lives_on(place: Place) -> None:
+    with place.logbook(heartbeat=0.2) as log:
+        run_each(place, record)
+        log.json("metrics/all", {"ranks": RANKS})
+    fields = metadata(place)
+    assert (fields["status"], fields["workers"]) == ("complete", True)
+    run = reader(place)
+    for rank in range(RANKS):
+        assert run.load_array(f"field/{rank}").tolist() == [float(rank)] * 3
+        assert run.load_json(f"metrics/{rank}") == {"rank": rank}
+        assert run.load_text(f"notes/{rank}") == "é"
+        assert run.load_pickle(f"state/{rank}") == {rank}
+        assert place.bytes(f"log_run/artifacts/settings/{rank}.ini") == b"a = 1"
+        assert place.bytes(f"log_run/data/large/{rank}.raw") == bytes([rank]) * (9 * 2**20)
+        assert place.bytes(f"log_run/artifacts/mesh/{rank}.vtk") == b"# vtk"
+        said = log_of(place, rank)
+        assert said[0].startswith(f"INFO Worker {rank} attached to the run by process ")
+        assert said[1:] == [
+            f"INFO Saved array field/{rank} in data/field/{rank}.npy",
+            f"INFO Saved JSON metrics/{rank} in artifacts/metrics/{rank}.json",
+            f"INFO Saved text notes/{rank} in artifacts/notes/{rank}.txt",
+            f"INFO Saved pickle state/{rank} in artifacts/state/{rank}.pkl",
+            f"INFO Saved file {rank}.vtk in artifacts/mesh/{rank}.vtk",
+            f"WARNING rank {rank} is done",
+        ]
+    assert not any("rank" in line for line in place.log())
+
+
+def announce(place: Place, rank: int) -> None:
+    attach(place, rank).close()
+
+
+def test_many_who_attach_at_once_displace_nobody(place: Place) -> None:
+    """The owner gives signs of life meanwhile, and changes its metadata: each is a swap of the same file."""
+    log = place.logbook(heartbeat=0.01)
+    over = threading.Event()
+    steps: list[int] = []
+
+    def change() -> None:
+        while not over.is_set():
+            log.meta(step=len(steps))
+            steps.append(1)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        run_each(place, announce)
+    finally:
+        over.set()
+        thread.join()
+    log.mark_complete()
+    fields = metadata(place)
+    assert (fields["status"], fields["workers"], fields["step"]) == ("complete", True, len(steps) - 1)
+    assert not log._lease.displaced
+
+
+def test_the_owner_is_not_displaced_by_whoever_announces_a_worker(place: Place) -> None:
+    log = place.logbook(heartbeat=0)
+    before = metadata(place)
+    attach(place, 0)
+    assert metadata(place) == {**before, "workers": True}
+    stored = place.bytes("log_run/metadata.json")
+    attach(place, 1)  # it is said already
+    assert place.bytes("log_run/metadata.json") == stored
+    log.meta(machine="node17")
+    log.mark_complete()
+    after = metadata(place)
+    assert (after["machine"], after["workers"], after["status"]) == ("node17", True, "complete")
+    assert after["lease"]["owner"] == before["lease"]["owner"]
+
+
+def test_a_heartbeat_goes_on_after_a_worker_was_announced(place: Place) -> None:
+    log = place.logbook(heartbeat=0.05)
+    attach(place, 0)
+    first = metadata(place)["lease"]["beat"]
+    until(lambda: metadata(place)["lease"]["beat"] > first)
+    assert metadata(place)["workers"] is True
+    log.mark_complete()
+    assert metadata(place)["workers"] is True
+
+
+def test_the_owner_says_once_that_it_has_workers(place: Place) -> None:
+    log = place.logbook(heartbeat=0)
+    assert "workers" not in metadata(place)
+    log.worker(0)
+    stored = place.bytes("log_run/metadata.json")
+    assert metadata(place)["workers"] is True
+    log.worker("1")
+    assert place.bytes("log_run/metadata.json") == stored
+    assert [name for name in place.names(logs=True) if "workers" in name] == []  # nothing is written yet
+    log.mark_complete()
+
+
+def test_a_worker_costs_what_the_docs_say(bucket: Place) -> None:
+    log = bucket.logbook("warm", heartbeat=0)
+    with counted() as sent:
+        log.worker(0)
+    assert len(sent) == 1, sent
+    with counted() as sent:
+        worker = log.worker(1)
+    assert sent == []
+    with counted() as sent:
+        worker.text("t", "x")
+    assert len(sent) == 1, sent
+    with counted() as sent:
+        worker.close()
+    assert len(sent) == 2, sent  # where the log ends, and its lines
+    log.mark_complete()
+    other = bucket.logbook("other", heartbeat=0)
+    with counted() as sent:
+        attach(bucket, 0, "other")
+    assert len(sent) == 2, sent  # metadata read, and swapped
+    with counted() as sent:
+        attach(bucket, 1, "other")
+    assert len(sent) == 1, sent
+    other.mark_complete()
+
+
+# -- pools -------------------------------------------------------------------------------------------------
+
+
+def part(worker: Worker, number: int) -> tuple[str, int]:
+    worker.json(f"parts/{number}", {"part": number})
+    worker.info("part %d", number)
+    return worker.rank, os.getpid()
+
+
+def closing_part(worker: Worker, number: int) -> None:
+    with worker:
+        part(worker, number)
+
+
+PARTS = 12
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "threads"])
+@pytest.mark.parametrize("work", [part, closing_part])
+def test_a_pool_may_be_given_a_worker(place: Place, method: str, work: Callable[[Worker, int], object]) -> None:
+    if place.name == "memory" and method != "threads":
+        method = "threads"  # other processes have a memory of their own
+    with place.logbook() as log:
+        worker = log.worker("pool")
+        if method == "threads":
+            with ThreadPoolExecutor(3) as threads:
+                assert len(list(threads.map(work, [worker] * PARTS, range(PARTS)))) == PARTS
+        else:
+            context = multiprocessing.get_context(method)
+            if method == "forkserver":
+                context.set_forkserver_preload(PRELOADED)
+            with ProcessPoolExecutor(2, mp_context=context) as pool:
+                assert len(list(pool.map(work, [worker] * PARTS, range(PARTS)))) == PARTS
+    assert metadata(place)["status"] == "complete"
+    for number in range(PARTS):
+        assert json.loads(place.bytes(f"log_run/artifacts/parts/{number}.json")) == {"part": number}
+    expected = [
+        line.format(number)
+        for number in range(PARTS)
+        for line in ("INFO Saved JSON parts/{0} in artifacts/parts/{0}.json", "INFO part {0}")
+    ]
+    assert sorted(log_of(place, "pool")) == sorted(expected)
+
+
+def children(place: Place, worker: Worker) -> None:
+    """Fork a process for each rank, before this one has connected to anything."""
+    context = multiprocessing.get_context("fork")
+    forked = [context.Process(target=part, args=(worker, number)) for number in range(RANKS)]
+    for child in forked:
+        child.start()
+    for child in forked:
+        child.join()
+    assert [child.exitcode for child in forked] == [0] * RANKS
+
+
+def test_a_forked_child_may_use_it(place: Place) -> None:
+    """The worker of a process is one of its forked children too, which connect by themselves."""
+    if place.name == "memory":  # a child's is its own
+        return
+    with place.logbook() as log:
+        context = multiprocessing.get_context("forkserver")
+        process = context.Process(target=children, args=(place, log.worker("forked")))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+    assert sorted(line for line in log_of(place, "forked") if "Saved" not in line) == [
+        f"INFO part {number}" for number in range(RANKS)
+    ]
+    assert len(reader(place).artifacts) == RANKS
+
+
+# -- ends --------------------------------------------------------------------------------------------------
+
+
+def fail(place: Place, rank: int) -> None:
+    try:
+        with attach(place, rank) as worker:
+            worker.text("partial", "x")
+            raise ArithmeticError(f"no mean flow on {rank}")
+    except ArithmeticError:
+        if rank % 2:
+            raise SystemExit(0) from None
+
+
+def test_a_worker_that_fails_says_so_and_the_run_goes_on(place: Place) -> None:
+    with place.logbook() as log:
+        fail(place, 0)
+        assert metadata(place)["status"] == log.status == "initialized"
+    assert metadata(place)["status"] == "complete"
+    said = log_of(place, 0)
+    assert said[2] == "ERROR Worker 0 failed: no mean flow on 0"
+    assert said[3] == "  Traceback (most recent call last):"
+    assert said[-1] == "  ArithmeticError: no mean flow on 0"
+
+
+def test_the_lines_of_workers_in_this_process_are_stored_before_the_run_is_complete(place: Place) -> None:
+    with place.logbook() as log:
+        worker = log.worker(0)
+        worker.info("a")
+    assert metadata(place)["status"] == "complete"
+    assert log_of(place, 0) == ["INFO a"]
+    worker.info("late")
+    worker.close()
+    assert log_of(place, 0) == ["INFO a", "INFO late"]
+
+
+def test_those_of_a_failed_run_are_stored_too(place: Place) -> None:
+    log = place.logbook()
+    worker = log.worker(0)
+    worker.info("a")
+    log.mark_failed("on purpose")
+    assert log_of(place, 0) == ["INFO a"]
+
+
+def test_a_rank_that_comes_again_goes_on_with_its_log(place: Place) -> None:
+    log = place.logbook()
+    with attach(place, 0) as worker:
+        worker.info("first")
+    with attach(place, 0) as worker:
+        worker.info("second")
+    assert [line for line in log_of(place, 0) if "attached" not in line] == ["INFO first", "INFO second"]
+    log.mark_complete()
+
+
+# -- runs that take none -----------------------------------------------------------------------------------
+
+
+def test_there_is_a_run_to_attach_to(place: Place) -> None:
+    with pytest.raises(RunMissingError, match=r"there is no run at .*log_none to work for"):
+        attach(place, 0, "none")
+    log = place.logbook()
+    log.mark_complete()
+    with pytest.raises(RunEndedError, match="has ended and takes no worker"):
+        attach(place, 0)
+    with pytest.raises(RunEndedError, match="has ended and takes no worker"):
+        log.worker(0)
+    place.put("log_run/metadata.json", json.dumps(metadata(place) | {"status": "replacing"}).encode())
+    with pytest.raises(RunEndedError, match="is being replaced and takes no worker"):
+        attach(place, 0)
+    assert [name for name in place.names(logs=True) if "workers" in name] == []
+
+
+def test_a_dead_run_takes_a_worker_and_says_so(place: Place) -> None:
+    die(place, "dead")
+    with pytest.warns(UserWarning, match="has died, so nobody will end it") as warned:
+        worker = attach(place, 0, "dead")
+    assert warned[0].filename.endswith("test_workers.py")
+    worker.close()
+    assert log_of(place, 0, "dead")[1].startswith("WARNING The run has died, so nobody will end it: process ")
+    with place.logbook("dead", resume=True):
+        worker.text("late", "x")
+        worker.close()
+    assert metadata(place, "dead")["workers"] is True
+    assert reader(place, "dead").state.status == "complete"
+
+
+def test_a_worker_goes_on_when_its_run_is_resumed(place: Place) -> None:
+    log = place.logbook()
+    worker = attach(place, 0)
+    worker.close()
+    log.mark_failed("preempted")
+    with place.logbook(resume=True):
+        assert worker._run.is_there()
+        worker.info("still here")
+        worker.close()
+    assert log_of(place, 0)[1:] == ["INFO still here"]
+
+
+def test_a_worker_of_a_run_that_was_replaced_finds_out(bucket: Place) -> None:
+    """As a displaced owner does: in a bucket, when its log is another's by now."""
+    bucket.logbook(heartbeat=0)
+    worker = attach(bucket, 0)
+    worker.close()
+    new = bucket.logbook(overwrite=True)
+    worker.info("which run is this?")
+    worker.flush()
+    with pytest.raises(RunDisplacedError, match="was replaced by another one"):
+        worker.text("notes", "x")
+    worker.info("nobody hears this")
+    worker.flush()
+    new.mark_complete()
+    assert bucket.names(logs=True) == ["log_run/log.txt", "log_run/metadata.json"]
