@@ -1,0 +1,114 @@
+"""A test body on a small disk of its own, which may be full or read-only: ``python -m tests.small_disk …``.
+
+The disk is a tmpfs that is mounted in a child process, in a mount namespace that nobody else sees; no privilege is
+needed where the system lets users have namespaces, and root is enough where it does not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+__all__ = ["Disk", "run"]
+
+_NAMESPACES = (["unshare", "--user", "--map-root-user", "--mount"], ["unshare", "--mount"])
+_PAGE = os.sysconf("SC_PAGESIZE") if hasattr(os, "sysconf") else 4096
+
+
+class Disk:
+    """A small disk, in the process that has it.
+
+    Attributes:
+        folder: Where it is mounted.
+    """
+
+    def __init__(self, folder: Path, size: str, files: int) -> None:
+        self.folder = folder
+        self._filler = folder / "filler"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={files}", "tmpfs", folder], check=True)
+
+    def fill(self, left: int = 0) -> None:
+        """Leave room for `left` pages."""
+        with open(self._filler, "wb", buffering=0) as file:
+            with pytest.raises(OSError, match="No space left"):
+                while True:
+                    file.write(bytes(_PAGE))
+            file.truncate(max(0, file.tell() // _PAGE - left) * _PAGE)
+
+    def fill_with_files(self) -> None:
+        """Leave no room for another file."""
+        self._filler.mkdir()
+        with pytest.raises(OSError, match="No space left"):
+            for number in range(10**6):
+                (self._filler / str(number)).touch()
+
+    def make_room(self) -> None:
+        if self._filler.is_dir():
+            for path in self._filler.iterdir():
+                path.unlink()
+            self._filler.rmdir()
+        else:
+            self._filler.unlink()
+
+    def make_read_only(self) -> None:
+        subprocess.run(["mount", "-o", "remount,ro", self.folder], check=True)
+
+    def make_writable(self) -> None:
+        subprocess.run(["mount", "-o", "remount,rw", self.folder], check=True)
+
+    def files(self) -> dict[str, bytes]:
+        """All that lies there, unfinished writes too."""
+        found = {}
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                path = Path(folder, name)
+                if self._filler not in (path, path.parent):
+                    found[str(path.relative_to(self.folder))] = path.read_bytes()
+        return found
+
+
+Body = Callable[..., None]
+
+
+def run(body: Body, folder: Path, *arguments: str, size: str = "1m", files: int = 1000) -> None:
+    """Call `body` with a `Disk` and the arguments, in a process that has that disk; fail as it does."""
+    command = [sys.executable, "-W", "error", "-m", "tests.small_disk", str(folder), size, str(files)]
+    command += [body.__module__, body.__name__, *arguments]
+    done = subprocess.run(
+        [*_namespace(), *command],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        pytest.fail(f"{body.__name__} on a small disk:\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+def _namespace() -> list[str]:
+    told = []
+    for command in _NAMESPACES:
+        try:
+            done = subprocess.run([*command, "true"], capture_output=True, text=True)
+        except FileNotFoundError as error:
+            told.append(str(error))
+            continue
+        if not done.returncode:
+            return command
+        told.append(done.stderr)
+    pytest.fail(f"no mount namespace can be made here, so no small disk: {'; '.join(told)}", pytrace=False)
+
+
+def main(folder: str, size: str, files: str, module: str, name: str, *arguments: str) -> None:
+    body: Body = getattr(importlib.import_module(module), name)
+    body(Disk(Path(folder), size, int(files)), *arguments)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
