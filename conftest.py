@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from notata import Logbook, Worker, exits
 from notata.journal import Journal
+from notata.mirror.live import Mirror
 from notata.table import Keeper
 from tests import servers
 
@@ -37,6 +38,8 @@ def _nothing_goes_on() -> Iterator[None]:
             owner.silence()
         elif isinstance(owner, Keeper):
             owner._waiting.clear()
+        elif isinstance(owner, Mirror):
+            owner.give_up()
         exits.forget(call)
 
 

@@ -34,8 +34,8 @@ def test_the_names_of_the_logbook() -> None:
     assert sorted(name for name in dir(Logbook) if not name.startswith("_")) == [
         "array", "arrays", "artifactsdir", "attach", "bytes", "catch", "datadir", "debug", "elapsed", "error",
         "exception", "file", "flush", "folder", "info", "json", "local", "log_path", "mark_complete", "mark_failed",
-        "meta", "note", "open", "params", "path", "pickle", "plot", "plotdir", "reader", "save", "status", "text",
-        "url", "warning", "worker",
+        "meta", "mirror", "note", "open", "params", "path", "pickle", "plot", "plotdir", "reader", "save", "status",
+        "text", "url", "warning", "worker",
     ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from notata.errors import ConfigurationError
 
-__all__ = ["Sigterm", "Terminated", "at_exit", "cause", "forget", "used"]
+__all__ = ["Sigterm", "Terminated", "abandon", "at_exit", "cause", "forget", "used"]
 
 Call = Callable[[], None]
 
@@ -58,6 +58,16 @@ def at_exit(call: Call) -> None:
 def forget(call: Call) -> None:
     """Take `call` back."""
     _calls.pop(call, None)
+
+
+def abandon(prefix: str) -> None:
+    """Have the interpreter's end not wait for the daemon threads of executors whose names begin so.
+
+    An executor's threads are daemons where a daemon thread made them, and joined all the same.
+    """
+    threads: Any = concurrent.futures.thread._threads_queues
+    for thread in [thread for thread in threads if thread.daemon and thread.name.startswith(prefix)]:
+        threads.pop(thread, None)
 
 
 def cause() -> BaseException | None:

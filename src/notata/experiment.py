@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from notata import keys, runids, table
 from notata.errors import ConfigurationError, NotataError, RunExistsError, UnknownNameError
-from notata.logbook import Logbook
+from notata.logbook import Logbook, mirror_base
 from notata.reader import ExperimentReader
 from notata.state import ENDED, ROW
 from notata.store import TIMEOUT, Store, open_base
@@ -33,6 +33,7 @@ class LogbookOptions(TypedDict, total=False):
     max_pending: int
     manifest: bool
     durable: bool
+    mirror_timeout: float
 
 
 class Experiment:
@@ -57,8 +58,12 @@ class Experiment:
         base_dir: As for `Logbook`.
         storage_options: For fsspec. They reach no file, no message and no repr.
         timeout: As for `Logbook`.
+        mirror: Where copies of the runs are to follow them: a base folder as for `base_dir`. Each run is at the same
+            place below it as below `base_dir`: ``<mirror>/<name>/runs/log_<run_id>``.
+        mirror_options: `storage_options` of `mirror`.
         **options: For each `Logbook`: `heartbeat`, `environment`, `log_level`, `handle_sigterm`, `failure_variables`,
-            `background`, `max_pending`, `manifest`, `durable`; the last one has index.csv outlast a power cut as well.
+            `background`, `max_pending`, `manifest`, `durable` (which has index.csv outlast a power cut as well),
+            `mirror_timeout`.
 
     Raises:
         KeyNameError: The name is not legal on every backend.
@@ -80,13 +85,15 @@ class Experiment:
         *,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float = TIMEOUT,
+        mirror: str | os.PathLike[str] | UPath | Store | None = None,
+        mirror_options: Mapping[str, Any] | None = None,
         **options: Unpack[LogbookOptions],
     ) -> None:
         if unknown := options.keys() - LogbookOptions.__annotations__.keys():
             known = ", ".join(sorted(LogbookOptions.__annotations__))
             raise ConfigurationError(
-                f"{', '.join(sorted(unknown))}: an experiment takes name, base_dir, storage_options, timeout, and for "
-                f"its runs {known}"
+                f"{', '.join(sorted(unknown))}: an experiment takes name, base_dir, storage_options, timeout, "
+                f"mirror, mirror_options, and for its runs {known}"
             )
         self.name = keys.check(name)
         self._base = open_base(base_dir, storage_options, timeout=timeout)
@@ -95,6 +102,9 @@ class Experiment:
         self._store = self._base.below(name)
         self._runs = self._store.below(keys.RUNS)
         self._options = options
+        self._mirror = mirror_base(self._base, mirror, mirror_options, timeout)
+        if self._mirror is not None:
+            self._mirror = self._mirror.below(name).below(keys.RUNS)
         self._keeper = table.Keeper(self._store)
         if self._store.folders:
             with self._store._guard("make the folders of", keys.RUNS):
@@ -195,6 +205,7 @@ class Experiment:
                 preallocate=True,
                 callback=self._ended,
                 resume="unfinished" if skip_existing == "complete" else False,
+                mirror=self._mirror,
                 **self._options,
             )
         except RunExistsError as error:

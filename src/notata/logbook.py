@@ -28,21 +28,22 @@ from notata.parameters import Parameters, encoded
 from notata.progress import bar
 from notata.reader import LogReader
 from notata.recorder import Recorder
-from notata.state import ENDED, LEASE, RESUMES, ROW, WORKERS, RunState, continued, spent, timestamp
-from notata.store import TIMEOUT, Store, open_base
+from notata.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent, timestamp
+from notata.store import TIMEOUT, Store, open_base, open_store
 from notata.worker import Worker
 
 if TYPE_CHECKING:
     from upath import UPath
 
     from notata.background import BackgroundStore
+    from notata.mirror.live import Mirror
 
 __all__ = ["Logbook"]
 
 Status: TypeAlias = Literal["initialized", "complete", "failed"]
 Callback: TypeAlias = Callable[["Logbook"], object]
 
-_OWN_FIELDS: Final = {"run_id", "status", LEASE, RESUMES, ROW, WORKERS}
+_OWN_FIELDS: Final = {"run_id", "status", LEASE, MIRROR, RESUMES, ROW, WORKERS}
 _MOST_CAUGHT: Final = 100  # failures that get a file each; what catches more, catches them in a loop
 
 
@@ -67,6 +68,7 @@ class Logbook(Recorder):
         plotdir: ``plots/`` below it.
         artifactsdir: ``artifacts/`` below it.
         callback: What runs when the run has ended.
+        mirror: The copy that follows the run; None unless one was asked for.
 
     Args:
         run_id: A string or an int; part of a folder name, so without ``/``. When not given, one is made of the
@@ -94,6 +96,10 @@ class Logbook(Recorder):
         durable: Have what is written outlast a power cut, not only the process: on a local disk each file is fsynced
             before a call returns, and each line of the log, which takes the time that the disk takes. A bucket keeps
             what it has acknowledged anyway.
+        mirror: Where a copy of the run is to follow it: any base folder as for `base_dir`, which is a local disk or in
+            memory then. The run neither waits for it nor fails by it; `notata sync` finishes what is missing.
+        mirror_options: `storage_options` of `mirror`.
+        mirror_timeout: Seconds that the end of the interpreter waits for the copy.
         storage_options: For fsspec, such as ``{"endpoint_url": …}``. They reach no file, no message and no repr.
         timeout: Seconds that one request may take, besides the time its size needs. A storage that has never
             answered gets at most 10.
@@ -135,6 +141,9 @@ class Logbook(Recorder):
         background: bool = False,
         max_pending: int = 64 * 2**20,
         durable: bool = False,
+        mirror: str | os.PathLike[str] | UPath | Store | None = None,
+        mirror_options: Mapping[str, Any] | None = None,
+        mirror_timeout: float = 60.0,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float = TIMEOUT,
         progress: bool = False,
@@ -151,6 +160,8 @@ class Logbook(Recorder):
         for name, value in {"background": background, "manifest": manifest, "durable": durable}.items():
             if value not in (True, False):
                 raise ConfigurationError(f"{name} is True or False, not {value!r}")
+        if isinstance(mirror_timeout, bool) or not isinstance(mirror_timeout, int | float) or not mirror_timeout >= 0:
+            raise ConfigurationError(f"mirror_timeout is a number of seconds, not {mirror_timeout!r}")
         if resume not in (True, False, "force", "unfinished"):
             raise ConfigurationError(f"resume is True, False, 'force' or 'unfinished', not {resume!r}")
         level = level_of(log_level)
@@ -158,7 +169,12 @@ class Logbook(Recorder):
         self.callback = callback
         folder = keys.run_folder(self.run_id)
         base = open_base(base_dir, storage_options, timeout=timeout)
-        self._store = self._plain = (base.durably() if durable else base).below(folder)
+        self._store = self._plain = plain = (base.durably() if durable else base).below(folder)
+        copy = mirror_base(plain, mirror, mirror_options, timeout)
+        if copy is not None:
+            copy = copy.below(folder)
+            if _inside(copy.url, plain.url) or _inside(plain.url, copy.url):
+                raise ConfigurationError(f"{plain.url} cannot be mirrored into itself, to {copy.url}", url=plain.url)
         if progress:
             self._store = self._store.watched(bar)
         noting = self._store = LedgerStore(self._store) if manifest else self._store
@@ -177,10 +193,13 @@ class Logbook(Recorder):
         self._workers: WeakSet[Worker] = WeakSet()
         self._sigterm = exits.Sigterm() if handle_sigterm else None
         self._replaced = False
+        self._mirror: Mirror | None = None
         try:
-            before = self._claim(environment, overwrite, resume)
+            before = self._claim(environment, overwrite, resume, copy)
             self._keeper = self._kept(noting, before) if isinstance(noting, LedgerStore) else None
             self._begin(before, level, params=params, preallocate=preallocate)
+            if copy is not None:
+                self._follow(plain, copy, overwrite, mirror_timeout)
         except BaseException:
             self._let_go()
             raise
@@ -208,9 +227,18 @@ class Logbook(Recorder):
     def _say_lost(self, key: str, error: NotataError) -> None:
         self.error("Lost %s: %s", key, error)
 
-    def _claim(self, environment: bool, overwrite: bool, resume: bool | str) -> RunState | None:
+    def _follow(self, source: Store, target: Store, overwrite: bool, timeout: float) -> None:
+        """Have the run copied, in a thread."""
+        from notata.mirror.live import Mirror
+
+        self._mirror = Mirror(source, target, self.run_id, replace=overwrite, timeout=timeout, tell=self.logger.log)
+        self._mirror.begin()
+
+    def _claim(self, environment: bool, overwrite: bool, resume: bool | str, copy: Store | None) -> RunState | None:
         """Have the run; how it stood, if it goes on."""
         fields: dict[str, Any] = {"run_id": self.run_id, "status": "initialized", "start_time": timestamp()}
+        if copy is not None:
+            fields[MIRROR] = copy.url
         if environment:
             fields["environment"] = capture(self._store.redacted)
         if overwrite:
@@ -357,6 +385,15 @@ class Logbook(Recorder):
         if self._queue is not None and (lost := self._queue.lost()) is not None:
             raise lost
 
+    @property
+    def mirror(self) -> Mirror | None:
+        """The copy that follows the run, to ask how far it is; None without ``mirror=``.
+
+        >>> log.mirror is None
+        True
+        """
+        return self._mirror
+
     # -- state ---------------------------------------------------------------------------------------------
 
     @property
@@ -376,7 +413,7 @@ class Logbook(Recorder):
         """Merge fields into metadata.json. One request.
 
         Args:
-            **fields: As for `json`. `run_id`, `status`, `lease`, `resumes`, `row` and `workers` are notata's
+            **fields: As for `json`. `run_id`, `status`, `lease`, `mirror`, `resumes`, `row` and `workers` are notata's
                 own.
 
         Raises:
@@ -611,6 +648,8 @@ class Logbook(Recorder):
                     self.callback(self)
             finally:
                 self._store_manifest_late()
+                if self._mirror is not None:
+                    self._mirror.finish()
 
     def _store_end(self, status: Status, runtime: float, fields: Mapping[str, Any]) -> None:
         """Store the status. A worker that has come meanwhile is in the manifest of a complete run."""
@@ -664,6 +703,8 @@ class Logbook(Recorder):
 
     def _check(self) -> None:
         self._lease.check()
+        if self._mirror is not None and self._told in ENDED:  # what comes after the end is copied too
+            self._mirror.expect_more()
 
     def _let_go(self) -> None:
         """Leave nothing behind in the process: no handler in `logging`, no signal handler, nothing to do at exit."""
@@ -712,6 +753,30 @@ class Logbook(Recorder):
             self._fail(self._reason(error), error)
         except Exception as failure:
             self._note(error, failure)
+
+
+def mirror_base(
+    store: Store,
+    mirror: str | os.PathLike[str] | UPath | Store | None,
+    options: Mapping[str, Any] | None,
+    timeout: float,
+) -> Store | None:
+    """Where copies of what is at `store` go, if there are to be any; nothing is requested yet."""
+    if mirror is None:
+        if options is not None:
+            raise ConfigurationError("mirror_options are for the storage of mirror, and that is not given")
+        return None
+    if not store.near:
+        raise ConfigurationError(
+            f"mirror= copies what is on a local disk or in memory, and {store.url} is neither. Write there alone, with "
+            "background=True so that no call waits; or to a local disk, and have that mirrored there.",
+            url=store.url,
+        )
+    return open_store(mirror, options, timeout=timeout)
+
+
+def _inside(url: str, other: str) -> bool:
+    return f"{url.rstrip('/')}/".startswith(f"{other.rstrip('/')}/")
 
 
 def _stamp() -> str:

@@ -21,6 +21,7 @@ __all__ = [
     "COPIED",
     "ENDED",
     "LEASE",
+    "MIRROR",
     "MISSED",
     "RESUMES",
     "ROW",
@@ -41,6 +42,9 @@ ENDED: Final = ("complete", "failed")
 
 LEASE: Final = "lease"
 """The field of metadata.json that is ours: whose the run is, and their last sign of life."""
+
+MIRROR: Final = "mirror"
+"""The field of metadata.json that tells where the run is mirrored to, without credentials."""
 
 RESUMES: Final = "resumes"
 """The field of metadata.json that tells when, after what, and so how often a run went on."""

@@ -41,7 +41,7 @@ from notata.store.appending import NOTHING, Appender, Tail
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.entries import Blob, Entry
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
-from notata.store.in_flight import started_in_thread
+from notata.store.in_flight import BYTES_AT_ONCE, started_in_thread
 from notata.store.targets import Appending, Writing
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Store(ABC):
         queues: Whether a write may have to wait for others, so that the storage's own thread must not begin one.
         progress: Makes the callback that is told of the bytes of a file which takes more than one part: of its name,
             and its size where that is known.
+        bytes_at_once: Of one large file that is written, on their way at a time.
     """
 
     folders: bool = False
@@ -85,6 +86,7 @@ class Store(ABC):
     sized: bool = True
     queues: bool = False
     progress: Progress | None = None
+    bytes_at_once: int = BYTES_AT_ONCE
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -118,6 +120,12 @@ class Store(ABC):
         bucket answers when that is so, and memory has nothing to keep: there it is the same store.
         """
         return self
+
+    def sparing(self, bytes_at_once: int) -> Self:
+        """This store, with fewer bytes of one large file under way: slower, and in less memory."""
+        other = copy.copy(self)
+        other.bytes_at_once = bytes_at_once
+        return other
 
     # -- write ---------------------------------------------------------------------------------------------
 

@@ -348,7 +348,7 @@ class _Multipart:
         self._name = store._name(key)
         self._condition = condition
         self._token = secrets.token_hex(16)
-        self._parts = InFlight[int, str]()  # their ETags, by number
+        self._parts = InFlight[int, str](bytes_at_once=store.bytes_at_once)  # their ETags, by number
         self._count = 0
         self._id: str | None = store._connection.run(self._create)
 
