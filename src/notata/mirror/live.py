@@ -345,12 +345,12 @@ class Mirror:
         news = True
         try:
             news = self._pass(whole)
+            if self._has_recovered():  # which leaves a line, and that is to be there too
+                news = self._pass(whole)
         except (RunDisplacedError, RunExistsError) as error:
             self._refused(error)
         except Exception as error:
             self._failed(error)
-        else:
-            self._went_well()
         with self._changed:
             self._answered = asked
             self._changed.notify_all()
@@ -436,11 +436,13 @@ class Mirror:
 
     # -- how it went ---------------------------------------------------------------------------------------
 
-    def _went_well(self) -> None:
+    def _has_recovered(self) -> bool:
+        """Take note that all went well; whether that is news."""
         failed, self._failures, self._tries, self._error = self._failures, 0, 0, None
         self._not_before = float("-inf")
         if failed:
             self._tell(logging.INFO, f"The mirror {self.url} has caught up")
+        return failed > 0
 
     def _failed(self, error: Exception) -> None:
         """Try again later, each time a longer while; what the target holds by now is to be found out anew."""

@@ -1,0 +1,956 @@
+"""The copy that follows a run: when it copies what, that it costs the run nothing, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from notata import (
+    AccessError,
+    BatchError,
+    ConfigurationError,
+    DeadlineError,
+    Experiment,
+    KeyNameError,
+    Logbook,
+    LogReader,
+    RunDisplacedError,
+    RunExistsError,
+    StorageError,
+    UnreachableError,
+    exits,
+)
+from notata.mirror import live, schedule
+from notata.mirror.live import Behind, Clock, Mirror
+from notata.mirror.schedule import Schedule
+from notata.store import Entry, Store
+from notata.store.files import PART
+from notata.testing import FaultyStore
+from tests.backends import Place
+
+
+class Hasty(Clock):
+    """Seconds that pass when somebody waits for them, or as told."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+        self.per_look = 0.0
+
+    def now(self) -> float:
+        self.seconds += self.per_look
+        return self.seconds
+
+    def wait(self, changed: threading.Condition, seconds: float) -> None:
+        self.seconds += seconds
+        changed.wait(0.001)  # lets the others have the lock
+
+
+@dataclass
+class Line:
+    """What lies between a run and its mirror."""
+
+    open: threading.Event = field(default_factory=threading.Event)
+    reached: threading.Event = field(default_factory=threading.Event)
+    error: Callable[[], Exception] | None = None
+
+
+class Far(FaultyStore):
+    """A target that can be shut, so that whoever asks it for something waits, and that can be down."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.line = Line()
+        self.line.open.set()
+
+    @contextmanager
+    def _step(self, verb: str, key: str = "") -> Iterator[None]:
+        self.line.reached.set()
+        self.line.open.wait()
+        if self.line.error is not None:
+            raise self.line.error()
+        with super()._step(verb, key):
+            yield
+
+    def __copy__(self) -> Far:
+        other = object.__new__(Far)
+        other.__dict__ = copy.copy(self.__dict__)
+        return other
+
+
+class Pair:
+    """A run in memory and where it is mirrored to, looked at by plain fsspec."""
+
+    def __init__(self) -> None:
+        name = uuid.uuid4().hex
+        self.here = Place("memory", f"memory://{name}/here")
+        self.there = Place("memory", f"memory://{name}/there")
+        self.far = Far(self.there.store())
+
+    def logbook(self, **options: Any) -> Logbook:
+        return self.here.logbook(mirror=self.far, **options)
+
+    def by_hand(self, log: Logbook, **options: Any) -> Mirror:
+        """The mirror of a run that has none of its own, which copies when told to, at a clock that stands still."""
+        return Mirror(log._store, self.far.below("log_run"), "run", clock=Hasty(), **options)
+
+    def wanting(self) -> set[str]:
+        """What is not there as it is here."""
+        here, there = content(self.here), content(self.there)
+        return {name for name in here.keys() | there.keys() if here.get(name) != there.get(name)}
+
+
+def content(place: Place) -> dict[str, bytes]:
+    return {name: place.bytes(name) for name in place.names(logs=True)}
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    pair = Pair()
+    yield pair
+    pair.far.line.open.set()
+
+
+def clock_of(mirror: Mirror) -> Hasty:
+    assert isinstance(mirror._clock, Hasty)
+    return mirror._clock
+
+
+def settle(mirror: Mirror) -> None:
+    """Wait until the thread has ended."""
+    thread = mirror._thread
+    if thread is not None:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def status(place: Place) -> str:
+    fields: dict[str, Any] = json.loads(place.bytes("log_run/metadata.json"))
+    return str(fields["status"])
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("notata-mirror", "notata-copy"))]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the real clock, looks come as fast as they can, and files are taken as they are."""
+    monkeypatch.setattr(live, "PAUSE", 0.01)
+    monkeypatch.setattr(schedule, "QUIET", 0.0)
+    monkeypatch.setattr(schedule, "REST", 0.0)
+
+
+# -- a run and its copy ------------------------------------------------------------------------------------
+
+
+def test_the_copy_of_a_run_that_ended_is_equal(pair: Pair) -> None:
+    with pair.logbook(params={"dt": 0.1}) as log:
+        log.text("notes", "a")
+        log.array("energy", np.arange(5.0))
+        log.info("half way")
+    assert log.mirror is not None
+    log.mirror.flush()
+    assert pair.wanting() == set()
+    assert status(pair.there) == "complete"
+    assert log.mirror.behind == Behind(0, 0)
+    assert log.mirror.error is None
+    assert log.mirror.url == pair.far.below("log_run").url
+    settle(log.mirror)
+    assert threads() == []
+    assert not any(isinstance(getattr(call, "__self__", None), Mirror) for call in exits._calls)
+
+
+def test_a_run_that_goes_on_is_there_too_and_says_that_it_does(pair: Pair) -> None:
+    log = pair.logbook()
+    log.text("notes", "a")
+    assert log.mirror is not None
+    log.mirror.flush()
+    assert pair.wanting() == set()
+    assert status(pair.there) == "initialized"
+    log.text("notes", "b")
+    log.info("more")
+    log.mirror.flush()
+    assert pair.wanting() == set()
+
+
+def test_a_failed_run_with_its_traceback(pair: Pair) -> None:
+    log = pair.logbook()
+    with suppress(ValueError), log:
+        raise ValueError("h = -1")
+    assert log.mirror is not None
+    log.mirror.flush()
+    assert pair.wanting() == set()
+    assert b"ValueError: h = -1" in pair.there.bytes("log_run/artifacts/debug/traceback.txt")
+
+
+def test_what_is_written_after_the_end_follows(pair: Pair) -> None:
+    with pair.logbook() as log:
+        pass
+    assert log.mirror is not None
+    settle(log.mirror)
+    assert pair.wanting() == set()
+    log.json("metrics", {"late": 1})
+    settle(log.mirror)
+    log.mirror.flush()
+    assert pair.wanting() == set()
+    assert pair.there.bytes("log_run/artifacts/metrics.json")
+
+
+def test_what_the_callback_writes_is_copied(pair: Pair) -> None:
+    with pair.logbook(callback=lambda log: log.text("last", "words")) as log:
+        pass
+    assert log.mirror is not None
+    settle(log.mirror)
+    assert pair.there.bytes("log_run/artifacts/last.txt") == b"words"
+    assert pair.wanting() == set()
+
+
+def test_files_that_came_by_other_roads(tmp_path: Path) -> None:
+    here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
+    with Logbook("run", here.url, mirror=there.url) as log:
+        np.save(log["data/by_numpy.npy"], np.arange(3))
+        with open(log["artifacts/by_hand.txt"], "w") as file:
+            file.write("by hand")
+        log["artifacts/deep/er.txt"].write_text("by a path object")
+    assert log.mirror is not None
+    log.mirror.flush()
+    assert content(here) == content(there)
+    assert sorted(content(there)) == [
+        "log_run/artifacts/by_hand.txt",
+        "log_run/artifacts/deep/er.txt",
+        "log_run/data/by_numpy.npy",
+        "log_run/log.txt",
+        "log_run/metadata.json",
+    ]
+
+
+def test_unfinished_writes_are_never_copied(tmp_path: Path) -> None:
+    here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
+    with Logbook("run", here.url, mirror=there.url) as log:
+        assert log.mirror is not None
+        with log.open("artifacts/large", "wb") as file:
+            file.write(bytes(PART + 1))
+            Path(log.path / "artifacts/.notata-left").write_bytes(b"by one who died")
+            assert [name for name in here.names() if ".notata-" in name]
+            log.mirror.flush()
+            assert sorted(there.names()) == ["log_run/metadata.json"]
+    log.mirror.flush()
+    assert sorted(there.names()) == ["log_run/artifacts/large", "log_run/metadata.json"]
+
+
+def test_metadata_says_where_the_copy_is(pair: Pair) -> None:
+    url = f"{pair.far.url}/log_run"
+    with pair.logbook():
+        assert json.loads(pair.here.bytes("log_run/metadata.json"))["mirror"] == url
+    with pair.here.logbook(resume=True):  # without one; it can be finished all the same
+        pass
+    assert json.loads(pair.here.bytes("log_run/metadata.json"))["mirror"] == url
+    with pair.here.logbook(resume=True, mirror=f"{pair.there.url}/elsewhere"):
+        pass
+    assert json.loads(pair.here.bytes("log_run/metadata.json"))["mirror"] == f"{pair.there.url}/elsewhere/log_run"
+
+
+def test_the_background_too(pair: Pair) -> None:
+    with pair.logbook(background=True) as log:
+        for step in range(20):
+            log.text(f"steps/{step}", str(step))
+    assert log.mirror is not None
+    log.mirror.flush()
+    assert pair.wanting() == set()
+    assert len(pair.there.names()) == 21
+
+
+def test_a_run_of_a_sweep_in_memory_at_the_same_place(pair: Pair) -> None:
+    experiment = Experiment("deep/sweep", pair.here.url, mirror=pair.far, mirror_timeout=5)
+    logs = [experiment.add(dt=dt) for dt in (0.1, 0.2)]
+    for log in logs:
+        with log:
+            log.json("metrics", {"error": 0.5})
+    for log in logs:
+        assert log.mirror is not None
+        log.mirror.flush()
+    assert pair.wanting() == {"deep/sweep/index.csv"}  # which is made of the runs
+    assert LogReader(f"{pair.there.url}/deep/sweep/runs/log_sweep_dt_0.1").state.status == "complete"
+
+
+# -- arguments ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Logbook, Experiment])
+def test_a_bucket_cannot_be_mirrored(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match="background=True"):
+        kind("run", "s3://bucket/outputs", mirror="memory://far")
+
+
+def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="mirror_options are for"):
+        Logbook("run", tmp_path, mirror_options={"key": "k"})
+    with pytest.raises(ConfigurationError, match="mirror_timeout is a number of seconds, not -1"):
+        Logbook("run", tmp_path, mirror="memory://far", mirror_timeout=-1)
+    for inside in (tmp_path, tmp_path / "log_run", tmp_path / "log_run" / "copies"):
+        with pytest.raises(ConfigurationError, match="into itself"):
+            Logbook("run", tmp_path, mirror=inside)
+    with pytest.raises(ConfigurationError, match="no storage for nope"):
+        Logbook("run", tmp_path, mirror="nope://bucket")
+    assert list(tmp_path.iterdir()) == []
+    with Logbook("run", tmp_path) as log:
+        assert log.mirror is None
+        with pytest.raises(ConfigurationError, match="mirror"):
+            log.meta(mirror="s3://bucket")
+    with Logbook("other", tmp_path, mirror=tmp_path / "log_run2") as log:  # beside it, though its name begins so
+        pass
+    assert log.mirror is not None
+    with pytest.raises(ConfigurationError, match="timeout"):
+        log.mirror.flush(-1)
+
+
+# -- a target that fails -----------------------------------------------------------------------------------
+
+
+def test_a_target_that_is_away_for_a_while(pair: Pair) -> None:
+    pair.far.line.error = lambda: ConnectionError("no route to host")
+    log = pair.logbook()
+    assert log.mirror is not None
+    for step in range(5):
+        log.text(f"steps/{step}", str(step))
+    with pytest.raises(UnreachableError, match="cannot read"):
+        log.mirror.flush()
+    with pytest.raises(UnreachableError, match="cannot read"):
+        log.mirror.flush()
+    assert isinstance(log.mirror.error, UnreachableError)
+    assert log.mirror.behind.files == 7
+    pair.far.line.error = None
+    log.mirror.flush()
+    assert log.mirror.error is None
+    log.mark_complete()
+    log.mirror.flush()
+    assert pair.wanting() == set()
+    told = [line for line in pair.here.log() if "mirror" in line]
+    assert [line.partition(" ")[0] for line in told] == ["WARNING", "INFO"]
+    assert "is behind, and tried again: cannot " in told[0]
+    assert told[1].endswith("has caught up")
+
+
+def test_it_is_tried_less_and_less_often(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "PAUSE", 3.0)
+    with pair.here.logbook() as log:
+        mirror = pair.by_hand(log)
+        pair.far.line.error = lambda: ConnectionError("no route to host")
+        pauses = []
+        for _ in range(7):
+            pause = mirror._turn()
+            assert pause is not None
+            pauses.append(pause)
+            before = len(pair.far.operations)
+            assert mirror._turn() == pause  # not yet
+            assert len(pair.far.operations) == before
+            clock_of(mirror).seconds += pause
+        assert pauses == [3, 6, 12, 24, 48, 60, 60]
+        mirror._ending = True
+        mirror._exit = clock_of(mirror).now()
+        assert mirror._turn() == 5  # no longer than that at exit
+
+
+def test_writers_and_the_end_do_not_wait_for_a_target_that_stalls(pair: Pair) -> None:
+    pair.far.line.open.clear()
+    with pair.logbook(mirror_timeout=0.0) as log:
+        assert log.mirror is not None
+        assert pair.far.line.reached.wait(60)
+        log.text("notes", "a")
+        log.info("a line")
+        with pytest.raises(DeadlineError, match=r"3 files \(.* kB\) are not in memory://.*/log_run after 0.01 s"):
+            log.mirror.flush(0.01)
+    assert log.status == "complete"
+    assert log.mirror.behind.files == 3
+    assert pair.there.names() == []
+    pair.far.line.open.set()
+    log.mirror.flush()
+    assert pair.wanting() == set()
+
+
+def test_the_interpreter_gives_it_up(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    pair.far.line.open.clear()
+    with pair.logbook(mirror_timeout=0.01) as log:
+        log.text("notes", "a")
+    exits._run()
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 2
+    assert "on their way to" in printed[0]
+    assert printed[1].startswith("notata: 3 files (")
+    assert printed[1].endswith("of run 'run' are not mirrored yet; they are gone with this process")
+    assert log.mirror is not None
+    pair.far.line.open.set()
+    settle(log.mirror)
+    assert threads() == []
+
+
+def test_of_a_run_on_a_disk_it_says_how_to_finish(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PATIENCE", 0.0)
+    pair.far.line.error = lambda: ConnectionError("no route to host")
+    with Logbook("run", tmp_path / "my outputs", mirror=pair.far, mirror_timeout=0.02):
+        pass
+    exits._run()
+    waiting, given_up = capsys.readouterr().err.splitlines()
+    assert waiting.startswith("notata: 2 files (")
+    assert waiting.endswith(f"to {pair.far.url}/log_run; that is waited for 0.02 s at most")
+    command = f"notata sync '{tmp_path}/my outputs/log_run' {pair.far.url}/log_run"
+    assert given_up.endswith(f"of run 'run' are not mirrored yet; finish with: {command}")
+
+
+def test_no_time_is_lost_at_exit_where_the_target_refuses(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.far.line.error = lambda: PermissionError("no")
+    with Logbook("run", tmp_path, mirror=pair.far, mirror_timeout=10**9) as log:
+        pass
+    exits._run()
+    assert isinstance(log.mirror.error, AccessError)  # type: ignore[union-attr]
+    assert "finish with: notata sync" in capsys.readouterr().err
+    settle(log.mirror)  # type: ignore[arg-type]
+
+
+def test_at_exit_all_runs_end_before_any_mirror_is_waited_for(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    pair.far.line.open.clear()
+    logs = [pair.here.logbook(f"{number}", mirror=pair.far, mirror_timeout=0.05) for number in range(3)]
+    waited: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Mirror, "_wait", lambda mirror: waited.extend(log.status for log in logs))
+        exits._run()
+    assert waited == ["failed"] * 9
+    capsys.readouterr()
+
+
+def test_at_exit_where_no_thread_starts_any_more(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pair.logbook() as log:
+        pass
+    assert log.mirror is not None
+    settle(log.mirror)
+    log.text("late", "by a script that ends")
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+
+    settle(log.mirror)
+    pair.here.put("log_run/artifacts/later.txt", b"by another road")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    exits._run()
+    assert pair.wanting() == set()
+    pair.here.put("log_run/artifacts/last.txt", b"by another road")
+    log.mirror._over = False
+    log.mirror._stop.clear()
+    log.mirror.flush()
+    assert pair.wanting() == set()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_name_that_no_bucket_takes_is_told_and_the_copy_does_not_say_complete(tmp_path: Path) -> None:
+    here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
+    with Logbook("run", here.url, mirror=there.url, mirror_timeout=10**9) as log:
+        Path(log.path / "back\\slash").write_text("x")
+        log.text("notes", "a")
+    assert log.mirror is not None
+    with pytest.raises(BatchError) as caught:
+        log.mirror.flush()
+    assert [type(error) for error in caught.value.exceptions] == [KeyNameError]
+    assert there.bytes("log_run/artifacts/notes.txt") == b"a"
+    assert status(there) != "complete"
+    exits._run()  # and does not wait for long
+
+
+# -- whose copy it is --------------------------------------------------------------------------------------
+
+
+def test_another_run_at_the_target_is_left_alone(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    with pair.there.logbook() as other:
+        other.text("theirs", "b")
+    before = content(pair.there)
+    with pair.logbook() as log:
+        log.text("mine", "a")
+        assert log.mirror is not None
+        with pytest.raises(RunExistsError, match="another run of this id"):
+            log.mirror.flush()
+    settle(log.mirror)
+    assert content(pair.there) == before
+    assert log.status == "complete"
+    assert [line.partition(":")[0] for line in pair.here.log() if "irror" in line] == ["WARNING Not mirrored"]
+    printed = capsys.readouterr().err
+    assert printed.count("run 'run' is not mirrored: ") == printed.count("\n") == 1
+    exits._run()
+    assert capsys.readouterr().err == ""
+
+
+def test_overwrite_replaces_it(pair: Pair) -> None:
+    with pair.there.logbook() as other:
+        other.text("theirs", "b")
+    with pair.logbook(overwrite=True) as log:
+        log.text("mine", "a")
+    assert log.mirror is not None
+    log.mirror.flush()
+    assert pair.wanting() == set()
+    assert "log_run/artifacts/theirs.txt" not in pair.there.names()
+
+
+def test_overwrite_of_a_run_with_its_copy(pair: Pair) -> None:
+    for name in ("first", "second"):
+        with pair.logbook(overwrite=True) as log:
+            log.text(name, "a")
+        assert log.mirror is not None
+        log.mirror.flush()
+        assert pair.wanting() == set()
+        assert [name for name in pair.there.names() if "artifacts" in name] == [f"log_run/artifacts/{name}.txt"]
+
+
+def test_a_run_that_goes_on_goes_on_there(pair: Pair) -> None:
+    with suppress(ValueError), pair.logbook() as log:
+        log.text("first", "a")
+        raise ValueError("h = -1")
+    assert log.mirror is not None
+    settle(log.mirror)
+    operations = len(pair.far.operations)
+    with pair.logbook(resume=True) as log:
+        log.text("second", "b")
+        assert log.mirror is not None
+        log.mirror.flush()
+        assert status(pair.there) == "initialized"
+    log.mirror.flush()
+    assert pair.wanting() == set()
+    assert status(pair.there) == "complete"
+    sent = [operation.key for operation in pair.far.operations[operations:] if operation.verb == "put"]
+    assert "artifacts/first.txt" not in sent
+    assert "artifacts/second.txt" in sent
+
+
+def test_two_runs_of_one_id_and_one_target(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whichever comes first has it, and nothing of the other one gets there."""
+    elsewhere = Place("memory", f"memory://{uuid.uuid4().hex}")
+    logs = [place.logbook(mirror=pair.far) for place in (pair.here, elsewhere)]
+    problems = []
+    for number, log in enumerate(logs):
+        log.text(f"of_{number}", "a")
+        log.mark_complete()
+    for log in logs:
+        assert log.mirror is not None
+        try:
+            log.mirror.flush()
+        except RunExistsError as error:
+            problems.append(error)
+    assert len(problems) == 1
+    there = content(pair.there)
+    assert there in [content(pair.here), content(elsewhere)]
+    assert capsys.readouterr().err.count("is not mirrored") == 1
+
+
+def test_a_displaced_run_is_mirrored_no_more(pair: Pair) -> None:
+    log = pair.logbook()
+    assert log.mirror is not None
+    log.mirror.flush()
+    with pair.logbook(overwrite=True) as successor:
+        successor.text("theirs", "b")
+    assert successor.mirror is not None
+    successor.mirror.flush()
+    with pytest.raises(RunDisplacedError):
+        log.mirror.flush()
+    settle(log.mirror)
+    assert pair.wanting() == set()
+    assert threads() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no fork")
+def test_a_forked_child_has_no_part_in_it(tmp_path: Path) -> None:
+    here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
+    refused = multiprocessing.get_context("fork").Event()
+
+    def child() -> None:
+        assert threads() == []
+        try:
+            log.mirror.flush()  # type: ignore[union-attr]
+        except RunDisplacedError:
+            refused.set()
+        exits._run()
+
+    with Logbook("run", here.url, mirror=there.url) as log:
+        assert log.mirror is not None
+        log.mirror.flush()
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        assert refused.is_set()
+        log.text("after", "the fork")
+        log.mirror.flush()
+    log.mirror.flush()
+    assert content(here) == content(there)
+
+
+# -- when what is copied -----------------------------------------------------------------------------------
+
+
+def entry(key: str, version: str, size: int = 1) -> Entry:
+    return Entry(key, size, datetime.now(UTC), version)
+
+
+def test_a_file_is_due_once_it_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "QUIET", 2.0)
+    plan = Schedule()
+    due = []
+    for now, version in enumerate(["1", "2", "3", "3", "3"]):
+        if plan.due(plan.changed([entry("a", version)]), float(now)):
+            due.append(now)
+    assert due == [4]
+    plan.known["a"] = "3"
+    assert plan.changed([entry("a", "3"), entry("b", "1")]).keys() == {"b"}
+    assert plan.changed([entry("b", "1")]).keys() == {"b"}
+    assert plan.known == {}  # it is gone
+
+
+def test_a_file_that_keeps_changing_takes_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "REST", 9.0)
+    plan = Schedule()
+    sent, now = 0.0, 0.0
+    while now < 10_000:
+        changed = plan.changed([entry("a", str(now), 10**9)])
+        if plan.due(changed, now):
+            plan.sent(changed.values(), now, now + 20)
+            sent, now = sent + 20, now + 20
+        now += 1
+    assert 900 < sent < 1050
+    large, small = entry("large", "1", 10**9), entry("small", "1")
+    plan.sent([large, small], 0.0, 100.0)
+    assert plan.is_rested("small", 101.0)  # its share of the time was small
+    assert not plan.is_rested("large", 900.0)
+
+
+def test_a_log_that_is_sent_again_costs_no_more_than_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Schedule()
+    sent = 0
+    for now in range(3600):
+        if plan.is_rested("log.txt", float(now)):
+            sent += 2_000_000
+            plan.sends_again("log.txt", 2_000_000, float(now))
+    assert sent / 3600 < 101e3
+
+
+def test_looks_take_a_twentieth_of_the_time_at_most(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "PAUSE", 3.0)
+    with pair.here.logbook() as log:
+        mirror = pair.by_hand(log)
+        assert mirror._turn() == 3.0
+        clock_of(mirror).per_look = 0.5  # a large folder, or a slow disk
+        pause = mirror._turn()
+        assert pause is not None
+        assert pause >= 10.0
+
+
+def test_nothing_is_asked_of_the_target_while_nothing_changes(pair: Pair) -> None:
+    log = pair.here.logbook(heartbeat=0)
+    mirror = pair.by_hand(log)
+    mirror._turn()
+    before = list(pair.far.operations)
+    for _ in range(5):
+        mirror._turn()
+    assert pair.far.operations == before
+    log.text("notes", "a")
+    mirror._turn()
+    told = pair.far.operations[len(before) :]
+    assert [(operation.verb, operation.key) for operation in told] == [
+        ("put", "artifacts/notes.txt"),
+        ("append", "log.txt"),
+    ]
+    assert pair.wanting() == set()
+
+
+def test_a_run_that_ends_between_two_looks_is_not_complete_before_its_files(pair: Pair) -> None:
+    log = pair.here.logbook()
+    mirror = pair.by_hand(log)
+    mirror._turn()
+    log.text("first", "a")
+    done = False
+
+    def end(verb: str, key: str) -> None:
+        nonlocal done
+        if key == "artifacts/first.txt" and not done:
+            done = True
+            log.text("second", "b")
+            log.mark_complete()
+
+    original = Far._put
+
+    def put(store: Far, key: str, data: bytes, match: str | None) -> str:
+        end("put", key)
+        return original(store, key, data, match)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Far, "_put", put)
+        mirror._turn()
+    assert done
+    assert status(pair.here) == "complete"
+    assert status(pair.there) == "initialized"
+    mirror._turn()
+    assert status(pair.there) == "complete"
+    assert pair.wanting() == set()
+
+
+def test_a_file_that_keeps_changing_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
+    over = threading.Event()
+    with Logbook("run", here.url, mirror=there.url) as log:
+        busy = Path(log.path / "busy.bin")
+        busy.write_bytes(b"0")
+
+        def work() -> None:
+            for number in count():
+                busy.write_bytes(b"%d" % number * 1000)
+                if over.wait(0.0001):
+                    return
+
+        writer = threading.Thread(target=work)
+        writer.start()
+        try:
+            assert log.mirror is not None
+            for step in range(10):
+                log.text(f"steps/{step}", str(step))
+                with suppress(BatchError):  # it changed each time that it was read
+                    log.mirror.flush()
+                assert there.bytes(f"log_run/artifacts/steps/{step}.txt") == b"%d" % step
+        finally:
+            over.set()
+            writer.join()
+    log.mirror.flush()
+    assert content(here) == content(there)
+
+
+def test_many_files_go_in_parts_with_the_sign_of_life_between_them(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "FILES", 10)
+    monkeypatch.setattr(live, "SIGN", 0.0)
+    log = pair.here.logbook(heartbeat=0)
+    mirror = pair.by_hand(log)
+    mirror._turn()
+    clock_of(mirror).per_look = 1.0
+    for number in range(35):
+        log._store.write(f"data/{number}.npy", b"x")
+    before = len(pair.far.operations)
+    original = Far._put
+
+    def put(store: Far, key: str, data: bytes, match: str | None) -> str:
+        if key == "data/25.npy":
+            log.info("half way")
+            log.meta(step=25)
+        return original(store, key, data, match)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Far, "_put", put)
+        mirror._turn()
+    sent = [operation.key for operation in pair.far.operations[before:]]
+    assert len([key for key in sent if key.startswith("data/")]) == 35
+    assert "metadata.json" in sent[:-2]
+    mirror._turn()
+    assert pair.wanting() == set()
+
+
+def test_batches_are_bounded_in_bytes_and_number() -> None:
+    entries = [entry(str(number), "1", size) for number, size in enumerate([5 * PART, 1, 3 * PART, 2 * PART, 0])]
+    sizes = [[entry.size for entry in batch] for batch in live._batches(entries)]
+    assert sizes == [[0, 1, 2 * PART], [3 * PART], [5 * PART]]
+    many = [entry(str(number), "1") for number in range(450)]
+    assert [len(batch) for batch in live._batches(many)] == [200, 200, 50]
+    assert list(live._batches([])) == []
+
+
+def test_few_at_once(pair: Pair) -> None:
+    """However many wait: four small files, or one large one and one part of it."""
+    now, most = 0, 0
+    lock = threading.Lock()
+    original = Far._put
+
+    def put(store: Far, key: str, data: bytes, match: str | None) -> str:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        try:
+            return original(store, key, data, match)
+        finally:
+            with lock:
+                now -= 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Far, "_put", put)
+        with pair.logbook() as log:
+            for number in range(300):
+                log._store.write(f"data/{number}.npy", b"x")
+        assert log.mirror is not None
+        log.mirror.flush()
+    assert 1 <= most <= 4
+    assert pair.wanting() == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it for a thread")
+def test_the_thread_yields_to_others_and_nobody_else_does(pair: Pair) -> None:
+    log = pair.logbook()
+    assert log.mirror is not None
+    log.mirror.flush()
+    assert log.mirror._thread is not None
+    assert os.getpriority(os.PRIO_PROCESS, log.mirror._thread.native_id or 0) == live.NICE
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == 0
+
+
+def test_a_look_that_always_finds_something_new_after_the_end_is_not_a_busy_loop(pair: Pair) -> None:
+    clock = Hasty()
+    with pair.here.logbook() as log:
+        pass
+    mirror = Mirror(log._store, pair.far.below("log_run"), "run", clock=clock)
+    looks = 0
+    original = mirror._pass
+
+    def look(whole: bool) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks < 40:
+            log._store.write("artifacts/again", b"%d" % looks)
+        return original(whole)
+
+    mirror._pass = look  # type: ignore[method-assign]
+    mirror._ending = True
+    before = clock.seconds
+    mirror._work()
+    assert looks >= 40
+    assert clock.seconds - before >= 25 * live.PAUSE * 0.99
+    assert pair.wanting() == set()
+
+
+# -- faults ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_whichever_operation_at_the_target_fails(after: bool) -> None:
+    """The run is complete and no writer raises; the copy never says more than it holds, and one more pass is enough."""
+    for nth in count(1):
+        pair = Pair()
+        log = pair.here.logbook(heartbeat=0, environment=False)
+        mirror = pair.by_hand(log)
+        pair.far.fail(nth, after=after)
+        failed = 0
+        for step in STEPS:
+            step(log)
+            mirror._not_before = float("-inf")
+            mirror._turn()
+            failed += mirror.error is not None
+            check_honest(pair)
+        assert log.status == "complete"
+        if failed == 0:
+            break
+        assert failed == 1, "one more pass mends it"
+        assert mirror.error is None
+        assert pair.wanting() == set(), nth
+    assert nth > 15
+
+
+def begin_large(log: Logbook) -> None:
+    log._store.write("artifacts/large", bytes(PART + 5))
+    log.info("large")
+
+
+def change(log: Logbook) -> None:
+    log.text("notes", "b")
+    log.meta(step=2)
+
+
+STEPS: list[Callable[[Logbook], object]] = [
+    lambda log: log.text("notes", "a"),
+    begin_large,
+    change,
+    lambda log: log.info("a line"),
+    lambda log: log.mark_complete(),
+    lambda log: None,
+    lambda log: log.text("late", "c"),
+    lambda log: None,
+]
+
+
+def check_honest(pair: Pair) -> None:
+    """A copy that says complete has all that the run had when it said so."""
+    there = content(pair.there)
+    told = json.loads(there.get("log_run/metadata.json", b"{}"))
+    if told.get("status") == "complete":
+        wanting = {name.partition("/")[2] for name in pair.wanting()}
+        assert wanting <= {"artifacts/late.txt", "log.txt"}, wanting
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("nth", range(1, 12))
+def test_the_same_with_the_thread(pair: Pair, nth: int, after: bool) -> None:
+    pair.far.fail(nth, after=after)
+    with pair.logbook() as log:
+        log.text("notes", "a")
+        log.info("a line")
+    assert log.status == "complete"
+    assert log.mirror is not None
+    with suppress(Exception):
+        log.mirror.flush()
+    log.mirror.flush()
+    assert pair.wanting() == set()
+    settle(log.mirror)
+    assert threads() == []
+
+
+def test_an_error_of_another_kind_is_no_end_either(pair: Pair) -> None:
+    lines: list[tuple[int, str]] = []
+    log = pair.here.logbook()
+    mirror = pair.by_hand(log, tell=lambda level, line: lines.append((level, line)))
+    pair.far.line.error = lambda: ZeroDivisionError("a bug")
+    mirror._turn()
+    pair.far.line.error = None
+    mirror._not_before = float("-inf")
+    mirror._turn()
+    assert [level for level, _ in lines] == [logging.WARNING, logging.INFO]
+    assert pair.wanting() == set()
+
+
+def test_a_folder_that_is_gone(pair: Pair) -> None:
+    log = pair.here.logbook()
+    mirror = pair.by_hand(log)
+    mirror._turn()
+    before = content(pair.there)
+    log._store.clear()
+    mirror._turn()
+    assert isinstance(mirror.error, StorageError)
+    assert content(pair.there) == before
+
+
+def test_what_is_behind_is_told_in_files_and_bytes(pair: Pair) -> None:
+    log = pair.here.logbook(heartbeat=0)
+    mirror = pair.by_hand(log)
+    mirror._turn()
+    log._store.write("artifacts/a", bytes(1000))
+    log._store.write("artifacts/b", bytes(500))
+    assert mirror.behind == Behind(2, 1500)
+    assert str(mirror.behind) == "2 files (1.5 kB)"
+    before = len(pair.here.bytes("log_run/log.txt"))
+    log.info("a line")
+    added = len(pair.here.bytes("log_run/log.txt")) - before
+    assert mirror.behind == Behind(3, 1500 + added)
+    assert [str(Behind(1, size)) for size in (1, 34_000_000, 2 * 10**12)] == [
+        "1 file (1 bytes)",
+        "1 file (34.0 MB)",
+        "1 file (2000.0 GB)",
+    ]
