@@ -1,0 +1,124 @@
+"""Nothing that was promised is lost by SIGKILL, and the judge of that is not blind; `tests.kill` does many rounds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.backends import Place
+from tests.contract.conftest import make_place
+from tests.kill import CASES, OWN, SCRIPT, Begin, Tally, kill
+from tests.nursery import nursery
+from tests.workload import RUN, Fate, judged, read, steps
+
+ROUNDS = 2
+
+
+@pytest.fixture(scope="module")
+def begin() -> Iterator[Begin]:
+    with nursery(SCRIPT) as begin:
+        yield begin
+
+
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        ("local", "local"),
+        ("s3", "s3"),
+        ("s3-background", "s3"),
+        ("gcs", "gcs"),
+        pytest.param("s3", "seaweed", marks=pytest.mark.real),
+        pytest.param("s3-background", "seaweed", marks=pytest.mark.real),
+    ],
+)
+def test_what_was_promised_is_there_after_a_kill(
+    case: str, name: str, begin: Begin, request: pytest.FixtureRequest
+) -> None:
+    tally = Tally()
+    for number in range(ROUNDS * (5 if name == "local" else 1)):
+        place = make_place(name, request)
+        kill(CASES[case], place, begin, f"suite/{case}/{number}", tally)
+        place.store().clear()
+    assert tally.problems == []
+    assert tally.resumed == tally.rounds
+
+
+# -- the judge -----------------------------------------------------------------------------------------------
+
+Spoil = Callable[[dict[str, bytes]], object]
+
+
+def _last(files: dict[str, bytes], suffix: str) -> str:
+    return next(key for key in files if key.endswith(suffix))
+
+
+def _cut(files: dict[str, bytes], suffix: str) -> None:
+    key = _last(files, suffix)
+    files[key] = files[key][:-1]
+
+
+def _swap_lines(files: dict[str, bytes]) -> None:
+    lines = files["log.txt"].splitlines(keepends=True)
+    own = [at for at, line in enumerate(lines) if b" step 0 " in line]
+    lines[own[0]], lines[own[1]] = lines[own[1]], lines[own[0]]
+    files["log.txt"] = b"".join(lines)
+
+
+def _without(files: dict[str, bytes], what: bytes) -> None:
+    lines = files["log.txt"].splitlines(keepends=True)
+    files["log.txt"] = b"".join(line for line in lines if what not in line)
+
+
+SPOILT: dict[str, tuple[str, Spoil]] = {
+    "a file is gone": ("lost", lambda files: files.pop(_last(files, ".npy"))),
+    "a file is cut off": ("changed", lambda files: _cut(files, ".raw")),
+    "a file is empty": ("changed", lambda files: files.update({_last(files, ".pkl"): b""})),
+    "a piece is gone": ("lost", lambda files: files.update({_last(files, ".csv"): b""})),
+    "a piece is there twice": ("changed", lambda files: files.update({(key := _last(files, ".csv")): files[key] * 2})),
+    "a file that nobody wrote": ("debris", lambda files: files.update({"artifacts/half.part": b""})),
+    "a line is gone": ("line", lambda files: _without(files, b"INFO step 0 7")),
+    "a line of a writer is gone": ("line", lambda files: _without(files, b"INFO Saved array")),
+    "lines in another order": ("line", _swap_lines),
+    "a line twice": ("line", lambda files: files.update({"log.txt": files["log.txt"] * 2})),
+    "a field is old": ("lost", lambda files: files.update({"metadata.json": b'{"step_0": -1}'})),
+    "metadata is no JSON": ("state", lambda files: files.update({"metadata.json": b'{"step_0": '})),
+    "parameters are gone": ("lost", lambda files: files.pop("params.yaml")),
+}
+
+
+@pytest.fixture(scope="module")
+def recorded() -> tuple[dict[str, bytes], list[Fate]]:
+    """A run of which all is kept, and what is known of it."""
+    place = Place("memory", "memory://judged")
+    done = list(itertools.islice(steps("judged", 0, large=0), 60))
+    with place.logbook(RUN, params={"plan": "judged"}) as log:
+        for step in done:
+            step.take(log)
+    files = read(place)
+    place.store().clear()
+    return files, [Fate(step, kept=True) for step in done]
+
+
+def test_the_judge_finds_nothing_wrong_with_a_run_that_is_whole(recorded: tuple[dict[str, bytes], list[Fate]]) -> None:
+    files, fates = recorded
+    assert {fate.step.how for fate in fates} >= {"text", "json", "pickle", "array", "append", "meta", "params"}
+    assert list(judged(files, fates, {0: 59}, torn=False, others=OWN)) == []
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_the_judge_finds_what_is_wrong(name: str, recorded: tuple[dict[str, bytes], list[Fate]]) -> None:
+    files, fates = dict(recorded[0]), recorded[1]
+    kind, spoil = SPOILT[name]
+    spoil(files)
+    assert kind in {problem.kind for problem in judged(files, fates, {0: 59}, torn=False, others=OWN)}
+
+
+def test_what_was_under_way_may_be_there_or_not(recorded: tuple[dict[str, bytes], list[Fate]]) -> None:
+    files, fates = recorded
+    begun = [Fate(fate.step, kept=fate.step.number < 40) for fate in fates]
+    assert list(judged(files, begun, {0: 39}, torn=False, others=OWN)) == []
+    lost = {key: data for key, data in files.items() if any(fate.kept for fate in begun if fate.step.key == key)}
+    assert len(lost) < len(files)
+    assert list(judged({**lost, "log.txt": files["log.txt"]}, begun, {0: 39}, torn=False, others=OWN)) == []
