@@ -1,0 +1,128 @@
+"""What a network that fails does to a run; `tests.network` does many more rounds."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from notata import DeadlineError, NotataError
+from tests.backends import Place
+from tests.contract.conftest import make_place
+from tests.faulty_proxy import DONE, FAULTS, LIE, SILENT, UNDONE, FaultyProxy, faulty
+from tests.network import behind, hurried, outing
+
+TIMEOUT = 0.6  # seconds that a request may take whose reply may never come
+
+
+@pytest.fixture(params=["s3", "gcs"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    place = make_place(request.param, request)
+    yield place
+    place.store().clear()
+
+
+@pytest.fixture
+def proxy(place: Place) -> Iterator[FaultyProxy]:
+    with faulty(urlsplit(str(place.options["endpoint_url"])).port or 80) as proxy:
+        yield proxy
+
+
+@pytest.fixture(autouse=True)
+def _hurried() -> Iterator[None]:
+    with hurried(0.0):
+        yield
+
+
+def test_each_fault_once(place: Place, proxy: FaultyProxy) -> None:
+    """One request of a small write fails: the write is done again, or there is what was there before."""
+    store = behind(place, proxy).store(timeout=TIMEOUT)
+    store.write("warm", b"")
+    for number, fault in enumerate(FAULTS):
+        faults, new = iter([fault]), b"%d" % number
+        store.write("a", b"old")
+        proxy.met.clear()
+        proxy.plan = lambda request, faults=faults: next(faults, "")  # type: ignore[misc]
+        if fault in SILENT:  # for its whole time limit, after which there is no other try
+            with pytest.raises(DeadlineError) as caught:
+                store.write("a", new)
+            assert caught.value.key == "a"
+            assert place.bytes("a") == (new if fault in DONE else b"old"), fault
+        else:
+            store.write("a", new)
+            assert place.bytes("a") == new, fault
+            assert proxy.met == {fault: 1, "": 1}
+
+
+def test_each_fault_for_good(place: Place, proxy: FaultyProxy) -> None:
+    """Every request fails: an error that names the key, and the old content or the new one."""
+    store = behind(place, proxy).store(timeout=TIMEOUT)
+    for fault in FAULTS:
+        store.write("a", b"old")
+        proxy.plan = lambda request, fault=fault: fault  # type: ignore[misc]
+        with pytest.raises(NotataError) as caught:
+            store.write("a", b"new")
+        proxy.plan = lambda request: ""
+        assert caught.value.key == "a"
+        assert place.bytes("a") == (b"new" if fault in DONE else b"old"), fault
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_run_in_all_weathers(place: Place, background: bool) -> None:
+    done = outing(place, f"suite/{background}", background=background, timeout=TIMEOUT, count=16, large=0)
+    assert done.problems == []
+    assert done.faults > 10
+    assert done.returned + done.raised >= 1 + 16 + 2
+
+
+def test_a_store_that_lies_is_noticed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """The judge is not blind: a request to S3 that is not done, and said to be, is a file that is lost."""
+    lies = itertools.count()
+
+    def lying(rng: object) -> object:
+        return lambda line: LIE if "artifacts" in line and not next(lies) else ""
+
+    monkeypatch.setattr("tests.network.weather", lying)
+    place = make_place("s3", request)
+    done = outing(place, "suite/lie", background=False, timeout=30.0, count=8, large=0)
+    assert set(done.wrong) & {"lost", "changed"}, done
+    place.store().clear()
+
+
+# -- the proxy itself ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["", *FAULTS])
+def test_the_proxy_does_what_its_plan_says(fault: str, request: pytest.FixtureRequest) -> None:
+    place = make_place("s3", request)
+    with faulty(urlsplit(str(place.options["endpoint_url"])).port or 80) as proxy:
+        proxy.plan = lambda line: fault
+        said = ask(proxy.port, f"/{place.url.removeprefix('s3://')}/a")
+        wanted = {"": "200", "500": "500", "503": "503", "lost-500": "500"}
+        resets = {"refused", "reset", "lost", "half-reset"}
+        silent = dict.fromkeys(SILENT, "silence")
+        assert said == {**dict.fromkeys(resets, "reset"), **silent, **wanted}.get(fault, "closed")
+        assert proxy.met == {fault: 1}
+        assert len(proxy.forwarded) == (fault not in UNDONE)
+    assert place.raw().exists(f"{place.url}/a") is (fault not in UNDONE)
+    place.store().clear()
+
+
+def ask(port: int, path: str) -> str:
+    """What comes of a put that moto takes unsigned: the status of a whole reply, or how it ended without one."""
+    reply = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=0.2) as connection:
+        connection.sendall(b"PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nsome text" % path.encode())
+        try:
+            while b"\r\n\r\n" not in reply:
+                if not (part := connection.recv(2**16)):
+                    return "closed"
+                reply += part
+        except ConnectionResetError:
+            return "reset"
+        except TimeoutError:
+            return "silence"
+    return reply.split(b" ")[1].decode()
