@@ -1,0 +1,62 @@
+"""What a run keeps in memory for each of its calls, in short; `tests.soak` does a hundred thousand and a million."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from notata import Logbook
+from tests.backends import Place
+from tests.soak import Sample, artifact, growth, line, sample, taken, wrong
+
+RUN = "soak"
+
+
+@pytest.mark.parametrize(("call", "count", "most"), [(artifact, 300, 512.0), (line, 2000, 1.0)])
+def test_what_is_kept_for_each_call(
+    call: Callable[[Logbook, int], None], count: int, most: float, tmp_path: Path
+) -> None:
+    """The second half of the calls adds what is noted of each file; nothing for a line, no open file, no thread."""
+    place = Place("local", str(tmp_path))
+    with place.logbook(RUN) as log:
+        tracemalloc.start()
+        try:
+            before = kept(log, call, range(count))
+            after = kept(log, call, range(count, 2 * count))
+        finally:
+            tracemalloc.stop()
+    assert (after[0] - before[0]) / count < most
+    assert after[1:] == before[1:]
+    assert wrong(f"{call.__name__}s", 2 * count, place) == 0
+
+
+def kept(log: Logbook, call: Callable[[Logbook, int], None], numbers: range) -> tuple[int, int, int]:
+    """Bytes that Python has allocated after these calls, open files and threads."""
+    for number in numbers:
+        call(log, number)
+    gc.collect()
+    now = sample(numbers.stop)
+    return tracemalloc.get_traced_memory()[0], now.files, now.threads
+
+
+def test_what_is_missing_or_there_twice_is_counted(tmp_path: Path) -> None:
+    place = Place("local", str(tmp_path))
+    with place.logbook(RUN) as log:
+        assert [one.calls for one in taken(log, artifact, 4)] == [0, 1, 2, 3, 4]
+        line(log, 0)
+        line(log, 2)
+        line(log, 2)
+    assert wrong("artifacts", 4, place) == 0
+    assert wrong("artifacts", 6, place) == 2
+    assert wrong("lines", 4, place) == 3
+    place.put(f"log_{RUN}/artifacts/steps/0/9.json", b"")
+    assert wrong("artifacts", 4, place) == 1
+
+
+def test_growth_is_the_slope_once_it_is_warm() -> None:
+    steady = [Sample(calls, 10**6 * min(calls, 20) + 7 * calls, 4, 3) for calls in range(101)]
+    assert growth(steady) == pytest.approx(7)
