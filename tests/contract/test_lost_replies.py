@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import aiohttp
 import pytest
 
-from notata import ConflictError
+from notata import ConflictError, StorageError
 from notata.store.files import PART
 from tests.backends import Place
 
@@ -87,3 +87,14 @@ def test_the_completion_of_a_large_file(bucket: Place) -> None:
         file.write(data)
     assert bucket.bytes("a") == data
     assert bucket.names() == ["a"]
+
+
+def test_a_part_of_a_large_file(bucket: Place) -> None:
+    """GCS passes over what it has already. The emulator takes it twice: that is an error, and no silent damage."""
+    store = bucket.store()
+    data = b"x" * (2 * PART + 1)
+    emulated = bucket.name == "gcs"
+    noticed = pytest.raises(StorageError, match="are stored, which is wrong") if emulated else nullcontext()
+    with noticed, lost_reply(*(("POST", "upload_id=") if emulated else ("PUT", "partNumber="))):
+        store.write("a", data)
+    assert emulated or bucket.bytes("a") == data
