@@ -16,6 +16,9 @@ that lies there is read by plain fsspec, past the proxy:
 * the log has each line once, in order, though its appends failed too;
 * metadata.json says what the logbook says: ``complete``, or ``failed`` where a write of the background was lost.
 
+One thing is left out, as fake-gcs-server cannot do it: on GCS no reply to a part of a large upload is lost. The part
+would be sent again, and the emulator, unlike GCS, would have it twice.
+
 Cases, some of them by commas: ``s3``, ``s3-background`` on SeaweedFS; ``gcs``, ``gcs-background`` on fake-gcs-server. A
 row of the table has the rounds; the calls; the requests that met a fault; the calls that returned, and that raised;
 the slowest call as a share of what it may take; then what must be 0: files lost, files that are neither old nor new,
@@ -53,7 +56,7 @@ from notata import BatchError, Logbook, NotataError, RunDisplacedError
 from notata.store import remote
 from tests import servers
 from tests.backends import Place
-from tests.faulty_proxy import FAULTS, FaultyProxy, Plan, faulty
+from tests.faulty_proxy import DONE, FAULTS, FaultyProxy, Plan, faulty
 from tests.workload import RUN, Fate, Problem, Step, judged, read, steps
 
 T = TypeVar("T")
@@ -131,6 +134,16 @@ def behind(place: Place, proxy: FaultyProxy) -> Place:
     return Place(place.name, place.url, {**place.options, "endpoint_url": f"http://127.0.0.1:{proxy.port}"})
 
 
+def of_backend(name: str, plan: Plan) -> Plan:
+    """The plan, without what fake-gcs-server cannot take: a part of a large upload that comes again is there twice."""
+
+    def chosen(request: str) -> str:
+        fault = plan(request)
+        return "reset" if name == "gcs" and "upload_id=" in request and fault in DONE else fault
+
+    return chosen
+
+
 @contextmanager
 def hurried(pause: float = 0.05) -> Iterator[None]:
     """Large requests are given less time, and before another try there is this much of the pause."""
@@ -170,11 +183,11 @@ class Outing:
         )
 
     def run(self, count: int, *, large: float) -> Tally:
-        self.proxy.plan = weather(self.rng)
+        self.proxy.plan = of_backend(self.place.name, weather(self.rng))
         while (log := self.call("metadata.json", 0, self.log)) is None:  # in clear weather it begins at last
             self.proxy.plan = lambda request: ""
         for step in itertools.islice(steps(self.plan, 0, large=large), count):
-            self.proxy.plan = weather(self.rng)
+            self.proxy.plan = of_backend(self.place.name, weather(self.rng))
             self.taken.append(step)
             self.step(log, step)
             if step.number % FLUSHES == FLUSHES - 1:
@@ -229,9 +242,9 @@ class Outing:
             lost = {getattr(one, "key", None) for one in error.exceptions}
             known = {step.key for step in self.taken}
             if not lost <= known:
-                self.wrong(Problem("error", f"{key}: a batch of {lost - known}"))
+                self.wrong(Problem("error", f"{key}: a batch of {lost - known}: {error!r}"))
             self.pending -= {step.number for step in self.taken if step.key in lost}
-        elif not isinstance(error, NotataError) or error.key != key or key not in str(error):
+        elif not isinstance(error, NotataError) or not _names(error, key):
             self.wrong(Problem("error", f"{key}: {type(error).__name__} of {getattr(error, 'key', None)}: {error}"))
         if isinstance(error, RunDisplacedError):
             self.wrong(Problem("error", f"{key}: {error}"))
@@ -259,6 +272,11 @@ class Outing:
     def wrong(self, problem: Problem) -> None:
         self.tally.wrong[problem.kind] += 1
         self.tally.problems.append(str(problem))
+
+
+def _names(error: NotataError, key: str) -> bool:
+    """Whether an error is about this file; to claim a run, its folder is listed too."""
+    return (error.key == key and key in str(error)) or (error.key is None and key == "metadata.json")
 
 
 def outing(

@@ -70,6 +70,13 @@ def test_each_fault_for_good(place: Place, proxy: FaultyProxy) -> None:
         assert place.bytes("a") == (b"new" if fault in DONE else b"old"), fault
 
 
+def test_an_error_of_a_listing_is_about_no_key(place: Place, proxy: FaultyProxy) -> None:
+    proxy.plan = lambda request: "500"
+    with pytest.raises(NotataError) as caught:
+        behind(place, proxy).store(timeout=TIMEOUT).list()
+    assert (caught.value.key, caught.value.url) == (None, place.url)
+
+
 @pytest.mark.parametrize("background", [False, True])
 def test_a_run_in_all_weathers(place: Place, background: bool) -> None:
     done = outing(place, f"suite/{background}", background=background, timeout=TIMEOUT, count=16, large=0)

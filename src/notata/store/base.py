@@ -324,7 +324,7 @@ class Store(ABC):
         return any(not keys.is_reserved(entry.key) for entry in self._entries(""))
 
     def _entries(self, folder: str) -> Iterator[Entry]:
-        with self._guard("list", folder and keys.check(folder)):
+        with self._guard("list", keys.check(folder) if folder else None):
             yield from self._list(folder)
 
     # -- open ----------------------------------------------------------------------------------------------
