@@ -272,8 +272,8 @@ def _completed(files: dict[str, bytes]) -> Iterator[Problem]:
         yield Problem("state", f"after it was resumed and completed, the status is {fields['status']}")
     if files.get("artifacts/resumed.txt") != b"and completed":
         yield Problem("lost", "artifacts/resumed.txt, written after it was resumed")
-    if not files["log.txt"].endswith(b"INFO Marked complete\n"):
-        yield Problem("line", f"the log of the run that was completed ends in {files['log.txt'][-100:]!r}")
+    if not (log := files.get("log.txt", b"")).endswith(b"INFO Marked complete\n"):
+        yield Problem("line", f"the log of the run that was completed ends in {log[-100:]!r}")
 
 
 # -- the command ---------------------------------------------------------------------------------------------
