@@ -14,12 +14,19 @@ plain fsspec, and compared with what was told:
 
 Last the run is resumed and completed by this process; all of that must hold then too.
 
+In the cases of ``again`` the script begins its run over and over, with ``overwrite=True``, stores a few files, and
+completes it. There ``complete`` is to mean all files of one run, and of none before the last that was completed;
+``initialized`` nothing of an earlier one; and while old files are removed it says ``replacing``. This process begins it
+once more.
+
 Cases, some of them by commas: ``local``; ``s3`` and ``s3-background`` on SeaweedFS; ``gcs`` and ``gcs-background`` on
-fake-gcs-server. A row of the table has the rounds; those killed before the run was claimed; the calls whose effect was
-promised; those that had begun and were not promised (any of their bytes, or none, may be there); then what must be 0:
-files lost, files that are neither old nor new, visible debris, log lines lost, and other things wrong; and, for
-information, hidden leftovers (temporary files of a disk, open multipart uploads of S3), and runs that were resumed and
-completed. Each thing wrong is printed with its round, which ``SEED`` repeats up to the moment; the exit code is 1 then.
+fake-gcs-server; ``again`` on a local disk, ``s3-again`` on SeaweedFS, in the background.
+
+A row of the table has the rounds; those killed before the run was claimed; the calls whose effect was promised; those
+that had begun and were not promised (any of their bytes, or none, may be there); then what must be 0: files lost, files
+that are neither old nor new, visible debris, log lines lost, and other things wrong; and, for information, hidden
+leftovers (temporary files of a disk, open multipart uploads of S3), and runs that were resumed and completed. Each
+thing wrong is printed with its round, which ``SEED`` repeats up to the moment; the exit code is 1 then.
 """
 
 from __future__ import annotations
@@ -35,12 +42,14 @@ import tempfile
 import threading
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import yaml
 
 from notata import Logbook, LogReader, RunMissingError
 from tests import servers
@@ -54,6 +63,7 @@ Begin = Callable[[list[str]], Script]
 
 SCRIPT: Final = "tests.kill"
 OWN: Final = {"metadata.json", "params.yaml", "log.txt"}
+_PARTS: Final = 5  # files of a run that is begun over and over, besides one whose name is the same in each
 _WRONG: Final = ("lost", "changed", "debris", "line", "state")
 
 
@@ -66,12 +76,14 @@ class Case:
         backend: ``local``, ``s3`` or ``gcs``.
         arguments: Of `Logbook`.
         flushes: A flush comes after so many steps.
+        again: Whether a run begins over and over.
     """
 
     name: str
     backend: str
     arguments: dict[str, Any] = field(default_factory=dict)
     flushes: int = 8
+    again: bool = False
 
     @property
     def background(self) -> bool:
@@ -82,8 +94,10 @@ CASES: Final = {
     case.name: case
     for case in (
         Case("local", "local"),
+        Case("again", "local", again=True),
         Case("s3", "s3"),
         Case("s3-background", "s3", {"background": True}, 3),
+        Case("s3-again", "s3", {"background": True}, again=True),
         Case("gcs", "gcs"),
         Case("gcs-background", "gcs", {"background": True}, 3),
     )
@@ -123,14 +137,31 @@ def tell(what: str, *numbers: int) -> None:
     os.write(1, (" ".join([what, *map(str, numbers)]) + "\n").encode())
 
 
-def main(url: str, options: str, arguments: str, plan: str, threads: str, flushes: str) -> None:
-    """Record a run until the end, which comes from outside."""
+def main(url: str, options: str, arguments: str, plan: str = "", threads: str = "", flushes: str = "") -> None:
+    """Record a run until the end, which comes from outside; without a plan, one run after the other."""
     tell("starting")
+    if not plan:
+        again(url, options, arguments)
     log = Logbook(RUN, url, {"plan": plan}, storage_options=json.loads(options), **json.loads(arguments))
     tell("claimed")
     for thread in range(1, int(threads)):
         threading.Thread(target=work, args=(log, plan, thread, int(flushes)), daemon=True).start()
     work(log, plan, 0, int(flushes))
+
+
+def again(url: str, options: str, arguments: str) -> None:
+    """Begin a run, complete it, and begin it over, until the end."""
+    for number in itertools.count():
+        tell("begun", 0, number)
+        params = {"generation": number}
+        given = {"storage_options": json.loads(options), **json.loads(arguments)}
+        with Logbook(RUN, url, params, overwrite=True, **given) as log:
+            log.text("same", str(number))
+            for part in range(_PARTS):
+                log.text(f"{number}/{part}", str(number))
+                tell("stored", part, number)
+            log.info("generation %d", number)
+        tell("returned", 0, number)
 
 
 def work(log: Logbook, plan: str, thread: int, flushes: int) -> None:
@@ -151,7 +182,7 @@ class Told:
     """What a script told before it was killed: by thread, the last step of each kind."""
 
     claimed: bool = False
-    last: dict[str, dict[int, int]] = field(default_factory=lambda: {"begun": {}, "returned": {}, "flushed": {}})
+    last: dict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
 
     def hear(self, line: str) -> None:
         what, *numbers = line.split()
@@ -177,8 +208,8 @@ def kill(case: Case, place: Place, begin: Begin, plan: str, tally: Tally) -> Non
     """One round, in an empty place."""
     rng = random.Random(f"moment/{plan}")
     threads = rng.choice([1, 1, 3])
-    given = [place.url, json.dumps(place.options), json.dumps(case.arguments), plan, str(threads), str(case.flushes)]
-    script = begin(given)
+    given = [place.url, json.dumps(place.options), json.dumps(case.arguments)]
+    script = begin([*given, *([] if case.again else [plan, str(threads), str(case.flushes)])])
     events = 1 if rng.random() < 0.15 else int(10 ** rng.uniform(0.3, 2.1))  # it is killed after so many, and a while
     heard = [script.stdout.readline() for _ in range(events)]
     time.sleep(10 ** rng.uniform(-5, -1.5 if events > 1 else -1))
@@ -189,8 +220,9 @@ def kill(case: Case, place: Place, begin: Begin, plan: str, tally: Tally) -> Non
         if line.endswith("\n"):
             told.hear(line)
     tally.rounds += 1
-    tally.unclaimed += not told.claimed
-    problems = list(_looked_at(case, place, told, plan, tally))
+    tally.unclaimed += not (told.claimed or told.last["stored"])
+    look = _looked_at_again(place, told, tally) if case.again else _looked_at(case, place, told, plan, tally)
+    problems = list(look)
     if script.returncode != -signal.SIGKILL:
         problems.append(Problem("state", f"the script ended by itself, with {script.returncode}: {errors}"))
     tally.wrong.update(problem.kind for problem in problems)
@@ -210,6 +242,47 @@ def _looked_at(case: Case, place: Place, told: Told, plan: str, tally: Tally) ->
     after = read(place)
     yield from judged(after, fates, lines, torn=torn, others=OWN | {"artifacts/resumed.txt", "manifest.json"})
     yield from _completed(after)
+
+
+def _looked_at_again(place: Place, told: Told, tally: Tally) -> Iterator[Problem]:
+    """Whose files are there, and whether the run says so."""
+    returned, begun = told.last["returned"].get(0, -1), told.last["begun"].get(0, -1)
+    tally.promised += returned + 1
+    tally.begun += begun - returned
+    files = read(place)
+    tally.aside += sum(_hidden(key) for key in files) + _open_uploads(place)
+    yield from _one_of_them(files, returned, begun)
+    try:
+        with place.logbook(RUN, overwrite=True) as log:
+            log.text("last", "")
+        tally.resumed += 1
+    except Exception as error:
+        yield Problem("state", f"it could not be begun over: {error!r}")
+    left = read(place).keys() - {"artifacts/last.txt", "log.txt", "metadata.json", "manifest.json"}
+    if left:
+        yield Problem("debris", f"there is more than the run that was begun over: {sorted(left)}")
+
+
+def _one_of_them(files: dict[str, bytes], returned: int, begun: int) -> Iterator[Problem]:
+    if "metadata.json" not in files:
+        if returned >= 0 or any(not _hidden(key) for key in files):
+            yield Problem("lost", f"metadata.json is not there, beside {sorted(files)}")
+        return
+    status = json.loads(files["metadata.json"])["status"]
+    of_each = {key: int(data) for key, data in files.items() if key.startswith("artifacts/") and not _hidden(key)}
+    if "params.yaml" in files:
+        of_each["params.yaml"] = yaml.safe_load(files["params.yaml"])["generation"]
+    if b"] INFO generation " in files.get("log.txt", b""):
+        of_each["log.txt"] = int(files["log.txt"].rpartition(b"] INFO generation ")[2].split(b"\n")[0])
+    whose = set(of_each.values())
+    if status == "complete":
+        if len(whose) != 1 or len(of_each) != _PARTS + 3 or min(whose) < returned:
+            yield Problem("lost", f"the run is complete, after {returned} were, and has {of_each}")
+    elif status == "initialized":
+        if not whose <= {begun}:
+            yield Problem("changed", f"run {begun} has begun, and there is {of_each}")
+    elif status != "replacing" or begun == returned:
+        yield Problem("state", f"the status is {status}, and {begun} had begun, {returned} returned")
 
 
 def _hidden(key: str) -> bool:

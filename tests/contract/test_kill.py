@@ -26,6 +26,8 @@ def begin() -> Iterator[Begin]:
     ("case", "name"),
     [
         ("local", "local"),
+        ("again", "local"),
+        ("s3-again", "s3"),
         ("s3", "s3"),
         ("s3-background", "s3"),
         ("gcs", "gcs"),
