@@ -111,7 +111,7 @@ class Ledger:
 
     def note(self, key: str, size: int, digest: bytes, version: str) -> None:
         """A file was stored whole."""
-        self._noted[key] = size.to_bytes(_SIZE, "big") + digest + version.encode()
+        self._noted[key] = _packed(size, digest, version)
         if self._growing:
             with self._lock.held():
                 self._growing.pop(key, None)
@@ -128,29 +128,39 @@ class Ledger:
     def grow(self, key: str, data: bytes, before: Tail, after: Tail) -> None:
         """Bytes were added to the end of a file. Without the hash of those before, there is none of it now."""
         with self._lock.held():
-            state, size, _ = self._growing.pop(key, (None, -1, ""))
-            if size != before.size:
-                state = _hash_of(before)
+            known = self._growing.pop(key, None)
+            state = known[0] if known is not None and known[1] == before.size else _hash_of(before)
             if state is not None:
                 state.update(data)
-            elif (state := _hash_of(after)) is None:
-                if not keys.is_log(key):  # whose beginning is what it was
-                    self.forget(key)
-                    self._elsewhere = True
-                return
-            self._noted.pop(key, None)
-            self._growing[key] = state, after.size, after.version or ""
-            if len(self._growing) > _GROWING:
-                oldest = next(iter(self._growing))
-                state, size, version = self._growing.pop(oldest)
-                self._noted[oldest] = size.to_bytes(_SIZE, "big") + state.digest() + version.encode()
+            else:
+                state = _hash_of(after)
+            if state is not None:
+                self._noted.pop(key, None)
+                self._growing[key] = state, after.size, after.version or ""
+                if len(self._growing) > _GROWING:
+                    self._rest(next(iter(self._growing)))
+            elif not keys.is_log(key):
+                self.forget(key)
+                self._elsewhere = True
+            elif known is not None:  # the beginning of a log stays what it was
+                self._growing[key] = known
+                self._rest(key)
         if not keys.is_log(key):
             self.changed()
+
+    def _rest(self, key: str) -> None:
+        """Keep the digest of a file that grew, and no longer what is needed to go on with it."""
+        state, size, version = self._growing.pop(key)
+        self._noted[key] = _packed(size, state.digest(), "" if keys.is_log(key) else version)
 
     def changed(self) -> None:
         """Something is another thing than it was."""
         self.changes += 1
         self.on_change()
+
+
+def _packed(size: int, digest: bytes, version: str) -> bytes:
+    return size.to_bytes(_SIZE, "big") + digest + version.encode()
 
 
 def _unpacked(packed: bytes) -> Receipt:

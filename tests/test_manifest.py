@@ -1,0 +1,515 @@
+"""What is noted while files are stored, and what becomes of it: in memory, and where operations fail."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import sys
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from fsspec.callbacks import Callback
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notata import BatchError, ConfigurationError, ConflictError, Experiment, Logbook, LogReader, StorageError
+from notata.background import BackgroundStore
+from notata.manifest import Document, Ledger, LedgerStore, Receipt, merge, verify
+from notata.manifest.hashing import hashed
+from notata.store import Entry, Store, open_store
+from notata.store.files import PART
+from notata.testing import FaultyStore, Operation
+from tests import receipts
+from tests.backends import Place
+
+NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+MD5_OF_1 = "c4ca4238a0b923820dcc509a6f75849b"
+
+
+def place() -> Place:
+    return Place("memory", f"memory://{uuid.uuid4().hex}")
+
+
+def far() -> tuple[FaultyStore, LedgerStore]:
+    """A store as a bucket is: its appends are noted, as to look at the file would be a request."""
+    faulty = FaultyStore(open_store(place().url))
+    faulty.near = False
+    return faulty, LedgerStore(faulty)
+
+
+def raw(store: Store) -> dict[str, bytes]:
+    """What is stored, read behind the store's back."""
+    fs, start = store.filesystem(), len(store.url.removeprefix("memory:/")) + 1
+    return {path[start:]: fs.cat_file(path) for path in fs.find(store.url)}
+
+
+# -- the ledger --------------------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(["a", "b", "deep/c"])
+DATA = st.binary(max_size=20) | st.sampled_from([b"x" * (PART + 1), b"y" * (2 * PART)])
+VERBS = ["write", "create", "start", "many", "open", "append", "abort", "below", "delete", "copy"]
+
+
+def do(store: Store, verb: str, name: str, data: bytes) -> None:
+    if verb == "write":
+        store.write(name, data)
+    elif verb == "create":
+        store.create(name, data)
+    elif verb == "start":
+        store.start_write(name, data[:PART]).result()
+    elif verb == "many":
+        store.write_many({name: data, "other": data})
+    elif verb == "open":
+        with store.open(name, "wb") as file:
+            file.write(data)
+    elif verb == "append":
+        store.append(name, data)
+    elif verb == "abort":
+        with suppress(ValueError), store.open(name, "wb") as file:
+            file.write(data)
+            raise ValueError
+    elif verb == "below":
+        store.below("deep").write("c", data)
+    elif verb == "delete":
+        store.delete([name])
+    else:
+        store.copy(name, "copied")
+
+
+@settings(max_examples=60)
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(VERBS), NAMES, DATA), max_size=12),
+    fails_at=st.none() | st.integers(1, 30),
+    after=st.booleans(),
+)
+def test_no_receipt_is_false_whatever_was_done_and_failed(
+    steps: list[tuple[str, str, bytes]], fails_at: int | None, after: bool
+) -> None:
+    """What is noted is what is there; after a failure, what is noted of the version that is there."""
+    faulty, store = far()
+    if fails_at is not None:
+        faulty.fail(fails_at, after=after)
+    for step in steps:
+        with suppress(StorageError, BatchError):
+            do(store, *step)
+    faulty.heal()
+    stored, own = raw(faulty), store.ledger.receipts()
+    if store.ledger.incomplete:
+        assert fails_at is not None or "append" in [verb for verb, _, _ in steps]  # of what was not known before
+        own, unknown = merge(faulty.list(), own)
+        assert {entry.key for entry in unknown} | set(own) == set(stored)
+    else:
+        assert set(own) == set(stored)
+    for key, receipt in own.items():
+        assert (receipt.size, receipt.sha256) == (len(stored[key]), sha256(stored[key]).digest()), key
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_it_makes_the_operations_of_the_store_behind_and_no_other(verb: str) -> None:
+    ours, store = far()
+    plain = FaultyStore(open_store(place().url))
+    plain.near = False
+    for target in (store, plain):
+        for data in (b"small", b"x" * (PART + 5)):
+            with suppress(StorageError):
+                do(target, verb, "a", data)
+            target.list()
+            target.exists("a")
+            with suppress(StorageError):
+                target.read("a")
+    assert sorted(map(str, ours.operations)) == sorted(map(str, plain.operations))
+
+
+def test_it_has_the_properties_of_the_store_behind() -> None:
+    real = open_store(place().url)
+    front = LedgerStore(real)
+    for name in ("url", "folders", "near", "shared", "swaps", "sized", "queues", "progress"):
+        assert getattr(front, name) == getattr(real, name), name
+    assert type(front.below("a")._real) is type(real)
+    assert front.below("a").url == real.below("a").url
+    assert front.below("a").ledger is front.ledger
+    assert copy.copy(front).ledger is front.ledger
+
+
+def test_sent_to_another_process_it_is_the_store_behind() -> None:
+    real = open_store(place().url)
+    front = LedgerStore(real)
+    assert not front.ledger.incomplete
+    assert type(pickle.loads(pickle.dumps(front))) is type(real)
+    assert front.ledger.incomplete
+
+
+def test_a_path_of_the_store_notes_what_is_written_through_it() -> None:
+    front = LedgerStore(open_store(place().url))
+    path = front.path("a/b.txt")
+    path.write_text("x")
+    path.parent.joinpath("c.txt").write_text("y")
+    path.rename("d.txt")
+    assert set(front.ledger.receipts()) == {"a/c.txt", "a/d.txt"}
+
+
+def test_who_waits_for_a_write_in_the_background_finds_it_noted() -> None:
+    faulty, store = far()
+    queue = BackgroundStore(store, 2**20)
+    for number in range(200):
+        queue.write(f"{number}", b"%d" % number)
+        queue.write("same", b"%d" % number)
+    queue.settle()
+    assert not store.ledger.incomplete
+    assert {key: receipt.sha256 for key, receipt in store.ledger.receipts().items()} == {
+        key: sha256(data).digest() for key, data in raw(faulty).items()
+    }
+
+
+def test_two_writes_at_once_leave_it_open_which_came_last() -> None:
+    ledger = Ledger()
+    ledger.begin("a")
+    ledger.begin("b")
+    assert not ledger.incomplete
+    ledger.begin("a")
+    assert ledger.incomplete
+
+
+def test_a_log_is_hashed_as_it_grows_and_not_again() -> None:
+    faulty, store = far()
+    end = store.appender("log.txt", new=True)
+    lines = [b"line %d\n" % number for number in range(100)]
+    for line in lines:
+        end.append(line)
+    receipt = store.ledger.receipts()["log.txt"]
+    assert (receipt.size, receipt.sha256) == (len(b"".join(lines)), sha256(b"".join(lines)).digest())
+    assert [operation.verb for operation in faulty.operations] == ["append"] * 100
+
+
+def test_of_a_log_whose_beginning_is_not_known_what_was_known_stays() -> None:
+    faulty, store = far()
+    end = store.appender("log.txt", new=True)
+    end.append(b"one\n")
+    faulty.inner.append("log.txt", b"by another\n", 4)
+    with pytest.raises(ConflictError):
+        end.append(b"two\n")
+    end.append(b"two\n")
+    assert store.ledger.receipts()["log.txt"] == Receipt(4, sha256(b"one\n").digest())
+
+
+def test_many_growing_files_keep_their_receipts() -> None:
+    faulty, store = far()
+    for number in range(300):
+        store.append(f"{number}", b"one", 0)
+    assert len(store.ledger._growing) < 100
+    assert {receipt.sha256 for receipt in store.ledger.receipts().values()} == {sha256(b"one").digest()}
+    assert len(store.ledger.receipts()) == len(raw(faulty)) == 300
+
+
+def test_a_receipt_takes_less_than_200_bytes_beside_its_name() -> None:
+    ledger, names = Ledger(), [f"artifacts/steps/{number:06}.json" for number in range(20_000)]
+    for name in names:
+        ledger.note(name, 1000, bytes(32), f'"{MD5_OF_1}"')
+    size = sys.getsizeof(ledger._noted) + sum(map(sys.getsizeof, ledger._noted.values()))
+    assert size / len(names) < 200
+
+
+def test_a_streamed_write_that_is_given_up_is_not_under_way_for_ever() -> None:
+    _, store = far()
+    writer = store.open("a", "wb")
+    writer.write(b"x" * (2 * PART))
+    writer.abort()  # type: ignore[attr-defined]
+    store.write("a", b"1")
+    assert not store.ledger.incomplete
+    assert store.ledger._under_way == {}
+
+
+def test_a_write_whose_start_fails_is_not_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    faulty, store = far()
+
+    def refuse(key: str, data: bytes) -> Future[str]:
+        raise ConnectionError
+
+    monkeypatch.setattr(faulty, "start_write", refuse)
+    with pytest.raises(ConnectionError):
+        store.start_write("a", b"1")
+    assert store.ledger._under_way == {}
+    assert store.ledger.incomplete
+
+
+# -- the document ------------------------------------------------------------------------------------------
+
+KEYS = st.text(min_size=1, max_size=30)
+RECEIPTS = st.builds(Receipt, st.integers(0, 2**60), st.just(b"") | st.binary(min_size=32, max_size=32), st.just(""))
+
+
+@given(files=st.dictionaries(KEYS, RECEIPTS, max_size=5), run_id=KEYS)
+def test_a_document_reads_back(files: dict[str, Receipt], run_id: str) -> None:
+    document = Document(run_id, "5a1f0c4b", NOW, files)
+    data = document.encode("s3://bucket/log_a")
+    assert Document.parse(data) == document
+    assert json.loads(data)["created"] == "2026-03-01T09:30:00.000+00:00"
+    assert len(data.decode().split("\n")) == len(files) + 3
+
+
+def test_a_name_that_utf8_cannot_hold_is_told_all_the_same() -> None:
+    document = Document("a", "", NOW, {"artifacts/\udcff": Receipt(1, bytes(32)), "é": Receipt(2)})
+    assert Document.parse(document.encode("/tmp/log_a")) == document
+    assert "é".encode() in document.encode("/tmp/log_a")
+
+
+HEAD = b'{"run_id": "a", "owner": "", "created": "2026-03-01T09:30:00+01:00", "files": '
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"[]", b"\xff", b'{"run_id": 1, "owner": "", "created": "then", "files": {}}', b"[" * 100_000]
+    + [
+        HEAD + files + b"}"
+        for files in (b"[]", b'{"a": 1}', b'{"a": {}}', b'{"a": {"size": "1"}}', b'{"a": {"size": 1, "sha256": "00"}}')
+    ],
+)
+def test_what_is_no_manifest_is_refused(data: bytes) -> None:
+    assert Document.parse(HEAD + b"{}}").files == {}
+    with pytest.raises(ValueError):
+        Document.parse(data)
+
+
+def entry(key: str, size: int = 1, version: str = "", modified: datetime = NOW) -> Entry:
+    return Entry(key, size, modified, version)
+
+
+def test_only_receipts_that_hold_are_merged() -> None:
+    one, two = sha256(b"1").digest(), sha256(b"2").digest()
+    earlier = Document("a", "", NOW, {"kept": Receipt(1, one, "v1"), "disk": Receipt(1, one), "late": Receipt(1, one)})
+    listing = [
+        entry("own", version="v2"),
+        entry("changed", version="v3"),
+        entry("kept", version='"v1"'),
+        entry("disk", modified=NOW - timedelta(minutes=1)),
+        entry("late", modified=NOW),
+        entry("larger", 2, "v2"),
+        entry("log.txt", 5, "v9"),
+        entry("manifest.json"),
+        entry("metadata.json"),
+        entry("workers/3/manifest.json"),
+        entry("unknown"),
+    ]
+    own = {name: Receipt(1, two, "v2") for name in ("own", "changed", "larger", "gone")} | {"log.txt": Receipt(3, two)}
+    known, unknown = merge(listing, own, [earlier])
+    assert known == {
+        "own": Receipt(1, two, "v2"),
+        "kept": Receipt(1, one, '"v1"'),
+        "disk": Receipt(1, one, ""),
+        "log.txt": Receipt(3, two),
+    }
+    assert [found.key for found in unknown] == ["changed", "late", "larger", "unknown"]
+
+
+# -- the end of a run --------------------------------------------------------------------------------------
+
+
+def verbs(store: FaultyStore, before: int) -> list[tuple[str, str]]:
+    return [(operation.verb, operation.key) for operation in store.operations[before:]]
+
+
+def read(store: FaultyStore, before: int) -> list[str]:
+    return sorted(key for verb, key in verbs(store, before) if verb == "get")
+
+
+def test_the_manifest_is_stored_before_the_status_and_nothing_is_listed() -> None:
+    where = place()
+    faulty = FaultyStore(open_store(where.url))
+    faulty.near = False
+    log = Logbook("run", faulty)
+    log.text("t", "x")
+    before = len(faulty.operations)
+    log.mark_complete()
+    assert verbs(faulty, before) == [("append", "log.txt"), ("put", "manifest.json"), ("put", "metadata.json")]
+    receipts.check(where)
+
+
+def test_a_failure_of_the_manifest_keeps_a_run_from_being_complete_and_a_failed_one_failed() -> None:
+    where = place()
+    faulty = FaultyStore(open_store(where.url))
+    log = Logbook("run", faulty)
+    faulty.fail(1, key="manifest.json")
+    with pytest.raises(StorageError) as caught:
+        log.mark_complete()
+    assert caught.value.key == "manifest.json"
+    assert log.status == "initialized"
+    faulty.fail(1, key="manifest.json")
+    log.mark_failed("on purpose")
+    assert json.loads(where.bytes("log_run/metadata.json"))["status"] == "failed"
+    assert where.log()[-1].startswith("WARNING manifest.json was not stored: cannot write")
+    log.flush()
+    receipts.check(where)
+
+
+def test_the_status_waits_for_the_files_of_a_worker_that_came_meanwhile() -> None:
+    where = place()
+    faulty = FaultyStore(open_store(where.url))
+    faulty.near = False
+    log = Logbook("run", faulty)
+    fields = json.loads(where.bytes("log_run/metadata.json"))
+    where.put("log_run/metadata.json", json.dumps({**fields, "workers": True}).encode())
+    where.put("log_run/data/3", b"3")
+    before = len(faulty.operations)
+    log.mark_complete()
+    assert verbs(faulty, before) == [
+        ("append", "log.txt"),
+        ("put", "manifest.json"),
+        ("put", "metadata.json"),  # refused: somebody changed it
+        ("get", "metadata.json"),
+        ("list", ""),
+        ("put", "manifest.json"),
+        ("put", "metadata.json"),
+    ]
+    assert "data/3" in receipts.check(where, without=["data/3"])
+
+
+def test_files_that_came_by_another_road_are_read_once_and_others_not_again(tmp_path: Path) -> None:
+    where = Place("local", str(tmp_path))
+    faulty = FaultyStore(open_store(str(tmp_path)))
+    log = Logbook("run", faulty)
+    log.bytes("mine", b"x" * (PART + 1))
+    log.text("t", "x")
+    for key, data in (("artifacts/sub/other.bin", b"another road"), ("artifacts/t.txt", b"y")):
+        with open(log[key], "wb") as file:
+            file.write(data)
+    before = len(faulty.operations)
+    log.mark_complete()
+    assert read(faulty, before) == ["artifacts/sub/other.bin", "artifacts/t.txt", "log.txt", "metadata.json"]
+    receipts.check(where)
+    with open(log["artifacts/late"], "wb") as file:
+        file.write(b"late")
+    before = len(faulty.operations)
+    log.flush()
+    assert read(faulty, before) == ["artifacts/late", "log.txt", "metadata.json"]
+    receipts.check(where)
+
+
+def test_what_rotted_since_an_earlier_attempt_is_told(tmp_path: Path) -> None:
+    """Its time says that nobody wrote it, so the receipt of the earlier attempt stays, and it is not read again."""
+    where = Place("local", str(tmp_path))
+    with where.logbook() as log:
+        log.bytes("old", b"1234")
+    manifest = tmp_path / "log_run/manifest.json"
+    told = json.loads(manifest.read_text())
+    later = datetime.fromisoformat(told["created"]) + timedelta(minutes=1)
+    manifest.write_text(json.dumps({**told, "created": later.isoformat()}))
+    (tmp_path / "log_run/artifacts/old").write_bytes(b"12_4")
+    where.logbook(resume=True).mark_complete()
+    assert LogReader(str(tmp_path / "log_run")).verify().changed == ("artifacts/old",)
+
+
+def test_a_file_that_may_not_be_read_does_not_keep_a_run_from_its_end() -> None:
+    where = place()
+    faulty = FaultyStore(open_store(where.url))
+    log = Logbook("run", faulty)
+    where.put("log_run/artifacts/secret", b"1")
+    faulty.fail(1, key="artifacts/secret", error=PermissionError)
+    log.mark_complete()
+    assert receipts.check(where, without=["artifacts/secret"])["artifacts/secret"] == {"size": 1}
+    report = LogReader(f"{where.url}/log_run").verify()
+    assert (report.ok, report.unverified) == (False, ("artifacts/secret",))
+
+
+def test_a_run_of_an_experiment_may_go_without() -> None:
+    where = place()
+    Experiment("e", where.url, manifest=False).add(x=1).mark_complete()
+    Experiment("e", where.url).add(x=2).mark_complete()
+    assert [name for name in where.names() if "manifest" in name] == ["e/runs/log_e_x_2/manifest.json"]
+    with pytest.raises(ConfigurationError, match="manifest is True or False"):
+        Logbook("run", where.url, manifest="no")  # type: ignore[arg-type]
+
+
+def test_a_run_whose_beginning_fails_has_none() -> None:
+    where = place()
+    faulty = FaultyStore(open_store(where.url))
+    faulty.fail(1, key="params.yaml")
+    with pytest.raises(StorageError):
+        Logbook("run", faulty, params={"a": 1})
+    assert json.loads(where.bytes("log_run/metadata.json"))["status"] == "failed"
+    assert "log_run/manifest.json" not in where.names()
+
+
+# -- reading again -----------------------------------------------------------------------------------------
+
+
+def test_many_files_are_hashed_and_each_failure_is_kept_with_its_key() -> None:
+    faulty, store = far()
+    store.write_many({f"{number}": b"%d" % number for number in range(50)} | {"large": b"x" * (PART + 1)})
+    entries = [*store.list(), entry("missing"), entry("missing too", 2**21)]
+    faulty.fail(1, key="7", error=PermissionError)
+    found, errors = hashed(store, entries)
+    assert {key: content.sha256 for key, content in found.items()} == {
+        key: sha256(data).digest() for key, data in raw(faulty).items() if key != "7"
+    }
+    assert {key: type(error).__name__ for key, error in errors.items()} == {
+        "7": "AccessError",
+        "missing": "MissingError",
+        "missing too": "MissingError",
+    }
+
+
+def test_a_progress_callback_is_told_of_the_bytes() -> None:
+    where = place()
+    with where.logbook() as log:
+        log.bytes("a", b"x" * (PART + 1))
+        log.bytes("b", b"y" * 10)
+    callback = Callback()
+    report = LogReader(f"{where.url}/log_run").verify(progress=callback)
+    assert callback.value == report.bytes
+    assert callback.size == sum(told["size"] for told in receipts.manifest(where)["files"].values())
+
+
+def test_a_file_that_goes_while_it_is_verified_is_missing_and_one_that_cannot_be_read_is_an_error() -> None:
+    faulty, store = far()
+    store.write_many({"a": b"1", "b": b"2"})
+    files = store.ledger.receipts()
+    faulty.fail(1, key="a", error=FileNotFoundError)
+    assert verify(store, files).missing == ("a",)
+    faulty.fail(1, key="a")
+    with pytest.raises(BatchError, match="could not be read") as caught:
+        verify(store, files)
+    assert [getattr(error, "key", None) for error in caught.value.exceptions] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda receipt: receipt, []),
+        (lambda receipt: replace(receipt, sha256=bytes(32)), ["changed"]),
+        (lambda receipt: replace(receipt, size=receipt.size + 1), ["changed"]),
+        (lambda receipt: replace(receipt, sha256=b"", version=""), ["unverified"]),
+        (lambda receipt: replace(receipt, sha256=b"", version=f'"{MD5_OF_1}"'), []),
+        (lambda receipt: replace(receipt, sha256=b"", version="0" * 32), ["unverified"]),
+        (lambda receipt: replace(receipt, sha256=b"", version=f"{MD5_OF_1}-2"), ["unverified"]),
+    ],
+)
+def test_a_receipt_is_held_to_what_it_says(change: Callable[[Receipt], Receipt], told: list[str]) -> None:
+    _, store = far()
+    store.write("a", b"1")
+    report = verify(store, {key: change(receipt) for key, receipt in store.ledger.receipts().items()})
+    assert [name for name in ("missing", "changed", "unverified") if getattr(report, name)] == told
+    assert report.ok is not bool(told)
+
+
+def test_to_verify_is_a_look_a_listing_and_the_files() -> None:
+    faulty = FaultyStore(open_store(place().url))
+    with Logbook("run", faulty) as log:
+        log.text("t", "x")
+    reader = LogReader(faulty.below("log_run"))
+    before = len(faulty.operations)
+    assert reader.verify().ok
+    assert sorted(faulty.operations[before:], key=str) == [
+        Operation("get", "artifacts/t.txt"),
+        Operation("get", "log.txt"),
+        Operation("get", "manifest.json"),
+        Operation("get", "metadata.json"),
+        Operation("list", ""),
+    ]
