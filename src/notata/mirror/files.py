@@ -113,7 +113,8 @@ class Files:
     def bring(self, pairs: Mapping[str, Pair]) -> tuple[dict[str, Brought], dict[str, Exception]]:
         """Make the target have these files as the source has them; what became of each, and what failed.
 
-        Where the storage cannot be reached, or is full, those that have not begun are left out.
+        Small ones first, so that they and the streams of the large ones do not take memory at the same time. Where the
+        storage cannot be reached, or is full, those that have not begun are left out.
 
         Raises:
             InterruptedError: It was told to stop.
@@ -122,7 +123,7 @@ class Files:
         given_up = threading.Event()
         pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="notata-copy")
         with pool, flying.until_landed(self._stop.set):
-            for key, pair in pairs.items():
+            for key, pair in sorted(pairs.items(), key=lambda item: item[1].here.size > PART):
                 check(self._stop)
                 if given_up.is_set():
                     break
