@@ -30,7 +30,7 @@ from notata.store import Blob, Entry, Store
 from notata.store.files import PART
 from notata.store.in_flight import InFlight, Tally, started_in_thread
 
-__all__ = ["Brought", "Files", "Pair", "Verb", "delete", "look_up"]
+__all__ = ["HOPELESS", "Brought", "Files", "Pair", "Verb", "delete", "look_up"]
 
 Verb: TypeAlias = Literal["equal", "copied", "appended", "gone"]
 
@@ -38,7 +38,8 @@ _SMALL: Final = 64 * 2**10
 _TRIES: Final = 8
 _APPENDED: Final = 2**20  # bytes; a smaller log in a bucket is replaced whole by an append as well
 _STREAMS: Final = 2  # of large files, each with some 80 MiB: parts under way, and copies in the network library
-_HOPELESS: Final = (ContainerMissingError, DeadlineError, FullError, UnreachableError)
+HOPELESS: Final = (ContainerMissingError, DeadlineError, FullError, UnreachableError)
+"""What other files would fail by too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Files:
     def _one(self, key: str, pair: Pair, given_up: threading.Event) -> Brought:
         try:
             return self._brought(keys.check(key), pair)
-        except _HOPELESS:
+        except HOPELESS:
             given_up.set()
             raise
         except KeyNameError as error:

@@ -20,7 +20,7 @@ from notata.errors import (
     RunMissingError,
 )
 from notata.mirror.evidence import TRUSTED, check, digest_of
-from notata.mirror.files import Brought, Files, Pair, delete, look_up
+from notata.mirror.files import HOPELESS, Brought, Files, Pair, delete, look_up
 from notata.state import COPIED, ENDED, RESUMES, lease_of, parsed
 from notata.store import Blob, Entry, Store
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
@@ -144,15 +144,24 @@ class RunCopy:
             StorageError: A storage refused or failed.
             InterruptedError: `stop` was set.
         """
+        copied: dict[str, str] = {} if known is None else known
         for last in range(_TRIES, 0, -1):
             check(self._stop)
             try:
-                return _Pass(self, {} if known is None else known, only, again=known is not None).run(listed)
+                return _Pass(self, copied, only, again=known is not None).run(listed)
+            except _AnotherRunError:  # what is known is of the one before
+                self._logs.clear()
+                copied.clear()
+                self._compared, only, listed = False, None, None
             except (ConflictError, ExistsError):
                 self._there = listed = None
                 if last == 1:
                     raise
         raise AssertionError("unreachable")
+
+
+class _AnotherRunError(Exception):
+    """The target has another run than it had, which is to be replaced."""
 
 
 class _Pass:
@@ -177,10 +186,12 @@ class _Pass:
         self._there, self._here = self._metadata(found)
         fields, told = parsed(self._here.data), parsed(self._there.data) if self._there else None
         over = self._guard(fields, told)
+        if over and (self._known or self._again or self._only is not None):
+            raise _AnotherRunError
         entries = self._entries()
         pairs = self._pairs(entries, listed)
-        if fields is not None and (self._there is None or over or (pairs and self._misleads(told))):
-            self._claim(fields, over=over)
+        if over or (fields is not None and (self._there is None or (pairs and self._misleads(told)))):
+            self._claim(fields or {}, over=over)
         if over:
             self._clear(listed, entries)
         entries = self._bring(entries, pairs, listed)
@@ -282,6 +293,8 @@ class _Pass:
                 self._note(phase, done)
                 self._errors |= errors
                 gone |= any(brought.verb == "gone" for brought in done.values())
+                if any(isinstance(error, HOPELESS) for error in errors.values()):
+                    return entries
             if not gone or self._only is not None or last == 1:
                 break
             before, entries = entries, self._entries()
