@@ -11,7 +11,7 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from notata import ConflictError, Logbook, RunExistsError, UnprotectedWarning
+from notata import ConflictError, Logbook, RunExistsError, UnprotectedWarning, sync
 from notata.store import Store, open_store
 from notata.store.files import PART
 
@@ -160,3 +160,21 @@ def test_threads(store: Store, folder: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(list((folder / "t").iterdir())) == 20
+
+
+@pytest.mark.filterwarnings("error:.*cannot make a file exclusively:notata.UnprotectedWarning")
+def test_runs_are_copied_there_and_back(url: str, tmp_path: Path) -> None:
+    with Logbook("a", tmp_path / "here", params={"omega": 2.0}) as log:
+        log.text("notes", "converged")
+        log.bytes("empty", b"")
+        log.bytes("large", bytes(PART + 1))
+    there = open_store(url).below("copies")
+    report = sync(tmp_path / "here", there)
+    back = sync(there, tmp_path / "back")
+    assert (report.runs, report.bytes) == (back.runs, back.bytes) == (1, report.bytes)
+    for path in (tmp_path / "here").rglob("*.*"):
+        assert (tmp_path / "back" / path.relative_to(tmp_path / "here")).read_bytes() == path.read_bytes()
+    again = sync(tmp_path / "here", there)  # such a storage tells nothing of a content: it is sent again
+    assert again.copied.keys() == report.copied.keys() - {
+        f"log_a/{key}" for key in ("artifacts/empty", "log.txt", "metadata.json")
+    }
