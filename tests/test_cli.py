@@ -179,6 +179,45 @@ def test_sync_takes_options_for_each_side(tmp_path: Path, moto_server: Server, g
         open_store(f"{server.url}/cli", server.options).clear()
 
 
+INTERRUPTED = """
+import itertools, signal, threading
+from notata.cli import main
+from notata.store import local
+
+publish, count, interrupted = local.Staged.commit, itertools.count(1), threading.Event()
+
+def interrupt(*_):
+    interrupted.set()
+    raise KeyboardInterrupt
+
+def commit(staged):
+    if next(count) == 6:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        interrupted.wait()
+    return publish(staged)
+
+signal.signal(signal.SIGINT, interrupt)
+
+local.Staged.commit = commit
+main(["sync", "outputs", "copies"])
+"""
+
+
+def test_an_interrupted_sync_ends_in_one_line_and_the_next_one_finishes(tmp_path: Path) -> None:
+    notata("demo", "--run-id", "a", folder=tmp_path)
+    expected = stored(tmp_path / "outputs")
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stderr.strip()) == (1, "Aborted!")
+    left = stored(tmp_path / "copies")
+    assert json.loads(left.pop("log_a/metadata.json"))["status"] == "replacing"
+    assert left.items() <= expected.items()
+    assert len(left) < len(expected) - 1
+    assert notata("sync", "outputs", "copies", folder=tmp_path).returncode == 0
+    assert stored(tmp_path / "copies") == expected
+
+
 def test_help_and_version(tmp_path: Path) -> None:
     assert notata("--version", folder=tmp_path).stdout.strip() == f"notata, version {__version__}"
     assert "demo" in notata("--help", folder=tmp_path).stdout

@@ -315,7 +315,7 @@ def interrupting(nth: int, look: Callable[[], None]) -> Callable[[], None]:
     def step() -> None:
         look()
         if next(count) == nth:
-            signal.raise_signal(signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     return step
 
