@@ -1,6 +1,7 @@
-"""A script that records a run and ends in one of many ways: ``python -m tests.ending HOW URL OPTIONS [cold]``.
+"""A script that records a run and ends in one of many ways: ``python -m tests.ending HOW URL OPTIONS [cold] [MORE]``.
 
-It says ``ready`` when the run has begun, and what it does then it does when its input ends or a signal comes.
+OPTIONS and MORE arguments of the `Logbook` are JSON. It says ``ready`` when the run has begun, and what it does then it
+does when its input ends or a signal comes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 import aiohttp
 
 from notata import Logbook, exits
+from notata.store import open_store
+from notata.testing import FaultyStore
 from tests.nursery import nurse
 
 
@@ -73,6 +76,42 @@ def exit_with_3_in_the_block(begin: Callable[..., Logbook]) -> None:
 def forget_to_end(begin: Callable[..., Logbook]) -> None:
     begin().info("the last line")
     ready()
+
+
+def end_well_with_a_mirror_that_stalls(begin: Callable[..., Logbook]) -> None:
+    """What is asked of it is never answered."""
+    far = FaultyStore(open_store("memory://far"))
+    far.fail(1, error=stall)
+    with begin(mirror=far, mirror_timeout=0.1):
+        ready()
+
+
+def end_well_with_a_copy_that_stalls(begin: Callable[..., Logbook]) -> None:
+    """The same, of a file."""
+    far = FaultyStore(open_store("memory://far"))
+    far.fail(1, key="artifacts/notes.txt", error=stall)
+    with begin(mirror=far, mirror_timeout=0.1) as log:
+        log.text("notes", "a")
+        ready()
+
+
+def stall() -> Exception:
+    threading.Event().wait()
+    return AssertionError()
+
+
+def write_after_the_end(begin: Callable[..., Logbook]) -> None:
+    """Late, by the logbook, and by another road, when the mirror's thread is done."""
+    with begin() as log:
+        ready()
+    assert log.mirror is not None
+    log.mirror.flush()
+    thread = log.mirror._thread
+    if thread is not None:
+        thread.join()
+    log.text("late", "a")
+    with open(str(log["artifacts/later.txt"]), "w") as file:
+        file.write("b")
 
 
 def exit_at_once(begin: Callable[..., Logbook]) -> None:
@@ -176,8 +215,11 @@ def fork(begin: Callable[..., Logbook]) -> None:
 def main(how: str, url: str, options: str, *rest: str) -> None:
     if "cold" in rest:
         cold()
+    further = [json.loads(each) for each in rest if each != "cold"]
 
     def begin(run_id: str = "run", **arguments: Any) -> Logbook:
+        for each in further:
+            arguments |= each
         log = Logbook(run_id, url, storage_options=json.loads(options), **arguments)
         log.info("begun")
         return log

@@ -486,7 +486,7 @@ class Mirror:
                 alone = self._thread is None and not self._over
             if alone:
                 self._work()
-            elif not self._thread_ended(self._exit + min(PATIENCE, self._timeout)):
+            elif not self._thread_ended(self._exit + min(PATIENCE, self._timeout)) and self._timeout > PATIENCE:
                 _say(
                     f"notata: {self._missing()} of run {self._run_id!r} are on their way to {self.url}; that is waited "
                     f"for {self._timeout:g} s at most"

@@ -1,0 +1,335 @@
+"""A run on a disk and its copy in a bucket: what it costs there, and what of it is there however a process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import aiohttp
+import pytest
+
+from notata import BatchError, Logbook, LogReader, StorageError, sync
+from notata.mirror import live
+from notata.mirror.live import Behind, Mirror
+from notata.mirror.schedule import RATE
+from notata.store.files import PART
+from tests import ending
+from tests.backends import Place
+from tests.contract.conftest import make_place
+from tests.counting import counted
+from tests.nursery import nursery
+from tests.test_mirror import Hasty, content, settle
+
+End: TypeAlias = Callable[..., tuple[int, str]]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Place:
+    """A folder on the disk."""
+    return Place("local", str(tmp_path / "outputs"))
+
+
+def mirrored(here: Place, bucket: Place, **options: Any) -> Logbook:
+    return here.logbook(mirror=bucket.url, mirror_options=bucket.options, **options)
+
+
+def by_hand(log: Logbook, bucket: Place) -> Mirror:
+    """The mirror of a run that has none of its own, which copies when told to, at a clock that stands still."""
+    return Mirror(log._store, bucket.store().below("log_run"), "run", clock=Hasty())
+
+
+def turn(mirror: Mirror) -> None:
+    """One pass, when the next is due."""
+    clock = mirror._clock
+    assert isinstance(clock, Hasty)
+    clock.seconds += live.PAUSE
+    mirror._turn()
+    assert mirror.error is None
+
+
+# -- the copy ----------------------------------------------------------------------------------------------
+
+
+def test_the_copy_of_a_run_is_equal(here: Place, bucket: Place) -> None:
+    with mirrored(here, bucket, params={"dt": 0.1}) as log:
+        log.text("notes", "a")
+        log.array("large", [0.5] * (PART // 8 + 5))
+        log.info("half way")
+        assert log.mirror is not None
+        log.mirror.flush()
+        assert LogReader(f"{bucket.url}/log_run", storage_options=bucket.options).state.status == "running"
+    log.mirror.flush()
+    assert content(here) == content(bucket)
+    assert log.mirror.behind == Behind(0, 0)
+    assert LogReader(f"{bucket.url}/log_run", storage_options=bucket.options).state.status == "complete"
+    settle(log.mirror)
+
+
+def test_no_credential_is_stored_or_shown(here: Place, bucket: Place) -> None:
+    options = {"key": "AKIASECRET", "secret": "hush-hush"} if bucket.name != "gcs" else {"token": "anon"}
+    with here.logbook(mirror=bucket.url, mirror_options={**bucket.options, **options}) as log:
+        assert log.mirror is not None
+        try:
+            log.mirror.flush()
+        except (StorageError, BatchError) as error:
+            assert "hush" not in str(error)  # noqa: PT017
+    log.mirror.give_up()
+    stored = b"".join(content(here).values())
+    assert json.loads(here.bytes("log_run/metadata.json"))["mirror"] == f"{bucket.url}/log_run"
+    assert b"hush-hush" not in stored
+    assert b"AKIASECRET" not in stored
+    assert "hush" not in repr(log.mirror)
+
+
+def test_a_run_that_goes_on_sends_what_is_new(here: Place, bucket: Place) -> None:
+    with mirrored(here, bucket) as log:
+        log.bytes("large", bytes(PART))
+    assert log.mirror is not None
+    log.mirror.flush()
+    with counted() as sent, mirrored(here, bucket, resume=True) as log:
+        log.text("notes", "a")
+        assert log.mirror is not None
+        log.mirror.flush()
+    log.mirror.flush()
+    assert content(here) == content(bucket)
+    assert sent.bytes < 50_000
+
+
+def test_two_runs_of_one_id(here: Place, bucket: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = Place("local", str(tmp_path / "elsewhere"))
+    logs = [mirrored(place, bucket) for place in (here, elsewhere)]
+    for number, log in enumerate(logs):
+        log.text(f"of_{number}", "a")
+        log.mark_complete()
+    for log in logs:
+        assert log.mirror is not None
+        settle(log.mirror)
+    assert content(bucket) in [content(here), content(elsewhere)]
+    assert capsys.readouterr().err.count("is not mirrored") == 1
+
+
+# -- what it costs -----------------------------------------------------------------------------------------
+
+
+def test_requests_of_a_pass(here: Place, bucket: Place) -> None:
+    log = here.logbook(heartbeat=0)
+    mirror = by_hand(log, bucket)
+    turn(mirror)
+    with counted() as sent:
+        turn(mirror)
+        turn(mirror)
+    assert sent == []
+    log.text("notes", "a")  # which leaves a line in the log
+    with counted() as sent:
+        turn(mirror)
+        turn(mirror)
+    assert len(sent) == 2, sent
+    log.meta(step=1)
+    with counted() as sent:
+        turn(mirror)
+    assert len(sent) == 1, sent
+    assert content(here) == content(bucket)
+
+
+def test_a_large_log_is_appended_to(here: Place, bucket: Place) -> None:
+    log = here.logbook(heartbeat=0)
+    mirror = by_hand(log, bucket)
+    for number in range(6 * 2**10):
+        log.info("%d %s", number, "x" * 1000)
+    turn(mirror)
+    with counted() as sent:
+        for number in range(20):
+            for _ in range(5):
+                log.info("%d %s", number, "y" * 100)
+            turn(mirror)
+    added = 100 * 130
+    assert content(here) == content(bucket)
+    assert sent.bytes < 3 * added, "and not the 6 MB of each time"
+
+
+def test_a_small_log_costs_no_more_than_its_rate(here: Place, bucket: Place) -> None:
+    """A bucket replaces it whole, so that is done the less often the larger it is."""
+    log = here.logbook(heartbeat=0)
+    mirror = by_hand(log, bucket)
+    for number in range(800):
+        log.info("%d %s", number, "x" * 1000)
+    turn(mirror)
+    clock = mirror._clock
+    assert isinstance(clock, Hasty)
+    begun = clock.seconds
+    with counted() as sent:
+        for number in range(60):
+            log.info("%d", number)
+            turn(mirror)
+    assert 0 < sent.bytes < 1.2 * RATE * (clock.seconds - begun)
+    mirror._asked += 1  # as `flush` does
+    turn(mirror)
+    assert content(here) == content(bucket)
+
+
+@contextmanager
+def most_at_once() -> Iterator[list[int]]:
+    """The bytes of the bodies that were on their way at one time, each time that one began."""
+    now, seen = 0, [0]
+    original = aiohttp.ClientSession._request
+
+    async def request(self: aiohttp.ClientSession, method: str, url: Any, **options: Any) -> Any:
+        nonlocal now
+        size = int((options.get("headers") or {}).get("Content-Length") or 0) if method in ("PUT", "POST") else 0
+        now += size
+        seen.append(now)
+        try:
+            await asyncio.sleep(0)
+            return await original(self, method, url, **options)
+        finally:
+            now -= size
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aiohttp.ClientSession, "_request", request)
+        yield seen
+
+
+def test_one_part_at_a_time_and_few_small_files(here: Place, bucket: Place) -> None:
+    with here.logbook() as log:
+        for number in range(3):
+            log.bytes(f"large/{number}", bytes(3 * PART))
+        for number in range(100):
+            log._store.write(f"data/{number}.npy", bytes(1000))
+    mirror = by_hand(log, bucket)
+    with most_at_once() as seen:
+        turn(mirror)
+    assert content(here) == content(bucket)
+    assert PART <= max(seen) <= PART + 5000 or bucket.name == "gcs", "gcsfs streams without a length"
+
+
+# -- however a process ends --------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["s3", "gcs", pytest.param("seaweed", marks=pytest.mark.real)])
+def named(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A bucket by the *name* of its host: names are resolved anew at exit."""
+    place = make_place(request.param, request)
+    options = {name: str(value).replace("127.0.0.1", "localhost") for name, value in place.options.items()}
+    yield Place(place.name, place.url, options)
+    place.store().clear()
+
+
+@pytest.fixture(scope="module")
+def end() -> Iterator[End]:
+    """Runs the script to its end; its exit code, and what it said on standard error."""
+    with nursery("tests.ending") as begin:
+
+        def end(
+            here: Place, how: Any, sent: signal.Signals | None = None, *, fresh: bool = False, **arguments: Any
+        ) -> tuple[int, str]:
+            words = [how.__name__, here.url, "{}", "cold", json.dumps(arguments)]
+            process: Any = started(words) if fresh else begin(words)
+            assert process.stdout.readline() == "ready\n", process.communicate()
+            assert LogReader(f"{here.url}/log_run").state.status == "running"
+            if sent is not None:
+                process.send_signal(sent)
+                process.wait()
+            _, errors = process.communicate()
+            return int(process.returncode), errors
+
+        yield end
+
+
+def started(words: list[str]) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "tests.ending", *words]
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["forked", "fresh"])
+def test_a_script_that_ends_its_run_well(here: Place, named: Place, end: End, fresh: bool) -> None:
+    assert end(here, ending.end_well, fresh=fresh, mirror=named.url, mirror_options=named.options) == (0, "")
+    assert LogReader(f"{here.url}/log_run").state.status == "complete"
+    assert content(here) == content(named)
+
+
+def test_a_script_that_forgets_to(here: Place, named: Place, end: End) -> None:
+    assert end(here, ending.forget_to_end, mirror=named.url, mirror_options=named.options) == (0, "")
+    assert LogReader(f"{here.url}/log_run").state.status == "failed"
+    assert "INFO the last line" in named.log()
+    assert content(here) == content(named)
+
+
+def test_a_script_that_fails(here: Place, named: Place, end: End) -> None:
+    code, errors = end(here, ending.raise_without_a_block, mirror=named.url, mirror_options=named.options)
+    assert code == 1
+    assert "notata" not in errors.replace("/notata/", "")
+    assert b"ValueError: h = -1" in named.bytes("log_run/artifacts/debug/traceback.txt")
+    assert content(here) == content(named)
+
+
+@pytest.mark.parametrize("how", [ending.wait_for_sigterm, ending.wait_for_sigterm_in_the_block])
+def test_sigterm(here: Place, named: Place, end: End, how: Any) -> None:
+    code, errors = end(here, how, signal.SIGTERM, mirror=named.url, mirror_options=named.options)
+    assert (code, errors) == (143, "")
+    assert LogReader(f"{named.url}/log_run", storage_options=named.options).meta["failure_reason"] == "SIGTERM"
+    assert content(here) == content(named)
+
+
+def test_what_came_after_the_end(here: Place, named: Place, end: End) -> None:
+    assert end(here, ending.write_after_the_end, mirror=named.url, mirror_options=named.options) == (0, "")
+    assert named.bytes("log_run/artifacts/late.txt") == b"a"
+    assert named.bytes("log_run/artifacts/later.txt") == b"b"
+    assert content(here) == content(named)
+
+
+def test_two_runs_and_a_forked_child(here: Place, named: Place, end: End) -> None:
+    assert end(here, ending.fork, mirror=named.url, mirror_options=named.options) == (0, "")
+    assert content(here) == content(named)
+
+
+def test_a_script_that_is_killed_is_finished_by_sync(here: Place, named: Place, end: End) -> None:
+    code, _ = end(here, ending.wait, signal.SIGKILL, mirror=named.url, mirror_options=named.options)
+    assert code == -signal.SIGKILL
+    with here.logbook(resume=True) as log:
+        log.text("more", "b")
+    assert log.mirror is None
+    sync(f"{here.url}/log_run", destination_options=named.options)  # where to, metadata.json says
+    assert content(here) == content(named)
+
+
+def test_a_target_that_cannot_be_reached(here: Place, named: Place, end: End) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("localhost", 0))
+        options = {**named.options, "endpoint_url": f"http://localhost:{nobody.getsockname()[1]}"}
+        arguments = {"mirror": named.url, "mirror_options": options, "mirror_timeout": 0.5}
+        code, errors = end(here, ending.forget_to_end, **arguments)
+    assert code == 0
+    assert len(errors.splitlines()) == 1, errors
+    line = errors.strip()
+    assert line.startswith("notata: 2 files (")
+    command = f"notata sync {here.url}/log_run {named.url}/log_run"
+    assert line.endswith(f"of run 'run' are not mirrored yet; finish with: {command}")
+    assert LogReader(f"{here.url}/log_run").state.status == "failed"
+    assert named.names() == []
+    sync(*command.split()[2:], destination_options=named.options)
+    assert content(here) == content(named)
+
+
+@pytest.mark.parametrize("how", [ending.end_well_with_a_mirror_that_stalls, ending.end_well_with_a_copy_that_stalls])
+@pytest.mark.parametrize("fresh", [False, True], ids=["forked", "fresh"])
+def test_a_target_that_never_answers(here: Place, end: End, how: Any, fresh: bool) -> None:
+    code, errors = end(here, how, fresh=fresh)
+    assert code == 0
+    assert errors.splitlines()[-1].endswith(f"finish with: notata sync {here.url}/log_run memory://far/log_run")
+    assert LogReader(f"{here.url}/log_run").state.status == "complete"
+
+
+def test_threads_of_mirrors_are_gone() -> None:
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("notata-mirror")] == []
