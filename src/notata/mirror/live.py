@@ -233,6 +233,7 @@ class Mirror:
 
     def begin(self) -> None:
         """Follow the run, in a thread, until it has ended."""
+        self._target.prepare()  # the script may end before the first request
         exits.at_exit(self._at_exit)
         with self._changed:
             self._go_on()

@@ -127,6 +127,9 @@ class Store(ABC):
         other.bytes_at_once = bytes_at_once
         return other
 
+    def prepare(self) -> None:  # noqa: B027  most need nothing
+        """Begin what a first request needs and what cannot be begun while the interpreter ends; no request."""
+
     # -- write ---------------------------------------------------------------------------------------------
 
     def write(self, key: str, data: Buffer) -> None:

@@ -14,6 +14,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -39,6 +40,8 @@ _FIRST_ANSWER: Final = 10.0  # seconds that a storage which has never answered m
 _NEXT_ANSWER: Final = 2.0  # and once it has let that pass
 _AFTER_SILENCE: Final = 5.0  # and one that has answered, but let a request's whole time pass, until it answers again
 _SLOWEST: Final = 50e3  # bytes a second: a large request may take this much longer
+
+_RESOLVERS: Final = 4
 
 _PARTS_AT_ONCE: Final = BYTES_AT_ONCE // PART
 
@@ -117,6 +120,17 @@ class Connection:
     def start(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> Future[T]:
         """Start a coroutine function on fsspec's loop. To cancel its future cancels it; the future ends when it has."""
         return _Started(self.fs.loop, work(*args, **kwargs))
+
+    def prepare(self) -> None:
+        """Have fsspec's loop, and in it the threads that find a host's name: at exit, Python 3.12 starts none."""
+        loop = fsspec.asyn.get_loop()
+        together = threading.Barrier(_RESOLVERS)  # so that they are as many threads
+
+        async def begin() -> None:
+            await asyncio.gather(*(loop.run_in_executor(None, together.wait, 1.0) for _ in range(_RESOLVERS)))
+
+        with suppress(RuntimeError):  # too late
+            asyncio.run_coroutine_threadsafe(begin(), loop)
 
     def run(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
         """Run a coroutine function on fsspec's loop and wait.
@@ -206,6 +220,9 @@ class RemoteStore(Store):
 
     def filesystem(self) -> AbstractFileSystem:
         return self._connection.fs
+
+    def prepare(self) -> None:
+        self._connection.prepare()
 
     def _name(self, key: str) -> str:
         """The whole name of a key in its bucket."""
