@@ -6,41 +6,73 @@ import os
 import pickle
 import platform
 import warnings
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakValueDictionary
 
-from notata import failures, formats, keys
+from notata import exits, failures, formats, keys
 from notata.errors import (
     ConfigurationError,
     ConflictError,
     ContainerMissingError,
+    ExistsError,
     MissingError,
+    NotataError,
     RunDisplacedError,
     RunEndedError,
     RunMissingError,
 )
 from notata.journal import Journal, RunLogger, level_of
+from notata.manifest import Document, LedgerStore, Receipt, merge
+from notata.manifest.hashing import hashed
 from notata.processes import Lock
 from notata.reader import LogReader
 from notata.recorder import Recorder
-from notata.state import ENDED, WORKERS, judge, metadata, parsed
-from notata.store import TIMEOUT, Blob, Store, open_store
+from notata.state import ENDED, WORKERS, judge, lease_of, metadata, parsed
+from notata.store import TIMEOUT, Blob, Entry, Store, open_store
 
 if TYPE_CHECKING:
     from upath import UPath
 
     from notata.store.appending import Appender
 
-__all__ = ["Worker"]
+__all__ = ["Post", "Worker"]
 
 _TRIES: Final = 20  # at metadata.json, which the owner and other workers change as well
 
-_here: WeakValueDictionary[tuple[str, str, str, bytes], Worker] = WeakValueDictionary()
+_here: WeakValueDictionary[tuple[str, Post, bytes], Worker] = WeakValueDictionary()
 """The workers that came to this process in a pickle: with each task comes another, and it is to be the same."""
 
 _here_lock = Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What a worker is told besides where its run lies.
+
+    Attributes:
+        rank: Which of the run's workers it is.
+        level: From which on lines are logged.
+        manifest: Whether it leaves a manifest.
+        begun: What tells the run from another one that is put in its place.
+        owner: Whose the run is, see `notata.manifest.Document.owner`.
+    """
+
+    rank: str
+    level: int
+    manifest: bool
+    begun: str
+    owner: str
+
+    @classmethod
+    def at(cls, fields: Mapping[str, Any], rank: str, level: int, manifest: bool) -> Self:
+        """At a run with these fields in its metadata."""
+        return cls(rank, level, manifest, _begun(fields), str(lease_of(fields).get("owner", ""))[:8])
 
 
 class Worker(Recorder):
@@ -72,6 +104,8 @@ class Worker(Recorder):
         timeout: As for `Logbook`.
         log_level: As for `Logbook`.
         durable: As for `Logbook`.
+        manifest: Store ``workers/<rank>/manifest.json`` when it is closed: each file that it wrote, with its size and
+            SHA-256, from which the run's own manifest takes what is true at the end.
 
     Raises:
         RunMissingError: There is no run yet. Let its owner begin first.
@@ -82,8 +116,8 @@ class Worker(Recorder):
     Warns:
         UserWarning: The run has died: nobody will end it.
 
-    Cost: one request; two more for the first worker of a run that no `Logbook.worker` has announced. On a bucket each
-    process adds one request, to find the end of its log.
+    Cost: one request, and another one for the first worker of a run, unless `Logbook.worker` has announced it. In a
+    bucket each process looks once for the end of its log, and stores a manifest when it is closed, in one request.
 
     >>> from notata import Logbook
     >>> run = Logbook("shared", "memory://workers")
@@ -105,47 +139,65 @@ class Worker(Recorder):
         timeout: float = TIMEOUT,
         log_level: int | str | None = None,
         durable: bool = False,
+        manifest: bool = True,
     ) -> None:
-        if durable not in (True, False):
-            raise ConfigurationError(f"durable is True or False, not {durable!r}")
+        for name, value in (("durable", durable), ("manifest", manifest)):
+            if value not in (True, False):
+                raise ConfigurationError(f"{name} is True or False, not {value!r}")
         name, level = keys.worker(rank), level_of(log_level)
         store = open_store(url, storage_options, timeout=timeout)
         if durable:
             store = store.durably()
         fields, died = _announced(store)
-        self._begin(store, name, level, _begun(fields))
+        self._begin(store, Post.at(fields, name, level, manifest))
         self.info("Worker %s attached to the run by process %d on %s", self.rank, os.getpid(), platform.node())
         if died:
             self.warning("The run has died, so nobody will end it: %s", died)
 
-    def _begin(self, store: Store, rank: str, level: int, start: str) -> None:
-        self.rank = rank
-        self._store = store
-        self._run = _Run(store, start)
-        self._key = keys.worker_file(rank, keys.LOG)
+    def _begin(self, store: Store, post: Post) -> None:
+        self._plain, self._post = store, post
+        self._run = _Run(store, post.begun)
+        self._pid = 0  # of the process that wrote last
+        itself = weakref.ref(self)  # a worker that is forgotten goes at once, but not while something waits
+
+        def used() -> None:
+            if (worker := itself()) is not None:
+                worker._pid = os.getpid()
+                exits.at_exit(worker._at_exit)
+
+        noting = LedgerStore(store) if post.manifest else None
+        if noting is not None:
+            noting.ledger.on_change = used
+        self._store = store if noting is None else noting
+        self._keeper = None if noting is None else _Keeper(noting, post, self.run_id)
         self.handler = Journal(
-            _LateEnd(store, self._key),
+            _LateEnd(self._store, keys.worker_file(post.rank, keys.LOG), used),
             at_once=store.near,
-            level=level,
+            level=post.level,
             redact=store.redacted,
             mine=self._run.is_there,
             lost=self._run.is_gone,
         )
-        self.logger = RunLogger("notata", level)
+        self.logger = RunLogger("notata", post.level)
         self.logger.addHandler(self.handler)
 
     @classmethod
-    def _of(cls, store: Store, rank: str, level: int, fields: Mapping[str, Any]) -> Self:
-        """The worker of a run that has these fields in its metadata; no request."""
+    def _of(cls, store: Store, post: Post) -> Self:
+        """The worker of a run that is known; no request."""
         self = cls.__new__(cls)
-        self._begin(store, rank, level, _begun(fields))
+        self._begin(store, post)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self._store, self.rank, self.logger.level, self._run.start)
+        return _arrived, (self._plain, self._post)
 
     def __repr__(self) -> str:
         return f"Worker({self.url!r}, {self.rank!r})"
+
+    @property
+    def rank(self) -> str:
+        """What tells this worker from the others of the run."""
+        return self._post.rank
 
     @property
     def run_id(self) -> str:
@@ -155,7 +207,7 @@ class Worker(Recorder):
     @property
     def log_path(self) -> UPath:
         """``workers/<rank>/log.txt`` in the run's folder. In a bucket it may be some seconds behind."""
-        return self._store.place(self._key)
+        return self._store.place(keys.worker_file(self.rank, keys.LOG))
 
     @property
     def reader(self) -> LogReader:
@@ -186,11 +238,12 @@ class Worker(Recorder):
         self.handler.flush()
 
     def close(self) -> None:
-        """Store what waits, and keep no file open. The end of a ``with`` block and of the interpreter do so too.
+        """Store what waits, and the manifest, and keep no file open. So do the ends of a ``with`` block and the script.
 
         What is written afterwards is stored all the same: close again.
 
         Raises:
+            RunDisplacedError: Another run was put in the place of this one.
             StorageError: The storage refused. Call again.
 
         >>> from notata import Logbook
@@ -199,6 +252,16 @@ class Worker(Recorder):
         """
         self.handler.flush()
         self.handler.close()
+        if self._keeper is not None and self._pid == os.getpid():
+            if self._store.near and self._keeper.has_news:  # it costs nothing there, and nothing else has told
+                self._run.is_there()
+            self._run.check()
+            self._keeper.write()
+        exits.forget(self._at_exit)
+
+    def _at_exit(self) -> None:
+        if self._pid == os.getpid():  # else it is for the parent process to do
+            self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -252,17 +315,88 @@ class _Run:
             )
 
 
+class _Keeper:
+    """Stores the manifest of a worker, together with whoever has the same rank."""
+
+    def __init__(self, store: LedgerStore, post: Post, run_id: str) -> None:
+        self._store = store
+        self._post = post
+        self._run_id = run_id
+        self._key = keys.worker_file(post.rank, keys.MANIFEST)
+        self._lock = Lock()
+        self._version = ""
+        self._before: Document | None = None
+        self._told: dict[str, Receipt] = {}
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was stored that the manifest does not tell of. No request."""
+        return self._store.ledger.receipts() != self._told
+
+    def write(self) -> None:
+        """Store the manifest, if there are news. One request, and two more where somebody else has stored one.
+
+        Raises:
+            StorageError: The storage refused. Call again.
+        """
+        with self._lock.held():
+            own = self._store.ledger.receipts()
+            if own == self._told:
+                return
+            for last in range(_TRIES, 0, -1):
+                created = datetime.now().astimezone()
+                document = Document(self._run_id, self._post.owner, created, self._files(own))
+                try:
+                    self._put(document.encode(self._store.url))
+                    break
+                except (ExistsError, ConflictError):
+                    if last == 1:
+                        raise
+                    self._fetch()
+            self._before, self._told = document, own
+
+    def _put(self, data: bytes) -> None:
+        if self._version:
+            self._version = self._store.replace(self._key, data, self._version)
+        else:
+            self._version = self._store.create(self._key, data)
+
+    def _fetch(self) -> None:
+        """What somebody else with this rank has stored."""
+        self._version, self._before = "", None
+        with suppress(MissingError, ValueError):
+            found = self._store.fetch(self._key)
+            self._version = found.version
+            self._before = Document.parse(found.data)
+
+    def _files(self, own: Mapping[str, Receipt]) -> Mapping[str, Receipt]:
+        before = {} if self._before is None else self._before.files
+        if not self._store.near:  # there each has its version, by which it is known whether it holds
+            news = {key: receipt for key, receipt in own.items() if self._told.get(key) != receipt}
+            return {**own, **before, **news}
+        known, unknown = merge(self._present({*before, *own}), own, [] if self._before is None else [self._before])
+        found, _ = hashed(self._store, unknown)  # another with this rank wrote it just now, or somebody else did
+        looked_at = ((entry, found[entry.key]) for entry in unknown if entry.key in found)
+        return known | {entry.key: Receipt(read.size, read.sha256, entry.version) for entry, read in looked_at}
+
+    def _present(self, names: Iterable[str]) -> Iterator[Entry]:
+        for name in names:
+            with suppress(NotataError):
+                yield self._store.stat(name)
+
+
 class _LateEnd:
     """The end of a log that is looked for when the first line comes: most copies of a worker never write one.
 
     Its size counts from there.
     """
 
-    __slots__ = ("_begun_at", "_end", "_key", "_store")
+    __slots__ = ("_begun_at", "_end", "_key", "_store", "_used")
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(self, store: Store, key: str, used: Callable[[], object]) -> None:
         self._store = store
         self._key = key
+        self._used = used
         self._end: Appender | None = None
         self._begun_at = 0
 
@@ -278,6 +412,7 @@ class _LateEnd:
         if self._end is None:
             end = self._store.appender(self._key, end=b"\n")
             self._begun_at, self._end = end.size, end
+        self._used()
         self._end.append(data)
 
     def close(self) -> None:
@@ -285,14 +420,13 @@ class _LateEnd:
             self._end.close()
 
 
-def _arrived(store: Store, rank: str, level: int, start: str) -> Worker:
+def _arrived(store: Store, post: Post) -> Worker:
     """The worker that a pickle brings: the one that came before, if it is in use still."""
-    key = (store.url, rank, start, pickle.dumps(store))
+    key = (store.url, post, pickle.dumps(store))
     with _here_lock.held():
         worker = _here.get(key)
         if worker is None:
-            worker = _here[key] = Worker.__new__(Worker)
-            worker._begin(store, rank, level, start)
+            worker = _here[key] = Worker._of(store, post)
         return worker
 
 

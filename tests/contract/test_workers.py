@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from notata import LogReader, RunDisplacedError, RunEndedError, RunMissingError, Worker
+from tests import receipts
 from tests.backends import Place
 from tests.contract.test_life import metadata, until
 from tests.contract.test_races import die
@@ -313,6 +316,137 @@ def test_a_rank_that_comes_again_goes_on_with_its_log(place: Place) -> None:
         worker.info("second")
     assert [line for line in log_of(place, 0) if "attached" not in line] == ["INFO first", "INFO second"]
     log.mark_complete()
+
+
+# -- receipts ----------------------------------------------------------------------------------------------
+
+
+def own_manifest(place: Place, rank: int | str) -> dict[str, Any]:
+    """What a worker's manifest says of files."""
+    found: dict[str, Any] = json.loads(place.bytes(f"log_run/workers/{rank}/manifest.json"))
+    assert found["run_id"] == "run"
+    assert found["owner"] == metadata(place)["lease"]["owner"][:8]
+    return dict(found["files"])
+
+
+def digests(files: dict[str, Any]) -> dict[str, str]:
+    """What is said of all but logs, which grow."""
+    return {key: told["sha256"] for key, told in files.items() if not key.endswith("/log.txt")}
+
+
+def sums(place: Place, *names: str) -> dict[str, str]:
+    """The SHA-256 of files, by plain fsspec and hashlib."""
+    return {name: hashlib.sha256(place.bytes(f"log_run/{name}")).hexdigest() for name in names}
+
+
+def test_the_manifest_of_a_run_has_what_its_ranks_wrote(place: Place) -> None:
+    with place.logbook() as log:
+        run_each(place, record)
+        log.json("metrics/all", {"ranks": RANKS})
+    told = receipts.check(place)
+    assert len(told) == 2 + RANKS * 8  # log.txt and one JSON; and of each worker seven files and its log
+    for rank in range(RANKS):
+        own = own_manifest(place, rank)
+        assert own[f"artifacts/notes/{rank}.txt"] == told[f"artifacts/notes/{rank}.txt"]
+        large = f"data/large/{rank}.raw"
+        assert (own[large]["size"], own[large]["sha256"]) == (9 * 2**20, sums(place, large)[large])
+        assert (f"workers/{rank}/log.txt" in own) is place.bucket  # on a disk the owner looks at it
+    report = reader(place).verify()
+    assert report.ok, str(report)
+    assert [*report.unverified, *report.extra, *report.missing, *report.changed] == []
+
+
+def test_a_rank_that_is_used_twice_loses_no_receipt(place: Place) -> None:
+    log = place.logbook()
+    first, second = attach(place, 0), attach(place, 0)
+    first.text("a", "1")
+    second.text("b", "2")
+    first.close()
+    second.text("a", "1, again")
+    second.close()
+    first.text("c", "3")
+    first.close()
+    assert digests(own_manifest(place, 0)) == sums(place, *(f"artifacts/{name}.txt" for name in "abc"))
+    with attach(place, 0) as third:
+        third.text("d", "4")
+        third.text("a", "5")
+    assert digests(own_manifest(place, 0)) == sums(place, *(f"artifacts/{name}.txt" for name in "abcd"))
+    log.mark_complete()
+    receipts.check(place)
+
+
+def closing(place: Place, rank: int) -> None:
+    for step in range(3):
+        with attach(place, "shared") as worker:
+            worker.text(f"{rank}-{step}", f"{rank}-{step}")
+
+
+def test_ranks_that_have_one_name_lose_none_either(place: Place) -> None:
+    with place.logbook():
+        run_each(place, closing)
+    names = [f"artifacts/{rank}-{step}.txt" for rank in range(RANKS) for step in range(3)]
+    assert digests(own_manifest(place, "shared")) == sums(place, *names)
+    receipts.check(place)
+
+
+def be_killed(place: Place) -> None:
+    attach(place, "killed").text("notes", "x")
+    os._exit(7)
+
+
+def test_what_a_killed_rank_wrote_is_listed(place: Place) -> None:
+    """In a bucket without its digest, as nobody has it."""
+    with place.logbook():
+        if place.name == "memory":
+            attach(place, "killed").text("notes", "x")
+        else:
+            process = multiprocessing.get_context("forkserver").Process(target=be_killed, args=(place,))
+            process.start()
+            process.join()
+            assert process.exitcode == 7
+    told = receipts.check(place, without=["artifacts/notes.txt", "workers/killed/log.txt"])
+    assert ("sha256" in told["artifacts/notes.txt"]) is not place.bucket
+
+
+def test_a_worker_leaves_no_manifest_where_none_is_wanted(place: Place) -> None:
+    with place.logbook(manifest=False) as log, log.worker(0) as worker:
+        worker.text("a", "1")
+    with place.logbook("other") as log, attach(place, 0, "other", manifest=False) as worker:
+        worker.text("a", "1")
+    found = [name for name in place.names() if name.endswith("manifest.json")]
+    assert found == ["log_other/manifest.json"]
+
+
+def test_one_that_only_logs_has_that_in_its_manifest(bucket: Place) -> None:
+    with bucket.logbook():
+        attach(bucket, 0).close()
+    assert list(own_manifest(bucket, 0)) == ["workers/0/log.txt"]
+    receipts.check(bucket)
+
+
+def test_what_was_written_by_another_road_is_told_of_as_it_is(tmp_path: Path) -> None:
+    place = Place("local", str(tmp_path))
+    log = place.logbook()
+    with attach(place, 0) as worker:
+        worker.text("a", "1")
+        worker.text("b", "2")
+        worker.text("c", "3")
+        place.put("log_run/artifacts/a.txt", b"9")
+        worker["artifacts/c.txt"].unlink()
+    assert digests(own_manifest(place, 0)) == sums(place, "artifacts/a.txt", "artifacts/b.txt")
+    log.mark_complete()
+    receipts.check(place)
+
+
+def test_on_a_disk_a_worker_of_a_run_that_was_replaced_finds_out_at_its_end(tmp_path: Path) -> None:
+    place = Place("local", str(tmp_path))
+    place.logbook(heartbeat=0)
+    worker = attach(place, 0)
+    worker.text("a", "1")
+    place.logbook(heartbeat=0, overwrite=True).mark_complete()
+    with pytest.raises(RunDisplacedError, match="was replaced by another one"):
+        worker.close()
+    assert not any("workers" in name for name in place.names(logs=True))
 
 
 # -- runs that take none -----------------------------------------------------------------------------------
