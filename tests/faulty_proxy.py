@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import socket
 import struct
 import threading
@@ -65,7 +66,7 @@ class FaultyProxy:
         port: Where it listens.
         plan: What is to become of the next requests; may be changed at any time.
         met: How often each fault was met, and ``""`` for requests that went through.
-        forwarded: The first lines of the requests that reached the server whole.
+        done: The first lines of the requests that the server has answered, for who waits for one.
     """
 
     def __init__(self, target: int) -> None:
@@ -74,7 +75,7 @@ class FaultyProxy:
         self.port = 0
         self.plan: Plan = lambda request: ""
         self.met: Counter[str] = Counter()
-        self.forwarded: list[str] = []
+        self.done: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     async def run(self, ready: Callable[[asyncio.AbstractEventLoop], None]) -> None:
         """Serve until `stop`."""
@@ -128,7 +129,7 @@ class FaultyProxy:
         server_writer.write(head + body)
         await server_writer.drain()
         answer_head, answer = await _answer(server_reader, method=first.partition(" ")[0])
-        self.forwarded.append(first)
+        self.done.put(first)
         answer_head = answer_head.replace(b":%d/" % self._target, b":%d/" % self.port)  # where an upload goes on
         whole = answer_head + answer
         if fault.startswith("half"):
