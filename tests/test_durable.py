@@ -245,7 +245,7 @@ def test_of_a_run_that_was_replaced_nothing_comes_back(tmp_path: Path, disk: Dis
     old.mark_complete()
     durable_run(tmp_path, overwrite=True).mark_complete()
     left = disk.after_a_power_cut()
-    assert sorted(left) == ["outputs/log_run/log.txt", "outputs/log_run/metadata.json"]
+    assert sorted(left) == [f"outputs/log_run/{name}" for name in ("log.txt", "manifest.json", "metadata.json")]
     assert left == on_the_disk(tmp_path)
 
 

@@ -279,7 +279,7 @@ def end_on_a_full_disk(disk: Disk) -> None:
     log = quiet_run(disk)
     disk.fill()
     before = metadata(disk)
-    with pytest.raises(FullError, match=r"cannot write .*metadata\.json: no space left"):
+    with pytest.raises(FullError, match=r"cannot write .*manifest\.json: no space left"):
         log.mark_complete()
     assert log.status == "initialized"
     with pytest.raises(FullError):

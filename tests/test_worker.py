@@ -33,6 +33,7 @@ from notata import (
 from notata.errors import EncodeError
 from notata.store import open_store
 from notata.testing import FaultyStore
+from notata.worker import Post
 from tests.test_generic import Plain
 
 
@@ -99,9 +100,9 @@ def test_a_pickle_carries_the_store_and_little_else(log: Logbook) -> None:
     worker = log.worker(3)
     worker.info("it has a lock, a thread, an open file")
     data = pickle.dumps(worker)
-    assert len(data) < 500
+    assert len(data) < 600
     other = pickle.loads(data)
-    assert (other.rank, other.url, other.logger.level) == ("3", log.url, logging.INFO)
+    assert (other.rank, other.url, other.logger.level, other._post) == ("3", log.url, logging.INFO, worker._post)
     other.info("and the other one too")
     other.close()
     assert messages(worker.log_path) == ["INFO it has a lock, a thread, an open file", "INFO and the other one too"]
@@ -132,7 +133,7 @@ def test_another_run_of_that_id_has_workers_of_its_own(tmp_path: Path) -> None:
 
 def test_a_pickle_in_a_file_holds_no_credentials() -> None:
     store = open_store("s3://bucket/outputs/log_run", {"key": "AKIAKEY12345", "secret": "SECRET-of-ours"})
-    worker = Worker._of(store, "3", logging.INFO, {"start_time": "2026-03-01T09:30:00+01:00"})
+    worker = Worker._of(store, Post.at({"start_time": "2026-03-01T09:30:00+01:00"}, "3", logging.INFO, manifest=True))
     assert b"SECRET-of-ours" in pickle.dumps(worker)  # another process is to reach the bucket
     kept = formats.encode(formats.PICKLE, {"worker": worker})
     assert b"SECRET-of-ours" not in kept

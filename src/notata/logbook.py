@@ -30,7 +30,7 @@ from notata.reader import LogReader
 from notata.recorder import Recorder
 from notata.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent, timestamp
 from notata.store import TIMEOUT, Store, open_base, open_store
-from notata.worker import Worker
+from notata.worker import Post, Worker
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -550,7 +550,8 @@ class Logbook(Recorder):
             raise RunEndedError(f"run {self.run_id!r} has ended and takes no worker any more", url=self.url)
         if self._lease.fields.get(WORKERS) is not True:
             self._lease.update(**{WORKERS: True})
-        worker = Worker._of(self._plain, name, self.logger.level, self._lease.fields)
+        post = Post.at(self._lease.fields, name, self.logger.level, manifest=self._keeper is not None)
+        worker = Worker._of(self._plain, post)
         self._workers.add(worker)
         return worker
 

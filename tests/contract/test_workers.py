@@ -182,7 +182,14 @@ def test_a_worker_costs_what_the_docs_say(bucket: Place) -> None:
     assert len(sent) == 1, sent
     with counted() as sent:
         worker.close()
-    assert len(sent) == 2, sent  # where the log ends, and its lines
+    assert len(sent) == 3, sent  # where the log ends, its lines, and the manifest
+    with counted() as sent:
+        worker.close()
+    assert sent == []
+    worker.text("t", "y")
+    with counted() as sent:
+        worker.close()
+    assert len(sent) == 2, sent  # its line, and the manifest
     log.mark_complete()
     other = bucket.logbook("other", heartbeat=0)
     with counted() as sent:
@@ -506,4 +513,4 @@ def test_a_worker_of_a_run_that_was_replaced_finds_out(bucket: Place) -> None:
     worker.info("nobody hears this")
     worker.flush()
     new.mark_complete()
-    assert bucket.names(logs=True) == ["log_run/log.txt", "log_run/metadata.json"]
+    assert not any("workers" in name for name in bucket.names(logs=True))
