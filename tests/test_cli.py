@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from notata import __version__
+from notata import Logbook, __version__
 from notata.store import open_store
 from tests.servers import Server
 
+OWN = re.compile(r"m(etadata|anifest)\.json")
 VOLATILE = {"start_time", "end_time", "runtime_sec", "lease", "environment"}
 
 
@@ -43,6 +45,8 @@ def comparable(files: dict[str, bytes]) -> dict[str, object]:
     metadata = json.loads(files["metadata.json"])
     assert metadata.keys() >= VOLATILE
     known["metadata.json"] = {key: value for key, value in metadata.items() if key not in VOLATILE}
+    told = json.loads(files["manifest.json"])
+    known["manifest.json"] = [(key, key != "log.txt" and receipt["size"]) for key, receipt in told["files"].items()]
     known["log.txt"] = [line.partition("] ")[2] for line in files["log.txt"].decode().splitlines()]
     return known
 
@@ -62,7 +66,7 @@ def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
     done = notata("demo", "--run-id", "demo", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     expected = comparable(stored(tmp_path / "outputs" / "log_demo"))
-    assert len(expected) == 13
+    assert len(expected) == 14
     log = record("memory://demo", "demo")
     assert comparable({entry.key: log._store.read(entry.key) for entry in log._store.list()}) == expected
     log._store.clear()
@@ -72,8 +76,8 @@ def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
         assert remote.returncode == 0, remote.stderr
         store = open_store(f"{server.url}/demo/log_demo", server.options)
         assert comparable({entry.key: store.read(entry.key) for entry in store.list()}) == expected
-        tree = [line for line in remote.stdout.splitlines() if "bytes" in line and "metadata" not in line]
-        assert tree == [line for line in done.stdout.splitlines() if "bytes" in line and "metadata" not in line]
+        tree = [line for line in remote.stdout.splitlines() if "bytes" in line and not OWN.search(line)]
+        assert tree == [line for line in done.stdout.splitlines() if "bytes" in line and not OWN.search(line)]
         store.clear()
 
 
@@ -224,3 +228,46 @@ def test_help_and_version(tmp_path: Path) -> None:
     assert "s3://" in notata("demo", "-h", folder=tmp_path).stdout
     script = Path(sys.executable).with_name("notata")
     assert subprocess.run([script, "--version"], capture_output=True, check=True).stdout
+
+
+def test_verify_tells_of_each_run_in_a_line_and_by_its_exit_code(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        with Logbook(name, tmp_path / "out") as log:
+            log.text("t", "whole")
+    done = notata("verify", "out", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.partition(": ")[0] for line in done.stdout.splitlines()] == [
+        str(tmp_path / f"out/log_{name}") for name in ("a", "b", "c")
+    ]
+    (tmp_path / "out/log_b/artifacts/t.txt").write_text("WHOLE")
+    (tmp_path / "out/log_c/manifest.json").unlink()
+    done = notata("verify", "out/log_a", "out/log_b", "out/log_c", folder=tmp_path)
+    whole, changed, unknown = done.stdout.splitlines()
+    assert done.returncode == 1
+    assert ": ok; 2 files" in whole
+    assert "NOT ok" in changed
+    assert "1 changed: artifacts/t.txt" in changed
+    assert "cannot tell: run 'c'" in unknown
+    assert notata("verify", "out/log_a", "out/log_c", folder=tmp_path).returncode == 2
+    lines = [json.loads(line) for line in notata("verify", "out", "--json", folder=tmp_path).stdout.splitlines()]
+    assert [line["code"] for line in lines] == [0, 1, 2]
+    assert (lines[1]["changed"], lines[0]["checked"], lines[2]["why"][:11]) == (["artifacts/t.txt"], 2, "cannot tell")
+
+
+def test_verify_finds_runs_below_a_folder_and_says_where_there_is_none(tmp_path: Path) -> None:
+    for name in ("e/runs", "e/deep/er"):
+        Logbook("x", tmp_path / name).mark_complete()
+    done = notata("verify", "e", "nowhere", folder=tmp_path)
+    assert done.returncode == 2
+    assert [line.split(": ")[1].split(";")[0] for line in done.stdout.splitlines()] == ["ok", "ok", "cannot tell"]
+    assert "there is no run at" in done.stdout
+    assert notata("verify", folder=tmp_path).returncode == 2
+
+
+def test_verify_in_a_bucket_with_storage_options(tmp_path: Path, moto_server: Server) -> None:
+    url = f"{moto_server.url}/verify-command"
+    with Logbook("a", url, storage_options=moto_server.options) as log:
+        log.text("t", "x")
+    options = [part for name, value in moto_server.options.items() for part in ("-o", f"{name}={json.dumps(value)}")]
+    done = notata("verify", url, *options, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"{url}/log_a: {log.reader.verify()}\n")

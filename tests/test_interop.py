@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -409,3 +410,18 @@ def test_jq_reads_metadata_with_the_row_of_a_sweep(written: Path) -> None:
         ["sweep_dt_0.2", "complete", 0.04],
         ["sweep_dt_0.5", "failed", None],
     ]
+
+
+def test_jq_and_sha256sum_check_a_run_as_the_docs_say(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs/how-to/verifying.md").read_text()
+    [program] = re.findall(r"jq -r '(.*)' manifest\.json \| sha256sum -c", page)
+    with Logbook("a", tmp_path, params={"dt": 0.001}) as log:
+        log.text("notes with spaces", "x")
+        log.array("t", np.arange(3))
+    lines = "\n".join(jq_of(program, tmp_path / "log_a/manifest.json")) + "\n"
+    check = ["sha256sum", "-c"]
+    done = subprocess.run(check, input=lines, cwd=tmp_path / "log_a", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "artifacts/notes with spaces.txt: OK\ndata/t.npy: OK\nparams.yaml: OK\n"
+    (tmp_path / "log_a/data/t.npy").write_bytes(b"damaged")
+    assert subprocess.run(check, input=lines, cwd=tmp_path / "log_a", capture_output=True, text=True).returncode == 1

@@ -378,13 +378,13 @@ def test_files_that_came_by_another_road_are_read_once_and_others_not_again(tmp_
     log.bytes("mine", b"x" * (PART + 1))
     log.text("t", "x")
     for key, data in (("artifacts/sub/other.bin", b"another road"), ("artifacts/t.txt", b"y")):
-        with open(log[key], "wb") as file:
+        with open(str(log[key]), "wb") as file:
             file.write(data)
     before = len(faulty.operations)
     log.mark_complete()
     assert read(faulty, before) == ["artifacts/sub/other.bin", "artifacts/t.txt", "log.txt", "metadata.json"]
     receipts.check(where)
-    with open(log["artifacts/late"], "wb") as file:
+    with open(str(log["artifacts/late"]), "wb") as file:
         file.write(b"late")
     before = len(faulty.operations)
     log.flush()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 from notata import keys
@@ -15,6 +16,7 @@ from notata.store import Entry
 __all__ = ["Document", "Receipt", "is_manifest", "is_receipted", "mark", "merge"]
 
 _WORKERS: Final = re.compile(rf"workers/[^/]+/{re.escape(keys.MANIFEST)}")
+_OWN: Final = (keys.MANIFEST, keys.METADATA)
 _MARKS: Final = {"s3": "etag", "s3a": "etag", "gs": "generation", "gcs": "generation"}
 _TICK: Final = timedelta(seconds=2)  # FAT tells times no finer; others do by far
 
@@ -92,6 +94,8 @@ def _line(key: str, receipt: Receipt, mark_name: str) -> str:
 
 def _quoted(key: str) -> str:
     """A key as a JSON string; escaped where UTF-8 cannot hold what another program called its file."""
+    if key.isascii():
+        return encode_basestring_ascii(key)
     return json.dumps(key, ensure_ascii=any("\ud800" <= character <= "\udfff" for character in key))
 
 
@@ -118,7 +122,8 @@ def is_manifest(key: str) -> bool:
 
 def is_receipted(key: str) -> bool:
     """Whether a manifest tells of this file: not of itself, nor of metadata.json, which is stored after it."""
-    return key != keys.METADATA and not is_manifest(key) and not keys.is_reserved(key)
+    own = key.endswith(_OWN) and (key == keys.METADATA or is_manifest(key))
+    return not own and not keys.is_reserved(key)
 
 
 def merge(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from notata.store.appending import Tail
     from notata.store.files import Upload
+    from notata.store.paths import RunPath
 
 __all__ = ["Ledger", "LedgerStore"]
 
@@ -37,6 +38,9 @@ _GROWING: Final = 64  # files of which the state of the hash is kept, some 500 b
 _BESIDE: Final = 2**20  # bytes from which on they are hashed while they are written, by another thread
 _REFUSED: Final = (ConflictError, FileExistsError, FileNotFoundError)
 """What says of a write that it had no effect; anything else leaves that open."""
+
+_OWN: Final = (keys.MANIFEST, keys.METADATA)
+"""Ends of the keys that may be those of a run itself, and not of a file that it notes."""
 
 _forks = 0
 """How often this process was forked: a child may write files of its parent's run."""
@@ -111,7 +115,7 @@ class Ledger:
 
     def note(self, key: str, size: int, digest: bytes, version: str) -> None:
         """A file was stored whole."""
-        self._noted[key] = _packed(size, digest, version)
+        self._noted[key] = size.to_bytes(_SIZE, "big") + digest + version.encode()
         if self._growing:
             with self._lock.held():
                 self._growing.pop(key, None)
@@ -151,16 +155,13 @@ class Ledger:
     def _rest(self, key: str) -> None:
         """Keep the digest of a file that grew, and no longer what is needed to go on with it."""
         state, size, version = self._growing.pop(key)
-        self._noted[key] = _packed(size, state.digest(), "" if keys.is_log(key) else version)
+        mark = b"" if keys.is_log(key) else version.encode()
+        self._noted[key] = size.to_bytes(_SIZE, "big") + state.digest() + mark
 
     def changed(self) -> None:
         """Something is another thing than it was."""
         self.changes += 1
         self.on_change()
-
-
-def _packed(size: int, digest: bytes, version: str) -> bytes:
-    return size.to_bytes(_SIZE, "big") + digest + version.encode()
 
 
 def _unpacked(packed: bytes) -> Receipt:
@@ -204,6 +205,7 @@ class LedgerStore(Store):
         super().__init__(real.url)
         self._real = real
         self._folder = ""  # below the store that the ledger belongs to
+        self._disk = isinstance(real.place(), Path)
         self.ledger = Ledger()
         self.folders, self.near, self.shared = real.folders, real.near, real.shared
         self.swaps, self.sized = real.swaps, real.sized
@@ -229,7 +231,7 @@ class LedgerStore(Store):
 
     def _write(self, key: str, data: bytes, match: str | None) -> str:
         full = self._full(key)
-        if not is_receipted(full):
+        if full.endswith(_OWN) and not is_receipted(full):
             return self._real._write(key, data, match)
         digest = sha256(data).digest()
         self.ledger.begin(full)
@@ -246,7 +248,7 @@ class LedgerStore(Store):
 
     def start_write(self, key: str, data: bytes) -> Future[str]:
         full = self._full(keys.check(key))
-        if not is_receipted(full):
+        if full.endswith(_OWN) and not is_receipted(full):
             return self._real.start_write(key, data)
         ledger, size, digest = self.ledger, len(data), sha256(data).digest()
 
@@ -302,7 +304,7 @@ class LedgerStore(Store):
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
-        if not isinstance(self._real.place(), Path):
+        if not self._disk:
             with super().local(key) as path:
                 yield path
             return
@@ -336,10 +338,8 @@ class LedgerStore(Store):
     # -- paths and errors are the real store's -------------------------------------------------------------
 
     def _path(self, key: str) -> UPath:
-        from notata.store.paths import RunPath
-
         path = self._real._path(key)
-        return cast("UPath", path.bound_to(self)) if isinstance(path, RunPath) else path
+        return path if self._disk else cast("UPath", cast("RunPath", path).bound_to(self))
 
     def _make_parents(self, key: str) -> None:
         self._real._make_parents(key)
