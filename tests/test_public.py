@@ -23,8 +23,8 @@ def test_the_public_names() -> None:
         "AccessError", "BatchError", "Caught", "ConfigurationError", "ConflictError", "ContainerMissingError",
         "DamagedFileWarning", "DeadlineError", "DecodeError", "EncodeError", "ExistsError", "Experiment",
         "ExperimentReader", "FolderError", "FullError", "KeyNameError", "LogLine", "LogReader", "Logbook",
-        "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError", "RunEndedError", "RunExistsError",
-        "RunLog", "RunMissingError", "RunState", "StorageError", "SyncReport", "UnknownNameError",
+        "MissingError", "NotataError", "PackageMissingError", "Report", "RunDisplacedError", "RunEndedError",
+        "RunExistsError", "RunLog", "RunMissingError", "RunState", "StorageError", "SyncReport", "UnknownNameError",
         "UnprotectedWarning", "UnreachableError", "Worker", "__version__", "sync",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)
@@ -51,6 +51,7 @@ def test_the_names_of_the_readers_and_of_an_experiment() -> None:
     assert sorted(name for name in dir(LogReader) if not name.startswith("_")) == [
         "arrays", "artifacts", "files", "load", "load_array", "load_arrays", "load_bytes", "load_json", "load_pickle",
         "load_table", "load_text", "log", "meta", "params", "path", "plots", "run_id", "state", "url",
+        "verify",
     ]  # fmt: skip
     assert sorted(name for name in dir(ExperimentReader) if not name.startswith("_")) == [
         "index", "index_path", "meta", "name", "params", "path", "runs", "runs_path", "table", "to_pandas", "url",
