@@ -303,8 +303,7 @@ def test_what_is_missing_changed_and_extra_is_told(whole: Place) -> None:
     whole.put("log_run/artifacts/t.txt", b"Another text")  # of the same size
     whole.put("log_run/data/bundle.npz", b"cut")
     large = whole.bytes("log_run/data/big.npy")
-    with fs.open(f"{whole.url}/log_run/data/big.npy", "wb") as file:
-        file.write(large[:-1] + b"!")
+    whole.store().write("log_run/data/big.npy", large[:-1] + b"!")
     whole.put("log_run/artifacts/more", b"extra")
     whole.put("log_run/log.txt", log + b"[2026-03-01T09:30:00] INFO later\n")
     report = reader(whole).verify()
