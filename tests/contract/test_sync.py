@@ -32,14 +32,14 @@ def files(place: Place) -> dict[str, bytes]:
     return {key: place.bytes(key) for key in place.names(logs=True)}
 
 
-def written(place: Place, **options: Any) -> Logbook:
+def written(place: Place, names: list[str] = ODD) -> Logbook:
     """A run with files of all kinds."""
-    with place.logbook("a", params={"omega": 2.0}, **options) as log:
+    with place.logbook("a", params={"omega": 2.0}) as log:
         log.text("notes", "converged")
         log.bytes("empty", b"")
         log.bytes("part", os.urandom(PART))
         log.bytes("large", os.urandom(2 * PART + 7))
-        for name in ODD:
+        for name in names:
             log.bytes(f"odd/{name}", name.encode())
     return log
 
@@ -84,7 +84,7 @@ def test_there_and_back_again(near: Place, place: Place) -> None:
 
 
 def test_what_changed_is_sent_and_nothing_else(near: Place, place: Place) -> None:
-    written(near)
+    written(near, [])
     synced(near, place)
     near.put("log_a/artifacts/notes.txt", b"converges")
     near.put("log_a/artifacts/new", b"new")
@@ -139,7 +139,7 @@ def test_a_sync_costs_what_the_docs_say(tmp_path: Path, bucket: Place) -> None:
 @pytest.mark.parametrize("source", BUCKETS)
 def test_from_bucket_to_bucket(source: str, bucket: Place, request: pytest.FixtureRequest) -> None:
     origin = make_place(source, request)
-    written(origin)
+    written(origin, ODD[:2])
     synced(origin, bucket)
     assert files(bucket) == files(origin)
     alike = origin.url.partition(":")[0] == bucket.url.partition(":")[0]
@@ -255,7 +255,7 @@ sync(source, target)
 """
 
 
-@pytest.mark.parametrize(("nth", "after"), [(3, "after"), (8, "before"), (14, "after"), (24, "after"), (25, "before")])
+@pytest.mark.parametrize(("nth", "after"), [(3, "after"), (14, "before"), (25, "after")])
 def test_a_sync_that_is_killed_leaves_whole_files_and_the_next_one_finishes(
     tmp_path: Path, shared: Place, nth: int, after: str
 ) -> None:
