@@ -201,7 +201,7 @@ class Mirror:
             DeadlineError: It takes longer. It goes on all the same.
             StorageError: The target cannot be written: what it said. It is tried again by and by.
             BatchError: The same, of several files.
-            RunExistsError: The target holds another run of this id.
+            RunExistsError: The target holds another run of this id, or went on with this one.
             RunDisplacedError: The run is another writer's by now, or this is a forked child.
 
         >>> from notata import Logbook
@@ -282,11 +282,17 @@ class Mirror:
             self._thread = thread
 
     def _begin_to_work(self, after: float) -> None:
-        self._yield_to_others()
-        with self._changed:
-            if not self._woken:
-                self._clock.wait(self._changed, after)
-        self._work()
+        try:
+            self._yield_to_others()
+            with self._changed:
+                if not self._woken:
+                    self._clock.wait(self._changed, after)
+            self._work()
+        finally:
+            with self._changed:  # whoever waits for it is to know
+                if self._thread is threading.current_thread():
+                    self._thread = None
+                self._changed.notify_all()
 
     def _work(self) -> None:
         """Copy, until the run has ended and its copy is equal, or it is given up."""
@@ -326,7 +332,7 @@ class Mirror:
     def _yield_to_others(self) -> None:
         """Have this thread come after those of the run where there are not processors enough for all."""
         if sys.platform.startswith("linux"):  # elsewhere that is the whole process's
-            with suppress(OSError, AttributeError):
+            with suppress(Exception):  # what is wrong with the target, the first request says
                 self._target.filesystem()  # its own thread is everybody's, and is to be as the others
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 

@@ -41,7 +41,8 @@ _NEXT_ANSWER: Final = 2.0  # and once it has let that pass
 _AFTER_SILENCE: Final = 5.0  # and one that has answered, but let a request's whole time pass, until it answers again
 _SLOWEST: Final = 50e3  # bytes a second: a large request may take this much longer
 
-_RESOLVERS: Final = 4
+_RESOLVERS: Final = 4  # threads, for as many connections at a time to hosts by name
+_FEW_SECONDS: Final = 2.0  # for what takes a millisecond
 
 _PARTS_AT_ONCE: Final = BYTES_AT_ONCE // PART
 
@@ -126,11 +127,16 @@ class Connection:
         loop = fsspec.asyn.get_loop()
         together = threading.Barrier(_RESOLVERS)  # so that they are as many threads
 
-        async def begin() -> None:
-            await asyncio.gather(*(loop.run_in_executor(None, together.wait, 1.0) for _ in range(_RESOLVERS)))
+        def meet() -> None:
+            with suppress(threading.BrokenBarrierError):  # others have work to do
+                together.wait(_FEW_SECONDS)
 
-        with suppress(RuntimeError):  # too late
-            asyncio.run_coroutine_threadsafe(begin(), loop)
+        async def begin() -> None:
+            await asyncio.gather(*(loop.run_in_executor(None, meet) for _ in range(_RESOLVERS)))
+
+        if threading.get_ident() != getattr(fsspec.asyn.iothread[0], "ident", None):
+            with suppress(RuntimeError, TimeoutError):  # too late, or too busy
+                asyncio.run_coroutine_threadsafe(begin(), loop).result(_FEW_SECONDS)
 
     def run(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
         """Run a coroutine function on fsspec's loop and wait.
