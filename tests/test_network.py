@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import itertools
+import logging
 import socket
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
 
 from notata import DeadlineError, NotataError
 from notata.store import Store
+from notata.store.files import PART
 from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.faulty_proxy import FAULTS, LIE, SILENT, UNDONE, FaultyProxy, faulty
@@ -81,6 +87,51 @@ def stores(place: Place, proxy: FaultyProxy) -> tuple[Store, Store]:
 def left(fault: str, new: bytes) -> set[bytes]:
     """What may be there; on a machine that is slow the time may be over before the server is asked."""
     return {b"old"} if fault in UNDONE else {b"old", new} if fault in SILENT else {new}
+
+
+class Held:
+    """Something large of a caller's."""
+
+
+CALLS: dict[str, Callable[[Store], object]] = {
+    "write": lambda store: store.write("a", b"1"),
+    "create": lambda store: store.create("new", b"1"),
+    "append": lambda store: store.append("a", b"1"),
+    "read": lambda store: store.read("a"),
+    "stat": lambda store: store.stat("a"),
+    "list": lambda store: store.list(),
+    "delete": lambda store: store.delete(["a"]),
+    "many": lambda store: store.write_many({"a": b"1", "b": b"2"}),
+    "large": lambda store: store.write("a", bytes(2 * PART + 1)),
+}
+
+
+@pytest.mark.parametrize("fault", ["500", "reset"])
+def test_an_error_that_was_handled_holds_nothing_of_its_callers(
+    place: Place, proxy: FaultyProxy, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each frame that an error came through has what its callers have, and would have it until Python looks for it."""
+    store, _ = stores(place, proxy)
+    store.write("a", b"old")
+    proxy.plan = lambda request: fault
+    monkeypatch.setattr(logging.getLogger("gcsfs"), "disabled", True)  # what pytest keeps of it has the errors
+    for name, call in CALLS.items():
+        gc.collect()
+        gc.disable()
+        try:
+            held = attempt(store, call)
+            store._connection.run(asyncio.sleep, 0)  # type: ignore[attr-defined]  # the loop's thread is done with it
+            assert held() is None, name
+        finally:
+            gc.enable()
+
+
+def attempt(store: Store, call: Callable[[Store], object]) -> weakref.ref[Held]:
+    held = Held()
+    with suppress(NotataError):
+        call(store)
+        raise AssertionError("it was to fail")
+    return weakref.ref(held)
 
 
 def test_an_error_of_a_listing_is_about_no_key(place: Place, proxy: FaultyProxy) -> None:

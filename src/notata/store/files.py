@@ -127,8 +127,9 @@ class AtomicWriter(io.BufferedIOBase):
         if self.closed:
             return
         if self._broken is not None:
-            _give_up(self, self._broken)
-            raise StorageError(f"{self.name}: nothing was stored, a write failed before") from self._broken
+            broken = self._broken
+            _give_up(self, broken)
+            raise StorageError(f"{self.name}: nothing was stored, a write failed before") from broken
         try:
             self._commit()
         except BaseException as error:
@@ -150,7 +151,7 @@ class AtomicWriter(io.BufferedIOBase):
         if self.closed:
             return
         upload, self._upload = self._upload, None
-        self._buffer = bytearray()
+        self._buffer, self._broken = bytearray(), None
         super().close()
         if upload is not None:
             upload.abort()

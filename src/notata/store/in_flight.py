@@ -110,8 +110,8 @@ class InFlight(Generic[N, T]):
         Raises:
             Exception: Whatever a call failed by.
         """
-        for error in self.errors.values():
-            raise error
+        if self.errors:
+            raise next(iter(self.errors.values()))  # by no name: the error would hold it, and this frame the error
 
     def cancel(self) -> None:
         """Give up what is in flight, and wait until that has ended."""

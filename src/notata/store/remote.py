@@ -10,6 +10,7 @@ import os
 import re
 import threading
 import time
+import traceback
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -151,6 +152,8 @@ class Connection:
         except BaseException:
             started.cancel()
             raise
+        finally:
+            del started  # an error holds this frame, and with it what its callers have; the future holds the error
 
 
 class _Started(Future[T]):
@@ -171,6 +174,7 @@ class _Started(Future[T]):
             super().cancel()
             self.set_running_or_notify_cancel()
         elif (error := task.exception()) is not None:
+            traceback.clear_frames(error.__traceback__)  # the client libraries' hold the error: see `Connection.run`
             self.set_exception(error)
         else:
             self.set_result(task.result())

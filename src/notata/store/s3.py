@@ -136,6 +136,8 @@ class S3Store(BucketStore):
                 )
                 return str(result["ETag"])
             except Exception as error:
+                if _status(error) not in (409, 412) and not _is_gone(error, match):
+                    raise
                 if _status(error) == 409 and last > 1:
                     time.sleep(random.uniform(0, 0.1))
                     continue
@@ -144,10 +146,7 @@ class S3Store(BucketStore):
 
     def _refused(self, error: Exception, key: str, match: str, token: str) -> str:
         """After a refused conditional write: our own version if an earlier try took effect, else the right error."""
-        gone = _status(error) == 404 and match != ABSENT and _code(error) != "NoSuchBucket"
-        if not gone and _status(error) not in (409, 412):
-            raise error
-        if not gone and (version := self._own(self._name(key), token)):
+        if not _is_gone(error, match) and (version := self._own(self._name(key), token)):
             return version
         if match == ABSENT:
             raise FileExistsError(key) from error
@@ -437,6 +436,7 @@ class _Multipart:
         if upload is None:
             return
         self._parts.cancel()  # one that comes after the end would stay
+        self._parts.errors.clear()
         try:
             self._store._call("abort_multipart_upload", self._name, UploadId=upload)
         except FileNotFoundError:
@@ -470,6 +470,11 @@ def _response(error: BaseException) -> dict[str, Any]:
 
 def _status(error: BaseException) -> int:
     return int(_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _is_gone(error: BaseException, match: str) -> bool:
+    """Whether a compare and swap found nothing there."""
+    return _status(error) == 404 and match != ABSENT and _code(error) != "NoSuchBucket"
 
 
 def _code(error: BaseException) -> str:
