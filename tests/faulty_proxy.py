@@ -125,7 +125,7 @@ class FaultyProxy:
             if fault == "cut":
                 server_writer.write((head + body)[: (len(head) + len(body)) // 2])
                 await server_writer.drain()
-            return await self._fail(fault, reader, writer)
+            return await self._fail(fault, first, reader, writer)
         server_writer.write(head + body)
         await server_writer.drain()
         answer_head, answer = await _answer(server_reader, method=first.partition(" ")[0])
@@ -136,15 +136,16 @@ class FaultyProxy:
             writer.write(whole[: len(answer_head) + len(answer) // 2] if answer else whole[: len(whole) // 2])
             await writer.drain()
         if fault:
-            return await self._fail(fault.removeprefix("lost-").removeprefix("half-"), reader, writer)
+            return await self._fail(fault.removeprefix("lost-").removeprefix("half-"), first, reader, writer)
         writer.write(whole)
         await writer.drain()
         return b"connection: close" not in answer_head.lower()
 
-    async def _fail(self, fault: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _fail(self, fault: str, first: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         if fault in _ANSWERS:
             status, text = _ANSWERS[fault]
-            writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d%s%s" % (status, len(text), _END, text))
+            body = b"" if first.startswith("HEAD ") else text
+            writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d%s%s" % (status, len(text), _END, body))
             await writer.drain()
             return True
         if fault == "silent":
