@@ -80,6 +80,7 @@ def test_a_run(url: str, folder: Path) -> None:
         "artifacts/notes.txt",
         "data/mesh.vtk",
         "log.txt",
+        "manifest.json",
         "metadata.json",
         "params.yaml",
     ]
