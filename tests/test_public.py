@@ -23,9 +23,9 @@ def test_the_public_names() -> None:
         "AccessError", "BatchError", "Caught", "ConfigurationError", "ConflictError", "ContainerMissingError",
         "DamagedFileWarning", "DeadlineError", "DecodeError", "EncodeError", "ExistsError", "Experiment",
         "ExperimentReader", "FolderError", "FullError", "KeyNameError", "LogLine", "LogReader", "Logbook",
-        "MissingError", "NotataError", "PackageMissingError", "Report", "RunDisplacedError", "RunEndedError",
-        "RunExistsError", "RunLog", "RunMissingError", "RunState", "StorageError", "SyncReport", "UnknownNameError",
-        "UnprotectedWarning", "UnreachableError", "Worker", "__version__", "sync",
+        "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError", "RunEndedError", "RunExistsError",
+        "RunLog", "RunMissingError", "RunState", "StorageError", "SyncReport", "UnknownNameError",
+        "UnprotectedWarning", "UnreachableError", "VerifyReport", "Worker", "__version__", "sync",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)
 
@@ -41,7 +41,18 @@ def test_the_names_of_the_logbook() -> None:
 
 def test_a_worker_has_no_part_in_the_life_of_its_run() -> None:
     names = {name for name in dir(notata.Worker) if not name.startswith("_")}
-    of_life = {"attach", "catch", "elapsed", "mark_complete", "mark_failed", "meta", "mirror", "params", "status", "worker"}
+    of_life = {
+        "attach",
+        "catch",
+        "elapsed",
+        "mark_complete",
+        "mark_failed",
+        "meta",
+        "mirror",
+        "params",
+        "status",
+        "worker",
+    }
     of_a_logbook = {name for name in dir(Logbook) if not name.startswith("_")}
     assert of_a_logbook - names == of_life | {"artifactsdir", "datadir", "plotdir"}
     assert names - of_a_logbook == {"close", "run_id"}

@@ -43,7 +43,7 @@ from notata.errors import (
 from notata.experiment import Experiment
 from notata.failures import Caught
 from notata.logbook import Logbook
-from notata.manifest import Report
+from notata.manifest import VerifyReport
 from notata.mirror import SyncReport, sync
 from notata.reader import ExperimentReader, LogReader
 from notata.runlog import LogLine, RunLog
@@ -75,7 +75,6 @@ __all__ = [
     "MissingError",
     "NotataError",
     "PackageMissingError",
-    "Report",
     "RunDisplacedError",
     "RunEndedError",
     "RunExistsError",
@@ -87,6 +86,7 @@ __all__ = [
     "UnknownNameError",
     "UnprotectedWarning",
     "UnreachableError",
+    "VerifyReport",
     "Worker",
     "__version__",
     "sync",

@@ -9,7 +9,7 @@ from typing import Any
 
 from notata import keys
 from notata.errors import NotataError, RunMissingError
-from notata.manifest import Report
+from notata.manifest import VerifyReport
 from notata.reader import LogReader
 from notata.store import Store, open_store
 
@@ -27,7 +27,7 @@ class Verdict:
     """
 
     url: str
-    report: Report | None
+    report: VerifyReport | None
     why: str = ""
 
     @property

@@ -6,6 +6,6 @@
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.keeper import Keeper
 from notata.manifest.ledger import Ledger, LedgerStore
-from notata.manifest.verifying import Report, verify
+from notata.manifest.verifying import VerifyReport, verify
 
-__all__ = ["Document", "Keeper", "Ledger", "LedgerStore", "Receipt", "Report", "merge", "verify"]
+__all__ = ["Document", "Keeper", "Ledger", "LedgerStore", "Receipt", "VerifyReport", "merge", "verify"]

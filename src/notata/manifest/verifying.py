@@ -14,14 +14,14 @@ from notata.manifest.hashing import Content, hashed
 from notata.store import Entry, Store
 from notata.store.in_flight import Tally
 
-__all__ = ["Report", "verify"]
+__all__ = ["VerifyReport", "verify"]
 
 _NAMED: Final = 5  # files that a sentence names
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VerifyReport:
     """What `LogReader.verify` found.
 
     Attributes:
@@ -65,7 +65,7 @@ _WORDS: Final = {  # nobody need be told of logs that have grown
 }
 
 
-def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = None) -> Report:
+def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = None) -> VerifyReport:
     """Read every file of a run again, and compare it with its receipt. One listing, and what reading costs.
 
     Args:
@@ -89,7 +89,7 @@ def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = Non
     changed |= {key for key, verdict in verdicts.items() if verdict is False}
     unverified = {key for key, verdict in verdicts.items() if verdict is None}
     grown = {key for key, receipt in present.items() if key not in changed and listed[key].size > receipt.size}
-    return Report(
+    return VerifyReport(
         ok=not (missing or changed or unverified),
         checked=sum(verdict is True for verdict in verdicts.values()),
         bytes=sum(content.size for content in read.values()),

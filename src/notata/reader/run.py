@@ -22,7 +22,7 @@ from notata.errors import (
     RunMissingError,
     UnknownNameError,
 )
-from notata.manifest import Document, Report, verify
+from notata.manifest import Document, VerifyReport, verify
 from notata.parameters import parameters
 from notata.progress import Wanted, bar, shown
 from notata.reader.base import Reader
@@ -450,7 +450,7 @@ class LogReader(Reader):
 
     # -- whole ---------------------------------------------------------------------------------------------
 
-    def verify(self, *, progress: Wanted = False) -> Report:
+    def verify(self, *, progress: Wanted = False) -> VerifyReport:
         """Read every file of the run, and compare it with what the run's end noted in ``manifest.json``.
 
         Many files are read at once, large ones in pieces, so memory stays bounded. Of a log its beginning is compared:
@@ -460,7 +460,7 @@ class LogReader(Reader):
             progress: Show a bar in the terminal; or any `fsspec.callbacks.Callback`, which is told of bytes.
 
         Returns:
-            What is missing, changed, extra; `Report.ok` says whether all is as it was.
+            What is missing, changed, extra; `VerifyReport.ok` says whether all is as it was.
 
         Raises:
             MissingError: There is no manifest, or only one of an earlier attempt; the message says why.
