@@ -42,17 +42,8 @@ def test_the_names_of_the_logbook() -> None:
 def test_a_worker_has_no_part_in_the_life_of_its_run() -> None:
     names = {name for name in dir(notata.Worker) if not name.startswith("_")}
     of_life = {
-        "attach",
-        "catch",
-        "elapsed",
-        "mark_complete",
-        "mark_failed",
-        "meta",
-        "mirror",
-        "params",
-        "status",
-        "worker",
-    }
+        "attach", "catch", "elapsed", "mark_complete", "mark_failed", "meta", "mirror", "params", "status", "worker",
+    }  # fmt: skip
     of_a_logbook = {name for name in dir(Logbook) if not name.startswith("_")}
     assert of_a_logbook - names == of_life | {"artifactsdir", "datadir", "plotdir"}
     assert names - of_a_logbook == {"close", "run_id"}

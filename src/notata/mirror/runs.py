@@ -28,7 +28,6 @@ from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
 __all__ = ["Outcome", "RunCopy"]
 
 _TRIES: Final = 8
-_MANIFEST: Final = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +348,7 @@ def _phases(pairs: Mapping[str, Pair]) -> dict[int, dict[str, Pair]]:
     for key, pair in pairs.items():
         rank = 1 if key in (keys.PARAMS_JSON, keys.PARAMS_YAML) else 0
         rank = 2 if keys.is_log(key) else rank
-        rank = 3 if key.rpartition("/")[2] == _MANIFEST else rank
+        rank = 3 if key.rpartition("/")[2] == keys.MANIFEST else rank
         phases.setdefault(rank, {})[key] = pair
     return phases
 

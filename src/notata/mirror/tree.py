@@ -27,17 +27,14 @@ from notata.mirror.evidence import check
 from notata.mirror.files import Files, Pair, delete
 from notata.mirror.runs import Outcome, RunCopy
 from notata.progress import Wanted, shown
-from notata.state import parsed
+from notata.state import MIRROR, parsed
 from notata.store import TIMEOUT, Entry, Store, open_store
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, InFlight, Tally, started_in_thread
 
 if TYPE_CHECKING:
     from upath import UPath
 
-__all__ = ["MIRROR", "SyncReport", "sync", "synced"]
-
-MIRROR: Final = "mirror"
-"""The field of metadata.json that tells where the copy of a run is."""
+__all__ = ["SyncReport", "sync", "synced"]
 
 _RUNS_AT_ONCE: Final = 4
 _LARGE_AT_ONCE: Final = 2
