@@ -12,15 +12,22 @@ plain fsspec, and compared with what was told:
 * the log has every line that was promised, once, in order: on a local disk when the call returned, else when a `flush`
   did. On a local disk the last line, and the last piece of a file that was appended to, may be there in part.
 
-Last the run is resumed and completed by this process; all of that must hold then too.
+Last the run is resumed and completed by this process; all of that must hold then too, and so must its manifest, by
+`LogReader.verify`.
+
+A run that is mirrored is looked at twice: its folder as above, and its copy in a bucket. There each file is whole, as
+some call left it; what was there when `mirror.flush` returned is not lost; and the log is the beginning of the run's
+own. Then `notata.sync` makes the copy equal to the folder, byte by byte; and so does the mirror of the run that is
+resumed, whose copy says ``complete``.
 
 In the cases of ``again`` the script begins its run over and over, with ``overwrite=True``, stores a few files, and
 completes it. There ``complete`` is to mean all files of one run, and of none before the last that was completed;
 ``initialized`` nothing of an earlier one; and while old files are removed it says ``replacing``. This process begins it
 once more.
 
-Cases, some of them by commas: ``local``; ``s3`` and ``s3-background`` on SeaweedFS; ``gcs`` and ``gcs-background`` on
-fake-gcs-server; ``again`` on a local disk, ``s3-again`` on SeaweedFS, in the background.
+Cases, some of them by commas: ``local``; ``durable``, the same with ``durable=True``; ``s3`` and ``s3-background`` on
+SeaweedFS; ``gcs`` and ``gcs-background`` on fake-gcs-server; ``mirror``, from a local disk to SeaweedFS; ``again`` on a
+local disk, ``s3-again`` on SeaweedFS, in the background.
 
 A row of the table has the rounds; those killed before the run was claimed; the calls whose effect was promised; those
 that had begun and were not promised (any of their bytes, or none, may be there); then what must be 0: files lost, files
@@ -51,7 +58,7 @@ from typing import Any, Final
 
 import yaml
 
-from notata import Logbook, LogReader, RunMissingError
+from notata import Logbook, LogReader, RunMissingError, sync
 from tests import servers
 from tests.backends import Place
 from tests.nursery import Script, nurse, nursery
@@ -77,6 +84,7 @@ class Case:
         arguments: Of `Logbook`.
         flushes: A flush comes after so many steps.
         again: Whether a run begins over and over.
+        mirror: Of which backend the place is that it is mirrored to, if it is.
     """
 
     name: str
@@ -84,6 +92,7 @@ class Case:
     arguments: dict[str, Any] = field(default_factory=dict)
     flushes: int = 8
     again: bool = False
+    mirror: str = ""
 
     @property
     def background(self) -> bool:
@@ -94,6 +103,8 @@ CASES: Final = {
     case.name: case
     for case in (
         Case("local", "local"),
+        Case("durable", "local", {"durable": True}),
+        Case("mirror", "local", flushes=3, mirror="s3"),
         Case("again", "local", again=True),
         Case("s3", "s3"),
         Case("s3-background", "s3", {"background": True}, 3),
@@ -171,6 +182,8 @@ def work(log: Logbook, plan: str, thread: int, flushes: int) -> None:
         tell("returned", thread, step.number)
         if step.number % flushes == flushes - 1:
             log.flush()
+            if log.mirror is not None:
+                log.mirror.flush()
             tell("flushed", thread, step.number)
 
 
@@ -204,11 +217,12 @@ class Told:
         return self.last["returned" if case.backend == "local" else "flushed"]
 
 
-def kill(case: Case, place: Place, begin: Begin, plan: str, tally: Tally) -> None:
-    """One round, in an empty place."""
+def kill(case: Case, place: Place, begin: Begin, plan: str, tally: Tally, copy: Place | None = None) -> None:
+    """One round, in an empty place, and one for the copy where there is to be one."""
     rng = random.Random(f"moment/{plan}")
     threads = rng.choice([1, 1, 3])
-    given = [place.url, json.dumps(place.options), json.dumps(case.arguments)]
+    arguments = {**case.arguments, **_mirroring(copy)}
+    given = [place.url, json.dumps(place.options), json.dumps(arguments)]
     script = begin([*given, *([] if case.again else [plan, str(threads), str(case.flushes)])])
     events = 1 if rng.random() < 0.15 else int(10 ** rng.uniform(0.3, 2.1))  # it is killed after so many, and a while
     heard = [script.stdout.readline() for _ in range(events)]
@@ -221,7 +235,7 @@ def kill(case: Case, place: Place, begin: Begin, plan: str, tally: Tally) -> Non
             told.hear(line)
     tally.rounds += 1
     tally.unclaimed += not (told.claimed or told.last["stored"])
-    look = _looked_at_again(place, told, tally) if case.again else _looked_at(case, place, told, plan, tally)
+    look = _looked_at_again(place, told, tally) if case.again else _looked_at(case, place, copy, told, plan, tally)
     problems = list(look)
     if script.returncode != -signal.SIGKILL:
         problems.append(Problem("state", f"the script ended by itself, with {script.returncode}: {errors}"))
@@ -229,7 +243,11 @@ def kill(case: Case, place: Place, begin: Begin, plan: str, tally: Tally) -> Non
     tally.problems += [f"{case.name}, {plan}, after {events} events: {problem}" for problem in problems]
 
 
-def _looked_at(case: Case, place: Place, told: Told, plan: str, tally: Tally) -> Iterator[Problem]:
+def _mirroring(copy: Place | None) -> dict[str, Any]:
+    return {} if copy is None else {"mirror": copy.url, "mirror_options": copy.options}
+
+
+def _looked_at(case: Case, place: Place, copy: Place | None, told: Told, plan: str, tally: Tally) -> Iterator[Problem]:
     fates, lines = told.fates(plan, case), told.lines(case)
     tally.promised += sum(fate.kept for fate in fates)
     tally.begun += sum(not fate.kept for fate in fates)
@@ -238,10 +256,35 @@ def _looked_at(case: Case, place: Place, told: Told, plan: str, tally: Tally) ->
     tally.aside += sum(_hidden(key) for key in files) + _open_uploads(place)
     yield from judged(files, fates, lines, torn=torn, others=OWN)
     yield from _state(case, place, files, told)
-    yield from _resumed(place, tally)
+    if copy is not None and "metadata.json" in files:  # else there is no run yet
+        yield from _copied(place, copy, files, fates, told)
+    yield from _resumed(place, copy, tally)
     after = read(place)
     yield from judged(after, fates, lines, torn=torn, others=OWN | {"artifacts/resumed.txt"})
     yield from _completed(after)
+    if copy is not None:
+        yield from _equal(after, read(copy), "the mirror of the run that was resumed")
+
+
+def _copied(place: Place, copy: Place, files: dict[str, bytes], fates: list[Fate], told: Told) -> Iterator[Problem]:
+    """The copy as the mirror left it, and as `sync` makes it."""
+    there = read(copy)
+    flushed = told.last["flushed"]
+    kept = [Fate(fate.step, fate.step.number <= flushed.get(fate.step.thread, -1)) for fate in fates]
+    for problem in judged(there, kept, flushed, torn=True, others=OWN):
+        yield Problem(problem.kind, f"in the copy: {problem.what}")
+    if not files.get("log.txt", b"").startswith(there.get("log.txt", b"")):
+        yield Problem("line", "the copy's log is not the beginning of the run's own")
+    sync(f"{place.url}/log_{RUN}", f"{copy.url}/log_{RUN}", destination_options=copy.options)
+    yield from _equal(files, read(copy), "sync")
+
+
+def _equal(files: dict[str, bytes], there: dict[str, bytes], what: str) -> Iterator[Problem]:
+    """Every file that is not hidden is the same on both sides."""
+    for key in files.keys() | there.keys():
+        if not _hidden(key) and files.get(key) != there.get(key):
+            sizes = [None if (data := side.get(key)) is None else len(data) for side in (files, there)]
+            yield Problem("lost", f"{key} in the copy is not as in the run after {what}: bytes {sizes}")
 
 
 def _looked_at_again(place: Place, told: Told, tally: Tally) -> Iterator[Problem]:
@@ -326,16 +369,17 @@ def _state(case: Case, place: Place, files: dict[str, bytes], told: Told) -> Ite
         yield Problem("debris", f"a reader lists {aside}")
 
 
-def _resumed(place: Place, tally: Tally) -> Iterator[Problem]:
+def _resumed(place: Place, copy: Place | None, tally: Tally) -> Iterator[Problem]:
     try:
-        with place.logbook(RUN, resume=True) as log:
+        with place.logbook(RUN, resume=True, **_mirroring(copy)) as log:
             log.text("resumed", "and completed")
+        if log.mirror is not None:
+            log.mirror.flush(60.0)
     except Exception as error:
         yield Problem("state", f"it could not be resumed and completed: {error!r}")
         return
     tally.resumed += 1
-    verify = getattr(_reader(place), "verify", None)
-    if verify is not None and not (report := verify()).ok:
+    if not (report := _reader(place).verify()).ok:
         yield Problem("state", f"what was resumed and completed does not hold: {report}")
 
 
@@ -376,8 +420,9 @@ def command(rounds: int, names: list[str], seed: str) -> int:
         with ExitStack() as stack:
             begin = stack.enter_context(nursery(SCRIPT))
             empty = places(stack, case.backend)
-            for number in range(rounds):
-                kill(case, next(empty), begin, f"{seed}/{name}/{number}", tally)
+            copies = places(stack, case.mirror) if case.mirror else itertools.repeat(None)
+            for number, copy in zip(range(rounds), copies, strict=False):
+                kill(case, next(empty), begin, f"{seed}/{name}/{number}", tally, copy)
         problems += tally.problems
         print(tally.row(name), flush=True)
     print(*["", *problems], sep="\n")

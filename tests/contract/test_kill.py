@@ -26,6 +26,8 @@ def begin() -> Iterator[Begin]:
     ("case", "name"),
     [
         ("local", "local"),
+        ("durable", "local"),
+        ("mirror", "local"),
         ("again", "local"),
         ("s3-again", "s3"),
         ("s3", "s3"),
@@ -41,7 +43,8 @@ def test_what_was_promised_is_there_after_a_kill(
     tally = Tally()
     for number in range(ROUNDS.get(case, 1)):
         place = make_place(name, request)
-        kill(CASES[case], place, begin, f"suite/{case}/{number}", tally)
+        copy = make_place("s3", request) if CASES[case].mirror else None
+        kill(CASES[case], place, begin, f"suite/{case}/{number}", tally, copy)
         place.store().clear()
     assert tally.problems == []
     assert tally.resumed == tally.rounds
