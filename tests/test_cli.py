@@ -115,11 +115,11 @@ def test_sync_tells_what_it_would_do_and_does_it(tmp_path: Path) -> None:
     assert {(verb, int(size), f"log_a/{key}") for verb, size, key in lines} == {
         ("copy", len(data), key) for key, data in expected.items()
     }
-    assert "13 files would be copied" in would.stdout.splitlines()[-1]
+    assert "14 files would be copied" in would.stdout.splitlines()[-1]
     done = notata("sync", "outputs/log_a", "copies", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
-    assert "13 files copied" in done.stdout
+    assert "14 files copied" in done.stdout
     assert stored(tmp_path / "copies") == expected
     again = notata("sync", "outputs", "copies", folder=tmp_path)
     assert "0 files copied, 0 files appended to (0 bytes), 13 files equal" in again.stdout

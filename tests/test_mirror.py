@@ -236,6 +236,7 @@ def test_files_that_came_by_other_roads(tmp_path: Path) -> None:
         "log_run/artifacts/deep/er.txt",
         "log_run/data/by_numpy.npy",
         "log_run/log.txt",
+        "log_run/manifest.json",
         "log_run/metadata.json",
     ]
 
@@ -251,7 +252,7 @@ def test_unfinished_writes_are_never_copied(tmp_path: Path) -> None:
             log.mirror.flush()
             assert sorted(there.names()) == ["log_run/metadata.json"]
     log.mirror.flush()
-    assert sorted(there.names()) == ["log_run/artifacts/large", "log_run/metadata.json"]
+    assert sorted(there.names()) == [f"log_run/{key}" for key in ("artifacts/large", "manifest.json", "metadata.json")]
 
 
 def test_metadata_says_where_the_copy_is(pair: Pair) -> None:
@@ -273,7 +274,7 @@ def test_the_background_too(pair: Pair) -> None:
     assert log.mirror is not None
     log.mirror.flush()
     assert pair.wanting() == set()
-    assert len(pair.there.names()) == 21
+    assert len(pair.there.names()) == 22
 
 
 def test_a_run_of_a_sweep_in_memory_at_the_same_place(pair: Pair) -> None:
@@ -377,7 +378,7 @@ def test_writers_and_the_end_do_not_wait_for_a_target_that_stalls(pair: Pair) ->
         with pytest.raises(DeadlineError, match=r"3 files \(.* kB\) are not in memory://.*/log_run after 0.01 s"):
             log.mirror.flush(0.01)
     assert log.status == "complete"
-    assert log.mirror.behind.files == 3
+    assert log.mirror.behind.files == 4
     assert pair.there.names() == []
     pair.far.line.open.set()
     log.mirror.flush()
@@ -391,7 +392,7 @@ def test_the_interpreter_gives_it_up(pair: Pair, capsys: pytest.CaptureFixture[s
     exits._run()
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 1
-    assert printed[0].startswith("notata: 3 files (")
+    assert printed[0].startswith("notata: 4 files (")
     assert printed[0].endswith("of run 'run' are not mirrored yet; they are gone with this process")
     assert log.mirror is not None
     pair.far.line.open.set()
@@ -408,7 +409,7 @@ def test_of_a_run_on_a_disk_it_says_how_to_finish(
         pass
     exits._run()
     waiting, given_up = capsys.readouterr().err.splitlines()
-    assert waiting.startswith("notata: 2 files (")
+    assert waiting.startswith("notata: 3 files (")
     assert waiting.endswith(f"to {pair.far.url}/log_run; that is waited for 0.02 s at most")
     command = f"notata sync '{tmp_path}/my outputs/log_run' {pair.far.url}/log_run"
     assert given_up.endswith(f"of run 'run' are not mirrored yet; finish with: {command}")

@@ -46,7 +46,7 @@ def test_a_worker_has_no_part_in_the_life_of_its_run() -> None:
     }  # fmt: skip
     of_a_logbook = {name for name in dir(Logbook) if not name.startswith("_")}
     assert of_a_logbook - names == of_life | {"artifactsdir", "datadir", "plotdir"}
-    assert names - of_a_logbook == {"close", "run_id"}
+    assert names - of_a_logbook == {"close", "rank", "run_id"}
 
 
 def test_the_names_of_the_readers_and_of_an_experiment() -> None:

@@ -148,7 +148,7 @@ class RunCopy:
             check(self._stop)
             try:
                 return _Pass(self, copied, only, again=known is not None).run(listed)
-            except _AnotherRunError:  # what is known is of the one before
+            except _AnotherRun:  # what is known is of the one before
                 self._logs.clear()
                 copied.clear()
                 self._compared, only, listed = False, None, None
@@ -159,7 +159,7 @@ class RunCopy:
         raise AssertionError("unreachable")
 
 
-class _AnotherRunError(Exception):
+class _AnotherRun(Exception):
     """The target has another run than it had, which is to be replaced."""
 
 
@@ -186,7 +186,7 @@ class _Pass:
         fields, told = parsed(self._here.data), parsed(self._there.data) if self._there else None
         over = self._guard(fields, told)
         if over and (self._known or self._again or self._only is not None):
-            raise _AnotherRunError
+            raise _AnotherRun
         entries = self._entries()
         pairs = self._pairs(entries, listed)
         if over or (fields is not None and (self._there is None or (pairs and self._misleads(told)))):

@@ -122,7 +122,7 @@ def sync(
     >>> with Logbook("synced", "memory://here") as log:
     ...     path = log.text("notes", "converged")
     >>> print(sync("memory://here/log_synced", "memory://there"))
-    1 run from memory://here/log_synced to memory://there/log_synced: 3 files copied, 0 files appended to ...
+    1 run from memory://here/log_synced to memory://there/log_synced: 4 files copied, 0 files appended to ...
     """
     report, errors = synced(
         source,
