@@ -122,7 +122,7 @@ def test_sync_tells_what_it_would_do_and_does_it(tmp_path: Path) -> None:
     assert "14 files copied" in done.stdout
     assert stored(tmp_path / "copies") == expected
     again = notata("sync", "outputs", "copies", folder=tmp_path)
-    assert "0 files copied, 0 files appended to (0 bytes), 13 files equal" in again.stdout
+    assert "0 files copied, 0 files appended to (0 bytes), 14 files equal" in again.stdout
 
 
 def test_sync_deletes_when_asked(tmp_path: Path) -> None:
