@@ -1,7 +1,8 @@
-"""The command, through its real entry point; and the demo, which is the same run on every storage."""
+"""The command, as a process of its own and within this one; and the demo, which is the same run on every storage."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from notata import Logbook, __version__
+from notata.cli import main
 from notata.store import open_store
 from tests.servers import Server
 
@@ -20,6 +23,16 @@ VOLATILE = {"start_time", "end_time", "runtime_sec", "lease", "environment"}
 
 
 def notata(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command within this process, which takes a tenth of the time that `process` does."""
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(main, arguments, prog_name="notata", env=environment)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def process(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command through its real entry point."""
     return subprocess.run(
         [sys.executable, "-m", "notata", *arguments],
         capture_output=True,
@@ -63,7 +76,7 @@ def test_the_demo_on_a_production_store(tmp_path: Path, seaweed_server: Server) 
 def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
     from notata.demo import record
 
-    done = notata("demo", "--run-id", "demo", folder=tmp_path)
+    done = process("demo", "--run-id", "demo", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     expected = comparable(stored(tmp_path / "outputs" / "log_demo"))
     assert len(expected) == 14
@@ -96,7 +109,7 @@ def test_the_base_folder_of_the_environment(tmp_path: Path) -> None:
 
 def test_an_error_is_one_line_and_no_traceback(tmp_path: Path) -> None:
     notata("demo", "--run-id", "a", folder=tmp_path)
-    again = notata("demo", "--run-id", "a", folder=tmp_path)
+    again = process("demo", "--run-id", "a", folder=tmp_path)
     assert again.returncode == 1
     assert again.stderr.startswith("Error: run 'a' exists already")
     assert "Traceback" not in again.stderr
@@ -116,7 +129,7 @@ def test_sync_tells_what_it_would_do_and_does_it(tmp_path: Path) -> None:
         ("copy", len(data), key) for key, data in expected.items()
     }
     assert "14 files would be copied" in would.stdout.splitlines()[-1]
-    done = notata("sync", "outputs/log_a", "copies", folder=tmp_path)
+    done = process("sync", "outputs/log_a", "copies", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
     assert "14 files copied" in done.stdout
@@ -223,7 +236,7 @@ def test_an_interrupted_sync_ends_in_one_line_and_the_next_one_finishes(tmp_path
 
 
 def test_help_and_version(tmp_path: Path) -> None:
-    assert notata("--version", folder=tmp_path).stdout.strip() == f"notata, version {__version__}"
+    assert process("--version", folder=tmp_path).stdout.strip() == f"notata, version {__version__}"
     assert "demo" in notata("--help", folder=tmp_path).stdout
     assert "s3://" in notata("demo", "-h", folder=tmp_path).stdout
     script = Path(sys.executable).with_name("notata")
@@ -234,7 +247,7 @@ def test_verify_tells_of_each_run_in_a_line_and_by_its_exit_code(tmp_path: Path)
     for name in ("a", "b", "c"):
         with Logbook(name, tmp_path / "out") as log:
             log.text("t", "whole")
-    done = notata("verify", "out", folder=tmp_path)
+    done = process("verify", "out", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.partition(": ")[0] for line in done.stdout.splitlines()] == [
         str(tmp_path / f"out/log_{name}") for name in ("a", "b", "c")

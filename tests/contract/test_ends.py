@@ -15,7 +15,7 @@ import pytest
 from notata import LogReader, processes
 from tests import ending
 from tests.backends import Place
-from tests.contract.conftest import make_place
+from tests.contract.conftest import REAL, make_place
 from tests.nursery import nursery
 
 End: TypeAlias = Callable[..., int]
@@ -24,16 +24,16 @@ ROOT = Path(__file__).parents[2]
 UNENDED = "the process ended without mark_complete() or mark_failed()"
 
 
-@pytest.fixture(params=["local", "s3", pytest.param("seaweed", marks=pytest.mark.real)])
+@pytest.fixture(params=["local", "s3"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """A place that another process can reach, by the *name* of its host: names are resolved anew at exit."""
     yield from by_name(request.param, request)
 
 
-@pytest.fixture
-def gcs(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """The same, for what the two kinds of bucket might do differently: a request at exit, and after a fork."""
-    yield from by_name("gcs", request)
+@pytest.fixture(params=["gcs", *REAL])
+def other(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """The same, for what other buckets might do differently: a request at exit, and after a fork."""
+    yield from by_name(request.param, request)
 
 
 def by_name(name: str, request: pytest.FixtureRequest) -> Iterator[Place]:
@@ -226,14 +226,16 @@ def test_logging_may_be_configured_while_lines_wait(place: Place, end: End) -> N
         (ending.fork, None, 0, None),
     ],
 )
-def test_gcs_too(gcs: Place, end: End, how: Any, sent: signal.Signals | None, code: int, reason: str | None) -> None:
-    assert end(gcs, how, sent, cold=True) == code
-    assert metadata(gcs).get("failure_reason") == reason
-    assert reader(gcs).state.status == ("complete" if reason is None else "failed")
-    assert "INFO begun" in gcs.log()
-    assert gcs.log()[-1] == ("INFO Marked complete" if reason is None else f"ERROR Marked failed: {reason}")
+def test_other_buckets_too(
+    other: Place, end: End, how: Any, sent: signal.Signals | None, code: int, reason: str | None
+) -> None:
+    assert end(other, how, sent, cold=True) == code
+    assert metadata(other).get("failure_reason") == reason
+    assert reader(other).state.status == ("complete" if reason is None else "failed")
+    assert "INFO begun" in other.log()
+    assert other.log()[-1] == ("INFO Marked complete" if reason is None else f"ERROR Marked failed: {reason}")
 
 
-def test_a_kill_on_gcs(gcs: Place, end: End) -> None:
-    assert end(gcs, ending.wait, signal.SIGKILL) == -signal.SIGKILL
-    assert reader(gcs).state.status == "died"
+def test_a_kill_there(other: Place, end: End) -> None:
+    assert end(other, ending.wait, signal.SIGKILL) == -signal.SIGKILL
+    assert reader(other).state.status == "died"

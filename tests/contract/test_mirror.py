@@ -314,7 +314,7 @@ def test_a_target_that_cannot_be_reached(here: Place, named: Place, end: End) ->
     assert code == 0
     assert len(errors.splitlines()) == 1, errors
     line = errors.strip()
-    assert line.startswith("notata: 2 files (")
+    assert line.startswith("notata: 3 files (")
     command = f"notata sync {here.url}/log_run {named.url}/log_run"
     assert line.endswith(f"of run 'run' are not mirrored yet; finish with: {command}")
     assert LogReader(f"{here.url}/log_run").state.status == "failed"

@@ -218,8 +218,9 @@ def closing_part(worker: Worker, number: int) -> None:
 PARTS = 12
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver", "threads"])
-@pytest.mark.parametrize("work", [part, closing_part])
+@pytest.mark.parametrize(
+    ("method", "work"), [("spawn", part), ("forkserver", closing_part), ("threads", part), ("threads", closing_part)]
+)
 def test_a_pool_may_be_given_a_worker(place: Place, method: str, work: Callable[[Worker, int], object]) -> None:
     if place.name == "memory" and method != "threads":
         method = "threads"  # other processes have a memory of their own
