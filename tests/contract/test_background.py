@@ -188,7 +188,7 @@ def test_calls_from_the_thread_of_the_storage_do_not_wait_for_ever(place: Place)
 # -- processes ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["local", "s3", pytest.param("seaweed", marks=pytest.mark.real)])
+@pytest.fixture(params=["local", "s3"])
 def reachable(request: pytest.FixtureRequest) -> Iterator[Place]:
     """A place that another process can reach."""
     place = make_place(request.param, request)
