@@ -44,7 +44,7 @@ def _racer(place: Place, number: int, start: Any, results: Any) -> None:
 
 
 def test_of_many_processes_one_gets_the_run_or_takes_over_a_dead_one(place: Place) -> None:
-    """16 processes, 20 new runs (in a bucket 6 or 3) and 3 dead ones; threads on memory, which processes do not share."""
+    """16 processes, 20 new runs (in a bucket 6 or 3) and 3 dead ones; threads on memory, which no processes share."""
     for run_id in DEAD:
         die(place, run_id)
     outcomes = _race_threads(place) if place.name == "memory" else _race_processes(place)
