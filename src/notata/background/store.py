@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from notata import keys
 from notata.background.paths import WaitingPath
 from notata.background.queue import Lost, Queue
 from notata.background.writes import Stream, Value
-from notata.errors import BatchError, ConfigurationError, NotataError
+from notata.errors import BatchError, ConfigurationError
 from notata.store import Blob, Entry, Store
+from notata.store.front import FrontStore
 from notata.store.paths import RunPath
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["BackgroundStore"]
 
 
-class BackgroundStore(Store):
+class BackgroundStore(FrontStore):
     """A store whose writes are queued.
 
     `write`, ``open("w")`` and what is made of them return once the value is in the queue; when it is full, once there
@@ -62,28 +61,9 @@ class BackgroundStore(Store):
     ) -> None:
         if isinstance(max_pending, bool) or not isinstance(max_pending, int) or max_pending <= 0:
             raise ConfigurationError(f"max_pending is a number of bytes, not {max_pending!r}")
-        super().__init__(real.url)
-        self._real = real
-        self._folder = ""  # below the store that the queue belongs to
+        super().__init__(real)
         self._queue = Queue(real, max_pending, check, lost)
-        self.folders, self.near, self.shared = real.folders, real.near, real.shared
-        self.swaps, self.sized = real.swaps, real.sized
-        self.queues, self.progress = True, real.progress
-
-    def __copy__(self) -> BackgroundStore:
-        other = object.__new__(type(self))
-        other.__dict__ = copy.copy(self.__dict__)
-        return other
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _itself, (self._real,)
-
-    def _enter(self, folder: str) -> None:
-        self._real = self._real.below(folder)
-        self._folder = keys.join(self._folder, folder)
-
-    def _full(self, key: str) -> str:
-        return keys.join(self._folder, key)
+        self.queues = True
 
     # -- what waits ----------------------------------------------------------------------------------------
 
@@ -212,27 +192,6 @@ class BackgroundStore(Store):
         self.arrive("")
         return self._real.irregular()
 
-    # -- paths and errors are the real store's -------------------------------------------------------------
-
     def _path(self, key: str) -> UPath:
         path = self._real._path(key)
         return cast("UPath", WaitingPath.before(self, path)) if isinstance(path, RunPath) else path
-
-    def _make_parents(self, key: str) -> None:
-        self._real._make_parents(key)
-
-    def filesystem(self) -> Any:
-        return self._real.filesystem()
-
-    def redacted(self, text: str) -> str:
-        return self._real.redacted(text)
-
-    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
-        return self._real._failure(error)
-
-    def _cause(self, error: Exception) -> Exception | None:
-        return self._real._cause(error)
-
-
-def _itself(store: Store) -> Store:
-    return store

@@ -5,25 +5,23 @@ It knows nothing of runs, and asks the storage for nothing.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from notata import keys
-from notata.errors import ConflictError, NotataError
+from notata.errors import ConflictError
 from notata.manifest.document import Receipt, is_receipted
 from notata.processes import Lock
-from notata.store import Blob, Entry, Store
+from notata.store import Store
+from notata.store.front import FrontStore
 from notata.store.in_flight import started_in_thread
 
 if TYPE_CHECKING:
-    import io
-
     from upath import UPath
 
     from notata.store.appending import Tail
@@ -178,7 +176,7 @@ def _hash_of(tail: Tail) -> Any:
     return sha256(tail.content)
 
 
-class LedgerStore(Store):
+class LedgerStore(FrontStore):
     """A store that notes what is stored through it. It makes the requests of the store behind it, and no other.
 
     Bytes are hashed before they go, large parts while they go. Where a write costs no round trip, appends are not
@@ -202,30 +200,13 @@ class LedgerStore(Store):
     """
 
     def __init__(self, real: Store) -> None:
-        super().__init__(real.url)
-        self._real = real
-        self._folder = ""  # below the store that the ledger belongs to
+        super().__init__(real)
         self._disk = isinstance(real.place(), Path)
         self.ledger = Ledger()
-        self.folders, self.near, self.shared = real.folders, real.near, real.shared
-        self.swaps, self.sized = real.swaps, real.sized
-        self.queues, self.progress = real.queues, real.progress
-
-    def __copy__(self) -> LedgerStore:
-        other = object.__new__(type(self))
-        other.__dict__ = copy.copy(self.__dict__)
-        return other
 
     def __reduce__(self) -> tuple[Any, ...]:
         self.ledger.look()
-        return _itself, (self._real,)
-
-    def _enter(self, folder: str) -> None:
-        self._real = self._real.below(folder)
-        self._folder = keys.join(self._folder, folder)
-
-    def _full(self, key: str) -> str:
-        return f"{self._folder}/{key}" if self._folder else key
+        return super().__reduce__()
 
     # -- write ---------------------------------------------------------------------------------------------
 
@@ -312,31 +293,6 @@ class LedgerStore(Store):
             yield path
             self.ledger.forget(self._full(key))
 
-    # -- read ----------------------------------------------------------------------------------------------
-
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        return self._real._get(key, start, end, version)
-
-    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
-        return self._real.start_fetch(key, start, end)
-
-    def _open_read(self, key: str) -> io.BufferedReader | io.BytesIO:
-        return self._real._open_read(key)
-
-    def _stream(self, key: str) -> IO[bytes]:
-        return self._real._stream(key)
-
-    def _stat(self, key: str) -> Entry:
-        return self._real._stat(key)
-
-    def _list(self, folder: str) -> Iterator[Entry]:
-        return self._real._list(folder)
-
-    def irregular(self) -> list[str]:
-        return self._real.irregular()
-
-    # -- paths and errors are the real store's -------------------------------------------------------------
-
     def _path(self, key: str) -> UPath:
         path = self._real._path(key)
         return path if self._disk else cast("UPath", cast("RunPath", path).bound_to(self))
@@ -345,18 +301,6 @@ class LedgerStore(Store):
         self._real._make_parents(key)
         if self.near:
             self.ledger.changed()  # a path that others write to
-
-    def filesystem(self) -> Any:
-        return self._real.filesystem()
-
-    def redacted(self, text: str) -> str:
-        return self._real.redacted(text)
-
-    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
-        return self._real._failure(error)
-
-    def _cause(self, error: Exception) -> Exception | None:
-        return self._real._cause(error)
 
 
 class _Hashed:
@@ -400,7 +344,3 @@ class _Hashed:
         if self._open:
             self._open = False
             self._ledger.end(self._key, error)
-
-
-def _itself(store: Store) -> Store:
-    return store

@@ -1,0 +1,112 @@
+"""A store in front of another one, which does the work: what is not overridden is the other one's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from notata import keys
+from notata.errors import NotataError
+from notata.store.base import Blob, Entry, Store
+
+if TYPE_CHECKING:
+    import io
+
+    from upath import UPath
+
+    from notata.store.appending import Tail
+    from notata.store.files import Upload
+
+__all__ = ["FrontStore"]
+
+
+class FrontStore(Store):
+    """A store that hands everything on. It pickles as the one behind it.
+
+    A class of it overrides the primitives that it has something to do with; file objects, batches and errors are those
+    of `Store` then.
+
+    Args:
+        real: The store behind it.
+    """
+
+    def __init__(self, real: Store) -> None:
+        super().__init__(real.url)
+        self._real = real
+        self._folder = ""  # below the store that was put in front
+        self.folders, self.near, self.shared = real.folders, real.near, real.shared
+        self.swaps, self.sized = real.swaps, real.sized
+        self.queues, self.progress = real.queues, real.progress
+
+    def __copy__(self) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__ = copy.copy(self.__dict__)
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (self._real,)
+
+    def _enter(self, folder: str) -> None:
+        self._real = self._real.below(folder)
+        self._folder = keys.join(self._folder, folder)
+
+    def _full(self, key: str) -> str:
+        """A key as the store that was put in front has it."""
+        return keys.join(self._folder, key)
+
+    def _put(self, key: str, data: bytes, match: str | None) -> str:
+        return self._real._put(key, data, match)
+
+    def _begin(self, key: str, match: str | None) -> Upload:
+        return self._real._begin(key, match)
+
+    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+        return self._real._append(key, data, tail)
+
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        return self._real._delete(names)
+
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        return self._real._get(key, start, end, version)
+
+    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
+        return self._real.start_fetch(key, start, end)
+
+    def _open_read(self, key: str) -> io.BufferedReader | io.BytesIO:
+        return self._real._open_read(key)
+
+    def _stream(self, key: str) -> IO[bytes]:
+        return self._real._stream(key)
+
+    def _stat(self, key: str) -> Entry:
+        return self._real._stat(key)
+
+    def _list(self, folder: str) -> Iterator[Entry]:
+        return self._real._list(folder)
+
+    def irregular(self) -> list[str]:
+        return self._real.irregular()
+
+    def _path(self, key: str) -> UPath:
+        return self._real._path(key)
+
+    def _make_parents(self, key: str) -> None:
+        self._real._make_parents(key)
+
+    def filesystem(self) -> Any:
+        return self._real.filesystem()
+
+    def redacted(self, text: str) -> str:
+        return self._real.redacted(text)
+
+    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+        return self._real._failure(error)
+
+    def _cause(self, error: Exception) -> Exception | None:
+        return self._real._cause(error)
+
+
+def _itself(store: Store) -> Store:
+    return store
