@@ -135,7 +135,7 @@ def test_sync_tells_what_it_would_do_and_does_it(tmp_path: Path) -> None:
     assert "14 files copied" in done.stdout
     assert stored(tmp_path / "copies") == expected
     again = notata("sync", "outputs", "copies", folder=tmp_path)
-    assert "0 files copied, 0 files appended to (0 bytes), 14 files equal" in again.stdout
+    assert "0 files copied, 0 appended to, 0 bytes sent; 14 equal" in again.stdout
 
 
 def test_sync_deletes_when_asked(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_sync_deletes_when_asked(tmp_path: Path) -> None:
     assert would.stdout.splitlines()[0].split() == ["delete", "5", "extra"]
     assert (tmp_path / "copies/extra").exists()
     done = notata("sync", "outputs", "copies", "--delete", folder=tmp_path)
-    assert "1 file deleted" in done.stdout
+    assert "; 14 equal, 1 deleted" in done.stdout
     assert stored(tmp_path / "copies") == stored(tmp_path / "outputs")
 
 
@@ -238,7 +238,10 @@ def test_an_interrupted_sync_ends_in_one_line_and_the_next_one_finishes(tmp_path
 def test_help_and_version(tmp_path: Path) -> None:
     assert process("--version", folder=tmp_path).stdout.strip() == f"notata, version {__version__}"
     assert "demo" in notata("--help", folder=tmp_path).stdout
-    assert "s3://" in notata("demo", "-h", folder=tmp_path).stdout
+    for command in ("demo", "sync", "verify"):
+        told = notata(command, "-h", folder=tmp_path).stdout
+        assert any(line.startswith(f"  notata {command} ") for line in told.splitlines())
+        assert "\\b" not in told
     script = Path(sys.executable).with_name("notata")
     assert subprocess.run([script, "--version"], capture_output=True, check=True).stdout
 

@@ -60,12 +60,12 @@ _GRAVITY: Final = (0, 2, 1)
 """Exit codes of `verify`, the gravest last: damage that is known, before what cannot be told."""
 
 
-@main.command()
+@main.command(short_help="Record an example run.")
 @click.argument("url", required=False)
 @click.option("--run-id", help="Name of the run; one is made when not given.")
 @_STORAGE_OPTION
 def demo(url: str | None, run_id: str | None, storage_options: dict[str, Any]) -> None:
-    r"""Integrate the Lorenz system, record it at URL with every writer, and show what was stored.
+    """Integrate the Lorenz system, record it at URL with every writer, and show what was stored.
 
     URL is any fsspec URL or path. Default: the environment variable NOTATA_BASE_DIR, else outputs.
 
@@ -73,7 +73,7 @@ def demo(url: str | None, run_id: str | None, storage_options: dict[str, Any]) -
     notata demo
     notata demo memory://runs
     notata demo s3://bucket/outputs -o endpoint_url=http://127.0.0.1:9000
-    """
+    """  # noqa: D301  (click's sign for lines that are not to be filled)
     from notata import demo as lorenz
 
     try:
@@ -83,7 +83,7 @@ def demo(url: str | None, run_id: str | None, storage_options: dict[str, Any]) -
         raise click.ClickException(str(error)) from error
 
 
-@main.command()
+@main.command(short_help="Check the files of runs against their manifests.")
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
 @_STORAGE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each run instead of a sentence.")
@@ -92,7 +92,7 @@ def demo(url: str | None, run_id: str | None, storage_options: dict[str, Any]) -
 def verify(
     context: click.Context, urls: tuple[str, ...], storage_options: dict[str, Any], as_json: bool, progress: bool | None
 ) -> None:
-    r"""Read the files of runs again and compare them with the manifests that their ends left.
+    """Read the files of runs again and compare them with the manifests that their ends left.
 
     URL is a run, an experiment, or any folder with runs below it. A line for each run.
 
@@ -101,7 +101,7 @@ def verify(
     \b
     notata verify outputs/log_pendulum
     notata verify s3://bucket/outputs -o endpoint_url=http://127.0.0.1:9000
-    """
+    """  # noqa: D301  (click's sign for lines that are not to be filled)
     from notata import verifying
 
     worst = 0
@@ -115,11 +115,15 @@ def _wanted(progress: bool | None) -> bool:
     return sys.stderr.isatty() if progress is None else progress
 
 
-@main.command()
+@main.command(short_help="Make a copy of runs equal to them; only what differs is sent.")
 @click.argument("source")
 @click.argument("destination", required=False)
 @click.option("--dry-run", is_flag=True, help="Write nothing; list what would be done.")
-@click.option("--delete", is_flag=True, help="Delete at the destination what the source does not have.")
+@click.option(
+    "--delete",
+    is_flag=True,
+    help="Delete at the destination what the source does not have, and replace other runs of the same id.",
+)
 @_storage_option("--source-option", of=", of the source")
 @_storage_option("--destination-option", of=", of the destination")
 @_PROGRESS
@@ -134,7 +138,7 @@ def sync(
     progress: bool | None,
     as_json: bool,
 ) -> None:
-    r"""Make DESTINATION equal to SOURCE, a run, an experiment or a folder of them; only what differs is sent.
+    """Make DESTINATION equal to SOURCE, a run, an experiment or a folder of them; only what differs is sent.
 
     A run goes below DESTINATION, under its own name, unless DESTINATION is called log_… itself. Without DESTINATION it
     goes where it is mirrored to. Start it again after an interruption: it goes on. Exit code 1: something could not be
@@ -143,7 +147,7 @@ def sync(
     \b
     notata sync outputs/log_a s3://bucket/outputs
     notata sync gs://bucket/outputs/sweep outputs/sweep --dry-run
-    """
+    """  # noqa: D301
     from notata.mirror.tree import synced
 
     try:

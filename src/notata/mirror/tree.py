@@ -74,9 +74,9 @@ class SyncReport:
 
     def __str__(self) -> str:
         would = "would be " if self.dry_run else ""
-        done = f"{_files(len(self.copied))} {would}copied, {_files(len(self.appended))} {would}appended to"
-        done += f" ({self.bytes} bytes), {_files(self.equal)} equal"
-        done += f", {_files(len(self.deleted))} {would}deleted" if self.deleted else ""
+        done = f"{_files(len(self.copied))} {would}copied, {len(self.appended)} {would}appended to"
+        done += f", {self.bytes} bytes {would}sent; {self.equal} equal"
+        done += f", {len(self.deleted)} {would}deleted" if self.deleted else ""
         done += f", {len(self.left_out)} left out" if self.left_out else ""
         return f"{self.runs} run{'s' * (self.runs != 1)} from {self.source} to {self.destination}: {done}"
 
@@ -95,7 +95,7 @@ def sync(
     """Make one folder of runs equal to another one, on whatever storage the two are; only what differs is sent.
 
     A file counts as equal if size and content are: what a bucket tells of the content is compared with what the other
-    side tells, or computed from a file on a disk; never times alone. Of log.txt only the new end is sent where the
+    side tells, or computed from a file on a disk; never times. Of log.txt only the new end is sent where the
     destination has its beginning. Each file appears whole, many are sent at once in bounded memory, and a sync that was
     interrupted is finished by the next one. A run that is still being written may be synced: its copy is as the run was
     when the sync looked at it, and says that it is complete only once all its files are there.
@@ -122,7 +122,7 @@ def sync(
     >>> with Logbook("synced", "memory://here") as log:
     ...     path = log.text("notes", "converged")
     >>> print(sync("memory://here/log_synced", "memory://there"))
-    1 run from memory://here/log_synced to memory://there/log_synced: 4 files copied, 0 files appended to ...
+    1 run from memory://here/log_synced to memory://there/log_synced: 4 files copied, 0 appended to, ...
     """
     report, errors = synced(
         source,
