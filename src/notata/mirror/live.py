@@ -461,7 +461,7 @@ class Mirror:
         if self._failures == 1 and not self._over:
             self._tell(
                 logging.WARNING,
-                f"The mirror {self.url} is behind, and tried again: {self._target.redacted(str(error))}",
+                f"The mirror {self.url} is behind, and is tried again: {self._target.redacted(str(error))}",
             )
 
     def _refused(self, error: Exception) -> None:
@@ -504,7 +504,8 @@ class Mirror:
             self.give_up()
             exits.abandon(_COPIERS)
             if not refused and (missing := self._missing()):
-                _say(f"notata: {missing} of run {self._run_id!r} are not mirrored yet; {self._remedy()}")
+                why = f" ({self._target.redacted(str(self._error))})" if self._error else ""
+                _say(f"notata: {missing} of run {self._run_id!r} are not mirrored yet{why}; {self._remedy()}")
 
     def _thread_ended(self, until: float) -> bool:
         """Wait for the thread; whether it has ended."""
