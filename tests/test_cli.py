@@ -171,9 +171,10 @@ def test_sync_as_json_and_what_fails(tmp_path: Path) -> None:
 
 
 def test_sync_says_in_one_line_what_cannot_be_done(tmp_path: Path) -> None:
-    nowhere = notata("sync", "outputs", "copies", folder=tmp_path)
-    assert (nowhere.returncode, nowhere.stdout) == (1, "")
-    assert nowhere.stderr.startswith("Error: there is no file at")
+    for arguments in (["outputs", "copies"], ["outputs"]):
+        nowhere = notata("sync", *arguments, folder=tmp_path)
+        assert (nowhere.returncode, nowhere.stdout) == (1, "")
+        assert nowhere.stderr.startswith("Error: there is no file at")
     notata("demo", "--run-id", "a", folder=tmp_path)
     assert "nothing says where" in notata("sync", "outputs/log_a", folder=tmp_path).stderr
     assert "one lies in the other" in notata("sync", "outputs/log_a", "outputs", folder=tmp_path).stderr
@@ -278,6 +279,20 @@ def test_verify_finds_runs_below_a_folder_and_says_where_there_is_none(tmp_path:
     assert [line.split(": ")[1].split(";")[0] for line in done.stdout.splitlines()] == ["ok", "ok", "cannot tell"]
     assert "there is no run at" in done.stdout
     assert notata("verify", folder=tmp_path).returncode == 2
+
+
+def test_verify_tells_of_a_run_that_has_lost_its_metadata(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with Logbook(name, tmp_path / "out") as log, log.worker("log_1") as worker:
+            worker.text("t", "whole")
+    (tmp_path / "out/log_b/metadata.json").unlink()
+    done = notata("verify", "out", folder=tmp_path)
+    whole, lost = done.stdout.splitlines()
+    assert done.returncode == 2
+    assert "log_a: ok" in whole
+    assert "log_b: cannot tell: there is no run at" in lost
+    alone = notata("verify", "out/log_b", folder=tmp_path)
+    assert (alone.returncode, alone.stdout) == (2, f"{lost}\n")
 
 
 def test_verify_in_a_bucket_with_storage_options(tmp_path: Path, moto_server: Server) -> None:

@@ -69,15 +69,26 @@ def verdicts(urls: Iterable[str], options: Mapping[str, Any] | None = None, *, p
 
 
 def _runs(store: Store) -> list[str]:
-    """The folders of runs at or below a store's root."""
+    """The folders of runs at or below a store's root, those too that have lost their metadata.json."""
     if store.exists(keys.METADATA):
         return [""]
-    suffix = f"/{keys.METADATA}"
-    folders = [entry.key.removesuffix(suffix) for entry in store.list() if entry.key.endswith(suffix)]
-    runs = [folder for folder in folders if folder.rpartition("/")[2].startswith("log_")]
+    listed = [f"/{entry.key}" for entry in store.list()]
+    if f"/{keys.MANIFEST}" in listed:
+        return [""]
+    runs = {folder for key in listed if (folder := _run_of(key, keys.METADATA))}
+    lost = sorted({folder for key in listed if (folder := _run_of(key, keys.MANIFEST))} - runs)
+    for folder in lost:
+        if not any(folder.startswith(f"{run}/") for run in runs):  # or else it is a worker's
+            runs.add(folder)
     if not runs:
         raise RunMissingError(f"there is no run at {store.url} or below it", url=store.url)
-    return runs
+    return sorted(runs)
+
+
+def _run_of(key: str, name: str) -> str:
+    """The run's folder in which this file of that name lies; empty if it is no such file."""
+    folder, _, last = key.rpartition("/")
+    return folder[1:] if last == name and folder.rpartition("/")[2].startswith("log_") else ""
 
 
 def _verdict(store: Store, progress: bool) -> Verdict:

@@ -249,7 +249,7 @@ class _Pass:
                 return True
             what = "a run whose metadata.json cannot be read" if there is None else "another run of this id"
             raise RunExistsError(
-                f"{self._target.url} holds {what}; copy to another place, or replace it (--delete, replace=True)",
+                f"{self._target.url} holds {what}; copy to another place, or replace it by notata sync --delete",
                 url=self._target.url,
                 key=keys.METADATA,
             )

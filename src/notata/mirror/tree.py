@@ -136,7 +136,8 @@ def sync(
     )
     if errors:
         first = "; ".join(str(error) for error in errors[:_SHOWN])
-        raise BatchError(f"{len(errors)} errors, all else is there. {report}. {first}", errors)
+        count = f"{len(errors)} error{'s' * (len(errors) != 1)}"
+        raise BatchError(f"{count}, all else is there: {first}. {report}", errors)
     return report
 
 
@@ -181,9 +182,7 @@ class _Sync:
 
     def run(self, single: bool, callback: Any) -> tuple[SyncReport, list[Exception]]:
         there = {entry.key: entry for entry in self._target.list()}
-        here = {entry.key: entry for entry in self._source.list()}
-        if not here:
-            raise RunMissingError(f"there is no file at {self._source.url}", url=self._source.url)
+        here = _listed(self._source)
         self._tally = Tally(callback, sum(max(0, entry.size) for entry in here.values()))
         runs, others = ({"": here}, {}) if single else _runs(here)
         self._copy_runs(runs, _split(there, runs))
@@ -347,9 +346,17 @@ def _name(url: str) -> str:
     return url.rstrip("/").rpartition("/")[2]
 
 
+def _listed(source: Store) -> dict[str, Entry]:
+    """What the source has. A source without any file is a misspelt one."""
+    here = {entry.key: entry for entry in source.list()}
+    if not here:
+        raise RunMissingError(f"there is no file at {source.url}", url=source.url)
+    return here
+
+
 def _mirrored(source: Store) -> str:
     """Where the runs of the source are mirrored to, if that is one place for all of them."""
-    runs = [""] if source.exists(keys.METADATA) else list(_runs({entry.key: entry for entry in source.list()})[0])
+    runs = [""] if source.exists(keys.METADATA) else list(_runs(_listed(source))[0])
     roots = {_root(source, folder) for folder in runs} - {""}
     if len(roots) != 1:
         what = "nothing says" if not roots else f"{len(roots)} places are named"
