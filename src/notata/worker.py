@@ -473,7 +473,9 @@ def _life(store: Store, fields: Mapping[str, Any], found: Blob) -> str:
     if state.status in ENDED or state.status == "replacing":
         what = "is being replaced" if state.status == "replacing" else "has ended"
         raise RunEndedError(
-            f"the run at {store.url} {what} and takes no worker: {state.why}", url=store.url, key=keys.METADATA
+            f"the run at {store.url} {what} and takes no worker ({state.why}); a run that is resumed takes them again",
+            url=store.url,
+            key=keys.METADATA,
         )
     if state.status != "died":
         return ""

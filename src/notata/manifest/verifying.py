@@ -48,7 +48,8 @@ class VerifyReport:
     clashes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        told = [f"{self.checked} files as they were, {self.bytes} bytes read"]
+        what = "file as it was" if self.checked == 1 else "files as they were"
+        told = [f"{self.checked} {what}, {self.bytes} bytes read"]
         for name, word in _WORDS.items():
             if found := getattr(self, name):
                 more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""

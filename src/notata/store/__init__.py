@@ -145,18 +145,18 @@ def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]
         # To ask for its name, or its options, waits for what is on its way there.
         name = os.path.abspath(cast("os.PathLike[str]", base)) if local else str(base)
         return name, dict(base.storage_options)
-    text = os.fspath(base)
+    text = os.fspath(base) if isinstance(base, str | os.PathLike) else None
     if not isinstance(text, str):
-        raise ConfigurationError(f"base_dir is a URL, a path or a UPath, not {type(base).__name__}")
+        raise ConfigurationError(f"a folder is named by a URL, a path or a UPath, not by {type(base).__name__}")
     if match := _FLATTENED.match(text):
         raise ConfigurationError(
-            f"base_dir was a URL ({match[1]}://) before pathlib.Path or os.path took one of its slashes; pass the URL "
-            "as it was, or a UPath"
+            f"this was a URL ({match[1]}://) before pathlib.Path or os.path took one of its slashes; pass the URL as "
+            "it was, or a UPath"
         )
     if not isinstance(base, str):
         return os.path.abspath(text), {}
     if not text:
-        raise ConfigurationError("base_dir is empty; write '.' for the working folder")
+        raise ConfigurationError("a folder is named by an empty text; write '.' for the working folder")
     return text, {}
 
 

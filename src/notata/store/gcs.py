@@ -294,7 +294,7 @@ class GCSStore(BucketStore):
             yield
         except FileNotFoundError as error:
             raise ContainerMissingError(
-                f"cannot write {self._shown(key)}: there is no bucket {self._bucket!r}; create it, or correct base_dir",
+                f"cannot write {self._shown(key)}: there is no bucket {self._bucket!r}; create it, or correct the URL",
                 url=self.url,
                 key=key,
             ) from error

@@ -308,7 +308,7 @@ class S3Store(BucketStore):
 
         status, code = _status(error), _code(error)
         if code == "NoSuchBucket":
-            return ContainerMissingError, f"there is no bucket {self._bucket!r}; create it, or correct base_dir"
+            return ContainerMissingError, f"there is no bucket {self._bucket!r}; create it, or correct the URL"
         if status == 404:
             return MissingError, "there is no such object (or no such bucket)"
         if status == 403 or code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired"):
