@@ -1,7 +1,8 @@
 """One tree of runs made equal to another: what differs is copied, whatever storage the two are on.
 
 `tree` knows which runs and other files a folder has, `runs` copies one run so that its copy never says more than is
-there, `files` many files at once, and `evidence` tells which of them need not move. None knows what a file means.
+there, `files` many files at once, and `evidence` tells which of them need not move. `live` follows one run while it is
+written, and `schedule` says which of its files are due. None knows what a file means.
 """
 
 from notata.mirror.runs import Outcome, RunCopy
