@@ -96,7 +96,8 @@ def verify(
 
     URL is a run, an experiment, or any folder with runs below it. A line for each run.
 
-    Exit code: 0 if all is as it was, 1 if something is missing or changed, 2 if of some run nothing can be told.
+    Exit code: 0 if all is as it was, 1 if a file is missing or changed, 2 if none is known to be, but of some run not
+    everything can be told.
 
     \b
     notata verify outputs/log_pendulum
