@@ -711,6 +711,27 @@ def test_a_run_that_ends_between_two_looks_is_not_complete_before_its_files(pair
     assert pair.wanting() == set()
 
 
+@pytest.mark.parametrize("manifest", [True, False])
+def test_a_run_that_ends_while_it_is_looked_at_is_complete_there_too(pair: Pair, manifest: bool) -> None:
+    log = pair.here.logbook(manifest=manifest)
+    mirror = pair.by_hand(log)
+    mirror._pass(False)
+    has_ended = mirror._has_ended
+
+    def asked_too_early() -> bool:
+        ended = has_ended()
+        if not ended:
+            log.mark_complete()
+        return ended
+
+    mirror._has_ended = asked_too_early  # type: ignore[method-assign]
+    mirror._pass(False)
+    mirror._pass(False)
+    assert status(pair.there) == "complete"
+    assert pair.wanting() == set()
+    assert mirror.behind == Behind(0, 0)
+
+
 def test_a_file_that_keeps_changing_does_not_hold_up_the_others(tmp_path: Path) -> None:
     here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
     over = threading.Event()

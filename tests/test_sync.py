@@ -732,8 +732,7 @@ def test_what_is_known_to_be_there_is_not_looked_at_again(here: Place, there: Pl
     target, known = below(there), dict[str, str]()
     copy = RunCopy(here.store().below("log_a"), target)
     assert copy.update(known).whole
-    versions = {entry.key: entry.version for entry in here.store().below("log_a").list()}
-    assert known == {key: version for key, version in versions.items() if key != "metadata.json"}
+    assert known == {entry.key: entry.version for entry in here.store().below("log_a").list()}
     before = len(target.operations)
     assert copy.update(known).bytes == 0
     assert target.operations[before:] == []
@@ -752,7 +751,10 @@ def test_only_some_files_say_nothing_of_an_end(here: Place, there: Place) -> Non
     fill(here, run())
     copy.update(known, only=["log.txt", "metadata.json"])
     assert status(there) == "initialized"
+    now = here.store().below("log_a").stat("metadata.json").version
+    assert known["metadata.json"] != now
     assert copy.update(known).whole
+    assert known["metadata.json"] == now
     assert tree(there) == run()
 
 

@@ -432,11 +432,9 @@ class Mirror:
         self._note(entry for entry in due.values() if entry is not None)
 
     def _note(self, copied: Iterable[Entry]) -> None:
-        """Take note which metadata.json is there, or a later one; how much of the logs; what a line of them costs."""
+        """Take note how much of the logs is there, and what a line of them costs."""
         for entry in copied:
-            if entry.key == keys.METADATA:
-                self._schedule.known[entry.key] = entry.version
-            elif keys.is_log(entry.key):
+            if keys.is_log(entry.key):
                 self._lengths[entry.key] = entry.size
                 again = 0 if self._target.near or entry.size >= _EXTENDED else entry.size
                 self._schedule.sends_again(entry.key, again, self._clock.now())

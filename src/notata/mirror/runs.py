@@ -129,7 +129,8 @@ class RunCopy:
 
         Args:
             known: The source's versions (`Entry.version`) of files that have been copied: such are not looked at again.
-                What is copied is added to it. Give the same dictionary each time to the same `RunCopy`.
+                What is copied is added to it, metadata.json too. Give the same dictionary each time to the same
+                `RunCopy`.
             only: Copy these files and no others. metadata.json is copied if it is among them and says of no end: that
                 of a run that has ended comes with a call without `only`.
             listed: What the target was found to have just now, by key; else it is asked.
@@ -333,6 +334,8 @@ class _Pass:
             self._done[keys.METADATA] = Brought("copied", len(self._here.data))
         else:
             self._done[keys.METADATA] = Brought("equal")
+        if self._remembers:
+            self._known[keys.METADATA] = self._here.version
         return self._only is None and not self._copy._dry
 
     def _outcome(self, *, whole: bool) -> Outcome:
