@@ -400,6 +400,35 @@ def test_the_interpreter_gives_it_up(pair: Pair, capsys: pytest.CaptureFixture[s
     assert threads() == []
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), 1e12])
+def test_the_interpreter_waits_for_ever_if_told_to(
+    pair: Pair, seconds: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PATIENCE", 0.0)
+    pair.far.line.open.clear()
+    with pair.logbook(mirror_timeout=seconds) as log:
+        log.text("notes", "a")
+    assert log.mirror is not None
+    told = threading.Event()
+
+    def say(line: str) -> None:
+        assert f"waited for {seconds:g} s at most" in line
+        told.set()
+
+    def answer() -> None:
+        assert told.wait(60)
+        pair.far.line.open.set()
+
+    monkeypatch.setattr(live, "_say", say)
+    answering = threading.Thread(target=answer)
+    answering.start()
+    exits._run()
+    answering.join()
+    log.mirror.flush(seconds)
+    assert pair.wanting() == set()
+    assert capsys.readouterr().err == ""
+
+
 def test_of_a_run_on_a_disk_it_says_how_to_finish(
     pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,7 +84,7 @@ class Clock:
 
     def wait(self, changed: threading.Condition, seconds: float) -> None:
         """Wait until notified, at most so long. The condition's lock is held."""
-        changed.wait(seconds)
+        changed.wait(min(seconds, threading.TIMEOUT_MAX))  # it may be infinite
 
 
 class Copies(Protocol):
