@@ -590,6 +590,26 @@ def test_two_runs_of_one_id_and_one_target(pair: Pair, capsys: pytest.CaptureFix
     assert capsys.readouterr().err.count("is not mirrored") == 1
 
 
+def test_two_runs_of_one_id_that_both_replace_do_not_do_so_for_ever(
+    pair: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = Place("memory", f"memory://{uuid.uuid4().hex}")
+    logs = [place.logbook() for place in (pair.here, elsewhere)]
+    first, second = (pair.by_hand(log, replace=True) for log in logs)
+    for mirror in (first, second):
+        mirror.flush()  # begins a thread, which is done with it
+    for log in logs:
+        log.json("metrics", {"a": 1})
+        log.mark_complete()
+    for mirror in (first, second, first):
+        mirror.finish()
+        settle(mirror)
+    assert content(pair.there) == content(elsewhere)
+    assert isinstance(first.error, RunExistsError)
+    assert second.error is None
+    assert capsys.readouterr().err.count("is not mirrored") == 1
+
+
 def test_a_displaced_run_is_mirrored_no_more(pair: Pair) -> None:
     log = pair.logbook()
     assert log.mirror is not None

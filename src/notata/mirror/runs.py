@@ -65,7 +65,8 @@ class RunCopy:
         source: The run's folder.
         target: The folder of its copy.
         delete: Delete there what the source does not have.
-        replace: Take the place of another run of that id, which is removed; else that is an error.
+        replace: Take the place of another run of that id, which is removed; else that is an error. So it is where the
+            other one has come later, and taken the place of this one.
         at_once: Small files under way.
         bytes_at_once: Bytes of them.
         stop: Set it to have `update` give up soon, with whole files only.
@@ -115,6 +116,7 @@ class RunCopy:
             dry=dry_run,
         )
         self._there: Blob | None = None  # the target's metadata.json, as this one stored it last
+        self._begun: object = self  # which run that was, by its start
         self._compared = False  # whether what the target has was looked at, so that only what is new need be
         self._logs: dict[str, Entry] = {}  # of the target, as this one left them
 
@@ -246,7 +248,8 @@ class _Pass:
         if self._there is None or self._there.data == self._here.data:
             return False
         if here is None or there is None or here.get("start_time") != there.get("start_time"):
-            if self._copy._replace:
+            was_there = here is not None and self._copy._begun == here.get("start_time")
+            if self._copy._replace and not was_there:
                 return True
             what = "a run whose metadata.json cannot be read" if there is None else "another run of this id"
             raise RunExistsError(
@@ -281,6 +284,7 @@ class _Pass:
             return
         version = self._copy._files.store(keys.METADATA, data, self._there.version if self._there else "")
         self._there = self._copy._there = Blob(data, len(data), version)
+        self._copy._begun = (parsed(self._here.data) or {}).get("start_time")
 
     def _bring(
         self, entries: dict[str, Entry], pairs: dict[str, Pair], listed: Mapping[str, Entry]
