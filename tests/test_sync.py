@@ -9,7 +9,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -774,6 +774,72 @@ def test_what_was_known_of_one_run_is_not_taken_for_another_one(here: Place, the
     fill(here, {"log_a/log.txt": line * 11})
     assert copy.update(known).appended == {"log.txt": len(line)}
     assert tree(there) == tree(here)
+
+
+def _when_listed(store: Store, what: Callable[[], object]) -> Store:
+    """A store in whose folder something happens once its files were listed for the first time."""
+    list_ = store.list
+    todo = [what]
+
+    def listed(folder: str = "") -> list[Entry]:
+        found = list_(folder)
+        if todo:
+            todo.pop()()
+        return found
+
+    store.list = listed  # type: ignore[method-assign]
+    return store
+
+
+@pytest.mark.parametrize("delete", [True, False])
+@pytest.mark.parametrize("copied_before", [True, False])
+def test_a_run_that_is_replaced_while_it_is_copied_is_not_mixed_with_the_new_one(
+    here: Place, there: Place, delete: bool, copied_before: bool
+) -> None:
+    fill(here, run())
+    target = there.store().below("log_a")
+    if copied_before:
+        RunCopy(here.store().below("log_a"), target).update()
+    new = run("initialized") | {
+        "log_a/metadata.json": metadata("initialized", start_time="2026-02-02"),
+        "log_a/artifacts/notes.txt": b"of another run",
+    }
+
+    def replaced() -> None:
+        here.store().clear()
+        fill(here, new)
+
+    fill(here, {"log_a/artifacts/notes.txt": b"changed late"})
+    source = _when_listed(here.store().below("log_a"), replaced)
+    copy = RunCopy(source, target, delete=delete, replace=delete)
+    with nullcontext() if delete else pytest.raises(RunExistsError):
+        copy.update()
+    if delete:
+        assert tree(there) == new
+    else:
+        assert status(there) == "replacing"
+
+
+def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where_it_is_complete(
+    here: Place, there: Place
+) -> None:
+    """The listing of a folder that was just cleared says of no file that it was deleted."""
+    fill(here, run())
+    target = there.store().below("log_a")
+    RunCopy(here.store().below("log_a"), target).update()
+    source = here.store().below("log_a")
+    list_ = source.list
+
+    def listed(folder: str = "") -> list[Entry]:
+        if "2026-02-02" not in here.bytes("log_a/metadata.json").decode():
+            here.store().clear()
+            fill(here, {"log_a/metadata.json": metadata("replacing", start_time="2026-02-02")})
+        return list_(folder)
+
+    source.list = listed  # type: ignore[method-assign]
+    with pytest.raises(RunExistsError):
+        RunCopy(source, target, delete=True).update()
+    assert tree(there) == run()
 
 
 def test_a_copy_that_is_told_to_stop_stops(here: Place, there: Place) -> None:

@@ -197,7 +197,10 @@ class _Pass:
         if over:
             self._clear(listed, entries)
         entries = self._bring(entries, pairs, listed)
-        if self._copy._delete and not over and self._only is None and not self._errors:
+        clear = self._copy._delete and not over and self._only is None and not self._errors
+        if not self._copy._dry and self._may_mislead(entries, listed if clear else {}):
+            self._check_source(fields)
+        if clear:
             self._clear(listed, entries)
         if self._errors:
             some, all_ = len(self._errors), len(self._errors) + len(self._done)
@@ -274,8 +277,7 @@ class _Pass:
         """Say that the run is here, and nothing of its end; of a run that is replaced, that it is."""
         data = self._here.data
         if over or fields.get("status") in ENDED:
-            told = {**fields, "status": "replacing", COPIED: "over" if over else "new"}
-            data = json.dumps(told, indent=2).encode()
+            data = _being_copied(fields, "over" if over else "new")
         self._set_metadata(data)
 
     def _set_metadata(self, data: bytes) -> None:
@@ -305,6 +307,25 @@ class _Pass:
             fresh = {key: entry for key, entry in entries.items() if before.get(key) != entry}
             pairs = {key: replace(pair, look=key in self._done) for key, pair in self._pairs(fresh, listed).items()}
         return entries
+
+    def _may_mislead(self, entries: Mapping[str, Entry], listed: Mapping[str, Entry]) -> bool:
+        """Whether anything changes at the target."""
+        there = None if self._there is None else self._there.data
+        gone = listed.keys() - entries.keys() - {keys.METADATA}
+        return bool(gone) or there != self._here.data or any(map(_sent, self._done.values()))
+
+    def _check_source(self, fields: Mapping[str, Any] | None) -> None:
+        """Refuse to go on where another run or attempt has begun in the source's folder: its files may be among these.
+
+        Raises:
+            ConflictError: It has. If the target told of an end, it says by now that it is being copied.
+        """
+        if _which(parsed(_metadata(self._source).data)) == _which(fields):
+            return
+        told = None if self._there is None else parsed(self._there.data)
+        if told is not None and told.get("status") in ENDED and any(map(_sent, self._done.values())):
+            self._set_metadata(_being_copied(told, "new"))
+        raise ConflictError(f"{self._source.url}: another run or attempt began there", url=self._source.url)
 
     def _note(self, pairs: Mapping[str, Pair], done: Mapping[str, Brought]) -> None:
         self._done |= done
@@ -358,6 +379,20 @@ def _phases(pairs: Mapping[str, Pair]) -> dict[int, dict[str, Pair]]:
         rank = 3 if key.rpartition("/")[2] == keys.MANIFEST else rank
         phases.setdefault(rank, {})[key] = pair
     return phases
+
+
+def _being_copied(fields: Mapping[str, Any], how: str) -> bytes:
+    """A metadata.json that says so."""
+    return json.dumps({**fields, "status": "replacing", COPIED: how}, indent=2).encode()
+
+
+def _sent(brought: Brought) -> bool:
+    return brought.verb in ("copied", "appended")
+
+
+def _which(fields: Mapping[str, Any] | None) -> tuple[object, object]:
+    """Which run this is, and which attempt at it."""
+    return (None, None) if fields is None else (fields.get("start_time"), lease_of(fields).get("owner"))
 
 
 def _ahead(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
