@@ -842,6 +842,17 @@ def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where
     assert tree(there) == run()
 
 
+def test_what_came_late_is_there_before_the_manifest_that_tells_of_it(here: Place, there: Place) -> None:
+    fill(here, run() | {"log_a/manifest.json": b"{}"})
+
+    def written_late() -> None:
+        fill(here, {"log_a/artifacts/late": b"l", "log_a/manifest.json": b'{"artifacts/late": 1}'})
+
+    RunCopy(_when_listed(here.store().below("log_a"), written_late), there.store().below("log_a")).update()
+    assert tree(there) == tree(here)
+    assert there.bytes("log_a/artifacts/late") == b"l"
+
+
 def test_a_copy_that_is_told_to_stop_stops(here: Place, there: Place) -> None:
     fill(here, run())
     stop = threading.Event()

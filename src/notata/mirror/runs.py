@@ -291,17 +291,20 @@ class _Pass:
     def _bring(
         self, entries: dict[str, Entry], pairs: dict[str, Pair], listed: Mapping[str, Entry]
     ) -> dict[str, Entry]:
-        """Copy what differs; what the source has by now. Where files vanished meanwhile, they may have been renamed."""
+        """Copy what differs; what the source has by now.
+
+        Where files vanished meanwhile, they may have been renamed; and a manifest that is newer tells of new files.
+        """
         for last in range(_TRIES, 0, -1):
-            gone = False
+            look = False
             for _, phase in sorted(_phases(pairs).items()):
                 done, errors = self._copy._files.bring(phase)
                 self._note(phase, done)
                 self._errors |= errors
-                gone |= any(brought.verb == "gone" for brought in done.values())
+                look |= any(_calls_for_a_look(phase[key].here, brought) for key, brought in done.items())
                 if any(isinstance(error, HOPELESS) for error in errors.values()):
                     return entries
-            if not gone or self._only is not None or last == 1:
+            if not look or self._only is not None or last == 1:
                 break
             before, entries = entries, self._entries()
             fresh = {key: entry for key, entry in entries.items() if before.get(key) != entry}
@@ -384,6 +387,12 @@ def _phases(pairs: Mapping[str, Pair]) -> dict[int, dict[str, Pair]]:
 def _being_copied(fields: Mapping[str, Any], how: str) -> bytes:
     """A metadata.json that says so."""
     return json.dumps({**fields, "status": "replacing", COPIED: how}, indent=2).encode()
+
+
+def _calls_for_a_look(here: Entry, brought: Brought) -> bool:
+    """Whether the source has other files by now than it was found to have."""
+    newer = here.key.rpartition("/")[2] == keys.MANIFEST and brought.source != here.version
+    return brought.verb == "gone" or newer
 
 
 def _sent(brought: Brought) -> bool:
