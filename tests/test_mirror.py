@@ -723,7 +723,9 @@ def test_nothing_is_asked_of_the_target_while_nothing_changes(pair: Pair) -> Non
     mirror._turn()
     told = pair.far.operations[len(before) :]
     assert [(operation.verb, operation.key) for operation in told] == [
+        ("get", "metadata.json"),
         ("put", "artifacts/notes.txt"),
+        ("get", "metadata.json"),
         ("append", "log.txt"),
     ]
     assert pair.wanting() == set()

@@ -776,6 +776,22 @@ def test_what_was_known_of_one_run_is_not_taken_for_another_one(here: Place, the
     assert tree(there) == tree(here)
 
 
+def test_who_was_replaced_at_the_target_puts_no_file_among_those_of_another_run(here: Place, there: Place) -> None:
+    """As a job that was begun anew on another machine while the first one lives."""
+    elsewhere = Place("memory", f"memory://{uuid.uuid4().hex}")
+    fill(here, run("initialized"))
+    second = run("initialized") | {"log_a/metadata.json": metadata("initialized", start_time="2026-02-02")}
+    fill(elsewhere, second)
+    first, known = RunCopy(here.store().below("log_a"), there.store().below("log_a"), replace=True), dict[str, str]()
+    first.update(known)
+    RunCopy(elsewhere.store().below("log_a"), there.store().below("log_a"), replace=True).update()
+    fill(here, {"log_a/artifacts/notes.txt": b"of the first", "log_a/artifacts/new": b"of the first"})
+    for only in (["artifacts/notes.txt"], ["artifacts/new", "metadata.json"], None):
+        with pytest.raises(RunExistsError, match="holds another run of this id"):
+            first.update(known, only=only)
+    assert tree(there) == second
+
+
 def _when_listed(store: Store, what: Callable[[], object]) -> Store:
     """A store in whose folder something happens once its files were listed for the first time."""
     list_ = store.list

@@ -192,6 +192,8 @@ class _Pass:
             raise _AnotherRun
         entries = self._entries()
         pairs = self._pairs(entries, listed)
+        if pairs and self._copy._there is not None:
+            self._check_target()
         if over or (fields is not None and (self._there is None or (pairs and self._misleads(told)))):
             self._claim(fields or {}, over=over)
         if over:
@@ -310,6 +312,16 @@ class _Pass:
             fresh = {key: entry for key, entry in entries.items() if before.get(key) != entry}
             pairs = {key: replace(pair, look=key in self._done) for key, pair in self._pairs(fresh, listed).items()}
         return entries
+
+    def _check_target(self) -> None:
+        """Put nothing among the files of another run, whose mirror has taken the place since. One request.
+
+        Raises:
+            ConflictError: Another one is there than this one stored.
+        """
+        found = _found(self._target)
+        if found is None or self._there is None or found.data != self._there.data:
+            raise ConflictError(f"{self._target.url}: another copy was put there", url=self._target.url)
 
     def _may_mislead(self, entries: Mapping[str, Entry], listed: Mapping[str, Entry]) -> bool:
         """Whether anything changes at the target."""
