@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsspec.callbacks import Callback
@@ -176,6 +178,29 @@ def test_two_writes_at_once_leave_it_open_which_came_last() -> None:
     assert not ledger.incomplete
     ledger.begin("a")
     assert ledger.incomplete
+
+
+def test_two_threads_that_begin_at_once_learn_of_each_other() -> None:
+    """Whatever comes between the look and the count."""
+    ledger, paused, other = Ledger(), threading.Event(), threading.Event()
+
+    class Slow(dict[str, int]):
+        def get(self, key: str, default: Any = None) -> Any:
+            found = super().get(key, default)
+            if threading.current_thread() is first:
+                paused.set()
+                other.wait(0.1)  # in vain, as the second one has to wait
+            return found
+
+    ledger._under_way = Slow()
+    first = threading.Thread(target=ledger.begin, args=("k",))
+    first.start()
+    assert paused.wait(60)
+    ledger.begin("k")
+    other.set()
+    first.join()
+    assert ledger.incomplete
+    assert ledger._under_way == {"k": 2}
 
 
 def test_a_log_is_hashed_as_it_grows_and_not_again() -> None:

@@ -99,15 +99,17 @@ class Ledger:
 
     def begin(self, key: str) -> None:
         """A file is about to be stored. Of two at once nobody knows which one came last."""
-        if key in self._under_way:
-            self._elsewhere = True
-        self._under_way[key] = self._under_way.get(key, 0) + 1
+        with self._lock.held():
+            if key in self._under_way:
+                self._elsewhere = True
+            self._under_way[key] = self._under_way.get(key, 0) + 1
 
     def end(self, key: str, error: BaseException | None = None) -> None:
         """What was to be stored has been stored, or not."""
-        left = self._under_way.pop(key, 1) - 1
-        if left > 0:
-            self._under_way[key] = left
+        with self._lock.held():
+            left = self._under_way.pop(key, 1) - 1
+            if left > 0:
+                self._under_way[key] = left
         if error is not None and not isinstance(error, _REFUSED):
             self.look()
 
