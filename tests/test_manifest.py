@@ -27,6 +27,7 @@ from notata.background import BackgroundStore
 from notata.manifest import Document, Ledger, LedgerStore, Receipt, merge, verify
 from notata.manifest.hashing import hashed
 from notata.store import Entry, Store, open_store
+from notata.store.appending import Tail
 from notata.store.files import PART
 from notata.testing import FaultyStore, Operation
 from tests import receipts
@@ -201,6 +202,25 @@ def test_two_threads_that_begin_at_once_learn_of_each_other() -> None:
     first.join()
     assert ledger.incomplete
     assert ledger._under_way == {"k": 2}
+
+
+def test_a_write_whose_reply_comes_after_an_append_to_the_same_file_leaves_it_open_which_came_last() -> None:
+    faulty, store = far()
+    write = faulty._write
+
+    def appended_meanwhile(key: str, data: bytes, match: str | None) -> str:
+        version = write(key, data, match)
+        if key == "k":
+            store._append(key, b"more", Tail(len(data), version, data))  # with what a bucket knows
+        return version
+
+    faulty._write = appended_meanwhile  # type: ignore[method-assign]
+    store._append("j", b"more", Tail(0, "", b""))
+    assert not store.ledger.incomplete
+    store.write("k", b"written ")
+    assert raw(store)["k"] == b"written more"
+    assert store.ledger.incomplete
+    assert store.ledger._under_way == {}
 
 
 def test_a_log_is_hashed_as_it_grows_and_not_again() -> None:

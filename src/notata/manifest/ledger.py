@@ -262,13 +262,18 @@ class LedgerStore(FrontStore):
             if not keys.is_log(full):
                 self.ledger.forget(full)
             return self._real._append(key, data, tail)
+        if keys.is_log(full):  # which has one writer
+            after = self._real._append(key, data, tail)
+            self.ledger.grow(full, data, tail, after)
+            return after
+        self.ledger.begin(full)
         try:
             after = self._real._append(key, data, tail)
         except BaseException as error:
-            if not keys.is_log(full):
-                self.ledger.end(full, error)
+            self.ledger.end(full, error)
             raise
         self.ledger.grow(full, data, tail, after)
+        self.ledger.end(full)
         return after
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
