@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from notata import keys, runids, table
 from notata.errors import ConfigurationError, NotataError, RunExistsError, UnknownNameError
-from notata.logbook import Logbook, mirror_base
+from notata.logbook import Logbook
+from notata.mirror.places import base_of_copies
 from notata.reader import ExperimentReader
 from notata.state import ENDED, ROW
 from notata.store import TIMEOUT, Store, open_base
@@ -102,7 +103,7 @@ class Experiment:
         self._store = self._base.below(name)
         self._runs = self._store.below(keys.RUNS)
         self._options = options
-        self._mirror = mirror_base(self._base, mirror, mirror_options, timeout)
+        self._mirror = base_of_copies(self._base, mirror, mirror_options, timeout)
         if self._mirror is not None:
             self._mirror = self._mirror.below(name).below(keys.RUNS)
         self._keeper = table.Keeper(self._store)

@@ -24,12 +24,13 @@ from notata.failures import Caught
 from notata.journal import Journal, RunLogger, level_of
 from notata.lease import Lease
 from notata.manifest import Keeper, LedgerStore
+from notata.mirror.places import apart, base_of_copies
 from notata.parameters import Parameters, encoded
 from notata.progress import bar
 from notata.reader import LogReader
 from notata.recorder import Recorder
 from notata.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent, timestamp
-from notata.store import TIMEOUT, Store, open_base, open_store
+from notata.store import TIMEOUT, Store, open_base
 from notata.worker import Post, Worker
 
 if TYPE_CHECKING:
@@ -149,32 +150,18 @@ class Logbook(Recorder):
         progress: bool = False,
         manifest: bool = True,
     ) -> None:
-        if callback is not None and not callable(callback):
-            raise ConfigurationError(f"callback is a function of the logbook, not {type(callback).__name__}")
-        if resume and overwrite:
-            raise ConfigurationError("resume goes on with the old run and overwrite removes it: choose one")
-        if params is not None and not isinstance(params, Mapping):
-            raise ConfigurationError(
-                f"params are names and values, as in {{'omega': 2.0}}, not {type(params).__name__}"
-            )
-        for name, value in {"background": background, "manifest": manifest, "durable": durable}.items():
-            if value not in (True, False):
-                raise ConfigurationError(f"{name} is True or False, not {value!r}")
-        if isinstance(mirror_timeout, bool) or not isinstance(mirror_timeout, int | float) or not mirror_timeout >= 0:
-            raise ConfigurationError(f"mirror_timeout is a number of seconds, not {mirror_timeout!r}")
-        if resume not in (True, False, "force", "unfinished"):
-            raise ConfigurationError(f"resume is True, False, 'force' or 'unfinished', not {resume!r}")
+        _check_arguments(callback, params, overwrite=overwrite, resume=resume, mirror_timeout=mirror_timeout)
+        _check_switches(background=background, manifest=manifest, durable=durable)
         level = level_of(log_level)
         self.run_id = _made_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
         base = open_base(base_dir, storage_options, timeout=timeout)
         self._store = self._plain = plain = (base.durably() if durable else base).below(folder)
-        copy = mirror_base(plain, mirror, mirror_options, timeout)
+        copy = base_of_copies(plain, mirror, mirror_options, timeout)
         if copy is not None:
             copy = copy.below(folder)
-            if _inside(copy.url, plain.url) or _inside(plain.url, copy.url):
-                raise ConfigurationError(f"{plain.url} cannot be mirrored into itself, to {copy.url}", url=plain.url)
+            apart(plain, copy)
         if progress:
             self._store = self._store.watched(bar)
         noting = self._store = LedgerStore(self._store) if manifest else self._store
@@ -756,28 +743,26 @@ class Logbook(Recorder):
             self._note(error, failure)
 
 
-def mirror_base(
-    store: Store,
-    mirror: str | os.PathLike[str] | UPath | Store | None,
-    options: Mapping[str, Any] | None,
-    timeout: float,
-) -> Store | None:
-    """Where copies of what is at `store` go, if there are to be any; nothing is requested yet."""
-    if mirror is None:
-        if options is not None:
-            raise ConfigurationError("mirror_options are for the storage of mirror, and that is not given")
-        return None
-    if not store.near:
-        raise ConfigurationError(
-            f"mirror= copies what is on a local disk or in memory, and {store.url} is neither. Write there alone, with "
-            "background=True so that no call waits; or to a local disk, and have that mirrored there.",
-            url=store.url,
-        )
-    return open_store(mirror, options, timeout=timeout)
+def _check_arguments(
+    callback: object, params: object, *, overwrite: bool, resume: object, mirror_timeout: object
+) -> None:
+    """Refuse what makes no sense, before anything is done."""
+    if callback is not None and not callable(callback):
+        raise ConfigurationError(f"callback is a function of the logbook, not {type(callback).__name__}")
+    if resume and overwrite:
+        raise ConfigurationError("resume goes on with the old run and overwrite removes it: choose one")
+    if params is not None and not isinstance(params, Mapping):
+        raise ConfigurationError(f"params are names and values, as in {{'omega': 2.0}}, not {type(params).__name__}")
+    if isinstance(mirror_timeout, bool) or not isinstance(mirror_timeout, int | float) or not mirror_timeout >= 0:
+        raise ConfigurationError(f"mirror_timeout is a number of seconds, not {mirror_timeout!r}")
+    if resume not in (True, False, "force", "unfinished"):
+        raise ConfigurationError(f"resume is True, False, 'force' or 'unfinished', not {resume!r}")
 
 
-def _inside(url: str, other: str) -> bool:
-    return f"{url.rstrip('/')}/".startswith(f"{other.rstrip('/')}/")
+def _check_switches(**switches: object) -> None:
+    for name, value in switches.items():
+        if value not in (True, False):
+            raise ConfigurationError(f"{name} is True or False, not {value!r}")
 
 
 def _stamp() -> str:

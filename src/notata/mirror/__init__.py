@@ -2,7 +2,7 @@
 
 `tree` knows which runs and other files a folder has, `runs` copies one run so that its copy never says more than is
 there, `files` many files at once, and `evidence` tells which of them need not move. `live` follows one run while it is
-written, and `schedule` says which of its files are due. None knows what a file means.
+written, `schedule` says which of its files are due, and `places` where copies go. None knows what a file means.
 """
 
 from notata.mirror.runs import Outcome, RunCopy

@@ -25,6 +25,7 @@ from notata.errors import (
 from notata.formats import JSON, encode
 from notata.mirror.evidence import check
 from notata.mirror.files import Files, Pair, delete
+from notata.mirror.places import apart
 from notata.mirror.runs import Outcome, RunCopy
 from notata.progress import Wanted, shown
 from notata.state import MIRROR, parsed
@@ -158,7 +159,7 @@ def synced(
     target = open_store(_mirrored(origin) if destination is None else destination, destination_options, timeout=timeout)
     if single and not _name(target.url).startswith("log_"):
         target = target.below(_name(origin.url))
-    _apart(origin, target)
+    apart(origin, target)
     with shown(progress, "sync") as callback:
         return _Sync(origin, target, delete=delete, dry_run=dry_run).run(single, callback)
 
@@ -375,16 +376,3 @@ def _root(source: Store, folder: str) -> str:
     if not _name(url).startswith("log_"):
         url = f"{url.rstrip('/')}/{_name(folder or source.url)}"
     return url.removesuffix(f"/{folder}") if folder and url.endswith(f"/{folder}") else "" if folder else url
-
-
-def _apart(source: Store, target: Store) -> None:
-    """Refuse two folders of which one is, or lies in, the other."""
-    ours, theirs = (f"{_real(store.url)}/" for store in (source, target))
-    if not (ours.startswith(theirs) or theirs.startswith(ours)):
-        return
-    if source.filesystem() is target.filesystem() or source.near:  # else one name in two places
-        raise ConfigurationError(f"{source.url} and {target.url} are not apart: one lies in the other", url=target.url)
-
-
-def _real(url: str) -> str:
-    return url.rstrip("/") if "://" in url else os.path.realpath(url).rstrip(os.sep).replace(os.sep, "/")
