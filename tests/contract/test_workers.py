@@ -416,6 +416,20 @@ def test_what_a_killed_rank_wrote_is_listed(place: Place) -> None:
     assert ("sha256" in told["artifacts/notes.txt"]) is not place.bucket
 
 
+def test_a_run_one_of_whose_workers_was_never_closed_is_verified_all_the_same(place: Place) -> None:
+    """As one that was killed, or that a pool ended: nothing is wrong with the log that it left."""
+    log = place.logbook()
+    worker = attach(place, 3)
+    worker.text("notes", "x")
+    worker.flush()
+    log.mark_complete()
+    report = reader(place).verify()
+    assert report.ok, report
+    assert report.checked == 3
+    place.put("log_run/workers/3/log.txt", b"x" * len(place.bytes("log_run/workers/3/log.txt")))
+    assert not reader(place).verify().ok
+
+
 def test_a_worker_leaves_no_manifest_where_none_is_wanted(place: Place) -> None:
     with place.logbook(manifest=False) as log, log.worker(0) as worker:
         worker.text("a", "1")

@@ -164,4 +164,4 @@ class Keeper:
 
 
 def _listed(entry: Entry) -> Receipt:
-    return Receipt(entry.size, b"", "" if keys.is_log(entry.key) else entry.version)
+    return Receipt(entry.size, b"", entry.version)
