@@ -807,6 +807,20 @@ def _when_listed(store: Store, what: Callable[[], object]) -> Store:
     return store
 
 
+def test_a_run_that_is_resumed_while_it_is_copied_is_not_complete_there_with_what_comes_then(
+    here: Place, there: Place
+) -> None:
+    fill(here, run(lease={"owner": "first"}))
+    resumed = {
+        "log_a/metadata.json": metadata("initialized", lease={"owner": "second"}, resumes=[{}]),
+        "log_a/artifacts/notes.txt": b"of the second attempt",
+    }
+    source = _when_listed(here.store().below("log_a"), lambda: fill(here, resumed))
+    RunCopy(source, there.store().below("log_a")).update()
+    assert status(there) == "initialized"
+    assert tree(there) == tree(here)
+
+
 @pytest.mark.parametrize("delete", [True, False])
 @pytest.mark.parametrize("copied_before", [True, False])
 def test_a_run_that_is_replaced_while_it_is_copied_is_not_mixed_with_the_new_one(
