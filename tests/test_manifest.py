@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fsspec.callbacks import Callback
 from hypothesis import given, settings
@@ -558,3 +559,18 @@ def test_to_verify_is_a_look_a_listing_and_the_files() -> None:
         Operation("get", "metadata.json"),
         Operation("list", ""),
     ]
+
+
+def test_a_flush_after_the_end_looks_again_at_what_others_stored(tmp_path: Path) -> None:
+    with Logbook("run", tmp_path) as log:
+        path, worker = log["data/t.npy"], log.worker(3)
+    np.save(path, np.arange(3))
+    worker.text("late", "after its owner's end")
+    worker.close()
+    report = log.reader.verify()
+    assert (report.ok, report.extra) == (True, ("artifacts/late.txt", "data/t.npy", "workers/3/log.txt"))
+    np.save(path, np.arange(4))
+    log.flush()
+    report = log.reader.verify()
+    assert (report.ok, report.extra) == (True, ())
+    receipts.check(Place("local", str(tmp_path)))

@@ -368,7 +368,7 @@ class Logbook(Recorder):
             self._queue.settle(timeout)
         self.handler.flush()
         if self._told in ENDED:
-            self._store_manifest()
+            self._store_manifest(look=True)
         if self._queue is not None and (lost := self._queue.lost()) is not None:
             raise lost
 
@@ -644,11 +644,11 @@ class Logbook(Recorder):
         adopted = self._store_manifest if status == "complete" else bool
         self._lease.end(status, adopted=adopted, end_time=timestamp(), runtime_sec=runtime, **fields)
 
-    def _store_manifest(self) -> None:
-        """Have manifest.json tell what is stored by now."""
+    def _store_manifest(self, *, look: bool = False) -> None:
+        """Have manifest.json tell what is stored by now; with `look`, also by others."""
         if self._keeper is not None and self._lease.here:
             exits.forget(self._store_manifest)
-            self._keeper.write()
+            self._keeper.write(look=look)
 
     def _store_manifest_late(self) -> None:
         """As `_store_manifest`, once the run has ended, and from now on at exit too; the end stands if that fails."""

@@ -69,15 +69,19 @@ class Keeper:
         """Have `call` made after each change from now on."""
         self._store.ledger.on_change = call
 
-    def write(self) -> None:
+    def write(self, *, look: bool = False) -> None:
         """Store the manifest, if it does not tell all already.
+
+        Args:
+            look: Look again at what others may have stored, where that is known to happen: on a disk, in memory, and
+                in a run that has workers.
 
         Raises:
             RunDisplacedError: Another writer has the run.
             StorageError: The storage refused. Call again.
         """
         with self._lock.held():
-            if self.is_current:
+            if self.is_current and not (look and (self._store.near or self._workers())):
                 return
             told = self._store.ledger.changes, self._workers()
             if self._store.near:  # it costs nothing there, and nothing else has told whether the run is another's
