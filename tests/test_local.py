@@ -47,6 +47,12 @@ class Watched:
         return call
 
 
+@pytest.fixture(autouse=True)
+def room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many connections may be open here, of tests before; the files of logs stay open all the same."""
+    monkeypatch.setattr(local, "_KEPT", 1024)
+
+
 def held_open(folder: Path) -> list[int]:
     """The descriptors that this process has of files below a folder."""
     there = {(state.st_dev, state.st_ino) for state in (path.stat() for path in folder.rglob("*"))}

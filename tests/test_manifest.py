@@ -564,12 +564,12 @@ def test_to_verify_is_a_look_a_listing_and_the_files() -> None:
 def test_a_flush_after_the_end_looks_again_at_what_others_stored(tmp_path: Path) -> None:
     with Logbook("run", tmp_path) as log:
         path, worker = log["data/t.npy"], log.worker(3)
-    np.save(path, np.arange(3))
+    np.save(str(path), np.arange(3))
     worker.text("late", "after its owner's end")
     worker.close()
     report = log.reader.verify()
     assert (report.ok, report.extra) == (True, ("artifacts/late.txt", "data/t.npy", "workers/3/log.txt"))
-    np.save(path, np.arange(4))
+    np.save(str(path), np.arange(4))
     log.flush()
     report = log.reader.verify()
     assert (report.ok, report.extra) == (True, ())

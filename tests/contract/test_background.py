@@ -367,18 +367,22 @@ def meta(place: Place) -> dict[str, Any]:
     return dict(json.loads(place.bytes("log_run/metadata.json")))
 
 
+HOWS = [
+    (end_well, 0, None),
+    (write_after_the_end, 0, None),
+    (exit_with_3, 3, UNENDED),  # the interpreter does not tell of a SystemExit
+    (raise_an_error, 1, "h = -1"),
+    (write_in_a_thread, 0, None),
+    (forget_to_end, 0, UNENDED),
+    (raise_in_the_block, 1, "h = -1"),
+    (get_sigterm, 143, "SIGTERM"),
+]
+
+
 @pytest.mark.parametrize(
-    ("how", "code", "reason"),
-    [
-        (end_well, 0, None),
-        (write_after_the_end, 0, None),
-        (write_in_a_thread, 0, None),
-        (forget_to_end, 0, UNENDED),
-        (exit_with_3, 3, UNENDED),  # the interpreter does not tell of a SystemExit
-        (raise_an_error, 1, "h = -1"),
-        (raise_in_the_block, 1, "h = -1"),
-        (get_sigterm, 143, "SIGTERM"),
-    ],
+    ("reachable", "how", "code", "reason"),
+    [*(("local", *how) for how in HOWS), *(("s3", *how) for how in HOWS[4:])],
+    indirect=["reachable"],
 )
 def test_however_a_process_ends_what_is_pending_is_stored(
     reachable: Place, how: Callable[..., None], code: int, reason: str | None

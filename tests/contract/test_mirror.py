@@ -225,6 +225,10 @@ def named(request: pytest.FixtureRequest) -> Iterator[Place]:
     place.store().clear()
 
 
+ON_S3 = pytest.mark.parametrize("named", ["s3"], indirect=True)
+"""What is the same in every bucket once a script can end well."""
+
+
 @pytest.fixture(scope="module")
 def end() -> Iterator[End]:
     """Runs the script to its end; its exit code, and what it said on standard error."""
@@ -260,6 +264,7 @@ def test_a_script_that_ends_its_run_well(here: Place, named: Place, end: End, fr
     assert content(here) == content(named)
 
 
+@ON_S3
 def test_a_script_that_forgets_to(here: Place, named: Place, end: End) -> None:
     assert end(here, ending.forget_to_end, mirror=named.url, mirror_options=named.options) == (0, "")
     assert LogReader(f"{here.url}/log_run").state.status == "failed"
@@ -267,6 +272,7 @@ def test_a_script_that_forgets_to(here: Place, named: Place, end: End) -> None:
     assert content(here) == content(named)
 
 
+@ON_S3
 def test_a_script_that_fails(here: Place, named: Place, end: End) -> None:
     code, errors = end(here, ending.raise_without_a_block, mirror=named.url, mirror_options=named.options)
     assert code == 1
@@ -275,6 +281,7 @@ def test_a_script_that_fails(here: Place, named: Place, end: End) -> None:
     assert content(here) == content(named)
 
 
+@ON_S3
 @pytest.mark.parametrize("how", [ending.wait_for_sigterm, ending.wait_for_sigterm_in_the_block])
 def test_sigterm(here: Place, named: Place, end: End, how: Any) -> None:
     code, errors = end(here, how, signal.SIGTERM, mirror=named.url, mirror_options=named.options)
@@ -283,6 +290,7 @@ def test_sigterm(here: Place, named: Place, end: End, how: Any) -> None:
     assert content(here) == content(named)
 
 
+@ON_S3
 def test_what_came_after_the_end(here: Place, named: Place, end: End) -> None:
     assert end(here, ending.write_after_the_end, mirror=named.url, mirror_options=named.options) == (0, "")
     assert named.bytes("log_run/artifacts/late.txt") == b"a"
@@ -290,6 +298,7 @@ def test_what_came_after_the_end(here: Place, named: Place, end: End) -> None:
     assert content(here) == content(named)
 
 
+@ON_S3
 def test_two_runs_and_a_forked_child(here: Place, named: Place, end: End) -> None:
     assert end(here, ending.fork, mirror=named.url, mirror_options=named.options) == (0, "")
     assert content(here) == content(named)
