@@ -9,6 +9,7 @@ import pickle
 import shutil
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Disk:
         self._names: dict[int, list[tuple[str, int, bool]]] = {}
         self.syncs: list[str] = []
         self.failing: Callable[[os.stat_result], int] = lambda state: 0
+        self._lock = threading.Lock()  # of two syncs of one folder, the later one has the later names
         monkeypatch.setattr(os, "fsync", self._syncing("fsync"))
         monkeypatch.setattr(os, "fdatasync", self._syncing("fdatasync"))
 
@@ -42,14 +44,17 @@ class Disk:
             self.syncs.append(f"{name} {'folder' if stat.S_ISDIR(state.st_mode) else 'file'}")
             if number := self.failing(state):
                 raise OSError(number, os.strerror(number))
-            place = f"/proc/self/fd/{handle}"
-            if stat.S_ISDIR(state.st_mode):
-                self._names[state.st_ino] = [(entry.name, entry.inode(), entry.is_dir()) for entry in os.scandir(place)]
-            else:
-                with builtins.open(place, "rb") as file:
-                    self._content[state.st_ino] = file.read()
+            with self._lock:
+                self._keep(f"/proc/self/fd/{handle}", state)
 
         return sync
+
+    def _keep(self, place: str, state: os.stat_result) -> None:
+        if stat.S_ISDIR(state.st_mode):
+            self._names[state.st_ino] = [(entry.name, entry.inode(), entry.is_dir()) for entry in os.scandir(place)]
+        else:
+            with builtins.open(place, "rb") as file:
+                self._content[state.st_ino] = file.read()
 
     def after_a_power_cut(self) -> dict[str, bytes]:
         """The files that are found then, with their bytes; those whose bytes never got there are empty."""
