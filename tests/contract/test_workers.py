@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,19 @@ import pytest
 from notata import LogReader, RunDisplacedError, RunEndedError, RunMissingError, Worker
 from tests import receipts
 from tests.backends import Place
+from tests.contract.conftest import EVERYWHERE, emptied
 from tests.contract.test_life import metadata, until
 from tests.contract.test_races import die
 from tests.counting import counted
 
 RANKS = 4
 PRELOADED = ["notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core", "tests.contract.test_workers"]
+
+
+@pytest.fixture(params=["memory", "local", "s3", "gcs"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Processes take their time: on a production store few of these run."""
+    yield from emptied(request)
 
 
 def attach(place: Place, rank: int | str, run_id: str = "run", **options: Any) -> Worker:
@@ -76,6 +83,7 @@ def record(place: Place, rank: int) -> None:
         worker.close()
 
 
+@pytest.mark.parametrize("place", EVERYWHERE, indirect=True)
 def test_ranks_write_one_run_while_its_owner_lives_on(place: Place) -> None:
     with place.logbook(heartbeat=0.2) as log:
         run_each(place, record)

@@ -32,14 +32,8 @@ from notata.store import local, open_store
 from notata.store.local import LocalStore
 from notata.testing import FaultyStore
 from tests.backends import Place
-from tests.contract.conftest import EACH_ENGINE, emptied
 
 MIB = 2**20
-
-
-@pytest.fixture(params=EACH_ENGINE)
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    yield from emptied(request)
 
 
 def stored(place: Place, key: str) -> bytes:
