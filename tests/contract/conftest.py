@@ -12,7 +12,8 @@ from notata.store import Store
 from tests.backends import Place
 
 REAL = [pytest.param("seaweed", marks=pytest.mark.real)]
-EVERYWHERE = ["memory", "local", "s3", "gcs", *REAL]
+QUICK = ["memory", "local", "s3", "gcs"]
+EVERYWHERE = [*QUICK, *REAL]
 EACH_ENGINE = [*EVERYWHERE, pytest.param("obstore", marks=pytest.mark.real)]
 BUCKETS = ["s3", "gcs", *REAL]
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,15 @@ from notata.reader import ExperimentReader, LogReader
 from notata.store import local, open_store
 from notata.testing import FaultyStore
 from tests.backends import Place
-from tests.contract.conftest import make_place
+from tests.contract.conftest import QUICK, emptied, make_place
 from tests.counting import counted
+
+
+@pytest.fixture(params=QUICK)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """What a store does is the same below; on a production store those of `bucket` run."""
+    yield from emptied(request)
+
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,8 +18,8 @@ DEAD = [f"dead{number}" for number in range(3)]
 
 
 def raced(place: Place) -> list[str]:
-    """The runs of a race; in a bucket, whose every request takes its time, fewer new ones, and fewest on moto."""
-    return (NEW[: 3 if place.name == "s3" else 6] if place.bucket else NEW) + DEAD
+    """The runs of a race; in a bucket, whose every request takes its time, few new ones."""
+    return (NEW[:3] if place.bucket else NEW) + DEAD
 
 
 Outcome = tuple[str, int, str | None]
@@ -44,7 +44,7 @@ def _racer(place: Place, number: int, start: Any, results: Any) -> None:
 
 
 def test_of_many_processes_one_gets_the_run_or_takes_over_a_dead_one(place: Place) -> None:
-    """16 processes, 20 new runs (in a bucket 6 or 3) and 3 dead ones; threads on memory, which no processes share."""
+    """16 processes, 20 new runs (3 in a bucket) and 3 dead ones; threads on memory, which no processes share."""
     for run_id in DEAD:
         die(place, run_id)
     outcomes = _race_threads(place) if place.name == "memory" else _race_processes(place)

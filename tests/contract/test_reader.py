@@ -26,6 +26,13 @@ from upath import UPath
 from notata import DamagedFileWarning, Logbook, LogReader, RunLog, errors
 from notata.store import Entry
 from tests.backends import Place
+from tests.contract.conftest import QUICK, emptied
+
+
+@pytest.fixture(params=QUICK)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """What a store does is the same below; on a production store those of `bucket` run."""
+    yield from emptied(request)
 
 
 def reader(place: Place, run_id: str = "run") -> LogReader:

@@ -17,7 +17,7 @@ import pytest
 from notata import LogReader, RunDisplacedError, RunEndedError, RunMissingError, Worker
 from tests import receipts
 from tests.backends import Place
-from tests.contract.conftest import EVERYWHERE, emptied
+from tests.contract.conftest import EVERYWHERE, QUICK, emptied
 from tests.contract.test_life import metadata, until
 from tests.contract.test_races import die
 from tests.counting import counted
@@ -26,7 +26,7 @@ RANKS = 4
 PRELOADED = ["notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core", "tests.contract.test_workers"]
 
 
-@pytest.fixture(params=["memory", "local", "s3", "gcs"])
+@pytest.fixture(params=QUICK)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """Processes take their time: on a production store few of these run."""
     yield from emptied(request)
