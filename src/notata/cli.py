@@ -103,10 +103,10 @@ def verify(
     notata verify outputs/log_pendulum
     notata verify s3://bucket/outputs -o endpoint_url=http://127.0.0.1:9000
     """  # noqa: D301  (click's sign for lines that are not to be filled)
-    from notata import verifying
+    from notata.verdicts import verdicts
 
     worst = 0
-    for verdict in verifying.verdicts(urls, storage_options, progress=_wanted(progress)):
+    for verdict in verdicts(urls, storage_options, progress=_wanted(progress)):
         click.echo(verdict.as_json() if as_json else str(verdict))
         worst = max(worst, verdict.code, key=_GRAVITY.index)
     context.exit(worst)
