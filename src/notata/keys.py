@@ -34,6 +34,7 @@ __all__ = [
     "check",
     "data",
     "is_log",
+    "is_manifest",
     "is_reserved",
     "join",
     "plot",
@@ -65,6 +66,7 @@ RESERVED: Final = ".notata-"
 _SEGMENT_BYTES: Final = 255  # NAME_MAX of Linux and macOS
 _KEY_BYTES: Final = 1024  # S3 and GCS
 _LOGS: Final = re.compile(r"(?:workers/[^/]+/)?log\.txt")
+_MANIFESTS: Final = re.compile(r"(?:workers/[^/]+/)?manifest\.json")
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.=+-]*)*")
 """Nearly all keys: legal if they are short, which one look tells."""
@@ -160,6 +162,15 @@ def is_log(key: str) -> bool:
     (True, True, False)
     """
     return _LOGS.fullmatch(key) is not None
+
+
+def is_manifest(key: str) -> bool:
+    """Whether a file is the manifest of a run, or of one of its workers.
+
+    >>> is_manifest("manifest.json"), is_manifest("workers/3/manifest.json"), is_manifest("data/manifest.json")
+    (True, True, False)
+    """
+    return _MANIFESTS.fullmatch(key) is not None
 
 
 def join(folder: str, name: str) -> str:

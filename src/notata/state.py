@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 from notata import keys, processes
-from notata.errors import StorageError
+from notata.errors import ContainerMissingError, MissingError, StorageError
 from notata.store import Blob, Store
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "metadata",
     "parsed",
     "spent",
+    "stored",
     "timestamp",
 ]
 
@@ -87,6 +88,16 @@ class RunState:
     last_seen: datetime
     why: str
     certain: bool = True
+
+
+def stored(store: Store) -> Blob | None:
+    """The metadata.json at a store's root; None where there is no run. One request."""
+    try:
+        return store.fetch(keys.METADATA)
+    except ContainerMissingError:
+        raise
+    except MissingError:
+        return None
 
 
 def look(store: Store) -> tuple[dict[str, Any], RunState]:

@@ -7,10 +7,8 @@ import pickle
 import platform
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakValueDictionary
@@ -19,22 +17,18 @@ from notata import exits, failures, formats, keys
 from notata.errors import (
     ConfigurationError,
     ConflictError,
-    ContainerMissingError,
-    ExistsError,
     MissingError,
-    NotataError,
     RunDisplacedError,
     RunEndedError,
     RunMissingError,
 )
 from notata.journal import Journal, RunLogger, level_of
-from notata.manifest import Document, LedgerStore, Receipt, merge
-from notata.manifest.hashing import hashed
+from notata.manifest import LedgerStore, SharedKeeper
 from notata.processes import Lock
 from notata.reader import LogReader
 from notata.recorder import Recorder
-from notata.state import ENDED, WORKERS, judge, lease_of, metadata, parsed
-from notata.store import TIMEOUT, Blob, Entry, Store, open_store
+from notata.state import ENDED, WORKERS, judge, lease_of, metadata, parsed, stored
+from notata.store import TIMEOUT, Blob, Store, open_store
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -169,7 +163,7 @@ class Worker(Recorder):
         if noting is not None:
             noting.ledger.on_change = used
         self._store = store if noting is None else noting
-        self._keeper = None if noting is None else _Keeper(noting, post, self.run_id)
+        self._keeper = None if noting is None else self._kept(noting)
         self.handler = Journal(
             _LateEnd(self._store, keys.worker_file(post.rank, keys.LOG), used),
             at_once=store.near,
@@ -180,6 +174,10 @@ class Worker(Recorder):
         )
         self.logger = RunLogger("notata", post.level)
         self.logger.addHandler(self.handler)
+
+    def _kept(self, store: LedgerStore) -> SharedKeeper:
+        """What stores the manifest."""
+        return SharedKeeper(store, keys.worker_file(self.rank, keys.MANIFEST), self.run_id, self._post.owner)
 
     @classmethod
     def _of(cls, store: Store, post: Post) -> Self:
@@ -315,76 +313,6 @@ class _Run:
             )
 
 
-class _Keeper:
-    """Stores the manifest of a worker, together with whoever has the same rank."""
-
-    def __init__(self, store: LedgerStore, post: Post, run_id: str) -> None:
-        self._store = store
-        self._post = post
-        self._run_id = run_id
-        self._key = keys.worker_file(post.rank, keys.MANIFEST)
-        self._lock = Lock()
-        self._version = ""
-        self._before: Document | None = None
-        self._told: dict[str, Receipt] = {}
-
-    @property
-    def has_news(self) -> bool:
-        """Whether something was stored that the manifest does not tell of. No request."""
-        return self._store.ledger.receipts() != self._told
-
-    def write(self) -> None:
-        """Store the manifest, if there are news. One request, and two more where somebody else has stored one.
-
-        Raises:
-            StorageError: The storage refused. Call again.
-        """
-        with self._lock.held():
-            own = self._store.ledger.receipts()
-            if own == self._told:
-                return
-            for last in range(_TRIES, 0, -1):
-                created = datetime.now().astimezone()
-                document = Document(self._run_id, self._post.owner, created, self._files(own))
-                try:
-                    self._put(document.encode(self._store.url))
-                    break
-                except (ExistsError, ConflictError):
-                    if last == 1:
-                        raise
-                    self._fetch()
-            self._before, self._told = document, own
-
-    def _put(self, data: bytes) -> None:
-        if self._version:
-            self._version = self._store.replace(self._key, data, self._version)
-        else:
-            self._version = self._store.create(self._key, data)
-
-    def _fetch(self) -> None:
-        """What somebody else with this rank has stored."""
-        self._version, self._before = "", None
-        with suppress(MissingError, ValueError):
-            found = self._store.fetch(self._key)
-            self._version = found.version
-            self._before = Document.parse(found.data)
-
-    def _files(self, own: Mapping[str, Receipt]) -> Mapping[str, Receipt]:
-        before = {} if self._before is None else self._before.files
-        if not self._store.near:  # there each has its version, by which it is known whether it holds
-            news = {key: receipt for key, receipt in own.items() if self._told.get(key) != receipt}
-            return {**own, **before, **news}
-        known, unknown = merge(self._present({*before, *own}), own, [] if self._before is None else [self._before])
-        found, _ = hashed(self._store, unknown)  # another with this rank wrote it just now, or somebody else did
-        looked_at = ((entry, found[entry.key]) for entry in unknown if entry.key in found)
-        return known | {entry.key: Receipt(read.size, read.sha256, entry.version) for entry, read in looked_at}
-
-    def _present(self, names: Iterable[str]) -> Iterator[Entry]:
-        for name in names:
-            with suppress(NotataError):
-                yield self._store.stat(name)
-
-
 class _LateEnd:
     """The end of a log that is looked for when the first line comes: most copies of a worker never write one.
 
@@ -454,17 +382,15 @@ def _announced(store: Store) -> tuple[dict[str, Any], str]:
 
 
 def _look(store: Store) -> Blob:
-    try:
-        return store.fetch(keys.METADATA)
-    except ContainerMissingError:
-        raise
-    except MissingError as error:
+    found = stored(store)
+    if found is None:
         raise RunMissingError(
             f"there is no run at {store.url} to work for: it has no {keys.METADATA}. Give the worker the url of a "
             "Logbook, once that has begun",
             url=store.url,
             key=keys.METADATA,
-        ) from error
+        )
+    return found
 
 
 def _life(store: Store, fields: Mapping[str, Any], found: Blob) -> str:

@@ -6,6 +6,7 @@
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.keeper import Keeper
 from notata.manifest.ledger import Ledger, LedgerStore
+from notata.manifest.shared import SharedKeeper
 from notata.manifest.verifying import VerifyReport, verify
 
-__all__ = ["Document", "Keeper", "Ledger", "LedgerStore", "Receipt", "VerifyReport", "merge", "verify"]
+__all__ = ["Document", "Keeper", "Ledger", "LedgerStore", "Receipt", "SharedKeeper", "VerifyReport", "merge", "verify"]

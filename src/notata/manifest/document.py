@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,9 +12,8 @@ from typing import Any, Final
 from notata import keys
 from notata.store import Entry
 
-__all__ = ["Document", "Receipt", "is_manifest", "is_receipted", "mark", "merge"]
+__all__ = ["Document", "Receipt", "is_receipted", "mark", "merge"]
 
-_WORKERS: Final = re.compile(rf"workers/[^/]+/{re.escape(keys.MANIFEST)}")
 _OWN: Final = (keys.MANIFEST, keys.METADATA)
 _MARKS: Final = {"s3": "etag", "s3a": "etag", "gs": "generation", "gcs": "generation"}
 _TICK: Final = timedelta(seconds=2)  # FAT tells times no finer; others do by far
@@ -111,18 +109,9 @@ def mark(version: str) -> str:
     return version.strip('"')
 
 
-def is_manifest(key: str) -> bool:
-    """Whether a file is the manifest of a run, or of one of its workers.
-
-    >>> is_manifest("manifest.json"), is_manifest("workers/3/manifest.json"), is_manifest("data/manifest.json")
-    (True, True, False)
-    """
-    return key == keys.MANIFEST or _WORKERS.fullmatch(key) is not None
-
-
 def is_receipted(key: str) -> bool:
     """Whether a manifest tells of this file: not of itself, nor of metadata.json, which is stored after it."""
-    own = key.endswith(_OWN) and (key == keys.METADATA or is_manifest(key))
+    own = key.endswith(_OWN) and (key == keys.METADATA or keys.is_manifest(key))
     return not own and not keys.is_reserved(key)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from notata import keys
 from notata.errors import BatchError, ConflictError, ExistsError, MissingError
-from notata.manifest.document import Document, Receipt, is_manifest, merge
+from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
 from notata.manifest.ledger import LedgerStore
 from notata.processes import Lock
@@ -140,7 +140,7 @@ class Keeper:
         documents = [] if self._before is None else [self._before]
         if not self._workers():
             return documents
-        names = [entry.key for entry in listing if is_manifest(entry.key) and entry.key != keys.MANIFEST]
+        names = [entry.key for entry in listing if keys.is_manifest(entry.key) and entry.key != keys.MANIFEST]
         for found in self._store.fetch_many(names).values():
             try:
                 documents.append(Document.parse(found.data))

@@ -37,9 +37,6 @@ _BESIDE: Final = 2**20  # bytes from which on they are hashed while they are wri
 _REFUSED: Final = (ConflictError, FileExistsError, FileNotFoundError)
 """What says of a write that it had no effect; anything else leaves that open."""
 
-_OWN: Final = (keys.MANIFEST, keys.METADATA)
-"""Ends of the keys that may be those of a run itself, and not of a file that it notes."""
-
 _forks = 0
 """How often this process was forked: a child may write files of its parent's run."""
 
@@ -214,7 +211,7 @@ class LedgerStore(FrontStore):
 
     def _write(self, key: str, data: bytes, match: str | None) -> str:
         full = self._full(key)
-        if full.endswith(_OWN) and not is_receipted(full):
+        if not is_receipted(full):
             return self._real._write(key, data, match)
         digest = sha256(data).digest()
         self.ledger.begin(full)
@@ -231,7 +228,7 @@ class LedgerStore(FrontStore):
 
     def start_write(self, key: str, data: bytes) -> Future[str]:
         full = self._full(keys.check(key))
-        if full.endswith(_OWN) and not is_receipted(full):
+        if not is_receipted(full):
             return self._real.start_write(key, data)
         ledger, size, digest = self.ledger, len(data), sha256(data).digest()
 

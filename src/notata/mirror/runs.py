@@ -13,15 +13,13 @@ from notata import keys
 from notata.errors import (
     BatchError,
     ConflictError,
-    ContainerMissingError,
     ExistsError,
-    MissingError,
     RunExistsError,
     RunMissingError,
 )
 from notata.mirror.evidence import TRUSTED, check, digest_of
 from notata.mirror.files import HOPELESS, Brought, Files, Pair, delete, look_up
-from notata.state import COPIED, ENDED, RESUMES, lease_of, parsed
+from notata.state import COPIED, ENDED, RESUMES, lease_of, parsed, stored
 from notata.store import Blob, Entry, Store
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
 
@@ -230,7 +228,7 @@ class _Pass:
                 return None, here
             if entry.size == here.size and digest_of(iter([here.data]), entry.digest) == entry.digest:
                 return Blob(here.data, here.size, entry.version), here
-        return _found(self._target), _metadata(self._source)
+        return stored(self._target), _metadata(self._source)
 
     def _entries(self) -> dict[str, Entry]:
         """What the source has, or what of it is asked for."""
@@ -319,7 +317,7 @@ class _Pass:
         Raises:
             ConflictError: Another one is there than this one stored.
         """
-        found = _found(self._target)
+        found = stored(self._target)
         if found is None or self._there is None or found.data != self._there.data:
             raise ConflictError(f"{self._target.url}: another copy was put there", url=self._target.url)
 
@@ -391,7 +389,7 @@ def _phases(pairs: Mapping[str, Pair]) -> dict[int, dict[str, Pair]]:
     for key, pair in pairs.items():
         rank = 1 if key in (keys.PARAMS_JSON, keys.PARAMS_YAML) else 0
         rank = 2 if keys.is_log(key) else rank
-        rank = 3 if key.rpartition("/")[2] == keys.MANIFEST else rank
+        rank = 3 if keys.is_manifest(key) else rank
         phases.setdefault(rank, {})[key] = pair
     return phases
 
@@ -403,7 +401,7 @@ def _being_copied(fields: Mapping[str, Any], how: str) -> bytes:
 
 def _calls_for_a_look(here: Entry, brought: Brought) -> bool:
     """Whether the source has other files by now than it was found to have."""
-    newer = here.key.rpartition("/")[2] == keys.MANIFEST and brought.source != here.version
+    newer = keys.is_manifest(here.key) and brought.source != here.version
     return brought.verb == "gone" or newer
 
 
@@ -445,21 +443,10 @@ def _moment(text: object) -> datetime | None:
         return None
 
 
-def _found(store: Store) -> Blob | None:
-    try:
-        return store.fetch(keys.METADATA)
-    except ContainerMissingError:
-        raise
-    except MissingError:
-        return None
-
-
 def _metadata(store: Store) -> Blob:
-    try:
-        return store.fetch(keys.METADATA)
-    except ContainerMissingError:
-        raise
-    except MissingError as error:
+    found = stored(store)
+    if found is None:
         raise RunMissingError(
             f"there is no run at {store.url}: it has no {keys.METADATA}", url=store.url, key=keys.METADATA
-        ) from error
+        )
+    return found

@@ -1,0 +1,96 @@
+"""Stores the manifest that several processes write together; it knows not which, nor what else they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+
+from notata.errors import ConflictError, ExistsError, MissingError, NotataError
+from notata.manifest.document import Document, Receipt, merge
+from notata.manifest.hashing import hashed
+from notata.manifest.ledger import LedgerStore
+from notata.processes import Lock
+from notata.store import Entry
+
+__all__ = ["SharedKeeper"]
+
+_TRIES: Final = 20  # at a manifest that others write as well
+
+
+class SharedKeeper:
+    """Stores the manifest of a worker, together with whoever has the same rank.
+
+    Args:
+        store: The run's, which notes what this one stores.
+        key: Of the manifest.
+        run_id: Of the run.
+        owner: Whose the run is, see `Document.owner`.
+    """
+
+    def __init__(self, store: LedgerStore, key: str, run_id: str, owner: str) -> None:
+        self._store = store
+        self._key = key
+        self._run_id = run_id
+        self._owner = owner
+        self._lock = Lock()
+        self._version = ""
+        self._before: Document | None = None
+        self._told: dict[str, Receipt] = {}
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was stored that the manifest does not tell of. No request."""
+        return self._store.ledger.receipts() != self._told
+
+    def write(self) -> None:
+        """Store the manifest, if there are news. One request, and two more where somebody else has stored one.
+
+        Raises:
+            StorageError: The storage refused. Call again.
+        """
+        with self._lock.held():
+            own = self._store.ledger.receipts()
+            if own == self._told:
+                return
+            for last in range(_TRIES, 0, -1):
+                created = datetime.now().astimezone()
+                document = Document(self._run_id, self._owner, created, self._files(own))
+                try:
+                    self._put(document.encode(self._store.url))
+                    break
+                except (ExistsError, ConflictError):
+                    if last == 1:
+                        raise
+                    self._fetch()
+            self._before, self._told = document, own
+
+    def _put(self, data: bytes) -> None:
+        if self._version:
+            self._version = self._store.replace(self._key, data, self._version)
+        else:
+            self._version = self._store.create(self._key, data)
+
+    def _fetch(self) -> None:
+        """What somebody else with this rank has stored."""
+        self._version, self._before = "", None
+        with suppress(MissingError, ValueError):
+            found = self._store.fetch(self._key)
+            self._version = found.version
+            self._before = Document.parse(found.data)
+
+    def _files(self, own: Mapping[str, Receipt]) -> Mapping[str, Receipt]:
+        before = {} if self._before is None else self._before.files
+        if not self._store.near:  # there each has its version, by which it is known whether it holds
+            news = {key: receipt for key, receipt in own.items() if self._told.get(key) != receipt}
+            return {**own, **before, **news}
+        known, unknown = merge(self._present({*before, *own}), own, [] if self._before is None else [self._before])
+        found, _ = hashed(self._store, unknown)  # another with this rank wrote it just now, or somebody else did
+        looked_at = ((entry, found[entry.key]) for entry in unknown if entry.key in found)
+        return known | {entry.key: Receipt(read.size, read.sha256, entry.version) for entry, read in looked_at}
+
+    def _present(self, names: Iterable[str]) -> Iterator[Entry]:
+        for name in names:
+            with suppress(NotataError):
+                yield self._store.stat(name)
