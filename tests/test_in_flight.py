@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
@@ -55,6 +57,44 @@ def test_they_are_bounded_and_none_is_lost(sizes: list[int], at_once: int, bytes
     if flying.errors:
         with pytest.raises(OSError, match="no 3"):
             InFlight.check(flying)
+
+
+class Held:
+    """Something large of a caller's."""
+
+
+def failed() -> Future[int]:
+    """A call that has failed before anybody could ask for its end."""
+    future: Future[int] = Future()
+    future.set_exception(OSError("no"))
+    return future
+
+
+def begun() -> weakref.ref[Held]:
+    held = Held()
+    flying = InFlight[str, int]()
+    flying.begin("one", 1, failed)
+    flying.begin("two", 1, lambda: then(failed(), lambda result: failed()))
+    flying.begin("three", 1, lambda: then(started(1), lambda result: failed()))
+    flying.land()
+    assert len(flying.errors) == 3
+    return weakref.ref(held)
+
+
+def started(result: int) -> Future[int]:
+    future: Future[int] = Future()
+    future.set_result(result)
+    return future
+
+
+def test_a_call_that_failed_at_once_holds_nothing_of_its_callers() -> None:
+    """Its end is told in the caller's own thread, whose frames an error raised there would hold."""
+    gc.collect()
+    gc.disable()
+    try:
+        assert begun()() is None
+    finally:
+        gc.enable()
 
 
 def test_a_call_that_cannot_be_started_has_failed() -> None:

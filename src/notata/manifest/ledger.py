@@ -19,7 +19,7 @@ from notata.manifest.document import Receipt, is_receipted
 from notata.processes import Lock
 from notata.store import Store
 from notata.store.front import FrontStore
-from notata.store.in_flight import started_in_thread
+from notata.store.in_flight import failure_of, started_in_thread
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -233,12 +233,10 @@ class LedgerStore(FrontStore):
         ledger, size, digest = self.ledger, len(data), sha256(data).digest()
 
         def stored(future: Future[str]) -> None:
-            try:
+            failed = failure_of(future)
+            if failed is None:
                 ledger.note(full, size, digest, future.result())
-            except BaseException as error:
-                ledger.end(full, error)
-            else:
-                ledger.end(full)
+            ledger.end(full, failed)
 
         ledger.begin(full)
         try:

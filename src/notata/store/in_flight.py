@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
-__all__ = ["AT_ONCE", "BYTES_AT_ONCE", "InFlight", "Tally", "started_in_thread", "then"]
+__all__ = ["AT_ONCE", "BYTES_AT_ONCE", "InFlight", "Tally", "failure_of", "started_in_thread", "then"]
 
 AT_ONCE: Final = 32
 """Small requests of a batch in flight; 64 connections are there (store/s3.py)."""
@@ -86,9 +86,10 @@ class InFlight(Generic[N, T]):
         return len(self._flying) < self._at_once and self._bytes + size <= self._bytes_at_once
 
     def _landed(self, name: N, size: int, future: Future[T]) -> None:
-        try:
+        error = failure_of(future)
+        if error is None:
             self.results[name] = future.result()
-        except Exception as error:  # to be cancelled is to fail, whoever did it
+        else:
             self.errors[name] = error
         with self._changed:
             del self._flying[name]
@@ -182,6 +183,17 @@ def started_in_thread(call: Callable[..., T], *arguments: Any, pool: ThreadPoolE
     return outcome
 
 
+def failure_of(ended: Future[Any]) -> Exception | None:
+    """Why a call failed; to be cancelled is to fail, whoever did it.
+
+    Told and not raised: an error holds each frame that it was raised in, and that one's callers with all they have.
+    """
+    error = CancelledError() if ended.cancelled() else ended.exception()
+    if error is None or isinstance(error, Exception):
+        return error
+    return InterruptedError(f"the call was ended by a {type(error).__name__}")
+
+
 def then(first: Future[S], start: Callable[[S], Future[T]]) -> Future[T]:
     """What `start` makes of the outcome of another call, started by whatever thread that one ends in.
 
@@ -202,6 +214,9 @@ class _Chain(Future[T]):
         first.add_done_callback(self._go_on)
 
     def _go_on(self, first: Future[Any]) -> None:
+        if (failed := failure_of(first)) is not None:
+            self.set_exception(failed)
+            return
         try:
             self._now = self._start(first.result())
             self._now.add_done_callback(self._end)
@@ -209,10 +224,10 @@ class _Chain(Future[T]):
             self.set_exception(error)
 
     def _end(self, second: Future[T]) -> None:
-        try:
+        if (failed := failure_of(second)) is not None:
+            self.set_exception(failed)
+        else:
             self.set_result(second.result())
-        except Exception as error:
-            self.set_exception(error)
 
     def cancel(self) -> bool:
         return self._now.cancel()
