@@ -14,6 +14,9 @@ and the same calls write the same folder::
         log.info("energy drift %.1e", 3e-9)      # log.txt
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from notata.errors import (
     AccessError,
     BatchError,
@@ -49,6 +52,9 @@ from notata.reader import ExperimentReader, LogReader
 from notata.runlog import LogLine, RunLog
 from notata.state import RunState
 from notata.worker import Worker
+
+if TYPE_CHECKING:
+    from notata import search as search
 
 __version__ = "1.0.0.dev0"
 
@@ -91,3 +97,10 @@ __all__ = [
     "__version__",
     "sync",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`notata.search`, imported when it is first used: a run does without."""
+    if name == "search":
+        return importlib.import_module("notata.search")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from notata import keys
@@ -23,6 +23,7 @@ from notata.errors import (
     StorageError,
 )
 from notata.formats import JSON, encode
+from notata.listings import inside, name_of, runs_in, split
 from notata.mirror.evidence import check
 from notata.mirror.files import Files, Pair, delete
 from notata.mirror.places import apart
@@ -157,8 +158,8 @@ def synced(
     origin = open_store(source, source_options, timeout=timeout)
     single = origin.exists(keys.METADATA)
     target = open_store(_mirrored(origin) if destination is None else destination, destination_options, timeout=timeout)
-    if single and not _name(target.url).startswith("log_"):
-        target = target.below(_name(origin.url))
+    if single and not name_of(target.url).startswith("log_"):
+        target = target.below(name_of(origin.url))
     apart(origin, target)
     with shown(progress, "sync") as callback:
         return _Sync(origin, target, delete=delete, dry_run=dry_run).run(single, callback)
@@ -185,12 +186,12 @@ class _Sync:
         there = {entry.key: entry for entry in self._target.list()}
         here = _listed(self._source)
         self._tally = Tally(callback, sum(max(0, entry.size) for entry in here.values()))
-        runs, others = ({"": here}, {}) if single else _runs(here)
-        self._copy_runs(runs, _split(there, runs))
+        runs, others = ({"": here}, {}) if single else runs_in(here)
+        self._copy_runs(runs, split(there, runs))
         if self._delete and not single:
             self._clear({key: entry for key, entry in there.items() if key not in here}, runs)
         elif not single:
-            others = self._unmixed(others, _runs(there)[0].keys() - runs.keys())
+            others = self._unmixed(others, runs_in(there)[0].keys() - runs.keys())
         self._copy_files({key: Pair(entry, there.get(key)) for key, entry in others.items()})
         left_out = tuple(name for name in self._source.irregular() if not keys.is_reserved(name.replace(os.sep, "/")))
         done = (self._copied, self._appended, self._deleted)
@@ -268,7 +269,7 @@ class _Sync:
 
     def _clear(self, extra: Mapping[str, Entry], runs: Iterable[str]) -> None:
         """Delete what the source does not have and what is in none of its runs, whose own extra files are gone."""
-        gone, others = _runs({key: entry for key, entry in extra.items() if not _inside(key, runs)})
+        gone, others = runs_in({key: entry for key, entry in extra.items() if not inside(key, runs)})
         self._remove(others)
         for folder, entries in gone.items():
             check(self._stop)
@@ -295,56 +296,8 @@ class _Sync:
         self._errors += errors.values()
 
 
-def _runs(entries: Mapping[str, Entry]) -> tuple[dict[str, dict[str, Entry]], dict[str, Entry]]:
-    """The runs of a listing, the outermost ones, each with its files by their keys in it; and the other files.
-
-    >>> from notata.store import open_store
-    >>> store = open_store("memory://tree")
-    >>> store.write_many({"a/log_x/metadata.json": b"", "a/log_x/artifacts/log_y/metadata.json": b"", "b.txt": b""})
-    >>> runs, others = _runs({entry.key: entry for entry in store.list()})
-    >>> list(runs), list(others)
-    (['a/log_x'], ['b.txt'])
-    """
-    folders: set[str] = set()
-    ends = f"/{keys.METADATA}"
-    for key in sorted((key for key in entries if key.endswith(ends)), key=len):
-        folder = key.removesuffix(ends)
-        if _name(folder).startswith("log_") and not _inside(folder, folders):
-            folders.add(folder)
-    split = _split(entries, folders)
-    found = {keys.join(folder, key) for folder, files in split.items() for key in files}
-    return {folder: split[folder] for folder in sorted(folders)}, {k: e for k, e in entries.items() if k not in found}
-
-
-def _split(entries: Mapping[str, Entry], folders: Iterable[str]) -> dict[str, dict[str, Entry]]:
-    """The files below each of these folders, of which none lies in another one, by their keys in it."""
-    split: dict[str, dict[str, Entry]] = {folder: {} for folder in folders}
-    for key, entry in entries.items():
-        if (folder := _inside(key, split)) is not None:
-            inner = key[len(folder) + 1 :] if folder else key
-            split[folder][inner] = replace(entry, key=inner)
-    return split
-
-
-def _inside(key: str, folders: Iterable[str]) -> str | None:
-    """Which of these folders a key lies in, if it does."""
-    folders = folders if isinstance(folders, set | dict) else set(folders)
-    if "" in folders:
-        return ""
-    at = key.find("/")
-    while at > 0:
-        if key[:at] in folders:
-            return key[:at]
-        at = key.find("/", at + 1)
-    return None
-
-
 def _files(count: int) -> str:
     return f"{count} file{'s' * (count != 1)}"
-
-
-def _name(url: str) -> str:
-    return url.rstrip("/").rpartition("/")[2]
 
 
 def _listed(source: Store) -> dict[str, Entry]:
@@ -357,7 +310,7 @@ def _listed(source: Store) -> dict[str, Entry]:
 
 def _mirrored(source: Store) -> str:
     """Where the runs of the source are mirrored to, if that is one place for all of them."""
-    runs = [""] if source.exists(keys.METADATA) else list(_runs(_listed(source))[0])
+    runs = [""] if source.exists(keys.METADATA) else list(runs_in(_listed(source))[0])
     roots = {_root(source, folder) for folder in runs} - {""}
     if len(roots) != 1:
         what = "nothing says" if not roots else f"{len(roots)} places are named"
@@ -373,6 +326,6 @@ def _root(source: Store, folder: str) -> str:
         return ""
     if not isinstance(url, str) or not url:
         return ""
-    if not _name(url).startswith("log_"):
-        url = f"{url.rstrip('/')}/{_name(folder or source.url)}"
+    if not name_of(url).startswith("log_"):
+        url = f"{url.rstrip('/')}/{name_of(folder or source.url)}"
     return url.removesuffix(f"/{folder}") if folder and url.endswith(f"/{folder}") else "" if folder else url

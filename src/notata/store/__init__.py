@@ -16,7 +16,18 @@ from notata.store.base import ABSENT, Blob, Entry, Store
 if TYPE_CHECKING:
     from upath import UPath
 
-__all__ = ["ABSENT", "BASE_DIR", "TIMEOUT", "Blob", "Entry", "Store", "open_base", "open_beside", "open_store"]
+__all__ = [
+    "ABSENT",
+    "BASE_DIR",
+    "TIMEOUT",
+    "Blob",
+    "Entry",
+    "Store",
+    "default_base",
+    "open_base",
+    "open_beside",
+    "open_store",
+]
 
 BASE_DIR: Final = "NOTATA_BASE_DIR"
 """The environment variable that says where runs are kept whose script does not say."""
@@ -86,12 +97,20 @@ def open_base(
     >>> os.path.basename(open_base(None).url)
     'outputs'
     """
-    if base is None:
-        base = os.environ.get(BASE_DIR) or _DEFAULT_BASE_DIR
-    return open_store(base, storage_options, timeout=timeout)
+    return open_store(default_base() if base is None else base, storage_options, timeout=timeout)
 
 
-def open_beside(path: str | os.PathLike[str] | UPath) -> tuple[Store, str]:
+def default_base() -> str:
+    """The base folder of who names none: that of `BASE_DIR`, else ``outputs``."""
+    return os.environ.get(BASE_DIR) or _DEFAULT_BASE_DIR
+
+
+def open_beside(
+    path: str | os.PathLike[str] | UPath,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    timeout: float = TIMEOUT,
+) -> tuple[Store, str]:
     """The store of a file's folder, and the file's name there; the query of a signed URL stays with the store.
 
     >>> open_beside("memory://runs/results/mesh.vtk")
@@ -100,8 +119,9 @@ def open_beside(path: str | os.PathLike[str] | UPath) -> tuple[Store, str]:
     from upath import UPath
 
     url, options = _location(path)
+    options |= storage_options or {}
     if isinstance(path, UPath) and not url.startswith(("http://", "https://")):
-        return open_store(path.parent), path.name
+        return open_store(path.parent, storage_options, timeout=timeout), path.name
     if not _URL.match(url):
         folder, name = os.path.split(os.path.abspath(os.path.expanduser(url)))
         return open_store(folder), name
@@ -111,7 +131,7 @@ def open_beside(path: str | os.PathLike[str] | UPath) -> tuple[Store, str]:
     whole, mark, query = whole.partition("?") if scheme in ("http", "https") else (whole, "", "")
     folder, slash, name = whole.rpartition("/")
     links[at] = f"{scheme}://{folder or slash}{mark}{query}"
-    return open_store("::".join(links), options), name
+    return open_store("::".join(links), options, timeout=timeout), name
 
 
 def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> Store:

@@ -10,6 +10,17 @@ from __future__ import annotations
 
 from notata.table.index import Keeper
 from notata.table.row import Row, described, metrics_file, of_run
-from notata.table.runs import Table, gather, runs_below, to_pandas
+from notata.table.runs import Table, gather, rows_of, runs_below, to_pandas
 
-__all__ = ["Keeper", "Row", "Table", "described", "gather", "metrics_file", "of_run", "runs_below", "to_pandas"]
+__all__ = [
+    "Keeper",
+    "Row",
+    "Table",
+    "described",
+    "gather",
+    "metrics_file",
+    "of_run",
+    "rows_of",
+    "runs_below",
+    "to_pandas",
+]

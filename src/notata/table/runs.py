@@ -30,7 +30,7 @@ from notata.table.row import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Table", "found_index", "gather", "row_now", "runs_below", "to_pandas"]
+__all__ = ["Table", "found_index", "gather", "row_now", "rows_of", "runs_below", "to_pandas"]
 
 _MOST: Final = 4 * 2**20  # bytes of metrics that are read for a table
 
@@ -140,14 +140,26 @@ def found_index(store: Store) -> Blob | None:
 def _read(store: Store, runs: Mapping[str, tuple[str, Mapping[str, Entry]]]) -> dict[str, Row]:
     """Rows from the runs themselves."""
     names = {f"{folder}/{keys.METADATA}": run_id for run_id, (folder, _) in runs.items()}
-    blobs = {names[key]: blob for key, blob in store.fetch_many(names).items()}
+    return rows_of(store, runs, {names[key]: blob for key, blob in store.fetch_many(names).items()})
+
+
+def rows_of(
+    store: Store, runs: Mapping[str, tuple[str, Mapping[str, Entry]]], blobs: Mapping[str, Blob]
+) -> dict[str, Row]:
+    """Rows from the runs themselves, whose metadata.json was read. Up to two reads for each that has not ended.
+
+    Args:
+        store: Where they lie.
+        runs: The folder of each in the store, and its files by key; by run id, or any other name.
+        blobs: Their metadata.json, by the same names; a run without is left out.
+    """
     rows = {run_id: _of_metadata(run_id, blob) for run_id, blob in blobs.items()}
     described = {run_id: row_field(parsed(blob.data) or {}) for run_id, blob in blobs.items()}
     for run_id, row in rows.items():
         if (size := _size_of_metrics(runs[run_id][1])) > _MOST:
             rows[run_id] = replace(row, metrics_error=f"{keys.METRICS} has {size} bytes, which is too much for a table")
     wanted = {
-        f"{runs[run_id][0]}/{name}": (run_id, name)
+        keys.join(runs[run_id][0], name): (run_id, name)
         for run_id, row in rows.items()
         for name in _lacking(row, described[run_id], runs[run_id][1])
     }

@@ -1,0 +1,26 @@
+"""The command ``notata``: it knows how to ask and how to show, and leaves the work to `notata.search` and below."""
+
+from __future__ import annotations
+
+import click
+
+from notata import __version__
+from notata.cli.demo import demo
+from notata.cli.sync import sync
+from notata.cli.verify import verify
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="notata")
+def main() -> None:
+    """Keep the record of scientific runs as plain files, on a disk or in a bucket, and look into them.
+
+    URL is a run, an experiment, a folder of runs, or a pattern of them in quotes: a local path or any fsspec URL.
+    Default: the environment variable NOTATA_BASE_DIR, else outputs.
+    """
+
+
+for command in (demo, sync, verify):
+    main.add_command(command)

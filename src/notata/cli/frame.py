@@ -1,0 +1,207 @@
+"""What all commands have in common: options, exit codes, and how an error is told; it knows no command.
+
+A command is a function with ``@click.command(cls=Command)`` in a module of its own, named in ``cli/__init__.py``. It
+imports what it needs when it is called: ``notata --help`` imports every module of commands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from notata.cli import output
+from notata.errors import (
+    BatchError,
+    ConfigurationError,
+    ContainerMissingError,
+    KeyNameError,
+    MissingError,
+    NotataError,
+    PackageMissingError,
+)
+
+__all__ = [
+    "FOUND",
+    "NOTHING",
+    "STORAGE",
+    "USAGE",
+    "Command",
+    "Trouble",
+    "code_of",
+    "json_option",
+    "progress_option",
+    "storage_option",
+    "tell",
+    "urls_argument",
+    "wanted",
+]
+
+FOUND: Final = 0
+NOTHING: Final = 1
+"""Nothing was found, or something differs."""
+USAGE: Final = 2
+STORAGE: Final = 3
+"""A storage refused or failed, or what is there cannot be read."""
+
+_INTERRUPTED: Final = 130  # as shells say it: 128 and the number of SIGINT
+_PIPE_CLOSED: Final = 141  # and of SIGPIPE
+
+_EXIT_CODES: Final = "Exit code: 0; 1 nothing found, or something differs; 2 usage; 3 storage."
+
+_DEBUG: Final = "notata.debug"
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Command(click.Command):
+    """One command: its errors become a line or two and an exit code, and its warnings lines.
+
+    Args:
+        *arguments: As for `click.Command`.
+        examples: Command lines that the help ends with.
+        **options: As for `click.Command`.
+    """
+
+    def __init__(self, *arguments: Any, examples: tuple[str, ...] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params.append(
+            click.Option(
+                ["--debug"], is_flag=True, expose_value=False, callback=_note_debug, help="Show tracebacks of errors."
+            )
+        )
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {line}\n" for line in self.examples))
+        formatter.write_paragraph()
+        formatter.write_text(self.epilog or _EXIT_CODES)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if "NO_COLOR" in os.environ:
+            ctx.color = False
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except NotataError as error:
+                if ctx.meta.get(_DEBUG):
+                    raise
+                tell(error)
+                ctx.exit(code_of(error))
+            except KeyboardInterrupt:
+                output.complain("Interrupted")
+                ctx.exit(_INTERRUPTED)
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
+                ctx.exit(_PIPE_CLOSED)
+
+
+class Trouble:
+    """Errors that do not end a command: each is told at once, and at the end the gravest makes the exit code.
+
+    It is what functions of `notata.search` take as `failed`.
+    """
+
+    def __init__(self) -> None:
+        self.code = FOUND
+        self._debug = bool(click.get_current_context().meta.get(_DEBUG))
+
+    def __call__(self, error: Exception) -> None:
+        """Tell it, and go on."""
+        if self._debug:
+            raise error
+        tell(error)
+        self.code = max(self.code, code_of(error))
+
+    def end(self, *, found: bool = True) -> None:
+        """End the command: with what went wrong, else with whether something was found."""
+        click.get_current_context().exit(max(self.code, FOUND if found else NOTHING))
+
+
+def code_of(error: Exception) -> int:
+    """The exit code of an error."""
+    if isinstance(error, BatchError):
+        return max(code_of(inner) for inner in error.exceptions)
+    if isinstance(error, ConfigurationError | KeyNameError | PackageMissingError):
+        return USAGE
+    if isinstance(error, MissingError) and not isinstance(error, ContainerMissingError):
+        return NOTHING
+    return STORAGE
+
+
+def tell(error: Exception) -> None:
+    """One line on standard error; of many errors three."""
+    errors = error.exceptions if isinstance(error, BatchError) else [error]
+    for inner in errors[:3]:
+        output.complain(f"Error: {' '.join(str(inner).split())}")
+    if len(errors) > 3:
+        output.complain(f"Error: and {len(errors) - 3} more")
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    output.complain(f"Warning: {' '.join(str(message).split())}")
+
+
+def _note_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    context.meta[_DEBUG] = value
+
+
+# -- options -----------------------------------------------------------------------------------------------
+
+
+def _pairs(_context: click.Context, _parameter: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``key=value`` pairs as storage options; a value may be JSON."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter("write key=value, as in endpoint_url=http://127.0.0.1:9000")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def storage_option(*names: str, of: str = "") -> Callable[[_Function], _Function]:
+    """``-o``, ``--storage-option``, or these names: a dictionary; for the argument `storage_options` if not said."""
+    return click.option(
+        *(names or ("-o", "--storage-option", "storage_options")),
+        multiple=True,
+        callback=_pairs,
+        metavar="KEY=VALUE",
+        help=f"For fsspec{of}, as often as needed. Secrets are better kept in the environment or in fsspec's "
+        "configuration.",
+    )
+
+
+def urls_argument(function: _Function) -> _Function:
+    """Any number of places, as the argument `urls`; None where none is given, which is the base folder."""
+    return click.argument(
+        "urls", metavar="[URL]...", nargs=-1, callback=lambda _context, _parameter, value: list(value) or None
+    )(function)
+
+
+def json_option(function: _Function) -> _Function:
+    """``--json``, as the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")(function)
+
+
+def progress_option(function: _Function) -> _Function:
+    """``--progress``, as the argument `progress`; see `wanted`."""
+    return click.option("--progress/--no-progress", default=None, help="A bar; shown on a terminal if not said.")(
+        function
+    )
+
+
+def wanted(progress: bool | None) -> bool:
+    """Whether a bar is to be shown."""
+    return sys.stderr.isatty() if progress is None else progress

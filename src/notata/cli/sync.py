@@ -1,0 +1,85 @@
+"""``notata sync``: copies that are equal."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from notata.cli import output
+from notata.cli.frame import Command, Trouble, json_option, progress_option, storage_option, wanted
+
+if TYPE_CHECKING:
+    from notata.mirror import SyncReport
+
+__all__ = ["sync"]
+
+
+@click.command(
+    cls=Command,
+    short_help="Make a copy of runs equal to them; only what differs is sent.",
+    examples=(
+        "notata sync outputs/log_a s3://bucket/outputs",
+        "notata sync gs://bucket/outputs/sweep outputs/sweep --dry-run",
+    ),
+)
+@click.argument("source")
+@click.argument("destination", required=False)
+@click.option("--dry-run", is_flag=True, help="Write nothing; list what would be done.")
+@click.option(
+    "--delete",
+    is_flag=True,
+    help="Delete at the destination what the source does not have, and replace other runs of the same id.",
+)
+@storage_option("--source-option", of=", of the source")
+@storage_option("--destination-option", of=", of the destination")
+@progress_option
+@json_option
+def sync(
+    source: str,
+    destination: str | None,
+    dry_run: bool,
+    delete: bool,
+    source_option: dict[str, Any],
+    destination_option: dict[str, Any],
+    progress: bool | None,
+    as_json: bool,
+) -> None:
+    """Make DESTINATION equal to SOURCE, a run, an experiment or a folder of them; only what differs is sent.
+
+    A run goes below DESTINATION, under its own name, unless DESTINATION is called log_… itself. Without DESTINATION it
+    goes where it is mirrored to. Start it again after an interruption: it goes on. What cannot be copied is told, and
+    all else is.
+    """
+    from notata.mirror.tree import synced
+
+    report, errors = synced(
+        source,
+        destination,
+        source_options=source_option,
+        destination_options=destination_option,
+        delete=delete,
+        dry_run=dry_run,
+        progress=wanted(progress),
+    )
+    if as_json:
+        told = [str(error) for error in errors]
+        output.json_line({**dataclasses.asdict(report), "bytes": report.bytes, "errors": told})
+    else:
+        _list(report)
+    trouble = Trouble()
+    for error in errors:
+        trouble(error)
+    trouble.end()
+
+
+def _list(report: SyncReport) -> None:
+    """Each file that a dry run tells of, what was left out, and the sum."""
+    listed = (("copy", report.copied), ("append", report.appended), ("delete", report.deleted))
+    for verb, files in listed if report.dry_run else ():
+        for key, size in sorted(files.items()):
+            output.line(f"{verb:6} {size:>12} {key}")
+    for name in report.left_out:
+        output.complain(f"left out, as it is no file: {name}")
+    output.line(str(report))

@@ -1,0 +1,63 @@
+"""``notata verify``: receipts against bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from notata.cli import output
+from notata.cli.frame import (
+    FOUND,
+    NOTHING,
+    STORAGE,
+    Command,
+    json_option,
+    progress_option,
+    storage_option,
+    urls_argument,
+    wanted,
+)
+
+__all__ = ["verify"]
+
+_GRAVITY = (FOUND, STORAGE, NOTHING)
+"""The gravest last: damage that is known, before what cannot be told."""
+
+
+@click.command(
+    cls=Command,
+    short_help="Check the files of runs against their manifests.",
+    examples=(
+        "notata verify outputs/log_pendulum",
+        "notata verify s3://bucket/outputs -o endpoint_url=http://127.0.0.1:9000",
+    ),
+    epilog="Exit code: 0 all is as it was; 1 a file is missing or changed; 2 usage; 3 none is known to be, but of some "
+    "run not everything can be told.",
+)
+@urls_argument
+@storage_option()
+@json_option
+@progress_option
+@click.pass_context
+def verify(
+    context: click.Context,
+    urls: list[str] | None,
+    storage_options: dict[str, Any],
+    as_json: bool,
+    progress: bool | None,
+) -> None:
+    """Read the files of runs again and compare them with the manifests that their ends left.
+
+    URL is a run, an experiment, or any folder with runs below it, or a pattern. A line for each run.
+    """
+    from notata.search import verdicts
+
+    worst = FOUND
+    for verdict in verdicts(urls, storage_options, progress=wanted(progress)):
+        if as_json:
+            output.json_line(verdict.record())
+        else:
+            output.line(str(verdict))
+        worst = max(worst, verdict.code, key=_GRAVITY.index)
+    context.exit(worst)

@@ -1,0 +1,76 @@
+"""Which runs there are in a listing, and which files are whose; it knows keys, and asks no storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from notata import keys
+from notata.store import Entry
+
+__all__ = ["inside", "name_of", "runs_in", "split"]
+
+
+def runs_in(
+    entries: Mapping[str, Entry], *, root: str = "", lost: bool = False
+) -> tuple[dict[str, dict[str, Entry]], dict[str, Entry]]:
+    """The runs of a listing, the outermost ones, each with its files by their keys in it; and the other files.
+
+    Args:
+        entries: The files, by key.
+        root: What the folder that was listed is called: one called ``log_…`` may be a run itself, as ``""``.
+        lost: Count those as runs too that have lost their metadata.json, as their manifests tell.
+
+    >>> from notata.store import open_store
+    >>> store = open_store("memory://listings")
+    >>> store.write_many({"a/log_x/metadata.json": b"", "a/log_x/artifacts/log_y/metadata.json": b"", "b.txt": b""})
+    >>> runs, others = runs_in({entry.key: entry for entry in store.list()})
+    >>> list(runs), list(others)
+    (['a/log_x'], ['b.txt'])
+    """
+    signs = (keys.METADATA, keys.MANIFEST) if lost else (keys.METADATA,)
+    folders: set[str] = set()
+    for sign in signs:
+        for key in sorted((key for key in entries if key.rpartition("/")[2] == sign), key=len):
+            folder = key[: -len(sign) - 1]
+            if (name_of(folder) if folder else root).startswith("log_") and inside(key, folders) is None:
+                folders.add(folder)
+    parts = split(entries, folders)
+    found = {keys.join(folder, key) for folder, files in parts.items() for key in files}
+    return {folder: parts[folder] for folder in sorted(folders)}, {k: e for k, e in entries.items() if k not in found}
+
+
+def split(entries: Mapping[str, Entry], folders: Iterable[str]) -> dict[str, dict[str, Entry]]:
+    """The files below each of these folders, of which none lies in another one, by their keys in it."""
+    parts: dict[str, dict[str, Entry]] = {folder: {} for folder in folders}
+    for key, entry in entries.items():
+        if (folder := inside(key, parts)) is not None:
+            inner = key[len(folder) + 1 :] if folder else key
+            parts[folder][inner] = replace(entry, key=inner)
+    return parts
+
+
+def inside(key: str, folders: Iterable[str]) -> str | None:
+    """Which of these folders a key lies in, if it does.
+
+    >>> inside("a/log_x/log.txt", {"a/log_x", "log_y"})
+    'a/log_x'
+    """
+    folders = folders if isinstance(folders, set | dict) else set(folders)
+    if "" in folders:
+        return ""
+    at = key.find("/")
+    while at > 0:
+        if key[:at] in folders:
+            return key[:at]
+        at = key.find("/", at + 1)
+    return None
+
+
+def name_of(url: str) -> str:
+    """The last part of a path or URL.
+
+    >>> name_of("s3://bucket/outputs/log_a/")
+    'log_a'
+    """
+    return url.rstrip("/").rpartition("/")[2]

@@ -1,0 +1,300 @@
+"""What a URL that somebody gave means: a run, folders with runs below them, a pattern, or a file; one listing each.
+
+What is found keeps the name by which it was asked for, as `grep` and `ls` do, so that it can be asked for again.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from notata import keys
+from notata.errors import FolderError, MissingError, NotataError, RunMissingError
+from notata.listings import inside, name_of, runs_in
+from notata.reader import LogReader
+from notata.store import TIMEOUT, Entry, Store, default_base, open_beside, open_store
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+__all__ = [
+    "File",
+    "Found",
+    "Place",
+    "URLs",
+    "each",
+    "file_at",
+    "files_at",
+    "given",
+    "look_up",
+    "runs_at",
+    "tell_nobody",
+]
+
+_MAGIC: Final = re.compile(r"[*?\[]")
+
+URLs: TypeAlias = "str | os.PathLike[str] | UPath | Store | Iterable[str | os.PathLike[str] | UPath | Store]"
+"""One place, or several: of runs, experiments or folders of them. Names may be patterns with ``*``, ``?``, ``[…]``
+and, for folders however deep, ``**``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run that lies at or below a place that was asked for.
+
+    Attributes:
+        name: What it is called: the place as it was given, and the path below it.
+        store: Of the run's folder.
+        files: Those it has, by key.
+        folder: Where it lies in the place; empty if it is the place itself.
+    """
+
+    name: str
+    store: Store
+    files: Mapping[str, Entry]
+    folder: str
+
+    @property
+    def run_id(self) -> str:
+        """As it was given when the run began."""
+        return keys.run_id(self.store.url)
+
+    @property
+    def reader(self) -> LogReader:
+        """The run for who wants more of it; nothing is asked yet."""
+        return LogReader._of(self.store)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that was asked for.
+
+    Attributes:
+        name: What it is called: the place as it was given, and the path below it.
+        store: Of the place.
+        entry: What is known of it; its key is that in `store`.
+        run: The folder of its run in `store`; None if it lies in no run, or nothing tells.
+    """
+
+    name: str
+    store: Store
+    entry: Entry
+    run: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What it is called in its run, or in its place if it is in none."""
+        return self.entry.key[len(self.run) + 1 :] if self.run else self.entry.key
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What one URL means.
+
+    Attributes:
+        given: As it was given, without credentials.
+        name: The folder that was listed: the same, or what stands before a pattern.
+        store: Of that folder.
+        entries: The files at or below it, those alone that a pattern means, by key.
+        runs: The runs among them, whole, by their folders; those too that have lost their metadata.json.
+    """
+
+    given: str
+    name: str
+    store: Store
+    entries: Mapping[str, Entry]
+    runs: Mapping[str, Found]
+
+    def named(self, key: str) -> str:
+        """What a file or folder below it is called."""
+        return _below(self.name, key)
+
+    @property
+    def files(self) -> Iterator[File]:
+        """Every file, sorted by key."""
+        for key, entry in sorted(self.entries.items()):
+            yield File(self.named(key), self.store, entry, inside(key, self.runs))
+
+
+def tell_nobody(error: NotataError) -> None:
+    """What becomes of an error that ends the whole search: it is raised."""
+    raise error
+
+
+def each(urls: URLs | None) -> list[str | os.PathLike[str] | UPath | Store]:
+    """The places of an argument; without one the base folder of this machine."""
+    if urls is None:
+        return [default_base()]
+    return [urls] if isinstance(urls, str | os.PathLike | Store) else list(urls)  # type: ignore[arg-type]
+
+
+def runs_at(
+    urls: URLs | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    failed: Callable[[NotataError], None] = tell_nobody,
+    timeout: float = TIMEOUT,
+) -> Iterator[Found]:
+    """The runs at or below each place, sorted by folder. One listing a place: a request per 1000 files on a bucket.
+
+    Args:
+        urls: See `URLs`.
+        options: For fsspec.
+        failed: Is told of each place that cannot be listed, or where no run is; the others are searched.
+        timeout: As for `notata.Logbook`.
+
+    >>> from notata import Logbook
+    >>> for name in ("a", "b"):
+    ...     Logbook(name, "memory://finding/sweep").mark_complete()
+    >>> [run.name for run in runs_at("memory://finding/*/log_*")]
+    ['memory://finding/sweep/log_a', 'memory://finding/sweep/log_b']
+    """
+    for url in each(urls):
+        try:
+            place = look_up(url, options, timeout=timeout)
+            if not place.runs:
+                raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+        except NotataError as error:
+            failed(error)
+            continue
+        yield from place.runs.values()
+
+
+def files_at(
+    urls: URLs | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    failed: Callable[[NotataError], None] = tell_nobody,
+    timeout: float = TIMEOUT,
+) -> Iterator[File]:
+    """The files at or below each place; a place may be a file itself. As `runs_at`.
+
+    >>> from notata import Logbook
+    >>> for name in ("a", "b"):
+    ...     path = Logbook(name, "memory://finding/notes").text("notes", "converged")
+    >>> [file.name for file in files_at("memory://finding/notes/log_*/artifacts/*.txt")]
+    ['memory://finding/notes/log_a/artifacts/notes.txt', 'memory://finding/notes/log_b/artifacts/notes.txt']
+    """
+    for url in each(urls):
+        try:
+            place = look_up(url, options, timeout=timeout)
+            found = place.files if place.entries else iter([file_at(url, options, timeout=timeout)])
+        except NotataError as error:
+            failed(error)
+            continue
+        yield from found
+
+
+def file_at(
+    url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT
+) -> File:
+    """The file that a URL names. One request.
+
+    Raises:
+        MissingError: There is nothing of this name, or a folder.
+    """
+    store, name = (url, "") if isinstance(url, Store) else open_beside(url, options, timeout=timeout)
+    told = MissingError(f"there is nothing at {_called(url, _below(store.url, name))}", url=store.url, key=name)
+    if not name:
+        raise told
+    try:
+        return File(_called(url, _below(store.url, name)), store, store.locate(name))
+    except (MissingError, FolderError) as error:
+        raise told from error
+
+
+def look_up(
+    url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT
+) -> Place:
+    """What one URL means. One listing, of what stands before the first ``*``, ``?`` or ``[`` in it.
+
+    Raises:
+        ConfigurationError: It is no URL, or of no storage that is known here.
+        StorageError: It cannot be listed.
+    """
+    root, pattern = _parted(url)
+    store = open_store(root or ".", options, timeout=timeout)
+    entries = {entry.key: entry for entry in store.list()}
+    runs, _ = runs_in(entries, root=name_of(store.url), lost=True)
+    if not runs and keys.METADATA in entries:  # a run by another name than log_…
+        runs = {"": entries}
+    if pattern:
+        meant = _meant(pattern)
+        entries = {key: entry for key, entry in entries.items() if meant(key)}
+        own = {inside(key, runs) for key in entries}
+        runs = {folder: files for folder, files in runs.items() if folder in own}
+    name = _called(root, store.url)
+    found = {
+        folder: Found(_below(name, folder), store.below(folder) if folder else store, files, folder)
+        for folder, files in runs.items()
+    }
+    return Place(_below(name, pattern), name, store, entries, found)
+
+
+def given(url: str | os.PathLike[str] | UPath | Store) -> str:
+    """What a place is called of which nothing else is known, without credentials.
+
+    >>> given("sftp://ada:secret@host/runs")
+    'sftp://host/runs'
+    """
+    try:
+        root, pattern = _parted(url)
+        return _below(_called(root, open_store(root or ".").url), pattern)
+    except NotataError:
+        return "that place"
+
+
+def _called(given: str | os.PathLike[str] | UPath | Store, url: str) -> str:
+    """What a place is called that was given: a local path as it is, all else by its URL without credentials."""
+    if isinstance(given, str) and "://" not in given and "::" not in given:
+        return given.rstrip("/") or given
+    return url
+
+
+def _below(name: str, key: str) -> str:
+    return f"{name.rstrip('/')}/{key}" if name and key else name or key
+
+
+def _parted(url: str | os.PathLike[str] | UPath | Store) -> tuple[str | os.PathLike[str] | UPath | Store, str]:
+    """The folder that stands before a pattern, and the pattern. Of buckets, chains and web addresses none is one."""
+    if not isinstance(url, str) or "::" in url or url.startswith(("http://", "https://")):
+        return url, ""
+    scheme, sign, path = url.rpartition("://")
+    magic = _MAGIC.search(path)
+    if magic is None:
+        return url, ""
+    at = path.rfind("/", 0, magic.start())
+    if sign and at < 0:
+        return url, ""
+    return scheme + sign + (path[: max(at, 0)] or "/" * (at == 0)), path[at + 1 :].rstrip("/")
+
+
+def _meant(pattern: str) -> Callable[[str], bool]:
+    """Whether a key is what a pattern means, or lies in a folder that it means; a name that is so called counts too."""
+    parts = tuple(pattern.split("/"))
+    folder = f"{pattern}/"
+
+    @functools.cache
+    def folder_is(names: tuple[str, ...]) -> bool:
+        return _matches(parts, names)
+
+    def is_meant(key: str) -> bool:
+        if key == pattern or key.startswith(folder):
+            return True
+        names = tuple(key.split("/"))
+        return any(folder_is(names[:count]) for count in range(1, len(names))) or _matches(parts, names)
+
+    return is_meant
+
+
+def _matches(parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
+    if not parts:
+        return not names
+    if parts[0] == "**":
+        return any(_matches(parts[1:], names[count:]) for count in range(len(names) + 1))
+    return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and _matches(parts[1:], names[1:])

@@ -1,0 +1,35 @@
+"""Text that any terminal takes: what comes from a run never reaches one as a control sequence."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["safe", "safe_lines"]
+
+_UNSAFE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"  # and what turns text around
+)
+_KEPT: Final = "\n\t"
+
+
+def safe(text: str) -> str:
+    r"""One line: control characters, and bytes that are no UTF-8, as their escapes.
+
+    >>> safe("log_\x1b[31ma\nb")
+    'log_\\x1b[31ma\\nb'
+    """
+    return _UNSAFE.sub(_escape, text)
+
+
+def safe_lines(text: str) -> str:
+    r"""As `safe`, with ends of lines and tabs kept.
+
+    >>> safe_lines("a\tb\n\x1b]0;title\x07c\n")
+    'a\tb\n\\x1b]0;title\\x07c\n'
+    """
+    return _UNSAFE.sub(lambda found: found[0] if found[0] in _KEPT else _escape(found), text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape", "surrogatepass").decode("ascii")

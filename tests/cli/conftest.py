@@ -1,0 +1,60 @@
+"""One fleet of runs on a disk and, byte for byte, in buckets: made once a worker of the tests, and only read."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from notata.store import open_store
+from tests.backends import Place
+from tests.fleet import fill
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The fleet at one place.
+
+    Attributes:
+        place: Where it is.
+        local: The same files on a disk, for `grep`, `ls` and `jq`.
+    """
+
+    place: Place
+    local: Path
+
+    @property
+    def url(self) -> str:
+        """What the command is given."""
+        return self.place.url
+
+    @property
+    def options(self) -> list[str]:
+        """What the command needs besides."""
+        return [f"--storage-option={name}={value}" for name, value in self.place.options.items()]
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("fleet")
+    running = fill(folder)
+    yield folder
+    running.mark_complete()
+
+
+@pytest.fixture(scope="session", params=["local", "s3", "gcs"])
+def shelf(request: pytest.FixtureRequest, fleet: Path) -> Iterator[Shelf]:
+    """The fleet on a disk, in S3 and in GCS."""
+    if request.param == "local":
+        yield Shelf(Place("local", str(fleet)), fleet)
+        return
+    server = request.getfixturevalue("moto_server" if request.param == "s3" else "gcs_server")
+    place = Place(request.param, f"{server.url}/{uuid.uuid4().hex}", server.options)
+    for path in sorted(fleet.rglob("*")):
+        if path.is_file() and ".notata-" not in path.name:
+            place.put(path.relative_to(fleet).as_posix(), path.read_bytes())
+    yield Shelf(place, fleet)
+    open_store(place.url, place.options).clear()
