@@ -1,11 +1,11 @@
-"""What a notebook shows of runs and tables, as HTML; it knows names and values, and not where they come from."""
+"""Values for people, and what a notebook shows of runs and tables; it knows names and values, and not whence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["rows", "sections", "size"]
+__all__ = ["duration", "rows", "sections", "size"]
 
 _MOST: Final = 60  # rows that are shown
 _WIDTH: Final = 200  # characters of a value that are shown
@@ -25,6 +25,24 @@ def size(count: int) -> str:
             return f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people, two units at most.
+
+    >>> [duration(seconds) for seconds in (0.0123, 4.26, 59.97, 252, 11_100, 187_200)]
+    ['12 ms', '4.3 s', '1 min 0 s', '4 min 12 s', '3 h 5 min', '2 d 4 h']
+    """
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
 def sections(title: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
