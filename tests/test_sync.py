@@ -860,11 +860,11 @@ def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where
     source = here.store().below("log_a")
     list_ = source.list
 
-    def listed(folder: str = "") -> list[Entry]:
+    def listed(folder: str = "", beginning: str = "") -> list[Entry]:
         if "2026-02-02" not in here.bytes("log_a/metadata.json").decode():
             here.store().clear()
             fill(here, {"log_a/metadata.json": metadata("replacing", start_time="2026-02-02")})
-        return list_(folder)
+        return list_(folder, beginning)
 
     source.list = listed  # type: ignore[method-assign]
     with pytest.raises(RunExistsError):

@@ -375,6 +375,8 @@ def test_list_is_sorted_and_whole(store: Store, place: Place) -> None:
     assert entries[0].version == store.stat("a").version
     assert [entry.key for entry in store.list("b")] == ["b/10", "b/2", "b/c/d"]
     assert store.list("b/1") == store.list("nowhere") == []
+    assert [entry.key for entry in store.list("b", beginning="1")] == ["b/10"]
+    assert [entry.key for entry in store.list(beginning="b")] == ["b/10", "b/2", "b/c/d", "ba"]
 
 
 def test_a_listing_is_fresh(store: Store, place: Place) -> None:

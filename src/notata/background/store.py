@@ -184,9 +184,9 @@ class BackgroundStore(FrontStore):
         self._queue.wait(self._full(key))
         return self._real._stat(key)
 
-    def _list(self, folder: str) -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         self.arrive(folder)
-        yield from self._real._list(folder)
+        yield from self._real._list(folder, beginning)
 
     def irregular(self) -> list[str]:
         self.arrive("")

@@ -211,7 +211,7 @@ def file_at(
 def look_up(
     url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT
 ) -> Place:
-    """What one URL means. One listing, of what stands before the first ``*``, ``?`` or ``[`` in it.
+    """What one URL means. One listing, of what begins as it does up to its first ``*``, ``?`` or ``[``.
 
     Raises:
         ConfigurationError: It is no URL, or of no storage that is known here.
@@ -219,7 +219,8 @@ def look_up(
     """
     root, pattern = _parted(url)
     store = open_store(root or ".", options, timeout=timeout)
-    entries = {entry.key: entry for entry in store.list()}
+    beginning = _MAGIC.split(pattern, maxsplit=1)[0]
+    entries = {entry.key: entry for entry in store.list(beginning=beginning)}
     runs, _ = runs_in(entries, root=name_of(store.url), lost=True)
     if not runs and keys.METADATA in entries:  # a run by another name than log_…
         runs = {"": entries}

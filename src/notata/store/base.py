@@ -318,17 +318,23 @@ class Store(ABC):
             return False
         return True
 
-    def list(self, folder: str = "") -> builtins.list[Entry]:
-        """All files below `folder`, fresh and sorted by key. One request per 1000 on a bucket."""
-        return sorted((e for e in self._entries(folder) if not keys.is_reserved(e.key)), key=lambda entry: entry.key)
+    def list(self, folder: str = "", beginning: str = "") -> builtins.list[Entry]:
+        """All files below `folder`, fresh and sorted by key. One request per 1000 on a bucket.
+
+        Args:
+            folder: A key, or nothing for the root.
+            beginning: How their names below `folder` begin, without a slash; others are not asked for.
+        """
+        found = (entry for entry in self._entries(folder, beginning) if not keys.is_reserved(entry.key))
+        return sorted(found, key=lambda entry: entry.key)
 
     def occupied(self) -> bool:
         """Whether any file is stored below the root. One request on a bucket."""
         return any(not keys.is_reserved(entry.key) for entry in self._entries(""))
 
-    def _entries(self, folder: str) -> Iterator[Entry]:
+    def _entries(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         with self._guard("list", keys.check(folder) if folder else None):
-            yield from self._list(folder)
+            yield from self._list(folder, beginning)
 
     # -- open ----------------------------------------------------------------------------------------------
 
@@ -599,7 +605,7 @@ class Store(ABC):
         """Look one file up."""
 
     @abstractmethod
-    def _list(self, folder: str) -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         """Every file below `folder`, ours and unfinished ones too, in any order, never from a cache."""
 
     @abstractmethod

@@ -83,8 +83,8 @@ class FrontStore(Store):
     def _stat(self, key: str) -> Entry:
         return self._real._stat(key)
 
-    def _list(self, folder: str) -> Iterator[Entry]:
-        return self._real._list(folder)
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+        return self._real._list(folder, beginning)
 
     def irregular(self) -> list[str]:
         return self._real.irregular()

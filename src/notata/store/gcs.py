@@ -232,13 +232,13 @@ class GCSStore(BucketStore):
     def _stat(self, key: str) -> Entry:
         return _entry(key, self._connection.run(self._look_up, self._name(key)))
 
-    def _list(self, folder: str) -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         token: str | None = None
         while True:
             page = self._call(
                 "GET",
                 "b/{}/o",
-                prefix=self._inside(folder) or None,
+                prefix=self._inside(folder) + beginning or None,
                 pageToken=token,
                 maxResults=1000,
                 json_out=True,

@@ -149,7 +149,7 @@ class GenericStore(RemoteStore):
             raise IsADirectoryError(name)
         return _entry(key, info)
 
-    def _list(self, folder: str) -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         fs, name = self._connection.fs, self._name(folder).rstrip("/")
         fs.invalidate_cache()
         try:
@@ -158,8 +158,9 @@ class GenericStore(RemoteStore):
             return
         start = len(str(fs._strip_protocol(name)).rstrip("/"))
         for path, info in found.items():
-            if info.get("type") != "directory" and path != name:
-                yield _entry(keys.join(folder, path[start:].lstrip("/")), info)
+            below = path[start:].lstrip("/")
+            if info.get("type") != "directory" and path != name and below.startswith(beginning):
+                yield _entry(keys.join(folder, below), info)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         fs = self._connection.fs

@@ -157,12 +157,14 @@ class LocalStore(Store):
             raise OSError(errno.EINVAL, "it is no regular file")
         return _entry(key, state)
 
-    def _list(self, folder: str) -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         try:
             children = list(os.scandir(self._file(folder)))
         except (FileNotFoundError, NotADirectoryError):
             return
         for child in children:
+            if not child.name.startswith(beginning):
+                continue
             key = keys.join(folder, child.name)
             if child.is_dir(follow_symlinks=False):
                 yield from self._list(key)

@@ -116,10 +116,10 @@ class MemoryStore(Store):
     def _stat(self, key: str) -> Entry:
         return _entry(key, self._present(key))
 
-    def _list(self, folder: str) -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         inside = self._file(folder) + "/"
         for path, file in self._fs.store.copy().items():  # in one step, whatever other threads do
-            if path.startswith(inside):
+            if path.startswith(inside + beginning):
                 yield _entry(keys.join(folder, path[len(inside) :]), file)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:

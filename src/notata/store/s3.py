@@ -272,8 +272,8 @@ class S3Store(BucketStore):
         head = await self._ask("head_object", self._name(key))
         return _entry(key, int(head["ContentLength"]), head)
 
-    def _list(self, folder: str) -> Iterator[Entry]:
-        arguments: dict[str, Any] = {"Prefix": self._inside(folder)}
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+        arguments: dict[str, Any] = {"Prefix": self._inside(folder) + beginning}
         while True:
             page = self._call("list_objects_v2", **arguments)
             for found in page.get("Contents", ()):

@@ -158,9 +158,9 @@ class FaultyStore(Store):
         with self._step("stat", key):
             return self.inner._stat(key)
 
-    def _list(self, folder: str) -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         with self._step("list", folder):
-            yield from self.inner._list(folder)
+            yield from self.inner._list(folder, beginning)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         with self._step("delete"):
