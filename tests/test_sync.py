@@ -797,8 +797,8 @@ def _when_listed(store: Store, what: Callable[[], object]) -> Store:
     list_ = store.list
     todo = [what]
 
-    def listed(folder: str = "") -> list[Entry]:
-        found = list_(folder)
+    def listed(folder: str = "", beginning: str = "") -> list[Entry]:
+        found = list_(folder, beginning)
         if todo:
             todo.pop()()
         return found
