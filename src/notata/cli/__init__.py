@@ -6,7 +6,9 @@ import click
 
 from notata import __version__
 from notata.cli.demo import demo
+from notata.cli.ls import ls
 from notata.cli.sync import sync
+from notata.cli.table import table
 from notata.cli.verify import verify
 
 __all__ = ["main"]
@@ -22,5 +24,5 @@ def main() -> None:
     """
 
 
-for command in (demo, sync, verify):
+for command in (demo, ls, sync, table, verify):
     main.add_command(command)

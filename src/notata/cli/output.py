@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -30,6 +30,8 @@ COLOURS: Final = {
     "unreadable": "red",
 }
 """Of a status."""
+
+_FLAGS: Final = ("bold", "dim", "italic", "underline")
 
 
 def is_terminal() -> bool:
@@ -82,28 +84,69 @@ def rows(
     *,
     right: Iterable[str] = (),
     colours: Mapping[str, str] = COLOURS,
-) -> None:
+    fit: Iterable[str] | None = None,
+) -> list[str]:
     """Print a table.
+
+    On a terminal no cell is folded: a line that is too long for it goes on below, so that a name can be copied.
 
     Args:
         columns: The names of the columns, for people.
         table: The rows; cells are text already, as long as people shall read them.
         right: Columns that are aligned at their right end.
-        colours: Of cells that say just this.
-    """
-    if not is_terminal():
-        for row in table:
-            click.echo("\t".join(safe(str(cell)) for cell in row))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+        colours: Of cells that say just this, as words for `click.style`, such as ``bold red``; in the column
+            ``status``, or in all where there is none.
+        fit: On a terminal, leave out columns at the right that do not fit, but for these.
 
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    Returns:
+        The names of the columns that were left out.
+    """
+    lines = ([safe(str(cell)) for cell in row] for row in table)
+    if not is_terminal():
+        for line in lines:
+            click.echo("\t".join(line))
+        return []
+    grid = [[safe(name) for name in columns], *lines]
+    widths = [max(map(_width, column)) for column in zip(*grid, strict=True)]
+    shown = list(range(len(columns))) if fit is None else _fitting(columns, widths, set(fit))
+    told = [place for place in shown if columns[place] == "status"] or shown
+    styles = {said: _style(words) for said, words in colours.items()}
     right = set(right)
-    for name in columns:
-        shown.add_column(Text(safe(name)), justify="right" if name in right else "left", overflow="fold")
-    for row in table:
-        cells = [safe(str(cell)) for cell in row]
-        shown.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in cells))
-    Console(highlight=False, markup=False, emoji=False, no_color="NO_COLOR" in os.environ or None).print(shown)
+    for number, line in enumerate(grid):
+        cells = []
+        for place in shown:
+            text = line[place]
+            gap = " " * (widths[place] - _width(text))
+            style = {"bold": True} if not number else styles.get(text) if place in told else None
+            styled = click.style(text, **style) if style else text
+            cells.append(gap + styled if columns[place] in right else styled + gap)
+        click.echo("  ".join(cells).rstrip())
+    return [name for place, name in enumerate(columns) if place not in shown]
+
+
+def _width(text: str) -> int:
+    """The columns of a terminal that a text takes: a sign of some scripts takes two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _fitting(columns: Sequence[str], widths: Sequence[int], kept: set[str]) -> list[int]:
+    """The places of the columns that fit, with two spaces between them."""
+    shown = [place for place, name in enumerate(columns) if name in kept]
+    room = shutil.get_terminal_size().columns + 2 - sum(widths[place] + 2 for place in shown)
+    for place, name in enumerate(columns):
+        if name not in kept:
+            room -= widths[place] + 2
+            if room < 0:
+                break
+            shown.append(place)
+    return sorted(shown or [0])
+
+
+def _style(words: str) -> dict[str, Any]:
+    given = words.split()
+    colour = [word for word in given if word not in _FLAGS]
+    return dict.fromkeys((word for word in given if word in _FLAGS), True) | {"fg": colour[0] if colour else None}

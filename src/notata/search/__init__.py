@@ -8,6 +8,26 @@ from __future__ import annotations
 
 from notata.search.finding import File, Found, Place, files_at, look_up, runs_at
 from notata.search.record import Run, records
+from notata.search.runs import Runs, runs
+from notata.search.tables import RunTable, table
 from notata.search.verdicts import Verdict, verdicts
+from notata.search.where import FACTS, Where
 
-__all__ = ["File", "Found", "Place", "Run", "Verdict", "files_at", "look_up", "records", "runs_at", "verdicts"]
+__all__ = [
+    "FACTS",
+    "File",
+    "Found",
+    "Place",
+    "Run",
+    "RunTable",
+    "Runs",
+    "Verdict",
+    "Where",
+    "files_at",
+    "look_up",
+    "records",
+    "runs",
+    "runs_at",
+    "table",
+    "verdicts",
+]

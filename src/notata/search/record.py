@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,11 +11,11 @@ from notata import keys
 from notata.errors import MissingError, NotataError
 from notata.search.finding import Found, Place
 from notata.state import ENDED, RunState, judge, parsed, spent
-from notata.store import Blob
+from notata.store import Blob, Store
 from notata.store.in_flight import InFlight
 from notata.table import Row, rows_of
 
-__all__ = ["Run", "fetched", "records"]
+__all__ = ["Run", "fetched", "read_at", "records"]
 
 _METADATA_SIZE = 4096  # bytes, for the bound of what is in flight
 
@@ -42,6 +42,7 @@ class Run:
         metrics: What ``artifacts/metrics.json`` holds, where it was asked for.
         found: Its files, each with its size.
         metadata: What its metadata.json says; empty where it cannot be read.
+        metrics_error: Why its metrics, or its parameters, cannot be shown; empty otherwise.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Run:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     found: Found | None = field(default=None, repr=False, compare=False)
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    metrics_error: str = ""
 
     @property
     def age(self) -> float | None:
@@ -67,13 +69,16 @@ class Run:
         return None if self.started is None else (datetime.now(UTC) - self.started).total_seconds()
 
 
-def records(place: Place, *, values: bool = False) -> Iterator[Run]:
+def records(
+    place: Place, *, values: bool = False, failed: Callable[[NotataError], None] | None = None
+) -> Iterator[Run]:
     """The runs of a place, sorted by folder.
 
     Args:
         place: Where they are.
         values: Give parameters and metrics too: up to two more reads for each run that has not ended, or is one of
             notata 0.3.0's.
+        failed: Is told of each file that the storage refused. Its run is given all the same, without what it holds.
 
     Cost: one read a run, 32 at once. No listing: that of the place tells sizes.
 
@@ -86,8 +91,9 @@ def records(place: Place, *, values: bool = False) -> Iterator[Run]:
     ('complete', 5, {'dt': 0.1}, {'error': 0.01})
     """
     blobs, errors = fetched(place.runs, keys.METADATA)
+    _tell(errors, failed)
     runs = {folder: (folder, run.files) for folder, run in place.runs.items() if folder in blobs}
-    rows = rows_of(place.store, runs, blobs) if values else {}
+    rows = rows_of(place.store, runs, blobs, lambda names: read_at(place.store, names, failed)) if values else {}
     for folder, found in place.runs.items():
         yield _record(found, blobs.get(folder), errors.get(folder), rows.get(folder))
 
@@ -100,6 +106,23 @@ def fetched(runs: Mapping[str, Found], key: str) -> tuple[dict[str, Blob], dict[
             size = run.files[key].size if key in run.files else _METADATA_SIZE
             flying.begin(name, size, run.store.start_fetch, key)
     return flying.results, flying.errors
+
+
+def read_at(store: Store, names: Iterable[str], failed: Callable[[NotataError], None] | None = None) -> dict[str, Blob]:
+    """Many files of one place; without those that cannot be read, of which `failed` is told. 32 reads at once."""
+    flying = InFlight[str, Blob]()
+    with flying.until_landed():
+        for name in names:
+            flying.begin(name, _METADATA_SIZE, store.start_fetch, name)
+    _tell(flying.errors, failed)
+    return flying.results
+
+
+def _tell(errors: Mapping[str, Exception], failed: Callable[[NotataError], None] | None) -> None:
+    """Tell of what the storage refused; that a file is not there is no failure."""
+    for error in errors.values():
+        if failed is not None and isinstance(error, NotataError) and not isinstance(error, MissingError):
+            failed(error)
 
 
 def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row | None) -> Run:
@@ -126,6 +149,7 @@ def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row |
         row.metrics if row else {},
         found,
         fields,
+        row.metrics_error if row else "",
     )
 
 

@@ -8,18 +8,21 @@ versions of metadata.json and of the metrics that it was made of; a listing tell
 
 from __future__ import annotations
 
+from notata.table.columns import parsed_rows
 from notata.table.index import Keeper
 from notata.table.row import Row, described, metrics_file, of_run
-from notata.table.runs import Table, gather, rows_of, runs_below, to_pandas
+from notata.table.runs import Table, current_rows, gather, rows_of, runs_below, to_pandas
 
 __all__ = [
     "Keeper",
     "Row",
     "Table",
+    "current_rows",
     "described",
     "gather",
     "metrics_file",
     "of_run",
+    "parsed_rows",
     "rows_of",
     "runs_below",
     "to_pandas",

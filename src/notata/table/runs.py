@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +30,7 @@ from notata.table.row import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Table", "found_index", "gather", "row_now", "rows_of", "runs_below", "to_pandas"]
+__all__ = ["Table", "current_rows", "found_index", "gather", "row_now", "rows_of", "runs_below", "to_pandas"]
 
 _MOST: Final = 4 * 2**20  # bytes of metrics that are read for a table
 
@@ -70,17 +70,22 @@ def to_pandas(table: Table) -> pd.DataFrame:
     return pd.DataFrame.from_records(table.records(), columns=table.columns() if table.rows else None)
 
 
-def gather(store: Store) -> Table:
+def gather(store: Store, entries: Iterable[Entry] | None = None) -> Table:
     """The rows of all runs below a store's root.
+
+    Args:
+        store: Where they are.
+        entries: The files there, if they have been listed.
 
     Cost: one list per 1000 files, one read for index.csv, and one read for each run that ended and is not in it (or has
     changed since); up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.
     """
-    listed = store.list()
+    listed = store.list() if entries is None else list(entries)
     runs = {keys.run_id(folder): (folder, files) for folder, files in runs_below(listed).items()}
     found = found_index(store) if any(entry.key == keys.INDEX for entry in listed) else None
     indexed = {row.run_id: row for row in parsed_rows(found.data)} if found else {}
-    read = _read(store, {id_: run for id_, run in runs.items() if not _is_of(indexed.get(id_), run[1])})
+    current = current_rows(indexed.values(), {id_: files for id_, (_, files) in runs.items()})
+    read = _read(store, {id_: run for id_, run in runs.items() if id_ not in current})
     rows = {id_: read.get(id_, row) for id_, row in indexed.items()}
     later = sorted((row for id_, row in read.items() if id_ not in rows), key=lambda row: (row.started, row.run_id))
     return Table([*rows.values(), *later], found, {id_: folder for id_, (folder, _) in runs.items()})
@@ -117,12 +122,22 @@ def row_now(store: Store, row: Row) -> Row | None:
     return now if now.status in ENDED else None
 
 
-def _is_of(row: Row | None, files: Mapping[str, Entry]) -> bool:
-    """Whether a row of index.csv is what the run says now, as a listing of its files tells.
+def current_rows(rows: Iterable[Row], runs: Mapping[str, Mapping[str, Entry]]) -> dict[str, Row]:
+    """Those rows of an index.csv that are what the runs say now, as a listing of their files tells; by run id.
 
     Of metrics that were recorded from another file it cannot tell: such a row is read from the run each time.
+
+    Args:
+        rows: Of index.csv.
+        runs: The files of each run, by run id.
     """
-    return row is not None and row.revision == revision_of(row, files[keys.METADATA].version, _metrics_version(files))
+    return {row.run_id: row for row in rows if row.run_id in runs and _is_of(row, runs[row.run_id])}
+
+
+def _is_of(row: Row, files: Mapping[str, Entry]) -> bool:
+    if keys.METADATA not in files:
+        return False
+    return row.revision == revision_of(row, files[keys.METADATA].version, _metrics_version(files))
 
 
 def _metrics_version(files: Mapping[str, Entry]) -> str:
@@ -144,7 +159,10 @@ def _read(store: Store, runs: Mapping[str, tuple[str, Mapping[str, Entry]]]) -> 
 
 
 def rows_of(
-    store: Store, runs: Mapping[str, tuple[str, Mapping[str, Entry]]], blobs: Mapping[str, Blob]
+    store: Store,
+    runs: Mapping[str, tuple[str, Mapping[str, Entry]]],
+    blobs: Mapping[str, Blob],
+    fetch: Callable[[Iterable[str]], Mapping[str, Blob]] | None = None,
 ) -> dict[str, Row]:
     """Rows from the runs themselves, whose metadata.json was read. Up to two reads for each that has not ended.
 
@@ -152,6 +170,7 @@ def rows_of(
         store: Where they lie.
         runs: The folder of each in the store, and its files by key; by run id, or any other name.
         blobs: Their metadata.json, by the same names; a run without is left out.
+        fetch: Reads files of `store`, as `Store.fetch_many` does, which it is if none is given.
     """
     rows = {run_id: _of_metadata(run_id, blob) for run_id, blob in blobs.items()}
     described = {run_id: row_field(parsed(blob.data) or {}) for run_id, blob in blobs.items()}
@@ -163,7 +182,7 @@ def rows_of(
         for run_id, row in rows.items()
         for name in _lacking(row, described[run_id], runs[run_id][1])
     }
-    files = store.fetch_many(wanted)
+    files = (fetch or store.fetch_many)(wanted)
     metrics = {run_id: str(row.get(VERSION) or "") for run_id, row in described.items()}
     for key, (run_id, name) in wanted.items():
         if key in files:

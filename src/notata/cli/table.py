@@ -1,0 +1,118 @@
+"""``notata table``: parameters, status and metrics of many runs side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from notata.cli import output
+from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
+from notata.cli.picking import picking_options
+
+if TYPE_CHECKING:
+    from notata.search import RunTable
+
+__all__ = ["table"]
+
+_WIDEST: Final = 40  # characters of a cell that people are shown
+_KEPT: Final = ("name", "run_id", "status")
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> list[str] | None:
+    return [name.strip() for part in given for name in part.split(",") if name.strip()] or None
+
+
+@click.command(
+    cls=Command,
+    short_help="Compare parameters, status and metrics of runs side by side.",
+    examples=(
+        "notata table outputs/sweep",
+        "notata table s3://bucket/outputs --columns 'run_id,omega,metrics.*' --sort error",
+        "notata table outputs --where 'solver.order >= 4' --csv > table.csv",
+        "notata table outputs --json | jq .metrics.error",
+    ),
+)
+@urls_argument
+@click.option(
+    "--columns",
+    multiple=True,
+    metavar="NAMES",
+    callback=_names,
+    help="Which columns, with commas: facts of a run as for --sort, parameters, metrics, or patterns like 'metrics.*'.",
+)
+@picking_options
+@click.option("--csv", "as_csv", is_flag=True, help="CSV with a header (RFC 4180).")
+@storage_option()
+@json_option
+def table(urls: list[str] | None, as_csv: bool, as_json: bool, storage_options: dict[str, Any], **picked: Any) -> None:
+    """Show parameters, status and metrics of the runs at or below each URL, of several experiments too.
+
+    What a finished experiment has in index.csv is not read again from its runs. On a terminal columns that do not fit
+    are left out; in a pipe there is a header and a run a line, with tabs.
+    """
+    from notata import search
+
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other")
+    trouble = Trouble()
+    found = search.table(urls, storage_options=storage_options, failed=trouble, **picked)
+    for note in found.notes:
+        output.complain(f"Note: {note}")
+    if as_json:
+        _print_json(found, bool(picked["columns"]))
+    elif as_csv:
+        _print_csv(found)
+    elif len(found):
+        _print_rows(found)
+    trouble.end(found=len(found) > 0)
+
+
+def _print_json(found: RunTable, chosen: bool) -> None:
+    for row, run in zip(found, found.runs, strict=True):
+        if chosen:
+            output.json_line(row)
+            continue
+        told = {"name": run.name, "run_id": run.run_id, "url": run.url, "status": run.status}
+        told |= {"failure": run.failure, "metrics_error": run.metrics_error}
+        output.json_line(told | {"params": run.params, "metrics": run.metrics})
+
+
+def _print_csv(found: RunTable) -> None:
+    """Print all as it is, in UTF-8; what is no UTF-8 as escapes."""
+    import csv
+    import io
+
+    from notata.search.tables import cell
+
+    if not len(found):
+        return
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow(found.columns)
+    writer.writerows([cell(row[name]) if name in row else "" for name in found.columns] for row in found)
+    output.content(out.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _print_rows(found: RunTable) -> None:
+    from notata.search.tables import cell
+
+    people = output.is_terminal()
+
+    def shown(name: str, row: dict[str, Any]) -> str:
+        if name not in row:
+            return ""
+        value = row[name]
+        text = f"{value:.6g}" if people and isinstance(value, float) else cell(value)
+        return f"{text[:_WIDEST]}…" if people and len(text) > _WIDEST and name not in _KEPT else text
+
+    rows = [[shown(name, row) for name in found.columns] for row in found]
+    if not people:
+        output.rows((), [found.columns, *rows])
+        return
+    numbers = {name for name in found.columns if all(isinstance(row.get(name, 0), int | float) for row in found)}
+    left_out = output.rows(found.columns, rows, right=numbers, fit=[name for name in _KEPT if name in found.columns])
+    if left_out:
+        count = f"{len(left_out)} more column{'s' * (len(left_out) > 1)}"
+        output.line(f"{count} would not fit: {', '.join(left_out)}; choose some with --columns", dim=True)
+    output.line(found.runs.summary(), dim=True)

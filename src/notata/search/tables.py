@@ -1,0 +1,251 @@
+"""Parameters, status and metrics of many runs side by side, from index.csv where it still holds, else from the runs."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from notata import display, keys
+from notata.errors import NotataError
+from notata.packages import needed
+from notata.search.finding import Found, Place, URLs, tell_nobody
+from notata.search.record import Run, read_at, records
+from notata.search.runs import Choice, Runs, Wheres, seen
+from notata.search.where import FACTS, close_to, listed_alone, look
+from notata.store import TIMEOUT
+from notata.table import Row, current_rows, parsed_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RunTable", "cell", "table"]
+
+_PARTS: Final = ("params", "metrics")
+_MAGIC: Final = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """A table of runs: a sequence of rows, each a dictionary by column, without what the run does not have.
+
+    Attributes:
+        columns: Their names, from left to right. A parameter or metric whose name another column has already is
+            ``params.<name>`` or ``metrics.<name>``.
+        runs: The run of each row.
+        notes: What is odd about the question, such as a column that no run has.
+    """
+
+    columns: Sequence[str]
+    runs: Runs
+    notes: Sequence[str] = field(default=(), repr=False)
+    _paths: Mapping[str, str] = field(default_factory=dict, repr=False)  # of columns that are called something else
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self._row(run) for run in self.runs)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return self._row(self.runs[number])
+
+    def _row(self, run: Run) -> dict[str, Any]:
+        values = ((name, _has(run, self._paths.get(name, name))) for name in self.columns)
+        return {name: found[0] for name, found in values if found}
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The table as a pandas DataFrame; what a run does not have is NaN.
+
+        Raises:
+            PackageMissingError: pandas is not installed.
+        """
+        with needed("a DataFrame needs pandas", "pandas", "pandas"):
+            import pandas as pd
+        return pd.DataFrame.from_records(list(self), columns=list(self.columns))
+
+    def _repr_html_(self) -> str:
+        return display.rows(self.runs.summary(), self.columns, self)
+
+
+def table(
+    urls: URLs | None = None,
+    *,
+    columns: Iterable[str] | None = None,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
+    sort: str | None = None,
+    reverse: bool = False,
+    limit: int | None = None,
+    storage_options: dict[str, Any] | None = None,
+    failed: Callable[[NotataError], None] = tell_nobody,
+    timeout: float = TIMEOUT,
+) -> RunTable:
+    """Parameters, status and metrics of all runs at or below some places, of several experiments too.
+
+    Args:
+        urls: As for `runs`.
+        columns: Which columns, in this order: `notata.search.FACTS`, parameters and metrics, parts of them
+            (``solver.order``), or patterns (``metrics.*``). If not given: the run's id, its parameters, its status, its
+            metrics, and why it failed; before all the name of the run, where runs of one id lie in several folders.
+        status: As for `runs`.
+        where: As for `runs`.
+        sort: As for `runs`.
+        reverse: As for `runs`.
+        limit: As for `runs`.
+        storage_options: As for `runs`.
+        failed: As for `runs`.
+        timeout: As for `runs`.
+
+    Cost: one list per 1000 files, one read for each index.csv, and up to three for each run that is not in it or has
+    changed since; 32 reads at once. Columns, orders and filters that ask for times, hosts or metadata read each run.
+
+    Raises:
+        ConfigurationError: As for `runs`.
+        RunMissingError: There is no run.
+        StorageError: A place cannot be listed.
+
+    >>> from notata import Experiment
+    >>> experiment = Experiment("sweep", "memory://search/table")
+    >>> for dt in (0.1, 0.2):
+    ...     with experiment.add(dt=dt) as run:
+    ...         path = run.json("metrics", {"error": dt * 10})
+    >>> found = table("memory://search/table", columns=["dt", "metrics.*"], sort="error", reverse=True)
+    >>> found.columns, list(found)
+    (['dt', 'error'], [{'dt': 0.2, 'error': 2.0}, {'dt': 0.1, 'error': 1.0}])
+    """
+    choice = Choice(status, where, sort, reverse, limit)
+    asked = None if columns is None else [columns] if isinstance(columns, str) else list(columns)
+    roots = [name for column in asked or () for name in (column, column.partition(".")[0])]
+    read = choice.metadata or not listed_alone(roots)
+
+    def of_place(place: Place, room: int | None) -> Iterator[Run]:
+        few = place.runs if room is None else dict([*place.runs.items()][:room])
+        return _rows(place, few, failed, indexed=not read)
+
+    found = seen(urls, choice, of_place, storage_options, failed, timeout)
+    paths, notes = _columns(found, asked)
+    return RunTable([*paths], found, [*found.notes, *notes], paths)
+
+
+# -- rows --------------------------------------------------------------------------------------------------
+
+
+def _rows(
+    place: Place, runs: Mapping[str, Found], failed: Callable[[NotataError], None], *, indexed: bool
+) -> Iterator[Run]:
+    """The runs of a place with parameters and metrics, sorted by folder."""
+    known = _indexed(place, runs, failed) if indexed else {}
+    others = replace(place, runs={folder: run for folder, run in runs.items() if folder not in known})
+    read = {run.url: run for run in records(others, values=True, failed=failed)}
+    for folder, run in runs.items():
+        yield known[folder] if folder in known else read[run.store.url]
+
+
+def _indexed(place: Place, runs: Mapping[str, Found], failed: Callable[[NotataError], None]) -> dict[str, Run]:
+    """The runs, by folder, whose rows in the index.csv of their experiments still hold."""
+    siblings: dict[str, dict[str, Found]] = {}
+    for folder, run in runs.items():
+        siblings.setdefault(folder.rpartition("/")[0], {})[run.run_id] = run
+    indexes = {parent: _index_of(parent) for parent, inside in siblings.items() if len(inside) > 1}
+    there = {index for index in indexes.values() if index in place.entries}
+    found = {index: parsed_rows(blob.data) for index, blob in read_at(place.store, sorted(there), failed).items()}
+    known: dict[str, Run] = {}
+    for parent, index in indexes.items():
+        inside = siblings[parent]
+        rows = current_rows(found.get(index, ()), {run_id: run.files for run_id, run in inside.items()})
+        known |= {inside[run_id].folder: _of_row(inside[run_id], row) for run_id, row in rows.items()}
+    return known
+
+
+def _index_of(parent: str) -> str:
+    """Where the index.csv is of the runs in a folder."""
+    if parent == keys.RUNS:
+        return keys.INDEX
+    return keys.join(parent.removesuffix(f"/{keys.RUNS}"), keys.INDEX)
+
+
+def _of_row(run: Found, row: Row) -> Run:
+    return Run(
+        run.name,
+        run.run_id,
+        run.store.url,
+        row.status,
+        why=f"{keys.INDEX} says so, and it is as new as the run",
+        size=sum(max(0, entry.size) for entry in run.files.values()),
+        files=len(run.files),
+        failure=row.failure_reason,
+        params=row.params,
+        metrics=row.metrics,
+        found=run,
+        metrics_error=row.metrics_error,
+    )
+
+
+# -- columns -----------------------------------------------------------------------------------------------
+
+
+def _columns(runs: Runs, asked: Sequence[str] | None) -> tuple[dict[str, str], list[str]]:
+    """The columns, each with the name to look up, and what is odd about those that were asked for."""
+    usual = dict(_usual(runs))
+    if asked is None:
+        return usual, []
+    chosen: dict[str, str] = {}
+    notes = []
+    for column in asked:
+        there = column in FACTS or any(_has(run, column) for run in runs)
+        if there or not _MAGIC & set(column):
+            fitting = {column: column}
+        else:
+            fitting = {
+                name: path
+                for name, path in usual.items()
+                if fnmatch.fnmatchcase(name, column) or fnmatch.fnmatchcase(path, column)
+            }
+        if runs and not there and (column in fitting or not fitting):
+            notes.append(f"no run has {column}{close_to(column, runs)}")
+        chosen |= {name: path for name, path in fitting.items() if name not in chosen}
+    return chosen, notes
+
+
+def _usual(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """The columns of a table of which nothing else is said, each with its full name."""
+    params = {name: f"params.{name}" for name in sorted({name for run in runs for name in run.params})}
+    metrics = {name: f"metrics.{name}" for name in sorted({name for run in runs for name in run.metrics})}
+    taken = {*FACTS, *_PARTS, "metadata"}
+    columns = [("name", "name")] * (len({run.run_id for run in runs}) < len(runs))
+    columns += [("run_id", "run_id")]
+    columns += [(_free(name, path, taken), path) for name, path in params.items()]
+    columns += [("status", "status")]
+    columns += [(_free(name, path, {*taken, *params}), path) for name, path in metrics.items()]
+    return columns + [(name, name) for name in ("failure", "metrics_error") if any(getattr(run, name) for run in runs)]
+
+
+def _free(name: str, path: str, taken: Iterable[str]) -> str:
+    return path if name in taken or name.startswith(tuple(f"{part}." for part in _PARTS)) else name
+
+
+def _has(run: Run, column: str) -> tuple[Any] | None:
+    """The value of a column, if the run has one: None may be one too."""
+    value = look(run, column)
+    if value is not None:
+        return (value,)
+    name = column.removeprefix("params.").removeprefix("metrics.")
+    named = [getattr(run, part) for part in _PARTS if column in (name, f"{part}.{name}")]
+    return (None,) if column not in FACTS and any(name in values for values in named) else None
+
+
+def cell(value: Any) -> str:
+    """A value as the text of a cell: texts as they are, numbers as Python writes them, all else as JSON.
+
+    >>> [cell(value) for value in ("1 s", 0.1, True, None, {"order": 4}, float("nan"))]
+    ['1 s', '0.1', 'true', 'null', '{"order": 4}', 'nan']
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False, default=str)

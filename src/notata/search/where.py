@@ -1,0 +1,235 @@
+"""Which of many runs are meant: what a run is called by in a filter, and whether one holds for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from notata.search.record import Run
+from notata.state import lease_of
+
+if TYPE_CHECKING:
+    from notata.search.expressions import Path
+
+__all__ = ["FACTS", "Where", "close_to", "fact", "listed_alone", "look", "needs_values"]
+
+_PARTS: Final = ("params", "metrics", "metadata")
+
+_FROM_LISTING: Final = {
+    "name",
+    "run_id",
+    "url",
+    "size",
+    "files",
+    "status",
+    "failure",
+    "metrics_error",
+    "params",
+    "metrics",
+}
+"""What is known of a run without its metadata.json, if index.csv has its row."""
+
+
+def _host(run: Run) -> Any:
+    environment = run.metadata.get("environment")
+    return lease_of(run.metadata).get("host") or (environment.get("host") if isinstance(environment, dict) else None)
+
+
+def _iso(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat(timespec="milliseconds")
+
+
+FACTS: Final[Mapping[str, Callable[[Run], Any]]] = {
+    "name": lambda run: run.name,
+    "run_id": lambda run: run.run_id,
+    "url": lambda run: run.url,
+    "status": lambda run: run.status,
+    "certain": lambda run: run.certain,
+    "started": lambda run: _iso(run.started),
+    "ended": lambda run: _iso(run.ended),
+    "age": lambda run: run.age,
+    "seconds": lambda run: run.seconds,
+    "size": lambda run: run.size,
+    "files": lambda run: run.files,
+    "failure": lambda run: run.failure or None,
+    "metrics_error": lambda run: run.metrics_error or None,
+    "host": _host,
+}
+"""What a filter, an order or a column may ask of any run: times as ISO 8601 in this machine's zone, spans in seconds,
+sizes in bytes; None where nothing tells. A parameter or metric of such a name is ``params.<name>``."""
+
+
+def fact(run: Run, name: str) -> Any:
+    """One of `FACTS`; None where nothing tells."""
+    return FACTS[name](run)
+
+
+class Where:
+    """A filter of runs.
+
+    A name in it is one of `FACTS`, else a parameter, else a metric; ``params``, ``metrics`` and ``metadata`` have the
+    rest as their parts: ``params.solver.order``, ``params['learning rate']``, ``metadata.environment.user``.
+
+    A run that lacks a name, or has a value that does not fit (``None > 1``), does not match; with ``or`` it does if the
+    other side holds. There are comparisons, also chained, ``and``, ``or``, ``not``, ``in``, arithmetic on numbers, and
+    the functions of `notata.search.expressions.FUNCTIONS`. Nothing that a run or a filter says is run as code.
+
+    Args:
+        expression: Such as ``omega > 1 and dt < 0.1``.
+
+    Raises:
+        ConfigurationError: It cannot be read; the message says where.
+
+    >>> where = Where("omega > 1 and solver.order in [2, 4] and age < days(2)")
+    >>> where.values
+    True
+    >>> where(Run("a", "a", "memory://a", "complete", params={"omega": 2.0, "solver": {"order": 4}}))
+    False
+    >>> Where("omega > 1 or age < days(2)")(Run("a", "a", "memory://a", "complete", params={"omega": 2.0}))
+    True
+
+    Attributes:
+        values: Whether it asks for parameters or metrics.
+        metadata: Whether it asks for what only metadata.json tells.
+    """
+
+    def __init__(self, expression: str) -> None:
+        from notata.search.expressions import Expression  # ast and simpleeval: 20 ms
+
+        self._expression = Expression(expression)
+        names = [str(path[0]) for path in self._expression.paths]
+        self.values = needs_values(names)
+        self.metadata = not listed_alone(names)
+        self._unseen: set[Path] = set(self._expression.paths)
+        self._shadowed: dict[str, str] = {}
+        self._facts = [name for name in names if name in FACTS]
+        self._known: set[str] = set()
+
+    def __str__(self) -> str:
+        return self._expression.text
+
+    def __call__(self, run: Run) -> bool:
+        """Whether the run matches."""
+        self._notice(run)
+        return self._expression.holds(lambda path: _value(run, path))
+
+    def _notice(self, run: Run) -> None:
+        """Take note of what the run has, for `notes`."""
+        self._unseen = {path for path in self._unseen if not _has(run, path)}
+        for name in self._facts:
+            for part in ("params", "metrics"):
+                if name in getattr(run, part):
+                    self._shadowed.setdefault(name, f"{part}.{name}")
+        if self._unseen:
+            self._known |= run.params.keys() | run.metrics.keys()
+
+    def notes(self) -> list[str]:
+        """What is odd about the filter, given the runs that it was asked about: names that none of them has."""
+        told = [_of_unseen(path, self._known) for path in sorted(self._unseen, key=str)]
+        told += [f"{name} is that of the run; there is {other} too" for name, other in sorted(self._shadowed.items())]
+        return told + [f"not computed for some runs: {self._expression.too_much}"] * bool(self._expression.too_much)
+
+
+def needs_values(names: Iterable[str]) -> bool:
+    """Whether any of these names, parts left out, is that of a parameter or metric.
+
+    >>> needs_values(["status", "age"]), needs_values(["omega"])
+    (False, True)
+    """
+    return any(name not in FACTS and name != "metadata" for name in names)
+
+
+def listed_alone(names: Iterable[str]) -> bool:
+    """Whether a row of index.csv and a listing tell all of these."""
+    return all(name in _FROM_LISTING or (name not in FACTS and name != "metadata") for name in names)
+
+
+def look(run: Run, name: str) -> Any:
+    """The value that a run has by a name as columns and orders have it; None where there is none.
+
+    A name may have dots in it, or stand for a part of a value.
+
+    >>> run = Run("a", "a", "memory://a", "complete", params={"solver": {"order": 4}, "a.b": 1, "status": "x"})
+    >>> [look(run, name) for name in ("status", "params.status", "solver.order", "a.b", "other")]
+    ['complete', 'x', 4, 1, None]
+    """
+    if name in FACTS:
+        return fact(run, name)
+    part, dot, rest = name.partition(".")
+    if dot and part in _PARTS:
+        return _within(getattr(run, part), rest)
+    if name in _PARTS:
+        return getattr(run, name)
+    found = _within(run.params, name)
+    return _within(run.metrics, name) if found is None else found
+
+
+def _within(values: Mapping[str, Any], name: str) -> Any:
+    if name in values:
+        return values[name]
+    at = name.find(".")
+    while at >= 0:
+        inner = values.get(name[:at])
+        if isinstance(inner, Mapping) and (found := _within(inner, name[at + 1 :])) is not None:
+            return found
+        at = name.find(".", at + 1)
+    return None
+
+
+def _value(run: Run, path: Path) -> Any:
+    value = _root(run, str(path[0]))
+    for step in path[1:]:
+        if isinstance(step, str) and not isinstance(value, Mapping):
+            raise LookupError(step)
+        value = value[step]
+    return value
+
+
+def _root(run: Run, name: str) -> Any:
+    if name in FACTS:
+        if (told := fact(run, name)) is None:
+            raise LookupError(name)
+        return told
+    if name in _PARTS:
+        return getattr(run, name)
+    return run.params[name] if name in run.params else run.metrics[name]
+
+
+def _has(run: Run, path: Path) -> bool:
+    if path[0] in FACTS or (len(path) == 1 and path[0] in _PARTS):
+        return True
+    try:
+        _value(run, path)
+    except (LookupError, TypeError):
+        return False
+    return True
+
+
+def close_to(name: str, runs: Iterable[Run]) -> str:
+    """What to say of a name that none of these runs has."""
+    return _close(name.removeprefix("params.").removeprefix("metrics."), _names(runs))
+
+
+def _names(runs: Iterable[Run]) -> set[str]:
+    return {name for run in runs for name in (*run.params, *run.metrics)}
+
+
+def _of_unseen(path: Path, known: Iterable[str]) -> str:
+    wanted = str(path[-1] if path[0] in _PARTS else path[0])
+    return f"no run has {_shown(path)}{_close(wanted, known)}"
+
+
+def _close(wanted: str, known: Iterable[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(wanted, sorted({*FACTS, *known}), 3, 0.6)
+    return f"; close to it: {', '.join(close)}" * bool(close)
+
+
+def _shown(path: Sequence[str | int]) -> str:
+    """A path as it is written in a filter."""
+    name = str(path[0])
+    for step in path[1:]:
+        name += f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]"
+    return name
