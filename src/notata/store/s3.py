@@ -14,7 +14,8 @@ import secrets
 import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
-from datetime import UTC
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -64,6 +65,7 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     * No cached listings: another client's new file would stay invisible.
     * No ``Expect: 100-continue``: it costs each put a second round trip, and no read timeout applies while
       a silent server is waited for.
+    * Times are read by the standard library: botocore's way takes more than half of what a listing takes in Python.
     * A fixed user agent. botocore makes its own anew twice for each request, a tenth of the time that a small put
       takes in Python.
     """
@@ -83,7 +85,19 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     fs.retries = 1
     fs.connect()
     fs.s3.meta.events.unregister("before-call.s3", add_expect_header)
+    fs.session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
     return fs
+
+
+def _time(told: Any) -> datetime:
+    """A time of a reply: ISO 8601 in a listing, RFC 9110 in a header."""
+    try:
+        return datetime.fromisoformat(told) if told[:1].isdigit() else parsedate_to_datetime(told)
+    except (TypeError, ValueError):
+        from botocore.utils import parse_timestamp
+
+        parsed: datetime = parse_timestamp(told)
+        return parsed
 
 
 class S3Store(BucketStore):
