@@ -6,9 +6,11 @@ import click
 
 from notata import __version__
 from notata.cli.demo import demo
+from notata.cli.grep import grep
 from notata.cli.ls import ls
 from notata.cli.sync import sync
 from notata.cli.table import table
+from notata.cli.tail import tail
 from notata.cli.verify import verify
 
 __all__ = ["main"]
@@ -24,5 +26,5 @@ def main() -> None:
     """
 
 
-for command in (demo, ls, sync, table, verify):
+for command in (demo, grep, ls, sync, table, tail, verify):
     main.add_command(command)

@@ -7,6 +7,8 @@ Each function takes places as the command does: a run, an experiment or a folder
 from __future__ import annotations
 
 from notata.search.finding import File, Found, Place, files_at, look_up, runs_at
+from notata.search.following import follow, tail
+from notata.search.grepping import Match, grep
 from notata.search.record import Run, records
 from notata.search.runs import Runs, runs
 from notata.search.tables import RunTable, table
@@ -17,6 +19,7 @@ __all__ = [
     "FACTS",
     "File",
     "Found",
+    "Match",
     "Place",
     "Run",
     "RunTable",
@@ -24,10 +27,13 @@ __all__ = [
     "Verdict",
     "Where",
     "files_at",
+    "follow",
+    "grep",
     "look_up",
     "records",
     "runs",
     "runs_at",
     "table",
+    "tail",
     "verdicts",
 ]

@@ -114,6 +114,13 @@ class Place:
         """What a file or folder below it is called."""
         return _below(self.name, key)
 
+    def means(self, key: str) -> bool:
+        """Whether a file is itself what the pattern that was given names, and not a folder that it lies in."""
+        if self.given == self.name:
+            return False
+        pattern = self.given.removeprefix(self.name).lstrip("/")
+        return key == pattern or _matches(tuple(pattern.split("/")), tuple(key.split("/")))
+
     @property
     def files(self) -> Iterator[File]:
         """Every file, sorted by key."""

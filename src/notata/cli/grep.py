@@ -1,0 +1,224 @@
+"""``notata grep``: lines of many runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from notata.cli import output
+from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option
+from notata.errors import NotataError
+from notata.terminal import safe_lines
+
+if TYPE_CHECKING:
+    from notata.search.grepping import Match, Searched
+
+__all__ = ["grep"]
+
+_NAME: Final = "magenta"
+_NUMBER: Final = "green"
+_SIGN: Final = "cyan"
+
+_COUNT: Final = click.IntRange(min=0)
+
+
+@click.command(
+    cls=Command,
+    short_help="Search logs and text files of runs for a pattern.",
+    examples=(
+        "notata grep -i 'error|nan' s3://bucket/sweep",
+        "notata grep -l --logs diverged outputs",
+        "notata grep -n --include '*.json' '\"solver\"' 'outputs/log_*'",
+        "notata grep -c WARNING outputs | sort -t: -k2 -n",
+    ),
+    epilog="Exit code: 0 a line matches; 1 none does; 2 usage; 3 storage.",
+)
+@click.argument("arguments", metavar="PATTERN [URL]...", nargs=-1)
+@click.option("-e", "--regexp", "patterns", multiple=True, metavar="PATTERN", help="A pattern; then all else is URLs.")
+@click.option("-i", "--ignore-case", is_flag=True, help="Take upper and lower case for the same.")
+@click.option("-F", "--fixed-strings", "fixed", is_flag=True, help="Take patterns for plain text.")
+@click.option("-w", "--word-regexp", "words", is_flag=True, help="Match whole words only.")
+@click.option("-x", "--line-regexp", "whole", is_flag=True, help="Match whole lines only.")
+@click.option("-v", "--invert-match", "invert", is_flag=True, help="Print the lines that do not match.")
+@click.option("-n", "--line-number", "numbers", is_flag=True, help="Print the number of each line.")
+@click.option("-l", "--files-with-matches", "names_only", is_flag=True, help="Print only names of files that match.")
+@click.option("-c", "--count", "counts", is_flag=True, help="Print only how many lines of each file match.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing; stop at the first match.")
+@click.option("-m", "--max-count", "most", type=_COUNT, metavar="N", help="Stop each file after N matches.")
+@click.option("-A", "--after-context", "after", type=_COUNT, metavar="N", help="Print N lines after a match.")
+@click.option("-B", "--before-context", "before", type=_COUNT, metavar="N", help="Print N lines before a match.")
+@click.option("-C", "--context", "around", type=_COUNT, default=0, metavar="N", help="Print N lines before and after.")
+@click.option("-H", "--with-filename/--no-filename", "names", default=None, help="Print names of files, or none.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Search only files of this name, or path with a slash.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files of this name, or path with a slash.")
+@click.option("--logs", is_flag=True, help="Search only log.txt and the logs of workers.")
+@storage_option()
+@json_option
+@click.pass_context
+def grep(
+    context: click.Context,
+    /,
+    arguments: tuple[str, ...],
+    patterns: tuple[str, ...],
+    names_only: bool,
+    counts: bool,
+    quiet: bool,
+    numbers: bool,
+    names: bool | None,
+    before: int | None,
+    after: int | None,
+    around: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Print the lines of runs that match PATTERN, one of Python's regular expressions.
+
+    URL is a run, an experiment, any folder with runs below it, a file, or a pattern of those. Searched are the logs of
+    runs and files that hold text by their names; with --include, files of any kind.
+    """
+    if not patterns and not arguments:
+        raise click.UsageError("Missing argument 'PATTERN'.")
+    from notata.search.grepping import Searched, searched
+    from notata.search.patterns import Patterns
+
+    urls = arguments if patterns else arguments[1:]
+    trouble = Trouble()
+    choice = {name: options.pop(name) for name in ("ignore_case", "fixed", "words", "whole")}
+    looked_for = Patterns(patterns or arguments[:1], **choice)
+    if options["most"] == 0:
+        context.exit(NOTHING)
+    before, after = (around if said is None else said for said in (before, after))
+    files = searched(looked_for, list(urls) or None, before=before, after=after, failed=trouble, **options)
+    with closing(files):
+        if quiet:
+            if any(_told(files, Searched.any, trouble)):
+                context.exit(FOUND)
+            trouble.end(found=False)
+        printer = _Printer(
+            numbers=numbers,
+            names=names,
+            single=len(urls) == 1,
+            grouped=bool(before or after),
+            as_json=as_json,
+        )
+        show: Callable[[Searched], bool] = printer.name if names_only else printer.count if counts else printer.lines
+        found = sum(_told(files, show, trouble))
+    trouble.end(found=bool(found))
+
+
+def _told(files: Iterator[Searched], tell: Callable[[Searched], bool], trouble: Trouble) -> Iterator[bool]:
+    """What each file says; trouble is told, and the others are asked all the same."""
+    for file in files:
+        try:
+            yield tell(file)
+        except NotataError as error:
+            trouble(error)
+
+
+class _Printer:
+    """Prints what is found in files, for people or for programs: to these the bytes of a line as they are.
+
+    Args:
+        numbers: Print those of lines.
+        names: Print those of files; None for what suits.
+        single: One place was given.
+        grouped: Lines are printed that are near others; a line of ``--`` parts what is not.
+        as_json: Print objects.
+    """
+
+    def __init__(self, *, numbers: bool, names: bool | None, single: bool, grouped: bool, as_json: bool) -> None:
+        self._numbers = numbers
+        self._names = names
+        self._single = single
+        self._grouped = grouped
+        self._json = as_json
+        self._last: tuple[str, int] | None = None
+        self._shown = output.is_terminal()
+        self._stream = click.get_binary_stream("stdout")
+
+    def name(self, file: Searched) -> bool:
+        """Print the name of a file that matches."""
+        found = file.any()
+        if found and self._json:
+            output.json_line(_told_of(file))
+        elif found:
+            self._end(self._part(file.file.name, _NAME))
+        return found
+
+    def count(self, file: Searched) -> bool:
+        """Print how many lines of a file match."""
+        count = file.count()
+        if self._json:
+            output.json_line({**_told_of(file), "count": count})
+        else:
+            self._end(self._head(file.file.name, ":") * self._named(file) + str(count))
+        return count > 0
+
+    def lines(self, file: Searched) -> bool:
+        """Print the lines of a file that match, and those near them."""
+        found, named = False, self._named(file)
+        with closing(file.matches()) as matches:
+            for match in matches:
+                found = found or match.matches
+                if self._json:
+                    output.json_line(_record(match))
+                else:
+                    self._line(match, named)
+        if found:
+            self._stream.flush()
+        return found
+
+    def _named(self, file: Searched) -> bool:
+        return not (self._single and file.alone) if self._names is None else self._names
+
+    def _line(self, match: Match, named: bool) -> None:
+        if match.binary:
+            self._end(f"Binary file {self._part(match.name)} matches")
+            return
+        if self._grouped and self._last not in (None, (match.name, match.number - 1)):
+            self._end(self._part("--", _SIGN))
+        self._last = match.name, match.number
+        sign = ":" if match.matches else "-"
+        name = self._head(match.name, sign) if named else ""
+        number = self._part(str(match.number), _NUMBER) + self._part(sign, _SIGN) if self._numbers else ""
+        self._end(name + number + self._text(match))
+
+    def _head(self, name: str, sign: str) -> str:
+        return self._part(name, _NAME) + self._part(sign, _SIGN)
+
+    def _text(self, match: Match) -> str:
+        if not self._shown:
+            return match.line
+        parts, at = [], 0
+        for start, end in match.spans:
+            parts += [self._part(match.line[at:start]), self._part(match.line[start:end], "red", bold=True)]
+            at = end
+        return "".join((*parts, self._part(match.line[at:].removesuffix("\r"))))
+
+    def _part(self, text: str, colour: str | None = None, *, bold: bool | None = None) -> str:
+        """A part of a line, as it is or as a terminal takes it."""
+        if not self._shown or not text:
+            return text
+        text = safe_lines(text)
+        return click.style(text, fg=colour, bold=bold) if colour else text
+
+    def _end(self, line: str) -> None:
+        """Print a line."""
+        if self._shown:
+            click.echo(line)
+        else:
+            self._stream.write(line.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def _told_of(file: Searched) -> dict[str, Any]:
+    return {"name": file.file.name, "run": file.run_id, "key": file.file.key}
+
+
+def _record(match: Match) -> dict[str, Any]:
+    """A line as an object; of a file that is no text, without number and text."""
+    told = {"name": match.name, "run": match.run_id, "key": match.key}
+    text = {"number": None, "text": None} if match.binary else {"number": match.number, "text": match.line}
+    return {**told, **text, "match": match.matches}

@@ -1,0 +1,106 @@
+"""``notata tail``: the ends of logs, and what comes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from notata.cli import output
+from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option, urls_argument
+
+if TYPE_CHECKING:
+    from notata.search.following import News
+
+__all__ = ["tail"]
+
+
+@click.command(
+    cls=Command,
+    short_help="Print the last lines of logs, and with -f what comes.",
+    examples=(
+        "notata tail outputs/log_pendulum",
+        "notata tail -f s3://bucket/outputs/log_pendulum",
+        "notata tail -n 1 -q 's3://bucket/sweep/runs/log_*'",
+        "notata tail -f --json outputs/log_pendulum | jq -r 'select(.level == \"ERROR\") | .message'",
+    ),
+    epilog="Exit code: 0; 1 nothing is there, or with -f a run did not end as complete; 2 usage; 3 storage.",
+)
+@urls_argument
+@click.option(
+    "-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="Of each log."
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the runs have ended.")
+@click.option("-F", "--forever", is_flag=True, help="As -f, but go on when they have ended too.")
+@click.option("--workers", is_flag=True, help="The logs of workers too.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Between two looks; ten times as long where nothing comes.  [default: 0.2 on a local disk, else 1]",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print no names of several logs.")
+@storage_option()
+@json_option
+@click.pass_context
+def tail(
+    context: click.Context,
+    urls: list[str] | None,
+    lines: int,
+    follow: bool,
+    forever: bool,
+    workers: bool,
+    interval: float | None,
+    quiet: bool,
+    storage_options: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Print the last lines of the logs of runs, or of other files; only their ends are read.
+
+    URL is a run, an experiment, any folder with runs below it, a file, or a pattern of those.
+    """
+    from notata.search.following import Following, logs_at, tails
+
+    trouble = Trouble()
+    logs = list(logs_at(urls, storage_options, workers=workers, failed=trouble))
+    follow = follow or forever
+    show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=as_json)
+    if not follow:
+        for news in tails(logs, lines):
+            show(news)
+        trouble.end(found=bool(logs))
+    watched = Following(logs, lines, workers=workers, forever=forever, interval=interval, tell=output.complain)
+    for news in watched:
+        show(news)
+    well = set(watched.ends.values()) <= {"complete"}
+    context.exit(max(trouble.code, FOUND if well and logs else NOTHING))
+
+
+class _Printer:
+    """Prints what logs say, each under its name where there are several."""
+
+    def __init__(self, *, names: bool, as_json: bool) -> None:
+        self._names = names
+        self._json = as_json
+        self._last: str | None = None
+
+    def __call__(self, news: News) -> None:
+        """Print it."""
+        name = news.log.file.name
+        if self._json:
+            _objects(news)
+            return
+        if self._names and name != self._last:
+            if self._last is not None:
+                output.line()
+            output.line(f"==> {name} <==")
+            self._last = name
+        output.content(news.text.encode("utf-8", "surrogateescape"))
+
+
+def _objects(news: News) -> None:
+    from notata.runlog import RunLog
+
+    told = {"name": news.log.file.name, "run": news.log.run_id, "key": news.log.file.key}
+    for line in RunLog(news.text):
+        output.json_line({**told, "time": line.time, "level": line.level, "message": line.message})

@@ -1,0 +1,512 @@
+"""The ends of logs, and what comes after them while their runs go on; only the end is read, and then only what is new.
+
+Each look at a log is one read of a range: of the last bytes that are known, and of all behind them. Where those are
+others now, another file has been put there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from notata import keys
+from notata.errors import (
+    ContainerMissingError,
+    DeadlineError,
+    MissingError,
+    NotataError,
+    RunMissingError,
+    StorageError,
+    UnreachableError,
+)
+from notata.search.ahead import read_ahead
+from notata.search.finding import File, URLs, each, file_at, look_up, tell_nobody
+from notata.search.patterns import lines_of
+from notata.state import ENDED, judge, parsed, stored
+from notata.store import TIMEOUT, Blob, Entry, Store
+from notata.store.files import PART
+
+__all__ = ["Following", "Log", "News", "follow", "logs_at", "tail", "tails"]
+
+LINES: Final = 10
+
+_END: Final = 64 * 2**10  # bytes that mostly hold the last lines
+_MARK: Final = 64  # bytes before what is new that tell whether the file is still the same: a line has its time there
+_PIECE: Final = 2**20  # bytes of each log that a look brings at most
+_NEAR: Final = 0.2  # seconds between two looks at a log to which there is no network
+_FAR: Final = 1.0
+_SLOWER: Final = 1.5  # times as long, after each look that brought nothing
+_LONGEST: Final = 10.0  # times as long, at most
+_STATE: Final = 5.0  # intervals between two looks at how a silent run stands
+
+_EVER: Final = float("inf")
+_GONE: Final = "gone"
+_UNREADABLE: Final = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A file that is read from its end.
+
+    Attributes:
+        file: Where it is.
+        run: The store of its run, whose state tells when nothing more comes; None for a file of no run.
+        run_name: What the run is called.
+    """
+
+    file: File
+    run: Store | None
+    run_name: str
+
+    @property
+    def run_id(self) -> str | None:
+        """Of its run."""
+        return None if self.run is None else keys.run_id(self.run.url)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a log says: the end of it at first, and then what is new.
+
+    Attributes:
+        log: Which one.
+        text: Whole lines, each with its end, as far as they have one; bytes that are no UTF-8 are in it as
+            ``surrogateescape`` has them.
+    """
+
+    log: Log
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Its lines without their ends."""
+        return lines_of(self.text)
+
+
+def logs_at(
+    urls: URLs | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    workers: bool = False,
+    failed: Callable[[NotataError], None] = tell_nobody,
+    timeout: float = TIMEOUT,
+) -> Iterator[Log]:
+    """The logs that places mean: of runs log.txt, of files these. One listing a place.
+
+    Args:
+        urls: See `URLs`; files too.
+        options: For fsspec.
+        workers: Those of each run's workers too.
+        failed: Is told of each place where nothing is.
+        timeout: As for `notata.Logbook`.
+    """
+    for url in each(urls):
+        try:
+            place = look_up(url, options, timeout=timeout)
+            if not place.entries:
+                yield _alone(file_at(url, options, timeout=timeout))
+                continue
+            found = [_inside(file) for file in place.files if place.means(file.entry.key)]
+            for run in () if found else place.runs.values():
+                own = [key for key in run.files if keys.is_log(key) and (workers or key == keys.LOG)]
+                found += [_of(run.name, run.store, key, run.files.get(key)) for key in sorted({keys.LOG, *own})]
+            if not found:
+                raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+        except NotataError as error:
+            failed(error)
+            continue
+        yield from found
+
+
+def _of(name: str, store: Store, key: str, entry: Entry | None = None) -> Log:
+    """A log of a run, which may be to come."""
+    entry = entry or Entry(key, 0, datetime.now(UTC), "")
+    return Log(File(f"{name}/{key}", store, entry, ""), store, name)
+
+
+def _inside(file: File) -> Log:
+    """A file that was named by a pattern, and may lie in a run."""
+    if file.run is None:
+        return Log(file, None, file.name)
+    run = file.store.below(file.run) if file.run else file.store
+    return Log(file, run, file.name[: -len(file.key) - 1])
+
+
+def _alone(file: File) -> Log:
+    """A file that was named itself; of log.txt it is asked whether it lies in a run."""
+    if file.key == keys.LOG and stored(file.store) is not None:
+        return Log(file, file.store, file.name[: -len(keys.LOG) - 1])
+    return Log(file, None, file.name)
+
+
+def tails(logs: list[Log], lines: int = LINES) -> Iterator[News]:
+    """The last lines of logs, 32 at once. A request each, of the last 64 KiB; more where lines are long.
+
+    Raises:
+        StorageError: One cannot be read.
+    """
+    with closing(_ends(logs, lines)) as ends:
+        for log, data, _, shown in ends:
+            yield News(log, data[shown:].decode("utf-8", "surrogateescape"))
+
+
+def _ends(logs: list[Log], lines: int) -> Generator[tuple[Log, bytes, int, int], None, None]:
+    """The last bytes of each log, where in it they begin, and from which of them on they are its last lines."""
+    sizes = [log.file.entry.size if log.file.entry.size >= 0 else PART for log in logs]
+    wanted = ((log, log.file, max(0, size - _END), size) for log, size in zip(logs, sizes, strict=True))
+    with closing(read_ahead(wanted)) as coming:
+        for (log, future), size in zip(coming, sizes, strict=True):
+            assert future is not None
+            data, start = future.result().data, max(0, size - _END)
+            while (at := _last(data, lines)) < 0 and start > 0:
+                step = min(start, max(_END, len(data)))
+                data, start = log.file.store.read(log.file.entry.key, start - step, start) + data, start - step
+            yield log, data, start, at + 1
+
+
+def _last(data: bytes, lines: int) -> int:
+    """Before which byte the last lines begin; -1 if that is the first one, or is not among these."""
+    at = len(data) - data.endswith(b"\n")
+    if not lines:
+        return len(data) - 1
+    for _ in range(lines):
+        at = data.rfind(b"\n", 0, at)
+        if at < 0:
+            break
+    return at
+
+
+def tail(
+    urls: URLs | None = None,
+    lines: int = LINES,
+    *,
+    workers: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    timeout: float = TIMEOUT,
+) -> list[str]:
+    """The last lines of the log of a run, or of another file; of several one after the other.
+
+    One listing, and one request for each log, of its last 64 KiB; more where lines are long.
+
+    Args:
+        urls: See `URLs`; a file may be given too. Without it the base folder.
+        lines: Of each log, at most.
+        workers: The logs of workers too.
+        storage_options: For fsspec.
+        timeout: As for `notata.Logbook`.
+
+    Raises:
+        MissingError: There is neither a run nor a file.
+        StorageError: It cannot be read.
+
+    >>> from notata import Logbook
+    >>> with Logbook("a", "memory://tails") as log:
+    ...     log.info("converged")
+    >>> [line.partition("] ")[2] for line in tail("memory://tails/log_a", 2)]
+    ['INFO converged', 'INFO Marked complete']
+    """
+    logs = list(logs_at(urls, storage_options, workers=workers, timeout=timeout))
+    return [line for news in tails(logs, lines) for line in news.lines]
+
+
+def follow(
+    urls: URLs | None = None,
+    lines: int = LINES,
+    *,
+    workers: bool = False,
+    forever: bool = False,
+    interval: float | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    tell: Callable[[str], object] = bool,
+    timeout: float = TIMEOUT,
+) -> Iterator[str]:
+    """The last lines of a run's log, and each further one when it comes, until the run has ended.
+
+    A look costs one request, of what is new alone. The longer nothing comes, the longer it waits: up to ten times the
+    interval. Every few looks that bring nothing, one more request asks how the run stands. A run that is resumed goes
+    on; where another log has been put in its place, that one begins. While the storage cannot be reached it waits.
+
+    Args:
+        urls: See `URLs`; a file may be given too, which is followed until the loop is left.
+        lines: As for `tail`: those that are there already.
+        workers: Follow the logs of workers too, also of those that come later.
+        forever: Go on when the run has ended: it may be resumed.
+        interval: Seconds between two looks; 1 when not given, and 0.2 on a local disk.
+        storage_options: For fsspec.
+        tell: Is told of what is no line: an end, an outage, another log.
+        timeout: As for `notata.Logbook`.
+
+    Yields:
+        A line, without its end, once that has come.
+
+    Raises:
+        MissingError: There is neither a run nor a file.
+        StorageError: It cannot be read, or not any more, and that is no outage.
+
+    >>> from notata import Logbook
+    >>> with Logbook("a", "memory://following") as log:
+    ...     log.info("converged")
+    >>> for line in follow("memory://following/log_a", tell=print):
+    ...     print(line.partition("] ")[2])
+    INFO Logbook initialized
+    INFO converged
+    INFO Marked complete
+    memory://following/log_a: complete
+    """
+    logs = list(logs_at(urls, storage_options, workers=workers, timeout=timeout))
+    watched = Following(logs, lines, workers=workers, forever=forever, interval=interval, tell=tell)
+    with closing(watched.__iter__()) as all_news:
+        for news in all_news:
+            yield from news.lines
+
+
+@dataclass(slots=True)
+class _End:
+    """How far a log has been read."""
+
+    log: Log
+    at: int = 0
+    mark: bytes = b""
+    begun: bytes = b""
+
+    def forget(self) -> None:
+        """Begin at the start of another file."""
+        self.at, self.mark, self.begun = 0, b"", b""
+
+    def take(self, data: bytes) -> str:
+        """The lines that are whole now."""
+        self.at += len(data)
+        self.mark = (self.mark + data)[-_MARK:]
+        whole, end, begun = data.rpartition(b"\n")
+        if not end:
+            self.begun += begun
+            return ""
+        text, self.begun = self.begun + whole + end, begun
+        return text.decode("utf-8", "surrogateescape")
+
+    def rest(self) -> str:
+        """A line that was begun, and that nobody ends any more."""
+        rest, self.begun = self.begun, b""
+        return rest.decode("utf-8", "surrogateescape")
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run, or a file of none, and how far its logs have been read.
+
+    Attributes:
+        name: What it is called.
+        store: Of its folder; None for a file of no run.
+        ends: Of its logs, by key.
+        waited: Seconds since it was asked for how it stands; as good as ever, if something came meanwhile.
+        end: How it ended, once that is known.
+        why: And why.
+    """
+
+    name: str
+    store: Store | None
+    ends: dict[str, _End] = field(default_factory=dict)
+    waited: float = _EVER
+    end: str = ""
+    why: str = ""
+
+
+class Following:
+    """Logs that are looked at again and again; to iterate over it gives their ends, and then what is new.
+
+    Attributes:
+        ends: How each run ended, by its name: ``complete``, ``failed``, ``died``, or ``gone`` without metadata.json,
+            ``unreadable`` with a broken one.
+
+    Args:
+        logs: Which ones, see `logs_at`.
+        lines: Of each, at first.
+        workers: Look for further workers too.
+        forever: Go on when all runs have ended.
+        interval: Seconds between two looks; None for what suits the storage.
+        tell: Is told of what is no line.
+        wait: Waits for some seconds.
+    """
+
+    def __init__(
+        self,
+        logs: list[Log],
+        lines: int = LINES,
+        *,
+        workers: bool = False,
+        forever: bool = False,
+        interval: float | None = None,
+        tell: Callable[[str], object] = bool,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.ends: dict[str, str] = {}
+        self._logs = logs
+        self._lines = lines
+        self._workers = workers
+        self._forever = forever
+        near = all(log.file.store.near for log in logs)
+        self._interval = interval if interval is not None else _NEAR if near else _FAR
+        self._tell = tell
+        self._wait = wait
+        self._out = False
+        self._runs: dict[str, _Run] = {}
+
+    def __iter__(self) -> Generator[News, None, None]:
+        yield from self._begin()
+        pause = self._interval
+        while self._runs:
+            came, more = yield from self._look()
+            if more:
+                continue
+            pause = self._interval if came else min(pause * _SLOWER, self._interval * _LONGEST)
+            ending = False if self._out else (yield from self._settle())
+            if self._runs and not ending:
+                self._wait(pause)
+                for run in self._runs.values():
+                    run.waited += pause
+
+    def _begin(self) -> Iterator[News]:
+        """The ends of the logs as they are now."""
+        for log, data, start, shown in _ends(self._logs, self._lines):
+            run = self._runs.setdefault(log.run_name, _Run(log.run_name, log.run))
+            end = run.ends[log.file.entry.key] = _End(log, start + shown, data[:shown][-_MARK:])
+            if text := end.take(data[shown:]):
+                yield News(log, text)
+
+    # -- looks at logs -------------------------------------------------------------------------------------
+
+    def _look(self) -> Generator[News, None, tuple[bool, bool]]:
+        """What is new in each log; whether there was anything, and whether there is more of it already."""
+        ends = [(run, end) for run in self._runs.values() for end in run.ends.values()]
+        wanted = ((at, at[1].log.file, at[1].at - len(at[1].mark), at[1].at + _PIECE) for at in ends)
+        came = more = False
+        with closing(read_ahead(wanted)) as coming:
+            for (run, end), future in coming:
+                assert future is not None
+                text, further = self._new(end, future)
+                if text:
+                    yield News(end.log, text)
+                if text or further:
+                    run.waited = _EVER
+                came, more = came or bool(text), more or further
+        return came, more
+
+    def _new(self, end: _End, future: Future[Blob]) -> tuple[str, bool]:
+        """The lines that have come, and whether there is more already."""
+        try:
+            blob = future.result()
+        except MissingError as error:
+            self._missing(end, error)
+            return "", False
+        except StorageError as error:
+            self._broken(error)
+            return "", False
+        self._back()
+        if blob.size < end.at or not blob.data.startswith(end.mark):
+            self._tell(f"{end.log.file.name} is another one now; it begins here")
+            end.forget()
+            return "", True
+        text = end.take(blob.data[len(end.mark) :])
+        return text, blob.size > end.at
+
+    def _missing(self, end: _End, error: MissingError) -> None:
+        if isinstance(error, ContainerMissingError):
+            raise error
+        self._back()
+        if end.at:
+            self._tell(f"{end.log.file.name} was removed")
+            end.forget()
+
+    def _broken(self, error: StorageError) -> None:
+        """An outage is waited for; all else ends this."""
+        if not isinstance(error, UnreachableError | DeadlineError) and type(error) is not StorageError:
+            raise error
+        if not self._out:
+            self._tell(f"{error}; waiting until it can be read again")
+        self._out = True
+
+    def _back(self) -> None:
+        if self._out:
+            self._tell("the storage answers again")
+        self._out = False
+
+    # -- looks at runs -------------------------------------------------------------------------------------
+
+    def _settle(self) -> Generator[News, None, bool]:
+        """Let go of runs that have ended; whether of some more that is known by now, so that a last look is due."""
+        if not self._forever:
+            for run in [run for run in self._runs.values() if run.end and run.waited < _EVER]:
+                yield from self._let_go(run)
+        due = [run for run in self._runs.values() if run.store is not None and run.waited >= _STATE * self._interval]
+        wanted = ((run, _metadata(run), 0, _PIECE) for run in due)
+        ending = False
+        with closing(read_ahead(wanted)) as coming:
+            for run, future in coming:
+                assert future is not None
+                try:
+                    ending = self._asked(run, future) or ending
+                    run.waited = 0.0
+                except StorageError as error:
+                    self._broken(error)
+        return ending
+
+    def _let_go(self, run: _Run) -> Iterator[News]:
+        for end in run.ends.values():
+            if rest := end.rest():
+                yield News(end.log, rest)
+        self._tell(f"{run.name}: {run.end}{run.why}")
+        del self._runs[run.name]
+
+    def _asked(self, run: _Run, future: Future[Blob]) -> bool:
+        """Take note of how a run stands; whether it has ended since the last time."""
+        end, why = _end(future)
+        if self._workers and end != _GONE:
+            self._welcome(run)
+        if end == run.end:
+            return False
+        if self._forever:
+            self._tell(f"{run.name}: {end}{why}" if end else f"{run.name} goes on")
+        run.end, run.why = end, why
+        self.ends.pop(run.name, None)
+        if end:
+            self.ends[run.name] = end
+        return bool(end)
+
+    def _welcome(self, run: _Run) -> None:
+        """Follow the workers too that have come."""
+        assert run.store is not None
+        for entry in run.store.list(keys.WORKERS):
+            if keys.is_log(entry.key) and entry.key not in run.ends:
+                run.ends[entry.key] = _End(_of(run.name, run.store, entry.key, entry))
+
+
+def _metadata(run: _Run) -> File:
+    assert run.store is not None
+    return File(run.name, run.store, Entry(keys.METADATA, 0, datetime.now(UTC), ""))
+
+
+def _end(future: Future[Blob]) -> tuple[str, str]:
+    """How a run has ended, and why; empty if it has not, or nothing tells.
+
+    Raises:
+        StorageError: It cannot be asked.
+    """
+    try:
+        found = future.result()
+    except MissingError:
+        return _GONE, f": it has no {keys.METADATA}"
+    fields = parsed(found.data)
+    if fields is None:
+        return _UNREADABLE, f": its {keys.METADATA} holds no JSON object"
+    state = judge(fields, found)
+    if state.status == "failed":
+        reason = str(fields.get("failure_reason") or "")
+        return state.status, f": {reason}" if reason else ""
+    if state.status == "died":
+        return state.status, f": {state.why}"
+    return (state.status, "") if state.status in ENDED else ("", "")

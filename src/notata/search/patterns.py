@@ -1,0 +1,165 @@
+"""Patterns and lines: which lines of a text match; it knows text, and nothing of files.
+
+Text is bytes decoded as UTF-8 with ``surrogateescape``, so any bytes are text, and the same ones again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Final, TypeAlias
+
+from notata.errors import ConfigurationError
+
+__all__ = ["Line", "Patterns", "lines_of", "with_context"]
+
+Line: TypeAlias = tuple[int, str, bool]
+"""A line: its number, from 1, its text without its end, and whether it is one that was looked for."""
+
+_SPECIAL: Final = re.compile(r"[\\.^$*+?{}\[\]|()]")
+_FLAGS: Final = re.compile(r"(?:\(\?[aiLmsux]+\))*")
+
+
+class Patterns:
+    r"""What is looked for in a line: any of some patterns.
+
+    Args:
+        patterns: Python's regular expressions (`re`); one of several lines is as many patterns.
+        ignore_case: Take upper and lower case of any alphabet for the same.
+        fixed: Take the patterns as they are, for text.
+        words: Match whole words only.
+        whole: Match whole lines only.
+
+    Raises:
+        ConfigurationError: One is no regular expression.
+
+    >>> patterns = Patterns("converged|diverged", words=True)
+    >>> [line for line in ("converged", "unconverged", "has diverged.") if patterns.match(line)]
+    ['converged', 'has diverged.']
+    """
+
+    def __init__(
+        self,
+        patterns: str | Iterable[str],
+        *,
+        ignore_case: bool = False,
+        fixed: bool = False,
+        words: bool = False,
+        whole: bool = False,
+    ) -> None:
+        given = [patterns] if isinstance(patterns, str) else patterns
+        each = [part for pattern in given for part in pattern.split("\n")]
+        flags = re.IGNORECASE if ignore_case else re.NOFLAG
+        around = ("^(?:", ")$") if whole else (r"(?<!\w)(?:", r")(?!\w)") if words else ("", "")
+        plain = bool(each) and all(part and (fixed or not _SPECIAL.search(part)) for part in each)
+        if fixed or plain:
+            each = ["|".join(map(re.escape, each))] if each else []
+        self._expressions = [_compiled(part, around, flags) for part in each]
+        # Of plain text a match never goes beyond a line, so all lines are looked at in one go.
+        self._quick = _compiled(each[0], around, flags | re.MULTILINE) if plain else None
+        # And `re` takes ten times as long where it ignores case.
+        lowered = plain and ignore_case and each[0].isascii()
+        self._lowered = _compiled(each[0].lower(), around, re.MULTILINE) if lowered else None
+
+    def match(self, line: str) -> bool:
+        """Whether a line is one that is looked for."""
+        return any(expression.search(line) for expression in self._expressions)
+
+    def spans(self, line: str) -> list[tuple[int, int]]:
+        """What of a line matches: where each match begins and ends, sorted, none within another."""
+        found = {match.span() for expression in self._expressions for match in expression.finditer(line)}
+        spans: list[tuple[int, int]] = []
+        for start, end in sorted(found, key=lambda span: (span[0], -span[1])):
+            if start < end and (not spans or start >= spans[-1][1]):
+                spans.append((start, end))
+        return spans
+
+    def lines(self, text: str, number: int = 1, *, invert: bool = False, others: bool = False) -> Iterator[Line]:
+        """Those lines of a text that are looked for.
+
+        Args:
+            text: Some lines; it ends where one ends.
+            number: Of the first one.
+            invert: Look for those that do not match.
+            others: Give the other lines too.
+        """
+        if self._quick is not None and not invert and not others:
+            return self._found(text, number)
+        return self._each(text, number, invert, others)
+
+    def _found(self, text: str, number: int) -> Iterator[Line]:
+        """Those that match, with one search for each of them."""
+        search, lower = self._search(text)
+        at = 0
+        while at < len(text) and (match := search(lower, at)):
+            begin = text.rfind("\n", at, match.start()) + 1 or at
+            end = text.find("\n", match.end())
+            number += text.count("\n", at, begin)
+            yield number, text[begin:end] if end >= 0 else text[begin:], True
+            if end < 0:
+                return
+            number, at = number + 1, end + 1
+
+    def _search(self, text: str) -> tuple[Callable[[str, int], re.Match[str] | None], str]:
+        if self._lowered is not None and text.isascii():
+            return self._lowered.search, text.lower()
+        assert self._quick is not None
+        return self._quick.search, text
+
+    def _each(self, text: str, number: int, invert: bool, others: bool) -> Iterator[Line]:
+        match: Callable[[str], object] = self._expressions[0].search if len(self._expressions) == 1 else self.match
+        for at, line in enumerate(lines_of(text), number):
+            if bool(match(line)) != invert:
+                yield at, line, True
+            elif others:
+                yield at, line, False
+
+
+def _compiled(pattern: str, around: tuple[str, str], flags: re.RegexFlag) -> re.Pattern[str]:
+    leading = _FLAGS.match(pattern)
+    begun = leading[0] if leading else ""
+    try:
+        return re.compile(f"{begun}{around[0]}{pattern[len(begun) :]}{around[1]}", flags)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ConfigurationError(f"{pattern!r} is no regular expression: {error}") from error
+
+
+def lines_of(text: str) -> list[str]:
+    r"""The lines of a text, without their ends, which are ``\n`` alone.
+
+    >>> lines_of("a\r\n\nb\fc")
+    ['a\r', '', 'b\x0cc']
+    """
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def with_context(lines: Iterable[Line], before: int, after: int, most: int | None) -> Iterator[Line]:
+    """The lines that are looked for, `most` of them, each with those around it; every line once.
+
+    >>> lines = [(number, "", number in (3, 4, 9)) for number in range(1, 12)]
+    >>> [number for number, *_ in with_context(lines, 1, 2, None)]
+    [2, 3, 4, 5, 6, 8, 9, 10, 11]
+    """
+    if not before and not after:
+        yield from islice((line for line in lines if line[2]), most)
+        return
+    waiting: deque[Line] = deque(maxlen=before)
+    count = left = 0
+    for number, text, found in lines:
+        if found and count != most:
+            yield from waiting
+            waiting.clear()
+            yield number, text, True
+            count, left = count + 1, after
+        elif left:
+            yield number, text, False
+            left -= 1
+        else:
+            waiting.append((number, text, False))
+        if count == most and not left:
+            return
