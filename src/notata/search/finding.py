@@ -31,6 +31,7 @@ __all__ = [
     "file_at",
     "files_at",
     "given",
+    "is_pattern",
     "look_up",
     "runs_at",
     "tell_nobody",
@@ -102,6 +103,7 @@ class Place:
         store: Of that folder.
         entries: The files at or below it, those alone that a pattern means, by key.
         runs: The runs among them, whole, by their folders; those too that have lost their metadata.json.
+        pattern: What follows `name` in what was given, if that is a pattern.
     """
 
     given: str
@@ -109,6 +111,7 @@ class Place:
     store: Store
     entries: Mapping[str, Entry]
     runs: Mapping[str, Found]
+    pattern: str = ""
 
     def named(self, key: str) -> str:
         """What a file or folder below it is called."""
@@ -126,6 +129,19 @@ class Place:
         """Every file, sorted by key."""
         for key, entry in sorted(self.entries.items()):
             yield File(self.named(key), self.store, entry, inside(key, self.runs))
+
+    def parts(self) -> dict[str, dict[str, Entry]]:
+        """The files and folders that a pattern means, each with its files by key; a shell gives those.
+
+        Without a pattern it is the place itself, as ``""``.
+        """
+        if not self.pattern:
+            return {"": dict(self.entries)}
+        meant = _meant(self.pattern)
+        found: dict[str, dict[str, Entry]] = {}
+        for key, entry in sorted(self.entries.items()):
+            found.setdefault(meant(key) or key, {})[key] = entry
+        return found
 
 
 def tell_nobody(error: NotataError) -> None:
@@ -241,7 +257,7 @@ def look_up(
         folder: Found(_below(name, folder), store.below(folder) if folder else store, files, folder)
         for folder, files in runs.items()
     }
-    return Place(_below(name, pattern), name, store, entries, found)
+    return Place(_below(name, pattern), name, store, entries, found, pattern)
 
 
 def given(url: str | os.PathLike[str] | UPath | Store) -> str:
@@ -255,6 +271,15 @@ def given(url: str | os.PathLike[str] | UPath | Store) -> str:
         return _below(_called(root, open_store(root or ".").url), pattern)
     except NotataError:
         return "that place"
+
+
+def is_pattern(url: str | os.PathLike[str] | UPath | Store) -> bool:
+    """Whether what was given means whatever is so called.
+
+    >>> is_pattern("s3://bucket/log_*/log.txt"), is_pattern("s3://bucket/log_a")
+    (True, False)
+    """
+    return bool(_parted(url)[1])
 
 
 def _called(given: str | os.PathLike[str] | UPath | Store, url: str) -> str:
@@ -282,22 +307,22 @@ def _parted(url: str | os.PathLike[str] | UPath | Store) -> tuple[str | os.PathL
     return scheme + sign + (path[: max(at, 0)] or "/" * (at == 0)), path[at + 1 :].rstrip("/")
 
 
-def _meant(pattern: str) -> Callable[[str], bool]:
-    """Whether a key is what a pattern means, or lies in a folder that it means; a name that is so called counts too."""
+def _meant(pattern: str) -> Callable[[str], str | None]:
+    """What of a key a pattern means: the key, or the folder that it lies in; a name that is so called counts too."""
     parts = tuple(pattern.split("/"))
     folder = f"{pattern}/"
+    matches = functools.cache(functools.partial(_matches, parts))
 
-    @functools.cache
-    def folder_is(names: tuple[str, ...]) -> bool:
-        return _matches(parts, names)
-
-    def is_meant(key: str) -> bool:
+    def meant(key: str) -> str | None:
         if key == pattern or key.startswith(folder):
-            return True
+            return pattern
         names = tuple(key.split("/"))
-        return any(folder_is(names[:count]) for count in range(1, len(names))) or _matches(parts, names)
+        for count in range(1, len(names)):
+            if matches(names[:count]):
+                return "/".join(names[:count])
+        return key if _matches(parts, names) else None
 
-    return is_meant
+    return meant
 
 
 def _matches(parts: tuple[str, ...], names: tuple[str, ...]) -> bool:

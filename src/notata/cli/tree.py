@@ -1,0 +1,101 @@
+"""``notata tree``: what lies where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from notata.cli import output
+from notata.cli.du import shown, size_option
+from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
+from notata.terminal import safe
+
+if TYPE_CHECKING:
+    from notata.search import Usage
+
+__all__ = ["tree"]
+
+
+@click.command(
+    cls=Command,
+    short_help="Show folders and files as a tree, with their sizes.",
+    examples=(
+        "notata tree outputs/log_a",
+        "notata tree -L 2 --status s3://bucket/outputs",
+        "notata tree 'gs://bucket/outputs/log_*/artifacts'",
+    ),
+)
+@urls_argument
+@click.option("-L", "--level", type=click.IntRange(min=1), help="Show what lies at most so deep below URL.")
+@click.option("-d", "--directories", is_flag=True, help="Show folders only.")
+@click.option("--status", is_flag=True, help="Show how each run stands, which costs a request a run.")
+@size_option
+@storage_option()
+@json_option
+def tree(
+    urls: list[str] | None,
+    level: int | None,
+    directories: bool,
+    status: bool,
+    human: bool | None,
+    storage_options: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Show what lies at URL and below, in one listing; nothing is read.
+
+    URL is a folder, a run, a file, or a pattern in quotes: then each that it means has a tree of its own. Empty folders
+    of a disk are left out, as a bucket has none.
+    """
+    from notata.search import trees
+
+    trouble = Trouble()
+    folders = files = size = 0
+    show = shown(human)
+    for root in trees(urls, status=status, storage_options=storage_options, failed=trouble):
+        for branch, one in _walk(root, level, directories):
+            if as_json:
+                output.json_line(one.record() | ({"status": one.status or None} if status else {}))
+            else:
+                _print(branch, one, show)
+        folders += _folders(root)
+        files += root.files
+        size += root.size
+    if not as_json and (folders or files):
+        output.line()
+        output.line(f"{_count(folders, 'folder')}, {_count(files, 'file')}, {show(size)}{' bytes' * (show is str)}")
+    trouble.end(found=bool(folders or files))
+
+
+def _folders(root: Usage) -> int:
+    """How many there are, this one included."""
+    return sum(one.is_folder for _, one in _walk(root, None, True))
+
+
+def _walk(root: Usage, level: int | None, directories: bool) -> Iterator[tuple[str, Usage]]:
+    """All that is to be shown, each with the lines that lead to it; without recursion, however deep."""
+    waiting: list[tuple[str, str, Usage]] = [("", "", root)]
+    while waiting:
+        lead, branch, one = waiting.pop()
+        yield lead + branch, one
+        if level is not None and one.depth >= level:
+            continue
+        inner = [two for two in one.sorted() if two.is_folder or not directories]
+        lead += {"": "", "├── ": "│   ", "└── ": "    "}[branch]
+        for number, two in enumerate(reversed(inner)):
+            waiting.append((lead, "├── " if number else "└── ", two))
+
+
+def _print(branch: str, one: Usage, size: Callable[[int], str]) -> None:
+    """One line: the lines that lead to it, its name, its size, and how it stands."""
+    name = safe(one.label if branch else one.name)
+    if one.is_folder:
+        name = click.style(name.rstrip("/") + "/", bold=one.kind == "run", fg="blue")
+    status = click.style(one.status, fg=output.COLOURS.get(one.status)) if one.status else ""
+    parts = (click.style(branch, dim=True) + name, click.style(size(one.size), dim=True), status)
+    click.echo("  ".join(filter(None, parts)))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
