@@ -5,12 +5,15 @@ from __future__ import annotations
 import click
 
 from notata import __version__
+from notata.cli.cat import cat
 from notata.cli.demo import demo
+from notata.cli.du import du
 from notata.cli.grep import grep
 from notata.cli.ls import ls
 from notata.cli.sync import sync
 from notata.cli.table import table
 from notata.cli.tail import tail
+from notata.cli.tree import tree
 from notata.cli.verify import verify
 
 __all__ = ["main"]
@@ -26,5 +29,5 @@ def main() -> None:
     """
 
 
-for command in (demo, grep, ls, sync, table, tail, verify):
+for command in (cat, demo, du, grep, ls, sync, table, tail, tree, verify):
     main.add_command(command)

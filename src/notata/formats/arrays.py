@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["NPY", "NPZ", "Npy", "Npz"]
+    from notata.formats.array_facts import ArrayFacts, BundleFacts
+
+__all__ = ["NPY", "NPZ", "Header", "Npy", "Npz", "check_size", "read_header"]
 
 _HEADER: Final = 2**18  # bytes of a header that are read, some 10,000 columns; numpy's own limit are 200. It is parsed
 _DIMENSIONS: Final = 64  # of an array of numpy
@@ -58,6 +60,12 @@ class Npy:
             size = source.seek(0, io.SEEK_END)
             source.seek(0)
             return _read_array(source, size)
+
+    def describe(self, file: IO[bytes], *, stats: bool = True, head: int = 6) -> ArrayFacts:
+        """What a file holds, see `notata.formats.array_facts.npy_facts`."""
+        from notata.formats.array_facts import npy_facts
+
+        return npy_facts(file, stats=stats, head=head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,12 @@ class Npz:
     def read(self, file: IO[bytes]) -> dict[str, np.ndarray[Any, Any]]:
         with _archive(file) as archive:
             return {_name(info): _member(archive, info) for info in archive.infolist()}
+
+    def describe(self, file: IO[bytes], *, stats: bool = True, head: int = 6) -> BundleFacts:
+        """What a file holds, see `notata.formats.array_facts.npz_facts`."""
+        from notata.formats.array_facts import npz_facts
+
+        return npz_facts(file, stats=stats, head=head)
 
     def members(self, file: IO[bytes]) -> list[str]:
         """The names in order. Only the directory at the end of the file is read."""
@@ -220,27 +234,66 @@ def _version(dtype: np.dtype[Any]) -> tuple[int, int]:
     return (1, 0) if len(names) < 60_000 else (2, 0)
 
 
-def _read_array(file: IO[bytes], size: int) -> np.ndarray[Any, Any]:
-    """The array of a file of `size` bytes. The header is looked at first, so that a damaged one claims no memory."""
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an npy file says before its data.
+
+    Attributes:
+        shape: Of the array.
+        fortran: Whether the first index varies fastest.
+        dtype: Of its elements.
+        start: Where the data begin in the file.
+    """
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    start: int
+
+    @property
+    def end(self) -> int:
+        """Where the data end, if they are no pickle."""
+        return self.start + math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(file: IO[bytes]) -> Header:
+    """The header of an npy file at its start, read so that a damaged one claims no memory."""
     import numpy as np
 
     version = np.lib.format.read_magic(file)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    at, width = file.tell(), 2 if version == (1, 0) else 4
-    if (length := int.from_bytes(file.read(width), "little")) > _HEADER:
+    width = 2 if version == (1, 0) else 4
+    head = file.read(width)
+    if (length := int.from_bytes(head, "little")) > _HEADER:
         raise DecodeError(f"this npy file is damaged, or too wide to be read: its header has {length} bytes")
-    file.seek(at)
-    shape, _, dtype = header(file, max_header_size=_HEADER)  # (3, 0) is (2, 0) with other letters in the names
+    text = head + file.read(length)
+    shape, fortran, dtype = header(io.BytesIO(text), max_header_size=_HEADER)  # (3, 0) is (2, 0) with other letters
     if len(shape) > _DIMENSIONS:
         raise DecodeError(f"this npy file is damaged: its header tells of {len(shape)} dimensions")
-    if dtype.hasobject:
+    return Header(shape, fortran, dtype, np.lib.format.MAGIC_LEN + len(text))
+
+
+def check_size(header: Header, size: int) -> None:
+    """Refuse a file that is cut off.
+
+    Raises:
+        DecodeError: Its header tells of more than so many bytes.
+    """
+    if header.end > size:
+        raise DecodeError(f"this npy file is cut off: its header tells of {header.end} bytes, and there are {size}")
+
+
+def _read_array(file: IO[bytes], size: int) -> np.ndarray[Any, Any]:
+    """The array of a file of `size` bytes. The header is looked at first, so that a damaged one claims no memory."""
+    import numpy as np
+
+    header = read_header(file)
+    if header.dtype.hasobject:
         raise DecodeError(
             "this npy file holds a pickle, which runs code when it is read; "
             "if you trust who wrote it: numpy.load(path, allow_pickle=True)"
         )
-    wanted = file.tell() + math.prod(shape) * dtype.itemsize
-    if wanted > size:
-        raise DecodeError(f"this npy file is cut off: its header tells of {wanted} bytes, and there are {size}")
+    check_size(header, size)
     file.seek(0)
     array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_HEADER)
     return array

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pickle
 import sys
 from dataclasses import dataclass
-from typing import IO, Any, Final, cast
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from notata.errors import EncodeError
 from notata.formats.base import Sink, reading
+
+if TYPE_CHECKING:
+    from notata.formats.pickle_facts import PickleFacts
 
 __all__ = ["PICKLE", "Pickle"]
 
@@ -44,6 +47,12 @@ class Pickle:
         """The value. This runs code of whoever wrote the file; it needs the modules of its classes."""
         with reading("Pickle", file) as source:
             return pickle.load(source)
+
+    def describe(self, file: IO[bytes], *, stats: bool = True, head: int = 6) -> PickleFacts:
+        """What a file holds, and what reading it would run, without reading it: `notata.formats.pickle_facts`."""
+        from notata.formats.pickle_facts import pickle_facts
+
+        return pickle_facts(file)
 
 
 class _Pickler(pickle.Pickler):

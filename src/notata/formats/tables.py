@@ -14,7 +14,7 @@ from notata.packages import needed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["PARQUET", "Parquet", "table_as"]
+__all__ = ["PARQUET", "Parquet", "TableFacts", "table_as"]
 
 _MISSING: Final = "{} is not installed, which this needs"
 _ROWS: Final = 2**20  # of a row group: what pyarrow takes for a table in memory
@@ -58,6 +58,36 @@ class Parquet:
 
         with reading("parquet", file) as source:
             return parquet.ParquetFile(source).read()
+
+    def describe(self, file: IO[bytes], *, stats: bool = True, head: int = 6) -> TableFacts:
+        """What a file says of its table at its end; no more of it is read."""
+        _pyarrow()
+        from pyarrow import parquet
+
+        with reading("parquet", file) as source:
+            found = parquet.ParquetFile(source)
+            columns = {column.name: str(column.type) for column in found.schema_arrow}
+            return TableFacts(found.metadata.num_rows, columns, found.metadata.num_row_groups)
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """What a table is.
+
+    Attributes:
+        rows: How many it has.
+        columns: The type of each column, as Arrow writes it.
+        row_groups: Parts that can be read by themselves.
+    """
+
+    rows: int
+    columns: dict[str, str]
+    row_groups: int
+
+    def lines(self) -> list[str]:
+        """For people."""
+        told = f"{self.rows:,} rows, {len(self.columns)} columns, in {self.row_groups} row groups"
+        return [told, *(f"{name}: {kind}" for name, kind in self.columns.items())]
 
 
 PARQUET: Final = Parquet()

@@ -6,16 +6,20 @@ Each function takes places as the command does: a run, an experiment or a folder
 
 from __future__ import annotations
 
+from notata.search.describing import Content, Description, contents, describe
 from notata.search.finding import File, Found, Place, files_at, look_up, runs_at
 from notata.search.following import follow, tail
 from notata.search.grepping import Match, grep
 from notata.search.record import Run, records
 from notata.search.runs import Runs, runs
 from notata.search.tables import RunTable, table
+from notata.search.usage import Usage, trees, usage
 from notata.search.verdicts import Verdict, verdicts
 from notata.search.where import FACTS, Where
 
 __all__ = [
+    "Content",
+    "Description",
     "FACTS",
     "File",
     "Found",
@@ -24,8 +28,11 @@ __all__ = [
     "Run",
     "RunTable",
     "Runs",
+    "Usage",
     "Verdict",
     "Where",
+    "contents",
+    "describe",
     "files_at",
     "follow",
     "grep",
@@ -35,5 +42,7 @@ __all__ = [
     "runs_at",
     "table",
     "tail",
+    "trees",
+    "usage",
     "verdicts",
 ]

@@ -1,0 +1,95 @@
+"""``notata cat``: files of runs."""
+
+from __future__ import annotations
+
+import codecs
+from contextlib import closing
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from notata.cli import output
+from notata.cli.frame import Command, Trouble, json_option, storage_option
+from notata.terminal import safe_lines
+
+if TYPE_CHECKING:
+    from notata.search import Content
+
+__all__ = ["cat"]
+
+_LOOKED_AT = 8192  # bytes that tell whether a file is text
+
+
+@click.command(
+    cls=Command,
+    short_help="Print files; arrays, pickles, tables and images as what is in them.",
+    examples=(
+        "notata cat outputs/log_a/log.txt",
+        "notata cat s3://bucket/outputs/log_a/data/energy.npy",
+        "notata cat --json 's3://bucket/outputs/log_*/artifacts/metrics.json' | jq .content.error",
+        "notata cat --raw gs://bucket/outputs/log_a/plots/energy.png > energy.png",
+    ),
+    epilog="Exit code: 0; 1 a file is not there, or is a folder; 2 usage; 3 storage, or a file is damaged.",
+)
+@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+@click.option("--raw", is_flag=True, help="Print the bytes of any file, npy, npz, pickle, parquet and png too.")
+@click.option("--stats/--no-stats", default=True, help="Statistics of arrays, for which they are read whole.")
+@click.option("--head", type=click.IntRange(min=0), default=6, help="How many first values of an array. Default: 6.")
+@storage_option()
+@json_option
+def cat(
+    urls: tuple[str, ...],
+    raw: bool,
+    stats: bool,
+    head: int,
+    storage_options: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Print files, one after the other.
+
+    URL is a file of a run or any other one, or a pattern in quotes. Text and files that nobody knows are printed as
+    they are; npy and npz as shape, dtype, statistics and first values; a pickle, which is never opened, as what it
+    would run and make; parquet as its columns; png as its size in pixels.
+    """
+    from notata.errors import NotataError
+    from notata.search import contents
+
+    trouble = Trouble()
+    for content in contents(
+        list(urls), raw=raw, stats=stats, head=head, storage_options=storage_options, failed=trouble
+    ):
+        try:
+            if as_json:
+                output.json_line(content.record())
+            elif content.is_described:
+                _show(str(content.description()))
+            elif output.is_terminal():
+                _show_text(content)
+            else:
+                for piece in content.pieces():
+                    click.echo(piece, nl=False)
+        except NotataError as error:
+            trouble(error)
+    trouble.end()
+
+
+def _show(text: str) -> None:
+    for line in text.splitlines():
+        output.line(line)
+
+
+def _show_text(content: Content) -> None:
+    """A file on a terminal, without control sequences; of one that is no text the beginning."""
+    from notata.search.describing import is_text
+
+    with closing(content.pieces()) as pieces:
+        first = next(pieces, b"")
+        if is_text(first[:_LOOKED_AT]):
+            decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+            for piece in chain([first], pieces):
+                click.echo(safe_lines(decoder.decode(piece)), nl=False)
+            click.echo(safe_lines(decoder.decode(b"", final=True)), nl=False)
+            return
+    _show(str(content.unknown(first)))
+    output.complain("This is no text: only its beginning is shown on a terminal.")

@@ -1,0 +1,321 @@
+"""What npy and npz files hold, told piece by piece: shape, dtype, first values, statistics; it knows no file's place.
+
+No array is ever whole in memory, and none is unpickled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from notata.errors import DecodeError
+from notata.formats.arrays import Header, check_size, read_header
+from notata.formats.base import reading
+from notata.formats.pickle_facts import PickleFacts, pickle_facts
+
+if TYPE_CHECKING:
+    import zipfile
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["ArrayFacts", "BundleFacts", "Statistics", "npy_facts", "npz_facts"]
+
+_PIECE: Final = 2**20  # bytes that are looked at together
+_LARGEST: Final = 2**22  # bytes of one element that is looked at
+_WIDTH: Final = 100  # characters of a value that is shown
+_HUGE: Final = 1e150  # of which double precision cannot hold the square
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Of the values that are finite.
+
+    Attributes:
+        count: How many there are.
+        min: The least; None of complex numbers, and where there is none.
+        max: The greatest.
+        mean: Of bools the share that is true.
+        std: The standard deviation of the whole, as `numpy.std` has it.
+        nan: How many are not a number, or no time.
+        inf: How many are infinite.
+    """
+
+    count: int = 0
+    min: Any = None
+    max: Any = None
+    mean: Any = None
+    std: float | None = None
+    nan: int = 0
+    inf: int = 0
+
+    def __str__(self) -> str:
+        named = {"min": self.min, "max": self.max, "mean": self.mean, "std": self.std}
+        told = [f"{name} {_short(value)}" for name, value in named.items() if value is not None]
+        told += [f"{count:,} {name}" for name, count in (("NaN", self.nan), ("inf", self.inf)) if count]
+        return "  ".join(told)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayFacts:
+    """What one array is.
+
+    Attributes:
+        shape: Of the array.
+        dtype: As numpy writes it.
+        order: ``C``, or ``Fortran`` where the first index varies fastest.
+        bytes: Of its data, uncompressed; None of Python objects.
+        head: Its first values as they lie in the file.
+        stats: Of its values; None where they were not asked for, or have none, as strings.
+        fields: The same for each field of numbers of a structured dtype.
+        pickle: Of an array of Python objects, what its pickle would do.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    order: str
+    bytes: int | None = None
+    head: tuple[Any, ...] = ()
+    stats: Statistics | None = None
+    fields: dict[str, Statistics] = field(default_factory=dict)
+    pickle: PickleFacts | None = None
+
+    def lines(self) -> list[str]:
+        """For people."""
+        told = [f"{self.dtype}  {self.shape}" + "  Fortran order" * (self.order == "Fortran")]
+        if self.stats is not None and str(self.stats):
+            told.append(str(self.stats))
+        told += [f"{name}: {stats}" for name, stats in self.fields.items() if str(stats)]
+        if self.head:
+            more = ["…"] if len(self.head) < math.prod(self.shape) else []
+            told.append(f"[{', '.join([_short(value) for value in self.head] + more)}]")
+        return told + (self.pickle.lines() if self.pickle is not None else [])
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFacts:
+    """What an npz file holds.
+
+    Attributes:
+        arrays: Each array by name, in order.
+        others: The sizes of members that are no arrays.
+        compressed: Whether any member is.
+    """
+
+    arrays: dict[str, ArrayFacts]
+    others: dict[str, int]
+    compressed: bool
+
+    def lines(self) -> list[str]:
+        """For people."""
+        count = f"{len(self.arrays)} array{'' if len(self.arrays) == 1 else 's'}"
+        told = [f"{count}, compressed" if self.compressed else count]
+        for name, facts in self.arrays.items():
+            first, *more = facts.lines()
+            told += [f"{name}: {first}", *(f"  {line}" for line in more)]
+        return told + [f"{name}: no array, {size:,} bytes" for name, size in self.others.items()]
+
+
+def npy_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> ArrayFacts:
+    """What an npy file holds.
+
+    Args:
+        file: A seekable binary file object at its start. Without `stats` only its beginning is read.
+        stats: Read all of it, in pieces of 1 MiB, for the statistics.
+        head: How many values to show.
+
+    Raises:
+        DecodeError: It is no npy file, damaged, or cut off.
+
+    >>> import io, numpy as np
+    >>> file = io.BytesIO()
+    >>> np.save(file, np.arange(4.0))
+    >>> facts = npy_facts(io.BytesIO(file.getvalue()), head=2)
+    >>> facts.shape, facts.dtype, facts.head, facts.stats.mean
+    ((4,), 'float64', (0.0, 1.0), 1.5)
+    """
+    with reading("npy", file) as source:
+        size = source.seek(0, 2)
+        source.seek(0)
+        return _facts(source, size, stats, head)
+
+
+def npz_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> BundleFacts:
+    """What an npz file holds; members are unpacked as a stream.
+
+    Args:
+        file: A seekable binary file object. Without `stats` its end is read, and the beginning of each member.
+        stats: As for `npy_facts`.
+        head: As for `npy_facts`.
+
+    Raises:
+        DecodeError: It is no npz file, or a member is damaged.
+    """
+    from zipfile import ZIP_STORED, ZipFile
+
+    arrays: dict[str, ArrayFacts] = {}
+    others: dict[str, int] = {}
+    with reading("npz", file) as source, ZipFile(source) as archive:
+        members = archive.infolist()
+        for info in members:
+            if info.filename.endswith(".npy"):
+                arrays[info.filename.removesuffix(".npy")] = _member(archive, info, stats, head)
+            else:
+                others[info.filename] = info.file_size
+    return BundleFacts(arrays, others, any(info.compress_type != ZIP_STORED for info in members))
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, stats: bool, head: int) -> ArrayFacts:
+    try:
+        with archive.open(info) as member:
+            return _facts(member, info.file_size, stats, head)
+    except DecodeError as error:
+        raise DecodeError(f"{info.filename}: {error}") from error
+
+
+def _facts(file: IO[bytes], size: int, stats: bool, head: int) -> ArrayFacts:
+    header = read_header(file)
+    what = (header.shape, str(header.dtype), "Fortran" if header.fortran else "C")
+    if header.dtype.hasobject:
+        return ArrayFacts(*what, pickle=pickle_facts(file))
+    check_size(header, size)
+    if header.dtype.itemsize > _LARGEST or not header.dtype.itemsize:
+        return ArrayFacts(*what, header.end - header.start)
+    watchers = _watchers(header.dtype) if stats else {}
+    first: list[Any] = []
+    for piece in _pieces(file, header, head if not watchers else None):
+        if len(first) < head:
+            first += _values(piece[: head - len(first)])
+        for name, watcher in watchers.items():
+            watcher.see(piece[name] if name else piece)
+    found = {name: watcher.statistics() for name, watcher in watchers.items()}
+    whole = found.pop("", None)
+    return ArrayFacts(*what, header.end - header.start, tuple(first), whole, found)
+
+
+def _pieces(file: IO[bytes], header: Header, most: int | None) -> Iterator[npt.NDArray[Any]]:
+    """The elements as they lie in the file, some at a time; `most` of them, if that is given."""
+    import numpy as np
+
+    left = math.prod(header.shape) if most is None else min(most, math.prod(header.shape))
+    at_once = max(1, _PIECE // header.dtype.itemsize)
+    while left:
+        count = min(left, at_once)
+        data = bytearray(count * header.dtype.itemsize)
+        view, got = memoryview(data), 0
+        while got < len(data):
+            piece = file.read(len(data) - got)
+            if not piece:
+                raise DecodeError("this npy file is cut off")
+            view[got : got + len(piece)] = piece
+            got += len(piece)
+        yield np.frombuffer(data, header.dtype, count)
+        left -= count
+
+
+# -- statistics --------------------------------------------------------------------------------------------
+
+
+def _watchers(dtype: np.dtype[Any]) -> dict[str, _Watcher]:
+    """Who looks at the values: of the array itself as ``""``, or of its fields."""
+    if dtype.names is None:
+        return {"": _Watcher(dtype)} if dtype.kind in "biufcmM" else {}
+    kinds = {name: dtype[name].base for name in dtype.names}
+    return {name: _Watcher(kind) for name, kind in kinds.items() if kind.kind in "biufcmM"}
+
+
+class _Watcher:
+    """Statistics of values that come in pieces, merged by mean and sum of squared distances.
+
+    T. F. Chan, G. H. Golub, R. J. LeVeque, Updating formulae and a pairwise algorithm for computing sample variances,
+    Stanford STAN-CS-79-773 (1979).
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._kind = dtype.kind
+        self._count = self._nan = self._inf = 0
+        self._least: Any = None
+        self._most: Any = None
+        self._mean: Any = 0
+        self._squares: Any = 0
+
+    def see(self, values: npt.NDArray[Any]) -> None:
+        """Take some more into account."""
+        import numpy as np
+
+        values = values.reshape(-1)
+        if self._kind in "fc":
+            finite = np.isfinite(values)
+            if not finite.all():
+                self._nan += (nan := int(np.isnan(values).sum()))
+                self._inf += values.size - int(finite.sum()) - nan
+                values = values[finite]
+        elif self._kind in "mM":
+            self._nan += int((none := np.isnat(values)).sum())
+            values = values[~none]
+        if not values.size:
+            return
+        if self._kind != "c":
+            least, most = values.min(), values.max()
+            self._least = least if self._least is None else min(self._least, least)
+            self._most = most if self._most is None else max(self._most, most)
+        if self._kind not in "mM":
+            with np.errstate(all="ignore"):
+                self._merge(values)
+        self._count += values.size
+
+    def _merge(self, values: npt.NDArray[Any]) -> None:
+        import numpy as np
+
+        wide: Any = np.complex128 if self._kind == "c" else np.float64
+        is_wide = values.dtype.itemsize > np.dtype(wide).itemsize
+        if self._kind in "fc" and (is_wide or np.abs(values).max() > _HUGE):
+            wide = np.clongdouble if self._kind == "c" else np.longdouble
+        values = values.astype(wide)
+        mean = values.mean()
+        distances = values - mean
+        squares = (distances * distances.conj()).real.sum()
+        count, apart = self._count + values.size, mean - self._mean
+        self._mean = self._mean + apart * (values.size / count)
+        self._squares += squares + (apart * apart.conjugate()).real * (self._count * values.size / count)
+
+    def statistics(self) -> Statistics:
+        """What came of it."""
+        if not self._count:
+            return Statistics(nan=self._nan, inf=self._inf)
+        least, most = (value if value is None else _plain(value) for value in (self._least, self._most))
+        if self._kind in "mM":
+            return Statistics(self._count, least, most, nan=self._nan)
+        mean = complex(self._mean) if self._kind == "c" else float(self._mean)
+        std = float((self._squares / self._count) ** 0.5)
+        return Statistics(self._count, least, most, mean, std, self._nan, self._inf)
+
+
+def _values(piece: npt.NDArray[Any]) -> list[Any]:
+    """As Python has them; times as text, as Python's own have no more than microseconds."""
+    return [str(value) for value in piece] if piece.dtype.kind in "mM" else [_python(value) for value in piece.tolist()]
+
+
+def _python(value: Any) -> Any:
+    """Without what of numpy `tolist` leaves: arrays in records, and numbers of more than double precision."""
+    if isinstance(value, tuple):
+        return tuple(map(_python, value))
+    if type(value).__module__ != "numpy":
+        return value
+    return _python(value.tolist()) if value.shape else complex(value) if value.dtype.kind == "c" else float(value)
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of numpy as Python has it, times as text."""
+    if value.dtype.kind in "mM":
+        return str(value)
+    return float(value) if value.dtype.kind == "f" else value.item()
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float | complex):
+        return f"{value:.6g}"
+    text = repr(value)
+    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"

@@ -1,0 +1,86 @@
+"""Which files can be described instead of shown, by their names; it knows no file.
+
+A format describes what it wrote if it has a method ``describe(file, *, stats, head)``, ours and users' own. What it
+returns is a dataclass with `lines` for people, or anything else that can be printed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import IO, Any, Final, Protocol
+
+from notata.errors import ConfigurationError, DecodeError
+from notata.formats.base import kind_of, reading
+from notata.formats.named import of_file
+from notata.formats.pickles import PICKLE
+
+__all__ = ["Describer", "ImageFacts", "describer_of"]
+
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_COLOURS: Final = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}
+
+
+class Describer(Protocol):
+    """What can say of a file what it holds."""
+
+    def describe(self, file: IO[bytes], *, stats: bool, head: int) -> Any:
+        """What a seekable binary file holds: with statistics of its values or without, and so many first ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an image is.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        depth: Bits of one channel of a pixel.
+        colour: What the channels are.
+    """
+
+    width: int
+    height: int
+    depth: int
+    colour: str
+
+    def lines(self) -> list[str]:
+        """For people."""
+        return [f"{self.width} x {self.height} pixels, {self.depth} bits, {self.colour}"]
+
+
+class _Png:
+    """The head of a PNG file.
+
+    References:
+        W3C, Portable Network Graphics (PNG) Specification, section 11.2.1: IHDR.
+    """
+
+    suffix = ".png"
+
+    def describe(self, file: IO[bytes], *, stats: bool = True, head: int = 6) -> ImageFacts:
+        with reading("png", file) as source:
+            data = source.read(26)
+        if len(data) < 26 or data[:8] != _PNG or data[12:16] != b"IHDR":
+            raise DecodeError("this is no PNG file, or its head is damaged")
+        size = (int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
+        return ImageFacts(*size, data[24], _COLOURS.get(data[25], f"colour type {data[25]}"))
+
+
+def describer_of(name: str) -> tuple[str, Describer] | None:
+    """What describes files of this name, and what it is called; None for text, and all that nobody knows.
+
+    >>> describer_of("data/x.npy")[0], describer_of("plots/energy.PNG")[0], describer_of("log.txt")
+    ('npy', 'png', None)
+    """
+    lower = name.lower()
+    if lower.endswith(".png"):
+        return "png", _Png()
+    if lower.endswith(".pickle"):
+        return "pickle", PICKLE
+    try:
+        form = of_file(name)
+    except ConfigurationError:  # its package is broken; its bytes can be shown all the same
+        return None
+    if form is None or not callable(getattr(form, "describe", None)):
+        return None
+    return kind_of(form).lower(), form  # type: ignore[return-value]  # it has the method

@@ -1,0 +1,462 @@
+"""Files of runs, one after the other: their bytes, or what is in them where bytes tell nobody anything.
+
+Small files are fetched many at once and given in order; large ones come as a stream, so memory is bounded.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import io
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from notata import display, formats, keys
+from notata.buffers import flat
+from notata.errors import DecodeError, FolderError, KeyNameError, MissingError, NotataError
+from notata.search.finding import File, Place, URLs, each, file_at, is_pattern, look_up, tell_nobody
+from notata.store import TIMEOUT, Blob, Store, open_store
+from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+    from upath import UPath
+
+__all__ = ["BytesFacts", "Content", "Description", "contents", "describe", "is_text"]
+
+_SMALL: Final = 2**20  # bytes of a file that is fetched beforehand
+_HEAD: Final = 2**14  # bytes that tell what an array is, and its first values
+_PIECE: Final = 2**20
+_BLOCK: Final = 2**16
+_CONTENT: Final = 2**26  # bytes of text that a record holds
+_SHOWN: Final = 256  # bytes of a file that nothing is known of
+_NAMED: Final = 8  # files that an error names
+_IN_RUN: Final = re.compile(r"(?:^|.*?/)log_([^/]+)/((?:artifacts|data|plots|workers)/.+|[^/]+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class BytesFacts:
+    """The beginning of a file of which nothing else is known.
+
+    Attributes:
+        head: Its first bytes, as hexadecimal digits.
+    """
+
+    head: str
+
+    def lines(self) -> list[str]:
+        """For people, as `hexdump -C` has it."""
+        data = bytes.fromhex(self.head)
+        rows = [data[at : at + 16] for at in range(0, len(data), 16)]
+        return [f"{at * 16:08x}  {row.hex(' '):47}  {_printable(row)}" for at, row in enumerate(rows)]
+
+
+def _printable(row: bytes) -> str:
+    return "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a file holds.
+
+    Attributes:
+        name: What it is called: the place as it was given, and the path below it.
+        run_id: Of its run; None if it lies in none.
+        key: What it is called in its run, or in its place.
+        size: In bytes.
+        kind: ``npy``, ``npz``, ``pickle``, ``parquet``, ``png``, the name of another format that describes its files,
+            or ``bytes``.
+        facts: A `notata.formats.array_facts.ArrayFacts` or another dataclass, by kind.
+    """
+
+    name: str
+    run_id: str | None
+    key: str
+    size: int
+    kind: str
+    facts: Any
+
+    def __str__(self) -> str:
+        lines = self.facts.lines() if callable(getattr(self.facts, "lines", None)) else str(self.facts).splitlines()
+        return "\n".join([f"{self.name}: {self.kind}, {display.size(self.size)}", *(f"  {line}" for line in lines)])
+
+    def record(self) -> dict[str, Any]:
+        """Its fields by name, as plain values."""
+        facts = self.facts
+        told = dataclasses.asdict(facts) if dataclasses.is_dataclass(facts) and not isinstance(facts, type) else facts
+        return {
+            "name": self.name,
+            "run_id": self.run_id,
+            "key": self.key,
+            "size": self.size,
+            "kind": self.kind,
+            "description": _plain(told),
+        }
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it, besides numbers that are none."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, complex):
+        return {"real": value.real, "imag": value.imag}
+    return value if isinstance(value, str | int | float) or value is None else str(value)
+
+
+def describe(
+    url: str | os.PathLike[str] | UPath | Store,
+    key: str | None = None,
+    *,
+    stats: bool = True,
+    head: int = 6,
+    storage_options: Mapping[str, Any] | None = None,
+    timeout: float = TIMEOUT,
+) -> Description:
+    """What a file holds: of an array shape, dtype, first values and statistics; of a pickle what it would run.
+
+    Nothing is unpickled, and no array is ever whole in memory.
+
+    Cost: one request to look it up, and one for each 8 MiB; without `stats` one for an array, of its first 16 KiB.
+
+    Args:
+        url: The file; or its run, or another folder, with `key`.
+        key: Of the file in that folder, as ``data/energy.npy``.
+        stats: Read arrays whole, in pieces, for the statistics of their values.
+        head: How many first values to tell.
+        storage_options: For fsspec.
+        timeout: As for `notata.Logbook`.
+
+    Raises:
+        MissingError: There is no such file.
+        DecodeError: It is damaged, or not what its name says.
+
+    >>> from notata import Logbook
+    >>> run = Logbook("a", "memory://describing")
+    >>> path = run.array("energy", [0.0, 0.5, 1.0])
+    >>> found = describe(run.url, "data/energy.npy")
+    >>> found.facts.shape, found.facts.stats.mean
+    ((3,), 0.5)
+    >>> print(found)
+    memory://describing/log_a/data/energy.npy: npy, 152 B
+      float64  (3,)
+      min 0  max 1  mean 0.5  std 0.408248
+      [0, 0.5, 1]
+    """
+    if key is None:
+        file = file_at(url, storage_options, timeout=timeout)
+    else:
+        store = open_store(url, storage_options, timeout=timeout)
+        entry = store.locate(key)
+        file = File(f"{store.url.rstrip('/')}/{key}", store, entry)
+    return Content(file, stats=stats, head=head).description()
+
+
+@dataclass(slots=True)
+class Content:
+    """A file that was asked for, and is read once.
+
+    Attributes:
+        file: Which one.
+        raw: Whether its bytes are wanted, whatever it is.
+        stats: As for `describe`.
+        head: As for `describe`.
+    """
+
+    file: File
+    raw: bool = False
+    stats: bool = True
+    head: int = 6
+    _coming: Future[Blob] | None = field(default=None, repr=False)
+
+    @property
+    def run_id(self) -> str | None:
+        """Of its run; of a single file, whose folder nobody looked into, as its path says."""
+        if self.file.run is not None:
+            return keys.run_id(f"{self.file.store.url}/{self.file.run}" if self.file.run else self.file.store.url)
+        found = self._in_run()
+        return found[1] if found else None
+
+    @property
+    def key(self) -> str:
+        """What it is called in its run, or in its place if it is in none."""
+        found = None if self.file.run is not None else self._in_run()
+        return found[2] if found else self.file.key
+
+    @property
+    def is_described(self) -> bool:
+        """Whether it is of a kind that is described, and that is wanted."""
+        return not self.raw and formats.describer_of(self.file.key) is not None
+
+    def _in_run(self) -> re.Match[str] | None:
+        return _IN_RUN.fullmatch(f"{self.file.store.url}/{self.file.entry.key}")
+
+    def begin(self) -> int:
+        """Begin to fetch what will be needed, if it is little; how many bytes that are."""
+        size, wanted = self.file.entry.size, 0
+        if 0 <= size <= _SMALL:
+            wanted = size
+        if self.is_described and not self.stats and self.file.key.lower().endswith((".npy", ".png")):
+            wanted = min(max(0, size), _HEAD)
+        if wanted:
+            end = None if wanted == size else wanted
+            with contextlib.suppress(KeyNameError):  # another program's name: it is read when its turn comes
+                self._coming = self.file.store.start_fetch(self.file.entry.key, 0, end)
+        return wanted
+
+    def cancel(self) -> None:
+        """Give up what is coming."""
+        if self._coming is not None:
+            self._coming.cancel()
+
+    def pieces(self) -> Generator[bytes, None, None]:
+        """Its bytes, some at a time."""
+        with self._opened() as file, self._guarded():
+            while piece := file.read(_PIECE):
+                yield piece
+
+    def read(self, most: int = _CONTENT) -> bytes:
+        """Its first bytes, and one more than `most` if there are more."""
+        with self._opened() as file, self._guarded():
+            return file.read(most + 1)
+
+    def description(self) -> Description:
+        """What it holds.
+
+        Raises:
+            DecodeError: It is damaged, or not what its name says.
+        """
+        found = None if self.raw else formats.describer_of(self.file.key)
+        if found is None:
+            with self._opened(sparing=True) as file, self._guarded():
+                return self.unknown(file.read(_SHOWN))
+        kind, describer = found
+        sparing = kind == "parquet" or (not self.stats and kind != "pickle")
+        try:
+            with self._opened(sparing) as file, self._guarded():
+                return self._told(kind, describer.describe(file, stats=self.stats, head=self.head))
+        except DecodeError as error:
+            raise DecodeError(f"{self.file.name}: {error}", url=self.file.store.url, key=self.file.key) from error
+
+    def unknown(self, data: bytes) -> Description:
+        """What can be told of it that begins with these bytes, if nothing else is known."""
+        return self._told("bytes", BytesFacts(data[:_SHOWN].hex()))
+
+    def record(self) -> dict[str, Any]:
+        """It with its content, parsed where it is JSON or YAML, or with its description."""
+        if self.is_described:
+            return self.description().record()
+        data = self.read()
+        told: dict[str, Any] = {"name": self.file.name, "run_id": self.run_id, "key": self.key, "size": len(data)}
+        if len(data) > _CONTENT:
+            return self.unknown(data).record()
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            if self.raw:
+                return told | {"kind": "bytes", "base64": base64.b64encode(data).decode()}
+            return self.unknown(data).record()
+        form = None if self.raw else _PARSED.get(os.path.splitext(self.file.key)[1].lower())
+        if form is not None:
+            with contextlib.suppress(NotataError):  # what cannot be read as such is text
+                return told | {"kind": form.suffix[1:], "content": formats.plain(formats.decode(form, data))}
+        return told | {"kind": "text", "content": text}
+
+    def _told(self, kind: str, facts: Any) -> Description:
+        return Description(self.file.name, self.run_id, self.key, self.file.entry.size, kind, facts)
+
+    def _guarded(self) -> contextlib.AbstractContextManager[None]:
+        return self.file.store._guard("read", self.file.entry.key)
+
+    def _opened(self, sparing: bool = False) -> IO[bytes]:
+        """A seekable file; a sparing one fetches no more than 64 KiB around what is asked for."""
+        store, key = self.file.store, self.file.entry.key
+        first = None if self._coming is None else self._coming.result()
+        if first is not None and len(first.data) == first.size:
+            return io.BytesIO(first.data)
+        with self._guarded():
+            if sparing and store.sized and self.file.entry.size >= 0:
+                return io.BufferedReader(_Sparing(store, key, first), _BLOCK)
+            return store._open_read(key)
+
+
+_PARSED: Final[dict[str, formats.Format]] = {
+    ".json": formats.JSON,
+    ".yaml": formats.YAML,
+    ".yml": formats.YAML,
+}
+
+
+class _Sparing(io.RawIOBase):
+    """A file that is read here and there: each request is for 64 KiB, and the last few are kept."""
+
+    def __init__(self, store: Store, key: str, first: Blob | None) -> None:
+        self._store = store
+        self._key = key
+        first = store._get(key, 0, _HEAD, None) if first is None else first
+        self._size, self._version = first.size, first.version
+        self._held: deque[tuple[int, bytes]] = deque([(0, first.data)], 16)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        goal = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset
+        if goal < 0:
+            raise ValueError(f"negative seek position {goal}")
+        self._at = goal
+        return goal
+
+    def readinto(self, target: Buffer, /) -> int:
+        view = flat(target)
+        data = self._next()[: view.nbytes]
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _next(self) -> memoryview:
+        """Some bytes from here on; none at the end."""
+        if self._at >= self._size:
+            return memoryview(b"")
+        for start, held in self._held:
+            if start <= self._at < start + len(held):
+                return memoryview(held)[self._at - start :]
+        start = max(0, min(self._at, self._size - _BLOCK))
+        data = self._store._get(self._key, start, min(self._size, start + _BLOCK), self._version).data
+        self._held.append((start, data))
+        return memoryview(data)[self._at - start :]
+
+
+# -- many files --------------------------------------------------------------------------------------------
+
+
+def contents(
+    urls: URLs,
+    *,
+    raw: bool = False,
+    stats: bool = True,
+    head: int = 6,
+    storage_options: Mapping[str, Any] | None = None,
+    failed: Callable[[NotataError], None] = tell_nobody,
+    timeout: float = TIMEOUT,
+) -> Iterator[Content]:
+    """Files, in the order in which they were asked for; small ones are fetched 32 at once.
+
+    Each is to be read before the next one is asked for.
+
+    Cost: one request to look a file up, one listing of what stands before a pattern; and the files.
+
+    Args:
+        urls: Files, or patterns of them.
+        raw: As for `Content`.
+        stats: As for `describe`.
+        head: As for `describe`.
+        storage_options: For fsspec.
+        failed: Is told of each place that is no file, or cannot be reached; the others are given.
+        timeout: As for `notata.Logbook`.
+
+    >>> from notata import Logbook
+    >>> for name in ("a", "b"):
+    ...     path = Logbook(name, "memory://contents").json("metrics", {"error": 0.5})
+    >>> [one.record()["content"] for one in contents("memory://contents/log_*/artifacts/metrics.json")]
+    [{'error': 0.5}, {'error': 0.5}]
+    """
+    waiting: deque[tuple[Content, int]] = deque()
+    try:
+        for file in _files(urls, storage_options, failed, timeout):
+            content = Content(file, raw, stats, head)
+            waiting.append((content, content.begin()))
+            while len(waiting) >= AT_ONCE or sum(size for _, size in waiting) > BYTES_AT_ONCE:
+                yield waiting.popleft()[0]
+        while waiting:
+            yield waiting.popleft()[0]
+    finally:
+        for content, _ in waiting:
+            content.cancel()
+
+
+def is_text(data: bytes) -> bool:
+    r"""Whether the beginning of a file looks like text.
+
+    >>> is_text(b"caf\xc3"), is_text(b"\x93NUMPY"), is_text(b"PK\x00")
+    (True, False, False)
+    """
+    if b"\0" in data:
+        return False
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.start >= len(data) - 3 and error.reason == "unexpected end of data"
+    return True
+
+
+def _files(
+    urls: URLs, options: Mapping[str, Any] | None, failed: Callable[[NotataError], None], timeout: float
+) -> Iterator[File]:
+    for url in each(urls):
+        try:
+            if not is_pattern(url):
+                yield file_at(url, options, timeout=timeout)
+                continue
+            place = look_up(url, options, timeout=timeout)
+            if not place.entries:
+                yield file_at(url, options, timeout=timeout)  # which says that there is nothing
+                continue
+        except NotataError as error:
+            failed(_no_file(url, error, options, timeout))
+            continue
+        yield from _matching(place, failed)
+
+
+def _matching(place: Place, failed: Callable[[NotataError], None]) -> Iterator[File]:
+    """The files that a pattern means; not those in folders that it means."""
+    parts = place.parts()
+    for file in place.files:
+        if file.entry.key in parts:
+            yield file
+    folders = [part for part in parts if part not in place.entries]
+    if len(folders) == 1:
+        folder, key = folders[0], f"{folders[0]}/"
+        below = {entry[len(key) :]: entry for entry in place.entries if entry.startswith(key)}
+        failed(_folder(place.named(folder), place.store.url, "a run" if folder in place.runs else "a folder", below))
+    elif folders:
+        told = f"{place.given} means {len(folders)} folders, as {place.named(folders[0])}; name files in them"
+        failed(MissingError(f"{told}, as in '{place.given}/{keys.LOG}'", url=place.store.url))
+
+
+def _no_file(
+    url: str | os.PathLike[str] | UPath | Store, error: NotataError, options: Mapping[str, Any] | None, timeout: float
+) -> NotataError:
+    """Why it is no file; of a folder what is there."""
+    if not isinstance(error, MissingError) or not (isinstance(url, Store) or isinstance(error.__cause__, FolderError)):
+        return error
+    try:
+        place = look_up(url, options, timeout=timeout)
+    except NotataError as second:
+        return second
+    if "" in place.runs or not place.runs:
+        return _folder(place.given, place.store.url, "a run" if place.runs else "a folder", place.entries)
+    return _folder(place.given, place.store.url, f"a folder of {len(place.runs)} runs", place.runs)
+
+
+def _folder(name: str, url: str, what: str, inside: Iterable[str]) -> MissingError:
+    names = sorted(inside)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    there = f"{', '.join(names[:_NAMED])}{more}" if names else "nothing"
+    return MissingError(f"{name} is {what}, no file; in it: {there}", url=url)
