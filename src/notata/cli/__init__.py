@@ -10,6 +10,7 @@ from notata.cli.demo import demo
 from notata.cli.du import du
 from notata.cli.grep import grep
 from notata.cli.ls import ls
+from notata.cli.show import show
 from notata.cli.sync import sync
 from notata.cli.table import table
 from notata.cli.tail import tail
@@ -29,5 +30,5 @@ def main() -> None:
     """
 
 
-for command in (cat, demo, du, grep, ls, sync, table, tail, tree, verify):
+for command in (cat, demo, du, grep, ls, show, sync, table, tail, tree, verify):
     main.add_command(command)

@@ -45,7 +45,7 @@ _HARMLESS: Final = frozenset({
 """What of the builtins makes values only; the exceptions are found by their names."""
 
 _NAMES: Final = frozenset({
-    "operator.attrgetter", "operator.methodcaller", "operator.itemgetter", "functools.partial", "functools.reduce",
+    "operator.attrgetter", "operator.methodcaller", "functools.reduce",
     "builtins.map", "numpy.testing._private.utils.runstring", "numpy.load", "torch.load", "torch.serialization.load",
     "pandas.eval", "pandas.read_pickle",
 })  # fmt: skip

@@ -10,6 +10,7 @@ from notata.search.describing import Content, Description, contents, describe
 from notata.search.finding import File, Found, Place, files_at, look_up, runs_at
 from notata.search.following import follow, tail
 from notata.search.grepping import Match, grep
+from notata.search.overview import Overview, overviews, show
 from notata.search.record import Run, records
 from notata.search.runs import Runs, runs
 from notata.search.tables import RunTable, table
@@ -24,6 +25,7 @@ __all__ = [
     "File",
     "Found",
     "Match",
+    "Overview",
     "Place",
     "Run",
     "RunTable",
@@ -37,9 +39,11 @@ __all__ = [
     "follow",
     "grep",
     "look_up",
+    "overviews",
     "records",
     "runs",
     "runs_at",
+    "show",
     "table",
     "tail",
     "trees",

@@ -1,0 +1,225 @@
+"""``notata show``: one run at a glance."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from notata.cli import output
+from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
+from notata.terminal import safe
+
+if TYPE_CHECKING:
+    from notata.search import Overview, Run
+    from notata.search.overview import Failure
+
+__all__ = ["show"]
+
+_FILES: Final = 20  # of a folder that are shown
+_WIDTH: Final = 200  # characters of a value that are shown
+_FRAMES: Final = 3
+_LEVELS: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red", "DEBUG": "dim"}
+_LEVEL: Final = re.compile(r"\[[^\]]*\] (\w+) ")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A heading and rows of one cell or two; the style of each row's last cell, if it has one."""
+
+    title: str
+    rows: Sequence[tuple[str, ...]]
+    styles: Sequence[str] = ()
+
+
+@click.command(
+    cls=Command,
+    short_help="Show a run at a glance: status, parameters, failure, files, the log's end.",
+    examples=(
+        "notata show outputs/log_a",
+        "notata show -n 30 s3://bucket/outputs/log_a",
+        "notata show 'gs://bucket/outputs/sweep/runs/log_*' --json | jq -r .failure.message",
+    ),
+)
+@urls_argument
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=10, help="Of the log's end. Default: 10.")
+@click.option("--all", "every", is_flag=True, help="Show each run of a folder that has several.")
+@storage_option()
+@json_option
+def show(urls: list[str] | None, lines: int, every: bool, storage_options: dict[str, Any], as_json: bool) -> None:
+    """Show how a run stands and why, where and with what it ran, what it holds, and how its log ends.
+
+    URL is a run, a folder with one run below it, or a pattern in quotes, which may mean many. Little is read: no
+    artifact, and of the log only the end.
+    """
+    from notata.search import overviews
+
+    trouble = Trouble()
+    found = False
+    for overview in overviews(urls, lines=lines, every=every, storage_options=storage_options, failed=trouble):
+        if as_json:
+            output.json_line(overview.record())
+        else:
+            if found:
+                output.line()
+            _print(list(_parts(overview)), overview.run.status)
+        found = True
+    trouble.end(found=found)
+
+
+# -- what is shown -----------------------------------------------------------------------------------------
+
+
+def _parts(one: Overview) -> Iterator[_Part]:
+    run = one.run
+    yield _Part(f"{run.run_id}  {run.status}{'' if run.certain else '?'}", list(_facts(one)))
+    for title, values in (("params", run.params), ("metrics", run.metrics), ("metadata", one.fields)):
+        yield _Part(title, [(str(name), _value(value)) for name, value in values.items()])
+    if one.failure is not None:
+        yield _Part("failure", list(_failure(one.failure)))
+    if one.caught_in_all:
+        more = f", the last {len(one.caught)}" if one.caught_in_all > len(one.caught) else ""
+        rows = [row for failure in one.caught for row in list(_failure(failure))]
+        yield _Part(f"caught, {one.caught_in_all} in all{more}", rows)
+    for title, folder in (("artifacts", "artifacts"), ("arrays", "data"), ("plots", "plots")):
+        yield _files(title, one.below(folder))
+    if one.log:
+        yield _Part(f"log, {_size(one.log_size)}", [(line,) for line in one.log], [_level(line) for line in one.log])
+    yield _Part("cannot be read", [(problem,) for problem in one.problems])
+
+
+def _facts(one: Overview) -> Iterator[tuple[str, str]]:
+    """What there is to say of a run, each with its name."""
+    run = one.run
+    if run.status != "complete":
+        yield "why", run.failure or run.why
+    yield "place", run.name
+    yield from _times(run)
+    yield from _surroundings(one.environment)
+    if one.workers:
+        yield "workers", ", ".join(one.workers)
+    if one.mirror:
+        yield "mirror", one.mirror
+    if one.resumes:
+        last = one.resumes[-1]
+        yield "resumed", f"{_times_of(len(one.resumes))}, last {last.get('time')} after it {last.get('after')}"
+    yield "size", f"{_size(run.size)} in {run.files} file{'' if run.files == 1 else 's'}"
+
+
+def _times(run: Run) -> Iterator[tuple[str, str]]:
+    from notata import display
+
+    if run.started is not None:
+        ago = display.duration(max(0.0, (datetime.now(UTC) - run.started).total_seconds()))
+        yield "started", f"{_time(run.started)}, {ago} ago"
+    if run.ended is not None:
+        yield "ended", _time(run.ended)
+    if run.seconds is not None:
+        yield "took", display.duration(run.seconds) + (" so far" if run.status == "running" else "")
+
+
+def _surroundings(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    where = [("", "host"), ("process ", "pid"), ("user ", "user")]
+    if any(told.get(name) is not None for _, name in where):
+        yield "host", ", ".join(f"{what}{told[name]}" for what, name in where if told.get(name) is not None)
+    if isinstance(python := told.get("python"), dict):
+        parts = (python.get("implementation"), python.get("version"), told.get("platform"))
+        yield "python", ", ".join(str(part) for part in parts if part)
+    if isinstance(git := told.get("git"), dict):
+        parts = (str(git.get("commit") or "")[:12], git.get("branch"), "with changes" if git.get("dirty") else "")
+        yield "git", ", ".join(str(part) for part in parts if part)
+    if isinstance(argv := told.get("argv"), list):
+        import shlex
+
+        yield "command", shlex.join(map(str, argv))
+    if told.get("cwd"):
+        yield "folder", str(told["cwd"])
+
+
+def _failure(failure: Failure) -> Iterator[tuple[str]]:
+    yield (f"{failure.type}: {failure.message}" if failure.type else failure.message,)
+    for frame in failure.frames[-_FRAMES:]:
+        yield (f"  {frame}",)
+        if frame.code:
+            yield (f"    {frame.code}",)
+    for line in failure.text.splitlines()[-3 * _FRAMES :]:
+        yield (f"  {line}",)
+
+
+def _files(title: str, sizes: Mapping[str, int]) -> _Part:
+    rows = [(key, _size(size)) for key, size in sorted(sizes.items())]
+    more = len(rows) - _FILES
+    whole = f"{title}, {len(rows)} files of {_size(sum(sizes.values()))}" if more > 0 else title
+    return _Part(whole, [*rows[:_FILES], (f"… and {more} more",)] if more > 0 else rows)
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"
+
+
+def _size(size: int) -> str:
+    from notata import display
+
+    return display.size(size)
+
+
+def _time(time: datetime) -> str:
+    return time.isoformat(" ", "seconds")
+
+
+def _times_of(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _level(line: str) -> str:
+    found = _LEVEL.match(line)
+    return _LEVELS.get(found[1], "") if found else ""
+
+
+# -- how it is printed -------------------------------------------------------------------------------------
+
+
+def _print(parts: Sequence[_Part], status: str) -> None:
+    """A heading and indented columns for each part that has rows; the first one's heading in the status's colour."""
+    if output.is_terminal():
+        _print_rich(parts, status)
+        return
+    for number, part in enumerate(parts):
+        if not part.rows:
+            continue
+        if number:
+            output.line()
+        output.line(part.title)
+        width = max((len(safe(row[0])) for row in part.rows if len(row) > 1), default=0)
+        for first, *others in part.rows:
+            output.line("  ".join(["", f"{safe(first):{width}}" if others else first, *others]))
+
+
+def _print_rich(parts: Sequence[_Part], status: str) -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False, no_color="NO_COLOR" in os.environ or None)
+    for number, part in enumerate(parts):
+        if not part.rows:
+            continue
+        if number:
+            console.print()
+        console.print(Text(safe(part.title), style="bold" if number else f"bold {output.COLOURS.get(status, '')}"))
+        columns = max(map(len, part.rows))
+        table = Table.grid(padding=(0, 2))
+        for column in range(columns):
+            table.add_column(overflow="fold", style="cyan" if columns > 1 and not column else "")
+        styles = part.styles or [""] * len(part.rows)
+        for row, style in zip(part.rows, styles, strict=True):
+            table.add_row(*(Text(safe(cell), style=style) for cell in row))
+        console.print(Padding(table, (0, 0, 0, 2)))
