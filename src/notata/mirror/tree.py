@@ -22,13 +22,13 @@ from notata.errors import (
     RunMissingError,
     StorageError,
 )
-from notata.formats import JSON, encode
 from notata.listings import inside, name_of, runs_in, split
 from notata.mirror.evidence import check
 from notata.mirror.files import Files, Pair, delete
 from notata.mirror.places import apart
 from notata.mirror.runs import Outcome, RunCopy
 from notata.progress import Wanted, shown
+from notata.removal import remove_run
 from notata.state import MIRROR, parsed
 from notata.store import TIMEOUT, Entry, Store, open_store
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, InFlight, Tally, started_in_thread
@@ -274,21 +274,20 @@ class _Sync:
         for folder, entries in gone.items():
             check(self._stop)
             try:
-                self._retire(folder, entries)
+                removed = self._retire(folder, entries)
             except StorageError as error:
                 self._errors.append(error)
+            else:
+                self._deleted |= {keys.join(folder, key): size for key, size in removed.items()}
 
-    def _retire(self, folder: str, entries: Mapping[str, Entry]) -> None:
-        """Delete a run: first it says so, and its metadata.json goes last."""
-        key = keys.join(folder, keys.METADATA)
-        if not self._dry:
-            found = self._target.fetch(key)
-            fields = {**(parsed(found.data) or {}), "status": "replacing"}
-            self._target.replace(key, encode(JSON, fields), found.version)
-        failed = len(self._errors)
-        self._remove({keys.join(folder, name): entry for name, entry in entries.items() if name != keys.METADATA})
-        if len(self._errors) == failed:
-            self._remove({key: entries[keys.METADATA]})
+    def _retire(self, folder: str, entries: Mapping[str, Entry]) -> Mapping[str, int]:
+        """Remove a run, as far as the source does not have it; what is gone, or would be."""
+        if self._dry:
+            return {key: entry.size for key, entry in entries.items()}
+        run = self._target.below(folder)
+        remains = remove_run(run, run.fetch(keys.METADATA), entries.values())
+        self._errors += remains.errors.values()
+        return remains.gone
 
     def _remove(self, entries: Mapping[str, Entry]) -> None:
         errors = {} if self._dry else delete(self._target, entries)

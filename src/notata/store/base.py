@@ -16,6 +16,7 @@ import copy
 import errno
 import io
 import random
+import secrets
 import shutil
 import tempfile
 import time
@@ -104,6 +105,14 @@ class Store(ABC):
         """The store of one of this store's folders; it shares the connection and costs no request."""
         other = copy.copy(self)
         other.url = self._shown(keys.check(folder))
+        other._enter(folder)
+        return other
+
+    def aside(self) -> Self:
+        """The store of a new folder that listings of this one hide, for what is tried and removed; no request."""
+        other = copy.copy(self)
+        folder = f"{keys.RESERVED}{secrets.token_hex(8)}"
+        other.url = self._shown(folder)
         other._enter(folder)
         return other
 
@@ -328,9 +337,17 @@ class Store(ABC):
         found = (entry for entry in self._entries(folder, beginning) if not keys.is_reserved(entry.key))
         return sorted(found, key=lambda entry: entry.key)
 
+    def everything(self) -> builtins.list[Entry]:
+        """As `list`, with unfinished writes of the past, which no verb takes but `remove`."""
+        return sorted(self._entries(""), key=lambda entry: entry.key)
+
+    def first(self) -> Entry | None:
+        """Any file below the root, however many there are. One request on a bucket."""
+        return next((entry for entry in self._entries("") if not keys.is_reserved(entry.key)), None)
+
     def occupied(self) -> bool:
         """Whether any file is stored below the root. One request on a bucket."""
-        return any(not keys.is_reserved(entry.key) for entry in self._entries(""))
+        return self.first() is not None
 
     def _entries(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         with self._guard("list", keys.check(folder) if folder else None):
@@ -460,6 +477,9 @@ class Store(ABC):
         """
         batches.take(self, files, source, callback)
 
+    def leave(self) -> None:  # noqa: B027  a bucket has no folders
+        """Remove the folders at and below the root that are empty, where there are such."""
+
     def irregular(self) -> builtins.list[str]:
         """What lies below the root and is no regular file, so that `list` leaves it out; only local disks have such."""
         return []
@@ -471,6 +491,14 @@ class Store(ABC):
             BatchError: Some could not be removed; it holds each one's error.
         """
         self._remove({keys.check(name): None for name in names})
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        """Remove files as they were listed: one that was written since stays, except on S3, which deletes by name.
+
+        Raises:
+            BatchError: Some could not be removed; it holds each one's error.
+        """
+        self._remove({entry.key: entry.version for entry in entries})
 
     def clear(self, keep: Iterable[str] = ()) -> None:
         """Remove every file below the root but those of `keep`, unfinished writes of the past included.

@@ -86,6 +86,9 @@ class FrontStore(Store):
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         return self._real._list(folder, beginning)
 
+    def leave(self) -> None:
+        self._real.leave()
+
     def irregular(self) -> list[str]:
         return self._real.irregular()
 

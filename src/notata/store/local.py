@@ -212,6 +212,11 @@ class LocalStore(Store):
             if _version(os.stat(path)) == version:
                 os.unlink(path)
 
+    def leave(self) -> None:
+        for folder, _, _ in os.walk(self._folder, topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)
+
     def _prune(self, folder: str) -> None:
         """Remove folders that a deletion left empty, as a bucket has none; never the root."""
         while len(folder) > len(self._folder):

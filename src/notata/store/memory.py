@@ -131,6 +131,14 @@ class MemoryStore(Store):
             self._prune({self._file(name).rpartition("/")[0] for name in names})
         return {}
 
+    def leave(self) -> None:
+        inside = self._base + "/"
+        with _lock:
+            if not any(path.startswith(inside) for path in self._fs.store):
+                self._fs.pseudo_dirs[:] = [
+                    path for path in self._fs.pseudo_dirs if path != self._base and not path.startswith(inside)
+                ]
+
     def _prune(self, folders: set[str]) -> None:
         """Drop folders that a deletion left empty; never the root."""
         for lowest in sorted(folders, key=len, reverse=True):

@@ -166,6 +166,9 @@ class FaultyStore(Store):
         with self._step("delete"):
             return self.inner._delete(names)
 
+    def leave(self) -> None:
+        self.inner.leave()
+
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath
 

@@ -1,0 +1,122 @@
+"""How a run is removed: it says so first, and its metadata.json goes last; it knows not who wants it, nor other runs.
+
+Nobody takes half a run for a whole one: until its last file is gone it says ``replacing``, and who removes it once more
+goes on from there. Who takes the run meanwhile keeps what they write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from notata import keys
+from notata.errors import BatchError, ConflictError, ExistsError, KeyNameError, StorageError
+from notata.formats import JSON, encode
+from notata.state import LEASE, parsed, stored
+from notata.store import Blob, Entry, Store
+
+__all__ = ["Remains", "remove_run"]
+
+_AT_ONCE: Final = 1000  # deletions of one request of S3, from one look at whose the run is to the next
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What came of a removal.
+
+    Attributes:
+        gone: The files that were removed, with the size of each, by key.
+        errors: Why others were not, by key; the run says ``replacing`` then.
+        left: What is no file, such as a link to a folder, and so was left.
+    """
+
+    gone: Mapping[str, int] = field(default_factory=dict)
+    errors: Mapping[str, Exception] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+
+
+def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None = None) -> Remains:
+    """Remove the run at a store's root. On a bucket: a listing, a swap, the deletions, a look and a last deletion.
+
+    What another owner writes who takes the run meanwhile stays; S3 deletes by name, so there it stays if it comes
+    before this looks, which it does once for 1000 files and before metadata.json.
+
+    Args:
+        run: Of the run.
+        found: Its metadata.json as it was when this was decided; None if it had none.
+        entries: What to remove of it, as listed; when not given, all that it has, unfinished writes too.
+
+    Raises:
+        ConflictError: metadata.json is another one by now, so nothing was removed; or from then on.
+        StorageError: The storage failed.
+
+    >>> from notata import Logbook
+    >>> from notata.store import open_store
+    >>> Logbook("a", "memory://removal").mark_complete()
+    >>> run = open_store("memory://removal/log_a")
+    >>> sorted(remove_run(run, run.fetch("metadata.json")).gone), run.list()
+    (['log.txt', 'manifest.json', 'metadata.json'], [])
+    """
+    listed = run.everything() if entries is None else list(entries)
+    last = _announce(run, found)
+    gone: dict[str, int] = {}
+    errors: dict[str, Exception] = {}
+    listed = [entry for entry in listed if entry.key != keys.METADATA]
+    for start in range(0, len(listed), _AT_ONCE):
+        if start:
+            _check(run, last.version)
+        some = listed[start : start + _AT_ONCE]
+        errors |= _removed(run, some)
+        gone |= {entry.key: entry.size for entry in some if entry.key not in errors}
+    if not errors:
+        _check(run, last.version)
+        errors |= _removed(run, [last])
+        gone |= {} if errors else {last.key: last.size}
+    left = () if errors else tuple(run.irregular())
+    run.leave()
+    return Remains({key: size for key, size in gone.items() if not keys.is_reserved(key)}, errors, left)
+
+
+def _announce(run: Store, found: Blob | None) -> Entry:
+    """Have metadata.json say that the run goes, and be nobody's: its owner learns so at the next sign of life."""
+    fields = {} if found is None else parsed(found.data) or {}
+    data = encode(JSON, {**{name: value for name, value in fields.items() if name != LEASE}, "status": "replacing"})
+    try:
+        version = run.create(keys.METADATA, data) if found is None else run.replace(keys.METADATA, data, found.version)
+    except (ConflictError, ExistsError) as error:
+        raise _taken(run) from error
+    return Entry(keys.METADATA, len(data) if found is None else found.size, datetime.now(UTC), version)
+
+
+def _check(run: Store, version: str) -> None:
+    now = stored(run)
+    if now is None or now.version != version:
+        raise _taken(run)
+
+
+def _taken(run: Store) -> ConflictError:
+    return ConflictError(
+        f"{run.url}: another writer has the run by now; what they write is left", url=run.url, key=keys.METADATA
+    )
+
+
+def _removed(run: Store, entries: Iterable[Entry]) -> dict[str, Exception]:
+    """Remove files as they were listed, many at once; why others were not, by key."""
+    errors: dict[str, Exception] = {}
+    legal = []
+    for entry in entries:
+        try:
+            if not run.folders and not keys.is_reserved(entry.key):  # a disk removes whatever it lists
+                keys.check(entry.key)
+            legal.append(entry)
+        except KeyNameError as error:
+            errors[entry.key] = error
+    try:
+        run.remove(legal)
+    except BatchError as failed:
+        errors |= {str(getattr(error, "key", "")): error for error in failed.exceptions}
+    except StorageError as error:
+        errors |= {entry.key: error for entry in legal}
+    return errors
