@@ -6,8 +6,10 @@ import click
 
 from notata import __version__
 from notata.cli.cat import cat
+from notata.cli.completion import completion
 from notata.cli.demo import demo
 from notata.cli.du import du
+from notata.cli.frame import Group
 from notata.cli.grep import grep
 from notata.cli.ls import ls
 from notata.cli.show import show
@@ -20,7 +22,7 @@ from notata.cli.verify import verify
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="notata")
 def main() -> None:
     """Keep the record of scientific runs as plain files, on a disk or in a bucket, and look into them.
@@ -30,5 +32,5 @@ def main() -> None:
     """
 
 
-for command in (cat, demo, du, grep, ls, show, sync, table, tail, tree, verify):
+for command in (cat, completion, demo, du, grep, ls, show, sync, table, tail, tree, verify):
     main.add_command(command)

@@ -6,12 +6,14 @@ imports what it needs when it is called: ``notata --help`` imports every module 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -25,6 +27,10 @@ from notata.errors import (
     NotataError,
     PackageMissingError,
 )
+from notata.terminal import safe_lines
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = [
     "FOUND",
@@ -32,8 +38,10 @@ __all__ = [
     "STORAGE",
     "USAGE",
     "Command",
+    "Group",
     "Trouble",
     "code_of",
+    "complete_url",
     "json_option",
     "progress_option",
     "storage_option",
@@ -51,6 +59,8 @@ STORAGE: Final = 3
 
 _INTERRUPTED: Final = 130  # as shells say it: 128 and the number of SIGINT
 _PIPE_CLOSED: Final = 141  # and of SIGPIPE
+
+_UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 _EXIT_CODES: Final = "Exit code: 0; 1 nothing found, or something differs; 2 usage; 3 storage."
 
@@ -85,23 +95,103 @@ class Command(click.Command):
         formatter.write_text(self.epilog or _EXIT_CODES)
 
     def invoke(self, ctx: click.Context) -> Any:
-        if "NO_COLOR" in os.environ:
+        if not _coloured():
             ctx.color = False
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             try:
-                return super().invoke(ctx)
-            except NotataError as error:
-                if ctx.meta.get(_DEBUG):
-                    raise
-                tell(error)
-                ctx.exit(code_of(error))
+                try:
+                    return super().invoke(ctx)
+                finally:
+                    sys.stdout.flush()  # what cannot be written is told here, not by Python at its end
+            except Exception as error:
+                _end(ctx, error)
             except KeyboardInterrupt:
-                output.complain("Interrupted")
-                ctx.exit(_INTERRUPTED)
-            except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
-                ctx.exit(_PIPE_CLOSED)
+                _interrupted(ctx)
+
+
+class Group(click.Group):
+    """The command as a whole: whatever it prints, the output takes it."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        _make_printable()
+        return super().main(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else ctx.command_path
+            output.complain(f"Error: {' '.join(error.format_message().split())}")
+            output.complain(f"Try '{path} --help'")
+            ctx.exit(USAGE)
+
+
+def _coloured() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def _make_printable() -> None:
+    """Have an output where there is none, and escape what its encoding does not have."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell; a socket might get its number
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _end(ctx: click.Context, error: Exception) -> NoReturn:
+    """Tell what ended a command, and end with its exit code."""
+    if isinstance(error, click.Abort) and isinstance(error.__context__, KeyboardInterrupt):  # as it was asked something
+        _interrupted(ctx)
+    if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
+        raise error
+    if isinstance(error, BrokenPipeError):
+        _drop_output()
+        ctx.exit(_PIPE_CLOSED)
+    if ctx.meta.get(_DEBUG):
+        _show_traceback(ctx, error)
+    if isinstance(error, NotataError):
+        if not ctx.meta.get(_DEBUG):
+            tell(error)
+        ctx.exit(code_of(error))
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        _drop_output()
+        output.complain(f"Error: the output cannot be written: {error.strerror}")
+    else:
+        again = "" if ctx.meta.get(_DEBUG) else "; --debug shows where"
+        output.complain(f"Error: {type(error).__name__}: this is a fault of notata, please report it{again}")
+    ctx.exit(STORAGE)
+
+
+def _interrupted(ctx: click.Context) -> NoReturn:
+    output.complain("Interrupted")
+    ctx.exit(_INTERRUPTED)
+
+
+def _drop_output() -> None:
+    """Let go of an output that takes no more: Python flushes it once more at its end."""
+    with suppress(OSError, ValueError):  # one that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _show_traceback(ctx: click.Context, error: Exception) -> None:
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    for secret in sorted(_given_strings(ctx.params), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    click.echo(safe_lines(text), err=True, nl=False)
+
+
+def _given_strings(options: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """What the storage options of a command line hold that may be a secret, as anything but an address may."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _given_strings(value, key)
+        elif name and isinstance(value, str) and len(value) >= 4 and "://" not in value:
+            yield value
 
 
 class Trouble:
@@ -186,8 +276,19 @@ def storage_option(*names: str, of: str = "") -> Callable[[_Function], _Function
 def urls_argument(function: _Function) -> _Function:
     """Any number of places, as the argument `urls`; None where none is given, which is the base folder."""
     return click.argument(
-        "urls", metavar="[URL]...", nargs=-1, callback=lambda _context, _parameter, value: list(value) or None
+        "urls",
+        metavar="[URL]...",
+        nargs=-1,
+        callback=lambda _context, _parameter, value: list(value) or None,
+        shell_complete=complete_url,
     )(function)
+
+
+def complete_url(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Local paths, and what lies in a bucket, for `shell_complete` of an argument or option."""
+    from notata.cli.completion import places
+
+    return places(context, parameter, incomplete)
 
 
 def json_option(function: _Function) -> _Function:

@@ -1,0 +1,128 @@
+"""``notata completion``: what a shell needs to complete command lines, and what there is to complete them with."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from contextlib import suppress
+from typing import Any, Final
+
+import click
+
+from notata.cli.frame import Command
+
+__all__ = ["completion", "places"]
+
+_SECONDS: Final = 2.0  # that somebody who pressed a key waits for a bucket
+_MOST: Final = 200  # suggestions
+_VARIABLE: Final = "_NOTATA_COMPLETE"
+
+
+@click.command(
+    cls=Command,
+    short_help="Print what a shell needs to complete command lines.",
+    examples=(
+        "notata completion bash > ~/.local/share/bash-completion/completions/notata",
+        "notata completion zsh > ~/.zfunc/_notata   # with fpath+=~/.zfunc before compinit in ~/.zshrc",
+        "notata completion fish > ~/.config/fish/completions/notata.fish",
+        'eval "$(notata completion bash)"           # for this shell alone',
+    ),
+    epilog="Exit code: 0; 2 usage.",
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the script with which SHELL completes commands, options, local paths, and what lies in a bucket.
+
+    A bucket is asked for one folder, for two seconds at most, with the storage options that stand before on the line,
+    those of fsspec's configuration and those of the environment. Errors are silent.
+    """
+    from click.shell_completion import ShellComplete, get_completion_class
+
+    _adapt_bash()
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.UsageError(f"there is no completion for {shell}")
+    root = context.find_root().command
+    click.echo(ShellComplete.source(kind(root, {}, "notata", _VARIABLE)))
+
+
+def places(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """What a URL that somebody began may go on with: one folder is listed. The shell itself knows local paths."""
+    from click.shell_completion import CompletionItem
+
+    if "://" not in incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    options: dict[str, Any] = {}
+    for name, given in context.params.items():
+        if "option" in name and isinstance(given, dict):
+            options |= given
+    folder = incomplete.rpartition("/")[0]
+    return [CompletionItem(name) for name in _below(folder, options) if name.startswith(incomplete)][:_MOST]
+
+
+def _below(folder: str, options: dict[str, Any]) -> list[str]:
+    """Folders and files of one folder; none if it cannot be listed, or not in time."""
+    found: list[str] = []
+    logging.disable()
+
+    def look() -> None:
+        from notata.store import open_store
+
+        with suppress(Exception):
+            fs = open_store(folder, options, timeout=_SECONDS).filesystem()
+            for entry in fs.ls(folder, detail=True):
+                name = str(entry["name"]).rstrip("/").rpartition("/")[2]
+                if name and not name.startswith("."):
+                    found.append(f"{folder}/{name}{'/' * (entry['type'] == 'directory')}")
+
+    try:
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        thread.join(_SECONDS)
+    finally:
+        logging.disable(logging.NOTSET)
+    return sorted(found)
+
+
+def _adapt_bash() -> None:
+    """Have bash complete URLs: it takes their colon for the end of a word."""
+    from click.shell_completion import BashComplete, CompletionItem, add_completion_class
+
+    class Bash(BashComplete):
+        def get_completion_args(self) -> tuple[list[str], str]:
+            arguments, incomplete = super().get_completion_args()
+            words = _joined([*arguments, incomplete])
+            self._cut = len(words[-1]) - len(incomplete)
+            return words[:-1], words[-1]
+
+        def format_completion(self, item: CompletionItem) -> str:
+            return f"{item.type},{item.value if item.type != 'plain' else item.value[self._cut :]}"
+
+    Bash.source_template = BashComplete.source_template.replace(
+        "COMPREPLY+=($value)", 'COMPREPLY+=("$value")\n            [[ $value == */ ]] && compopt -o nospace'
+    )
+    add_completion_class(Bash, "bash")
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Words without the breaks that bash makes at each colon and equals sign.
+
+    >>> _joined(["ls", "-o", "key", "=", "a", "s3", ":", "//bucket/log_"])
+    ['ls', '-o', 'key=a', 's3://bucket/log_']
+    """
+    joined: list[str] = []
+    glue = False
+    for word in words:
+        sign = word in (":", "=", "://", "::")
+        if joined and (sign or glue):
+            joined[-1] += word
+        else:
+            joined.append(word)
+        glue = sign
+    return joined
+
+
+if _VARIABLE in os.environ:  # this process completes a line, and does nothing else
+    _adapt_bash()
