@@ -12,6 +12,7 @@ from notata.cli.du import du
 from notata.cli.frame import Group
 from notata.cli.grep import grep
 from notata.cli.ls import ls
+from notata.cli.rm import rm
 from notata.cli.show import show
 from notata.cli.sync import sync
 from notata.cli.table import table
@@ -32,5 +33,5 @@ def main() -> None:
     """
 
 
-for command in (cat, completion, demo, du, grep, ls, show, sync, table, tail, tree, verify):
+for command in (cat, completion, demo, du, grep, ls, rm, show, sync, table, tail, tree, verify):
     main.add_command(command)

@@ -12,6 +12,7 @@ from notata.search.following import follow, tail
 from notata.search.grepping import Match, grep
 from notata.search.overview import Overview, overviews, show
 from notata.search.record import Run, records
+from notata.search.removing import Removal, removable, removals, remove
 from notata.search.runs import Runs, runs
 from notata.search.tables import RunTable, table
 from notata.search.usage import Usage, trees, usage
@@ -27,6 +28,7 @@ __all__ = [
     "Match",
     "Overview",
     "Place",
+    "Removal",
     "Run",
     "RunTable",
     "Runs",
@@ -41,6 +43,9 @@ __all__ = [
     "look_up",
     "overviews",
     "records",
+    "removable",
+    "removals",
+    "remove",
     "runs",
     "runs_at",
     "show",

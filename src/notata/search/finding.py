@@ -113,6 +113,20 @@ class Place:
     runs: Mapping[str, Found]
     pattern: str = ""
 
+    def means(self, folder: str, *, itself: bool = False) -> bool:
+        """Whether a whole folder was asked for, not just files in it.
+
+        Args:
+            folder: Of a run, for one.
+            itself: Whether it is what was named, and not merely below that.
+        """
+        if not self.pattern:
+            return not (itself and folder)
+        parts, names = tuple(self.pattern.split("/")), tuple(folder.split("/"))
+        if not folder or itself:
+            return bool(folder) and (folder == self.pattern or _matches(parts, names))
+        return _meant(self.pattern)(folder)
+
     def named(self, key: str) -> str:
         """What a file or folder below it is called."""
         return _below(self.name, key)

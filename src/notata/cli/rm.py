@@ -1,0 +1,124 @@
+"""``notata rm``: runs that go, whole."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from notata.cli import output
+from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
+from notata.display import size
+
+if TYPE_CHECKING:
+    from notata.search import Removal, Run
+
+__all__ = ["rm"]
+
+
+@click.command(
+    cls=Command,
+    short_help="Remove runs, whole; ask first, and touch nothing else.",
+    examples=(
+        "notata rm outputs/log_a",
+        "notata rm 's3://bucket/outputs/log_2026-03-*' --dry-run",
+        "notata rm -r outputs/sweep --yes",
+    ),
+)
+@urls_argument
+@click.option("-r", "--recursive", is_flag=True, help="Remove all runs at or below URL, where that is no run itself.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where nobody can be asked.")
+@click.option("--force", is_flag=True, help="Remove runs too that are running.")
+@click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed.")
+@storage_option()
+@json_option
+@click.pass_context
+def rm(
+    context: click.Context,
+    urls: list[str] | None,
+    recursive: bool,
+    yes: bool,
+    force: bool,
+    dry_run: bool,
+    storage_options: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Remove runs, after a question. Files beside them, and folders that are no runs, are left.
+
+    URL is a run, or a pattern that means runs; with -r also an experiment or a folder of runs. A run that is removed
+    says "replacing" until it is gone: after an interruption, remove it again. index.csv of an experiment is left as it
+    is.
+    """
+    from notata.search.removing import Removal, removable, removals
+
+    if urls is None:
+        raise click.UsageError("name what is to be removed")
+    trouble = Trouble()
+    runs = removable(urls, storage_options, recursive=recursive, force=force, failed=trouble)
+    if dry_run:
+        _list([Removal(run) for run in runs], as_json)
+        trouble.end()
+    if not runs:
+        trouble.end(found=False)
+    if not yes and not _agreed(runs, recursive):
+        output.complain("Nothing was removed")
+        context.exit(1)
+    done = []
+    for removal in removals(runs, force=force, failed=trouble):
+        done.append(removal)
+        for name in removal.remains.left if removal.remains else ():
+            output.complain(f"left, as it is no file: {removal.run.name}/{name}")
+        if as_json:
+            output.json_line(removal.record())
+    if not as_json:
+        output.line(_sum(done))
+    trouble.end()
+
+
+def _list(removals: list[Removal], as_json: bool) -> None:
+    if as_json:
+        for removal in removals:
+            output.json_line(removal.record())
+        return
+    _show([removal.run for removal in removals])
+    output.line(f"{_counted([removal.run for removal in removals])} would be removed")
+
+
+def _show(runs: list[Run]) -> None:
+    people = output.is_terminal()
+    output.rows(
+        ("status", "files", "size", "run"),
+        [(run.status, run.files, size(run.size) if people else run.size, run.name) for run in runs],
+        right=("files", "size"),
+    )
+
+
+def _agreed(runs: list[Run], recursive: bool) -> bool:
+    """Whether somebody who was asked wants it."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody can be asked here; --yes removes without a question")
+    if recursive or len(runs) > 1:
+        for run in runs:
+            output.complain(f"{run.status:10} {run.files:>6} files {size(run.size):>10} {run.name}")
+    click.echo(f"Remove {_counted(runs)}? [y/N] ", nl=False, err=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _sum(done: list[Removal]) -> str:
+    gone = [removal.remains.gone for removal in done if removal.remains]
+    total = sum(max(0, count) for files in gone for count in files.values())
+    return f"Removed {_count(sum(map(_is_gone, done)), 'run')}, {_count(sum(map(len, gone)), 'file')}, {size(total)}"
+
+
+def _is_gone(removal: Removal) -> bool:
+    return removal.removed
+
+
+def _counted(runs: list[Run]) -> str:
+    total = sum(run.size for run in runs)
+    return f"{_count(len(runs), 'run')}, {_count(sum(run.files for run in runs), 'file')}, {size(total)}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -1,0 +1,422 @@
+"""``notata rm`` and `notata.search.remove`: whole runs and nothing else, whatever fails and whoever comes between."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from notata import ConfigurationError, Experiment, Logbook, RunDisplacedError, RunExistsError, RunMissingError
+from notata.errors import BatchError, ConflictError, NotataError
+from notata.reader import LogReader
+from notata.removal import remove_run
+from notata.search import removable, removals, remove
+from notata.store import Store, open_store
+from notata.store.front import FrontStore
+from notata.store.gcs import GCSStore
+from notata.testing import FaultyStore
+from tests.backends import Place
+from tests.command import notata, process
+from tests.contract.conftest import make_place
+from tests.counting import counted
+from tests.fleet import ODD
+
+KEYS = {"artifacts/n.txt", "data/x.npy", "log.txt", "manifest.json", "metadata.json", "params.yaml"}
+
+
+@pytest.fixture(params=["memory", "local", "s3", "gcs"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    place = make_place(request.param, request)
+    yield place
+    place.store().clear()
+
+
+def fill(place: Place, *run_ids: str) -> None:
+    for run_id in run_ids:
+        with place.logbook(run_id, params={"omega": 2.0}) as log:
+            log.text("n", run_id)
+            log.array("x", [1.0])
+
+
+def options(place: Place) -> list[str]:
+    return [f"--storage-option={name}={value}" for name, value in place.options.items()]
+
+
+# -- what goes, and what stays -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["local", "s3", "gcs"])
+def test_a_run_goes_and_all_else_stays(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    place = make_place(name, request)
+    fill(place, "a", "ab", "b")
+    for foreign in ("notes.md", "log_a.txt", "log_a-too/x.txt", "index.csv"):
+        place.put(foreign, b"foreign")
+    before = {key: place.bytes(key) for key in place.names(logs=True)}
+    done = process("rm", f"{place.url}/log_a", "--yes", *options(place), folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    gone = {key: data for key, data in before.items() if key.startswith("log_a/")}
+    assert {key.partition("/")[2] for key in gone} == KEYS
+    assert done.stdout.startswith(f"Removed 1 run, {len(gone)} files, ")
+    assert {key: place.bytes(key) for key in place.names(logs=True)} == {
+        key: data for key, data in before.items() if key not in gone
+    }
+    if name == "local":
+        assert sorted(path.name for path in Path(place.url).iterdir()) == [
+            "index.csv", "log_a-too", "log_a.txt", "log_ab", "log_b", "notes.md",
+        ]  # fmt: skip
+    place.store().clear()
+
+
+def test_what_is_no_run_is_refused_and_told(tmp_path: Path) -> None:
+    fill(Place("local", str(tmp_path / "sweep")), "a", "b")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/table.csv").write_text("x")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/metadata.json").write_text('{"title": "no run"}')
+    before = sorted(path for path in tmp_path.rglob("*"))
+    for arguments, code, told in [
+        (["data"], 1, "there is no run at data; only runs are removed"),
+        (["data/table.csv"], 1, "there is no run at data/table.csv"),
+        (["nowhere"], 1, "there is no run at nowhere"),
+        (["other"], 1, "other has a metadata.json, but is no run"),
+        (["sweep"], 2, "sweep is no run, and has 2 runs below it; -r removes them"),
+        (["sw*"], 2, "sw* is no run, and has 2 runs below it"),
+        (["sweep/log_a/artifacts"], 1, "there is no run at sweep/log_a/artifacts"),
+        (["sweep/log_a/*"], 2, "means files of sweep/log_a; only whole runs are removed"),
+        (["-r", "sweep/*/artifacts/n.txt"], 2, "means files of sweep/log_a"),
+        (["-r", "sweep/log_?/da*"], 2, "means files of sweep/log_a"),
+        ([], 2, "name what is to be removed"),
+    ]:
+        done = notata("rm", "--yes", *arguments, folder=tmp_path)
+        assert (done.returncode, done.stdout) == (code, ""), arguments
+        assert told in done.stderr
+        assert len(done.stderr.splitlines()) <= 2
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_patterns_folders_and_odd_names(tmp_path: Path) -> None:
+    place = Place("local", str(tmp_path / "out"))
+    fill(place, "a", "ab", "b", ODD)
+    fill(Place("local", str(tmp_path / "out/deep/er")), "c")
+    (tmp_path / "out/deep/keep.txt").write_text("kept")
+    assert notata("rm", "-y", f"out/log_{ODD}", folder=tmp_path).returncode == 0
+    assert notata("rm", "-y", "out/log_a*", folder=tmp_path).stdout.startswith("Removed 2 runs, 12 files, ")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["deep", "log_b"]
+    would = notata("rm", "-r", "out", "--dry-run", folder=tmp_path)
+    assert [line.split("\t")[::3] for line in would.stdout.splitlines()[:-1]] == [
+        ["complete", "out/deep/er/log_c"],
+        ["complete", "out/log_b"],
+    ]
+    assert would.stdout.splitlines()[-1].startswith("2 runs, 12 files, ")
+    assert (tmp_path / "out/log_b/metadata.json").exists()
+    done = notata("rm", "-ry", "out", "out/log_b", "--json", folder=tmp_path)
+    assert [json.loads(line)["removed"] for line in done.stdout.splitlines()] == [True, True]
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["keep.txt"]
+
+
+def test_runs_without_sense_go_as_well_and_links_are_left(tmp_path: Path) -> None:
+    fill(Place("local", str(tmp_path)), "lost", "broken", "linked")
+    (tmp_path / "log_lost/metadata.json").unlink()
+    (tmp_path / "log_broken/metadata.json").write_text("{not json")
+    (tmp_path / "log_broken/plots/empty").mkdir(parents=True)
+    (tmp_path / "log_broken/artifacts/.notata-5f3a").write_text("unfinished")
+    (tmp_path / "log_broken/artifacts/a\\b").write_text("odd")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/kept").write_text("kept")
+    (tmp_path / "log_linked/link").symlink_to(tmp_path / "elsewhere")
+    done = notata("rm", "-y", "log_lost", "log_broken", "log_linked", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "left, as it is no file: log_linked/link\n")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "elsewhere", "elsewhere/kept", "log_linked", "log_linked/link",
+    ]  # fmt: skip
+
+
+def test_the_index_of_an_experiment_is_left_as_it_is(tmp_path: Path) -> None:
+    experiment = Experiment("sweep", tmp_path)
+    for dt in (0.1, 0.2):
+        with experiment.add(dt=dt) as log:
+            log.json("metrics", {"error": dt})
+    assert len(experiment.reader.table()) == 2
+    index = (tmp_path / "sweep/index.csv").read_bytes()
+    assert notata("rm", "-y", "sweep/runs/log_sweep_dt_0.1", folder=tmp_path).returncode == 0
+    assert (tmp_path / "sweep/index.csv").read_bytes() == index
+    assert [row["dt"] for row in Experiment("sweep", tmp_path).reader.table()] == [0.1, 0.2]
+
+
+# -- being asked ---------------------------------------------------------------------------------------------
+
+
+def test_in_a_pipe_nobody_is_asked_and_nothing_goes(tmp_path: Path) -> None:
+    fill(Place("local", str(tmp_path)), "a")
+    done = process("rm", "log_a", folder=tmp_path, given="y\n")
+    assert done.returncode == 2
+    assert "--yes removes without a question" in done.stderr
+    assert (tmp_path / "log_a/metadata.json").exists()
+
+
+@pytest.mark.parametrize(("answer", "code"), [("YES", 0), ("", 1), ("yup", 1)])
+def test_on_a_terminal_it_is_asked(tmp_path: Path, answer: str, code: int) -> None:
+    fill(Place("local", str(tmp_path)), "a")
+    ended, shown = _asked(tmp_path, f"{answer}\n".encode(), "rm", "log_a")
+    assert ended == code
+    assert b"Remove 1 run, 6 files, " in shown
+    assert b"? [y/N] " in shown
+    assert (tmp_path / "log_a").exists() == bool(code)
+
+
+def test_ctrl_c_at_the_question_removes_nothing(tmp_path: Path) -> None:
+    fill(Place("local", str(tmp_path)), "a", "b")
+    ended, shown = _asked(tmp_path, b"\x03", "rm", "-r", ".")
+    assert ended == 130
+    assert shown.rstrip().endswith(b"Interrupted")
+    assert b"complete" in shown
+    assert (tmp_path / "log_a").exists()
+
+
+def _asked(folder: Path, answer: bytes, *arguments: str) -> tuple[int, bytes]:
+    """The command with a terminal of its own as its controlling one, answered once it asks."""
+    child, master = pty.fork()
+    if not child:
+        os.chdir(folder)
+        os.execv(sys.executable, [sys.executable, "-m", "notata", *arguments])
+    shown = bytearray()
+    answered = False
+    try:
+        while piece := os.read(master, 4096):
+            shown += piece
+            if b"[y/N]" in shown and not answered:
+                os.write(master, answer)
+                answered = True
+    except OSError:  # so Linux tells that nobody holds the other end any more
+        pass
+    os.close(master)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bytes(shown)
+
+
+# -- runs that live ------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_running_is_refused_without_force(place: Place) -> None:
+    log = place.logbook("a", heartbeat=30)
+    fill(place, "b")
+    told: list[NotataError] = []
+    done = remove(place.url, storage_options=place.options, recursive=True, failed=told.append)
+    assert [(one.run.run_id, one.removed) for one in done] == [("b", True)]
+    assert isinstance(told[0], RunExistsError)
+    assert "is running" in str(told[0])
+    assert LogReader(f"{place.url}/log_a", storage_options=place.options).state.status == "running"
+    assert remove(f"{place.url}/log_a", storage_options=place.options, force=True)[0].removed
+    assert place.names() == []
+    with pytest.raises(RunDisplacedError):
+        log.mark_complete()
+    assert not any("metadata.json" in name for name in place.names())
+
+
+def test_a_run_that_began_again_while_somebody_was_asked_is_left(place: Place) -> None:
+    fill(place, "a", "b", "c")
+    runs = removable(f"{place.url}/log_*", place.options)
+    again = place.logbook("a", resume=True)
+    with place.logbook("b", overwrite=True) as log:
+        log.text("n", "new")
+    told: list[NotataError] = []
+    done = list(removals(runs, failed=told.append))
+    assert [one.removed for one in done] == [False, False, True]
+    assert [type(error) for error in told] == [ConflictError, ConflictError]
+    assert "log_b is another run by now, and was left" in str(told[1])
+    assert place.bytes("log_b/artifacts/n.txt") == b"new"
+    again.mark_complete()
+
+
+class Between(FrontStore):
+    """Somebody does something just before the first, second, … deletion."""
+
+    def __init__(self, real: Store, when: int, act: Callable[[], Any]) -> None:
+        super().__init__(real)
+        self.when, self.act = when, act
+
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        self.when -= 1
+        if self.when == 0:
+            self.act()
+        return super()._delete(names)
+
+
+def heedful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the deletions of fake-gcs-server heed the condition that they carry, as those of GCS do."""
+
+    def delete(self: GCSStore, names: dict[str, str | None]) -> dict[str, Exception]:
+        now = {entry.key: entry.version for entry in self._list("")}
+        return original(self, {name: version for name, version in names.items() if version in (None, now.get(name))})
+
+    original = GCSStore._delete
+    monkeypatch.setattr(GCSStore, "_delete", delete)
+
+
+@pytest.mark.parametrize("when", [1, 2])
+@pytest.mark.parametrize("name", ["memory", "local", "gcs"])  # S3 deletes by name, as the reference says
+def test_who_takes_the_run_meanwhile_keeps_what_they_write(
+    name: str, when: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_place(name, request)
+    heedful(monkeypatch)
+    fill(place, "a")
+    taken: list[Logbook] = []
+
+    def take() -> None:
+        taken.append(place.logbook("a", overwrite=True, params={"omega": 3.0}))
+        taken[0].text("n", "of the new run")
+        taken[0].flush()
+
+    run = Between(place.store().below("log_a"), when, take)
+    found = run.fetch("metadata.json")
+    if when == 1:
+        with pytest.raises(ConflictError, match="another writer has the run"):
+            remove_run(run, found)
+    else:
+        assert not remove_run(run, found).errors
+    taken[0].mark_complete()
+    assert LogReader(f"{place.url}/log_a", storage_options=place.options).verify().ok
+    assert place.bytes("log_a/artifacts/n.txt") == b"of the new run"
+    assert b"3.0" in place.bytes("log_a/params.yaml")
+    place.store().clear()
+
+
+def test_on_s3_too_who_takes_the_run_before_the_last_look_keeps_it(request: pytest.FixtureRequest) -> None:
+    place = make_place("s3", request)
+    fill(place, "a")
+    run = place.store().below("log_a")
+    found = run.fetch("metadata.json")
+    with place.logbook("a", overwrite=True) as log:
+        log.text("n", "new")
+    with pytest.raises(ConflictError):
+        remove_run(run, found)
+    assert log.reader.verify().ok
+    place.store().clear()
+
+
+# -- failures ------------------------------------------------------------------------------------------------
+
+
+class OneByOne(FrontStore):
+    """Deletes file by file, so that a failure comes between."""
+
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        return {name: error for name, version in names.items() for error in self._one(name, version)}
+
+    def _one(self, name: str, version: str | None) -> Iterator[Exception]:
+        try:
+            self._real._delete({name: version})
+        except Exception as error:
+            yield error
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_whatever_fails_the_run_is_whole_or_says_replacing_and_the_repeat_finishes(after: bool) -> None:
+    place = Place("memory", f"memory://rm-faults-{after}")
+    outcomes = []
+    for nth in range(1, 100):
+        fill(place, "a", "b")
+        store = FaultyStore(place.store().below("log_a"))
+        store.fail(nth, after=after)
+        told: list[NotataError] = []
+        remove(OneByOne(store), failed=told.append)
+        left = [key for key in place.names(logs=True) if key.startswith("log_a/")]
+        if not told:
+            break
+        if left:
+            status = json.loads(place.bytes("log_a/metadata.json"))["status"]
+            assert status == ("complete" if len(left) == len(KEYS) and status != "replacing" else "replacing")
+            outcomes.append(status)
+            assert notata("rm", "-y", "--json", f"{place.url}/log_a", folder=Path.cwd()).returncode == 0
+        assert [key for key in place.names(logs=True) if key.startswith("log_a/")] == []
+        assert len([key for key in place.names(logs=True) if key.startswith("log_b/")]) == len(KEYS)
+        place.store().clear()
+    assert nth > len(KEYS)
+    assert {"complete", "replacing"} == set(outcomes)
+    place.store().clear()
+
+
+def test_what_fails_is_told_and_the_exit_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(Place("local", str(tmp_path)), "a", "b")
+
+    def unlink(path: str) -> None:
+        if path.endswith("x.npy") and "log_a" in path:
+            raise PermissionError(13, "no")
+        original(path)
+
+    original = os.unlink
+    monkeypatch.setattr("notata.store.local.os.unlink", unlink)
+    done = notata("rm", "-ry", ".", folder=tmp_path)
+    monkeypatch.undo()
+    assert done.returncode == 3
+    assert done.stderr.startswith("Error: cannot delete ")
+    assert done.stdout.startswith("Removed 1 run, 10 files")
+    assert json.loads((tmp_path / "log_a/metadata.json").read_text())["status"] == "replacing"
+    assert notata("rm", "-y", "log_a", folder=tmp_path).returncode == 0
+    assert not (tmp_path / "log_a").exists()
+
+
+@pytest.mark.parametrize(("name", "most"), [("s3", 7), ("gcs", 6 + len(KEYS))])
+def test_few_requests(name: str, most: int, request: pytest.FixtureRequest) -> None:
+    place = make_place(name, request)
+    fill(place, "a")
+    run = removable(f"{place.url}/log_a", place.options)
+    with counted() as sent:
+        assert next(removals(run)).removed
+    assert len(sent) <= most, sent
+    assert place.names() == []
+
+
+def test_ten_thousand_runs_are_found_by_one_listing_and_many_go_at_once() -> None:
+    fs = fsspec.filesystem("memory")
+    real = open_store("memory://rm-many")
+    for number in range(10_000):
+        real.write(f"log_{number}/metadata.json", b'{"run_id": "x", "status": "complete"}')
+    real.write("notes.md", b"kept")
+    store = FaultyStore(real)
+    runs = removable(store, recursive=True)
+    assert len(runs) == 10_000
+    assert [operation.verb for operation in store.operations].count("list") == 1
+    assert sum(done.removed for done in removals(runs[:20])) == 20
+    assert len(fs.find("/rm-many")) == 9_981
+    for path in [path for path in fs.store if path.startswith("/rm-many/")]:  # `clear` looks at all for each folder
+        del fs.store[path]
+    fs.pseudo_dirs[:] = [path for path in fs.pseudo_dirs if not path.startswith("/rm-many")]
+
+
+def test_the_api_says_what_is_wrong() -> None:
+    fill(Place("memory", "memory://rm-api"), "a")
+    with pytest.raises(RunMissingError):
+        remove("memory://rm-nothing")
+    with pytest.raises(ConfigurationError):
+        remove("memory://rm-api")
+    assert [one.record()["removed_files"] for one in remove("memory://rm-api", recursive=True)] == [len(KEYS)]
+
+
+def test_an_illegal_name_in_a_bucket_is_told_and_the_rest_goes(request: pytest.FixtureRequest) -> None:
+    place = make_place("s3", request)
+    fill(place, "a")
+    place.put("log_a/artifacts/a\\b", b"odd")
+    told: list[NotataError] = []
+    done = remove(f"{place.url}/log_a", storage_options=place.options, failed=told.append)
+    assert [one.removed for one in done] == [False]
+    assert "backslash" in str(told[0])
+    assert sorted(place.names()) == ["log_a/artifacts/a\\b", "log_a/metadata.json"]
+    assert not isinstance(told[0], BatchError)
+    place.raw().rm_file(f"{place.url}/log_a/artifacts/a\\b")
+    assert remove(f"{place.url}/log_a", storage_options=place.options)[0].removed
+
+
+def test_the_sum_survives_a_closed_pipe(tmp_path: Path) -> None:
+    fill(Place("local", str(tmp_path)), "a")
+    command = f"{sys.executable} -m notata rm -y --json log_a | true"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stderr, (tmp_path / "log_a").exists()) == ("", False)
