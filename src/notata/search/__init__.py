@@ -20,9 +20,9 @@ from notata.search.verdicts import Verdict, verdicts
 from notata.search.where import FACTS, Where
 
 __all__ = [
+    "FACTS",
     "Content",
     "Description",
-    "FACTS",
     "File",
     "Found",
     "Match",

@@ -113,30 +113,19 @@ class Place:
     runs: Mapping[str, Found]
     pattern: str = ""
 
-    def means(self, folder: str, *, itself: bool = False) -> bool:
-        """Whether a whole folder was asked for, not just files in it.
+    def means(self, key: str) -> bool:
+        """Whether a file or folder is itself what was named, and not merely in what was."""
+        if not self.pattern or not key:
+            return not (self.pattern or key)
+        return key == self.pattern or _matches(tuple(self.pattern.split("/")), tuple(key.split("/")))
 
-        Args:
-            folder: Of a run, for one.
-            itself: Whether it is what was named, and not merely below that.
-        """
-        if not self.pattern:
-            return not (itself and folder)
-        parts, names = tuple(self.pattern.split("/")), tuple(folder.split("/"))
-        if not folder or itself:
-            return bool(folder) and (folder == self.pattern or _matches(parts, names))
-        return _meant(self.pattern)(folder)
+    def covers(self, folder: str) -> bool:
+        """Whether all of a folder was asked for, and not just files in it."""
+        return not self.pattern or (folder != "" and _meant(self.pattern)(folder))
 
     def named(self, key: str) -> str:
         """What a file or folder below it is called."""
         return _below(self.name, key)
-
-    def means(self, key: str) -> bool:
-        """Whether a file is itself what the pattern that was given names, and not a folder that it lies in."""
-        if self.given == self.name:
-            return False
-        pattern = self.given.removeprefix(self.name).lstrip("/")
-        return key == pattern or _matches(tuple(pattern.split("/")), tuple(key.split("/")))
 
     @property
     def files(self) -> Iterator[File]:

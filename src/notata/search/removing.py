@@ -196,11 +196,11 @@ def _must_mean_runs(place: Place, *, recursive: bool) -> None:
     if not place.runs:
         raise RunMissingError(f"there is no run at {place.given}; only runs are removed", url=place.store.url)
     for folder, found in place.runs.items():
-        if not place.means(folder):
+        if not place.covers(folder):
             raise ConfigurationError(f"{place.given} means files of {found.name}; only whole runs are removed")
         if folder == "" and not _is_ours(place, found):
             raise RunMissingError(f"{place.given} has a {keys.METADATA}, but is no run", url=place.store.url)
-    below = [folder for folder in place.runs if not place.means(folder, itself=True)]
+    below = [folder for folder in place.runs if not place.means(folder)]
     if below and not recursive:
         count = f"{len(below)} run{'s' * (len(below) != 1)}"
         raise ConfigurationError(f"{place.given} is no run, and has {count} below it; -r removes them")
