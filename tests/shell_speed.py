@@ -174,17 +174,17 @@ def _received() -> Iterator[list[int]]:
     import aiohttp
 
     sizes: list[int] = []
-    original = aiohttp.StreamReader.feed_data
+    original: Any = aiohttp.StreamReader.feed_data
 
     def feed_data(self: aiohttp.StreamReader, data: bytes, *rest: Any) -> Any:
         sizes.append(len(data))
         return original(self, data, *rest)
 
-    aiohttp.StreamReader.feed_data = feed_data  # type: ignore[method-assign]
+    setattr(aiohttp.StreamReader, "feed_data", feed_data)  # noqa: B010
     try:
         yield sizes
     finally:
-        aiohttp.StreamReader.feed_data = original  # type: ignore[method-assign]
+        setattr(aiohttp.StreamReader, "feed_data", original)  # noqa: B010
 
 
 if __name__ == "__main__":

@@ -235,9 +235,20 @@ def file_at(
 
 
 def look_up(
-    url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT
+    url: str | os.PathLike[str] | UPath | Store,
+    options: Mapping[str, Any] | None = None,
+    *,
+    timeout: float = TIMEOUT,
+    met: Callable[[Store, str, Entry], None] | None = None,
 ) -> Place:
     """What one URL means. One listing, of what begins as it does up to its first ``*``, ``?`` or ``[``.
+
+    Args:
+        url: The URL.
+        options: For fsspec.
+        timeout: As for `notata.Logbook`.
+        met: Is told of a run's metadata.json while others are still listed: of the store, the folder and the file. It
+            is told of most, as some are known for runs at the end only.
 
     Raises:
         ConfigurationError: It is no URL, or of no storage that is known here.
@@ -245,13 +256,12 @@ def look_up(
     """
     root, pattern = _parted(url)
     store = open_store(root or ".", options, timeout=timeout)
-    beginning = _MAGIC.split(pattern, maxsplit=1)[0]
-    entries = {entry.key: entry for entry in store.list(beginning=beginning)}
+    meant = _meant(pattern) if pattern else None
+    entries = _listed(store, _MAGIC.split(pattern, maxsplit=1)[0], meant, met)
     runs, _ = runs_in(entries, root=name_of(store.url), lost=True)
     if not runs and keys.METADATA in entries:  # a run by another name than log_…
         runs = {"": entries}
-    if pattern:
-        meant = _meant(pattern)
+    if meant:
         entries = {key: entry for key, entry in entries.items() if meant(key)}
         own = {inside(key, runs) for key in entries}
         runs = {folder: files for folder, files in runs.items() if folder in own}
@@ -261,6 +271,26 @@ def look_up(
         for folder, files in runs.items()
     }
     return Place(_below(name, pattern), name, store, entries, found, pattern)
+
+
+def _listed(
+    store: Store,
+    beginning: str,
+    meant: Callable[[str], bool] | None,
+    met: Callable[[Store, str, Entry], None] | None,
+) -> dict[str, Entry]:
+    """The files of a store by key, in order. A folder ``log_…`` in no other one is a run if it has a metadata.json."""
+    entries = {}
+    if name_of(store.url).startswith("log_"):
+        met = None
+    for entry in store.scan(beginning=beginning):
+        entries[entry.key] = entry
+        if met is not None and entry.key.endswith(f"/{keys.METADATA}"):
+            parent, _, name = entry.key.removesuffix(f"/{keys.METADATA}").rpartition("/")
+            outermost = name.startswith("log_") and not f"/{parent}".count("/log_")
+            if outermost and (meant is None or meant(entry.key)):
+                met(store, keys.join(parent, name), entry)
+    return dict(sorted(entries.items()))
 
 
 def given(url: str | os.PathLike[str] | UPath | Store) -> str:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from notata import keys
 from notata.errors import MissingError, NotataError
-from notata.search.finding import Found, Place
+from notata.search.finding import Found, Place, look_up
 from notata.state import ENDED, RunState, judge, parsed, spent
-from notata.store import Blob, Store
+from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.in_flight import InFlight
 from notata.table import Row, rows_of
 
-__all__ = ["Run", "fetched", "read_at", "records"]
+if TYPE_CHECKING:
+    from upath import UPath
+
+__all__ = ["Run", "fetched", "place_read", "read_at", "records"]
 
 _METADATA_SIZE = 4096  # bytes, for the bound of what is in flight
 
@@ -70,7 +74,11 @@ class Run:
 
 
 def records(
-    place: Place, *, values: bool = False, failed: Callable[[NotataError], None] | None = None
+    place: Place,
+    *,
+    values: bool = False,
+    failed: Callable[[NotataError], None] | None = None,
+    read: Mapping[str, Blob] | None = None,
 ) -> Iterator[Run]:
     """The runs of a place, sorted by folder.
 
@@ -79,6 +87,8 @@ def records(
         values: Give parameters and metrics too: up to two more reads for each run that has not ended, or is one of
             notata 0.3.0's.
         failed: Is told of each file that the storage refused. Its run is given all the same, without what it holds.
+
+        read: The metadata.json of some of them, by folder, if they have been read.
 
     Cost: one read a run, 32 at once. No listing: that of the place tells sizes.
 
@@ -90,12 +100,32 @@ def records(
     >>> run.status, run.files, run.params, run.metrics
     ('complete', 5, {'dt': 0.1}, {'error': 0.01})
     """
-    blobs, errors = fetched(place.runs, keys.METADATA)
+    known = {folder: blob for folder, blob in (read or {}).items() if folder in place.runs}
+    blobs, errors = fetched({folder: run for folder, run in place.runs.items() if folder not in known}, keys.METADATA)
+    blobs |= known
     _tell(errors, failed)
     runs = {folder: (folder, run.files) for folder, run in place.runs.items() if folder in blobs}
     rows = rows_of(place.store, runs, blobs, lambda names: read_at(place.store, names, failed)) if values else {}
     for folder, found in place.runs.items():
         yield _record(found, blobs.get(folder), errors.get(folder), rows.get(folder))
+
+
+def place_read(
+    url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT
+) -> tuple[Place, dict[str, Blob]]:
+    """What one URL means, and the metadata.json of its runs, by folder, as far as it is known where they are.
+
+    A bucket is asked for them while it still lists: half of the time of either is waiting.
+    """
+    flying = InFlight[str, Blob]()
+
+    def met(store: Store, folder: str, entry: Entry) -> None:
+        if not store.near:
+            flying.begin(folder, entry.size, store.start_fetch, entry.key)
+
+    with flying.until_landed():
+        place = look_up(url, options, timeout=timeout, met=met)
+    return place, flying.results
 
 
 def fetched(runs: Mapping[str, Found], key: str) -> tuple[dict[str, Blob], dict[str, Exception]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -11,15 +10,12 @@ from notata import display
 from notata.errors import ConfigurationError, NotataError, RunMissingError
 from notata.packages import needed
 from notata.search.finding import Place, URLs, each, look_up, tell_nobody
-from notata.search.record import Run, records
+from notata.search.record import Run, place_read, records
 from notata.search.where import FACTS, Where, close_to, listed_alone, look, needs_values
-from notata.store import TIMEOUT
+from notata.store import TIMEOUT, Blob
 
 if TYPE_CHECKING:
     import pandas as pd
-    from upath import UPath
-
-    from notata.store import Store
 
 __all__ = ["STATUSES", "Choice", "Runs", "Wheres", "runs", "seen"]
 
@@ -146,52 +142,50 @@ def runs(
     choice = Choice(status, where, sort, reverse, limit)
     values = choice.values if values is None else values
 
-    def of_place(place: Place, room: int | None) -> Iterator[Run]:
-        few = place if room is None else replace(place, runs=dict([*place.runs.items()][:room]))
-        return records(few, values=values, failed=failed)
+    def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
+        return records(place, values=values, failed=failed, read=read)
 
-    return seen(urls, choice, of_place, storage_options, failed, timeout)
+    return seen(urls, choice, of_place, storage_options, failed, timeout, ahead=True)
 
 
 def seen(
     urls: URLs | None,
     choice: Choice,
-    of_place: Callable[[Place, int | None], Iterable[Run]],
+    of_place: Callable[[Place, Mapping[str, Blob]], Iterable[Run]],
     storage_options: dict[str, Any] | None,
     failed: Callable[[NotataError], None],
     timeout: float,
+    *,
+    ahead: bool,
 ) -> Runs:
     """The runs of some places that are meant.
 
     Args:
         urls: As for `runs`.
         choice: Which are meant.
-        of_place: Reads the runs of a place, or the first so many of them.
+        of_place: Reads the runs of a place, of which some metadata.json have been read, by folder.
         storage_options: As for `runs`.
         failed: As for `runs`.
         timeout: As for `runs`.
+        ahead: Read the metadata.json of runs while others are listed; all will be needed.
     """
     found: dict[str, Run] = {}
     total: set[str] = set()
     for url in each(urls):
+        room = choice.room(len(found))
         try:
-            place = _with_runs(url, storage_options, timeout, total)
-            total |= {run.store.url for run in place.runs.values()}
-            for run in of_place(place, choice.room(len(found))):
-                found.setdefault(run.url, run)
+            if ahead and room is None:
+                place, read = place_read(url, storage_options, timeout=timeout)
+            else:
+                place, read = look_up(url, storage_options, timeout=timeout), {}
+            if not place.runs:
+                raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+            new = [(folder, run) for folder, run in place.runs.items() if run.store.url not in total]
+            total |= {run.store.url for _, run in new}
+            found |= {run.url: run for run in of_place(replace(place, runs=dict(new[:room])), read)}
         except NotataError as error:
             failed(error)
     return choice.of(found.values(), len(total))
-
-
-def _with_runs(
-    url: str | os.PathLike[str] | UPath | Store, options: dict[str, Any] | None, timeout: float, known: set[str]
-) -> Place:
-    """A place, with the runs alone that are not known yet."""
-    place = look_up(url, options, timeout=timeout)
-    if not place.runs:
-        raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
-    return replace(place, runs={folder: run for folder, run in place.runs.items() if run.store.url not in known})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from notata.search.finding import Found, Place, URLs, tell_nobody
 from notata.search.record import Run, read_at, records
 from notata.search.runs import Choice, Runs, Wheres, seen
 from notata.search.where import FACTS, close_to, listed_alone, look
-from notata.store import TIMEOUT
+from notata.store import TIMEOUT, Blob
 from notata.table import Row, current_rows, parsed_rows
 
 if TYPE_CHECKING:
@@ -122,11 +122,10 @@ def table(
     roots = [name for column in asked or () for name in (column, column.partition(".")[0])]
     read = choice.metadata or not listed_alone(roots)
 
-    def of_place(place: Place, room: int | None) -> Iterator[Run]:
-        few = place.runs if room is None else dict([*place.runs.items()][:room])
-        return _rows(place, few, failed, indexed=not read)
+    def of_place(place: Place, known: Mapping[str, Blob]) -> Iterator[Run]:
+        return records(place, values=True, failed=failed, read=known) if read else _rows(place, failed)
 
-    found = seen(urls, choice, of_place, storage_options, failed, timeout)
+    found = seen(urls, choice, of_place, storage_options, failed, timeout, ahead=read)
     paths, notes = _columns(found, asked)
     return RunTable([*paths], found, [*found.notes, *notes], paths)
 
@@ -134,25 +133,23 @@ def table(
 # -- rows --------------------------------------------------------------------------------------------------
 
 
-def _rows(
-    place: Place, runs: Mapping[str, Found], failed: Callable[[NotataError], None], *, indexed: bool
-) -> Iterator[Run]:
+def _rows(place: Place, failed: Callable[[NotataError], None]) -> Iterator[Run]:
     """The runs of a place with parameters and metrics, sorted by folder."""
-    known = _indexed(place, runs, failed) if indexed else {}
-    others = replace(place, runs={folder: run for folder, run in runs.items() if folder not in known})
+    known = _indexed(place, failed)
+    others = replace(place, runs={folder: run for folder, run in place.runs.items() if folder not in known})
     read = {run.url: run for run in records(others, values=True, failed=failed)}
-    for folder, run in runs.items():
+    for folder, run in place.runs.items():
         yield known[folder] if folder in known else read[run.store.url]
 
 
-def _indexed(place: Place, runs: Mapping[str, Found], failed: Callable[[NotataError], None]) -> dict[str, Run]:
+def _indexed(place: Place, failed: Callable[[NotataError], None]) -> dict[str, Run]:
     """The runs, by folder, whose rows in the index.csv of their experiments still hold."""
     siblings: dict[str, dict[str, Found]] = {}
-    for folder, run in runs.items():
+    for folder, run in place.runs.items():
         siblings.setdefault(folder.rpartition("/")[0], {})[run.run_id] = run
     indexes = {parent: _index_of(parent) for parent, inside in siblings.items() if len(inside) > 1}
-    there = {index for index in indexes.values() if index in place.entries}
-    found = {index: parsed_rows(blob.data) for index, blob in read_at(place.store, sorted(there), failed).items()}
+    there = sorted({index for index in indexes.values() if index in place.entries})
+    found = {index: parsed_rows(blob.data) for index, blob in read_at(place.store, there, failed).items()}
     known: dict[str, Run] = {}
     for parent, index in indexes.items():
         inside = siblings[parent]

@@ -334,8 +334,11 @@ class Store(ABC):
             folder: A key, or nothing for the root.
             beginning: How their names below `folder` begin, without a slash; others are not asked for.
         """
-        found = (entry for entry in self._entries(folder, beginning) if not keys.is_reserved(entry.key))
-        return sorted(found, key=lambda entry: entry.key)
+        return sorted(self.scan(folder, beginning), key=lambda entry: entry.key)
+
+    def scan(self, folder: str = "", beginning: str = "") -> Iterator[Entry]:
+        """As `list`, each file as the storage tells of it, in no order: the first while the last are not asked for."""
+        return (entry for entry in self._entries(folder, beginning) if not keys.is_reserved(entry.key))
 
     def everything(self) -> builtins.list[Entry]:
         """As `list`, with unfinished writes of the past, which no verb takes but `remove`."""
@@ -343,7 +346,7 @@ class Store(ABC):
 
     def first(self) -> Entry | None:
         """Any file below the root, however many there are. One request on a bucket."""
-        return next((entry for entry in self._entries("") if not keys.is_reserved(entry.key)), None)
+        return next(self.scan(), None)
 
     def occupied(self) -> bool:
         """Whether any file is stored below the root. One request on a bucket."""
