@@ -6,6 +6,7 @@ import click
 
 from notata import __version__
 from notata.cli.cat import cat
+from notata.cli.compare import compare
 from notata.cli.completion import completion
 from notata.cli.demo import demo
 from notata.cli.du import du
@@ -33,5 +34,5 @@ def main() -> None:
     """
 
 
-for command in (cat, completion, demo, du, grep, ls, rm, show, sync, table, tail, tree, verify):
+for command in (cat, compare, completion, demo, du, grep, ls, rm, show, sync, table, tail, tree, verify):
     main.add_command(command)

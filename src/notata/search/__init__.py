@@ -6,6 +6,7 @@ Each function takes places as the command does: a run, an experiment or a folder
 
 from __future__ import annotations
 
+from notata.search.comparing import Comparison, Difference, compare
 from notata.search.describing import Content, Description, contents, describe
 from notata.search.finding import File, Found, Place, files_at, look_up, runs_at
 from notata.search.following import follow, tail
@@ -20,9 +21,11 @@ from notata.search.verdicts import Verdict, verdicts
 from notata.search.where import FACTS, Where
 
 __all__ = [
-    "FACTS",
+    "Comparison",
     "Content",
     "Description",
+    "Difference",
+    "FACTS",
     "File",
     "Found",
     "Match",
@@ -35,6 +38,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "Where",
+    "compare",
     "contents",
     "describe",
     "files_at",

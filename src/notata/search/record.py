@@ -44,6 +44,7 @@ class Run:
         failure: Why it failed, died or cannot be read; empty otherwise.
         params: Its parameters, where they were asked for.
         metrics: What ``artifacts/metrics.json`` holds, where it was asked for.
+        unread: Why parameters or metrics that were asked for cannot be told; empty otherwise.
         found: Its files, each with its size.
         metadata: What its metadata.json says; empty where it cannot be read.
         metrics_error: Why its metrics, or its parameters, cannot be shown; empty otherwise.
@@ -63,6 +64,7 @@ class Run:
     failure: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    unread: str = ""
     found: Found | None = field(default=None, repr=False, compare=False)
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     metrics_error: str = ""
@@ -177,6 +179,7 @@ def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row |
         _failure(fields, state),
         row.params if row else {},
         row.metrics if row else {},
+        row.metrics_error if row else "",
         found,
         fields,
         row.metrics_error if row else "",

@@ -1,0 +1,140 @@
+"""``notata compare``: two runs beside each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from notata.cli import output
+from notata.cli.frame import NOTHING, STORAGE, Command, Trouble, complete_url, json_option, storage_option
+from notata.display import size
+
+if TYPE_CHECKING:
+    from notata.search import Comparison, Difference
+
+__all__ = ["compare"]
+
+_WORDS = {"equal": "equal", "changed": "changed", "only_a": "only in A", "only_b": "only in B", "unknown": "unknown"}
+_COLOURS = {"changed": "yellow", "only in A": "red", "only in B": "green", "unknown": "magenta", "equal": "dim"}
+
+
+def _parts(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[str]:
+    from notata.search.comparing import PARTS
+
+    given = [part.strip() for part in value.split(",")] if value else list(PARTS)
+    if strange := [part for part in given if part not in PARTS]:
+        raise click.BadParameter(f"there is no {strange[0]!r}; there are {', '.join(PARTS)}")
+    return given
+
+
+@click.command(
+    cls=Command,
+    short_help="Tell what differs between two runs.",
+    examples=(
+        "notata compare outputs/log_a outputs/log_b",
+        "notata compare outputs/log_a s3://bucket/outputs/log_a --only files --content",
+        "notata compare log_a log_b --only params,metrics --tolerance 1e-6 --json",
+    ),
+    epilog="Exit code: 0 nothing differs that counts; 1 something does, or there is no such run; 2 usage; 3 of some "
+    "files nothing tells without --content, or a storage failed.",
+)
+@click.argument("a", metavar="A", shell_complete=complete_url)
+@click.argument("b", metavar="B", shell_complete=complete_url)
+@click.option("--only", callback=_parts, metavar="PARTS", help="Some of run,params,metrics,environment,files.")
+@click.option("--all", "everything", is_flag=True, help="Show what is equal, too.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Numbers are equal that differ by no more than this share of the larger one.",
+)
+@click.option("--content", is_flag=True, help="Download files of which nothing else tells whether they differ.")
+@storage_option()
+@storage_option("--a-option", of=", of A alone")
+@storage_option("--b-option", of=", of B alone")
+@json_option
+def compare(
+    a: str,
+    b: str,
+    only: list[str],
+    everything: bool,
+    tolerance: float,
+    content: bool,
+    storage_options: dict[str, Any],
+    a_option: dict[str, Any],
+    b_option: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Tell what differs between the runs A and B: parameters, metrics, surroundings, files.
+
+    Little is read: listings, metadata and manifests tell. What differs between any two runs (ids, times, logs) is shown
+    in brackets, and does not count.
+    """
+    from notata.search import compare as compared
+
+    trouble = Trouble()
+    found = compared(
+        a,
+        b,
+        storage_options=storage_options,
+        a_options=a_option,
+        b_options=b_option,
+        only=only,
+        tolerance=tolerance,
+        content=content,
+        failed=trouble,
+    )
+    items = found.items if everything else found.differences
+    if as_json:
+        for item in items:
+            output.json_line(dataclasses.asdict(item))
+    elif output.is_terminal():
+        _show(found, items)
+    else:
+        output.rows((), map(_cells, items))
+    trouble.code = max(trouble.code, NOTHING if found.differs else STORAGE if found.unknown else 0)
+    trouble.end()
+
+
+def _cells(item: Difference) -> tuple[str, ...]:
+    """A line for programs."""
+    relative = "" if item.relative is None else f"{item.relative:.6g}"
+    return (item.part, item.change, item.name, *_sides(item), relative, "counts" if item.counts else "")
+
+
+def _sides(item: Difference) -> tuple[str, str]:
+    return (
+        "" if item.change == "only_b" else _text(item.a),
+        "" if item.change == "only_a" else _text(item.b),
+    )
+
+
+def _show(found: Comparison, items: Sequence[Difference]) -> None:
+    """Side by side, for people."""
+    rows = []
+    for item in items:
+        word = _WORDS[item.change]
+        if item.relative and item.change == "changed":
+            word = f"{item.relative:+.3g}" if abs(item.relative) >= 10 else f"{item.relative:+.2%}"
+        values = (_size(item.a), _size(item.b)) if item.part == "files" else _sides(item)
+        rows.append((item.part, item.name, *values, word if item.counts else f"({word})"))
+    colours = {**_COLOURS, **{row[-1]: "dim" for row in rows if row[-1].startswith("(")}}
+    colours |= {row[-1]: "yellow" for row in rows if row[-1][0] in "+-"}
+    output.rows(("part", "name", f"A {found.a.name}", f"B {found.b.name}", ""), rows, colours=colours)
+    counted = sum(item.counts and item.change not in ("equal", "unknown") for item in found.items)
+    unknown = sum(item.counts and item.change == "unknown" for item in found.items)
+    told = f"{counted} difference{'s' * (counted != 1)}" if counted else "no difference that counts"
+    output.line(told + (f", {unknown} unknown without --content" if unknown else ""))
+
+
+def _text(value: object) -> str:
+    """A value for people and lines: text as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _size(value: int | None) -> str:
+    return "" if value is None else size(value)

@@ -1,0 +1,425 @@
+"""What differs between two runs, wherever each lies; it reads what tells, and no file of which something tells already.
+
+Two runs never have the same id, times, process, log and receipts: these are told, and do not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from notata import keys
+from notata.errors import (
+    ConfigurationError,
+    DecodeError,
+    MissingError,
+    NotataError,
+    RunMissingError,
+    StorageError,
+)
+from notata.manifest import Document, Receipt, merge
+from notata.mirror.evidence import digest_of
+from notata.parameters import FILES as PARAMS
+from notata.search.finding import Found, look_up, tell_nobody
+from notata.search.record import Run, records
+from notata.store import TIMEOUT, Entry, Store
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+__all__ = ["PARTS", "Comparison", "Difference", "compare"]
+
+Change: TypeAlias = Literal["equal", "changed", "only_a", "only_b", "unknown"]
+
+PARTS: Final = ("run", "params", "metrics", "environment", "files")
+"""What is compared, in this order."""
+
+_OWN: Final = frozenset({"environment", "lease", "row", "copied"})  # of metadata.json: told elsewhere, or nobody's
+_ALWAYS: Final = frozenset({"run_id", "url", "start_time", "end_time", "runtime_sec", "resumes", "mirror", "size"})
+_ALWAYS_AROUND: Final = frozenset({"pid"})
+_PIECE: Final = 2**20
+_READ_AT_ONCE: Final = 8  # files
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing of both runs, or of one.
+
+    Attributes:
+        part: One of `PARTS`.
+        name: What it is called: a dotted path for values, a key for files.
+        change: ``changed``, ``only_a``, ``only_b``; ``unknown``: nothing tells without a download; ``equal``.
+        a: The value, or the size of the file, in the first run; None where it has none.
+        b: In the second run.
+        relative: Of two numbers, the change as a share of the first one; None where that is none.
+        counts: Whether this makes the runs different; what differs between any two runs does not.
+        why: Of a file, what tells: ``size``, ``sha256``, ``digest``, ``content``, ``version`` (it is the same
+            file); empty where nothing does.
+    """
+
+    part: str
+    name: str
+    change: Change
+    a: Any = None
+    b: Any = None
+    relative: float | None = None
+    counts: bool = True
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two runs have in common, and what not.
+
+    Attributes:
+        a: The first run.
+        b: The second one.
+        items: Everything that was compared, equal or not.
+    """
+
+    a: Run
+    b: Run
+    items: Sequence[Difference] = field(repr=False)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """What differs, or may."""
+        return [item for item in self.items if item.change != "equal"]
+
+    @property
+    def differs(self) -> bool:
+        """Whether something is known to differ that counts."""
+        return any(item.counts and item.change != "unknown" for item in self.differences)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether of something that counts nothing tells whether it differs."""
+        return any(item.counts and item.change == "unknown" for item in self.differences)
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs that counts."""
+        return not self.differs and not self.unknown
+
+
+def compare(
+    a: str | os.PathLike[str] | UPath | Store,
+    b: str | os.PathLike[str] | UPath | Store,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    a_options: Mapping[str, Any] | None = None,
+    b_options: Mapping[str, Any] | None = None,
+    only: Sequence[str] = PARTS,
+    tolerance: float = 0.0,
+    content: bool = False,
+    failed: Callable[[NotataError], None] = tell_nobody,
+    timeout: float = TIMEOUT,
+) -> Comparison:
+    """What differs between two runs, on one storage or two.
+
+    Cost: a listing of each; their metadata.json and manifest.json; the parameters and metrics of those that have not
+    ended, up to two reads. Files near by (on a disk, in memory) are read where no receipt tells of both, others only
+    with `content`.
+
+    Args:
+        a: The first run.
+        b: The second one.
+        storage_options: For fsspec, of both.
+        a_options: Over these, of the first run.
+        b_options: Of the second one.
+        only: Which of `PARTS` are compared.
+        tolerance: Numbers count as equal that differ by no more than this share of the larger one.
+        content: Read files of which nothing else tells whether they differ.
+        failed: Is told of a part that cannot be read; the others are compared.
+        timeout: As for `notata.Logbook`.
+
+    Raises:
+        RunMissingError: There is no run at one of the places.
+        ConfigurationError: There are several, or `only` names no part.
+        StorageError: A storage cannot be read.
+
+    >>> from notata import Logbook
+    >>> for name, dt in (("a", 0.1), ("b", 0.2)):
+    ...     Logbook(name, "memory://comparing", params={"dt": dt, "omega": 2}).mark_complete()
+    >>> found = compare("memory://comparing/log_a", "memory://comparing/log_b", only=["params"])
+    >>> [(item.name, item.a, item.b, item.relative) for item in found.differences]
+    [('dt', 0.1, 0.2, 1.0)]
+    """
+    if strange := [part for part in only if part not in PARTS]:
+        raise ConfigurationError(f"there is no part {strange[0]!r} to compare; there are {', '.join(PARTS)}")
+    if not 0 <= tolerance < math.inf:
+        raise ConfigurationError(f"a tolerance is a share of 0 or more, not {tolerance!r}")
+    values = not {"params", "metrics"}.isdisjoint(only)
+    sides = [
+        _Side.at(url, {**(storage_options or {}), **(own or {})}, values=values, timeout=timeout)
+        for url, own in ((a, a_options), (b, b_options))
+    ]
+    items: list[Difference] = []
+    for part in (part for part in PARTS if part in only):
+        try:
+            if part == "files":
+                items += _files(sides[0], sides[1], told=_told_elsewhere(only), content=content, failed=failed)
+            else:
+                items += _values(part, sides[0].values(part), sides[1].values(part), tolerance=tolerance)
+        except NotataError as error:
+            failed(error)
+            items.append(Difference(part, "", "unknown"))
+    return Comparison(sides[0].run, sides[1].run, items)
+
+
+# -- one run -------------------------------------------------------------------------------------------------
+
+
+class _Side:
+    """One of the two runs."""
+
+    def __init__(self, run: Run, found: Found) -> None:
+        self.run = run
+        self.store = found.store
+        self.files = found.files
+
+    @classmethod
+    def at(
+        cls,
+        url: str | os.PathLike[str] | UPath | Store,
+        options: Mapping[str, Any],
+        *,
+        values: bool,
+        timeout: float,
+    ) -> _Side:
+        place = look_up(url, options or None, timeout=timeout)
+        if not place.runs:
+            raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+        if len(place.runs) > 1:
+            raise ConfigurationError(f"there are {len(place.runs)} runs at {place.given}; name one of them")
+        return cls(next(records(place, values=values)), next(iter(place.runs.values())))
+
+    def values(self, part: str) -> dict[str, Any]:
+        """A part by dotted path."""
+        if not self.run.metadata:
+            raise StorageError(f"{self.run.name}: {self.run.why}", url=self.run.url, key=keys.METADATA)
+        if part == "run":
+            return self._state()
+        if part == "environment":
+            return dict(_flattened(self.run.metadata.get("environment")))
+        unread, params = self.run.unread, part == "params"
+        if unread and (unread.startswith(PARAMS) if params else _of_metrics(unread)):
+            raise DecodeError(f"{self.run.name}: {unread}", url=self.run.url)
+        return dict(_flattened(self.run.params if params else self.run.metrics))
+
+    def _state(self) -> dict[str, Any]:
+        own = {name: value for name, value in self.run.metadata.items() if name not in _OWN}
+        told = {"run_id": self.run.run_id, "url": self.run.url, "status": self.run.status, "size": self.run.size}
+        if self.run.seconds is not None:
+            told["runtime_sec"] = self.run.seconds
+        return {**dict(_flattened(own)), **told}
+
+    def receipts(self) -> dict[str, Receipt]:
+        """What its manifests tell of its files as they are now."""
+        documents = []
+        for key in sorted(filter(keys.is_manifest, self.files), key=len):  # of the run first, then of workers
+            try:
+                documents.append(Document.parse(self.store.read(key)))
+            except (MissingError, ValueError):  # gone since, or damaged: then it tells nothing
+                continue
+        return merge(self.files.values(), {}, documents)[0]
+
+
+def _of_metrics(unread: str) -> bool:
+    return not unread.startswith(PARAMS) or f"; {keys.METRICS}" in unread
+
+
+# -- values --------------------------------------------------------------------------------------------------
+
+
+def _values(part: str, a: Mapping[str, Any], b: Mapping[str, Any], *, tolerance: float) -> Iterator[Difference]:
+    """What two sets of names and values have in common, and what not."""
+    always = {"run": _ALWAYS, "environment": _ALWAYS_AROUND}.get(part, frozenset())
+    for name in sorted({**a, **b}):
+        counts = name.partition(".")[0] not in always
+        if name not in b:
+            yield Difference(part, name, "only_a", a[name], counts=counts)
+        elif name not in a:
+            yield Difference(part, name, "only_b", None, b[name], counts=counts)
+        else:
+            change: Change = "equal" if _same(a[name], b[name], tolerance) else "changed"
+            yield Difference(part, name, change, a[name], b[name], _relative(a[name], b[name]), counts)
+
+
+def _flattened(value: object, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested names and values by dotted path; a name with a dot in it is quoted.
+
+    >>> dict(_flattened({"solver": {"order": 4, "name": "rk4"}, "a.b": [1, 2]}))
+    {'solver.order': 4, 'solver.name': 'rk4', '"a.b"': [1, 2]}
+    """
+    if isinstance(value, Mapping) and (value or not path):
+        for name, item in value.items():
+            shown = json.dumps(str(name), ensure_ascii=False) if "." in str(name) or not str(name) else str(name)
+            yield from _flattened(item, f"{path}.{shown}" if path else shown)
+    elif path:
+        yield path, value
+
+
+def _same(a: object, b: object, tolerance: float) -> bool:
+    if _is_number(a) and _is_number(b):
+        return _close(a, b, tolerance)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(_same(*pair, tolerance) for pair in zip(a, b, strict=True))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[name], b[name], tolerance) for name in a)
+    return type(a) is type(b) and a == b
+
+
+def _close(a: Any, b: Any, tolerance: float) -> bool:
+    if a == b or (a != a and b != b):  # or both are no number
+        return True
+    try:
+        return bool(tolerance) and math.isclose(a, b, rel_tol=tolerance)
+    except OverflowError:
+        return False
+
+
+def _relative(a: Any, b: Any) -> float | None:
+    if not (_is_number(a) and _is_number(b)) or a == 0:
+        return None
+    try:
+        found = (b - a) / abs(a)
+    except OverflowError:
+        return None
+    return float(found) if math.isfinite(found) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# -- files ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of one of the runs, and what is known of it."""
+
+    store: Store
+    entry: Entry
+    receipt: Receipt | None
+
+    @property
+    def sha256(self) -> bytes:
+        return self.receipt.sha256 if self.receipt and self.receipt.size == self.entry.size else b""
+
+    @property
+    def kind(self) -> str:
+        return self.entry.digest.partition(":")[0]
+
+    def pieces(self) -> Iterator[bytes]:
+        with self.store.open(self.entry.key, "rb") as file:
+            while piece := file.read(_PIECE):
+                yield piece
+
+
+_Verdict: TypeAlias = "tuple[bool | None, str]"
+"""Whether two files hold the same, if that is known, and what tells."""
+
+
+def _files(
+    a: _Side, b: _Side, *, told: Callable[[str], bool], content: bool, failed: Callable[[NotataError], None]
+) -> Iterator[Difference]:
+    """What files the two have, and whether they hold the same."""
+    receipts = a.receipts(), b.receipts()
+    both = {
+        key: (_File(a.store, a.files[key], receipts[0].get(key)), _File(b.store, b.files[key], receipts[1].get(key)))
+        for key in a.files.keys() & b.files.keys()
+    }
+    verdicts = {key: _known(*pair) for key, pair in both.items()}
+    near = a.store.near or b.store.near
+    unsure = [key for key in sorted(both) if verdicts[key][0] is None and (near or not told(key))]
+    with ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="notata-compare") as pool:
+        for key, verdict in zip(unsure, pool.map(lambda key: _read(*both[key], content), unsure), strict=True):
+            if isinstance(verdict, NotataError):
+                failed(verdict)
+            else:
+                verdicts[key] = verdict
+    for key in sorted({**a.files, **b.files}):
+        change, why = _change(key, verdicts, a.files)
+        yield Difference("files", key, change, _size(a, key), _size(b, key), counts=not told(key), why=why)
+
+
+def _change(key: str, verdicts: Mapping[str, _Verdict], here: Mapping[str, Entry]) -> tuple[Change, str]:
+    if key not in verdicts:
+        return ("only_a" if key in here else "only_b"), ""
+    same, why = verdicts[key]
+    return "unknown" if same is None else "equal" if same else "changed", why
+
+
+def _size(side: _Side, key: str) -> int | None:
+    return side.files[key].size if key in side.files else None
+
+
+def _told_elsewhere(only: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a file is no difference by itself: two runs never have the same, or its values are compared."""
+
+    def told(key: str) -> bool:
+        if key == keys.METADATA or keys.is_manifest(key) or keys.is_log(key):
+            return True
+        return ("params" in only and key in PARAMS) or ("metrics" in only and key == keys.METRICS)
+
+    return told
+
+
+def _known(a: _File, b: _File) -> _Verdict:
+    """What listings and manifests tell. That an S3 object shows another digest proves nothing, see `Entry.digest`."""
+    if a.entry.size >= 0 and b.entry.size >= 0:
+        if a.entry.size != b.entry.size:
+            return False, "size"
+        if a.entry.size == 0:
+            return True, "size"
+    if (a.store.url, a.entry.version) == (b.store.url, b.entry.version):
+        return True, "version"
+    if a.sha256 and b.sha256:
+        return a.sha256 == b.sha256, "sha256"
+    if a.kind and a.kind == b.kind and (a.entry.digest == b.entry.digest or (_sure(a) and _sure(b))):
+        return a.entry.digest == b.entry.digest, "digest"
+    return None, ""
+
+
+def _sure(file: _File) -> bool:
+    """Whether a digest that a listing tells is one of the content for certain."""
+    return file.kind in ("md5", "crc32c") and file.store.url.startswith(("gs://", "gcs://"))
+
+
+def _read(a: _File, b: _File, content: bool) -> _Verdict | NotataError:
+    """What reading tells: of a file that is near, or with `content` of both."""
+    try:
+        if a.store.near and b.store.near:
+            return _alike(a, b), "content"
+        for near, far in ((a, b), (b, a)):
+            if near.store.near and (verdict := _beside(near, far))[0] is not None:
+                return verdict
+        return (_alike(a, b), "content") if content else (None, "")
+    except NotataError as error:
+        return error
+
+
+def _beside(near: _File, far: _File) -> _Verdict:
+    """A file that is read, beside what is known of another one."""
+    if far.sha256:
+        digest = hashlib.sha256()
+        for piece in near.pieces():
+            digest.update(piece)
+        return digest.digest() == far.sha256, "sha256"
+    computed = digest_of(near.pieces(), far.entry.digest) if far.entry.digest else ""
+    if computed and (computed == far.entry.digest or _sure(far)):
+        return computed == far.entry.digest, "digest"
+    return None, ""
+
+
+def _alike(a: _File, b: _File) -> bool:
+    return all(one == other for one, other in zip_longest(a.pieces(), b.pieces()))
