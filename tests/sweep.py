@@ -12,7 +12,6 @@ import collections
 import csv
 import io
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -29,10 +28,10 @@ from notata.experiment import LogbookOptions
 from tests import servers
 from tests.backends import Place
 from tests.counting import counted
+from tests.forks import forkserver
 
 NAME = "sweep"
 REASON = "residual grows, step 3\nof the outer loop"
-PRELOAD = ["notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core", "tests.counting"]
 STRAGGLER = 300.0  # seconds that nothing at all may come from a process
 
 Plan = tuple[dict[str, Any], dict[str, Any], bool]
@@ -103,8 +102,7 @@ def work(place: Place, process: int, runs: int, start: Any, results: Any, option
 
 def sweep(place: Place, processes: int, runs: int, **options: Unpack[LogbookOptions]) -> Outcome:
     """Fill an experiment, whose runs have these options, and look at what is there then."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context = forkserver()
     start, results = context.Barrier(processes + 1), context.Queue()
     given = [(place, number, runs, start, results, options) for number in range(processes)]
     workers = [context.Process(target=work, args=arguments) for arguments in given]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from notata.testing import FaultyStore
 from tests.backends import Place
 from tests.contract.conftest import QUICK, emptied, make_place
 from tests.counting import counted
+from tests.forks import forkserver
 
 
 @pytest.fixture(params=QUICK)
@@ -205,7 +205,7 @@ def leave(place: Place, experiment: Experiment, how: str) -> None:
 def die(place: Place) -> None:
     """Leave a dead run: its process ends without a word. In memory, where that cannot be, it is said so."""
     if place.name != "memory":
-        process = multiprocessing.get_context("forkserver").Process(target=_die, args=(place,))
+        process = forkserver().Process(target=_die, args=(place,))
         process.start()
         process.join()
         assert process.exitcode == 7
@@ -586,8 +586,7 @@ def _work(sent: Experiment, step: int, results: Any) -> None:
 
 
 def test_an_experiment_is_sent_to_other_processes(shared: Place) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core", __name__])
+    context = forkserver()
     made, results = experiment(shared), context.Queue()
     begun(made, step=-1).mark_complete()
     workers = [context.Process(target=_work, args=(made, step, results)) for step in range(3)]

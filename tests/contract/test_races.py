@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import Any
 
 from notata import Logbook, RunExistsError
 from tests.backends import Place
+from tests.forks import forkserver
 
 PROCESSES = 16
 NEW = [f"race{number}" for number in range(20)]
@@ -75,10 +75,7 @@ def _race_threads(place: Place) -> list[Outcome]:
 
 
 def _race_processes(place: Place) -> list[Outcome]:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core", "tests.contract.test_races"]
-    )
+    context = forkserver()
     start, results = context.Barrier(PROCESSES), context.Queue()
     racers = [context.Process(target=_racer, args=(place, number, start, results)) for number in range(PROCESSES)]
     for racer in racers:
@@ -93,7 +90,7 @@ def _race_processes(place: Place) -> list[Outcome]:
 def die(place: Place, run_id: str) -> None:
     """Leave a run that is dead: its process ends without a word. In memory, where that cannot be, it is said so."""
     if place.name != "memory":
-        process = multiprocessing.get_context("forkserver").Process(target=_die, args=(place, run_id))
+        process = forkserver().Process(target=_die, args=(place, run_id))
         process.start()
         process.join()
         assert process.exitcode == 7

@@ -21,9 +21,9 @@ from tests.contract.conftest import EVERYWHERE, QUICK, emptied
 from tests.contract.test_life import metadata, until
 from tests.contract.test_races import die
 from tests.counting import counted
+from tests.forks import forkserver
 
 RANKS = 4
-PRELOADED = ["notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core", "tests.contract.test_workers"]
 
 
 @pytest.fixture(params=QUICK)
@@ -53,8 +53,7 @@ def run_each(place: Place, work: Callable[..., object], *arguments: Any) -> None
         with ThreadPoolExecutor(RANKS) as pool:
             assert all(done is None for done in pool.map(lambda rank: work(place, rank, *arguments), range(RANKS)))
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context = forkserver()
     ranks = [context.Process(target=work, args=(place, rank, *arguments)) for rank in range(RANKS)]
     for rank in ranks:
         rank.start()
@@ -238,9 +237,7 @@ def test_a_pool_may_be_given_a_worker(place: Place, method: str, work: Callable[
             with ThreadPoolExecutor(3) as threads:
                 assert len(list(threads.map(work, [worker] * PARTS, range(PARTS)))) == PARTS
         else:
-            context = multiprocessing.get_context(method)
-            if method == "forkserver":
-                context.set_forkserver_preload(PRELOADED)
+            context = forkserver() if method == "forkserver" else multiprocessing.get_context(method)
             with ProcessPoolExecutor(2, mp_context=context) as pool:
                 assert len(list(pool.map(work, [worker] * PARTS, range(PARTS)))) == PARTS
     assert metadata(place)["status"] == "complete"
@@ -270,7 +267,7 @@ def test_a_forked_child_may_use_it(place: Place) -> None:
     if place.name == "memory":  # a child's is its own
         return
     with place.logbook() as log:
-        context = multiprocessing.get_context("forkserver")
+        context = forkserver()
         process = context.Process(target=children, args=(place, log.worker("forked")))
         process.start()
         process.join()
@@ -416,7 +413,7 @@ def test_what_a_killed_rank_wrote_is_listed(place: Place) -> None:
         if place.name == "memory":
             attach(place, "killed").text("notes", "x")
         else:
-            process = multiprocessing.get_context("forkserver").Process(target=be_killed, args=(place,))
+            process = forkserver().Process(target=be_killed, args=(place,))
             process.start()
             process.join()
             assert process.exitcode == 7
