@@ -5,15 +5,21 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from notata import Logbook
 from tests.backends import Place
+from tests.forks import forkserver
 from tests.soak import Sample, artifact, growth, line, sample, taken, wrong
 
 RUN = "soak"
+
+Kept: TypeAlias = tuple[int, int, int]
+"""Bytes, open files, threads."""
 
 
 @pytest.mark.parametrize(("call", "count", "most"), [(artifact, 300, 512.0), (line, 2000, 1.0)])
@@ -22,19 +28,34 @@ def test_what_is_kept_for_each_call(
 ) -> None:
     """The second half of the calls adds what is noted of each file; nothing for a line, no open file, no thread."""
     place = Place("local", str(tmp_path))
-    with place.logbook(RUN) as log:
-        tracemalloc.start()
-        try:
-            before = kept(log, call, range(count))
-            after = kept(log, call, range(count, 2 * count))
-        finally:
-            tracemalloc.stop()
+    before, after = in_a_process_of_its_own(place, call, count)
     assert (after[0] - before[0]) / count < most
     assert after[1:] == before[1:]
     assert wrong(f"{call.__name__}s", 2 * count, place) == 0
 
 
-def kept(log: Logbook, call: Callable[[Logbook, int], None], numbers: range) -> tuple[int, int, int]:
+def in_a_process_of_its_own(place: Place, call: Callable[[Logbook, int], None], count: int) -> list[Kept]:
+    """What each half of the calls left: in this process servers of the tests end connections and threads meanwhile."""
+    context = forkserver()
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=halves, args=(place, call, count, theirs))
+    process.start()
+    theirs.close()
+    told: list[Kept] = ours.recv()
+    process.join()
+    assert process.exitcode == 0
+    return told
+
+
+def halves(place: Place, call: Callable[[Logbook, int], None], count: int, told: Connection) -> None:
+    with place.logbook(RUN) as log:
+        tracemalloc.start()
+        found = [kept(log, call, range(count)), kept(log, call, range(count, 2 * count))]
+        tracemalloc.stop()
+    told.send(found)
+
+
+def kept(log: Logbook, call: Callable[[Logbook, int], None], numbers: range) -> Kept:
     """Bytes that Python has allocated after these calls, open files and threads."""
     for number in numbers:
         call(log, number)
