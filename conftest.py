@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, settings
 
 from notata import Logbook, Worker, exits
@@ -24,7 +25,15 @@ for _name in ("NOTATA_BASE_DIR", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOIN
 
 
 @pytest.fixture(autouse=True)
-def _nothing_goes_on() -> Iterator[None]:
+def _nothing_stays_in_memory() -> Iterator[None]:
+    """Listing looks at each file that any test left, as `fsspec` has one memory a process."""
+    yield
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_on(_nothing_stays_in_memory: None) -> Iterator[None]:
     """A run that a test leaves open ends with the test: its threads send nothing into the next one's count."""
     yield
     for call in tuple(exits._calls):
