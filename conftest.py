@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 
@@ -22,6 +23,19 @@ settings.load_profile("notata")
 os.environ.update(servers.CLOUD_ENVIRONMENT)
 for _name in ("NOTATA_BASE_DIR", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "STORAGE_EMULATOR_HOST"):
     os.environ.pop(_name, None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Of workers that begin at once one imports alone: else each compiles all of it, as none finds it compiled."""
+    if not hasattr(session.config, "workerinput"):
+        return (yield)
+    with open(__file__) as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(held, fcntl.LOCK_SH)
+        return (yield)
 
 
 @pytest.fixture(autouse=True)
