@@ -1,11 +1,12 @@
 """Writes in the background, on every backend and to the end of real processes.
 
-Run as a script it is such a process: ``python -m tests.contract.test_background HOW URL OPTIONS``.
+Run as a script it is such a process: ``python -m tests.contract.test_background HOW URL OPTIONS [NOTES]``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import fsspec.asyn
 import numpy as np
@@ -27,9 +28,11 @@ from notata.testing import FaultyStore
 from tests.backends import Place
 from tests.contract.conftest import EACH_ENGINE, emptied, make_place
 from tests.counting import counted
+from tests.nursery import Script, nurse, nursery
 
 MIB = 2**20
 SECONDS = 60
+LARGE = 9 * MIB  # in two parts
 ROOT = Path(__file__).parents[2]
 COUNT = 40
 FORKED = 5
@@ -199,7 +202,7 @@ def reachable(request: pytest.FixtureRequest) -> Iterator[Place]:
 def fill(log: Logbook, prefix: str = "t") -> None:
     for number in range(COUNT):
         log.text(f"{prefix}{number}", "x" * 1000)
-    log.bytes(f"{prefix}-large", b"x" * 20 * MIB)
+    log.bytes(f"{prefix}-large", b"x" * LARGE)
 
 
 def ready() -> None:
@@ -332,7 +335,9 @@ def fork(begin: Callable[..., Logbook]) -> None:
     log.mark_complete()
 
 
-def main(how: str, url: str, options: str) -> None:
+def main(how: str, url: str, options: str, notes: str = "") -> None:
+    os.environ["NOTES"] = notes
+
     def begin(*, faulty: bool = False, noting: bool = False, **arguments: Any) -> Logbook:
         store = open_store(url, json.loads(options))
         if faulty or noting:
@@ -342,25 +347,37 @@ def main(how: str, url: str, options: str) -> None:
     globals()[how](begin)
 
 
-def run(place: Place, how: Callable[..., None], **environment: str) -> tuple[int, str]:
-    command = [sys.executable, "-W", "ignore", "-m", "tests.contract.test_background", how.__name__]
-    done = subprocess.run(
-        [*command, place.url, json.dumps(place.options)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        env=os.environ | environment,
-    )
-    return done.returncode, done.stderr
+Run: TypeAlias = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def begin() -> Iterator[Callable[[list[str]], Script]]:
+    with nursery("tests.contract.test_background") as begin:
+        yield begin
+
+
+@pytest.fixture
+def run(begin: Callable[[list[str]], Script]) -> Run:
+    """Runs the script to its end; its exit code and errors. A `fresh` one begins as a process of its own does."""
+
+    def run(place: Place, how: Callable[..., None], notes: str = "", *, fresh: bool = False) -> tuple[int, str]:
+        arguments = [how.__name__, place.url, json.dumps(place.options), notes]
+        if fresh:
+            command = [sys.executable, "-W", "ignore", "-m", "tests.contract.test_background", *arguments]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+            return done.returncode, done.stderr
+        script = begin(arguments)
+        _, errors = script.communicate()
+        return int(script.wait()), errors
+
+    return run
 
 
 def all_there(place: Place, prefix: str = "t") -> None:
     names = [name for name in place.names() if "/debug/" not in name]
     wanted = {f"log_run/artifacts/{prefix}{number}.txt" for number in range(COUNT)}
     assert wanted | {f"log_run/artifacts/{prefix}-large"} <= set(names)
-    assert len(place.bytes(f"log_run/artifacts/{prefix}-large")) == 20 * MIB
+    assert len(place.bytes(f"log_run/artifacts/{prefix}-large")) == LARGE
 
 
 def meta(place: Place) -> dict[str, Any]:
@@ -385,9 +402,9 @@ HOWS = [
     indirect=["reachable"],
 )
 def test_however_a_process_ends_what_is_pending_is_stored(
-    reachable: Place, how: Callable[..., None], code: int, reason: str | None
+    reachable: Place, run: Run, how: Callable[..., None], code: int, reason: str | None
 ) -> None:
-    ended = run(reachable, how)
+    ended = run(reachable, how, fresh=how is forget_to_end)
     assert ended[0] == code, ended
     assert "Lost" not in ended[1]
     all_there(reachable)
@@ -395,7 +412,7 @@ def test_however_a_process_ends_what_is_pending_is_stored(
     assert meta(reachable).get("failure_reason") == reason
 
 
-def test_what_is_lost_is_told_at_exit(reachable: Place) -> None:
+def test_what_is_lost_is_told_at_exit(reachable: Place, run: Run) -> None:
     code, errors = run(reachable, lose_one)
     assert code == 0
     assert "notata, at exit: BatchError: 1 write was lost in" in errors
@@ -407,27 +424,20 @@ def test_what_is_lost_is_told_at_exit(reachable: Place) -> None:
     assert {f"log_run/artifacts/t{number}.txt" for number in range(3)} <= set(reachable.names())
 
 
-def test_what_was_flushed_is_there_after_a_kill(reachable: Place) -> None:
-    command = [sys.executable, "-m", "tests.contract.test_background", "wait_to_be_killed"]
-    process = subprocess.Popen(
-        [*command, reachable.url, json.dumps(reachable.options)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
+def test_what_was_flushed_is_there_after_a_kill(reachable: Place, begin: Callable[[list[str]], Script]) -> None:
+    process = begin([wait_to_be_killed.__name__, reachable.url, json.dumps(reachable.options)])
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=SECONDS)
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()
     all_there(reachable)
     assert meta(reachable)["status"] == "initialized"
     assert any("Saved text t0" in line for line in reachable.log())
 
 
-def test_a_forked_child_begins_with_an_empty_queue(reachable: Place, tmp_path: Path) -> None:
+def test_a_forked_child_begins_with_an_empty_queue(reachable: Place, run: Run, tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
-    code, errors = run(reachable, fork, NOTES=str(notes))
+    code, errors = run(reachable, fork, str(notes))
     assert code == 0, errors
     assert meta(reachable)["status"] == "complete"
     stored = [line.split(" ") for line in notes.read_text().splitlines()]
@@ -443,4 +453,9 @@ def test_a_forked_child_begins_with_an_empty_queue(reachable: Place, tmp_path: P
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "--nurse":
+        for name in ("notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core"):
+            importlib.import_module(name)
+        nurse(main, int(sys.argv[2]))
+    else:
+        main(*sys.argv[1:])
