@@ -162,4 +162,5 @@ def test_a_large_pickle_needs_no_second_copy(kind: str, tmp_path: Path, request:
         url, options = f"{server.url}/memory", server.options
     grown, size = measure(96, url, options)
     assert size > 96 * 2**20
-    assert grown < 64, f"{grown} MiB more for a value of 96 MiB"
+    # Two parts of 8 MiB that are filled, four that are under way, and these once more where the network is slow.
+    assert grown < (2 + 4 + 4 + 1) * 8, f"{grown} MiB more for a value of 96 MiB"
