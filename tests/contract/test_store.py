@@ -392,14 +392,6 @@ def test_a_listing_is_fresh(store: Store, place: Place) -> None:
     assert not store.exists("x/1")
 
 
-def test_more_than_a_page(store: Store) -> None:
-    names = [f"f/{number:04}" for number in range(1005)]
-    store.write_many(dict.fromkeys(names, b""))
-    assert [entry.key for entry in store.list("f")] == names
-    store.delete(names[1:])
-    assert [entry.key for entry in store.list()] == names[:1]
-
-
 @pytest.mark.parametrize("name", ["x[1]", "x*", "x?", "x[!a]", "*"])
 def test_delete_takes_exactly_these(store: Store, place: Place, name: str) -> None:
     for key in ("x1", "xa", "x", name):
