@@ -121,7 +121,7 @@ class Place:
 
     def covers(self, folder: str) -> bool:
         """Whether all of a folder was asked for, and not just files in it."""
-        return not self.pattern or (folder != "" and _meant(self.pattern)(folder))
+        return not self.pattern or (folder != "" and _meant(self.pattern)(folder) is not None)
 
     def named(self, key: str) -> str:
         """What a file or folder below it is called."""
@@ -276,7 +276,7 @@ def look_up(
 def _listed(
     store: Store,
     beginning: str,
-    meant: Callable[[str], bool] | None,
+    meant: Callable[[str], str | None] | None,
     met: Callable[[Store, str, Entry], None] | None,
 ) -> dict[str, Entry]:
     """The files of a store by key, in order. A folder ``log_…`` in no other one is a run if it has a metadata.json."""
