@@ -88,7 +88,8 @@ def rows(
 ) -> list[str]:
     """Print a table.
 
-    On a terminal no cell is folded: a line that is too long for it goes on below, so that a name can be copied.
+    On a terminal no cell is folded: a line that is too long for it goes on below, so that a name can be copied. It is
+    laid out here, as a table of rich takes 0.7 s for 1000 runs.
 
     Args:
         columns: The names of the columns, for people.
