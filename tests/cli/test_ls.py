@@ -291,7 +291,6 @@ def test_a_listing_and_a_read_for_each_run(
     # What looks like a run in a run is none, and is not read; nor is anything twice.
     fill(
         {"run_id": "in", "folder": "log_01/artifacts/"},
-        {"run_id": "b", "folder": "x/log_"},
         url=url,
         options=server.options,
     )
