@@ -75,6 +75,7 @@ RUN = Run(
         "omega > 1 or missing > 1",
         "not (missing > 1 and omega > 5)",
         "note[0] == 'F'",
+        r"not matches(run_id, '\d') and 1and 2",
         "certain",
         "huge > 1",
     ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import operator
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -88,7 +89,9 @@ class Expression:
         if len(text) > _LONGEST:
             raise ConfigurationError(f"a filter has at most {_LONGEST} characters, not {len(text)}")
         try:
-            self._tree = ast.parse(text.strip(), mode="eval").body
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Python, about what it would do with '\\d' or 1and 2
+                self._tree = ast.parse(text.strip(), mode="eval").body
         except SyntaxError as error:
             rest = self._from(error.offset)
             alone = rest.startswith("=") and not rest.startswith("==")
