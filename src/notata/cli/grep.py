@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
@@ -50,7 +51,7 @@ _COUNT: Final = click.IntRange(min=0)
 @click.option("-m", "--max-count", "most", type=_COUNT, metavar="N", help="Stop each file after N matches.")
 @click.option("-A", "--after-context", "after", type=_COUNT, metavar="N", help="Print N lines after a match.")
 @click.option("-B", "--before-context", "before", type=_COUNT, metavar="N", help="Print N lines before a match.")
-@click.option("-C", "--context", "around", type=_COUNT, default=0, metavar="N", help="Print N lines before and after.")
+@click.option("-C", "--context", "around", type=_COUNT, metavar="N", help="Print N lines before and after.")
 @click.option("-H", "--with-filename/--no-filename", "names", default=None, help="Print names of files, or none.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Search only files of this name, or path with a slash.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files of this name, or path with a slash.")
@@ -70,7 +71,7 @@ def grep(
     names: bool | None,
     before: int | None,
     after: int | None,
-    around: int,
+    around: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -90,8 +91,9 @@ def grep(
     looked_for = Patterns(patterns or arguments[:1], **choice)
     if options["most"] == 0:
         context.exit(NOTHING)
-    before, after = (around if said is None else said for said in (before, after))
-    files = searched(looked_for, list(urls) or None, before=before, after=after, failed=trouble, **options)
+    near = [around if said is None else said for said in (before, after)]
+    options |= {"before": near[0] or 0, "after": near[1] or 0}
+    files = searched(looked_for, list(urls) or None, failed=trouble, **options)
     with closing(files):
         if quiet:
             if any(_told(files, Searched.any, trouble)):
@@ -101,7 +103,7 @@ def grep(
             numbers=numbers,
             names=names,
             single=len(urls) == 1,
-            grouped=bool(before or after),
+            grouped=near != [None, None],
             as_json=as_json,
         )
         show: Callable[[Searched], bool] = printer.name if names_only else printer.count if counts else printer.lines
@@ -137,7 +139,7 @@ class _Printer:
         self._json = as_json
         self._last: tuple[str, int] | None = None
         self._shown = output.is_terminal()
-        self._stream = click.get_binary_stream("stdout")
+        self._stream = sys.stdout.buffer
 
     def name(self, file: Searched) -> bool:
         """Print the name of a file that matches."""
@@ -176,7 +178,8 @@ class _Printer:
 
     def _line(self, match: Match, named: bool) -> None:
         if match.binary:
-            self._end(f"Binary file {self._part(match.name)} matches")
+            self._stream.flush()
+            output.complain(f"Binary file {match.name} matches")
             return
         if self._grouped and self._last not in (None, (match.name, match.number - 1)):
             self._end(self._part("--", _SIGN))

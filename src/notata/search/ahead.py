@@ -44,9 +44,7 @@ def read_ahead(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T,
             held.popleft()
     finally:
         coming = [future for _, _, future in held if future is not None and not future.done()]
-        for future in coming:
-            future.cancel()
-        wait(coming)
+        wait([future for future in coming if not future.cancel()])
 
 
 def _begun(file: File, start: int, end: int) -> Future[Blob]:

@@ -304,6 +304,7 @@ class _Run:
         store: Of its folder; None for a file of no run.
         ends: Of its logs, by key.
         waited: Seconds since it was asked for how it stands; as good as ever, if something came meanwhile.
+        silent: Whether the last look brought nothing.
         end: How it ended, once that is known.
         why: And why.
     """
@@ -312,6 +313,7 @@ class _Run:
     store: Store | None
     ends: dict[str, _End] = field(default_factory=dict)
     waited: float = _EVER
+    silent: bool = False
     end: str = ""
     why: str = ""
 
@@ -364,8 +366,9 @@ class Following:
             if more:
                 continue
             pause = self._interval if came else min(pause * _SLOWER, self._interval * _LONGEST)
-            ending = False if self._out else (yield from self._settle())
-            if self._runs and not ending:
+            if not self._out:
+                yield from self._settle()
+            if self._runs and (self._forever or not any(run.end for run in self._runs.values())):
                 self._wait(pause)
                 for run in self._runs.values():
                     run.waited += pause
@@ -385,6 +388,8 @@ class Following:
         ends = [(run, end) for run in self._runs.values() for end in run.ends.values()]
         wanted = ((at, at[1].log.file, at[1].at - len(at[1].mark), at[1].at + _PIECE) for at in ends)
         came = more = False
+        for run in self._runs.values():
+            run.silent = True
         with closing(read_ahead(wanted)) as coming:
             for (run, end), future in coming:
                 assert future is not None
@@ -392,7 +397,7 @@ class Following:
                 if text:
                     yield News(end.log, text)
                 if text or further:
-                    run.waited = _EVER
+                    run.silent, run.waited = False, _EVER
                 came, more = came or bool(text), more or further
         return came, more
 
@@ -437,23 +442,21 @@ class Following:
 
     # -- looks at runs -------------------------------------------------------------------------------------
 
-    def _settle(self) -> Generator[News, None, bool]:
-        """Let go of runs that have ended; whether of some more that is known by now, so that a last look is due."""
-        if not self._forever:
-            for run in [run for run in self._runs.values() if run.end and run.waited < _EVER]:
+    def _settle(self) -> Iterator[News]:
+        """Let go of runs that had ended before the last look, which brought nothing; ask silent ones how they stand."""
+        silent = [run for run in self._runs.values() if run.silent]
+        for run in silent:
+            if run.end and not self._forever:
                 yield from self._let_go(run)
-        due = [run for run in self._runs.values() if run.store is not None and run.waited >= _STATE * self._interval]
-        wanted = ((run, _metadata(run), 0, _PIECE) for run in due)
-        ending = False
-        with closing(read_ahead(wanted)) as coming:
+        longest = _STATE * self._interval
+        due = [run for run in silent if run.store is not None and run.name in self._runs and run.waited >= longest]
+        with closing(read_ahead((run, _metadata(run), 0, _PIECE) for run in due)) as coming:
             for run, future in coming:
                 assert future is not None
                 try:
-                    ending = self._asked(run, future) or ending
-                    run.waited = 0.0
+                    self._asked(run, future)
                 except StorageError as error:
                     self._broken(error)
-        return ending
 
     def _let_go(self, run: _Run) -> Iterator[News]:
         for end in run.ends.values():
@@ -462,20 +465,20 @@ class Following:
         self._tell(f"{run.name}: {run.end}{run.why}")
         del self._runs[run.name]
 
-    def _asked(self, run: _Run, future: Future[Blob]) -> bool:
-        """Take note of how a run stands; whether it has ended since the last time."""
+    def _asked(self, run: _Run, future: Future[Blob]) -> None:
+        """Take note of how a run stands."""
         end, why = _end(future)
         if self._workers and end != _GONE:
             self._welcome(run)
+        run.waited = 0.0
         if end == run.end:
-            return False
+            return
         if self._forever:
             self._tell(f"{run.name}: {end}{why}" if end else f"{run.name} goes on")
         run.end, run.why = end, why
         self.ends.pop(run.name, None)
         if end:
             self.ends[run.name] = end
-        return bool(end)
 
     def _welcome(self, run: _Run) -> None:
         """Follow the workers too that have come."""

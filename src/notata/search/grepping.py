@@ -384,6 +384,6 @@ def _below(url: _Url, chosen: _Choice, options: Mapping[str, Any] | None, timeou
         named = place.means(file.entry.key)
         if named or file.run is not None:
             found = True
-            yield from chosen.wanted(file, named)
+            yield from chosen.wanted(file, named, alone=file.name == place.given)
     if not found:
         raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)

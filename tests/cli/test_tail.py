@@ -1,0 +1,418 @@
+"""``notata tail``: the ends of logs as `tail` shows them, and logs that grow, on a disk and in buckets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notata import Logbook, MissingError
+from notata.errors import AccessError
+from notata.search import follow, following, tail
+from notata.search.following import Following, logs_at
+from notata.store import Store, open_store
+from notata.testing import FaultyStore
+from tests.backends import Place
+from tests.cli.conftest import Shelf
+from tests.command import notata, process, terminal
+from tests.contract.conftest import make_place
+from tests.counting import counted
+from tests.fleet import RUNS
+
+
+def real(folder: Path, *arguments: str) -> bytes:
+    return subprocess.run(["tail", *arguments], cwd=folder, capture_output=True, check=True).stdout
+
+
+def named(url: str, output: str) -> str:
+    return output.replace("==> ", f"==> {url}/")
+
+
+def test_it_says_what_tail_says(shelf: Shelf, tmp_path: Path) -> None:
+    done = process("tail", "-n", "3", f"{shelf.url}/log_notes", *shelf.options, folder=tmp_path)
+    expected = real(shelf.local, "-n", "3", "log_notes/log.txt").decode()
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+    several = notata("tail", f"{shelf.url}", *shelf.options, folder=tmp_path)
+    logs = [f"{run}/log.txt" for run in RUNS]
+    assert several.stdout == named(shelf.url, real(shelf.local, *sorted(logs)).decode())
+    quiet = notata("tail", "-q", "-n1", f"{shelf.url}/sweep", *shelf.options, folder=tmp_path)
+    sweep = [log for log in sorted(logs) if log.startswith("sweep/")]
+    assert quiet.stdout == real(shelf.local, "-q", "-n1", *sweep).decode()
+    workers = notata("tail", "-n1", "--workers", f"{shelf.url}/log_notes", *shelf.options, folder=tmp_path)
+    both = ["log_notes/log.txt", "log_notes/workers/3/log.txt"]
+    assert workers.stdout == named(shelf.url, real(shelf.local, "-n1", *both).decode())
+
+
+def test_files_are_shown_too_and_nothing_is_told(shelf: Shelf, tmp_path: Path) -> None:
+    notes = f"{shelf.url}/log_notes/artifacts/notes.txt"
+    one = notata("tail", "-n2", notes, *shelf.options, folder=tmp_path)
+    assert one.stdout == "ERROR in the middle\nlast line without end"
+    pattern = notata("tail", "-n1", f"{shelf.url}/log_*/artifacts/notes.txt", *shelf.options, folder=tmp_path)
+    keys = [f"{run}/artifacts/notes.txt" for run in ("log_died", "log_lost", "log_notes")]
+    assert pattern.stdout == named(shelf.url, real(shelf.local, "-n1", *keys).decode())
+    for nothing in ("nowhere", "empty", "log_notes/nothing.txt"):
+        done = notata("tail", f"{shelf.url}/{nothing}", *shelf.options, folder=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(r"Error: there is nothing at .*\n", done.stderr)
+        assert notata("tail", "-f", f"{shelf.url}/{nothing}", *shelf.options, folder=tmp_path).returncode == 1
+
+
+def test_json(shelf: Shelf, tmp_path: Path) -> None:
+    done = notata("tail", "-n", "4", "--json", f"{shelf.url}/log_notes", *shelf.options, folder=tmp_path)
+    first, *_, last = (json.loads(line) for line in done.stdout.splitlines())
+    assert (last["name"], last["run"], last["key"]) == (f"{shelf.url}/log_notes/log.txt", "notes", "log.txt")
+    assert (last["level"], last["message"]) == ("INFO", "Marked complete")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", last["time"])
+    assert first["message"].startswith("Saved ")
+
+
+@given(st.lists(st.binary(max_size=9), max_size=12).map(b"\n".join), st.integers(0, 13))
+def test_any_file_and_any_number_of_lines(data: bytes, lines: int) -> None:
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(following, "_END", 4)
+        store = open_store(name)
+        store.write("log_x/metadata.json", b"{}")
+        store.write("log_x/log.txt", data)
+        (log,) = logs_at(name)
+        said = "".join(news.text for news in following.tails([log], lines))
+        expected = real(Path(name), "-n", str(lines), "log_x/log.txt")
+        assert said.encode("utf-8", "surrogateescape") == expected
+        assert len(tail(name, lines)) == len(expected.split(b"\n")) - (expected[-1:] in (b"", b"\n"))
+
+
+def test_a_terminal_gets_no_control_byte_of_a_log(tmp_path: Path) -> None:
+    with Logbook("evil", tmp_path) as log:
+        log.info("\x1b]0;owned\x07 café")
+    code, got = terminal("tail", "-f", str(tmp_path / "log_evil"), folder=tmp_path)
+    assert code == 0
+    assert rb"INFO \x1b]0;owned\x07 caf" in got
+    assert not re.search(rb"[\x00-\x09\x0b\x0c\x0e-\x1f]", got)
+
+
+# -- what comes ------------------------------------------------------------------------------------------------
+
+
+class Scene:
+    """A log that is followed, while each wait does what comes next."""
+
+    def __init__(self, url: str | Store, *steps: Callable[[], object], **options: Any) -> None:
+        self.told: list[str] = []
+        self.waited: list[float] = []
+        self.read: list[str] = []
+        self._steps = list(steps)
+        lines = options.pop("lines", 10)
+        self.logs = list(logs_at(url, options.pop("options", None), workers=options.get("workers", False)))
+        self.watched = Following(self.logs, lines, tell=self.told.append, wait=self._wait, **options)
+
+    def _wait(self, seconds: float) -> None:
+        self.waited.append(seconds)
+        if not self._steps:
+            raise KeyboardInterrupt
+        self._steps.pop(0)()
+
+    def play(self) -> Scene:
+        try:
+            for news in self.watched:
+                self.read.append(news.text)
+        except KeyboardInterrupt:
+            self.told.append("interrupted")
+        return self
+
+
+def nothing() -> None:
+    """What happens when nothing does."""
+
+
+def a_log(data: bytes = b"", status: str = "") -> Store:
+    store = open_store(f"memory://{uuid.uuid4().hex}/log_x")
+    store.write("metadata.json", json.dumps({"status": status or "initialized"}).encode())
+    if data:
+        store.write("log.txt", data)
+    return store
+
+
+def ended(store: Store, status: str = "complete", **fields: str) -> Callable[[], object]:
+    return lambda: store.write("metadata.json", json.dumps({"status": status, **fields}).encode())
+
+
+def test_a_log_that_grows_until_its_run_ends() -> None:
+    store = a_log(b"one\ntwo\nthr")
+
+    def last() -> None:
+        store.append("log.txt", b"four\n")
+        ended(store)()
+
+    scene = Scene(
+        store,
+        lambda: store.append("log.txt", b"ee\n\xc3"),
+        lambda: store.append("log.txt", b"\xa9"),
+        nothing,
+        lambda: store.append("log.txt", b"\nhalf"),
+        last,
+        nothing,
+        lines=1,
+    )
+    scene.play()
+    assert scene.read == ["three\n", "é\n", "halffour\n"]
+    assert scene.told == [f"{store.url}: complete"]
+    assert scene.watched.ends == {store.url: "complete"}
+
+
+@pytest.mark.parametrize("status", ["complete", "failed"])
+def test_a_run_that_has_ended_already(status: str) -> None:
+    store = a_log(b"one\nhalf")
+    ended(store, status, failure_reason="diverged")()
+    scene = Scene(store).play()
+    assert scene.read == ["one\n", "half"]
+    assert scene.waited == []
+    assert scene.told == [f"{store.url}: failed: diverged" if status == "failed" else f"{store.url}: complete"]
+
+
+def test_a_log_that_comes_later_and_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_PIECE", 100)
+    store = a_log()
+    lines = "".join(f"line {number}\n" for number in range(100))
+    scene = Scene(store, nothing, lambda: store.write("log.txt", lines.encode()), ended(store)).play()
+    assert "".join(scene.read) == lines
+    assert len(scene.read) > 5
+    assert len(scene.waited) == 3
+
+
+def test_the_longer_nothing_comes_the_longer_it_waits() -> None:
+    store = a_log(b"one\n")
+    scene = Scene(store, *[nothing] * 9, lambda: store.append("log.txt", b"two\n"), interval=1.0).play()
+    assert scene.waited[:7] == [pytest.approx(1.5**step) for step in range(1, 6)] + [10.0, 10.0]
+    assert scene.waited[-2:] == [10.0, 1.0]
+
+
+@pytest.mark.parametrize("longer", [False, True], ids=["shorter", "longer"])
+def test_a_log_that_is_replaced_begins_anew(longer: bool) -> None:
+    store = a_log(b"[09:00] one\n[09:01] two\n")
+    other = b"[10:00] other\n" * (5 if longer else 1)
+    scene = Scene(store, lambda: store.write("log.txt", other), ended(store)).play()
+    assert scene.read == ["[09:00] one\n[09:01] two\n", other.decode()]
+    assert scene.told == [f"{store.url}/log.txt is another one now; it begins here", f"{store.url}: complete"]
+
+
+def test_a_run_that_is_overwritten_and_one_that_is_removed() -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    first = Logbook("x", url)
+    first.info("first")
+    runs: list[Logbook] = []
+
+    def overwrite() -> None:
+        runs.append(Logbook("x", url, overwrite=True))
+        runs[0].info("second")
+
+    scene = Scene(f"{url}/log_x", nothing, overwrite, lambda: runs[0].mark_complete()).play()
+    lines = [line.partition("] ")[2] for text in scene.read for line in text.splitlines()]
+    assert [line.partition(" in place of ")[0] for line in lines] == [
+        "INFO Logbook initialized", "INFO first", "INFO Logbook initialized", "INFO second", "INFO Marked complete",
+    ]  # fmt: skip
+    assert scene.told[-1] == f"{url}/log_x: complete"
+    assert len(scene.told) == 2
+    store = a_log(b"one\n")
+    gone = Scene(store, store.clear, nothing).play()
+    assert gone.told[0] == f"{store.url}/log.txt was removed"
+    assert gone.watched.ends == {store.url: "gone"}
+
+
+def test_forever_goes_on_with_a_run_that_is_resumed() -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    with pytest.raises(ArithmeticError), Logbook("x", url):
+        raise ArithmeticError("diverged")
+    runs: list[Logbook] = []
+
+    def resume() -> None:
+        runs.append(Logbook("x", url, resume=True))
+        runs[0].info("again")
+
+    scene = Scene(
+        f"{url}/log_x", resume, *[nothing] * 3, lambda: runs[0].mark_complete(), *[nothing] * 5, forever=True
+    ).play()
+    assert [word for word in "".join(scene.read).split() if word in ("diverged", "again", "complete")] == [
+        "diverged", "again", "complete",
+    ]  # fmt: skip
+    assert scene.told == [
+        f"{url}/log_x: failed: diverged", f"{url}/log_x goes on", f"{url}/log_x: complete", "interrupted",
+    ]  # fmt: skip
+
+
+def test_workers_that_come_later() -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    run = Logbook("x", url)
+    scene = Scene(f"{url}/log_x", lambda: run.worker(3).info("here"), run.mark_complete, nothing, nothing, workers=True)
+    for news in scene.watched:
+        scene.read += [f"{news.log.file.name}: {line.partition('] ')[2]}" for line in news.lines]
+    assert f"{url}/log_x/workers/3/log.txt: INFO here" in scene.read
+    assert scene.told == [f"{url}/log_x: complete"]
+
+
+def test_several_runs_end_one_after_the_other() -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    runs = [Logbook(name, url) for name in ("a", "b")]
+    scene = Scene(url, runs[1].mark_complete, lambda: runs[0].mark_failed("no"), lines=0).play()
+    assert scene.told == [f"{url}/log_b: complete", f"{url}/log_a: failed: no"]
+    assert ["Marked" in text for text in scene.read] == [True, True]
+
+
+def test_an_outage_is_told_once_and_followed_through() -> None:
+    inner = a_log(b"one\n")
+    store = FaultyStore(inner)
+
+    def out() -> None:
+        for nth in range(1, 5):
+            store.fail(nth)
+
+    scene = Scene(store, out, *[nothing] * 5, lambda: inner.append("log.txt", b"two\n"), ended(inner)).play()
+    assert scene.read == ["one\n", "two\n"]
+    assert len(scene.told) == 3
+    assert "nobody answers" in scene.told[0]
+    assert scene.told[1:] == ["the storage answers again", f"{inner.url}: complete"]
+
+
+def test_what_is_no_outage_ends_it() -> None:
+    store = FaultyStore(a_log(b"one\n"))
+    scene = Scene(store, lambda: store.fail(1, error=lambda: PermissionError("on purpose")), nothing)
+    with pytest.raises(AccessError):
+        scene.play()
+
+
+def test_lines_for_scripts() -> None:
+    store = a_log(b"one\ntwo\n\nthree")
+    ended(store)()
+    told: list[str] = []
+    assert list(follow(store, 2, tell=told.append)) == ["", "three"]
+    assert told == [f"{store.url}: complete"]
+    with pytest.raises(MissingError):
+        next(follow("memory://nowhere"))
+
+
+# -- what it costs ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["s3", "gcs"])
+def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:
+    place = make_place(request.param, request)
+    yield place
+    place.store().clear()
+
+
+def test_a_look_is_one_request_for_what_is_new(bucket: Place) -> None:
+    lines = b"".join(b"line %d\n" % number for number in range(20_000))
+    bucket.put("log_x/metadata.json", b'{"status": "initialized"}')
+    bucket.put("log_x/log.txt", lines)
+    with counted() as sent:
+        assert len(tail(bucket.url, storage_options=bucket.options)) == 10
+    assert len(sent) == 2, sent
+    counts: list[int] = []
+    data: list[int] = []
+    with counted() as sent, pytest.MonkeyPatch.context() as patch:
+        kind: Any = type(bucket.store())
+        read = kind._range
+
+        async def measured(store: Any, key: str, *rest: Any) -> Any:
+            blob = await read(store, key, *rest)
+            if key == "log.txt":
+                data.append(len(blob.data))
+            return blob
+
+        patch.setattr(kind, "_range", measured)
+
+        def grown() -> None:
+            bucket.put("log_x/log.txt", lines + b"one more\n")
+            sent.clear()
+            data.clear()
+
+        scene = Scene(
+            f"{bucket.url}/log_x",
+            sent.clear,
+            lambda: counts.append(len(sent)),
+            grown,
+            lambda: counts.append(len(sent)),
+            options=bucket.options,
+        )
+        scene.play()
+    assert scene.read[-1] == "one more\n"
+    assert counts == [1, 1]
+    assert data[0] == 64 + len(b"one more\n")
+
+
+# -- as a process ----------------------------------------------------------------------------------------------
+
+WRITER = """
+import json, sys
+from notata import Logbook
+log = Logbook("x", sys.argv[1], storage_options=json.loads(sys.argv[2]))
+for line in sys.stdin:
+    if line.startswith("fail"):
+        log.mark_failed("told to")
+        break
+    log.info(line.strip())
+    log.flush()
+    print("stored", flush=True)
+else:
+    log.mark_complete()
+"""
+
+
+def start(*command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def say(writer: subprocess.Popen[str], line: str) -> None:
+    assert writer.stdin is not None
+    assert writer.stdout is not None
+    writer.stdin.write(f"{line}\n")
+    writer.stdin.flush()
+    assert writer.stdout.readline() == "stored\n"
+
+
+def until(follower: subprocess.Popen[str], words: str) -> None:
+    assert follower.stdout is not None
+    while words not in (line := follower.stdout.readline()):
+        assert line, "it ended"
+
+
+@pytest.mark.parametrize("name", ["local", "s3", "gcs"])
+def test_a_process_follows_a_run_to_its_end(name: str, request: pytest.FixtureRequest) -> None:
+    place = make_place(name, request)
+    options = [f"--storage-option={key}={value}" for key, value in place.options.items()]
+    command = ["-m", "notata", "tail", "-f", "--interval", "0.05", f"{place.url}/log_x", *options]
+    with start("-c", WRITER, place.url, json.dumps(place.options)) as writer:
+        say(writer, "step 1")
+        with start(*command) as follower:
+            until(follower, "INFO step 1")
+            say(writer, "step 2")
+            until(follower, "INFO step 2")
+            writer.communicate("" if name == "local" else "fail\n")
+            rest, told = follower.communicate()
+    good = name == "local"
+    assert rest.partition("] ")[2] == ("INFO Marked complete\n" if good else "ERROR Marked failed: told to\n")
+    assert told == f"{place.url}/log_x: {'complete' if good else 'failed: told to'}\n"
+    assert follower.returncode == (0 if good else 1)
+    place.store().clear()
+
+
+def test_an_interrupt_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    run = Logbook("x", tmp_path)
+    run.info("step 1")
+    with start("-m", "notata", "tail", "-F", str(run.url)) as follower:
+        until(follower, "step 1")
+        os.kill(follower.pid, signal.SIGINT)
+        assert follower.communicate() == ("", "Interrupted\n")
+    assert follower.returncode == 130
