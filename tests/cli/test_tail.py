@@ -216,7 +216,7 @@ def test_a_run_that_is_overwritten_and_one_that_is_removed() -> None:
         runs.append(Logbook("x", url, overwrite=True))
         runs[0].info("second")
 
-    scene = Scene(f"{url}/log_x", nothing, overwrite, lambda: runs[0].mark_complete()).play()
+    scene = Scene(f"{url}/log_x", nothing, overwrite, lambda: runs[0].mark_complete(), nothing).play()
     lines = [line.partition("] ")[2] for text in scene.read for line in text.splitlines()]
     assert [line.partition(" in place of ")[0] for line in lines] == [
         "INFO Logbook initialized", "INFO first", "INFO Logbook initialized", "INFO second", "INFO Marked complete",
@@ -224,7 +224,7 @@ def test_a_run_that_is_overwritten_and_one_that_is_removed() -> None:
     assert scene.told[-1] == f"{url}/log_x: complete"
     assert len(scene.told) == 2
     store = a_log(b"one\n")
-    gone = Scene(store, store.clear, nothing).play()
+    gone = Scene(store, store.clear).play()
     assert gone.told[0] == f"{store.url}/log.txt was removed"
     assert gone.watched.ends == {store.url: "gone"}
 

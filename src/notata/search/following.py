@@ -393,7 +393,7 @@ class Following:
         with closing(read_ahead(wanted)) as coming:
             for (run, end), future in coming:
                 assert future is not None
-                text, further = self._new(end, future)
+                text, further = self._new(run, end, future)
                 if text:
                     yield News(end.log, text)
                 if text or further:
@@ -401,12 +401,12 @@ class Following:
                 came, more = came or bool(text), more or further
         return came, more
 
-    def _new(self, end: _End, future: Future[Blob]) -> tuple[str, bool]:
+    def _new(self, run: _Run, end: _End, future: Future[Blob]) -> tuple[str, bool]:
         """The lines that have come, and whether there is more already."""
         try:
             blob = future.result()
         except MissingError as error:
-            self._missing(end, error)
+            self._missing(run, end, error)
             return "", False
         except StorageError as error:
             self._broken(error)
@@ -419,13 +419,14 @@ class Following:
         text = end.take(blob.data[len(end.mark) :])
         return text, blob.size > end.at
 
-    def _missing(self, end: _End, error: MissingError) -> None:
+    def _missing(self, run: _Run, end: _End, error: MissingError) -> None:
         if isinstance(error, ContainerMissingError):
             raise error
         self._back()
         if end.at:
             self._tell(f"{end.log.file.name} was removed")
             end.forget()
+            run.waited = _EVER
 
     def _broken(self, error: StorageError) -> None:
         """An outage is waited for; all else ends this."""
