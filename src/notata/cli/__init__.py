@@ -9,6 +9,7 @@ from notata.cli.cat import cat
 from notata.cli.compare import compare
 from notata.cli.completion import completion
 from notata.cli.demo import demo
+from notata.cli.doctor import doctor
 from notata.cli.du import du
 from notata.cli.frame import Group
 from notata.cli.grep import grep
@@ -34,5 +35,5 @@ def main() -> None:
     """
 
 
-for command in (cat, compare, completion, demo, du, grep, ls, rm, show, sync, table, tail, tree, verify):
+for command in (cat, compare, completion, demo, doctor, du, grep, ls, rm, show, sync, table, tail, tree, verify):
     main.add_command(command)

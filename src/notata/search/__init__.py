@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from notata.search.comparing import Comparison, Difference, compare
 from notata.search.describing import Content, Description, contents, describe
+from notata.search.diagnosing import Check, diagnose
 from notata.search.finding import File, Found, Place, files_at, look_up, runs_at
 from notata.search.following import follow, tail
 from notata.search.grepping import Match, grep
@@ -21,6 +22,7 @@ from notata.search.verdicts import Verdict, verdicts
 from notata.search.where import FACTS, Where
 
 __all__ = [
+    "Check",
     "Comparison",
     "Content",
     "Description",
@@ -41,6 +43,7 @@ __all__ = [
     "compare",
     "contents",
     "describe",
+    "diagnose",
     "files_at",
     "follow",
     "grep",

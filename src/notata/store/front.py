@@ -86,6 +86,12 @@ class FrontStore(Store):
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         return self._real._list(folder, beginning)
 
+    def aside(self) -> Self:
+        other = copy.copy(self)
+        other._real = self._real.aside()
+        other.url = other._real.url
+        return other
+
     def leave(self) -> None:
         self._real.leave()
 

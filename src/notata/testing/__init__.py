@@ -166,6 +166,12 @@ class FaultyStore(Store):
         with self._step("delete"):
             return self.inner._delete(names)
 
+    def aside(self) -> FaultyStore:
+        other = copy.copy(self)
+        other.inner = self.inner.aside()
+        other.url = other.inner.url
+        return other
+
     def leave(self) -> None:
         self.inner.leave()
 

@@ -1,0 +1,534 @@
+"""Whether a storage does what notata needs of it, found out by doing it; it knows no run, and leaves nothing behind.
+
+What is tried lies in a hidden folder of its own and is removed. No secret is told: of credentials only where they would
+come from.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import statistics
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+
+from notata.display import duration, size
+from notata.errors import (
+    AccessError,
+    ConfigurationError,
+    ConflictError,
+    ContainerMissingError,
+    DeadlineError,
+    ExistsError,
+    FolderError,
+    FullError,
+    KeyNameError,
+    MissingError,
+    NotataError,
+    UnprotectedWarning,
+    UnreachableError,
+)
+from notata.search.finding import given
+from notata.store import BASE_DIR, Entry, Store, default_base, open_store
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+__all__ = ["Check", "diagnose"]
+
+T = TypeVar("T")
+
+State: TypeAlias = Literal["yes", "poor", "no", "skipped", "info"]
+
+_TIMEOUT: Final = 5.0  # seconds for one request
+_GRACE: Final = 10.0  # more for one check: what it takes to load a library, and to find credentials
+_REQUESTS: Final = 5  # that tell how far it is
+_FAR: Final = 0.25  # seconds
+_SKEWED: Final = 5.0  # seconds; times are told in whole ones, and a write takes some itself
+_LITTLE: Final = 10**9  # bytes
+_WRITING: Final = ("write", "claim", "append", "links", "fsync", "clock")
+_HOPELESS: Final = (ConfigurationError, ContainerMissingError, DeadlineError, UnreachableError)
+_PACKAGES: Final = ("fsspec", "s3fs", "gcsfs", "universal_pathlib", "numpy", "obstore")
+_SHOWN: Final = ("NOTATA_LOG_LEVEL", "NOTATA_DISABLED")  # variables whose values are no secrets
+_NETWORKED: Final = ("9p", "afs", "beegfs", "ceph", "cifs", "fuse.", "glusterfs", "gpfs", "lustre", "nfs", "smb")
+_DATA: Final = b"This file was written by notata doctor, and may be removed.\n"
+
+_NEEDED: Final = {
+    "list": ("s3:ListBucket", "storage.objects.list"),
+    "read": ("s3:GetObject", "storage.objects.get"),
+    "write": ("s3:PutObject", "storage.objects.create"),
+    "claim": ("s3:PutObject", "storage.objects.create"),
+    "swap": ("s3:PutObject", "storage.objects.update"),
+    "append": ("s3:PutObject and s3:GetObject", "storage.objects.create and storage.objects.delete"),
+    "delete": ("s3:DeleteObject", "storage.objects.delete"),
+}
+_VARIABLES: Final = {
+    "s3": (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_PROFILE",
+        "AWS_ROLE_ARN",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_DEFAULT_REGION",
+        "AWS_REGION",
+    ),
+    "gs": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "STORAGE_EMULATOR_HOST"),
+}
+_FILES: Final = {
+    "s3": (("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"), ("AWS_CONFIG_FILE", "~/.aws/config")),
+    "gs": (("GOOGLE_APPLICATION_CREDENTIALS", "~/.config/gcloud/application_default_credentials.json"),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one look at a storage found.
+
+    Attributes:
+        name: What was looked at, such as ``write`` or ``clock``.
+        state: ``yes``; ``no``: runs cannot be kept there; ``poor``: they can, with a drawback; ``skipped``: nothing was
+            tried; ``info``: nothing that could be right or wrong.
+        told: What was found, in a line.
+        advice: What to do about it; empty where there is nothing to do.
+        value: As a number, where it is one: seconds, or bytes.
+    """
+
+    name: str
+    state: State
+    told: str
+    advice: str = ""
+    value: float | None = None
+
+
+def diagnose(
+    url: str | os.PathLike[str] | UPath | Store | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    read_only: bool = False,
+    timeout: float = _TIMEOUT,
+) -> list[Check]:
+    """Find out whether runs can be kept at a place: by writing, claiming, swapping, appending and deleting there.
+
+    What that needs lies in one hidden folder below the place, and is removed.
+
+    Args:
+        url: Where runs are to be kept; the base folder of this machine if it is not given.
+        storage_options: For fsspec.
+        read_only: Write nothing, and tell what reading tells.
+        timeout: Seconds for one request. After a silence nothing more is asked.
+
+    >>> {check.name: check.state for check in diagnose("memory://diagnosing") if check.name in ("write", "claim")}
+    {'write': 'yes', 'claim': 'yes'}
+    """
+    place = default_base() if url is None else url
+    try:
+        store = open_store(place, storage_options, timeout=timeout)
+    except NotataError as error:
+        told = Check("url", "no", _told(error), "Correct the URL, or install what the message names.")
+        return [told, *_surroundings("", {}, str)]
+    found = [Check("url", "info", store.url), *_Examination(store, timeout + _GRACE, read_only=read_only).checks()]
+    found += _surroundings(store.url, storage_options or {}, store.redacted)
+    return [replace(check, told=store.redacted(check.told), advice=store.redacted(check.advice)) for check in found]
+
+
+class _Examination:
+    """One storage that is looked at."""
+
+    def __init__(self, store: Store, seconds: float, *, read_only: bool) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._read_only = read_only
+        self._probe = store.aside()
+        self._first: Entry | None = None
+        self._wrote = False
+        self._over = ""  # why nothing more is tried
+
+    def checks(self) -> Iterator[Check]:
+        made = self._folders_to_make()
+        yield from self._reached()
+        if self._read_only:
+            yield self._try("read", self._can_read_first)
+            yield self._try("distance", self._distance)
+            yield self._try("clock", self._clock_of_reply)
+        else:
+            yield from self._written(made)
+        if self._store.near and self._store.shared:
+            yield from self._disk()
+
+    def _written(self, made: list[str]) -> Iterator[Check]:
+        """What is found by writing; whatever comes of it, what was written is removed."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UnprotectedWarning)  # so that this tells of it, and not in passing
+            try:
+                yield self._try("write", self._can_write)
+                yield self._try("read", self._can_read)
+                yield self._try("claim", self._can_claim)
+                yield self._try("swap", self._can_swap)
+                yield self._try("append", self._can_append)
+                yield self._try("distance", self._distance)
+                yield self._try("clock", self._clock)
+                if self._store.near and self._store.shared:
+                    yield self._try("links", self._can_link)
+                    yield self._try("fsync", self._can_sync)
+                yield self._try("delete", self._can_delete)
+            except BaseException:  # an interrupt
+                self._clean(made)
+                raise
+        if not self._clean(made):
+            told = f"what was tried could not be removed: {self._probe.url}"
+            yield Check("left", "poor", told, "Remove it, by other credentials or later.")
+
+    def _try(self, name: str, work: Callable[[], Check]) -> Check:
+        """One check; its error is an answer, and a silence ends all others."""
+        if self._over:
+            return Check(name, "skipped", self._over)
+        try:
+            found = _within(self._seconds, work)
+            self._wrote |= name in _WRITING
+            return found
+        except UnprotectedWarning as warning:
+            return Check(name, "poor", str(warning), _ALONE)
+        except NotataError as error:
+            self._wrote |= name in _WRITING and isinstance(error, DeadlineError)  # it may have
+            if isinstance(error, _HOPELESS):
+                self._over = "not tried, after what went before"
+            return Check(name, "no", _told(error), _advice(name, error))
+        except TimeoutError:
+            self._wrote |= name in _WRITING
+            self._over = "not tried, after what went before"
+            return Check(name, "no", f"no answer within {duration(self._seconds)}", _advice(name, DeadlineError("")))
+        except Exception as error:  # of a library, before any request
+            return Check(name, "no", f"it failed by {type(error).__name__}", "Look at the storage options.")
+
+    # -- without writing -----------------------------------------------------------------------------------
+
+    def _reached(self) -> Iterator[Check]:
+        """Whether somebody answers, and lists."""
+        listed = self._try("list", self._can_list)
+        if self._over:
+            yield replace(listed, name="reach")
+            yield Check("list", "skipped", self._over)
+        else:
+            yield Check("reach", "yes", "it answers")
+            yield listed
+
+    def _can_list(self) -> Check:
+        try:
+            self._first = self._store.first()
+        except ContainerMissingError:
+            raise
+        except MissingError as error:  # a listing misses no object: what it misses is the bucket
+            raise ContainerMissingError(f"there is no bucket for {self._store.url}", url=self._store.url) from error
+        if self._first is not None:
+            return Check("list", "yes", "files are there")
+        if self._store.near and self._store.shared and os.path.isfile(self._store.url):
+            raise FolderError(f"{self._store.url} is a file; runs need a folder")
+        return Check("list", "yes", "nothing is there yet")
+
+    def _can_read_first(self) -> Check:
+        if self._first is None:
+            return Check("read", "skipped", "there is no file to read")
+        try:
+            self._store.read(self._first.key, 0, 1)
+        except (KeyNameError, MissingError):
+            return Check("read", "skipped", "there is no file that notata could have written")
+        return Check("read", "yes", "a file was read")
+
+    def _clock_of_reply(self) -> Check:
+        if self._first is None:
+            return Check("clock", "skipped", "nothing is there that tells the time")
+        age = self._store.fetch(self._first.key, 0, 1).age
+        if age is None:
+            return Check("clock", "skipped", "the storage does not tell its time")
+        return _clock(age + self._first.modified.timestamp() - time.time())
+
+    def _distance(self) -> Check:
+        """The median of a few small requests, one after the other."""
+        took = []
+        for _ in range(_REQUESTS):
+            begun = time.perf_counter()
+            try:
+                self._probe.exists("nothing")
+            except AccessError:  # S3 says so of what is not there to who may not list
+                self._store.first()
+            took.append(time.perf_counter() - begun)
+        median = statistics.median(took)
+        if self._store.near:
+            told = f"{median * 1000:.3f} ms a look; each line of a log is stored at once"
+            return Check("distance", "yes", told, value=median)
+        told = (
+            f"{median * 1000:.0f} ms a round trip; a log call does not wait (lines are sent together, every 5 s at "
+            f"most), an artifact takes about {duration(median)}"
+        )
+        if median <= _FAR:
+            return Check("distance", "yes", told, value=median)
+        return Check("distance", "poor", told, "Write with background=True, or to a local disk with mirror=.", median)
+
+    # -- by writing ----------------------------------------------------------------------------------------
+
+    def _can_write(self) -> Check:
+        self._probe.write("probe", _DATA)
+        return Check("write", "yes", "a file was written")
+
+    def _can_read(self) -> Check:
+        if self._probe.read("probe") != _DATA:
+            return Check("read", "no", "what was read is not what was written", "Nothing can be kept safely there.")
+        return Check("read", "yes", "what was written was read back")
+
+    def _can_claim(self) -> Check:
+        self._probe.create("claim", b"first")
+        try:
+            self._probe.create("claim", b"second")
+        except ExistsError:
+            return Check("claim", "yes", "a second create of the same name was refused")
+        return Check("claim", "poor", "two creates of the same name both succeeded", _ALONE)
+
+    def _can_swap(self) -> Check:
+        version = self._probe.fetch("probe").version
+        self._probe.replace("probe", _DATA + b"swapped\n", version)
+        try:
+            self._probe.replace("probe", _DATA + b"again\n", version)
+        except ConflictError:
+            if self._store.swaps:
+                return Check("swap", "yes", "a swap of an old version was refused")
+            return Check("swap", "poor", "it looks before it writes, which is no promise", _ALONE)
+        return Check("swap", "poor", "a swap of an old version succeeded", _ALONE)
+
+    def _can_append(self) -> Check:
+        at = self._probe.append("log", b"first\n", at=0)
+        self._probe.append("log", b"second\n", at=at)
+        if self._probe.read("log") != b"first\nsecond\n":
+            return Check("append", "no", "what was appended is not there", "Logs cannot be kept there.")
+        return Check("append", "yes", "two lines were appended")
+
+    def _can_delete(self) -> Check:
+        self._probe.delete(["probe", "claim", "log"])
+        if self._probe.exists("probe"):
+            return Check("delete", "no", "what was deleted is still there", "Is the bucket under a retention policy?")
+        return Check("delete", "yes", "what was written was removed")
+
+    def _clock(self) -> Check:
+        begun = time.time()
+        self._probe.write("probe", _DATA)
+        ended = time.time()
+        written = self._probe.stat("probe").modified.timestamp()
+        if written <= 0:
+            return Check("clock", "skipped", "the storage does not tell its time")
+        return _clock(written - (begun + ended) / 2)
+
+    def _can_link(self) -> Check:
+        path = str(self._probe.path("linked"))
+        self._probe.write("linked", _DATA)
+        try:
+            os.link(path, f"{path}-too")
+        except OSError as error:
+            told = f"it has no hard links ({error.strerror}); runs are claimed by exclusive creation instead"
+            return Check("links", "poor", told, "Nothing need be done unless machines share this folder.")
+        os.unlink(f"{path}-too")
+        return Check("links", "yes", "hard links hold")
+
+    def _can_sync(self) -> Check:
+        begun = time.perf_counter()
+        with open(str(self._probe.path("synced")), "wb") as file:
+            file.write(_DATA)
+            file.flush()
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                return Check("fsync", "poor", f"fsync fails ({error.strerror})", "durable=True cannot be used there.")
+        took = time.perf_counter() - begun
+        return Check("fsync", "yes", f"a file is on the disk after {took * 1000:.1f} ms, as for durable=True", "", took)
+
+    def _folders_to_make(self) -> list[str]:
+        """Folders of a disk that are not there yet, the innermost first."""
+        folders = []
+        path = self._store.url
+        while self._store.near and self._store.shared and not os.path.lexists(path):
+            folders.append(path)
+            path = os.path.dirname(path)
+        return folders
+
+    def _clean(self, made: list[str]) -> bool:
+        """Remove what is left of the probe, and folders that were made for it; whether nothing is left."""
+
+        def clean() -> None:
+            self._probe.clear()
+            self._probe.leave()
+            for folder in made:
+                if os.path.isdir(folder):
+                    os.rmdir(folder)
+
+        if self._over and not self._wrote:
+            return True
+        try:
+            _within(self._seconds, clean)
+        except Exception:
+            return not self._wrote
+        return True
+
+    # -- a disk --------------------------------------------------------------------------------------------
+
+    def _disk(self) -> Iterator[Check]:
+        folder = self._store.url
+        while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+            folder = os.path.dirname(folder)
+        yield self._try("space", lambda: _space(folder))
+        yield self._try("file system", lambda: _file_system(folder))
+
+
+_ALONE: Final = (
+    "Two writers of one run id are not told apart there: give each run an id of its own, or use a storage with "
+    "conditional writes."
+)
+
+
+def _within(seconds: float, work: Callable[[], T]) -> T:
+    """What a call returns or raises, if it does so in time; else it is left to itself."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="notata-doctor", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError
+    return results[0]
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _advice(name: str, error: NotataError) -> str:
+    """What to do about an error, in a sentence or two."""
+    text = str(error)
+    if "Skew" in text:
+        return "The clock of this machine is wrong: set it, by NTP for instance."
+    if isinstance(error, ContainerMissingError):
+        return "Create the bucket, or correct its name in the URL."
+    if isinstance(error, UnreachableError):
+        return "Check the address and port (endpoint_url, region), proxies and the network. Does the server run?"
+    if isinstance(error, DeadlineError):
+        return "Somebody may listen there who does not answer: check the address, firewalls and proxies; or try later."
+    if isinstance(error, AccessError):
+        if any(code in text for code in ("InvalidAccessKeyId", "SignatureDoesNotMatch")):
+            return "The access key or the secret is wrong, or of another store; see below where they come from."
+        aws, google = _NEEDED.get(name, ("that", "that"))
+        return f"See below where credentials come from, and whether they allow it ({aws}; {google}; on a disk: modes)."
+    if isinstance(error, FullError):
+        return "Make room there, or choose another place."
+    if isinstance(error, FolderError):
+        return "Name a folder, or one that is yet to be made."
+    return "Correct the URL or the storage options." if isinstance(error, ConfigurationError) else "Try again later."
+
+
+def _clock(ahead: float) -> Check:
+    """What a difference of clocks means."""
+    if abs(ahead) <= _SKEWED:
+        return Check("clock", "yes", "it agrees with that of this machine", value=round(ahead, 1))
+    told = f"it is {duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} that of this machine"
+    return Check(
+        "clock", "poor", told, "Set the clock that is wrong. S3 refuses who is 15 minutes off.", round(ahead, 1)
+    )
+
+
+def _space(folder: str) -> Check:
+    free = shutil.disk_usage(folder).free
+    if free < _LITTLE:
+        return Check("space", "poor", f"{size(free)} are free", "Make room, or choose another place.", free)
+    return Check("space", "yes", f"{size(free)} are free", value=free)
+
+
+def _file_system(folder: str) -> Check:
+    kind = _kind_of(os.path.realpath(folder))
+    if kind is None:
+        return Check("file system", "skipped", "this system does not tell")
+    if kind.startswith(_NETWORKED):
+        told = f"{kind}, a file system over a network"
+        advice = "Claims and appends hold between machines as far as its server keeps them; others may see files late."
+        return Check("file system", "poor", told, advice)
+    return Check("file system", "yes", kind)
+
+
+def _kind_of(folder: str, table: str = "/proc/self/mounts") -> str | None:
+    """The type of the file system that a folder lies on, where the system has such a table."""
+    try:
+        with open(table, encoding="utf-8", errors="surrogateescape") as file:
+            mounts = [line.split()[1:3] for line in file]
+    except OSError:
+        return None
+    best, kind = "", None
+    for raw, found in mounts:
+        point = raw.replace("\\040", " ").rstrip("/")
+        if (folder == point or folder.startswith(f"{point}/")) and len(point) >= len(best):
+            best, kind = point, found
+    return kind
+
+
+# -- around it -----------------------------------------------------------------------------------------------
+
+
+def _surroundings(url: str, options: Mapping[str, Any], redact: Callable[[str], str]) -> Iterator[Check]:
+    """What is in force here, by name."""
+    scheme = {"s3a": "s3", "gcs": "gs"}.get(url.partition("://")[0], url.partition("://")[0])
+    if scheme in _VARIABLES:
+        yield Check(
+            "credentials", "info", "; ".join(_credentials(scheme, options)) or "none are set up that notata knows"
+        )
+    yield Check("variables", "info", ", ".join(_variables()) or "none of NOTATA_… and FSSPEC_… are set")
+    yield Check("versions", "info", ", ".join(f"{name} {version}" for name, version in _versions()))
+
+
+def _credentials(scheme: str, options: Mapping[str, Any]) -> Iterator[str]:
+    """Where credentials would come from, never one itself."""
+    if options:
+        yield f"storage options: {', '.join(sorted(map(str, options)))}"
+    if found := [name for name in _VARIABLES[scheme] if os.environ.get(name)]:
+        yield f"environment: {', '.join(found)}"
+    files = [os.path.expanduser(os.environ.get(name) or usual) for name, usual in _FILES[scheme]]
+    if found := [path for path in files if os.path.isfile(path)]:
+        yield f"files: {', '.join(found)}"
+    folder = os.environ.get("FSSPEC_CONFIG_DIR") or os.path.expanduser("~/.config/fsspec")
+    with suppress(OSError):
+        if found := sorted(name for name in os.listdir(folder) if name.endswith((".json", ".ini", ".toml"))):
+            yield f"configuration of fsspec: {', '.join(os.path.join(folder, name) for name in found)}"
+
+
+def _variables() -> Iterator[str]:
+    for name in sorted(os.environ):
+        if name == BASE_DIR:
+            yield f"{name}={given(os.environ[name])}"
+        elif name in _SHOWN:
+            yield f"{name}={os.environ[name]}"
+        elif name.startswith(("NOTATA_", "FSSPEC_")):
+            yield name
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    from notata import __version__
+
+    yield "notata", __version__
+    yield "python", platform.python_version()
+    for name in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            yield name, importlib.metadata.version(name)

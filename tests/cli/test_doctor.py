@@ -1,0 +1,344 @@
+"""``notata doctor`` and `notata.search.diagnose`: every no that a storage can give, what it advises, and no secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from notata.search import Check, diagnose, diagnosing
+from notata.store import open_store, s3
+from notata.testing import FaultyStore
+from tests import small_disk
+from tests.backends import Place
+from tests.cli.conftest import Shelf
+from tests.command import notata, process, terminal
+from tests.contract.conftest import make_place
+from tests.counting import counted
+from tests.network import hurried
+from tests.servers import Server, free_port
+from tests.small_disk import Disk
+from tests.test_facts import headers_without
+
+WRITTEN = ["write", "read", "claim", "swap", "append", "distance", "clock", "delete"]
+OF_DISKS = {"links", "fsync", "space", "file system"}
+SECRET = "hunter2+never/shown"
+
+
+@pytest.fixture(params=["memory", "local", "s3", "gcs"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    place = make_place(request.param, request)
+    yield place
+    place.store().clear()
+
+
+def states(checks: list[Check]) -> dict[str, str]:
+    return {check.name: check.state for check in checks}
+
+
+def of(checks: list[Check], name: str) -> Check:
+    return next(check for check in checks if check.name == name)
+
+
+# -- all is well ---------------------------------------------------------------------------------------------
+
+
+def test_where_all_is_well_every_answer_is_yes_and_nothing_is_left(place: Place) -> None:
+    place.put("log_a/metadata.json", b"{}")
+    place.put("README", b"kept")
+    found = states(diagnose(place.url, storage_options=place.options))
+    assert {name: found[name] for name in ["reach", "list", *WRITTEN]} == dict.fromkeys(
+        ["reach", "list", *WRITTEN], "yes"
+    )
+    assert (found.keys() >= OF_DISKS) == (place.name == "local")
+    assert ("credentials" in found) == place.bucket
+    assert place.names() == ["README", "log_a/metadata.json"]
+
+
+def test_what_reading_tells_and_nothing_is_written(shelf: Shelf, tmp_path: Path) -> None:
+    before = sorted(shelf.place.names(logs=True))
+    done = process("doctor", shelf.url, "--read-only", "--json", *shelf.options, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert {lines[name]["state"] for name in ("reach", "list", "read", "distance", "clock")} == {"yes"}
+    assert not {"write", "claim", "delete"} & lines.keys()
+    assert sorted(shelf.place.names(logs=True)) == before
+    assert lines["url"]["told"] == shelf.url
+    if shelf.place.name == "local":
+        stat = os.statvfs(shelf.url)
+        assert lines["space"]["value"] == pytest.approx(stat.f_bavail * stat.f_frsize, rel=0.05)
+        kind = [line.split()[2] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        assert lines["file system"]["told"] in kind
+
+
+def test_few_requests_by_reading_and_no_more_than_it_takes_by_writing(request: pytest.FixtureRequest) -> None:
+    place = make_place("s3", request)
+    for number in range(5):
+        place.put(f"{number}", b"x")
+    with counted() as sent:
+        diagnose(place.url, storage_options=place.options, read_only=True)
+    assert len(sent) == 1 + 1 + 5 + 1, sent
+    assert {line.partition(" ")[0] for line in sent} == {"GET", "HEAD"}
+    with counted() as sent:
+        diagnose(place.url, storage_options=place.options)
+    assert len(sent) < 40
+    place.store().clear()
+
+
+def test_folders_that_are_made_for_it_are_removed(tmp_path: Path) -> None:
+    done = notata("doctor", "new/deep/place", folder=tmp_path)
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+    assert "list\tyes\tnothing is there yet" in done.stdout
+    assert notata("doctor", "new/place", "--read-only", folder=tmp_path).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_base_folder_is_looked_at_when_none_is_named(tmp_path: Path) -> None:
+    done = notata("doctor", "--json", folder=tmp_path, NOTATA_BASE_DIR=str(tmp_path / "base"))
+    assert json.loads(done.stdout.splitlines()[0])["told"] == str(tmp_path / "base")
+
+
+# -- what is not well ----------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    small_disk.run(_read_only, tmp_path)
+
+
+def _read_only(disk: Disk) -> None:
+    (disk.folder / "out").mkdir()
+    (disk.folder / "out/file").write_text("kept")
+    disk.make_read_only()
+    found = diagnose(disk.folder / "out")
+    assert states(found) | {"list": "yes", "write": "no", "claim": "no", "space": "poor"} == states(found)
+    assert "read-only" in of(found, "write").told
+    assert "credentials" in of(found, "write").advice
+    assert states(diagnose(disk.folder / "out", read_only=True))["read"] == "yes"
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    small_disk.run(_full, tmp_path)
+
+
+def _full(disk: Disk) -> None:
+    disk.fill()
+    found = of(diagnose(disk.folder / "out"), "write")
+    assert (found.state, found.advice) == ("no", "Make room there, or choose another place.")
+
+
+def test_a_file_is_no_place_for_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    done = notata("doctor", "file", folder=tmp_path)
+    assert done.returncode == 3
+    assert "list\tno\t" in done.stdout
+    assert "Name a folder" in done.stdout
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["s3", "gcs"])
+def test_nobody_listens(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    place = make_place(name, request)
+    options = {**place.options, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
+    with hurried():
+        found = diagnose(place.url, storage_options=options, timeout=2)
+    assert of(found, "reach").state == "no"
+    assert of(found, "reach").advice
+    assert {states(found)[each] for each in ["list", *WRITTEN]} == {"skipped"}
+
+
+def test_somebody_listens_who_never_answers(moto_server: Server, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        options = [f"-o{name}={value}" for name, value in {**moto_server.options, "endpoint_url": endpoint}.items()]
+        done = notata("doctor", moto_server.url, "--timeout", "0.2", "--json", *options, folder=tmp_path)
+    assert done.returncode == 3
+    lines = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert "no answer in time" in lines["reach"]["told"]
+    assert "firewalls" in lines["reach"]["advice"]
+    assert lines["write"]["state"] == "skipped"
+
+
+@pytest.mark.parametrize("name", ["s3", "gcs"])
+def test_a_bucket_that_is_missing(name: str, request: pytest.FixtureRequest) -> None:
+    place = make_place(name, request)
+    url = f"{place.url.partition('://')[0]}://no-such-bucket/outputs"
+    found = diagnose(url, storage_options=place.options)
+    no = [check for check in found if check.state == "no"]
+    assert no
+    assert no[0].advice == "Create the bucket, or correct its name in the URL."
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_store_that_ignores_conditions(known: bool, moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    probed = {(moto_server.endpoint, moto_server.url.removeprefix("s3://"))} if known else set()
+    monkeypatch.setattr(s3, "_probed", probed)
+    url = f"{moto_server.url}/ignores"
+    with headers_without("If-None-Match"):
+        found = diagnose(url, storage_options=moto_server.options)
+    assert (states(found)["claim"], states(found)["swap"]) == ("poor", "yes")
+    assert "give each run an id of its own" in of(found, "claim").advice
+    with headers_without("If-Match"):
+        found = diagnose(url, storage_options=moto_server.options)
+    assert (states(found)["claim"], states(found)["swap"]) == ("yes", "poor")
+    assert open_store(url, moto_server.options).everything() == []
+
+
+def test_another_protocol_is_poor_and_says_why(tmp_path: Path) -> None:
+    found = diagnose(f"dir::file://{tmp_path}/chained")
+    assert states(found)["claim"] in ("poor", "no")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("verb", ["write", "read", "claim", "swap", "append", "delete"])
+def test_each_check_stands_for_itself(verb: str) -> None:
+    """One permission is lacking; the others are found to be there."""
+
+    class Lacking(FaultyStore):
+        def _put(self, key: str, data: bytes, match: str | None) -> str:
+            lacking = {None: "write", "": "claim"}.get(match, "swap")
+            if verb == lacking and not (verb == "write" and data.startswith(b"first")):
+                raise PermissionError(13, "no")
+            return super()._put(key, data, match)
+
+        def _get(self, key: str, start: int, end: int | None, version: str | None):  # type: ignore[no-untyped-def]
+            if verb == "read" and (start, end) == (0, None) and key == "probe":
+                raise PermissionError(13, "no")
+            return super()._get(key, start, end, version)
+
+        def _append(self, key: str, data: bytes, tail):  # type: ignore[no-untyped-def]
+            if verb == "append":
+                raise PermissionError(13, "no")
+            return super()._append(key, data, tail)
+
+        def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+            if verb == "delete":
+                return dict.fromkeys(names, PermissionError(13, "no"))
+            return super()._delete(names)
+
+        def __copy__(self) -> Lacking:
+            other = object.__new__(Lacking)
+            other.__dict__ = dict(self.__dict__)
+            return other
+
+    inner = open_store(f"memory://doctor-{verb}")
+    found = diagnose(Lacking(inner))
+    assert of(found, verb).state == "no"
+    assert of(found, verb).advice
+    if verb in ("claim", "append"):
+        assert [check.name for check in found if check.state == "no"] == [verb]
+    if verb == "delete":
+        assert of(found, "left").state == "poor"
+        assert inner.list() == []  # hidden
+        assert inner.everything() != []
+        inner.clear()
+    assert inner.everything() == []
+
+
+def test_far_away_and_what_that_means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_place("s3", request)
+    near = of(diagnose(place.url, storage_options=place.options), "distance")
+    assert (near.state, "a log call does not wait" in near.told) == ("yes", True)
+    monkeypatch.setattr(diagnosing, "_FAR", 0.0)
+    far = of(diagnose(place.url, storage_options=place.options), "distance")
+    assert (far.state, "background=True" in far.advice) == ("poor", True)
+
+
+@pytest.mark.parametrize(("offset", "word"), [(-3630.0, "ahead of"), (3630.0, "behind")])
+def test_a_clock_that_is_wrong(place: Place, offset: float, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = SimpleNamespace(time=lambda: time.time() + offset, perf_counter=time.perf_counter)
+    monkeypatch.setattr(diagnosing, "time", other)
+    found = of(diagnose(place.url, storage_options=place.options), "clock")
+    assert found.state == "poor"
+    assert f"1 h 0 min {word}" in found.told
+    assert found.value == pytest.approx(-offset, abs=5)
+
+
+def test_a_disk_without_links_and_without_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
+    found = diagnose(tmp_path)
+    assert (states(found)["links"], states(found)["fsync"], states(found)["claim"]) == ("poor", "poor", "yes")
+    assert "durable=True" in of(found, "fsync").advice
+
+
+def test_the_type_of_a_file_system_is_that_of_the_innermost_mount(tmp_path: Path) -> None:
+    table = tmp_path / "mounts"
+    table.write_text("a / ext4 rw 0 0\nb /net nfs4 rw 0 0\nc /net/my\\040disk tmpfs rw 0 0\n")
+    kinds = {
+        folder: diagnosing._kind_of(folder, str(table))
+        for folder in ("/", "/network", "/net", "/net/x", "/net/my disk/y")
+    }
+    assert list(kinds.values()) == ["ext4", "ext4", "nfs4", "nfs4", "tmpfs"]
+    assert diagnosing._kind_of("/", str(tmp_path / "none")) is None
+
+
+@pytest.mark.real
+def test_a_wrong_secret_is_refused_and_not_shown(seaweed_server: Server, tmp_path: Path) -> None:
+    options = {**seaweed_server.options, "secret": SECRET}
+    arguments = [f"-o{name}={value}" for name, value in options.items()]
+    done = notata("doctor", f"{seaweed_server.url}/x", "--json", *arguments, folder=tmp_path)
+    assert done.returncode == 3
+    assert SECRET not in done.stdout + done.stderr
+    lines = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert (lines["reach"]["state"], lines["list"]["state"], lines["write"]["state"]) == ("yes", "no", "no")
+    assert "secret is wrong" in lines["list"]["advice"]
+    assert states(diagnose(f"{seaweed_server.url}/x", storage_options=seaweed_server.options))["claim"] == "yes"
+
+
+# -- what is shown -------------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_shown_only_where_it_would_come_from(moto_server: Server, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.write_text(f"[default]\naws_secret_access_key = {SECRET}\n")
+    (tmp_path / "fsspec").mkdir()
+    (tmp_path / "fsspec/s3.json").write_text(json.dumps({"s3": {"anon": False}}))
+    environment = {
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ACCESS_KEY_ID": "AKIA" + "X" * 16,
+        "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
+        "FSSPEC_S3_SECRET": SECRET,
+        "FSSPEC_CONFIG_DIR": str(tmp_path / "fsspec"),
+        "NOTATA_LOG_LEVEL": "DEBUG",
+        "NOTATA_BASE_DIR": f"sftp://ada:{SECRET}@host/runs",
+    }
+    options = [
+        f"-o{name}={value}" for name, value in {**moto_server.options, "secret": SECRET, "token": SECRET}.items()
+    ]
+    done = process("doctor", f"{moto_server.url}/x", *options, folder=tmp_path, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert "AKIAXXXX" not in done.stdout
+    lines = dict(line.split("\tinfo\t") for line in done.stdout.splitlines() if "\tinfo\t" in line)
+    assert "storage options: endpoint_url, key, secret, token" in lines["credentials"]
+    assert "environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in lines["credentials"]
+    assert f"files: {credentials}" in lines["credentials"]
+    assert str(tmp_path / "fsspec/s3.json") in lines["credentials"]
+    assert "FSSPEC_S3_SECRET" in lines["variables"]
+    assert "NOTATA_LOG_LEVEL=DEBUG" in lines["variables"]
+    assert "NOTATA_BASE_DIR=" in lines["variables"]
+    assert lines["versions"].startswith("notata ")
+
+
+def test_a_url_of_no_storage_is_usage(tmp_path: Path) -> None:
+    for url in ("s3://", "nothing://x"):
+        done = notata("doctor", url, folder=tmp_path)
+        assert (done.returncode, done.stderr) == (2, "")
+        assert done.stdout.startswith("url\tno\t")
+
+
+def test_on_a_terminal_in_colour(tmp_path: Path) -> None:
+    code, shown = terminal("doctor", ".", folder=tmp_path, columns=200)
+    assert code == 0
+    assert b"\x1b[32myes" in shown
+    assert b"a second create of the same name was refused" in shown
