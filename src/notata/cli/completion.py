@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from contextlib import suppress
 from typing import Any, Final
@@ -11,10 +10,11 @@ from typing import Any, Final
 import click
 
 from notata.cli.frame import Command
+from notata.errors import NotataError
 
-__all__ = ["completion", "places"]
+__all__ = ["adapt_bash", "completion", "places"]
 
-_SECONDS: Final = 2.0  # that somebody who pressed a key waits for a bucket
+_SECONDS: Final = 3.0  # that somebody who pressed a key waits for a bucket
 _MOST: Final = 200  # suggestions
 _VARIABLE: Final = "_NOTATA_COMPLETE"
 
@@ -35,12 +35,12 @@ _VARIABLE: Final = "_NOTATA_COMPLETE"
 def completion(context: click.Context, shell: str) -> None:
     """Print the script with which SHELL completes commands, options, local paths, and what lies in a bucket.
 
-    A bucket is asked for one folder, for two seconds at most, with the storage options that stand before on the line,
+    A bucket is asked for one folder, for three seconds at most, with the storage options that stand before on the line,
     those of fsspec's configuration and those of the environment. Errors are silent.
     """
     from click.shell_completion import ShellComplete, get_completion_class
 
-    _adapt_bash()
+    adapt_bash()
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"there is no completion for {shell}")
@@ -64,29 +64,32 @@ def places(context: click.Context, _parameter: click.Parameter, incomplete: str)
 
 def _below(folder: str, options: dict[str, Any]) -> list[str]:
     """Folders and files of one folder; none if it cannot be listed, or not in time."""
+    from notata.store import open_store
+
     found: list[str] = []
     logging.disable()
 
     def look() -> None:
-        from notata.store import open_store
-
         with suppress(Exception):
-            fs = open_store(folder, options, timeout=_SECONDS).filesystem()
+            fs = store.filesystem()
             for entry in fs.ls(folder, detail=True):
                 name = str(entry["name"]).rstrip("/").rpartition("/")[2]
                 if name and not name.startswith("."):
                     found.append(f"{folder}/{name}{'/' * (entry['type'] == 'directory')}")
 
     try:
+        store = open_store(folder, options, timeout=_SECONDS)  # and its libraries, which take their time
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
         thread.join(_SECONDS)
+    except NotataError:
+        return []
     finally:
         logging.disable(logging.NOTSET)
     return sorted(found)
 
 
-def _adapt_bash() -> None:
+def adapt_bash() -> None:
     """Have bash complete URLs: it takes their colon for the end of a word."""
     from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
@@ -122,7 +125,3 @@ def _joined(words: list[str]) -> list[str]:
             joined.append(word)
         glue = sign
     return joined
-
-
-if _VARIABLE in os.environ:  # this process completes a line, and does nothing else
-    _adapt_bash()

@@ -62,6 +62,8 @@ _PIPE_CLOSED: Final = 141  # and of SIGPIPE
 
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
+_COMPLETE: Final = "_NOTATA_COMPLETE"  # set by a shell that wants to know how a line may go on
+
 _EXIT_CODES: Final = "Exit code: 0; 1 nothing found, or something differs; 2 usage; 3 storage."
 
 _DEBUG: Final = "notata.debug"
@@ -115,6 +117,10 @@ class Group(click.Group):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         _make_printable()
+        if _COMPLETE in os.environ:
+            from notata.cli.completion import adapt_bash
+
+            adapt_bash()
         return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:

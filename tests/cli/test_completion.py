@@ -1,0 +1,132 @@
+"""Completion of command lines, by the protocol that shells speak, and in a real bash."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from notata import Logbook
+from notata.cli.completion import _joined
+from tests.command import Done, notata
+from tests.servers import Server, free_port
+
+
+def complete(words: list[str], folder: Path, shell: str = "bash", **environment: str) -> Done:
+    """What a shell is told of the last of these words."""
+    asked = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1), "_NOTATA_COMPLETE": f"{shell}_complete"}
+    return notata(folder=folder, **{**asked, **environment})
+
+
+def plain(done: Done) -> list[str]:
+    assert done.stderr == ""
+    return [line.removeprefix("plain,") for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def bucket(moto_server: Server) -> Server:
+    for name in ("a", "ab", "b"):
+        Logbook(
+            name, f"{moto_server.url}/completed", storage_options=moto_server.options, overwrite=True
+        ).mark_complete()
+    return moto_server
+
+
+def test_commands_options_and_local_paths(tmp_path: Path) -> None:
+    assert {"compare", "doctor", "rm", "sync", "verify"} <= set(plain(complete(["notata", ""], tmp_path)))
+    assert plain(complete(["notata", "comp"], tmp_path)) == ["compare", "completion"]
+    assert "--tolerance" in plain(complete(["notata", "compare", "--t"], tmp_path))
+    for command in ("rm", "verify", "doctor", "compare"):
+        assert plain(complete(["notata", command, "out"], tmp_path)) == ["file,out"]
+
+
+def test_runs_of_a_bucket_with_the_options_that_stand_before(bucket: Server, tmp_path: Path) -> None:
+    options = [part for name, value in bucket.options.items() for part in ("-o", f"{name}={value}")]
+    done = complete(["notata", "rm", *options, f"{bucket.url}/completed/log_a"], tmp_path)
+    assert plain(done) == [f"{bucket.url}/completed/log_a/", f"{bucket.url}/completed/log_ab/"]
+    inside = complete(["notata", "compare", "x", *options, f"{bucket.url}/completed/log_a/m"], tmp_path)
+    assert plain(inside) == [f"{bucket.url}/completed/log_a/{name}.json" for name in ("manifest", "metadata")]
+
+
+def test_words_as_bash_breaks_them_and_the_configuration(
+    bucket: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fsspec.config.conf, "s3", dict(bucket.options))  # which FSSPEC_S3_… set, when it is imported
+    path = bucket.url.removeprefix("s3:")
+    done = complete(["notata", "verify", "s3", ":", f"{path}/completed/log_b"], tmp_path)
+    assert plain(done) == [f"{path}/completed/log_b/"]
+
+
+def test_words_are_joined_again() -> None:
+    assert _joined(["ls", "s3", ":", "//b/x"]) == ["ls", "s3://b/x"]
+    assert _joined(["ls", "-o", "endpoint_url", "=", "http", ":", "//h", ":", "9000", "s3", ":", "//b"]) == [
+        "ls", "-o", "endpoint_url=http://h:9000", "s3://b",
+    ]  # fmt: skip
+    assert _joined(["ls", "s3", ":"]) == ["ls", "s3:"]
+
+
+@pytest.mark.parametrize("url", ["s3://", "nothing://x/y", "memory://x/", "http://["])
+def test_errors_are_silent(url: str, tmp_path: Path) -> None:
+    done = complete(["notata", "rm", url], tmp_path)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+def test_nobody_there_is_silent_and_does_not_keep_the_shell(tmp_path: Path) -> None:
+    done = complete(["notata", "rm", "-o", f"endpoint_url=http://127.0.0.1:{free_port()}", "s3://bucket/x"], tmp_path)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("shell", "expected"), [("zsh", "plain\nsync\nMake a copy"), ("fish", "plain\nsync\nMake a copy")]
+)
+def test_zsh_and_fish(shell: str, expected: str, tmp_path: Path) -> None:
+    asked = {"COMP_WORDS": "notata sy", "COMP_CWORD": "1" if shell == "zsh" else "sy"}
+    done = complete([], tmp_path, shell, **asked)
+    assert done.stderr == ""
+    assert done.stdout.startswith((expected, expected.replace("\n", ",", 1).replace("\n", "\t")))
+
+
+def test_bash_completes_by_the_script_that_is_printed(tmp_path: Path) -> None:
+    for name in ("a", "ab", "b"):
+        Logbook(name, tmp_path / "runs").mark_complete()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/notata").write_text(f'#!/bin/sh\nexec {sys.executable} -m notata "$@"\n')
+    (tmp_path / "bin/notata").chmod(0o755)
+    (tmp_path / "script").write_text(notata("completion", "bash", folder=tmp_path).stdout)
+    asks = f"""
+    compopt() {{ echo "compopt $*"; }}
+    source ./script
+    COMP_WORDS=(notata rm file : //{tmp_path}/runs/log_a); COMP_CWORD=4
+    _notata_completion notata
+    echo "${{COMPREPLY[@]}}"
+    complete -p notata
+    """
+    done = subprocess.run(
+        ["bash", "-c", asks],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "compopt -o nospace",
+        "compopt -o nospace",
+        f"//{tmp_path}/runs/log_a/ //{tmp_path}/runs/log_ab/",
+        "complete -o nosort -F _notata_completion notata",
+    ]
+
+
+def test_each_script_speaks_for_notata(tmp_path: Path) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        done = notata("completion", shell, folder=tmp_path)
+        assert done.returncode == 0
+        assert f"_NOTATA_COMPLETE={shell}_complete" in done.stdout
+    assert notata("completion", "tcsh", folder=tmp_path).returncode == 2
+    told = notata("completion", "--help", folder=tmp_path).stdout
+    assert 'eval "$(notata completion bash)"' in told
