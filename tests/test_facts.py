@@ -282,23 +282,20 @@ def remote(request: pytest.FixtureRequest) -> Store:
     return open_store(f"{server.url}/processes-{os.getpid()}", server.options)
 
 
-def _write(store: Store, key: str) -> None:
-    store.write(key, key.encode())
-
-
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_connect_anew(remote: Store, method: Any) -> None:
     """A forked child that used its parent's file system raised, or took 16 s."""
     remote.write("parent", b"1")
     context = multiprocessing.get_context(method)
-    children = [context.Process(target=_write, args=(remote, f"{method}{number}")) for number in range(3)]
+    keys = [f"{method}{number}" for number in range(3)]
+    children = [context.Process(target=remote.write, args=(key, key.encode())) for key in keys]
     for child in children:
         child.start()
     for child in children:
         child.join(60)
     assert [child.exitcode for child in children] == [0, 0, 0]
-    assert [remote.read(f"{method}{number}") for number in range(3)] == [f"{method}{n}".encode() for n in range(3)]
+    assert [remote.read(key) for key in keys] == [key.encode() for key in keys]
 
 
 def test_a_forked_child_that_leaves_the_block_does_not_end_the_run(tmp_path: Path) -> None:
