@@ -21,6 +21,7 @@ _PRELOADED: Final = [
     "tests.sweep",
     "tests.contract.test_experiment",
     "tests.contract.test_races",
+    "tests.contract.test_sync",
     "tests.contract.test_workers",
 ]
 

@@ -6,8 +6,6 @@ import base64
 import json
 import os
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +18,11 @@ from notata.mirror import RunCopy
 from notata.mirror.evidence import digest_of
 from notata.store import gcs, s3
 from notata.store.files import PART
+from notata.testing import FaultyStore
 from tests.backends import Place
 from tests.contract.conftest import BUCKETS, make_place
 from tests.counting import counted
+from tests.forks import forkserver
 
 ODD = ["a#b", "50%", "%41", "with space", "what?", "plus+and&amp", "é", "e\u0301", "日本", "[x]*", "~", "a=b;c", "'q'"]
 
@@ -242,17 +242,15 @@ def test_a_run_copied_in_steps_is_whole_at_the_end(near: Place, place: Place) ->
     assert files(place) == files(near)
 
 
-KILLED = """
-import json, os, signal, sys
-from notata import sync
-from notata.store import open_store
-from notata.testing import FaultyStore
+def sync_and_be_killed(source: str, shared: Place, nth: int, *, after: bool) -> None:
+    target = FaultyStore(shared.store())
+    target.fail(nth, after=after, error=end_at_once)
+    sync(source, target)
 
-source, url, options, nth, after = sys.argv[1:]
-target = FaultyStore(open_store(url, json.loads(options)))
-target.fail(int(nth), after=after == "after", error=lambda: os.kill(os.getpid(), signal.SIGKILL))
-sync(source, target)
-"""
+
+def end_at_once() -> Exception:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("it goes on")
 
 
 @pytest.mark.parametrize(("nth", "after"), [(3, "after"), (25, "before")])
@@ -261,9 +259,12 @@ def test_a_sync_that_is_killed_leaves_whole_files_and_the_next_one_finishes(
 ) -> None:
     near = Place("local", str(tmp_path / "near"))
     written(near)
-    child = [sys.executable, "-c", KILLED, near.url, shared.url, json.dumps(shared.options), str(nth), after]
-    killed = subprocess.run(child, capture_output=True, check=False, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    process = forkserver().Process(
+        target=sync_and_be_killed, args=(near.url, shared, nth), kwargs={"after": after == "after"}
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     expected, left = files(near), files(shared)
     assert json.loads(left.pop("log_a/metadata.json"))["status"] == "replacing"
     seen = {key: data for key, data in left.items() if "/.notata-" not in key}  # a disk keeps what was begun, hidden
