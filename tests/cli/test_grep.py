@@ -470,7 +470,7 @@ def test_a_line_of_many_megabytes() -> None:
 class Many(MemoryStore):
     """More runs than a test has the time to write."""
 
-    def _list(self, folder: str) -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         for number in range(10_000):
             for key in ("log.txt", "metadata.json"):
                 yield Entry(f"log_{number:05}/{key}", 7, datetime.now(UTC), "")

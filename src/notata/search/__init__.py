@@ -22,12 +22,12 @@ from notata.search.verdicts import Verdict, verdicts
 from notata.search.where import FACTS, Where
 
 __all__ = [
+    "FACTS",
     "Check",
     "Comparison",
     "Content",
     "Description",
     "Difference",
-    "FACTS",
     "File",
     "Found",
     "Match",

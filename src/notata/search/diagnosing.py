@@ -55,7 +55,7 @@ _SKEWED: Final = 5.0  # seconds; times are told in whole ones, and a write takes
 _LITTLE: Final = 10**9  # bytes
 _WRITING: Final = ("write", "claim", "append", "links", "fsync", "clock")
 _HOPELESS: Final = (ConfigurationError, ContainerMissingError, DeadlineError, UnreachableError)
-_PACKAGES: Final = ("fsspec", "s3fs", "gcsfs", "universal_pathlib", "numpy", "obstore")
+_PACKAGES: Final = ("notata", "fsspec", "s3fs", "gcsfs", "universal_pathlib", "numpy", "obstore")
 _SHOWN: Final = ("NOTATA_LOG_LEVEL", "NOTATA_DISABLED")  # variables whose values are no secrets
 _NETWORKED: Final = ("9p", "afs", "beegfs", "ceph", "cifs", "fuse.", "glusterfs", "gpfs", "lustre", "nfs", "smb")
 _DATA: Final = b"This file was written by notata doctor, and may be removed.\n"
@@ -525,9 +525,6 @@ def _variables() -> Iterator[str]:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    from notata import __version__
-
-    yield "notata", __version__
     yield "python", platform.python_version()
     for name in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
