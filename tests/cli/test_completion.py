@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import fsspec
@@ -28,7 +29,8 @@ def plain(done: Done) -> list[str]:
 
 
 @pytest.fixture
-def bucket(moto_server: Server) -> Server:
+def bucket(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    monkeypatch.setattr(import_module("notata.cli.completion"), "_SECONDS", 60.0)  # of a machine that has much to do
     for name in ("a", "ab", "b"):
         Logbook(
             name, f"{moto_server.url}/completed", storage_options=moto_server.options, overwrite=True
@@ -98,7 +100,7 @@ def test_bash_completes_by_the_script_that_is_printed(tmp_path: Path) -> None:
     (tmp_path / "bin/notata").chmod(0o755)
     (tmp_path / "script").write_text(notata("completion", "bash", folder=tmp_path).stdout)
     asks = f"""
-    compopt() {{ echo "compopt $*"; }}
+    compopt() {{ local IFS=" "; echo "compopt $*"; }}
     source ./script
     COMP_WORDS=(notata rm file : //{tmp_path}/runs/log_a); COMP_CWORD=4
     _notata_completion notata

@@ -1,0 +1,340 @@
+"""What all commands have in common: help, options, exit codes, errors, and any output; each that is registered."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from notata import Logbook
+from notata.cli import frame, main, output
+from notata.errors import BatchError, MissingError, NotataError, StorageError
+from tests.command import notata, process, terminal
+from tests.servers import CLOUD_ENVIRONMENT
+
+COMMANDS = sorted(main.commands)
+NO_DATA = {"completion", "demo"}
+"""Commands that print no data of runs, so none as JSON."""
+NO_STORAGE = {"completion"}
+SECRET = "hunter2+never/shown"
+LATE = {"numpy", "rich", "s3fs", "gcsfs", "fsspec", "simpleeval", "yaml", "aiohttp", "upath"}
+
+
+def run(folder: Path, run_id: str = "a") -> None:
+    with Logbook(run_id, folder, params={"dt": 0.1}) as log:
+        log.text("n", "whole")
+
+
+# -- every command -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_how_it_is_used(name: str, tmp_path: Path) -> None:
+    command = main.commands[name]
+    done = notata(name, "--help", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert isinstance(command, frame.Command)
+    examples = [line.strip() for line in done.stdout.splitlines() if re.match(rf"  .*notata {name}\b", line)]
+    assert len(examples) >= 2
+    assert "Exit code: 0" in done.stdout
+    assert command.get_short_help_str() in notata("--help", folder=tmp_path).stdout.replace("\n" + " " * 14, " ")
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    for example in examples:
+        words = shlex.split(example, comments=True)
+        if words[0] == "notata":  # not within another one
+            words = words[2 : words.index("|")] if "|" in words else words[2:]
+            words = words[: words.index(">")] if ">" in words else words
+            command.make_context(name, list(words), resilient_parsing=False)  # it parses
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_the_options_of_all(name: str) -> None:
+    options = {option for parameter in main.commands[name].params for option in parameter.opts}
+    assert "--debug" in options
+    assert ("--json" in options) or name in NO_DATA
+    assert any(option.endswith("-option") for option in options) or name in NO_STORAGE
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_page_with_all_its_options(name: str) -> None:
+    page = (Path(__file__).parents[2] / f"docs/reference/commands/{name}.md").read_text()
+    assert page.startswith(f"# notata {name}\n")
+    for parameter in main.commands[name].params:
+        if isinstance(parameter, click.Option) and parameter.name != "debug":
+            assert any(f"`{option}`" in page for option in parameter.opts), parameter.opts
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_takes_an_unknown_option_for_usage(name: str, tmp_path: Path) -> None:
+    done = notata(name, "--no-such-option", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    told, advice = done.stderr.splitlines()
+    assert told.startswith("Error: No such option")
+    assert advice == f"Try 'notata {name} --help'"
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - NO_STORAGE))
+def test_a_storage_option_that_is_none_is_told_without_it(name: str, tmp_path: Path) -> None:
+    option = next(
+        option for parameter in main.commands[name].params for option in parameter.opts if option.endswith("-option")
+    )
+    done = notata(name, option, SECRET, folder=tmp_path)
+    assert done.returncode == 2
+    assert "write key=value" in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+
+
+def test_help_loads_no_library_that_it_does_not_need(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from notata.cli import main\n"
+        "try: main(['compare', '--help'], prog_name='notata')\n"
+        f"finally: print(sorted({LATE!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    loaded = set(re.findall(r"'(\w+)'", done.stderr))
+    assert loaded <= {"fsspec", "upath"}, loaded  # these two `import notata` brings
+
+
+# -- errors --------------------------------------------------------------------------------------------------
+
+
+def failing(error: BaseException) -> click.Group:
+    """A command of the real kind that fails."""
+
+    @click.command(cls=frame.Command)
+    @frame.storage_option()
+    def fail(storage_options: dict[str, str]) -> None:
+        raise error
+
+    group = frame.Group("notata")
+    group.add_command(fail)
+    return group
+
+
+def ended(group: click.Group, *arguments: str) -> tuple[int, str]:
+    from click.testing import CliRunner
+
+    done = CliRunner().invoke(group, ["fail", *arguments], prog_name="notata")
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert done.stdout == ""
+    return done.exit_code, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (StorageError("no\n  good"), 3, "Error: no good\n"),
+        (MissingError("nothing"), 1, "Error: nothing\n"),
+        (
+            BatchError("x", [MissingError(f"{n}") for n in range(5)]),
+            1,
+            "Error: 0\nError: 1\nError: 2\nError: and 2 more\n",
+        ),
+        (KeyError(SECRET), 3, "Error: KeyError: this is a fault of notata, please report it; --debug shows where\n"),
+        (OSError(28, "No space left on device"), 3, "Error: the output cannot be written: No space left on device\n"),
+        (KeyboardInterrupt(), 130, "Interrupted\n"),
+        (BrokenPipeError(32, "Broken pipe"), 141, ""),
+        (click.UsageError("odd"), 2, "Error: odd\nTry 'notata fail --help'\n"),
+        (StorageError("\x1b[31mred"), 3, "Error: \\x1b[31mred\n"),
+    ],
+)
+def test_an_error_is_a_line_or_two_and_an_exit_code(error: BaseException, code: int, told: str) -> None:
+    assert ended(failing(error)) == (code, told)
+
+
+@pytest.mark.parametrize(("error", "code"), [(StorageError("no"), 3), (KeyError("x"), 3), (MissingError("no"), 1)])
+def test_debug_shows_the_traceback_and_keeps_the_code(error: Exception, code: int) -> None:
+    for arguments in (["--debug"], ["--debug", "-o", "a=b"], ["-o", "a=b", "--debug"]):
+        found, told = ended(failing(error), *arguments)
+        assert found == code
+        assert "Traceback (most recent call last)" in told
+        assert "in fail" in told
+
+
+def test_no_traceback_shows_a_storage_option() -> None:
+    options = [f"-osecret={SECRET}", f'-oclient_kwargs={{"token": "{SECRET}too"}}', "-oendpoint_url=http://h:1"]
+    _, told = ended(
+        failing(ValueError(f"cannot sign with {SECRET}too and {SECRET} for http://h:1")), *options, "--debug"
+    )
+    assert SECRET not in told
+    assert "cannot sign with *** and *** for http://h:1" in told
+
+
+def test_trouble_does_not_end_a_command_and_the_gravest_counts(tmp_path: Path) -> None:
+    @click.command(cls=frame.Command)
+    def fail() -> None:
+        trouble = frame.Trouble()
+        for error in (MissingError("one"), StorageError("two"), MissingError("three")):
+            trouble(error)
+        trouble.end()
+
+    group = frame.Group("notata")
+    group.add_command(fail)
+    assert ended(group) == (3, "Error: one\nError: two\nError: three\n")
+    code, told = ended(group, "--debug")
+    assert (code, told.splitlines()[0], told.splitlines()[-1]) == (
+        1, "Traceback (most recent call last):", "notata.errors.MissingError: one",
+    )  # fmt: skip
+
+
+def test_warnings_are_lines(tmp_path: Path) -> None:
+    import warnings
+
+    @click.command(cls=frame.Command)
+    def fail() -> None:
+        warnings.warn("odd\nthing", UserWarning, stacklevel=1)
+
+    group = frame.Group("notata")
+    group.add_command(fail)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert ended(group) == (0, "Warning: odd thing\n")
+
+
+# -- outputs -------------------------------------------------------------------------------------------------
+
+
+def test_colours_only_where_they_are_wanted(tmp_path: Path) -> None:
+    run(tmp_path)
+    colour = re.compile(rb"\x1b\[[0-9;]*3[0-9]m")
+    assert colour.search(terminal("doctor", ".", folder=tmp_path)[1])
+    assert colour.search(terminal("doctor", ".", folder=tmp_path, NO_COLOR="")[1])  # https://no-color.org: not empty
+    assert not colour.search(terminal("doctor", ".", folder=tmp_path, NO_COLOR="1")[1])
+    assert b"\x1b" not in terminal("doctor", ".", folder=tmp_path, TERM="dumb")[1]
+
+
+def test_click_s_colours_too() -> None:
+    from click.testing import CliRunner
+
+    @click.command(cls=frame.Command)
+    def colourful() -> None:
+        output.line("red", fg="red")
+
+    group = frame.Group("notata")
+    group.add_command(colourful)
+    for name, value, shown in (
+        ("TERM", "xterm", "\x1b[31mred\x1b[0m\n"),
+        ("TERM", "dumb", "red\n"),
+        ("NO_COLOR", "1", "red\n"),
+    ):
+        environment = {"TERM": "xterm", "NO_COLOR": "", name: value}
+        assert CliRunner().invoke(group, ["colourful"], env=environment, color=True).stdout == shown
+
+
+def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command line of bash, in which $N is the command."""
+    return subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "N": f"{sys.executable} -m notata", **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_pipe_that_nobody_reads_an_output_that_is_closed_and_one_that_is_full(tmp_path: Path) -> None:
+    for number in range(3):
+        run(tmp_path, f"{number}")
+    broken = shell("set -o pipefail; { sleep 0.01; $N verify . ; } | true", tmp_path)
+    assert (broken.returncode, broken.stderr) == (141, "")
+    closed = shell("$N verify . >&-", tmp_path)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    silent = shell("$N verify nowhere 2>&- >&-", tmp_path)
+    assert silent.returncode == 3
+    full = shell("$N verify . > /dev/full", tmp_path)
+    assert (full.returncode, full.stderr) == (3, "Error: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({"LC_ALL": "C"}, "ünï→".encode()),  # Python takes UTF-8 there
+        ({"PYTHONIOENCODING": "ascii"}, "ünï→".encode()),  # and so does click
+        ({"PYTHONIOENCODING": "latin-1:strict"}, b"\xfcn\xef\\u2192"),
+    ],
+)
+def test_any_encoding_takes_any_name(environment: dict[str, str], name: bytes, tmp_path: Path) -> None:
+    run(tmp_path, "ünï→")
+    done = subprocess.run(
+        [sys.executable, "-m", "notata", "verify", "."],
+        cwd=tmp_path,
+        capture_output=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"./log_" + name + b": ok;")
+
+
+def test_help_in_an_encoding_without_its_signs(tmp_path: Path) -> None:
+    done = process("sync", "--help", folder=tmp_path, PYTHONIOENCODING="cp437:strict")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "log_\\u2026" in done.stdout
+
+
+def test_ctrl_c_ends_what_waits_for_a_storage(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        options = [f"endpoint_url=http://127.0.0.1:{silent.getsockname()[1]}", "key=k123", "secret=s123"]
+        command = [sys.executable, "-m", "notata", "verify", "s3://bucket/x", *[f"-o{option}" for option in options]]
+        with subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **CLOUD_ENVIRONMENT},
+        ) as waiting:
+            connection, _ = silent.accept()
+            connection.recv(1)  # its request is on its way
+            waiting.send_signal(signal.SIGINT)
+            out, error = waiting.communicate(timeout=120)
+            connection.close()
+    assert (waiting.returncode, out, error) == (130, b"", b"Interrupted\n")
+
+
+# -- the rest ------------------------------------------------------------------------------------------------
+
+
+def test_the_base_folder_of_the_environment(tmp_path: Path) -> None:
+    run(tmp_path / "base")
+    done = notata("verify", folder=tmp_path, NOTATA_BASE_DIR=str(tmp_path / "base"))
+    assert (done.returncode, done.stdout.partition(": ")[0]) == (0, str(tmp_path / "base/log_a"))
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    done = process("nonsense", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "Error: No such command 'nonsense'.\nTry 'notata --help'\n"
+
+
+def test_it_imports_where_there_is_neither_posix_nor_a_terminal(tmp_path: Path) -> None:
+    """The commands as Windows would import them: without the modules that only POSIX has."""
+    code = (
+        "import sys\n"
+        "import notata  # whose own rooms know of both\n"
+        "for name in ('fcntl', 'pwd', 'termios', 'tty', 'pty', 'resource', 'readline'):\n"
+        "    sys.modules[name] = None\n"
+        "from notata.cli import main\n"
+        "import notata.search\n"
+        "main(['doctor', '--help'], prog_name='notata')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_failed_is_what_search_takes() -> None:
+    taken: Callable[[NotataError], None]
+    with click.Context(click.Command("x")):
+        taken = frame.Trouble()
+        taken(MissingError("x"))
