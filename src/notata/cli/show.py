@@ -208,7 +208,9 @@ def _print_rich(parts: Sequence[_Part], status: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, markup=False, emoji=False, no_color="NO_COLOR" in os.environ or None)
+    console = Console(
+        highlight=False, markup=False, emoji=False, color_system=None if "NO_COLOR" in os.environ else "auto"
+    )
     for number, part in enumerate(parts):
         if not part.rows:
             continue
@@ -222,4 +224,4 @@ def _print_rich(parts: Sequence[_Part], status: str) -> None:
         styles = part.styles or [""] * len(part.rows)
         for row, style in zip(part.rows, styles, strict=True):
             table.add_row(*(Text(safe(cell), style=style) for cell in row))
-        console.print(Padding(table, (0, 0, 0, 2)))
+        console.print(Padding(table, (0, 0, 0, 2), expand=False))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from notata.formats.arrays import NPY, NPZ, Npy, Npz
 from notata.formats.base import Format, WriteFormat, decode, encode, kind_of, read, write
 from notata.formats.basic import BYTES, JSON, TEXT, YAML, Json, Yaml
-from notata.formats.describing import describer_of
+from notata.formats.describing import Describers
 from notata.formats.figures import Drawing, current_figure
 from notata.formats.named import as_format, known, named, of_file
 from notata.formats.paths import PathFormat
@@ -27,6 +27,7 @@ __all__ = [
     "PICKLE",
     "TEXT",
     "YAML",
+    "Describers",
     "Drawing",
     "Format",
     "Json",
@@ -40,7 +41,6 @@ __all__ = [
     "as_format",
     "current_figure",
     "decode",
-    "describer_of",
     "encode",
     "kind_of",
     "known",

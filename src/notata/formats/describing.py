@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
 
-from notata.errors import ConfigurationError, DecodeError
+from notata.errors import DecodeError
+from notata.formats.arrays import NPY, NPZ
 from notata.formats.base import kind_of, reading
-from notata.formats.named import of_file
+from notata.formats.basic import JSON, TEXT, YAML
+from notata.formats.named import known
 from notata.formats.pickles import PICKLE
 
-__all__ = ["Describer", "ImageFacts", "describer_of"]
+__all__ = ["Describer", "Describers", "ImageFacts"]
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _COLOURS: Final = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}
@@ -66,21 +68,32 @@ class _Png:
         return ImageFacts(*size, data[24], _COLOURS.get(data[25], f"colour type {data[25]}"))
 
 
-def describer_of(name: str) -> tuple[str, Describer] | None:
-    """What describes files of this name, and what it is called; None for text, and all that nobody knows.
+class Describers:
+    """What describes which files; installed packages are asked for their formats at most once.
 
-    >>> describer_of("data/x.npy")[0], describer_of("plots/energy.PNG")[0], describer_of("log.txt")
+    >>> describers = Describers()
+    >>> describers.of("data/x.npy")[0], describers.of("plots/energy.PNG")[0], describers.of("log.txt")
     ('npy', 'png', None)
     """
-    lower = name.lower()
-    if lower.endswith(".png"):
-        return "png", _Png()
-    if lower.endswith(".pickle"):
-        return "pickle", PICKLE
-    try:
-        form = of_file(name)
-    except ConfigurationError:  # its package is broken; its bytes can be shown all the same
-        return None
-    if form is None or not callable(getattr(form, "describe", None)):
-        return None
-    return kind_of(form).lower(), form  # type: ignore[return-value]  # it has the method
+
+    def __init__(self) -> None:
+        self._forms: dict[str, Any] = {}
+
+    def of(self, name: str) -> tuple[str, Describer] | None:
+        """What describes files of this name, and what it is called; None for text, and all that nobody knows."""
+        name = name.rpartition("/")[2].lower()
+        form = _OURS.get(name[name.find(".") :]) if "." in name else None
+        if form is None:
+            self._forms = self._forms or {one.suffix.lower(): one for one in known().values()} | _OURS
+            fitting = [suffix for suffix in self._forms if suffix and name.endswith(suffix)]
+            form = self._forms[max(fitting, key=len)] if fitting else None
+        if form is None or not callable(getattr(form, "describe", None)):
+            return None
+        return kind_of(form).lower(), form
+
+
+_OURS: Final[dict[str, Any]] = {
+    ".json": JSON, ".npy": NPY, ".npz": NPZ, ".pickle": PICKLE, ".pkl": PICKLE, ".png": _Png(), ".txt": TEXT,
+    ".yaml": YAML, ".yml": YAML,
+}  # fmt: skip
+"""Those that need no look at what is installed; they go before others with the same suffix."""

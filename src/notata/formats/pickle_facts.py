@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, Self
@@ -28,13 +29,15 @@ _BYTES: Final = 16  # of a buffer that are shown
 _WIDE: Final = 2000  # characters that are shown
 
 _DANGEROUS: Final = frozenset({
-    "_aix_support", "_osx_support", "_posixsubprocess", "asyncio", "bdb", "cProfile", "code", "codeop", "commands",
-    "cloudpickle", "concurrent", "ctypes", "dill", "distutils", "ftplib", "http", "importlib", "imaplib", "marshal",
-    "multiprocessing", "nntplib", "nt", "os", "pdb", "pickle", "pip", "pkgutil", "poplib", "posix", "profile", "pty",
-    "pydoc", "pyimod", "runpy", "setuptools", "shelve", "shutil", "signal", "site", "smtplib", "socket",
-    "socketserver", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "timeit", "trace", "types",
-    "urllib", "venv", "webbrowser", "winreg", "xmlrpc", "zipimport", "_io", "_pickle", "_socket", "_thread", "aiohttp",
-    "httplib", "httpx", "paramiko", "requests", "torch.hub", "urllib2",
+    "_aix_support", "_osx_support", "_pickle", "_posixsubprocess", "_pyio", "_socket", "_thread", "aiohttp", "asyncio",
+    "bdb", "bz2", "cloudpickle", "code", "codeop", "commands", "concurrent", "cProfile", "ctypes", "dbm", "dill",
+    "distutils", "doctest", "ensurepip", "fileinput", "fsspec", "ftplib", "gzip", "http", "httplib", "httpx",
+    "idlelib", "imaplib", "importlib", "linecache", "logging.config", "lzma", "mailbox", "marshal", "multiprocessing",
+    "nntplib", "nt", "os", "paramiko", "pdb", "pickle", "pip", "pkgutil", "poplib", "posix", "profile", "pty", "pydoc",
+    "pyimod", "requests", "runpy", "setuptools", "shelve", "shutil", "signal", "site", "smtplib", "socket",
+    "socketserver", "sqlite3", "ssl", "subprocess", "sys", "tarfile", "tempfile", "threading", "timeit", "torch.hub",
+    "trace", "types", "unittest", "urllib", "urllib2", "venv", "webbrowser", "winreg", "xmlrpc", "zipfile",
+    "zipimport",
 })  # fmt: skip
 """Modules that start processes, touch files or the network, or run code that they are given."""
 
@@ -45,9 +48,10 @@ _HARMLESS: Final = frozenset({
 """What of the builtins makes values only; the exceptions are found by their names."""
 
 _NAMES: Final = frozenset({
-    "operator.attrgetter", "operator.methodcaller", "functools.reduce",
-    "builtins.map", "numpy.testing._private.utils.runstring", "numpy.load", "torch.load", "torch.serialization.load",
-    "pandas.eval", "pandas.read_pickle",
+    "_io.FileIO", "_io.open", "_io.open_code", "builtins.map", "codecs.open", "functools.reduce", "io.FileIO",
+    "io.open", "io.open_code", "logging.FileHandler", "numpy.fromfile", "numpy.load", "numpy.loadtxt", "numpy.memmap",
+    "numpy.savetxt", "numpy.testing._private.utils.runstring", "operator.attrgetter", "operator.methodcaller",
+    "pandas.eval", "pandas.read_pickle", "torch.load", "torch.serialization.load",
 })  # fmt: skip
 """Single functions that call others, or read pickles in their turn."""
 
@@ -154,7 +158,11 @@ class _Reader:
         lines = [self._line() for _ in range(2 if kind.name == "stringnl_noescape_pair" else 1)]
         if any(len(line) > _LONG + 1 for line in lines):
             return _Thing(_kind_of(kind), count=sum(map(len, lines)))
-        return kind.reader(io.BytesIO(b"".join(lines)))
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of escapes in a string that mean nothing
+                return kind.reader(io.BytesIO(b"".join(lines)))
+        except UnicodeDecodeError:  # bytes, as Python 2 wrote them
+            return _Thing(_kind_of(kind), count=sum(map(len, lines)))
 
     def _line(self) -> bytes:
         """A line with its end; of a long one only the beginning."""
@@ -173,7 +181,10 @@ class _Reader:
 
     def _skip(self, length: int) -> None:
         """Go on after so many bytes, the last of which is read, to know that it is there."""
-        self._file.seek(length - 1, io.SEEK_CUR)
+        try:
+            self._file.seek(length - 1, io.SEEK_CUR)
+        except OverflowError as error:  # more than any file has
+            raise EOFError("it is cut off") from error
         self._exactly(1)
 
 

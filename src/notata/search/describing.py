@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from notata import display, formats, keys
 from notata.buffers import flat
@@ -27,6 +27,8 @@ from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
 if TYPE_CHECKING:
     from typing_extensions import Buffer
     from upath import UPath
+
+    from notata.formats.describing import Describer
 
 __all__ = ["BytesFacts", "Content", "Description", "contents", "describe", "is_text"]
 
@@ -170,12 +172,14 @@ class Content:
         raw: Whether its bytes are wanted, whatever it is.
         stats: As for `describe`.
         head: As for `describe`.
+        describers: Who knows which kinds of files are described.
     """
 
     file: File
     raw: bool = False
     stats: bool = True
     head: int = 6
+    describers: formats.Describers = field(default_factory=formats.Describers, repr=False)
     _coming: Future[Blob] | None = field(default=None, repr=False)
 
     @property
@@ -195,7 +199,10 @@ class Content:
     @property
     def is_described(self) -> bool:
         """Whether it is of a kind that is described, and that is wanted."""
-        return not self.raw and formats.describer_of(self.file.key) is not None
+        return self._describer() is not None
+
+    def _describer(self) -> tuple[str, Describer] | None:
+        return None if self.raw else self.describers.of(self.file.key)
 
     def _in_run(self) -> re.Match[str] | None:
         return _IN_RUN.fullmatch(f"{self.file.store.url}/{self.file.entry.key}")
@@ -205,7 +212,7 @@ class Content:
         size, wanted = self.file.entry.size, 0
         if 0 <= size <= _SMALL:
             wanted = size
-        if self.is_described and not self.stats and self.file.key.lower().endswith((".npy", ".png")):
+        if self.is_described and self.file.key.lower().endswith((".png",) if self.stats else (".npy", ".png")):
             wanted = min(max(0, size), _HEAD)
         if wanted:
             end = None if wanted == size else wanted
@@ -235,12 +242,12 @@ class Content:
         Raises:
             DecodeError: It is damaged, or not what its name says.
         """
-        found = None if self.raw else formats.describer_of(self.file.key)
+        found = self._describer()
         if found is None:
             with self._opened(sparing=True) as file, self._guarded():
                 return self.unknown(file.read(_SHOWN))
         kind, describer = found
-        sparing = kind == "parquet" or (not self.stats and kind != "pickle")
+        sparing = kind in ("parquet", "png") or (not self.stats and kind in ("npy", "npz"))
         try:
             with self._opened(sparing) as file, self._guarded():
                 return self._told(kind, describer.describe(file, stats=self.stats, head=self.head))
@@ -285,7 +292,7 @@ class Content:
             return io.BytesIO(first.data)
         with self._guarded():
             if sparing and store.sized and self.file.entry.size >= 0:
-                return io.BufferedReader(_Sparing(store, key, first), _BLOCK)
+                return cast("IO[bytes]", _Sparing(store, key, first))
             return store._open_read(key)
 
 
@@ -378,9 +385,10 @@ def contents(
     [{'error': 0.5}, {'error': 0.5}]
     """
     waiting: deque[tuple[Content, int]] = deque()
+    describers = formats.Describers()
     try:
         for file in _files(urls, storage_options, failed, timeout):
-            content = Content(file, raw, stats, head)
+            content = Content(file, raw, stats, head, describers)
             waiting.append((content, content.begin()))
             while len(waiting) >= AT_ONCE or sum(size for _, size in waiting) > BYTES_AT_ONCE:
                 yield waiting.popleft()[0]

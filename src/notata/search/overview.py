@@ -174,8 +174,9 @@ def show(
 ) -> Overview:
     """One run at a glance.
 
-    Cost: one listing, one read of metadata.json, one of the end of the log; up to two more of a run that has not ended,
-    or is one of notata 0.3.0's, one of a failed run, and one for each of the last three exceptions that were caught.
+    Cost: one listing, one read of metadata.json, one of the end of the log, and one each of parameters and metrics,
+    unless metadata.json tells them, as that of an experiment's run does at its end; one more of a failed run, and one
+    for each of the last three exceptions that were caught.
 
     Args:
         url: The run, or a folder with one run at or below it.

@@ -1,0 +1,288 @@
+"""``notata show``: a run at a glance."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notata import Logbook, errors
+from notata.search import overviews, show
+from notata.store import Blob, open_store
+from notata.store.memory import MemoryStore
+from tests.cli.conftest import Shelf
+from tests.command import notata, process, terminal
+from tests.counting import counted
+from tests.fleet import ODD, RUNS
+from tests.servers import Server
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """Each range that is read of a file in memory: its key, where it begins, and how many bytes it has."""
+    ranges: list[tuple[str, int, int]] = []
+    whole = MemoryStore._get
+
+    def get(self: MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        blob = whole(self, key, start, end, version)
+        ranges.append((key, start, len(blob.data)))
+        return blob
+
+    monkeypatch.setattr(MemoryStore, "_get", get)
+    return ranges
+
+
+def parts(text: str) -> dict[str, list[str]]:
+    """What is printed of one run: the lines of each part, by its heading."""
+    found: dict[str, list[str]] = {}
+    for part in text.rstrip("\n").split("\n\n"):
+        title, *lines = part.split("\n")
+        assert all(line.startswith("  ") for line in lines)
+        found[title.partition(",")[0]] = [line[2:] for line in lines]
+    return found
+
+
+def test_it_shows_what_the_files_of_a_run_say(shelf: Shelf, tmp_path: Path) -> None:
+    done = process("show", "-n", "3", f"{shelf.url}/log_notes", *shelf.options, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = shelf.local / "log_notes"
+    found = parts(done.stdout)
+    assert list(found) == ["notes  complete", "params", "metrics", "artifacts", "arrays", "log"]
+    tail = subprocess.run(["tail", "-n", "3", folder / "log.txt"], capture_output=True, text=True, check=True).stdout
+    assert found["log"] == tail.splitlines()
+    facts = dict(line.split(None, 1) for line in found["notes  complete"])
+    metadata = json.loads((folder / "metadata.json").read_bytes())
+    environment = metadata["environment"]
+    assert facts["place"] == f"{shelf.url}/log_notes"
+    assert facts["host"] == f"{environment['host']}, process {environment['pid']}, user {environment['user']}"
+    assert facts["python"].startswith(f"CPython, {environment['python']['version']}, ")
+    assert facts["started"].startswith(metadata["start_time"][:19].replace("T", " "))
+    assert facts["workers"] == "3"
+    assert facts["size"].endswith(f" in {sum(path.is_file() for path in folder.rglob('*'))} files")
+    assert found["params"] == ["omega   2.0", 'solver  {"name": "rk4", "order": 4}']
+    assert found["metrics"] == ["energy  0.5", "note    fine", "steps   1000"]
+    assert [line.split()[0] for line in found["artifacts"]] == sorted(
+        path.relative_to(folder / "artifacts").as_posix() for path in (folder / "artifacts").rglob("*.*")
+    )
+    assert found["arrays"][0].split() == ["energy.npy", "216", "B"]
+
+
+def test_each_run_of_a_folder_whatever_its_kind(shelf: Shelf, tmp_path: Path) -> None:
+    done = notata("show", "--all", "--json", shelf.url, *shelf.options, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    records = {one["name"].removeprefix(f"{shelf.url}/"): one for one in map(json.loads, done.stdout.splitlines())}
+    assert {folder: one["status"] for folder, one in records.items()} == RUNS
+    lost, broken, old = (records[f"log_{name}"] for name in ("lost", "broken", "old"))
+    assert (lost["why"], list(lost["artifacts"]), len(lost["log"])) == ("it has no metadata.json", ["notes.txt"], 3)
+    assert (broken["failure_reason"], broken["log"]) == (
+        "metadata.json holds no JSON object",
+        ["[2026-03-01T09:30:00] INFO begun"],
+    )
+    assert (old["params"], old["metrics"], old["seconds"]) == ({"omega": 1.5, "dt": 0.01}, {"energy": 1.25}, 90.5)
+    assert (old["environment"], old["data"]) == ({}, {"x.npy": 152})
+    failed = records["sweep/runs/log_sweep_dt_0.4_omega_2"]
+    assert (failed["failure"]["type"], failed["failure"]["message"]) == (
+        "ArithmeticError",
+        "the step 0.4 is unstable",
+    )
+    assert failed["failure"]["frames"][-1]["code"] == 'raise ArithmeticError(f"the step {dt} is unstable")'
+    assert failed["failure"]["frames"][-1]["function"] == "_swept"
+    assert "is gone" in records["log_died"]["why"]
+    assert records["log_running"]["log"][-1].endswith("WARNING residual is large")
+    assert records[f"log_{ODD}"]["run_id"] == ODD
+
+
+def test_the_fields_of_json_have_these_names(fleet: Path, tmp_path: Path) -> None:
+    done = notata("show", "--json", f"{fleet}/log_notes", folder=tmp_path)
+    assert list(json.loads(done.stdout)) == [
+        "name", "run_id", "url", "status", "certain", "why", "started", "ended", "seconds", "size", "failure_reason",
+        "params", "metrics", "environment", "fields", "failure", "caught", "caught_in_all", "artifacts", "data",
+        "plots", "files", "workers", "mirror", "resumes", "log", "log_size", "problems",
+    ]  # fmt: skip
+
+
+def test_a_folder_of_several_runs_is_refused_unless_all_are_asked_for(fleet: Path, tmp_path: Path) -> None:
+    done = notata("show", str(fleet), folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"Error: {fleet} has 11 runs, as {fleet}/log_broken, ")
+    with pytest.raises(errors.ConfigurationError, match="has 11 runs"):
+        show(fleet)
+    assert notata("show", f"{fleet}/log_l*", "-n", "0", folder=tmp_path).stdout.count("  place  ") == 2
+    done = notata("show", f"{fleet}/logs", f"{fleet}/log_old", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (1, f"Error: there is no run at {fleet}/logs, or below it\n")
+    assert done.stdout.startswith("old  complete\n")
+
+
+def test_a_folder_of_one_run_means_that() -> None:
+    Logbook("only", "memory://show/one/deep").mark_complete()
+    assert show("memory://show/one").run.run_id == "only"
+
+
+# -- what is read ------------------------------------------------------------------------------------------
+
+
+def test_little_is_read_of_a_large_run(asked: list[tuple[str, int, int]]) -> None:
+    with Logbook("large", "memory://show", params={"dt": 0.1}) as log:
+        log.json("metrics", {"error": 0.5})
+        log.array("field", list(range(10**5)))
+        for number in range(20_000):
+            log.info("step %d of a long computation", number)
+    asked.clear()
+    found = show("memory://show/log_large", lines=5)
+    assert [line.partition("] ")[2] for line in found.log][-1] == "INFO Marked complete"
+    assert len(found.log) == 5
+    assert found.run.metrics == {"error": 0.5}
+    keys = [key.rpartition("log_large/")[2] for key, _, _ in asked]
+    assert sorted(keys) == ["artifacts/metrics.json", "log.txt", "metadata.json", "params.yaml"]
+    [(_, start, size)] = [one for one in asked if one[0].endswith("log.txt")]
+    assert (start + size, size) == (found.log_size, 4096)
+
+
+def test_requests_of_a_run_that_ended_of_a_failed_one_and_of_many(moto_server: Server) -> None:
+    url = f"{moto_server.url}/show-requests"
+    for number in range(4):
+        with suppress(ValueError), Logbook(str(number), url, storage_options=moto_server.options) as log:
+            log.params(dt=0.1)
+            if number == 3:
+                raise ValueError("h = -1")
+    for place, count in (("log_0", 4), ("log_3", 5), ("log_*", 1 + 4 * 3 + 1)):
+        with counted() as sent:
+            list(overviews(f"{url}/{place}", storage_options=moto_server.options))
+        assert len(sent) == count, sent
+
+
+@pytest.mark.parametrize("lines", [1, 3, 1000])
+def test_as_many_last_lines_as_are_asked_for_however_long(lines: int, asked: list[tuple[str, int, int]]) -> None:
+    text = "".join(f"[2026-03-01T09:30:00] INFO {number} {'é' * 700}\n" for number in range(300))
+    store = open_store("memory://show/lines/log_a")
+    store.write_many({"log.txt": text.encode(), "metadata.json": b'{"status": "complete"}'})
+    asked.clear()
+    assert list(show(store, lines=lines).log) == text.splitlines()[-lines:]
+    if lines < 10:
+        assert sum(size for key, _, size in asked if key == "log.txt") < 2**15
+
+
+def test_a_log_without_an_end_and_one_of_one_long_line() -> None:
+    store = open_store("memory://show/odd-log/log_a")
+    store.write_many({"log.txt": b"one\r\ntwo\xff\nthree", "metadata.json": b"{}"})
+    assert show(store).log == ("one", "two\udcff", "three")
+    store.write("log.txt", b"x" * 2**21)
+    [line] = show(store).log
+    assert 2**20 <= len(line) < 2**21
+
+
+# -- failures ----------------------------------------------------------------------------------------------
+
+
+def failing(name: str) -> Any:
+    def deep(left: int) -> None:
+        if not left:
+            raise ValueError("h = -1")
+        deep(left - 1)
+
+    with suppress(ValueError), Logbook(name, "memory://show"):
+        deep(9)
+    return open_store(f"memory://show/log_{name}")
+
+
+def test_a_failure_has_its_last_frames(tmp_path: Path) -> None:
+    failing("frames")
+    found = parts(notata("show", "memory://show/log_frames", folder=tmp_path).stdout)
+    assert found["failure"][0] == "ValueError: h = -1"
+    assert [line.strip() for line in found["failure"][2::2]] == ["deep(left - 1)"] * 2 + ['raise ValueError("h = -1")']
+    assert len(show("memory://show/log_frames").failure.frames) == 5  # type: ignore[union-attr]
+
+
+def test_without_a_description_it_is_the_end_of_the_traceback() -> None:
+    store = failing("text")
+    store.delete(["artifacts/debug/failure.json"])
+    failure = show(store).failure
+    assert failure is not None
+    assert (failure.type, failure.message, failure.frames) == ("ValueError", "h = -1", ())
+    assert failure.text.endswith("ValueError: h = -1\n")
+    store.write("artifacts/debug/failure.json", b'{"frames": [{"line": 1}]}')
+    found = show(store)
+    assert found.failure == failure
+    assert found.problems == ("artifacts/debug/failure.json does not tell of an exception",)
+
+
+def test_a_run_that_went_on_and_ended_well_shows_no_failure() -> None:
+    failing("again")
+    Logbook("again", "memory://show", resume=True).mark_complete()
+    found = show("memory://show/log_again")
+    assert (found.run.status, found.failure, len(found.resumes)) == ("complete", None, 1)
+    assert found.resumes[0]["after"] == "failed"
+
+
+def test_exceptions_that_were_caught_are_shown_the_last_three(tmp_path: Path) -> None:
+    with Logbook("caught", "memory://show") as log:
+        for number in range(5):
+            with log.catch():
+                raise KeyError(number)
+    found = show("memory://show/log_caught")
+    assert ([one.message for one in found.caught], found.caught_in_all) == (["2", "3", "4"], 5)
+    printed = notata("show", "memory://show/log_caught", folder=tmp_path).stdout
+    assert "\ncaught, 5 in all, the last 3\n  KeyError: 2\n    File " in printed
+
+
+# -- what is damaged, and what is odd ----------------------------------------------------------------------
+
+
+def test_what_a_run_without_metadata_still_tells() -> None:
+    with Logbook("half", "memory://show", params={"dt": 0.1}) as log:
+        log.json("metrics", {"error": 0.5})
+    store = open_store("memory://show/log_half")
+    store.write("metadata.json", b"[")
+    found = show(store)
+    assert (found.run.status, found.run.params, found.run.metrics) == ("unreadable", {"dt": 0.1}, {"error": 0.5})
+    store.write_many({"params.yaml": b"a: [", "artifacts/metrics.json": b"[1, 2]"})
+    found = show(store)
+    assert (found.run.params, found.run.metrics) == ({}, {})
+    assert [problem.partition(":")[0] for problem in found.problems] == [
+        "params.yaml",
+        "artifacts/metrics.json holds a list, where names and values are needed",
+    ]
+
+
+def test_metadata_that_means_nothing_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    odd = {
+        "status": "complete", "environment": [1], "resumes": "no", "mirror": {"x": 1}, "start_time": 5, "lease": 3,
+        "row": [], "runtime_sec": "long", "mine": {"a": [1]},
+    }  # fmt: skip
+    open_store("memory://show").write("log_odd/metadata.json", json.dumps(odd).encode())
+    done = notata("show", "memory://show/log_odd", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert parts(done.stdout)["metadata"] == ['mine  {"a": [1]}']
+
+
+def test_a_folder_of_many_files_is_cut(tmp_path: Path) -> None:
+    store = open_store("memory://show/log_many")
+    store.write_many({f"artifacts/{number:04}": b"12" for number in range(1000)} | {"metadata.json": b"{}"})
+    found = notata("show", store.url, folder=tmp_path).stdout
+    assert "\nartifacts, 1000 files of 2.0 kB\n  0000" in found
+    assert "\n  0019  2 B\n  … and 980 more" in found
+    assert len(json.loads(notata("show", "--json", store.url, folder=tmp_path).stdout)["artifacts"]) == 1000
+
+
+def test_nothing_of_a_run_controls_a_terminal(tmp_path: Path) -> None:
+    evil = "\x1b]0;owned\x07\x9b2J"
+    with suppress(ValueError), Logbook("evil", tmp_path, params={"name": evil}) as log:
+        log.info(evil)
+        log.json("metrics", {evil: evil})
+        raise ValueError(evil)
+    code, got = terminal("show", "log_evil", folder=tmp_path, NO_COLOR="1")
+    text = got.decode()
+    assert code == 0
+    assert not [char for char in text if (ord(char) < 32 and char not in "\r\n\t") or 127 <= ord(char) < 160]
+    assert text.count("owned") >= 5
+    assert "\x1b[1;31mevil  failed" in terminal("show", "log_evil", folder=tmp_path)[1].decode()
+
+
+def test_a_notebook_shows_the_same(fleet: Path) -> None:
+    shown = show(fleet / "log_notes")._repr_html_()
+    assert "<caption>metrics</caption><tr><th>energy</th><td>0.5</td></tr>" in shown
+    assert "artifacts/notes.txt" in shown
