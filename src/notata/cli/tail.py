@@ -66,7 +66,7 @@ def tail(
     follow = follow or forever
     show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=as_json)
     if not follow:
-        for news in tails(logs, lines):
+        for news in tails(logs, lines, failed=trouble):
             show(news)
         trouble.end(found=bool(logs))
     watched = Following(logs, lines, workers=workers, forever=forever, interval=interval, tell=output.complain)

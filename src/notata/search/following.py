@@ -144,28 +144,38 @@ def _alone(file: File) -> Log:
     return Log(file, None, file.name)
 
 
-def tails(logs: list[Log], lines: int = LINES) -> Iterator[News]:
+def tails(
+    logs: list[Log], lines: int = LINES, *, failed: Callable[[NotataError], None] = tell_nobody
+) -> Iterator[News]:
     """The last lines of logs, 32 at once. A request each, of the last 64 KiB; more where lines are long.
 
-    Raises:
-        StorageError: One cannot be read.
+    Args:
+        logs: Which ones, see `logs_at`.
+        lines: Of each, at most.
+        failed: Is told of each log that cannot be read.
     """
-    with closing(_ends(logs, lines)) as ends:
+    with closing(_ends(logs, lines, failed)) as ends:
         for log, data, _, shown in ends:
             yield News(log, data[shown:].decode("utf-8", "surrogateescape"))
 
 
-def _ends(logs: list[Log], lines: int) -> Generator[tuple[Log, bytes, int, int], None, None]:
+def _ends(
+    logs: list[Log], lines: int, failed: Callable[[NotataError], None]
+) -> Generator[tuple[Log, bytes, int, int], None, None]:
     """The last bytes of each log, where in it they begin, and from which of them on they are its last lines."""
     sizes = [log.file.entry.size if log.file.entry.size >= 0 else PART for log in logs]
     wanted = ((log, log.file, max(0, size - _END), size) for log, size in zip(logs, sizes, strict=True))
     with closing(read_ahead(wanted)) as coming:
         for (log, future), size in zip(coming, sizes, strict=True):
             assert future is not None
-            data, start = future.result().data, max(0, size - _END)
-            while (at := _last(data, lines)) < 0 and start > 0:
-                step = min(start, max(_END, len(data)))
-                data, start = log.file.store.read(log.file.entry.key, start - step, start) + data, start - step
+            try:
+                data, start = future.result().data, max(0, size - _END)
+                while (at := _last(data, lines)) < 0 and start > 0:
+                    step = min(start, max(_END, len(data)))
+                    data, start = log.file.store.read(log.file.entry.key, start - step, start) + data, start - step
+            except NotataError as error:
+                failed(error)
+                continue
             yield log, data, start, at + 1
 
 
@@ -375,11 +385,15 @@ class Following:
 
     def _begin(self) -> Iterator[News]:
         """The ends of the logs as they are now."""
-        for log, data, start, shown in _ends(self._logs, self._lines):
+        for log in self._logs:
             run = self._runs.setdefault(log.run_name, _Run(log.run_name, log.run))
-            end = run.ends[log.file.entry.key] = _End(log, start + shown, data[:shown][-_MARK:])
-            if text := end.take(data[shown:]):
-                yield News(log, text)
+            run.ends[log.file.entry.key] = _End(log)
+        with closing(_ends(self._logs, self._lines, _unless_missing)) as ends:
+            for log, data, start, shown in ends:
+                end = self._runs[log.run_name].ends[log.file.entry.key]
+                end.at, end.mark = start + shown, data[:shown][-_MARK:]
+                if text := end.take(data[shown:]):
+                    yield News(log, text)
 
     # -- looks at logs -------------------------------------------------------------------------------------
 
@@ -487,6 +501,12 @@ class Following:
         for entry in run.store.list(keys.WORKERS):
             if keys.is_log(entry.key) and entry.key not in run.ends:
                 run.ends[entry.key] = _End(_of(run.name, run.store, entry.key, entry))
+
+
+def _unless_missing(error: NotataError) -> None:
+    """What was listed and is gone by now may come again."""
+    if not isinstance(error, MissingError) or isinstance(error, ContainerMissingError):
+        raise error
 
 
 def _metadata(run: _Run) -> File:
