@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,32 @@ def test_what_the_user_sets_wins(moto_server: Server, monkeypatch: pytest.Monkey
     assert "user_agent" not in named.config_kwargs
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     assert "retries" not in s3.connect({**moto_server.options, "default_block_size": 2**23}).config_kwargs
+
+
+def test_times_of_s3_are_read_as_botocore_reads_them(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    from botocore.utils import parse_timestamp
+
+    for told in (
+        "2026-03-01T09:30:00.123Z",
+        "Sun, 01 Mar 2026 09:30:00 GMT",
+        "20260301T093000Z",
+        "1772357400",
+        1772357400.5,
+    ):
+        assert s3._time(told) == parse_timestamp(told)
+    asked: list[str] = []
+
+    def slow(told: Any) -> Any:
+        asked.append(threading.current_thread().name)
+        return parse_timestamp(told)
+
+    monkeypatch.setattr("botocore.parsers.DEFAULT_TIMESTAMP_PARSER", slow)
+    store = open_store(f"{moto_server.url}/times", {**moto_server.options, "default_block_size": 2**22})
+    store.write("a", b"x")
+    listed, looked_up = store.list()[0].modified, store.stat("a").modified
+    assert (listed.tzinfo, looked_up) == (UTC, listed.replace(microsecond=0))
+    assert "fsspecIO" not in asked
+    store.clear()
 
 
 def test_the_configuration_of_fsspec_is_honoured(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
