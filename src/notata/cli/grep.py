@@ -156,7 +156,7 @@ class _Printer:
         if self._json:
             output.json_line({**_told_of(file), "count": count})
         else:
-            self._end(self._head(file.file.name, ":") * self._named(file) + str(count))
+            self._end((self._head(file.file.name, ":") if self._named(file) else "") + str(count))
         return count > 0
 
     def lines(self, file: Searched) -> bool:
