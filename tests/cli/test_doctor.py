@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import socket
 import time
 from collections.abc import Iterator
@@ -327,7 +328,7 @@ def test_no_secret_is_shown_only_where_it_would_come_from(moto_server: Server, t
     assert "FSSPEC_S3_SECRET" in lines["variables"]
     assert "NOTATA_LOG_LEVEL=DEBUG" in lines["variables"]
     assert "NOTATA_BASE_DIR=" in lines["variables"]
-    assert lines["versions"].startswith("notata ")
+    assert lines["versions"].startswith(f"python {platform.python_version()}, notata ")
 
 
 def test_a_url_of_no_storage_is_usage(tmp_path: Path) -> None:

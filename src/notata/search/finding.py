@@ -301,6 +301,10 @@ def given(url: str | os.PathLike[str] | UPath | Store) -> str:
     """
     try:
         root, pattern = _parted(url)
+        if isinstance(root, str) and "://" in root:  # its package need not be installed
+            from notata.store.remote import without_credentials
+
+            return _below(without_credentials(root), pattern)
         return _below(_called(root, open_store(root or ".").url), pattern)
     except NotataError:
         return "that place"

@@ -1,0 +1,62 @@
+"""What a removal needs of every store: files as they were listed, unfinished ones too, a place aside, empty folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from notata.store import Store
+from tests.backends import Place
+from tests.counting import counted
+
+
+def test_a_place_aside_is_hidden_and_can_be_listed_by_itself(store: Store, place: Place) -> None:
+    aside = store.aside()
+    assert store.aside().url != aside.url
+    aside.write("a", b"1")
+    aside.create("deep/b", b"2")
+    assert [entry.key for entry in aside.list()] == ["a", "deep/b"]
+    assert (store.list(), store.first(), store.occupied()) == ([], None, False)
+    assert [entry.key for entry in store.everything()] == [
+        f"{aside.url.rpartition('/')[2]}/{key}" for key in ("a", "deep/b")
+    ]
+    aside.clear()
+    aside.leave()
+    assert place.names() == []
+
+
+def test_files_are_removed_as_they_were_listed(store: Store, place: Place) -> None:
+    for key in ("a", "b/c", "kept"):
+        store.write(key, b"1")
+    store.aside().write("unfinished", b"2")
+    listed = [entry for entry in store.everything() if entry.key != "kept"]
+    if place.name in ("memory", "local"):  # S3 deletes by name, and the test server of GCS heeds no condition
+        store.write("a", b"another")
+    store.remove(listed)
+    assert place.names() == (["a", "kept"] if place.name in ("memory", "local") else ["kept"])
+    store.remove([])
+    store.remove(listed)
+
+
+def test_any_file_is_found_by_one_request(store: Store, place: Place) -> None:
+    assert store.first() is None
+    for number in range(3):
+        store.write(f"deep/{number}", b"1")
+    with counted() as sent:
+        found = store.first()
+    assert found is not None
+    assert found.key.startswith("deep/")
+    assert len(sent) == int(place.bucket)
+
+
+def test_empty_folders_go_and_others_stay(tmp_path: Path) -> None:
+    from notata.store import open_store
+
+    (tmp_path / "root/a/b").mkdir(parents=True)
+    (tmp_path / "root/c").mkdir()
+    (tmp_path / "root/c/file").touch()
+    store = open_store(tmp_path / "root")
+    store.leave()
+    assert sorted(path.name for path in (tmp_path / "root").rglob("*")) == ["c", "file"]
+    store.delete(["c/file"])
+    store.leave()
+    assert list(tmp_path.iterdir()) == []
