@@ -111,7 +111,8 @@ def test_a_copy_is_equal_wherever_it_lies_and_nothing_is_downloaded(place: Place
 # -- values --------------------------------------------------------------------------------------------------
 
 
-def test_values_by_dotted_path(place: Place) -> None:
+def test_values_by_dotted_path() -> None:
+    place = Place("memory", "memory://compare-values")
     a = {"solver": {"name": "rk4", "order": 4, "deep": {"x": 1}}, "a.b": 1, "n": None, "l": [1, {"k": 2.0}], "t": True}
     b = {"solver": {"name": "euler", "order": 4, "deep": {}}, "a": {"b": 1}, "n": 0, "l": [1, {"k": 2.5}], "t": 1}
     found = pair(place, a, b)
@@ -346,8 +347,6 @@ def test_on_a_terminal_side_by_side_and_without_control_sequences_of_runs(tmp_pa
     assert ["params", "dt", "0.1", "0.15", "+50.00%"] in lines
     assert ["files", "artifacts/n.txt", "1", "B", "1", "B", "changed"] in lines
     assert plain.decode().splitlines()[-1] == "3 differences"
-    _, bare = terminal("compare", "log_a", "log_b", folder=tmp_path, columns=200, NO_COLOR="1")
-    assert not re.search(rb"\x1b\[[0-9;]*3[0-9]m", bare)
 
 
 def test_all_shows_what_is_equal(tmp_path: Path) -> None:

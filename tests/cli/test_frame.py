@@ -207,7 +207,6 @@ def test_warnings_are_lines(tmp_path: Path) -> None:
 def test_colours_only_where_they_are_wanted(tmp_path: Path) -> None:
     run(tmp_path)
     colour = re.compile(rb"\x1b\[[0-9;]*3[0-9]m")
-    assert colour.search(terminal("doctor", ".", folder=tmp_path)[1])
     assert colour.search(terminal("doctor", ".", folder=tmp_path, NO_COLOR="")[1])  # https://no-color.org: not empty
     assert not colour.search(terminal("doctor", ".", folder=tmp_path, NO_COLOR="1")[1])
     assert b"\x1b" not in terminal("doctor", ".", folder=tmp_path, TERM="dumb")[1]
