@@ -411,7 +411,7 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     if not results:
-        raise TimeoutError
+        raise TimeoutError("no answer in time")
     return results[0]
 
 
