@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from notata import Logbook
 from notata.search import usage
-from notata.store import open_store
+from notata.store import Entry, open_store
 from notata.store.memory import MemoryStore
 from tests.cli.conftest import Shelf
 from tests.command import Done, notata, process, terminal
@@ -132,13 +133,13 @@ def test_it_is_one_listing_of_ten_thousand_runs(monkeypatch: pytest.MonkeyPatch)
     for number in range(10_000):
         store.filesystem().pipe_file(f"/du/many/log_{number}/metadata.json", b"{}")
     listed = []
-    whole = MemoryStore.list
+    whole = MemoryStore.scan
 
-    def listing(self: MemoryStore, folder: str = "") -> object:
+    def listing(self: MemoryStore, folder: str = "", beginning: str = "") -> Iterator[Entry]:
         listed.append(self.url)
-        return whole(self, folder)
+        return whole(self, folder, beginning)
 
-    monkeypatch.setattr(MemoryStore, "list", listing)
+    monkeypatch.setattr(MemoryStore, "scan", listing)
     monkeypatch.delattr(MemoryStore, "_get")  # nothing is read
     sums = list(usage("memory://du/many"))
     assert (len(sums), sums[-1].size, sums[-1].files) == (10_001, 20_000, 10_000)
