@@ -169,3 +169,8 @@ def test_only_so_much_is_looked_at() -> None:
     assert found.operations == 500
     assert found.warnings == ("only its first 500 operations were looked at; what follows may import more",)
     assert found.value.endswith(" so far")
+
+
+def test_a_danger_is_told_by_whatever_name_it_is_imported() -> None:
+    found = facts(b"cx\nos.system\n0cx.os\nsystem\n.")
+    assert (found.imports, found.dangerous) == (("x.os.system",), ("x.os.system",))

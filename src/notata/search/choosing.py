@@ -1,0 +1,265 @@
+"""Many runs at a glance: those of several places, filtered, in an order, so many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from notata import display
+from notata.errors import ConfigurationError, NotataError, RunMissingError
+from notata.packages import needed
+from notata.search.finding import Place, URLs, each, look_up, tell_nobody
+from notata.search.record import Run, place_read, records
+from notata.search.where import FACTS, Where, close_to, listed_alone, look, needs_values
+from notata.store import TIMEOUT, Blob
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["STATUSES", "Choice", "Runs", "Wheres", "runs", "seen"]
+
+STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
+"""What the status of a run may be."""
+
+Wheres: TypeAlias = "str | Where | Callable[[Run], bool]"
+"""A filter: an expression as `Where` takes it, or a function of a `Run`."""
+
+_SHOWN: Final = ("name", "status", "started", "age", "seconds", "size")
+
+
+class Runs(list[Run]):
+    """Runs that were found: a list that a notebook shows as a table.
+
+    Attributes:
+        total: How many runs there are at the places, whether they are in the list or not.
+        notes: What is odd about the question, such as a name in a filter that no run has.
+    """
+
+    def __init__(self, found: Iterable[Run] = (), *, total: int | None = None, notes: Iterable[str] = ()) -> None:
+        super().__init__(found)
+        self.total = len(self) if total is None else total
+        self.notes = list(notes)
+
+    def counts(self) -> dict[str, int]:
+        """How many runs there are of each status, in the order of `STATUSES`.
+
+        >>> Runs([Run("a", "a", "memory://a", "died"), Run("b", "b", "memory://b", "complete")]).counts()
+        {'complete': 1, 'died': 1}
+        """
+        each_one = [run.status for run in self]
+        return {status: each_one.count(status) for status in STATUSES if status in each_one}
+
+    def __repr__(self) -> str:
+        return f"<Runs: {self.summary()}>"
+
+    def summary(self) -> str:
+        """How many they are, how they stand, and how much they hold.
+
+        >>> Runs([Run("a", "a", "memory://a", "complete", size=1200)]).summary()
+        '1 run: 1 complete; 1.2 kB'
+        """
+        count = f"{len(self)} of {self.total}" if self.total > len(self) else f"{len(self)}"
+        told = ", ".join(f"{count} {status}" for status, count in self.counts().items())
+        size = display.size(sum(run.size for run in self))
+        return f"{count} run{'s' * (self.total != 1)}" + f": {told}; {size}" * bool(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A pandas DataFrame with a row for each: what `notata ls -l` shows, times as times, spans in seconds.
+
+        Raises:
+            PackageMissingError: pandas is not installed.
+
+        >>> Runs([Run("a", "a", "memory://a", "complete", size=1200)]).to_pandas()["size"].tolist()
+        [1200]
+        """
+        with needed("a DataFrame needs pandas", "pandas", "pandas"):
+            import pandas as pd
+        frame = pd.DataFrame([{name: value(run) for name, value in FACTS.items()} for run in self], columns=[*FACTS])
+        for name in ("started", "ended"):
+            frame[name] = pd.to_datetime([getattr(run, name) for run in self], utc=True)
+        return frame
+
+    def _repr_html_(self) -> str:
+        return display.rows(self.summary(), _SHOWN, [_shown(run) for run in self])
+
+
+def _shown(run: Run) -> dict[str, str]:
+    age = run.age
+    return {
+        "name": run.name,
+        "status": run.status if run.certain else f"{run.status}?",
+        "started": "" if run.started is None else run.started.isoformat(" ", "seconds"),
+        "age": "" if age is None else display.duration(max(0.0, age)),
+        "seconds": "" if run.seconds is None else display.duration(run.seconds),
+        "size": display.size(run.size),
+    }
+
+
+def runs(
+    urls: URLs | None = None,
+    *,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
+    sort: str | None = None,
+    reverse: bool = False,
+    limit: int | None = None,
+    values: bool | None = None,
+    storage_options: dict[str, Any] | None = None,
+    failed: Callable[[NotataError], None] = tell_nobody,
+    timeout: float = TIMEOUT,
+) -> Runs:
+    """The runs at or below some places, each at a glance; a run that lies at several of them comes once.
+
+    Args:
+        urls: See `notata.search.URLs`; the base folder if not given.
+        status: One of ``running``, ``complete``, ``failed``, ``died``, ``replacing``, ``unreadable``, or several.
+        where: An expression such as ``"omega > 1 and age < days(2)"`` (see `Where`), or a function of a `Run`.
+        sort: What to order by: one of `notata.search.FACTS`, a parameter or a metric. Runs without it come last. If
+            not given, places as they are given, and runs by their folders.
+        reverse: The order turned around.
+        limit: How many to give at most.
+        values: Whether to read parameters and metrics; if not given, where an expression or an order asks for them.
+        storage_options: For fsspec.
+        failed: Is told of each place that cannot be listed, or where no run is, and of each file of a run that the
+            storage refused; the others are given. If not given, the first such error is raised.
+        timeout: As for `notata.Logbook`.
+
+    Cost: one list per 1000 files and one read for each run, 32 at once; with `limit` and no filter or order only for so
+    many runs. With parameters or metrics up to two reads more for each run that is of no experiment.
+
+    Raises:
+        ConfigurationError: The filter cannot be read, or there is no such status.
+        RunMissingError: There is no run.
+        StorageError: A place cannot be listed.
+
+    >>> from notata import Logbook
+    >>> for omega in (1.0, 2.0, 3.0):
+    ...     Logbook(f"o{omega:.0f}", "memory://search/runs", params={"omega": omega}).mark_complete()
+    >>> [run.run_id for run in runs("memory://search/runs", where="omega > 1", sort="omega", reverse=True)]
+    ['o3', 'o2']
+    """
+    choice = Choice(status, where, sort, reverse, limit)
+    values = choice.values if values is None else values
+
+    def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
+        return records(place, values=values, failed=failed, read=read)
+
+    return seen(urls, choice, of_place, storage_options, failed, timeout, ahead=True)
+
+
+def seen(
+    urls: URLs | None,
+    choice: Choice,
+    of_place: Callable[[Place, Mapping[str, Blob]], Iterable[Run]],
+    storage_options: dict[str, Any] | None,
+    failed: Callable[[NotataError], None],
+    timeout: float,
+    *,
+    ahead: bool,
+) -> Runs:
+    """The runs of some places that are meant.
+
+    Args:
+        urls: As for `runs`.
+        choice: Which are meant.
+        of_place: Reads the runs of a place, of which some metadata.json have been read, by folder.
+        storage_options: As for `runs`.
+        failed: As for `runs`.
+        timeout: As for `runs`.
+        ahead: Read the metadata.json of runs while others are listed; all will be needed.
+    """
+    found: dict[str, Run] = {}
+    total: set[str] = set()
+    for url in each(urls):
+        room = choice.room(len(found))
+        try:
+            if ahead and room is None:
+                place, read = place_read(url, storage_options, timeout=timeout)
+            else:
+                place, read = look_up(url, storage_options, timeout=timeout), {}
+            if not place.runs:
+                raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+            new = [(folder, run) for folder, run in place.runs.items() if run.store.url not in total]
+            total |= {run.store.url for _, run in new}
+            found |= {run.url: run for run in of_place(replace(place, runs=dict(new[:room])), read)}
+        except NotataError as error:
+            failed(error)
+    return choice.of(found.values(), len(total))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which runs are meant, and in which order.
+
+    Attributes:
+        status: Of one of these; None for any.
+        where: A filter.
+        sort: What to order by.
+        reverse: The order turned around.
+        limit: How many at most.
+    """
+
+    status: str | Iterable[str] | None = None
+    where: Wheres | None = None
+    sort: str | None = None
+    reverse: bool = False
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        wanted = [self.status] if isinstance(self.status, str) else None if self.status is None else [*self.status]
+        for name in wanted or ():
+            if name not in STATUSES:
+                raise ConfigurationError(f"there is no status {name!r}; there are {', '.join(STATUSES)}")
+        if self.limit is not None and self.limit < 0:
+            raise ConfigurationError(f"limit is a number of runs, not {self.limit}")
+        object.__setattr__(self, "status", wanted or None)
+        object.__setattr__(self, "where", Where(self.where) if isinstance(self.where, str) else self.where)
+
+    @property
+    def values(self) -> bool:
+        """Whether parameters and metrics are needed; a function may look at anything."""
+        sorts = self.sort is not None and needs_values([self.sort.partition(".")[0]])
+        return sorts or (self.where.values if isinstance(self.where, Where) else self.where is not None)
+
+    @property
+    def metadata(self) -> bool:
+        """Whether more is needed than a listing and index.csv tell."""
+        sorts = self.sort is not None and not listed_alone([self.sort, self.sort.partition(".")[0]])
+        return sorts or (self.where.metadata if isinstance(self.where, Where) else self.where is not None)
+
+    def room(self, count: int) -> int | None:
+        """How many more runs need be read, if so many have been; None for all."""
+        if self.limit is None or self.status is not None or self.where is not None or self.sort or self.reverse:
+            return None
+        return max(0, self.limit - count)
+
+    def of(self, found: Iterable[Run], total: int) -> Runs:
+        """Those of some runs that are meant, in order."""
+        found = list(found)
+        chosen = [run for run in found if self.status is None or run.status in self.status]
+        if self.where is not None:
+            chosen = [run for run in chosen if self.where(run)]  # type: ignore[operator]
+        notes = self.where.notes() if isinstance(self.where, Where) and found else []
+        if self.sort:
+            if chosen and all(look(run, self.sort) is None for run in chosen):
+                notes.append(f"no run has {self.sort}{close_to(self.sort, found)}")
+            chosen = _sorted(chosen, self.sort, self.reverse)
+        elif self.reverse:
+            chosen.reverse()
+        return Runs(chosen[: self.limit], total=total, notes=notes)
+
+
+def _sorted(found: Sequence[Run], name: str, reverse: bool) -> list[Run]:
+    """Numbers before texts before all else; runs without a value come last either way."""
+    keyed = [(_rank(look(run, name)), run) for run in found]
+    ranked = sorted(((rank, run) for rank, run in keyed if rank), key=lambda pair: pair[0] or (), reverse=reverse)
+    return [run for _, run in ranked] + [run for rank, run in keyed if rank is None]
+
+
+def _rank(value: Any) -> tuple[int, Any] | None:
+    if value is None or value != value:  # not a number
+        return None
+    if isinstance(value, int | float):
+        return 0, value
+    return (1, value) if isinstance(value, str) else (2, str(value))
