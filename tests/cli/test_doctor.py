@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from notata.search import Check, diagnose, diagnosing
+from notata.search import Check, diagnose, diagnosing, surroundings
 from notata.store import open_store, s3
 from notata.testing import FaultyStore
 from tests import small_disk
@@ -276,11 +276,11 @@ def test_the_type_of_a_file_system_is_that_of_the_innermost_mount(tmp_path: Path
     table = tmp_path / "mounts"
     table.write_text("a / ext4 rw 0 0\nb /net nfs4 rw 0 0\nc /net/my\\040disk tmpfs rw 0 0\n")
     kinds = {
-        folder: diagnosing._kind_of(folder, str(table))
+        folder: surroundings.kind_of(folder, str(table))
         for folder in ("/", "/network", "/net", "/net/x", "/net/my disk/y")
     }
     assert list(kinds.values()) == ["ext4", "ext4", "nfs4", "nfs4", "tmpfs"]
-    assert diagnosing._kind_of("/", str(tmp_path / "none")) is None
+    assert surroundings.kind_of("/", str(tmp_path / "none")) is None
 
 
 @pytest.mark.real

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from notata import Logbook, MissingError
 from notata.errors import AccessError
-from notata.search import follow, following, tail
-from notata.search.following import Following, logs_at
+from notata.search import follow, following, tail, tailing
+from notata.search.following import Following
+from notata.search.tailing import logs_at
 from notata.store import Blob, Store, open_store
 from notata.store.memory import MemoryStore
 from notata.testing import FaultyStore
@@ -102,12 +103,12 @@ def test_json(shelf: Shelf, tmp_path: Path) -> None:
 @given(st.lists(st.binary(max_size=9), max_size=12).map(b"\n".join), st.integers(0, 13))
 def test_any_file_and_any_number_of_lines(data: bytes, lines: int) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(following, "_END", 4)
+        patch.setattr(tailing, "_END", 4)
         store = open_store(name)
         store.write("log_x/metadata.json", b"{}")
         store.write("log_x/log.txt", data)
         (log,) = logs_at(name)
-        said = "".join(news.text for news in following.tails([log], lines))
+        said = "".join(news.text for news in tailing.tails([log], lines))
         expected = real(Path(name), "-n", str(lines), "log_x/log.txt")
         assert said.encode("utf-8", "surrogateescape") == expected
         assert len(tail(name, lines)) == len(expected.split(b"\n")) - (expected[-1:] in (b"", b"\n"))

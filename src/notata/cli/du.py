@@ -12,7 +12,7 @@ from notata.cli.frame import Command, Trouble, json_option, storage_option, urls
 
 if TYPE_CHECKING:
     from notata.search import Usage
-    from notata.search.usage import By
+    from notata.search.measuring import By
 
 __all__ = ["du", "size_option"]
 

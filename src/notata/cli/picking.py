@@ -10,13 +10,13 @@ import click
 __all__ = ["picking_options"]
 
 _STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
-"""Those of `notata.search.runs.STATUSES`, which is imported when a command runs."""
+"""Those of `notata.search.choosing.STATUSES`, which is imported when a command runs."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def picking_options(function: _Function) -> _Function:
-    """``--status``, ``--where``, ``--sort``, ``-r`` and ``-n``, as the arguments that `notata.search.runs` has."""
+    """``--status``, ``--where``, ``--sort``, ``-r`` and ``-n``, as the arguments that `notata.search.choosing` has."""
     for option in reversed(
         (
             click.option(

@@ -10,7 +10,7 @@ from notata.cli import output
 from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option, urls_argument
 
 if TYPE_CHECKING:
-    from notata.search.following import News
+    from notata.search.tailing import News
 
 __all__ = ["tail"]
 
@@ -59,7 +59,8 @@ def tail(
 
     URL is a run, an experiment, any folder with runs below it, a file, or a pattern of those.
     """
-    from notata.search.following import Following, logs_at, tails
+    from notata.search.following import Following
+    from notata.search.tailing import logs_at, tails
 
     trouble = Trouble()
     logs = list(logs_at(urls, storage_options, workers=workers, failed=trouble))

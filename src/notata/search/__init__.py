@@ -6,19 +6,22 @@ Each function takes places as the command does: a run, an experiment or a folder
 
 from __future__ import annotations
 
+from notata.search.checks import Check
+from notata.search.choosing import Runs, runs
 from notata.search.comparing import Comparison, Difference, compare
-from notata.search.describing import Content, Description, contents, describe
-from notata.search.diagnosing import Check, diagnose
+from notata.search.describing import Content, Description, describe
+from notata.search.diagnosing import diagnose
 from notata.search.finding import File, Found, Place, files_at, look_up, runs_at
-from notata.search.following import follow, tail
+from notata.search.following import follow
 from notata.search.grepping import Match, grep
+from notata.search.measuring import Usage, trees, usage
 from notata.search.overview import Overview, overviews, show
+from notata.search.reading import contents
 from notata.search.record import Run, records
 from notata.search.removing import Removal, removable, removals, remove
-from notata.search.runs import Runs, runs
 from notata.search.tables import RunTable, table
-from notata.search.usage import Usage, trees, usage
-from notata.search.verdicts import Verdict, verdicts
+from notata.search.tailing import tail
+from notata.search.verifying import Verdict, verdicts
 from notata.search.where import FACTS, Where
 
 __all__ = [

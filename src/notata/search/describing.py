@@ -1,7 +1,4 @@
-"""Files of runs, one after the other: their bytes, or what is in them where bytes tell nobody anything.
-
-Small files are fetched many at once and given in order; large ones come as a stream, so memory is bounded.
-"""
+"""What is in a file: its bytes, or a description where bytes tell nobody anything; it knows no other files."""
 
 from __future__ import annotations
 
@@ -11,34 +8,28 @@ import dataclasses
 import io
 import os
 import re
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from notata import display, formats, keys
-from notata.buffers import flat
-from notata.errors import DecodeError, FolderError, KeyNameError, MissingError, NotataError
-from notata.search.finding import File, Place, URLs, each, file_at, is_pattern, look_up, tell_nobody
+from notata.errors import DecodeError, KeyNameError, NotataError
+from notata.search.finding import File, file_at
+from notata.search.sparing import HEAD, SparingReader
 from notata.store import TIMEOUT, Blob, Store, open_store
-from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
     from upath import UPath
 
     from notata.formats.describing import Describer
 
-__all__ = ["BytesFacts", "Content", "Description", "contents", "describe", "is_text"]
+__all__ = ["BytesFacts", "Content", "Description", "describe", "is_text"]
 
 _SMALL: Final = 2**20  # bytes of a file that is fetched beforehand
-_HEAD: Final = 2**14  # bytes that tell what an array is, and its first values
 _PIECE: Final = 2**20
-_BLOCK: Final = 2**16
 _CONTENT: Final = 2**26  # bytes of text that a record holds
 _SHOWN: Final = 256  # bytes of a file that nothing is known of
-_NAMED: Final = 8  # files that an error names
 _IN_RUN: Final = re.compile(r"(?:^|.*?/)log_([^/]+)/((?:artifacts|data|plots|workers)/.+|[^/]+)", re.DOTALL)
 
 
@@ -213,7 +204,7 @@ class Content:
         if 0 <= size <= _SMALL:
             wanted = size
         if self.is_described and self.file.key.lower().endswith((".png",) if self.stats else (".npy", ".png")):
-            wanted = min(max(0, size), _HEAD)
+            wanted = min(max(0, size), HEAD)
         if wanted:
             end = None if wanted == size else wanted
             with contextlib.suppress(KeyNameError):  # another program's name: it is read when its turn comes
@@ -292,7 +283,7 @@ class Content:
             return io.BytesIO(first.data)
         with self._guarded():
             if sparing and store.sized and self.file.entry.size >= 0:
-                return cast("IO[bytes]", _Sparing(store, key, first))
+                return cast("IO[bytes]", SparingReader(store, key, first))
             return store._open_read(key)
 
 
@@ -301,102 +292,6 @@ _PARSED: Final[dict[str, formats.Format]] = {
     ".yaml": formats.YAML,
     ".yml": formats.YAML,
 }
-
-
-class _Sparing(io.RawIOBase):
-    """A file that is read here and there: each request is for 64 KiB, and the last few are kept."""
-
-    def __init__(self, store: Store, key: str, first: Blob | None) -> None:
-        self._store = store
-        self._key = key
-        first = store._get(key, 0, _HEAD, None) if first is None else first
-        self._size, self._version = first.size, first.version
-        self._held: deque[tuple[int, bytes]] = deque([(0, first.data)], 16)
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        goal = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset
-        if goal < 0:
-            raise ValueError(f"negative seek position {goal}")
-        self._at = goal
-        return goal
-
-    def readinto(self, target: Buffer, /) -> int:
-        view = flat(target)
-        data = self._next()[: view.nbytes]
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def _next(self) -> memoryview:
-        """Some bytes from here on; none at the end."""
-        if self._at >= self._size:
-            return memoryview(b"")
-        for start, held in self._held:
-            if start <= self._at < start + len(held):
-                return memoryview(held)[self._at - start :]
-        start = max(0, min(self._at, self._size - _BLOCK))
-        data = self._store._get(self._key, start, min(self._size, start + _BLOCK), self._version).data
-        self._held.append((start, data))
-        return memoryview(data)[self._at - start :]
-
-
-# -- many files --------------------------------------------------------------------------------------------
-
-
-def contents(
-    urls: URLs,
-    *,
-    raw: bool = False,
-    stats: bool = True,
-    head: int = 6,
-    storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
-    timeout: float = TIMEOUT,
-) -> Iterator[Content]:
-    """Files, in the order in which they were asked for; small ones are fetched 32 at once.
-
-    Each is to be read before the next one is asked for.
-
-    Cost: one request to look a file up, one listing of what stands before a pattern; and the files.
-
-    Args:
-        urls: Files, or patterns of them.
-        raw: As for `Content`.
-        stats: As for `describe`.
-        head: As for `describe`.
-        storage_options: For fsspec.
-        failed: Is told of each place that is no file, or cannot be reached; the others are given.
-        timeout: As for `notata.Logbook`.
-
-    >>> from notata import Logbook
-    >>> for name in ("a", "b"):
-    ...     path = Logbook(name, "memory://contents").json("metrics", {"error": 0.5})
-    >>> [one.record()["content"] for one in contents("memory://contents/log_*/artifacts/metrics.json")]
-    [{'error': 0.5}, {'error': 0.5}]
-    """
-    waiting: deque[tuple[Content, int]] = deque()
-    describers = formats.Describers()
-    try:
-        for file in _files(urls, storage_options, failed, timeout):
-            content = Content(file, raw, stats, head, describers)
-            waiting.append((content, content.begin()))
-            while len(waiting) >= AT_ONCE or sum(size for _, size in waiting) > BYTES_AT_ONCE:
-                yield waiting.popleft()[0]
-        while waiting:
-            yield waiting.popleft()[0]
-    finally:
-        for content, _ in waiting:
-            content.cancel()
 
 
 def is_text(data: bytes) -> bool:
@@ -412,59 +307,3 @@ def is_text(data: bytes) -> bool:
     except UnicodeDecodeError as error:
         return error.start >= len(data) - 3 and error.reason == "unexpected end of data"
     return True
-
-
-def _files(
-    urls: URLs, options: Mapping[str, Any] | None, failed: Callable[[NotataError], None], timeout: float
-) -> Iterator[File]:
-    for url in each(urls):
-        try:
-            if not is_pattern(url):
-                yield file_at(url, options, timeout=timeout)
-                continue
-            place = look_up(url, options, timeout=timeout)
-            if not place.entries:
-                yield file_at(url, options, timeout=timeout)  # which says that there is nothing
-                continue
-        except NotataError as error:
-            failed(_no_file(url, error, options, timeout))
-            continue
-        yield from _matching(place, failed)
-
-
-def _matching(place: Place, failed: Callable[[NotataError], None]) -> Iterator[File]:
-    """The files that a pattern means; not those in folders that it means."""
-    parts = place.parts()
-    for file in place.files:
-        if file.entry.key in parts:
-            yield file
-    folders = [part for part in parts if part not in place.entries]
-    if len(folders) == 1:
-        folder, key = folders[0], f"{folders[0]}/"
-        below = {entry[len(key) :]: entry for entry in place.entries if entry.startswith(key)}
-        failed(_folder(place.named(folder), place.store.url, "a run" if folder in place.runs else "a folder", below))
-    elif folders:
-        told = f"{place.given} means {len(folders)} folders, as {place.named(folders[0])}; name files in them"
-        failed(MissingError(f"{told}, as in '{place.given}/{keys.LOG}'", url=place.store.url))
-
-
-def _no_file(
-    url: str | os.PathLike[str] | UPath | Store, error: NotataError, options: Mapping[str, Any] | None, timeout: float
-) -> NotataError:
-    """Why it is no file; of a folder what is there."""
-    if not isinstance(error, MissingError) or not (isinstance(url, Store) or isinstance(error.__cause__, FolderError)):
-        return error
-    try:
-        place = look_up(url, options, timeout=timeout)
-    except NotataError as second:
-        return second
-    if "" in place.runs or not place.runs:
-        return _folder(place.given, place.store.url, "a run" if place.runs else "a folder", place.entries)
-    return _folder(place.given, place.store.url, f"a folder of {len(place.runs)} runs", place.runs)
-
-
-def _folder(name: str, url: str, what: str, inside: Iterable[str]) -> MissingError:
-    names = sorted(inside)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    there = f"{', '.join(names[:_NAMED])}{more}" if names else "nothing"
-    return MissingError(f"{name} is {what}, no file; in it: {there}", url=url)

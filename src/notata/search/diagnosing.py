@@ -6,20 +6,16 @@ come from.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
-import shutil
 import statistics
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from notata.display import duration, size
+from notata.display import duration
 from notata.errors import (
     AccessError,
     ConfigurationError,
@@ -28,88 +24,30 @@ from notata.errors import (
     DeadlineError,
     ExistsError,
     FolderError,
-    FullError,
     KeyNameError,
     MissingError,
     NotataError,
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.search.finding import given
-from notata.store import BASE_DIR, Entry, Store, default_base, open_store
+from notata.search.checks import ALONE, Check, advice_on, clock_check, one_line
+from notata.search.surroundings import file_system, space, surroundings
+from notata.store import Entry, Store, default_base, open_store
 
 if TYPE_CHECKING:
     from upath import UPath
 
-__all__ = ["Check", "diagnose"]
+__all__ = ["diagnose"]
 
 T = TypeVar("T")
-
-State: TypeAlias = Literal["yes", "poor", "no", "skipped", "info"]
 
 _TIMEOUT: Final = 5.0  # seconds for one request
 _GRACE: Final = 10.0  # more for one check: what it takes to load a library, and to find credentials
 _REQUESTS: Final = 5  # that tell how far it is
 _FAR: Final = 0.25  # seconds
-_SKEWED: Final = 5.0  # seconds; times are told in whole ones, and a write takes some itself
-_LITTLE: Final = 10**9  # bytes
 _WRITING: Final = ("write", "claim", "append", "links", "fsync", "clock")
 _HOPELESS: Final = (ConfigurationError, ContainerMissingError, DeadlineError, UnreachableError)
-_PACKAGES: Final = ("notata", "fsspec", "s3fs", "gcsfs", "universal_pathlib", "numpy", "obstore")
-_SHOWN: Final = ("NOTATA_LOG_LEVEL", "NOTATA_DISABLED")  # variables whose values are no secrets
-_NETWORKED: Final = ("9p", "afs", "beegfs", "ceph", "cifs", "fuse.", "glusterfs", "gpfs", "lustre", "nfs", "smb")
 _DATA: Final = b"This file was written by notata doctor, and may be removed.\n"
-
-_NEEDED: Final = {
-    "list": ("s3:ListBucket", "storage.objects.list"),
-    "read": ("s3:GetObject", "storage.objects.get"),
-    "write": ("s3:PutObject", "storage.objects.create"),
-    "claim": ("s3:PutObject", "storage.objects.create"),
-    "swap": ("s3:PutObject", "storage.objects.update"),
-    "append": ("s3:PutObject and s3:GetObject", "storage.objects.create and storage.objects.delete"),
-    "delete": ("s3:DeleteObject", "storage.objects.delete"),
-}
-_VARIABLES: Final = {
-    "s3": (
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AWS_PROFILE",
-        "AWS_ROLE_ARN",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT_URL_S3",
-        "AWS_DEFAULT_REGION",
-        "AWS_REGION",
-    ),
-    "gs": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "STORAGE_EMULATOR_HOST"),
-}
-_FILES: Final = {
-    "s3": (("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"), ("AWS_CONFIG_FILE", "~/.aws/config")),
-    "gs": (("GOOGLE_APPLICATION_CREDENTIALS", "~/.config/gcloud/application_default_credentials.json"),),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What one look at a storage found.
-
-    Attributes:
-        name: What was looked at, such as ``write`` or ``clock``.
-        state: ``yes``; ``no``: runs cannot be kept there; ``poor``: they can, with a drawback; ``skipped``: nothing was
-            tried; ``info``: nothing that could be right or wrong.
-        told: What was found, in a line.
-        advice: What to do about it; empty where there is nothing to do.
-        value: As a number, where it is one: seconds, or bytes.
-    """
-
-    name: str
-    state: State
-    told: str
-    advice: str = ""
-    value: float | None = None
 
 
 def diagnose(
@@ -136,10 +74,10 @@ def diagnose(
     try:
         store = open_store(place, storage_options, timeout=timeout)
     except NotataError as error:
-        told = Check("url", "no", _told(error), "Correct the URL, or install what the message names.")
-        return [told, *_surroundings("", {}, str)]
+        told = Check("url", "no", one_line(error), "Correct the URL, or install what the message names.")
+        return [told, *surroundings("", {}, str)]
     found = [Check("url", "info", store.url), *_Examination(store, timeout + _GRACE, read_only=read_only).checks()]
-    found += _surroundings(store.url, storage_options or {}, store.redacted)
+    found += surroundings(store.url, storage_options or {}, store.redacted)
     return [replace(check, told=store.redacted(check.told), advice=store.redacted(check.advice)) for check in found]
 
 
@@ -199,16 +137,16 @@ class _Examination:
             self._wrote |= name in _WRITING
             return found
         except UnprotectedWarning as warning:
-            return Check(name, "poor", str(warning), _ALONE)
+            return Check(name, "poor", str(warning), ALONE)
         except NotataError as error:
             self._wrote |= name in _WRITING and isinstance(error, DeadlineError)  # it may have
             if isinstance(error, _HOPELESS):
                 self._over = "not tried, after what went before"
-            return Check(name, "no", _told(error), _advice(name, error))
+            return Check(name, "no", one_line(error), advice_on(name, error))
         except TimeoutError:
             self._wrote |= name in _WRITING
             self._over = "not tried, after what went before"
-            return Check(name, "no", f"no answer within {duration(self._seconds)}", _advice(name, DeadlineError("")))
+            return Check(name, "no", f"no answer within {duration(self._seconds)}", advice_on(name, DeadlineError("")))
         except Exception as error:  # of a library, before any request
             return Check(name, "no", f"it failed by {type(error).__name__}", "Look at the storage options.")
 
@@ -252,7 +190,7 @@ class _Examination:
         age = self._store.fetch(self._first.key, 0, 1).age
         if age is None:
             return Check("clock", "skipped", "the storage does not tell its time")
-        return _clock(age + self._first.modified.timestamp() - time.time())
+        return clock_check(age + self._first.modified.timestamp() - time.time())
 
     def _distance(self) -> Check:
         """The median of a few small requests, one after the other."""
@@ -293,7 +231,7 @@ class _Examination:
             self._probe.create("claim", b"second")
         except ExistsError:
             return Check("claim", "yes", "a second create of the same name was refused")
-        return Check("claim", "poor", "two creates of the same name both succeeded", _ALONE)
+        return Check("claim", "poor", "two creates of the same name both succeeded", ALONE)
 
     def _can_swap(self) -> Check:
         version = self._probe.fetch("probe").version
@@ -303,8 +241,8 @@ class _Examination:
         except ConflictError:
             if self._store.swaps:
                 return Check("swap", "yes", "a swap of an old version was refused")
-            return Check("swap", "poor", "it looks before it writes, which is no promise", _ALONE)
-        return Check("swap", "poor", "a swap of an old version succeeded", _ALONE)
+            return Check("swap", "poor", "it looks before it writes, which is no promise", ALONE)
+        return Check("swap", "poor", "a swap of an old version succeeded", ALONE)
 
     def _can_append(self) -> Check:
         at = self._probe.append("log", b"first\n", at=0)
@@ -326,7 +264,7 @@ class _Examination:
         written = self._probe.stat("probe").modified.timestamp()
         if written <= 0:
             return Check("clock", "skipped", "the storage does not tell its time")
-        return _clock(written - (begun + ended) / 2)
+        return clock_check(written - (begun + ended) / 2)
 
     def _can_link(self) -> Check:
         path = str(self._probe.path("linked"))
@@ -384,14 +322,8 @@ class _Examination:
         folder = self._store.url
         while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
             folder = os.path.dirname(folder)
-        yield self._try("space", lambda: _space(folder))
-        yield self._try("file system", lambda: _file_system(folder))
-
-
-_ALONE: Final = (
-    "Two writers of one run id are not told apart there: give each run an id of its own, or use a storage with "
-    "conditional writes."
-)
+        yield self._try("space", lambda: space(folder))
+        yield self._try("file system", lambda: file_system(folder))
 
 
 def _within(seconds: float, work: Callable[[], T]) -> T:
@@ -413,119 +345,3 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
     if not results:
         raise TimeoutError("no answer in time")
     return results[0]
-
-
-def _told(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _advice(name: str, error: NotataError) -> str:
-    """What to do about an error, in a sentence or two."""
-    text = str(error)
-    if "Skew" in text:
-        return "The clock of this machine is wrong: set it, by NTP for instance."
-    if isinstance(error, ContainerMissingError):
-        return "Create the bucket, or correct its name in the URL."
-    if isinstance(error, UnreachableError):
-        return "Check the address and port (endpoint_url, region), proxies and the network. Does the server run?"
-    if isinstance(error, DeadlineError):
-        return "Somebody may listen there who does not answer: check the address, firewalls and proxies; or try later."
-    if isinstance(error, AccessError):
-        if any(code in text for code in ("InvalidAccessKeyId", "SignatureDoesNotMatch")):
-            return "The access key or the secret is wrong, or of another store; see below where they come from."
-        aws, google = _NEEDED.get(name, ("that", "that"))
-        return f"See below where credentials come from, and whether they allow it ({aws}; {google}; on a disk: modes)."
-    if isinstance(error, FullError):
-        return "Make room there, or choose another place."
-    if isinstance(error, FolderError):
-        return "Name a folder, or one that is yet to be made."
-    return "Correct the URL or the storage options." if isinstance(error, ConfigurationError) else "Try again later."
-
-
-def _clock(ahead: float) -> Check:
-    """What a difference of clocks means."""
-    if abs(ahead) <= _SKEWED:
-        return Check("clock", "yes", "it agrees with that of this machine", value=round(ahead, 1))
-    told = f"it is {duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} that of this machine"
-    return Check(
-        "clock", "poor", told, "Set the clock that is wrong. S3 refuses who is 15 minutes off.", round(ahead, 1)
-    )
-
-
-def _space(folder: str) -> Check:
-    free = shutil.disk_usage(folder).free
-    if free < _LITTLE:
-        return Check("space", "poor", f"{size(free)} are free", "Make room, or choose another place.", free)
-    return Check("space", "yes", f"{size(free)} are free", value=free)
-
-
-def _file_system(folder: str) -> Check:
-    kind = _kind_of(os.path.realpath(folder))
-    if kind is None:
-        return Check("file system", "skipped", "this system does not tell")
-    if kind.startswith(_NETWORKED):
-        told = f"{kind}, a file system over a network"
-        advice = "Claims and appends hold between machines as far as its server keeps them; others may see files late."
-        return Check("file system", "poor", told, advice)
-    return Check("file system", "yes", kind)
-
-
-def _kind_of(folder: str, table: str = "/proc/self/mounts") -> str | None:
-    """The type of the file system that a folder lies on, where the system has such a table."""
-    try:
-        with open(table, encoding="utf-8", errors="surrogateescape") as file:
-            mounts = [line.split()[1:3] for line in file]
-    except OSError:
-        return None
-    best, kind = "", None
-    for raw, found in mounts:
-        point = raw.replace("\\040", " ").rstrip("/")
-        if (folder == point or folder.startswith(f"{point}/")) and len(point) >= len(best):
-            best, kind = point, found
-    return kind
-
-
-# -- around it -----------------------------------------------------------------------------------------------
-
-
-def _surroundings(url: str, options: Mapping[str, Any], redact: Callable[[str], str]) -> Iterator[Check]:
-    """What is in force here, by name."""
-    scheme = {"s3a": "s3", "gcs": "gs"}.get(url.partition("://")[0], url.partition("://")[0])
-    if scheme in _VARIABLES:
-        yield Check(
-            "credentials", "info", "; ".join(_credentials(scheme, options)) or "none are set up that notata knows"
-        )
-    yield Check("variables", "info", ", ".join(_variables()) or "none of NOTATA_… and FSSPEC_… are set")
-    yield Check("versions", "info", ", ".join(f"{name} {version}" for name, version in _versions()))
-
-
-def _credentials(scheme: str, options: Mapping[str, Any]) -> Iterator[str]:
-    """Where credentials would come from, never one itself."""
-    if options:
-        yield f"storage options: {', '.join(sorted(map(str, options)))}"
-    if found := [name for name in _VARIABLES[scheme] if os.environ.get(name)]:
-        yield f"environment: {', '.join(found)}"
-    files = [os.path.expanduser(os.environ.get(name) or usual) for name, usual in _FILES[scheme]]
-    if found := [path for path in files if os.path.isfile(path)]:
-        yield f"files: {', '.join(found)}"
-    folder = os.environ.get("FSSPEC_CONFIG_DIR") or os.path.expanduser("~/.config/fsspec")
-    with suppress(OSError):
-        if found := sorted(name for name in os.listdir(folder) if name.endswith((".json", ".ini", ".toml"))):
-            yield f"configuration of fsspec: {', '.join(os.path.join(folder, name) for name in found)}"
-
-
-def _variables() -> Iterator[str]:
-    for name in sorted(os.environ):
-        if name == BASE_DIR:
-            yield f"{name}={given(os.environ[name])}"
-        elif name in _SHOWN:
-            yield f"{name}={os.environ[name]}"
-        elif name.startswith(("NOTATA_", "FSSPEC_")):
-            yield name
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    yield "python", platform.python_version()
-    for name in _PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            yield name, importlib.metadata.version(name)

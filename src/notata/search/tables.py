@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from notata import display, keys
 from notata.errors import NotataError
 from notata.packages import needed
+from notata.search.choosing import Choice, Runs, Wheres, seen
 from notata.search.finding import Found, Place, URLs, tell_nobody
 from notata.search.record import Run, read_at, records
-from notata.search.runs import Choice, Runs, Wheres, seen
 from notata.search.where import FACTS, close_to, listed_alone, look
 from notata.store import TIMEOUT, Blob
 from notata.table import Row, current_rows, parsed_rows

@@ -1,0 +1,129 @@
+"""Files of runs, in the order in which they were asked for; what is in each, `describing` knows.
+
+Small files are fetched many at once and given in order; large ones come as a stream, so memory is bounded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from notata import formats, keys
+from notata.errors import FolderError, MissingError, NotataError
+from notata.search.describing import Content
+from notata.search.finding import File, Place, URLs, each, file_at, is_pattern, look_up, tell_nobody
+from notata.store import TIMEOUT, Store
+from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+__all__ = ["contents"]
+
+_NAMED: Final = 8  # files that an error names
+
+# -- many files --------------------------------------------------------------------------------------------
+
+
+def contents(
+    urls: URLs,
+    *,
+    raw: bool = False,
+    stats: bool = True,
+    head: int = 6,
+    storage_options: Mapping[str, Any] | None = None,
+    failed: Callable[[NotataError], None] = tell_nobody,
+    timeout: float = TIMEOUT,
+) -> Iterator[Content]:
+    """Files, in the order in which they were asked for; small ones are fetched 32 at once.
+
+    Each is to be read before the next one is asked for.
+
+    Cost: one request to look a file up, one listing of what stands before a pattern; and the files.
+
+    Args:
+        urls: Files, or patterns of them.
+        raw: As for `Content`.
+        stats: As for `describe`.
+        head: As for `describe`.
+        storage_options: For fsspec.
+        failed: Is told of each place that is no file, or cannot be reached; the others are given.
+        timeout: As for `notata.Logbook`.
+
+    >>> from notata import Logbook
+    >>> for name in ("a", "b"):
+    ...     path = Logbook(name, "memory://contents").json("metrics", {"error": 0.5})
+    >>> [one.record()["content"] for one in contents("memory://contents/log_*/artifacts/metrics.json")]
+    [{'error': 0.5}, {'error': 0.5}]
+    """
+    waiting: deque[tuple[Content, int]] = deque()
+    describers = formats.Describers()
+    try:
+        for file in _files(urls, storage_options, failed, timeout):
+            content = Content(file, raw, stats, head, describers)
+            waiting.append((content, content.begin()))
+            while len(waiting) >= AT_ONCE or sum(size for _, size in waiting) > BYTES_AT_ONCE:
+                yield waiting.popleft()[0]
+        while waiting:
+            yield waiting.popleft()[0]
+    finally:
+        for content, _ in waiting:
+            content.cancel()
+
+
+def _files(
+    urls: URLs, options: Mapping[str, Any] | None, failed: Callable[[NotataError], None], timeout: float
+) -> Iterator[File]:
+    for url in each(urls):
+        try:
+            if not is_pattern(url):
+                yield file_at(url, options, timeout=timeout)
+                continue
+            place = look_up(url, options, timeout=timeout)
+            if not place.entries:
+                yield file_at(url, options, timeout=timeout)  # which says that there is nothing
+                continue
+        except NotataError as error:
+            failed(_no_file(url, error, options, timeout))
+            continue
+        yield from _matching(place, failed)
+
+
+def _matching(place: Place, failed: Callable[[NotataError], None]) -> Iterator[File]:
+    """The files that a pattern means; not those in folders that it means."""
+    parts = place.parts()
+    for file in place.files:
+        if file.entry.key in parts:
+            yield file
+    folders = [part for part in parts if part not in place.entries]
+    if len(folders) == 1:
+        folder, key = folders[0], f"{folders[0]}/"
+        below = {entry[len(key) :]: entry for entry in place.entries if entry.startswith(key)}
+        failed(_folder(place.named(folder), place.store.url, "a run" if folder in place.runs else "a folder", below))
+    elif folders:
+        told = f"{place.given} means {len(folders)} folders, as {place.named(folders[0])}; name files in them"
+        failed(MissingError(f"{told}, as in '{place.given}/{keys.LOG}'", url=place.store.url))
+
+
+def _no_file(
+    url: str | os.PathLike[str] | UPath | Store, error: NotataError, options: Mapping[str, Any] | None, timeout: float
+) -> NotataError:
+    """Why it is no file; of a folder what is there."""
+    if not isinstance(error, MissingError) or not (isinstance(url, Store) or isinstance(error.__cause__, FolderError)):
+        return error
+    try:
+        place = look_up(url, options, timeout=timeout)
+    except NotataError as second:
+        return second
+    if "" in place.runs or not place.runs:
+        return _folder(place.given, place.store.url, "a run" if place.runs else "a folder", place.entries)
+    return _folder(place.given, place.store.url, f"a folder of {len(place.runs)} runs", place.runs)
+
+
+def _folder(name: str, url: str, what: str, inside: Iterable[str]) -> MissingError:
+    names = sorted(inside)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    there = f"{', '.join(names[:_NAMED])}{more}" if names else "nothing"
+    return MissingError(f"{name} is {what}, no file; in it: {there}", url=url)
