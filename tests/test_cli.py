@@ -243,7 +243,8 @@ def test_verify_tells_of_each_run_in_a_line_and_by_its_exit_code(tmp_path: Path)
     assert "cannot tell: run 'c'" in unknown
     assert notata("verify", "out/log_a", "out/log_c", folder=tmp_path).returncode == 3
     lines = [json.loads(line) for line in notata("verify", "out", "--json", folder=tmp_path).stdout.splitlines()]
-    assert [line["code"] for line in lines] == [0, 1, 3]
+    assert [(line["run_id"], line["code"]) for line in lines] == [("a", 0), ("b", 1), ("c", 3)]
+    assert (lines[0]["name"], lines[0]["url"]) == ("out/log_a", str(tmp_path / "out/log_a"))
     assert (lines[1]["changed"], lines[0]["checked"], lines[2]["why"][:11]) == (["artifacts/t.txt"], 2, "cannot tell")
 
 

@@ -197,7 +197,7 @@ def test_bytes_of_another_encoding_stay_what_they_are(tmp_path: Path) -> None:
     assert b"gr\xfcn" in said
     match = next(grep("gr", tmp_path))
     assert match.line.encode("utf-8", "surrogateescape") == b"gr\xfcn"
-    assert json.loads(ours("gr", "--json", str(tmp_path))[1].split(b"\n")[0])["text"] == "gr\udcfcn"
+    assert json.loads(ours("gr", "--json", str(tmp_path))[1].split(b"\n")[0])["line"] == "gr\udcfcn"
 
 
 # -- which files are searched ------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_files_that_are_no_text_are_told_where_their_name_promised_it(tmp_path: 
     ]  # fmt: skip
     told = json.loads(ours("needle", "--json", str(run))[1])
     assert told == {
-        "name": f"{run}/log.txt", "run": "x", "key": "log.txt", "number": None, "text": None, "match": True,
+        "name": f"{run}/log.txt", "run_id": "x", "key": "log.txt", "number": None, "line": None, "matches": True,
     }  # fmt: skip
 
 
@@ -264,17 +264,17 @@ def test_json(shelf: Shelf) -> None:
     said = ours("--json", "-B1", "minimum", shelf.url, *shelf.options)[1].decode().splitlines()
     first, second = (json.loads(line) for line in said)
     name = f"{shelf.url}/log_notes/log.txt"
-    assert {**second, "text": second["text"][22:]} == {
-        "name": name, "run": "notes", "key": "log.txt", "number": 4, "match": True,
-        "text": "WARNING step size is at its minimum",
+    assert {**second, "line": second["line"][22:]} == {
+        "name": name, "run_id": "notes", "key": "log.txt", "number": 4, "matches": True,
+        "line": "WARNING step size is at its minimum",
     }  # fmt: skip
-    assert (first["number"], first["match"]) == (3, False)
+    assert (first["number"], first["matches"]) == (3, False)
     count = json.loads(
         ours("--json", "-c", "minimum", f"{shelf.url}/log_notes", "--logs", *shelf.options)[1].split(b"\n")[0]
     )
-    assert count == {"name": name, "run": "notes", "key": "log.txt", "count": 1}
+    assert count == {"name": name, "run_id": "notes", "key": "log.txt", "count": 1}
     only = json.loads(ours("--json", "-l", "minimum", shelf.url, *shelf.options)[1])
-    assert only == {"name": name, "run": "notes", "key": "log.txt"}
+    assert only == {"name": name, "run_id": "notes", "key": "log.txt"}
 
 
 def test_exit_codes(shelf: Shelf, tmp_path: Path) -> None:

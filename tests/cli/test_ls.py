@@ -88,7 +88,7 @@ def test_as_json_with_the_names_of_the_fields(shelf: Shelf) -> None:
     told = {line["run_id"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert all(list(line) == [
         "name", "run_id", "url", "status", "certain", "why", "started", "ended", "age", "seconds", "size", "files",
-        "host", "failure",
+        "host", "failure_reason",
     ] for line in told.values())  # fmt: skip
     assert len(told) == len(RUNS)
     old, failed, lost, running = (told[name] for name in ("old", "sweep_dt_0.4_omega_2", "lost", "running"))
@@ -96,8 +96,8 @@ def test_as_json_with_the_names_of_the_fields(shelf: Shelf) -> None:
     began = datetime.fromisoformat(old["started"])
     assert began.tzinfo is not None
     assert began.astimezone().replace(tzinfo=None) == datetime(2025, 3, 1, 9, 30)
-    assert "unstable" in failed["failure"]
-    assert (lost["started"], lost["age"], lost["failure"]) == (None, None, "it has no metadata.json")
+    assert "unstable" in failed["failure_reason"]
+    assert (lost["started"], lost["age"], lost["failure_reason"]) == (None, None, "it has no metadata.json")
     assert (running["ended"], running["certain"]) == (None, True)
     assert told[ODD]["name"] == f"{shelf.url}/log_{ODD}"
 

@@ -221,7 +221,7 @@ def test_a_run_that_is_running_is_refused_without_force(place: Place) -> None:
 
 def test_a_run_that_began_again_while_somebody_was_asked_is_left(place: Place) -> None:
     fill(place, "a", "b", "c")
-    runs = removable(f"{place.url}/log_*", place.options)
+    runs = removable(f"{place.url}/log_*", storage_options=place.options)
     again = place.logbook("a", resume=True)
     with place.logbook("b", overwrite=True) as log:
         log.text("n", "new")
@@ -367,7 +367,7 @@ def test_what_fails_is_told_and_the_exit_code_says_so(tmp_path: Path, monkeypatc
 def test_few_requests(name: str, most: int, request: pytest.FixtureRequest) -> None:
     place = make_place(name, request)
     fill(place, "a")
-    run = removable(f"{place.url}/log_a", place.options)
+    run = removable(f"{place.url}/log_a", storage_options=place.options)
     with counted() as sent:
         assert next(removals(run)).removed
     assert len(sent) <= most, sent

@@ -99,9 +99,10 @@ def test_each_run_of_a_folder_whatever_its_kind(shelf: Shelf, tmp_path: Path) ->
 def test_the_fields_of_json_have_these_names(fleet: Path, tmp_path: Path) -> None:
     done = notata("show", "--json", f"{fleet}/log_notes", folder=tmp_path)
     assert list(json.loads(done.stdout)) == [
-        "name", "run_id", "url", "status", "certain", "why", "started", "ended", "seconds", "size", "failure_reason",
-        "params", "metrics", "environment", "fields", "failure", "caught", "caught_in_all", "artifacts", "data",
-        "plots", "files", "workers", "mirror", "resumes", "log", "log_size", "problems",
+        "name", "run_id", "url", "status", "certain", "why", "started", "ended", "age", "seconds", "size",
+        "files", "host", "failure_reason", "params", "metrics", "environment", "fields", "failure", "caught",
+        "caught_in_all", "artifacts", "data", "plots", "sizes", "workers", "mirror", "resumes", "log",
+        "log_size", "problems",
     ]  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def test_a_table_has_what_was_stored(shelf: Shelf) -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["name"] for line in lines] == [f"{shelf.url}/{folder}" for folder in sorted(RUNS)]
     for line, (folder, status) in zip(lines, RUNS.items(), strict=True):
-        assert list(line) == ["name", "run_id", "url", "status", "failure", "metrics_error", "params", "metrics"]
+        assert list(line) == ["name", "run_id", "url", "status", "failure_reason", "metrics_error", "params", "metrics"]
         assert line["status"] == status
         assert (line["params"], line["metrics"]) == _stored(shelf.local / folder)
 
@@ -74,7 +74,7 @@ def test_as_csv_it_is_what_the_standard_says(shelf: Shelf) -> None:
     rows = {row["run_id"]: row for row in read(told)}
     assert len(rows) == len(RUNS)
     assert list(rows["notes"]) == [
-        "run_id", "dt", "omega", "solver", "status", "energy", "error", "note", "steps", "failure",
+        "run_id", "dt", "omega", "solver", "status", "energy", "error", "note", "steps", "failure_reason",
     ]  # fmt: skip
     assert rows["notes"]["solver"] == '{"name": "rk4", "order": 4}'
     assert (rows["old"]["dt"], rows["old"]["energy"], rows["old"]["note"]) == ("0.01", "1.25", "")

@@ -94,7 +94,7 @@ def test_a_log_that_cannot_be_read_is_told_and_the_others_are_shown(
 def test_json(shelf: Shelf, tmp_path: Path) -> None:
     done = notata("tail", "-n", "4", "--json", f"{shelf.url}/log_notes", *shelf.options, folder=tmp_path)
     first, *_, last = (json.loads(line) for line in done.stdout.splitlines())
-    assert (last["name"], last["run"], last["key"]) == (f"{shelf.url}/log_notes/log.txt", "notes", "log.txt")
+    assert (last["name"], last["run_id"], last["key"]) == (f"{shelf.url}/log_notes/log.txt", "notes", "log.txt")
     assert (last["level"], last["message"]) == ("INFO", "Marked complete")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", last["time"])
     assert first["message"].startswith("Saved ")
@@ -135,7 +135,9 @@ class Scene:
         self.read: list[str] = []
         self._steps = list(steps)
         lines = options.pop("lines", 10)
-        self.logs = list(logs_at(url, options.pop("options", None), workers=options.get("workers", False)))
+        self.logs = list(
+            logs_at(url, workers=options.get("workers", False), storage_options=options.pop("options", None))
+        )
         self.watched = Following(self.logs, lines, tell=self.told.append, wait=self._wait, **options)
 
     def _wait(self, seconds: float) -> None:

@@ -217,11 +217,11 @@ class _Printer:
 
 
 def _told_of(file: Searched) -> dict[str, Any]:
-    return {"name": file.file.name, "run": file.run_id, "key": file.file.key}
+    return {"name": file.file.name, "run_id": file.run_id, "key": file.file.key}
 
 
 def _record(match: Match) -> dict[str, Any]:
     """A line as an object; of a file that is no text, without number and text."""
-    told = {"name": match.name, "run": match.run_id, "key": match.key}
-    text = {"number": None, "text": None} if match.binary else {"number": match.number, "text": match.line}
-    return {**told, **text, "match": match.matches}
+    told = {"name": match.name, "run_id": match.run_id, "key": match.key}
+    text = {"number": None, "line": None} if match.binary else {"number": match.number, "line": match.line}
+    return {**told, **text, "matches": match.matches}

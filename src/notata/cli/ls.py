@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,7 +49,7 @@ def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[
         output.complain(f"Note: {note}")
     if as_json:
         for run in found:
-            output.json_line(_fields(run))
+            output.json_line(run.record())
     elif found:
         people = output.is_terminal()
         columns = _COLUMNS + (_MORE if long else ())
@@ -78,55 +77,28 @@ def _for_people(run: Run) -> list[str]:
         display.size(run.size),
         "" if run.started is None else f"{run.started:%Y-%m-%d %H:%M:%S}",
         str(run.files),
-        _host(run),
-        run.failure if len(run.failure) <= _REASON else f"{run.failure[:_REASON]}…",
+        run.host,
+        run.failure_reason if len(run.failure_reason) <= _REASON else f"{run.failure_reason[:_REASON]}…",
         run.url,
     ]
 
 
 def _for_programs(run: Run) -> list[str]:
+    from notata.search.where import fact
+
     return [
         run.name,
         run.status,
         _seconds(run.age),
         _seconds(run.seconds),
         str(run.size),
-        _iso(run.started) or "",
+        str(fact(run, "started") or ""),
         str(run.files),
-        _host(run),
-        run.failure,
+        run.host,
+        run.failure_reason,
         run.url,
     ]
 
 
-def _fields(run: Run) -> dict[str, Any]:
-    return {
-        "name": run.name,
-        "run_id": run.run_id,
-        "url": run.url,
-        "status": run.status,
-        "certain": run.certain,
-        "why": run.why,
-        "started": run.started,
-        "ended": run.ended,
-        "age": run.age,
-        "seconds": run.seconds,
-        "size": run.size,
-        "files": run.files,
-        "host": _host(run) or None,
-        "failure": run.failure,
-    }
-
-
-def _host(run: Run) -> str:
-    from notata.search.where import fact
-
-    return str(fact(run, "host") or "")
-
-
 def _seconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:.3f}"
-
-
-def _iso(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat(timespec="milliseconds")

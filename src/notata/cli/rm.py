@@ -55,7 +55,7 @@ def rm(
     if urls is None:
         raise click.UsageError("name what is to be removed")
     trouble = Trouble()
-    runs = removable(urls, storage_options, recursive=recursive, force=force, failed=trouble)
+    runs = removable(urls, recursive=recursive, force=force, storage_options=storage_options, failed=trouble)
     if dry_run:
         _list([Removal(run) for run in runs], as_json)
         trouble.end()

@@ -98,7 +98,7 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
     """What there is to say of a run, each with its name."""
     run = one.run
     if run.status != "complete":
-        yield "why", run.failure or run.why
+        yield "why", run.failure_reason or run.why
     yield "place", run.name
     yield from _times(run)
     yield from _surroundings(one.environment)

@@ -74,7 +74,7 @@ def _print_json(found: RunTable, chosen: bool) -> None:
             output.json_line(row)
             continue
         told = {"name": run.name, "run_id": run.run_id, "url": run.url, "status": run.status}
-        told |= {"failure": run.failure, "metrics_error": run.metrics_error}
+        told |= {"failure_reason": run.failure_reason, "metrics_error": run.metrics_error}
         output.json_line(told | {"params": run.params, "metrics": run.metrics})
 
 

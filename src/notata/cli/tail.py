@@ -63,7 +63,7 @@ def tail(
     from notata.search.tailing import logs_at, tails
 
     trouble = Trouble()
-    logs = list(logs_at(urls, storage_options, workers=workers, failed=trouble))
+    logs = list(logs_at(urls, workers=workers, storage_options=storage_options, failed=trouble))
     follow = follow or forever
     show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=as_json)
     if not follow:
@@ -102,6 +102,6 @@ class _Printer:
 def _objects(news: News) -> None:
     from notata.runlog import RunLog
 
-    told = {"name": news.log.file.name, "run": news.log.run_id, "key": news.log.file.key}
+    told = {"name": news.log.file.name, "run_id": news.log.run_id, "key": news.log.file.key}
     for line in RunLog(news.text):
         output.json_line({**told, "time": line.time, "level": line.level, "message": line.message})

@@ -54,7 +54,7 @@ def verify(
     from notata.search import verdicts
 
     worst = FOUND
-    for verdict in verdicts(urls, storage_options, progress=wanted(progress)):
+    for verdict in verdicts(urls, storage_options=storage_options, progress=wanted(progress)):
         if as_json:
             output.json_line(verdict.record())
         else:

@@ -105,7 +105,7 @@ def runs(
     reverse: bool = False,
     limit: int | None = None,
     values: bool | None = None,
-    storage_options: dict[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
 ) -> Runs:
@@ -152,7 +152,7 @@ def seen(
     urls: URLs | None,
     choice: Choice,
     of_place: Callable[[Place, Mapping[str, Blob]], Iterable[Run]],
-    storage_options: dict[str, Any] | None,
+    storage_options: Mapping[str, Any] | None,
     failed: Callable[[NotataError], None],
     timeout: float,
     *,

@@ -209,7 +209,7 @@ class _Side:
             return self._state()
         if part == "environment":
             return dict(_flattened(self.run.metadata.get("environment")))
-        unread, params = self.run.unread, part == "params"
+        unread, params = self.run.metrics_error, part == "params"
         if unread and (unread.startswith(PARAMS) if params else _of_metrics(unread)):
             raise DecodeError(f"{self.run.name}: {unread}", url=self.run.url)
         return dict(_flattened(self.run.params if params else self.run.metrics))

@@ -66,6 +66,11 @@ class Found:
         return keys.run_id(self.store.url)
 
     @property
+    def size(self) -> int:
+        """Of all its files, in bytes."""
+        return sum(max(0, entry.size) for entry in self.files.values())
+
+    @property
     def reader(self) -> LogReader:
         """The run for who wants more of it; nothing is asked yet."""
         return LogReader._of(self.store)
@@ -161,8 +166,8 @@ def each(urls: URLs | None) -> list[str | os.PathLike[str] | UPath | Store]:
 
 def runs_at(
     urls: URLs | None = None,
-    options: Mapping[str, Any] | None = None,
     *,
+    storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
 ) -> Iterator[Found]:
@@ -170,7 +175,7 @@ def runs_at(
 
     Args:
         urls: See `URLs`.
-        options: For fsspec.
+        storage_options: For fsspec.
         failed: Is told of each place that cannot be listed, or where no run is; the others are searched.
         timeout: As for `notata.Logbook`.
 
@@ -182,7 +187,7 @@ def runs_at(
     """
     for url in each(urls):
         try:
-            place = look_up(url, options, timeout=timeout)
+            place = look_up(url, storage_options, timeout=timeout)
             if not place.runs:
                 raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
         except NotataError as error:
@@ -193,8 +198,8 @@ def runs_at(
 
 def files_at(
     urls: URLs | None = None,
-    options: Mapping[str, Any] | None = None,
     *,
+    storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
 ) -> Iterator[File]:
@@ -208,8 +213,8 @@ def files_at(
     """
     for url in each(urls):
         try:
-            place = look_up(url, options, timeout=timeout)
-            found = place.files if place.entries else iter([file_at(url, options, timeout=timeout)])
+            place = look_up(url, storage_options, timeout=timeout)
+            found = place.files if place.entries else iter([file_at(url, storage_options, timeout=timeout)])
         except NotataError as error:
             failed(error)
             continue

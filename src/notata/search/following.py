@@ -88,7 +88,7 @@ def follow(
     INFO Marked complete
     memory://following/log_a: complete
     """
-    logs = list(logs_at(urls, storage_options, workers=workers, timeout=timeout))
+    logs = list(logs_at(urls, workers=workers, storage_options=storage_options, timeout=timeout))
     watched = Following(logs, lines, workers=workers, forever=forever, interval=interval, tell=tell)
     with closing(watched.__iter__()) as all_news:
         for news in all_news:

@@ -93,7 +93,7 @@ class Overview:
         failure: Why it failed, with its last frames; None where it did not, or nothing tells.
         caught: The last exceptions that `notata.Logbook.catch` recorded, the latest at the end.
         caught_in_all: How many that are.
-        files: The size of each file, by key.
+        sizes: Of its files in bytes, by key.
         workers: The ranks of those who wrote files of the run beside its owner.
         mirror: Where it is mirrored to; empty if it is not.
         resumes: When it went on, and after what, as metadata.json says.
@@ -108,7 +108,7 @@ class Overview:
     failure: Failure | None = None
     caught: tuple[Failure, ...] = ()
     caught_in_all: int = 0
-    files: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
     workers: tuple[str, ...] = ()
     mirror: str = ""
     resumes: tuple[Mapping[str, Any], ...] = ()
@@ -123,17 +123,14 @@ class Overview:
             folder: Such as ``artifacts``, ``data`` or ``plots``.
         """
         start = f"{folder}/"
-        return {key[len(start) :]: size for key, size in self.files.items() if key.startswith(start)}
+        return {key[len(start) :]: size for key, size in self.sizes.items() if key.startswith(start)}
 
     def record(self) -> dict[str, Any]:
         """Its fields by name, as plain values: those of its `Run`, and its own."""
-        run = self.run
-        names = ("name", "run_id", "url", "status", "certain", "why", "started", "ended", "seconds", "size")
         return {
-            **{name: getattr(run, name) for name in names},
-            "failure_reason": run.failure,
-            "params": run.params,
-            "metrics": run.metrics,
+            **self.run.record(),
+            "params": self.run.params,
+            "metrics": self.run.metrics,
             "environment": self.environment,
             "fields": self.fields,
             "failure": self.failure,
@@ -142,7 +139,7 @@ class Overview:
             "artifacts": self.below(keys.ARTIFACTS),
             "data": self.below(keys.DATA),
             "plots": self.below(keys.PLOTS),
-            "files": self.files,
+            "sizes": self.sizes,
             "workers": self.workers,
             "mirror": self.mirror or None,
             "resumes": self.resumes,
@@ -160,7 +157,7 @@ class Overview:
             "params": run.params,
             "metrics": run.metrics,
             "failure": {str(frame): frame.code for frame in self.failure.frames} if self.failure else {},
-            "files": {key: display.size(size) for key, size in self.files.items()},
+            "files": {key: display.size(size) for key, size in self.sizes.items()},
         }
         return display.sections(f"run {run.run_id}", parts)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from notata import keys
 from notata.errors import MissingError, NotataError
 from notata.search.finding import Found, Place, look_up
-from notata.state import ENDED, RunState, judge, parsed, spent
+from notata.state import ENDED, RunState, judge, lease_of, parsed, spent
 from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.in_flight import InFlight
 from notata.table import Row, rows_of
@@ -41,13 +41,12 @@ class Run:
             it died. None where nothing tells.
         size: Of all its files, in bytes.
         files: How many it has.
-        failure: Why it failed, died or cannot be read; empty otherwise.
+        failure_reason: Why it failed, died or cannot be read; empty otherwise.
         params: Its parameters, where they were asked for.
         metrics: What ``artifacts/metrics.json`` holds, where it was asked for.
-        unread: Why parameters or metrics that were asked for cannot be told; empty otherwise.
         found: Its files, each with its size.
         metadata: What its metadata.json says; empty where it cannot be read.
-        metrics_error: Why its metrics, or its parameters, cannot be shown; empty otherwise.
+        metrics_error: Why parameters or metrics that were asked for cannot be told; empty otherwise.
     """
 
     name: str
@@ -61,10 +60,9 @@ class Run:
     seconds: float | None = None
     size: int = 0
     files: int = 0
-    failure: str = ""
+    failure_reason: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    unread: str = ""
     found: Found | None = field(default=None, repr=False, compare=False)
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     metrics_error: str = ""
@@ -73,6 +71,32 @@ class Run:
     def age(self) -> float | None:
         """Seconds since it began; None where nothing tells."""
         return None if self.started is None else (datetime.now(UTC) - self.started).total_seconds()
+
+    @property
+    def host(self) -> str:
+        """The machine that it ran on; empty where nothing tells."""
+        environment = self.metadata.get("environment")
+        told = environment.get("host") if isinstance(environment, dict) else None
+        return str(lease_of(self.metadata).get("host") or told or "")
+
+    def record(self) -> dict[str, Any]:
+        """Its fields by name, as `notata ls` has them; without parameters and metrics."""
+        return {
+            "name": self.name,
+            "run_id": self.run_id,
+            "url": self.url,
+            "status": self.status,
+            "certain": self.certain,
+            "why": self.why,
+            "started": self.started,
+            "ended": self.ended,
+            "age": self.age,
+            "seconds": self.seconds,
+            "size": self.size,
+            "files": self.files,
+            "host": self.host or None,
+            "failure_reason": self.failure_reason,
+        }
 
 
 def records(
@@ -89,7 +113,6 @@ def records(
         values: Give parameters and metrics too: up to two more reads for each run that has not ended, or is one of
             notata 0.3.0's.
         failed: Is told of each file that the storage refused. Its run is given all the same, without what it holds.
-
         read: The metadata.json of some of them, by folder, if they have been read.
 
     Cost: one read a run, 32 at once. No listing: that of the place tells sizes.
@@ -158,12 +181,13 @@ def _tell(errors: Mapping[str, Exception], failed: Callable[[NotataError], None]
 
 
 def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row | None) -> Run:
-    size = sum(max(0, entry.size) for entry in found.files.values())
     run = (found.name, found.run_id, found.store.url)
     fields = parsed(blob.data) if blob is not None else None
     if fields is None or blob is None:
         why = _unreadable(error)
-        return Run(*run, "unreadable", why=why, size=size, files=len(found.files), failure=why, found=found)
+        return Run(
+            *run, "unreadable", why=why, size=found.size, files=len(found.files), failure_reason=why, found=found
+        )
     state = judge(fields, blob)
     began, end = _time(fields.get("start_time")), _time(fields.get("end_time"))
     return Run(
@@ -174,12 +198,11 @@ def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row |
         began,
         end if state.status in ENDED else None,
         _seconds(fields, state, began, end),
-        size,
+        found.size,
         len(found.files),
         _failure(fields, state),
         row.params if row else {},
         row.metrics if row else {},
-        row.metrics_error if row else "",
         found,
         fields,
         row.metrics_error if row else "",

@@ -59,9 +59,9 @@ class Removal:
 def remove(
     urls: URLs,
     *,
-    storage_options: Mapping[str, Any] | None = None,
     recursive: bool = False,
     force: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
 ) -> list[Removal]:
@@ -72,9 +72,9 @@ def remove(
 
     Args:
         urls: Runs, or patterns that mean runs; see `notata.search.finding.URLs`.
-        storage_options: For fsspec.
         recursive: Remove all runs at or below each place as well, where it is no run itself.
         force: Remove a run too that is running: its writer learns of it, and what it writes until then stays behind.
+        storage_options: For fsspec.
         failed: Is told of each place and run that cannot be removed; the others are.
         timeout: As for `notata.Logbook`.
 
@@ -93,16 +93,18 @@ def remove(
     >>> [(done.run.run_id, done.removed) for done in remove("memory://removing/log_a")]
     [('a', True)]
     """
-    runs = removable(urls, storage_options, recursive=recursive, force=force, failed=failed, timeout=timeout)
+    runs = removable(
+        urls, recursive=recursive, force=force, storage_options=storage_options, failed=failed, timeout=timeout
+    )
     return list(removals(runs, force=force, failed=failed))
 
 
 def removable(
     urls: URLs,
-    options: Mapping[str, Any] | None = None,
     *,
     recursive: bool = False,
     force: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
 ) -> list[Run]:
@@ -117,7 +119,7 @@ def removable(
     chosen: dict[str, Run] = {}
     for url in each(urls):
         try:
-            place = look_up(url, options, timeout=timeout)
+            place = look_up(url, storage_options, timeout=timeout)
             _must_mean_runs(place, recursive=recursive)
         except NotataError as error:
             failed(error)

@@ -80,7 +80,7 @@ def table(
     sort: str | None = None,
     reverse: bool = False,
     limit: int | None = None,
-    storage_options: dict[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
 ) -> RunTable:
@@ -172,9 +172,9 @@ def _of_row(run: Found, row: Row) -> Run:
         run.store.url,
         row.status,
         why=f"{keys.INDEX} says so, and it is as new as the run",
-        size=sum(max(0, entry.size) for entry in run.files.values()),
+        size=run.size,
         files=len(run.files),
-        failure=row.failure_reason,
+        failure_reason=row.failure_reason,
         params=row.params,
         metrics=row.metrics,
         found=run,
@@ -218,7 +218,9 @@ def _usual(runs: Sequence[Run]) -> list[tuple[str, str]]:
     columns += [(_free(name, path, taken), path) for name, path in params.items()]
     columns += [("status", "status")]
     columns += [(_free(name, path, {*taken, *params}), path) for name, path in metrics.items()]
-    return columns + [(name, name) for name in ("failure", "metrics_error") if any(getattr(run, name) for run in runs)]
+    return columns + [
+        (name, name) for name in ("failure_reason", "metrics_error") if any(getattr(run, name) for run in runs)
+    ]
 
 
 def _free(name: str, path: str, taken: Iterable[str]) -> str:

@@ -66,9 +66,9 @@ class News:
 
 def logs_at(
     urls: URLs | None = None,
-    options: Mapping[str, Any] | None = None,
     *,
     workers: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
 ) -> Iterator[Log]:
@@ -76,16 +76,16 @@ def logs_at(
 
     Args:
         urls: See `URLs`; files too.
-        options: For fsspec.
         workers: Those of each run's workers too.
+        storage_options: For fsspec.
         failed: Is told of each place where nothing is.
         timeout: As for `notata.Logbook`.
     """
     for url in each(urls):
         try:
-            place = look_up(url, options, timeout=timeout)
+            place = look_up(url, storage_options, timeout=timeout)
             if not place.entries:
-                yield _alone(file_at(url, options, timeout=timeout))
+                yield _alone(file_at(url, storage_options, timeout=timeout))
                 continue
             found = [_inside(file) for file in place.files if place.means(file.entry.key)]
             for run in () if found else place.runs.values():
@@ -196,5 +196,5 @@ def tail(
     >>> [line.partition("] ")[2] for line in tail("memory://tails/log_a", 2)]
     ['INFO converged', 'INFO Marked complete']
     """
-    logs = list(logs_at(urls, storage_options, workers=workers, timeout=timeout))
+    logs = list(logs_at(urls, workers=workers, storage_options=storage_options, timeout=timeout))
     return [line for news in tails(logs, lines) for line in news.lines]

@@ -10,6 +10,7 @@ from notata.errors import NotataError
 from notata.manifest import VerifyReport
 from notata.reader import LogReader
 from notata.search.finding import Found, URLs, each, given, runs_at
+from notata.store import TIMEOUT
 
 __all__ = ["Verdict", "verdicts"]
 
@@ -19,12 +20,16 @@ class Verdict:
     """What there is to say of a run.
 
     Attributes:
-        url: Where it lies.
+        name: What the run is called: the place as it was given, and the path below it.
+        run_id: As it was given when the run began; None for a place where there is none.
+        url: Where it lies, without credentials; None for such a place.
         report: What was found; None where nothing can be told.
         why: Why not.
     """
 
-    url: str
+    name: str
+    run_id: str | None
+    url: str | None
     report: VerifyReport | None
     why: str = ""
 
@@ -38,37 +43,50 @@ class Verdict:
         return 0 if self.report.ok else 3
 
     def __str__(self) -> str:
-        return f"{self.url}: {self.why or self.report}"
+        return f"{self.name}: {self.why or self.report}"
 
     def record(self) -> dict[str, Any]:
         """Its fields by name."""
-        told = {"url": self.url, "code": self.code}
+        told = {"name": self.name, "run_id": self.run_id, "url": self.url, "code": self.code}
         return told | ({"why": self.why} if self.report is None else asdict(self.report))
 
 
 def verdicts(
-    urls: URLs | None = None, options: Mapping[str, Any] | None = None, *, progress: bool = False
+    urls: URLs | None = None,
+    *,
+    progress: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    timeout: float = TIMEOUT,
 ) -> Iterator[Verdict]:
     """A verdict on each run at or below these places; one on a place itself where there is none.
+
+    Cost: one listing a place, and every file that a manifest tells of is read.
+
+    Args:
+        urls: See `notata.search.URLs`; the base folder if not given.
+        progress: Show a bar on standard error.
+        storage_options: For fsspec.
+        timeout: As for `notata.Logbook`.
 
     >>> from notata import Logbook
     >>> for name in ("a", "b"):
     ...     Logbook(name, "memory://verdicts").mark_complete()
-    >>> [(verdict.url, verdict.code) for verdict in verdicts("memory://verdicts")]
-    [('memory://verdicts/log_a', 0), ('memory://verdicts/log_b', 0)]
+    >>> [(verdict.run_id, verdict.code) for verdict in verdicts("memory://verdicts")]
+    [('a', 0), ('b', 0)]
     """
     for url in each(urls):
         try:
-            found = list(runs_at(url, options))
+            found = list(runs_at(url, storage_options=storage_options, timeout=timeout))
         except NotataError as error:
-            yield Verdict(given(url), None, f"cannot tell: {error}")
+            yield Verdict(given(url), None, None, None, f"cannot tell: {error}")
             continue
         for run in found:
             yield _verdict(run, progress)
 
 
 def _verdict(run: Found, progress: bool) -> Verdict:
+    called = (run.name, run.run_id, run.store.url)
     try:
-        return Verdict(run.name, LogReader(run.store).verify(progress=progress))
+        return Verdict(*called, LogReader(run.store).verify(progress=progress))
     except NotataError as error:
-        return Verdict(run.name, None, f"cannot tell: {error}")
+        return Verdict(*called, None, f"cannot tell: {error}")

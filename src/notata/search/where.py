@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from notata.search.record import Run
-from notata.state import lease_of
 
 if TYPE_CHECKING:
     from notata.search.expressions import Path
@@ -23,17 +22,12 @@ _FROM_LISTING: Final = {
     "size",
     "files",
     "status",
-    "failure",
+    "failure_reason",
     "metrics_error",
     "params",
     "metrics",
 }
 """What is known of a run without its metadata.json, if index.csv has its row."""
-
-
-def _host(run: Run) -> Any:
-    environment = run.metadata.get("environment")
-    return lease_of(run.metadata).get("host") or (environment.get("host") if isinstance(environment, dict) else None)
 
 
 def _iso(time: datetime | None) -> str | None:
@@ -52,9 +46,9 @@ FACTS: Final[Mapping[str, Callable[[Run], Any]]] = {
     "seconds": lambda run: run.seconds,
     "size": lambda run: run.size,
     "files": lambda run: run.files,
-    "failure": lambda run: run.failure or None,
+    "failure_reason": lambda run: run.failure_reason or None,
     "metrics_error": lambda run: run.metrics_error or None,
-    "host": _host,
+    "host": lambda run: run.host or None,
 }
 """What a filter, an order or a column may ask of any run: times as ISO 8601 in this machine's zone, spans in seconds,
 sizes in bytes; None where nothing tells. A parameter or metric of such a name is ``params.<name>``."""
