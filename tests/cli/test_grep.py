@@ -295,19 +295,12 @@ def test_exit_codes(shelf: Shelf, tmp_path: Path) -> None:
     assert code("-A", "-1", "x", shelf.url) == 2
 
 
-def test_trouble_is_told_and_counts_more_than_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("log_b_fails")
+def test_trouble_is_told_and_counts_more_than_what_was_found(tmp_path: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}"
     for name in ("a", "b", "c"):
         with Logbook(name, url) as log:
             log.info("needle")
-    get = MemoryStore._get
-
-    def broken(store: MemoryStore, key: str, *rest: Any) -> Blob:
-        if store._file(key).endswith("log_b/log.txt"):
-            raise OSError("on purpose")
-        return get(store, key, *rest)
-
-    monkeypatch.setattr(MemoryStore, "_get", broken)
     done = notata("grep", "-c", "needle", url, folder=tmp_path)
     assert (done.returncode, done.stdout) == (3, f"{url}/log_a/log.txt:1\n{url}/log_c/log.txt:1\n")
     assert re.fullmatch(r"Error: cannot read \S+/log_b/log.txt: .*\n", done.stderr)

@@ -12,28 +12,12 @@ import pytest
 
 from notata import Logbook, errors
 from notata.search import overviews, show
-from notata.store import Blob, open_store
-from notata.store.memory import MemoryStore
+from notata.store import open_store
 from tests.cli.conftest import Shelf
 from tests.command import notata, process, terminal
 from tests.counting import counted
 from tests.fleet import ODD, RUNS
 from tests.servers import Server
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
-    """Each range that is read of a file in memory: its key, where it begins, and how many bytes it has."""
-    ranges: list[tuple[str, int, int]] = []
-    whole = MemoryStore._get
-
-    def get(self: MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        blob = whole(self, key, start, end, version)
-        ranges.append((key, start, len(blob.data)))
-        return blob
-
-    monkeypatch.setattr(MemoryStore, "_get", get)
-    return ranges
 
 
 def parts(text: str) -> dict[str, list[str]]:

@@ -23,8 +23,7 @@ from notata.errors import AccessError
 from notata.search import follow, following, tail, tailing
 from notata.search.following import Following
 from notata.search.tailing import logs_at
-from notata.store import Blob, Store, open_store
-from notata.store.memory import MemoryStore
+from notata.store import Store, open_store
 from notata.testing import FaultyStore
 from tests.backends import Place
 from tests.cli.conftest import Shelf
@@ -71,20 +70,11 @@ def test_files_are_shown_too_and_nothing_is_told(shelf: Shelf, tmp_path: Path) -
         assert notata("tail", "-f", f"{shelf.url}/{nothing}", *shelf.options, folder=tmp_path).returncode == 1
 
 
-def test_a_log_that_cannot_be_read_is_told_and_the_others_are_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("log_b_fails")
+def test_a_log_that_cannot_be_read_is_told_and_the_others_are_shown(tmp_path: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}"
     for name in ("a", "b", "c"):
         Logbook(name, url).mark_complete()
-    get = MemoryStore._get
-
-    def broken(store: MemoryStore, key: str, *rest: Any) -> Blob:
-        if store._file(key).endswith("log_b/log.txt"):
-            raise OSError("on purpose")
-        return get(store, key, *rest)
-
-    monkeypatch.setattr(MemoryStore, "_get", broken)
     done = notata("tail", "-q", "-n1", url, folder=tmp_path)
     assert (done.returncode, done.stdout.count("Marked complete")) == (3, 2)
     assert re.fullmatch(r"Error: cannot read \S+/log_b/log.txt: .*\n", done.stderr)

@@ -11,6 +11,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option
+from notata.cli.picking import filter_of, filter_options, tell_notes
 from notata.errors import NotataError
 from notata.terminal import safe_lines
 
@@ -33,6 +34,7 @@ _COUNT: Final = click.IntRange(min=0)
         "notata grep -i 'error|nan' s3://bucket/sweep",
         "notata grep -l --logs diverged outputs",
         "notata grep -n --include '*.json' '\"solver\"' 'outputs/log_*'",
+        "notata grep Traceback outputs --status failed --where 'dt < 0.1'",
         "notata grep -c WARNING outputs | sort -t: -k2 -n",
     ),
     epilog="Exit code: 0 a line matches; 1 none does; 2 usage; 3 storage.",
@@ -56,6 +58,7 @@ _COUNT: Final = click.IntRange(min=0)
 @click.option("--include", multiple=True, metavar="GLOB", help="Search only files of this name, or path with a slash.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files of this name, or path with a slash.")
 @click.option("--logs", is_flag=True, help="Search only log.txt and the logs of workers.")
+@filter_options
 @storage_option()
 @json_option
 @click.pass_context
@@ -72,6 +75,7 @@ def grep(
     before: int | None,
     after: int | None,
     around: int | None,
+    where: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -93,7 +97,8 @@ def grep(
         context.exit(NOTHING)
     near = [around if said is None else said for said in (before, after)]
     options |= {"before": near[0] or 0, "after": near[1] or 0}
-    files = searched(looked_for, list(urls) or None, failed=trouble, **options)
+    holds = filter_of(where)
+    files = searched(looked_for, list(urls) or None, where=holds, failed=trouble, **options)
     with closing(files):
         if quiet:
             if any(_told(files, Searched.any, trouble)):
@@ -108,6 +113,7 @@ def grep(
         )
         show: Callable[[Searched], bool] = printer.name if names_only else printer.count if counts else printer.lines
         found = sum(_told(files, show, trouble))
+    tell_notes(holds.notes() if holds else ())
     trouble.end(found=bool(found))
 
 

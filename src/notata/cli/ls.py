@@ -8,7 +8,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import picking_options
+from notata.cli.picking import picking_options, tell_notes
 
 if TYPE_CHECKING:
     from notata.search import Run
@@ -45,8 +45,7 @@ def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[
 
     trouble = Trouble()
     found = runs(urls, storage_options=storage_options, failed=trouble, **picked)
-    for note in found.notes:
-        output.complain(f"Note: {note}")
+    tell_notes(found.notes)
     if as_json:
         for run in found:
             output.json_line(run.record())

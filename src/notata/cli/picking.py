@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-__all__ = ["picking_options"]
+from notata.cli import output
+
+if TYPE_CHECKING:
+    from notata.search import Where
+
+__all__ = ["filter_of", "filter_options", "picking_options", "tell_notes"]
 
 _STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
 """Those of `notata.search.choosing.STATUSES`, which is imported when a command runs."""
@@ -15,8 +20,8 @@ _STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unrea
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def picking_options(function: _Function) -> _Function:
-    """``--status``, ``--where``, ``--sort``, ``-r`` and ``-n``, as the arguments that `notata.search.choosing` has."""
+def filter_options(function: _Function) -> _Function:
+    """``--status`` and ``--where``, as the arguments that functions of `notata.search` have."""
     for option in reversed(
         (
             click.option(
@@ -31,6 +36,17 @@ def picking_options(function: _Function) -> _Function:
                 metavar="EXPRESSION",
                 help="Only runs for which this holds, such as 'omega > 1 and age < days(2)'.",
             ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def picking_options(function: _Function) -> _Function:
+    """As `filter_options`, with ``--sort``, ``-r`` and ``-n``, as the arguments that `notata.search.runs` has."""
+    for option in reversed(
+        (
+            filter_options,
             click.option(
                 "--sort",
                 metavar="KEY",
@@ -42,3 +58,18 @@ def picking_options(function: _Function) -> _Function:
     ):
         function = option(function)
     return function
+
+
+def filter_of(expression: str | None) -> Where | None:
+    """What ``--where`` says, for who asks it for `notes` at the end."""
+    if expression is None:
+        return None
+    from notata.search import Where
+
+    return Where(expression)
+
+
+def tell_notes(notes: Iterable[str]) -> None:
+    """What is odd about a filter or an order."""
+    for note in notes:
+        output.complain(f"Note: {note}")

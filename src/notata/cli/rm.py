@@ -9,6 +9,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
+from notata.cli.picking import filter_of, filter_options, tell_notes
 from notata.display import size
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = ["rm"]
         "notata rm outputs/log_a",
         "notata rm 's3://bucket/outputs/log_2026-03-*' --dry-run",
         "notata rm -r outputs/sweep --yes",
+        "notata rm -r outputs --status failed --where 'age > days(30)'",
     ),
 )
 @urls_argument
@@ -31,6 +33,7 @@ __all__ = ["rm"]
 @click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where nobody can be asked.")
 @click.option("--force", is_flag=True, help="Remove runs too that are running.")
 @click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed.")
+@filter_options
 @storage_option()
 @json_option
 @click.pass_context
@@ -41,6 +44,8 @@ def rm(
     yes: bool,
     force: bool,
     dry_run: bool,
+    status: list[str] | None,
+    where: str | None,
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
@@ -55,11 +60,23 @@ def rm(
     if urls is None:
         raise click.UsageError("name what is to be removed")
     trouble = Trouble()
-    runs = removable(urls, recursive=recursive, force=force, storage_options=storage_options, failed=trouble)
+    holds = filter_of(where)
+    runs = removable(
+        urls,
+        recursive=recursive,
+        force=force,
+        status=status,
+        where=holds,
+        storage_options=storage_options,
+        failed=trouble,
+    )
+    tell_notes(holds.notes() if holds else ())
     if dry_run:
         _list([Removal(run) for run in runs], as_json)
         trouble.end()
     if not runs:
+        if (status or where) and not trouble.code:
+            output.complain("Nothing was removed: no run there is of this kind")
         trouble.end(found=False)
     if not yes and not _agreed(runs, recursive):
         output.complain("Nothing was removed")

@@ -8,7 +8,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import picking_options
+from notata.cli.picking import picking_options, tell_notes
 
 if TYPE_CHECKING:
     from notata.search import RunTable
@@ -57,8 +57,7 @@ def table(urls: list[str] | None, as_csv: bool, as_json: bool, storage_options: 
         raise click.UsageError("--csv and --json exclude each other")
     trouble = Trouble()
     found = search.table(urls, storage_options=storage_options, failed=trouble, **picked)
-    for note in found.notes:
-        output.complain(f"Note: {note}")
+    tell_notes(found.notes)
     if as_json:
         _print_json(found, bool(picked["columns"]))
     elif as_csv:

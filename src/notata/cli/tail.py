@@ -8,6 +8,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option, urls_argument
+from notata.cli.picking import filter_of, filter_options, tell_notes
 
 if TYPE_CHECKING:
     from notata.search.tailing import News
@@ -21,6 +22,7 @@ __all__ = ["tail"]
     examples=(
         "notata tail outputs/log_pendulum",
         "notata tail -f s3://bucket/outputs/log_pendulum",
+        "notata tail -f outputs --status running",
         "notata tail -n 1 -q 's3://bucket/sweep/runs/log_*'",
         "notata tail -f --json outputs/log_pendulum | jq -r 'select(.level == \"ERROR\") | .message'",
     ),
@@ -40,6 +42,7 @@ __all__ = ["tail"]
     help="Between two looks; ten times as long where nothing comes.  [default: 0.2 on a local disk, else 1]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print no names of several logs.")
+@filter_options
 @storage_option()
 @json_option
 @click.pass_context
@@ -52,6 +55,8 @@ def tail(
     workers: bool,
     interval: float | None,
     quiet: bool,
+    status: list[str] | None,
+    where: str | None,
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
@@ -63,7 +68,10 @@ def tail(
     from notata.search.tailing import logs_at, tails
 
     trouble = Trouble()
-    logs = list(logs_at(urls, workers=workers, storage_options=storage_options, failed=trouble))
+    holds = filter_of(where)
+    filters: dict[str, Any] = {"status": status, "where": holds}
+    logs = list(logs_at(urls, workers=workers, **filters, storage_options=storage_options, failed=trouble))
+    tell_notes(holds.notes() if holds else ())
     follow = follow or forever
     show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=as_json)
     if not follow:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from notata import display
-from notata.errors import ConfigurationError, NotataError, RunMissingError
+from notata.errors import ConfigurationError, NotataError
+from notata.listings import inside
 from notata.packages import needed
-from notata.search.finding import Place, URLs, each, look_up, tell_nobody
+from notata.search.finding import Place, URLs, each, look_up, no_run, tell_nobody
 from notata.search.record import Run, place_read, records
 from notata.search.where import FACTS, Where, close_to, listed_alone, look, needs_values
-from notata.store import TIMEOUT, Blob
+from notata.store import TIMEOUT, Blob, Store
 
 if TYPE_CHECKING:
     import pandas as pd
+    from upath import UPath
 
-__all__ = ["STATUSES", "Choice", "Runs", "Wheres", "runs", "seen"]
+__all__ = ["STATUSES", "Choice", "Runs", "Wheres", "narrowed", "runs", "seen"]
 
 STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
 """What the status of a run may be."""
@@ -179,7 +182,7 @@ def seen(
             else:
                 place, read = look_up(url, storage_options, timeout=timeout), {}
             if not place.runs:
-                raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+                raise no_run(place)
             new = [(folder, run) for folder, run in place.runs.items() if run.store.url not in total]
             total |= {run.store.url for _, run in new}
             found |= {run.url: run for run in of_place(replace(place, runs=dict(new[:room])), read)}
@@ -228,9 +231,14 @@ class Choice:
         sorts = self.sort is not None and not listed_alone([self.sort, self.sort.partition(".")[0]])
         return sorts or (self.where.metadata if isinstance(self.where, Where) else self.where is not None)
 
+    @property
+    def filters(self) -> bool:
+        """Whether it is of some runs only."""
+        return self.status is not None or self.where is not None
+
     def room(self, count: int) -> int | None:
         """How many more runs need be read, if so many have been; None for all."""
-        if self.limit is None or self.status is not None or self.where is not None or self.sort or self.reverse:
+        if self.limit is None or self.filters or self.sort or self.reverse:
             return None
         return max(0, self.limit - count)
 
@@ -240,7 +248,7 @@ class Choice:
         chosen = [run for run in found if self.status is None or run.status in self.status]
         if self.where is not None:
             chosen = [run for run in chosen if self.where(run)]  # type: ignore[operator]
-        notes = self.where.notes() if isinstance(self.where, Where) and found else []
+        notes = self.where.notes() if isinstance(self.where, Where) else []
         if self.sort:
             if chosen and all(look(run, self.sort) is None for run in chosen):
                 notes.append(f"no run has {self.sort}{close_to(self.sort, found)}")
@@ -248,6 +256,34 @@ class Choice:
         elif self.reverse:
             chosen.reverse()
         return Runs(chosen[: self.limit], total=total, notes=notes)
+
+
+def narrowed(
+    url: str | os.PathLike[str] | UPath | Store,
+    choice: Choice,
+    storage_options: Mapping[str, Any] | None,
+    *,
+    failed: Callable[[NotataError], None],
+    timeout: float,
+) -> Place:
+    """What one URL means; with a filter, of its runs those alone that are meant, and no other files than theirs.
+
+    A listing; with a filter also one read for each run, and those that its parameters and metrics take.
+
+    Raises:
+        RunMissingError: There is no run to filter.
+        StorageError: It cannot be listed.
+    """
+    if not choice.filters:
+        return look_up(url, storage_options, timeout=timeout)
+    place, read = place_read(url, storage_options, timeout=timeout)
+    if not place.runs:
+        raise no_run(place)
+    meant = choice.of(records(place, values=choice.values, failed=failed, read=read), len(place.runs))
+    names = {run.url for run in meant}
+    runs = {folder: found for folder, found in place.runs.items() if found.store.url in names}
+    entries = {key: entry for key, entry in place.entries.items() if inside(key, runs) is not None}
+    return replace(place, runs=runs, entries=entries)
 
 
 def _sorted(found: Sequence[Run], name: str, reverse: bool) -> list[Run]:

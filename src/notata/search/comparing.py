@@ -21,13 +21,12 @@ from notata.errors import (
     DecodeError,
     MissingError,
     NotataError,
-    RunMissingError,
     StorageError,
 )
 from notata.manifest import Document, Receipt, merge
 from notata.mirror.evidence import digest_of
 from notata.parameters import FILES as PARAMS
-from notata.search.finding import Found, look_up, tell_nobody
+from notata.search.finding import Found, look_up, no_run, tell_nobody
 from notata.search.record import Run, records
 from notata.store import TIMEOUT, Entry, Store
 
@@ -196,7 +195,7 @@ class _Side:
     ) -> _Side:
         place = look_up(url, options or None, timeout=timeout)
         if not place.runs:
-            raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+            raise no_run(place)
         if len(place.runs) > 1:
             raise ConfigurationError(f"there are {len(place.runs)} runs at {place.given}; name one of them")
         return cls(next(records(place, values=values)), next(iter(place.runs.values())))

@@ -33,6 +33,7 @@ __all__ = [
     "given",
     "is_pattern",
     "look_up",
+    "no_run",
     "runs_at",
     "tell_nobody",
 ]
@@ -157,6 +158,11 @@ def tell_nobody(error: NotataError) -> None:
     raise error
 
 
+def no_run(place: Place) -> RunMissingError:
+    """What to say of a place without any run."""
+    return RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+
+
 def each(urls: URLs | None) -> list[str | os.PathLike[str] | UPath | Store]:
     """The places of an argument; without one the base folder of this machine."""
     if urls is None:
@@ -189,7 +195,7 @@ def runs_at(
         try:
             place = look_up(url, storage_options, timeout=timeout)
             if not place.runs:
-                raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+                raise no_run(place)
         except NotataError as error:
             failed(error)
             continue

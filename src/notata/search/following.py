@@ -7,7 +7,7 @@ others now, another file has been put there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.search.ahead import read_ahead
+from notata.search.choosing import Wheres
 from notata.search.finding import File, URLs
 from notata.search.tailing import LINES, Log, News, ends_of, log_of, logs_at
 from notata.state import ENDED, judge, parsed
@@ -49,6 +50,8 @@ def follow(
     lines: int = LINES,
     *,
     workers: bool = False,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
     forever: bool = False,
     interval: float | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -65,6 +68,8 @@ def follow(
         urls: See `URLs`; a file may be given too, which is followed until the loop is left.
         lines: As for `tail`: those that are there already.
         workers: Follow the logs of workers too, also of those that come later.
+        status: Of runs of this status only, or of several, as it is at the beginning; as for `runs`.
+        where: Of runs for which this holds then; as for `runs`.
         forever: Go on when the run has ended: it may be resumed.
         interval: Seconds between two looks; 1 when not given, and 0.2 on a local disk.
         storage_options: For fsspec.
@@ -88,7 +93,9 @@ def follow(
     INFO Marked complete
     memory://following/log_a: complete
     """
-    logs = list(logs_at(urls, workers=workers, storage_options=storage_options, timeout=timeout))
+    logs = list(
+        logs_at(urls, workers=workers, status=status, where=where, storage_options=storage_options, timeout=timeout)
+    )
     watched = Following(logs, lines, workers=workers, forever=forever, interval=interval, tell=tell)
     with closing(watched.__iter__()) as all_news:
         for news in all_news:

@@ -9,18 +9,16 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
+from typing import IO, Any, Final
 
 from notata import keys
-from notata.errors import KeyNameError, NotataError, RunMissingError, StorageError
+from notata.errors import KeyNameError, NotataError, StorageError
 from notata.search.ahead import read_ahead, unknown
-from notata.search.finding import File, URLs, each, file_at, look_up, tell_nobody
+from notata.search.choosing import Choice, Wheres, narrowed
+from notata.search.finding import File, Place, URLs, each, file_at, no_run, tell_nobody
 from notata.search.patterns import Line, Patterns, with_context
-from notata.store import TIMEOUT, Blob, Store
+from notata.store import TIMEOUT, Blob
 from notata.store.files import PART
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 __all__ = ["Match", "Searched", "grep", "searched"]
 
@@ -35,8 +33,6 @@ _OWN: Final = frozenset({keys.METADATA, keys.INDEX})
 """What tells of a run, and is none of its text; its manifests too."""
 
 _PIECE: Final = 2**20  # bytes of a large file that are looked at in one go
-
-_Url: TypeAlias = "str | os.PathLike[str] | UPath | Store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +211,8 @@ def grep(
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     logs: bool = False,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
@@ -222,9 +220,9 @@ def grep(
     r"""The lines of runs that match a pattern: those of their logs, and of files that hold text by their names.
 
     They come in the order of the places, and of the keys in each, while later files are still on their way. A bucket is
-    asked for one listing of each place, a request per 1000 files, and for each file that is searched once, 32 at a
-    time; of a file beyond 8 MiB for a part at a time, and for none after `most` matches. At most some 64 MiB are held,
-    a line that is longer apart.
+    asked for one listing of each place, a request per 1000 files, with `status` or `where` for the metadata.json of
+    each run, and for each file that is searched once, 32 at a time; of a file beyond 8 MiB for a part at a time, and
+    for none after `most` matches. At most some 64 MiB are held, a line that is longer apart.
 
     Args:
         pattern: One of Python's regular expressions (`re`), or several: a line matches that any of them matches. One of
@@ -242,6 +240,8 @@ def grep(
             paths in the run; then of any file.
         exclude: The same of files not to search.
         logs: Search log.txt and the logs of workers only.
+        status: Search runs of this status only, or of several; as for `runs`.
+        where: Search only runs for which this holds; as for `runs`.
         storage_options: For fsspec.
         failed: Is told of each place and file that cannot be read; the others are searched.
         timeout: As for `notata.Logbook`.
@@ -269,6 +269,8 @@ def grep(
         include=include,
         exclude=exclude,
         logs=logs,
+        status=status,
+        where=where,
         storage_options=storage_options,
         failed=failed,
         timeout=timeout,
@@ -295,6 +297,8 @@ def searched(
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     logs: bool = False,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
@@ -308,8 +312,8 @@ def searched(
     [('log.txt', 1)]
     """
     how = _How(patterns, invert, before, after, most)
-    chosen = _Choice(_globs(include), _globs(exclude), logs)
-    files = _files(urls, chosen, storage_options, failed, timeout)
+    chosen = _Files(_globs(include), _globs(exclude), logs)
+    files = _files(urls, chosen, Choice(status, where), storage_options, failed, timeout)
     return _ahead(files, how)
 
 
@@ -325,7 +329,7 @@ def _globs(given: str | Iterable[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
+class _Files:
     """Which files are searched."""
 
     include: tuple[str, ...]
@@ -360,7 +364,8 @@ def _holds_text(key: str) -> bool:
 
 def _files(
     urls: URLs | None,
-    chosen: _Choice,
+    chosen: _Files,
+    choice: Choice,
     options: Mapping[str, Any] | None,
     failed: Callable[[NotataError], None],
     timeout: float,
@@ -368,17 +373,16 @@ def _files(
     """The files that are searched."""
     for url in each(urls):
         try:
-            yield from _below(url, chosen, options, timeout)
+            place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+            if place.entries:
+                yield from _inside(place, chosen)
+            elif not choice.filters:
+                yield from chosen.wanted(file_at(url, options, timeout=timeout), True, alone=True)
         except NotataError as error:
             failed(error)
 
 
-def _below(url: _Url, chosen: _Choice, options: Mapping[str, Any] | None, timeout: float) -> Iterator[_Wanted]:
-    place = look_up(url, options, timeout=timeout)
-    if not place.entries:
-        file = file_at(url, options, timeout=timeout)
-        yield from chosen.wanted(file, True, alone=True)
-        return
+def _inside(place: Place, chosen: _Files) -> Iterator[_Wanted]:
     found = False
     for file in place.files:
         named = place.means(file.entry.key)
@@ -386,4 +390,4 @@ def _below(url: _Url, chosen: _Choice, options: Mapping[str, Any] | None, timeou
             found = True
             yield from chosen.wanted(file, named, alone=file.name == place.given)
     if not found:
-        raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+        raise no_run(place)

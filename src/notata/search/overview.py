@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from notata import display, formats, keys, parameters
-from notata.errors import ConfigurationError, NotataError, RunMissingError
-from notata.search.finding import Found, Place, URLs, each, is_pattern, look_up, tell_nobody
+from notata.errors import ConfigurationError, NotataError
+from notata.search.finding import Found, Place, URLs, each, is_pattern, look_up, no_run, tell_nobody
 from notata.search.record import Run, records
 from notata.state import MIRROR, RESUMES, lease_of
 from notata.store import TIMEOUT, Blob, Store
@@ -238,7 +238,7 @@ def overviews(
 def _place(url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None, timeout: float) -> Place:
     place = look_up(url, options, timeout=timeout)
     if not place.runs:
-        raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+        raise no_run(place)
     return place
 
 

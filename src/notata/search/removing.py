@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +11,7 @@ from notata import keys
 from notata.errors import ConfigurationError, ConflictError, NotataError, RunExistsError, RunMissingError
 from notata.listings import name_of
 from notata.removal import Remains, remove_run
+from notata.search.choosing import Choice, Wheres
 from notata.search.finding import Found, Place, URLs, each, look_up, tell_nobody
 from notata.search.record import Run, records
 from notata.state import judge, lease_of, parsed, stored
@@ -61,6 +62,8 @@ def remove(
     *,
     recursive: bool = False,
     force: bool = False,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
@@ -74,6 +77,8 @@ def remove(
         urls: Runs, or patterns that mean runs; see `notata.search.finding.URLs`.
         recursive: Remove all runs at or below each place as well, where it is no run itself.
         force: Remove a run too that is running: its writer learns of it, and what it writes until then stays behind.
+        status: Of these runs remove those of this status only, or of several; as for `runs`.
+        where: Of these runs remove those for which this holds; as for `runs`. A run of which that cannot be told stays.
         storage_options: For fsspec.
         failed: Is told of each place and run that cannot be removed; the others are.
         timeout: As for `notata.Logbook`.
@@ -94,7 +99,14 @@ def remove(
     [('a', True)]
     """
     runs = removable(
-        urls, recursive=recursive, force=force, storage_options=storage_options, failed=failed, timeout=timeout
+        urls,
+        recursive=recursive,
+        force=force,
+        status=status,
+        where=where,
+        storage_options=storage_options,
+        failed=failed,
+        timeout=timeout,
     )
     return list(removals(runs, force=force, failed=failed))
 
@@ -104,11 +116,15 @@ def removable(
     *,
     recursive: bool = False,
     force: bool = False,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
 ) -> list[Run]:
-    """The runs that `remove` would remove, each as it stands. One listing a place, and one read a run.
+    """The runs that `remove` would remove, each as it stands. Arguments as there.
+
+    Cost: one listing a place and one read a run; those that a filter takes, see `runs`.
 
     >>> from notata import Logbook
     >>> log = Logbook("a", "memory://removable")
@@ -116,6 +132,7 @@ def removable(
     memory://removable/log_a is running (process ... lives); end it, or remove it by force
     []
     """
+    choice = Choice(status, where)
     chosen: dict[str, Run] = {}
     for url in each(urls):
         try:
@@ -124,7 +141,8 @@ def removable(
         except NotataError as error:
             failed(error)
             continue
-        for run in records(place):
+        told = records(place, values=choice.values, failed=failed if choice.filters else None)
+        for run in choice.of(told, len(place.runs)):
             if force or run.status != "running":
                 chosen.setdefault(run.url, run)
             else:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from notata import keys
-from notata.errors import NotataError, RunMissingError
+from notata.errors import NotataError
 from notata.search.ahead import read_ahead
-from notata.search.finding import File, URLs, each, file_at, look_up, tell_nobody
+from notata.search.choosing import Choice, Wheres, narrowed
+from notata.search.finding import File, URLs, each, file_at, no_run, tell_nobody
 from notata.search.patterns import lines_of
 from notata.state import stored
 from notata.store import TIMEOUT, Entry, Store
@@ -68,6 +69,8 @@ def logs_at(
     urls: URLs | None = None,
     *,
     workers: bool = False,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
@@ -77,13 +80,18 @@ def logs_at(
     Args:
         urls: See `URLs`; files too.
         workers: Those of each run's workers too.
+        status: Of runs of this status only, or of several; as for `runs`.
+        where: Of runs for which this holds; as for `runs`.
         storage_options: For fsspec.
         failed: Is told of each place where nothing is.
         timeout: As for `notata.Logbook`.
     """
+    choice = Choice(status, where)
     for url in each(urls):
         try:
-            place = look_up(url, storage_options, timeout=timeout)
+            place = narrowed(url, choice, storage_options, failed=failed, timeout=timeout)
+            if choice.filters and not place.runs:
+                continue
             if not place.entries:
                 yield _alone(file_at(url, storage_options, timeout=timeout))
                 continue
@@ -92,7 +100,7 @@ def logs_at(
                 own = [key for key in run.files if keys.is_log(key) and (workers or key == keys.LOG)]
                 found += [log_of(run.name, run.store, key, run.files.get(key)) for key in sorted({keys.LOG, *own})]
             if not found:
-                raise RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
+                raise no_run(place)
         except NotataError as error:
             failed(error)
             continue
@@ -172,6 +180,8 @@ def tail(
     lines: int = LINES,
     *,
     workers: bool = False,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
 ) -> list[str]:
@@ -183,6 +193,8 @@ def tail(
         urls: See `URLs`; a file may be given too. Without it the base folder.
         lines: Of each log, at most.
         workers: The logs of workers too.
+        status: Of runs of this status only, or of several; as for `runs`.
+        where: Of runs for which this holds; as for `runs`.
         storage_options: For fsspec.
         timeout: As for `notata.Logbook`.
 
@@ -196,5 +208,7 @@ def tail(
     >>> [line.partition("] ")[2] for line in tail("memory://tails/log_a", 2)]
     ['INFO converged', 'INFO Marked complete']
     """
-    logs = list(logs_at(urls, workers=workers, storage_options=storage_options, timeout=timeout))
+    logs = list(
+        logs_at(urls, workers=workers, status=status, where=where, storage_options=storage_options, timeout=timeout)
+    )
     return [line for news in tails(logs, lines) for line in news.lines]

@@ -99,6 +99,7 @@ class Where:
         self._shadowed: dict[str, str] = {}
         self._facts = [name for name in names if name in FACTS]
         self._known: set[str] = set()
+        self._asked = False
 
     def __str__(self) -> str:
         return self._expression.text
@@ -110,6 +111,7 @@ class Where:
 
     def _notice(self, run: Run) -> None:
         """Take note of what the run has, for `notes`."""
+        self._asked = True
         self._unseen = {path for path in self._unseen if not _has(run, path)}
         for name in self._facts:
             for part in ("params", "metrics"):
@@ -120,6 +122,8 @@ class Where:
 
     def notes(self) -> list[str]:
         """What is odd about the filter, given the runs that it was asked about: names that none of them has."""
+        if not self._asked:
+            return []
         told = [_of_unseen(path, self._known) for path in sorted(self._unseen, key=str)]
         told += [f"{name} is that of the run; there is {other} too" for name, other in sorted(self._shadowed.items())]
         return told + [f"not computed for some runs: {self._expression.too_much}"] * bool(self._expression.too_much)
