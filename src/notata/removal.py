@@ -75,7 +75,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
         errors |= _removed(run, [last])
         gone |= {} if errors else {last.key: last.size}
     left = () if errors else tuple(run.irregular())
-    run.leave()
+    run.remove_empty_folders()
     return Remains({key: size for key, size in gone.items() if not keys.is_reserved(key)}, errors, left)
 
 

@@ -15,12 +15,12 @@ def test_a_place_aside_is_hidden_and_can_be_listed_by_itself(store: Store, place
     aside.write("a", b"1")
     aside.create("deep/b", b"2")
     assert [entry.key for entry in aside.list()] == ["a", "deep/b"]
-    assert (store.list(), store.first(), store.occupied()) == ([], None, False)
+    assert (store.list(), store.occupied()) == ([], False)
     assert [entry.key for entry in store.everything()] == [
         f"{aside.url.rpartition('/')[2]}/{key}" for key in ("a", "deep/b")
     ]
     aside.clear()
-    aside.leave()
+    aside.remove_empty_folders()
     assert place.names() == []
 
 
@@ -38,11 +38,11 @@ def test_files_are_removed_as_they_were_listed(store: Store, place: Place) -> No
 
 
 def test_any_file_is_found_by_one_request(store: Store, place: Place) -> None:
-    assert store.first() is None
+    assert next(store.scan(), None) is None
     for number in range(3):
         store.write(f"deep/{number}", b"1")
     with counted() as sent:
-        found = store.first()
+        found = next(store.scan(), None)
     assert found is not None
     assert found.key.startswith("deep/")
     assert len(sent) == int(place.bucket)
@@ -55,8 +55,8 @@ def test_empty_folders_go_and_others_stay(tmp_path: Path) -> None:
     (tmp_path / "root/c").mkdir()
     (tmp_path / "root/c/file").touch()
     store = open_store(tmp_path / "root")
-    store.leave()
+    store.remove_empty_folders()
     assert sorted(path.name for path in (tmp_path / "root").rglob("*")) == ["c", "file"]
     store.delete(["c/file"])
-    store.leave()
+    store.remove_empty_folders()
     assert list(tmp_path.iterdir()) == []

@@ -164,7 +164,7 @@ class _Examination:
 
     def _can_list(self) -> Check:
         try:
-            self._first = self._store.first()
+            self._first = next(self._store.scan(), None)
         except ContainerMissingError:
             raise
         except MissingError as error:  # a listing misses no object: what it misses is the bucket
@@ -200,7 +200,7 @@ class _Examination:
             try:
                 self._probe.exists("nothing")
             except AccessError:  # S3 says so of what is not there to who may not list
-                self._store.first()
+                self._store.occupied()
             took.append(time.perf_counter() - begun)
         median = statistics.median(took)
         if self._store.near:
@@ -303,7 +303,7 @@ class _Examination:
 
         def clean() -> None:
             self._probe.clear()
-            self._probe.leave()
+            self._probe.remove_empty_folders()
             for folder in made:
                 if os.path.isdir(folder):
                     os.rmdir(folder)

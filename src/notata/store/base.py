@@ -344,13 +344,9 @@ class Store(ABC):
         """As `list`, with unfinished writes of the past, which no verb takes but `remove`."""
         return sorted(self._entries(""), key=lambda entry: entry.key)
 
-    def first(self) -> Entry | None:
-        """Any file below the root, however many there are. One request on a bucket."""
-        return next(self.scan(), None)
-
     def occupied(self) -> bool:
         """Whether any file is stored below the root. One request on a bucket."""
-        return self.first() is not None
+        return next(self.scan(), None) is not None
 
     def _entries(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         with self._guard("list", keys.check(folder) if folder else None):
@@ -480,7 +476,7 @@ class Store(ABC):
         """
         batches.take(self, files, source, callback)
 
-    def leave(self) -> None:  # noqa: B027  a bucket has no folders
+    def remove_empty_folders(self) -> None:  # noqa: B027  a bucket has no folders
         """Remove the folders at and below the root that are empty, where there are such."""
 
     def irregular(self) -> builtins.list[str]:

@@ -92,8 +92,8 @@ class FrontStore(Store):
         other.url = other._real.url
         return other
 
-    def leave(self) -> None:
-        self._real.leave()
+    def remove_empty_folders(self) -> None:
+        self._real.remove_empty_folders()
 
     def irregular(self) -> list[str]:
         return self._real.irregular()

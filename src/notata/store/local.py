@@ -212,7 +212,7 @@ class LocalStore(Store):
             if _version(os.stat(path)) == version:
                 os.unlink(path)
 
-    def leave(self) -> None:
+    def remove_empty_folders(self) -> None:
         for folder, _, _ in os.walk(self._folder, topdown=False):
             with suppress(OSError):
                 os.rmdir(folder)

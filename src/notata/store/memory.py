@@ -131,7 +131,7 @@ class MemoryStore(Store):
             self._prune({self._file(name).rpartition("/")[0] for name in names})
         return {}
 
-    def leave(self) -> None:
+    def remove_empty_folders(self) -> None:
         inside = self._base + "/"
         with _lock:
             if not any(path.startswith(inside) for path in self._fs.store):

@@ -172,8 +172,8 @@ class FaultyStore(Store):
         other.url = other.inner.url
         return other
 
-    def leave(self) -> None:
-        self.inner.leave()
+    def remove_empty_folders(self) -> None:
+        self.inner.remove_empty_folders()
 
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath
