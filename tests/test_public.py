@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import notata
-from notata import Experiment, ExperimentReader, Logbook, LogReader, experiment, logbook, reader
+from notata import Experiment, ExperimentReader, Logbook, LogReader, experiment, logbook, reader, search
 from notata.parameters import Parameters
 from tests.memory import measure
 from tests.servers import Server
@@ -28,6 +28,24 @@ def test_the_public_names() -> None:
         "UnprotectedWarning", "UnreachableError", "VerifyReport", "Worker", "__version__", "sync",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)
+
+
+def test_the_public_names_of_search_and_their_arguments() -> None:
+    assert sorted(search.__all__) == [
+        "Check", "Comparison", "Content", "Description", "Difference", "FACTS", "File", "Found", "Match", "Overview",
+        "Removal", "Run", "RunTable", "Runs", "URLs", "Usage", "Verdict", "Where", "compare", "contents", "describe",
+        "diagnose", "follow", "grep", "overviews", "removable", "removals", "remove", "runs", "show", "table", "tail",
+        "trees", "usage", "verdicts",
+    ]  # fmt: skip
+    for name in search.__all__:
+        if inspect.isfunction(function := getattr(search, name)) and name != "removals":  # which takes runs
+            parameters = inspect.signature(function).parameters
+            for argument in ("storage_options", "timeout"):
+                assert parameters[argument].kind is inspect.Parameter.KEYWORD_ONLY, name
+            assert parameters["storage_options"].annotation == "Mapping[str, Any] | None"
+            assert ">>> " in (function.__doc__ or ""), name
+    modules = [path.stem for path in Path(search.__path__[0]).glob("*.py")]
+    assert not set(modules) & set(search.__all__)  # or a function hides a module
 
 
 def test_the_names_of_the_logbook() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from notata.search import Run, files_at, look_up, records, runs_at
+from notata.search.finding import files_at, look_up, runs_at
+from notata.search.record import Run, records
 from tests.cli.conftest import Shelf
 from tests.fleet import ODD, RUNS
 
