@@ -169,6 +169,11 @@ def test_sync_takes_options_for_each_side(tmp_path: Path, moto_server: Server, g
     back = notata("sync", f"{gcs_server.url}/cli/log_a", "back", *here, "--no-progress", folder=tmp_path)
     assert back.returncode == 0, back.stderr
     assert stored(tmp_path / "back") == stored(tmp_path / "outputs")
+    both = [f"-o{key}={value}" for key, value in moto_server.options.items()]
+    assert notata("sync", url, f"{url}-too", *both, folder=tmp_path).returncode == 0
+    assert notata("sync", f"{url}-too", "again", *both, folder=tmp_path).returncode == 0
+    assert stored(tmp_path / "again") == stored(tmp_path / "outputs")
+    open_store(f"{url}-too", moto_server.options).clear()
     for server in (moto_server, gcs_server):
         open_store(f"{server.url}/cli", server.options).clear()
 

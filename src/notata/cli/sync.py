@@ -32,19 +32,21 @@ __all__ = ["sync"]
     is_flag=True,
     help="Delete at the destination what the source does not have, and replace other runs of the same id.",
 )
-@storage_option("--source-option", of=", of the source")
-@storage_option("--destination-option", of=", of the destination")
-@progress_option
+@storage_option()
+@storage_option("--source-option", of=", of the source alone")
+@storage_option("--destination-option", of=", of the destination alone")
 @json_option
+@progress_option
 def sync(
     source: str,
     destination: str | None,
     dry_run: bool,
     delete: bool,
+    storage_options: dict[str, Any],
     source_option: dict[str, Any],
     destination_option: dict[str, Any],
-    progress: bool | None,
     as_json: bool,
+    progress: bool | None,
 ) -> None:
     """Make DESTINATION equal to SOURCE, a run, an experiment or a folder of them; only what differs is sent.
 
@@ -57,8 +59,8 @@ def sync(
     report, errors = synced(
         source,
         destination,
-        source_options=source_option,
-        destination_options=destination_option,
+        source_options=storage_options | source_option,
+        destination_options=storage_options | destination_option,
         delete=delete,
         dry_run=dry_run,
         progress=wanted(progress),
