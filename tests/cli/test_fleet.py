@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from notata import Logbook
+from notata.search import Run, runs
 from notata.search.finding import files_at, look_up, runs_at
-from notata.search.record import Run, records
+from notata.search.record import records
+from notata.store import open_store
+from tests.backends import Place
 from tests.cli.conftest import Shelf
+from tests.command import notata
 from tests.fleet import ODD, RUNS
+from tests.servers import Server
 
 
 def test_every_run_is_found_under_the_name_that_was_asked_for(shelf: Shelf) -> None:
@@ -21,13 +34,13 @@ def test_every_run_is_found_under_the_name_that_was_asked_for(shelf: Shelf) -> N
 
 def test_how_each_run_stands(shelf: Shelf) -> None:
     place = look_up(shelf.url, shelf.place.options)
-    runs: dict[str, Run] = {run.found.folder: run for run in records(place, values=True) if run.found}
-    assert {folder: run.status for folder, run in runs.items()} == RUNS
-    old = runs["log_old"]
+    found: dict[str, Run] = {run.found.folder: run for run in records(place, values=True) if run.found}
+    assert {folder: run.status for folder, run in found.items()} == RUNS
+    old = found["log_old"]
     assert (old.seconds, old.params, old.metrics) == (90.5, {"omega": 1.5, "dt": 0.01}, {"energy": 1.25})
-    assert runs["log_running"].params["omega"] == 4.0
-    assert "unstable" in runs["sweep/runs/log_sweep_dt_0.4_omega_2"].failure_reason
-    assert runs["log_lost"].failure_reason == "it has no metadata.json"
+    assert found["log_running"].params["omega"] == 4.0
+    assert "unstable" in found["sweep/runs/log_sweep_dt_0.4_omega_2"].failure_reason
+    assert found["log_lost"].failure_reason == "it has no metadata.json"
 
 
 def test_a_pattern_means_runs_or_files_of_them(shelf: Shelf) -> None:
@@ -42,6 +55,44 @@ def test_a_pattern_means_runs_or_files_of_them(shelf: Shelf) -> None:
     assert [(file.run, file.key) for file in files] == [
         (folder, "artifacts/metrics.json") for folder in ("log_notes", "log_old", f"log_{ODD}")
     ]
-    assert [file.name for file in files_at(f"{shelf.url}/README.txt", storage_options=options)] == [
-        f"{shelf.url}/README.txt"
-    ]
+    assert [file.name for file in files_at(f"{shelf.url}/README.txt", storage_options=options)] == [f"{shelf.url}/README.txt"]
+
+
+def test_what_is_called_exactly_so_is_meant_alone(tmp_path: Path) -> None:
+    for name in ("a[1]", "a1", "b"):
+        Logbook(name, tmp_path).mark_complete()
+    assert [run.run_id for run in runs_at(f"{tmp_path}/log_a[1]")] == ["a[1]"]
+    assert [run.run_id for run in runs_at(f"{tmp_path}/log_[ab]1")] == ["a1"]
+    assert {file.run for file in files_at(f"{tmp_path}/log_a[1]")} == {"log_a[1]"}
+    assert notata("rm", "-y", "log_a[1]", folder=tmp_path).stdout.startswith("Removed 1 run,")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log_a1", "log_b"]
+
+
+def test_a_pattern_of_many_folders_however_deep_is_soon_done() -> None:
+    open_store("memory://deep").write("/".join("a" * 60), b"")
+    assert not list(files_at("memory://deep/" + "**/a/" * 20 + "b", failed=lambda _: None))
+    assert len(list(files_at("memory://deep/" + "**/a/" * 20 + "**"))) == 1
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(sys.platform == "darwin", reason="its disks hold no such names")
+def test_folders_whose_names_no_key_has_hide_no_run(tmp_path: Path) -> None:
+    Logbook("a", tmp_path).mark_complete()
+    for name in (b"log_\xff", b"log_\x1b[31m", b"log_b\\c"):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        (folder / "metadata.json").write_text('{"status": "complete"}')
+    for command in ("ls", "table", "tail", "verify", "show"):
+        done = notata(command, ".", folder=tmp_path)
+        assert (done.returncode, len(done.stderr.splitlines())) == (0, 3), command
+        assert "a" in done.stdout
+        assert "\x1b" not in done.stdout + done.stderr
+    assert len(done.stderr.split("Warning: a folder below . is left out: ")) == 4
+
+
+def test_a_bucket_that_has_such_folders_is_listed_too(moto_server: Server) -> None:
+    place = Place("s3", f"{moto_server.url}/{uuid.uuid4().hex}", moto_server.options)
+    for folder in ("log_a", "x//log_b", "log_c\\d"):
+        place.put(f"{folder}/metadata.json", b'{"status": "complete"}')
+    with pytest.warns(UserWarning, match="is left out"):
+        assert [run.run_id for run in runs(place.url, storage_options=place.options)] == ["a"]

@@ -9,12 +9,13 @@ import fnmatch
 import functools
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from notata import keys
-from notata.errors import FolderError, MissingError, NotataError, RunMissingError
+from notata.errors import FolderError, KeyNameError, MissingError, NotataError, RunMissingError
 from notata.listings import inside, name_of, runs_in
 from notata.reader import LogReader
 from notata.store import TIMEOUT, Entry, Store, default_base, open_beside, open_store
@@ -42,7 +43,7 @@ _MAGIC: Final = re.compile(r"[*?\[]")
 
 URLs: TypeAlias = "str | os.PathLike[str] | UPath | Store | Iterable[str | os.PathLike[str] | UPath | Store]"
 """One place, or several: of runs, experiments or folders of them. Names may be patterns with ``*``, ``?``, ``[…]``
-and, for folders however deep, ``**``."""
+and, for folders however deep, ``**``; where something is called exactly so, it alone is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,19 +270,40 @@ def look_up(
     store = open_store(root or ".", options, timeout=timeout)
     meant = _meant(pattern) if pattern else None
     entries = _listed(store, _MAGIC.split(pattern, maxsplit=1)[0], meant, met)
+    name = _called(root, store.url)
     runs, _ = runs_in(entries, root=name_of(store.url), lost=True)
     if not runs and keys.METADATA in entries:  # a run by another name than log_…
         runs = {"": entries}
     if meant:
-        entries = {key: entry for key, entry in entries.items() if meant(key)}
-        own = {inside(key, runs) for key in entries}
-        runs = {folder: files for folder, files in runs.items() if folder in own}
-    name = _called(root, store.url)
+        own = {key: entry for key, entry in entries.items() if key == pattern or key.startswith(f"{pattern}/")}
+        entries = own or {key: entry for key, entry in entries.items() if meant(key)}
+        meeting = {inside(key, runs) for key in entries}
+        runs = {folder: files for folder, files in runs.items() if folder in meeting}
     found = {
         folder: Found(_below(name, folder), store.below(folder) if folder else store, files, folder)
-        for folder, files in runs.items()
+        for folder, files in _possible(runs, name).items()
     }
     return Place(_below(name, pattern), name, store, entries, found, pattern)
+
+
+def _possible(runs: Mapping[str, Mapping[str, Entry]], name: str) -> dict[str, Mapping[str, Entry]]:
+    """Those runs that can be asked for; others may have put folders beside them by names that no key has."""
+    found = {}
+    for folder, files in runs.items():
+        if problem := _problem(folder):
+            warnings.warn(f"a folder below {name} is left out: {problem}", stacklevel=2)
+        else:
+            found[folder] = files
+    return found
+
+
+def _problem(folder: str) -> KeyNameError | None:
+    try:
+        if folder:
+            keys.check(folder)
+    except KeyNameError as error:
+        return error
+    return None
 
 
 def _listed(
@@ -299,8 +321,9 @@ def _listed(
         if met is not None and entry.key.endswith(f"/{keys.METADATA}"):
             parent, _, name = entry.key.removesuffix(f"/{keys.METADATA}").rpartition("/")
             outermost = name.startswith("log_") and not f"/{parent}".count("/log_")
-            if outermost and (meant is None or meant(entry.key)):
-                met(store, keys.join(parent, name), entry)
+            folder = keys.join(parent, name)
+            if outermost and (meant is None or meant(entry.key)) and not _problem(folder):
+                met(store, folder, entry)
     return dict(sorted(entries.items()))
 
 
@@ -374,8 +397,12 @@ def _meant(pattern: str) -> Callable[[str], str | None]:
 
 
 def _matches(parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
-    if not parts:
-        return not names
-    if parts[0] == "**":
-        return any(_matches(parts[1:], names[count:]) for count in range(len(names) + 1))
-    return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and _matches(parts[1:], names[1:])
+    taken = {0}  # how many of the names the parts up to here may stand for
+    for part in parts:
+        if part == "**":
+            taken = set(range(min(taken), len(names) + 1))
+        else:
+            taken = {count + 1 for count in taken if count < len(names) and fnmatch.fnmatchcase(names[count], part)}
+        if not taken:
+            return False
+    return len(names) in taken
