@@ -32,6 +32,7 @@ __all__ = [
     "lease_of",
     "look",
     "metadata",
+    "number",
     "parsed",
     "spent",
     "stored",
@@ -144,7 +145,7 @@ def _life(lease: Mapping[str, Any], silent: float, seen: datetime) -> tuple[Stat
     alive = processes.alive(str(lease.get("process", "")))
     if alive is not None:
         return ("running", datetime.now(UTC), f"{who} lives", True) if alive else ("died", seen, f"{who} is gone", True)
-    heartbeat = _number(lease.get("heartbeat"))
+    heartbeat = number(lease.get("heartbeat"))
     if heartbeat is None or heartbeat <= 0:
         why = f"it has no heartbeat, so from here nothing tells; last change {silent:.0f} s ago"
         return "running", seen, why, False
@@ -168,7 +169,7 @@ def _silence(lease: Mapping[str, Any], found: Blob) -> float:
         return 0.0
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
     """A finite number, if it is one: anybody may have written it."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -201,12 +202,12 @@ def continued(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState)
 def spent(fields: Mapping[str, Any]) -> float:
     """Seconds that a run took before it went on last, as far as is known."""
     resumes = _resumes(fields)
-    return (_number(resumes[-1].get("runtime_sec")) if resumes else None) or 0.0
+    return (number(resumes[-1].get("runtime_sec")) if resumes else None) or 0.0
 
 
 def _spent_before(old: Mapping[str, Any], state: RunState) -> float:
     """Seconds that a run took by now: as it says itself, else up to its last sign of life."""
-    if (known := _number(old.get("runtime_sec"))) is not None:
+    if (known := number(old.get("runtime_sec"))) is not None:
         return known
     resumes = _resumes(old)
     try:

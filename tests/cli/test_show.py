@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from notata import Logbook, errors
-from notata.search import overviews, show
+from notata.search import overviews, runs, show
 from notata.store import open_store
 from tests.cli.conftest import Shelf
 from tests.command import notata, process, terminal
@@ -242,6 +242,25 @@ def test_metadata_that_means_nothing_is_shown_as_far_as_it_goes(tmp_path: Path) 
     done = notata("show", "memory://show/log_odd", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert parts(done.stdout)["metadata"] == ['mine  {"a": [1]}']
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "9" * 400])
+def test_a_time_that_is_no_number_hides_neither_the_run_nor_others(number: str, tmp_path: Path) -> None:
+    store = open_store("memory://odd")
+    store.write("log_a/metadata.json", f'{{"status": "complete", "runtime_sec": {number}}}'.encode())
+    store.write("log_b/metadata.json", b'{"status": "complete", "runtime_sec": 2}')
+    for command in (["ls", "-l"], ["show", "--all"], ["table", "--columns", "seconds"], ["rm", "-r", "--dry-run"]):
+        done = notata(*command, store.url, folder=tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), command
+    assert [run.seconds for run in runs(store.url)] == [None, 2.0]
+
+
+def test_values_nested_however_deep_are_told_as_json(tmp_path: Path) -> None:
+    deep = '{"status": "complete", "deep": ' + '{"a":' * 900 + "1" + "}" * 901
+    open_store("memory://nested").write("log_a/metadata.json", deep.encode())
+    told = notata("show", "--json", "memory://nested/log_a", folder=tmp_path)
+    assert json.loads(told.stdout)["fields"]["deep"]["a"]["a"]["a"]
+    assert told.stdout.count('"a": ') == 98
 
 
 def test_a_folder_of_many_files_is_cut(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ COLOURS: Final = {
 }
 """Of a status."""
 
+_DEEP: Final = 100  # levels of a value that JSON is made of; a run may hold more than Python's stack takes
+
 _FLAGS: Final = ("bold", "dim", "italic", "underline")
 
 
@@ -62,11 +64,13 @@ def json_line(record: object) -> None:
     click.echo(json.dumps(_plain(record)))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, room: int = _DEEP) -> Any:
+    if not room:
+        return "…"
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return _plain(asdict(value), room)
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): _plain(item, room - 1) for name, item in value.items()}
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str | int) or value is None:
@@ -74,7 +78,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Iterable):
-        return [_plain(item) for item in value]
+        return [_plain(item, room - 1) for item in value]
     return str(value)
 
 

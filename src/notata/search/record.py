@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from notata import keys
 from notata.errors import MissingError, NotataError
 from notata.search.finding import Found, Place, look_up
-from notata.state import ENDED, RunState, judge, lease_of, parsed, spent
+from notata.state import ENDED, RunState, judge, lease_of, number, parsed, spent
 from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.in_flight import InFlight
 from notata.table import Row, rows_of
@@ -224,9 +224,9 @@ def _failure(fields: Mapping[str, Any], state: RunState) -> str:
 
 
 def _seconds(fields: Mapping[str, Any], state: RunState, began: datetime | None, end: datetime | None) -> float | None:
-    told = fields.get("runtime_sec")
-    if state.status in ENDED and isinstance(told, int | float) and not isinstance(told, bool):
-        return float(told)
+    told = number(fields.get("runtime_sec"))
+    if state.status in ENDED and told is not None:
+        return told
     resumes = fields.get("resumes")
     last = resumes[-1] if isinstance(resumes, list) and resumes and isinstance(resumes[-1], dict) else {}
     went_on = _time(last.get("time")) or began
