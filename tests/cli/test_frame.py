@@ -112,8 +112,9 @@ def failing(error: BaseException) -> click.Group:
     """A command of the real kind that fails."""
 
     @click.command(cls=frame.Command)
+    @frame.urls_argument
     @frame.storage_option()
-    def fail(storage_options: dict[str, str]) -> None:
+    def fail(urls: list[str] | None, storage_options: dict[str, str]) -> None:
         raise error
 
     group = frame.Group("notata")
@@ -168,6 +169,16 @@ def test_no_traceback_shows_a_storage_option() -> None:
     )
     assert SECRET not in told
     assert "cannot sign with *** and *** for http://h:1" in told
+
+
+def test_no_traceback_shows_credentials_of_an_address_nor_a_storage_option_however_it_is_written() -> None:
+    odd = f"it's \"{SECRET}\\"
+    given = [f"-osecret={odd}", f'-otokens=["{SECRET}ab"]', f"-oproxy=http://me:{SECRET}cd@host:1"]
+    address = f"s3://key1:{SECRET}ef@bucket/x?signature={SECRET}gh"
+    _, told = ended(failing(ValueError(f"{given!r} {odd!r} {address}")), *given, address, "--debug")
+    assert SECRET not in told
+    assert "key1" not in told
+    assert "s3://***@bucket/x?***" in told
 
 
 def test_trouble_does_not_end_a_command_and_the_gravest_counts(tmp_path: Path) -> None:

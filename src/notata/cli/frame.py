@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -67,6 +68,10 @@ _COMPLETE: Final = "_NOTATA_COMPLETE"  # set by a shell that wants to know how a
 _EXIT_CODES: Final = "Exit code: 0; 1 nothing found, or something differs; 2 usage; 3 storage."
 
 _DEBUG: Final = "notata.debug"
+
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^?#]*(?=@)|(?<=[?&])[^?&#]+")  # of a URL, and what signs one
+
+_SECRET: Final = 4  # characters: shorter ones would blot out half of a traceback
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -184,20 +189,28 @@ def _drop_output() -> None:
 
 def _show_traceback(ctx: click.Context, error: Exception) -> None:
     import traceback
+    from urllib.parse import quote
 
     text = "".join(traceback.format_exception(error))
-    for secret in sorted(_given_strings(ctx.params), key=len, reverse=True):
-        text = text.replace(secret, "***")
+    for secret in sorted(_secrets(ctx.params), key=len, reverse=True):
+        for written in (secret, repr(secret)[1:-1], quote(secret, safe="")):
+            text = text.replace(written, "***")
     click.echo(safe_lines(text), err=True, nl=False)
 
 
-def _given_strings(options: Mapping[str, Any], name: str = "") -> Iterator[str]:
-    """What the storage options of a command line hold that may be a secret, as anything but an address may."""
-    for key, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _given_strings(value, key)
-        elif name and isinstance(value, str) and len(value) >= 4 and "://" not in value:
-            yield value
+def _secrets(given: object, *, option: bool = False) -> Iterator[str]:
+    """What of a command line may be a secret: anything in a storage option but an address, and credentials in one."""
+    if isinstance(given, Mapping):
+        for value in given.values():
+            yield from _secrets(value, option=option or isinstance(value, Mapping))
+    elif isinstance(given, list | tuple):
+        for value in given:
+            yield from _secrets(value, option=option)
+    elif isinstance(given, str) and "://" in given:
+        parts = (part for found in _CREDENTIALS.finditer(given) for part in (found[0], *found[0].split(":")))
+        yield from (part for part in parts if len(part) >= _SECRET)
+    elif option and isinstance(given, str) and len(given) >= _SECRET:
+        yield given
 
 
 class Trouble:
