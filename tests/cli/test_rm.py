@@ -138,6 +138,18 @@ def test_runs_without_sense_go_as_well_and_links_are_left(tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
+def test_a_link_to_a_run_is_refused_and_a_folder_behind_one_is_not(tmp_path: Path) -> None:
+    fill(Place("local", str(tmp_path / "out")), "a", "b")
+    (tmp_path / "out/log_latest").symlink_to("log_a")
+    (tmp_path / "link").symlink_to("out")
+    for link in ("out/log_latest", "out/log_latest/"):
+        done = notata("rm", "-y", "--force", link, folder=tmp_path)
+        assert (done.returncode, "is a link to a run" in done.stderr) == (2, True)
+    assert notata("ls", "out/log_latest", folder=tmp_path).stdout.startswith("out/log_latest\tcomplete")
+    assert notata("rm", "-y", "link/log_b", folder=tmp_path).returncode == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["log_a", "log_latest"]
+
+
 def test_the_index_of_an_experiment_is_left_as_it_is(tmp_path: Path) -> None:
     experiment = Experiment("sweep", tmp_path)
     for dt in (0.1, 0.2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -215,6 +216,8 @@ def _must_mean_runs(place: Place, *, recursive: bool) -> None:
     """Whether runs are meant as a whole, and each by itself unless all below a folder are wanted."""
     if not place.runs:
         raise RunMissingError(f"there is no run at {place.given}; only runs are removed", url=place.store.url)
+    if "" in place.runs and os.path.islink(place.store.url):
+        raise ConfigurationError(f"{place.given} is a link to a run; name that, or remove the link itself")
     for folder, found in place.runs.items():
         if not place.covers(folder):
             raise ConfigurationError(f"{place.given} means files of {found.name}; only whole runs are removed")
