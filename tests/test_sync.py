@@ -37,6 +37,7 @@ from notata.store import Entry, Store, open_store
 from notata.store.files import PART
 from notata.testing import FaultyStore
 from tests.backends import Place
+from tests.command import notata
 
 START = "2026-01-01T00:00:00.000+00:00"
 
@@ -534,6 +535,18 @@ def test_of_a_run_the_folder_of_the_run_alone_is_cleared(here: Place, there: Pla
     fill(there, {"log_b/metadata.json": metadata(), "notes.md": b"n", "log_a/artifacts/x": b"x"})
     sync(f"{here.url}/log_a", there.url, delete=True)
     assert tree(there) == run() | {"log_b/metadata.json": metadata(), "notes.md": b"n"}
+
+
+def test_a_folder_of_an_illegal_name_is_told_and_the_rest_is_made_equal(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    Logbook("a", here).mark_complete()
+    (here / "notes.txt").write_text("new")
+    Logbook("old", there).mark_complete()
+    (there / "log_\x1b").mkdir()
+    (there / "log_\x1b/metadata.json").write_text("{}")
+    done = notata("sync", "--delete", "here", "there", folder=tmp_path)
+    assert (done.returncode, "cannot be a key" in done.stderr) == (2, True)
+    assert sorted(path.name for path in there.iterdir()) == ["log_\x1b", "log_a", "notes.txt"]
 
 
 def test_a_run_that_is_deleted_is_not_complete_meanwhile(here: Place, there: Place) -> None:

@@ -18,6 +18,7 @@ from notata.errors import (
     ConfigurationError,
     ExistsError,
     FolderError,
+    KeyNameError,
     MissingError,
     RunMissingError,
     StorageError,
@@ -275,7 +276,7 @@ class _Sync:
             check(self._stop)
             try:
                 removed = self._retire(folder, entries)
-            except StorageError as error:
+            except (KeyNameError, StorageError) as error:
                 self._errors.append(error)
             else:
                 self._deleted |= {keys.join(folder, key): size for key, size in removed.items()}
