@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import uuid
+from functools import partial
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
-from notata import Logbook
-from notata.search import Run, runs
+from notata import ConfigurationError, Logbook, MissingError
+from notata.search import Run, contents, files_at, grep, look_up, records, runs, runs_at, tail, usage
 from notata.search.finding import files_at, look_up, runs_at
 from notata.search.record import records
 from notata.store import open_store
@@ -55,7 +57,9 @@ def test_a_pattern_means_runs_or_files_of_them(shelf: Shelf) -> None:
     assert [(file.run, file.key) for file in files] == [
         (folder, "artifacts/metrics.json") for folder in ("log_notes", "log_old", f"log_{ODD}")
     ]
-    assert [file.name for file in files_at(f"{shelf.url}/README.txt", storage_options=options)] == [f"{shelf.url}/README.txt"]
+    assert [file.name for file in files_at(f"{shelf.url}/README.txt", storage_options=options)] == [
+        f"{shelf.url}/README.txt"
+    ]
 
 
 def test_what_is_called_exactly_so_is_meant_alone(tmp_path: Path) -> None:
@@ -96,3 +100,28 @@ def test_a_bucket_that_has_such_folders_is_listed_too(moto_server: Server) -> No
         place.put(f"{folder}/metadata.json", b'{"status": "complete"}')
     with pytest.warns(UserWarning, match="is left out"):
         assert [run.run_id for run in runs(place.url, storage_options=place.options)] == ["a"]
+
+
+def test_a_place_may_be_a_path_of_any_kind_and_nothing_else() -> None:
+    for url in ("memory://", "memory://paths/deep"):
+        log = Logbook("a", url)
+        log.mark_complete()
+        name = f"{url.removesuffix('//')}//log_a" if url.endswith("//") else f"{url}/log_a"
+        for place in (url, UPath(url), [UPath(url)], open_store(url)):
+            found = runs(place)
+            assert [run.name for run in found] == [name]
+            assert [run.name for run in runs(found[0].name)] == [name]
+        assert tail(UPath(name) / "log.txt", 1) == tail(name, 1) != []
+        open_store(name).clear()
+    for wrong in (5, b"memory://"):
+        with pytest.raises(ConfigurationError, match="a folder is named by"):
+            runs(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_bucket_without_files_has_nothing_and_one_with_files_is_no_file(end: str, moto_server: Server) -> None:
+    bucket = f"s3://empty-{uuid.uuid4().hex[:8]}"
+    open_store(bucket, moto_server.options).filesystem().mkdir(bucket)
+    for look in (usage, tail, contents, partial(grep, "x")):
+        with pytest.raises(MissingError, match=f"there is nothing at {bucket}"):
+            list(look(bucket + end, storage_options=moto_server.options))

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _MAGIC: Final = re.compile(r"[*?\[]")
+_BUCKET: Final = re.compile(r"(?!memory:|file:|local:)[A-Za-z][A-Za-z0-9+.-]*://[^/:]+")
 
 URLs: TypeAlias = "str | os.PathLike[str] | UPath | Store | Iterable[str | os.PathLike[str] | UPath | Store]"
 """One place, or several: of runs, experiments or folders of them. Names may be patterns with ``*``, ``?``, ``[…]``
@@ -168,7 +169,9 @@ def each(urls: URLs | None) -> list[str | os.PathLike[str] | UPath | Store]:
     """The places of an argument; without one the base folder of this machine."""
     if urls is None:
         return [default_base()]
-    return [urls] if isinstance(urls, str | os.PathLike | Store) else list(urls)  # type: ignore[arg-type]
+    if isinstance(urls, str | bytes | os.PathLike | Store) or not isinstance(urls, Iterable):
+        return [urls]  # a UPath of a bucket is none of them, and what is no place is told when it is looked up
+    return list(urls)
 
 
 def runs_at(
@@ -236,6 +239,8 @@ def file_at(
     Raises:
         MissingError: There is nothing of this name, or a folder.
     """
+    if isinstance(url, str) and _BUCKET.fullmatch(url):  # which has no parent
+        url += "/"
     store, name = (url, "") if isinstance(url, Store) else open_beside(url, options, timeout=timeout)
     told = MissingError(f"there is nothing at {_called(url, _below(store.url, name))}", url=store.url, key=name)
     if not name:
@@ -361,7 +366,9 @@ def _called(given: str | os.PathLike[str] | UPath | Store, url: str) -> str:
 
 
 def _below(name: str, key: str) -> str:
-    return f"{name.rstrip('/')}/{key}" if name and key else name or key
+    if not name or not key:
+        return name or key
+    return f"{name}{key}" if name.endswith("://") else f"{name.rstrip('/')}/{key}"
 
 
 def _parted(url: str | os.PathLike[str] | UPath | Store) -> tuple[str | os.PathLike[str] | UPath | Store, str]:
