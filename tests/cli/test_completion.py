@@ -92,6 +92,26 @@ def test_zsh_and_fish(shell: str, expected: str, tmp_path: Path) -> None:
     assert done.stdout.startswith((expected, expected.replace("\n", ",", 1).replace("\n", "\t")))
 
 
+def test_names_in_a_bucket_are_never_more_than_text(tmp_path: Path) -> None:
+    names = ["$(touch made)", "`touch made`", "a b", "ünï", "x;touch made", "'q'", "*", "b,c=1"]
+    for name in (*names, "evil\x1b[31m", "two\nplain,lines"):
+        fsspec.filesystem("memory").pipe_file(f"/names/log_{name}/metadata.json", b"{}")
+    found = plain(complete(["notata", "ls", "memory", ":", "//names/log_"], tmp_path))
+    script = notata("completion", "bash", folder=tmp_path).stdout
+    taken = subprocess.run(
+        ["bash", "-c", "echo\n" + "\n".join(f"printf '%s\\n' {name}" for name in found)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sorted(taken.stdout.split("\n")[1:-1]) == sorted(f"//names/log_{name}/" for name in names)
+    assert not (tmp_path / "made").exists()
+    assert "read -r type value" in script
+    fish = complete([], tmp_path, "fish", COMP_WORDS="notata ls ", COMP_CWORD="memory://names/log_").stdout
+    assert sorted(fish.splitlines()) == sorted(f"plain,memory://names/log_{name}/" for name in names)
+
+
 def test_bash_completes_by_the_script_that_is_printed(tmp_path: Path) -> None:
     for name in ("a", "ab", "b"):
         Logbook(name, tmp_path / "runs").mark_complete()

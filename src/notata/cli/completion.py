@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from contextlib import suppress
 from typing import Any, Final
@@ -11,12 +12,15 @@ import click
 
 from notata.cli.frame import Command
 from notata.errors import NotataError
+from notata.terminal import safe
 
 __all__ = ["adapt_bash", "completion", "places"]
 
 _SECONDS: Final = 3.0  # that somebody who pressed a key waits for a bucket
 _MOST: Final = 200  # suggestions
 _VARIABLE: Final = "_NOTATA_COMPLETE"
+_SPECIAL: Final = re.compile(r"[^\w@%+=:,./-]")  # what bash would take for more than text: it puts in what it is given
+_ESCAPED: Final = r"\\\g<0>"
 
 
 @click.command(
@@ -74,7 +78,7 @@ def _below(folder: str, options: dict[str, Any]) -> list[str]:
             fs = store.filesystem()
             for entry in fs.ls(folder, detail=True):
                 name = str(entry["name"]).rstrip("/").rpartition("/")[2]
-                if name and not name.startswith("."):
+                if name and not name.startswith(".") and safe(name) == name:  # a shell prints it as it is
                     found.append(f"{folder}/{name}{'/' * (entry['type'] == 'directory')}")
 
     try:
@@ -101,9 +105,11 @@ def adapt_bash() -> None:
             return words[:-1], words[-1]
 
         def format_completion(self, item: CompletionItem) -> str:
-            return f"{item.type},{item.value if item.type != 'plain' else item.value[self._cut :]}"
+            if item.type != "plain":
+                return f"{item.type},{item.value}"
+            return f"plain,{_SPECIAL.sub(_ESCAPED, item.value[self._cut :])}"
 
-    Bash.source_template = BashComplete.source_template.replace(
+    Bash.source_template = BashComplete.source_template.replace("read type", "read -r type").replace(
         "COMPREPLY+=($value)", 'COMPREPLY+=("$value")\n            [[ $value == */ ]] && compopt -o nospace'
     )
     add_completion_class(Bash, "bash")
