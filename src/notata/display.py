@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["duration", "rows", "sections", "size"]
+__all__ = ["duration", "rows", "sections", "shortened", "size"]
 
 _MOST: Final = 60  # rows that are shown
 _WIDTH: Final = 200  # characters of a value that are shown
@@ -43,6 +43,18 @@ def duration(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def shortened(text: str, width: int = 40) -> str:
+    """A text of at most so many characters: of a longer one its beginning and its end.
+
+    >>> shortened("sweep_dt_0.05_method_leapfrog--04e39daf28760228", 30)
+    'sweep_dt_0.05_meth…af28760228'
+    """
+    if len(text) <= width:
+        return text
+    end = (width - 1) * 2 // 5 if width > 1 else 0
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
 
 
 def sections(title: str, parts: Mapping[str, Mapping[str, Any]]) -> str:

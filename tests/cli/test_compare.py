@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from notata import ConfigurationError, Logbook, NotataError, RunMissingError, sync
+from notata.cli import output
 from notata.search import Comparison, compare
 from notata.search.comparing import Difference
 from notata.store import open_store
@@ -347,6 +348,16 @@ def test_on_a_terminal_side_by_side_and_without_control_sequences_of_runs(tmp_pa
     assert ["params", "dt", "0.1", "0.15", "+50.00%"] in lines
     assert ["files", "artifacts/n.txt", "1", "B", "1", "B", "changed"] in lines
     assert plain.decode().splitlines()[-1] == "3 differences"
+
+
+def test_a_terminal_gets_the_ends_of_long_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        Logbook(name * 60, tmp_path, params={"mesh": f"{'x' * 60}{name}"}).mark_complete()
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    runs = [f"log_{name * 60}" for name in "ab"]
+    told = notata("compare", *runs, "--only", "params", folder=tmp_path).stdout.splitlines()
+    assert told[0].split() == ["part", "name", "A", f"log_{'a' * 20}…{'a' * 15}", "B", f"log_{'b' * 20}…{'b' * 15}"]
+    assert told[1].split() == ["params", "mesh", f"{'x' * 24}…{'x' * 14}a", f"{'x' * 24}…{'x' * 14}b", "changed"]
 
 
 def test_all_shows_what_is_equal(tmp_path: Path) -> None:

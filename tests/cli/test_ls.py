@@ -16,6 +16,7 @@ import fsspec
 import pytest
 
 from notata import Logbook, RunMissingError, StorageError
+from notata.cli import output
 from notata.errors import AccessError, NotataError
 from notata.search import runs
 from notata.store import memory, open_store
@@ -245,6 +246,39 @@ def test_a_terminal_gets_colours_a_summary_and_nothing_of_a_run_s_own(tmp_path: 
     piped = ls(".", "-l", folder=tmp_path)
     assert [line.count("\t") for line in piped.stdout.splitlines()] == [9, 9]
     assert "\x1b" not in piped.stdout
+
+
+def test_long_names_come_last_on_a_terminal_that_is_too_narrow(
+    fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = fill({"run_id": "x" * 60}, {"run_id": "a"})
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    wide = notata("ls", where, "-l", folder=tmp_path, COLUMNS="300").stdout.splitlines()
+    assert wide[0].split() == ["run", "status", "age", "duration", "size", "started", "files", "host", "reason"]
+    narrow = notata("ls", where, folder=tmp_path, COLUMNS="80").stdout.splitlines()
+    assert narrow[0].split() == ["status", "age", "duration", "size", "run"]
+    assert [line.split()[-1] for line in narrow[1:3]] == [f"{where}/log_a", f"{where}/log_{'x' * 60}"]
+    assert narrow[3].startswith("2 runs: ")
+
+
+def test_an_address_is_shown_where_it_says_more_than_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Logbook("a", tmp_path).mark_complete()
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    told = notata("ls", ".", "-l", folder=tmp_path, COLUMNS="300").stdout.splitlines()
+    assert told[0].split()[-1] == "url"
+    assert told[1].endswith(f"  {tmp_path}/log_a")
+
+
+@pytest.mark.parametrize("command", ["ls", "table"])
+def test_a_terminal_is_told_of_how_many_none_is_meant(
+    command: str, fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = fill({"run_id": "a"}, {"run_id": "b"})
+    arguments = (command, where, "--status", "failed")
+    assert notata(*arguments, folder=tmp_path).stdout == ""
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    done = notata(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "0 of 2 runs\n")
 
 
 def test_a_notebook_shows_the_runs(fill: Fill) -> None:

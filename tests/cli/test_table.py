@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from notata import ConfigurationError, Experiment, Logbook
+from notata.cli import output
 from notata.search import table
 from notata.store import open_store
 from tests.cli.conftest import Shelf
@@ -206,6 +207,21 @@ def test_a_terminal_shows_the_columns_that_fit(tmp_path: Path) -> None:
     chosen = terminal("table", ".", "--columns", "note", folder=tmp_path, columns=80)[1].decode()
     assert "x" * 40 + "…" in chosen
     assert "x" * 41 not in chosen
+
+
+def test_long_ids_and_what_all_runs_share_leave_room_for_what_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for order in (2, 4):
+        with Logbook(f"order_{order}_" + "x" * 60, tmp_path, params={"solver": "y" * 30, "order": order}) as log:
+            log.json("metrics", {"error": 0.5**order})
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    told = notata("table", ".", folder=tmp_path, COLUMNS="80").stdout.splitlines()
+    assert told[0].split() == ["run_id", "order", "status", "error"]
+    assert told[1].split() == [f"order_2_{'x' * 16}…{'x' * 15}", "2", "complete", "0.25"]
+    assert told[3].startswith("1 more column would not fit: solver; ")
+    whole = notata("table", ".", "--columns", "run_id", folder=tmp_path, COLUMNS="40").stdout
+    assert f"order_4_{'x' * 60}\n" in whole
 
 
 def test_a_notebook_and_pandas_take_it() -> None:

@@ -11,7 +11,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import NOTHING, STORAGE, Command, Trouble, complete_url, json_option, storage_option
-from notata.display import size
+from notata.display import shortened, size
 
 if TYPE_CHECKING:
     from notata.search import Comparison, Difference
@@ -114,17 +114,18 @@ def _sides(item: Difference) -> tuple[str, str]:
 
 
 def _show(found: Comparison, items: Sequence[Difference]) -> None:
-    """Side by side, for people."""
+    """Side by side, for people: long values by their beginnings and ends."""
     rows = []
     for item in items:
         word = _WORDS[item.change]
         if item.relative and item.change == "changed":
             word = f"{item.relative:+.3g}" if abs(item.relative) >= 10 else f"{item.relative:+.2%}"
         values = (_size(item.a), _size(item.b)) if item.part == "files" else _sides(item)
-        rows.append((item.part, item.name, *values, word if item.counts else f"({word})"))
+        rows.append((item.part, item.name, *map(shortened, values), word if item.counts else f"({word})"))
     colours = {**_COLOURS, **{row[-1]: "dim" for row in rows if row[-1].startswith("(")}}
     colours |= {row[-1]: "yellow" for row in rows if row[-1][0] in "+-"}
-    output.rows(("part", "name", f"A {found.a.name}", f"B {found.b.name}", ""), rows, colours=colours)
+    heads = (f"A {shortened(found.a.name)}", f"B {shortened(found.b.name)}")
+    output.rows(("part", "name", *heads, ""), rows, colours=colours)
     counted = sum(item.counts and item.change not in ("equal", "unknown") for item in found.items)
     unknown = sum(item.counts and item.change == "unknown" for item in found.items)
     told = f"{counted} difference{'s' * (counted != 1)}" if counted else "no difference that counts"

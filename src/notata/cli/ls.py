@@ -38,7 +38,7 @@ _REASON = 80  # characters of a reason that people are shown
 def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[str, Any], **picked: Any) -> None:
     """List the runs at or below each URL, at any depth, by the names to call them by.
 
-    On a terminal ages and sizes are for people, and ``running?`` is a run of which nothing tells whether it still
+    On a terminal ages and sizes are for people, and 'running?' is a run of which nothing tells whether it still
     does. In a pipe there is a run a line, with tabs: ages and durations in seconds, sizes in bytes, times as ISO 8601.
     """
     from notata.search import runs
@@ -52,15 +52,20 @@ def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[
     elif found:
         people = output.is_terminal()
         columns = _COLUMNS + (_MORE if long else ())
+        if people and all(run.url == run.name for run in found):
+            columns = tuple(name for name in columns if name != "url")
         cells = _for_people if people else _for_programs
         output.rows(
             columns,
             ((cells(run))[: len(columns)] for run in found),
             right=("age", "duration", "size", "files"),
             colours=output.COLOURS | {"running?": "cyan"},
+            last="run",
         )
         if people:
             output.line(found.summary(), dim=True)
+    elif found.total and output.is_terminal():
+        output.line(found.summary(), dim=True)
     trouble.end(found=bool(found))
 
 

@@ -19,7 +19,7 @@ import click
 
 from notata.terminal import safe, safe_lines
 
-__all__ = ["COLOURS", "complain", "content", "is_terminal", "json_line", "line", "rows"]
+__all__ = ["COLOURS", "complain", "content", "fits", "is_terminal", "json_line", "line", "rows"]
 
 COLOURS: Final = {
     "complete": "green",
@@ -89,6 +89,8 @@ def rows(
     right: Iterable[str] = (),
     colours: Mapping[str, str] = COLOURS,
     fit: Iterable[str] | None = None,
+    spare: Iterable[str] = (),
+    last: str | None = None,
 ) -> list[str]:
     """Print a table.
 
@@ -101,7 +103,10 @@ def rows(
         right: Columns that are aligned at their right end.
         colours: Of cells that say just this, as words for `click.style`, such as ``bold red``; in the column
             ``status``, or in all where there is none.
-        fit: On a terminal, leave out columns at the right that do not fit, but for these.
+        fit: On a terminal, leave out columns that do not fit, those at the right first, but for these.
+        spare: Columns that are left out before others.
+        last: A column that is moved to the end on a terminal where the lines would not fit: what is padded to a long
+            name is hard to read once it is folded.
 
     Returns:
         The names of the columns that were left out.
@@ -113,7 +118,9 @@ def rows(
         return []
     grid = [[safe(name) for name in columns], *lines]
     widths = [max(map(_width, column)) for column in zip(*grid, strict=True)]
-    shown = list(range(len(columns))) if fit is None else _fitting(columns, widths, set(fit))
+    shown = list(range(len(columns))) if fit is None else _fitting(columns, widths, set(fit), set(spare))
+    if last is not None and _line(widths[place] for place in shown) > shutil.get_terminal_size().columns:
+        shown.sort(key=lambda place: columns[place] == last)
     told = [place for place in shown if columns[place] == "status"] or shown
     styles = {said: _style(words) for said, words in colours.items()}
     right = set(right)
@@ -129,6 +136,18 @@ def rows(
     return [name for place, name in enumerate(columns) if place not in shown]
 
 
+def fits(columns: Sequence[str], table: Iterable[Sequence[object]]) -> bool:
+    """Whether a terminal of this width has room for all columns of a table."""
+    grid = [columns, *table]
+    widths = [max(_width(safe(str(cell))) for cell in column) for column in zip(*grid, strict=True)]
+    return _line(widths) <= shutil.get_terminal_size().columns
+
+
+def _line(widths: Iterable[int]) -> int:
+    """The width of a line of cells, with two spaces between them."""
+    return sum(width + 2 for width in widths) - 2
+
+
 def _width(text: str) -> int:
     """The columns of a terminal that a text takes: a sign of some scripts takes two."""
     if text.isascii():
@@ -138,15 +157,14 @@ def _width(text: str) -> int:
     return cell_len(text)
 
 
-def _fitting(columns: Sequence[str], widths: Sequence[int], kept: set[str]) -> list[int]:
-    """The places of the columns that fit, with two spaces between them."""
+def _fitting(columns: Sequence[str], widths: Sequence[int], kept: set[str], spare: set[str]) -> list[int]:
+    """The places of the columns that fit, with two spaces between them; those that can be spared come last."""
     shown = [place for place, name in enumerate(columns) if name in kept]
     room = shutil.get_terminal_size().columns + 2 - sum(widths[place] + 2 for place in shown)
-    for place, name in enumerate(columns):
-        if name not in kept:
+    others = [place for place, name in enumerate(columns) if name not in kept]
+    for place in sorted(others, key=lambda place: columns[place] in spare):
+        if widths[place] + 2 <= room:
             room -= widths[place] + 2
-            if room < 0:
-                break
             shown.append(place)
     return sorted(shown or [0])
 

@@ -63,7 +63,9 @@ def table(urls: list[str] | None, as_csv: bool, as_json: bool, storage_options: 
     elif as_csv:
         _print_csv(found)
     elif len(found):
-        _print_rows(found)
+        _print_rows(found, bool(picked["columns"]))
+    elif found.runs.total and output.is_terminal():
+        output.line(found.runs.summary(), dim=True)
     trouble.end(found=len(found) > 0)
 
 
@@ -93,7 +95,12 @@ def _print_csv(found: RunTable) -> None:
     output.content(out.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def _print_rows(found: RunTable) -> None:
+def _print_rows(found: RunTable, chosen: bool) -> None:
+    """A line for each run; a terminal that has no room for all gets the ends of long ids, and first what differs.
+
+    The ids of an experiment repeat parameters, and would leave no room for a single metric.
+    """
+    from notata.display import shortened
     from notata.search.tables import cell
 
     people = output.is_terminal()
@@ -110,7 +117,14 @@ def _print_rows(found: RunTable) -> None:
         output.rows((), [found.columns, *rows])
         return
     numbers = {name for name in found.columns if all(isinstance(row.get(name, 0), int | float) for row in found)}
-    left_out = output.rows(found.columns, rows, right=numbers, fit=[name for name in _KEPT if name in found.columns])
+    if not chosen and not output.fits(found.columns, rows):
+        at = [place for place, name in enumerate(found.columns) if name in ("name", "run_id")]
+        rows = [[shortened(cell, _WIDEST) if place in at else cell for place, cell in enumerate(row)] for row in rows]
+    kept = [name for name in _KEPT if name in found.columns]
+    same = [
+        name for place, name in enumerate(found.columns) if len(rows) > 1 and len({row[place] for row in rows}) == 1
+    ]
+    left_out = output.rows(found.columns, rows, right=numbers, fit=kept, spare=same)
     if left_out:
         count = f"{len(left_out)} more column{'s' * (len(left_out) > 1)}"
         output.line(f"{count} would not fit: {', '.join(left_out)}; choose some with --columns", dim=True)
