@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,17 @@ def test_a_bar_is_shown_on_standard_error_and_taken_away(
     assert bars._display is None
     log.file(mesh)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_name_is_no_markup_and_leaves_room_for_the_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    with progress.bar(f"[red]{'x' * 80}", 10) as shown:
+        shown.relative_update(10)
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err).replace("\r", "\n").split("\n")
+    assert {line.split()[0] for line in lines if line.strip()} == {f"[red]{'x' * 19}…{'x' * 15}"}
 
 
 def test_bars_share_one_display() -> None:

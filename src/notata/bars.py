@@ -9,7 +9,10 @@ from fsspec.callbacks import Callback
 from rich import progress
 from rich.console import Console
 from rich.filesize import decimal
+from rich.table import Column
 from rich.text import Text
+
+from notata.display import shortened
 
 __all__ = ["Bar"]
 
@@ -24,7 +27,7 @@ class Bar(Callback):  # type: ignore[misc]
     def __init__(self, label: str, size: int | None = None) -> None:
         super().__init__(size)
         self._shown: progress.Progress | None = _entered()
-        self._task = self._shown.add_task(label, total=size)
+        self._task = self._shown.add_task(shortened(label), total=size)
 
     def call(self, hook_name: str | None = None, **_: Any) -> None:
         """Show where it stands; fsspec calls it at each change."""
@@ -70,10 +73,10 @@ def _left(display: progress.Progress, task: Any) -> None:
 
 def _made() -> progress.Progress:
     columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        _Moved(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        progress.BarColumn(),  # the one that gives way on a narrow terminal
+        _Moved(table_column=Column(no_wrap=True)),
+        progress.TransferSpeedColumn(table_column=Column(no_wrap=True)),
+        progress.TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
     return progress.Progress(*columns, console=Console(stderr=True))
