@@ -43,7 +43,7 @@ def test_it_shows_what_the_files_of_a_run_say(shelf: Shelf, tmp_path: Path) -> N
     environment = metadata["environment"]
     assert facts["place"] == f"{shelf.url}/log_notes"
     assert facts["host"] == f"{environment['host']}, process {environment['pid']}, user {environment['user']}"
-    assert facts["python"].startswith(f"CPython, {environment['python']['version']}, ")
+    assert facts["python"].startswith(f"CPython {environment['python']['version']}, ")
     assert facts["started"].startswith(metadata["start_time"][:19].replace("T", " "))
     assert facts["workers"] == "3"
     assert facts["size"].endswith(f" in {sum(path.is_file() for path in folder.rglob('*'))} files")

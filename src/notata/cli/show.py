@@ -129,8 +129,8 @@ def _surroundings(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if any(told.get(name) is not None for _, name in where):
         yield "host", ", ".join(f"{what}{told[name]}" for what, name in where if told.get(name) is not None)
     if isinstance(python := told.get("python"), dict):
-        parts = (python.get("implementation"), python.get("version"), told.get("platform"))
-        yield "python", ", ".join(str(part) for part in parts if part)
+        name = " ".join(str(part) for part in (python.get("implementation"), python.get("version")) if part)
+        yield "python", ", ".join(str(part) for part in (name, told.get("platform")) if part)
     if isinstance(git := told.get("git"), dict):
         parts = (str(git.get("commit") or "")[:12], git.get("branch"), "with changes" if git.get("dirty") else "")
         yield "git", ", ".join(str(part) for part in parts if part)
