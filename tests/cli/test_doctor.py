@@ -13,7 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from notata.search import Check, diagnose, diagnosing, surroundings
+from notata.errors import ContainerMissingError
+from notata.search import Check, diagnose, diagnosing, runs, surroundings
 from notata.store import open_store, s3
 from notata.testing import FaultyStore
 from tests import small_disk
@@ -174,6 +175,21 @@ def test_a_bucket_that_is_missing(name: str, request: pytest.FixtureRequest) -> 
     no = [check for check in found if check.state == "no"]
     assert no
     assert no[0].advice == "Create the bucket, or correct its name in the URL."
+    with pytest.raises(ContainerMissingError, match=r"there is no bucket 'no-such-bucket'; create it, or correct"):
+        runs(url, storage_options=place.options)
+
+
+def test_an_endpoint_that_is_no_address(tmp_path: Path) -> None:
+    done = notata("ls", "s3://bucket/x", "-okey=a", "-osecret=b", "-oendpoint_url=127.0.0.1:1", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("is no address; it begins with http:// or https://\n")
+
+
+def test_a_line_tells_what_to_do_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    lines = [line.split("\t") for line in notata("doctor", "file", folder=tmp_path).stdout.splitlines()]
+    told = next(text for _, state, text in lines if state == "no")
+    assert told == f"{tmp_path}/file is a file. Name a folder, or one that is yet to be made"
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -291,7 +307,7 @@ def test_a_wrong_secret_is_refused_and_not_shown(seaweed_server: Server, tmp_pat
     assert done.returncode == 3
     assert SECRET not in done.stdout + done.stderr
     lines = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
-    assert (lines["reach"]["state"], lines["list"]["state"], lines["write"]["state"]) == ("yes", "no", "no")
+    assert (lines["reach"]["state"], lines["list"]["state"], lines["write"]["state"]) == ("yes", "no", "skipped")
     assert "secret is wrong" in lines["list"]["advice"]
     assert states(diagnose(f"{seaweed_server.url}/x", storage_options=seaweed_server.options))["claim"] == "yes"
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from notata.cli import output
 from notata.cli.frame import FOUND, NOTHING, STORAGE, USAGE, Command, complete_url, json_option, storage_option
+
+if TYPE_CHECKING:
+    from notata.search import Check
 
 __all__ = ["doctor"]
 
@@ -59,10 +62,16 @@ def doctor(
             output.json_line(dataclasses.asdict(check))
     else:
         output.rows(
-            ("", "", ""),
-            [(check.name, check.state, f"{check.told}. {check.advice}".strip(". ")) for check in checks],
+            ("check", "state", "what was found"),
+            [(check.name, check.state, _told(check)) for check in checks],
             colours=_COLOURS,
         )
     if checks[0].state == "no":  # the URL itself
         context.exit(USAGE)
     context.exit(max(_CODES.get(check.state, FOUND) for check in checks))
+
+
+def _told(check: Check) -> str:
+    """What was found, and what to do: the advice of the check, in place of the shorter one that an error carries."""
+    told = check.told.partition("; ")[0] if check.state == "no" and check.advice else check.told
+    return f"{told}. {check.advice}".strip(". ")

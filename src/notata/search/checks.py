@@ -17,9 +17,12 @@ from notata.errors import (
     UnreachableError,
 )
 
-__all__ = ["ALONE", "Check", "State", "advice_on", "clock_check", "one_line"]
+__all__ = ["ALONE", "WRONG_KEY", "Check", "State", "advice_on", "clock_check", "one_line"]
 
 State: TypeAlias = Literal["yes", "poor", "no", "skipped", "info"]
+
+WRONG_KEY: Final = "The access key or the secret is wrong, or of another store; see below where they come from."
+"""Advice after which no further look tells more."""
 
 _SKEWED: Final = 5.0  # seconds; times are told in whole ones, and a write takes some itself
 
@@ -78,7 +81,7 @@ def advice_on(name: str, error: NotataError) -> str:
         return "Somebody may listen there who does not answer: check the address, firewalls and proxies; or try later."
     if isinstance(error, AccessError):
         if any(code in text for code in ("InvalidAccessKeyId", "SignatureDoesNotMatch")):
-            return "The access key or the secret is wrong, or of another store; see below where they come from."
+            return WRONG_KEY
         aws, google = _NEEDED.get(name, ("that", "that"))
         return f"See below where credentials come from, and whether they allow it ({aws}; {google}; on a disk: modes)."
     if isinstance(error, FullError):

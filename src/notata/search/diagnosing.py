@@ -30,7 +30,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.search.checks import ALONE, Check, advice_on, clock_check, one_line
+from notata.search.checks import ALONE, WRONG_KEY, Check, advice_on, clock_check, one_line
 from notata.search.surroundings import file_system, space, surroundings
 from notata.store import Entry, Store, default_base, open_store
 
@@ -140,9 +140,10 @@ class _Examination:
             return Check(name, "poor", str(warning), ALONE)
         except NotataError as error:
             self._wrote |= name in _WRITING and isinstance(error, DeadlineError)  # it may have
-            if isinstance(error, _HOPELESS):
+            advice = advice_on(name, error)
+            if isinstance(error, _HOPELESS) or advice == WRONG_KEY:
                 self._over = "not tried, after what went before"
-            return Check(name, "no", one_line(error), advice_on(name, error))
+            return Check(name, "no", one_line(error), advice)
         except TimeoutError:
             self._wrote |= name in _WRITING
             self._over = "not tried, after what went before"
@@ -155,7 +156,7 @@ class _Examination:
     def _reached(self) -> Iterator[Check]:
         """Whether somebody answers, and lists."""
         listed = self._try("list", self._can_list)
-        if self._over:
+        if self._over and listed.advice != WRONG_KEY:
             yield replace(listed, name="reach")
             yield Check("list", "skipped", self._over)
         else:

@@ -235,14 +235,15 @@ class GCSStore(BucketStore):
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         token: str | None = None
         while True:
-            page = self._call(
-                "GET",
-                "b/{}/o",
-                prefix=self._inside(folder) + beginning or None,
-                pageToken=token,
-                maxResults=1000,
-                json_out=True,
-            )
+            with self._bucket_needed(folder or None, "list"):
+                page = self._call(
+                    "GET",
+                    "b/{}/o",
+                    prefix=self._inside(folder) + beginning or None,
+                    pageToken=token,
+                    maxResults=1000,
+                    json_out=True,
+                )
             for item in page.get("items", ()):
                 if not item["name"].endswith("/"):  # the folder markers that consoles make
                     yield _entry(self._key(item["name"]), item)
@@ -288,13 +289,14 @@ class GCSStore(BucketStore):
             return self._put(key, data, match)
 
     @contextmanager
-    def _bucket_needed(self, key: str) -> Iterator[None]:
-        """A write does not miss an object: what it misses is the bucket."""
+    def _bucket_needed(self, key: str | None, doing: str = "write") -> Iterator[None]:
+        """A write or a listing does not miss an object: what it misses is the bucket."""
         try:
             yield
         except FileNotFoundError as error:
             raise ContainerMissingError(
-                f"cannot write {self._shown(key)}: there is no bucket {self._bucket!r}; create it, or correct the URL",
+                f"cannot {doing} {self._shown(key)}: there is no bucket {self._bucket!r}; create it, or correct the "
+                "URL",
                 url=self.url,
                 key=key,
             ) from error

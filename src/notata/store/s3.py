@@ -340,6 +340,11 @@ class S3Store(BucketStore):
             return UnreachableError, "nobody answers there; check endpoint_url, the region and the network"
         if isinstance(error, boto.ParamValidationError | boto.ProfileNotFound | boto.InvalidEndpointConfigurationError):
             return ConfigurationError, "the bucket's name, the profile or the endpoint cannot be used"
+        if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):  # botocore has no type for it
+            return (
+                ConfigurationError,
+                "endpoint_url, or AWS_ENDPOINT_URL, is no address; it begins with http:// or https://",
+            )
         if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307"):
             return ConfigurationError, "the bucket lies in another region; set client_kwargs={'region_name': …}"
         if status == 507 or code in ("QuotaExceeded", "XMinioStorageFull", "StorageFull"):
