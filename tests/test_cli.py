@@ -245,7 +245,7 @@ def test_verify_tells_of_each_run_in_a_line_and_by_its_exit_code(tmp_path: Path)
     assert ": ok; 2 files" in whole
     assert "NOT ok" in changed
     assert "1 changed: artifacts/t.txt" in changed
-    assert "cannot tell: run 'c'" in unknown
+    assert "out/log_c: cannot tell: it " in unknown
     assert notata("verify", "out/log_a", "out/log_c", folder=tmp_path).returncode == 3
     lines = [json.loads(line) for line in notata("verify", "out", "--json", folder=tmp_path).stdout.splitlines()]
     assert [(line["run_id"], line["code"]) for line in lines] == [("a", 0), ("b", 1), ("c", 3)]

@@ -89,4 +89,5 @@ def _verdict(run: Found, progress: bool) -> Verdict:
     try:
         return Verdict(*called, LogReader(run.store).verify(progress=progress))
     except NotataError as error:
-        return Verdict(*called, None, f"cannot tell: {error}")
+        told = str(error)  # which names the run once more where its manifest is missing
+        return Verdict(*called, None, f"cannot tell: {told.partition(' cannot be verified: ')[2] or told}")
