@@ -283,6 +283,7 @@ def test_exit_codes(shelf: Shelf, tmp_path: Path) -> None:
 
     assert code("ERROR", shelf.url) == 0
     assert code("-q", "ERROR", shelf.url) == 0
+    assert code("-rn", "ERROR", shelf.url) == 0
     assert code("-m0", "ERROR", shelf.url) == 1
     assert code("-q", "no such words", shelf.url) == 1
     assert code("ERROR", f"{shelf.url}/empty") == 1

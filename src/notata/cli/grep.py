@@ -59,6 +59,7 @@ _COUNT: Final = click.IntRange(min=0)
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files of this name, or path with a slash.")
 @click.option("--logs", is_flag=True, help="Search only log.txt and the logs of workers.")
 @filter_options
+@click.option("-r", "-R", "--recursive", is_flag=True, hidden=True, expose_value=False)  # fingers know it from grep
 @storage_option()
 @json_option
 @click.pass_context
