@@ -49,7 +49,7 @@ def shortened(text: str, width: int = 40) -> str:
     """A text of at most so many characters: of a longer one its beginning and its end.
 
     >>> shortened("sweep_dt_0.05_method_leapfrog--04e39daf28760228", 30)
-    'sweep_dt_0.05_meth…af28760228'
+    'sweep_dt_0.05_meth…daf28760228'
     """
     if len(text) <= width:
         return text
