@@ -87,6 +87,10 @@ class Comparison:
     b: Run
     items: Sequence[Difference] = field(repr=False)
 
+    def __repr__(self) -> str:
+        count = sum(item.counts and item.change != "unknown" for item in self.differences)
+        return f"<Comparison of {self.a.name} and {self.b.name}: {count} difference{'s' * (count != 1)}>"
+
     @property
     def differences(self) -> list[Difference]:
         """What differs, or may."""
@@ -150,6 +154,8 @@ def compare(
     >>> found = compare("memory://comparing/log_a", "memory://comparing/log_b", only=["params"])
     >>> [(item.name, item.a, item.b, item.relative) for item in found.differences]
     [('dt', 0.1, 0.2, 1.0)]
+    >>> found
+    <Comparison of memory://comparing/log_a and memory://comparing/log_b: 1 difference>
     """
     if strange := [part for part in only if part not in PARTS]:
         raise ConfigurationError(f"there is no part {strange[0]!r} to compare; there are {', '.join(PARTS)}")
