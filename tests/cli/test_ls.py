@@ -281,6 +281,14 @@ def test_a_terminal_is_told_of_how_many_none_is_meant(
     assert (done.returncode, done.stdout) == (1, "0 of 2 runs\n")
 
 
+@pytest.mark.parametrize("command", ["ls", "show", "du", "tail"])
+def test_who_gave_no_place_is_told_which_was_meant(command: str, tmp_path: Path) -> None:
+    told = notata(command, folder=tmp_path).stderr.splitlines()
+    assert told[0].startswith("Error: there is no")
+    assert told[1:] == ["No URL was given, so NOTATA_BASE_DIR or outputs was meant; for this folder write ."]
+    assert len(notata(command, ".", folder=tmp_path).stderr.splitlines()) <= 1
+
+
 def test_a_notebook_shows_the_runs(fill: Fill) -> None:
     found = runs(fill({"run_id": "<b>", "failure_reason": "x"}, {"run_id": "c", "status": "failed"}))
     assert "<th>status</th>" in found._repr_html_()

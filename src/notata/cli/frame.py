@@ -228,7 +228,10 @@ class Trouble:
         if self._debug:
             raise error
         tell(error)
-        self.code = max(self.code, code_of(error))
+        code = code_of(error)
+        if code == NOTHING and click.get_current_context().params.get("urls", ()) is None:
+            output.complain("No URL was given, so NOTATA_BASE_DIR or outputs was meant; for this folder write .")
+        self.code = max(self.code, code)
 
     def end(self, *, found: bool = True) -> None:
         """End the command: with what went wrong, else with whether something was found."""
