@@ -80,7 +80,7 @@ def test_a_long_name_is_no_markup_and_leaves_room_for_the_bar(
     with progress.bar(f"[red]{'x' * 80}", 10) as shown:
         shown.relative_update(10)
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err).replace("\r", "\n").split("\n")
-    assert {line.split()[0] for line in lines if line.strip()} == {f"[red]{'x' * 19}…{'x' * 15}"}
+    assert {line.split()[0] for line in lines if line.strip()} == {f"[red]{'x' * 34}…"}
 
 
 def test_bars_share_one_display() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Final
 
 from fsspec.callbacks import Callback
 from rich import progress
@@ -12,10 +12,9 @@ from rich.filesize import decimal
 from rich.table import Column
 from rich.text import Text
 
-from notata.display import shortened
-
 __all__ = ["Bar"]
 
+_WIDEST: Final = 40  # characters of a name
 _lock = threading.Lock()
 _display: progress.Progress | None = None
 _bars = 0
@@ -27,7 +26,7 @@ class Bar(Callback):  # type: ignore[misc]
     def __init__(self, label: str, size: int | None = None) -> None:
         super().__init__(size)
         self._shown: progress.Progress | None = _entered()
-        self._task = self._shown.add_task(shortened(label), total=size)
+        self._task = self._shown.add_task(label, total=size)
 
     def call(self, hook_name: str | None = None, **_: Any) -> None:
         """Show where it stands; fsspec calls it at each change."""
@@ -73,7 +72,7 @@ def _left(display: progress.Progress, task: Any) -> None:
 
 def _made() -> progress.Progress:
     columns = (
-        progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=_WIDEST)),
         progress.BarColumn(),  # the one that gives way on a narrow terminal
         _Moved(table_column=Column(no_wrap=True)),
         progress.TransferSpeedColumn(table_column=Column(no_wrap=True)),
