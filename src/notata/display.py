@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["duration", "rows", "sections", "shortened", "size"]
+__all__ = ["counted", "duration", "rows", "sections", "shortened", "size"]
 
 _MOST: Final = 60  # rows that are shown
 _WIDTH: Final = 200  # characters of a value that are shown
@@ -25,6 +25,15 @@ def size(count: int) -> str:
             return f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} TB"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "run"), counted(3, "file")
+    ('1 run', '3 files')
+    """
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def duration(seconds: float) -> str:

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
+from notata.cli.frame import Command, Trouble, json_option, size_option, storage_option, urls_argument
 
 if TYPE_CHECKING:
     from notata.search import Usage
     from notata.search.measuring import By
 
-__all__ = ["du", "size_option"]
-
-
-def size_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--bytes`` and ``--human``, as the argument `human`: None if neither is given."""
-    return click.option(
-        "--human/--bytes",
-        " /-b",
-        "human",
-        default=None,
-        help="Sizes for people, as 3.5 MB, or in bytes. If not said: for people on a terminal.",
-    )(function)
-
-
-def shown(human: bool | None) -> Callable[[int], str]:
-    """How sizes are shown."""
-    from notata.display import size
-
-    return size if (output.is_terminal() if human is None else human) else str
+__all__ = ["du"]
 
 
 @click.command(
@@ -125,7 +107,7 @@ def _print(told: Iterable[Usage], human: bool | None, as_json: bool) -> bool:
             found = found or one.kind != "total"
             yield one
 
-    size = shown(human)
+    size = output.sizes(human)
     if as_json:
         for one in each():
             output.json_line(one.record())

@@ -45,6 +45,7 @@ __all__ = [
     "complete_url",
     "json_option",
     "progress_option",
+    "size_option",
     "storage_option",
     "tell",
     "urls_argument",
@@ -323,6 +324,17 @@ def progress_option(function: _Function) -> _Function:
     return click.option("--progress/--no-progress", default=None, help="A bar; shown on a terminal if not said.")(
         function
     )
+
+
+def size_option(function: _Function) -> _Function:
+    """``--bytes`` and ``--human``, as the argument `human`: None if neither is given; see `output.sizes`."""
+    return click.option(
+        "--human/--bytes",
+        " /-b",
+        "human",
+        default=None,
+        help="Sizes for people, as 3.5 MB, or in bytes. If not said: for people on a terminal.",
+    )(function)
 
 
 def wanted(progress: bool | None) -> bool:

@@ -10,16 +10,17 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import click
 
+from notata import display
 from notata.terminal import safe, safe_lines
 
-__all__ = ["COLOURS", "complain", "content", "fits", "is_terminal", "json_line", "line", "rows"]
+__all__ = ["COLOURS", "complain", "content", "fits", "is_terminal", "json_line", "line", "rows", "sizes"]
 
 COLOURS: Final = {
     "complete": "green",
@@ -39,6 +40,11 @@ _FLAGS: Final = ("bold", "dim", "italic", "underline")
 def is_terminal() -> bool:
     """Whether people read what is printed."""
     return sys.stdout.isatty()
+
+
+def sizes(human: bool | None = None) -> Callable[[int], str]:
+    """How sizes are shown: for people, in bytes, or if not said for who reads what is printed."""
+    return display.size if (is_terminal() if human is None else human) else str
 
 
 def line(text: str = "", **style: Any) -> None:

@@ -10,7 +10,7 @@ import click
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
 from notata.cli.picking import filter_of, filter_options, tell_notes
-from notata.display import size
+from notata.display import counted, size
 
 if TYPE_CHECKING:
     from notata.search import Removal, Run
@@ -99,14 +99,14 @@ def _list(removals: list[Removal], as_json: bool) -> None:
             output.json_line(removal.record())
         return
     _show([removal.run for removal in removals])
-    output.line(f"{_counted([removal.run for removal in removals])} would be removed")
+    output.line(f"{_in_all([removal.run for removal in removals])} would be removed")
 
 
 def _show(runs: list[Run]) -> None:
-    people = output.is_terminal()
+    shown = output.sizes()
     output.rows(
         ("status", "files", "size", "run"),
-        [(run.status, run.files, size(run.size) if people else run.size, run.name) for run in runs],
+        [(run.status, run.files, shown(run.size), run.name) for run in runs],
         right=("files", "size"),
     )
 
@@ -118,24 +118,20 @@ def _agreed(runs: list[Run], recursive: bool) -> bool:
     if recursive or len(runs) > 1:
         for run in runs:
             output.complain(f"{run.status:10} {run.files:>6} files {size(run.size):>10} {run.name}")
-    click.echo(f"Remove {_counted(runs)}? [y/N] ", nl=False, err=True)
+    click.echo(f"Remove {_in_all(runs)}? [y/N] ", nl=False, err=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _sum(done: list[Removal]) -> str:
     gone = [removal.remains.gone for removal in done if removal.remains]
     total = sum(max(0, count) for files in gone for count in files.values())
-    return f"Removed {_count(sum(map(_is_gone, done)), 'run')}, {_count(sum(map(len, gone)), 'file')}, {size(total)}"
+    return f"Removed {counted(sum(map(_is_gone, done)), 'run')}, {counted(sum(map(len, gone)), 'file')}, {size(total)}"
 
 
 def _is_gone(removal: Removal) -> bool:
     return removal.removed
 
 
-def _counted(runs: list[Run]) -> str:
+def _in_all(runs: list[Run]) -> str:
     total = sum(run.size for run in runs)
-    return f"{_count(len(runs), 'run')}, {_count(sum(run.files for run in runs), 'file')}, {size(total)}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+    return f"{counted(len(runs), 'run')}, {counted(sum(run.files for run in runs), 'file')}, {size(total)}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notata.cli import output
-from notata.cli.du import shown, size_option
-from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
+from notata.cli.frame import Command, Trouble, json_option, size_option, storage_option, urls_argument
+from notata.display import counted
 from notata.terminal import safe
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def tree(
 
     trouble = Trouble()
     folders = files = size = 0
-    show = shown(human)
+    show = output.sizes(human)
     for root in trees(urls, status=status, storage_options=storage_options, failed=trouble):
         for branch, one in _walk(root, level, directories):
             if as_json:
@@ -64,7 +64,7 @@ def tree(
         size += root.size
     if not as_json and (folders or files):
         output.line()
-        output.line(f"{_count(folders, 'folder')}, {_count(files, 'file')}, {show(size)}{' bytes' * (show is str)}")
+        output.line(f"{counted(folders, 'folder')}, {counted(files, 'file')}, {show(size)}{' bytes' * (show is str)}")
     trouble.end(found=bool(folders or files))
 
 
@@ -95,7 +95,3 @@ def _print(branch: str, one: Usage, size: Callable[[int], str]) -> None:
     status = click.style(one.status, fg=output.COLOURS.get(one.status)) if one.status else ""
     parts = (click.style(branch, dim=True) + name, click.style(size(one.size), dim=True), status)
     click.echo("  ".join(filter(None, parts)))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from notata import keys
+from notata.display import counted
 from notata.errors import (
     BatchError,
     ConfigurationError,
@@ -77,7 +78,7 @@ class SyncReport:
 
     def __str__(self) -> str:
         would = "would be " if self.dry_run else ""
-        done = f"{_files(len(self.copied))} {would}copied, {len(self.appended)} {would}appended to"
+        done = f"{counted(len(self.copied), 'file')} {would}copied, {len(self.appended)} {would}appended to"
         done += f", {self.bytes} bytes {would}sent; {self.equal} equal"
         done += f", {len(self.deleted)} {would}deleted" if self.deleted else ""
         done += f", {len(self.left_out)} left out" if self.left_out else ""
@@ -294,10 +295,6 @@ class _Sync:
         errors = {} if self._dry else delete(self._target, entries)
         self._deleted |= {key: entry.size for key, entry in entries.items() if key not in errors}
         self._errors += errors.values()
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'s' * (count != 1)}"
 
 
 def _listed(source: Store) -> dict[str, Entry]:

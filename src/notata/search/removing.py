@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from notata import keys
+from notata.display import counted
 from notata.errors import ConfigurationError, ConflictError, NotataError, RunExistsError, RunMissingError
 from notata.listings import name_of
 from notata.removal import Remains, remove_run
@@ -225,7 +226,7 @@ def _must_mean_runs(place: Place, *, recursive: bool) -> None:
             raise RunMissingError(f"{place.given} has a {keys.METADATA}, but is no run", url=place.store.url)
     below = [folder for folder in place.runs if not place.means(folder)]
     if below and not recursive:
-        count = f"{len(below)} run{'s' * (len(below) != 1)}"
+        count = counted(len(below), "run")
         raise ConfigurationError(f"{place.given} is no run, and has {count} below it; -r removes them")
 
 
