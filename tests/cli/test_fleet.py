@@ -12,7 +12,7 @@ import pytest
 from upath import UPath
 
 from notata import ConfigurationError, Logbook, MissingError
-from notata.search import Run, contents, files_at, grep, look_up, records, runs, runs_at, tail, usage
+from notata.search import Run, contents, grep, runs, tail, usage
 from notata.search.finding import files_at, look_up, runs_at
 from notata.search.record import records
 from notata.store import open_store
