@@ -7,23 +7,27 @@ Each function takes places as the command does: a run, an experiment or a folder
 
 from __future__ import annotations
 
-from notata.search.checks import Check
-from notata.search.choosing import Runs, runs
-from notata.search.comparing import Comparison, Difference, compare
-from notata.search.describing import Content, Description, describe
-from notata.search.diagnosing import diagnose
-from notata.search.finding import File, Found, URLs
-from notata.search.following import follow
-from notata.search.grepping import Match, grep
-from notata.search.measuring import Usage, trees, usage
-from notata.search.overview import Overview, overviews, show
-from notata.search.reading import contents
-from notata.search.record import Run
-from notata.search.removing import Removal, removable, removals, remove
-from notata.search.tables import RunTable, table
-from notata.search.tailing import tail
-from notata.search.verifying import Verdict, verdicts
-from notata.search.where import FACTS, Where
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from notata.search.checks import Check
+    from notata.search.choosing import Runs, runs
+    from notata.search.comparing import Comparison, Difference, compare
+    from notata.search.describing import Content, Description, describe
+    from notata.search.diagnosing import diagnose
+    from notata.search.finding import File, Found, URLs
+    from notata.search.following import follow
+    from notata.search.grepping import Match, grep
+    from notata.search.measuring import Usage, trees, usage
+    from notata.search.overview import Overview, overviews, show
+    from notata.search.reading import contents
+    from notata.search.record import Run
+    from notata.search.removing import Removal, removable, removals, remove
+    from notata.search.tables import RunTable, table
+    from notata.search.tailing import tail
+    from notata.search.verifying import Verdict, verdicts
+    from notata.search.where import FACTS, Where
 
 __all__ = [
     "FACTS",
@@ -62,3 +66,38 @@ __all__ = [
     "usage",
     "verdicts",
 ]
+
+_ROOMS: Final = {
+    "checks": ("Check",),
+    "choosing": ("Runs", "runs"),
+    "comparing": ("Comparison", "Difference", "compare"),
+    "describing": ("Content", "Description", "describe"),
+    "diagnosing": ("diagnose",),
+    "finding": ("File", "Found", "URLs"),
+    "following": ("follow",),
+    "grepping": ("Match", "grep"),
+    "measuring": ("Usage", "trees", "usage"),
+    "overview": ("Overview", "overviews", "show"),
+    "reading": ("contents",),
+    "record": ("Run",),
+    "removing": ("Removal", "removable", "removals", "remove"),
+    "tables": ("RunTable", "table"),
+    "tailing": ("tail",),
+    "verifying": ("Verdict", "verdicts"),
+    "where": ("FACTS", "Where"),
+}
+"""Where each name is at home: a room is imported when a name of it is first used, as `notata ls` needs few of them."""
+
+_HOMES: Final = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -158,13 +158,14 @@ def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> S
 
 def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]]:
     """URL and storage options of whatever a user calls a base folder."""
-    from upath import UPath
+    if not isinstance(base, str):
+        from upath import UPath
 
-    if isinstance(base, UPath):
-        local = base.protocol in ("", "file", "local")
-        # To ask for its name, or its options, waits for what is on its way there.
-        name = os.path.abspath(cast("os.PathLike[str]", base)) if local else str(base)
-        return name, dict(base.storage_options)
+        if isinstance(base, UPath):
+            local = base.protocol in ("", "file", "local")
+            # To ask for its name, or its options, waits for what is on its way there.
+            name = os.path.abspath(cast("os.PathLike[str]", base)) if local else str(base)
+            return name, dict(base.storage_options)
     text = os.fspath(base) if isinstance(base, str | os.PathLike) else None
     if not isinstance(text, str):
         raise ConfigurationError(f"a folder is named by a URL, a path or a UPath, not by {type(base).__name__}")
