@@ -4,7 +4,7 @@ So many runs (1000) of ten files lie in a bucket of ``rclone serve s3``, a round
 percent of the lines of their logs, 20 kB each, have the word ERROR. Each command is a process of its own, from its
 start to its end, and so is the least that does the same through s3fs alone: one listing, and one `cat` of the same
 files, with its 10 connections and with 64. They take turns for so many rounds (5). Requests and bytes are counted in
-one more process each, in the client library. The table is Markdown.
+one more process each in the client library. The table is Markdown.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def commands(url: str, storage: dict[str, Any]) -> dict[str, list[str]]:
         "`notata ls`": ["ls", url],
         "`notata ls --where 'omega > 500'`": ["ls", url, "--where", "omega > 500"],
         "`notata table`": ["table", url],
-        "`notata grep ERROR`": ["grep", "ERROR", url],
+        "`notata grep --logs ERROR`": ["grep", "--logs", "ERROR", url],
     }
     told = {
         name: ["-m", "notata", *arguments, *options]
