@@ -354,10 +354,13 @@ def test_a_terminal_gets_the_ends_of_long_values(tmp_path: Path, monkeypatch: py
     for name in ("a", "b"):
         Logbook(name * 60, tmp_path, params={"mesh": f"{'x' * 60}{name}"}).mark_complete()
     monkeypatch.setattr(output, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
     runs = [f"log_{name * 60}" for name in "ab"]
     told = notata("compare", *runs, "--only", "params", folder=tmp_path).stdout.splitlines()
-    assert told[0].split() == ["part", "name", "A", f"log_{'a' * 20}…{'a' * 15}", "B", f"log_{'b' * 20}…{'b' * 15}"]
-    assert told[1].split() == ["params", "mesh", f"{'x' * 24}…{'x' * 14}a", f"{'x' * 24}…{'x' * 14}b", "changed"]
+    assert told[:2] == [f"A  {runs[0]}", f"B  {runs[1]}"]
+    assert told[2].split() == ["part", "name", "A", "B"]
+    assert told[3].split() == ["params", "mesh", f"{'x' * 16}…{'x' * 9}a", f"{'x' * 16}…{'x' * 9}b", "changed"]
+    assert len(told[3]) <= 80
 
 
 def test_all_shows_what_is_equal(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _WORDS = {"equal": "equal", "changed": "changed", "only_a": "only in A", "only_b": "only in B", "unknown": "unknown"}
+_TOLD = {("run", "run_id"), ("run", "url")}  # above the table, on a terminal
+_WIDEST, _NARROWEST = 40, 12  # characters of a value
 _COLOURS = {"changed": "yellow", "only in A": "red", "only in B": "green", "unknown": "magenta", "equal": "dim"}
 
 
@@ -115,21 +118,32 @@ def _sides(item: Difference) -> tuple[str, str]:
 
 def _show(found: Comparison, items: Sequence[Difference]) -> None:
     """Side by side, for people: long values by their beginnings and ends."""
+    for side, run in (("A", found.a), ("B", found.b)):
+        output.line(f"{side}  {run.name}")
     rows = []
     for item in items:
+        if (item.part, item.name) in _TOLD:
+            continue
         word = _WORDS[item.change]
         if item.relative and item.change == "changed":
             word = f"{item.relative:+.3g}" if abs(item.relative) >= 10 else f"{item.relative:+.2%}"
         values = (_size(item.a), _size(item.b)) if item.part == "files" else _sides(item)
-        rows.append((item.part, item.name, *map(shortened, values), word if item.counts else f"({word})"))
+        rows.append((item.part, item.name, *values, word if item.counts else f"({word})"))
+    room = _room(rows)
+    rows = [(part, name, shortened(a, room), shortened(b, room), word) for part, name, a, b, word in rows]
     colours = {**_COLOURS, **{row[-1]: "dim" for row in rows if row[-1].startswith("(")}}
     colours |= {row[-1]: "yellow" for row in rows if row[-1][0] in "+-"}
-    heads = (f"A {shortened(found.a.name)}", f"B {shortened(found.b.name)}")
-    output.rows(("part", "name", *heads, ""), rows, colours=colours)
+    output.rows(("part", "name", "A", "B", ""), rows, colours=colours)
     counted = sum(item.counts and item.change not in ("equal", "unknown") for item in found.items)
     unknown = sum(item.counts and item.change == "unknown" for item in found.items)
     told = f"{counted} difference{'s' * (counted != 1)}" if counted else "no difference that counts"
     output.line(told + (f", {unknown} unknown without --content" if unknown else ""))
+
+
+def _room(rows: Sequence[Sequence[str]]) -> int:
+    """The characters that a value of either side may have on this terminal."""
+    others = sum(max((len(row[place]) for row in rows), default=0) for place in (0, 1, -1))
+    return min(_WIDEST, max(_NARROWEST, (shutil.get_terminal_size().columns - others - 8) // 2))
 
 
 def _text(value: object) -> str:
