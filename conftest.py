@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -17,7 +18,7 @@ from notata.table import Keeper
 from tests import servers
 
 # No example has a deadline: on a busy machine any may take a second.
-settings.register_profile("notata", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("notata", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("notata")
 
 os.environ.update(servers.CLOUD_ENVIRONMENT)
@@ -82,3 +83,11 @@ def gcs_server() -> Iterator[servers.Server]:
 def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     with servers.seaweed(tmp_path_factory.mktemp("seaweed")) as server:
         yield server
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m real`` no worker needs to import a file of tests that has none of them."""
+    if config.getoption("markexpr") != "real" or not collection_path.name.startswith("test_"):
+        return None
+    of_contract = collection_path.parent.name == "contract"  # whose fixtures mark them
+    return None if of_contract or "mark.real" in collection_path.read_text() else True
