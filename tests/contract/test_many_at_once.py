@@ -208,36 +208,41 @@ def test_batches_tell_a_callback(store: Store) -> None:
     assert [(callback.size, callback.value) for callback in (up, down, copied)] == [(9, 9)] * 3
 
 
-def test_an_upload_whose_begin_is_interrupted_is_ended(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3 has begun it, and who asked does not know its id: the request that was given up ends it."""
+@pytest.mark.parametrize("when", ["under way", "told"])
+def test_an_upload_whose_begin_is_interrupted_is_ended(
+    bucket: Place, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 has begun it, or is about to, and who asked never learns its id: it is ended once that is told."""
     if bucket.name == "gcs":
         return  # where one expires by itself
     store = bucket.store()
     store.exists("a")
-    result, came = _Started.result, threading.Event()
+    result, original = _Started.result, aiohttp.ClientSession._request
+    asked, interrupted, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def interrupted(self: Any, timeout: float | None = None) -> Any:
-        if came.is_set():
+    def result_or_interrupt(self: Any, timeout: float | None = None) -> Any:
+        if interrupted.is_set():
             return result(self, timeout)
-        assert begun.full.wait(SECONDS)
-        came.set()
+        assert asked.wait(SECONDS)
+        if when == "told":
+            result(self, timeout)
+        interrupted.set()
         raise KeyboardInterrupt
 
-    ended = threading.Event()
-    original = aiohttp.ClientSession._request
-
     async def request(self: aiohttp.ClientSession, verb: str, url: Any, **kwargs: Any) -> Any:
+        asked.set()
+        if when == "under way":
+            await asyncio.to_thread(interrupted.wait, SECONDS)
         reply = await original(self, verb, url, **kwargs)
-        if verb == "DELETE" and "uploadId" in str(url):
+        if verb == "DELETE":
             ended.set()
         return reply
 
     monkeypatch.setattr(aiohttp.ClientSession, "_request", request)
-    with gate("POST", "uploads", 1) as begun:
-        monkeypatch.setattr(_Started, "result", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            store._begin("a", None)
-        assert ended.wait(SECONDS)
+    monkeypatch.setattr(_Started, "result", result_or_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        store._begin("a", None)
+    assert ended.wait(SECONDS)
     assert open_uploads(bucket) == []
 
 

@@ -28,7 +28,7 @@ from notata.errors import ConfigurationError, KeyNameError, NotataError
 from notata.store.appending import NOTHING, Tail
 from notata.store.base import Blob, Store
 from notata.store.files import PART
-from notata.store.in_flight import BYTES_AT_ONCE
+from notata.store.in_flight import BYTES_AT_ONCE, failure_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -139,10 +139,17 @@ class Connection:
             with suppress(RuntimeError, TimeoutError):  # too late, or too busy
                 asyncio.run_coroutine_threadsafe(begin(), loop).result(_FEW_SECONDS)
 
-    def run(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
+    def run(
+        self,
+        work: Callable[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        undo: Callable[[T], Coroutine[Any, Any, object]] | None = None,
+        **kwargs: Any,
+    ) -> T:
         """Run a coroutine function on fsspec's loop and wait.
 
-        `fsspec.asyn.sync` would leave it running after a KeyboardInterrupt; this cancels it.
+        `fsspec.asyn.sync` would leave it running after a KeyboardInterrupt; this cancels it. With `undo` it is left to
+        end, as the storage may have done what was asked already, and what it then tells is undone.
         """
         if threading.get_ident() == getattr(fsspec.asyn.iothread[0], "ident", None):
             raise RuntimeError("the storage cannot be waited for on fsspec's own thread; use another one")
@@ -150,7 +157,10 @@ class Connection:
         try:
             return started.result()
         except BaseException:
-            started.cancel()
+            if undo is None:
+                started.cancel()
+            else:
+                started.add_done_callback(lambda ended: failure_of(ended) or self.start(undo, ended.result()))
             raise
         finally:
             del started  # an error holds this frame, and with it what its callers have; the future holds the error

@@ -6,7 +6,6 @@ a token in the object's metadata: when a refusal follows a lost reply, the token
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import re
@@ -51,7 +50,6 @@ _SMALLEST_PART: Final = 5 * 2**20  # of a multipart upload, the last one excepte
 _LARGEST_COPY: Final = 4 * 2**30
 _DELETED_AT_ONCE: Final = 1000
 _MD5: Final = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
-_CLEANED: Final = 10.0  # seconds for what an interrupted request left
 
 _probed: set[tuple[str, str]] = set()
 """Endpoints and buckets whose exclusive create this process has tested."""
@@ -368,20 +366,14 @@ class _Multipart:
         self._token = secrets.token_hex(16)
         self._parts = InFlight[int, str](bytes_at_once=store.bytes_at_once)  # their ETags, by number
         self._count = 0
-        self._id: str | None = store._connection.run(self._create)
+        self._id: str | None = store._connection.run(self._create, undo=self._end)
 
     async def _create(self) -> str:
-        """Begin the upload; who is interrupted meanwhile would not know its id, so it is ended here."""
-        asked = asyncio.ensure_future(
-            self._store._ask("create_multipart_upload", self._name, Metadata={_TOKEN: self._token})
-        )
-        try:
-            return str((await asyncio.shield(asked))["UploadId"])
-        except asyncio.CancelledError:
-            begun = await asyncio.wait_for(asked, _CLEANED)
-            ended = self._store._ask("abort_multipart_upload", self._name, UploadId=begun["UploadId"])
-            await asyncio.wait_for(ended, _CLEANED)
-            raise
+        reply = await self._store._ask("create_multipart_upload", self._name, Metadata={_TOKEN: self._token})
+        return str(reply["UploadId"])
+
+    async def _end(self, upload: str) -> None:
+        await self._store._ask("abort_multipart_upload", self._name, UploadId=upload)
 
     def write(self, part: bytes) -> None:
         self._add(len(part), self._send, part)
@@ -457,7 +449,7 @@ class _Multipart:
         self._parts.cancel()  # one that comes after the end would stay
         self._parts.errors.clear()
         try:
-            self._store._call("abort_multipart_upload", self._name, UploadId=upload)
+            self._store._connection.run(self._end, upload)
         except FileNotFoundError:
             return
 
