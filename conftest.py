@@ -18,7 +18,7 @@ from notata.table import Keeper
 from tests import servers
 
 # No example has a deadline: on a busy machine any may take a second.
-settings.register_profile("notata", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("notata", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("notata")
 
 os.environ.update(servers.CLOUD_ENVIRONMENT)
