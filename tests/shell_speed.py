@@ -2,8 +2,8 @@
 
 So many runs (1000) of ten files lie in a bucket of ``rclone serve s3``, a round trip of 20 ms away; a tenth of a
 percent of the lines of their logs, 20 kB each, have the word ERROR. Each command is a process of its own, from its
-start to its end, and so is the least that does the same through s3fs alone: one listing, and one `cat` of the same
-files, with its 10 connections and with 64. They take turns for so many rounds (5). Requests and bytes are counted in
+start to its end, by s3fs and by the engine obstore, and so is the least that does the same through s3fs alone: one
+listing, and one `cat` of the same files, with its 10 connections and with 64. They take turns for so many rounds (5). Requests and bytes are counted in
 one more process each in the client library. The table is Markdown.
 """
 
@@ -83,6 +83,8 @@ def commands(url: str, storage: dict[str, Any]) -> dict[str, list[str]]:
         "`notata table`": ["table", url],
         "`notata grep --logs ERROR`": ["grep", "--logs", "ERROR", url],
     }
+    engine = "--storage-option=engine=obstore"
+    measured |= {f"{name}, engine obstore": [*measured[name], engine] for name in list(measured)}
     told = {
         name: ["-m", "notata", *arguments, *options]
         for name, arguments in measured.items()

@@ -21,7 +21,7 @@ from notata.store.s3 import S3Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from obstore import GetOptions
+    from obstore import GetOptions, GetResult
     from obstore.store import S3Store as Client
 
 __all__ = ["ObstoreS3Store"]
@@ -40,6 +40,9 @@ _KNOWN: Final[dict[str, set[str] | None]] = {
 """Storage options of s3fs that obstore can heed: endpoint, region and credentials are taken from s3fs's own client."""
 
 _RENEWED: Final = timedelta(minutes=10)  # credentials are asked for again; botocore has new ones in time
+
+_whole: set[str] = set()
+"""Endpoints that answer a range which is all of a file by the file, and no range; obstore refuses that."""
 
 _pid = 0
 """The process in which obstore's threads run: one forked from it has none of them."""
@@ -71,14 +74,29 @@ class ObstoreS3Store(S3Store):
         return await super()._range(key, start, end, version) if blob is None else blob
 
     async def _got(self, name: str, start: int, end: int, version: str | None, client: Client) -> Blob:
-        options: GetOptions = {"range": (start, end)}
-        if version is not None:
-            options["if_match"] = version
-        reply = await client.get_async(name, options=options)
+        options: GetOptions = {} if version is None else {"if_match": version}
+        reply = await self._asked(client, name, start, end, options)
         data, found = bytes(await reply.bytes_async()), reply.meta
         if found["e_tag"] is None:
             raise OSError("a reply without an ETag")
         return Blob(data, found["size"], found["e_tag"], self._connection.age(found["last_modified"]))
+
+    async def _asked(self, client: Client, name: str, start: int, end: int, options: GetOptions) -> GetResult:
+        """The reply for a range; for all of a small file without one, where the endpoint was seen to need that."""
+        from obstore.exceptions import GenericError
+
+        ranged: GetOptions = {**options, "range": (start, end)}
+        if start or self._endpoint() not in _whole:
+            try:
+                return await client.get_async(name, options=ranged)
+            except GenericError:
+                if start:
+                    raise
+        reply = await client.get_async(name, options=options)
+        if reply.meta["size"] > end:
+            return await client.get_async(name, options=ranged)
+        _whole.add(self._endpoint())
+        return reply
 
     async def _tried(self, call: Callable[[Client], Coroutine[Any, Any, Any]], **sizes: int) -> Any:
         """What comes of a request by obstore; None where nothing does, whatever the reason."""
