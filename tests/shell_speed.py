@@ -3,8 +3,9 @@
 So many runs (1000) of ten files lie in a bucket of ``rclone serve s3``, a round trip of 20 ms away; a tenth of a
 percent of the lines of their logs, 20 kB each, have the word ERROR. Each command is a process of its own, from its
 start to its end, by s3fs and by the engine obstore, and so is the least that does the same through s3fs alone: one
-listing, and one `cat` of the same files, with its 10 connections and with 64. They take turns for so many rounds (5). Requests and bytes are counted in
-one more process each in the client library. The table is Markdown.
+listing, and one `cat` of the same files, with its 10 connections and with 64. They take turns for so many rounds (5).
+Requests and bytes are counted in one more process each in the client library, which does not see those of obstore. The
+table is Markdown.
 """
 
 from __future__ import annotations
