@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from notata.errors import DecodeError
-from notata.formats.arrays import Header, check_size, read_header
 from notata.formats.base import reading
+from notata.formats.npy_header import Header, check_size, read_header
 from notata.formats.pickle_facts import PickleFacts, pickle_facts
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from notata.errors import DecodeError, EncodeError, NotataError
 from notata.formats.base import Sink, reading
+from notata.formats.npy_header import LONGEST_HEADER, check_size, read_header
 
 if TYPE_CHECKING:
     import zipfile
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
     from notata.formats.array_facts import ArrayFacts, BundleFacts
 
-__all__ = ["NPY", "NPZ", "Header", "Npy", "Npz", "check_size", "read_header"]
+__all__ = ["NPY", "NPZ", "Npy", "Npz", "as_array"]
 
-_HEADER: Final = 2**18  # bytes of a header that are read, some 10,000 columns; numpy's own limit are 200. It is parsed
-_DIMENSIONS: Final = 64  # of an array of numpy
 _SCALARS: Final = frozenset({bool, int, float, complex, str, bytes})
 _LONGEST: Final = 65531  # bytes of a name in a zip file, less the suffix
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # of a zip file, whose members shall not tell when they were written
@@ -234,55 +232,6 @@ def _version(dtype: np.dtype[Any]) -> tuple[int, int]:
     return (1, 0) if len(names) < 60_000 else (2, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What an npy file says before its data.
-
-    Attributes:
-        shape: Of the array.
-        fortran: Whether the first index varies fastest.
-        dtype: Of its elements.
-        start: Where the data begin in the file.
-    """
-
-    shape: tuple[int, ...]
-    fortran: bool
-    dtype: np.dtype[Any]
-    start: int
-
-    @property
-    def end(self) -> int:
-        """Where the data end, if they are no pickle."""
-        return self.start + math.prod(self.shape) * self.dtype.itemsize
-
-
-def read_header(file: IO[bytes]) -> Header:
-    """The header of an npy file at its start, read so that a damaged one claims no memory."""
-    import numpy as np
-
-    version = np.lib.format.read_magic(file)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    width = 2 if version == (1, 0) else 4
-    head = file.read(width)
-    if (length := int.from_bytes(head, "little")) > _HEADER:
-        raise DecodeError(f"this npy file is damaged, or too wide to be read: its header has {length} bytes")
-    text = head + file.read(length)
-    shape, fortran, dtype = header(io.BytesIO(text), max_header_size=_HEADER)  # (3, 0) is (2, 0) with other letters
-    if len(shape) > _DIMENSIONS:
-        raise DecodeError(f"this npy file is damaged: its header tells of {len(shape)} dimensions")
-    return Header(shape, fortran, dtype, np.lib.format.MAGIC_LEN + len(text))
-
-
-def check_size(header: Header, size: int) -> None:
-    """Refuse a file that is cut off.
-
-    Raises:
-        DecodeError: Its header tells of more than so many bytes.
-    """
-    if header.end > size:
-        raise DecodeError(f"this npy file is cut off: its header tells of {header.end} bytes, and there are {size}")
-
-
 def _read_array(file: IO[bytes], size: int) -> np.ndarray[Any, Any]:
     """The array of a file of `size` bytes. The header is looked at first, so that a damaged one claims no memory."""
     import numpy as np
@@ -295,7 +244,7 @@ def _read_array(file: IO[bytes], size: int) -> np.ndarray[Any, Any]:
         )
     check_size(header, size)
     file.seek(0)
-    array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_HEADER)
+    array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False, max_header_size=LONGEST_HEADER)
     return array
 
 
