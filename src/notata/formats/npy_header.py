@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST_HEADER", "Header", "check_size", "read_header"]
 
 LONGEST_HEADER: Final = 2**18
-"""Bytes of a header that are read, some 10,000 columns. It is parsed; numpy's own limit are 200 of them."""
+"""Bytes of a header that are read, and parsed: those of some 10,000 columns. numpy's own limit comes to some 200."""
 
 _DIMENSIONS: Final = 64  # of an array of numpy
 
@@ -57,9 +57,8 @@ def read_header(file: IO[bytes]) -> Header:
     if (length := int.from_bytes(head, "little")) > LONGEST_HEADER:
         raise DecodeError(f"this npy file is damaged, or too wide to be read: its header has {length} bytes")
     text = head + file.read(length)
-    shape, fortran, dtype = header(
-        io.BytesIO(text), max_header_size=LONGEST_HEADER
-    )  # (3, 0) is (2, 0) with other letters
+    # (3, 0) is (2, 0) with other letters
+    shape, fortran, dtype = header(io.BytesIO(text), max_header_size=LONGEST_HEADER)
     if len(shape) > _DIMENSIONS:
         raise DecodeError(f"this npy file is damaged: its header tells of {len(shape)} dimensions")
     return Header(shape, fortran, dtype, np.lib.format.MAGIC_LEN + len(text))
