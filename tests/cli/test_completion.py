@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from notata import Logbook
-from notata.cli.completion import _joined
+from notata.cli.completing import _joined
 from tests.command import Done, notata
 from tests.servers import Server, free_port
 
@@ -30,7 +30,7 @@ def plain(done: Done) -> list[str]:
 
 @pytest.fixture
 def bucket(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setattr(import_module("notata.cli.completion"), "_SECONDS", 60.0)  # of a machine that has much to do
+    monkeypatch.setattr(import_module("notata.cli.completing"), "_SECONDS", 60.0)  # of a machine that has much to do
     for name in ("a", "ab", "b"):
         Logbook(
             name, f"{moto_server.url}/completed", storage_options=moto_server.options, overwrite=True

@@ -1,4 +1,4 @@
-"""``notata completion``: what a shell needs to complete command lines, and what there is to complete them with."""
+"""What there is to complete a command line with, and what bash needs beside for URLs."""
 
 from __future__ import annotations
 
@@ -10,46 +10,15 @@ from typing import Any, Final
 
 import click
 
-from notata.cli.frame import Command
 from notata.errors import NotataError
 from notata.terminal import safe
 
-__all__ = ["adapt_bash", "completion", "places"]
+__all__ = ["adapt_bash", "places"]
 
 _SECONDS: Final = 3.0  # that somebody who pressed a key waits for a bucket
 _MOST: Final = 200  # suggestions
-_VARIABLE: Final = "_NOTATA_COMPLETE"
 _SPECIAL: Final = re.compile(r"[^\w@%+=:,./-]")  # what bash would take for more than text: it puts in what it is given
 _ESCAPED: Final = r"\\\g<0>"
-
-
-@click.command(
-    cls=Command,
-    short_help="Print what a shell needs to complete command lines.",
-    examples=(
-        "notata completion bash > ~/.local/share/bash-completion/completions/notata",
-        "notata completion zsh > ~/.zfunc/_notata   # with fpath+=~/.zfunc before compinit in ~/.zshrc",
-        "notata completion fish > ~/.config/fish/completions/notata.fish",
-        'eval "$(notata completion bash)"           # for this shell alone',
-    ),
-    epilog="Exit code: 0; 2 usage.",
-)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
-def completion(context: click.Context, shell: str) -> None:
-    """Print the script with which SHELL completes commands, options, local paths, and what lies in a bucket.
-
-    A bucket is asked for one folder, for three seconds at most, with the storage options that stand before on the line,
-    those of fsspec's configuration and those of the environment. Errors are silent.
-    """
-    from click.shell_completion import ShellComplete, get_completion_class
-
-    adapt_bash()
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise click.UsageError(f"there is no completion for {shell}")
-    root = context.find_root().command
-    click.echo(ShellComplete.source(kind(root, {}, "notata", _VARIABLE)))
 
 
 def places(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:

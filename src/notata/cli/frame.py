@@ -124,7 +124,7 @@ class Group(click.Group):
     def main(self, *arguments: Any, **options: Any) -> Any:
         _make_printable()
         if _COMPLETE in os.environ:
-            from notata.cli.completion import adapt_bash
+            from notata.cli.completing import adapt_bash
 
             adapt_bash()
         return super().main(*arguments, **options)
@@ -309,7 +309,7 @@ def urls_argument(function: _Function) -> _Function:
 
 def complete_url(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Local paths, and what lies in a bucket, for `shell_complete` of an argument or option."""
-    from notata.cli.completion import places
+    from notata.cli.completing import places
 
     return places(context, parameter, incomplete)
 

@@ -1,0 +1,43 @@
+"""``notata completion``: the script by which a shell completes command lines."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from notata.cli.completing import adapt_bash
+from notata.cli.frame import Command
+
+__all__ = ["completion"]
+
+_VARIABLE: Final = "_NOTATA_COMPLETE"
+
+
+@click.command(
+    cls=Command,
+    short_help="Print what a shell needs to complete command lines.",
+    examples=(
+        "notata completion bash > ~/.local/share/bash-completion/completions/notata",
+        "notata completion zsh > ~/.zfunc/_notata   # with fpath+=~/.zfunc before compinit in ~/.zshrc",
+        "notata completion fish > ~/.config/fish/completions/notata.fish",
+        'eval "$(notata completion bash)"           # for this shell alone',
+    ),
+    epilog="Exit code: 0; 2 usage.",
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the script with which SHELL completes commands, options, local paths, and what lies in a bucket.
+
+    A bucket is asked for one folder, for three seconds at most, with the storage options that stand before on the line,
+    those of fsspec's configuration and those of the environment. Errors are silent.
+    """
+    from click.shell_completion import ShellComplete, get_completion_class
+
+    adapt_bash()
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.UsageError(f"there is no completion for {shell}")
+    root = context.find_root().command
+    click.echo(ShellComplete.source(kind(root, {}, "notata", _VARIABLE)))
