@@ -7,6 +7,7 @@ imports what it needs when it is called: ``notata --help`` imports every module 
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import re
@@ -63,6 +64,8 @@ _INTERRUPTED: Final = 130  # as shells say it: 128 and the number of SIGINT
 _PIPE_CLOSED: Final = 141  # and of SIGPIPE
 
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+
+_UNCHECKED: Final = 50_000  # objects made before Python looks for cycles: a listing makes many, and few are in one
 
 _COMPLETE: Final = "_NOTATA_COMPLETE"  # set by a shell that wants to know how a line may go on
 
@@ -122,6 +125,7 @@ class Group(click.Group):
     """The command as a whole: whatever it prints, the output takes it."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
+        gc.set_threshold(_UNCHECKED)
         _make_printable()
         if _COMPLETE in os.environ:
             from notata.cli.completing import adapt_bash
