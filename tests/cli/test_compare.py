@@ -376,3 +376,15 @@ def test_the_fields_of_json_are_those_of_the_reference(tmp_path: Path) -> None:
     assert list(Difference.__dataclass_fields__) == ["part", "name", "change", "a", "b", "relative", "counts", "why"]
     page = (Path(__file__).parents[2] / "docs/reference/commands/compare.md").read_text()
     assert all(f"`{name}`" in page for name in Difference.__dataclass_fields__)
+
+
+def test_a_file_by_a_name_that_no_run_has_cannot_be_read_and_the_others_are_compared(tmp_path: Path) -> None:
+    for name in "ab":
+        Logbook(name, tmp_path, manifest=False).mark_complete()
+        (tmp_path / f"log_{name}" / "odd\\name.txt").write_text(name)
+        (tmp_path / f"log_{name}" / "plain.txt").write_text(name)
+    done = notata("compare", "log_a", "log_b", "--only", "files", "--json", folder=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert done.stderr.startswith("Error: cannot read log_a/odd\\name.txt: ")
+    changes = {item["name"]: item["change"] for item in map(json.loads, done.stdout.splitlines()) if item["counts"]}
+    assert changes == {"odd\\name.txt": "unknown", "plain.txt": "changed"}

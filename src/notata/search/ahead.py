@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, wait
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from notata.errors import KeyNameError, StorageError
 from notata.search.finding import File
@@ -13,7 +13,7 @@ from notata.store import Blob
 from notata.store.files import PART
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, started_in_thread
 
-__all__ = ["read_ahead", "unknown"]
+__all__ = ["opened", "read_ahead"]
 
 T = TypeVar("T")
 
@@ -55,10 +55,22 @@ def _begun(file: File, start: int, end: int) -> Future[Blob]:
         return file.store.start_fetch(file.entry.key, start, end)
     except KeyNameError as error:
         failed: Future[Blob] = Future()
-        failed.set_exception(unknown(file, error))
+        failed.set_exception(_unknown(file, error))
         return failed
 
 
-def unknown(file: File, error: KeyNameError) -> StorageError:
+def opened(file: File) -> IO[bytes]:
+    """A file that was listed, to be read piece by piece.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    try:
+        return file.store.open(file.entry.key, "rb")
+    except KeyNameError as error:
+        raise _unknown(file, error) from error
+
+
+def _unknown(file: File, error: KeyNameError) -> StorageError:
     """Why a file is not read whose name no storage but its own takes: it was listed, so nobody gave a wrong one."""
     return StorageError(f"cannot read {file.name}: {error}", url=file.store.url, key=file.entry.key)

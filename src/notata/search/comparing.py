@@ -26,7 +26,8 @@ from notata.errors import (
 from notata.manifest import Document, Receipt, merge
 from notata.mirror.evidence import digest_of
 from notata.parameters import FILES as PARAMS
-from notata.search.finding import Found, look_up, no_run, tell_nobody
+from notata.search.ahead import opened
+from notata.search.finding import File, Found, look_up, no_run, tell_nobody
 from notata.search.record import Run, records
 from notata.store import TIMEOUT, Entry, Store
 
@@ -206,6 +207,10 @@ class _Side:
             raise ConfigurationError(f"there are {len(place.runs)} runs at {place.given}; name one of them")
         return cls(next(records(place, values=values)), next(iter(place.runs.values())))
 
+    def file(self, key: str) -> File:
+        """One of its files."""
+        return File(f"{self.run.name}/{key}", self.store, self.files[key], "")
+
     def values(self, part: str) -> dict[str, Any]:
         """A part by dotted path."""
         if not self.run.metadata:
@@ -312,9 +317,16 @@ def _is_number(value: object) -> bool:
 class _File:
     """A file of one of the runs, and what is known of it."""
 
-    store: Store
-    entry: Entry
+    file: File
     receipt: Receipt | None
+
+    @property
+    def store(self) -> Store:
+        return self.file.store
+
+    @property
+    def entry(self) -> Entry:
+        return self.file.entry
 
     @property
     def sha256(self) -> bytes:
@@ -325,7 +337,7 @@ class _File:
         return self.entry.digest.partition(":")[0]
 
     def pieces(self) -> Iterator[bytes]:
-        with self.store.open(self.entry.key, "rb") as file:
+        with opened(self.file) as file:
             while piece := file.read(_PIECE):
                 yield piece
 
@@ -340,7 +352,7 @@ def _files(
     """What files the two have, and whether they hold the same."""
     receipts = a.receipts(), b.receipts()
     both = {
-        key: (_File(a.store, a.files[key], receipts[0].get(key)), _File(b.store, b.files[key], receipts[1].get(key)))
+        key: (_File(a.file(key), receipts[0].get(key)), _File(b.file(key), receipts[1].get(key)))
         for key in a.files.keys() & b.files.keys()
     }
     verdicts = {key: _known(*pair) for key, pair in both.items()}

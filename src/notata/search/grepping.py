@@ -12,8 +12,8 @@ from itertools import islice
 from typing import IO, Any, Final
 
 from notata import keys
-from notata.errors import KeyNameError, NotataError, StorageError
-from notata.search.ahead import read_ahead, unknown
+from notata.errors import NotataError, StorageError
+from notata.search.ahead import opened, read_ahead
 from notata.search.choosing import Choice, Wheres, narrowed
 from notata.search.finding import File, Place, URLs, each, file_at, no_run, tell_nobody
 from notata.search.patterns import Line, Patterns, with_context
@@ -166,11 +166,7 @@ class Searched:
         if blob is not None and blob.size <= len(blob.data):
             yield from (blob.data,) if blob.data else ()
             return
-        try:
-            reader = self.file.store.open(self.file.entry.key, "rb")
-        except KeyNameError as error:
-            raise unknown(self.file, error) from error
-        with reader:
+        with opened(self.file) as reader:
             yield from _whole_lines(iter(lambda: self._read(reader), b""))
 
     def _read(self, reader: IO[bytes]) -> bytes:
