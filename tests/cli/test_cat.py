@@ -369,3 +369,18 @@ def test_bytes_are_shown_as_hexadecimal_digits_on_a_terminal(shown: str) -> None
     assert "signal.raw: bytes, 256 B" in shown
     assert "00000040  40 41 42 43 44 45 46 47 48 49 4a 4b 4c 4d 4e 4f  @ABCDEFGHIJKLMNO" in shown
     assert "This is no text: only its beginning is shown on a terminal." in shown
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_bucket_that_is_not_there_is_no_file_that_is_not_there(
+    scheme: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    server = request.getfixturevalue("moto_server" if scheme == "s3" else "gcs_server")
+    options = [f"--storage-option={name}={value}" for name, value in server.options.items()]
+    for below in ("", "/", "/x", "/x/*.txt"):
+        done = notata("cat", f"{scheme}://no-such-bucket{below}", *options, folder=tmp_path)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "there is no bucket 'no-such-bucket'" in done.stderr
+    assert notata("cat", f"{server.url}/nothing-here", *options, folder=tmp_path).returncode == 1
+    open_store(server.url, server.options).write("there.txt", b"")
+    assert ", no file; in it: " in notata("cat", server.url, *options, folder=tmp_path).stderr

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from notata import keys
-from notata.errors import FolderError, KeyNameError, MissingError, NotataError, RunMissingError
+from notata.errors import (
+    ContainerMissingError,
+    FolderError,
+    KeyNameError,
+    MissingError,
+    NotataError,
+    RunMissingError,
+)
 from notata.listings import inside, name_of, runs_in
 from notata.reader import LogReader
 from notata.store import TIMEOUT, Entry, Store, default_base, open_beside, open_store
@@ -32,6 +39,7 @@ __all__ = [
     "file_at",
     "files_at",
     "given",
+    "is_bucket",
     "is_pattern",
     "look_up",
     "no_run",
@@ -238,15 +246,18 @@ def file_at(
 
     Raises:
         MissingError: There is nothing of this name, or a folder.
+        ContainerMissingError: There is no such bucket.
     """
-    if isinstance(url, str) and _BUCKET.fullmatch(url):  # which has no parent
-        url += "/"
+    if isinstance(url, str) and is_bucket(url):  # which has no parent
+        url = f"{url.rstrip('/')}/"
     store, name = (url, "") if isinstance(url, Store) else open_beside(url, options, timeout=timeout)
     told = MissingError(f"there is nothing at {_called(url, _below(store.url, name))}", url=store.url, key=name)
     if not name:
         raise told
     try:
         return File(_called(url, _below(store.url, name)), store, store.locate(name))
+    except ContainerMissingError:
+        raise
     except (MissingError, FolderError) as error:
         raise told from error
 
@@ -356,6 +367,15 @@ def is_pattern(url: str | os.PathLike[str] | UPath | Store) -> bool:
     (True, False)
     """
     return bool(_parted(url)[1])
+
+
+def is_bucket(url: str | os.PathLike[str] | UPath | Store) -> bool:
+    """Whether what was given is a bucket, whole.
+
+    >>> is_bucket("s3://bucket"), is_bucket("s3://bucket/log_a"), is_bucket("memory://a")
+    (True, False, False)
+    """
+    return isinstance(url, str) and _BUCKET.fullmatch(url.rstrip("/")) is not None
 
 
 def _called(given: str | os.PathLike[str] | UPath | Store, url: str) -> str:

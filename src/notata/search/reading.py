@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from notata import formats, keys
 from notata.errors import FolderError, MissingError, NotataError
 from notata.search.describing import Content
-from notata.search.finding import File, Place, URLs, each, file_at, is_pattern, look_up, tell_nobody
+from notata.search.finding import File, Place, URLs, each, file_at, is_bucket, is_pattern, look_up, tell_nobody
 from notata.store import TIMEOUT, Store
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
 
@@ -111,12 +111,15 @@ def _no_file(
     url: str | os.PathLike[str] | UPath | Store, error: NotataError, options: Mapping[str, Any] | None, timeout: float
 ) -> NotataError:
     """Why it is no file; of a folder what is there."""
-    if not isinstance(error, MissingError) or not (isinstance(url, Store) or isinstance(error.__cause__, FolderError)):
+    folder = isinstance(url, Store) or is_bucket(url) or isinstance(error.__cause__, FolderError)
+    if not isinstance(error, MissingError) or not folder:
         return error
     try:
         place = look_up(url, options, timeout=timeout)
     except NotataError as second:
         return second
+    if is_bucket(url) and not place.entries:
+        return error
     if "" in place.runs or not place.runs:
         return _folder(place.given, place.store.url, "a run" if place.runs else "a folder", place.entries)
     return _folder(place.given, place.store.url, f"a folder of {len(place.runs)} runs", place.runs)
