@@ -21,7 +21,15 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.core import url_to_fs
 
 from notata import keys
-from notata.errors import ConfigurationError, NotataError, UnprotectedWarning
+from notata.errors import (
+    AccessError,
+    ConfigurationError,
+    MissingError,
+    NotataError,
+    StorageError,
+    UnprotectedWarning,
+    UnreachableError,
+)
 from notata.store import batches
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
@@ -62,6 +70,7 @@ class GenericStore(RemoteStore):
         first, mark, rest = url.partition("::")
         web = first.startswith(("http://", "https://"))
         first, _, self._query = first.partition("?") if web else (first, "", "")
+        self._web = web
         self._url = first + mark + rest
         self._connect = _Connect(self._url)
         super().__init__(self._url, Connection(self._connect, options, timeout, self._query))
@@ -152,8 +161,8 @@ class GenericStore(RemoteStore):
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         fs, name = self._connection.fs, self._name(folder).rstrip("/")
         fs.invalidate_cache()
-        try:
-            found = fs.find(name, detail=True)
+        try:  # of a web address, what goes wrong at the first request reads as an empty folder if not asked for
+            found = fs.find(name, detail=True, **({"on_error": "raise"} if self._web else {}))
         except FileNotFoundError:
             return
         start = len(str(fs._strip_protocol(name)).rstrip("/"))
@@ -179,7 +188,25 @@ class GenericStore(RemoteStore):
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, NotImplementedError):
             return ConfigurationError, f"{self._scheme()} cannot do that; choose another storage"
-        return super()._failure(error)
+        return (_failure_of_web(error) if self._web else None) or super()._failure(error)
+
+
+def _failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
+    """Which of our errors it is that a web address cannot be read: fsspec says of most that nothing is there."""
+    from aiohttp import ClientConnectionError, ClientResponseError
+
+    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    status = error.status if isinstance(error, ClientResponseError) else 0
+    if status in (404, 410):
+        return MissingError, "there is no such file"
+    if status in (401, 403):
+        return AccessError, f"the server refused it ({status}); check the address, and whether a signature has expired"
+    if status:
+        return StorageError, f"the server answered {status}"
+    if isinstance(error, ClientConnectionError) and not isinstance(error, TimeoutError):
+        return UnreachableError, "nobody answers there; check the address and the network"
+    return None
 
 
 class _Connect:

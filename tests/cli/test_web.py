@@ -1,0 +1,80 @@
+"""Runs at a web address: they are looked into like others, and a server that fails is no empty folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from notata import Logbook
+from tests.command import notata
+from tests.servers import free_port
+
+ENDING = " answers there; check the address and the network\n"
+
+
+class Served(SimpleHTTPRequestHandler):
+    """A folder, and in it what the server refuses: ``401`` and so on, as the first part of a path says."""
+
+    def send_head(self) -> object:  # type: ignore[override]
+        self.server.asked.append(f"{self.command} {self.path}")  # type: ignore[attr-defined]
+        status = self.path.split("/")[1][:3]
+        if status.isdecimal():
+            self.send_error(int(status))
+            return None
+        return super().send_head()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
+    Logbook("a", tmp_path).mark_complete()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Served, directory=tmp_path))
+    server.asked = []  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def commands(url: str) -> list[tuple[str, ...]]:
+    named = [(command, url) for command in ("ls", "du", "tree", "tail", "show", "table", "rm", "verify")]
+    return [*named, ("cat", f"{url}/log.txt"), ("grep", "x", url), ("compare", url, url)]
+
+
+def test_an_address_where_nobody_listens_is_none_without_runs(tmp_path: Path) -> None:
+    for command in commands(f"http://127.0.0.1:{free_port()}/runs"):
+        done = notata(*command, folder=tmp_path)
+        told = done.stderr or done.stdout  # a verdict is printed
+        assert (done.returncode, told.partition(": nobody")[2]) == (3, ENDING), command
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "told"),
+    [
+        (401, 3, "the server refused it (401)"),
+        (403, 3, "the server refused it (403)"),
+        (500, 3, "the server answered 500"),
+        (404, 1, "there is no"),
+    ],
+)
+def test_what_a_server_refuses_is_told(
+    status: int, code: int, told: str, web: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    for command in (("ls",), ("cat",), ("compare", f"http://127.0.0.1:{web.server_port}/")):
+        done = notata(*command, f"http://127.0.0.1:{web.server_port}/{status}/x?Signature=secret7", folder=tmp_path)
+        assert (done.returncode, done.stdout) == (code, ""), command
+        assert told in done.stderr.replace("nothing", "no")
+        assert "secret7" not in done.stderr
+
+
+def test_what_is_there_is_found_by_one_request_a_folder(web: ThreadingHTTPServer, tmp_path: Path) -> None:
+    done = notata("du", "-s", f"http://127.0.0.1:{web.server_port}", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert web.asked == ["GET /", "GET /log_a", "GET /log_a/"]  # type: ignore[attr-defined]  # the last is a redirect's
