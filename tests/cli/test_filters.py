@@ -107,3 +107,35 @@ def test_rm_takes_only_runs_that_are_meant(sweep: str, tmp_path: Path) -> None:
     assert there() == {"log_a", "log_c"}
     assert notata("rm", "-r", sweep, "--yes", "--status", "unreadable", folder=tmp_path).returncode == 0
     assert there() == {"log_a"}
+
+
+def test_several_statuses_have_commas_between(sweep: str, tmp_path: Path) -> None:
+    died = open_store(sweep).below("log_died")
+    died.write("manifest.json", b"{}")  # without metadata.json
+    for given in (
+        ("complete,unreadable",),
+        ("complete", "unreadable"),
+        ("complete, unreadable",),
+        ("complete,died", "unreadable,complete"),
+    ):
+        options = [f"--status={one}" for one in given]
+        done = notata("ls", sweep, *options, folder=tmp_path)
+        assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [f"{sweep}/log_a", died.url]
+    done = notata("grep", "--logs", "of", sweep, "--status", "failed,complete", folder=tmp_path)
+    assert done.stdout.count("a step of") == 3
+    for wrong, word in (("failed,done", "done"), ("failed,", ""), ("failed died", "failed died")):
+        done = notata("ls", sweep, "--status", wrong, folder=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{word!r} is not one of 'running', 'complete', 'failed', 'died'" in done.stderr
+
+
+def test_a_shell_completes_each_of_several_statuses(tmp_path: Path) -> None:
+    def completed(word: str) -> list[str]:
+        line = f"notata\nls\n--status\n{word}"
+        environment = {"COMP_WORDS": line, "COMP_CWORD": "3", "_NOTATA_COMPLETE": "bash_complete"}
+        told = notata(folder=tmp_path, **environment).stdout.splitlines()
+        return [line.removeprefix("plain,") for line in told]
+
+    assert completed("un") == ["unreadable"]
+    assert completed("failed,r") == ["failed,running", "failed,replacing"]
+    assert "failed,died,failed" not in completed("failed,died,")

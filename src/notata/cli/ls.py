@@ -25,7 +25,7 @@ _REASON = 80  # characters of a reason that people are shown
     short_help="List runs: status, age, duration, size.",
     examples=(
         "notata ls",
-        "notata ls s3://bucket/outputs --status failed --status died -l",
+        "notata ls s3://bucket/outputs --status failed,died -l",
         "notata ls outputs --where 'omega > 1 and dt < 0.1' --sort age -n 20",
         "notata ls 's3://bucket/*/runs' --where 'age < days(2) and size > 1e9' --json",
     ),

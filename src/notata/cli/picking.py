@@ -20,6 +20,20 @@ _STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unrea
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
+def _statuses(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> list[str] | None:
+    """Those of all options, each of which may name several."""
+    words = [word.strip() for one in given for word in one.split(",")]
+    if strange := [word for word in words if word not in _STATUSES]:
+        raise click.BadParameter(f"{strange[0]!r} is not one of {', '.join(map(repr, _STATUSES))}")
+    return words or None
+
+
+def _complete_statuses(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    before, comma, last = incomplete.rpartition(",")
+    others = [status for status in _STATUSES if status not in before.split(",")]
+    return [f"{before}{comma}{status}" for status in others if status.startswith(last)]
+
+
 def filter_options(function: _Function) -> _Function:
     """``--status`` and ``--where``, as the arguments that functions of `notata.search` have."""
     for option in reversed(
@@ -27,9 +41,10 @@ def filter_options(function: _Function) -> _Function:
             click.option(
                 "--status",
                 multiple=True,
-                type=click.Choice(_STATUSES),
-                callback=lambda _context, _parameter, value: list(value) or None,
-                help="Only runs of this status; may be given several times.",
+                metavar=f"[{'|'.join(_STATUSES)}]",
+                callback=_statuses,
+                shell_complete=_complete_statuses,
+                help="Only runs of this status, or of several with commas between; may be given again.",
             ),
             click.option(
                 "--where",
