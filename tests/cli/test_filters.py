@@ -11,8 +11,9 @@ import pytest
 
 from notata import ConfigurationError, Logbook, RunMissingError
 from notata.listings import name_of
-from notata.search import follow, grep, removable, tail
-from notata.store import open_store
+from notata.search import contents, follow, grep, removable, tail, usage, verdicts
+from notata.store import Blob, open_store
+from notata.store.memory import MemoryStore
 from tests.cli.conftest import Shelf
 from tests.command import notata
 
@@ -66,8 +67,14 @@ def test_filters_are_those_of_ls_and_of_the_functions(sweep: str, tmp_path: Path
     assert [match.run_id for match in matches] == ["c"]
     assert tail(sweep, 1, status="complete")[0].endswith("INFO Marked complete")
     assert list(follow(sweep, 1, where="dt > 0.3"))[-1].endswith("unstable")
+    assert [verdict.run_id for verdict in verdicts(sweep, status=["failed"], where="dt < 0.3")] == ["b"]
+    assert {one.name for one in usage(sweep, by="run", where=lambda run: run.run_id > "b")} == {f"{sweep}/log_c"}
+    found = contents(f"{sweep}/*/log.txt", status="failed", where=lambda run: run.params["dt"] < 0.3)
+    assert [content.run_id for content in found] == ["b"]
     with pytest.raises(ConfigurationError, match="no status 'done'"):
         grep("step", sweep, status="done")
+    with pytest.raises(ConfigurationError, match="no status 'done'"):
+        verdicts(sweep, status="done")
 
 
 def test_what_no_run_has_and_what_makes_no_sense_is_told(sweep: str, tmp_path: Path) -> None:
@@ -139,3 +146,86 @@ def test_a_shell_completes_each_of_several_statuses(tmp_path: Path) -> None:
     assert completed("un") == ["unreadable"]
     assert completed("failed,r") == ["failed,running", "failed,replacing"]
     assert "failed,died,failed" not in completed("failed,died,")
+
+
+def test_verify_reads_files_of_runs_of_a_status_alone(
+    sweep: str, tmp_path: Path, asked: list[tuple[str, int, int]]
+) -> None:
+    open_store(sweep).write("log_b/params.yaml", b"dt: 0.3")
+    done = notata("verify", sweep, "--status", "complete", "--json", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line)["run_id"] for line in done.stdout.splitlines()] == ["a"]
+    read = [name_of(key) for key, _, _ in asked]
+    assert (read.count("manifest.json"), read.count("log.txt"), read.count("params.yaml")) == (1, 1, 1)
+    assert notata("verify", sweep, "--status", "failed", folder=tmp_path).returncode == 1
+    assert notata("verify", sweep, "--where", "dt > 0.35", folder=tmp_path).returncode == 0
+
+
+def test_verify_that_looked_at_no_run_does_not_say_that_all_is_well(sweep: str, tmp_path: Path) -> None:
+    done = notata("verify", sweep, "--status", "died", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "Nothing was verified: no run there is of this kind\n"
+    done = notata("verify", sweep, "--where", "dtt > 0.1", folder=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (3, "Note: no run has dtt; close to it: dt")
+    done = notata("verify", "memory://nothing-to-verify", "--status", "died", folder=tmp_path)
+    assert done.stdout.endswith(": cannot tell: there is no run at memory://nothing-to-verify, or below it\n")
+
+
+def test_verify_tells_of_a_run_that_may_be_meant_and_cannot_be_read(
+    sweep: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = MemoryStore._get
+
+    def get(self: MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        if self._file(key).endswith("log_b/metadata.json"):
+            raise OSError("on purpose")
+        return whole(self, key, start, end, version)
+
+    monkeypatch.setattr(MemoryStore, "_get", get)
+    done = notata("verify", sweep, "--status", "failed", folder=tmp_path)
+    assert done.returncode == 3
+    told = done.stdout.splitlines()
+    assert told[0].startswith(f"{sweep}: cannot tell: cannot read {sweep}/log_b/metadata.json: ")
+    assert [line.partition(": ok")[0] for line in told[1:]] == [f"{sweep}/log_c"]
+
+
+def test_du_counts_what_lies_in_runs_of_a_status(shelf: Shelf, tmp_path: Path) -> None:
+    sizes = {
+        run: sum(path.stat().st_size for path in (shelf.local / run).rglob("*") if path.is_file())
+        for run in failed(shelf.local)
+    }
+    done = notata("du", "--by", "run", shelf.url, "--status", "failed", *shelf.options, folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [f"{size}\t{shelf.url}/{run}" for run, size in sizes.items()]
+    for by in (("-s",), ("-s", "--sort", "size")):
+        done = notata("du", *by, shelf.url, "--status", "failed", *shelf.options, folder=tmp_path)
+        assert done.stdout == f"{sum(sizes.values())}\t{shelf.url}\n"
+    done = notata("du", "--by", "suffix", "--json", shelf.url, "--status", "failed", *shelf.options, folder=tmp_path)
+    assert sum(json.loads(line)["size"] for line in done.stdout.splitlines()) == sum(sizes.values())
+
+
+def test_du_and_cat_of_no_run_of_a_kind_find_nothing(sweep: str, tmp_path: Path) -> None:
+    for command in (
+        ("du", sweep),
+        ("du", "--by", "run", sweep),
+        ("du", f"{sweep}/log_*"),
+        ("cat", f"{sweep}/*/log.txt"),
+    ):
+        done = notata(*command, "--status", "died", folder=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", ""), command
+        done = notata(*command, "--where", "dtt > 1", folder=tmp_path)
+        assert (done.returncode, done.stderr) == (1, "Note: no run has dtt; close to it: dt\n"), command
+
+
+def test_cat_prints_files_of_runs_that_are_meant(shelf: Shelf, tmp_path: Path) -> None:
+    done = notata("cat", f"{shelf.url}/**/log.txt", "--status", "failed", *shelf.options, folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == "".join((shelf.local / run / "log.txt").read_text() for run in failed(shelf.local))
+
+
+def test_cat_of_a_single_file_has_no_run_to_filter(sweep: str, tmp_path: Path) -> None:
+    done = notata("cat", f"{sweep}/log_b/log.txt", "--status", "failed", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (1, f"Error: there is no run at {sweep}/log_b/log.txt, or below it\n")
+    done = notata("cat", sweep, "--where", "dt > 0.3", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {sweep} is a folder, no file; in it: log_c/")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from upath import UPath
 
 from notata import ConfigurationError, Logbook, MissingError
 from notata.search import Run, contents, grep, runs, tail, usage
-from notata.search.finding import files_at, look_up, runs_at
+from notata.search.finding import File, Found, file_at, look_up
 from notata.search.record import records
 from notata.store import open_store
 from tests.backends import Place
@@ -23,8 +25,16 @@ from tests.fleet import ODD, RUNS
 from tests.servers import Server
 
 
+def runs_at(url: str, options: Mapping[str, Any] | None = None) -> list[Found]:
+    return [*look_up(url, options).runs.values()]
+
+
+def files_at(url: str, options: Mapping[str, Any] | None = None) -> list[File]:
+    return [*look_up(url, options).files]
+
+
 def test_every_run_is_found_under_the_name_that_was_asked_for(shelf: Shelf) -> None:
-    found = list(runs_at(shelf.url, storage_options=shelf.place.options))
+    found = runs_at(shelf.url, shelf.place.options)
     assert [run.name for run in found] == [f"{shelf.url}/{folder}" for folder in sorted(RUNS)]
     for run in found:
         folder = shelf.local / run.folder
@@ -47,19 +57,17 @@ def test_how_each_run_stands(shelf: Shelf) -> None:
 
 def test_a_pattern_means_runs_or_files_of_them(shelf: Shelf) -> None:
     options = shelf.place.options
-    assert [run.folder for run in runs_at(f"{shelf.url}/log_l*", storage_options=options)] == [
+    assert [run.folder for run in runs_at(f"{shelf.url}/log_l*", options)] == [
         "log_log_a",
         "log_lost",
     ]
-    assert [run.run_id for run in runs_at(f"{shelf.url}/log_{ODD}", storage_options=options)] == [ODD]
-    assert len(list(runs_at(f"{shelf.url}/**/log_sweep*", storage_options=options))) == 3
-    files = list(files_at(f"{shelf.url}/*/artifacts/metrics.json", storage_options=options))
+    assert [run.run_id for run in runs_at(f"{shelf.url}/log_{ODD}", options)] == [ODD]
+    assert len(runs_at(f"{shelf.url}/**/log_sweep*", options)) == 3
+    files = files_at(f"{shelf.url}/*/artifacts/metrics.json", options)
     assert [(file.run, file.key) for file in files] == [
         (folder, "artifacts/metrics.json") for folder in ("log_notes", "log_old", f"log_{ODD}")
     ]
-    assert [file.name for file in files_at(f"{shelf.url}/README.txt", storage_options=options)] == [
-        f"{shelf.url}/README.txt"
-    ]
+    assert file_at(f"{shelf.url}/README.txt", options).name == f"{shelf.url}/README.txt"
 
 
 def test_what_is_called_exactly_so_is_meant_alone(tmp_path: Path) -> None:
@@ -74,8 +82,8 @@ def test_what_is_called_exactly_so_is_meant_alone(tmp_path: Path) -> None:
 
 def test_a_pattern_of_many_folders_however_deep_is_soon_done() -> None:
     open_store("memory://deep").write("/".join("a" * 60), b"")
-    assert not list(files_at("memory://deep/" + "**/a/" * 20 + "b", failed=lambda _: None))
-    assert len(list(files_at("memory://deep/" + "**/a/" * 20 + "**"))) == 1
+    assert not files_at("memory://deep/" + "**/a/" * 20 + "b")
+    assert len(files_at("memory://deep/" + "**/a/" * 20 + "**")) == 1
 
 
 @pytest.mark.filterwarnings("default")

@@ -11,6 +11,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option
+from notata.cli.picking import filter_of, filter_options, tell_notes
 from notata.terminal import safe_lines
 
 if TYPE_CHECKING:
@@ -28,14 +29,17 @@ _LOOKED_AT = 8192  # bytes that tell whether a file is text
         "notata cat outputs/log_a/log.txt",
         "notata cat s3://bucket/outputs/log_a/data/energy.npy",
         "notata cat --json 's3://bucket/outputs/log_*/artifacts/metrics.json' | jq .content.error",
+        "notata cat 's3://bucket/sweep/log_*/artifacts/debug/traceback.txt' --status failed",
         "notata cat --raw gs://bucket/outputs/log_a/plots/energy.png > energy.png",
     ),
-    epilog="Exit code: 0; 1 a file is not there, or is a folder; 2 usage; 3 storage, or a file is damaged.",
+    epilog="Exit code: 0; 1 a file is not there, or is a folder, or no run is meant; 2 usage; 3 storage, or a file is "
+    "damaged.",
 )
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
 @click.option("--raw", is_flag=True, help="Print the bytes of any file, npy, npz, pickle, parquet and png too.")
 @click.option("--stats/--no-stats", default=True, help="Statistics of arrays, for which they are read whole.")
 @click.option("--head", type=click.IntRange(min=0), default=6, help="How many first values of an array. Default: 6.")
+@filter_options
 @storage_option()
 @json_option
 def cat(
@@ -43,6 +47,8 @@ def cat(
     raw: bool,
     stats: bool,
     head: int,
+    status: list[str] | None,
+    where: str | None,
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
@@ -50,15 +56,26 @@ def cat(
 
     URL is a file of a run or any other one, or a pattern in quotes. Text and files that nobody knows are printed as
     they are; npy and npz as shape, dtype, statistics and first values; a pickle, which is never opened, as what it
-    would run and make; parquet as its columns; png as its size in pixels.
+    would run and make; parquet as its columns; png as its size in pixels. With --status or --where URL is a pattern of
+    files in runs.
     """
     from notata.errors import NotataError
     from notata.search import contents
 
     trouble = Trouble()
+    holds = filter_of(where)
+    found = not (status or holds)
     for content in contents(
-        list(urls), raw=raw, stats=stats, head=head, storage_options=storage_options, failed=trouble
+        list(urls),
+        raw=raw,
+        stats=stats,
+        head=head,
+        status=status,
+        where=holds,
+        storage_options=storage_options,
+        failed=trouble,
     ):
+        found = True
         try:
             if as_json:
                 output.json_line(content.record())
@@ -71,7 +88,8 @@ def cat(
                     click.echo(piece, nl=False)
         except NotataError as error:
             trouble(error)
-    trouble.end()
+    tell_notes(holds.notes() if holds else ())
+    trouble.end(found=found)
 
 
 def _show(text: str) -> None:

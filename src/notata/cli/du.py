@@ -9,6 +9,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, size_option, storage_option, urls_argument
+from notata.cli.picking import filter_of, filter_options, tell_notes
 
 if TYPE_CHECKING:
     from notata.search import Usage
@@ -25,6 +26,7 @@ __all__ = ["du"]
         "notata du --by run --sort size gs://bucket/outputs",
         "notata du --by suffix 's3://bucket/outputs/log_*'",
         "notata du -s -c outputs s3://bucket/outputs",
+        "notata du --by run s3://bucket/outputs --status failed --where 'age > days(30)'",
     ),
 )
 @urls_argument
@@ -40,6 +42,7 @@ __all__ = ["du"]
 @click.option("--sort", type=click.Choice(["name", "size"]), help="By name, or the largest first.")
 @click.option("-c", "--total", is_flag=True, help="Tell the sum of all URLs at the end.")
 @size_option
+@filter_options
 @storage_option()
 @json_option
 def du(
@@ -51,12 +54,15 @@ def du(
     sort: str | None,
     total: bool,
     human: bool | None,
+    status: list[str] | None,
+    where: str | None,
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Sum up the sizes of files, in one listing of each URL; nothing is read.
+    """Sum up the sizes of files, in one listing of each URL; nothing is read unless a filter asks for it.
 
-    URL is a folder, a run, a file, or a pattern in quotes. A line for each folder: its size and its name.
+    URL is a folder, a run, a file, or a pattern in quotes. A line for each folder: its size and its name. With
+    --status or --where only what lies in such runs counts.
     """
     from notata.search import usage
 
@@ -65,15 +71,19 @@ def du(
     if summarize and (files or depth is not None):
         raise click.UsageError("-s goes without -a and -d")
     trouble = Trouble()
+    holds = filter_of(where)
     told = usage(
         urls,
         by=by,
         depth=0 if summarize else depth,
         files=files,
+        status=status,
+        where=holds,
         storage_options=storage_options,
         failed=trouble,
     )
     found = _print(_summed(_sorted(told, sort), total), human, as_json)
+    tell_notes(holds.notes() if holds else ())
     trouble.end(found=found)
 
 

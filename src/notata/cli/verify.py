@@ -18,6 +18,7 @@ from notata.cli.frame import (
     urls_argument,
     wanted,
 )
+from notata.cli.picking import filter_of, filter_options, tell_notes
 
 __all__ = ["verify"]
 
@@ -31,11 +32,13 @@ _GRAVITY = (FOUND, STORAGE, NOTHING)
     examples=(
         "notata verify outputs/log_pendulum",
         "notata verify s3://bucket/outputs -o endpoint_url=http://127.0.0.1:9000",
+        "notata verify outputs --status complete --where 'age < days(7)'",
     ),
     epilog="Exit code: 0 all is as it was; 1 a file is missing or changed; 2 usage; 3 none is known to be, but of some "
-    "run not everything can be told.",
+    "run not everything can be told, or there is none.",
 )
 @urls_argument
+@filter_options
 @storage_option()
 @json_option
 @progress_option
@@ -43,6 +46,8 @@ _GRAVITY = (FOUND, STORAGE, NOTHING)
 def verify(
     context: click.Context,
     urls: list[str] | None,
+    status: list[str] | None,
+    where: str | None,
     storage_options: dict[str, Any],
     as_json: bool,
     progress: bool | None,
@@ -53,11 +58,17 @@ def verify(
     """
     from notata.search import verdicts
 
-    worst = FOUND
-    for verdict in verdicts(urls, storage_options=storage_options, progress=wanted(progress)):
+    told: list[int] = []
+    holds = filter_of(where)
+    for verdict in verdicts(
+        urls, status=status, where=holds, storage_options=storage_options, progress=wanted(progress)
+    ):
         if as_json:
             output.json_line(verdict.record())
         else:
             output.line(str(verdict))
-        worst = max(worst, verdict.code, key=_GRAVITY.index)
-    context.exit(worst)
+        told.append(verdict.code)
+    tell_notes(holds.notes() if holds else ())
+    if not told:
+        output.complain("Nothing was verified: no run there is of this kind")
+    context.exit(max(told, default=STORAGE, key=_GRAVITY.index))

@@ -37,13 +37,11 @@ __all__ = [
     "URLs",
     "each",
     "file_at",
-    "files_at",
     "given",
     "is_bucket",
     "is_pattern",
     "look_up",
     "no_run",
-    "runs_at",
     "tell_nobody",
 ]
 
@@ -180,63 +178,6 @@ def each(urls: URLs | None) -> list[str | os.PathLike[str] | UPath | Store]:
     if isinstance(urls, str | bytes | os.PathLike | Store) or not isinstance(urls, Iterable):
         return [urls]  # a UPath of a bucket is none of them, and what is no place is told when it is looked up
     return list(urls)
-
-
-def runs_at(
-    urls: URLs | None = None,
-    *,
-    storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
-    timeout: float = TIMEOUT,
-) -> Iterator[Found]:
-    """The runs at or below each place, sorted by folder. One listing a place: a request per 1000 files on a bucket.
-
-    Args:
-        urls: See `URLs`.
-        storage_options: For fsspec.
-        failed: Is told of each place that cannot be listed, or where no run is; the others are searched.
-        timeout: As for `notata.Logbook`.
-
-    >>> from notata import Logbook
-    >>> for name in ("a", "b"):
-    ...     Logbook(name, "memory://finding/sweep").mark_complete()
-    >>> [run.name for run in runs_at("memory://finding/*/log_*")]
-    ['memory://finding/sweep/log_a', 'memory://finding/sweep/log_b']
-    """
-    for url in each(urls):
-        try:
-            place = look_up(url, storage_options, timeout=timeout)
-            if not place.runs:
-                raise no_run(place)
-        except NotataError as error:
-            failed(error)
-            continue
-        yield from place.runs.values()
-
-
-def files_at(
-    urls: URLs | None = None,
-    *,
-    storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
-    timeout: float = TIMEOUT,
-) -> Iterator[File]:
-    """The files at or below each place; a place may be a file itself. As `runs_at`.
-
-    >>> from notata import Logbook
-    >>> for name in ("a", "b"):
-    ...     path = Logbook(name, "memory://finding/notes").text("notes", "converged")
-    >>> [file.name for file in files_at("memory://finding/notes/log_*/artifacts/*.txt")]
-    ['memory://finding/notes/log_a/artifacts/notes.txt', 'memory://finding/notes/log_b/artifacts/notes.txt']
-    """
-    for url in each(urls):
-        try:
-            place = look_up(url, storage_options, timeout=timeout)
-            found = place.files if place.entries else iter([file_at(url, storage_options, timeout=timeout)])
-        except NotataError as error:
-            failed(error)
-            continue
-        yield from found
 
 
 def file_at(

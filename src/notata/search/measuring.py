@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from notata.errors import ConfigurationError, FolderError, MissingError, NotataError
 from notata.listings import inside, name_of
-from notata.search.finding import Place, URLs, each, file_at, given, look_up, tell_nobody
+from notata.search.choosing import Choice, Wheres, narrowed
+from notata.search.finding import Place, URLs, each, file_at, given, tell_nobody
 from notata.search.record import records
 from notata.store import TIMEOUT, Entry, Store
 
@@ -98,14 +99,7 @@ def trees(
     (1, 9, ['debug/'], ['notes.txt'])
     """
     for url in each(urls):
-        try:
-            place = look_up(url, storage_options, timeout=timeout)
-            stands = {run.name: run.status for run in records(place)} if status else {}
-            found = list(_trees(place, stands)) if place.entries else [_alone(url, storage_options, timeout)]
-        except NotataError as error:
-            failed(error)
-            continue
-        yield from found
+        yield from _trees_at(url, Choice(), status, storage_options, failed, timeout)
 
 
 def usage(
@@ -114,13 +108,15 @@ def usage(
     by: By = "folder",
     depth: int | None = None,
     files: bool = False,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
 ) -> Iterator[Usage]:
     """How many bytes there are: sums of the sizes of files, other people's included.
 
-    Cost: as of `trees`.
+    Cost: as of `trees`, and what a filter takes, see `runs`.
 
     Args:
         urls: See `URLs`; a place may be a file.
@@ -128,12 +124,14 @@ def usage(
             each run, and what lies in none. ``suffix``: each kind of file in all of the places, the largest first.
         depth: Folders that lie deeper are left out, but count.
         files: Tell files too, of folders.
+        status: Count only what lies in runs of this status, or of several; as for `runs`.
+        where: Count only what lies in runs for which this holds; as for `runs`.
         storage_options: For fsspec.
         failed: As for `trees`.
         timeout: As for `notata.Logbook`.
 
     Raises:
-        ConfigurationError: `by` is none of these.
+        ConfigurationError: `by` is none of these, the filter cannot be read, or there is no such status.
 
     >>> from notata import Logbook
     >>> for name in ("a", "b"):
@@ -145,11 +143,13 @@ def usage(
     """
     if by not in ("folder", "run", "suffix"):
         raise ConfigurationError(f"by is 'folder', 'run' or 'suffix', not {by!r}")
+    choice = Choice(status, where)
     if by == "folder":
-        for tree in trees(urls, storage_options=storage_options, failed=failed, timeout=timeout):
-            yield from _sums(tree, depth, files)
+        for url in each(urls):
+            for tree in _trees_at(url, choice, False, storage_options, failed, timeout):
+                yield from _sums(tree, depth, files)
         return
-    places = _places(urls, storage_options, failed, timeout)
+    places = _places(urls, choice, storage_options, failed, timeout)
     if by == "run":
         for place in places:
             yield from _by_run(place)
@@ -157,13 +157,37 @@ def usage(
         yield from _by_suffix(places)
 
 
+def _trees_at(
+    url: str | os.PathLike[str] | UPath | Store,
+    choice: Choice,
+    status: bool,
+    options: Mapping[str, Any] | None,
+    failed: Callable[[NotataError], None],
+    timeout: float,
+) -> list[Usage]:
+    """What lies at and below one place, in the runs that are meant; with `status` how each of them stands."""
+    try:
+        place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+        if not place.entries and not choice.filters:
+            return [_alone(url, options, timeout)]
+        stands = {run.name: run.status for run in records(place)} if status else {}
+        return list(_trees(place, stands))
+    except NotataError as error:
+        failed(error)
+        return []
+
+
 def _places(
-    urls: URLs | None, options: Mapping[str, Any] | None, failed: Callable[[NotataError], None], timeout: float
+    urls: URLs | None,
+    choice: Choice,
+    options: Mapping[str, Any] | None,
+    failed: Callable[[NotataError], None],
+    timeout: float,
 ) -> Iterator[Place]:
     for url in each(urls):
         try:
-            place = look_up(url, options, timeout=timeout)
-            if not place.entries and (alone := _alone(url, options, timeout)).kind == "file":
+            place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+            if not (place.entries or choice.filters) and (alone := _alone(url, options, timeout)).kind == "file":
                 entry = file_at(url, options, timeout=timeout).entry
                 place = Place(alone.name, alone.name, place.store, {entry.key: entry}, {})
         except NotataError as error:

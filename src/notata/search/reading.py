@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from notata import formats, keys
 from notata.errors import FolderError, MissingError, NotataError
+from notata.search.choosing import Choice, Wheres, narrowed
 from notata.search.describing import Content
 from notata.search.finding import File, Place, URLs, each, file_at, is_bucket, is_pattern, look_up, tell_nobody
 from notata.store import TIMEOUT, Store
@@ -33,6 +34,8 @@ def contents(
     raw: bool = False,
     stats: bool = True,
     head: int = 6,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
@@ -41,13 +44,16 @@ def contents(
 
     Each is to be read before the next one is asked for.
 
-    Cost: one request to look a file up, one listing of what stands before a pattern; and the files.
+    Cost: one request to look a file up, one listing of what stands before a pattern; what a filter takes, see `runs`;
+    and the files.
 
     Args:
-        urls: Files, or patterns of them.
+        urls: Files, or patterns of them; with a filter patterns only, as nothing tells of the run of a single file.
         raw: As for `Content`.
         stats: As for `describe`.
         head: As for `describe`.
+        status: Give files of runs of this status only, or of several; as for `runs`.
+        where: Give files of runs for which this holds only; as for `runs`.
         storage_options: For fsspec.
         failed: Is told of each place that is no file, or cannot be reached; the others are given.
         timeout: As for `notata.Logbook`.
@@ -61,7 +67,7 @@ def contents(
     waiting: deque[tuple[Content, int]] = deque()
     describers = formats.Describers()
     try:
-        for file in _files(urls, storage_options, failed, timeout):
+        for file in _files(urls, Choice(status, where), storage_options, failed, timeout):
             content = Content(file, raw, stats, head, describers)
             waiting.append((content, content.begin()))
             while len(waiting) >= AT_ONCE or sum(size for _, size in waiting) > BYTES_AT_ONCE:
@@ -74,15 +80,19 @@ def contents(
 
 
 def _files(
-    urls: URLs, options: Mapping[str, Any] | None, failed: Callable[[NotataError], None], timeout: float
+    urls: URLs,
+    choice: Choice,
+    options: Mapping[str, Any] | None,
+    failed: Callable[[NotataError], None],
+    timeout: float,
 ) -> Iterator[File]:
     for url in each(urls):
         try:
-            if not is_pattern(url):
+            if not (choice.filters or is_pattern(url)):
                 yield file_at(url, options, timeout=timeout)
                 continue
-            place = look_up(url, options, timeout=timeout)
-            if not place.entries:
+            place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+            if not (choice.filters or place.entries):
                 yield file_at(url, options, timeout=timeout)  # which says that there is nothing
                 continue
         except NotataError as error:
@@ -93,13 +103,14 @@ def _files(
 
 def _matching(place: Place, failed: Callable[[NotataError], None]) -> Iterator[File]:
     """The files that a pattern means; not those in folders that it means."""
-    parts = place.parts()
+    parts = place.parts() if place.entries else {}  # a filter may have left none
     for file in place.files:
         if file.entry.key in parts:
             yield file
     folders = [part for part in parts if part not in place.entries]
     if len(folders) == 1:
-        folder, key = folders[0], f"{folders[0]}/"
+        folder = folders[0]
+        key = f"{folder}/" if folder else ""
         below = {entry[len(key) :]: entry for entry in place.entries if entry.startswith(key)}
         failed(_folder(place.named(folder), place.store.url, "a run" if folder in place.runs else "a folder", below))
     elif folders:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from notata.errors import NotataError
 from notata.manifest import VerifyReport
 from notata.reader import LogReader
-from notata.search.finding import Found, URLs, each, given, runs_at
+from notata.search.choosing import Choice, Wheres, narrowed
+from notata.search.finding import Found, URLs, each, given, no_run
 from notata.store import TIMEOUT
 
 __all__ = ["Verdict", "verdicts"]
@@ -55,16 +56,22 @@ def verdicts(
     urls: URLs | None = None,
     *,
     progress: bool = False,
+    status: str | Iterable[str] | None = None,
+    where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
 ) -> Iterator[Verdict]:
     """A verdict on each run at or below these places; one on a place itself where there is none.
 
-    Cost: one listing a place, and every file that a manifest tells of is read.
+    Cost: one listing a place, and every file that a manifest tells of is read; before that what a filter takes, see
+    `runs`.
 
     Args:
         urls: See `notata.search.URLs`; the base folder if not given.
         progress: Show a bar on standard error.
+        status: Of runs of this status only, or of several; as for `runs`.
+        where: Of runs for which this holds only; as for `runs`. Of a run whose metadata.json the storage refused, and
+            which may be one of them, there is a verdict on its place.
         storage_options: For fsspec.
         timeout: As for `notata.Logbook`.
 
@@ -74,12 +81,23 @@ def verdicts(
     >>> [(verdict.run_id, verdict.code) for verdict in verdicts("memory://verdicts")]
     [('a', 0), ('b', 0)]
     """
+    return _verdicts(urls, Choice(status, where), progress, storage_options, timeout)
+
+
+def _verdicts(
+    urls: URLs | None, choice: Choice, progress: bool, options: Mapping[str, Any] | None, timeout: float
+) -> Iterator[Verdict]:
     for url in each(urls):
+        errors: list[NotataError] = []
+        found: list[Found] = []
         try:
-            found = list(runs_at(url, storage_options=storage_options, timeout=timeout))
+            place = narrowed(url, choice, options, failed=errors.append, timeout=timeout)
+            found = [*place.runs.values()]
+            if not (found or choice.filters):
+                raise no_run(place)
         except NotataError as error:
-            yield Verdict(given(url), None, None, None, f"cannot tell: {error}")
-            continue
+            errors.append(error)
+        yield from (Verdict(given(url), None, None, None, f"cannot tell: {error}") for error in errors)
         for run in found:
             yield _verdict(run, progress)
 
