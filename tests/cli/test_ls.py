@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -19,7 +20,7 @@ from notata import Logbook, RunMissingError, StorageError
 from notata.cli import output
 from notata.errors import AccessError, NotataError
 from notata.search import runs
-from notata.store import memory, open_store
+from notata.store import Blob, memory, open_store
 from tests.cli.conftest import Shelf
 from tests.command import Done, notata, process, terminal
 from tests.counting import counted
@@ -370,3 +371,30 @@ def test_help_and_a_local_listing_import_little(tmp_path: Path) -> None:
         command = [sys.executable, "-c", code.format(forbidden), "x", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
         assert done.stderr.strip() == "[]", arguments
+
+
+@pytest.mark.parametrize("stored", ["beat", "listing"])
+def test_the_seconds_of_a_run_that_died_are_the_same_in_each_look(
+    stored: str, fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = {"host": "far", "pid": 7, "heartbeat": 1, "beat": "2026-03-01T09:31:30.250+00:00"}
+    if stored == "listing":
+        lease["beat"] = None
+    url = fill({"run_id": "a", "status": "initialized", "lease": lease})
+    written = open_store(url).stat("log_a/metadata.json").modified
+    whole, ages = memory.MemoryStore._get, itertools.count(10, 0.1)
+
+    def get(self: memory.MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        return dataclasses.replace(whole(self, key, start, end, version), age=next(ages))  # another one at each read
+
+    monkeypatch.setattr(memory.MemoryStore, "_get", get)
+    begun = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+    seconds = 90.25 if stored == "beat" else round((written - begun).total_seconds(), 3)
+    for _ in range(2):
+        [run] = runs(url)
+        assert (run.status, run.seconds) == ("died", seconds)
+        for command in ("ls", "show", "table"):
+            columns = ["--columns", "seconds"] if command == "table" else []
+            told = json.loads(notata(command, f"{url}/log_a", "--json", *columns, folder=tmp_path).stdout)
+            assert told["seconds"] == seconds, command
+        assert ls(url, folder=tmp_path).stdout.split("\t")[3] == f"{seconds:.3f}"

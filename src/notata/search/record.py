@@ -197,7 +197,7 @@ def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row |
         state.why,
         began,
         end if state.status in ENDED else None,
-        _seconds(fields, state, began, end),
+        _seconds(fields, state, began, _until(found, fields, state)),
         found.size,
         len(found.files),
         _failure(fields, state),
@@ -223,14 +223,30 @@ def _failure(fields: Mapping[str, Any], state: RunState) -> str:
     return state.why if state.status == "died" else ""
 
 
-def _seconds(fields: Mapping[str, Any], state: RunState, began: datetime | None, end: datetime | None) -> float | None:
+def _until(found: Found, fields: Mapping[str, Any], state: RunState) -> datetime | None:
+    """When its time was over: at its end; if it died, at its last sign of life; else now.
+
+    That sign is the one that it stored, by the clock that its start was told by, else the listing's. The age that tells
+    whether it lives is measured at each read: no two looks would have the same.
+    """
+    if state.status in ENDED:
+        return _time(fields.get("end_time"))
+    if state.status != "died":
+        return datetime.now(UTC)
+    entry = found.files.get(keys.METADATA)
+    return _time(lease_of(fields).get("beat")) or (entry.modified if entry else state.last_seen)
+
+
+def _seconds(
+    fields: Mapping[str, Any], state: RunState, began: datetime | None, until: datetime | None
+) -> float | None:
+    """How long it took until then."""
     told = number(fields.get("runtime_sec"))
     if state.status in ENDED and told is not None:
         return told
     resumes = fields.get("resumes")
     last = resumes[-1] if isinstance(resumes, list) and resumes and isinstance(resumes[-1], dict) else {}
     went_on = _time(last.get("time")) or began
-    until = end if state.status in ENDED else state.last_seen if state.status == "died" else datetime.now(UTC)
     if went_on is None or until is None:
         return None
     return round(spent(fields) + max(timedelta(0), until - went_on).total_seconds(), 3)
