@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -489,3 +490,15 @@ def test_spans_and_lazy_errors() -> None:
     with pytest.raises(ConfigurationError, match="no regular expression"):
         grep("(", url)
     assert [match.line for match in grep("(?i)THREE", url, words=True)] == ["three"]
+
+
+def test_ctrl_c_ends_a_pattern_that_would_take_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "quick.txt").write_text("aaa\n")
+    (tmp_path / "slow.txt").write_text("a" * 64 + "!\n")  # 2**64 ways to part it
+    command = [sys.executable, "-m", "notata", "grep", "--no-filename", "(a+)+$", "quick.txt", "slow.txt"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as searching:
+        assert searching.stdout is not None
+        assert searching.stdout.readline() == b"aaa\n"  # it is at the other file by now
+        searching.send_signal(signal.SIGINT)
+        out, error = searching.communicate(timeout=120)
+    assert (searching.returncode, out, error) == (130, b"", b"Interrupted\n")
