@@ -181,31 +181,44 @@ def _tell(errors: Mapping[str, Exception], failed: Callable[[NotataError], None]
 
 
 def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row | None) -> Run:
-    run = (found.name, found.run_id, found.store.url)
     fields = parsed(blob.data) if blob is not None else None
     if fields is None or blob is None:
-        why = _unreadable(error)
-        return Run(
-            *run, "unreadable", why=why, size=found.size, files=len(found.files), failure_reason=why, found=found
-        )
+        return _unread(found, _unreadable(error))
     state = judge(fields, blob)
-    began, end = _time(fields.get("start_time")), _time(fields.get("end_time"))
+    began = _time(fields.get("start_time"))
     return Run(
-        *run,
-        state.status,
-        state.certain,
-        state.why,
-        began,
-        end if state.status in ENDED else None,
-        _seconds(fields, state, began, _until(found, fields, state)),
-        found.size,
-        len(found.files),
-        _failure(fields, state),
-        row.params if row else {},
-        row.metrics if row else {},
-        found,
-        fields,
-        row.metrics_error if row else "",
+        name=found.name,
+        run_id=found.run_id,
+        url=found.store.url,
+        status=state.status,
+        certain=state.certain,
+        why=state.why,
+        started=began,
+        ended=_time(fields.get("end_time")) if state.status in ENDED else None,
+        seconds=_seconds(fields, state, began, _until(found, fields, state)),
+        size=found.size,
+        files=len(found.files),
+        failure_reason=_failure(fields, state),
+        params=row.params if row else {},
+        metrics=row.metrics if row else {},
+        found=found,
+        metadata=fields,
+        metrics_error=row.metrics_error if row else "",
+    )
+
+
+def _unread(found: Found, why: str) -> Run:
+    """A run of which the listing alone tells."""
+    return Run(
+        name=found.name,
+        run_id=found.run_id,
+        url=found.store.url,
+        status="unreadable",
+        why=why,
+        size=found.size,
+        files=len(found.files),
+        failure_reason=why,
+        found=found,
     )
 
 
