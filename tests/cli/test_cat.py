@@ -384,3 +384,9 @@ def test_a_bucket_that_is_not_there_is_no_file_that_is_not_there(
     assert notata("cat", f"{server.url}/nothing-here", *options, folder=tmp_path).returncode == 1
     open_store(server.url, server.options).write("there.txt", b"")
     assert ", no file; in it: " in notata("cat", server.url, *options, folder=tmp_path).stderr
+
+
+def test_a_file_that_shows_no_size_is_read(tmp_path: Path) -> None:
+    assert Path("/proc/self/limits").stat().st_size == 0
+    done = notata("cat", "/proc/self/limits", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, Path("/proc/self/limits").read_text())

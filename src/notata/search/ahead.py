@@ -11,7 +11,7 @@ from notata.errors import KeyNameError, StorageError
 from notata.search.finding import File
 from notata.store import Blob
 from notata.store.files import PART
-from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, started_in_thread
+from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
 
 __all__ = ["opened", "read_ahead"]
 
@@ -49,14 +49,15 @@ def read_ahead(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T,
 
 def _begun(file: File, start: int, end: int) -> Future[Blob]:
     """A read that has begun; an empty range costs no request."""
+    known: Future[Blob] = Future()
     if start >= end:
-        return started_in_thread(Blob, b"", file.entry.size, file.entry.version)
+        known.set_result(Blob(b"", file.entry.size, file.entry.version))
+        return known
     try:
         return file.store.start_fetch(file.entry.key, start, end)
     except KeyNameError as error:
-        failed: Future[Blob] = Future()
-        failed.set_exception(_unknown(file, error))
-        return failed
+        known.set_exception(_unknown(file, error))
+        return known
 
 
 def opened(file: File) -> IO[bytes]:

@@ -198,23 +198,18 @@ class Content:
     def _in_run(self) -> re.Match[str] | None:
         return _IN_RUN.fullmatch(f"{self.file.store.url}/{self.file.entry.key}")
 
-    def begin(self) -> int:
-        """Begin to fetch what will be needed, if it is little; how many bytes that are."""
+    def ahead(self) -> int:
+        """How many of its first bytes are worth to be fetched before its turn comes; 0 for what is read as a stream."""
         size, wanted = self.file.entry.size, 0
         if 0 <= size <= _SMALL:
             wanted = size
         if self.is_described and self.file.key.lower().endswith((".png",) if self.stats else (".npy", ".png")):
             wanted = min(max(0, size), HEAD)
-        if wanted:
-            end = None if wanted == size else wanted
-            with contextlib.suppress(KeyNameError):  # another program's name: it is read when its turn comes
-                self._coming = self.file.store.start_fetch(self.file.entry.key, 0, end)
+        try:
+            keys.check(self.file.entry.key)
+        except KeyNameError:  # another program's name: it is read when its turn comes
+            return 0
         return wanted
-
-    def cancel(self) -> None:
-        """Give up what is coming."""
-        if self._coming is not None:
-            self._coming.cancel()
 
     def pieces(self) -> Generator[bytes, None, None]:
         """Its bytes, some at a time."""
@@ -279,6 +274,8 @@ class Content:
         """A seekable file; a sparing one fetches no more than 64 KiB around what is asked for."""
         store, key = self.file.store, self.file.entry.key
         first = None if self._coming is None else self._coming.result()
+        if first is not None and not first.data:  # nothing was fetched; files of /proc have no size, and a content
+            first = None
         if first is not None and len(first.data) == first.size:
             return io.BytesIO(first.data)
         with self._guarded():

@@ -6,17 +6,18 @@ Small files are fetched many at once and given in order; large ones come as a st
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from notata import formats, keys
 from notata.errors import FolderError, MissingError, NotataError
+from notata.search.ahead import read_ahead
 from notata.search.choosing import Choice, Wheres, narrowed
 from notata.search.describing import Content
 from notata.search.finding import File, Place, URLs, each, file_at, is_bucket, is_pattern, look_up, tell_nobody
 from notata.store import TIMEOUT, Store
-from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -64,19 +65,12 @@ def contents(
     >>> [one.record()["content"] for one in contents("memory://contents/log_*/artifacts/metrics.json")]
     [{'error': 0.5}, {'error': 0.5}]
     """
-    waiting: deque[tuple[Content, int]] = deque()
     describers = formats.Describers()
-    try:
-        for file in _files(urls, Choice(status, where), storage_options, failed, timeout):
-            content = Content(file, raw, stats, head, describers)
-            waiting.append((content, content.begin()))
-            while len(waiting) >= AT_ONCE or sum(size for _, size in waiting) > BYTES_AT_ONCE:
-                yield waiting.popleft()[0]
-        while waiting:
-            yield waiting.popleft()[0]
-    finally:
-        for content, _ in waiting:
-            content.cancel()
+    files = _files(urls, Choice(status, where), storage_options, failed, timeout)
+    each_one = (Content(file, raw, stats, head, describers) for file in files)
+    with closing(read_ahead((content, content.file, 0, content.ahead()) for content in each_one)) as coming:
+        for content, future in coming:
+            yield replace(content, _coming=future)
 
 
 def _files(
