@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,11 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
         except BlockingIOError:
             fcntl.flock(held, fcntl.LOCK_SH)
         return (yield)
+
+
+def pytest_collection_finish() -> None:
+    """All tests live to the end: else each full collection of garbage, by a test too, looks at them for a second."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
