@@ -6,7 +6,6 @@ does when its input ends or a signal comes.
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging.config
 import multiprocessing
@@ -229,8 +228,6 @@ def main(how: str, url: str, options: str, *rest: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--nurse":
-        for name in ("notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core"):
-            importlib.import_module(name)
         nurse(main, int(sys.argv[2]))
     else:
         main(*sys.argv[1:])

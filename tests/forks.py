@@ -9,20 +9,18 @@ import multiprocessing
 from multiprocessing.context import ForkServerContext
 from typing import Final
 
+from tests.nursery import NEEDED
+
 __all__ = ["forkserver"]
 
 _PRELOADED: Final = [
-    "numpy",
-    "yaml",
-    "notata.store.s3",
-    "notata.store.gcs",
-    "s3fs",
-    "gcsfs.core",
+    *NEEDED,
     "tests.sweep",
     "tests.contract.test_experiment",
     "tests.contract.test_races",
     "tests.contract.test_sync",
     "tests.contract.test_workers",
+    "tests.frozen",
 ]
 
 

@@ -38,7 +38,6 @@ thing wrong is printed with its round, which ``SEED`` repeats up to the moment; 
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import os
@@ -431,8 +430,6 @@ def command(rounds: int, names: list[str], seed: str) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--nurse"]:
-        for module in ("notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core"):
-            importlib.import_module(module)
         nurse(main, int(sys.argv[2]))
     else:
         rounds, cases, seed = [*sys.argv[1:], *["200", ",".join(CASES), uuid.uuid4().hex[:8]][len(sys.argv) - 1 :]]

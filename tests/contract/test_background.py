@@ -6,7 +6,6 @@ Run as a script it is such a process: ``python -m tests.contract.test_background
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
 import signal
@@ -454,8 +453,6 @@ def test_a_forked_child_begins_with_an_empty_queue(reachable: Place, run: Run, t
 
 if __name__ == "__main__":
     if sys.argv[1] == "--nurse":
-        for name in ("notata.store.s3", "notata.store.gcs", "s3fs", "gcsfs.core"):
-            importlib.import_module(name)
         nurse(main, int(sys.argv[2]))
     else:
         main(*sys.argv[1:])
