@@ -7,16 +7,18 @@ import os
 import pty
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TypeAlias
 
 from click.testing import CliRunner
 
 from notata.cli import main
+from tests.nursery import Forked
 
 Done: TypeAlias = "subprocess.CompletedProcess[str]"
 
-__all__ = ["notata", "process", "terminal"]
+__all__ = ["fresh", "notata", "process", "terminal"]
 
 
 def notata(*arguments: str, folder: Path, given: str | None = None, **environment: str) -> Done:
@@ -28,8 +30,23 @@ def notata(*arguments: str, folder: Path, given: str | None = None, **environmen
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
-def process(*arguments: str, folder: Path, given: str | None = None, **environment: str) -> Done:
-    """The command through its real entry point."""
+def process(*arguments: str, folder: Path, given: str | None = None) -> Done:
+    """The command as a process of its own, of which the imports are spared: see `tests.nursery`."""
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        reading, writing = os.pipe()
+        ends = [reading, output.fileno(), errors.fileno()]
+        started = Forked("notata", [*arguments], ends, folder=folder)
+        os.close(reading)
+        with open(writing, "w") as file:
+            file.write(given or "")
+        code = started.wait()
+        for said in (output, errors):
+            said.seek(0)
+        return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())
+
+
+def fresh(*arguments: str, folder: Path, given: str | None = None, **environment: str) -> Done:
+    """The command through its real entry point, and what it imports as the environment has it."""
     return subprocess.run(
         [sys.executable, "-m", "notata", *arguments],
         capture_output=True,
@@ -43,20 +60,15 @@ def process(*arguments: str, folder: Path, given: str | None = None, **environme
 
 
 def terminal(*arguments: str, folder: Path, columns: int = 120, **environment: str) -> tuple[int, bytes]:
-    """The command as a process on a terminal of its own: its exit code, and all that the terminal got."""
+    """The command as such a process on a terminal of its own: its exit code, and all that the terminal got."""
+    shown = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), **environment}
     master, slave = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "notata", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=slave,
-        stderr=slave,
-        cwd=folder,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), **environment},
-    ) as started:
-        os.close(slave)
-        got = bytearray()
-        with contextlib.suppress(OSError):  # so Linux tells that nobody holds the other end any more
-            while piece := os.read(master, 65536):
-                got += piece
-        os.close(master)
-        return started.wait(120), bytes(got)
+    with open(os.devnull, "rb") as nothing:
+        started = Forked("notata", [*arguments], [nothing.fileno(), slave, slave], folder=folder, environment=shown)
+    os.close(slave)
+    got = bytearray()
+    with contextlib.suppress(OSError):  # so Linux tells that nobody holds the other end any more
+        while piece := os.read(master, 65536):
+            got += piece
+    os.close(master)
+    return started.wait(), bytes(got)

@@ -21,7 +21,6 @@ import aiohttp
 from notata import Logbook, exits
 from notata.store import open_store
 from notata.testing import FaultyStore
-from tests.nursery import nurse
 
 
 def cold() -> None:
@@ -227,7 +226,4 @@ def main(how: str, url: str, options: str, *rest: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--nurse":
-        nurse(main, int(sys.argv[2]))
-    else:
-        main(*sys.argv[1:])
+    main(*sys.argv[1:])

@@ -49,7 +49,7 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,12 +60,11 @@ import yaml
 from notata import Logbook, LogReader, RunMissingError, sync
 from tests import servers
 from tests.backends import Place
-from tests.nursery import Script, nurse, nursery
+from tests.nursery import Script
 from tests.workload import RUN, Fate, Problem, judged, read, steps
 
 __all__ = ["CASES", "Case", "Tally", "kill"]
 
-Begin = Callable[[list[str]], Script]
 
 SCRIPT: Final = "tests.kill"
 OWN: Final = {"metadata.json", "params.yaml", "log.txt", "manifest.json"}
@@ -216,13 +215,13 @@ class Told:
         return self.last["returned" if case.backend == "local" else "flushed"]
 
 
-def kill(case: Case, place: Place, begin: Begin, plan: str, tally: Tally, copy: Place | None = None) -> None:
+def kill(case: Case, place: Place, plan: str, tally: Tally, copy: Place | None = None) -> None:
     """One round, in an empty place, and one for the copy where there is to be one."""
     rng = random.Random(f"moment/{plan}")
     threads = rng.choice([1, 1, 3])
     arguments = {**case.arguments, **_mirroring(copy)}
     given = [place.url, json.dumps(place.options), json.dumps(arguments)]
-    script = begin([*given, *([] if case.again else [plan, str(threads), str(case.flushes)])])
+    script = Script(SCRIPT, ["--script", *given, *([] if case.again else [plan, str(threads), str(case.flushes)])])
     events = 1 if rng.random() < 0.15 else int(10 ** rng.uniform(0.3, 2.1))  # it is killed after so many, and a while
     heard = [script.stdout.readline() for _ in range(events)]
     time.sleep(10 ** rng.uniform(-5, -1.5 if events > 1 else -1))
@@ -417,11 +416,10 @@ def command(rounds: int, names: list[str], seed: str) -> int:
     for name in names:
         tally, case = Tally(), CASES[name]
         with ExitStack() as stack:
-            begin = stack.enter_context(nursery(SCRIPT))
             empty = places(stack, case.backend)
             copies = places(stack, case.mirror) if case.mirror else itertools.repeat(None)
             for number, copy in zip(range(rounds), copies, strict=False):
-                kill(case, next(empty), begin, f"{seed}/{name}/{number}", tally, copy)
+                kill(case, next(empty), f"{seed}/{name}/{number}", tally, copy)
         problems += tally.problems
         print(tally.row(name), flush=True)
     print(*["", *problems], sep="\n")
@@ -429,8 +427,8 @@ def command(rounds: int, names: list[str], seed: str) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--nurse"]:
-        nurse(main, int(sys.argv[2]))
+    if sys.argv[1:2] == ["--script"]:
+        main(*sys.argv[2:])
     else:
         rounds, cases, seed = [*sys.argv[1:], *["200", ",".join(CASES), uuid.uuid4().hex[:8]][len(sys.argv) - 1 :]]
         sys.exit(command(int(rounds), cases.split(","), seed))

@@ -27,12 +27,13 @@ from notata.testing import FaultyStore
 from tests.backends import Place
 from tests.contract.conftest import EACH_ENGINE, emptied, make_place
 from tests.counting import counted
-from tests.nursery import Script, nurse, nursery
+from tests.nursery import Script
 
 MIB = 2**20
 SECONDS = 60
 LARGE = 9 * MIB  # in two parts
 ROOT = Path(__file__).parents[2]
+SCRIPT = "tests.contract.test_background"
 COUNT = 40
 FORKED = 5
 UNENDED = "the process ended without mark_complete() or mark_failed()"
@@ -349,23 +350,17 @@ def main(how: str, url: str, options: str, notes: str = "") -> None:
 Run: TypeAlias = Callable[..., tuple[int, str]]
 
 
-@pytest.fixture(scope="module")
-def begin() -> Iterator[Callable[[list[str]], Script]]:
-    with nursery("tests.contract.test_background") as begin:
-        yield begin
-
-
 @pytest.fixture
-def run(begin: Callable[[list[str]], Script]) -> Run:
+def run() -> Run:
     """Runs the script to its end; its exit code and errors. A `fresh` one begins as a process of its own does."""
 
     def run(place: Place, how: Callable[..., None], notes: str = "", *, fresh: bool = False) -> tuple[int, str]:
         arguments = [how.__name__, place.url, json.dumps(place.options), notes]
         if fresh:
-            command = [sys.executable, "-W", "ignore", "-m", "tests.contract.test_background", *arguments]
+            command = [sys.executable, "-W", "ignore", "-m", SCRIPT, *arguments]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
             return done.returncode, done.stderr
-        script = begin(arguments)
+        script = Script(SCRIPT, arguments)
         _, errors = script.communicate()
         return int(script.wait()), errors
 
@@ -423,8 +418,8 @@ def test_what_is_lost_is_told_at_exit(reachable: Place, run: Run) -> None:
     assert {f"log_run/artifacts/t{number}.txt" for number in range(3)} <= set(reachable.names())
 
 
-def test_what_was_flushed_is_there_after_a_kill(reachable: Place, begin: Callable[[list[str]], Script]) -> None:
-    process = begin([wait_to_be_killed.__name__, reachable.url, json.dumps(reachable.options)])
+def test_what_was_flushed_is_there_after_a_kill(reachable: Place) -> None:
+    process = Script(SCRIPT, [wait_to_be_killed.__name__, reachable.url, json.dumps(reachable.options)])
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -452,7 +447,4 @@ def test_a_forked_child_begins_with_an_empty_queue(reachable: Place, run: Run, t
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--nurse":
-        nurse(main, int(sys.argv[2]))
-    else:
-        main(*sys.argv[1:])
+    main(*sys.argv[1:])

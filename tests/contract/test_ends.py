@@ -16,7 +16,7 @@ from notata import LogReader, processes
 from tests import ending
 from tests.backends import Place
 from tests.contract.conftest import REAL, make_place
-from tests.nursery import nursery
+from tests.nursery import Script
 
 End: TypeAlias = Callable[..., int]
 
@@ -44,31 +44,30 @@ def by_name(name: str, request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 @pytest.fixture(scope="module")
-def end() -> Iterator[End]:
+def end() -> End:
     """Runs the script to its end, and tells its exit code; a `fresh` one begins as a process of its own does."""
-    with nursery("tests.ending") as begin:
 
-        def end(
-            place: Place,
-            how: Any,
-            sent: signal.Signals | None = None,
-            *,
-            cold: bool = False,
-            running: bool | None = True,
-            fresh: bool = False,
-        ) -> int:
-            arguments = [how.__name__, place.url, json.dumps(place.options), *(["cold"] if cold else [])]
-            process: Any = started(arguments) if fresh else begin(arguments)
-            assert process.stdout.readline() == "ready\n", process.communicate()
-            assert running is None or (reader(place).state.status == "running") is running
-            if sent is not None:
-                process.send_signal(sent)
-                process.wait()
-            _, errors = process.communicate()
-            assert "notata, at exit" not in errors, errors
-            return int(process.returncode)
+    def end(
+        place: Place,
+        how: Any,
+        sent: signal.Signals | None = None,
+        *,
+        cold: bool = False,
+        running: bool | None = True,
+        fresh: bool = False,
+    ) -> int:
+        arguments = [how.__name__, place.url, json.dumps(place.options), *(["cold"] if cold else [])]
+        process: Any = started(arguments) if fresh else Script("tests.ending", arguments)
+        assert process.stdout.readline() == "ready\n", process.communicate()
+        assert running is None or (reader(place).state.status == "running") is running
+        if sent is not None:
+            process.send_signal(sent)
+            process.wait()
+        _, errors = process.communicate()
+        assert "notata, at exit" not in errors, errors
+        return int(process.returncode)
 
-        yield end
+    return end
 
 
 def started(arguments: list[str]) -> subprocess.Popen[str]:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tests.backends import Place
 from tests.contract.conftest import make_place
-from tests.kill import CASES, OWN, SCRIPT, Begin, Tally, kill
-from tests.nursery import nursery
+from tests.kill import CASES, OWN, Tally, kill
 from tests.workload import RUN, Fate, judged, read, steps
 
 ROUNDS = {"local": 6, "again": 3}  # else one
-
-
-@pytest.fixture(scope="module")
-def begin() -> Iterator[Begin]:
-    with nursery(SCRIPT) as begin:
-        yield begin
 
 
 @pytest.mark.parametrize(
@@ -37,14 +30,12 @@ def begin() -> Iterator[Begin]:
         pytest.param("s3-background", "seaweed", marks=pytest.mark.real),
     ],
 )
-def test_what_was_promised_is_there_after_a_kill(
-    case: str, name: str, begin: Begin, request: pytest.FixtureRequest
-) -> None:
+def test_what_was_promised_is_there_after_a_kill(case: str, name: str, request: pytest.FixtureRequest) -> None:
     tally = Tally()
     for number in range(ROUNDS.get(case, 1)):
         place = make_place(name, request)
         copy = make_place("s3", request) if CASES[case].mirror else None
-        kill(CASES[case], place, begin, f"suite/{case}/{number}", tally, copy)
+        kill(CASES[case], place, f"suite/{case}/{number}", tally, copy)
         place.store().clear()
     assert tally.problems == []
     assert tally.resumed == tally.rounds

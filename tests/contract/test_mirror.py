@@ -26,7 +26,7 @@ from tests import ending
 from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.counting import counted
-from tests.nursery import nursery
+from tests.nursery import Script
 from tests.test_mirror import Hasty, content, settle
 
 End: TypeAlias = Callable[..., tuple[int, str]]
@@ -230,25 +230,24 @@ ON_S3 = pytest.mark.parametrize("named", ["s3"], indirect=True)
 
 
 @pytest.fixture(scope="module")
-def end() -> Iterator[End]:
+def end() -> End:
     """Runs the script to its end; its exit code, and what it said on standard error."""
-    with nursery("tests.ending") as begin:
 
-        def end(
-            here: Place, how: Any, sent: signal.Signals | None = None, *, fresh: bool = False, **arguments: Any
-        ) -> tuple[int, str]:
-            words = [how.__name__, here.url, "{}", "cold", json.dumps(arguments)]
-            process: Any = started(words) if fresh else begin(words)
-            assert process.stdout.readline() == "ready\n", process.communicate()
-            assert LogReader(f"{here.url}/log_run").state.status == "running"
-            if sent is not None:
-                process.send_signal(sent)
-                process.wait()
-            _, errors = process.communicate()
-            said = [line for line in errors.splitlines() if "that is waited for" not in line]  # on a slow machine
-            return int(process.returncode), "\n".join(said)
+    def end(
+        here: Place, how: Any, sent: signal.Signals | None = None, *, fresh: bool = False, **arguments: Any
+    ) -> tuple[int, str]:
+        words = [how.__name__, here.url, "{}", "cold", json.dumps(arguments)]
+        process: Any = started(words) if fresh else Script("tests.ending", words)
+        assert process.stdout.readline() == "ready\n", process.communicate()
+        assert LogReader(f"{here.url}/log_run").state.status == "running"
+        if sent is not None:
+            process.send_signal(sent)
+            process.wait()
+        _, errors = process.communicate()
+        said = [line for line in errors.splitlines() if "that is waited for" not in line]  # on a slow machine
+        return int(process.returncode), "\n".join(said)
 
-        yield end
+    return end
 
 
 def started(words: list[str]) -> subprocess.Popen[str]:
