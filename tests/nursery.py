@@ -28,7 +28,7 @@ NEEDED: Final = [
     "upath.extensions",
 ]  # fmt: skip
 """What runs on any storage import when they first need it."""
-_COMMANDS: Final = ["click", "rich.console"]
+_OTHERS: Final = ["click", "rich.console", "pytest"]
 
 
 class Forked:
@@ -97,7 +97,7 @@ def _nurse(control_fd: int) -> dict[str, Any] | None:
     What has been imported by then is no garbage of theirs: each would copy all of it at its end, to look at it. So it
     takes a process 0.1 s rather than 0.4.
     """
-    for module in [*NEEDED, *_COMMANDS]:
+    for module in [*NEEDED, *_OTHERS]:
         importlib.import_module(module)
     gc.freeze()
     with socket.socket(fileno=control_fd) as control:

@@ -6,18 +6,22 @@ needed where the system lets users have namespaces, and root is enough where it 
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.nursery import Script
+
 __all__ = ["Disk", "run"]
 
-_NAMESPACES = (["unshare", "--user", "--map-root-user", "--mount"], ["unshare", "--mount"])
+_NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000  # of <sched.h>; `os.unshare` comes with Python 3.12
 _PAGE = os.sysconf("SC_PAGESIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -78,34 +82,36 @@ Body = Callable[..., None]
 
 def run(body: Body, folder: Path, *arguments: str, size: str = "1m", files: int = 1000) -> None:
     """Call `body` with a `Disk` and the arguments, in a process that has that disk; fail as it does."""
-    command = [sys.executable, "-W", "error", "-m", "tests.small_disk", str(folder), size, str(files)]
-    command += [body.__module__, body.__name__, *arguments]
-    done = subprocess.run(
-        [*_namespace(), *command],
-        cwd=Path(__file__).parents[1],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.fail(f"{body.__name__} on a small disk:\n{done.stdout}{done.stderr}", pytrace=False)
+    script = Script("tests.small_disk", [str(folder), size, str(files), body.__module__, body.__name__, *arguments])
+    output, errors = script.communicate()
+    if script.returncode:
+        pytest.fail(f"{body.__name__} on a small disk:\n{output}{errors}", pytrace=False)
 
 
-def _namespace() -> list[str]:
-    told = []
-    for command in _NAMESPACES:
-        try:
-            done = subprocess.run([*command, "true"], capture_output=True, text=True)
-        except FileNotFoundError as error:
-            told.append(str(error))
-            continue
-        if not done.returncode:
-            return command
-        told.append(done.stderr)
-    pytest.fail(f"no mount namespace can be made here, so no small disk: {'; '.join(told)}", pytrace=False)
+def _enter_namespace() -> None:
+    """Have mounts of this process's own, as root of a namespace of users if there may be one, else as root."""
+    user, group = os.getuid(), os.getgid()
+    try:
+        _unshare(_NEW_USER | _NEW_MOUNTS)
+    except OSError:
+        _unshare(_NEW_MOUNTS)
+    else:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
+def _unshare(what: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(what):
+        told = ctypes.get_errno()
+        raise OSError(told, f"no mount namespace can be made here, so no small disk: {os.strerror(told)}")
 
 
 def main(folder: str, size: str, files: str, module: str, name: str, *arguments: str) -> None:
+    warnings.simplefilter("error")
+    _enter_namespace()
     body: Body = getattr(importlib.import_module(module), name)
     body(Disk(Path(folder), size, int(files)), *arguments)
 
