@@ -18,6 +18,7 @@ from notata import LogReader, RunDisplacedError, RunEndedError, RunMissingError,
 from tests import receipts
 from tests.backends import Place
 from tests.contract.conftest import EVERYWHERE, QUICK, emptied
+from tests.contract.parts import closing_part, part
 from tests.contract.test_life import metadata, until
 from tests.contract.test_races import die
 from tests.counting import counted
@@ -209,17 +210,6 @@ def test_a_worker_costs_what_the_docs_say(bucket: Place) -> None:
 
 
 # -- pools -------------------------------------------------------------------------------------------------
-
-
-def part(worker: Worker, number: int) -> tuple[str, int]:
-    worker.json(f"parts/{number}", {"part": number})
-    worker.info("part %d", number)
-    return worker.rank, os.getpid()
-
-
-def closing_part(worker: Worker, number: int) -> None:
-    with worker:
-        part(worker, number)
 
 
 PARTS = 12
