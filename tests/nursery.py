@@ -6,6 +6,7 @@ They begin as ``python -m MODULE ARGUMENTS`` does and end as any script does: on
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -18,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 __all__ = ["NEEDED", "Forked", "Script"]
 
@@ -29,10 +30,13 @@ NEEDED: Final = [
 ]  # fmt: skip
 """What runs on any storage import when they first need it."""
 _OTHERS: Final = ["click", "rich.console", "pytest"]
+_ENVIRONMENT: Final = dict(os.environ)  # before any test changed it: libraries read theirs as they are imported
 
 
 class Forked:
     """A process of the nursery, of which there is one at a time; `ends` are its standard input, output and errors."""
+
+    _last: ClassVar[Forked | None] = None
 
     def __init__(
         self,
@@ -43,6 +47,8 @@ class Forked:
         folder: Path = ROOT,
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        if Forked._last is not None:
+            Forked._last._end()
         control = _control()
         told = {"module": module, "arguments": arguments, "folder": str(folder)}
         message = json.dumps({**told, "environment": dict(os.environ if environment is None else environment)})
@@ -50,9 +56,17 @@ class Forked:
         self._told = control.makefile("r")
         self.pid = int(self._told.readline())
         self.returncode: int | None = None
+        Forked._last = self
 
     def send_signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
+
+    def _end(self) -> None:
+        """Of a test that failed a process may be left, and the next one would take its exit code for its own id."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.send_signal(signal.SIGKILL)
+            self.wait()
 
     def wait(self) -> int:
         if self.returncode is None:
@@ -85,7 +99,9 @@ def _control() -> socket.socket:
     ours, theirs = socket.socketpair()
     with theirs:
         command = [sys.executable, "-m", "tests.nursery", str(theirs.fileno())]
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+        )
     atexit.register(process.wait)
     atexit.register(ours.close)
     return ours
