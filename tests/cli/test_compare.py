@@ -139,13 +139,21 @@ def test_values_by_dotted_path() -> None:
         (-2.0, -1.0, 0.4, False, 0.5),
         (-2.0, -1.0, 0.5, True, 0.5),
         (0, 1e-30, 1e-3, False, None),
+        (0.0, -0.0, 0.0, True, None),
+        (0, False, 0.0, False, None),
         (math.nan, math.nan, 0.0, True, None),
+        (math.nan, 1.0, 0.1, False, None),
+        (math.inf, math.inf, 0.0, True, None),
+        ({"": 1, "x": {}}, {"": 1.0, "x": {}}, 0.0, True, 0.0),
         (math.inf, 1.0, 0.1, False, None),
         (10**400, 1.0, 0.1, False, None),
         ("1", 1, 0.1, False, None),
         (True, 1, 0.1, False, None),
         ([1.0, [2.0]], [1.0, [2.001]], 1e-2, True, None),
         ([1.0], [1.0, 2.0], 1e-2, False, None),
+        ([1.0, 2.0], [1.0], 1e-2, False, None),
+        ([{"k": 1}], [{"k": 1, "j": 2}], 0.0, False, None),
+        ([{"k": 1, "j": 2}], [{"k": 1}], 0.0, False, None),
     ],
 )
 def test_numbers_and_their_tolerance(a: Any, b: Any, tolerance: float, equal: bool, relative: float | None) -> None:
@@ -164,6 +172,7 @@ def test_surroundings_and_what_any_two_runs_differ_in() -> None:
         fields["environment"]["packages"] = {"numpy": version, "a.b": "1"}
         fields["environment"]["git"] = {"commit": code, "dirty": False}
         fields["environment"]["pid"] = 5 if name == "a" else 7
+        fields |= {"mirror": f"s3://{name}", "resumes": [name], "copied": name, "row": {"params": {"x": name}}}
         store.write(f"log_{name}/metadata.json", json.dumps(fields).encode())
     found = between(place)
     assert told(found, "environment") == {
@@ -172,8 +181,10 @@ def test_surroundings_and_what_any_two_runs_differ_in() -> None:
     }
     assert told(found, "environment", counts=False).keys() == {"pid"}
     assert told(found, "run") == {}
-    assert told(found, "run", counts=False).keys() >= {"run_id", "start_time", "url"}
-    assert "lease" not in {item.name.partition(".")[0] for item in found.items}
+    always = {"run_id", "url", "start_time", "end_time", "runtime_sec", "resumes", "mirror", "size"}
+    assert told(found, "run", counts=False).keys() <= always
+    assert told(found, "run", counts=False).keys() >= {"run_id", "url", "start_time", "resumes", "mirror"}
+    assert {"lease", "copied", "row"}.isdisjoint(item.name.partition(".")[0] for item in found.items)
 
 
 def test_status_and_failure_count() -> None:
@@ -186,6 +197,29 @@ def test_status_and_failure_count() -> None:
 
 
 # -- files ---------------------------------------------------------------------------------------------------
+
+
+def test_the_first_thing_that_tells_is_told() -> None:
+    place = Place("memory", "memory://compare-why")
+    for name, text in (("a", "other"), ("b", "OTHER")):
+        with place.logbook(name, params={"dt": name}, heartbeat=0) as log:
+            for key, value in (("same", "same"), ("empty", ""), ("text", text), ("long", "x" * ord(name))):
+                log.text(key, value)
+            log.json("metrics", {"e": name})
+    found = between(place, only=["files"])
+    assert {item.name: (item.change, item.why) for item in found.items if item.counts} == {
+        "artifacts/empty.txt": ("equal", "size"),
+        "artifacts/long.txt": ("changed", "size"),
+        "artifacts/metrics.json": ("changed", "content"),
+        "artifacts/same.txt": ("equal", "content"),
+        "artifacts/text.txt": ("changed", "content"),
+        "params.yaml": ("changed", "content"),
+    }
+    assert {item.name for item in found.items if not item.counts} == COUNTS_NOT
+    shown = between(place, only=["params", "metrics", "files"])
+    assert told(shown, "files").keys() == {"artifacts/long.txt", "artifacts/text.txt"}
+    same = compare(f"{place.url}/log_a", f"{place.url}/log_a", only=["files"])
+    assert {(item.change, item.why) for item in same.items} == {("equal", "version"), ("equal", "size")}
 
 
 def test_what_nothing_tells_is_unknown_until_it_is_read(request: pytest.FixtureRequest, tmp_path: Path) -> None:
@@ -361,6 +395,30 @@ def test_a_terminal_gets_the_ends_of_long_values(tmp_path: Path, monkeypatch: py
     assert told[2].split() == ["part", "name", "A", "B"]
     assert told[3].split() == ["params", "mesh", f"{'x' * 16}…{'x' * 9}a", f"{'x' * 16}…{'x' * 9}b", "changed"]
     assert len(told[3]) <= 80
+
+
+def test_large_changes_are_told_as_factors_and_what_does_not_count_in_brackets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, few in (("a", 1.0), ("b", 21.0)):
+        Logbook(name, tmp_path, params={"n": few, "é": "ü" + name, **({"b": 1} if few > 1 else {})}).mark_complete()
+    piped = notata("compare", "log_a", "log_b", "--only", "run,params", folder=tmp_path).stdout.splitlines()
+    assert "run\tchanged\trun_id\ta\tb\t\t" in piped
+    assert piped[-3:] == [
+        "params\tonly_b\tb\t\t1\t\tcounts",
+        "params\tchanged\tn\t1.0\t21.0\t20\tcounts",
+        "params\tchanged\té\tüa\tüb\t\tcounts",
+    ]
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    told = notata("compare", "log_a", "log_b", "--only", "run,params", folder=tmp_path).stdout.splitlines()
+    cells = [re.split(r"  +", line) for line in told]
+    assert ["params", "n", "1.0", "21.0", "+20"] in cells
+    assert ["params", "b", "1", "only in B"] in cells
+    (size,) = [line for line in cells if line[:2] == ["run", "size"]]
+    assert re.fullmatch(r"\(\+.*%\)", size[-1])
+    assert not any(line[:2] in (["run", "run_id"], ["run", "url"]) for line in cells)
+    assert told[-1] == "3 differences"
 
 
 def test_all_shows_what_is_equal(tmp_path: Path) -> None:

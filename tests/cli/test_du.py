@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from notata import Logbook
+from notata import ConfigurationError, Logbook
 from notata.search import usage
 from notata.store import Entry, open_store
 from notata.store.memory import MemoryStore
@@ -85,6 +85,27 @@ def test_depth_sums_and_kinds(fleet: Path, tmp_path: Path) -> None:
     largest = notata("du", "--by", "run", "--sort", "size", str(fleet), folder=tmp_path).stdout.splitlines()
     assert largest == sorted(largest, key=lambda line: -int(line.split("\t")[0]))
     assert len(largest) == len(RUNS) + 1
+
+
+def test_orders_sums_and_what_is_in_no_run(tmp_path: Path) -> None:
+    for path, size in (("0.txt", 6), ("b/x.NPY", 3), ("a/y.npy", 3)):
+        (tmp_path / "runs" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runs" / path).write_bytes(b"x" * size)
+    (tmp_path / "empty").mkdir()
+    for arguments, lines, code in (
+        (["--by", "suffix", "runs"], ["6\t.npy", "6\t.txt"], 0),
+        (["--by", "run", "runs/a/y.npy"], ["3\truns/a/y.npy (in no run)"], 0),
+        (["--by", "run", "empty"], [], 1),
+        (["--by", "run", "-c", "empty"], ["0\ttotal"], 1),
+        (["--sort", "name", "runs"], ["12\truns", "3\truns/a", "3\truns/b"], 0),
+        (["--sort", "size", "-a", "runs/0.txt", "runs/b"], ["6\truns/0.txt", "3\truns/b", "3\truns/b/x.NPY"], 0),
+        (["-c", "runs"], ["3\truns/a", "3\truns/b", "12\truns", "12\ttotal"], 0),
+        (["-s", "-d", "1", "runs"], [], 2),
+    ):
+        done = notata("du", *arguments, folder=tmp_path)
+        assert (done.stdout.splitlines(), done.returncode) == (lines, code), arguments
+    with pytest.raises(ConfigurationError):
+        next(usage(tmp_path, by="colour"))  # type: ignore[arg-type]
 
 
 def test_a_pattern_is_what_a_shell_makes_of_it(fleet: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -11,13 +12,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 import pytest
 
 from notata import Logbook
 from notata.cli import frame, main, output
-from notata.errors import BatchError, MissingError, NotataError, StorageError
+from notata.errors import (
+    BatchError,
+    ConfigurationError,
+    ContainerMissingError,
+    KeyNameError,
+    MissingError,
+    NotataError,
+    PackageMissingError,
+    StorageError,
+)
 from tests.command import fresh, notata, process, terminal
 from tests.servers import CLOUD_ENVIRONMENT
 
@@ -87,10 +98,11 @@ def test_a_storage_option_that_is_none_is_told_without_it(name: str, tmp_path: P
     option = next(
         option for parameter in main.commands[name].params for option in parameter.opts if option.endswith("-option")
     )
-    done = notata(name, option, SECRET, folder=tmp_path)
-    assert done.returncode == 2
-    assert "write key=value" in done.stderr
-    assert SECRET not in done.stdout + done.stderr
+    for given in (SECRET, f"={SECRET}"):
+        done = notata(name, option, given, folder=tmp_path)
+        assert done.returncode == 2
+        assert "write key=value" in done.stderr
+        assert SECRET not in done.stdout + done.stderr
 
 
 def test_help_loads_no_library_that_it_does_not_need(tmp_path: Path) -> None:
@@ -137,10 +149,19 @@ def ended(group: click.Group, *arguments: str) -> tuple[int, str]:
         (StorageError("no\n  good"), 3, "Error: no good\n"),
         (MissingError("nothing"), 1, "Error: nothing\n"),
         (
-            BatchError("x", [MissingError(f"{n}") for n in range(5)]),
+            BatchError("x", [MissingError(f"{n}") for n in range(4)]),
             1,
-            "Error: 0\nError: 1\nError: 2\nError: and 2 more\n",
+            "Error: 0\nError: 1\nError: 2\nError: and 1 more\n",
         ),
+        (
+            BatchError("x", [MissingError("0"), StorageError("1"), MissingError("2")]),
+            3,
+            "Error: 0\nError: 1\nError: 2\n",
+        ),
+        (ContainerMissingError("no bucket"), 3, "Error: no bucket\n"),
+        (ConfigurationError("odd"), 2, "Error: odd\n"),
+        (KeyNameError("odd"), 2, "Error: odd\n"),
+        (PackageMissingError("none"), 2, "Error: none\n"),
         (KeyError(SECRET), 3, "Error: KeyError: this is a fault of notata, please report it; --debug shows where\n"),
         (OSError(28, "No space left on device"), 3, "Error: the output cannot be written: No space left on device\n"),
         (KeyboardInterrupt(), 130, "Interrupted\n"),
@@ -175,10 +196,17 @@ def test_no_traceback_shows_credentials_of_an_address_nor_a_storage_option_howev
     odd = f"it's \"{SECRET}\\"
     given = [f"-osecret={odd}", f'-otokens=["{SECRET}ab"]', f"-oproxy=http://me:{SECRET}cd@host:1"]
     address = f"s3://key1:{SECRET}ef@bucket/x?signature={SECRET}gh"
-    _, told = ended(failing(ValueError(f"{given!r} {odd!r} {address}")), *given, address, "--debug")
-    assert SECRET not in told
+    parts = f"{quote(odd, safe='')} {SECRET}ef key1"
+    _, told = ended(failing(ValueError(f"{given!r} {odd!r} {address} {parts}")), *given, address, "--debug")
+    assert "hunter2" not in told
     assert "key1" not in told
-    assert "s3://***@bucket/x?***" in told
+    assert "s3://***@bucket/x?*** *** *** ***" in told
+
+
+def test_a_traceback_controls_no_terminal() -> None:
+    code, told = ended(failing(ValueError("\x1b[31mred\x07")), "--debug")
+    assert (code, "\x1b" in told, "\x07" in told) == (3, False, False)
+    assert "ValueError: \\x1b[31mred\\x07\n" in told
 
 
 def test_trouble_does_not_end_a_command_and_the_gravest_counts(tmp_path: Path) -> None:
@@ -196,6 +224,20 @@ def test_trouble_does_not_end_a_command_and_the_gravest_counts(tmp_path: Path) -
     assert (code, told.splitlines()[0], told.splitlines()[-1]) == (
         1, "Traceback (most recent call last):", "notata.errors.MissingError: one",
     )  # fmt: skip
+
+
+def test_which_place_was_meant_is_told_of_what_is_not_there_alone() -> None:
+    @click.command(cls=frame.Command)
+    @frame.urls_argument
+    def fail(urls: list[str] | None) -> None:
+        trouble = frame.Trouble()
+        for error in (StorageError("two"), ConfigurationError("three")):
+            trouble(error)
+        trouble.end()
+
+    group = frame.Group("notata")
+    group.add_command(fail)
+    assert ended(group) == (3, "Error: two\nError: three\n")
 
 
 def test_warnings_are_lines(tmp_path: Path) -> None:
@@ -223,6 +265,19 @@ def test_colours_only_where_they_are_wanted(tmp_path: Path) -> None:
     assert b"\x1b" not in terminal("doctor", ".", folder=tmp_path, TERM="dumb")[1]
 
 
+def test_a_bar_is_for_who_reads_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert [frame.wanted(said) for said in (None, True, False)] == [True, True, False]
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert [frame.wanted(said) for said in (None, True, False)] == [False, True, False]
+
+
 def test_click_s_colours_too() -> None:
     from click.testing import CliRunner
 
@@ -235,6 +290,7 @@ def test_click_s_colours_too() -> None:
     for name, value, shown in (
         ("TERM", "xterm", "\x1b[31mred\x1b[0m\n"),
         ("TERM", "dumb", "red\n"),
+        ("TERM", "unknown", "red\n"),
         ("NO_COLOR", "1", "red\n"),
     ):
         environment = {"TERM": "xterm", "NO_COLOR": "", name: value}

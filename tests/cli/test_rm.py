@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -17,10 +19,11 @@ from notata import ConfigurationError, Experiment, Logbook, RunDisplacedError, R
 from notata.errors import BatchError, ConflictError, NotataError
 from notata.reader import LogReader
 from notata.removal import remove_run
-from notata.search import removable, removals, remove
-from notata.store import Store, open_store
+from notata.search import Run, removable, removals, remove
+from notata.store import Blob, Store, open_store
 from notata.store.front import FrontStore
 from notata.store.gcs import GCSStore
+from notata.store.memory import MemoryStore
 from notata.testing import FaultyStore
 from tests.backends import Place
 from tests.command import notata, process
@@ -79,13 +82,16 @@ def test_what_is_no_run_is_refused_and_told(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/table.csv").write_text("x")
     (tmp_path / "other").mkdir()
-    (tmp_path / "other/metadata.json").write_text('{"title": "no run"}')
+    (tmp_path / "other/metadata.json").write_text('{"title": "no run", "run_id": 5}')
+    (tmp_path / "third").mkdir()
+    (tmp_path / "third/metadata.json").write_text('{"title": "no run", "status": "open"}')
     before = sorted(path for path in tmp_path.rglob("*"))
     for arguments, code, told in [
         (["data"], 1, "there is no run at data; only runs are removed"),
         (["data/table.csv"], 1, "there is no run at data/table.csv"),
         (["nowhere"], 1, "there is no run at nowhere"),
         (["other"], 1, "other has a metadata.json, but is no run"),
+        (["third"], 1, "third has a metadata.json, but is no run"),
         (["sweep"], 2, "sweep is no run, and has 2 runs below it; -r removes them"),
         (["sw*"], 2, "sw* is no run, and has 2 runs below it"),
         (["sweep/log_a/artifacts"], 1, "there is no run at sweep/log_a/artifacts"),
@@ -116,7 +122,7 @@ def test_patterns_folders_and_odd_names(tmp_path: Path) -> None:
     ]
     assert would.stdout.splitlines()[-1].startswith("2 runs, 12 files, ")
     assert (tmp_path / "out/log_b/metadata.json").exists()
-    done = notata("rm", "-ry", "out", "out/log_b", "--json", folder=tmp_path)
+    done = notata("rm", "-ry", "out", str(tmp_path / "out/log_b"), "--json", folder=tmp_path)
     assert [json.loads(line)["removed"] for line in done.stdout.splitlines()] == [True, True]
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["keep.txt"]
 
@@ -131,8 +137,10 @@ def test_runs_without_sense_go_as_well_and_links_are_left(tmp_path: Path) -> Non
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/kept").write_text("kept")
     (tmp_path / "log_linked/link").symlink_to(tmp_path / "elsewhere")
+    files = 3 * len(KEYS) + 1  # with that of an odd name; what is unfinished counts not
     done = notata("rm", "-y", "log_lost", "log_broken", "log_linked", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "left, as it is no file: log_linked/link\n")
+    assert done.stdout.startswith(f"Removed 3 runs, {files} files, ")
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
         "elsewhere", "elsewhere/kept", "log_linked", "log_linked/link",
     ]  # fmt: skip
@@ -173,14 +181,32 @@ def test_in_a_pipe_nobody_is_asked_and_nothing_goes(tmp_path: Path) -> None:
     assert (tmp_path / "log_a/metadata.json").exists()
 
 
-@pytest.mark.parametrize(("answer", "code"), [("YES", 0), ("yup", 1)])
-def test_on_a_terminal_it_is_asked(tmp_path: Path, answer: str, code: int) -> None:
+def test_on_a_terminal_it_is_asked(tmp_path: Path) -> None:
     fill(Place("local", str(tmp_path)), "a")
-    ended, shown = _asked(tmp_path, f"{answer}\n".encode(), "rm", "log_a")
-    assert ended == code
+    ended, shown = _asked(tmp_path, b"YES\n", "rm", "log_a")
+    assert ended == 0
     assert b"Remove 1 run, 6 files, " in shown
     assert b"? [y/N] " in shown
-    assert (tmp_path / "log_a").exists() == bool(code)
+    assert not (tmp_path / "log_a").exists()
+
+
+class Terminal(io.StringIO):
+    """Somebody who can be asked."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_only_yes_is_taken_for_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place("memory", "memory://rm-asked")
+    for answer, taken in (("\n", 0), ("", 0), ("n\n", 0), ("yup\n", 0), ("y\n", 1), (" Yes \n", 1)):
+        fill(place, "a", "b")
+        monkeypatch.setattr(sys.modules["notata.cli.rm"], "sys", SimpleNamespace(stdin=Terminal(answer)))
+        done = notata("rm", f"{place.url}/log_*", folder=Path.cwd())
+        assert (done.returncode, place.names() == []) == (1 - taken, bool(taken)), answer
+        assert [line.split()[0] for line in done.stderr.splitlines()[:2]] == ["complete", "complete"]
+        assert ("Nothing was removed" in done.stderr) != taken
+        place.store().clear()
 
 
 def test_ctrl_c_at_the_question_removes_nothing(tmp_path: Path) -> None:
@@ -258,6 +284,80 @@ class Between(FrontStore):
         if self.when == 0:
             self.act()
         return super()._delete(names)
+
+
+def test_who_else_replaces_or_removes_the_run_meanwhile() -> None:
+    place = Place("memory", "memory://rm-else")
+    place.logbook("a", heartbeat=30)
+    store = place.store().below("log_a")
+    fields = json.loads(store.read("metadata.json"))
+    others = {**fields, "status": "replacing", "lease": {**fields["lease"], "owner": "another"}}
+    (run,) = removable(store, force=True)
+    told: list[NotataError] = []
+
+    def removed(chosen: Run, found: dict[str, Any]) -> bool:
+        store.write("metadata.json", json.dumps(found).encode())
+        return next(removals([chosen], failed=told.append)).removed
+
+    assert not removed(run, fields)  # it goes on
+    assert not removed(run, others)  # somebody else replaces it
+    store.write("metadata.json", json.dumps({**fields, "status": "replacing"}).encode())
+    (replaced,) = removable(store)
+    assert not removed(replaced, {**fields, "status": "replacing"})  # its owner, who lives
+    assert [type(error) for error in told] == [RunExistsError, ConflictError, RunExistsError]
+    told.clear()
+    going = {name: value for name, value in fields.items() if name != "lease"}
+    assert removed(run, {**going, "status": "replacing"})  # somebody else removes it, too
+    assert (told, place.names()) == ([], [])
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_who_takes_the_run_before_the_first_step_keeps_it(lost: bool) -> None:
+    place = Place("memory", "memory://rm-first")
+    fill(place, "a")
+    run = place.store().below("log_a")
+    if lost:
+        run.delete(["metadata.json"])
+    found = None if lost else run.fetch("metadata.json")
+    with place.logbook("a", overwrite=True) as log:
+        log.text("n", "new")
+    with pytest.raises(ConflictError, match="another writer has the run"):
+        remove_run(run, found)
+    assert log.reader.verify().ok
+    assert log.reader.load_text("n") == "new"
+
+
+def test_of_many_files_it_looks_before_each_thousand_whose_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notata.removal._AT_ONCE", 2)
+    place = Place("memory", "memory://rm-thousands")
+    fill(place, "a", "b")
+    run = Between(place.store().below("log_a"), 1, lambda: place.logbook("a", overwrite=True).mark_complete())
+    with pytest.raises(ConflictError):
+        remove_run(run, run.fetch("metadata.json"))
+    assert run.when == 0  # of three deletions one
+    faulty = FaultyStore(place.store().below("log_b"))
+    place.store().filesystem().pipe_file("/rm-thousands/log_b/.notata-5f3a", b"unfinished")
+    faulty.fail(6)  # after the metadata.json, a listing, a swap, a deletion and a look
+    remains = remove_run(faulty, faulty.fetch("metadata.json"))
+    assert remains.errors.keys() == {"data/x.npy", "log.txt"}
+    assert remains.gone.keys() == {"artifacts/n.txt", "manifest.json", "params.yaml"}
+    assert json.loads(place.bytes("log_b/metadata.json"))["status"] == "replacing"
+
+
+def test_a_run_that_cannot_be_looked_at_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(self: MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        if self._file(key).endswith("log_b/metadata.json"):
+            raise OSError("on purpose")
+        return whole(self, key, start, end, version)
+
+    place = Place("memory", "memory://rm-unreadable")
+    fill(place, "a", "b")
+    whole = MemoryStore._get
+    monkeypatch.setattr(MemoryStore, "_get", get)
+    for arguments in (["--status", "complete"], []):
+        done = notata("rm", "-ry", place.url, *arguments, folder=Path.cwd())
+        assert (done.returncode, done.stderr.count("on purpose")) == (3, 1)
+        assert {name.partition("/")[0] for name in place.names()} == {"log_b"}
 
 
 def heedful(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,7 +509,8 @@ def test_the_api_says_what_is_wrong() -> None:
         remove("memory://rm-nothing")
     with pytest.raises(ConfigurationError):
         remove("memory://rm-api")
-    assert [one.record()["removed_files"] for one in remove("memory://rm-api", recursive=True)] == [len(KEYS)]
+    (record,) = [one.record() for one in remove("memory://rm-api", recursive=True)]
+    assert (record["removed_files"], record["removed_size"]) == (len(KEYS), record["size"])
 
 
 def test_an_illegal_name_in_a_bucket_is_told_and_the_rest_goes(request: pytest.FixtureRequest) -> None:

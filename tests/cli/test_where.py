@@ -30,6 +30,7 @@ PARAMS: dict[str, Any] = {
     "size": 64,
     "class": "odd",
     "huge": 10**9000,
+    "empty": [],
 }
 METRICS: dict[str, Any] = {"error": 0.5, "both": "metric"}
 RUN = Run(
@@ -75,6 +76,11 @@ RUN = Run(
         "omega > 1 or missing > 1",
         "not (missing > 1 and omega > 5)",
         "note[0] == 'F'",
+        "omega is not None and status is 'failed' and not (omega is not 2.0)",
+        "seconds == hours(1) and days(1) == hours(24)",
+        "omega in {1, 2}",
+        "steps in (1, 100)",
+        "failure_reason != 'x' and metadata.environment",
         r"not matches(run_id, '\d') and 1and 2",
         "certain",
         "huge > 1",
@@ -92,6 +98,8 @@ def test_what_holds(expression: str) -> None:
         "omega.x > 1", "solver.missing == 1", "solver.stages[9] == 1", "solver.stages.x == 1", "len(omega) > 0",
         "lower(omega) == '2'", "huge ** huge > 1", "omega / (steps - 100)", "omega[0] == 2",
         "omega ** 99999999 > 1", "huge * 1.0 > 1", "min(none, 1) == 1", "metrics.omega > 1", "matches(steps, '*')",
+        "huge * huge > 1", "max(empty) < 1", "note.x == 1", "note.real == 1", "days(note) > 0",
+        "started == None", "host == ''", "failure_reason == ''", "metrics_error == ''",
     ],
 )  # fmt: skip
 def test_what_does_not_fit_does_not_match_and_raises_nothing(expression: str) -> None:
@@ -106,6 +114,12 @@ def test_what_does_not_fit_does_not_match_and_raises_nothing(expression: str) ->
         ("omega = 1", 7, "= 1", "write '=='"),
         ("", None, "", "it is empty"),
         ("omega & 1", 1, "omega & 1", "write 'and' and 'or'"),
+        ("omega | 1", 1, "omega | 1", "write 'and' and 'or'"),
+        ("omega > 1 or abs() > 1", 14, "abs()", "takes 1 argument, not 0"),
+        ("min() > 1", 1, "min()", "takes 1 or more arguments, not 0"),
+        ("min(steps, key=abs) > 1", 1, "min(steps, key=abs)", "no such thing"),
+        ("(omega >\n foo(1))", None, " (foo(1))", "there is no function foo()"),
+        ("max([]) > omega", 1, "max([])", "it has no value"),
         ("1 < foo(omega)", 5, "foo(omega)", "there is no function foo()"),
         ("1 < abs(omega, 2)", 5, "abs(omega, 2)", "takes 1 argument, not 2"),
         ("note.upper() == 'F'", 1, "note.upper()", "no methods"),
@@ -138,6 +152,8 @@ def test_what_cannot_be_used_is_refused_and_the_place_shown(
     assert why in told
     if column:
         assert f"at column {column} ({part})" in told
+    elif part:
+        assert f"cannot be used{part}: " in told
 
 
 @pytest.mark.parametrize("expression", ["-" * 4000 + "1", "(" * 2000 + ")" * 2000, "x" * 5000, "a." * 2000 + "a"])
@@ -173,7 +189,8 @@ def test_what_is_read_depends_on_the_names() -> None:
     assert Where("omega > 1").values
     assert Where("has(metrics.error)").values
     assert Where("age > 1 or omega > 1").metadata
-    assert not Where("size > 1 or omega > 1 or status == 'x'").metadata
+    assert not Where("size > 1 or files > 1 or omega > 1 or status == 'x'").metadata
+    assert not Where("name == url or run_id == 'x' or failure_reason == 'x' or metrics_error == 'x'").metadata
     assert all(getattr(RUN, name, None) is not None or name in ("host", "metrics_error") for name in FACTS)
 
 
@@ -186,6 +203,10 @@ def test_names_that_no_run_has_are_told_with_close_ones() -> None:
         "no run has params.stpes; close to it: steps",
         "size is that of the run; there is params.size too",
     ]
+    places = Where("solver.stages[-3] == 1 or solver.stages[-9] == 1")
+    assert places.notes() == []  # nothing was asked yet
+    assert places(RUN)
+    assert places.notes() == ["no run has solver.stages[-9]; close to it: solver"]
     assert Where("omega ** 99999999 > 1")(RUN) is False
 
 

@@ -159,9 +159,7 @@ def _make_printable() -> None:
 
 def _end(ctx: click.Context, error: Exception) -> NoReturn:
     """Tell what ended a command, and end with its exit code."""
-    if isinstance(error, click.Abort) and isinstance(error.__context__, KeyboardInterrupt):  # as it was asked something
-        _interrupted(ctx)
-    if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
+    if isinstance(error, click.ClickException | click.exceptions.Exit):
         raise error
     if isinstance(error, BrokenPipeError):
         _drop_output()

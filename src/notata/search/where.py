@@ -178,8 +178,6 @@ def _within(values: Mapping[str, Any], name: str) -> Any:
 def _value(run: Run, path: Path) -> Any:
     value = _root(run, str(path[0]))
     for step in path[1:]:
-        if isinstance(step, str) and not isinstance(value, Mapping):
-            raise LookupError(step)
         value = value[step]
     return value
 
