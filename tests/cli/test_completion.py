@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
+import click
 import fsspec
 import pytest
 
 from notata import Logbook
-from notata.cli.completing import _joined
+from notata.cli.completing import _joined, places
 from tests.command import Done, notata
 from tests.servers import Server, free_port
 
@@ -69,6 +71,26 @@ def test_words_are_joined_again() -> None:
         "ls", "-o", "endpoint_url=http://h:9000", "s3://b",
     ]  # fmt: skip
     assert _joined(["ls", "s3", ":"]) == ["ls", "s3:"]
+    assert _joined(["ls", "simplecache", "::", "s3", ":", "//b"]) == ["ls", "simplecache::s3://b"]
+
+
+def test_some_names_of_a_folder_that_are_no_secret_and_no_control(tmp_path: Path) -> None:
+    names = ["b\x1b[31m", ".hidden", "other", "log_x/metadata.json", *(f"log_{number:03}" for number in range(300))]
+    fs = fsspec.filesystem("memory")
+    for name in names:
+        fs.pipe_file(f"/completed/{name}", b"")
+    context = click.Context(click.Command("ls"))
+    found = [item.value for item in places(context, click.Argument(["url"]), "memory://completed/log_")]
+    assert found == [f"memory://completed/log_{number:03}" for number in range(200)]
+    found = [item.value for item in places(context, click.Argument(["url"]), "memory://completed/")]
+    assert found == [f"memory://completed/log_{number:03}" for number in range(200)]
+    narrow = [item.value for item in places(context, click.Argument(["url"]), "memory://completed/log_x")]
+    assert narrow == ["memory://completed/log_x/"]
+    few = [item.value for item in places(context, click.Argument(["url"]), "memory://completed/o")]
+    assert few == ["memory://completed/other"]
+    for begun in ("memory://completed/.", "memory://completed/b"):
+        assert places(context, click.Argument(["url"]), begun) == []
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 @pytest.mark.parametrize("url", ["s3://", "nothing://x/y", "memory://x/", "http://["])

@@ -13,8 +13,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from notata.errors import ContainerMissingError
+from notata.errors import (
+    AccessError,
+    ConfigurationError,
+    ContainerMissingError,
+    DeadlineError,
+    FolderError,
+    FullError,
+    NotataError,
+    StorageError,
+    UnreachableError,
+)
 from notata.search import Check, diagnose, diagnosing, runs, surroundings
+from notata.search.checks import WRONG_KEY, advice_on, clock_check
 from notata.store import open_store, s3
 from notata.testing import FaultyStore
 from tests import small_disk
@@ -297,6 +308,55 @@ def test_the_type_of_a_file_system_is_that_of_the_innermost_mount(tmp_path: Path
     }
     assert list(kinds.values()) == ["ext4", "ext4", "nfs4", "nfs4", "tmpfs"]
     assert surroundings.kind_of("/", str(tmp_path / "none")) is None
+    table.write_text("b /net nfs4 rw 0 0\na / ext4 rw 0 0\nc /net tmpfs rw 0 0\n")  # in any order; the last one counts
+    assert [surroundings.kind_of(folder, str(table)) for folder in ("/net/x", "/nets")] == ["tmpfs", "ext4"]
+
+
+def test_a_disk_that_is_small_and_one_behind_a_network_are_poor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for free, state in ((10**9 - 1, "poor"), (10**9, "yes")):
+        monkeypatch.setattr(surroundings.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        found = surroundings.space(str(tmp_path))
+        assert (found.state, found.value, bool(found.advice)) == (state, free, state == "poor")
+    for kind, state in (("nfs4", "poor"), ("fuse.sshfs", "poor"), ("ext4", "yes"), (None, "skipped")):
+        monkeypatch.setattr(surroundings, "kind_of", lambda _, kind=kind: kind)
+        assert surroundings.file_system(str(tmp_path)).state == state
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (AccessError("RequestTimeTooSkewed"), "set it, by NTP"),
+        (ContainerMissingError("no"), "Create the bucket"),
+        (UnreachableError("no"), "Does the server run?"),
+        (DeadlineError("no"), "who does not answer"),
+        (AccessError("403 InvalidAccessKeyId"), WRONG_KEY),
+        (AccessError("SignatureDoesNotMatch"), WRONG_KEY),
+        (AccessError("403"), "(s3:PutObject; storage.objects.create; on a disk: modes)"),
+        (FullError("no"), "Make room there"),
+        (FolderError("no"), "Name a folder"),
+        (ConfigurationError("no"), "Correct the URL"),
+        (StorageError("no"), "Try again later."),
+    ],
+)
+def test_each_error_has_its_advice(error: NotataError, advice: str) -> None:
+    assert advice in advice_on("write", error)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "state", "told"),
+    [
+        (5.0, "yes", "it agrees"),
+        (-5.0, "yes", "it agrees"),
+        (5.1, "poor", "it is 5.1 s ahead of that"),
+        (-70.0, "poor", "it is 1 min 10 s behind that"),
+    ],
+)
+def test_clocks_agree_within_some_seconds(ahead: float, state: str, told: str) -> None:
+    found = clock_check(ahead)
+    assert (found.state, found.value, bool(found.advice)) == (state, ahead, state == "poor")
+    assert found.told.startswith(told)
 
 
 @pytest.mark.real

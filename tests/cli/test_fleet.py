@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from upath import UPath
 
 from notata import ConfigurationError, Logbook, MissingError
 from notata.search import Run, contents, grep, runs, tail, usage
-from notata.search.finding import File, Found, file_at, look_up
+from notata.search.finding import File, Found, _parted, file_at, look_up
 from notata.search.record import records
-from notata.store import open_store
+from notata.store import Entry, open_store
+from notata.store.memory import MemoryStore
 from tests.backends import Place
 from tests.cli.conftest import Shelf
 from tests.command import notata
@@ -78,6 +79,65 @@ def test_what_is_called_exactly_so_is_meant_alone(tmp_path: Path) -> None:
     assert {file.run for file in files_at(f"{tmp_path}/log_a[1]")} == {"log_a[1]"}
     assert notata("rm", "-y", "log_a[1]", folder=tmp_path).stdout.startswith("Removed 1 run,")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log_a1", "log_b"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("**/log.txt", ["a/b/log.txt", "a/log.txt", "log.txt"]),
+        ("a/**/log.txt", ["a/b/log.txt", "a/log.txt"]),
+        ("*/log.txt", ["a/log.txt"]),
+        ("*/log.txt/", ["a/log.txt"]),
+        ("?/x.*", ["A/x.txt", "a/x.TXT"]),
+        ("[A]/*", ["A/x.txt"]),
+        ("a/*.txt", ["a/log.txt"]),
+        ("a/b*", ["a/b/log.txt"]),
+        ("a/[b]/*", ["a/b/log.txt"]),
+        ("[1].txt", ["[1].txt"]),
+        ("[d]", ["[d]/1"]),
+    ],
+)
+def test_a_pattern_means_what_it_means_in_a_shell(pattern: str, expected: list[str]) -> None:
+    keys = ("log.txt", "a/log.txt", "a/b/log.txt", "A/x.txt", "a/x.TXT", "[1].txt", "1.txt", "[d]/1", "d/1")
+    open_store("memory://shell").write_many(dict.fromkeys(keys, b""))
+    found = files_at(f"memory://shell/{pattern}")
+    assert [file.name for file in found] == [f"memory://shell/{key}" for key in expected]
+
+
+@pytest.mark.parametrize(
+    ("url", "parted"),
+    [
+        ("runs/log_*/", ("runs", "log_*")),
+        ("log_?", ("", "log_?")),
+        ("/log_*", ("/", "log_*")),
+        ("s3://bucket/a/b*/c", ("s3://bucket/a", "b*/c")),
+        ("s3://buck*", ("s3://buck*", "")),
+        ("https://host/a?b=[1]", ("https://host/a?b=[1]", "")),
+        ("simplecache::s3://bucket/*", ("simplecache::s3://bucket/*", "")),
+        (Path("log_*"), (Path("log_*"), "")),
+    ],
+)
+def test_what_stands_before_a_pattern(url: str | Path, parted: tuple[str | Path, str]) -> None:
+    assert _parted(url) == parted
+
+
+def test_only_what_begins_so_is_listed_and_runs_in_runs_are_not_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = ("log_ab/metadata.json", "log_ab/artifacts/log_c/metadata.json", "x/metadata.json", "log_b/metadata.json")
+    open_store("memory://met").write_many(dict.fromkeys(keys, b"{}"))
+    begun: list[str] = []
+    whole = MemoryStore.scan
+
+    def scan(self: MemoryStore, folder: str = "", beginning: str = "") -> Iterator[Entry]:
+        begun.append(beginning)
+        return whole(self, folder, beginning)
+
+    monkeypatch.setattr(MemoryStore, "scan", scan)
+    met: list[str] = []
+    look_up("memory://met", met=lambda store, folder, entry: met.append(folder))
+    assert sorted(met) == ["log_ab", "log_b"]
+    assert [entry.key for entry in look_up("memory://met/log_a*/meta*").entries.values()] == ["log_ab/metadata.json"]
+    assert begun == ["", "log_a"]
+    assert {entry.key for entry in open_store("memory://met").list(beginning="log_a")} == set(keys[:2])
 
 
 def test_a_pattern_of_many_folders_however_deep_is_soon_done() -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -295,6 +296,55 @@ def test_click_s_colours_too() -> None:
     ):
         environment = {"TERM": "xterm", "NO_COLOR": "", name: value}
         assert CliRunner().invoke(group, ["colourful"], env=environment, color=True).stdout == shown
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: Any, columns: int = 80, **options: Any) -> list[str]:
+    """The lines of a table on a terminal of so many columns."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "is_terminal", lambda: True)
+        patch.setenv("COLUMNS", str(columns))
+        left_out = output.rows(*arguments, **options)
+        told = [*capsys.readouterr().out.splitlines(), *left_out]
+        assert output.fits(*arguments) is (max(map(wcswidth, told)) <= columns and not left_out)
+    return [re.sub("\x1b\\[[0-9;]*m", "", line) for line in told]
+
+
+def wcswidth(line: str) -> int:
+    return output._width(re.sub("\x1b\\[[0-9;]*m", "", line))
+
+
+def test_columns_of_a_table_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    table = [("日本", "1", "z"), ("abc", "234", "complete")]
+    assert printed(capsys, ("name", "n", "s"), table, right=("n",)) == [
+        "name    n  s", "日本    1  z", "abc   234  complete",
+    ]  # fmt: skip
+    assert printed(capsys, ("name", "n", "s"), table, last="name", columns=19)[0] == "name  n    s"
+    assert printed(capsys, ("name", "n", "s"), table, last="name", columns=18)[0] == "n    s         name"
+    assert printed(capsys, ("name", "n", "s"), table, columns=18)[0] == "name  n    s"
+
+
+def test_columns_that_do_not_fit_are_left_out_those_that_can_be_spared_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = [("aaaa", "bbbb", "cccc", "dddd")]
+    for columns, told in ((22, "abcd"), (21, "abd"), (16, "abd"), (15, "ad"), (10, "ad"), (9, "d"), (3, "d")):
+        head, _, *left_out = printed(capsys, tuple("abcd"), table, fit=("d",), columns=columns)
+        shown = "".join(head.split())
+        assert (shown, "".join(left_out)) == (told, "".join(name for name in "abcd" if name not in told))
+    head, _, *left_out = printed(capsys, tuple("abcd"), table, fit=("d",), spare=("a",), columns=16)
+    assert (head.split(), left_out) == (["b", "c", "d"], ["a"])
+
+
+def test_colours_of_a_status_are_for_that_column_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    monkeypatch.setattr(click.utils, "should_strip_ansi", lambda *_: False)
+    output.rows(("name", "status"), [("failed", "failed")])
+    output.rows(("name", "state"), [("failed", "x")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "failed  \x1b[31mfailed\x1b[0m"
+    assert lines[3] == "\x1b[31mfailed\x1b[0m  x"
 
 
 def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

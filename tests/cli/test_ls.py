@@ -137,6 +137,13 @@ def sweep(fill: Fill) -> str:
         (["--sort", "size", "-r", "-n", "1"], "b"),
         (["--sort", "seconds"], "cadb"),
         (["--sort", "status"], "bcad"),
+        (["--sort", "age", "-n", "2"], "ad"),
+        (["--status", "running", "-n", "1"], "d"),
+        (["--where", "size > 1000", "-n", "1"], "b"),
+        (
+            ["--status", "failed", "--status", "running", "--where", "size < 1000", "--sort", "age", "-r", "-n", "1"],
+            "d",
+        ),
         (["-n", "2"], "ab"),
         (["-n", "2", "-r"], "dc"),
         (["--status", "failed", "--status", "running"], "ad"),
@@ -154,25 +161,40 @@ def test_which_runs_and_in_which_order(sweep: str, arguments: list[str], expecte
 
 
 def test_an_order_by_parameters_and_metrics(tmp_path: Path) -> None:
-    for name, omega in (("a", 2.0), ("b", "text"), ("c", 1), ("d", None), ("e", float("nan"))):
+    for name, omega in (("a", 2.0), ("b", "text"), ("c", 1), ("d", None), ("e", float("nan")), ("g", [3])):
         with Logbook(name, tmp_path, params={"omega": omega, "solver": {"order": ord(name)}}) as log:
             log.json("metrics", {"error": -ord(name)})
     Logbook("f", tmp_path).mark_complete()
     for key, expected in (
-        ("omega", "cabdef"),
-        ("solver.order", "abcdef"),
-        ("error", "edcbaf"),
-        ("params.omega", "cabdef"),
+        ("omega", "cabgdef"),
+        ("solver.order", "abcdegf"),
+        ("error", "gedcbaf"),
+        ("params.omega", "cabgdef"),
     ):
         assert "".join(names(ls(".", "--sort", key, folder=tmp_path))) == expected, key
     missing = ls(".", "--sort", "omgea", folder=tmp_path)
     assert missing.stderr == "Note: no run has omgea; close to it: omega\n"
-    assert len(names(missing)) == 6
-    assert repr(runs(str(tmp_path), limit=2)).startswith("<Runs: 2 of 6 runs: 2 complete; ")
+    assert len(names(missing)) == 7
+    assert ls(".", "--sort", "omgea", "--status", "failed", folder=tmp_path).stderr == ""
+    assert repr(runs(str(tmp_path), limit=2)).startswith("<Runs: 2 of 7 runs: 2 complete; ")
 
 
 def test_a_run_that_lies_at_two_places_comes_once(sweep: str, tmp_path: Path) -> None:
     assert names(ls(f"{sweep}/log_c", sweep, folder=tmp_path)) == ["c", "a", "b", "d"]
+
+
+def test_no_more_runs_are_read_than_are_given_and_none_twice(
+    sweep: str, fill: Fill, asked: list[tuple[str, int, int]]
+) -> None:
+    other = fill({"run_id": "x"}, {"run_id": "y"})
+    assert [run.run_id for run in runs([other, sweep], limit=3)] == ["x", "y", "a"]
+    assert len(asked) == 3
+    asked.clear()
+    assert [run.run_id for run in runs([sweep, other, f"{other}/log_y"], limit=4)] == ["a", "b", "c", "d"]
+    assert len(asked) == 4
+    asked.clear()
+    assert runs([f"{sweep}/log_c", sweep]).total == 4
+    assert len(asked) == 4
 
 
 def test_usage_and_what_is_not_there(fill: Fill, tmp_path: Path) -> None:
@@ -260,6 +282,20 @@ def test_long_names_come_last_on_a_terminal_that_is_too_narrow(
     assert narrow[0].split() == ["status", "age", "duration", "size", "run"]
     assert [line.split()[-1] for line in narrow[1:3]] == [f"{where}/log_a", f"{where}/log_{'x' * 60}"]
     assert narrow[3].startswith("2 runs: ")
+
+
+def test_a_terminal_gets_no_age_before_the_beginning_and_no_endless_reason(
+    fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    where = fill({"run_id": "a", "status": "failed", "start_time": later, "failure_reason": "x" * 100})
+    piped = notata("ls", where, "-l", folder=tmp_path).stdout.rstrip("\n").split("\t")
+    assert piped[-2:] == ["x" * 100, f"{where}/log_a"]
+    assert float(piped[2]) < -3000
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    line = notata("ls", where, "-l", folder=tmp_path, COLUMNS="300").stdout.splitlines()[1]
+    assert "  0 ms  " in line
+    assert line.endswith(f"  {'x' * 80}…")
 
 
 def test_an_address_is_shown_where_it_says_more_than_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from notata import Logbook, errors
 from notata.search import overviews, runs, show
-from notata.store import open_store
+from notata.store import Blob, open_store
+from notata.store.memory import MemoryStore
 from tests.cli.conftest import Shelf
 from tests.command import notata, process, terminal
 from tests.counting import counted
@@ -231,6 +233,85 @@ def test_what_a_run_without_metadata_still_tells() -> None:
         "params.yaml",
         "artifacts/metrics.json holds a list, where names and values are needed",
     ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no json", b"[]", b'{"frames": 3}', b'{"frames": [{}]}', b"[" * 100_000,
+        b'{"frames": [{"file": "a", "line": "x", "function": "f"}]}', b'{"frames": [3]}',
+    ],
+)  # fmt: skip
+def test_a_failure_that_tells_of_no_exception(data: bytes) -> None:
+    store = open_store("memory://show/no-failure/log_a")
+    store.write_many({"metadata.json": b'{"status": "failed"}', "artifacts/debug/failure.json": data})
+    found = show(store)
+    assert (found.failure, found.problems) == (None, ("artifacts/debug/failure.json does not tell of an exception",))
+
+
+def test_the_end_of_a_long_traceback_begins_with_a_whole_line() -> None:
+    text = "".join(f"line {number:04}\n" for number in range(4000))
+    store = open_store("memory://show/long/log_a")
+    store.write_many({"metadata.json": b'{"status": "failed"}', "artifacts/debug/traceback.txt": text.encode()})
+    failure = show(store).failure
+    assert failure is not None
+    assert text.endswith("\n" + failure.text)
+    assert 2**14 - 10 <= len(failure.text) < 2**14
+
+
+def test_a_log_that_cannot_be_read_any_more_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(self: MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        if key == "log.txt" and len(asked) > 0:
+            raise OSError("on purpose")
+        asked.extend([key] * (key == "log.txt"))
+        return whole(self, key, start, end, version)
+
+    asked: list[str] = []
+    whole = MemoryStore._get
+    store = open_store("memory://show/refused/log_a")
+    store.write_many({"log.txt": b"x" * 9000 + b"\none\ntwo\n" + b"y" * 4000, "metadata.json": b"{}"})
+    monkeypatch.setattr(MemoryStore, "_get", get)
+    found = show(store, lines=3)
+    assert found.log == ("one", "two", "y" * 4000)
+    assert len(found.problems) == 1
+    assert "on purpose" in found.problems[0]
+
+
+def test_what_a_run_says_of_itself_in_its_words(tmp_path: Path) -> None:
+    fields = {
+        "status": "complete", "lease": {"host": "owner", "pid": 3}, "why": "x" * 300,
+        "environment": {"host": "node7", "argv": ["python", "my script.py", "--dt=1"]},
+    }  # fmt: skip
+    store = open_store("memory://show/words")
+    store.write_many({f"log_{name}/metadata.json": json.dumps(fields).encode() for name in "ab"})
+    done = notata("show", "--all", store.url, folder=tmp_path)
+    first, second = done.stdout.split("b  complete\n")
+    assert first.endswith("…\n\n")
+    assert f"\n  why  {'x' * 200}…\n" in first
+    facts = parts(first)["a  complete"]
+    assert [line.split(maxsplit=1) for line in facts[:3]] == [
+        ["place", f"{store.url}/log_a"], ["host", "node7, process 3"], ["command", "python 'my script.py' --dt=1"],
+    ]  # fmt: skip
+    assert second.startswith("  place")
+
+
+def test_a_run_that_went_on_is_told_by_its_last_part(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    times = [(now - timedelta(seconds=ago)).isoformat() for ago in (1000, 900, 10)]
+    fields = {
+        "status": "initialized", "start_time": times[0], "end_time": times[1], "runtime_sec": 100.0,
+        "resumes": [{"time": times[2], "after": "failed", "runtime_sec": 100.0}],
+    }  # fmt: skip
+    ahead = {"status": "complete", "start_time": times[1], "end_time": times[0]}
+    first = {"status": "complete", "start_time": "0001-01-01T00:00:00"}
+    store = open_store("memory://show/parts")
+    for name, told in (("a", fields), ("b", ahead), ("c", first)):
+        store.write(f"log_{name}/metadata.json", json.dumps(told).encode())
+    went_on, turned, _ = runs(store.url)
+    assert (went_on.status, went_on.ended) == ("running", None)
+    assert went_on.seconds is not None
+    assert 110 <= went_on.seconds < 200
+    assert turned.seconds == 0
 
 
 def test_metadata_that_means_nothing_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:

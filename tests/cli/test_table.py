@@ -170,6 +170,32 @@ def test_filters_and_orders_are_those_of_ls(tmp_path: Path) -> None:
     assert [row["seconds"] >= 0 for row in table(where, columns=["seconds"], sort="started")] == [True] * 5
 
 
+def test_odd_names_of_columns_and_what_is_none(tmp_path: Path) -> None:
+    where = url()
+    params = {"params.x": 1, "n": None, "host": None, "a*": 2, "ab": 3, "text": "\udcff"}
+    store = open_store(where)
+    store.write("log_x/metadata.json", b'{"run_id": "x", "status": "complete"}')
+    store.write("log_x/params.json", json.dumps(params).encode())
+    [row] = found = table(where)
+    assert found.columns == ["run_id", "a*", "ab", "params.host", "n", "params.params.x", "text", "status"]
+    assert (row["params.params.x"], row["n"], row["params.host"]) == (1, None, None)
+    assert table(where, columns=["a*"]).columns == ["a*"]
+    assert table(where, columns=["te*"]).columns == table(where, columns=["params.te*"]).columns == ["text"]
+    assert list(table(where, columns=["host", "n", "none"])) == [{"n": None}]
+    none = table(where, columns=["nothing"], status="failed")
+    assert (none.columns, none.notes) == (["nothing"], [])
+    done = notata("table", where, "--columns", "text, ,n,", "--csv", folder=tmp_path)
+    assert done.stdout == "text,n\n\\udcff,null\n"
+
+
+def test_times_are_read_of_each_run_for_a_column_or_an_order_alone() -> None:
+    where = url()
+    sweep(where)
+    assert all(row["seconds"] >= 0 for row in table(where, columns=["seconds"]))
+    turned = table(where, sort="started", reverse=True)
+    assert (turned.notes, [row["dt"] for row in turned]) == ([], [0.25, 0.125, 0.0])
+
+
 def test_metrics_that_cannot_be_shown_are_told(tmp_path: Path) -> None:
     with Logbook("a", tmp_path) as log:
         log.json("metrics", [1, 2])

@@ -240,7 +240,7 @@ class Choice:
         """How many more runs need be read, if so many have been; None for all."""
         if self.limit is None or self.filters or self.sort or self.reverse:
             return None
-        return max(0, self.limit - count)
+        return self.limit - count
 
     def of(self, found: Iterable[Run], total: int) -> Runs:
         """Those of some runs that are meant, in order."""

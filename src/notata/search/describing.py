@@ -302,5 +302,5 @@ def is_text(data: bytes) -> bool:
     try:
         data.decode()
     except UnicodeDecodeError as error:
-        return error.start >= len(data) - 3 and error.reason == "unexpected end of data"
+        return error.reason == "unexpected end of data"
     return True
