@@ -1,4 +1,4 @@
-"""What is told of odd files: arrays, pickles and images as hardly anybody writes them, and files that change or fail."""
+"""What is told of odd files: arrays, pickles and images as hardly anybody writes them, and what changes or fails."""
 
 from __future__ import annotations
 

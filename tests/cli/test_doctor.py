@@ -8,6 +8,8 @@ import platform
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +28,8 @@ from notata.errors import (
 )
 from notata.search import Check, diagnose, diagnosing, runs, surroundings
 from notata.search.checks import WRONG_KEY, advice_on, clock_check
-from notata.store import open_store, s3
+from notata.store import Blob, Entry, open_store, s3
+from notata.store.front import FrontStore
 from notata.testing import FaultyStore
 from tests import small_disk
 from tests.backends import Place
@@ -267,6 +270,73 @@ def test_each_check_stands_for_itself(verb: str) -> None:
         assert inner.everything() != []
         inner.clear()
     assert inner.everything() == []
+
+
+class Lying(FrontStore):
+    """A storage that does something else than it says."""
+
+    lie = ""
+
+    def _put(self, key: str, data: bytes, match: str | None) -> str:
+        lie = {"": "claim", None: ""}.get(match, "swap")
+        return super()._put(key, data, None if lie == self.lie else match)
+
+    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        blob = super()._get(key, start, end, version)
+        blob = replace(blob, age=None) if self.lie == "clock" else blob
+        return replace(blob, data=b"x" + blob.data) if self.lie == "read" and key == "probe" else blob
+
+    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        return {} if self.lie == "delete" else super()._delete(names)
+
+    def _stat(self, key: str) -> Entry:
+        entry = super()._stat(key)
+        return replace(entry, modified=datetime.fromtimestamp(0, UTC)) if self.lie == "clock" else entry
+
+
+@pytest.mark.parametrize(
+    ("lie", "state", "told"),
+    [
+        ("read", "no", "what was read is not what was written"),
+        ("claim", "poor", "two creates of the same name both succeeded"),
+        ("swap", "poor", "a swap of an old version succeeded"),
+        ("delete", "no", "what was deleted is still there"),
+        ("clock", "skipped", "the storage does not tell its time"),
+    ],
+)
+def test_a_storage_that_does_not_do_what_it_says(lie: str, state: str, told: str) -> None:
+    inner = open_store(f"memory://doctor-lies-{lie}")
+    store = Lying(inner)
+    store.lie = lie
+    found = diagnose(store)
+    assert (of(found, lie).state, of(found, lie).told) == (state, told)
+    assert {check.state for check in found if check.name in WRITTEN and check.name != lie} == {"yes"}
+    inner.write("x", b"data")
+    if lie == "clock":
+        assert of(diagnose(store, read_only=True), lie).told == told
+    store.swaps = False
+    store.lie = ""
+    looked = of(diagnose(store), "swap")
+    assert (looked.state, looked.told) == ("poor", "it looks before it writes, which is no promise")
+
+
+def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_told_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(self: diagnosing._Examination) -> Check:
+        raise KeyboardInterrupt
+
+    def broken(self: diagnosing._Examination) -> Check:
+        raise RuntimeError(SECRET)
+
+    store = open_store("memory://doctor-ended")
+    monkeypatch.setattr(diagnosing._Examination, "_distance", broken)
+    found = of(diagnose(store), "distance")
+    assert (found.state, found.told, bool(found.advice)) == ("no", "it failed by RuntimeError", True)
+    monkeypatch.setattr(diagnosing._Examination, "_can_swap", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        diagnose(store)
+    assert store.everything() == []
 
 
 def test_far_away_and_what_that_means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:

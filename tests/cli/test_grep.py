@@ -298,6 +298,37 @@ def test_exit_codes(shelf: Shelf, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("log_b_fails")
+def test_what_is_printed_if_several_things_are_asked_for() -> None:
+    store = open_store("memory://grep-asked")
+    text = b"".join(b"%d %s\n" % (number, b"x" if number in (3, 4, 9) else b"y") for number in range(1, 12))
+    store.write_many({
+        "log_a/metadata.json": b"{}", "log_a/log.txt": text, "log_a/artifacts/b.txt": b"x", "log_a/artifacts/c.txt": b""
+    })  # fmt: skip
+    log, url = f"{store.url}/log_a/log.txt", f"{store.url}/log_a"
+
+    def grep(*arguments: str) -> tuple[int, list[str]]:
+        done = notata("grep", *arguments, folder=Path.cwd())
+        return done.returncode, done.stdout.splitlines()
+
+    assert grep("-lc", "x", url) == (0, [f"{url}/artifacts/b.txt", log])
+    assert grep("-c", "-m", "2", "x", log) == (0, ["2"])
+    assert grep("-c", "z", log) == (1, ["0"])
+    assert grep("-m", "0", "x", log) == (1, [])
+    code, lines = grep("-c", "--json", "z", url)
+    assert (code, [json.loads(line)["count"] for line in lines]) == (1, [0, 0, 0])
+    assert grep("-q", "x", "nowhere", url)[0] == 0
+    assert grep("-q", "z", url)[0] == 1
+    assert grep("-C", "1", "-A", "0", "x", log) == (0, ["2 y", "3 x", "4 x", "--", "8 y", "9 x"])
+    assert grep("-C", "0", "x", log) == (0, ["3 x", "4 x", "--", "9 x"])
+    assert grep("-A", "1", "-m", "2", "-n", "x", log) == (0, ["3:3 x", "4:4 x", "5-5 y"])
+    assert grep("-B", "4", "-n", "x", log)[1] == [
+        "1-1 y", "2-2 y", "3:3 x", "4:4 x", "5-5 y", "6-6 y", "7-7 y", "8-8 y", "9:9 x",
+    ]  # fmt: skip
+    assert grep("-A", "1", "-v", "y", log)[1] == ["3 x", "4 x", "5 y", "--", "9 x", "10 y"]
+    assert grep("-A", "1", "z", log) == (1, [])
+    assert grep("x", f"{url}/artifacts/b.txt", f"{url}/artifacts/c.txt") == (0, [f"{url}/artifacts/b.txt:x"])
+
+
 def test_trouble_is_told_and_counts_more_than_what_was_found(tmp_path: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}"
     for name in ("a", "b", "c"):
