@@ -386,7 +386,7 @@ def test_a_disk_that_is_small_and_one_behind_a_network_are_poor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for free, state in ((10**9 - 1, "poor"), (10**9, "yes")):
-        monkeypatch.setattr(surroundings.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
         found = surroundings.space(str(tmp_path))
         assert (found.state, found.value, bool(found.advice)) == (state, free, state == "poor")
     for kind, state in (("nfs4", "poor"), ("fuse.sshfs", "poor"), ("ext4", "yes"), (None, "skipped")):

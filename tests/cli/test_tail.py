@@ -22,7 +22,7 @@ from notata import Logbook, MissingError
 from notata.errors import AccessError
 from notata.search import follow, following, tail, tailing
 from notata.search.following import Following
-from notata.search.tailing import logs_at
+from notata.search.tailing import Log, News, logs_at
 from notata.store import Store, open_store
 from notata.testing import FaultyStore
 from tests.backends import Place
@@ -88,6 +88,45 @@ def test_json(shelf: Shelf, tmp_path: Path) -> None:
     assert (last["level"], last["message"]) == ("INFO", "Marked complete")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", last["time"])
     assert first["message"].startswith("Saved ")
+
+
+def test_names_and_exit_codes_of_logs_that_are_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    store = open_store("memory://tail-codes")
+    for name, status in (("a", "complete"), ("b", "failed")):
+        fields = {"run_id": name, "status": status}
+        store.write_many({f"log_{name}/metadata.json": json.dumps(fields).encode(), f"log_{name}/log.txt": b"1\n2\n"})
+    a, b = (f"{store.url}/log_{name}" for name in "ab")
+
+    def tail(*arguments: str) -> tuple[int, str]:
+        done = notata("tail", *arguments, folder=tmp_path)
+        return done.returncode, done.stdout
+
+    both = f"==> {a}/log.txt <==\n2\n\n==> {b}/log.txt <==\n2\n"
+    assert tail("-n", "1", a, b) == (0, both)
+    assert tail("-n", "1", "-q", a, b) == (0, "2\n2\n")
+    assert tail("-n", "1", "-f", a, b) == (1, both)
+    assert tail("-n", "1", "-f", a) == (0, "2\n")
+    assert tail("-n", "1", "-f", "--workers", a) == (0, f"==> {a}/log.txt <==\n2\n")
+    assert tail("-n", "1", "-f", "-q", "--workers", a) == (0, "2\n")
+    assert tail("-n", "1", "-f", b) == (1, "2\n")
+    assert tail("-n", "1", "-f", "nowhere", a) == (1, "2\n")
+    assert tail("-f", a, "--status", "failed") == (1, "")
+    assert tail(a, "--status", "failed") == (1, "")
+
+    class Never:
+        """It looks at nothing."""
+
+        def __init__(self, logs: list[Log], lines: int, **options: Any) -> None:
+            self.ends = {"x": end}
+            assert options["forever"]
+
+        def __iter__(self) -> Iterator[News]:
+            return iter([News(log, "1\n"), News(log, "2\n")])
+
+    log = next(logs_at(a))
+    monkeypatch.setattr("notata.search.following.Following", Never)
+    for end, code in (("complete", 0), ("died", 1), ("gone", 1)):
+        assert tail("-F", "--workers", a) == (code, f"==> {a}/log.txt <==\n1\n2\n")
 
 
 @given(st.lists(st.binary(max_size=9), max_size=12).map(b"\n".join), st.integers(0, 13))
