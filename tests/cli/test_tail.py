@@ -11,6 +11,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notata import Logbook, MissingError
-from notata.errors import AccessError
+from notata.errors import AccessError, ContainerMissingError, DeadlineError, StorageError, UnreachableError
 from notata.search import follow, following, tail, tailing
 from notata.search.following import Following
 from notata.search.tailing import Log, News, logs_at
-from notata.store import Store, open_store
+from notata.store import Blob, Store, open_store
+from notata.store.front import FrontStore
 from notata.testing import FaultyStore
 from tests.backends import Place
 from tests.cli.conftest import Shelf
@@ -125,7 +127,8 @@ def test_names_and_exit_codes_of_logs_that_are_followed(monkeypatch: pytest.Monk
 
     log = next(logs_at(a))
     monkeypatch.setattr("notata.search.following.Following", Never)
-    for end, code in (("complete", 0), ("died", 1), ("gone", 1)):
+    for said, code in (("complete", 0), ("died", 1), ("gone", 1)):
+        end = said
         assert tail("-F", "--workers", a) == (code, f"==> {a}/log.txt <==\n1\n2\n")
 
 
@@ -309,7 +312,7 @@ def test_workers_that_come_later() -> None:
     scene = Scene(f"{url}/log_x", lambda: run.worker(3).info("here"), run.mark_complete, nothing, nothing, workers=True)
     for news in scene.watched:
         scene.read += [f"{news.log.file.name}: {line.partition('] ')[2]}" for line in news.lines]
-    assert f"{url}/log_x/workers/3/log.txt: INFO here" in scene.read
+    assert scene.read.count(f"{url}/log_x/workers/3/log.txt: INFO here") == 1
     assert scene.told == [f"{url}/log_x: complete"]
 
 
@@ -334,6 +337,123 @@ def test_an_outage_is_told_once_and_followed_through() -> None:
     assert len(scene.told) == 3
     assert "nobody answers" in scene.told[0]
     assert scene.told[1:] == ["the storage answers again", f"{inner.url}: complete"]
+
+
+class Refusing(FrontStore):
+    """Reads of it fail while there is an error."""
+
+    errors: list[StorageError]
+
+    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
+        self.looks.append(key)
+        if not self.errors:
+            return super().start_fetch(key, start, end)
+        failed: Future[Blob] = Future()
+        failed.set_exception(self.errors[0])
+        return failed
+
+    def __init__(self, real: Store) -> None:
+        super().__init__(real)
+        self.errors, self.looks = [], list[str]()
+
+
+@pytest.mark.parametrize("error", [DeadlineError("late"), StorageError("odd"), UnreachableError("nobody")])
+def test_whatever_kind_of_outage_it_is_told_once_and_nothing_else_is_asked_meanwhile(error: StorageError) -> None:
+    inner = a_log(b"one\n")
+    store = Refusing(inner)
+
+    def out() -> None:
+        store.errors.append(error)
+        store.looks.clear()
+
+    def back() -> None:
+        store.errors.clear()
+        assert set(store.looks) == {"log.txt"}
+        inner.append("log.txt", b"two\n")
+
+    scene = Scene(store, out, *[nothing] * 5, back, ended(inner)).play()
+    assert scene.read == ["one\n", "two\n"]
+    assert scene.told == [
+        f"{error}; waiting until it can be read again", "the storage answers again", f"{inner.url}: complete",
+    ]  # fmt: skip
+
+
+def test_a_bucket_that_is_missing_ends_it() -> None:
+    store = Refusing(a_log(b"one\n"))
+    scene = Scene(store, lambda: store.errors.append(ContainerMissingError("no bucket")), nothing)
+    with pytest.raises(ContainerMissingError):
+        scene.play()
+
+
+def test_how_often_it_looks_at_a_log_and_at_how_its_run_stands() -> None:
+    store = Refusing(a_log(b"one\n"))
+    logs = list(logs_at(store))
+    for near, pause in ((True, 0.3), (False, 1.5)):
+        store.near = near
+        waited: list[float] = []
+
+        def wait(seconds: float, waited: list[float] = waited) -> None:
+            waited.append(seconds)
+            if len(waited) == 4:
+                raise KeyboardInterrupt
+
+        store.looks.clear()
+        with pytest.raises(KeyboardInterrupt):
+            list(Following(logs, wait=wait))
+        assert waited[0] == pytest.approx(pause)
+        assert [store.looks.count(key) for key in ("log.txt", "metadata.json")] == [5, 2]
+
+
+def test_what_was_begun_belongs_to_the_file_that_is_gone_and_none_of_it_is_new() -> None:
+    store = a_log(b"[09:00] one\n[09:01] ha")
+    other = b"[10:00] other\n" * 5
+    scene = Scene(store, lambda: store.write("log.txt", other), ended(store)).play()
+    assert scene.read == ["[09:00] one\n", other.decode()]
+    store = a_log(b"[09:00] one\n[09:01] ha")
+    scene = Scene(store, lambda: store.append("log.txt", b"lf\n"), ended(store), lines=0).play()
+    assert scene.read == ["lf\n"]
+    for inner in (a_log(b"[09:00] one\n"),):
+        watched = iter(Following(list(logs_at(inner)), 0, wait=lambda _, inner=inner: ended(inner)()))
+        inner.write("log.txt", b"[09:00] one\n[09:01] two\n")
+        assert next(watched).text == "[09:01] two\n"
+
+
+def test_a_run_that_goes_on_has_no_end_any_more() -> None:
+    store = a_log(b"one\n")
+    ended(store, "failed")()
+    scene = Scene(store, nothing, ended(store, "initialized"), *[nothing] * 9, forever=True).play()
+    assert scene.told == [f"{store.url}: failed", f"{store.url} goes on", "interrupted"]
+    assert scene.watched.ends == {}
+
+
+def test_last_lines_however_many_and_however_long() -> None:
+    store = open_store("memory://tail-lines")
+    for data in (
+        b"one\ntwo\nthree",
+        b"one\n\nthree\n",
+        b"\n",
+        b"",
+        b"x" * 70_000 + b"\n" + (b"y" * 50_000 + b"\n") * 4,
+    ):
+        store.write("x.txt", data)
+        whole = data.decode().split("\n")
+        whole = whole if whole[-1] else whole[:-1]
+        for lines in range(7):
+            assert tail(f"{store.url}/x.txt", lines) == whole[len(whole) - min(lines, len(whole)) :]
+
+
+def test_of_which_run_a_file_is() -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    Logbook("a", url, params={"dt": 1}).mark_complete()
+    open_store(url).write("notes.txt", b"x\n")
+    told = {
+        name: [log.run_id for log in logs_at(f"{url}/{name}")]
+        for name in ("log_a", "log_a/log.txt", "log_a/params.yaml", "log_a/*.txt", "*.txt", "notes.txt")
+    }
+    assert told == {
+        "log_a": ["a"], "log_a/log.txt": ["a"], "log_a/params.yaml": [None], "log_a/*.txt": ["a"],
+        "*.txt": [None], "notes.txt": [None],
+    }  # fmt: skip
 
 
 def test_what_is_no_outage_ends_it() -> None:
