@@ -378,7 +378,7 @@ def test_the_type_of_a_file_system_is_that_of_the_innermost_mount(tmp_path: Path
     }
     assert list(kinds.values()) == ["ext4", "ext4", "nfs4", "nfs4", "tmpfs"]
     assert surroundings.kind_of("/", str(tmp_path / "none")) is None
-    table.write_text("b /net nfs4 rw 0 0\na / ext4 rw 0 0\nc /net tmpfs rw 0 0\n")  # in any order; the last one counts
+    table.write_text("b /net nfs4 rw 0 0\nc /net tmpfs rw 0 0\na / ext4 rw 0 0\n")  # in any order; the last one counts
     assert [surroundings.kind_of(folder, str(table)) for folder in ("/net/x", "/nets")] == ["tmpfs", "ext4"]
 
 

@@ -297,7 +297,6 @@ def test_exit_codes(shelf: Shelf, tmp_path: Path) -> None:
     assert code("-A", "-1", "x", shelf.url) == 2
 
 
-@pytest.mark.usefixtures("log_b_fails")
 def test_what_is_printed_if_several_things_are_asked_for() -> None:
     store = open_store("memory://grep-asked")
     text = b"".join(b"%d %s\n" % (number, b"x" if number in (3, 4, 9) else b"y") for number in range(1, 12))
@@ -329,6 +328,7 @@ def test_what_is_printed_if_several_things_are_asked_for() -> None:
     assert grep("x", f"{url}/artifacts/b.txt", f"{url}/artifacts/c.txt") == (0, [f"{url}/artifacts/b.txt:x"])
 
 
+@pytest.mark.usefixtures("log_b_fails")
 def test_trouble_is_told_and_counts_more_than_what_was_found(tmp_path: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}"
     for name in ("a", "b", "c"):

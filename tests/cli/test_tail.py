@@ -412,10 +412,13 @@ def test_what_was_begun_belongs_to_the_file_that_is_gone_and_none_of_it_is_new()
     store = a_log(b"[09:00] one\n[09:01] ha")
     scene = Scene(store, lambda: store.append("log.txt", b"lf\n"), ended(store), lines=0).play()
     assert scene.read == ["lf\n"]
-    for inner in (a_log(b"[09:00] one\n"),):
-        watched = iter(Following(list(logs_at(inner)), 0, wait=lambda _, inner=inner: ended(inner)()))
-        inner.write("log.txt", b"[09:00] one\n[09:01] two\n")
-        assert next(watched).text == "[09:01] two\n"
+    store = a_log(b"[09:00] one\n")
+    watched = iter(Following(list(logs_at(store)), 0, wait=lambda _: ended(store)()))
+    store.write("log.txt", b"[09:00] one\n[09:01] two\n")
+    assert next(watched).text == "[09:01] two\n"
+    scene = Scene(a_log(b"[09:00] one\n"), nothing, lines=0)
+    scene._steps = [lambda: scene.logs[0].file.store.write("log.txt", other)]
+    assert scene.play().read == [other.decode()]
 
 
 def test_a_run_that_goes_on_has_no_end_any_more() -> None:
