@@ -27,6 +27,7 @@ from notata.store import Entry, open_store
         (["", "q"], {"fixed": True}, "x\n\n", [1, 2]),
         ("", {}, "x\n\n", [1, 2]),
         ([], {}, "x\n", []),
+        ([], {"fixed": True}, "x\n", []),
         ("\u017f", {"ignore_case": True}, "S\n", [1]),  # a long s, which is an s in upper case
         ("b", {"ignore_case": True}, "\u0130\u0130\u0130\nB\nx\n", [2]),  # of two signs in lower case
         ("ERR", {"ignore_case": True}, "x\nerr\nError\n\n", [2, 3]),
