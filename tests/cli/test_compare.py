@@ -114,10 +114,25 @@ def test_a_copy_is_equal_wherever_it_lies_and_nothing_is_downloaded(place: Place
 
 def test_values_by_dotted_path() -> None:
     place = Place("memory", "memory://compare-values")
-    a = {"solver": {"name": "rk4", "order": 4, "deep": {"x": 1}}, "a.b": 1, "n": None, "l": [1, {"k": 2.0}], "t": True}
-    b = {"solver": {"name": "euler", "order": 4, "deep": {}}, "a": {"b": 1}, "n": 0, "l": [1, {"k": 2.5}], "t": 1}
+    a = {
+        "solver": {"name": "rk4", "order": 4, "deep": {"x": 1}},
+        "a.b": 1,
+        "n": None,
+        "l": [1, {"k": 2.0}],
+        "t": True,
+        "": 1,
+    }
+    b = {
+        "solver": {"name": "euler", "order": 4, "deep": {}},
+        "a": {"b": 1},
+        "n": 0,
+        "l": [1, {"k": 2.5}],
+        "t": 1,
+        "": 2,
+    }
     found = pair(place, a, b)
     assert told(found, "params") == {
+        '""': ("changed", 1, 2),
         '"a.b"': ("only_a", 1, None),
         "a.b": ("only_b", None, 1),
         "l": ("changed", [1, {"k": 2.0}], [1, {"k": 2.5}]),
@@ -401,13 +416,13 @@ def test_large_changes_are_told_as_factors_and_what_does_not_count_in_brackets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, few in (("a", 1.0), ("b", 21.0)):
-        Logbook(name, tmp_path, params={"n": few, "é": "ü" + name, **({"b": 1} if few > 1 else {})}).mark_complete()
+        Logbook(name, tmp_path, params={"n": few, "é": ["ü" + name], **({"b": 1} if few > 1 else {})}).mark_complete()
     piped = notata("compare", "log_a", "log_b", "--only", "run,params", folder=tmp_path).stdout.splitlines()
     assert "run\tchanged\trun_id\ta\tb\t\t" in piped
     assert piped[-3:] == [
         "params\tonly_b\tb\t\t1\t\tcounts",
         "params\tchanged\tn\t1.0\t21.0\t20\tcounts",
-        "params\tchanged\té\tüa\tüb\t\tcounts",
+        'params\tchanged\té\t["üa"]\t["üb"]\t\tcounts',
     ]
     monkeypatch.setattr(output, "is_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")

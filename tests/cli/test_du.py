@@ -97,6 +97,7 @@ def test_orders_sums_and_what_is_in_no_run(tmp_path: Path) -> None:
         (["--by", "run", "runs/a/y.npy"], ["3\truns/a/y.npy (in no run)"], 0),
         (["--by", "run", "empty"], [], 1),
         (["--by", "run", "-c", "empty"], ["0\ttotal"], 1),
+        (["-s", "--sort", "name", "runs", "empty"], ["0\tempty", "12\truns"], 0),
         (["--sort", "name", "runs"], ["12\truns", "3\truns/a", "3\truns/b"], 0),
         (["--sort", "size", "-a", "runs/0.txt", "runs/b"], ["6\truns/0.txt", "3\truns/b", "3\truns/b/x.NPY"], 0),
         (["-c", "runs"], ["3\truns/a", "3\truns/b", "12\truns", "12\ttotal"], 0),
