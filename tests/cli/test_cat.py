@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+import uuid
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -382,8 +383,11 @@ def test_a_bucket_that_is_not_there_is_no_file_that_is_not_there(
         assert (done.returncode, done.stdout) == (3, "")
         assert "there is no bucket 'no-such-bucket'" in done.stderr
     assert notata("cat", f"{server.url}/nothing-here", *options, folder=tmp_path).returncode == 1
-    open_store(server.url, server.options).write("there.txt", b"")
-    assert ", no file; in it: " in notata("cat", server.url, *options, folder=tmp_path).stderr
+    bucket = uuid.uuid4().hex
+    store = open_store(f"{scheme}://{bucket}", server.options)
+    store.filesystem().mkdir(bucket)
+    store.write("there.txt", b"")
+    assert ", no file; in it: there.txt" in notata("cat", store.url, *options, folder=tmp_path).stderr
 
 
 def test_a_file_that_shows_no_size_is_read(tmp_path: Path) -> None:
