@@ -7,7 +7,6 @@ import os
 import pty
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,7 +17,7 @@ from tests.nursery import Forked
 
 Done: TypeAlias = "subprocess.CompletedProcess[str]"
 
-__all__ = ["fresh", "notata", "process", "terminal"]
+__all__ = ["notata", "process", "terminal"]
 
 
 def notata(*arguments: str, folder: Path, given: str | None = None, **environment: str) -> Done:
@@ -30,23 +29,8 @@ def notata(*arguments: str, folder: Path, given: str | None = None, **environmen
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
-def process(*arguments: str, folder: Path, given: str | None = None) -> Done:
-    """The command as a process of its own, of which the imports are spared: see `tests.nursery`."""
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        reading, writing = os.pipe()
-        ends = [reading, output.fileno(), errors.fileno()]
-        started = Forked("notata", [*arguments], ends, folder=folder)
-        os.close(reading)
-        with open(writing, "w") as file:
-            file.write(given or "")
-        code = started.wait()
-        for said in (output, errors):
-            said.seek(0)
-        return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())
-
-
-def fresh(*arguments: str, folder: Path, given: str | None = None, **environment: str) -> Done:
-    """The command through its real entry point, and what it imports as the environment has it."""
+def process(*arguments: str, folder: Path, given: str | None = None, **environment: str) -> Done:
+    """The command through its real entry point."""
     return subprocess.run(
         [sys.executable, "-m", "notata", *arguments],
         capture_output=True,
@@ -60,7 +44,7 @@ def fresh(*arguments: str, folder: Path, given: str | None = None, **environment
 
 
 def terminal(*arguments: str, folder: Path, columns: int = 120, **environment: str) -> tuple[int, bytes]:
-    """The command as such a process on a terminal of its own: its exit code, and all that the terminal got."""
+    """The command on a terminal of its own, forked as by `tests.nursery`: its exit code, and what the terminal got."""
     shown = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), **environment}
     master, slave = pty.openpty()
     with open(os.devnull, "rb") as nothing:

@@ -13,7 +13,7 @@ import pytest
 
 from notata import Logbook, __version__
 from notata.store import open_store
-from tests.command import fresh, notata, process
+from tests.command import notata, process
 from tests.servers import Server
 
 OWN = re.compile(r"m(etadata|anifest)\.json")
@@ -52,7 +52,7 @@ def test_the_demo_on_a_production_store(tmp_path: Path, seaweed_server: Server) 
 def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
     from notata.demo import record
 
-    done = fresh("demo", "--run-id", "demo", folder=tmp_path)
+    done = process("demo", "--run-id", "demo", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     expected = comparable(stored(tmp_path / "outputs" / "log_demo"))
     assert len(expected) == 14
@@ -218,7 +218,7 @@ def test_an_interrupted_sync_ends_in_one_line_and_the_next_one_finishes(tmp_path
 
 
 def test_help_and_version(tmp_path: Path) -> None:
-    assert fresh("--version", folder=tmp_path).stdout.strip() == f"notata, version {__version__}"
+    assert process("--version", folder=tmp_path).stdout.strip() == f"notata, version {__version__}"
     assert "demo" in notata("--help", folder=tmp_path).stdout
     for command in ("demo", "sync", "verify"):
         told = notata(command, "-h", folder=tmp_path).stdout

@@ -34,7 +34,7 @@ from notata.testing import FaultyStore
 from tests import small_disk
 from tests.backends import Place
 from tests.cli.conftest import Shelf
-from tests.command import fresh, notata, process
+from tests.command import notata, process
 from tests.contract.conftest import make_place
 from tests.counting import counted
 from tests.network import hurried
@@ -462,7 +462,7 @@ def test_no_secret_is_shown_only_where_it_would_come_from(moto_server: Server, t
     options = [
         f"-o{name}={value}" for name, value in {**moto_server.options, "secret": SECRET, "token": SECRET}.items()
     ]
-    done = fresh("doctor", f"{moto_server.url}/x", *options, folder=tmp_path, **environment)
+    done = process("doctor", f"{moto_server.url}/x", *options, folder=tmp_path, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert SECRET not in done.stdout + done.stderr
     assert "AKIAXXXX" not in done.stdout

@@ -30,7 +30,7 @@ from notata.errors import (
     PackageMissingError,
     StorageError,
 )
-from tests.command import fresh, notata, process, terminal
+from tests.command import notata, process, terminal
 from tests.servers import CLOUD_ENVIRONMENT
 
 COMMANDS = sorted(main.commands)
@@ -395,7 +395,7 @@ def test_any_encoding_takes_any_name(environment: dict[str, str], name: bytes, t
 
 
 def test_help_in_an_encoding_without_its_signs(tmp_path: Path) -> None:
-    done = fresh("sync", "--help", folder=tmp_path, PYTHONIOENCODING="cp437:strict")
+    done = process("sync", "--help", folder=tmp_path, PYTHONIOENCODING="cp437:strict")
     assert (done.returncode, done.stderr) == (0, "")
     assert "log_\\u2026" in done.stdout
 

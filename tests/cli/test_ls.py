@@ -22,7 +22,7 @@ from notata.errors import AccessError, NotataError
 from notata.search import runs
 from notata.store import Blob, memory, open_store
 from tests.cli.conftest import Shelf
-from tests.command import Done, fresh, notata, terminal
+from tests.command import Done, notata, process, terminal
 from tests.counting import counted
 from tests.fleet import ODD, RUNS
 from tests.servers import Server
@@ -68,7 +68,7 @@ def _sh(command: str, folder: Path) -> str:
 
 
 def test_every_run_as_find_and_stat_see_it(shelf: Shelf) -> None:
-    done = fresh("ls", shelf.url, *shelf.options, folder=shelf.local)
+    done = process("ls", shelf.url, *shelf.options, folder=shelf.local)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     found = _sh("find . -name metadata.json -o -name manifest.json | sed 's|^./||; s|/[^/]*$||' | sort -u", shelf.local)
