@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from notata.errors import DecodeError
-from notata.formats import array_facts
+from notata.formats import NPZ, array_facts
 from notata.formats.array_facts import ArrayFacts, npy_facts, npz_facts
 
 RANDOM = np.random.default_rng(7)
@@ -119,6 +120,14 @@ def test_bundles_with_members_of_every_kind() -> None:
     data[60:80] = b"\xff" * 20
     with pytest.raises(DecodeError):
         npz_facts(io.BytesIO(bytes(data)))
+
+
+def test_a_member_that_is_no_array_is_named() -> None:
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        archive.writestr("odd.npy", b"no array at all")
+    for read in (npz_facts, NPZ.read):
+        with pytest.raises(DecodeError, match=r"^odd\.npy: "):
+            read(io.BytesIO(file.getvalue()))
 
 
 def test_a_file_that_is_cut_off_or_lies_is_refused() -> None:
