@@ -27,7 +27,7 @@ class Remains:
     """What came of a removal.
 
     Attributes:
-        gone: The files that were removed, with the size of each, by key.
+        gone: The files that were removed, with the size of each, by key; of those that it had.
         errors: Why others were not, by key; the run says ``replacing`` then.
         left: What is no file, such as a link to a folder, and so was left.
     """
@@ -73,7 +73,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
     if not errors:
         _check(run, last.version)
         errors |= _removed(run, [last])
-        gone |= {} if errors else {last.key: last.size}
+        gone |= {} if errors or found is None else {last.key: last.size}
     left = () if errors else tuple(run.irregular())
     run.remove_empty_folders()
     return Remains({key: size for key, size in gone.items() if not keys.is_reserved(key)}, errors, left)
