@@ -29,9 +29,6 @@ _TEXT: Final = frozenset({
 })  # fmt: skip
 """Suffixes of files that hold text; one without may."""
 
-_OWN: Final = frozenset({keys.METADATA, keys.INDEX})
-"""What tells of a run, and is none of its text; its manifests too."""
-
 _PIECE: Final = 2**20  # bytes of a large file that are looked at in one go
 
 
@@ -355,7 +352,8 @@ def _suffix(key: str) -> str:
 
 
 def _holds_text(key: str) -> bool:
-    return _suffix(key) in _TEXT and key not in _OWN and not keys.is_manifest(key)
+    """Whether it is text, and more than what tells of the run."""
+    return _suffix(key) in _TEXT and key != keys.METADATA and not keys.is_manifest(key)
 
 
 def _files(
