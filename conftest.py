@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,10 @@ settings.load_profile("notata")
 os.environ.update(servers.CLOUD_ENVIRONMENT)
 for _name in ("NOTATA_BASE_DIR", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "STORAGE_EMULATOR_HOST"):
     os.environ.pop(_name, None)
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a shell's background job: tests interrupt processes
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
