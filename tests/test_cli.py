@@ -173,6 +173,10 @@ def test_sync_takes_options_for_each_side(tmp_path: Path, moto_server: Server, g
     assert notata("sync", url, f"{url}-too", *both, folder=tmp_path).returncode == 0
     assert notata("sync", f"{url}-too", "again", *both, folder=tmp_path).returncode == 0
     assert stored(tmp_path / "again") == stored(tmp_path / "outputs")
+    nowhere = "-oendpoint_url=http://127.0.0.1:1"  # of one side its own option counts
+    here = [f"--source-option={key}={value}" for key, value in moto_server.options.items()]
+    assert notata("sync", f"{url}-too", "third", nowhere, *here, folder=tmp_path).returncode == 0
+    assert notata("sync", "outputs", f"{url}-too", nowhere, *there, folder=tmp_path).returncode == 0
     open_store(f"{url}-too", moto_server.options).clear()
     for server in (moto_server, gcs_server):
         open_store(f"{server.url}/cli", server.options).clear()

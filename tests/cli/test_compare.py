@@ -324,6 +324,21 @@ def test_little_is_read(request: pytest.FixtureRequest) -> None:
 # -- what cannot be compared ---------------------------------------------------------------------------------
 
 
+def test_each_of_two_damaged_parts_is_told(tmp_path: Path) -> None:
+    for name in "ab":
+        with Logbook(name, tmp_path, params={"dt": name}) as log:
+            log.json("metrics", {"e": name})
+    (tmp_path / "log_b/params.yaml").write_text("{: no yaml")
+    (tmp_path / "log_b/artifacts/metrics.json").write_text("{no json")
+    done = notata("compare", "log_a", "log_b", "--only", "params,metrics", "--json", folder=tmp_path)
+    assert [json.loads(line)["change"] for line in done.stdout.splitlines()] == ["unknown", "unknown"]
+    assert [line.split(": ")[:3] for line in done.stderr.splitlines()] == [
+        ["Error", "log_b", "params.yaml"],
+        ["Error", "log_b", "artifacts/metrics.json"],
+    ]
+    assert "metrics" not in done.stderr.splitlines()[0]
+
+
 def test_a_damaged_part_is_told_and_the_others_compared(tmp_path: Path) -> None:
     for name in "ab":
         with Logbook(name, tmp_path, params={"dt": name}) as log:

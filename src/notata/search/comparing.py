@@ -219,8 +219,8 @@ class _Side:
             return self._state()
         if part == "environment":
             return dict(_flattened(self.run.metadata.get("environment")))
-        unread, params = self.run.metrics_error, part == "params"
-        if unread and (unread.startswith(PARAMS) if params else _of_metrics(unread)):
+        params = part == "params"
+        if unread := _unread(self.run.metrics_error, params):
             raise DecodeError(f"{self.run.name}: {unread}", url=self.run.url)
         return dict(_flattened(self.run.params if params else self.run.metrics))
 
@@ -242,8 +242,12 @@ class _Side:
         return merge(self.files.values(), {}, documents)[0]
 
 
-def _of_metrics(unread: str) -> bool:
-    return not unread.startswith(PARAMS) or f"; {keys.METRICS}" in unread
+def _unread(why: str, params: bool) -> str:
+    """What of a run's `metrics_error` is about its parameters, or about its metrics."""
+    first, both, rest = why.partition(f"; {keys.METRICS}")
+    if params or not both:
+        return first if first.startswith(PARAMS) is params else ""
+    return f"{keys.METRICS}{rest}"
 
 
 # -- values --------------------------------------------------------------------------------------------------
