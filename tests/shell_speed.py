@@ -31,6 +31,7 @@ from tests.servers import CLOUD_ENVIRONMENT, rclone
 
 _TEMPLATE = "template"
 _LINES = 300
+_ENGINE = "--storage-option=engine=obstore"
 
 
 def fill(folder: Path, runs: int) -> None:
@@ -84,8 +85,7 @@ def commands(url: str, storage: dict[str, Any]) -> dict[str, list[str]]:
         "`notata table`": ["table", url],
         "`notata grep --logs ERROR`": ["grep", "--logs", "ERROR", url],
     }
-    engine = "--storage-option=engine=obstore"
-    measured |= {f"{name}, engine obstore": [*measured[name], engine] for name in list(measured)}
+    measured |= {f"{name}, engine obstore": [*measured[name], _ENGINE] for name in list(measured)}
     told = {
         name: ["-m", "notata", *arguments, *options]
         for name, arguments in measured.items()
@@ -125,7 +125,7 @@ def compare(measured: dict[str, list[str]], rounds: int) -> list[str]:
     told = []
     for name, arguments in measured.items():
         taken, used = samples[name]
-        requests, received = _counted(arguments)
+        requests, received = ("-", "-") if _ENGINE in arguments else _counted(arguments)
         told.append(
             f"| {name} | {median(taken):.2f} | {min(taken):.2f}, {max(taken):.2f} | {median(used):.2f} "
             f"| {requests} | {received} | {lines[name]} |"
