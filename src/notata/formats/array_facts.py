@@ -171,7 +171,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, stats: bool, head: 
     try:
         with archive.open(info) as member:
             return _facts(member, info.file_size, stats, head)
-    except (DecodeError, ValueError) as error:
+    except DecodeError as error:
         raise DecodeError(f"{info.filename}: {error}") from error
 
 

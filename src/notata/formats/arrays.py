@@ -298,6 +298,6 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray[Any, 
             array = _read_array(member, info.file_size)
             if member.read(1):  # also has zipfile check the sum, which it does at the end only
                 raise DecodeError("more follows than its header tells of")
-        except (DecodeError, ValueError) as error:
+        except DecodeError as error:
             raise DecodeError(f"{info.filename}: {error}") from error
     return array

@@ -46,19 +46,24 @@ def read_header(file: IO[bytes]) -> Header:
     """The header of an npy file at its start.
 
     Raises:
-        DecodeError: It is longer, or tells of more dimensions, than numpy writes.
+        DecodeError: There is none, or one that numpy does not write.
     """
     import numpy as np
 
-    version = np.lib.format.read_magic(file)
+    magic = file.read(np.lib.format.MAGIC_LEN)
+    try:  # the file is read here alone: its own errors stay what they are
+        version = np.lib.format.read_magic(io.BytesIO(magic))
+    except ValueError as error:
+        raise DecodeError(f"this is no npy file: {error}") from error
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    width = 2 if version == (1, 0) else 4
-    head = file.read(width)
+    head = file.read(2 if version == (1, 0) else 4)
     if (length := int.from_bytes(head, "little")) > LONGEST_HEADER:
         raise DecodeError(f"this npy file is damaged, or too wide to be read: its header has {length} bytes")
     text = head + file.read(length)
-    # (3, 0) is (2, 0) with other letters
-    shape, fortran, dtype = header(io.BytesIO(text), max_header_size=LONGEST_HEADER)
+    try:  # (3, 0) is (2, 0) with other letters
+        shape, fortran, dtype = header(io.BytesIO(text), max_header_size=LONGEST_HEADER)
+    except ValueError as error:
+        raise DecodeError(f"this npy file is damaged: {error}") from error
     if len(shape) > _DIMENSIONS:
         raise DecodeError(f"this npy file is damaged: its header tells of {len(shape)} dimensions")
     return Header(shape, fortran, dtype, np.lib.format.MAGIC_LEN + len(text))
