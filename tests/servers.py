@@ -173,8 +173,13 @@ def _keeping(handler: type[Any]) -> type[Any]:
             if self.headers.get("Expect", "").lower() == "100-continue":
                 self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self.wfile.flush()
+            size = int(self.headers.get("Content-Length", 1 if self.command in ("PUT", "POST") else 0))
+            sent = self.rfile.read(size)
+            if len(sent) < size:  # of a request that broke off, if only in its head, moto would store what came
+                self.close_connection = True
+                return
             environ = self.make_environ()
-            environ["wsgi.input"] = io.BytesIO(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            environ["wsgi.input"] = io.BytesIO(sent)
             parts, status, headers = run_wsgi_app(self.server.app, environ, buffered=True)
             body = b"".join(parts)
             self.send_response(int(status.split()[0]))

@@ -10,6 +10,7 @@ import socket
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,7 +21,7 @@ from notata.store.files import PART
 from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.faulty_proxy import FAULTS, LIE, SILENT, UNDONE, FaultyProxy, faulty
-from tests.network import behind, hurried, outing
+from tests.network import Tally, behind, hurried, outing
 
 TIMEOUT = 0.6  # seconds that a request may take whose reply may never come
 
@@ -141,7 +142,13 @@ def test_an_error_of_a_listing_is_about_no_key(place: Place, proxy: FaultyProxy)
 
 @pytest.mark.parametrize("background", [False, True])
 def test_a_run_in_all_weathers(place: Place, background: bool) -> None:
-    done = outing(place, f"suite/{background}", background=background, timeout=TIMEOUT, count=16, large=0)
+    done = Tally()
+    for number in range(8):  # on a busy machine a deadline may end one after few requests
+        here = replace(place, url=f"{place.url}/{number}")
+        plan = f"suite/{background}/{number}"
+        done.add(outing(here, plan, background=background, timeout=TIMEOUT, count=16, large=0))
+        if done.faults > 10:
+            break
     assert done.problems == []
     assert done.faults > 10
     assert done.returned + done.raised >= 1 + 16 + 2
