@@ -95,7 +95,8 @@ class ObstoreS3Store(S3Store):
         reply = await client.get_async(name, options=options)
         if reply.meta["size"] > end:
             return await client.get_async(name, options=ranged)
-        _whole.add(self._endpoint())
+        if reply.meta["size"]:  # of an empty file any server refuses a range
+            _whole.add(self._endpoint())
         return reply
 
     async def _tried(self, call: Callable[[Client], Coroutine[Any, Any, Any]], **sizes: int) -> Any:
