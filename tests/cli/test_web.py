@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from notata import Logbook
+from notata.store import open_store
 from tests.command import notata
 from tests.servers import free_port
 
@@ -78,3 +80,19 @@ def test_what_is_there_is_found_by_one_request_a_folder(web: ThreadingHTTPServer
     done = notata("du", "-s", f"http://127.0.0.1:{web.server_port}", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert web.asked == ["GET /", "GET /log_a", "GET /log_a/"]  # type: ignore[attr-defined]  # the last is a redirect's
+
+
+def test_a_server_that_knows_of_no_ranges_gives_what_was_asked_for(web: ThreadingHTTPServer, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{web.server_port}/log_a"
+    whole = (tmp_path / "log_a/log.txt").read_bytes()
+    store = open_store(url)
+    assert [store.read("log.txt", 3, 9), store.read("log.txt", 9)] == [whole[3:9], whole[9:]]
+    assert store.read("log.txt", 3, len(whole) + 1) == whole[3:]
+    done = notata("verify", url, folder=tmp_path)  # of the log as much as there was when its digest was taken
+    assert (done.returncode, done.stdout) == (0, f"{url}: ok; 1 file as it was, {_logged(tmp_path)} bytes read\n")
+
+
+def _logged(folder: Path) -> int:
+    files = json.loads((folder / "log_a/manifest.json").read_bytes())["files"]
+    assert files["log.txt"]["size"] < (folder / "log_a/log.txt").stat().st_size
+    return int(files["log.txt"]["size"])
