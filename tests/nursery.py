@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -87,8 +88,9 @@ class Script(Forked):
 
     def communicate(self) -> tuple[str, str]:
         self.stdin.close()
-        with self.stdout, self.stderr:
-            said = self.stdout.read(), self.stderr.read()
+        with self.stdout, self.stderr, ThreadPoolExecutor(1) as pool:
+            errors = pool.submit(self.stderr.read)  # meanwhile: a pipe that nobody reads is soon full
+            said = self.stdout.read(), errors.result()
         self.wait()
         return said
 
@@ -102,9 +104,18 @@ def _control() -> socket.socket:
         process = subprocess.Popen(
             command, cwd=ROOT, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
         )
-    atexit.register(process.wait)
-    atexit.register(ours.close)
+    atexit.register(_stop, os.getpid(), ours, process)
     return ours
+
+
+def _stop(pid: int, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    """End what the last test left, for which the nursery would wait, and then that."""
+    if os.getpid() != pid:  # forked from the one that has it
+        return
+    if Forked._last is not None:
+        Forked._last._end()
+    control.close()
+    process.wait()
 
 
 def _nurse(control_fd: int) -> dict[str, Any] | None:
