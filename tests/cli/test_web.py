@@ -92,6 +92,13 @@ def test_a_server_that_knows_of_no_ranges_gives_what_was_asked_for(web: Threadin
     assert (done.returncode, done.stdout) == (0, f"{url}: ok; 1 file as it was, {_logged(tmp_path)} bytes read\n")
 
 
+def test_cat_of_a_whole_server_names_what_is_there(web: ThreadingHTTPServer, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{web.server_port}"
+    done = notata("cat", url, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"Error: {url} is a folder of 1 runs, no file; in it: log_a\n"
+
+
 def _logged(folder: Path) -> int:
     files = json.loads((folder / "log_a/manifest.json").read_bytes())["files"]
     assert files["log.txt"]["size"] < (folder / "log_a/log.txt").stat().st_size

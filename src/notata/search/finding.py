@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 _MAGIC: Final = re.compile(r"[*?\[]")
-_BUCKET: Final = re.compile(r"(?!memory:|file:|local:)[A-Za-z][A-Za-z0-9+.-]*://[^/:]+")
+_BUCKET: Final = re.compile(r"(?!memory:|file:|local:)[A-Za-z][A-Za-z0-9+.-]*://[^/:]+(?::[0-9]+)?")
 
 URLs: TypeAlias = "str | os.PathLike[str] | UPath | Store | Iterable[str | os.PathLike[str] | UPath | Store]"
 """One place, or several: of runs, experiments or folders of them. Names may be patterns with ``*``, ``?``, ``[…]``
@@ -311,10 +311,12 @@ def is_pattern(url: str | os.PathLike[str] | UPath | Store) -> bool:
 
 
 def is_bucket(url: str | os.PathLike[str] | UPath | Store) -> bool:
-    """Whether what was given is a bucket, whole.
+    """Whether what was given is a bucket, or another server, whole.
 
     >>> is_bucket("s3://bucket"), is_bucket("s3://bucket/log_a"), is_bucket("memory://a")
     (True, False, False)
+    >>> is_bucket("http://127.0.0.1:8000")
+    True
     """
     return isinstance(url, str) and _BUCKET.fullmatch(url.rstrip("/")) is not None
 
