@@ -90,7 +90,8 @@ def test_what_no_run_has_and_what_makes_no_sense_is_told(sweep: str, tmp_path: P
 
 def test_a_file_that_was_named_is_of_no_run_to_filter(sweep: str, tmp_path: Path) -> None:
     done = notata("grep", "step", f"{sweep}/log_b/log.txt", "--status", "failed", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (1, f"Error: there is no run at {sweep}/log_b/log.txt, or below it\n")
+    told = f"nothing tells of the run of {sweep}/log_b/log.txt, a single file; with a filter name files by a pattern"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
     with pytest.raises(RunMissingError):
         tail(f"{sweep}/log_b/log.txt", status="failed")
     done = notata("grep", "-c", "step", f"{sweep}/log_*/log.txt", "--where", "dt > 0.3", folder=tmp_path)
@@ -225,7 +226,10 @@ def test_cat_prints_files_of_runs_that_are_meant(shelf: Shelf, tmp_path: Path) -
 
 def test_cat_of_a_single_file_has_no_run_to_filter(sweep: str, tmp_path: Path) -> None:
     done = notata("cat", f"{sweep}/log_b/log.txt", "--status", "failed", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (1, f"Error: there is no run at {sweep}/log_b/log.txt, or below it\n")
+    told = f"nothing tells of the run of {sweep}/log_b/log.txt, a single file; with a filter name files by a pattern"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
+    done = notata("cat", f"{sweep}/nothing", "--status", "failed", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (1, f"Error: there is no run at {sweep}/nothing, or below it\n")
     done = notata("cat", sweep, "--where", "dt > 0.3", folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"Error: {sweep} is a folder, no file; in it: log_c/")

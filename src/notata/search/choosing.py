@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from notata import display
-from notata.errors import ConfigurationError, NotataError
+from notata.errors import ConfigurationError, NotataError, RunMissingError
 from notata.listings import inside
 from notata.packages import needed
-from notata.search.finding import Place, URLs, each, look_up, no_run, tell_nobody
+from notata.search.finding import Place, URLs, each, file_at, is_pattern, look_up, no_run, tell_nobody
 from notata.search.record import Run, place_read, records
 from notata.search.where import FACTS, Where, close_to, listed_alone, look, needs_values
 from notata.store import TIMEOUT, Blob, Store
@@ -278,12 +279,24 @@ def narrowed(
         return look_up(url, storage_options, timeout=timeout)
     place, read = place_read(url, storage_options, timeout=timeout)
     if not place.runs:
-        raise no_run(place)
+        raise _no_run(url, place, storage_options, timeout)
     meant = choice.of(records(place, values=choice.values, failed=failed, read=read), len(place.runs))
     names = {run.url for run in meant}
     runs = {folder: found for folder, found in place.runs.items() if found.store.url in names}
     entries = {key: entry for key, entry in place.entries.items() if inside(key, runs) is not None}
     return replace(place, runs=runs, entries=entries)
+
+
+def _no_run(
+    url: str | os.PathLike[str] | UPath | Store, place: Place, options: Mapping[str, Any] | None, timeout: float
+) -> RunMissingError:
+    """Why there is no run to filter: what was given may be a file."""
+    with suppress(NotataError):
+        if not is_pattern(url):
+            name = file_at(url, options, timeout=timeout).name
+            told = f"nothing tells of the run of {name}, a single file; with a filter name files by a pattern"
+            return RunMissingError(told, url=place.store.url)
+    return no_run(place)
 
 
 def _sorted(found: Sequence[Run], name: str, reverse: bool) -> list[Run]:
