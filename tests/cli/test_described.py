@@ -133,6 +133,27 @@ def test_the_longest_suffix_says_what_a_file_is(monkeypatch: pytest.MonkeyPatch)
     assert found[1].describe(io.BytesIO(), stats=True, head=6) == ".mesh.vtk"
 
 
+def test_a_description_that_cannot_be_printed_is_a_fault_of_its_file_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Facts:
+        def lines(self) -> list[str]:
+            raise IndexError("no first atom")
+
+    class Atoms:
+        suffix = ".xyz"
+
+        def describe(self, file: io.BytesIO, *, stats: bool, head: int) -> Facts:
+            return Facts()
+
+    monkeypatch.setattr("notata.formats.describing.known", lambda: {"atoms": Atoms()})
+    for name in ("a.xyz", "b.txt"):
+        (tmp_path / name).write_text(name)
+    done = notata("cat", "a.xyz", "b.txt", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "b.txt")
+    assert done.stderr == "Error: a.xyz: what atoms says of it cannot be printed: IndexError: no first atom\n"
+
+
 def test_bytes_are_shown_as_hexdump_has_them() -> None:
     assert BytesFacts(b"\x1fA~\x7f\x80\xe9 ".hex()).lines() == [f"00000000  {'1f 41 7e 7f 80 e9 20':47}  .A~... "]
 

@@ -76,7 +76,12 @@ class Description:
     facts: Any
 
     def __str__(self) -> str:
-        lines = self.facts.lines() if callable(getattr(self.facts, "lines", None)) else str(self.facts).splitlines()
+        facts = self.facts
+        try:
+            lines = list(facts.lines() if callable(getattr(facts, "lines", None)) else str(facts).splitlines())
+        except Exception as error:  # of a user's format
+            told = f"{self.name}: what {self.kind} says of it cannot be printed: {type(error).__name__}: {error}"
+            raise DecodeError(told, key=self.key) from error
         return "\n".join([f"{self.name}: {self.kind}, {display.size(self.size)}", *(f"  {line}" for line in lines)])
 
     def record(self) -> dict[str, Any]:
