@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 _MAGIC: Final = re.compile(r"[*?\[]")
-_BUCKET: Final = re.compile(r"(?!memory:|file:|local:)[A-Za-z][A-Za-z0-9+.-]*://[^/:]+(?::[0-9]+)?")
+_BUCKET: Final = re.compile(r"(?!memory:|file:|local:)[A-Za-z][A-Za-z0-9+.-]*://(?!.*::)[^/?]+")
 
 URLs: TypeAlias = "str | os.PathLike[str] | UPath | Store | Iterable[str | os.PathLike[str] | UPath | Store]"
 """One place, or several: of runs, experiments or folders of them. Names may be patterns with ``*``, ``?``, ``[…]``
@@ -315,8 +315,8 @@ def is_bucket(url: str | os.PathLike[str] | UPath | Store) -> bool:
 
     >>> is_bucket("s3://bucket"), is_bucket("s3://bucket/log_a"), is_bucket("memory://a")
     (True, False, False)
-    >>> is_bucket("http://127.0.0.1:8000")
-    True
+    >>> is_bucket("http://127.0.0.1:8000"), is_bucket("sftp://ada:secret@host"), is_bucket("zip://x::a.zip")
+    (True, True, False)
     """
     return isinstance(url, str) and _BUCKET.fullmatch(url.rstrip("/")) is not None
 

@@ -130,6 +130,8 @@ def open_beside(
     scheme, _, whole = links[at].partition("://")
     whole, mark, query = whole.partition("?") if scheme in ("http", "https") else (whole, "", "")
     folder, slash, name = whole.rpartition("/")
+    if not slash and scheme in ("http", "https"):  # a server, which may have a user and a password before it
+        folder, name = whole, ""
     links[at] = f"{scheme}://{folder or slash}{mark}{query}"
     return open_store("::".join(links), options, timeout=timeout), name
 
