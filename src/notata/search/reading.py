@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from notata import formats, keys
+from notata import display, formats, keys
 from notata.errors import FolderError, MissingError, NotataError
 from notata.search.ahead import read_ahead
 from notata.search.choosing import Choice, Wheres, narrowed
@@ -127,7 +127,7 @@ def _no_file(
         return error
     if "" in place.runs or not place.runs:
         return _folder(place.given, place.store.url, "a run" if place.runs else "a folder", place.entries)
-    return _folder(place.given, place.store.url, f"a folder of {len(place.runs)} runs", place.runs)
+    return _folder(place.given, place.store.url, f"a folder of {display.counted(len(place.runs), 'run')}", place.runs)
 
 
 def _folder(name: str, url: str, what: str, inside: Iterable[str]) -> MissingError:
