@@ -185,6 +185,16 @@ def test_a_bucket_may_have_a_file_and_a_folder_of_one_name(moto_server: Server) 
     assert len(sent) == 1, sent
 
 
+def test_a_file_is_looked_up_once_however_it_is_summed_up(moto_server: Server) -> None:
+    store = open_store(f"{moto_server.url}/du-file", moto_server.options)
+    store.write("a.txt", b"xyz")
+    for by in ("folder", "run", "suffix"):
+        with counted() as sent:
+            found = list(usage(f"{store.url}/a.txt", by=by, storage_options=moto_server.options))
+        assert sum(one.size for one in found) == 3
+        assert len(sent) == 2, sent  # a listing of what is below, and a look at the file
+
+
 def test_the_base_folder_is_the_default(tmp_path: Path) -> None:
     with Logbook("a", tmp_path / "base"):
         pass

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from notata.errors import ConfigurationError, FolderError, MissingError, NotataError
 from notata.listings import inside, name_of
 from notata.search.choosing import Choice, Wheres, narrowed
-from notata.search.finding import Place, URLs, each, file_at, given, tell_nobody
+from notata.search.finding import File, Place, URLs, each, file_at, given, tell_nobody
 from notata.search.record import records
 from notata.store import TIMEOUT, Entry, Store
 
@@ -169,7 +169,8 @@ def _trees_at(
     try:
         place = narrowed(url, choice, options, failed=failed, timeout=timeout)
         if not place.entries and not choice.filters:
-            return [_alone(url, options, timeout)]
+            file = _alone(url, options, timeout)
+            return [Usage(given(url), "folder") if file is None else _of_file(file.name, file.entry)]
         stands = {run.name: run.status for run in records(place)} if status else {}
         return list(_trees(place, stands))
     except NotataError as error:
@@ -187,31 +188,35 @@ def _places(
     for url in each(urls):
         try:
             place = narrowed(url, choice, options, failed=failed, timeout=timeout)
-            if not (place.entries or choice.filters) and (alone := _alone(url, options, timeout)).kind == "file":
-                entry = file_at(url, options, timeout=timeout).entry
-                place = Place(alone.name, alone.name, place.store, {entry.key: entry}, {})
+            if not (place.entries or choice.filters) and (file := _alone(url, options, timeout)) is not None:
+                place = Place(file.name, file.name, place.store, {file.entry.key: file.entry}, {})
         except NotataError as error:
             failed(error)
             continue
         yield place
 
 
-def _alone(url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None, timeout: float) -> Usage:
-    """A place without any file below it: a file, or a folder of a disk that is empty."""
+def _alone(
+    url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None, timeout: float
+) -> File | None:
+    """A place without any file below it: a file, or None for a folder of a disk that is empty."""
     try:
-        found = file_at(url, options, timeout=timeout)
+        return file_at(url, options, timeout=timeout)
     except MissingError as error:
         if isinstance(error.__cause__, FolderError):
-            return Usage(given(url), "folder")
+            return None
         raise
-    return Usage(found.name, "file", max(0, found.entry.size), 1)
+
+
+def _of_file(name: str, entry: Entry, depth: int = 0) -> Usage:
+    return Usage(name, "file", max(0, entry.size), 1, depth)
 
 
 def _trees(place: Place, stands: Mapping[str, str]) -> Iterator[Usage]:
     for top, entries in place.parts().items():
         for key, entry in sorted(entries.items()):
             if key == top:
-                yield Usage(place.named(key), "file", max(0, entry.size), 1)
+                yield _of_file(place.named(key), entry)
         below = {key[len(top) + 1 :] if top else key: entry for key, entry in entries.items() if key != top}
         if below:
             yield _tree(place, top, below, stands)
@@ -237,7 +242,7 @@ def _tree(place: Place, top: str, entries: Mapping[str, Entry], stands: Mapping[
             folder = inner
             folder._add(entry.size)
         path = f"{path}/{name}" if path else name
-        folder.inner[name] = Usage(place.named(path), "file", max(0, entry.size), 1, folder.depth + 1)
+        folder.inner[name] = _of_file(place.named(path), entry, folder.depth + 1)
     return root
 
 
