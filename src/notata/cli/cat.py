@@ -11,7 +11,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option
-from notata.cli.picking import filter_of, filter_options, tell_notes
+from notata.cli.picking import filter_of, filter_options, tell_oddities
 from notata.terminal import safe_lines
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def cat(
                     click.echo(piece, nl=False)
         except NotataError as error:
             trouble(error)
-    tell_notes(holds.notes() if holds else ())
+    tell_oddities(holds)
     trouble.end(found=found)
 
 

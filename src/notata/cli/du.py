@@ -9,7 +9,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, size_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, tell_notes
+from notata.cli.picking import filter_of, filter_options, tell_oddities
 
 if TYPE_CHECKING:
     from notata.search import Usage
@@ -83,7 +83,7 @@ def du(
         failed=trouble,
     )
     found = _print(_summed(_sorted(told, sort), total), human, as_json)
-    tell_notes(holds.notes() if holds else ())
+    tell_oddities(holds)
     trouble.end(found=found)
 
 

@@ -11,7 +11,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option
-from notata.cli.picking import filter_of, filter_options, tell_notes
+from notata.cli.picking import filter_of, filter_options, tell_oddities
 from notata.errors import NotataError
 from notata.terminal import safe_lines
 
@@ -114,7 +114,7 @@ def grep(
         )
         show: Callable[[Searched], bool] = printer.name if names_only else printer.count if counts else printer.lines
         found = sum(_told(files, show, trouble))
-    tell_notes(holds.notes() if holds else ())
+    tell_oddities(holds)
     trouble.end(found=bool(found))
 
 

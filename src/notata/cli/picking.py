@@ -12,7 +12,7 @@ from notata.cli import output
 if TYPE_CHECKING:
     from notata.search import Where
 
-__all__ = ["filter_of", "filter_options", "picking_options", "tell_notes"]
+__all__ = ["filter_of", "filter_options", "picking_options", "tell_notes", "tell_oddities"]
 
 _STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
 """Those of `notata.search.choosing.STATUSES`, which is imported when a command runs."""
@@ -76,12 +76,17 @@ def picking_options(function: _Function) -> _Function:
 
 
 def filter_of(expression: str | None) -> Where | None:
-    """What ``--where`` says, for who asks it for `notes` at the end."""
+    """What ``--where`` says; see `tell_oddities`."""
     if expression is None:
         return None
     from notata.search import Where
 
     return Where(expression)
+
+
+def tell_oddities(holds: Where | None) -> None:
+    """What is odd about ``--where``, once it has been asked of the runs."""
+    tell_notes(holds.notes() if holds else ())
 
 
 def tell_notes(notes: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, tell_notes
+from notata.cli.picking import filter_of, filter_options, tell_oddities
 from notata.display import counted, size
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def rm(
         storage_options=storage_options,
         failed=trouble,
     )
-    tell_notes(holds.notes() if holds else ())
+    tell_oddities(holds)
     if dry_run:
         _list([Removal(run) for run in runs], as_json)
         trouble.end()
@@ -125,11 +125,8 @@ def _agreed(runs: list[Run], recursive: bool) -> bool:
 def _sum(done: list[Removal]) -> str:
     gone = [removal.remains.gone for removal in done if removal.remains]
     total = sum(max(0, count) for files in gone for count in files.values())
-    return f"Removed {counted(sum(map(_is_gone, done)), 'run')}, {counted(sum(map(len, gone)), 'file')}, {size(total)}"
-
-
-def _is_gone(removal: Removal) -> bool:
-    return removal.removed
+    runs = counted(sum(removal.removed for removal in done), "run")
+    return f"Removed {runs}, {counted(sum(map(len, gone)), 'file')}, {size(total)}"
 
 
 def _in_all(runs: list[Run]) -> str:

@@ -8,7 +8,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, tell_notes
+from notata.cli.picking import filter_of, filter_options, tell_oddities
 
 if TYPE_CHECKING:
     from notata.search.tailing import News
@@ -71,7 +71,7 @@ def tail(
     holds = filter_of(where)
     filters: dict[str, Any] = {"status": status, "where": holds}
     logs = list(logs_at(urls, workers=workers, **filters, storage_options=storage_options, failed=trouble))
-    tell_notes(holds.notes() if holds else ())
+    tell_oddities(holds)
     follow = follow or forever
     show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=as_json)
     if not follow:

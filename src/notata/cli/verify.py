@@ -18,7 +18,7 @@ from notata.cli.frame import (
     urls_argument,
     wanted,
 )
-from notata.cli.picking import filter_of, filter_options, tell_notes
+from notata.cli.picking import filter_of, filter_options, tell_oddities
 
 __all__ = ["verify"]
 
@@ -68,7 +68,7 @@ def verify(
         else:
             output.line(str(verdict))
         told.append(verdict.code)
-    tell_notes(holds.notes() if holds else ())
+    tell_oddities(holds)
     if not told:
         output.complain("Nothing was verified: no run there is of this kind")
     context.exit(max(told, default=STORAGE, key=_GRAVITY.index))
