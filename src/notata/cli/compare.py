@@ -12,7 +12,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import NOTHING, STORAGE, Command, Trouble, complete_url, json_option, storage_option
-from notata.display import shortened, size
+from notata.display import counted, shortened, size
 
 if TYPE_CHECKING:
     from notata.search import Comparison, Difference
@@ -134,9 +134,9 @@ def _show(found: Comparison, items: Sequence[Difference]) -> None:
     colours = {**_COLOURS, **{row[-1]: "dim" for row in rows if row[-1].startswith("(")}}
     colours |= {row[-1]: "yellow" for row in rows if row[-1][0] in "+-"}
     output.rows(("part", "name", "A", "B", ""), rows, colours=colours)
-    counted = sum(item.counts and item.change not in ("equal", "unknown") for item in found.items)
+    count = sum(item.counts and item.change not in ("equal", "unknown") for item in found.items)
     unknown = sum(item.counts and item.change == "unknown" for item in found.items)
-    told = f"{counted} difference{'s' * (counted != 1)}" if counted else "no difference that counts"
+    told = counted(count, "difference") if count else "no difference that counts"
     output.line(told + (f", {unknown} unknown without --content" if unknown else ""))
 
 

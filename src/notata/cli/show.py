@@ -14,6 +14,7 @@ import click
 
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
+from notata.display import counted
 from notata.terminal import safe
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
     if one.resumes:
         last = one.resumes[-1]
         yield "resumed", f"{_times_of(len(one.resumes))}, last {last.get('time')} after it {last.get('after')}"
-    yield "size", f"{_size(run.size)} in {run.files} file{'' if run.files == 1 else 's'}"
+    yield "size", f"{_size(run.size)} in {counted(run.files, 'file')}"
 
 
 def _times(run: Run) -> Iterator[tuple[str, str]]:

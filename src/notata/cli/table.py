@@ -100,7 +100,7 @@ def _print_rows(found: RunTable, chosen: bool) -> None:
 
     The ids of an experiment repeat parameters, and would leave no room for a single metric.
     """
-    from notata.display import shortened
+    from notata.display import counted, shortened
     from notata.search.tables import cell
 
     people = output.is_terminal()
@@ -126,6 +126,6 @@ def _print_rows(found: RunTable, chosen: bool) -> None:
     ]
     left_out = output.rows(found.columns, rows, right=numbers, fit=kept, spare=same)
     if left_out:
-        count = f"{len(left_out)} more column{'s' * (len(left_out) > 1)}"
+        count = counted(len(left_out), "more column")
         output.line(f"{count} would not fit: {', '.join(left_out)}; choose some with --columns", dim=True)
     output.line(found.runs.summary(), dim=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from notata.display import counted
 from notata.errors import DecodeError
 from notata.formats.base import reading
 from notata.formats.npy_header import Header, check_size, read_header
@@ -110,7 +111,7 @@ class BundleFacts:
 
     def lines(self) -> list[str]:
         """For people."""
-        count = f"{len(self.arrays)} array{'' if len(self.arrays) == 1 else 's'}"
+        count = counted(len(self.arrays), "array")
         told = [f"{count}, compressed" if self.compressed else count]
         for name, facts in self.arrays.items():
             first, *more = facts.lines()

@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
 from notata import exits, keys
+from notata.display import counted
 from notata.errors import (
     AccessError,
     BatchError,
@@ -72,7 +73,7 @@ class Behind(NamedTuple):
     bytes: int
 
     def __str__(self) -> str:
-        return f"{self.files} file{'' if self.files == 1 else 's'} ({_sized(self.bytes)})"
+        return f"{counted(self.files, 'file')} ({_sized(self.bytes)})"
 
 
 class Clock:

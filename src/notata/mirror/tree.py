@@ -82,7 +82,7 @@ class SyncReport:
         done += f", {self.bytes} bytes {would}sent; {self.equal} equal"
         done += f", {len(self.deleted)} {would}deleted" if self.deleted else ""
         done += f", {len(self.left_out)} left out" if self.left_out else ""
-        return f"{self.runs} run{'s' * (self.runs != 1)} from {self.source} to {self.destination}: {done}"
+        return f"{counted(self.runs, 'run')} from {self.source} to {self.destination}: {done}"
 
 
 def sync(
@@ -140,8 +140,7 @@ def sync(
     )
     if errors:
         first = "; ".join(str(error) for error in errors[:_SHOWN])
-        count = f"{len(errors)} error{'s' * (len(errors) != 1)}"
-        raise BatchError(f"{count}, all else is there: {first}. {report}", errors)
+        raise BatchError(f"{counted(len(errors), 'error')}, all else is there: {first}. {report}", errors)
     return report
 
 

@@ -16,6 +16,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from notata import keys
+from notata.display import counted
 from notata.errors import (
     ConfigurationError,
     DecodeError,
@@ -90,7 +91,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         count = sum(item.counts and item.change != "unknown" for item in self.differences)
-        return f"<Comparison of {self.a.name} and {self.b.name}: {count} difference{'s' * (count != 1)}>"
+        return f"<Comparison of {self.a.name} and {self.b.name}: {counted(count, 'difference')}>"
 
     @property
     def differences(self) -> list[Difference]:
