@@ -26,8 +26,6 @@ __all__ = ["contents"]
 
 _NAMED: Final = 8  # files that an error names
 
-# -- many files --------------------------------------------------------------------------------------------
-
 
 def contents(
     urls: URLs,
