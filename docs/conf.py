@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: ``sphinx-build -W -b html docs docs/_build``."""
+"""Settings of Sphinx; README has the command that builds the site."""
 
 from notata import __version__
 
