@@ -9,20 +9,19 @@ import json
 import os
 import re
 import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests import servers
+from tests import children, servers
 
 
 def measure(mib: int, url: str, options: dict[str, Any]) -> tuple[float, int]:
     """Log an array of so many MiB in a process of its own: MiB by which its peak grew, bytes that were stored."""
     arguments = [sys.executable, "-m", "tests.memory", str(mib), url, json.dumps(options)]
     folder = Path(__file__).parents[1]
-    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=600, check=True)
+    done = children.run(arguments, cwd=folder, timeout=600)
     grown, size = json.loads(done.stdout)
     return float(grown), int(size)
 

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -22,7 +23,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 START_SECONDS = 60.0
 SEAWEED_TRIES = 5
@@ -254,20 +255,23 @@ def _make_gcs_bucket(endpoint: str) -> None:
 @contextlib.contextmanager
 def _running(command: list[str], ready: Callable[[], object]) -> Iterator[None]:
     """A server process from the moment it answers until it is killed, by its own id."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        _await(process, ready)
-        yield
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+        try:
+            _await(process, ready, said)
+            yield
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
 
 
-def _await(process: subprocess.Popen[bytes], ready: Callable[[], object]) -> None:
+def _await(process: subprocess.Popen[bytes], ready: Callable[[], object], said: IO[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         if process.poll() is not None:
-            raise EndedError(f"{process.args!r} ended with {process.returncode} before it answered")
+            said.seek(0)
+            why = said.read()[-2000:].decode(errors="replace")
+            raise EndedError(f"{process.args!r} ended with {process.returncode} before it answered:\n{why}")
         try:
             ready()
             return

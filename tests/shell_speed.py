@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from notata import Logbook
+from tests import children
 from tests.benchmarks.proxy import distant
 from tests.servers import CLOUD_ENVIRONMENT, rclone
 
@@ -140,17 +140,15 @@ def _environment() -> dict[str, str]:
 def _timed(arguments: list[str]) -> tuple[float, float, int]:
     """Seconds from start to end of a process, those of its processor, and the lines that it prints."""
     before, begun = os.times(), time.perf_counter()
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, env=_environment(), check=False)
+    done = children.run([sys.executable, *arguments], env=_environment())
     taken, after = time.perf_counter() - begun, os.times()
-    if done.returncode:
-        raise RuntimeError(f"{arguments} ended with {done.returncode}: {done.stderr.decode()}")
     used = after.children_user + after.children_system - before.children_user - before.children_system
-    return taken, used, done.stdout.count(b"\n")
+    return taken, used, done.stdout.count("\n")
 
 
 def _counted(arguments: list[str]) -> tuple[int, int]:
     command = [sys.executable, "-m", "tests.shell_speed", "--counted", *arguments]
-    done = subprocess.run(command, capture_output=True, env=_environment(), check=False)
+    done = children.run(command, env=_environment())
     requests, received = json.loads(done.stderr.splitlines()[-1])
     return int(requests), int(received)
 

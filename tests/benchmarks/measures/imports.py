@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from tests import children
 from tests.benchmarks.contest import Bench
 from tests.benchmarks.environments import MLFLOW, NOTATA, OLD
 from tests.benchmarks.results import TIMES, Budget, Column, Result
@@ -57,5 +57,5 @@ def measure(bench: Bench) -> list[Result]:
 
 def _run(python: Path, statement: str) -> Any:
     program = PROGRAM.format(statement=statement, later=LATER)
-    ran = subprocess.run([python, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    ran = children.run([python, "-c", program], timeout=60)
     return json.loads(ran.stdout.splitlines()[-1])

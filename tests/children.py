@@ -1,0 +1,34 @@
+"""Child processes of the tools in this folder: a child that fails says why."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+__all__ = ["ChildError", "run"]
+
+_SHOWN = 4000  # characters of the child's error output
+
+
+class ChildError(RuntimeError):
+    """A child process failed; the message holds the end of what it printed as errors."""
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    cwd: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command and return its output as text.
+
+    Raises:
+        ChildError: The command ended with another exit code than 0.
+    """
+    done = subprocess.run(command, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True, check=False)
+    if done.returncode:
+        shown = " ".join(map(str, command))[:200]
+        raise ChildError(f"{shown} ended with exit code {done.returncode}:\n{done.stderr[-_SHOWN:]}")
+    return done
