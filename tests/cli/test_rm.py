@@ -458,13 +458,15 @@ def test_whatever_fails_the_run_is_whole_or_says_replacing_and_the_repeat_finish
 def test_what_fails_is_told_and_the_exit_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(Place("local", str(tmp_path)), "a", "b")
 
-    def unlink(path: str) -> None:
-        if path.endswith("x.npy") and "log_a" in path:
+    kept = (tmp_path / "log_a/data").stat()
+
+    def unlink(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "x.npy" and dir_fd is not None and os.path.samestat(os.fstat(dir_fd), kept):
             raise PermissionError(13, "no")
-        original(path)
+        original(path, dir_fd=dir_fd)
 
     original = os.unlink
-    monkeypatch.setattr("notata.store.local.os.unlink", unlink)
+    monkeypatch.setattr(os, "unlink", unlink)
     done = notata("rm", "-ry", ".", folder=tmp_path)
     monkeypatch.undo()
     assert done.returncode == 3

@@ -87,8 +87,7 @@ class FrontStore(Store):
         return self._real._list(folder, beginning)
 
     def aside(self) -> Self:
-        other = copy.copy(self)
-        other._real = self._real.aside()
+        other = self._before(self._real.aside())
         other.url = other._real.url
         return other
 
@@ -97,6 +96,21 @@ class FrontStore(Store):
 
     def irregular(self) -> list[str]:
         return self._real.irregular()
+
+    def remove_links(self) -> list[str]:
+        return self._real.remove_links()
+
+    def following_links(self) -> Self:
+        return self._before(self._real.following_links())
+
+    def strictly(self) -> Self:
+        return self._before(self._real.strictly())
+
+    def _before(self, real: Store) -> Self:
+        """This store, in front of another one."""
+        other = copy.copy(self)
+        other._real = real
+        return other
 
     def _path(self, key: str) -> UPath:
         return self._real._path(key)
