@@ -530,8 +530,7 @@ class Store(ABC):
         What another one writes meanwhile stays, except on S3, which deletes by name.
         """
         kept = set(keep)
-        with self._guard("remove the links of", None):
-            self.remove_links()
+        self.remove_links()
         self._remove({entry.key: entry.version for entry in self._entries("") if entry.key not in kept})
 
     def _remove(self, names: dict[str, str | None]) -> None:

@@ -289,8 +289,15 @@ class LocalStore(Store):
                 if stat.S_ISREG(state.st_mode):
                     yield _entry(keys.join(key, child.name), state)
 
-    def _walk(self, folder: str, beginning: str = "") -> Iterator[tuple[str, Folder, list[os.DirEntry[str]]]]:
+    def _walk(
+        self, folder: str, beginning: str = "", *, lenient: bool = False
+    ) -> Iterator[tuple[str, Folder, list[os.DirEntry[str]]]]:
         """Yield each folder at and below one, open, with what lies in it; links are not followed.
+
+        Args:
+            folder: The first one, a key or nothing for the root.
+            beginning: How the names in it begin; others are left out.
+            lenient: Skip folders that cannot be opened.
 
         Raises:
             LinkMetError: A folder on the way to this one is a link, or this one is.
@@ -307,7 +314,10 @@ class LocalStore(Store):
             except (FileNotFoundError, NotADirectoryError):
                 pass
             except LinkMetError:
-                if key == folder:
+                if key == folder and not lenient:
+                    raise
+            except OSError:
+                if not lenient:
                     raise
             beginning = ""
 
@@ -315,7 +325,7 @@ class LocalStore(Store):
         return sorted(keys.join(key, child.name).replace("/", os.sep) for key, _, child in self._irregular())
 
     def _irregular(self) -> Iterator[tuple[str, Folder, os.DirEntry[str]]]:
-        for key, folder, children in self._walk(""):
+        for key, folder, children in self._walk("", lenient=True):
             for child in children:
                 if not child.is_dir(follow_symlinks=False) and not child.is_file(follow_symlinks=self._follows):
                     yield key, folder, child
@@ -353,12 +363,13 @@ class LocalStore(Store):
         removed = []
         for key, folder, child in self._irregular():
             if child.is_symlink():
-                folder.unlink(child.name)
+                with self._guard("remove the link", key):
+                    folder.unlink(child.name)
                 removed.append(keys.join(key, child.name))
         return sorted(removed)
 
     def remove_empty_folders(self) -> None:
-        for folder in sorted((key for key, _, _ in self._walk("")), key=len, reverse=True):
+        for folder in sorted((key for key, _, _ in self._walk("", lenient=True)), key=len, reverse=True):
             with suppress(OSError):
                 self._rmdir(folder)
 

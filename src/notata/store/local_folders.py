@@ -179,7 +179,7 @@ class Folder:
         except OSError:
             return
         if is_link(found):
-            raise self._met(name, is_folder=is_folder)
+            raise self._met(name, is_folder=is_folder) from None
 
     def _met(self, name: str, *, is_folder: bool = False) -> LinkMetError:
         return LinkMetError(f"{self.name}/{name}" if self.name else name, is_folder=is_folder)
