@@ -551,6 +551,15 @@ class Store(ABC):
             self._make_parents(key)
             return self._path(key)
 
+    def make_folder(self, key: str = "") -> None:
+        """Make a folder, or the root, and the folders above it. A bucket has no folders, and needs none."""
+        with self._guard("make the folder", keys.check(key) if key else None):
+            if self.folders:
+                self._make_folder(key)
+
+    def _make_folder(self, key: str) -> None:
+        self._path(key).mkdir(parents=True, exist_ok=True)
+
     def place(self, key: str = "") -> UPath:
         """As `path`, of a file that is stored already, or of the root: nothing is made."""
         return self._path(key)

@@ -118,6 +118,9 @@ class FrontStore(Store):
     def _make_parents(self, key: str) -> None:
         self._real._make_parents(key)
 
+    def _make_folder(self, key: str) -> None:
+        self._real._make_folder(key)
+
     def filesystem(self) -> Any:
         return self._real.filesystem()
 

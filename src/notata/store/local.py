@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from notata import keys
-from notata.errors import DeadlineError, FolderError, NotataError, StorageError
+from notata.errors import DeadlineError, LinkError, NotataError
 from notata.store.appending import Held, Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.durability import Durability
@@ -128,6 +128,9 @@ class LocalStore(Store):
         make_folder(self._root, keys.join(self._below, key).rpartition("/")[0])
         if self._durability is not None:
             self._durability.forget(os.path.dirname(self._file(key)))
+
+    def _make_folder(self, key: str) -> None:
+        make_folder(self._root, keys.join(self._below, key))
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         upload = self._begin(key, match)
@@ -427,8 +430,7 @@ class LocalStore(Store):
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, LinkMetError):
-            kind = FolderError if error.is_folder else StorageError
-            return kind, (
+            return LinkError, (
                 f"{error.name!r} below {self._root} is a link, and notata follows no link below the folder that you "
                 "name. Remove the link, put what it leads to in its place, or name the place that it leads to"
             )

@@ -36,13 +36,11 @@ class LinkMetError(OSError):
 
     Attributes:
         name: Of the link, below the folder that the user named.
-        is_folder: Whether it lies on the way to the file.
     """
 
-    def __init__(self, name: str, *, is_folder: bool) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(errno.ELOOP, "it is a link", name)
         self.name = name
-        self.is_folder = is_folder
 
 
 class Folder:
@@ -159,13 +157,13 @@ class Folder:
         """
         path, below = f"{self._prefix or self.path + os.sep}{name}", f"{self.name}/{name}" if self.name else name
         if not BY_DESCRIPTOR:
-            self._refuse_link(name, is_folder=True)
+            self._refuse_link(name)
             return Folder(path, below)
         try:
             handle = os.open(self._prefix + name, (_READ if read else _PASS) | _NO_LINK, dir_fd=self._handle)
         except OSError as error:
             if error.errno in _LINK_MET:
-                self._refuse_link(name, is_folder=True)
+                self._refuse_link(name)
             raise
         return Folder(path, below, handle)
 
@@ -173,16 +171,16 @@ class Folder:
         """Remove a folder in it with all that it has, as far as that can be done."""
         shutil.rmtree(self._prefix + name, ignore_errors=True, dir_fd=self._handle)
 
-    def _refuse_link(self, name: str, *, is_folder: bool = False) -> None:
+    def _refuse_link(self, name: str) -> None:
         try:
             found = os.stat(self._prefix + name, dir_fd=self._handle, follow_symlinks=False)
         except OSError:
             return
         if is_link(found):
-            raise self._met(name, is_folder=is_folder) from None
+            raise self._met(name) from None
 
-    def _met(self, name: str, *, is_folder: bool = False) -> LinkMetError:
-        return LinkMetError(f"{self.name}/{name}" if self.name else name, is_folder=is_folder)
+    def _met(self, name: str) -> LinkMetError:
+        return LinkMetError(f"{self.name}/{name}" if self.name else name)
 
 
 def open_folder(root: str, name: str = "", *, read: bool = False) -> Folder:

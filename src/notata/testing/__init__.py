@@ -198,6 +198,9 @@ class FaultyStore(Store):
     def _make_parents(self, key: str) -> None:
         self.inner._make_parents(key)
 
+    def _make_folder(self, key: str) -> None:
+        self.inner._make_folder(key)
+
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         return self.inner._failure(error)
 
