@@ -571,10 +571,11 @@ def test_a_path_outside_the_named_folder_works_as_before(tmp_path: Path) -> None
 # -- versions ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EIO], ids=["s3fs-fuse", "rclone mount"])
 def test_where_a_rename_changes_the_time_of_a_file_runs_are_replaced_and_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a bucket does that is mounted as a folder: s3fs-fuse copies on the server, and has no hard links."""
+    """As a bucket does that is mounted as a folder: a rename is a copy on the server, and there are no hard links."""
     replace, ticks = os.replace, itertools.count(1)
 
     def slow(source: str, target: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
@@ -582,7 +583,7 @@ def test_where_a_rename_changes_the_time_of_a_file_runs_are_replaced_and_removed
         os.utime(target, (next(ticks), 0), dir_fd=dst_dir_fd)
 
     def none(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOTSUP, "no links here")
+        raise OSError(number, "no links here")
 
     monkeypatch.setattr(os, "replace", slow)
     monkeypatch.setattr(os, "link", none)

@@ -41,7 +41,8 @@ UNSTORED: Final[dict[str, Callable[[], None]]] = {}
 It is empty unless writes go in the background, as `notata.background` has it; path objects look here.
 """
 
-_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EIO}
+"""What a file system says that has no hard links; EIO is what ``rclone mount`` says, and a broken disk says it again."""
 _FOLDER_TRIES: Final = 100  # another process may be pruning the empty folder that we are about to write into
 _COPIED: Final = 2**20
 _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
