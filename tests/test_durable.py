@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from notata import ConfigurationError, Experiment, Logbook, LogReader, StorageError
-from notata.store import local, open_store
+from notata.store import local, local_folders, local_locks, open_store
 from tests.test_local import Watched
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere other calls sync, and the order is the same")
@@ -92,9 +92,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     found: list[str] = []
     watched = Watched(os, found)
-    monkeypatch.setattr(local, "os", watched)
-    monkeypatch.setattr(local, "fcntl", Watched(fcntl, found))
-    monkeypatch.setattr(durability, "os", watched)
+    for module in (local, local_folders, local_locks, durability):
+        monkeypatch.setattr(module, "os", watched)
+    monkeypatch.setattr(local_locks, "fcntl", Watched(fcntl, found))
     return found
 
 
@@ -104,8 +104,8 @@ def test_a_file_is_synced_before_it_has_its_name_and_its_folder_after(tmp_path: 
     log.logger.setLevel("ERROR")
     calls.clear()
     log.json("m", {"a": 1.0})
-    file, folder = ["urandom", "open", "write", "fstat", "fsync", "close"], ["open", "fsync", "close"]
-    assert calls == [*file, "replace", *folder]
+    folders, file = ["open", "open", "close"], ["urandom", "open", "write", "fstat", "fsync", "close"]
+    assert calls == [*folders, *file, "replace", "open", "fsync", "close", "close"]
 
 
 def test_a_line_is_one_sync(tmp_path: Path, calls: list[str]) -> None:
@@ -263,7 +263,7 @@ def test_a_run_goes_on(tmp_path: Path, disk: Disk) -> None:
 
 
 def test_a_disk_without_hard_links(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_links(source: str, target: str) -> None:
+    def no_links(source: str, target: str, **_: Any) -> None:
         raise PermissionError(errno.EPERM, "no links here")
 
     monkeypatch.setattr(os, "link", no_links)

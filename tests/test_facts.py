@@ -28,7 +28,7 @@ import aiohttp
 import pytest
 
 from notata import ExistsError, Logbook, StorageError, UnprotectedWarning
-from notata.store import Store, local, open_store, s3
+from notata.store import Store, local_folders, local_locks, open_store, s3
 from tests.counting import counted
 from tests.servers import Server
 
@@ -64,8 +64,8 @@ def test_create_is_exclusive_on_a_disk_without_hard_links(tmp_path: Path, monkey
 def test_a_link_whose_reply_was_lost_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = os.link
 
-    def lossy(source: str, target: str) -> None:
-        link(source, target)
+    def lossy(source: str, target: str, **options: Any) -> None:
+        link(source, target, **options)
         raise FileExistsError(target)
 
     monkeypatch.setattr(os, "link", lossy)
@@ -88,7 +88,7 @@ def test_a_lock_that_the_folder_refuses_is_taken_on_a_file(tmp_path: Path, monke
     inside: list[int] = []
 
     def enter(number: int) -> None:
-        with local._locked(str(tmp_path)):
+        with local_locks.locked(local_folders.open_folder(str(tmp_path)), 30):
             inside.append(number)
             assert inside == [number]
             inside.remove(number)
@@ -102,10 +102,11 @@ def test_a_lock_that_the_folder_refuses_is_taken_on_a_file(tmp_path: Path, monke
 
 def test_a_forked_child_does_not_hold_its_parents_lock(tmp_path: Path) -> None:
     code = (
-        "import os, sys, threading\nfrom notata.store import open_store\nfrom notata.store.local import _locked\n"
+        "import os, sys, threading\nfrom notata.store import open_store\n"
+        "from notata.store.local_folders import open_folder\nfrom notata.store.local_locks import locked\n"
         "store = open_store(sys.argv[1]); store.append('log', b'1', 0)\n"
         "reading, writing = os.pipe()\n"
-        "with _locked(sys.argv[1]):\n"
+        "with locked(open_folder(sys.argv[1]), 30):\n"
         "    child = os.fork()\n"
         "    if child == 0:\n"
         "        os.close(writing); os.read(reading, 1); os._exit(0)\n"
@@ -118,17 +119,18 @@ def test_a_forked_child_does_not_hold_its_parents_lock(tmp_path: Path) -> None:
 
 def test_a_write_never_leaves_the_disk_of_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """fsspec stages in the system's temporary folder; a move from there is not atomic when it is another disk."""
-    opened: list[str] = []
+    made: list[str] = []
     real = os.open
 
-    def spy(path: Any, *arguments: Any, **options: Any) -> int:
-        opened.append(os.fspath(path))
-        return real(path, *arguments, **options)
+    def spy(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
+        handle = real(path, flags, *arguments, **options)
+        if flags & os.O_CREAT:
+            made.append(os.path.dirname(os.readlink(f"/proc/self/fd/{handle}")))
+        return handle
 
     monkeypatch.setattr(os, "open", spy)
     open_store(tmp_path).write("sub/a", b"1")
-    assert opened
-    assert {os.path.dirname(path) for path in opened} == {str(tmp_path / "sub")}
+    assert made == [str(tmp_path / "sub")]
 
 
 # -- memory ------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pytest
 
 from notata import Logbook
 from notata.errors import ConflictError, FullError
-from notata.store import local, open_store
+from notata.store import local, local_folders, local_locks, open_store
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there a file that is open can be neither removed nor replaced")
 
@@ -77,8 +77,9 @@ def calls() -> list[str]:
 def system(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> Watched:
     """What that store knows as `os`."""
     watched = Watched(os, calls)
-    monkeypatch.setattr(local, "os", watched)
-    monkeypatch.setattr(local, "fcntl", Watched(fcntl, calls))
+    for module in (local, local_folders, local_locks):
+        monkeypatch.setattr(module, "os", watched)
+    monkeypatch.setattr(local_locks, "fcntl", Watched(fcntl, calls))
     return watched
 
 
@@ -93,13 +94,16 @@ def quiet_run(folder: Path, run_id: str = "run") -> Logbook:
 # -- what it costs -----------------------------------------------------------------------------------------
 
 
-def test_an_artifact_is_one_open_one_write_and_one_rename(tmp_path: Path, system: Watched, calls: list[str]) -> None:
+def test_an_artifact_opens_two_folders_and_is_one_open_one_write_and_one_rename(
+    tmp_path: Path, system: Watched, calls: list[str]
+) -> None:
     log = quiet_run(tmp_path)
     log.json("first", {})  # makes the folder
     log.logger.setLevel("ERROR")
     calls.clear()
     log.json("m", {"a": 1.0})
-    assert calls == ["urandom", "open", "write", "fstat", "close", "replace"]
+    folders = ["open", "open", "close"]  # of the run below the base folder, and of the artifacts in it
+    assert calls == [*folders, "urandom", "open", "write", "fstat", "close", "replace", "close"]
 
 
 def test_a_line_is_one_write_under_a_lock_to_a_file_that_is_open(
@@ -206,7 +210,7 @@ def test_a_log_of_the_same_size_in_its_place_is_another_file(tmp_path: Path) -> 
 
 def test_who_closes_every_file_of_the_process_loses_none_of_his_own(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
-    growing = local._Growing(str(tmp_path / "a"))
+    growing = local._Growing(local_folders.open_folder(str(tmp_path)), "a")
     number = growing._handle
     os.close(number)
     with open(tmp_path / "other", "wb") as other:
@@ -333,7 +337,7 @@ def test_a_file_does_not_grow_while_it_is_swapped(tmp_path: Path) -> None:
     appender.append(b"1")
     appender.append(b"2")
     thread = threading.Thread(target=appender.append, args=(b"3",))
-    with local._all_locked(str(tmp_path / "a")):
+    with local._all_locked(local_folders.open_folder(str(tmp_path)), "a", 30):
         thread.start()
         with open(tmp_path / "a", "r+b") as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -379,9 +383,9 @@ def test_a_number_that_is_another_file_by_now_gets_no_line(tmp_path: Path) -> No
     log = Logbook("a", tmp_path)
     log.info("one")
     handle = log.handler._end._tail.held.what._handle  # type: ignore[attr-defined]
-    os.close(handle)
     with (tmp_path / "results.csv").open("w") as other:
-        assert other.fileno() == handle
+        os.dup2(other.fileno(), handle)
         log.info("two")
+    os.close(handle)
     assert (tmp_path / "results.csv").read_text() == ""
     assert log.log_path.read_text().splitlines()[-1].endswith("INFO two")

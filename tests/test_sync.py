@@ -704,8 +704,12 @@ def test_links_and_pipes_are_left_out_and_told(tmp_path: Path, there: Place) -> 
     os.mkfifo(artifacts / "pipe")
     (artifacts / ".notata-unfinished").write_text("half")
     report = sync(local.url, there.url)
-    assert sorted(report.left_out) == [f"log_a/artifacts/{name}" for name in ("pipe", "to_a_folder", "to_nothing")]
-    assert "3 left out" in str(report)
+    names = ("pipe", "to_a_file", "to_a_folder", "to_nothing")
+    assert report.left_out == tuple(f"log_a/artifacts/{name}" for name in names)
+    assert "4 left out" in str(report)
+    assert tree(there) == run()
+    report = sync(local.url, there.url, follow_links=True)
+    assert report.left_out == tuple(f"log_a/artifacts/{name}" for name in names if name != "to_a_file")
     assert tree(there) == run() | {"log_a/artifacts/to_a_file": b"converged"}
 
 

@@ -20,6 +20,7 @@ Each is also the builtin that a caller would expect, so ``except FileExistsError
         ├── ExistsError (FileExistsError)            an exclusive create that lost
         ├── ConflictError                            compare and swap, or append: the content is another one by now
         ├── FolderError (IsADirectoryError, NotADirectoryError)  a file where a folder is needed, or the reverse
+        ├── LinkError                                a link where a file or a folder is needed; it is not followed
         ├── AccessError (PermissionError)            credentials or permissions
         ├── UnreachableError (ConnectionError)       nobody answered at that address
         ├── DeadlineError (TimeoutError)             no answer in time; the effect is unknown
@@ -49,6 +50,7 @@ __all__ = [
     "FolderError",
     "FullError",
     "KeyNameError",
+    "LinkError",
     "MissingError",
     "NotataError",
     "PackageMissingError",
@@ -169,6 +171,12 @@ class FolderError(StorageError, IsADirectoryError, NotADirectoryError):
     """A file where a folder is needed, or a folder where a file is needed."""
 
     code = errno.ENOTDIR
+
+
+class LinkError(StorageError):
+    """A link lies where a file or a folder is needed. notata did not follow it, and changed nothing."""
+
+    code = errno.ELOOP
 
 
 class AccessError(StorageError, PermissionError):

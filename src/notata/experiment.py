@@ -107,9 +107,7 @@ class Experiment:
         if self._mirror is not None:
             self._mirror = self._mirror.below(name).below(keys.RUNS)
         self._keeper = table.Keeper(self._store)
-        if self._store.folders:
-            with self._store._guard("make the folders of", keys.RUNS):
-                self.runs_dir.mkdir(parents=True, exist_ok=True)
+        self._runs.make_folder()
 
     def __repr__(self) -> str:
         return f"Experiment({self.name!r}, {self._base.url!r})"

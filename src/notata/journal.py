@@ -26,7 +26,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from notata import exits
-from notata.errors import ConfigurationError, ConflictError
+from notata.errors import ConfigurationError, ConflictError, DeadlineError
 
 __all__ = ["LEVEL", "Growing", "Journal", "RunLogger", "level_of"]
 
@@ -138,7 +138,7 @@ class Journal(logging.Handler):
         self._thread: threading.Thread | None = None
         self._oldest = self._hasty = 0.0
         self._last = self._last_hasty = self._not_before = float("-inf")
-        self._has_hasty = self._contested = self._busy = self._silent = self._closing = False
+        self._has_hasty = self._contested = self._busy = self._silent = self._closing = self._timed_out = False
         self._dropped = self._failures = 0
         self._enough = FEW
 
@@ -171,8 +171,12 @@ class Journal(logging.Handler):
             self._begin()
         if not (self._at_once and self._append_line(data)):
             self._take(data, record.levelno >= logging.WARNING)
-            if self._at_once:
+            if self._at_once and not self._is_stalled():
                 self._try()
+
+    def _is_stalled(self) -> bool:
+        """Whether the last append took all of its time for nothing, just now: each line would wait as long."""
+        return self._timed_out and self._clock() < self._not_before
 
     def _echo(self, record: logging.LogRecord) -> bool:
         """Whether it tells of a journal's own appends: a log of those would feed on itself."""
@@ -312,6 +316,7 @@ class Journal(logging.Handler):
         """Wait longer each time, and say so the first time."""
         with self._changed:
             self._failures += 1
+            self._timed_out = isinstance(error, DeadlineError)
             self._not_before = self._clock() + min(SECONDS * 2 ** min(self._failures - 1, 9), LONGEST)
         if self._failures == 1:
             self._say(f"log.txt waits to be stored, which will be tried again: {error}")
@@ -365,7 +370,7 @@ class Journal(logging.Handler):
     def _stored(self) -> None:
         with self._changed:
             self._chunk = b""
-            self._failures, self._not_before = 0, float("-inf")
+            self._failures, self._not_before, self._timed_out = 0, float("-inf"), False
             if not self._at_once:
                 self._last = self._clock()
                 if self._chunk_hasty:

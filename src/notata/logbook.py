@@ -253,9 +253,9 @@ class Logbook(Recorder):
             )
             if params:
                 self._params.begin(params)
-            if preallocate and self._store.folders:
-                for folder in (self.datadir, self.plotdir, self.artifactsdir):
-                    folder.mkdir(parents=True, exist_ok=True)
+            if preallocate:
+                for folder in (keys.DATA, keys.PLOTS, keys.ARTIFACTS):
+                    self._store.make_folder(folder)
             self._lease.keep_alive()
             exits.at_exit(self._at_exit)
         except BaseException as error:

@@ -214,7 +214,8 @@ class Recorder(Lines, ABC):
         ...     log.file(mesh, "meshes/first.vtk").name
         'first.vtk'
         """
-        source, own = open_beside(path)
+        folder, own = open_beside(path)
+        source = folder.following_links()
         key = keys.artifact(own if name is None else name)
         self._check()
         with shown(progress, own) as callback:
@@ -251,7 +252,7 @@ class Recorder(Lines, ABC):
         ...     sorted(file.name for file in log.folder(beside.parent, "steps").iterdir())
         ['ignored', 'step0.dat', 'step1.dat', 'step2.dat']
         """
-        source = open_store(path)
+        source = open_store(path).following_links()
         own = PurePath(source.url.rpartition("://")[2]).name
         target = keys.artifact(own if name is None else name)
         self._check()

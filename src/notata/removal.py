@@ -29,12 +29,14 @@ class Remains:
     Attributes:
         gone: The files that were removed, with the size of each, by key; of those that it had.
         errors: Why others were not, by key; the run says ``replacing`` then.
-        left: What is no file, such as a link to a folder, and so was left.
+        left: What is neither a file nor a link, such as a pipe, and so was left.
+        links: The links that were removed; what they lead to is as it was.
     """
 
     gone: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, Exception] = field(default_factory=dict)
     left: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
 
 
 def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None = None) -> Remains:
@@ -50,6 +52,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
 
     Raises:
         ConflictError: metadata.json is another one by now, so nothing was removed; or from then on.
+        FolderError: The run's folder is a link; nothing was removed.
         StorageError: The storage failed.
 
     >>> from notata import Logbook
@@ -59,6 +62,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
     >>> sorted(remove_run(run, run.fetch("metadata.json")).gone), run.list()
     (['log.txt', 'manifest.json', 'metadata.json'], [])
     """
+    run = run.strictly()
     listed = run.everything() if entries is None else list(entries)
     last = _announce(run, found)
     gone: dict[str, int] = {}
@@ -70,13 +74,15 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
         some = listed[start : start + _AT_ONCE]
         errors |= _removed(run, some)
         gone |= {entry.key: entry.size for entry in some if entry.key not in errors}
+    links: list[str] = []
     if not errors:
         _check(run, last.version)
+        links = run.remove_links()
         errors |= _removed(run, [last])
         gone |= {} if errors or found is None else {last.key: last.size}
     left = () if errors else tuple(run.irregular())
     run.remove_empty_folders()
-    return Remains({key: size for key, size in gone.items() if not keys.is_reserved(key)}, errors, left)
+    return Remains({key: size for key, size in gone.items() if not keys.is_reserved(key)}, errors, left, tuple(links))
 
 
 def _announce(run: Store, found: Blob | None) -> Entry:

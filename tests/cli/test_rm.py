@@ -127,7 +127,7 @@ def test_patterns_folders_and_odd_names(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["keep.txt"]
 
 
-def test_runs_without_sense_go_as_well_and_links_are_left(tmp_path: Path) -> None:
+def test_runs_without_sense_go_as_well_and_their_links_but_not_what_those_lead_to(tmp_path: Path) -> None:
     fill(Place("local", str(tmp_path)), "lost", "broken", "linked")
     (tmp_path / "log_lost/metadata.json").unlink()
     (tmp_path / "log_broken/metadata.json").write_text("{not json")
@@ -139,10 +139,10 @@ def test_runs_without_sense_go_as_well_and_links_are_left(tmp_path: Path) -> Non
     (tmp_path / "log_linked/link").symlink_to(tmp_path / "elsewhere")
     files = 3 * len(KEYS)  # one was lost, one has an odd name; what is unfinished counts not
     done = notata("rm", "-y", "log_lost", "log_broken", "log_linked", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "left, as it is no file: log_linked/link\n")
+    assert (done.returncode, done.stderr) == (0, "removed the link, not what it leads to: log_linked/link\n")
     assert done.stdout.startswith(f"Removed 3 runs, {files} files, ")
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
-        "elsewhere", "elsewhere/kept", "log_linked", "log_linked/link",
+        "elsewhere", "elsewhere/kept",
     ]  # fmt: skip
 
 
@@ -458,13 +458,15 @@ def test_whatever_fails_the_run_is_whole_or_says_replacing_and_the_repeat_finish
 def test_what_fails_is_told_and_the_exit_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(Place("local", str(tmp_path)), "a", "b")
 
-    def unlink(path: str) -> None:
-        if path.endswith("x.npy") and "log_a" in path:
+    kept = (tmp_path / "log_a/data").stat()
+
+    def unlink(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "x.npy" and dir_fd is not None and os.path.samestat(os.fstat(dir_fd), kept):
             raise PermissionError(13, "no")
-        original(path)
+        original(path, dir_fd=dir_fd)
 
     original = os.unlink
-    monkeypatch.setattr("notata.store.local.os.unlink", unlink)
+    monkeypatch.setattr(os, "unlink", unlink)
     done = notata("rm", "-ry", ".", folder=tmp_path)
     monkeypatch.undo()
     assert done.returncode == 3

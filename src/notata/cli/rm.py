@@ -86,6 +86,8 @@ def rm(
         done.append(removal)
         for name in removal.remains.left if removal.remains else ():
             output.complain(f"left, as it is no file: {removal.run.name}/{name}")
+        for name in removal.remains.links if removal.remains else ():
+            output.complain(f"removed the link, not what it leads to: {removal.run.name}/{name}")
         if as_json:
             output.json_line(removal.record())
     if not as_json:

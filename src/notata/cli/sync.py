@@ -32,6 +32,11 @@ __all__ = ["sync"]
     is_flag=True,
     help="Delete at the destination what the source does not have, and replace other runs of the same id.",
 )
+@click.option(
+    "--follow-links",
+    is_flag=True,
+    help="Copy the content of files that links of SOURCE lead to; else links are left out and named.",
+)
 @storage_option()
 @storage_option("--source-option", of=", of the source alone")
 @storage_option("--destination-option", of=", of the destination alone")
@@ -42,6 +47,7 @@ def sync(
     destination: str | None,
     dry_run: bool,
     delete: bool,
+    follow_links: bool,
     storage_options: dict[str, Any],
     source_option: dict[str, Any],
     destination_option: dict[str, Any],
@@ -63,6 +69,7 @@ def sync(
         destination_options=storage_options | destination_option,
         delete=delete,
         dry_run=dry_run,
+        follow_links=follow_links,
         progress=wanted(progress),
     )
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ class VerifyReport:
         grown: Keys of logs that have become longer, which is no damage: what they had then is as it was.
         extra: Keys of files that the manifest does not know, which is no damage either.
         clashes: Keys of files that are also folders of others, as a bucket can have them: a disk cannot hold both.
+        irregular: Names of links, pipes and the like. notata does not follow links, so nothing is known of what they
+            lead to; a file of the manifest that is a link by now is missing.
     """
 
     ok: bool
@@ -46,6 +49,7 @@ class VerifyReport:
     grown: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     clashes: tuple[str, ...] = ()
+    irregular: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         what = "file as it was" if self.checked == 1 else "files as they were"
@@ -63,6 +67,7 @@ _WORDS: Final = {  # nobody need be told of logs that have grown
     "unverified": "without a digest",
     "extra": "not in the manifest",
     "clashes": "a file and a folder at once",
+    "irregular": "no files (links, pipes or the like), not checked",
 }
 
 
@@ -100,6 +105,7 @@ def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = Non
         grown=tuple(sorted(grown)),
         extra=tuple(sorted(key for key in listed if key not in files and is_receipted(key))),
         clashes=tuple(sorted(set(_folders(listed)) & listed.keys())),
+        irregular=tuple(name for name in map(_as_key, store.irregular()) if not keys.is_reserved(name)),
     )
 
 
@@ -126,6 +132,10 @@ def _holds(content: Content, receipt: Receipt, entry: Entry) -> bool | None:
         return content.sha256 == receipt.sha256
     the_same = receipt.version != "" and mark(entry.version) == mark(receipt.version)
     return True if the_same or (content.md5 and content.md5 == mark(receipt.version)) else None
+
+
+def _as_key(name: str) -> str:
+    return name.replace(os.sep, "/")
 
 
 def _folders(names: Iterable[str]) -> Iterator[str]:

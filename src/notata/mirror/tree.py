@@ -57,7 +57,7 @@ class SyncReport:
         appended: Logs that were added to, with the bytes that were.
         deleted: Files that were deleted, with the size of each.
         equal: How many files were there already.
-        left_out: What is no file, such as a link to a folder or a pipe, and so was not copied.
+        left_out: What is no file, such as a link or a pipe, and so was not copied.
         dry_run: Whether nothing was written.
     """
 
@@ -93,6 +93,7 @@ def sync(
     destination_options: Mapping[str, Any] | None = None,
     delete: bool = False,
     dry_run: bool = False,
+    follow_links: bool = False,
     progress: Wanted = False,
     timeout: float = TIMEOUT,
 ) -> SyncReport:
@@ -112,12 +113,15 @@ def sync(
         destination_options: Those of the destination.
         delete: Delete at the destination what the source does not have, and replace other runs of the same id.
         dry_run: Write nothing; the report says what would be done.
+        follow_links: Copy the content of files that links of the source lead to. Without it links are left out, and the
+            report names them. Links to folders are always left out.
         progress: Show a bar of the bytes that are compared or sent, or tell an fsspec callback.
         timeout: Seconds that one request may take, besides the time its size needs.
 
     Raises:
         RunMissingError: The source has no file at all.
         ConfigurationError: One folder lies in the other one, or there is no destination.
+        FolderError: The destination is named as the folder of a run, ``log_…``, and is a link.
         BatchError: Some runs or files could not be copied, each with its error, such as a `RunExistsError` where the
             destination has another run of that id, or is ahead of the source. All others were.
         StorageError: A storage could not be reached or listed.
@@ -135,6 +139,7 @@ def sync(
         destination_options=destination_options,
         delete=delete,
         dry_run=dry_run,
+        follow_links=follow_links,
         progress=progress,
         timeout=timeout,
     )
@@ -152,15 +157,18 @@ def synced(
     destination_options: Mapping[str, Any] | None = None,
     delete: bool = False,
     dry_run: bool = False,
+    follow_links: bool = False,
     progress: Wanted = False,
     timeout: float = TIMEOUT,
 ) -> tuple[SyncReport, list[Exception]]:
     """As `sync`; what was done, and what failed."""
     origin = open_store(source, source_options, timeout=timeout)
+    origin = origin.following_links() if follow_links else origin
     single = origin.exists(keys.METADATA)
     target = open_store(_mirrored(origin) if destination is None else destination, destination_options, timeout=timeout)
-    if single and not name_of(target.url).startswith("log_"):
-        target = target.below(name_of(origin.url))
+    if single:
+        is_run = name_of(target.url).startswith("log_")
+        target = target.strictly() if is_run else target.below(name_of(origin.url))
     apart(origin, target)
     with shown(progress, "sync") as callback:
         return _Sync(origin, target, delete=delete, dry_run=dry_run).run(single, callback)

@@ -77,7 +77,7 @@ def open_store(
     if scheme in ("file", "local") and "::" not in url:
         from notata.store.local import LocalStore
 
-        return LocalStore(_local_path(url))
+        return LocalStore(_local_path(url), timeout)
     if scheme == "memory":
         from notata.store.memory import MemoryStore
 
@@ -124,7 +124,7 @@ def open_beside(
         return open_store(path.parent, storage_options, timeout=timeout), path.name
     if not _URL.match(url):
         folder, name = os.path.split(os.path.abspath(os.path.expanduser(url)))
-        return open_store(folder), name
+        return open_store(folder, timeout=timeout), name
     links = url.split("::")  # zip://in/a.txt::file:///z.zip, simplecache::http://host/a.txt
     at = next((at for at, link in enumerate(links) if "://" in link), 0)
     scheme, _, whole = links[at].partition("://")

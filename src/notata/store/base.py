@@ -130,6 +130,20 @@ class Store(ABC):
         """
         return self
 
+    def following_links(self) -> Self:
+        """Return this store, with links to files read and listed as the files that they lead to.
+
+        For a place whose content the user asks for. Links to folders are not followed. Only local disks have links.
+        """
+        return self
+
+    def strictly(self) -> Self:
+        """Return this store, with every verb refused where its root is a link. Only local disks have links.
+
+        A folder that a user names may be a link; a run that is removed, or written as a copy, may not.
+        """
+        return self
+
     def sparing(self, bytes_at_once: int) -> Self:
         """This store, with fewer bytes of one large file under way: slower, and in less memory."""
         other = copy.copy(self)
@@ -480,7 +494,18 @@ class Store(ABC):
         """Remove the folders at and below the root that are empty, where there are such."""
 
     def irregular(self) -> builtins.list[str]:
-        """What lies below the root and is no regular file, so that `list` leaves it out; only local disks have such."""
+        """Return the names of links, pipes and the like below the root, which `list` leaves out.
+
+        Only local disks have such.
+        """
+        return []
+
+    def remove_links(self) -> builtins.list[str]:
+        """Remove the links below the root, and never what they lead to. Only local disks have such.
+
+        Returns:
+            Their names.
+        """
         return []
 
     def delete(self, names: Iterable[str]) -> None:
@@ -500,11 +525,12 @@ class Store(ABC):
         self._remove({entry.key: entry.version for entry in entries})
 
     def clear(self, keep: Iterable[str] = ()) -> None:
-        """Remove every file below the root but those of `keep`, unfinished writes of the past included.
+        """Remove every file below the root but those of `keep`, unfinished writes of the past and links included.
 
         What another one writes meanwhile stays, except on S3, which deletes by name.
         """
         kept = set(keep)
+        self.remove_links()
         self._remove({entry.key: entry.version for entry in self._entries("") if entry.key not in kept})
 
     def _remove(self, names: dict[str, str | None]) -> None:
@@ -524,6 +550,15 @@ class Store(ABC):
         with self._guard("make the folders of", keys.check(key)):
             self._make_parents(key)
             return self._path(key)
+
+    def make_folder(self, key: str = "") -> None:
+        """Make a folder, or the root, and the folders above it. A bucket has no folders, and needs none."""
+        with self._guard("make the folder", keys.check(key) if key else None):
+            if self.folders:
+                self._make_folder(key)
+
+    def _make_folder(self, key: str) -> None:
+        self._path(key).mkdir(parents=True, exist_ok=True)
 
     def place(self, key: str = "") -> UPath:
         """As `path`, of a file that is stored already, or of the root: nothing is made."""

@@ -87,8 +87,7 @@ class FrontStore(Store):
         return self._real._list(folder, beginning)
 
     def aside(self) -> Self:
-        other = copy.copy(self)
-        other._real = self._real.aside()
+        other = self._before(self._real.aside())
         other.url = other._real.url
         return other
 
@@ -98,11 +97,29 @@ class FrontStore(Store):
     def irregular(self) -> list[str]:
         return self._real.irregular()
 
+    def remove_links(self) -> list[str]:
+        return self._real.remove_links()
+
+    def following_links(self) -> Self:
+        return self._before(self._real.following_links())
+
+    def strictly(self) -> Self:
+        return self._before(self._real.strictly())
+
+    def _before(self, real: Store) -> Self:
+        """This store, in front of another one."""
+        other = copy.copy(self)
+        other._real = real
+        return other
+
     def _path(self, key: str) -> UPath:
         return self._real._path(key)
 
     def _make_parents(self, key: str) -> None:
         self._real._make_parents(key)
+
+    def _make_folder(self, key: str) -> None:
+        self._real._make_folder(key)
 
     def filesystem(self) -> Any:
         return self._real.filesystem()

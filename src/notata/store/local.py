@@ -1,7 +1,8 @@
 """Files on a local disk; it knows the operating system's atomic steps and nothing of fsspec.
 
 Every write goes to a temporary file in the folder of its target (another folder may be another disk) and is
-renamed over it; a create is a hard link, which fails where something is.
+renamed over it; a create is a hard link, which fails where something is. Folders are opened by `local_folders`, so that
+no write, read or removal leaves the folder that the user named through a link.
 """
 
 from __future__ import annotations
@@ -10,24 +11,23 @@ import copy
 import errno
 import io
 import os
-import random
+import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from notata import keys
+from notata.errors import DeadlineError, LinkError, NotataError
 from notata.store.appending import Held, Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.durability import Durability
-
-if sys.platform != "win32":
-    import fcntl
+from notata.store.local_folders import Folder, LinkMetError, make_folder, open_folder, parent
+from notata.store.local_locks import LockHeldError, NoLockError, hold, locked, release
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -41,26 +41,36 @@ UNSTORED: Final[dict[str, Callable[[], None]]] = {}
 It is empty unless writes go in the background, as `notata.background` has it; path objects look here.
 """
 
-_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
-_NO_LOCKS: Final = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
-_LOCK_SECONDS: Final = 30.0  # it is held for microseconds; nobody lives who holds it so long
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EIO}
+"""What a file system says that has no hard links; EIO is what ``rclone mount`` says, and a broken disk says it again."""
 _FOLDER_TRIES: Final = 100  # another process may be pruning the empty folder that we are about to write into
 _COPIED: Final = 2**20
+_READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_UPDATE: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_LOCK_SECONDS: Final = 30.0  # it is held for microseconds, or for as long as a durable line takes
 _KEPT: Final = 64
 """Files with a descriptor below this stay open between appends: descriptors count from 0, so no more are ever kept."""
 
 
 class LocalStore(Store):
-    """Files below one folder of a local disk."""
+    """Files below one folder of a local disk.
+
+    Args:
+        folder: The folder that the user names. It may be a link; nothing below it is followed through one.
+        timeout: Seconds to wait for the lock of a file or a folder.
+    """
 
     folders = True
     near = True
     _durability: Durability | None = None
+    _follows = False
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, timeout: float = _LOCK_SECONDS) -> None:
         super().__init__(os.path.abspath(folder))
-        self._set(self.url)
+        self._timeout = timeout
+        self._root, self._below = self.url, ""
+        self._set()
 
     def durably(self) -> Self:
         if self._durability is not None:
@@ -69,59 +79,165 @@ class LocalStore(Store):
         other._durability = Durability(other._folder)
         return other
 
-    def _set(self, folder: str) -> None:
-        self._folder = folder
-        self._inside = folder.rstrip(os.sep) + os.sep
+    def following_links(self) -> Self:
+        other = copy.copy(self)
+        other._follows = True
+        return other
+
+    def strictly(self) -> Self:
+        above, name = os.path.split(self._root)
+        if self._below or not name:
+            return self
+        other = copy.copy(self)
+        other._root, other._below = above, name
+        return other
+
+    def beside(self, path: str) -> tuple[Self, str]:
+        """The store of the folder of a file, and the file's name there; it trusts no other folder than this one does.
+
+        Args:
+            path: Absolute. Of a file outside, the folder counts as one that the user named.
+        """
+        folder, name = os.path.split(path)
+        other = copy.copy(self)
+        inside = os.path.join(self._root, "")
+        if folder != self._root and not folder.startswith(inside):
+            other._root, other._below = folder, ""
+        else:
+            other._below = folder[len(inside) :].replace(os.sep, "/")
+        other._set()
+        other.url = other._folder
+        return other, name
+
+    def _set(self) -> None:
+        inside = os.path.join(self._root, "")
+        self._folder = inside + self._below.replace("/", os.sep) if self._below else self._root
+        self._inside = os.path.join(self._folder, "")
 
     def _enter(self, folder: str) -> None:
-        self._set(self._file(folder))
+        self._below = keys.join(self._below, folder)
+        self._set()
 
     def _file(self, key: str) -> str:
         return self._inside + key.replace("/", os.sep) if key else self._folder
+
+    def _parent(self, key: str) -> tuple[Folder, str]:
+        """The folder of a file, open, and the file's name there."""
+        return parent(self._root, keys.join(self._below, key))
+
+    def _make_parents(self, key: str) -> None:
+        make_folder(self._root, keys.join(self._below, key).rpartition("/")[0])
+        if self._durability is not None:
+            self._durability.forget(os.path.dirname(self._file(key)))
+
+    def _make_folder(self, key: str) -> None:
+        make_folder(self._root, keys.join(self._below, key))
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         upload = self._begin(key, match)
         try:
             upload.write(data)
-            return upload.commit()
+            version = upload.commit()
         except BaseException:
             upload.abort()
             raise
+        return version if match is None else self._as_published(key, data, version)
+
+    def _as_published(self, key: str, data: bytes, version: str) -> str:
+        """The version of what was just published.
+
+        Where a bucket is mounted as a folder, a rename changes the time or the inode of a file.
+        """
+        try:
+            if _version(self._looked_up(key)) == version:
+                return version
+            found = self._get(key, 0, None, None)
+        except OSError:
+            return version
+        return found.version if found.data == data else version
 
     def _begin(self, key: str, match: str | None) -> Staged:
-        target = self._file(key)
         if match is None:
-            return Staged(target, os.replace, self._durability)
-        if match and not os.path.exists(target):
+            return self._staged(key, Folder.replace)
+        if match and not self._holds(key):
             raise self._conflict(key, "it was removed meanwhile")
-        publish = self._link if match == ABSENT else self._swap(key, match)
-        return Staged(target, publish, self._durability, stamped=True)
+        return self._staged(key, self._link if match == ABSENT else self._swap(key, match), stamped=True)
 
-    def _link(self, temporary: str, target: str) -> str | None:
-        return _link(temporary, target, self._durability)
+    def _staged(self, key: str, publish: Publish, *, stamped: bool = False) -> Staged:
+        for last in range(_FOLDER_TRIES, 0, -1):
+            try:
+                folder, name = self._parent(key)
+                return Staged(folder, name, publish, self._durability, stamped=stamped)
+            except FileNotFoundError:  # it is yet to be made, or another process prunes empty folders
+                if last == 1:
+                    raise
+                self._make_parents(key)
+        raise AssertionError("unreachable")
 
-    def _swap(self, key: str, match: str) -> Callable[[str, str], None]:
-        def publish(temporary: str, target: str) -> None:
-            with _all_locked(target):
-                if not os.path.exists(target) or _version(os.stat(target)) != match:
+    def _link(self, folder: Folder, temporary: str, name: str) -> str | None:
+        return _link(folder, temporary, name, self._durability)
+
+    def _swap(self, key: str, match: str) -> Publish:
+        def publish(folder: Folder, temporary: str, name: str) -> None:
+            with _all_locked(folder, name, self._timeout):
+                if not _is_version(folder, name, match):
                     raise self._conflict(key, "it was changed meanwhile")
                 try:
-                    os.replace(temporary, target)
+                    folder.replace(temporary, name)
                 except FileNotFoundError as error:  # who has the run by now clears its folder, unfinished writes too
                     raise self._conflict(key, "another writer cleared the folder meanwhile") from error
 
         return publish
 
     def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
-        target, at = self._file(key), tail.size
-        if at == 0 and not os.path.exists(target):
+        at = tail.size
+        if at == 0 and not self._holds(key):
             self._put(key, data, ABSENT)
-        elif (size := _extended(target, data, at, tail.held, self._durability)) != at:
+        elif (size := self._extended(key, data, at, tail.held)) != at:
             raise self._conflict(key, f"it has {size} bytes, not {at}")
         return Tail(at + len(data), held=tail.held)
 
+    def _extended(self, key: str, data: bytes, at: int, held: Held | None) -> int:
+        """Add `data` to a file if it has `at` bytes; how many it had. It stays open where it can be `held`."""
+        if sys.platform != "win32":  # there an open file can be neither removed nor replaced
+            with suppress(NoLockError):
+                return self._extended_open(key, data, at, held)
+        folder, name = self._parent(key)
+        with folder, locked(folder, self._timeout):
+            handle = folder.open(name, _UPDATE)
+            try:
+                size = os.fstat(handle).st_size
+                if size == at:
+                    os.lseek(handle, at, os.SEEK_SET)
+                    _add(handle, data, at, self._durability)
+            finally:
+                os.close(handle)
+        return size
+
+    def _extended_open(self, key: str, data: bytes, at: int, held: Held | None) -> int:
+        holder, stays = held or Held(), False
+        try:
+            for _ in range(_FOLDER_TRIES):
+                file = holder.what
+                if not isinstance(file, _Growing) or not file.here():
+                    holder.hold(file := self._growing(key))
+                size = file.extend(data, at, self._durability, self._timeout)
+                if size is not None:
+                    stays = held is not None and file.is_of_few()
+                    return size
+                holder.hold(None)
+            raise OSError(errno.EBUSY, "it is replaced again and again")
+        finally:
+            if not stays:
+                holder.hold(None)
+
+    def _growing(self, key: str) -> _Growing:
+        folder, name = self._parent(key)
+        with folder:
+            return _Growing(folder, name)
+
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        with self._opened(key) as file:  # buffered: a raw read may be short, and takes 2 GiB at most
+        with self._open_read(key) as file:  # buffered: a raw read may be short, and takes 2 GiB at most
             state = os.fstat(file.fileno())
             if version is not None and _version(state) != version:
                 raise self._conflict(key, "it was changed while it was read")
@@ -131,143 +247,234 @@ class LocalStore(Store):
         return Blob(data, state.st_size, _version(state), max(0.0, time.time() - state.st_mtime))
 
     def _open_read(self, key: str) -> io.BufferedReader:
-        return self._opened(key)
-
-    def _opened(self, key: str) -> io.BufferedReader:
         """To read, if it is a regular file; a pipe would keep its reader waiting for somebody who writes."""
-        file = open(self._file(key), "rb", opener=_at_once)
+        folder, name = self._parent(key)
+        with folder:
+            file = open(self._file(key), "rb", opener=lambda *_: folder.open(name, _READ, follow=self._follows))
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
             raise OSError(errno.EINVAL, "it is no regular file")
         return file
 
     def _stat(self, key: str) -> Entry:
-        state = os.stat(self._file(key))
+        state = self._looked_up(key)
         if stat.S_ISDIR(state.st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a folder")
         if not stat.S_ISREG(state.st_mode):  # to open a pipe would wait for somebody who writes into it
             raise OSError(errno.EINVAL, "it is no regular file")
         return _entry(key, state)
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _looked_up(self, key: str) -> os.stat_result:
+        folder, name = self._parent(key)
+        with folder:
+            return folder.stat(name, follow=self._follows)
+
+    def _holds(self, key: str) -> bool:
+        """Whether anything has this name."""
         try:
-            children = list(os.scandir(self._file(folder)))
+            self._looked_up(key)
         except (FileNotFoundError, NotADirectoryError):
-            return
-        for child in children:
-            if not child.name.startswith(beginning):
-                continue
-            key = keys.join(folder, child.name)
-            if child.is_dir(follow_symlinks=False):
-                yield from self._list(key)
-                continue
+            return False
+        return True
+
+    # -- what lies there -----------------------------------------------------------------------------------
+
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+        for key, _, children in self._walk(folder, beginning):
+            for child in children:
+                if child.is_dir(follow_symlinks=False):
+                    continue
+                try:
+                    state = child.stat(follow_symlinks=self._follows)
+                except OSError as error:
+                    if error.errno not in (errno.ENOENT, errno.ELOOP):  # removed since, or a link to nothing or itself
+                        raise
+                    continue
+                if stat.S_ISREG(state.st_mode):
+                    yield _entry(keys.join(key, child.name), state)
+
+    def _walk(
+        self, folder: str, beginning: str = "", *, lenient: bool = False
+    ) -> Iterator[tuple[str, Folder, list[os.DirEntry[str]]]]:
+        """Yield each folder at and below one, open, with what lies in it; links are not followed.
+
+        Args:
+            folder: The first one, a key or nothing for the root.
+            beginning: How the names in it begin; others are left out.
+            lenient: Skip folders that cannot be opened.
+
+        Raises:
+            LinkMetError: A folder on the way to this one is a link, or this one is.
+        """
+        waiting = [folder]
+        while waiting:
+            key = waiting.pop()
             try:
-                state = child.stat()
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ELOOP):  # removed meanwhile, or a link to nothing or itself
+                opened = open_folder(self._root, keys.join(self._below, key), read=True)
+                with opened:
+                    children = [child for child in opened.scan() if child.name.startswith(beginning)]
+                    yield key, opened, children
+                    waiting += [keys.join(key, child.name) for child in children if child.is_dir(follow_symlinks=False)]
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except LinkMetError:
+                if key == folder and not lenient:
                     raise
-                continue
-            if stat.S_ISREG(state.st_mode):
-                yield _entry(key, state)
+            except OSError:
+                if not lenient:
+                    raise
+            beginning = ""
 
     def irregular(self) -> list[str]:
-        names = []
-        for folder, folders, files in os.walk(self._folder):
-            for name in folders + files:
-                path = os.path.join(folder, name)
-                if not os.path.isfile(path) and (name in files or os.path.islink(path)):
-                    names.append(os.path.relpath(path, self._folder))
-        return sorted(names)
+        return sorted(keys.join(key, child.name).replace("/", os.sep) for key, _, child in self._irregular())
+
+    def _irregular(self) -> Iterator[tuple[str, Folder, os.DirEntry[str]]]:
+        for key, folder, children in self._walk("", lenient=True):
+            for child in children:
+                if not child.is_dir(follow_symlinks=False) and not child.is_file(follow_symlinks=self._follows):
+                    yield key, folder, child
+
+    # -- remove --------------------------------------------------------------------------------------------
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         failures: dict[str, Exception] = {}
         for name, version in names.items():
             try:
-                self._unlink(self._file(name), version)
+                self._unlink(name, version)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 continue  # no file is there
             except OSError as error:
                 failures[name] = error
-        folders = sorted({os.path.dirname(self._file(name)) for name in names}, key=len, reverse=True)
+        folders = sorted({name.rpartition("/")[0] for name in names}, key=len, reverse=True)
         for folder in folders:
             self._prune(folder)
         if self._durability is not None:
             for folder in folders:
-                self._durability.removed(folder)
+                self._durability.removed(self._file(folder))
         return failures
 
-    def _unlink(self, path: str, version: str | None) -> None:
-        if version is None:
-            os.unlink(path)
-            return
-        with _all_locked(path):
-            if _version(os.stat(path)) == version:
-                os.unlink(path)
+    def _unlink(self, key: str, version: str | None) -> None:
+        folder, name = self._parent(key)
+        with folder:
+            if version is None:
+                folder.unlink(name)
+                return
+            with _all_locked(folder, name, self._timeout):
+                if _is_version(folder, name, version):
+                    folder.unlink(name)
+
+    def remove_links(self) -> list[str]:
+        removed = []
+        for key, folder, child in self._irregular():
+            if child.is_symlink():
+                with self._guard("remove the link", key):
+                    folder.unlink(child.name)
+                removed.append(keys.join(key, child.name))
+        return sorted(removed)
 
     def remove_empty_folders(self) -> None:
-        for folder, _, _ in os.walk(self._folder, topdown=False):
+        for folder in sorted((key for key, _, _ in self._walk("", lenient=True)), key=len, reverse=True):
             with suppress(OSError):
-                os.rmdir(folder)
+                self._rmdir(folder)
 
     def _prune(self, folder: str) -> None:
         """Remove folders that a deletion left empty, as a bucket has none; never the root."""
-        while len(folder) > len(self._folder):
-            try:
-                os.rmdir(folder)
-            except OSError:
-                return
-            folder = os.path.dirname(folder)
+        with suppress(OSError):
+            while folder:
+                self._rmdir(folder)
+                folder = folder.rpartition("/")[0]
+
+    def _rmdir(self, key: str) -> None:
+        if not key and not self._below:
+            os.rmdir(self._root)
+            return
+        folder, name = self._parent(key)
+        with folder:
+            folder.rmdir(name)
+
+    # -- paths ---------------------------------------------------------------------------------------------
 
     def _path(self, key: str) -> UPath:
         from notata.store.local_paths import path_of  # universal_pathlib: most of the time that `notata ls` begins in
 
-        return path_of(self._file(key), durable=self._durability is not None)
-
-    def _make_parents(self, key: str) -> None:
-        os.makedirs(os.path.dirname(self._file(key)), exist_ok=True)
+        return path_of(self._file(key), self)
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
-        target = self._file(keys.check(key))
-        with self._guard("make the folders of", key):
-            self._make_parents(key)
-            folder = tempfile.TemporaryDirectory(prefix=keys.RESERVED, dir=os.path.dirname(target))
-        with folder as beside:
-            path = Path(beside, os.path.basename(target))
+        with ExitStack() as opened:
+            with self._guard("make the folders of", keys.check(key)):
+                self._make_parents(key)
+                folder, name = self._parent(key)
+                opened.enter_context(folder)
+                temporary = _temporary_name()
+                folder.mkdir(temporary, 0o700)
+                opened.callback(folder.remove_tree, temporary)
+                beside = opened.enter_context(folder.folder(temporary))
+            path = Path(folder.path_of(temporary), name)
             yield path
             self._must_be_file(path, key)
+            if path.is_symlink():
+                with self._writer(key) as target, path.open("rb") as source:
+                    shutil.copyfileobj(source, target, _COPIED)
+                return
             with self._guard("write", key):
                 if self._durability is not None:
                     self._durability.closed(str(path))
-                os.replace(path, target)
+                beside.replace(name, name, folder)
                 if self._durability is not None:
-                    self._durability.folder(os.path.dirname(target))
+                    self._durability.folder(folder.path)
 
     def filesystem(self) -> AbstractFileSystem:
         from fsspec.implementations.local import LocalFileSystem
 
         return LocalFileSystem()
 
+    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+        if isinstance(error, LinkMetError):
+            return LinkError, (
+                f"{error.name!r} below {self._root} is a link, and notata follows no link below the folder that you "
+                "name. Remove the link, put what it leads to in its place, or name the place that it leads to"
+            )
+        if isinstance(error, LockHeldError):
+            return DeadlineError, (
+                f"another process held the lock of {error.path} for {error.seconds:g} s, and nothing was changed. Find "
+                "the process, for example by fuser or lsof, and end it; or choose a longer timeout"
+            )
+        return super()._failure(error)
+
+
+Publish = Callable[[Folder, str, str], "str | None"]
+"""Give a temporary file of a folder its name; the version, if that is another one than before."""
+
 
 class Staged:
-    """A streamed write: a temporary file beside its target, published in one step."""
+    """A streamed write: a temporary file beside its target, published in one step.
 
-    __slots__ = ("_durability", "_handle", "_publish", "_stamped", "_target", "_temporary")
+    Args:
+        folder: Where the target lies, open; it is closed with the write.
+        name: Of the target.
+        publish: What gives the temporary file this name.
+        durability: What has it outlast a power cut.
+        stamped: Whether it is to differ in time from a write just before.
+    """
+
+    __slots__ = ("_durability", "_folder", "_handle", "_name", "_publish", "_stamped", "_temporary")
 
     def __init__(
-        self,
-        target: str,
-        publish: Callable[[str, str], str | None],
-        durability: Durability | None = None,
-        *,
-        stamped: bool = False,
+        self, folder: Folder, name: str, publish: Publish, durability: Durability | None, *, stamped: bool
     ) -> None:
-        self._target = target
+        self._folder = folder
+        self._name = name
         self._publish = publish
         self._durability = durability
         self._stamped = stamped
         self._handle = -1
-        self._handle, self._temporary = _temporary_beside(target, durability)
+        self._temporary = _temporary_name()
+        try:
+            self._handle = folder.open(self._temporary, _NEW)
+        except BaseException:
+            folder.close()
+            raise
 
     def write(self, part: bytes) -> None:
         _write_all(self._handle, part)
@@ -281,15 +488,17 @@ class Staged:
         if self._durability is not None:
             self._durability.file(self._handle)
         self._close()
-        version = self._publish(self._temporary, self._target) or version
+        version = self._publish(self._folder, self._temporary, self._name) or version
         if self._durability is not None:
-            self._durability.folder(os.path.dirname(self._target))
+            self._durability.folder(self._folder.path)
+        self._folder.close()
         return version
 
     def abort(self) -> None:
         self._close()
         with suppress(FileNotFoundError):
-            os.unlink(self._temporary)
+            self._folder.unlink(self._temporary)
+        self._folder.close()
 
     def _close(self) -> None:
         handle, self._handle = self._handle, -1
@@ -300,24 +509,8 @@ class Staged:
         self._close()
 
 
-def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _temporary_beside(target: str, durability: Durability | None) -> tuple[int, str]:
-    """A new file, open to write, in the folder of `target`, which is made where it is missing; and its name."""
-    folder = target[: target.rindex(os.sep) + 1]
-    for last in range(_FOLDER_TRIES, 0, -1):
-        temporary = f"{folder}{keys.RESERVED}{os.urandom(8).hex()}"
-        try:
-            return os.open(temporary, _NEW, 0o666), temporary
-        except FileNotFoundError:
-            if last == 1:
-                raise
-            os.makedirs(folder, exist_ok=True)
-            if durability is not None:
-                durability.forget(os.path.dirname(target))
-    raise AssertionError("unreachable")
+def _temporary_name() -> str:
+    return f"{keys.RESERVED}{os.urandom(8).hex()}"
 
 
 def _write_all(handle: int, data: bytes) -> None:
@@ -326,24 +519,24 @@ def _write_all(handle: int, data: bytes) -> None:
         written += os.write(handle, memoryview(data)[written:])
 
 
-def _link(temporary: str, target: str, durability: Durability | None) -> str | None:
+def _link(folder: Folder, temporary: str, name: str, durability: Durability | None) -> str | None:
     """Publish where nothing is. A hard link fails if anything is; disks without links have O_EXCL, and a copy."""
     version = None
     try:
-        os.link(temporary, target)
+        folder.link(temporary, name)
     except FileExistsError:
-        if os.stat(temporary).st_nlink < 2:  # 2: NFS made the link and lost the reply
+        if folder.stat(temporary).st_nlink < 2:  # 2: NFS made the link and lost the reply
             raise
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        version = _copy_exclusively(temporary, target, durability)
-    os.unlink(temporary)
+        version = _copy_exclusively(folder, temporary, name, durability)
+    folder.unlink(temporary)
     return version
 
 
-def _copy_exclusively(temporary: str, target: str, durability: Durability | None) -> str:
-    with open(temporary, "rb") as source, open(target, "xb") as file:
+def _copy_exclusively(folder: Folder, temporary: str, name: str, durability: Durability | None) -> str:
+    with open(folder.open(temporary, _READ), "rb") as source, open(folder.open(name, _NEW), "wb") as file:
         try:
             while part := source.read(_COPIED):
                 file.write(part)
@@ -352,41 +545,8 @@ def _copy_exclusively(temporary: str, target: str, durability: Durability | None
                 durability.file(file.fileno())
             return _version(os.fstat(file.fileno()))
         except BaseException:
-            os.unlink(target)
+            folder.unlink(name)
             raise
-
-
-def _extended(path: str, data: bytes, at: int, held: Held | None, durability: Durability | None) -> int:
-    """Add `data` to a file if it has `at` bytes; how many it had. It stays open where it can be `held`."""
-    if sys.platform != "win32":  # there an open file can be neither removed nor replaced
-        try:
-            return _extended_open(path, data, at, held, durability)
-        except _NoLock:
-            pass
-    with _locked(os.path.dirname(path)), open(path, "r+b", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == at:
-            file.seek(at)
-            _add(file.fileno(), data, at, durability)
-        return size
-
-
-def _extended_open(path: str, data: bytes, at: int, held: Held | None, durability: Durability | None) -> int:
-    holder, stays = held or Held(), False
-    try:
-        for _ in range(_FOLDER_TRIES):
-            file = holder.what
-            if not isinstance(file, _Growing) or not file.here():
-                holder.hold(file := _Growing(path))
-            size = file.extend(data, at, durability)
-            if size is not None:
-                stays = held is not None and file.is_of_few()
-                return size
-            holder.hold(None)
-        raise OSError(errno.EBUSY, "it is replaced again and again")
-    finally:
-        if not stays:
-            holder.hold(None)
 
 
 class _Growing:
@@ -399,12 +559,15 @@ class _Growing:
 
     __slots__ = ("_handle", "_identity", "_path", "_pid")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, folder: Folder, name: str) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe would wait for its reader
         self._handle = -1
-        self._handle = os.open(path, flags)
-        self._path, self._pid = path, os.getpid()
-        self._identity = _identity(os.fstat(self._handle))
+        self._handle = folder.open(name, flags)
+        self._path, self._pid = folder.path_of(name), os.getpid()
+        state = os.fstat(self._handle)
+        self._identity = _identity(state)
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
 
     def here(self) -> bool:
         """Whether this process opened it: a lock of the parent's would be this child's as well."""
@@ -414,11 +577,11 @@ class _Growing:
         """Whether few files are open, so that this one may stay so."""
         return self._handle < _KEPT
 
-    def extend(self, data: bytes, at: int, durability: Durability | None) -> int | None:
+    def extend(self, data: bytes, at: int, durability: Durability | None, seconds: float) -> int | None:
         """Add `data` if there are `at` bytes; how many there were, or None if the name is another file's by now."""
-        self.lock()
+        self.lock(seconds)
         try:
-            state = os.stat(self._path)
+            state = os.stat(self._path, follow_symlinks=False)
             if _identity(state) != self._identity or _identity(os.fstat(self._handle)) != self._identity:
                 return None
             if state.st_size == at:
@@ -427,22 +590,18 @@ class _Growing:
         finally:
             self.unlock()
 
-    def lock(self) -> None:
-        """Wait for the lock.
+    def lock(self, seconds: float = _LOCK_SECONDS) -> None:
+        """Take the lock.
 
         Raises:
-            _NoLock: There is none here.
+            LockHeldError: Another process holds it all this time.
+            NoLockError: There is none here.
         """
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                raise _NoLock from error
-            raise
+        hold(self._handle, self._path, seconds)
 
     def unlock(self) -> None:
-        """Release the lock. A forked child has the file open too, so that to close it alone would not do that."""
-        fcntl.flock(self._handle, fcntl.LOCK_UN)
+        """Release the lock."""
+        release(self._handle)
 
     def close(self) -> None:
         """Close it; but a process that closed all its files to become a daemon has another one under the number."""
@@ -453,10 +612,6 @@ class _Growing:
 
     def __del__(self) -> None:
         self.close()
-
-
-class _NoLock(Exception):
-    """The system locks no file here."""
 
 
 def _add(handle: int, data: bytes, at: int, durability: Durability | None) -> None:
@@ -475,15 +630,19 @@ def _identity(state: os.stat_result) -> tuple[int, int]:
 
 
 @contextmanager
-def _all_locked(path: str) -> Iterator[None]:
+def _all_locked(folder: Folder, name: str, seconds: float) -> Iterator[None]:
     """Hold the lock of a file's folder, under which files are swapped, and that of the file, under which it grows."""
-    with _locked(os.path.dirname(path)):
+    with locked(folder, seconds):
         file = None
         try:
             if sys.platform != "win32":
-                with suppress(OSError, _NoLock):  # nothing is there to grow, or nothing that this user may change
-                    file = _Growing(path)
-                    file.lock()
+                try:
+                    file = _Growing(folder, name)
+                    file.lock(seconds)
+                except LockHeldError:
+                    raise
+                except (OSError, NoLockError):
+                    pass  # nothing is there to grow, or nothing that this user may change; or nothing locks here
             yield
         finally:
             if file is not None:
@@ -492,59 +651,12 @@ def _all_locked(path: str) -> Iterator[None]:
                 file.close()
 
 
-@contextmanager
-def _locked(folder: str) -> Iterator[None]:
-    """Hold a folder's lock, which the system releases when its holder dies.
-
-    The folder itself is locked, so nothing is left behind; NFS and Windows refuse that and get a lock file. Where the
-    system has no locks at all (Lustre may be mounted so), a file that only one can make is the lock.
-    """
-    lock_file = os.path.join(folder, f"{keys.RESERVED}lock")
-    if sys.platform == "win32":
-        import msvcrt
-
-        with open(lock_file, "ab") as file:
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-            try:
-                yield
-            finally:
-                msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-        return
-    handle = os.open(folder, os.O_RDONLY)
+def _is_version(folder: Folder, name: str, version: str) -> bool:
+    """Whether a file is there, and still as it was."""
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                with _made(lock_file):
-                    yield
-                return
-            os.close(handle)
-            handle = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        with suppress(OSError):  # a forked child holds the file open too: to close it alone would not release it
-            fcntl.flock(handle, fcntl.LOCK_UN)
-        os.close(handle)
-
-
-@contextmanager
-def _made(lock_file: str) -> Iterator[None]:
-    """Hold a lock that is the existence of a file; one that is left by a dead holder is broken after a while."""
-    while True:
-        try:
-            os.close(os.open(lock_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-            break
-        except FileExistsError:
-            with suppress(FileNotFoundError):
-                if time.time() - os.stat(lock_file).st_mtime > _LOCK_SECONDS:
-                    os.unlink(lock_file)
-            time.sleep(random.uniform(0, 0.01))
-    try:
-        yield
-    finally:
-        os.unlink(lock_file)
+        return _version(folder.stat(name)) == version
+    except FileNotFoundError:
+        return False
 
 
 def _version(state: os.stat_result) -> str:

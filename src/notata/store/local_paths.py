@@ -1,9 +1,10 @@
-"""The path objects of files on a local disk; they know their store by the folder that they lie in."""
+"""The path objects of files on a local disk; each knows the store that it came from, and so does what is made of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from upath.implementations.local import PosixUPath, WindowsUPath
@@ -22,27 +23,67 @@ else:
 __all__ = ["LocalRunPath", "path_of"]
 
 
-def path_of(file: str, *, durable: bool) -> UPath:
-    """The path object of a file; what is written through it outlasts a power cut if it is `durable`."""
-    return (DurableRunPath if durable else LocalRunPath)._of(file)
+def path_of(file: str, store: LocalStore) -> UPath:
+    """Return the path object of a file, whose own reads and writes keep the promises of this store."""
+    return LocalRunPath._of(file, store)
+
+
+class _Keeping:
+    """A class method that makes a path, and gives it the store of the path that it is called on."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, path: LocalRunPath | None, kind: type[LocalRunPath]) -> Callable[..., LocalRunPath]:
+        make: Callable[..., LocalRunPath] = getattr(super(LocalRunPath, kind), self._name)
+        return make if path is None else lambda *arguments: path._with_store(make(*arguments))
 
 
 class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
     """A path on a local disk. Its own writes are atomic, and make the folders that they need.
 
     It works wherever a `pathlib.Path` does; what another library does with it (`np.save`, the builtin `open`) is that
-    library's own affair, and not atomic.
+    library's own affair, and not atomic. A path that is made of it, by ``/`` or ``parent``, say, is of the same kind.
     """
+
+    _store: LocalStore | None = None
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         return object.__new__(cls)  # UPath's own looks its class up by protocol, and the empty one is taken
 
     @classmethod
-    def _of(cls, file: str) -> Self:
-        """The path of a file; quicker than the call of the class, which looks for a path to copy."""
+    def _of(cls, file: str, store: LocalStore | None) -> Self:
+        """Return the path of a file; quicker than the call of the class, which looks for a path to copy."""
         path = object.__new__(cls)
         cls.__init__(path, file)
+        path._store = store
         return path
+
+    def _with_store(self, path: Self) -> Self:
+        path._store = self._store
+        return path
+
+    if sys.version_info >= (3, 12):
+
+        def with_segments(self, *segments: str | os.PathLike[str]) -> Self:
+            return self._with_store(super().with_segments(*segments))
+
+    else:  # there paths are made by class methods, which know no path to take the store from
+        _from_parts = _Keeping("_from_parts")
+        _from_parsed_parts = _Keeping("_from_parsed_parts")
+
+        @property
+        def parents(self) -> tuple[Self, ...]:
+            return tuple(self._with_store(path) for path in super().parents)
+
+    def rename(self, target: Any, **_: Any) -> Self:
+        return self._with_store(super().rename(target))
+
+    def replace(self, target: Any, **_: Any) -> Self:
+        return self._with_store(super().replace(target))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), str(self), self._store)
 
     def __fspath__(self) -> str:
         """The name, once what is on its way there is stored: whatever opens a path or looks at it asks for this."""
@@ -67,7 +108,7 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
 
     def _inside(self) -> tuple[LocalStore, str]:
         path = os.path.abspath(self)
-        return LocalStore(os.path.dirname(path)), os.path.basename(path)
+        return (self._store or LocalStore(os.path.dirname(path))).beside(path)
 
     def open(  # type: ignore[override]
         self,
@@ -92,12 +133,8 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         except ExistsError:
             if not exist_ok:
                 raise
-            os.utime(self)
+            os.utime(self, follow_symlinks=os.utime not in os.supports_follow_symlinks)
 
 
-class DurableRunPath(LocalRunPath):
-    """One whose own writes are on the disk when they return, and those of the paths that are made of it."""
-
-    def _inside(self) -> tuple[LocalStore, str]:
-        store, name = super()._inside()
-        return store.durably(), name
+def _restored(kind: type[LocalRunPath], file: str, store: LocalStore | None) -> LocalRunPath:
+    return kind._of(file, store)

@@ -131,8 +131,17 @@ class FaultyStore(Store):
             raise self._plan.error()
 
     def durably(self) -> FaultyStore:
+        return self._before(self.inner.durably())
+
+    def following_links(self) -> FaultyStore:
+        return self._before(self.inner.following_links())
+
+    def strictly(self) -> FaultyStore:
+        return self._before(self.inner.strictly())
+
+    def _before(self, inner: Store) -> FaultyStore:
         other = copy.copy(self)
-        other.inner = self.inner.durably()
+        other.inner = inner
         return other
 
     def _enter(self, folder: str) -> None:
@@ -167,13 +176,18 @@ class FaultyStore(Store):
             return self.inner._delete(names)
 
     def aside(self) -> FaultyStore:
-        other = copy.copy(self)
-        other.inner = self.inner.aside()
+        other = self._before(self.inner.aside())
         other.url = other.inner.url
         return other
 
     def remove_empty_folders(self) -> None:
         self.inner.remove_empty_folders()
+
+    def irregular(self) -> list[str]:
+        return self.inner.irregular()
+
+    def remove_links(self) -> list[str]:
+        return self.inner.remove_links()
 
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath
@@ -183,6 +197,9 @@ class FaultyStore(Store):
 
     def _make_parents(self, key: str) -> None:
         self.inner._make_parents(key)
+
+    def _make_folder(self, key: str) -> None:
+        self.inner._make_folder(key)
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         return self.inner._failure(error)

@@ -1,0 +1,168 @@
+"""Locks on a local disk: of an open file, of a folder; nobody waits for one longer than a time limit.
+
+Whoever may read a file may hold its lock, for as long as they like. So a lock is tried again and again until the time
+is up, and never waited for by the system.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from notata import keys
+from notata.store.local_folders import Folder
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["LockHeldError", "NoLockError", "hold", "locked", "release"]
+
+_NO_LOCKS: Final = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
+_DEAD_AFTER: Final = 30.0  # seconds; a lock is held for microseconds, so its holder is dead by then
+_FIRST_PAUSE: Final = 5e-5
+_LONGEST_PAUSE: Final = 0.02
+_LOCK: Final = f"{keys.RESERVED}lock"
+
+
+class NoLockError(Exception):
+    """The system locks no file here."""
+
+
+class LockHeldError(TimeoutError):
+    """Another process held a lock for the whole time limit.
+
+    Attributes:
+        path: Of the file or folder whose lock it is.
+        seconds: The time limit.
+    """
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__(f"another process holds the lock of {path}")
+        self.path = path
+        self.seconds = seconds
+
+
+def hold(handle: int, path: str, seconds: float) -> None:
+    """Take the lock of an open file.
+
+    Args:
+        handle: The file's descriptor.
+        path: What an error calls it.
+        seconds: The time limit.
+
+    Raises:
+        LockHeldError: Another process holds it all this time.
+        NoLockError: There are no locks here.
+    """
+    try:
+        _try_until(lambda: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB), path, seconds)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise NoLockError(path) from error
+        raise
+
+
+def release(handle: int) -> None:
+    """Release the lock of an open file. A forked child has it open too, so that to close it alone would not do that."""
+    fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+@contextmanager
+def locked(folder: Folder, seconds: float) -> Iterator[None]:
+    """Hold a folder's lock, which the system releases when its holder dies.
+
+    The folder itself is locked, so nothing is left behind; NFS and Windows refuse that and get a lock file. Where the
+    system has no locks at all (Lustre may be mounted so), a file that only one can make is the lock.
+
+    Raises:
+        LockHeldError: Another process holds it for all of `seconds`.
+    """
+    if sys.platform == "win32":
+        with _locked_windows(folder, seconds):
+            yield
+        return
+    handle = folder.open_to_read()
+    try:
+        try:
+            hold(handle, folder.path, seconds)
+        except NoLockError:
+            with _made(folder, seconds):
+                yield
+            return
+        except LockHeldError:
+            raise
+        except OSError:
+            os.close(handle)
+            handle = folder.open(_LOCK, os.O_RDWR | os.O_CREAT)
+            hold(handle, folder.path_of(_LOCK), seconds)
+        yield
+    finally:
+        with suppress(OSError):
+            release(handle)
+        os.close(handle)
+
+
+@contextmanager
+def _locked_windows(folder: Folder, seconds: float) -> Iterator[None]:
+    import msvcrt
+
+    handle = folder.open(_LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        lock, unlock = msvcrt.LK_NBLCK, msvcrt.LK_UNLCK  # type: ignore[attr-defined,unused-ignore]
+        locking = msvcrt.locking  # type: ignore[attr-defined,unused-ignore]
+
+        def take() -> None:
+            try:
+                locking(handle, lock, 1)
+            except PermissionError as error:
+                raise BlockingIOError(errno.EWOULDBLOCK, "another process holds it") from error
+
+        _try_until(take, folder.path_of(_LOCK), seconds)
+        try:
+            yield
+        finally:
+            locking(handle, unlock, 1)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _made(folder: Folder, seconds: float) -> Iterator[None]:
+    """Hold a lock that is the existence of a file; one that is left by a dead holder is broken after a while."""
+
+    def make() -> None:
+        try:
+            os.close(folder.open(_LOCK, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError as error:
+            with suppress(FileNotFoundError):
+                if time.time() - folder.stat(_LOCK).st_mtime > _DEAD_AFTER:
+                    folder.unlink(_LOCK)
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process made it") from error
+
+    _try_until(make, folder.path_of(_LOCK), seconds + _DEAD_AFTER)
+    try:
+        yield
+    finally:
+        folder.unlink(_LOCK)
+
+
+def _try_until(take: Callable[[], object], path: str, seconds: float) -> None:
+    """Call `take` until it does not raise that it would have to wait."""
+    pause, begun = _FIRST_PAUSE, 0.0
+    while True:
+        try:
+            take()
+            return
+        except BlockingIOError as error:
+            now = time.monotonic()
+            begun = begun or now
+            if now - begun >= seconds:
+                raise LockHeldError(path, seconds) from error
+        time.sleep(min(random.uniform(0.5, 1) * pause, max(0.0, begun + seconds - now)))
+        pause = min(2 * pause, _LONGEST_PAUSE)

@@ -1,0 +1,145 @@
+"""Locks that somebody else holds: whoever may read a file may hold its lock, and no run hangs for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notata import DeadlineError, Logbook, NotataError
+from notata.search import remove
+from notata.store import open_store
+
+fcntl = pytest.importorskip("fcntl", reason="Windows locks files by other means")
+
+LONG = 60  # seconds that a test waits for what would otherwise never end
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a lock as another process may that can read the file, and not write it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def in_time(work: Callable[[], object]) -> BaseException | None:
+    """What a call raises, if it ends at all."""
+    raised: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+        else:
+            raised.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(LONG)
+    assert raised, "it hangs"
+    return raised[0]
+
+
+WRITES: dict[str, Callable[[Logbook], object]] = {
+    "info": lambda log: log.info("a line"),
+    "text": lambda log: log.text("notes", "x"),
+    "meta": lambda log: log.meta(machine="n17"),
+    "complete": lambda log: log.mark_complete(),
+    "failed": lambda log: log.mark_failed("why"),
+    "append": lambda log: log.open("log.txt", "a").close(),
+    "flush": lambda log: log.flush(),
+    "overwrite": lambda log: Logbook(log.run_id, log.path.parent, overwrite=True, timeout=0.1),
+    "rm --force": lambda log: remove(str(log.path), force=True, timeout=0.1),
+}
+
+
+@pytest.mark.parametrize("name", ["", "log.txt", "metadata.json"])
+@pytest.mark.parametrize("write", WRITES)
+def test_a_lock_that_a_reader_holds_freezes_no_run(write: str, name: str, tmp_path: Path) -> None:
+    log = Logbook("run", tmp_path, timeout=0.1, heartbeat=0, environment=False)
+    log.info("a line")
+    with held(tmp_path / "log_run" / name):
+        error = in_time(lambda: WRITES[write](log))
+        assert error is None or isinstance(error, NotataError)
+
+
+@pytest.mark.parametrize("name", ["", "metadata.json"])
+def test_the_error_names_the_file_and_says_what_to_do(name: str, tmp_path: Path) -> None:
+    log = Logbook("run", tmp_path, timeout=0.1, heartbeat=0, environment=False)
+    before = (tmp_path / "log_run/metadata.json").read_bytes()
+    with held(tmp_path / "log_run" / name):
+        with pytest.raises(DeadlineError, match=r"another process held the lock of .*log_run") as caught:
+            log.meta(machine="n17")
+        assert str(tmp_path / "log_run" / name) in str(caught.value)
+        assert "for 0.1 s, and nothing was changed. Find the process" in str(caught.value)
+        assert caught.value.errno == errno.ETIMEDOUT
+        assert (tmp_path / "log_run/metadata.json").read_bytes() == before
+    log.meta(machine="n17")
+    log.mark_complete()
+    assert log.status == "complete"
+
+
+def test_lines_that_had_to_wait_are_all_there_and_only_the_first_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Logbook("run", tmp_path, timeout=0.1, heartbeat=0, environment=False)
+    log.info("before")
+    tries: list[int] = []
+    real = fcntl.flock
+
+    def counted(handle: int, how: int) -> None:
+        tries.append(how)
+        real(handle, how)
+
+    with held(tmp_path / "log_run/log.txt"):
+        log.info("0")
+        monkeypatch.setattr(fcntl, "flock", counted)
+        for number in range(1, 100):
+            log.info(str(number))
+        assert tries == []
+    monkeypatch.undo()
+    assert "log.txt waits to be stored" in caplog.text
+    log.mark_complete()
+    said = [line.rpartition(" ")[2] for line in (tmp_path / "log_run/log.txt").read_text().splitlines()]
+    assert said == ["initialized", "before", *map(str, range(100)), "complete"]
+
+
+def test_a_lock_file_that_somebody_renews_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system has no locks, a file is the lock; one that is always new is never broken."""
+
+    def none(handle: int, how: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    monkeypatch.setattr("notata.store.local_locks._DEAD_AFTER", 0.2)
+    store = open_store(tmp_path, timeout=0.1)
+    version = store.create("a", b"1")
+    future = 2**33
+    (tmp_path / ".notata-lock").write_bytes(b"")
+    os.utime(tmp_path / ".notata-lock", (future, future))
+    error = in_time(lambda: store.replace("a", b"2", version))
+    assert isinstance(error, DeadlineError)
+    assert (tmp_path / "a").read_bytes() == b"1"
+
+
+def test_a_time_limit_reaches_the_store_of_a_disk(tmp_path: Path) -> None:
+    for base in (str(tmp_path), tmp_path, f"file://{tmp_path}"):
+        store: Any = open_store(base, timeout=0.05)
+        with suppress(NotataError):
+            store.create("a", b"1")
+        version = store.fetch("a").version
+        with held(tmp_path), pytest.raises(DeadlineError, match=r"for 0\.05 s"):
+            store.replace("a", b"2", version)
