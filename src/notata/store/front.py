@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from notata import keys
 from notata.errors import NotataError
 from notata.store.base import Blob, Entry, Store
+from notata.store.gaps import Gap
 
 if TYPE_CHECKING:
     import io
@@ -83,7 +84,7 @@ class FrontStore(Store):
     def _stat(self, key: str) -> Entry:
         return self._real._stat(key)
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         return self._real._list(folder, beginning)
 
     def aside(self) -> Self:

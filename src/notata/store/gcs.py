@@ -33,6 +33,7 @@ from notata.store import batches
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
+from notata.store.gaps import Gap, gap_or
 from notata.store.remote import BucketStore, Connection
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class GCSStore(BucketStore):
     def _stat(self, key: str) -> Entry:
         return _entry(key, self._connection.run(self._look_up, self._name(key)))
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         token: str | None = None
         while True:
             with self._bucket_needed(folder or None, "list"):
@@ -246,7 +247,7 @@ class GCSStore(BucketStore):
                 )
             for item in page.get("items", ()):
                 if not item["name"].endswith("/"):  # the folder markers that consoles make
-                    yield _entry(self._key(item["name"]), item)
+                    yield gap_or(_entry(self._key(item["name"]), item))
             token = page.get("nextPageToken")
             if not token:
                 return
@@ -254,7 +255,7 @@ class GCSStore(BucketStore):
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         async def remove(name: str) -> None:
             with suppress(FileExistsError):  # gcsfs's word for 412: it is another one by now
-                await self._ask("DELETE", "b/{}/o/{}", self._name(name), ifGenerationMatch=names[name])
+                await self._ask("DELETE", "b/{}/o/{}", self._exact(name), ifGenerationMatch=names[name])
 
         return batches.remove(lambda name: self._connection.start(remove, name), names)
 

@@ -34,6 +34,7 @@ from notata.store import batches
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
+from notata.store.gaps import Gap, gap_or
 from notata.store.in_flight import started_in_thread
 from notata.store.remote import Connection, RemoteStore, without_credentials
 
@@ -160,7 +161,7 @@ class GenericStore(RemoteStore):
             raise IsADirectoryError(name)
         return _entry(key, info)
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         fs, name = self._connection.fs, self._name(folder).rstrip("/")
         fs.invalidate_cache()
         try:  # of a web address, what goes wrong at the first request reads as an empty folder if not asked for
@@ -171,7 +172,7 @@ class GenericStore(RemoteStore):
         for path, info in found.items():
             below = path[start:].lstrip("/")
             if info.get("type") != "directory" and path != name and below.startswith(beginning):
-                yield _entry(keys.join(folder, below), info)
+                yield gap_or(_entry(keys.join(folder, below), info), removable=False)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         fs = self._connection.fs

@@ -25,6 +25,7 @@ from notata import keys
 from notata.store.appending import Held, Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.durability import Durability
+from notata.store.gaps import Gap
 
 if sys.platform != "win32":
     import fcntl
@@ -149,34 +150,56 @@ class LocalStore(Store):
             raise OSError(errno.EINVAL, "it is no regular file")
         return _entry(key, state)
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
-        try:
-            children = list(os.scandir(self._file(folder)))
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for child in children:
-            if not child.name.startswith(beginning):
-                continue
-            key = keys.join(folder, child.name)
-            if child.is_dir(follow_symlinks=False):
-                yield from self._list(key)
-                continue
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
+        waiting = [folder]
+        while waiting:  # no recursion: others may nest folders deeper than Python's stack
+            inside = waiting.pop()
             try:
-                state = child.stat()
+                children = self._children(inside)
             except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ELOOP):  # removed meanwhile, or a link to nothing or itself
+                if inside == folder:
                     raise
+                yield Gap(inside, error)
                 continue
-            if stat.S_ISREG(state.st_mode):
-                yield _entry(key, state)
+            for child in children:
+                if inside == folder and not child.name.startswith(beginning):
+                    continue
+                key = keys.join(inside, child.name)
+                try:
+                    if child.is_dir(follow_symlinks=False):
+                        waiting.append(key)
+                    elif stat.S_ISREG((state := child.stat()).st_mode):
+                        yield _entry(key, state)
+                except OSError as error:
+                    if error.errno not in (errno.ENOENT, errno.ELOOP):  # removed, or a link to nothing or itself
+                        yield Gap(key, error)
+
+    def _children(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._file(folder)) as children:
+                return list(children)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _folders(self) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+        """Yield each folder below the root, and what lies in it, as far as that can be read; outer ones first."""
+        waiting = [""]
+        while waiting:
+            folder = waiting.pop()
+            with suppress(OSError):
+                children = self._children(folder)
+                waiting += [keys.join(folder, child.name) for child in children if child.is_dir(follow_symlinks=False)]
+                yield folder, children
 
     def irregular(self) -> list[str]:
         names = []
-        for folder, folders, files in os.walk(self._folder):
-            for name in folders + files:
-                path = os.path.join(folder, name)
-                if not os.path.isfile(path) and (name in files or os.path.islink(path)):
-                    names.append(os.path.relpath(path, self._folder))
+        for folder, children in self._folders():
+            for child in children:
+                with suppress(OSError):
+                    if child.is_symlink() and child.is_file():
+                        continue
+                    if not (child.is_file() or child.is_dir(follow_symlinks=False)):
+                        names.append(keys.join(folder, child.name).replace("/", os.sep))
         return sorted(names)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
@@ -205,9 +228,9 @@ class LocalStore(Store):
                 os.unlink(path)
 
     def remove_empty_folders(self) -> None:
-        for folder, _, _ in os.walk(self._folder, topdown=False):
+        for folder in sorted((folder for folder, _ in self._folders()), key=len, reverse=True):
             with suppress(OSError):
-                os.rmdir(folder)
+                os.rmdir(self._file(folder))
 
     def _prune(self, folder: str) -> None:
         """Remove folders that a deletion left empty, as a bucket has none; never the root."""
