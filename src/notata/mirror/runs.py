@@ -21,6 +21,7 @@ from notata.mirror.evidence import TRUSTED, check, digest_of
 from notata.mirror.files import HOPELESS, Brought, Files, Pair, delete, look_up
 from notata.state import COPIED, ENDED, RESUMES, lease_of, parsed, stored
 from notata.store import Blob, Entry, Store
+from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
 
 __all__ = ["Outcome", "RunCopy"]
@@ -215,7 +216,7 @@ class _Pass:
     def _listed(self) -> dict[str, Entry]:
         if self._again or self._only is not None:
             return {}
-        return {entry.key: entry for entry in self._target.list()}
+        return {entry.key: entry for entry in self._target.list(skipped=lambda error: None)}
 
     def _metadata(self, found: Mapping[str, Entry] | None) -> tuple[Blob | None, Blob]:
         """The target's metadata.json, and the source's; that of a target that was listed is read if it is another."""
@@ -233,7 +234,10 @@ class _Pass:
     def _entries(self) -> dict[str, Entry]:
         """What the source has, or what of it is asked for."""
         if self._only is None:
-            return {entry.key: entry for entry in self._source.list() if entry.key != keys.METADATA}
+            gaps = Gaps()
+            listed = self._source.list(skipped=gaps)
+            self._errors |= {error.key or "": error for error in gaps.errors(self._source.url)}
+            return {entry.key: entry for entry in listed if entry.key != keys.METADATA}
         found = {key: look_up(self._source, key) for key in self._only if key != keys.METADATA}
         return {key: entry for key, entry in found.items() if entry is not None}
 

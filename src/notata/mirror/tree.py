@@ -33,6 +33,7 @@ from notata.progress import Wanted, shown
 from notata.removal import remove_run
 from notata.state import MIRROR, parsed
 from notata.store import TIMEOUT, Entry, Store, open_store
+from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, InFlight, Tally, started_in_thread
 
 if TYPE_CHECKING:
@@ -184,10 +185,13 @@ class _Sync:
         self._errors: list[Exception] = []
 
     def run(self, single: bool, callback: Any) -> tuple[SyncReport, list[Exception]]:
-        there = {entry.key: entry for entry in self._target.list()}
-        here = _listed(self._source)
+        extra, missed = Gaps(), Gaps()
+        there = {entry.key: entry for entry in self._target.list(skipped=extra)}
+        here = _listed(self._source, missed)
         self._tally = Tally(callback, sum(max(0, entry.size) for entry in here.values()))
         runs, others = ({"": here}, {}) if single else runs_in(here)
+        self._errors += extra.errors(self._target.url) if self._delete else []  # which would be deleted
+        self._errors += [error for error in missed.errors(self._source.url) if not _in_run(error, runs)]
         self._copy_runs(runs, split(there, runs))
         if self._delete and not single:
             self._clear({key: entry for key, entry in there.items() if key not in here}, runs)
@@ -296,17 +300,22 @@ class _Sync:
         self._errors += errors.values()
 
 
-def _listed(source: Store) -> dict[str, Entry]:
+def _in_run(error: StorageError, runs: Mapping[str, object]) -> bool:
+    """Check whether the copy of a run will report this itself."""
+    return error.key is not None and inside(error.key, runs) is not None
+
+
+def _listed(source: Store, skipped: Gaps) -> dict[str, Entry]:
     """What the source has. A source without any file is a misspelt one."""
-    here = {entry.key: entry for entry in source.list()}
-    if not here:
+    here = {entry.key: entry for entry in source.list(skipped=skipped)}
+    if not here and not skipped.count:
         raise RunMissingError(f"there is no file at {source.url}", url=source.url)
     return here
 
 
 def _mirrored(source: Store) -> str:
     """Where the runs of the source are mirrored to, if that is one place for all of them."""
-    runs = [""] if source.exists(keys.METADATA) else list(runs_in(_listed(source))[0])
+    runs = [""] if source.exists(keys.METADATA) else list(runs_in(_listed(source, Gaps()))[0])
     roots = {_root(source, folder) for folder in runs} - {""}
     if len(roots) != 1:
         what = "nothing says" if not roots else f"{len(roots)} places are named"

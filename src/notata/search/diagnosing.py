@@ -33,6 +33,7 @@ from notata.errors import (
 from notata.search.checks import ALONE, WRONG_KEY, Check, advice_on, clock_check, one_line
 from notata.search.surroundings import file_system, space, surroundings
 from notata.store import Entry, Store, default_base, open_store
+from notata.store.gaps import Gaps
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -165,11 +166,15 @@ class _Examination:
 
     def _can_list(self) -> Check:
         try:
-            self._first = next(self._store.scan(), None)
+            gaps = Gaps()
+            self._first = next(self._store.scan(skipped=gaps), None)
         except ContainerMissingError:
             raise
         except MissingError as error:  # a listing misses no object: what it misses is the bucket
             raise ContainerMissingError(f"there is no bucket for {self._store.url}", url=self._store.url) from error
+        if gaps.count:
+            told = f"listings skip what they cannot open or name: {gaps.errors(self._store.url)[0]}"
+            return Check("list", "poor", told, "Make it readable, rename it, or keep runs in another folder.")
         if self._first is not None:
             return Check("list", "yes", "files are there")
         if self._store.near and self._store.shared and os.path.isfile(self._store.url):

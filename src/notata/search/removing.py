@@ -138,7 +138,7 @@ def removable(
     chosen: dict[str, Run] = {}
     for url in each(urls):
         try:
-            place = look_up(url, storage_options, timeout=timeout)
+            place = look_up(url, storage_options, timeout=timeout, failed=failed)
             _must_mean_runs(place, recursive=recursive)
         except NotataError as error:
             failed(error)

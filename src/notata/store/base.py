@@ -331,9 +331,7 @@ class Store(ABC):
             return False
         return True
 
-    def list(
-        self, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None
-    ) -> builtins.list[Entry]:
+    def list(self, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None) -> builtins.list[Entry]:
         """Return all files below `folder`, fresh and sorted by key. One request per 1000 on a bucket.
 
         Args:
