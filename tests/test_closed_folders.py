@@ -1,4 +1,4 @@
-"""Folders that cannot be opened: of another user, on an ill disk, or nested too deep. The rest is listed, read, removed.
+"""Folders that cannot be opened: closed, on an ill disk, or nested too deep. All else is listed, read and removed.
 
 Root may open any folder, so these tests take that right from the process that they start (util-linux's ``setpriv``).
 """
@@ -309,5 +309,5 @@ def test_sync_of_what_lies_beside_runs_names_a_closed_folder(tmp_path: Path) -> 
     source.write_many({"README": b"1", "closed/x": b"2"})
     source.close_folder("closed")
     with pytest.raises(BatchError, match="permission denied"):
-        sync(source, tmp_path / "there")  # type: ignore[arg-type]
+        sync(source, tmp_path / "there")
     assert (tmp_path / "there/README").read_bytes() == b"1"

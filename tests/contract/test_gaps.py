@@ -1,4 +1,4 @@
-"""Objects with names that no key can have, put into a shared bucket by another program: listed around, and removable."""
+"""Objects whose names no key can have, put into a bucket by another program: skipped, named, and removable."""
 
 from __future__ import annotations
 
@@ -67,8 +67,6 @@ def two_runs(bucket: Place, *odd: str) -> None:
         put_exactly(bucket, f"log_a/{name}")
 
 
-
-
 @pytest.mark.parametrize("name", ODD)
 def test_a_listing_names_what_it_skips_and_gives_the_rest(bucket: Place, name: str) -> None:
     if bucket.name == "seaweed" and name not in ("back\\slash", "tab\there"):
@@ -80,9 +78,9 @@ def test_a_listing_names_what_it_skips_and_gives_the_rest(bucket: Place, name: s
     assert [error.key for error in errors] == [f"log_a/{name}"]
     assert isinstance(errors[0], StoredNameError)
     assert len(str(errors[0])) < 500
-    with pytest.raises(StoredNameError, match="cannot use the file"):
+    with pytest.raises(StoredNameError, match="cannot be a key"):
         store.list()
-    with pytest.warns(IncompleteListingWarning, match="cannot use the file"):
+    with pytest.warns(IncompleteListingWarning, match="cannot be a key"):
         assert "artifacts/notes.txt" in LogReader(f"{bucket.url}/log_a", storage_options=bucket.options).files
 
 
@@ -122,7 +120,7 @@ def test_verify_names_them_and_checks_the_rest(bucket: Place, tmp_path: Path) ->
     assert done.returncode == 3
     ours, other = done.stdout.splitlines()
     assert "log_a: ok; 2 files as they were" in ours
-    assert "1 skipped: cannot use the file" in ours
+    assert "1 skipped: cannot be a key" in ours
     assert "log_other: ok; 2 files as they were" in other
     assert "skipped" not in other
 
@@ -159,6 +157,7 @@ def test_overwrite_and_rm_remove_them_by_their_exact_names(bucket: Place, name: 
         f"log_other/{key}" for key in ("artifacts/notes.txt", "log.txt", "manifest.json", "metadata.json")
     ]
     assert "Removed 1 run" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
@@ -182,7 +181,7 @@ def test_a_name_that_leads_out_of_the_run_is_reported_and_left(bucket: Place, na
     assert left == expected
     assert [key for key in exact_names(bucket) if key.startswith("log_other")] == before
     assert done.returncode == 3 or not expected
-    assert done.stderr.count("cannot use the file") <= 1
+    assert done.stderr.count("cannot be a key") <= 1
 
 
 def test_sync_copies_all_else_and_the_copy_does_not_say_complete(bucket: Place, tmp_path: Path) -> None:

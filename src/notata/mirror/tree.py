@@ -23,8 +23,10 @@ from notata.errors import (
     MissingError,
     RunMissingError,
     StorageError,
+    StoredNameError,
 )
 from notata.listings import inside, name_of, runs_in, split
+from notata.mirror.clashes import at_target, clashing
 from notata.mirror.evidence import check
 from notata.mirror.files import Files, Pair, delete
 from notata.mirror.places import apart
@@ -183,6 +185,7 @@ class _Sync:
         self._deleted: dict[str, int] = {}
         self._equal = 0
         self._errors: list[Exception] = []
+        self._clashing = False
 
     def run(self, single: bool, callback: Any) -> tuple[SyncReport, list[Exception]]:
         extra, missed = Gaps(), Gaps()
@@ -190,10 +193,13 @@ class _Sync:
         here = _listed(self._source, missed)
         self._tally = Tally(callback, sum(max(0, entry.size) for entry in here.values()))
         runs, others = ({"": here}, {}) if single else runs_in(here)
+        if self._target.folds_names(may_write=not self._dry):
+            there = at_target(True, there, here)
+            self._leave_out(clashing(self._target, here, there), runs, others)
         self._errors += extra.errors(self._target.url) if self._delete else []  # which would be deleted
         self._errors += [error for error in missed.errors(self._source.url) if not _in_run(error, runs)]
         self._copy_runs(runs, split(there, runs))
-        if self._delete and not single:
+        if self._delete and not single and not self._clashing:  # else what is extra may be the same file
             self._clear({key: entry for key, entry in there.items() if key not in here}, runs)
         elif not single:
             others = self._unmixed(others, runs_in(there)[0].keys() - runs.keys())
@@ -204,6 +210,18 @@ class _Sync:
             self._source.url, self._target.url, len(runs), *done, self._equal, left_out, dry_run=self._dry
         )
         return report, self._errors
+
+    def _leave_out(
+        self, clashes: Mapping[str, StoredNameError], runs: dict[str, dict[str, Entry]], others: dict[str, Entry]
+    ) -> None:
+        """Do not copy what would replace something else: files beside runs, and runs whose folders have one name."""
+        self._clashing = bool(clashes)
+        for key in clashes.keys() & others.keys():
+            self._errors.append(clashes[key])
+            del others[key]
+        for folder, error in clashing(self._target, [folder for folder in runs if folder], ()).items():
+            self._errors.append(error)
+            del runs[folder]
 
     def _copy_runs(self, runs: Mapping[str, object], there: Mapping[str, Mapping[str, Entry]]) -> None:
         """Some at once, and of each the fewer files at once."""

@@ -46,7 +46,7 @@ _TIMEOUT: Final = 5.0  # seconds for one request
 _GRACE: Final = 10.0  # more for one check: what it takes to load a library, and to find credentials
 _REQUESTS: Final = 5  # that tell how far it is
 _FAR: Final = 0.25  # seconds
-_WRITING: Final = ("write", "claim", "append", "links", "fsync", "clock")
+_WRITING: Final = ("write", "claim", "append", "links", "fsync", "names", "clock")
 _HOPELESS: Final = (ConfigurationError, ContainerMissingError, DeadlineError, UnreachableError)
 _DATA: Final = b"This file was written by notata doctor, and may be removed.\n"
 
@@ -121,6 +121,7 @@ class _Examination:
                 if self._store.near and self._store.shared:
                     yield self._try("links", self._can_link)
                     yield self._try("fsync", self._can_sync)
+                    yield self._try("names", self._tells_names_apart)
                 yield self._try("delete", self._can_delete)
             except BaseException:  # an interrupt
                 self._clean(made)
@@ -294,6 +295,12 @@ class _Examination:
                 return Check("fsync", "poor", f"fsync fails ({error.strerror})", "durable=True cannot be used there.")
         took = time.perf_counter() - begun
         return Check("fsync", "yes", f"a file is on the disk after {took * 1000:.1f} ms, as for durable=True", "", took)
+
+    def _tells_names_apart(self) -> Check:
+        if not self._store.folds_names():
+            return Check("names", "yes", "it tells upper and lower case apart")
+        told = "it does not tell upper and lower case apart: A.txt and a.txt are one file"
+        return Check("names", "poor", told, "Give files names that differ in more than case; notata refuses others.")
 
     def _folders_to_make(self) -> list[str]:
         """Folders of a disk that are not there yet, the innermost first."""

@@ -386,7 +386,7 @@ class Store(ABC):
     def _gap_error(self, gap: Gap) -> StorageError:
         where = keys.shown(self._shown(gap.key))
         if isinstance(gap.why, str):
-            text = f"cannot use the file {where}: {gap.why}; rename or remove it with the program that wrote it"
+            text = f"{where} cannot be a key: {gap.why}; rename or remove it with the program that wrote it"
             return StoredNameError(text, url=self.url, key=gap.key)
         if isinstance(gap.why, StorageError):
             return gap.why
@@ -521,6 +521,14 @@ class Store(ABC):
             BatchError: Of several, some could not; it holds each one's error, and the others are stored.
         """
         batches.take(self, files, source, callback)
+
+    def folds_names(self, *, may_write: bool = True) -> bool:
+        """Check whether names that differ in case only are one file here, as on most disks of macOS and Windows.
+
+        Args:
+            may_write: Find out by a file that is made and removed, else by what is there, which need not tell.
+        """
+        return False
 
     def remove_empty_folders(self) -> None:  # noqa: B027  a bucket has no folders
         """Remove the folders at and below the root that are empty, where there are such."""

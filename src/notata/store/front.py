@@ -93,6 +93,9 @@ class FrontStore(Store):
         other.url = other._real.url
         return other
 
+    def folds_names(self, *, may_write: bool = True) -> bool:
+        return self._real.folds_names(may_write=may_write)
+
     def remove_empty_folders(self) -> None:
         self._real.remove_empty_folders()
 

@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from notata import keys
+from notata.errors import StoredNameError
 from notata.store.appending import Held, Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.durability import Durability
 from notata.store.gaps import Gap
+from notata.store.spelling import Spelling
 
 if sys.platform != "win32":
     import fcntl
@@ -61,6 +63,7 @@ class LocalStore(Store):
 
     def __init__(self, folder: str) -> None:
         super().__init__(os.path.abspath(folder))
+        self._spelling = Spelling()
         self._set(self.url)
 
     def durably(self) -> Self:
@@ -92,16 +95,43 @@ class LocalStore(Store):
     def _begin(self, key: str, match: str | None) -> Staged:
         target = self._file(key)
         if match is None:
-            return Staged(target, os.replace, self._durability)
+            return Staged(target, self._spelled(key, os.replace), self._durability)
         if match and not os.path.exists(target):
             raise self._conflict(key, "it was removed meanwhile")
         publish = self._link if match == ABSENT else self._swap(key, match)
-        return Staged(target, publish, self._durability, stamped=True)
+        return Staged(target, self._spelled(key, publish), self._durability, stamped=True)
+
+    def _spelled(self, key: str, publish: Callable[[str, str], str | None]) -> Callable[[str, str], str | None]:
+        """Publish a file only under its own name, and not as another one whose name the disk takes for the same."""
+
+        def publish_if_spelled(temporary: str, target: str) -> str | None:
+            self._spelling.learn(temporary)
+            with self._spelling.held(key):
+                self._check_spelling(key)
+                return publish(temporary, target)
+
+        return publish_if_spelled
+
+    def _check_spelling(self, key: str, *, once: bool = False) -> None:
+        other = self._spelling.clash(self._folder, key, once=once)
+        if other is not None:
+            text = (
+                f"cannot write {keys.shown(self._shown(key))}: this disk takes the name for the one of "
+                f"{keys.shown(other)}, which is another file; choose a name that differs in more than upper and lower "
+                "case or accents"
+            )
+            raise StoredNameError(text, url=self.url, key=key)
+
+    def folds_names(self, *, may_write: bool = True) -> bool:
+        folder = self._folder
+        while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+            folder = os.path.dirname(folder)
+        return self._spelling.folds(folder, may_write=may_write)
 
     def _link(self, temporary: str, target: str) -> str | None:
         return _link(temporary, target, self._durability)
 
-    def _swap(self, key: str, match: str) -> Callable[[str, str], None]:
+    def _swap(self, key: str, match: str) -> Callable[[str, str], str | None]:
         def publish(temporary: str, target: str) -> None:
             with _all_locked(target):
                 if not os.path.exists(target) or _version(os.stat(target)) != match:
@@ -117,7 +147,9 @@ class LocalStore(Store):
         target, at = self._file(key), tail.size
         if at == 0 and not os.path.exists(target):
             self._put(key, data, ABSENT)
-        elif (size := _extended(target, data, at, tail.held, self._durability)) != at:
+            return Tail(len(data), held=tail.held)
+        self._check_spelling(key, once=True)
+        if (size := _extended(target, data, at, tail.held, self._durability)) != at:
             raise self._conflict(key, f"it has {size} bytes, not {at}")
         return Tail(at + len(data), held=tail.held)
 
@@ -260,6 +292,8 @@ class LocalStore(Store):
             yield path
             self._must_be_file(path, key)
             with self._guard("write", key):
+                self._spelling.learn(beside)
+                self._check_spelling(key)
                 if self._durability is not None:
                     self._durability.closed(str(path))
                 os.replace(path, target)

@@ -198,6 +198,9 @@ class FaultyStore(Store):
         other.url = other.inner.url
         return other
 
+    def folds_names(self, *, may_write: bool = True) -> bool:
+        return self.inner.folds_names(may_write=may_write)
+
     def remove_empty_folders(self) -> None:
         self.inner.remove_empty_folders()
 
