@@ -40,6 +40,8 @@ def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], 
         return FolderError, "a file stands where a folder is needed, or a folder where a file is; choose another name"
     if number in (errno.ENOSPC, errno.EDQUOT):
         return FullError, "no space left; make room and write again, the old content is whole"
+    if number in (errno.ENOSYS, errno.EOPNOTSUPP) or isinstance(error, NotImplementedError):
+        return StorageError, "the storage does not know this kind of operation; choose another base_dir"
     if number == errno.EROFS:
         return AccessError, "the file system is read-only; choose another base_dir"
     if isinstance(error, PermissionError):

@@ -11,6 +11,7 @@ import base64
 import json
 import logging
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
@@ -34,6 +35,7 @@ from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
 from notata.store.gaps import Gap, gap_or
+from notata.store.http_errors import failure_of_reply, failure_of_tls
 from notata.store.remote import BucketStore, Connection
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ __all__ = ["GCSStore", "connect"]
 
 _TOKEN: Final = "notata-write"
 _REWRITTEN: Final = 2**20  # an append to a smaller object rewrites it in 2 requests; composing takes 4
+_QUOTA: Final = re.compile(r"(?i)\bquota ?exceeded|\bexceeds? .*\bquota\b")
+"""In what gcsfs tells of a 403; it keeps the sentence of the answer, and not the reason, which is a code."""
 _TYPE: Final = "application/octet-stream"
 
 
@@ -272,6 +276,9 @@ class GCSStore(BucketStore):
         from google.auth.exceptions import GoogleAuthError
 
         status = _status(error)
+        code = "quotaExceeded" if status in (0, 403) and _QUOTA.search(str(error)) else ""
+        if known := failure_of_tls(error) or failure_of_reply(status, code):
+            return known
         if status in (401, 403) or isinstance(error, GoogleAuthError) or str(error).startswith("Forbidden:"):
             return AccessError, (
                 "the store refused these credentials; check storage_options (token, project), "

@@ -35,6 +35,7 @@ from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
 from notata.store.gaps import Gap, gap_or
+from notata.store.http_errors import failure_of_reply, failure_of_tls
 from notata.store.in_flight import started_in_thread
 from notata.store.remote import Connection, RemoteStore, without_credentials
 
@@ -191,7 +192,7 @@ class GenericStore(RemoteStore):
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, NotImplementedError):
             return ConfigurationError, f"{self._scheme()} cannot do that; choose another storage"
-        return (_failure_of_web(error) if self._web else None) or super()._failure(error)
+        return failure_of_tls(error) or (_failure_of_web(error) if self._web else None) or super()._failure(error)
 
 
 def _failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
@@ -201,9 +202,13 @@ def _failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     status = error.status if isinstance(error, ClientResponseError) else 0
+    if known := failure_of_reply(status):
+        return known
     if status in (404, 410):
         return MissingError, "there is no such file"
-    if status in (401, 403):
+    if status == 401:
+        return AccessError, "the server asks for a user and a password, or refuses them (401); check both"
+    if status == 403:
         return AccessError, f"the server refused it ({status}); check the address, and whether a signature has expired"
     if status:
         return StorageError, f"the server answered {status}"

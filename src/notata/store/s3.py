@@ -25,7 +25,6 @@ from notata.errors import (
     ConfigurationError,
     ContainerMissingError,
     DeadlineError,
-    FullError,
     MissingError,
     NotataError,
     StorageError,
@@ -37,6 +36,7 @@ from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import PART
 from notata.store.gaps import Gap, gap_or
+from notata.store.http_errors import failure_of_reply, failure_of_tls, plain_code
 from notata.store.in_flight import InFlight
 from notata.store.remote import BucketStore, Connection
 
@@ -345,14 +345,16 @@ class S3Store(BucketStore):
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         from botocore import exceptions as boto
 
-        status, code = _status(error), _code(error)
+        status, code = _status(error), plain_code(_code(error))
+        if known := failure_of_tls(error) or failure_of_reply(status, code):
+            return known
         if code == "NoSuchBucket":
             return ContainerMissingError, f"there is no bucket {self._bucket!r}; create it, or correct the URL"
         if status == 404:
             return MissingError, "there is no such object (or no such bucket)"
-        if status == 403 or code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired"):
+        if status in (401, 403) or code == "InvalidToken":
             return AccessError, (
-                f"the store refused these credentials ({code}); check storage_options, AWS_PROFILE or the "
+                f"the store refused these credentials ({code or status}); check storage_options, AWS_PROFILE or the "
                 "environment, and what they may do in this bucket"
             )
         if isinstance(error, boto.NoCredentialsError | boto.CredentialRetrievalError | boto.PartialCredentialsError):
@@ -372,8 +374,6 @@ class S3Store(BucketStore):
             )
         if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307"):
             return ConfigurationError, "the bucket lies in another region; set client_kwargs={'region_name': …}"
-        if status == 507 or code in ("QuotaExceeded", "XMinioStorageFull", "StorageFull"):
-            return FullError, "no space left on the storage; make room and write again, the old content is whole"
         if status >= 500:
             return StorageError, f"the store failed ({status} {code}) again and again; try later"
         return super()._failure(error)
@@ -516,4 +516,4 @@ def _is_gone(error: BaseException, match: str) -> bool:
 
 
 def _code(error: BaseException) -> str:
-    return str(_response(error).get("Error", {}).get("Code", ""))
+    return str(_response(error).get("Error", {}).get("Code") or "")
