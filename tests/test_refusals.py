@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import errno
 import json
 import ssl
@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,15 +32,15 @@ def certificate(folder: Path, name: str = "localhost", *, days: int = 1) -> Path
 
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=10))
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(now - dt.timedelta(days=10))
+        .not_valid_after(now + dt.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -108,7 +107,7 @@ def raised(scheme: str, endpoint: str) -> errors.StorageError:
     return caught.value
 
 
-@pytest.mark.parametrize("scheme", ["s3", "http"])
+@pytest.mark.parametrize("scheme", ["s3", "gs", "http"])
 def test_a_certificate_that_signs_itself(tmp_path: Path, scheme: str) -> None:
     with answering(chain=certificate(tmp_path)) as endpoint:
         error = raised(scheme, endpoint)
@@ -157,6 +156,7 @@ def body_of(scheme: str, status: int, code: str) -> bytes:
         ("gs", 403, "quota", errors.FullError, "a quota is used up (quotaExceeded)"),
         ("http", 507, "", errors.FullError, "a quota is used up (507)"),
         ("s3", 501, "NotImplemented", errors.StorageError, "does not know this kind of request (NotImplemented)"),
+        ("gs", 501, "", errors.StorageError, "does not know this kind of request (501)"),
         ("http", 501, "", errors.StorageError, "does not know this kind of request (501)"),
         ("s3", 403, "InvalidAccessKeyId", errors.AccessError, "does not know this access key (InvalidAccessKeyId)"),
         ("s3", 403, "SignatureDoesNotMatch", errors.AccessError, "the secret does not fit the access key"),
@@ -164,6 +164,7 @@ def body_of(scheme: str, status: int, code: str) -> bytes:
         ("s3", 403, "RequestTimeTooSkewed", errors.AccessError, "the clock of this machine is wrong"),
         ("s3", 403, "AccessDenied", errors.AccessError, "they do not allow this"),
         ("s3", 401, "", errors.AccessError, "refused these credentials (401)"),
+        ("gs", 401, "", errors.AccessError, "the store refused these credentials"),
         ("http", 401, "", errors.AccessError, "asks for a user and a password"),
         ("http", 407, "", errors.AccessError, "a proxy asks for credentials"),
         ("s3", 404, "NoSuchBucket", errors.ContainerMissingError, "there is no bucket 'bucket'; create it"),

@@ -35,6 +35,7 @@ from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
 from notata.store.gaps import Gap, gap_or
+from notata.store.gcs_refusals import asking, session_options
 from notata.store.http_errors import failure_of_reply, failure_of_tls
 from notata.store.remote import BucketStore, Connection
 
@@ -65,7 +66,8 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     if isinstance(token, str) and token.endswith(".json") and not os.path.exists(token):  # it would be sent as a token
         raise ConfigurationError("storage option 'token' is the name of a key file, and there is no such file")
     logging.getLogger("gcsfs").addFilter(_beyond_end)
-    return GCSFileSystem(**{"use_listings_cache": False, **options})
+    session = session_options(options.get("session_kwargs"))
+    return GCSFileSystem(**{"use_listings_cache": False, **options, "session_kwargs": session})
 
 
 def _beyond_end(record: logging.LogRecord) -> bool:
@@ -89,7 +91,9 @@ class GCSStore(BucketStore):
 
         `size` is what it sends, `wanted` what is to come.
         """
-        return await self._connection.ask(self._connection.fs._call, method, path, self._bucket, *names, **arguments)
+        call = self._connection.fs._call
+        with asking():
+            return await self._connection.ask(call, method, path, self._bucket, *names, **arguments)
 
     def _address(self, service: str) -> str:
         """``upload`` or ``download``: the JSON API has a root of its own for each."""
