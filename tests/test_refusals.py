@@ -1,4 +1,4 @@
-"""What a server refuses, and what the error says to do: certificates, quotas, credentials, requests it does not know."""
+"""What a server refuses, and what the error says to do: certificates, quotas, credentials, unknown requests."""
 
 from __future__ import annotations
 

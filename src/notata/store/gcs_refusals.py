@@ -1,7 +1,7 @@
 """Which answers end a request to GCS at once, though gcsfs would ask again until the time limit; it knows no objects.
 
-gcsfs asks six times over half a minute whatever aiohttp raises, a refused certificate too, and a 401, as a token may have
-expired meanwhile. aiohttp calls what is here after each answer.
+gcsfs asks six times over half a minute whatever aiohttp raises, a refused certificate too, and after a 401, as a token
+may have expired meanwhile. aiohttp calls what is here after each answer.
 """
 
 from __future__ import annotations
