@@ -214,6 +214,17 @@ def test_an_ill_folder_is_named_with_its_reason(tmp_path: Path, number: int, adv
         search.runs(store)
 
 
+def test_what_is_no_file_is_found_at_any_depth(tmp_path: Path) -> None:
+    deepen(tmp_path, 1200)
+    try:
+        (tmp_path / "d/loop").symlink_to("loop")
+        (tmp_path / "d/nowhere").symlink_to("nothing")
+        os.mkfifo(tmp_path / "d/pipe")
+        assert open_store(tmp_path).irregular() == ["d/loop", "d/nowhere", "d/pipe"]
+    finally:
+        flatten(tmp_path)
+
+
 def test_readers_warn_and_give_the_rest(tmp_path: Path) -> None:
     store = ill(tmp_path, errno.EIO)
     with pytest.warns(IncompleteListingWarning, match="input/output error"):

@@ -270,7 +270,7 @@ def delete(store: Store, names: Iterable[str]) -> dict[str, Exception]:
         try:
             legal.append(keys.check(name))
         except KeyNameError as error:
-            errors[name] = error
+            errors[name] = StoredNameError(f"{store.url}: {error}", url=store.url, key=name)
     try:
         store.delete(legal)
     except BatchError as failed:

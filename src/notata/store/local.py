@@ -227,11 +227,8 @@ class LocalStore(Store):
         names = []
         for folder, children in self._folders():
             for child in children:
-                with suppress(OSError):
-                    if child.is_symlink() and child.is_file():
-                        continue
-                    if not (child.is_file() or child.is_dir(follow_symlinks=False)):
-                        names.append(keys.join(folder, child.name).replace("/", os.sep))
+                if not (os.path.isfile(child.path) or (os.path.isdir(child.path) and not child.is_symlink())):
+                    names.append(keys.join(folder, child.name).replace("/", os.sep))
         return sorted(names)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
