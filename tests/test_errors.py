@@ -387,7 +387,9 @@ ALL = [value for value in vars(errors).values() if inspect.isclass(value) and is
 def test_the_tree_is_drawn_as_it_is() -> None:
     drawn = [line.split("──")[1].split()[0] for line in str(errors.__doc__).splitlines() if "──" in line]
     assert sorted(drawn) == sorted(error.__name__ for error in ALL if error is not notata.NotataError)
-    assert sorted(errors.__all__) == sorted([*drawn, "DamagedFileWarning", "NotataError", "UnprotectedWarning"])
+    assert sorted(errors.__all__) == sorted(
+        [*drawn, "DamagedFileWarning", "IncompleteListingWarning", "NotataError", "UnprotectedWarning"]
+    )
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if kind is not errors.BatchError])

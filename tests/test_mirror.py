@@ -501,7 +501,7 @@ def test_a_name_that_no_bucket_takes_is_told_and_the_copy_does_not_say_complete(
     assert log.mirror is not None
     with pytest.raises(BatchError) as caught:
         log.mirror.flush()
-    assert [type(error) for error in caught.value.exceptions] == [KeyNameError]
+    assert [isinstance(error, KeyNameError) for error in caught.value.exceptions] == [True]
     assert there.bytes("log_run/artifacts/notes.txt") == b"a"
     assert status(there) != "complete"
     exits._run()  # and does not wait for long

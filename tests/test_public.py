@@ -22,10 +22,11 @@ def test_the_public_names() -> None:
     assert sorted(notata.__all__) == [
         "AccessError", "BatchError", "Caught", "ConfigurationError", "ConflictError", "ContainerMissingError",
         "DamagedFileWarning", "DeadlineError", "DecodeError", "EncodeError", "ExistsError", "Experiment",
-        "ExperimentReader", "FolderError", "FullError", "KeyNameError", "LogLine", "LogReader", "Logbook",
-        "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError", "RunEndedError", "RunExistsError",
-        "RunLog", "RunMissingError", "RunState", "StorageError", "SyncReport", "UnknownNameError",
-        "UnprotectedWarning", "UnreachableError", "VerifyReport", "Worker", "__version__", "sync",
+        "ExperimentReader", "FolderError", "FullError", "IncompleteListingWarning", "KeyNameError", "LogLine",
+        "LogReader", "Logbook", "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError",
+        "RunEndedError", "RunExistsError", "RunLog", "RunMissingError", "RunState", "StorageError", "StoredNameError",
+        "SyncReport", "UnknownNameError", "UnprotectedWarning", "UnreachableError", "VerifyReport", "Worker",
+        "__version__", "sync",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)
 

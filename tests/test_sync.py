@@ -35,6 +35,7 @@ from notata.mirror import RunCopy
 from notata.mirror.evidence import digest_of
 from notata.store import Entry, Store, open_store
 from notata.store.files import PART
+from notata.store.gaps import Skipped
 from notata.testing import FaultyStore
 from tests.backends import Place
 from tests.command import notata
@@ -814,8 +815,8 @@ def _when_listed(store: Store, what: Callable[[], object]) -> Store:
     list_ = store.list
     todo = [what]
 
-    def listed(folder: str = "", beginning: str = "") -> list[Entry]:
-        found = list_(folder, beginning)
+    def listed(folder: str = "", beginning: str = "", *, skipped: Skipped | None = None) -> list[Entry]:
+        found = list_(folder, beginning, skipped=skipped)
         if todo:
             todo.pop()()
         return found
@@ -877,11 +878,11 @@ def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where
     source = here.store().below("log_a")
     list_ = source.list
 
-    def listed(folder: str = "", beginning: str = "") -> list[Entry]:
+    def listed(folder: str = "", beginning: str = "", *, skipped: Skipped | None = None) -> list[Entry]:
         if "2026-02-02" not in here.bytes("log_a/metadata.json").decode():
             here.store().clear()
             fill(here, {"log_a/metadata.json": metadata("replacing", start_time="2026-02-02")})
-        return list_(folder, beginning)
+        return list_(folder, beginning, skipped=skipped)
 
     source.list = listed  # type: ignore[method-assign]
     with pytest.raises(RunExistsError):

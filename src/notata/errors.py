@@ -24,10 +24,12 @@ Each is also the builtin that a caller would expect, so ``except FileExistsError
         ├── AccessError (PermissionError)            credentials or permissions
         ├── UnreachableError (ConnectionError)       nobody answered at that address
         ├── DeadlineError (TimeoutError)             no answer in time; the effect is unknown
-        └── FullError                                no space left
+        ├── FullError                                no space left
+        └── StoredNameError (KeyNameError)           a stored file has a name that cannot be used here
 
     UnprotectedWarning (UserWarning)           the storage cannot promise that a run has one writer
     DamagedFileWarning (UserWarning)           a listing cannot look into a file
+    IncompleteListingWarning (UserWarning)     a listing skipped a folder or a file
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ __all__ = [
     "ExistsError",
     "FolderError",
     "FullError",
+    "IncompleteListingWarning",
     "KeyNameError",
     "LinkError",
     "MissingError",
@@ -59,6 +62,7 @@ __all__ = [
     "RunExistsError",
     "RunMissingError",
     "StorageError",
+    "StoredNameError",
     "UnknownNameError",
     "UnprotectedWarning",
     "UnreachableError",
@@ -203,6 +207,12 @@ class FullError(StorageError):
     code = errno.ENOSPC
 
 
+class StoredNameError(StorageError, KeyNameError):
+    """A stored file has a name that no key can have, or that its disk takes for the name of another file."""
+
+    code = errno.EINVAL
+
+
 class BatchError(NotataError, ExceptionGroup[Exception]):
     """Several keys of one batch failed; `exceptions` holds each key's own error."""
 
@@ -224,3 +234,7 @@ class UnprotectedWarning(UserWarning):
 
 class DamagedFileWarning(UserWarning):
     """A file is damaged, so a listing cannot tell what is in it; to load it is an error."""
+
+
+class IncompleteListingWarning(UserWarning):
+    """A listing skipped a folder that it could not open, or a file whose name no key can have."""

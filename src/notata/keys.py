@@ -38,8 +38,11 @@ __all__ = [
     "is_reserved",
     "join",
     "plot",
+    "problem_of_stored",
     "run_folder",
     "run_id",
+    "shown",
+    "stays_below",
     "worker",
     "worker_file",
 ]
@@ -93,15 +96,45 @@ def check(key: str | os.PathLike[str], *, prefix: str = "") -> str:
     if len(text) + len(prefix) <= _SEGMENT_BYTES and _PLAIN.fullmatch(text):
         return text
     if problem := _problem(text, prefix):
-        raise KeyNameError(f"{_shown(text)} cannot be a key: {problem}", key=text)
+        raise KeyNameError(f"{shown(text)} cannot be a key: {problem}", key=text)
     return text
 
 
-def _shown(text: str) -> str:
-    return repr(text) if len(text) <= 120 else f"{text[:80]!r}… ({len(text)} characters)"
+def problem_of_stored(name: str) -> str | None:
+    """Return why a stored name can be neither a key nor that of an unfinished write; None if it can.
+
+    >>> problem_of_stored("artifacts/.notata-3f9a"), problem_of_stored("artifacts//x")
+    (None, "it has an empty segment ('//')")
+    """
+    if len(name) <= _SEGMENT_BYTES and _PLAIN.fullmatch(name):
+        return None
+    return _problem(name, "", reserved=True)
 
 
-def _problem(key: str, prefix: str) -> str | None:
+def stays_below(name: str) -> bool:
+    """Check whether a stored name stays below its folder even if a storage resolves ``..`` in it.
+
+    >>> stays_below("artifacts/../x"), stays_below("../x"), stays_below("a/../../x")
+    (True, False, False)
+    """
+    depth = 0
+    for segment in re.split(r"[/\\]", name):
+        depth += -1 if segment == ".." else segment not in ("", ".")
+        if depth < 0:
+            return False
+    return depth > 0
+
+
+def shown(name: str) -> str:
+    """Return a stored name as an error may show it: quoted, escaped and bounded.
+
+    >>> shown("log_a"), len(shown("x" * 5000)) < 200
+    ("'log_a'", True)
+    """
+    return repr(name) if len(name) <= 120 else f"{name[:80]!r}… ({len(name)} characters)"
+
+
+def _problem(key: str, prefix: str, *, reserved: bool = False) -> str | None:
     if not key:
         return "it is empty"
     if key.startswith("/"):
@@ -112,7 +145,7 @@ def _problem(key: str, prefix: str) -> str | None:
         return "it has a backslash; folders are separated by '/'"
     if "?versionId=" in key:
         return "S3 reads '?versionId=' as a version of another file"
-    return _character_problem(key) or _segment_problem(key) or _size_problem(key, prefix)
+    return _character_problem(key) or _segment_problem(key, reserved) or _size_problem(key, prefix)
 
 
 def _character_problem(key: str) -> str | None:
@@ -128,13 +161,13 @@ def _character_problem(key: str) -> str | None:
     return None
 
 
-def _segment_problem(key: str) -> str | None:
+def _segment_problem(key: str, reserved: bool) -> str | None:
     for segment in key.split("/"):
         if not segment:
             return "it has an empty segment ('//')"
         if segment in (".", ".."):
             return f"it has the segment {segment!r} and could leave the run's folder"
-        if segment.startswith(RESERVED):
+        if segment.startswith(RESERVED) and not reserved:
             return f"names that begin with {RESERVED!r} are kept for unfinished writes"
         if len(segment.encode()) > _SEGMENT_BYTES:
             return f"a segment has {len(segment.encode())} bytes; file systems hold {_SEGMENT_BYTES}"
@@ -228,10 +261,10 @@ def run_folder(run_id: str) -> str:
     if not run_id:
         raise KeyNameError("a run id is not empty; leave it out to have one made")
     if "/" in run_id:
-        raise KeyNameError(f"{_shown(run_id)} cannot be a run id: it has a '/'; put folders into base_dir")
+        raise KeyNameError(f"{shown(run_id)} cannot be a run id: it has a '/'; put folders into base_dir")
     folder = f"log_{run_id}"
     if problem := _problem(folder, ""):
-        raise KeyNameError(f"{_shown(folder)} cannot be a run's folder: {problem}", key=folder)
+        raise KeyNameError(f"{shown(folder)} cannot be a run's folder: {problem}", key=folder)
     return folder
 
 
@@ -257,7 +290,7 @@ def worker(rank: int | str) -> str:
         raise KeyNameError(f"a rank is an int or a string, not {type(rank).__name__}: {rank!r}")
     name = check(str(rank))
     if "/" in name:
-        raise KeyNameError(f"{_shown(name)} cannot be a rank: it has a '/'", key=name)
+        raise KeyNameError(f"{shown(name)} cannot be a rank: it has a '/'", key=name)
     return name
 
 

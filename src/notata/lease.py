@@ -31,6 +31,7 @@ from notata.errors import (
 )
 from notata.state import ENDED, LEASE, RunState, judge, lease_of, look, metadata, parsed, timestamp
 from notata.store import Store
+from notata.store.gaps import Gaps
 
 __all__ = ["HEARTBEAT", "Lease"]
 
@@ -63,6 +64,7 @@ class Lease:
     Attributes:
         fields: What metadata.json holds, as far as this owner knows.
         displaced: Whether this owner has learnt that another one has the run.
+        left: What `replace` could not remove of the old run: folders that cannot be opened, and odd names.
     """
 
     def __init__(self, store: Store, run_id: str, heartbeat: float | None = None) -> None:
@@ -78,6 +80,7 @@ class Lease:
         self._over = threading.Event()
         self.fields: dict[str, Any] = {}
         self.displaced = False
+        self.left = Gaps()
 
     # -- take ----------------------------------------------------------------------------------------------
 
@@ -108,7 +111,7 @@ class Lease:
         """
         try:
             there = self._replace({**fields, "status": "replacing"})
-            self._store.clear(keep=[keys.METADATA])
+            self._store.clear(keep=[keys.METADATA], skipped=self.left)
             self._swap(fields)
         except (ExistsError, ConflictError) as error:
             self._taken(error)

@@ -10,6 +10,7 @@ import secrets
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,7 +20,14 @@ from weakref import WeakSet
 
 from notata import exits, failures, formats, keys
 from notata.environment import capture
-from notata.errors import BatchError, ConfigurationError, NotataError, RunEndedError, StorageError
+from notata.errors import (
+    BatchError,
+    ConfigurationError,
+    IncompleteListingWarning,
+    NotataError,
+    RunEndedError,
+    StorageError,
+)
 from notata.failures import Caught
 from notata.journal import Journal, RunLogger, level_of
 from notata.lease import Lease
@@ -31,6 +39,7 @@ from notata.reader import LogReader
 from notata.recorder import Recorder
 from notata.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent, timestamp
 from notata.store import TIMEOUT, Store, open_base
+from notata.terminal import safe
 from notata.worker import Post, Worker
 
 if TYPE_CHECKING:
@@ -44,6 +53,7 @@ __all__ = ["Logbook"]
 Status: TypeAlias = Literal["initialized", "complete", "failed"]
 Callback: TypeAlias = Callable[["Logbook"], object]
 
+_NAMED: Final = 20  # leftovers of an earlier run, each by a warning
 _OWN_FIELDS: Final = {"run_id", "status", LEASE, MIRROR, RESUMES, ROW, WORKERS}
 _MOST_CAUGHT: Final = 100  # failures that get a file each; what catches more, catches them in a loop
 
@@ -209,7 +219,20 @@ class Logbook(Recorder):
             mine=self._lease.mine,
             resumed=before is not None,
             workers=lambda: self._lease.fields.get(WORKERS) is True,
+            skipped=self._say_skipped,
         )
+
+    def _say_left(self) -> None:
+        """Name what could not be removed of the earlier run."""
+        for error in self._lease.left.errors(self.url)[-_NAMED:]:
+            told = f"not removed of the earlier run {self.run_id!r}: {safe(str(error))}"
+            self.warning("%s", told)
+            warnings.warn(told, IncompleteListingWarning, stacklevel=5)
+
+    def _say_skipped(self, error: StorageError) -> None:
+        self.warning("Not in the manifest: %s", safe(str(error)))
+        with suppress(StorageError):  # the lines before it are stored already
+            self.handler.flush()
 
     def _say_lost(self, key: str, error: NotataError) -> None:
         self.error("Lost %s: %s", key, error)
@@ -278,6 +301,7 @@ class Logbook(Recorder):
             self.info("Logbook resumed by owner %s; before: %s (%s)", self._lease.owner, before.status, before.why)
         elif self._replaced:
             self.info("Logbook initialized in place of an earlier run (owner %s)", self._lease.owner)
+            self._say_left()
         else:
             self.info("Logbook initialized")
             return

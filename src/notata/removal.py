@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from notata import keys
-from notata.errors import BatchError, ConflictError, ExistsError, KeyNameError, StorageError
+from notata.errors import BatchError, ConflictError, ExistsError, StorageError
 from notata.formats import JSON, encode
 from notata.state import LEASE, parsed, stored
 from notata.store import Blob, Entry, Store
+from notata.store.gaps import Gaps
 
 __all__ = ["Remains", "remove_run"]
 
@@ -28,7 +29,7 @@ class Remains:
 
     Attributes:
         gone: The files that were removed, with the size of each, by key; of those that it had.
-        errors: Why others were not, by key; the run says ``replacing`` then.
+        errors: Why others were not, by key, folders that cannot be opened included; the run says ``replacing`` then.
         left: What is neither a file nor a link, such as a pipe, and so was left.
         links: The links that were removed; what they lead to is as it was.
     """
@@ -63,10 +64,11 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
     (['log.txt', 'manifest.json', 'metadata.json'], [])
     """
     run = run.strictly()
-    listed = run.everything() if entries is None else list(entries)
+    gaps = Gaps()
+    listed = run.everything(skipped=gaps) if entries is None else list(entries)
     last = _announce(run, found)
     gone: dict[str, int] = {}
-    errors: dict[str, Exception] = {}
+    errors: dict[str, Exception] = {error.key or "": error for error in gaps.errors(run.url)}
     listed = [entry for entry in listed if entry.key != keys.METADATA]
     for start in range(0, len(listed), _AT_ONCE):
         if start:
@@ -75,7 +77,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
         errors |= _removed(run, some)
         gone |= {entry.key: entry.size for entry in some if entry.key not in errors}
     links: list[str] = []
-    if not errors:
+    if not errors:  # else it keeps saying that it goes: what is left is to be found
         _check(run, last.version)
         links = run.remove_links()
         errors |= _removed(run, [last])
@@ -110,19 +112,11 @@ def _taken(run: Store) -> ConflictError:
 
 def _removed(run: Store, entries: Iterable[Entry]) -> dict[str, Exception]:
     """Remove files as they were listed, many at once; why others were not, by key."""
-    errors: dict[str, Exception] = {}
-    legal = []
-    for entry in entries:
-        try:
-            if not run.folders and not keys.is_reserved(entry.key):  # a disk removes whatever it lists
-                keys.check(entry.key)
-            legal.append(entry)
-        except KeyNameError as error:
-            errors[entry.key] = error
+    listed = list(entries)
     try:
-        run.remove(legal)
+        run.remove(listed)
     except BatchError as failed:
-        errors |= {str(getattr(error, "key", "")): error for error in failed.exceptions}
+        return {str(getattr(error, "key", "")): error for error in failed.exceptions}
     except StorageError as error:
-        errors |= {entry.key: error for entry in legal}
-    return errors
+        return {entry.key: error for entry in listed}
+    return {}

@@ -43,7 +43,7 @@ from tests.small_disk import Disk
 from tests.test_facts import headers_without
 
 WRITTEN = ["write", "read", "claim", "swap", "append", "distance", "clock", "delete"]
-OF_DISKS = {"links", "fsync", "space", "file system"}
+OF_DISKS = {"links", "fsync", "names", "space", "file system"}
 SECRET = "hunter2+never/shown"
 
 

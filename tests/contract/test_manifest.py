@@ -9,15 +9,17 @@ import threading
 import warnings
 from contextlib import suppress
 from hashlib import md5, sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from notata import DecodeError, Logbook, LogReader, MissingError, RunDisplacedError, exits
+from notata import DecodeError, Logbook, LogReader, MissingError, RunDisplacedError, exits, sync
 from notata.store.files import PART
 from tests import receipts
 from tests.backends import Place
+from tests.command import notata
 from tests.counting import counted
 
 BIG = bytes(range(256)) * 2**16  # two parts
@@ -354,6 +356,7 @@ def test_a_file_where_a_folder_is_needed_is_told(bucket: Place) -> None:
 
 def test_an_etag_stands_for_a_content_without_a_digest(bucket: Place) -> None:
     log = bucket.logbook()
+    log.text("ours", "with a digest")  # which shows that versions here can be compared with those of the manifest
     log.mark_failed("first")
     bucket.put("log_run/artifacts/foreign", b"foreign")
     bucket.logbook(resume=True).mark_complete()
@@ -363,11 +366,30 @@ def test_an_etag_stands_for_a_content_without_a_digest(bucket: Place) -> None:
     bucket.put("log_run/artifacts/foreign", b"FOREIGN")
     report = reader(bucket).verify()
     assert not report.ok
-    assert report.unverified == ("artifacts/foreign",)
+    assert report.changed == ("artifacts/foreign",)
     bucket.put("log_run/artifacts/foreign", b"foreign")
     if bucket.name != "gcs":
         assert receipt["etag"] == md5(b"foreign", usedforsecurity=False).hexdigest()
         assert reader(bucket).verify().ok
+
+
+def test_an_intact_copy_elsewhere_is_ok_though_the_manifest_has_no_digest_of_a_file(
+    bucket: Place, tmp_path: Path
+) -> None:
+    log = bucket.logbook()
+    log.text("ours", "with a digest")
+    log.mark_failed("first")
+    bucket.put("log_run/artifacts/foreign", b"x" * 10)
+    bucket.raw().pipe_file(f"{bucket.url}/log_run/artifacts/parts", b"y" * 11 * 2**20, chunksize=5 * 2**20)
+    bucket.logbook(resume=True).mark_complete()
+    sync(bucket.url, tmp_path / "copy", source_options=bucket.options)
+    verified = LogReader(tmp_path / "copy/log_run").verify()
+    by_size = {"artifacts/parts"} | ({"artifacts/foreign"} if bucket.name == "gcs" else set())
+    assert (verified.ok, set(verified.unverified)) == (True, by_size)
+    assert "could be checked by size only" in str(verified)
+    assert notata("verify", str(tmp_path / "copy"), folder=tmp_path).returncode == 0
+    (tmp_path / "copy/log_run/artifacts/parts").write_bytes(b"y")
+    assert LogReader(tmp_path / "copy/log_run").verify().changed == ("artifacts/parts",)
 
 
 def test_to_verify_costs_a_look_a_listing_and_the_files(bucket: Place) -> None:

@@ -25,6 +25,7 @@ from upath import UPath
 
 from notata import DamagedFileWarning, Logbook, LogReader, RunLog, errors
 from notata.store import Entry
+from notata.store.gaps import Skipped
 from tests.backends import Place
 from tests.contract.conftest import QUICK, emptied
 
@@ -573,8 +574,8 @@ def test_a_bundle_that_goes_or_changes_while_it_is_listed(place: Place, monkeypa
     listing = run._store.list
 
     def meanwhile(change: Callable[[], object]) -> None:
-        def listed(folder: str = "") -> list[Entry]:
-            found = listing(folder)
+        def listed(folder: str = "", *, skipped: Skipped | None = None) -> list[Entry]:
+            found = listing(folder, skipped=skipped)
             change()
             return found
 

@@ -14,6 +14,7 @@ from notata.background.writes import Stream, Value
 from notata.errors import BatchError, ConfigurationError
 from notata.store import Blob, Entry, Store
 from notata.store.front import FrontStore
+from notata.store.gaps import Gap
 from notata.store.paths import RunPath
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class BackgroundStore(FrontStore):
         self._queue.wait(self._full(key))
         return self._real._stat(key)
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         self.arrive(folder)
         yield from self._real._list(folder, beginning)
 

@@ -28,6 +28,7 @@ from notata.errors import (
     MissingError,
     NotataError,
     PackageMissingError,
+    StoredNameError,
 )
 from notata.terminal import safe_lines
 
@@ -70,6 +71,8 @@ _UNCHECKED: Final = 50_000  # objects made before Python looks for cycles: a lis
 _COMPLETE: Final = "_NOTATA_COMPLETE"  # set by a shell that wants to know how a line may go on
 
 _EXIT_CODES: Final = "Exit code: 0; 1 nothing found, or something differs; 2 usage; 3 storage."
+
+_TOLD: Final = 100  # errors that a command prints one by one
 
 _DEBUG: Final = "notata.debug"
 
@@ -224,20 +227,35 @@ class Trouble:
 
     def __init__(self) -> None:
         self.code = FOUND
+        self._told: set[str] = set()
+        self._more = 0
         self._debug = bool(click.get_current_context().meta.get(_DEBUG))
 
     def __call__(self, error: Exception) -> None:
         """Tell it, and go on."""
         if self._debug:
             raise error
-        tell(error)
+        self._tell_once(error)
         code = code_of(error)
         if code == NOTHING and click.get_current_context().params.get("urls", ()) is None:
             output.complain("No URL was given, so NOTATA_BASE_DIR or outputs was meant; for this folder write .")
         self.code = max(self.code, code)
 
+    def _tell_once(self, error: Exception) -> None:
+        """Print an error, unless it was printed already or there were too many."""
+        told = str(error)
+        if told in self._told:
+            return
+        if len(self._told) < _TOLD:
+            self._told.add(told)
+            tell(error)
+        else:
+            self._more += 1
+
     def end(self, *, found: bool = True) -> None:
         """End the command: with what went wrong, else with whether something was found."""
+        if self._more:
+            output.complain(f"Error: and {self._more} more")
         click.get_current_context().exit(max(self.code, FOUND if found else NOTHING))
 
 
@@ -245,6 +263,8 @@ def code_of(error: Exception) -> int:
     """The exit code of an error."""
     if isinstance(error, BatchError):
         return max(code_of(inner) for inner in error.exceptions)
+    if isinstance(error, StoredNameError):
+        return STORAGE
     if isinstance(error, ConfigurationError | KeyNameError | PackageMissingError):
         return USAGE
     if isinstance(error, MissingError) and not isinstance(error, ContainerMissingError):

@@ -14,6 +14,7 @@ from notata.manifest.hashing import hashed
 from notata.manifest.ledger import LedgerStore
 from notata.processes import Lock
 from notata.store import Entry
+from notata.store.gaps import Gaps, Skipped
 
 __all__ = ["Keeper"]
 
@@ -35,6 +36,7 @@ class Keeper:
         mine: Asks the storage whether the run is this owner's still.
         resumed: Whether files of earlier attempts may be there.
         workers: Whether other processes are known to write files of the run.
+        skipped: Called once for each thing that cannot be listed and so is not in the manifest.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Keeper:
         mine: Callable[[], bool] = lambda: True,
         resumed: bool = False,
         workers: Callable[[], bool] = lambda: False,
+        skipped: Skipped = lambda error: None,
     ) -> None:
         self._store = store
         self._run_id = run_id
@@ -55,6 +58,8 @@ class Keeper:
         self._mine = mine
         self._resumed = resumed
         self._workers = workers
+        self._skipped = skipped
+        self._closed: set[str] = set()
         self._lock = Lock()
         self._version = ""
         self._before: Document | None = None
@@ -128,12 +133,25 @@ class Keeper:
         ledger, near = self._store.ledger, self._store.near
         if not (near or self._resumed or ledger.incomplete or self._workers()):
             return ledger.receipts()
-        listing = self._store.list()
+        closed = Gaps()
+        listing = self._store.list(skipped=closed)
         known, unknown = merge(listing, ledger.receipts(), self._others(listing))
+        known |= self._unseen(closed)
         if not near:
             return known | {entry.key: _listed(entry) for entry in unknown}
         grown = [entry for entry in listing if entry.key in known and known[entry.key].size < entry.size]
         return known | self._looked_at([*unknown, *grown])
+
+    def _unseen(self, closed: Gaps) -> dict[str, Receipt]:
+        """Report what cannot be listed; return the receipts of files in there that were stored through here."""
+        errors = closed.errors(self._store.url)
+        for error in errors:
+            if error.key is None or error.key not in self._closed:
+                self._skipped(error)
+        folders = {error.key for error in errors if error.key is not None}
+        self._closed |= folders
+        own = self._store.ledger.receipts() if folders else {}
+        return {key: receipt for key, receipt in own.items() if any(key.startswith(f"{one}/") for one in folders)}
 
     def _others(self, listing: list[Entry]) -> list[Document]:
         """The manifests of an earlier attempt, and of workers."""

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from notata import keys
-from notata.errors import BatchError
+from notata.errors import BatchError, StorageError
 from notata.manifest.document import Receipt, is_receipted, mark
 from notata.manifest.hashing import Content, hashed
 from notata.store import Entry, Store
+from notata.store.gaps import Gaps
 from notata.store.in_flight import Tally
 
 __all__ = ["VerifyReport", "verify"]
 
 _NAMED: Final = 5  # files that a sentence names
+_COMPARABLE: Final = re.compile(r"[0-9a-f]{32}|[0-9]+")
+"""An ETag of an object that S3 got at once, or a generation; that of an upload in parts depends on the parts."""
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -26,18 +29,23 @@ class VerifyReport:
     """What `LogReader.verify` found.
 
     Attributes:
-        ok: Whether every file of the manifest is there as it was: none is missing, changed or unverified.
+        ok: Whether every file of the manifest is there, and none is known to have changed. Files in `unverified` count
+            as there: they have the right size, and there is nothing else to compare.
         checked: How many files were read, and are as they were.
         bytes: How many bytes were read.
         missing: Keys of files that are not there.
-        changed: Keys of files that have another content.
-        unverified: Keys of files of which the manifest knows no digest, and which are not the very objects any more
-            that it saw; of these nothing can be told but that their size is right.
+        changed: Keys of files that have another content; without a digest in the manifest, of objects that were
+            replaced after the run ended.
+        unverified: Keys of files of which only the size could be checked: the manifest has no digest of them, and they
+            are not the very objects that it saw, as in a copy.
         grown: Keys of logs that have become longer, which is no damage: what they had then is as it was.
         extra: Keys of files that the manifest does not know, which is no damage either.
         clashes: Keys of files that are also folders of others, as a bucket can have them: a disk cannot hold both.
         irregular: Names of links, pipes and the like. notata does not follow links, so nothing is known of what they
             lead to; a file of the manifest that is a link by now is missing.
+        unread: Keys of files of the manifest in folders that could not be opened, so that `ok` is False.
+        skipped: Why folders could not be opened, or files not be used because of their names; at most 100, and how many
+            more there are.
     """
 
     ok: bool
@@ -50,24 +58,34 @@ class VerifyReport:
     extra: tuple[str, ...] = ()
     clashes: tuple[str, ...] = ()
     irregular: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         what = "file as it was" if self.checked == 1 else "files as they were"
         told = [f"{self.checked} {what}, {self.bytes} bytes read"]
+        if self.unverified:
+            count = f"{len(self.unverified)} file{'s' * (len(self.unverified) > 1)}"
+            told.append(f"{count} could be checked by size only: {_named(self.unverified)}")
         for name, word in _WORDS.items():
             if found := getattr(self, name):
-                more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-                told.append(f"{len(found)} {word}: {', '.join(found[:_NAMED])}{more}")
+                told.append(f"{len(found)} {word}: {_named(found)}")
         return f"{'ok' if self.ok else 'NOT ok'}; {'; '.join(told)}"
+
+
+def _named(found: Sequence[str]) -> str:
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return f"{', '.join(found[:_NAMED])}{more}"
 
 
 _WORDS: Final = {  # nobody need be told of logs that have grown
     "missing": "missing",
     "changed": "changed",
-    "unverified": "without a digest",
+    "unread": "in folders that cannot be opened",
     "extra": "not in the manifest",
     "clashes": "a file and a folder at once",
     "irregular": "no files (links, pipes or the like), not checked",
+    "skipped": "skipped",
 }
 
 
@@ -82,8 +100,16 @@ def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = Non
     Raises:
         BatchError: Files could not be read; it holds each one's error.
     """
-    listed = {entry.key: entry for entry in store.list()}
-    missing = set(files.keys() - listed.keys())
+    gaps = Gaps()
+    closed: set[str] = set()
+
+    def skip(error: StorageError) -> None:
+        gaps(error)
+        closed.add(error.key or "")
+
+    listed = {entry.key: entry for entry in store.list(skipped=skip)}
+    unread = {key for key in files.keys() - listed.keys() if key in closed or closed & set(_folders([key]))}
+    missing = set(files.keys() - listed.keys() - unread)
     present = {key: receipt for key, receipt in files.items() if key in listed}
     changed = {key for key, receipt in present.items() if not _may_hold(listed[key], receipt)}
     wanted = [_as_then(listed[key], receipt) for key, receipt in present.items() if key not in changed]
@@ -94,9 +120,13 @@ def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = Non
     verdicts = {key: _holds(content, present[key], listed[key]) for key, content in read.items()}
     changed |= {key for key, verdict in verdicts.items() if verdict is False}
     unverified = {key for key, verdict in verdicts.items() if verdict is None}
+    if _comparable(present, listed, verdicts):
+        replaced = {key for key in unverified if _COMPARABLE.fullmatch(mark(present[key].version))}
+        changed |= replaced
+        unverified -= replaced
     grown = {key for key, receipt in present.items() if key not in changed and listed[key].size > receipt.size}
     return VerifyReport(
-        ok=not (missing or changed or unverified),
+        ok=not (missing or changed or unread),
         checked=sum(verdict is True for verdict in verdicts.values()),
         bytes=sum(content.size for content in read.values()),
         missing=tuple(sorted(missing)),
@@ -106,6 +136,8 @@ def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = Non
         extra=tuple(sorted(key for key in listed if key not in files and is_receipted(key))),
         clashes=tuple(sorted(set(_folders(listed)) & listed.keys())),
         irregular=tuple(name for name in map(_as_key, store.irregular()) if not keys.is_reserved(name)),
+        unread=tuple(sorted(unread)),
+        skipped=tuple(str(error) for error in gaps.errors(store.url)),
     )
 
 
@@ -136,6 +168,16 @@ def _holds(content: Content, receipt: Receipt, entry: Entry) -> bool | None:
 
 def _as_key(name: str) -> str:
     return name.replace(os.sep, "/")
+
+
+def _comparable(files: Mapping[str, Receipt], listed: Mapping[str, Entry], verdicts: Mapping[str, bool | None]) -> bool:
+    """Check whether versions of the manifest can be compared with those of this storage.
+
+    They can if they are the same for a file that is known to be unchanged by its SHA-256: then this is where the run
+    was written, or a copy that gives the same content the same ETag.
+    """
+    known = ((key, receipt) for key, receipt in files.items() if receipt.sha256 and receipt.version)
+    return any(verdicts.get(key) and mark(listed[key].version) == mark(receipt.version) for key, receipt in known)
 
 
 def _folders(names: Iterable[str]) -> Iterator[str]:

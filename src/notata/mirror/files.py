@@ -23,6 +23,7 @@ from notata.errors import (
     KeyNameError,
     MissingError,
     StorageError,
+    StoredNameError,
     UnreachableError,
 )
 from notata.mirror.evidence import begins_with, check, digest_of, same
@@ -139,8 +140,10 @@ class Files:
         except HOPELESS:
             given_up.set()
             raise
+        except StoredNameError:
+            raise
         except KeyNameError as error:
-            raise KeyNameError(f"{self._source.url}: {error}", url=self._source.url, key=key) from None
+            raise StoredNameError(f"{self._source.url}: {error}", url=self._source.url, key=key) from None
 
     def _brought(self, key: str, pair: Pair) -> Brought:
         """Bring one file; where it changes on either side meanwhile, look again."""
@@ -267,7 +270,7 @@ def delete(store: Store, names: Iterable[str]) -> dict[str, Exception]:
         try:
             legal.append(keys.check(name))
         except KeyNameError as error:
-            errors[name] = error
+            errors[name] = StoredNameError(f"{store.url}: {error}", url=store.url, key=name)
     try:
         store.delete(legal)
     except BatchError as failed:

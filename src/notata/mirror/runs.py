@@ -17,10 +17,12 @@ from notata.errors import (
     RunExistsError,
     RunMissingError,
 )
+from notata.mirror.clashes import at_target, clashing
 from notata.mirror.evidence import TRUSTED, check, digest_of
 from notata.mirror.files import HOPELESS, Brought, Files, Pair, delete, look_up
 from notata.state import COPIED, ENDED, RESUMES, lease_of, parsed, stored
 from notata.store import Blob, Entry, Store
+from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
 
 __all__ = ["Outcome", "RunCopy"]
@@ -189,6 +191,7 @@ class _Pass:
         if over and (self._known or self._again or self._only is not None):
             raise _AnotherRun
         entries = self._entries()
+        listed = self._named_alike(entries, listed)
         pairs = self._pairs(entries, listed)
         if pairs and self._copy._there is not None:
             self._check_target()
@@ -215,7 +218,7 @@ class _Pass:
     def _listed(self) -> dict[str, Entry]:
         if self._again or self._only is not None:
             return {}
-        return {entry.key: entry for entry in self._target.list()}
+        return {entry.key: entry for entry in self._target.list(skipped=lambda error: None)}
 
     def _metadata(self, found: Mapping[str, Entry] | None) -> tuple[Blob | None, Blob]:
         """The target's metadata.json, and the source's; that of a target that was listed is read if it is another."""
@@ -233,9 +236,23 @@ class _Pass:
     def _entries(self) -> dict[str, Entry]:
         """What the source has, or what of it is asked for."""
         if self._only is None:
-            return {entry.key: entry for entry in self._source.list() if entry.key != keys.METADATA}
+            gaps = Gaps()
+            listed = self._source.list(skipped=gaps)
+            self._errors |= {error.key or "": error for error in gaps.errors(self._source.url)}
+            return {entry.key: entry for entry in listed if entry.key != keys.METADATA}
         found = {key: look_up(self._source, key) for key in self._only if key != keys.METADATA}
         return {key: entry for key, entry in found.items() if entry is not None}
+
+    def _named_alike(self, entries: dict[str, Entry], listed: Mapping[str, Entry]) -> dict[str, Entry]:
+        """Leave out, with an error, files whose names the target's disk takes for one; what it has, by our names."""
+        if not self._target.folds_names(may_write=not self._copy._dry):
+            return dict(listed)
+        there = at_target(True, listed, entries)
+        clashes = clashing(self._target, entries, there)
+        self._errors |= clashes
+        for key in clashes:
+            del entries[key]
+        return there
 
     def _pairs(self, entries: Mapping[str, Entry], listed: Mapping[str, Entry]) -> dict[str, Pair]:
         """What is not known to be there, beside what the target has of it, as far as is known without a look."""
@@ -307,6 +324,7 @@ class _Pass:
             if not look or self._only is not None or last == 1:
                 break
             before, entries = entries, self._entries()
+            listed = self._named_alike(entries, listed)
             fresh = {key: entry for key, entry in entries.items() if before.get(key) != entry}
             pairs = {key: replace(pair, look=key in self._done) for key, pair in self._pairs(fresh, listed).items()}
         return entries

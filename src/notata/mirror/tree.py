@@ -23,8 +23,10 @@ from notata.errors import (
     MissingError,
     RunMissingError,
     StorageError,
+    StoredNameError,
 )
 from notata.listings import inside, name_of, runs_in, split
+from notata.mirror.clashes import at_target, clashing
 from notata.mirror.evidence import check
 from notata.mirror.files import Files, Pair, delete
 from notata.mirror.places import apart
@@ -33,6 +35,7 @@ from notata.progress import Wanted, shown
 from notata.removal import remove_run
 from notata.state import MIRROR, parsed
 from notata.store import TIMEOUT, Entry, Store, open_store
+from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, InFlight, Tally, started_in_thread
 
 if TYPE_CHECKING:
@@ -190,14 +193,21 @@ class _Sync:
         self._deleted: dict[str, int] = {}
         self._equal = 0
         self._errors: list[Exception] = []
+        self._clashing = False
 
     def run(self, single: bool, callback: Any) -> tuple[SyncReport, list[Exception]]:
-        there = {entry.key: entry for entry in self._target.list()}
-        here = _listed(self._source)
+        extra, missed = Gaps(), Gaps()
+        there = {entry.key: entry for entry in self._target.list(skipped=extra)}
+        here = _listed(self._source, missed)
         self._tally = Tally(callback, sum(max(0, entry.size) for entry in here.values()))
         runs, others = ({"": here}, {}) if single else runs_in(here)
+        if self._target.folds_names(may_write=not self._dry):
+            there = at_target(True, there, here)
+            self._leave_out(clashing(self._target, here, there), runs, others)
+        self._errors += extra.errors(self._target.url) if self._delete else []  # which would be deleted
+        self._errors += [error for error in missed.errors(self._source.url) if not _in_run(error, runs)]
         self._copy_runs(runs, split(there, runs))
-        if self._delete and not single:
+        if self._delete and not single and not self._clashing:  # else what is extra may be the same file
             self._clear({key: entry for key, entry in there.items() if key not in here}, runs)
         elif not single:
             others = self._unmixed(others, runs_in(there)[0].keys() - runs.keys())
@@ -208,6 +218,18 @@ class _Sync:
             self._source.url, self._target.url, len(runs), *done, self._equal, left_out, dry_run=self._dry
         )
         return report, self._errors
+
+    def _leave_out(
+        self, clashes: Mapping[str, StoredNameError], runs: dict[str, dict[str, Entry]], others: dict[str, Entry]
+    ) -> None:
+        """Do not copy what would replace something else: files beside runs, and runs whose folders have one name."""
+        self._clashing = bool(clashes)
+        for key in clashes.keys() & others.keys():
+            self._errors.append(clashes[key])
+            del others[key]
+        for folder, error in clashing(self._target, [folder for folder in runs if folder], ()).items():
+            self._errors.append(error)
+            del runs[folder]
 
     def _copy_runs(self, runs: Mapping[str, object], there: Mapping[str, Mapping[str, Entry]]) -> None:
         """Some at once, and of each the fewer files at once."""
@@ -304,17 +326,22 @@ class _Sync:
         self._errors += errors.values()
 
 
-def _listed(source: Store) -> dict[str, Entry]:
+def _in_run(error: StorageError, runs: Mapping[str, object]) -> bool:
+    """Check whether the copy of a run will report this itself."""
+    return error.key is not None and inside(error.key, runs) is not None
+
+
+def _listed(source: Store, skipped: Gaps) -> dict[str, Entry]:
     """What the source has. A source without any file is a misspelt one."""
-    here = {entry.key: entry for entry in source.list()}
-    if not here:
+    here = {entry.key: entry for entry in source.list(skipped=skipped)}
+    if not here and not skipped.count:
         raise RunMissingError(f"there is no file at {source.url}", url=source.url)
     return here
 
 
 def _mirrored(source: Store) -> str:
     """Where the runs of the source are mirrored to, if that is one place for all of them."""
-    runs = [""] if source.exists(keys.METADATA) else list(runs_in(_listed(source))[0])
+    runs = [""] if source.exists(keys.METADATA) else list(runs_in(_listed(source, Gaps()))[0])
     roots = {_root(source, folder) for folder in runs} - {""}
     if len(roots) != 1:
         what = "nothing says" if not roots else f"{len(roots)} places are named"

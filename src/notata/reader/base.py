@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Self
 
-from notata.errors import DamagedFileWarning, NotataError
+from notata.errors import DamagedFileWarning, IncompleteListingWarning, NotataError, StorageError
 from notata.store import Store
 
 if TYPE_CHECKING:
@@ -38,9 +39,13 @@ class Reader:
         """The folder."""
         return self._store.place()
 
+    def _warn_skipped(self, error: StorageError) -> None:
+        """Say what a listing skips: what can be read is returned."""
+        warnings.warn(str(error), IncompleteListingWarning, stacklevel=6)
+
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """What it says of itself, or why it cannot: nothing that is only shown raises."""
         try:
             printer.text(repr(self) if cycle else str(self))
-        except (NotataError, DamagedFileWarning) as error:
+        except (NotataError, DamagedFileWarning, IncompleteListingWarning) as error:
             printer.text(f"{self!r}: {error}")

@@ -70,7 +70,7 @@ class ExperimentReader(Reader):
             )
 
     def _folders(self) -> list[str]:
-        return list(runs_below(self._store.list()))
+        return [*runs_below(self._store.list(skipped=self._warn_skipped))]
 
     def _begun(self) -> bool:
         """Whether it is one that has no run yet, which a disk can tell."""
@@ -197,7 +197,7 @@ class ExperimentReader(Reader):
         return self._table().records()
 
     def _table(self) -> Table:
-        return gather(self._store)
+        return gather(self._store, skipped=self._warn_skipped)
 
     def to_pandas(self) -> pd.DataFrame:
         """As `table`, as a pandas DataFrame; what a run does not have is NaN.

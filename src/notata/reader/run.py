@@ -165,12 +165,15 @@ class LogReader(Reader):
     def files(self) -> list[str]:
         """The keys of all files of the run, sorted. One request per 1000 on a bucket.
 
+        A folder that cannot be opened is skipped, and so is a file whose name no key can have; an
+        `IncompleteListingWarning` names each.
+
         >>> run = Logbook("files", "memory://reading")
         >>> path = run.text("debug/notes", "converged")
         >>> LogReader("memory://reading/log_files").files
         ['artifacts/debug/notes.txt', 'log.txt', 'metadata.json']
         """
-        return [entry.key for entry in self._store.list()]
+        return [entry.key for entry in self._store.list(skipped=self._warn_skipped)]
 
     @property
     def artifacts(self) -> list[str]:
@@ -203,7 +206,7 @@ class LogReader(Reader):
         return self._arrays(self._warn)
 
     def _arrays(self, tell: Callable[[str, DecodeError], None]) -> list[str]:
-        found = self._store.list(keys.DATA)
+        found = self._store.list(keys.DATA, skipped=self._warn_skipped)
         names = [_stem(entry.key, formats.NPY) for entry in found if entry.key.endswith(formats.NPY.suffix)]
         bundles = [entry for entry in found if entry.key.endswith(formats.NPZ.suffix)]
         ends = self._store.read_ends(bundles, _TAIL)
@@ -238,7 +241,7 @@ class LogReader(Reader):
         return [name.removesuffix(formats.NPZ.suffix) for name in names if name.endswith(formats.NPZ.suffix)]
 
     def _names(self, folder: str) -> list[str]:
-        return [entry.key[len(folder) + 1 :] for entry in self._store.list(folder)]
+        return [entry.key[len(folder) + 1 :] for entry in self._store.list(folder, skipped=self._warn_skipped)]
 
     # -- load ----------------------------------------------------------------------------------------------
 
@@ -544,7 +547,8 @@ class LogReader(Reader):
             meta, state = look(self._store)
             facts = {"status": f"{state.status} ({state.why})", "url": self.url}
             facts |= {name: meta[name] for name in ("start_time", "end_time", "runtime_sec") if name in meta}
-            files = {entry.key: display.size(entry.size) for entry in self._store.list()}
+            listed = self._store.list(skipped=lambda error: None)
+            files = {entry.key: display.size(entry.size) for entry in listed}
             return display.sections(f"run {self.run_id}", {"state": facts, "params": self.params, "files": files})
         except NotataError as error:
             return display.sections(f"run {self.run_id}", {"state": {"cannot be read": error}})

@@ -73,6 +73,8 @@ def advice_on(name: str, error: NotataError) -> str:
     text = str(error)
     if "Skew" in text:
         return "The clock of this machine is wrong: set it, by NTP for instance."
+    if any(word in text for word in ("certificate", "encrypted connection", "kind of request", "quota", "proxy asks")):
+        return _own(text)
     if isinstance(error, ContainerMissingError):
         return "Create the bucket, or correct its name in the URL."
     if isinstance(error, UnreachableError):
@@ -89,6 +91,12 @@ def advice_on(name: str, error: NotataError) -> str:
     if isinstance(error, FolderError):
         return "Name a folder, or one that is yet to be made."
     return "Correct the URL or the storage options." if isinstance(error, ConfigurationError) else "Try again later."
+
+
+def _own(text: str) -> str:
+    """The advice that an error carries, behind what it says."""
+    advice = text.partition("; ")[2]
+    return f"{advice[:1].upper()}{advice[1:]}."
 
 
 def clock_check(ahead: float) -> Check:

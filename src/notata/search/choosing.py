@@ -125,8 +125,9 @@ def runs(
         limit: How many to give at most.
         values: Whether to read parameters and metrics; if not given, where an expression or an order asks for them.
         storage_options: For fsspec.
-        failed: Is told of each place that cannot be listed, or where no run is, and of each file of a run that the
-            storage refused; the others are given. If not given, the first such error is raised.
+        failed: Is told of each place that cannot be listed, or where no run is, of each folder below it that cannot be
+            opened, of each name that cannot be used, and of each file of a run that the storage refused; the others
+            are given. If not given, the first such error is raised.
         timeout: As for `notata.Logbook`.
 
     Cost: one list per 1000 files and one read for each run, 32 at once; with `limit` and no filter or order only for so
@@ -179,9 +180,9 @@ def seen(
         room = choice.room(len(found))
         try:
             if ahead and room is None:
-                place, read = place_read(url, storage_options, timeout=timeout)
+                place, read = place_read(url, storage_options, timeout=timeout, failed=failed)
             else:
-                place, read = look_up(url, storage_options, timeout=timeout), {}
+                place, read = look_up(url, storage_options, timeout=timeout, failed=failed), {}
             if not place.runs:
                 raise no_run(place)
             new = [(folder, run) for folder, run in place.runs.items() if run.store.url not in total]
@@ -276,8 +277,8 @@ def narrowed(
         StorageError: It cannot be listed.
     """
     if not choice.filters:
-        return look_up(url, storage_options, timeout=timeout)
-    place, read = place_read(url, storage_options, timeout=timeout)
+        return look_up(url, storage_options, timeout=timeout, failed=failed)
+    place, read = place_read(url, storage_options, timeout=timeout, failed=failed)
     if not place.runs:
         raise _no_run(url, place, storage_options, timeout)
     meant = choice.of(records(place, values=choice.values, failed=failed, read=read), len(place.runs))

@@ -33,6 +33,7 @@ from notata.errors import (
 from notata.search.checks import ALONE, WRONG_KEY, Check, advice_on, clock_check, one_line
 from notata.search.surroundings import file_system, space, surroundings
 from notata.store import Entry, Store, default_base, open_store
+from notata.store.gaps import Gaps
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -45,7 +46,7 @@ _TIMEOUT: Final = 5.0  # seconds for one request
 _GRACE: Final = 10.0  # more for one check: what it takes to load a library, and to find credentials
 _REQUESTS: Final = 5  # that tell how far it is
 _FAR: Final = 0.25  # seconds
-_WRITING: Final = ("write", "claim", "append", "links", "fsync", "clock")
+_WRITING: Final = ("write", "claim", "append", "links", "fsync", "names", "clock")
 _HOPELESS: Final = (ConfigurationError, ContainerMissingError, DeadlineError, UnreachableError)
 _DATA: Final = b"This file was written by notata doctor, and may be removed.\n"
 
@@ -120,6 +121,7 @@ class _Examination:
                 if self._store.near and self._store.shared:
                     yield self._try("links", self._can_link)
                     yield self._try("fsync", self._can_sync)
+                    yield self._try("names", self._tells_names_apart)
                 yield self._try("delete", self._can_delete)
             except BaseException:  # an interrupt
                 self._clean(made)
@@ -165,11 +167,15 @@ class _Examination:
 
     def _can_list(self) -> Check:
         try:
-            self._first = next(self._store.scan(), None)
+            gaps = Gaps()
+            self._first = next(self._store.scan(skipped=gaps), None)
         except ContainerMissingError:
             raise
         except MissingError as error:  # a listing misses no object: what it misses is the bucket
             raise ContainerMissingError(f"there is no bucket for {self._store.url}", url=self._store.url) from error
+        if gaps.count:
+            told = f"listings skip what they cannot open or name: {gaps.errors(self._store.url)[0]}"
+            return Check("list", "poor", told, "Make it readable, rename it, or keep runs in another folder.")
         if self._first is not None:
             return Check("list", "yes", "files are there")
         if self._store.near and self._store.shared and os.path.isfile(self._store.url):
@@ -289,6 +295,12 @@ class _Examination:
                 return Check("fsync", "poor", f"fsync fails ({error.strerror})", "durable=True cannot be used there.")
         took = time.perf_counter() - begun
         return Check("fsync", "yes", f"a file is on the disk after {took * 1000:.1f} ms, as for durable=True", "", took)
+
+    def _tells_names_apart(self) -> Check:
+        if not self._store.folds_names():
+            return Check("names", "yes", "it tells upper and lower case apart")
+        told = "it does not tell upper and lower case apart: A.txt and a.txt are one file"
+        return Check("names", "poor", told, "Give files names that differ in more than case; notata refuses others.")
 
     def _folders_to_make(self) -> list[str]:
         """Folders of a disk that are not there yet, the innermost first."""

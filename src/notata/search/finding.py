@@ -9,7 +9,6 @@ import fnmatch
 import functools
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -18,10 +17,11 @@ from notata import keys
 from notata.errors import (
     ContainerMissingError,
     FolderError,
-    KeyNameError,
     MissingError,
     NotataError,
     RunMissingError,
+    StorageError,
+    StoredNameError,
 )
 from notata.listings import inside, name_of, runs_in
 from notata.reader import LogReader
@@ -45,6 +45,7 @@ __all__ = [
     "tell_nobody",
 ]
 
+_TOLD: Final = 20  # things that one listing skips are reported one by one
 _MAGIC: Final = re.compile(r"[*?\[]")
 _BUCKET: Final = re.compile(r"(?!memory:|file:|local:)[A-Za-z][A-Za-z0-9+.-]*://(?!.*::)[^/?]+")
 
@@ -209,6 +210,7 @@ def look_up(
     *,
     timeout: float = TIMEOUT,
     met: Callable[[Store, str, Entry], None] | None = None,
+    failed: Callable[[NotataError], None] = tell_nobody,
 ) -> Place:
     """What one URL means. One listing, of what begins as it does up to its first ``*``, ``?`` or ``[``.
 
@@ -218,6 +220,8 @@ def look_up(
         timeout: As for `notata.Logbook`.
         met: Is told of a run's metadata.json while others are still listed: of the store, the folder and the file. It
             is told of most, as some are known for runs at the end only.
+        failed: Called with the error of each folder below that cannot be opened, and of each file or run whose name
+            cannot be used; at most 20, then once with how many more there are. If not given, the first one is raised.
 
     Raises:
         ConfigurationError: It is no URL, or of no storage that is known here.
@@ -226,7 +230,8 @@ def look_up(
     root, pattern = _parted(url)
     store = open_store(root or ".", options, timeout=timeout)
     meant = _meant(pattern) if pattern else None
-    entries = _listed(store, _MAGIC.split(pattern, maxsplit=1)[0], meant, met)
+    skips = _Skips(failed)
+    entries = _listed(store, _MAGIC.split(pattern, maxsplit=1)[0], meant, met, skips)
     name = _called(root, store.url)
     runs, _ = runs_in(entries, root=name_of(store.url), lost=True)
     if not runs and keys.METADATA in entries:  # a run by another name than log_…
@@ -238,29 +243,48 @@ def look_up(
         runs = {folder: files for folder, files in runs.items() if folder in meeting}
     found = {
         folder: Found(_below(name, folder), store.below(folder) if folder else store, files, folder)
-        for folder, files in _possible(runs, name).items()
+        for folder, files in _possible(runs, store, skips).items()
     }
+    skips.end(store.url)
     return Place(_below(name, pattern), name, store, entries, found, pattern)
 
 
-def _possible(runs: Mapping[str, Mapping[str, Entry]], name: str) -> dict[str, Mapping[str, Entry]]:
-    """Those runs that can be asked for; others may have put folders beside them by names that no key has."""
+class _Skips:
+    """Reports what a listing skips, and counts what is too much to report."""
+
+    def __init__(self, failed: Callable[[NotataError], None]) -> None:
+        self._failed = failed
+        self._count = 0
+
+    def __call__(self, error: NotataError) -> None:
+        self._count += 1
+        if self._count <= _TOLD:
+            self._failed(error)
+
+    def end(self, url: str) -> None:
+        """Report how many were too many."""
+        if self._count > _TOLD:
+            self._failed(StorageError(f"{self._count - _TOLD} more files or folders in {url} were skipped", url=url))
+
+
+def _possible(
+    runs: Mapping[str, Mapping[str, Entry]], store: Store, failed: Callable[[NotataError], object]
+) -> dict[str, Mapping[str, Entry]]:
+    """Return the runs that can be opened. Other programs may have made folders whose names no key can have."""
     found = {}
     for folder, files in runs.items():
-        if problem := _problem(folder):
-            warnings.warn(f"a folder below {name} is left out: {problem}", stacklevel=2)
-        else:
+        problem = _problem(folder)
+        if problem is None:
             found[folder] = files
+            continue
+        where = keys.shown(_below(store.url, folder))
+        told = f"cannot open the run {where}: {problem}; rename its folder"
+        failed(StoredNameError(told, url=store.url, key=folder))
     return found
 
 
-def _problem(folder: str) -> KeyNameError | None:
-    try:
-        if folder:
-            keys.check(folder)
-    except KeyNameError as error:
-        return error
-    return None
+def _problem(folder: str) -> str | None:
+    return keys.problem_of_stored(folder) if folder else None
 
 
 def _listed(
@@ -268,12 +292,13 @@ def _listed(
     beginning: str,
     meant: Callable[[str], str | None] | None,
     met: Callable[[Store, str, Entry], None] | None,
+    skipped: Callable[[NotataError], object],
 ) -> dict[str, Entry]:
     """The files of a store by key, in order. A folder ``log_…`` in no other one is a run if it has a metadata.json."""
     entries = {}
     if name_of(store.url).startswith("log_"):
         met = None
-    for entry in store.scan(beginning=beginning):
+    for entry in store.scan(beginning=beginning, skipped=skipped):
         entries[entry.key] = entry
         if met is not None and entry.key.endswith(f"/{keys.METADATA}"):
             parent, _, name = entry.key.removesuffix(f"/{keys.METADATA}").rpartition("/")

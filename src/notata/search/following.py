@@ -325,7 +325,7 @@ class Following:
     def _welcome(self, run: _Run) -> None:
         """Follow the workers too that have come."""
         assert run.store is not None
-        for entry in run.store.list(keys.WORKERS):
+        for entry in run.store.list(keys.WORKERS, skipped=lambda error: None):
             if keys.is_log(entry.key) and entry.key not in run.ends:
                 run.ends[entry.key] = _End(log_of(run.name, run.store, entry.key, entry))
 

@@ -194,7 +194,7 @@ def show(
     >>> print(run.log[0].rpartition("] ")[2])
     INFO Marked complete
     """
-    place = _place(url, storage_options, timeout)
+    place = _place(url, storage_options, timeout, tell_nobody)
     if len(place.runs) > 1:
         raise _several(place)
     return next(_overviews(place, lines))
@@ -227,7 +227,7 @@ def overviews(
     """
     for url in each(urls):
         try:
-            place = _place(url, storage_options, timeout)
+            place = _place(url, storage_options, timeout, failed)
             if len(place.runs) > 1 and not every and not is_pattern(url):
                 raise _several(place)
             yield from _overviews(place, lines)
@@ -235,8 +235,13 @@ def overviews(
             failed(error)
 
 
-def _place(url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None, timeout: float) -> Place:
-    place = look_up(url, options, timeout=timeout)
+def _place(
+    url: str | os.PathLike[str] | UPath | Store,
+    options: Mapping[str, Any] | None,
+    timeout: float,
+    failed: Callable[[NotataError], None],
+) -> Place:
+    place = look_up(url, options, timeout=timeout, failed=failed)
     if not place.runs:
         raise no_run(place)
     return place

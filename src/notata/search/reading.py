@@ -118,7 +118,7 @@ def _no_file(
     if not isinstance(error, MissingError) or not folder:
         return error
     try:
-        place = look_up(url, options, timeout=timeout)
+        place = look_up(url, options, timeout=timeout, failed=lambda skipped: None)
     except NotataError as second:
         return second
     if is_bucket(url) and not place.entries:

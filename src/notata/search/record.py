@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from notata import keys
 from notata.errors import MissingError, NotataError
-from notata.search.finding import Found, Place, look_up
+from notata.search.finding import Found, Place, look_up, tell_nobody
 from notata.state import ENDED, RunState, judge, lease_of, number, parsed, spent
 from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.in_flight import InFlight
@@ -136,7 +136,11 @@ def records(
 
 
 def place_read(
-    url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT
+    url: str | os.PathLike[str] | UPath | Store,
+    options: Mapping[str, Any] | None = None,
+    *,
+    timeout: float = TIMEOUT,
+    failed: Callable[[NotataError], None] = tell_nobody,
 ) -> tuple[Place, dict[str, Blob]]:
     """What one URL means, and the metadata.json of its runs, by folder, as far as it is known where they are.
 
@@ -149,7 +153,7 @@ def place_read(
             flying.begin(folder, entry.size, store.start_fetch, entry.key)
 
     with flying.until_landed():
-        place = look_up(url, options, timeout=timeout, met=met)
+        place = look_up(url, options, timeout=timeout, met=met, failed=failed)
     return place, flying.results
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from notata import keys
 from notata.display import counted
 from notata.errors import ConfigurationError, ConflictError, NotataError, RunExistsError, RunMissingError
-from notata.listings import name_of
+from notata.listings import inside, name_of
 from notata.removal import Remains, remove_run
 from notata.search.choosing import Choice, Wheres
 from notata.search.finding import Found, Place, URLs, each, look_up, tell_nobody
@@ -138,7 +138,11 @@ def removable(
     chosen: dict[str, Run] = {}
     for url in each(urls):
         try:
-            place = look_up(url, storage_options, timeout=timeout)
+            skipped: list[NotataError] = []
+            place = look_up(url, storage_options, timeout=timeout, failed=skipped.append)
+            for error in skipped:
+                if error.key is None or inside(error.key, place.runs) is None:  # in a run, its removal reports it
+                    failed(error)
             _must_mean_runs(place, recursive=recursive)
         except NotataError as error:
             failed(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class Verdict:
             return 3
         if self.report.missing or self.report.changed:
             return 1
-        return 0 if self.report.ok else 3
+        return 3 if self.report.skipped or not self.report.ok else 0
 
     def __str__(self) -> str:
         return f"{self.name}: {self.why or self.report}"
@@ -97,9 +97,18 @@ def _verdicts(
                 raise no_run(place)
         except NotataError as error:
             errors.append(error)
-        yield from (Verdict(given(url), None, None, None, f"cannot tell: {error}") for error in errors)
+        own = {run.store.url for run in found}  # what is skipped in a run is reported with it
+        others = [error for error in errors if not _is_below(error, own)]
+        yield from (Verdict(given(url), None, None, None, f"cannot tell: {error}") for error in others)
         for run in found:
             yield _verdict(run, progress)
+
+
+def _is_below(error: NotataError, folders: Collection[str]) -> bool:
+    """Check whether an error is about something in one of these folders."""
+    if error.url is None or error.key is None:
+        return False
+    return any(f"{error.url.rstrip('/')}/{error.key}".startswith(f"{folder}/") for folder in folders)
 
 
 def _verdict(run: Found, progress: bool) -> Verdict:

@@ -34,14 +34,18 @@ from notata.errors import (
     ConflictError,
     ExistsError,
     FolderError,
+    KeyNameError,
     MissingError,
     NotataError,
+    StorageError,
+    StoredNameError,
 )
 from notata.store import batches
 from notata.store.appending import NOTHING, Appender, Tail
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.entries import Blob, Entry
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
+from notata.store.gaps import Gap, Skipped
 from notata.store.in_flight import BYTES_AT_ONCE, started_in_thread
 from notata.store.targets import Appending, Writing
 
@@ -341,30 +345,72 @@ class Store(ABC):
             return False
         return True
 
-    def list(self, folder: str = "", beginning: str = "") -> builtins.list[Entry]:
-        """All files below `folder`, fresh and sorted by key. One request per 1000 on a bucket.
+    def list(self, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None) -> builtins.list[Entry]:
+        """Return all files below `folder`, fresh and sorted by key. One request per 1000 on a bucket.
 
         Args:
             folder: A key, or nothing for the root.
             beginning: How their names below `folder` begin, without a slash; others are not asked for.
+            skipped: Called with the error of each folder that cannot be opened, and of each file whose name no key can
+                have. If not given, the first such error is raised.
+
+        Raises:
+            StorageError: `folder` cannot be listed, or without `skipped` something below it.
+            StoredNameError: Without `skipped`: a file has a name that no key can have.
         """
-        return sorted(self.scan(folder, beginning), key=lambda entry: entry.key)
+        return sorted(self.scan(folder, beginning, skipped=skipped), key=lambda entry: entry.key)
 
-    def scan(self, folder: str = "", beginning: str = "") -> Iterator[Entry]:
+    def scan(self, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None) -> Iterator[Entry]:
         """As `list`, each file as the storage tells of it, in no order: the first while the last are not asked for."""
-        return (entry for entry in self._entries(folder, beginning) if not keys.is_reserved(entry.key))
+        for found in self._found(folder, beginning):
+            if keys.is_reserved(found.key):
+                continue
+            if isinstance(found, Entry):
+                yield found
+            else:
+                self._skip(found, skipped)
 
-    def everything(self) -> builtins.list[Entry]:
-        """As `list`, with unfinished writes of the past, which no verb takes but `remove`."""
-        return sorted(self._entries(""), key=lambda entry: entry.key)
+    def everything(self, *, skipped: Skipped | None = None) -> builtins.list[Entry]:
+        """As `list`, with what no verb takes but `remove`: unfinished writes, and odd names that can be deleted."""
+        entries = []
+        for found in self._found():
+            if isinstance(found, Entry):
+                entries.append(found)
+            elif found.entry is not None:
+                entries.append(found.entry)
+            else:
+                self._skip(found, skipped)
+        return sorted(entries, key=lambda entry: entry.key)
 
     def occupied(self) -> bool:
-        """Whether any file is stored below the root. One request on a bucket."""
-        return next(self.scan(), None) is not None
+        """Check whether anything is stored below the root, listable or not. One request on a bucket."""
+        return any(not keys.is_reserved(found.key) for found in self._found())
 
-    def _entries(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _found(self, folder: str = "", beginning: str = "") -> Iterator[Entry | Gap]:
         with self._guard("list", keys.check(folder) if folder else None):
             yield from self._list(folder, beginning)
+
+    def _skip(self, gap: Gap, skipped: Skipped | None) -> None:
+        """Report what a listing skips, or raise it where nobody wants a report."""
+        error = self._gap_error(gap)
+        if skipped is None:
+            raise error from error.__cause__
+        skipped(error)
+
+    def _gap_error(self, gap: Gap) -> StorageError:
+        where = keys.shown(self._shown(gap.key))
+        if isinstance(gap.why, str):
+            text = f"{where} cannot be a key: {gap.why}; rename or remove it with the program that wrote it"
+            return StoredNameError(text, url=self.url, key=gap.key)
+        if isinstance(gap.why, StorageError):
+            return gap.why
+        kind, hint = self._failure(gap.why)
+        if kind is KeyNameError:
+            kind = StoredNameError
+        kind = kind if issubclass(kind, StorageError) else StorageError
+        error = kind(f"cannot list {where}: {hint}", url=self.url, key=gap.key)
+        error.__cause__ = self._cause(gap.why)
+        return error
 
     # -- open ----------------------------------------------------------------------------------------------
 
@@ -490,6 +536,14 @@ class Store(ABC):
         """
         batches.take(self, files, source, callback)
 
+    def folds_names(self, *, may_write: bool = True) -> bool:
+        """Check whether names that differ in case only are one file here, as on most disks of macOS and Windows.
+
+        Args:
+            may_write: Find out by a file that is made and removed, else by what is there, which need not tell.
+        """
+        return False
+
     def remove_empty_folders(self) -> None:  # noqa: B027  a bucket has no folders
         """Remove the folders at and below the root that are empty, where there are such."""
 
@@ -524,14 +578,19 @@ class Store(ABC):
         """
         self._remove({entry.key: entry.version for entry in entries})
 
-    def clear(self, keep: Iterable[str] = ()) -> None:
+    def clear(self, keep: Iterable[str] = (), *, skipped: Skipped | None = None) -> None:
         """Remove every file below the root but those of `keep`, unfinished writes of the past and links included.
 
         What another one writes meanwhile stays, except on S3, which deletes by name.
+
+        Args:
+            keep: Keys.
+            skipped: As for `list`; all that can be removed is.
         """
         kept = set(keep)
         self.remove_links()
-        self._remove({entry.key: entry.version for entry in self._entries("") if entry.key not in kept})
+        listed = self.everything(skipped=skipped)
+        self._remove({entry.key: entry.version for entry in listed if entry.key not in kept})
 
     def _remove(self, names: dict[str, str | None]) -> None:
         """Remove files by name, those that have a version only as that one."""
@@ -667,8 +726,11 @@ class Store(ABC):
         """Look one file up."""
 
     @abstractmethod
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
-        """Every file below `folder`, ours and unfinished ones too, in any order, never from a cache."""
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
+        """Yield every file below `folder`, ours and unfinished ones too, in any order, never from a cache.
+
+        A folder below it that cannot be opened is a `Gap`, and so is a file whose name the backend cannot use as a key.
+        """
 
     @abstractmethod
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Final
 
 from notata.errors import (
     AccessError,
@@ -20,6 +21,14 @@ from notata.errors import (
 __all__ = ["failure_of_builtin"]
 
 
+_AILING: Final = {
+    errno.EIO: "the disk or the mount reports an input/output error; check it (dmesg, fsck), and copy what is readable",
+    errno.ESTALE: "the network file system lost this folder (stale file handle); mount it again",
+    errno.ENOTCONN: "the mount is gone (its program ended); unmount it and mount it again",
+}
+"""Errors of a disk or a mount that is ill."""
+
+
 def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], str]:
     """Which of our errors a builtin one is: by type, then by errno."""
     number = error.errno if isinstance(error, OSError) else None
@@ -31,10 +40,14 @@ def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], 
         return FolderError, "a file stands where a folder is needed, or a folder where a file is; choose another name"
     if number in (errno.ENOSPC, errno.EDQUOT):
         return FullError, "no space left; make room and write again, the old content is whole"
+    if number in (errno.ENOSYS, errno.EOPNOTSUPP) or isinstance(error, NotImplementedError):
+        return StorageError, "the storage does not know this kind of operation; choose another base_dir"
     if number == errno.EROFS:
         return AccessError, "the file system is read-only; choose another base_dir"
     if isinstance(error, PermissionError):
-        return AccessError, "permission denied; check who may write there, or choose another base_dir"
+        return AccessError, "permission denied; check who may read and write there, or choose another base_dir"
+    if number in _AILING:
+        return StorageError, _AILING[number]
     if number == errno.ENAMETOOLONG:
         return KeyNameError, "the whole path is longer than the file system holds; shorten base_dir or the name"
     if isinstance(error, TimeoutError):

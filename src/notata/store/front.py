@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from notata import keys
 from notata.errors import NotataError
 from notata.store.base import Blob, Entry, Store
+from notata.store.gaps import Gap
 
 if TYPE_CHECKING:
     import io
@@ -83,13 +84,16 @@ class FrontStore(Store):
     def _stat(self, key: str) -> Entry:
         return self._real._stat(key)
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         return self._real._list(folder, beginning)
 
     def aside(self) -> Self:
         other = self._before(self._real.aside())
         other.url = other._real.url
         return other
+
+    def folds_names(self, *, may_write: bool = True) -> bool:
+        return self._real.folds_names(may_write=may_write)
 
     def remove_empty_folders(self) -> None:
         self._real.remove_empty_folders()

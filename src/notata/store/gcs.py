@@ -11,6 +11,7 @@ import base64
 import json
 import logging
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
@@ -33,6 +34,9 @@ from notata.store import batches
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
+from notata.store.gaps import Gap, gap_or
+from notata.store.gcs_refusals import asking, session_options
+from notata.store.http_errors import failure_of_reply, failure_of_tls
 from notata.store.remote import BucketStore, Connection
 
 if TYPE_CHECKING:
@@ -43,6 +47,8 @@ __all__ = ["GCSStore", "connect"]
 
 _TOKEN: Final = "notata-write"
 _REWRITTEN: Final = 2**20  # an append to a smaller object rewrites it in 2 requests; composing takes 4
+_QUOTA: Final = re.compile(r"(?i)\bquota ?exceeded|\bexceeds? .*\bquota\b")
+"""In what gcsfs tells of a 403; it keeps the sentence of the answer, and not the reason, which is a code."""
 _TYPE: Final = "application/octet-stream"
 
 
@@ -60,7 +66,8 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     if isinstance(token, str) and token.endswith(".json") and not os.path.exists(token):  # it would be sent as a token
         raise ConfigurationError("storage option 'token' is the name of a key file, and there is no such file")
     logging.getLogger("gcsfs").addFilter(_beyond_end)
-    return GCSFileSystem(**{"use_listings_cache": False, **options})
+    session = session_options(options.get("session_kwargs"))
+    return GCSFileSystem(**{"use_listings_cache": False, **options, "session_kwargs": session})
 
 
 def _beyond_end(record: logging.LogRecord) -> bool:
@@ -84,7 +91,9 @@ class GCSStore(BucketStore):
 
         `size` is what it sends, `wanted` what is to come.
         """
-        return await self._connection.ask(self._connection.fs._call, method, path, self._bucket, *names, **arguments)
+        call = self._connection.fs._call
+        with asking():
+            return await self._connection.ask(call, method, path, self._bucket, *names, **arguments)
 
     def _address(self, service: str) -> str:
         """``upload`` or ``download``: the JSON API has a root of its own for each."""
@@ -232,7 +241,7 @@ class GCSStore(BucketStore):
     def _stat(self, key: str) -> Entry:
         return _entry(key, self._connection.run(self._look_up, self._name(key)))
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         token: str | None = None
         while True:
             with self._bucket_needed(folder or None, "list"):
@@ -246,7 +255,7 @@ class GCSStore(BucketStore):
                 )
             for item in page.get("items", ()):
                 if not item["name"].endswith("/"):  # the folder markers that consoles make
-                    yield _entry(self._key(item["name"]), item)
+                    yield gap_or(_entry(self._key(item["name"]), item))
             token = page.get("nextPageToken")
             if not token:
                 return
@@ -254,7 +263,7 @@ class GCSStore(BucketStore):
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         async def remove(name: str) -> None:
             with suppress(FileExistsError):  # gcsfs's word for 412: it is another one by now
-                await self._ask("DELETE", "b/{}/o/{}", self._name(name), ifGenerationMatch=names[name])
+                await self._ask("DELETE", "b/{}/o/{}", self._exact(name), ifGenerationMatch=names[name])
 
         return batches.remove(lambda name: self._connection.start(remove, name), names)
 
@@ -271,6 +280,9 @@ class GCSStore(BucketStore):
         from google.auth.exceptions import GoogleAuthError
 
         status = _status(error)
+        code = "quotaExceeded" if status in (0, 403) and _QUOTA.search(str(error)) else ""
+        if known := failure_of_tls(error) or failure_of_reply(status, code):
+            return known
         if status in (401, 403) or isinstance(error, GoogleAuthError) or str(error).startswith("Forbidden:"):
             return AccessError, (
                 "the store refused these credentials; check storage_options (token, project), "

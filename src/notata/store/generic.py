@@ -34,6 +34,8 @@ from notata.store import batches
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
+from notata.store.gaps import Gap, gap_or
+from notata.store.http_errors import failure_of_reply, failure_of_tls
 from notata.store.in_flight import started_in_thread
 from notata.store.remote import Connection, RemoteStore, without_credentials
 
@@ -160,7 +162,7 @@ class GenericStore(RemoteStore):
             raise IsADirectoryError(name)
         return _entry(key, info)
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         fs, name = self._connection.fs, self._name(folder).rstrip("/")
         fs.invalidate_cache()
         try:  # of a web address, what goes wrong at the first request reads as an empty folder if not asked for
@@ -171,7 +173,7 @@ class GenericStore(RemoteStore):
         for path, info in found.items():
             below = path[start:].lstrip("/")
             if info.get("type") != "directory" and path != name and below.startswith(beginning):
-                yield _entry(keys.join(folder, below), info)
+                yield gap_or(_entry(keys.join(folder, below), info), removable=False)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         fs = self._connection.fs
@@ -190,7 +192,7 @@ class GenericStore(RemoteStore):
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, NotImplementedError):
             return ConfigurationError, f"{self._scheme()} cannot do that; choose another storage"
-        return (_failure_of_web(error) if self._web else None) or super()._failure(error)
+        return failure_of_tls(error) or (_failure_of_web(error) if self._web else None) or super()._failure(error)
 
 
 def _failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
@@ -200,9 +202,13 @@ def _failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     status = error.status if isinstance(error, ClientResponseError) else 0
+    if known := failure_of_reply(status):
+        return known
     if status in (404, 410):
         return MissingError, "there is no such file"
-    if status in (401, 403):
+    if status == 401:
+        return AccessError, "the server asks for a user and a password, or refuses them (401); check both"
+    if status == 403:
         return AccessError, f"the server refused it ({status}); check the address, and whether a signature has expired"
     if status:
         return StorageError, f"the server answered {status}"

@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from notata import keys
-from notata.errors import DeadlineError, LinkError, NotataError
+from notata.errors import DeadlineError, LinkError, NotataError, StoredNameError
 from notata.store.appending import Held, Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.durability import Durability
+from notata.store.gaps import Gap
 from notata.store.local_folders import Folder, LinkMetError, make_folder, open_folder, parent
 from notata.store.local_locks import LockHeldError, NoLockError, hold, locked, release
+from notata.store.spelling import Spelling
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -69,6 +71,7 @@ class LocalStore(Store):
     def __init__(self, folder: str, timeout: float = _LOCK_SECONDS) -> None:
         super().__init__(os.path.abspath(folder))
         self._timeout = timeout
+        self._spelling = Spelling()
         self._root, self._below = self.url, ""
         self._set()
 
@@ -158,10 +161,38 @@ class LocalStore(Store):
 
     def _begin(self, key: str, match: str | None) -> Staged:
         if match is None:
-            return self._staged(key, Folder.replace)
+            return self._staged(key, self._spelled(key, Folder.replace))
         if match and not self._holds(key):
             raise self._conflict(key, "it was removed meanwhile")
-        return self._staged(key, self._link if match == ABSENT else self._swap(key, match), stamped=True)
+        publish = self._link if match == ABSENT else self._swap(key, match)
+        return self._staged(key, self._spelled(key, publish), stamped=True)
+
+    def _spelled(self, key: str, publish: Publish) -> Publish:
+        """Publish a file only under its own name, and not as another one whose name the disk takes for the same."""
+
+        def publish_if_spelled(folder: Folder, temporary: str, name: str) -> str | None:
+            self._spelling.learn(folder.path_of(temporary))
+            with self._spelling.held(key):
+                self._check_spelling(key)
+                return publish(folder, temporary, name)
+
+        return publish_if_spelled
+
+    def _check_spelling(self, key: str, *, once: bool = False) -> None:
+        other = self._spelling.clash(self._folder, key, once=once)
+        if other is not None:
+            text = (
+                f"cannot write {keys.shown(self._shown(key))}: this disk takes the name for the one of "
+                f"{keys.shown(other)}, which is another file; choose a name that differs in more than upper and lower "
+                "case or accents"
+            )
+            raise StoredNameError(text, url=self.url, key=key)
+
+    def folds_names(self, *, may_write: bool = True) -> bool:
+        folder = self._folder
+        while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+            folder = os.path.dirname(folder)
+        return self._spelling.folds(folder, may_write=may_write)
 
     def _staged(self, key: str, publish: Publish, *, stamped: bool = False) -> Staged:
         for last in range(_FOLDER_TRIES, 0, -1):
@@ -193,7 +224,9 @@ class LocalStore(Store):
         at = tail.size
         if at == 0 and not self._holds(key):
             self._put(key, data, ABSENT)
-        elif (size := self._extended(key, data, at, tail.held)) != at:
+            return Tail(len(data), held=tail.held)
+        self._check_spelling(key, once=True)
+        if (size := self._extended(key, data, at, tail.held)) != at:
             raise self._conflict(key, f"it has {size} bytes, not {at}")
         return Tail(at + len(data), held=tail.held)
 
@@ -279,35 +312,42 @@ class LocalStore(Store):
 
     # -- what lies there -----------------------------------------------------------------------------------
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
-        for key, _, children in self._walk(folder, beginning):
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
+        for found in self._walk(folder, beginning):
+            if isinstance(found, Gap):
+                yield found
+                continue
+            inside, _, children = found
             for child in children:
-                if child.is_dir(follow_symlinks=False):
-                    continue
+                key = keys.join(inside, child.name)
                 try:
+                    if child.is_dir(follow_symlinks=False):
+                        continue
                     state = child.stat(follow_symlinks=self._follows)
                 except OSError as error:
                     if error.errno not in (errno.ENOENT, errno.ELOOP):  # removed since, or a link to nothing or itself
-                        raise
+                        yield Gap(key, error)
                     continue
                 if stat.S_ISREG(state.st_mode):
-                    yield _entry(keys.join(key, child.name), state)
+                    yield _entry(key, state)
 
     def _walk(
-        self, folder: str, beginning: str = "", *, lenient: bool = False
-    ) -> Iterator[tuple[str, Folder, list[os.DirEntry[str]]]]:
-        """Yield each folder at and below one, open, with what lies in it; links are not followed.
+        self, folder: str = "", beginning: str = ""
+    ) -> Iterator[tuple[str, Folder, list[os.DirEntry[str]]] | Gap]:
+        """Yield each folder at and below one, open, with what lies in it, outer ones first; links are not followed.
+
+        A folder below it that cannot be opened is a `Gap`.
 
         Args:
             folder: The first one, a key or nothing for the root.
             beginning: How the names in it begin; others are left out.
-            lenient: Skip folders that cannot be opened.
 
         Raises:
-            LinkMetError: A folder on the way to this one is a link, or this one is.
+            LinkMetError: A folder on the way to the first one is a link, or that one is.
+            OSError: The first one cannot be opened.
         """
         waiting = [folder]
-        while waiting:
+        while waiting:  # no recursion: others may nest folders deeper than Python's stack
             key = waiting.pop()
             try:
                 opened = open_folder(self._root, keys.join(self._below, key), read=True)
@@ -317,22 +357,26 @@ class LocalStore(Store):
                     waiting += [keys.join(key, child.name) for child in children if child.is_dir(follow_symlinks=False)]
             except (FileNotFoundError, NotADirectoryError):
                 pass
-            except LinkMetError:
-                if key == folder and not lenient:
+            except OSError as error:
+                if key == folder:
                     raise
-            except OSError:
-                if not lenient:
-                    raise
+                yield Gap(key, error)
             beginning = ""
 
     def irregular(self) -> list[str]:
         return sorted(keys.join(key, child.name).replace("/", os.sep) for key, _, child in self._irregular())
 
+    def _folders(self) -> Iterator[tuple[str, Folder, list[os.DirEntry[str]]]]:
+        """As `_walk` from the root, without what cannot be opened."""
+        with suppress(OSError):
+            yield from (found for found in self._walk() if not isinstance(found, Gap))
+
     def _irregular(self) -> Iterator[tuple[str, Folder, os.DirEntry[str]]]:
-        for key, folder, children in self._walk("", lenient=True):
+        for key, folder, children in self._folders():
             for child in children:
-                if not child.is_dir(follow_symlinks=False) and not child.is_file(follow_symlinks=self._follows):
-                    yield key, folder, child
+                with suppress(OSError):
+                    if not child.is_dir(follow_symlinks=False) and not child.is_file(follow_symlinks=self._follows):
+                        yield key, folder, child
 
     # -- remove --------------------------------------------------------------------------------------------
 
@@ -373,7 +417,7 @@ class LocalStore(Store):
         return sorted(removed)
 
     def remove_empty_folders(self) -> None:
-        for folder in sorted((key for key, _, _ in self._walk("", lenient=True)), key=len, reverse=True):
+        for folder in sorted((key for key, _, _ in self._folders()), key=len, reverse=True):
             with suppress(OSError):
                 self._rmdir(folder)
 
@@ -418,6 +462,8 @@ class LocalStore(Store):
                     shutil.copyfileobj(source, target, _COPIED)
                 return
             with self._guard("write", key):
+                self._spelling.learn(folder.path_of(temporary))
+                self._check_spelling(key)
                 if self._durability is not None:
                     self._durability.closed(str(path))
                 beside.replace(name, name, folder)

@@ -17,6 +17,7 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from notata import keys
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
+from notata.store.gaps import Gap, gap_or
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -116,11 +117,11 @@ class MemoryStore(Store):
     def _stat(self, key: str) -> Entry:
         return _entry(key, self._present(key))
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         inside = self._file(folder) + "/"
         for path, file in self._fs.store.copy().items():  # in one step, whatever other threads do
             if path.startswith(inside + beginning):
-                yield _entry(keys.join(folder, path[len(inside) :]), file)
+                yield gap_or(_entry(keys.join(folder, path[len(inside) :]), file))
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         with _lock:

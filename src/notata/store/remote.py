@@ -254,6 +254,10 @@ class RemoteStore(Store):
         name = self._name(folder)
         return f"{name}/" if name else ""
 
+    def _exact(self, name: str) -> str:
+        """The whole name of a file that was listed, which need not be a legal key; only deletions may use it."""
+        return keys.join(self._prefix, name)
+
     def _key(self, name: str) -> str:
         return name[len(self._prefix) + 1 :] if self._prefix else name
 

@@ -19,21 +19,24 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from notata import keys
 from notata.errors import (
     AccessError,
     ConfigurationError,
     ContainerMissingError,
     DeadlineError,
-    FullError,
     MissingError,
     NotataError,
     StorageError,
+    StoredNameError,
     UnprotectedWarning,
     UnreachableError,
 )
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import PART
+from notata.store.gaps import Gap, gap_or
+from notata.store.http_errors import failure_of_reply, failure_of_tls, plain_code
 from notata.store.in_flight import InFlight
 from notata.store.remote import BucketStore, Connection
 
@@ -49,6 +52,7 @@ _BODY_TRIES: Final = 3  # of a body that breaks off: botocore retries requests, 
 _SMALLEST_PART: Final = 5 * 2**20  # of a multipart upload, the last one excepted
 _LARGEST_COPY: Final = 4 * 2**30
 _DELETED_AT_ONCE: Final = 1000
+_NOT_XML: Final = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 _MD5: Final = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
 
 _probed: set[tuple[str, str]] = set()
@@ -284,23 +288,46 @@ class S3Store(BucketStore):
         head = await self._ask("head_object", self._name(key))
         return _entry(key, int(head["ContentLength"]), head)
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         arguments: dict[str, Any] = {"Prefix": self._inside(folder) + beginning}
         while True:
             page = self._call("list_objects_v2", **arguments)
             for found in page.get("Contents", ()):
                 if not found["Key"].endswith("/"):  # the folder markers that consoles make
-                    yield _entry(self._key(found["Key"]), found["Size"], found)
+                    yield gap_or(_entry(self._key(found["Key"]), found["Size"], found))
             if not page.get("IsTruncated"):
                 return
             arguments["ContinuationToken"] = page["NextContinuationToken"]
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        odd = [name for name in names if keys.problem_of_stored(name)]
+        failures = self._delete_together([name for name in names if name not in set(odd)])
+        for name in odd:  # each by itself: a server that refuses one would refuse all of its request
+            try:
+                failures |= self._delete_odd(name)
+            except Exception as error:
+                failures[name] = error
+        return failures
+
+    def _delete_odd(self, name: str) -> dict[str, Exception]:
+        """Delete an object by its exact name. In an address a client may resolve ``..``, and XML lacks some characters.
+
+        Raises:
+            StoredNameError: It has both.
+        """
+        if not _NOT_XML.search(name):
+            return self._delete_together([name])
+        if {"", ".", ".."} & set(name.split("/")):
+            text = f"{keys.shown(self._shown(name))} cannot be deleted by its name; use the program that wrote it"
+            raise StoredNameError(text, url=self.url, key=name)
+        self._call("delete_object", self._exact(name))
+        return {}
+
+    def _delete_together(self, listed: list[str]) -> dict[str, Exception]:
         # By name alone: few S3 stores heed a version in a bulk deletion, and some refuse the request for it.
         failures: dict[str, Exception] = {}
-        listed = list(names)
         for start in range(0, len(listed), _DELETED_AT_ONCE):
-            objects = [{"Key": self._name(name)} for name in listed[start : start + _DELETED_AT_ONCE]]
+            objects = [{"Key": self._exact(name)} for name in listed[start : start + _DELETED_AT_ONCE]]
             result = self._call("delete_objects", Delete={"Objects": objects, "Quiet": True})
             for error in result.get("Errors", ()):
                 refused = PermissionError if error.get("Code") == "AccessDenied" else OSError
@@ -318,14 +345,16 @@ class S3Store(BucketStore):
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         from botocore import exceptions as boto
 
-        status, code = _status(error), _code(error)
+        status, code = _status(error), plain_code(_code(error))
+        if known := failure_of_tls(error) or failure_of_reply(status, code):
+            return known
         if code == "NoSuchBucket":
             return ContainerMissingError, f"there is no bucket {self._bucket!r}; create it, or correct the URL"
         if status == 404:
             return MissingError, "there is no such object (or no such bucket)"
-        if status == 403 or code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired"):
+        if status in (401, 403) or code == "InvalidToken":
             return AccessError, (
-                f"the store refused these credentials ({code}); check storage_options, AWS_PROFILE or the "
+                f"the store refused these credentials ({code or status}); check storage_options, AWS_PROFILE or the "
                 "environment, and what they may do in this bucket"
             )
         if isinstance(error, boto.NoCredentialsError | boto.CredentialRetrievalError | boto.PartialCredentialsError):
@@ -345,8 +374,6 @@ class S3Store(BucketStore):
             )
         if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307"):
             return ConfigurationError, "the bucket lies in another region; set client_kwargs={'region_name': …}"
-        if status == 507 or code in ("QuotaExceeded", "XMinioStorageFull", "StorageFull"):
-            return FullError, "no space left on the storage; make room and write again, the old content is whole"
         if status >= 500:
             return StorageError, f"the store failed ({status} {code}) again and again; try later"
         return super()._failure(error)
@@ -489,4 +516,4 @@ def _is_gone(error: BaseException, match: str) -> bool:
 
 
 def _code(error: BaseException) -> str:
-    return str(_response(error).get("Error", {}).get("Code", ""))
+    return str(_response(error).get("Error", {}).get("Code") or "")

@@ -11,6 +11,7 @@ from notata.errors import DecodeError, EncodeError, MissingError
 from notata.packages import needed
 from notata.state import ENDED, judge, parsed
 from notata.store import Blob, Entry, Store
+from notata.store.gaps import Skipped
 from notata.table.columns import Columns, parsed_rows
 from notata.table.row import (
     ERROR,
@@ -70,17 +71,18 @@ def to_pandas(table: Table) -> pd.DataFrame:
     return pd.DataFrame.from_records(table.records(), columns=table.columns() if table.rows else None)
 
 
-def gather(store: Store, entries: Iterable[Entry] | None = None) -> Table:
+def gather(store: Store, entries: Iterable[Entry] | None = None, *, skipped: Skipped = lambda error: None) -> Table:
     """The rows of all runs below a store's root.
 
     Args:
         store: Where they are.
         entries: The files there, if they have been listed.
+        skipped: As for `Store.list`.
 
     Cost: one list per 1000 files, one read for index.csv, and one read for each run that ended and is not in it (or has
     changed since); up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.
     """
-    listed = store.list() if entries is None else list(entries)
+    listed = store.list(skipped=skipped) if entries is None else list(entries)
     runs = {keys.run_id(folder): (folder, files) for folder, files in runs_below(listed).items()}
     found = found_index(store) if any(entry.key == keys.INDEX for entry in listed) else None
     indexed = {row.run_id: row for row in parsed_rows(found.data)} if found else {}
@@ -106,7 +108,8 @@ def runs_below(entries: Iterable[Entry]) -> dict[str, dict[str, Entry]]:
         parts = entry.key.split("/", depth)
         if len(parts) > depth and parts[depth - 1].startswith("log_"):
             runs.setdefault("/".join(parts[:depth]), {})[parts[depth]] = entry
-    return {folder: runs[folder] for folder in sorted(runs) if keys.METADATA in runs[folder]}
+    legal = (folder for folder in sorted(runs) if not keys.problem_of_stored(folder))
+    return {folder: runs[folder] for folder in legal if keys.METADATA in runs[folder]}
 
 
 def row_now(store: Store, row: Row) -> Row | None:

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from notata import keys
 from notata.errors import NotataError
 from notata.store import Blob, Entry, Store
+from notata.store.gaps import Gap
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -51,6 +53,7 @@ class _Plan:
     after: bool = False
     error: Callable[[], BaseException] = ConnectionError
     lock: threading.Lock = field(default_factory=threading.Lock)
+    closed: dict[str, Callable[[], Exception]] = field(default_factory=dict)
 
     def count(self, operation: Operation) -> bool:
         with self.lock:
@@ -87,6 +90,7 @@ class FaultyStore(Store):
         self.shared = inner.shared
         self.swaps = inner.swaps
         self._plan = _Plan()
+        self._below = ""
 
     @property
     def operations(self) -> list[Operation]:
@@ -113,9 +117,19 @@ class FaultyStore(Store):
         self._plan.after = after
         self._plan.error = error
 
+    def close_folder(self, folder: str, error: Callable[[], Exception] = lambda: PermissionError(13, "denied")) -> None:
+        """Make listings fail at one folder, as at one of another user; the files in it are not listed any more.
+
+        Args:
+            folder: Its key below this store.
+            error: Makes the storage's error.
+        """
+        self._plan.closed[keys.join(self._below, folder)] = error
+
     def heal(self) -> None:
         """Fail no more."""
         self._plan.fails_at = None
+        self._plan.closed.clear()
 
     @contextmanager
     def _step(self, verb: str, key: str = "") -> Iterator[None]:
@@ -146,6 +160,7 @@ class FaultyStore(Store):
 
     def _enter(self, folder: str) -> None:
         self.inner = self.inner.below(folder)
+        self._below = keys.join(self._below, folder)
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         with self._step("put", key):
@@ -167,9 +182,20 @@ class FaultyStore(Store):
         with self._step("stat", key):
             return self.inner._stat(key)
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         with self._step("list", folder):
-            yield from self.inner._list(folder, beginning)
+            closed = {key: error for key, error in self._plan.closed.items() if f"{key}/".startswith(self._root())}
+            reported = set()
+            for found in self.inner._list(folder, beginning):
+                inside = next((key for key in closed if f"{self._root()}{found.key}".startswith(f"{key}/")), None)
+                if inside is None:
+                    yield found
+                elif inside not in reported:
+                    reported.add(inside)
+                    yield Gap(inside[len(self._root()) :], closed[inside]())
+
+    def _root(self) -> str:
+        return f"{self._below}/" if self._below else ""
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         with self._step("delete"):
@@ -179,6 +205,9 @@ class FaultyStore(Store):
         other = self._before(self.inner.aside())
         other.url = other.inner.url
         return other
+
+    def folds_names(self, *, may_write: bool = True) -> bool:
+        return self.inner.folds_names(may_write=may_write)
 
     def remove_empty_folders(self) -> None:
         self.inner.remove_empty_folders()

@@ -1,0 +1,75 @@
+"""What a listing meets and cannot return as a file: folders it cannot open, names that no key can have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from notata import keys
+from notata.errors import StorageError
+from notata.store.entries import Entry
+
+__all__ = ["Gap", "Gaps", "Skipped", "gap_or"]
+
+_KEPT: Final = 100  # errors of one listing; a bucket may hold millions of odd names
+
+Skipped: TypeAlias = Callable[[StorageError], object]
+"""Called with the error of each thing that a listing skips."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something that a backend's listing skips.
+
+    Attributes:
+        key: The name below the store's root, as the storage has it; it need not be a legal key.
+        why: The error of the storage, or what is wrong with the name.
+        entry: The file, if the storage can delete it by exactly this name; None for a folder.
+    """
+
+    key: str
+    why: Exception | str
+    entry: Entry | None = None
+
+
+def gap_or(entry: Entry, *, removable: bool = True) -> Entry | Gap:
+    """Return a listed file, or a gap if no key can have its name.
+
+    Args:
+        entry: The file.
+        removable: Whether the storage deletes files by exactly the name that is asked for. Even so, a name that leads
+            out of the store's folder where ``..`` is resolved is never deleted.
+    """
+    problem = keys.problem_of_stored(entry.key)
+    if problem is None:
+        return entry
+    return Gap(entry.key, problem, entry if removable and keys.stays_below(entry.key) else None)
+
+
+class Gaps:
+    """Collects what listings skip: the first hundred errors, and how many there were.
+
+    >>> gaps = Gaps()
+    >>> for number in range(102):
+    ...     gaps(StorageError(f"cannot list {number}"))
+    >>> [str(error) for error in gaps.errors("/runs")][-1]
+    '2 more files or folders in /runs were skipped'
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._kept: list[StorageError] = []
+
+    def __call__(self, error: StorageError) -> None:
+        """Keep one."""
+        self.count += 1
+        if len(self._kept) < _KEPT:
+            self._kept.append(error)
+
+    def errors(self, url: str) -> list[StorageError]:
+        """Return the errors; the last one counts those that were not kept."""
+        more = self.count - len(self._kept)
+        if not more:
+            return list(self._kept)
+        return [*self._kept, StorageError(f"{more} more files or folders in {url} were skipped", url=url)]

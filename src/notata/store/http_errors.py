@@ -1,0 +1,112 @@
+"""What a refusal over HTTP or TLS means, by its status, its code and the type of its error; it knows no backend.
+
+A code comes from the server and is shown only if it is a plain word. Nothing else of an answer is shown.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from typing import Final
+
+from notata.errors import AccessError, FullError, NotataError, StorageError, UnreachableError
+
+__all__ = ["failure_of_reply", "failure_of_tls", "plain_code"]
+
+_QUOTA: Final = re.compile(r"(?i)quota|storage_?full|insufficient_?storage|storage_?limit|DiskFull")
+_CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+_CHAIN: Final = 10  # errors behind one another that are looked at
+
+_SELF_SIGNED: Final = frozenset({18, 19, 20, 21})  # https://docs.openssl.org/3.0/man1/openssl-verification-options/
+_NOT_NOW: Final = frozenset({9, 10})
+_OTHER_HOST: Final = frozenset({62, 64})
+
+_CREDENTIALS: Final = {
+    "InvalidAccessKeyId": "the store does not know this access key; check the key, and that it is for this endpoint",
+    "SignatureDoesNotMatch": "the secret does not fit the access key; check the secret, and storage_options, "
+    "AWS_PROFILE or the environment, where it may come from",
+    "ExpiredToken": "the session token has expired; log in again, or renew it",
+    "TokenRefreshRequired": "the session token has expired; log in again, or renew it",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong, so the store refuses its signatures; set the clock",
+    "AccessDenied": "the store knows these credentials, and they do not allow this; have it allowed for them in this "
+    "bucket, or use others",
+}
+
+
+def plain_code(code: object) -> str:
+    """Return what a server calls its refusal, if that is a plain word; else nothing.
+
+    >>> plain_code("QuotaExceeded"), plain_code("see http://x/?token=1")
+    ('QuotaExceeded', '')
+    """
+    text = str(code)
+    return text if _CODE.fullmatch(text) else ""
+
+
+def failure_of_reply(status: int, code: object = "") -> tuple[type[NotataError], str] | None:
+    """Return which of our errors a refusal is, and what to tell the user; None if it needs to be known whose it is.
+
+    >>> failure_of_reply(403, "QuotaExceeded")[0].__name__, failure_of_reply(404)
+    ('FullError', None)
+    """
+    code = plain_code(code)
+    named = code or str(status)
+    if status == 507 or _QUOTA.search(code):
+        return FullError, (
+            f"no space left on the storage, or a quota is used up ({named}); make room or have the quota raised, and "
+            "write again: the old content is whole"
+        )
+    if status == 501 or code == "NotImplemented":
+        return StorageError, (
+            f"the server does not know this kind of request ({named}); update the server, or choose another storage. "
+            "`notata doctor` shows what it lacks"
+        )
+    if code in _CREDENTIALS:
+        reason, _, advice = _CREDENTIALS[code].partition("; ")
+        return AccessError, f"{reason} ({code}); {advice}"
+    if status == 407:
+        return AccessError, "a proxy asks for credentials (407); put them into HTTPS_PROXY, or set NO_PROXY"
+    return None
+
+
+def failure_of_tls(error: BaseException) -> tuple[type[NotataError], str] | None:
+    """Return what is wrong with an encrypted connection; None if nothing is, as far as an error tells."""
+    for cause in _causes(error):
+        # aiohttp's errors are of these classes too, and have nothing of their own: what they were raised for has.
+        if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_code"):
+            return UnreachableError, _of_certificate(cause)
+        if isinstance(cause, ssl.SSLError) and (reason := plain_code(getattr(cause, "reason", None) or "")):
+            return UnreachableError, (
+                f"no encrypted connection ({reason}); does the server speak https? Check "
+                "whether the address begins with http:// or https://, and the port"
+            )
+    return None
+
+
+def _of_certificate(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code in _SELF_SIGNED:
+        return (
+            "the server's certificate is self-signed, or of an authority that is not known here; give the file of its "
+            "authority by AWS_CA_BUNDLE for S3, by SSL_CERT_FILE for all else"
+        )
+    if error.verify_code in _NOT_NOW:
+        return "the server's certificate has expired or is not valid yet; check the clock here, or have it renewed"
+    if error.verify_code in _OTHER_HOST:
+        return "the server's certificate is for another host name; use the name that it is for in the address"
+    return f"the server's certificate is refused (code {error.verify_code}); ask who runs the server"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those behind it; botocore keeps what it was raised for as an argument of its message."""
+    seen: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting and len(seen) < _CHAIN:
+        found = waiting.pop(0)
+        if not isinstance(found, BaseException) or found in seen:
+            continue
+        seen.append(found)
+        yield found
+        kept = getattr(found, "kwargs", None)
+        inner = kept.get("error") if isinstance(kept, dict) else None
+        waiting += [getattr(found, "certificate_error", None), inner, found.__cause__, found.__context__]

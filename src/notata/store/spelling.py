@@ -1,0 +1,188 @@
+"""Whether a disk takes two spellings of a name for one, as macOS, Windows and exFAT do: found out by asking the disk.
+
+It knows names and no bytes. A case-insensitive disk takes ``A.txt`` and ``a.txt`` for one file, and others take two
+Unicode forms of ``é`` for one; a write to the second name would replace the first file.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from threading import RLock
+from typing import Final, TypeVar
+
+from notata import keys
+
+__all__ = ["Spelling", "aligned", "collisions", "folded"]
+
+T = TypeVar("T")
+
+_COMPOSED, _DECOMPOSED = "\u00e9", "e\u0301"
+_NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0)
+
+
+class Spelling:
+    """What one disk makes of names. Shared by the stores of folders below one another.
+
+    On a disk that tells all names apart this costs one look, at the first write.
+
+    Args:
+        exists: Whether the disk has something under a path; another one is for tests.
+    """
+
+    def __init__(self, exists: Callable[[str], bool] = os.path.lexists) -> None:
+        self._exists = exists
+        self._lock = RLock()
+        self._folds: bool | None = None
+        self._exact: set[str] = set()  # folders below which names were seen to be spelled as in keys
+
+    def __reduce__(self) -> tuple[type[Spelling], tuple[object]]:
+        return Spelling, (self._exists,)
+
+    def folds(self, folder: str, *, may_write: bool) -> bool:
+        """Check whether names in a folder that differ in case only are one file.
+
+        Args:
+            folder: It is there.
+            may_write: Make a file there and remove it, for a sure answer; else look at the name of the folder itself.
+        """
+        if self._folds is not None:
+            return self._folds
+        if not may_write:
+            return _is_folded(folder, self._exists)
+        with suppress(OSError), _made(folder, "Aa") as name:
+            self._folds = self._exists(os.path.join(folder, name.swapcase()))
+        return bool(self._folds)
+
+    def learn(self, temporary: str) -> None:
+        """As `folds`, by a file that is there already under a name with letters that nobody else has."""
+        if self._folds is None:
+            folder, name = os.path.split(temporary)
+            self._folds = self._exists(os.path.join(folder, name.swapcase()))
+
+    def held(self, key: str) -> AbstractContextManager[object]:
+        """Let one thread at a time check a name and use it, where names may clash."""
+        return self._lock if self._folds or not key.isascii() else nullcontext()
+
+    def clash(self, root: str, key: str, *, once: bool = False) -> str | None:
+        """Return the key that the disk has in place of this one; None if it has none, or this very one.
+
+        Args:
+            root: A folder that is spelled as it is.
+            key: Of a file below it.
+            once: Trust what was seen before.
+        """
+        if not self._folds and key.isascii():
+            return None
+        with self._lock:
+            folder = ""
+            for name in key.split("/"):
+                below = keys.join(folder, name)
+                path = os.path.join(root, *below.split("/"))
+                if path not in self._exact and self._exists(path):
+                    other = self._spelled(os.path.dirname(path), name)
+                    if other is not None:
+                        return keys.join(folder, other)
+                    if below != key or once:
+                        self._exact.add(path)
+                folder = below
+        return None
+
+    def _spelled(self, folder: str, name: str) -> str | None:
+        """Return the name in a folder that the disk takes for this one; None if it has this one."""
+        with os.scandir(folder) as children:
+            names = {child.name for child in children}
+        if name in names:
+            return None
+        close = [other for other in names if folded(other) == folded(name)]
+        for other in close:
+            if unicodedata.normalize("NFC", other) != unicodedata.normalize("NFC", name):
+                return other
+        if close and not _transforms(folder):
+            return close[0]
+        return None  # the disk spells each name in its own way, this one too
+
+
+class _made:  # noqa: N801
+    """A file of a name of its own in a folder, for as long as it is looked for."""
+
+    def __init__(self, folder: str, end: str) -> None:
+        self._folder = folder
+        self._name = f"{keys.RESERVED}{os.urandom(8).hex()}{end}"
+
+    def __enter__(self) -> str:
+        os.close(os.open(os.path.join(self._folder, self._name), _NEW, 0o666))
+        return self._name
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._folder, self._name))
+
+
+def _is_folded(folder: str, exists: Callable[[str], bool]) -> bool:
+    """Check whether a folder is there by another spelling, too, which no listing has."""
+    parent, name = os.path.split(folder)
+    other = name.swapcase()
+    if other == name or os.path.ismount(folder) or not exists(os.path.join(parent, other)):
+        return False
+    with suppress(OSError), os.scandir(parent) as children:
+        return all(child.name != other for child in children)
+    return False
+
+
+def _transforms(folder: str) -> bool:
+    """Check whether a disk lists a name in another Unicode form than it was given, as HFS+ does."""
+    for end in (_COMPOSED, _DECOMPOSED):
+        with _made(folder, end) as name, os.scandir(folder) as children:
+            if all(child.name != name for child in children):
+                return True
+    return False
+
+
+def folded(name: str) -> str:
+    r"""Return what a name has in common with all that some disk takes for it.
+
+    >>> folded("A/é.TXT") == folded("a/e\u0301.txt")
+    True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def collisions(names: Iterable[str]) -> dict[str, str]:
+    """Return the keys of which another one has the same folded form, or lies in a folder of which this holds.
+
+    Returns:
+        For each such key one of the keys that it collides with.
+
+    >>> collisions(["a/x", "A/y", "b", "B", "c"])
+    {'a/x': 'A/y', 'A/y': 'a/x', 'b': 'B', 'B': 'b'}
+    """
+    spelled: dict[str, dict[str, str]] = {}  # the spellings of each file and folder, each with a key
+    listed = list(names)
+    for key in listed:
+        for part in _parts(key):
+            spelled.setdefault(folded(part), {}).setdefault(part, key)
+    found = {}
+    for key in listed:
+        others = ((part, spelled[folded(part)]) for part in _parts(key))
+        other = next((one for part, alike in others for other, one in alike.items() if other != part), None)
+        if other is not None:
+            found[key] = other
+    return found
+
+
+def aligned(entries: Mapping[str, T], names: Iterable[str]) -> dict[str, T]:
+    """Return files of a disk by the keys that they have elsewhere, where the two differ in their Unicode form only."""
+    ours = {unicodedata.normalize("NFC", name): name for name in names}
+    return {ours.get(unicodedata.normalize("NFC", key), key): entry for key, entry in entries.items()}
+
+
+def _parts(key: str) -> Iterator[str]:
+    """The folders that a file lies in, and itself."""
+    at = key.find("/")
+    while at > 0:
+        yield key[:at]
+        at = key.find("/", at + 1)
+    yield key

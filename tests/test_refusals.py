@@ -1,0 +1,198 @@
+"""What a server refuses, and what the error says to do: certificates, quotas, credentials, unknown requests."""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from notata import errors
+from notata.search import diagnose
+from notata.search.finding import file_at
+from notata.store import open_store
+from notata.store.builtin_errors import failure_of_builtin
+from notata.store.http_errors import failure_of_reply, plain_code
+
+KEYS = {"key": "AKIATESTTESTTEST", "secret": "not-a-secret-of-anybody"}
+
+
+def certificate(folder: Path, name: str = "localhost", *, days: int = 1) -> Path:
+    """A certificate that signs itself, with its key, in one file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=10))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / f"{name}{days}.pem"
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@contextmanager
+def answering(status: int = 200, body: bytes = b"", chain: Path | None = None) -> Iterator[str]:
+    """A server with one answer for everything, encrypted if it is given a certificate; its address."""
+
+    class Answering(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = do_HEAD = answer  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """A client that refuses the certificate hangs up."""
+
+    with Server(("127.0.0.1", 0), Answering) as server:
+        if chain is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(chain)
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"{'http' if chain is None else 'https'}://localhost:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def raised(scheme: str, endpoint: str) -> errors.StorageError:
+    """The error of a read of a file there."""
+    with pytest.raises(errors.StorageError) as caught:
+        if scheme == "http":
+            file_at(f"{endpoint}/mesh.msh").store.read("mesh.msh")
+        else:
+            options = {"endpoint_url": endpoint}
+            options |= KEYS if scheme == "s3" else {"token": "anon", "project": "p"}
+            open_store(f"{scheme}://bucket/x", options, timeout=60.0).read("a")
+    told = str(caught.value)
+    assert KEYS["secret"] not in told
+    assert "a fault of notata" not in told
+    return caught.value
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "http"])
+def test_a_certificate_that_signs_itself(tmp_path: Path, scheme: str) -> None:
+    with answering(chain=certificate(tmp_path)) as endpoint:
+        error = raised(scheme, endpoint)
+    assert isinstance(error, errors.UnreachableError)
+    assert "self-signed" in str(error)
+    assert "AWS_CA_BUNDLE" in str(error)
+    assert "SSL_CERT_FILE" in str(error)
+    assert "nobody answers" not in str(error)
+
+
+def test_doctor_says_what_to_do_about_it(tmp_path: Path) -> None:
+    with answering(chain=certificate(tmp_path)) as endpoint:
+        checks = diagnose("s3://bucket/x", storage_options={"endpoint_url": endpoint, **KEYS}, read_only=True)
+    [reach] = [check for check in checks if check.name == "reach"]
+    assert reach.state == "no"
+    assert "self-signed" in reach.told
+    assert "AWS_CA_BUNDLE" in reach.advice
+
+
+def test_a_certificate_that_has_expired_or_is_for_another_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expired, other = certificate(tmp_path, days=-1), certificate(tmp_path, "elsewhere.example")
+    for chain, told in ((expired, "expired"), (other, "another host name")):
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(chain))
+        with answering(chain=chain) as endpoint:
+            assert told in str(raised("s3", endpoint))
+
+
+def test_a_server_that_does_not_encrypt() -> None:
+    with answering() as endpoint:
+        assert "does the server speak https?" in str(raised("s3", endpoint.replace("http:", "https:")))
+
+
+def body_of(scheme: str, status: int, code: str) -> bytes:
+    if scheme == "s3":
+        return f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    return json.dumps({"error": {"code": status, "message": f"The {code} for bucket storage: quota exceeded"}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "status", "code", "kind", "told"),
+    [
+        ("s3", 403, "QuotaExceeded", errors.FullError, "a quota is used up (QuotaExceeded); make room"),
+        ("s3", 400, "XMinioAdminBucketQuotaExceeded", errors.FullError, "a quota is used up"),
+        ("s3", 507, "XMinioStorageFull", errors.FullError, "no space left on the storage"),
+        ("s3", 507, "", errors.FullError, "a quota is used up (507)"),
+        ("gs", 403, "quota", errors.FullError, "a quota is used up (quotaExceeded)"),
+        ("http", 507, "", errors.FullError, "a quota is used up (507)"),
+        ("s3", 501, "NotImplemented", errors.StorageError, "does not know this kind of request (NotImplemented)"),
+        ("gs", 501, "", errors.StorageError, "does not know this kind of request (501)"),
+        ("http", 501, "", errors.StorageError, "does not know this kind of request (501)"),
+        ("s3", 403, "InvalidAccessKeyId", errors.AccessError, "does not know this access key (InvalidAccessKeyId)"),
+        ("s3", 403, "SignatureDoesNotMatch", errors.AccessError, "the secret does not fit the access key"),
+        ("s3", 400, "ExpiredToken", errors.AccessError, "the session token has expired"),
+        ("s3", 403, "RequestTimeTooSkewed", errors.AccessError, "the clock of this machine is wrong"),
+        ("s3", 403, "AccessDenied", errors.AccessError, "they do not allow this"),
+        ("s3", 401, "", errors.AccessError, "refused these credentials (401)"),
+        ("gs", 401, "", errors.AccessError, "the store refused these credentials"),
+        ("http", 401, "", errors.AccessError, "asks for a user and a password"),
+        ("http", 407, "", errors.AccessError, "a proxy asks for credentials"),
+        ("s3", 404, "NoSuchBucket", errors.ContainerMissingError, "there is no bucket 'bucket'; create it"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_and_what_to_do(
+    scheme: str, status: int, code: str, kind: type[errors.StorageError], told: str
+) -> None:
+    with answering(status, body_of(scheme, status, code)) as endpoint:
+        error = raised(scheme, endpoint)
+    assert type(error) is kind
+    assert told in str(error)
+    assert "; " in str(error)  # and what to do
+    assert "try later" not in str(error)
+
+
+def test_what_a_server_calls_its_refusal_is_shown_if_it_is_a_word() -> None:
+    odd = "Quota\x1b[31m<b>" + "x" * 1000
+    assert plain_code(odd) == ""
+    known = failure_of_reply(507, odd)
+    assert known is not None
+    assert "(507)" in known[1]
+    with answering(403, body_of("s3", 403, "AKIA?token=secret")) as endpoint:
+        assert "token" not in str(raised("s3", endpoint))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSYS, "no"), OSError(errno.EOPNOTSUPP, "no"), NotImplementedError()])
+def test_an_operation_that_a_file_system_does_not_know(error: Exception) -> None:
+    kind, told = failure_of_builtin(error, str(error))
+    assert kind is errors.StorageError
+    assert "does not know this kind of operation" in told
