@@ -8,28 +8,19 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
+
+from notata.secrets import arguments, refresh
 
 __all__ = ["capture"]
 
 _GIT_SECONDS: Final = 3.0  # of a working tree on a slow disk
 _GIT_FRESH: Final = 10.0  # that its answer is taken for true
-_HIDDEN: Final = "***"
-_SECRET: Final = (
-    # By itself or after - _ . as in db.password; no tokenizer, no author …
-    r"(?:(?<![A-Za-z])(?i:pass|pat|pwd|secret|token|credentials?|auth|apikey|sig|signature"
-    r"|(?:api|access|private|secret)[-_.]?key)"
-    r"|(?<=[a-z])(?:Token|Secret|Signature|(?:Api|Access|Private|Secret)Key)"  # … as in wandbToken
-    r"|(?i:\w*(?:password|passwd|passphrase)))(?![a-z])"
-)
-_NAME: Final = re.compile(rf"{_SECRET}$")
-_VALUE: Final = re.compile(rf"""({_SECRET}[\w.-]*["']?\s*[=:]\s*["']?)(?!//)[^&"',;}}\s]+""")
 
 
 def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
@@ -38,8 +29,8 @@ def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
     Takes some milliseconds, and a call of ``git`` for each folder that is asked about, once in ten seconds.
 
     Args:
-        redact: Applied to the arguments of the command line. Values that follow a name such as ``--password`` and
-            user names in URLs are hidden in any case.
+        redact: Applied to the arguments of the command line. What `notata.secrets` knows for a secret is hidden in any
+            case.
 
     Returns:
         ``python`` (version, implementation, executable), ``platform``, ``host``, ``user``, ``pid``, ``argv``, ``cwd``,
@@ -55,11 +46,12 @@ def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
         "host": platform.node,
         "user": _user,
         "pid": os.getpid,
-        "argv": lambda: [redact(argument) for argument in _without_secrets(getattr(sys, "argv", []))],
+        "argv": lambda: [redact(argument) for argument in arguments(getattr(sys, "argv", []))],
         "cwd": os.getcwd,
         "packages": _packages,
         "git": lambda: _git_of(_script_folder()) or _git_of(os.getcwd()),
     }
+    refresh()
     found: dict[str, Any] = {}
     for name, ask in parts.items():
         with suppress(Exception):  # a folder that was removed, a package that raises: no run is lost for that
@@ -85,20 +77,6 @@ def _user() -> str:
         return str(pwd.getpwuid(os.getuid()).pw_name)
     except KeyError:
         return str(os.getuid())
-
-
-def _without_secrets(arguments: Sequence[object]) -> list[str]:
-    shown: list[str] = []
-    follows = False  # a secret, after the option that is called so
-    for argument in map(str, arguments):
-        option = argument.startswith("-")
-        if follows and not argument.startswith("--"):
-            shown.append(_HIDDEN)
-        else:
-            named = _VALUE.sub(rf"\1{_HIDDEN}", argument)
-            shown.append(re.sub(r"//[^/\s]+@", f"//{_HIDDEN}@", named))
-        follows = option and _NAME.search(argument) is not None
-    return shown
 
 
 def _packages() -> dict[str, str]:
