@@ -25,7 +25,9 @@ from notata.errors import (
 )
 from notata.listings import inside, name_of, runs_in
 from notata.reader import LogReader
+from notata.secrets import shown_url
 from notata.store import TIMEOUT, Entry, Store, default_base, open_beside, open_store
+from notata.terminal import one_line
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -248,7 +250,7 @@ def _possible(runs: Mapping[str, Mapping[str, Entry]], name: str) -> dict[str, M
     found = {}
     for folder, files in runs.items():
         if problem := _problem(folder):
-            warnings.warn(f"a folder below {name} is left out: {problem}", stacklevel=2)
+            warnings.warn(one_line(f"a folder below {name} is left out: {problem}", 1000), stacklevel=2)
         else:
             found[folder] = files
     return found
@@ -293,11 +295,9 @@ def given(url: str | os.PathLike[str] | UPath | Store) -> str:
     try:
         root, pattern = _parted(url)
         if isinstance(root, str) and "://" in root:  # its package need not be installed
-            from notata.store.remote import without_credentials
-
-            return _below(without_credentials(root), pattern)
+            return _below(shown_url(root), pattern)
         return _below(_called(root, open_store(root or ".").url), pattern)
-    except NotataError:
+    except (NotataError, ValueError):
         return "that place"
 
 
