@@ -469,6 +469,7 @@ def test_nothing_is_run_in_a_submodule(repo: Path, trap: Path, tmp_path: Path) -
     configure(inner, ("filter.plain.clean", str(trap)), ("core.fsmonitor", str(trap)))
     os.utime(inner / "code.py", (1, 1))
     assert told(cwd=repo)["git"]["dirty"] is False
+    assert not (tmp_path / "sprung").exists()
     git(inner, "-c", "core.fsmonitor=false", "commit", "-q", "--allow-empty", "-m", "second")
     (tmp_path / "sprung").unlink(missing_ok=True)
     assert told(cwd=repo)["git"]["dirty"] is True
