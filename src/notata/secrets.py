@@ -44,6 +44,7 @@ _HARD, _MEDIUM, _WEAK, _NONE = 3, 2, 1, 0
 _ANYWHERE: Final = 12  # characters from which a known value is hidden inside of longer words, too
 _SHORT: Final = 4  # characters of an option that may be secret
 _SHORT_VARIABLE: Final = 6  # and of an environment variable: a shorter one would blot out words of a log
+_LOOKED_AT: Final = 80  # characters of a value that tell whether it is secret
 _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}  # in XML; importing `html` takes longer than this
 _CHAIN: Final = 10  # causes of an error that are looked at
 _LOOK_AGAIN: Final = 1.0  # seconds for which the environment's secrets are taken as known
@@ -125,8 +126,9 @@ _ALPHABETIC: Final = re.compile(r"[A-Za-z]{1,24}[.!?:]*")
 
 def _is_random(value: str) -> bool:
     """Check whether a value is a made-up one, not words, numbers, a version, a date or a path."""
-    if len(value) < 8 or len(value.split()) != 1 or _PATH.match(value):
+    if len(value) < 8 or len(value.split(None, 1)) != 1 or _PATH.match(value):
         return False
+    value = value[:_LOOKED_AT]
     return sum(len(part) for part in re.split(r"[-_./:,+=@~]", value) if part and not _WORDY.fullmatch(part)) >= 8
 
 
@@ -185,7 +187,7 @@ def _forms(secret: str) -> Iterator[str]:
     """Yield a secret as it is, as a repr, JSON, XML or a URL shows it, and line by line."""
     if not secret:
         return
-    encoded = [quote(secret, safe=safe) for safe in ("", "/")] if secret.isprintable() else []
+    encoded = [quote(secret, safe=safe, errors="replace") for safe in ("", "/")]
     shown = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], *encoded}
     shown |= {re.sub("[&<>]", lambda found: _ENTITIES[found[0]], secret)}
     shown |= {re.sub("%..", lambda found: found[0].lower(), form) for form in encoded}
@@ -296,11 +298,14 @@ def _of_environment() -> Iterator[str]:
 
 # -- by form -------------------------------------------------------------------------------------------------
 
-_ASSIGNMENT: Final = re.compile(
-    r"(?<![\w.-])(?<!://)([\w.-]{1,120}+)(?:\\*[\"'])?(?P<sign>[ \t]{0,3}(?:=>?|:(?!//)|%3[dD])[ \t]{0,3})"
-)
+_SIGN: Final = re.compile(r"(?:=>?|:(?!//|\d\d[:\]])|%3[dD])[ \t]{0,3}")  # not that of a time
+_NAME_BEFORE: Final = re.compile(
+    r"[ \t]{0,3}(?:[\"']\\{0,8})?([\w.-]{1,120})"
+)  # from the end of a text to its beginning
 _QUOTED: Final = re.compile(r"""(?P<open>[bBrRuU]{0,2}(?P<mark>\\*["']))""")
 _BARE: Final = re.compile(r"""[^\s&"',;]+""")
+_BEGINNING: Final = re.compile(rf"""[^\s&"',;]{{1,{_LOOKED_AT}}}""")
+_CONNECTION: Final = re.compile(r"""[^;&"'=\r\n]{1,200};[ \w]{1,40}=""")
 _TO_SEMICOLON: Final = re.compile(r"""[^;&"'\r\n]+""")
 _FLAG: Final = re.compile(r"""(?<![\w-])--?([A-Za-z][\w.-]*+)["']?,?[ \t]+["']?(?=([^\s"',]+))""")
 _USER: Final = r"""(?<![\w-])(?:-u|--user|--userpwd|--proxy-user|--login)(?:["']?(?:=|,?[ \t]+)["']?)"""
@@ -336,7 +341,7 @@ _Rule = tuple[tuple[str, ...], re.Pattern[str], Callable[[re.Match[str]], str]]
 _RULES: Final[tuple[_Rule, ...]] = (
     (("://",), re.compile(r"(://)[^/\s\"'<>]*(?=@)"), _same),
     # A password with a slash in it is no legal URL, but people write it; host:port/path@x is no such one.
-    (("://",), re.compile(r"(://[^/\s@:\"'<>]+:)(?!\d{1,5}(?:/|$))[^\s\"'<>@]+(?=@)"), _same),
+    (("://",), re.compile(r"(://[^/\s@:\"'<>]+:)(?!\d{1,5}(?:/|$))[^\s\"'<>@]{1,200}(?=@)"), _same),
     (("://",), re.compile(r"(hooks\.slack\.com/(?:services|workflows)/|/api/webhooks/|/webhookb2/|"
                           r"api\.telegram\.org/bot)[^\s\"'<>]+"), _same),
     (("authorization",),
@@ -346,21 +351,21 @@ _RULES: Final[tuple[_Rule, ...]] = (
     (("cookie",), re.compile(r"(?i)(\bcookie[\"']?:[ \t]{0,3}[\"']?)[^\"'\r\n]+"), _same),
     (("private key",),
      re.compile(r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----).*?(?=-----END|\Z)", re.DOTALL), _same),
-    (("eyj",), re.compile(r"(?<![A-Za-z0-9])(eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?)"), lambda _: HIDDEN),
+    (("eyj",), re.compile(r"(?<![A-Za-z0-9])(eyJ[\w-]{8,4000}+\.[\w-]{8,}(?:\.[\w-]*)?)"), lambda _: HIDDEN),
     (("akia", "asia", "abia", "acca"), re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}"),
      lambda _: HIDDEN),
-    (("gh", "glpat-", "hf_", "sk-", "sk_", "rk_", "xox", "npm_", "pypi-", "dop_v1_", "aiza", "ya29.", "sg."),
+    (("gh", "glpat-", "hf_", "sk-", "k_", "xox", "xapp", "npm_", "pypi-", "dop_", "aiza", "ya29.", "sg."),
      re.compile(r"(?<![A-Za-z0-9])(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|[sr]k_(?:live|test)_|xox[a-z]-|xapp-|npm_|"
                 r"pypi-|dop_v1_|AIza|ya29\.|SG\.)([\w.-]{8,})"), _token),
     (("</",), re.compile(r"(<([\w:-]+)>)([^<>]+)(?=</)"), _element),
-    (("-u", "--user", "--proxy-user", "--login"), re.compile(rf"""({_USER}[^\s"':/]+:)([^\s"']+)"""), _user),
+    (("-u", "--proxy", "--login"), re.compile(rf"""({_USER}[^\s"':/]+:)([^\s"']+)"""), _user),
 )  # fmt: skip
 
 _NAMED: Final = (
-    "pass", "pw", "secret", "token", "key", "auth", "cred", "sig", "pat", "sas", "jwt", "bearer", "otp", "cookie",
-    "webhook", "pin",
+    "pass", "pw", "pswd", "secret", "token", "key", "auth", "cred", "sig", "pat", "sas", "jwt", "bearer", "otp",
+    "cookie", "webhook", "pin",
 )  # fmt: skip
-_SIGNS: Final = ("=", ":", "%3d")
+_HINTS: Final = tuple(dict.fromkeys(hint for hints, _, _ in _RULES for hint in hints))
 
 
 def redacted(text: str, kept: str = "") -> str:
@@ -476,15 +481,14 @@ def _argument(before: str, argument: str) -> str:
 
 def _by_form(text: str) -> str:
     low = text.lower()
-    text = _rules(text, low)
+    for hint in _HINTS:  # a loop of searches for plain words takes a third of the time of a pattern
+        if hint in low:
+            text = _rules(text, low)
+            break
     for hint in _NAMED:
         if hint in low:
-            break
-    else:
-        return text
-    if "-" in text:
-        text = _flags(text)
-    return _assignments(text) if any(sign in low for sign in _SIGNS) else text
+            return _assignments(_flags(text))
+    return text
 
 
 def _rules(text: str, low: str) -> str:
@@ -498,6 +502,8 @@ def _rules(text: str, low: str) -> str:
 
 def _flags(text: str) -> str:
     """Hide what follows options in a text that quotes a command line."""
+    if not (" -" in text or "'-" in text or '"-' in text or text.startswith("-")):
+        return text
     return _without(text, _flag_values(text))
 
 
@@ -515,24 +521,31 @@ def _assignments(text: str, *, command: bool = False) -> str:
 
 
 def _assigned(text: str, *, command: bool) -> Iterator[tuple[int, int]]:
-    for found in _ASSIGNMENT.finditer(text):
-        name = found[1]
-        level = _level(name)
-        if not level:
+    for sign in _SIGN.finditer(text):
+        end_of_name = sign.start()
+        before = _NAME_BEFORE.match(text[max(0, end_of_name - 160) : end_of_name][::-1])
+        if before is None:
             continue
-        start, end, quoted = _value_at(text, found, command=command)
+        name = before[1][::-1]
+        at = end_of_name - before.end()  # where it begins
+        ahead = text[max(0, at - 3) : at]
+        escaped = ahead[-1:] == "%" and name[:2] in ("3F", "3f", "26")
+        if not (level := _level(name[2:] if escaped else name)):
+            continue
+        if ahead == "://":
+            continue  # the user of a URL
+        start, end, quoted = _value_at(text, at, sign.end(), command=command)
         value = text[start:end]
-        colon = ":" in found["sign"] and not quoted
-        query = text[found.start() - 1 : found.start()] in ("?", "&") and level > _WEAK
-        if value.rpartition(".")[2] == name.rpartition(".")[2] and not command:
+        if not value or (value.rpartition(".")[2] == name.rpartition(".")[2] and not command):
             continue  # password=self.password
-        if value and _hides(level, value, command=command or query, quoted=quoted, colon=colon):
-            yield start, end
+        asked = escaped or ahead[-1:] in ("?", "&")  # in a query
+        colon = sign[0][0] == ":" and not quoted
+        if _hides(level, value, command=command or (asked and level > _WEAK), quoted=quoted, colon=colon):
+            yield start, end if quoted or end - start < _LOOKED_AT - 4 else _whole_value(text, end)
 
 
-def _value_at(text: str, found: re.Match[str], *, command: bool) -> tuple[int, int, bool]:
-    """Return where the value behind a name begins and ends, and whether it is in quotes."""
-    start = found.end()
+def _value_at(text: str, name: int, start: int, *, command: bool) -> tuple[int, int, bool]:
+    """Return where the value of a name begins and ends, and whether it is in quotes."""
     if opened := _QUOTED.match(text, start):
         mark = opened["mark"]
         at = opened.end()
@@ -541,12 +554,20 @@ def _value_at(text: str, found: re.Match[str], *, command: bool) -> tuple[int, i
         if end < 0:  # it is not closed: a part of a longer text
             end = len(text) if command else _end_of_line(text, start)
         return opened.end(), end, True
-    whole = command and not text[: found.start()].strip("-+")  # --secret=several words
-    joined = text[found.start() - 1 : found.start()] == ";" or "%3" in found["sign"]  # Server=x;Password=a b;
-    bare = (_TO_SEMICOLON if whole or joined else _BARE).match(text, start)
+    whole = command and not text[:name].strip("-+")  # --secret=several words
+    connection = text[name - 1 : name] == ";"  # Server=x;Password=a b
+    if not connection and text.find(";", start, start + 200) > 0:
+        connection = _CONNECTION.match(text, start) is not None
+    bare = (_TO_SEMICOLON if whole or connection else _BEGINNING).match(text, start)
     if bare is None:
         return start, start, False
     return start, start + len(bare[0].rstrip(")]}> ")), False
+
+
+def _whole_value(text: str, end: int) -> int:
+    """Return where a value ends of which only the beginning was looked at: all of it would take too long each time."""
+    rest = _BARE.match(text, end)
+    return rest.end() if rest else end
 
 
 def _end_of_line(text: str, start: int) -> int:
