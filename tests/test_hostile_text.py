@@ -102,7 +102,8 @@ def test_errors_of_every_kind_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(NotataError) as refused:
         Logbook("night", tmp_path, resume=True)
     assert_tame(str(refused.value).replace("\n", NEXT_LINE))
-    for kind in (NotataError, *NotataError.__subclasses__()):
+    kinds: list[type[NotataError]] = [NotataError, *NotataError.__subclasses__()]
+    for kind in kinds:
         error: NotataError = BatchError(LONG, [ValueError("x")]) if issubclass(kind, BatchError) else kind(LONG)
         assert "\n" not in str(error)
         assert_tame(str(error))
