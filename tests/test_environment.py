@@ -361,5 +361,153 @@ def test_git_is_asked_without_a_lock_and_without_a_monitor(repo: Path, tmp_path:
     assert found["git"]["dirty"] is False
     assert index.read_bytes() == before
     asked = (tmp_path / "asked").read_text().splitlines()
-    assert len(asked) == 1
-    assert asked[0].startswith("0 ")
+    assert len(asked) == 2
+    assert all(line.startswith("0 ") for line in asked)
+
+
+# -- a hostile checkout ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Path:
+    """A program that leaves a file behind when somebody runs it."""
+    program = tmp_path / "trap.sh"
+    program.write_text(f"#!/bin/sh\necho \"$0 $*\" >> '{tmp_path}/sprung'\nexec cat\n")
+    program.chmod(0o755)
+    return program
+
+
+def attributes(repo: Path, line: str) -> None:
+    """Commit a file of attributes, and make the checkout's file differ from its index by time alone."""
+    (repo / ".gitattributes").write_text(f"{line}\n")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "attributes")
+    os.utime(repo / "src" / "code.py", (1, 1))
+
+
+def configure(repo: Path, *settings: tuple[str, str], file: str = "") -> None:
+    for name, value in settings:
+        git(repo, "config", *(["-f", file] if file else []), name, value)
+
+
+ODD_NAMES = ["plain", "a.b", "x=y", "a b", "Ünicode", "a=b.clean", "-c", "lfs"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("kind", ["clean", "process"])
+def test_no_filter_of_a_checkout_runs(kind: str, name: str, repo: Path, trap: Path) -> None:
+    attributes(repo, f'"*" filter={name}' if " " in name else f"* filter={name}")
+    configure(repo, (f"filter.{name}.{kind}", str(trap)), (f"filter.{name}.required", "true"))
+    configure(repo, ("filter.other.smudge", str(trap)))
+    found = told(cwd=repo)["git"]
+    assert found["commit"] == git(repo, "rev-parse", "HEAD")
+    assert found["branch"] == "feature/one"
+    assert not (trap.parent / "sprung").exists()
+
+
+def test_a_filtered_file_that_changed_is_dirty_and_one_that_did_not_is_not(repo: Path, trap: Path) -> None:
+    attributes(repo, "* filter=plain")
+    configure(repo, ("filter.plain.clean", str(trap)))
+    assert told(cwd=repo)["git"]["dirty"] is False
+    (repo / "src" / "code.py").write_text("a = 2\n")
+    assert told(cwd=repo)["git"]["dirty"] is True
+    assert not (trap.parent / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [("core.fsmonitor", "{trap}")],
+        [("core.fsmonitor", "true"), ("core.untrackedCache", "true")],
+        [("core.hooksPath", "{folder}")],
+        [("core.pager", "{trap}"), ("pager.status", "true"), ("pager.config", "{trap}")],
+        [("diff.external", "{trap}")],
+        [("diff.shown.textconv", "{trap}"), ("diff.shown.command", "{trap}"), ("diff.renames", "copies")],
+        [("alias.status", "!{trap}"), ("alias.config", "!{trap}")],
+        [("status.submoduleSummary", "true"), ("status.showStash", "true")],
+        [("core.editor", "{trap}"), ("core.sshCommand", "{trap}"), ("core.askPass", "{trap}")],
+        [("credential.helper", "!{trap}"), ("core.gitProxy", "{trap}"), ("core.alternateRefsCommand", "{trap}")],
+        [("gpg.program", "{trap}"), ("log.showSignature", "true")],
+        [("core.attributesFile", "{folder}/attributes"), ("filter.plain.clean", "{trap}")],
+        [("include.path", "{folder}/included")],
+        [("includeIf.onbranch:feature/**.path", "{folder}/included")],
+    ],
+    ids=lambda settings: settings[0][0],
+)
+def test_no_setting_of_a_checkout_runs_a_program(
+    settings: list[tuple[str, str]], repo: Path, trap: Path, tmp_path: Path
+) -> None:
+    attributes(repo, "* filter=plain diff=shown")
+    (tmp_path / "attributes").write_text("* filter=plain\n")
+    for hook in ("post-index-change", "fsmonitor-watchman", "reference-transaction", "pre-auto-gc"):
+        (tmp_path / hook).symlink_to(trap)
+        (repo / ".git" / "hooks").mkdir(exist_ok=True)
+        (repo / ".git" / "hooks" / hook).symlink_to(trap)
+    configure(repo, ("filter.plain.clean", str(trap)), ("core.fsmonitor", str(trap)), file=str(tmp_path / "included"))
+    configure(repo, *((name, value.format(trap=trap, folder=tmp_path)) for name, value in settings))
+    (tmp_path / "sprung").unlink(missing_ok=True)  # `git config` asks its aliases, too
+    code = repo / "src" / "code.py"
+    for content in ("a = 1\n", "a = 2\n"):
+        code.write_text(content)
+        found = told(cwd=repo)["git"]
+        assert found["branch"] == "feature/one"
+        assert found.get("dirty") in (content == "a = 2\n", None)
+        assert not (tmp_path / "sprung").exists()
+
+
+def test_nothing_is_run_in_a_submodule(repo: Path, trap: Path, tmp_path: Path) -> None:
+    inner = repo / "inner"
+    inner.mkdir()
+    git(inner, "init", "-q")
+    (inner / "code.py").write_text("b = 1\n")
+    attributes_ = inner / ".gitattributes"
+    attributes_.write_text("* filter=plain\n")
+    git(inner, "add", "-A")
+    git(inner, "commit", "-q", "-m", "first")
+    git(repo, "-c", "advice.addEmbeddedRepo=false", "add", "inner")
+    git(repo, "commit", "-q", "-m", "a submodule")
+    configure(inner, ("filter.plain.clean", str(trap)), ("core.fsmonitor", str(trap)))
+    os.utime(inner / "code.py", (1, 1))
+    assert told(cwd=repo)["git"]["dirty"] is False
+    assert not (tmp_path / "sprung").exists()
+    git(inner, "-c", "core.fsmonitor=false", "commit", "-q", "--allow-empty", "-m", "second")
+    (tmp_path / "sprung").unlink(missing_ok=True)
+    assert told(cwd=repo)["git"]["dirty"] is True
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_partial_clone_fetches_nothing(repo: Path, trap: Path, tmp_path: Path) -> None:
+    configure(
+        repo,
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.partialClone", "evil"),
+        ("remote.evil.promisor", "true"),
+        ("remote.evil.url", f"ext::{trap} x"),
+        ("remote.evil.uploadpack", str(trap)),
+        ("protocol.ext.allow", "always"),
+        ("core.sshCommand", str(trap)),
+    )
+    tree = git(repo, "rev-parse", "HEAD^{tree}")
+    (repo / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
+    told(cwd=repo)
+    assert not (tmp_path / "sprung").exists()
+    configure(repo, ("remote.evil.url", "ssh://host/x"))
+    told(cwd=repo)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_no_git_of_the_checkout_runs(repo: Path, tmp_path: Path, trap: Path) -> None:
+    (repo / "git").symlink_to(trap)
+    for path in (".", "", "src/.."):
+        assert "git" not in told(cwd=repo, env={"PATH": path})
+        assert told(cwd=repo, env={"PATH": f"{path}{os.pathsep}{os.environ['PATH']}"})["git"]["branch"] == "feature/one"
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_bare_repository_among_the_files_has_no_say(repo: Path, tmp_path: Path, trap: Path) -> None:
+    bare = repo / "data"
+    bare.mkdir()
+    git(bare, "init", "-q", "--bare")
+    configure(bare, ("core.fsmonitor", str(trap)), ("core.worktree", str(repo)), ("core.bare", "false"))
+    told(cwd=bare)
+    assert not (tmp_path / "sprung").exists()

@@ -24,7 +24,6 @@ from notata.errors import (
     ConfigurationError,
     ConflictError,
     ExistsError,
-    IncompleteListingWarning,
     LinkError,
     NotataError,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import signal
 import threading
 import uuid
@@ -485,29 +486,72 @@ def test_a_run_goes_below_unless_the_destination_is_a_run_by_its_name(
     assert {key.replace(f"{folder}/", "log_a/"): data for key, data in tree(there).items()} == run()
 
 
-@pytest.mark.parametrize("name", ["", "/log_a"])
-def test_without_a_destination_a_run_goes_where_it_is_mirrored_to(here: Place, there: Place, name: str) -> None:
-    files = run(mirror=f"{there.url}{name}")
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_recorded_mirror_is_shown_and_never_written_to(delete: bool, here: Place, there: Place) -> None:
+    fill(there, {"log_a/kept": b"kept", "kept": b"kept"})
+    fill(here, run(mirror=f"{there.url}/log_a"))
+    for source, command in (
+        (f"{here.url}/log_a", f"notata sync {here.url}/log_a {there.url}/log_a"),
+        (here.url, f"notata sync {here.url} {there.url}"),
+    ):
+        with pytest.raises(ConfigurationError) as refused:
+            sync(source, destination_options={"secret": "of the user"}, delete=delete)
+        assert str(refused.value).endswith(f"If you trust it, run: {command}")
+    assert tree(there) == {"log_a/kept": b"kept", "kept": b"kept"}
+
+
+def test_the_command_in_that_error_copies_the_run(here: Place, there: Place) -> None:
+    files = run(mirror=there.url)
     fill(here, files)
-    assert sync(f"{here.url}/log_a").destination == f"{there.url}/log_a"
+    with pytest.raises(ConfigurationError) as refused:
+        sync(f"{here.url}/log_a")
+    program, verb, source, destination = shlex.split(str(refused.value).rpartition("run: ")[2])
+    assert (program, verb) == ("notata", "sync")
+    sync(source, destination)
     assert tree(there) == files
 
 
-def test_without_a_destination_an_experiment_goes_where_all_its_runs_are_mirrored_to(here: Place, there: Place) -> None:
-    files = {f"runs/{key}": data for key, data in run(mirror=f"{there.url}/runs").items()} | {"index.csv": b"rows"}
-    fill(here, files)
-    sync(here.url)
-    assert tree(there) == files
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        *("/tmp/x; rm -rf ~", "$(id)", "a\nb", "\x1b[2J", "s3://key:secret77@bucket/x", "s3://[", "x" * 9000, 5, None),
+        *("--delete", "-o", [], {}),
+    ],
+)
+def test_an_odd_recorded_mirror_does_no_harm(mirror: Any, here: Place) -> None:
+    fill(here, run(mirror=mirror))
+    with pytest.raises(ConfigurationError) as refused:
+        sync(f"{here.url}/log_a")
+    told = str(refused.value)
+    assert "no destination" in told
+    assert told.isprintable()
+    assert len(told) < 1000
+    assert "secret77" not in told
+    if "run: " in told:
+        words = shlex.split(told.rpartition("run: ")[2])
+        assert len(words) == 4
+        assert not words[3].startswith("-")
+
+
+def test_runs_that_record_several_mirrors_are_told_of(here: Place, there: Place) -> None:
+    fill(here, run(mirror=there.url))
     here.put("log_c/metadata.json", metadata(mirror="memory://elsewhere/log_c"))
-    with pytest.raises(ConfigurationError, match="2 places"):
+    with pytest.raises(ConfigurationError, match=r"record these mirrors: memory://\S+, memory://\S+. Name the dest"):
         sync(here.url)
 
 
 def test_without_a_destination_and_a_mirror_it_is_an_error(here: Place) -> None:
     fill(here, run())
     for source in (here.url, f"{here.url}/log_a"):
-        with pytest.raises(ConfigurationError, match="nothing says where"):
+        with pytest.raises(ConfigurationError, match="records no mirror"):
             sync(source)
+
+
+def test_a_resumed_run_does_not_mirror_to_where_its_folder_says(here: Place, there: Place) -> None:
+    fill(here, run(status="failed", mirror=there.url))
+    with Logbook("a", here.url, resume=True) as log:
+        assert log.mirror is None
+    assert tree(there) == {}
 
 
 # -- what is deleted -----------------------------------------------------------------------------------------

@@ -18,9 +18,12 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notata import DecodeError, Experiment, ExperimentReader
+from notata import DecodeError, Experiment, ExperimentReader, search
 from notata.store import Store, open_store
 from notata.table import Keeper, Row, columns
+from notata.table.columns import encoded_rows
+from notata.table.row import crc, sealed
+from tests.command import notata
 
 WORDS = """1 1.0 .5 1e5 +1 True None null nan -inf " "a" [ {} , ; - ' ٣ status params.a \\ud800"""
 ODD = ["", " ", " x ", "a\nb", "\r\n", "\ud800", "\u2028", "\x85", "\0", "x" * 300]
@@ -612,3 +615,45 @@ def test_rows_written_by_csv_are_what_the_csv_module_reads(sweep: Experiment) ->
     run(sweep, {"text": 'a "quoted" text, and more', "list": [1, "x"]}, dt=0.1)
     (line,) = csv.DictReader(io.StringIO(index(sweep).decode()), strict=True)
     assert (line["text"], json.loads(line["list"])) == ('a "quoted" text, and more', [1, "x"])
+
+
+# -- a forged index.csv --------------------------------------------------------------------------------------
+
+
+def forged(sweep: Experiment) -> None:
+    """Put rows into index.csv that lie, with the checksum that anybody can compute, and one of a run that never was."""
+    folder = Path(sweep.url)
+    store = open_store(str(folder))
+    lies = []
+    for entry in store.list("runs"):
+        if entry.key.endswith("/metadata.json"):
+            fields = json.loads(store.read(entry.key))
+            metrics = store.stat(entry.key.replace("metadata.json", "artifacts/metrics.json"))
+            lie = Row(fields["run_id"], "complete", {"dt": 0.1}, {"error": -1.0})
+            lies.append(sealed(lie, entry.version, crc(metrics.version)))
+    lies.append(Row("sweep_never", "complete", {"dt": 9.0}, {"error": -9.0}, revision="0a1b2c3d"))
+    (folder / "index.csv").write_bytes(encoded_rows(lies))
+
+
+def test_a_forged_index_is_not_believed_where_runs_are_read(sweep: Experiment, tmp_path: Path) -> None:
+    run_id = run(sweep, {"error": 0.5}, dt=0.1)
+    forged(sweep)
+    reader = ExperimentReader(sweep.url)
+    assert {row["run_id"]: row["error"] for row in reader.table()} == {run_id: -1.0, "sweep_never": -9.0}
+    assert [(row["run_id"], row["error"]) for row in reader.table(fresh=True)] == [(run_id, 0.5)]
+    assert reader.to_pandas(fresh=True)["error"].tolist() == [0.5]
+    assert [row["error"] for row in search.table(sweep.url, fresh=True)] == [0.5]
+    shown = notata("table", sweep.url, "--fresh", "--json", folder=tmp_path).stdout
+    assert [json.loads(line)["metrics"] for line in shown.splitlines()] == [{"error": 0.5}]
+
+
+def test_nothing_is_removed_for_what_a_forged_index_says(sweep: Experiment, tmp_path: Path) -> None:
+    run(sweep, {"error": 0.5}, dt=0.1)
+    forged(sweep)
+    before = sorted(str(path) for path in Path(sweep.url).rglob("*"))
+    done = notata("rm", "-r", "--yes", "--where", "error < 0", sweep.url, folder=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert sorted(str(path) for path in Path(sweep.url).rglob("*")) == before
+    for command in ("ls", "verify", "du"):
+        done = notata(command, "--where", "error < 0", sweep.url, folder=tmp_path)
+        assert (done.returncode > 0, "sweep_" in done.stdout) == (True, False)

@@ -12,34 +12,51 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
+
+from notata.secrets import arguments, refresh
 
 __all__ = ["capture"]
 
 _GIT_SECONDS: Final = 3.0  # of a working tree on a slow disk
 _GIT_FRESH: Final = 10.0  # that its answer is taken for true
-_HIDDEN: Final = "***"
-_SECRET: Final = (
-    # By itself or after - _ . as in db.password; no tokenizer, no author …
-    r"(?:(?<![A-Za-z])(?i:pass|pat|pwd|secret|token|credentials?|auth|apikey|sig|signature"
-    r"|(?:api|access|private|secret)[-_.]?key)"
-    r"|(?<=[a-z])(?:Token|Secret|Signature|(?:Api|Access|Private|Secret)Key)"  # … as in wandbToken
-    r"|(?i:\w*(?:password|passwd|passphrase)))(?![a-z])"
+_FILTERS: Final = 100  # that a checkout may configure
+_DRIVER: Final = re.compile(r"[\w.-]+", re.ASCII)
+
+_HARMLESS: Final = (
+    "--no-pager",
+    *("-c", "core.fsmonitor=false"),  # no monitor is started: it may be any program
+    *("-c", f"core.hooksPath={os.devnull}"),
+    *("-c", "safe.bareRepository=explicit"),  # a bare repository among the files of a checkout has its own settings
 )
-_NAME: Final = re.compile(rf"{_SECRET}$")
-_VALUE: Final = re.compile(rf"""({_SECRET}[\w.-]*["']?\s*[=:]\s*["']?)(?!//)[^&"',;}}\s]+""")
+_STATUS: Final = (
+    "--porcelain=v2",
+    "--branch",
+    "--no-ahead-behind",
+    "--no-renames",
+    "--untracked-files=no",
+    "--ignore-submodules=dirty",  # their commits are compared; a git that runs inside of them obeys their settings
+)
+_GIT_ENVIRONMENT: Final = {
+    "GIT_OPTIONAL_LOCKS": "0",  # no index is refreshed: somebody else may work in that checkout
+    "GIT_ALLOW_PROTOCOL": "none",  # a partial clone fetches nothing, by whatever command it names
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+}
 
 
 def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
     """What can be told about where this process runs, as plain values; what cannot be found is left out.
 
-    Takes some milliseconds, and a call of ``git`` for each folder that is asked about, once in ten seconds.
+    Takes some milliseconds, and two calls of ``git`` for each folder that is asked about, once in ten seconds. Git runs
+    no program that the checkout configures: no filter, monitor or hook, nothing in a submodule, and it fetches nothing.
 
     Args:
-        redact: Applied to the arguments of the command line. Values that follow a name such as ``--password`` and
-            user names in URLs are hidden in any case.
+        redact: Applied to the arguments of the command line. What `notata.secrets` knows for a secret is hidden in any
+            case.
 
     Returns:
         ``python`` (version, implementation, executable), ``platform``, ``host``, ``user``, ``pid``, ``argv``, ``cwd``,
@@ -55,11 +72,12 @@ def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
         "host": platform.node,
         "user": _user,
         "pid": os.getpid,
-        "argv": lambda: [redact(argument) for argument in _without_secrets(getattr(sys, "argv", []))],
+        "argv": lambda: [redact(argument) for argument in arguments(getattr(sys, "argv", []))],
         "cwd": os.getcwd,
         "packages": _packages,
         "git": lambda: _git_of(_script_folder()) or _git_of(os.getcwd()),
     }
+    refresh()
     found: dict[str, Any] = {}
     for name, ask in parts.items():
         with suppress(Exception):  # a folder that was removed, a package that raises: no run is lost for that
@@ -85,20 +103,6 @@ def _user() -> str:
         return str(pwd.getpwuid(os.getuid()).pw_name)
     except KeyError:
         return str(os.getuid())
-
-
-def _without_secrets(arguments: Sequence[object]) -> list[str]:
-    shown: list[str] = []
-    follows = False  # a secret, after the option that is called so
-    for argument in map(str, arguments):
-        option = argument.startswith("-")
-        if follows and not argument.startswith("--"):
-            shown.append(_HIDDEN)
-        else:
-            named = _VALUE.sub(rf"\1{_HIDDEN}", argument)
-            shown.append(re.sub(r"//[^/\s]+@", f"//{_HIDDEN}@", named))
-        follows = option and _NAME.search(argument) is not None
-    return shown
 
 
 def _packages() -> dict[str, str]:
@@ -137,29 +141,73 @@ def _git_of(folder: str | None) -> dict[str, Any] | None:
 
 @functools.lru_cache(8)
 def _git(folder: str, _: int) -> dict[str, Any] | None:
-    """Commit, branch and whether tracked files were changed, by one call of git."""
-    # No monitor is started, no lock taken and no index refreshed: somebody else may work in that checkout.
-    command = ["git", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    """Return commit, branch and whether tracked files were changed, by two calls of git.
+
+    `dirty` is None where finding out would run a program of the checkout's own.
+    """
+    until = time.monotonic() + _GIT_SECONDS
+    filters = _asked(folder, until, "config", "-z", "--name-only", "--get-regexp", r"^filter\.", codes=(0, 1))
+    if filters is None:
+        return None
+    harmless = _without_filters(filters)
+    if harmless is None:
+        told = _asked(folder, until, "rev-parse", "--verify", "-q", "HEAD", codes=(0, 1))
+        branch = _asked(folder, until, "symbolic-ref", "-q", "--short", "HEAD", codes=(0, 1))
+        return None if told is None else {"commit": told.strip() or None, "branch": _given((branch or "").strip())}
+    told = _asked(folder, until, *harmless, "status", *_STATUS)
+    if told is None:
+        return None
+    lines = told.splitlines()
+    said = {name: value for name, _, value in (line[2:].partition(" ") for line in lines if line.startswith("# "))}
+    return {
+        "commit": _given(said.get("branch.oid")),
+        "branch": _given(said.get("branch.head")),
+        "dirty": any(not line.startswith("#") for line in lines),
+    }
+
+
+def _without_filters(names: str) -> list[str] | None:
+    """Return arguments that switch the filters off that these names configure; None where that is not safe.
+
+    `git status` runs the clean filter of a file to compare it, and a checkout may configure any program as one. A
+    filtered file that was touched counts as changed then, as its content is compared without the filter.
+    """
+    drivers = {name.partition(".")[2].rpartition(".")[0] for name in names.split("\0") if name.count(".") > 1}
+    if len(drivers) > _FILTERS or not all(_DRIVER.fullmatch(driver) for driver in drivers):
+        return None  # `-c` would split such a name elsewhere
+    off = ("clean=", "smudge=", "process=", "required=false")
+    return [word for driver in sorted(drivers) for setting in off for word in ("-c", f"filter.{driver}.{setting}")]
+
+
+def _asked(folder: str, until: float, *arguments: str, codes: tuple[int, ...] = (0,)) -> str | None:
+    """Return what git prints, run so that nothing that the checkout configures is run; None where it fails."""
+    program = _program("git")
+    if program is None:
+        return None
     try:
         done = subprocess.run(
-            command,
+            [program, *_HARMLESS, *arguments],
             cwd=folder,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            env={name: value for name, value in os.environ.items() if name != "GIT_CONFIG"} | _GIT_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=_GIT_SECONDS,
-            check=True,
+            timeout=max(0.01, until - time.monotonic()),
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    lines = done.stdout.decode("utf-8", "replace").splitlines()
-    told = {name: value for name, _, value in (line[2:].partition(" ") for line in lines if line.startswith("# "))}
-    return {
-        "commit": _given(told.get("branch.oid")),
-        "branch": _given(told.get("branch.head")),
-        "dirty": any(not line.startswith("#") for line in lines),
-    }
+    return done.stdout.decode("utf-8", "replace") if done.returncode in codes else None
+
+
+def _program(name: str) -> str | None:
+    """Return the path of a program in an absolute folder of PATH: a checkout may have one of that name, too."""
+    name = f"{name}.exe" if sys.platform == "win32" else name
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(folder, name)
+        if os.path.isabs(folder) and os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
 
 
 def _given(value: str | None) -> str | None:

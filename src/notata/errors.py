@@ -1,4 +1,4 @@
-"""Every error of notata; it knows nothing else.
+"""Every error of notata; it knows only how a text becomes one line without secrets.
 
 Each is also the builtin that a caller would expect, so ``except FileExistsError`` works::
 
@@ -36,7 +36,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
+
+from notata.secrets import redacted
+from notata.terminal import one_line
 
 __all__ = [
     "AccessError",
@@ -69,8 +72,18 @@ __all__ = [
 ]
 
 
+_LONGEST: Final = 4000  # characters of a message
+
+
+def _message(text: str, url: str | None = None) -> str:
+    return one_line(redacted(text[: 10 * _LONGEST], url or ""), _LONGEST)
+
+
 class NotataError(Exception):
     """The root of all errors of notata.
+
+    Its message is one printable line of at most 4000 characters without credentials, whatever a file or a server put
+    into it.
 
     Attributes:
         url: The storage location concerned, without credentials; None where none is.
@@ -78,7 +91,7 @@ class NotataError(Exception):
     """
 
     def __init__(self, message: str, *, url: str | None = None, key: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(_message(message, url))
         self.url = url
         self.key = key
 
@@ -217,10 +230,10 @@ class BatchError(NotataError, ExceptionGroup[Exception]):
     """Several keys of one batch failed; `exceptions` holds each key's own error."""
 
     def __new__(cls, message: str, errors: Sequence[Exception]) -> Self:
-        return ExceptionGroup.__new__(cls, message, errors)
+        return ExceptionGroup.__new__(cls, _message(message), errors)
 
     def __init__(self, message: str, errors: Sequence[Exception]) -> None:
-        ExceptionGroup.__init__(self, message, errors)
+        ExceptionGroup.__init__(self, _message(message), errors)
         self.url = None
         self.key = None
 

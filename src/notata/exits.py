@@ -19,6 +19,8 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 from notata.errors import ConfigurationError
+from notata.secrets import redacted
+from notata.terminal import one_line
 
 __all__ = ["Sigterm", "Terminated", "abandon", "at_exit", "cause", "forget", "used"]
 
@@ -121,7 +123,7 @@ def _run() -> None:
             call()
         except Exception as error:
             told = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-            print(f"notata, at exit: {told}", file=sys.stderr)  # noqa: T201
+            print(f"notata, at exit: {one_line(redacted(told), 4000)}", file=sys.stderr)  # noqa: T201
         except BaseException as error:  # Ctrl-C ends one of them; the others are short, too
             interrupt = error
     if interrupt is not None:

@@ -13,6 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 from notata.errors import ConfigurationError
+from notata.secrets import HIDDEN, is_secret_name
 
 __all__ = ["Caught", "Redact", "describe", "kind", "reason", "text"]
 
@@ -176,7 +177,9 @@ class _Describing:
         }
         if self._repr is not None:
             told["variables"] = {
-                name: self._repr.of(value) for name, value in frame.f_locals.items() if _is_data(name, value)
+                name: HIDDEN if _is_secret(name, value) else self._repr.of(value)
+                for name, value in frame.f_locals.items()
+                if _is_data(name, value)
             }
         return told
 
@@ -206,6 +209,11 @@ def _is_data(name: str, value: object) -> bool:
     """Whether a variable holds a value, and is not what a module defines and imports."""
     code = inspect.ismodule(value) or inspect.isclass(value) or inspect.isroutine(value)
     return not code and not (name.startswith("__") and name.endswith("__"))
+
+
+def _is_secret(name: str, value: object) -> bool:
+    """Check whether the name of a variable says that its text is secret."""
+    return isinstance(value, str | bytes) and is_secret_name(name, str(value))
 
 
 def _notes(error: BaseException) -> list[str]:

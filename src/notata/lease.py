@@ -32,6 +32,7 @@ from notata.errors import (
 from notata.state import ENDED, LEASE, RunState, judge, lease_of, look, metadata, parsed, timestamp
 from notata.store import Store
 from notata.store.gaps import Gaps
+from notata.terminal import one_line
 
 __all__ = ["HEARTBEAT", "Lease"]
 
@@ -399,7 +400,7 @@ class Lease:
         """What the present run says of itself, as far as it can be read."""
         try:
             fields, state = look(self._store)
-            return f" (status {state.status}, started {fields['start_time']})"
+            return f" (status {state.status}, started {one_line(fields['start_time'], 50)})"
         except Exception:
             return ""
 

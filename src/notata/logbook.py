@@ -37,6 +37,7 @@ from notata.parameters import Parameters, encoded
 from notata.progress import bar
 from notata.reader import LogReader
 from notata.recorder import Recorder
+from notata.secrets import refresh
 from notata.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent, timestamp
 from notata.store import TIMEOUT, Store, open_base
 from notata.terminal import safe
@@ -172,6 +173,7 @@ class Logbook(Recorder):
         if copy is not None:
             copy = copy.below(folder)
             apart(plain, copy)
+        self._redacted = _without_secrets_of(plain, copy)
         if progress:
             self._store = self._store.watched(bar)
         noting = self._store = LedgerStore(self._store) if manifest else self._store
@@ -250,7 +252,7 @@ class Logbook(Recorder):
         if copy is not None:
             fields[MIRROR] = copy.url
         if environment:
-            fields["environment"] = capture(self._store.redacted)
+            fields["environment"] = capture(self._redacted)
         if overwrite:
             self._replaced = self._lease.replace(fields)
         elif resume:
@@ -291,7 +293,7 @@ class Logbook(Recorder):
             self._store.appender(keys.LOG, new=before is None, end=b"\n"),
             at_once=self._store.near,
             level=level,
-            redact=self._store.redacted,
+            redact=self._redacted,
             mine=self._lease.mine,
             lost=lambda: self._lease.displaced,
         )
@@ -523,6 +525,7 @@ class Logbook(Recorder):
         return Caught(self._record_caught, kinds or (Exception,), reraise)
 
     def _record_caught(self, error: BaseException) -> None:
+        refresh()
         self.error("Caught %s: %s", failures.kind(error), self._reason(error), exc_info=error)
         self._caught += 1
         if self._caught > _MOST_CAUGHT:
@@ -569,13 +572,14 @@ class Logbook(Recorder):
     # -- end -----------------------------------------------------------------------------------------------
 
     def _fail(self, reason: str, error: BaseException | None) -> None:
+        refresh()
         lost, interrupt = self._settled("failed")
         if lost is not None and lost.message in reason:  # that is what failed
             lost = None
         if lost is not None:
             known = isinstance(error, BatchError) and {*map(id, error.exceptions)} <= {*map(id, lost.exceptions)}
             reason = lost.message if known else f"{reason}; {lost.message}"
-        fields = {"failure_reason": self._store.redacted(reason)}
+        fields = {"failure_reason": self._redacted(reason)}
         if error is not None:
             fields["failure_type"] = failures.kind(error)
         try:
@@ -606,10 +610,10 @@ class Logbook(Recorder):
         error.add_note(f"notata: while run {self.run_id!r} was marked failed: {told}")
 
     def _reason(self, error: BaseException) -> str:
-        return self._store.redacted(failures.reason(error))
+        return self._redacted(failures.reason(error))
 
     def _described(self, error: BaseException) -> builtins.bytes:
-        told = failures.describe(error, self._store.redacted, variables=self._variables)
+        told = failures.describe(error, self._redacted, variables=self._variables)
         return formats.encode(formats.Json("failure"), told)
 
     def _ends(self, status: Status) -> bool:
@@ -701,7 +705,7 @@ class Logbook(Recorder):
         """Store what there is to know of a failure: the exception, and the log up to it, those of workers too."""
         problem: StorageError | None = None
         if error is not None:
-            text = formats.encode(formats.TEXT, failures.text(error, self._store.redacted))
+            text = formats.encode(formats.TEXT, failures.text(error, self._redacted))
             # One by one: at exit, some Pythons start no thread any more.
             for key, data in ((keys.TRACEBACK, text), (keys.FAILURE, self._described(error))):
                 try:
@@ -781,6 +785,11 @@ def _check_arguments(
         raise ConfigurationError(f"mirror_timeout is a number of seconds, not {mirror_timeout!r}")
     if resume not in (True, False, "force", "unfinished"):
         raise ConfigurationError(f"resume is True, False, 'force' or 'unfinished', not {resume!r}")
+
+
+def _without_secrets_of(store: Store, copy: Store | None) -> Callable[[str], str]:
+    """What takes the secrets of a run's storage, and of that of its copy, out of a text."""
+    return store.redacted if copy is None else lambda text: copy.redacted(store.redacted(text))
 
 
 def _check_switches(**switches: object) -> None:

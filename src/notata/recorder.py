@@ -17,6 +17,7 @@ from notata.formats import Drawing, current_figure, encode
 from notata.lines import Lines
 from notata.progress import Wanted, shown
 from notata.store import Entry, Store, open_beside, open_store
+from notata.terminal import one_line
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -264,7 +265,7 @@ class Recorder(Lines, ABC):
             self._store.take(wanted, source, callback=callback)
         if left_out := source.irregular():
             more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-            names = ", ".join(left_out[:_NAMED]) + more
+            names = ", ".join(map(one_line, left_out[:_NAMED])) + more
             self.warning("Left out of folder %s, as they are no regular files: %s", own, names)
         size = sum(entry.size for entry in found)
         self.info("Saved folder %s (%d files, %d bytes) in %s", own, len(found), size, target)

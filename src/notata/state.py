@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 from notata import keys, processes
 from notata.errors import ContainerMissingError, MissingError, StorageError
 from notata.store import Blob, Store
+from notata.terminal import one_line
 
 __all__ = [
     "COPIED",
@@ -66,6 +67,9 @@ MISSED: Final = 4
 _OF_THE_END: Final = {"end_time", "failure_reason", "failure_type", "runtime_sec", ROW}
 
 _LONG: Final = 1e9  # seconds: what is older was written by no run
+
+_NAME: Final = 100  # characters that are shown of a host or a process number: anybody may have written it
+_REASON: Final = 500  # and of why a run failed
 
 _TICK: Final = 1.0  # second: the clocks of S3 and GCS tell no less
 
@@ -141,7 +145,7 @@ def judge(fields: Mapping[str, Any], found: Blob) -> RunState:
 
 def _life(lease: Mapping[str, Any], silent: float, seen: datetime) -> tuple[Status, datetime, str, bool]:
     """Whether a run lives that has not ended."""
-    who = f"process {lease.get('pid')} on {lease.get('host')}"
+    who = f"process {one_line(lease.get('pid'), _NAME)} on {one_line(lease.get('host'), _NAME)}"
     alive = processes.alive(str(lease.get("process", "")))
     if alive is not None:
         return ("running", datetime.now(UTC), f"{who} lives", True) if alive else ("died", seen, f"{who} is gone", True)
@@ -155,7 +159,7 @@ def _life(lease: Mapping[str, Any], silent: float, seen: datetime) -> tuple[Stat
 
 
 def _because(fields: Mapping[str, Any]) -> str:
-    reason = str(fields.get("failure_reason") or "").partition("\n")[0]
+    reason = one_line(str(fields.get("failure_reason") or "").partition("\n")[0], _REASON)
     return f": {reason}" if reason else ""
 
 

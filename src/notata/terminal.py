@@ -1,16 +1,18 @@
-"""Text that any terminal takes: what comes from a run never reaches one as a control sequence."""
+"""Text that any terminal, log line or error takes: what a run folder says never becomes a control sequence there."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-__all__ = ["safe", "safe_lines"]
+__all__ = ["one_line", "safe", "safe_lines"]
 
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"  # and what turns text around
 )
 _KEPT: Final = "\n\t"
+_BREAKS: Final = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
+_MORE: Final = "…"
 
 
 def safe(text: str) -> str:
@@ -20,6 +22,20 @@ def safe(text: str) -> str:
     'log_\\x1b[31ma\\nb'
     """
     return _UNSAFE.sub(_escape, text)
+
+
+def one_line(value: object, most: int = 200) -> str:
+    r"""Return a value that somebody else wrote as one printable line of at most `most` characters.
+
+    For whatever a run folder or a server says, before it enters a message, a line of a log or an error. Line breaks
+    become spaces, other control characters their escapes, and a long text ends in ``…``.
+
+    >>> one_line("n1\n  ssh-ed25519 AAAA\x1b[2J"), one_line("abcdef", 4)
+    ('n1 ssh-ed25519 AAAA\\x1b[2J', 'abc…')
+    """
+    text = value if isinstance(value, str) else str(value)
+    shown = safe(_BREAKS.sub(" ", text[: most + 1]))
+    return shown if len(text) <= most and len(shown) <= most else shown[: most - 1] + _MORE
 
 
 def safe_lines(text: str) -> str:

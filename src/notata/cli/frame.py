@@ -10,7 +10,6 @@ import errno
 import gc
 import json
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +29,7 @@ from notata.errors import (
     PackageMissingError,
     StoredNameError,
 )
+from notata.secrets import Values, leaves, redacted, within
 from notata.terminal import safe_lines
 
 if TYPE_CHECKING:
@@ -75,10 +75,6 @@ _EXIT_CODES: Final = "Exit code: 0; 1 nothing found, or something differs; 2 usa
 _TOLD: Final = 100  # errors that a command prints one by one
 
 _DEBUG: Final = "notata.debug"
-
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^?#]*(?=@)|(?<=[?&])[^?&#]+")  # of a URL, and what signs one
-
-_SECRET: Final = 4  # characters: shorter ones would blot out half of a traceback
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -195,28 +191,17 @@ def _drop_output() -> None:
 
 def _show_traceback(ctx: click.Context, error: Exception) -> None:
     import traceback
-    from urllib.parse import quote
 
     text = "".join(traceback.format_exception(error))
-    for secret in sorted(_secrets(ctx.params), key=len, reverse=True):
-        for written in (secret, repr(secret)[1:-1], quote(secret, safe="")):
-            text = text.replace(written, "***")
-    click.echo(safe_lines(text), err=True, nl=False)
+    given = Values([secret for value in ctx.params.values() for secret in _secrets(value)])
+    click.echo(safe_lines(redacted(given.hide(text))), err=True, nl=False)
 
 
-def _secrets(given: object, *, option: bool = False) -> Iterator[str]:
-    """What of a command line may be a secret: anything in a storage option but an address, and credentials in one."""
+def _secrets(given: object) -> Iterator[str]:
+    """Yield what of an argument may be secret: anything in a storage option but an address, and parts of a URL."""
     if isinstance(given, Mapping):
-        for value in given.values():
-            yield from _secrets(value, option=option or isinstance(value, Mapping))
-    elif isinstance(given, list | tuple):
-        for value in given:
-            yield from _secrets(value, option=option)
-    elif isinstance(given, str) and "://" in given:
-        parts = (part for found in _CREDENTIALS.finditer(given) for part in (found[0], *found[0].split(":")))
-        yield from (part for part in parts if len(part) >= _SECRET)
-    elif option and isinstance(given, str) and len(given) >= _SECRET:
-        yield given
+        yield from (leaf for leaf in leaves(given) if "://" not in leaf)
+    yield from within(given, users=True)
 
 
 class Trouble:

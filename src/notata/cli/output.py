@@ -18,6 +18,7 @@ from typing import Any, Final
 import click
 
 from notata import display
+from notata.secrets import redacted
 from notata.terminal import safe, safe_lines
 
 __all__ = ["COLOURS", "complain", "content", "fits", "is_terminal", "json_line", "line", "rows", "sizes"]
@@ -53,8 +54,8 @@ def line(text: str = "", **style: Any) -> None:
 
 
 def complain(text: str) -> None:
-    """Print one line on standard error."""
-    click.echo(safe(text), err=True)
+    """Print one line on standard error, without secrets."""
+    click.echo(safe(redacted(text)), err=True)
 
 
 def content(data: bytes) -> None:

@@ -15,7 +15,7 @@ import click
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
 from notata.display import counted
-from notata.terminal import safe
+from notata.terminal import one_line, safe
 
 if TYPE_CHECKING:
     from notata.search import Overview, Run
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 _FILES: Final = 20  # of a folder that are shown
+_LONGEST: Final = 1000  # characters of why a run failed
 _WIDTH: Final = 200  # characters of a value that are shown
 _FRAMES: Final = 3
 _LEVELS: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red", "DEBUG": "dim"}
@@ -99,17 +100,20 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
     """What there is to say of a run, each with its name."""
     run = one.run
     if run.status != "complete":
-        yield "why", run.failure_reason or run.why
+        yield "why", one_line(run.failure_reason or run.why, _LONGEST)
     yield "place", run.name
     yield from _times(run)
     yield from _surroundings(one.environment)
     if one.workers:
         yield "workers", ", ".join(one.workers)
     if one.mirror:
-        yield "mirror", one.mirror
+        yield "mirror", one_line(one.mirror)
     if one.resumes:
         last = one.resumes[-1]
-        yield "resumed", f"{_times_of(len(one.resumes))}, last {last.get('time')} after it {last.get('after')}"
+        yield (
+            "resumed",
+            f"{_times_of(len(one.resumes))}, last {one_line(last.get('time'))} after it {one_line(last.get('after'))}",
+        )
     yield "size", f"{_size(run.size)} in {counted(run.files, 'file')}"
 
 
@@ -128,13 +132,13 @@ def _times(run: Run) -> Iterator[tuple[str, str]]:
 def _surroundings(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     where = [("", "host"), ("process ", "pid"), ("user ", "user")]
     if any(told.get(name) is not None for _, name in where):
-        yield "host", ", ".join(f"{what}{told[name]}" for what, name in where if told.get(name) is not None)
+        yield "host", ", ".join(f"{what}{one_line(told[name])}" for what, name in where if told.get(name) is not None)
     if isinstance(python := told.get("python"), dict):
         name = " ".join(str(part) for part in (python.get("implementation"), python.get("version")) if part)
-        yield "python", ", ".join(str(part) for part in (name, told.get("platform")) if part)
+        yield "python", ", ".join(one_line(part) for part in (name, told.get("platform")) if part)
     if isinstance(git := told.get("git"), dict):
         parts = (str(git.get("commit") or "")[:12], git.get("branch"), "with changes" if git.get("dirty") else "")
-        yield "git", ", ".join(str(part) for part in parts if part)
+        yield "git", ", ".join(one_line(part) for part in parts if part)
     if isinstance(argv := told.get("argv"), list):
         import shlex
 

@@ -56,9 +56,9 @@ def sync(
 ) -> None:
     """Make DESTINATION equal to SOURCE, a run, an experiment or a folder of them; only what differs is sent.
 
-    A run goes below DESTINATION, under its own name, unless DESTINATION is called log_… itself. Without DESTINATION it
-    goes where it is mirrored to. Start it again after an interruption: it goes on. What cannot be copied is told, and
-    all else is.
+    A run goes below DESTINATION, under its own name, unless DESTINATION is called log_… itself. Without DESTINATION
+    the command sends nothing: it shows the mirror that the run records, and how to sync to it. Start the command again
+    after an interruption: it continues. Errors are listed for what cannot be copied; everything else is copied.
     """
     from notata.mirror.tree import synced
 

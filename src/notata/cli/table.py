@@ -42,13 +42,15 @@ def _names(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     help="Which columns, with commas: facts of a run as for --sort, parameters, metrics, or patterns like 'metrics.*'.",
 )
 @picking_options
+@click.option("--fresh", is_flag=True, help="Read every run; take no row from index.csv.")
 @click.option("--csv", "as_csv", is_flag=True, help="CSV with a header (RFC 4180).")
 @storage_option()
 @json_option
 def table(urls: list[str] | None, as_csv: bool, as_json: bool, storage_options: dict[str, Any], **picked: Any) -> None:
     """Show parameters, status and metrics of the runs at or below each URL, of several experiments too.
 
-    What a finished experiment has in index.csv is not read again from its runs. On a terminal columns that do not fit
+    What a finished experiment has in index.csv is not read again from its runs, unless you pass --fresh: use it where
+    you do not trust whoever can write index.csv. On a terminal columns that do not fit
     are left out; in a pipe there is a header and a run a line, with tabs.
     """
     from notata import search

@@ -6,6 +6,7 @@ Each run is copied by `runs`; what lies outside of runs is files like any others
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -33,10 +34,12 @@ from notata.mirror.places import apart
 from notata.mirror.runs import Outcome, RunCopy
 from notata.progress import Wanted, shown
 from notata.removal import remove_run
+from notata.secrets import redacted, shown_url
 from notata.state import MIRROR, parsed
 from notata.store import TIMEOUT, Entry, Store, open_store
 from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, InFlight, Tally, started_in_thread
+from notata.terminal import one_line
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -46,6 +49,7 @@ __all__ = ["SyncReport", "sync", "synced"]
 _RUNS_AT_ONCE: Final = 4
 _LARGE_AT_ONCE: Final = 2
 _SHOWN: Final = 3
+_ASKED: Final = 20  # runs whose recorded mirror an error shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,8 @@ def sync(
     Args:
         source: The folder of a run or an experiment, or any folder of them: an fsspec URL, local path or UPath.
         destination: What becomes equal to `source`. A run goes below it, under its own name, unless it is called
-            ``log_…`` itself. Without it: where the run is mirrored to, as its metadata.json says.
+            ``log_…`` itself. It is required: the field ``mirror`` of a run's metadata.json is only shown in the error,
+            because whoever wrote the folder chose it.
         source_options: Storage options of the source, for fsspec.
         destination_options: Those of the destination.
         delete: Delete at the destination what the source does not have, and replace other runs of the same id.
@@ -123,7 +128,8 @@ def sync(
 
     Raises:
         RunMissingError: The source has no file at all.
-        ConfigurationError: One folder lies in the other one, or there is no destination.
+        ConfigurationError: One folder lies in the other one, or `destination` is missing. The message then shows which
+            mirror the runs record.
         FolderError: The destination is named as the folder of a run, ``log_…``, and is a link.
         BatchError: Some runs or files could not be copied, each with its error, such as a `RunExistsError` where the
             destination has another run of that id, or is ahead of the source. All others were.
@@ -167,8 +173,10 @@ def synced(
     """As `sync`; what was done, and what failed."""
     origin = open_store(source, source_options, timeout=timeout)
     origin = origin.following_links() if follow_links else origin
+    if destination is None:
+        raise _no_destination(origin)
     single = origin.exists(keys.METADATA)
-    target = open_store(_mirrored(origin) if destination is None else destination, destination_options, timeout=timeout)
+    target = open_store(destination, destination_options, timeout=timeout)
     if single:
         is_run = name_of(target.url).startswith("log_")
         target = target.strictly() if is_run else target.below(name_of(origin.url))
@@ -339,14 +347,44 @@ def _listed(source: Store, skipped: Gaps) -> dict[str, Entry]:
     return here
 
 
-def _mirrored(source: Store) -> str:
-    """Where the runs of the source are mirrored to, if that is one place for all of them."""
+def _no_destination(source: Store) -> ConfigurationError:
+    """The error that asks for a destination, and shows the mirror that the runs record.
+
+    That mirror is never acted on: a run folder that somebody else made would choose where the user's data and
+    credentials go, and with ``delete=True`` what is deleted there.
+    """
     runs = [""] if source.exists(keys.METADATA) else list(runs_in(_listed(source, Gaps()))[0])
-    roots = {_root(source, folder) for folder in runs} - {""}
-    if len(roots) != 1:
-        what = "nothing says" if not roots else f"{len(roots)} places are named"
-        raise ConfigurationError(f"{source.url}: {what} where this is mirrored to; name a destination", url=source.url)
-    return roots.pop()
+    roots = sorted({_root(source, folder) for folder in runs[:_ASKED]} - {""})
+    if not roots:
+        told = f"no destination was given, and {keys.METADATA} records no mirror. Name a destination"
+    elif len(roots) > 1 or len(runs) > _ASKED:
+        names = ", ".join(one_line(root) for root in roots[:_SHOWN])
+        told = f"no destination was given. The runs record these mirrors: {names}. Name the destination you want"
+    else:
+        told = _confirmation(source, roots[0])
+    return ConfigurationError(f"cannot sync {source.url}: {told}", url=source.url)
+
+
+def _confirmation(source: Store, root: str) -> str:
+    """How to sync to a recorded mirror: by typing it."""
+    told = (
+        f"no destination was given. {keys.METADATA} records the mirror {one_line(root)}; notata sends nothing to an "
+        "address that only a run folder names"
+    )
+    if not _is_plain(root):
+        return f"{told}, and this one is no plain address"
+    command = f"notata sync {shlex.quote(source.url)} {shlex.quote(root)}"
+    return f"{told}. If you trust it, run: {command}"
+
+
+def _is_plain(url: str) -> bool:
+    """Check whether a user can copy an address from a message: no control characters or credentials, not an option."""
+    if url.startswith("-"):
+        return False
+    try:
+        return redacted(one_line(shown_url(url))) == url
+    except ValueError:
+        return False
 
 
 def _root(source: Store, folder: str) -> str:

@@ -179,10 +179,12 @@ class ExperimentReader(Reader):
             told = f"{self.url}/{keys.INDEX} is no table: {error}"
             raise DecodeError(told, url=self.url, key=keys.INDEX) from error
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self, *, fresh: bool = False) -> list[dict[str, Any]]:
         """A row for each run: its id, parameters, status and metrics by column; what a run does not have is left out.
 
         A run whose folder was removed keeps the row that it has in index.csv, if it has one.
+
+        Rows of index.csv are trusted as far as whoever may write that file: its checksums find changes, not forgery.
 
         Rows are in the order of index.csv, then by start. `status` is that of `RunState`: of a run that failed or died
         `failure_reason` says why. A parameter or metric that is called like another column is ``params.<name>`` or
@@ -191,16 +193,22 @@ class ExperimentReader(Reader):
         Cost: one list per 1000 files, one read for index.csv, and one for each run that is not in it or has changed
         since; up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.
 
+        Args:
+            fresh: Take no row from index.csv, but read each run. Rows of runs whose folder is gone are left out.
+
         Raises:
             StorageError: It cannot be listed. Of reads, a `BatchError`.
         """
-        return self._table().records()
+        return self._table(fresh=fresh).records()
 
-    def _table(self) -> Table:
-        return gather(self._store, skipped=self._warn_skipped)
+    def _table(self, *, fresh: bool = False) -> Table:
+        return gather(self._store, skipped=self._warn_skipped, fresh=fresh)
 
-    def to_pandas(self) -> pd.DataFrame:
+    def to_pandas(self, *, fresh: bool = False) -> pd.DataFrame:
         """As `table`, as a pandas DataFrame; what a run does not have is NaN.
+
+        Args:
+            fresh: As for `table`.
 
         Raises:
             PackageMissingError: pandas is not installed.
@@ -211,7 +219,7 @@ class ExperimentReader(Reader):
         >>> ExperimentReader("memory://reading-many/frame").to_pandas()[["dt", "error"]].values.tolist()
         [[0.1, 0.01]]
         """
-        return to_pandas(self._table())
+        return to_pandas(self._table(fresh=fresh))
 
     # -- show ----------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from notata.runlog import RunLog
 from notata.state import ENDED, RunState, lease_of, look
 from notata.store import TIMEOUT, Store, open_store
 from notata.store.in_flight import Tally
+from notata.terminal import one_line
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -230,7 +231,7 @@ class LogReader(Reader):
                 return formats.NPZ.members(file)
 
     def _warn(self, key: str, error: DecodeError) -> None:
-        warnings.warn(f"{self.url}/{key} is damaged: {error}", DamagedFileWarning, stacklevel=4)
+        warnings.warn(one_line(f"{self.url}/{key} is damaged: {error}", 1000), DamagedFileWarning, stacklevel=4)
 
     def _known_arrays(self) -> list[str]:
         """What an error lists: no warning is to come before it."""

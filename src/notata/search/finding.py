@@ -25,6 +25,7 @@ from notata.errors import (
 )
 from notata.listings import inside, name_of, runs_in
 from notata.reader import LogReader
+from notata.secrets import shown_url
 from notata.store import TIMEOUT, Entry, Store, default_base, open_beside, open_store
 
 if TYPE_CHECKING:
@@ -318,11 +319,9 @@ def given(url: str | os.PathLike[str] | UPath | Store) -> str:
     try:
         root, pattern = _parted(url)
         if isinstance(root, str) and "://" in root:  # its package need not be installed
-            from notata.store.remote import without_credentials
-
-            return _below(without_credentials(root), pattern)
+            return _below(shown_url(root), pattern)
         return _below(_called(root, open_store(root or ".").url), pattern)
-    except NotataError:
+    except (NotataError, ValueError):
         return "that place"
 
 

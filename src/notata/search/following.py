@@ -29,6 +29,7 @@ from notata.search.finding import File, URLs
 from notata.search.tailing import LINES, Log, News, ends_of, log_of, logs_at
 from notata.state import ENDED, judge, parsed
 from notata.store import TIMEOUT, Blob, Entry, Store
+from notata.terminal import one_line
 
 __all__ = ["Following", "follow"]
 
@@ -356,7 +357,7 @@ def _end(future: Future[Blob]) -> tuple[str, str]:
         return _UNREADABLE, f": its {keys.METADATA} holds no JSON object"
     state = judge(fields, found)
     if state.status == "failed":
-        reason = str(fields.get("failure_reason") or "")
+        reason = one_line(fields.get("failure_reason") or "", 500)
         return state.status, f": {reason}" if reason else ""
     if state.status == "died":
         return state.status, f": {state.why}"

@@ -80,6 +80,7 @@ def table(
     sort: str | None = None,
     reverse: bool = False,
     limit: int | None = None,
+    fresh: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
     timeout: float = TIMEOUT,
@@ -96,6 +97,8 @@ def table(
         sort: As for `runs`.
         reverse: As for `runs`.
         limit: As for `runs`.
+        fresh: Take no row from an index.csv, but read each run. The rows of an index.csv are trusted as far as whoever
+            may write that file: its checksums find changes, not forgery.
         storage_options: As for `runs`.
         failed: As for `runs`.
         timeout: As for `runs`.
@@ -120,7 +123,7 @@ def table(
     choice = Choice(status, where, sort, reverse, limit)
     asked = None if columns is None else [columns] if isinstance(columns, str) else list(columns)
     roots = [name for column in asked or () for name in (column, column.partition(".")[0])]
-    read = choice.metadata or not listed_alone(roots)
+    read = fresh or choice.metadata or not listed_alone(roots)
 
     def of_place(place: Place, known: Mapping[str, Blob]) -> Iterator[Run]:
         return records(place, values=True, failed=failed, read=known) if read else _rows(place, failed)

@@ -40,6 +40,7 @@ from notata.errors import (
     StorageError,
     StoredNameError,
 )
+from notata.secrets import redacted, without_secrets
 from notata.store import batches
 from notata.store.appending import NOTHING, Appender, Tail
 from notata.store.builtin_errors import failure_of_builtin
@@ -673,16 +674,16 @@ class Store(ABC):
         return ours
 
     def _cause(self, error: Exception) -> Exception | None:
-        """What an error of ours is chained to."""
-        return error
+        """What an error of ours is chained to: the backend's, without secrets in its text."""
+        return without_secrets(error)
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         """Which of our errors `error` is, and what to tell the user; backends look at their own types first."""
         return failure_of_builtin(error, self.redacted(str(error) or type(error).__name__))
 
     def redacted(self, text: str) -> str:
-        """`text` without the storage options and credentials of this store, should it repeat them."""
-        return text
+        """Return `text` without secrets: storage options of this store, credentials, and what has a secret's form."""
+        return redacted(text, self.url)
 
     def _conflict(self, key: str, why: str) -> ConflictError:
         return ConflictError(f"{self._shown(key)}: {why}; nothing was written", url=self.url, key=key)

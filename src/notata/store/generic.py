@@ -187,7 +187,7 @@ class GenericStore(RemoteStore):
         return RunPath.of(self, "::".join((first, *rest)), self._connection.options, key)
 
     def _cause(self, error: Exception) -> Exception | None:
-        return None if self._query else error  # it may tell the whole address
+        return None if self._query else super()._cause(error)  # it may tell the whole address
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, NotImplementedError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
-import json
 import os
 import re
 import threading
@@ -19,12 +18,12 @@ from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote, urlsplit, urlunsplit
 
 import fsspec.asyn
 
 from notata import keys
 from notata.errors import ConfigurationError, KeyNameError, NotataError
+from notata.secrets import Values, leaves, shown_url, watch, within
 from notata.store.appending import NOTHING, Tail
 from notata.store.base import Blob, Store
 from notata.store.files import PART
@@ -35,8 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BucketStore", "Connection", "RemoteStore", "without_credentials"]
 
-_SECRET: Final = re.compile(r"(?i)key|secret|token|pass|pwd|credential|auth|private|sas|signature")
-_WORDS: Final = {"anon", "browser", "cache", "cloud", "google_default"}  # of gcsfs's `token`: where to find one
+_CREDENTIALS: Final = (  # of the objects in which botocore and google-auth hold them; a property might renew one
+    "access_key", "secret_key", "token", "_access_key", "_secret_key", "_token", "_refresh_token", "_client_secret",
+)  # fmt: skip
 _FIRST_ANSWER: Final = 10.0  # seconds that a storage which has never answered may take
 _NEXT_ANSWER: Final = 2.0  # and once it has let that pass
 _AFTER_SILENCE: Final = 5.0  # and one that has answered, but let a request's whole time pass, until it answers again
@@ -72,17 +72,30 @@ class Connection:
         self._answered = False
         self._patience = _FIRST_ANSWER
         self.clock: float | None = None  # seconds by which the storage's is ahead of ours; None until it tells
+        watch(self)
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        watch(self)
 
     def __getstate__(self) -> dict[str, Any]:
         fresh = {"_fs": None, "_pid": 0, "_answered": False, "_patience": _FIRST_ANSWER, "clock": None}
         return {name: value for name, value in self.__dict__.items() if name != "secrets"} | fresh
 
     @functools.cached_property
-    def secrets(self) -> re.Pattern[str]:
-        """What of the options is to be blotted out of a text, in every form that a text may have it in."""
-        hidden = [part for text in (self._hidden, *re.split("[&=]", self._hidden)) if len(part := text) >= 8]
-        forms = {form for leaf in (*_leaves(self.options), *hidden) for form in _forms(leaf)}
-        return re.compile("|".join(map(_as_word, sorted(forms, key=len, reverse=True))) or r"(?!)")
+    def secrets(self) -> Values:
+        """What of the options is hidden in a text about this storage: more than what is surely secret."""
+        return Values([*leaves(self.options), *self._of_address()])
+
+    def secret_values(self) -> Iterator[str]:
+        """Yield the credentials of this connection, which no text of the process may show."""
+        yield from within(self.options)
+        yield from self._of_address()
+        if self._fs is not None:
+            yield from _resolved(self._fs)
+
+    def _of_address(self) -> Iterator[str]:
+        yield from (part for part in (self._hidden, *re.split("[&=]", self._hidden)) if len(part) >= 8)
 
     @property
     def fs(self) -> AbstractFileSystem:
@@ -269,8 +282,7 @@ class RemoteStore(Store):
         return super()._failure(error)
 
     def redacted(self, text: str) -> str:
-        text = re.sub(r"//[^/\s]+@", "//***@", text)
-        return self._connection.secrets.sub(lambda found: found[0] if found[0] in self.url else "***", text)
+        return super().redacted(self._connection.secrets.hide(text, self.url))
 
 
 class BucketStore(RemoteStore):
@@ -330,51 +342,26 @@ class BucketStore(RemoteStore):
         return (await self._range(key, start, end, version)).data
 
 
-def _leaves(options: object, name: str = "") -> Iterator[str]:
-    """Every string in nested storage options that may be a secret; a plain word is none, unless it is called one."""
-    if isinstance(options, Mapping):
-        for key, value in options.items():
-            yield from _leaves(value, str(key))
-    elif isinstance(options, list | tuple | set):
-        for value in options:
-            yield from _leaves(value, name)
-    elif isinstance(options, str) and len(options) >= 4 and options not in _WORDS:
-        plain = re.fullmatch("[A-Za-z_]+", options) and not _SECRET.search(name)
-        yield from () if plain else (options,)
-
-
-def _forms(secret: str) -> Iterator[str]:
-    """A secret as it is, as a repr, JSON or a URL shows it, and line by line."""
-    shown = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")}
-    yield from shown
-    yield from (repr(form)[1:-1] for form in shown)
-    yield from (line for line in secret.splitlines() if len(line) >= 8)
-
-
-def _as_word(text: str) -> str:
-    """A pattern that finds a text, but not as a part of a longer word."""
-    before = r"(?<![A-Za-z0-9])" if text[0].isalnum() else ""
-    return before + re.escape(text) + (r"(?![A-Za-z0-9])" if text[-1].isalnum() else "")
-
-
 def without_credentials(url: str) -> str:
-    """A URL that may be shown: no user or password, and no query of a web address, in any part of a chain.
+    """A URL that may be shown; see `notata.secrets.shown_url`.
 
     Raises:
         ConfigurationError: It is no URL.
-
-    >>> without_credentials("sftp://ada:secret@host/runs")
-    'sftp://host/runs'
     """
-    parts = []
-    for part in url.split("::"):
-        try:
-            split = urlsplit(part)
-        except ValueError as error:
-            raise ConfigurationError(f"base_dir is no URL: {error}") from None
-        parts.append(
-            urlunsplit((split.scheme, split.netloc.rpartition("@")[2], split.path, "", ""))
-            if "@" in split.netloc or split.scheme in ("http", "https")
-            else part
-        )
-    return "::".join(parts)
+    try:
+        return shown_url(url)
+    except ValueError as error:
+        raise ConfigurationError(f"base_dir is no URL: {error}") from None
+
+
+def _resolved(fs: object) -> Iterator[str]:
+    """Yield the credentials that botocore or google-auth found for a file system, as far as they have by now."""
+    session = getattr(fs, "session", None)
+    for holder in (
+        getattr(session, "_credentials", None),
+        getattr(getattr(fs, "credentials", None), "credentials", None),
+    ):
+        for name in _CREDENTIALS:
+            value = vars(holder).get(name) if hasattr(holder, "__dict__") else None
+            if isinstance(value, str):
+                yield value

@@ -71,13 +71,20 @@ def to_pandas(table: Table) -> pd.DataFrame:
     return pd.DataFrame.from_records(table.records(), columns=table.columns() if table.rows else None)
 
 
-def gather(store: Store, entries: Iterable[Entry] | None = None, *, skipped: Skipped = lambda error: None) -> Table:
+def gather(
+    store: Store,
+    entries: Iterable[Entry] | None = None,
+    *,
+    skipped: Skipped = lambda error: None,
+    fresh: bool = False,
+) -> Table:
     """The rows of all runs below a store's root.
 
     Args:
         store: Where they are.
         entries: The files there, if they have been listed.
         skipped: As for `Store.list`.
+        fresh: Take no row from index.csv: read each run, and leave rows of runs out whose folder is gone.
 
     Cost: one list per 1000 files, one read for index.csv, and one read for each run that ended and is not in it (or has
     changed since); up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.
@@ -86,9 +93,9 @@ def gather(store: Store, entries: Iterable[Entry] | None = None, *, skipped: Ski
     runs = {keys.run_id(folder): (folder, files) for folder, files in runs_below(listed).items()}
     found = found_index(store) if any(entry.key == keys.INDEX for entry in listed) else None
     indexed = {row.run_id: row for row in parsed_rows(found.data)} if found else {}
-    current = current_rows(indexed.values(), {id_: files for id_, (_, files) in runs.items()})
+    current = {} if fresh else current_rows(indexed.values(), {id_: files for id_, (_, files) in runs.items()})
     read = _read(store, {id_: run for id_, run in runs.items() if id_ not in current})
-    rows = {id_: read.get(id_, row) for id_, row in indexed.items()}
+    rows = {id_: read.get(id_, row) for id_, row in indexed.items() if id_ in read or not fresh}
     later = sorted((row for id_, row in read.items() if id_ not in rows), key=lambda row: (row.started, row.run_id))
     return Table([*rows.values(), *later], found, {id_: folder for id_, (folder, _) in runs.items()})
 
