@@ -147,6 +147,7 @@ WRITERS: dict[str, Callable[[Logbook], object]] = {
     "a path by its parents": by_path(lambda path: path.parents[1] / "notes.txt"),
     "a path by join": by_path(lambda path: path.parent.joinpath("more", "notes.txt")),
     "a pickled path": by_path(lambda path: pickle.loads(pickle.dumps(path))),
+    "a path that is changed in place": lambda log: log["artifacts/notes.txt"].open("r+").write("new"),
     "touch": lambda log: log["artifacts/notes.txt"].touch(),
     "info": lambda log: log.info("a line"),
     "params": lambda log: log.params(omega=2.0),
