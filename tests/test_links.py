@@ -103,6 +103,11 @@ def by_path(make: Callable[[Any], Any]) -> Callable[[Logbook], None]:
     return lambda log: make(log["artifacts/deep/notes.txt"]).write_text("new")
 
 
+def by_change_in_place(log: Logbook) -> None:
+    with log["artifacts/notes.txt"].open("r+") as file:
+        file.write("new")
+
+
 def by_plot(log: Logbook) -> None:
     from matplotlib.figure import Figure
 
@@ -147,6 +152,7 @@ WRITERS: dict[str, Callable[[Logbook], object]] = {
     "a path by its parents": by_path(lambda path: path.parents[1] / "notes.txt"),
     "a path by join": by_path(lambda path: path.parent.joinpath("more", "notes.txt")),
     "a pickled path": by_path(lambda path: pickle.loads(pickle.dumps(path))),
+    "a path that is changed in place": by_change_in_place,
     "touch": lambda log: log["artifacts/notes.txt"].touch(),
     "info": lambda log: log.info("a line"),
     "params": lambda log: log.params(omega=2.0),

@@ -44,7 +44,7 @@ It is empty unless writes go in the background, as `notata.background` has it; p
 """
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EIO}
-"""What a file system says that has no hard links; EIO is what ``rclone mount`` says, and a broken disk says it again."""
+"""What a file system says that has no hard links. EIO is said by ``rclone mount``; a broken disk says it once more."""
 _FOLDER_TRIES: Final = 100  # another process may be pruning the empty folder that we are about to write into
 _COPIED: Final = 2**20
 _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -111,6 +111,21 @@ class LocalStore(Store):
         other._set()
         other.url = other._folder
         return other, name
+
+    @property
+    def trusted(self) -> tuple[str, bool]:
+        """The folder that the user named, and whether what is written outlasts a power cut: what a path takes along."""
+        return self._root, self._durability is not None
+
+    def opener(self, key: str) -> Callable[[str, int], int]:
+        """Return what the builtin `open` takes as ``opener``, for a file that is changed in place."""
+
+        def opened(_: str, flags: int) -> int:
+            folder, name = self._parent(key)
+            with folder:
+                return folder.open(name, flags)
+
+        return opened
 
     def _set(self) -> None:
         inside = os.path.join(self._root, "")

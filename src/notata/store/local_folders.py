@@ -96,8 +96,7 @@ class Folder:
         try:
             return os.open(self._prefix + name, flags | _NO_LINK, 0o666, dir_fd=self._handle)
         except OSError as error:
-            if error.errno in _LINK_MET:
-                self._refuse_link(name)
+            self.explain(name, error)
             raise
 
     def open_to_read(self) -> int:
@@ -162,14 +161,22 @@ class Folder:
         try:
             handle = os.open(self._prefix + name, (_READ if read else _PASS) | _NO_LINK, dir_fd=self._handle)
         except OSError as error:
-            if error.errno in _LINK_MET:
-                self._refuse_link(name)
+            self.explain(name, error)
             raise
         return Folder(path, below, handle)
 
     def remove_tree(self, name: str) -> None:
         """Remove a folder in it with all that it has, as far as that can be done."""
         shutil.rmtree(self._prefix + name, ignore_errors=True, dir_fd=self._handle)
+
+    def explain(self, name: str, error: OSError) -> None:
+        """Look whether a link is why a file or a folder could not be opened.
+
+        Raises:
+            LinkMetError: It is.
+        """
+        if error.errno in _LINK_MET:
+            self._refuse_link(name)
 
     def _refuse_link(self, name: str) -> None:
         try:
@@ -196,16 +203,32 @@ def open_folder(root: str, name: str = "", *, read: bool = False) -> Folder:
         FileNotFoundError: One of them is not there.
         NotADirectoryError: One of them is a file.
     """
+    if not name:
+        return Folder(root)
+    if len(root) + len(name) > _LONGEST:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
+    parts = name.split("/")
+    if not BY_DESCRIPTOR:
+        return _checked(root, parts)
+    last, handle, place = len(parts) - 1, None, os.path.join(root, parts[0])
+    for number, part in enumerate(parts):
+        flags = _READ if read and number == last else _PASS
+        try:
+            inner = os.open(place if handle is None else part, flags | _NO_LINK, dir_fd=handle)
+        except OSError as error:
+            with Folder(root if handle is None else "", "/".join(parts[:number]), handle) as above:
+                above.explain(part, error)
+            raise
+        if handle is not None:
+            os.close(handle)
+        handle = inner
+    return Folder(os.path.join(root, name) if os.sep == "/" else os.path.join(root, *parts), name, handle)
+
+
+def _checked(root: str, parts: list[str]) -> Folder:
     folder = Folder(root)
-    if name:
-        if len(root) + len(name) > _LONGEST:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
-        above, _, last = name.rpartition("/")
-        for part in above.split("/") if above else ():
-            with folder:
-                folder = folder.folder(part)
-        with folder:
-            return folder.folder(last, read=read)
+    for part in parts:
+        folder = folder.folder(part)
     return folder
 
 

@@ -83,7 +83,8 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         return self._with_store(super().replace(target))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self), str(self), self._store)
+        store = self._store
+        return _restored, (str(self), *(store.trusted if store is not None else ("", False)))
 
     def __fspath__(self) -> str:
         """The name, once what is on its way there is stored: whatever opens a path or looks at it asks for this."""
@@ -120,9 +121,10 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         **_: Any,
     ) -> IO[Any]:
         """As `notata.Logbook.open`: ``w`` shows nothing before it closes cleanly, ``x`` claims, ``a`` appends."""
-        if "+" in mode:
-            return open(self, mode, buffering, encoding, errors, newline)
         store, name = self._inside()
+        if "+" in mode:
+            with store._guard("open", name):
+                return open(self, mode, buffering, encoding, errors, newline, opener=store.opener(name))
         return store.open(name, mode, encoding=encoding, errors=errors, newline=newline)
 
     def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
@@ -136,5 +138,6 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
             os.utime(self, follow_symlinks=os.utime not in os.supports_follow_symlinks)
 
 
-def _restored(kind: type[LocalRunPath], file: str, store: LocalStore | None) -> LocalRunPath:
-    return kind._of(file, store)
+def _restored(file: str, root: str, durable: bool) -> LocalRunPath:
+    store = LocalStore(root) if root else None
+    return LocalRunPath._of(file, store.durably() if store is not None and durable else store)
