@@ -20,6 +20,7 @@ from notata.search.finding import file_at
 from notata.store import open_store
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.http_errors import failure_of_reply, plain_code
+from tests.counting import counted
 
 KEYS = {"key": "AKIATESTTESTTEST", "secret": "not-a-secret-of-anybody"}
 
@@ -116,6 +117,14 @@ def test_a_certificate_that_signs_itself(tmp_path: Path, scheme: str) -> None:
     assert "AWS_CA_BUNDLE" in str(error)
     assert "SSL_CERT_FILE" in str(error)
     assert "nobody answers" not in str(error)
+
+
+def test_it_is_asked_once(tmp_path: Path) -> None:
+    """botocore and gcsfs would repeat it for seconds."""
+    with answering(chain=certificate(tmp_path)) as endpoint, counted() as sent:
+        raised("s3", endpoint)
+        raised("gs", endpoint)
+    assert len(sent) == 2, sent
 
 
 def test_doctor_says_what_to_do_about_it(tmp_path: Path) -> None:

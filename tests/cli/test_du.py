@@ -13,6 +13,7 @@ import pytest
 from notata import ConfigurationError, Logbook
 from notata.search import usage
 from notata.store import Entry, open_store
+from notata.store.gaps import Skipped
 from notata.store.memory import MemoryStore
 from tests.cli.conftest import Shelf
 from tests.command import Done, notata, process, terminal
@@ -157,9 +158,11 @@ def test_it_is_one_listing_of_ten_thousand_runs(monkeypatch: pytest.MonkeyPatch)
     listed = []
     whole = MemoryStore.scan
 
-    def listing(self: MemoryStore, folder: str = "", beginning: str = "") -> Iterator[Entry]:
+    def listing(
+        self: MemoryStore, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None
+    ) -> Iterator[Entry]:
         listed.append(self.url)
-        return whole(self, folder, beginning)
+        return whole(self, folder, beginning, skipped=skipped)
 
     monkeypatch.setattr(MemoryStore, "scan", listing)
     monkeypatch.delattr(MemoryStore, "_get")  # nothing is read

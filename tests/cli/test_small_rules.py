@@ -28,13 +28,19 @@ def test_names_are_as_long_as_they_may_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "changed", "ok", "code"),
-    [([], [], True, 0), ([], [], False, 3), (["x"], [], False, 1), ([], ["x"], False, 1)],
+    ("missing", "changed", "ok", "code", "skipped"),
+    [
+        ([], [], True, 0, []),
+        ([], [], False, 3, []),
+        ([], [], True, 3, ["why"]),
+        (["x"], [], False, 1, ["why"]),
+        ([], ["x"], False, 1, []),
+    ],
 )
 def test_a_verdict_is_the_gravest_thing_that_is_known(
-    missing: list[str], changed: list[str], ok: bool, code: int
+    missing: list[str], changed: list[str], ok: bool, code: int, skipped: list[str]
 ) -> None:
-    report = SimpleNamespace(missing=missing, changed=changed, ok=ok)
+    report = SimpleNamespace(missing=missing, changed=changed, ok=ok, skipped=skipped)
     assert Verdict("a", "a", "memory://a", report).code == code  # type: ignore[arg-type]
     assert Verdict("a", None, None, None, "why").code == 3
 

@@ -87,8 +87,17 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     fs.retries = 1
     fs.connect()
     fs.s3.meta.events.unregister("before-call.s3", add_expect_header)
+    fs.s3.meta.events.register_first("needs-retry.s3", _give_up)
     fs.session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
     return fs
+
+
+def _give_up(caught_exception: Exception | None = None, **_: Any) -> None:
+    """Do not repeat a request whose certificate is refused: botocore would, for seconds."""
+    from botocore.exceptions import SSLError
+
+    if isinstance(caught_exception, SSLError):
+        raise caught_exception
 
 
 def _time(told: Any) -> datetime:
