@@ -24,6 +24,7 @@ from notata.errors import (
     ConfigurationError,
     ConflictError,
     ExistsError,
+    IncompleteListingWarning,
     LinkError,
     NotataError,
 )
