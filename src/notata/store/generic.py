@@ -22,7 +22,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.core import url_to_fs
 
 from notata import keys
-from notata.errors import ConfigurationError, NotataError, UnprotectedWarning
+from notata.errors import ConfigurationError, NotataError, StorageError, UnprotectedWarning
 from notata.store import batches, web
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
@@ -293,12 +293,15 @@ def _read(fs: AbstractFileSystem, name: str, start: int, end: int | None) -> byt
     """A range of a file; some protocols know no ranges, and some refuse to begin one at 0."""
     if "HTTPFileSystem" in class_names(fs):
         return web.read_range(fs, name, start, end)
-    if not start and end is None:
+    if not start and end is None and not hasattr(getattr(fs, "ftp", None), "getfo"):
         return cast("bytes", fs.cat_file(name))
     if isinstance(fs, AsyncFileSystem) and not _ignores_ranges(fs):
         data: bytes = fs.cat_file(name, start=start, end=end)
         return data
     with fs.open(name, "rb") as file:
+        if hasattr(file, "readv"):  # paramiko: all requests at once
+            size = file.stat().st_size
+            return b"".join(file.readv([(start, len(range(size)[start:end]))]))
         if start:
             file.seek(start)
         return _exactly(file, None if end is None else end - start)
@@ -308,7 +311,7 @@ def _exactly(file: IO[bytes], size: int | None) -> bytes:
     """So many bytes, or what there is: one read of a raw file may give fewer."""
     parts, left = [], size
     while left is None or left > 0:
-        part = file.read(-1 if left is None else left)
+        part = file.read() if left is None else file.read(left)  # pyarrow's take no -1
         if not part:
             break
         parts.append(part)
@@ -374,17 +377,25 @@ class _Moved:
         store._check(key, match)
         self._target = store._name(key)
         self._aside = new_name(posixpath.dirname(self._target))
+        self._size = 0
         self._client, self._file = store._connection.run_with(self._opened)
 
     def _opened(self, client: Client) -> tuple[Client, ClientFile]:
         client.call(make_folder, client.fs, posixpath.dirname(self._target))
-        return client, client.open(self._aside, "wb")
+        file = client.open(self._aside, "wb")
+        with suppress(AttributeError):
+            file.set_pipelined()  # paramiko: parts are sent without waiting for the answer to each
+        return client, file
 
     def write(self, part: bytes) -> None:
         self._file.write(part)
+        self._size += len(part)
 
     def commit(self) -> str:
         self._file.close()
+        stored = self._client.call(self._client.fs.info, self._aside)["size"]
+        if stored != self._size:
+            raise StorageError(f"the storage has {stored} of {self._size} bytes; is there space left?")
         self._store._check(self._key, self._match, warn=False)
         self._client.call(move_over, self._client.fs, self._aside, self._target)
         return self._store._stat(self._key).version
@@ -408,8 +419,11 @@ def _time(stamp: object) -> datetime:
         return stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)
     if isinstance(stamp, int | float):
         return datetime.fromtimestamp(stamp, UTC)
+    text = str(stamp)
+    if text[:14].isdecimal():  # FTP's are 20260131235959.123
+        text = f"{text[:8]}T{text[8:]}"
     try:
-        parsed = datetime.fromisoformat(str(stamp))
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         return datetime.fromtimestamp(0, UTC)
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
