@@ -26,7 +26,7 @@ from notata.errors import ConfigurationError, NotataError, StorageError, Unprote
 from notata.store import batches, web
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
-from notata.store.client_errors import failure_of_client
+from notata.store.client_errors import failure_of_client, is_dropped
 from notata.store.clients import Client, ClientConnection, ClientFile, class_names
 from notata.store.files import PART, Upload
 from notata.store.in_flight import started_in_thread
@@ -175,6 +175,8 @@ class GenericStore(RemoteStore):
         return Blob(data, entry.size, entry.version)
 
     def _stream(self, key: str) -> IO[bytes]:
+        if not self._web:
+            return super()._stream(key)
         opened = self._connection.run_with(lambda client: client.open(self._name(key), "rb"))
         return cast("IO[bytes]", opened)
 
@@ -253,9 +255,17 @@ class GenericStore(RemoteStore):
             return
         try:
             client.call(client.fs.rm_file, self._name(key))
-        except Exception:  # a missing file has not failed, and each library says so in its own way
-            if client.call(client.fs.exists, self._name(key)):
+        except Exception as error:  # a missing file has not failed, and each library says so in its own way
+            if is_dropped(error, client.fs) or self._is_there(client, key):
                 raise
+
+    def _is_there(self, client: Client, key: str) -> bool:
+        """Whether a file is there; fsspec's `exists` says no where it cannot tell."""
+        try:
+            self._stat_by(client, key)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath
@@ -293,6 +303,8 @@ def _read(fs: AbstractFileSystem, name: str, start: int, end: int | None) -> byt
     """A range of a file; some protocols know no ranges, and some refuse to begin one at 0."""
     if "HTTPFileSystem" in class_names(fs):
         return web.read_range(fs, name, start, end)
+    if "FTPFileSystem" in class_names(fs):
+        return _read_by_ftp(fs, name, start, end)
     if not start and end is None and not hasattr(getattr(fs, "ftp", None), "getfo"):
         return cast("bytes", fs.cat_file(name))
     if isinstance(fs, AsyncFileSystem) and not _ignores_ranges(fs):
@@ -305,6 +317,25 @@ def _read(fs: AbstractFileSystem, name: str, start: int, end: int | None) -> byt
         if start:
             file.seek(start)
         return _exactly(file, None if end is None else end - start)
+
+
+def _read_by_ftp(fs: AbstractFileSystem, name: str, start: int, end: int | None) -> bytes:
+    """A range of a file by FTP, which knows where one begins; where it ends, the connection for the data is closed.
+
+    fsspec waits for two answers then, and servers give one.
+    """
+    from ftplib import Error
+
+    fs.ftp.voidcmd("TYPE I")
+    with fs.ftp.transfercmd(f"RETR {fs._strip_protocol(name)}", rest=start or None) as data:
+        found = _exactly(data.makefile("rb"), None if end is None else end - start)
+        is_whole = end is None or len(found) < end - start
+    try:
+        fs.ftp.voidresp()
+    except Error:  # "transfer aborted"
+        if is_whole:
+            raise
+    return found
 
 
 def _exactly(file: IO[bytes], size: int | None) -> bytes:

@@ -29,7 +29,7 @@ Step: TypeAlias = Literal["rename", "server", "copy"]
 one step. ``copy``: the new content is copied over the old one."""
 
 _SERVERS: Final = frozenset({"ArrowFSWrapper", "FTPFileSystem", "WebdavFileSystem"})
-_TRIES: Final = 3  # at a folder that others make at the same time
+_TRIES: Final = 10  # at a folder that others make at the same time
 
 
 def step_of(fs: AbstractFileSystem) -> Step:
@@ -49,6 +49,7 @@ def new_name(folder: str) -> str:
 def make_folder(fs: AbstractFileSystem, folder: str) -> None:
     """Make a folder and those above it, where the protocol has folders and they are not there yet."""
     for last in range(_TRIES, 0, -1):
+        fs.invalidate_cache()
         try:
             if not fs.isdir(folder):
                 fs.makedirs(folder, exist_ok=True)
