@@ -401,6 +401,7 @@ def _record(site: Site) -> None:
     for value in range(2):
         with experiment.add(x=value) as one:
             one.json("result", {"x": value})
+    experiment.write_index()
     with contextlib.ExitStack() as folders:
         here = Path(folders.enter_context(tempfile.TemporaryDirectory()))
         there = sync(base, here)
