@@ -62,7 +62,7 @@ class Relay:
                 for ready in select.select(pair, [], [], _LOOK)[0] if not self.stalled else ():
                     piece = ready.recv(_PIECE)
                     if not piece:
-                        return self._shut(pair)
+                        raise ConnectionAbortedError
                     other[ready].sendall(piece)
                 if self.stalled:
                     threading.Event().wait(_LOOK)

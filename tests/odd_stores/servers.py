@@ -214,9 +214,9 @@ def _with_container(told: str) -> None:
     from azure.core.exceptions import ResourceExistsError
     from azure.storage.blob import BlobServiceClient
 
-    with BlobServiceClient.from_connection_string(told, retry_total=0) as service:
-        with contextlib.suppress(ResourceExistsError):
-            service.create_container("test", timeout=5)
+    service = BlobServiceClient.from_connection_string(told, retry_total=0)
+    with service, contextlib.suppress(ResourceExistsError):
+        service.create_container("test", timeout=5)
 
 
 @contextlib.contextmanager

@@ -180,7 +180,7 @@ def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]
     return os.path.abspath(text), dict(getattr(base, "storage_options", None) or {})
 
 
-def _text(base: str | os.PathLike[str]) -> str:
+def _text(base: object) -> str:
     text = os.fspath(base) if isinstance(base, str | os.PathLike) else None
     if not isinstance(text, str):
         raise ConfigurationError(f"a folder is named by a URL, a path or a UPath, not by {type(base).__name__}")

@@ -5,7 +5,7 @@ Their classes are told by name, and HTTP answers by their status.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from notata.errors import (
     AccessError,
@@ -70,7 +70,7 @@ def _is_closed(fs: AbstractFileSystem | None) -> bool:
     if transport is not None:
         present = transport()
         return present is None or not present.is_active()
-    ftp = getattr(fs, "ftp", None)  # ftplib
+    ftp: Any = getattr(fs, "ftp", None)  # ftplib
     return hasattr(ftp, "lastresp") and (ftp.sock is None or str(ftp.lastresp).startswith("421"))
 
 

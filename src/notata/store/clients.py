@@ -5,6 +5,7 @@ It knows calls, threads and connections, and never what is stored.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -14,9 +15,11 @@ from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeVar
+from weakref import WeakValueDictionary
 
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.utils import tokenize
 
 from notata.store.client_errors import as_builtin, is_dropped
 from notata.store.remote import Connection
@@ -29,7 +32,9 @@ __all__ = ["Client", "ClientConnection", "ClientFile", "class_names", "is_thread
 _THREAD_SAFE: Final = frozenset({"ArrowFSWrapper", "LocalFileSystem", "MemoryFileSystem", "WebdavFileSystem"})
 """Synchronous file systems that several threads may call at once: their class, or a base of it."""
 
-_TURNS: Final = "_notata_turns"
+_connecting: Final[dict[tuple[int, str], threading.Lock]] = {}
+_sessions: Final[WeakValueDictionary[tuple[int, str], Session]] = WeakValueDictionary()
+"""By process, as a forked child must not touch its parent's, and by what they reach."""
 
 T = TypeVar("T")
 
@@ -50,24 +55,20 @@ def is_thread_safe(fs: AbstractFileSystem) -> bool:
     return (isinstance(fs, AsyncFileSystem) and fs.async_impl) or bool(_THREAD_SAFE & class_names(fs))
 
 
-class _Turns:
-    """Whose turn it is to call one file system; shared by all who have it, as fsspec gives one object to many."""
+class Session:
+    """One fsspec file system of this process, and whose turn it is to call it.
 
-    def __init__(self, *, one_at_a_time: bool) -> None:
-        self._one_at_a_time = one_at_a_time
-        self._changed = threading.Condition()
-        self._pid = os.getpid()
-        self._busy_until: float | None = None
+    Attributes:
+        fs: The file system.
+        is_lost: Whether nobody may call it any more.
+    """
+
+    def __init__(self, fs: AbstractFileSystem) -> None:
+        self.fs = fs
         self.is_lost = False
-
-    @classmethod
-    def of(cls, fs: AbstractFileSystem) -> _Turns:
-        turns: _Turns | None = vars(fs).get(_TURNS)
-        if turns is None or turns._pid != os.getpid():
-            turns = vars(fs).setdefault(_TURNS, cls(one_at_a_time=not is_thread_safe(fs)))
-            if turns._pid != os.getpid():  # forked while another thread had its turn
-                turns = vars(fs)[_TURNS] = cls(one_at_a_time=not is_thread_safe(fs))
-        return turns
+        self._one_at_a_time = not is_thread_safe(fs)
+        self._changed = threading.Condition()
+        self._busy_until: float | None = None
 
     def call(self, seconds: float, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """What `work` returns or raises, in a thread of its own, as a client may wait for ever.
@@ -77,29 +78,17 @@ class _Turns:
             ConnectionAbortedError: It was not tried: an earlier call got no answer.
         """
         self._begin(seconds)
-        outcome: Future[T] = Future()
-        answer = partial(self._answer, outcome, partial(work, *args, **kwargs))
         try:
-            try:
-                threading.Thread(target=answer, name="notata-client", daemon=True).start()
-            except RuntimeError:  # at exit no thread starts any more
-                answer()
-            return outcome.result(seconds)
-        except TimeoutError:
+            return _within(seconds, partial(self._run, partial(work, *args, **kwargs)))
+        except TimeoutError:  # or the client's own time limit, after which its state is as unknown
             self.give_up()
             raise
-        finally:
-            del outcome, answer  # an error holds this frame, and the future holds the error
 
-    def _answer(self, outcome: Future[T], work: Callable[[], T]) -> None:
+    def _run(self, work: Callable[[], T]) -> T:
         try:
-            result = work()
-        except BaseException as error:
+            return work()
+        finally:
             self._end()
-            outcome.set_exception(error)
-        else:
-            self._end()
-            outcome.set_result(result)
 
     def give_up(self) -> None:
         """Let nobody call this file system any more: an answer may still come, and be taken for another one's."""
@@ -126,25 +115,48 @@ class _Turns:
             self._changed.notify_all()
 
 
+def _within(seconds: float, work: Callable[[], T]) -> T:
+    """What `work` returns or raises in another thread; it is left to itself if it takes longer than `seconds`."""
+    outcome: Future[T] = Future()
+    answer = partial(_answer, outcome, work)
+    try:
+        try:
+            threading.Thread(target=answer, name="notata-client", daemon=True).start()
+        except RuntimeError:  # at exit no thread starts any more
+            answer()
+        return outcome.result(seconds)
+    finally:
+        del outcome, answer  # an error holds this frame, and the future holds the error
+
+
+def _answer(outcome: Future[T], work: Callable[[], T]) -> None:
+    try:
+        result = work()
+    except BaseException as error:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(result)
+
+
 class Client:
     """One fsspec file system: each of its methods is called under a deadline, in turn where it is not thread-safe.
 
     Attributes:
         fs: The file system itself.
+        session: Whose turn it is to call it.
     """
 
-    def __init__(self, fs: AbstractFileSystem, connection: ClientConnection) -> None:
-        self.fs = fs
+    def __init__(self, session: Session, connection: ClientConnection) -> None:
+        self.session = session
+        self.fs = session.fs
         self._connection = connection
-        self._turns = _Turns.of(fs)
 
     def call(self, work: Callable[..., T], *args: Any, size: int = 0, many: int = 1, **kwargs: Any) -> T:
         """Make one call, which moves `size` bytes and makes `many` requests of which each has its time."""
         seconds = self._connection.limit(size, size) * many
         try:
-            result = self._turns.call(seconds, work, *args, **kwargs)
+            result = self.session.call(seconds, work, *args, **kwargs)
         except TimeoutError:
-            self._turns.give_up()  # the client's own time limit, after which its state is as unknown
             self._connection.note_silence()
             raise
         except OSError as error:
@@ -162,11 +174,6 @@ class Client:
     def invalidate_cache(self, path: str | None = None) -> None:
         self.fs.invalidate_cache(path)
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether it is given up, as a call got no answer."""
-        return self._turns.is_lost
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -174,10 +181,10 @@ class Client:
         return partial(self.call, found) if callable(found) else found
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Client) and self.fs is other.fs
+        return isinstance(other, Client) and self.session is other.session
 
     def __hash__(self) -> int:
-        return id(self.fs)
+        return id(self.session)
 
 
 class ClientFile:
@@ -226,48 +233,46 @@ class ClientConnection(Connection):
         options: Mapping[str, Any],
         timeout: float,
         hidden: str = "",
+        *,
+        host: str = "",
     ) -> None:
         super().__init__(make, options, timeout, hidden)
+        self._host = host
         self._client: Client | None = None
-        self._lock = threading.Lock()
-        self._lock_pid = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        del state["_lock"]
-        return state | {"_client": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
+        return super().__getstate__() | {"_client": None}
 
     @property
     def client(self) -> Client:
         """The present client of this process; to make one may take as long as a request."""
         pid = os.getpid()
-        if self._lock_pid != pid:  # forked, perhaps while another thread had it
-            self._lock, self._lock_pid = threading.Lock(), pid
-        with self._lock:
-            if self._client is None or self._pid != pid or self._client.is_lost:
-                self._client, self._pid = self._connected(), pid
+        key = pid, self._token
+        # One thread at a time connects, and the others have the same session then; smbprotocol, which knows a session
+        # by its host alone, mixes up two that begin at once.
+        with _connecting.setdefault(key, threading.Lock()):
+            if self._client is None or self._pid != pid or self._client.session.is_lost:
+                session = _sessions.get(key)
+                if session is None or session.is_lost:
+                    session = _sessions[key] = Session(self._connected())
+                self._client, self._pid = Client(session, self), pid
             return self._client
 
-    def _connected(self) -> Client:
+    @functools.cached_property
+    def _token(self) -> str:
+        """What sessions have in common that are one: fsspec's own cache has a session for each thread."""
+        return str(tokenize(self._host, self.options))
+
+    def _connected(self) -> AbstractFileSystem:
+        options = {**self.options, "skip_instance_cache": True}
         try:
-            fs = self._made()
-            if _Turns.of(fs).is_lost:  # fsspec has kept one that was given up
-                forget(fs)
-                fs = self._made()
+            return _within(self.limit(0), partial(self._make, options))
         except TimeoutError:
             self.note_silence()
             raise
         except OSError as error:
             told = as_builtin(error)
             raise told from (None if told is error else error)
-        return Client(fs, self)
-
-    def _made(self) -> AbstractFileSystem:
-        return _Turns(one_at_a_time=False).call(self.limit(0), self._make, dict(self.options))
 
     def run_with(self, work: Callable[[Client], T], *, repeatable: bool = True) -> T:
         """What `work` returns; where its connection was lost, once more by a new one if it may be done twice."""
@@ -277,16 +282,7 @@ class ClientConnection(Connection):
         except Exception as error:
             if not is_dropped(error, client.fs):
                 raise
-            client._turns.give_up()
+            client.session.give_up()
             if not repeatable:
                 raise
         return work(self.client)
-
-
-def forget(fs: AbstractFileSystem) -> None:
-    """Have fsspec make a file system anew for whoever asks next."""
-    type(fs).clear_instance_cache()
-    inner = getattr(fs, "fs", None)
-    with suppress(AttributeError):
-        if inner is not None:
-            forget(inner)

@@ -16,10 +16,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem
-from fsspec.core import url_to_fs
+from fsspec.core import get_filesystem_class, split_protocol, url_to_fs
 
 from notata import keys
 from notata.errors import ConfigurationError, NotataError, StorageError, UnprotectedWarning
@@ -82,7 +83,9 @@ class GenericStore(RemoteStore):
         self._url = first + mark + rest
         self._connect = _Connect(self._url)
         options = _DEFAULTS.get(self._scheme(), {}) | options
-        super().__init__(self._url, ClientConnection(self._connect, options, timeout, self._query))
+        super().__init__(
+            self._url, ClientConnection(self._connect, options, timeout, self._query, host=self._connect.host)
+        )
 
     def _split(self, url: str) -> tuple[str, str]:
         return "", ""
@@ -191,7 +194,7 @@ class GenericStore(RemoteStore):
         if entry.size != _UNKNOWN and (entry.size <= PART or client.call(web.has_ranges, client.fs, name)):
             return None
         with client.open(name, "rb", block_size=0) as reader:
-            return web.fetched_once(reader)
+            return web.fetched_once(cast("IO[bytes]", reader))
 
     def _stat(self, key: str) -> Entry:
         return self._connection.run_with(lambda client: self._stat_by(client, key))
@@ -381,11 +384,17 @@ def _found(fs: AbstractFileSystem, name: str, options: dict[str, Any]) -> dict[s
 
 
 class _Connect:
-    """Makes the file system of a URL, and knows where in it the URL points: others may point elsewhere in the same."""
+    """Makes the file system of a URL, and knows where in it the URL points: others may point elsewhere in the same.
+
+    Attributes:
+        host: What all URLs have in common whose file system may be one: of a chain, everything.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._root: str | None = None
+        split = urlsplit(url)
+        self.host = url if "::" in url else f"{split.scheme}://{split.netloc}"
 
     def __call__(self, options: dict[str, Any]) -> AbstractFileSystem:
         fs, root = url_to_fs(self._url, **options)
@@ -394,7 +403,11 @@ class _Connect:
 
     def root(self, options: dict[str, Any]) -> str:
         if self._root is None:
-            self(options)
+            if "::" in self._url:
+                self(options)
+            else:
+                kind = get_filesystem_class(split_protocol(self._url)[0])
+                self._root = str(kind._strip_protocol(self._url)).rstrip("/")
         return self._root or ""
 
 
