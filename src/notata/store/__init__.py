@@ -150,7 +150,10 @@ def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> S
     else:
         from fsspec import get_filesystem_class
 
-        from notata.store.generic import GenericStore as Chosen  # type: ignore[assignment]
+        if scheme in ("abfs", "abfss", "az"):
+            from notata.store.azure import AzureStore as Chosen  # type: ignore[assignment]
+        else:
+            from notata.store.generic import GenericStore as Chosen  # type: ignore[assignment]
 
         try:
             get_filesystem_class(scheme)

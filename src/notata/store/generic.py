@@ -205,7 +205,7 @@ class GenericStore(RemoteStore):
         info = client.call(client.fs.info, name)
         if info.get("type") == "directory":
             raise IsADirectoryError(name)
-        return _entry(key, info)
+        return self._entry(key, info)
 
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         self._connection.client.invalidate_cache()
@@ -214,7 +214,7 @@ class GenericStore(RemoteStore):
         for key, info in found:
             below = key[len(folder) + 1 :] if folder else key
             if below.startswith(beginning):
-                yield _entry(key, info)
+                yield self._entry(key, info)
 
     def _walk(self, folder: str, beginning: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
         """Each file below a folder, by one request a folder, of which each has its time."""
@@ -269,6 +269,16 @@ class GenericStore(RemoteStore):
         except FileNotFoundError:
             return False
         return True
+
+    def _entry(self, key: str, info: dict[str, Any]) -> Entry:
+        size = int(info["size"]) if info.get("size") is not None else _UNKNOWN
+        return Entry(key, size, _time(_stamp(info)), self._version(info))
+
+    def _version(self, info: dict[str, Any]) -> str:
+        """A text that is another one for another content, as far as the protocol tells."""
+        mark = next((info[name] for name in _MARKS if info.get(name)), None)
+        mark = mark or f"{info.get('ino') or info.get('unique')}-{_stamp(info)}-{info.get('size')}"
+        return hashlib.sha256(str(mark).encode()).hexdigest()[:16]
 
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath
@@ -450,12 +460,8 @@ class _Moved:
                 step()
 
 
-def _entry(key: str, info: dict[str, Any]) -> Entry:
-    stamp = next((info[name] for name in _TIMES if info.get(name) is not None), 0)
-    size = int(info["size"]) if info.get("size") is not None else _UNKNOWN
-    mark = next((info[name] for name in _MARKS if info.get(name)), None)
-    mark = mark or f"{info.get('ino') or info.get('unique')}-{stamp}-{size}"
-    return Entry(key, size, _time(stamp), hashlib.sha256(str(mark).encode()).hexdigest()[:16])
+def _stamp(info: dict[str, Any]) -> object:
+    return next((info[name] for name in _TIMES if info.get(name) is not None), 0)
 
 
 def _time(stamp: object) -> datetime:
