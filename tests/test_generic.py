@@ -6,11 +6,15 @@ import asyncio
 import errno
 import json
 import os
+import sys
 import threading
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import fsspec
@@ -30,6 +34,7 @@ from notata import (
     UnreachableError,
     sync,
 )
+from notata.search import diagnose
 from notata.store import Store, open_store
 from notata.store.files import PART
 
@@ -563,3 +568,95 @@ def test_a_local_folder_may_be_named_like_a_drive(tmp_path: Path, monkeypatch: p
     for folder in ("c:/runs", Path("c:/more"), "no-protocol:/runs", tmp_path / "s3:" / "runs"):
         open_store(folder).write("a", b"1")
         assert Path(folder, "a").read_bytes() == b"1"
+
+
+# -- what the doctor says ----------------------------------------------------------------------------------
+
+
+def test_the_doctor_names_what_holds_and_why_something_does_not(double: Callable[..., Store], tmp_path: Path) -> None:
+    class Refusing(Server):
+        def mv(self, path1: str, path2: str, **_: Any) -> None:
+            if os.path.exists(path2):
+                raise OSError(errno.EIO, "rename failed")
+            os.rename(path1, path2)
+
+    class WebdavFileSystem(Server):
+        """By its name: the server decides."""
+
+        @property
+        def client(self) -> Any:
+            return SimpleNamespace(move=lambda source, target, overwrite: os.replace(source, target))
+
+    class Renaming(Server):
+        pass
+
+    class Without(Server):
+        mv = AbstractFileSystem.mv
+
+        def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+            Path(path2).write_bytes(Path(path1).read_bytes())
+
+    for kind, state, words in [
+        (Renaming, "yes", "by one rename"),
+        (Refusing, "poor", "renames over no file"),
+        (WebdavFileSystem, "poor", "the server decides"),
+        (Without, "poor", "copied over the old one"),
+    ]:
+        found = {check.name: check for check in diagnose(double(kind))}
+        assert (found["overwrite"].state, words in found["overwrite"].told) == (state, True)
+        assert {found[name].state for name in ("write", "read", "append", "delete", "list")} == {"yes"}
+        assert (found["claim"].state, "looks for the file and then writes" in found["claim"].told) == ("poor", True)
+        assert (found["swap"].state, "compares and then writes" in found["swap"].told) == ("poor", True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_missing_client_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.registry import _registry
+
+    monkeypatch.delitem(_registry, "smb", raising=False)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.smb", raising=False)
+    monkeypatch.setitem(sys.modules, "smbclient", None)
+    with pytest.raises(ConfigurationError, match=r"notata\[smb\]"):
+        open_store("smb://host/share/runs")
+
+
+# -- a web server without ranges ---------------------------------------------------------------------------
+
+
+def test_a_large_file_of_a_server_without_ranges_is_fetched_once() -> None:
+    data = bytes(range(256)) * (3 * PART // 256)
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Range"))
+            self.do_HEAD()
+            with suppress(ConnectionError):
+                self.wfile.write(data)
+
+        def log_message(self, *arguments: Any) -> None:
+            """Nothing: the suite's output is its own."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        store = open_store(f"http://127.0.0.1:{server.server_port}/data")
+        with store.open("big.bin", "rb") as file:
+            assert file.read() == data
+            file.seek(-5, os.SEEK_END)
+            assert file.read() == data[-5:]
+            file.seek(PART + 3)
+            assert file.read(4) == data[PART + 3 : PART + 7]
+        assert asked == ["bytes=0-0", None]
+        assert store.read("big.bin", PART, PART + 5) == data[PART : PART + 5]
+        assert store.read("big.bin", 0, 3) == data[:3]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -37,6 +37,19 @@ _DEFAULT_BASE_DIR: Final = "outputs"
 TIMEOUT: Final = 30.0
 """Seconds that one request may take, besides the time its size needs."""
 
+_EXTRAS: Final = {
+    "abfs": "azure",
+    "abfss": "azure",
+    "az": "azure",
+    "dav": "webdav",
+    "hdfs": "tables",
+    "sftp": "sftp",
+    "smb": "smb",
+    "ssh": "ssh",
+    "webdav": "webdav",
+}
+"""By protocol the extra of this package that brings its client."""
+
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
 _FLATTENED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:[/\\](?![/\\])|$)")
 """A URL without one of its slashes; of a single letter it would be a drive of Windows."""
@@ -158,7 +171,8 @@ def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> S
         try:
             get_filesystem_class(scheme)
         except (ImportError, ValueError) as error:
-            raise ConfigurationError(f"no storage for {scheme}:// here: {error}", url=scheme) from error
+            extra = f", by pip install 'notata[{_EXTRAS[scheme]}]' for instance" if scheme in _EXTRAS else ""
+            raise ConfigurationError(f"no storage for {scheme}:// here: {error}{extra}", url=scheme) from error
     return Chosen(url, options, timeout)
 
 

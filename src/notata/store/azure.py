@@ -31,6 +31,10 @@ class AzureStore(GenericStore):
 
     swaps = True
 
+    @property
+    def gap(self) -> str:
+        return ""
+
     def _name(self, key: str) -> str:
         if "?" in key:
             raise KeyNameError(f"{self._shown(key)} cannot be a key: adlfs ends a name at '?'", url=self.url, key=key)

@@ -225,7 +225,13 @@ class ClientFile:
 
 
 class ClientConnection(Connection):
-    """A connection through a `Client`, which is made anew once it has been lost."""
+    """A connection through a `Client`, which is made anew once it has been lost.
+
+    Attributes:
+        has_exchanged: Whether the server was seen to refuse a rename over a file.
+    """
+
+    has_exchanged = False
 
     def __init__(
         self,

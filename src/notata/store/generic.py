@@ -54,6 +54,15 @@ _MARKS: Final = ("ETag", "etag", "generation")
 
 _MANY: Final = 20  # requests of which a listing by one call may consist, as far as its time limit goes
 
+_GAPS: Final[dict[Step, str]] = {
+    "rename": "",
+    "server": "the server decides whether a file is replaced in one step; some delete the old one first, so that it is "
+    "missing for a moment",
+    "copy": "{scheme} has no rename: the new content is copied over the old one: readers may see a part of it, and a "
+    "copy that fails loses the old content",
+}
+"""What readers may see while a file is replaced."""
+
 _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "smb": {"share_access": "rwd", "register_session_retries": 0},  # a reader shuts nobody out; a wrong name shows soon
 }
@@ -99,9 +108,14 @@ class GenericStore(RemoteStore):
         return cast("AbstractFileSystem", self._connection.client)
 
     @property
-    def step(self) -> Step:
-        """In which way a file replaces another one there."""
-        return step_of(self._connection.client.fs)
+    def gap(self) -> str:
+        if self._connection.has_exchanged:
+            return f"{self._scheme()} renames over no file, so one that is replaced is missing for a moment"
+        return _GAPS[step_of(self._connection.client.fs)].format(scheme=self._scheme())
+
+    def _move(self, client: Client, source: str, target: str) -> None:
+        if not client.call(move_over, client.fs, source, target):
+            self._connection.has_exchanged = True
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         self._check(key, match)
@@ -115,7 +129,7 @@ class GenericStore(RemoteStore):
         try:
             client.call(write_aside, client.fs, aside, data, size=len(data))
             self._check(key, match, warn=False)
-            client.call(move_over, client.fs, aside, target)
+            self._move(client, aside, target)
         except BaseException:
             with suppress(Exception):  # hidden from listings, and the next owner sweeps it
                 client.call(client.fs.rm_file, aside)
@@ -135,9 +149,8 @@ class GenericStore(RemoteStore):
             present = ABSENT
         if match == ABSENT and warn:
             warnings.warn(
-                f"{without_credentials(self._url)}: {self._scheme()} cannot make a file exclusively, so nothing there "
-                "keeps two writers "
-                "from one run id; give each run its own id",
+                f"{without_credentials(self._url)}: notata cannot make a file exclusively over {self._scheme()}, as it "
+                "looks for the file and then writes it: two writers may get one run id; give each run its own id",
                 UnprotectedWarning,
                 stacklevel=2,
             )
@@ -451,7 +464,7 @@ class _Moved:
         if stored != self._size:
             raise StorageError(f"the storage has {stored} of {self._size} bytes; is there space left?")
         self._store._check(self._key, self._match, warn=False)
-        self._client.call(move_over, self._client.fs, self._aside, self._target)
+        self._store._move(self._client, self._aside, self._target)
         return self._store._stat(self._key).version
 
     def abort(self) -> None:

@@ -77,21 +77,23 @@ def write_aside(fs: AbstractFileSystem, name: str, data: bytes) -> None:
     file.close()
 
 
-def move_over(fs: AbstractFileSystem, source: str, target: str) -> None:
-    """Give a file another name, in place of what has that name."""
+def move_over(fs: AbstractFileSystem, source: str, target: str) -> bool:
+    """Give a file another name, in place of what has that name; whether the server took that as one request."""
     while isinstance(fs, DirFileSystem):
         fs, source, target = fs.fs, fs._join(source), fs._join(target)
     rename = _renamer(fs)
     if rename is None:
         fs.cp_file(source, target)
         fs.rm_file(source)
-        return
+        return True
     try:
         rename(source, target)
     except Exception as error:
         if is_dropped(error, fs) or not (fs.exists(source) and fs.exists(target)):
             raise
         _exchange(fs, rename, source, target)
+        return False
+    return True
 
 
 def _exchange(fs: AbstractFileSystem, rename: Callable[[str, str], object], source: str, target: str) -> None:
