@@ -22,11 +22,13 @@ import pytest
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import _registry
 
 from notata import (
     ConfigurationError,
     ConflictError,
     DeadlineError,
+    KeyNameError,
     Logbook,
     MissingError,
     RunExistsError,
@@ -610,9 +612,21 @@ def test_the_doctor_names_what_holds_and_why_something_does_not(double: Callable
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_missing_client_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fsspec.registry import _registry
+@pytest.mark.parametrize(
+    ("protocol", "name"), [("webdav", "a%20b"), ("webdav", "a#b"), ("smb", "a:b"), ("smb", "sub/x*"), ("abfs", "x?")]
+)
+def test_a_name_that_the_client_would_take_for_another_one_is_refused(
+    protocol: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """webdav4 writes ``a%20b`` to ``a b``, adlfs ``x?`` to ``x``."""
+    monkeypatch.setitem(_registry, protocol, Server)
+    store = open_store(f"{protocol}://host/share/runs")
+    for refused in (store.read, store.stat, lambda key: store.write(key, b"1"), lambda key: store.create(key, b"1")):
+        with pytest.raises(KeyNameError, match="another file"):
+            refused(name)
 
+
+def test_a_missing_client_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(_registry, "smb", raising=False)
     monkeypatch.delitem(sys.modules, "fsspec.implementations.smb", raising=False)
     monkeypatch.setitem(sys.modules, "smbclient", None)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fsspec.asyn import sync
 
-from notata.errors import KeyNameError
 from notata.store.base import ABSENT
 from notata.store.files import Upload
 from notata.store.generic import GenericStore
@@ -34,11 +33,6 @@ class AzureStore(GenericStore):
     @property
     def gap(self) -> str:
         return ""
-
-    def _name(self, key: str) -> str:
-        if "?" in key:
-            raise KeyNameError(f"{self._shown(key)} cannot be a key: adlfs ends a name at '?'", url=self.url, key=key)
-        return super()._name(key)
 
     def _version(self, info: dict[str, Any]) -> str:
         return str(info.get("etag") or "").strip('"')

@@ -18,6 +18,7 @@ from notata.errors import (
     StorageError,
     UnreachableError,
 )
+from notata.store.builtin_errors import failure_of_builtin
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -48,6 +49,15 @@ _DROPPED: Final = frozenset({
     "TransportError",  # httpx
     "gaierror",
 })  # fmt: skip
+
+_FTP: Final[dict[str, tuple[type[NotataError], str]]] = {
+    "421": (UnreachableError, "the server closed the connection (421); try again later"),
+    "530": (AccessError, "the server refused the login (530); check user and password"),
+    "532": (AccessError, "the server wants an account to store files (532)"),
+    "452": (FullError, "no space left (452); make room and write again, the old content is whole"),
+    "552": (FullError, "the quota is used up (552); make room and write again, the old content is whole"),
+}
+"""By the code of an answer, RFC 959."""
 
 _SILENT: Final = frozenset({"ServiceResponseTimeoutError", "TimeoutException"})  # azure, httpx
 
@@ -85,6 +95,8 @@ def as_builtin(error: OSError) -> OSError:
 def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | None:
     """Which of our errors an error is, and what to tell; None where nothing is known of it."""
     names = _names(error)
+    if type(error) is ValueError and isinstance(told := error.__cause__ or error.__context__, OSError):
+        return failure_of_client(told) or failure_of_builtin(told, type(told).__name__)  # smbprotocol, to connect
     if names & _REFUSED:
         return AccessError, "the server refused the credentials or the host key; check user, password and key"
     if names & _SILENT:
@@ -93,6 +105,8 @@ def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | N
         return UnreachableError, "no host has this name; check the address"
     if isinstance(error, EOFError) or (names & _DROPPED and not isinstance(error, ConnectionRefusedError)):
         return UnreachableError, "the connection was lost, or could not be made; check the address and the network"
+    if {"error_perm", "error_temp"} & names:  # ftplib
+        return _FTP.get(str(error)[:3])
     status = _status(error)
     return None if status is None else _failure_of_status(status, str(getattr(error, "error_code", "")))
 

@@ -23,7 +23,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.core import get_filesystem_class, split_protocol, url_to_fs
 
 from notata import keys
-from notata.errors import ConfigurationError, NotataError, StorageError, UnprotectedWarning
+from notata.errors import ConfigurationError, KeyNameError, NotataError, StorageError, UnprotectedWarning
 from notata.store import batches, web
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
@@ -63,6 +63,13 @@ _GAPS: Final[dict[Step, str]] = {
 }
 """What readers may see while a file is replaced."""
 
+_MISREAD: Final = {
+    **dict.fromkeys(("abfs", "abfss", "az"), "?"),  # a version begins there
+    **dict.fromkeys(("webdav", "dav"), "#%?"),  # parts of a URL
+    "smb": '"*:<>?|',  # not in names on Windows; after a colon comes a stream of the file
+}
+"""By protocol, characters in names that its client or server takes for something else."""
+
 _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "smb": {"share_access": "rwd", "register_session_retries": 0},  # a reader shuts nobody out; a wrong name shows soon
 }
@@ -100,6 +107,14 @@ class GenericStore(RemoteStore):
         return "", ""
 
     def _name(self, key: str) -> str:
+        if misread := set(_MISREAD.get(self._scheme(), "")) & set(key):
+            told = " ".join(sorted(misread))
+            raise KeyNameError(
+                f"{self._shown(key)} cannot be a name over {self._scheme()}: its client takes {told} for something else, "
+                "and would write another file; choose another name",
+                url=self.url,
+                key=key,
+            )
         root = self._connect.root(self._connection.options)
         name = "/".join(part for part in (root, self._prefix, key) if part)
         return f"{name}?{self._query}" if self._query else name
