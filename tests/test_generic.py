@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
+import sys
 import threading
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
+from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import _registry
 
-from notata import ConflictError, Logbook, RunExistsError, UnprotectedWarning, sync
+from notata import (
+    ConfigurationError,
+    ConflictError,
+    DeadlineError,
+    KeyNameError,
+    Logbook,
+    MissingError,
+    RunExistsError,
+    UnprotectedWarning,
+    UnreachableError,
+    sync,
+)
+from notata.search import diagnose
 from notata.store import Store, open_store
 from notata.store.files import PART
 
@@ -179,3 +204,473 @@ def test_runs_are_copied_there_and_back(url: str, tmp_path: Path) -> None:
     assert again.copied.keys() == report.copied.keys() - {
         f"log_a/{key}" for key in ("artifacts/empty", "log.txt", "metadata.json")
     }
+
+
+# -- quirks of single protocols ----------------------------------------------------------------------------
+
+
+class Server(AbstractFileSystem):  # type: ignore[misc]
+    """A client that is not thread-safe, over a local folder: each of its calls goes through `met`."""
+
+    protocol = "double"
+    cachable = True
+    met: ClassVar[Callable[[str], object]] = bool
+    made: ClassVar[list[Any]] = []
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.local = LocalFileSystem()
+        type(self).made.append(self)
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return "/" + str(path).partition("://")[2].lstrip("/") if "://" in str(path) else str(path)
+
+    def info(self, path: str, **_: Any) -> Any:
+        type(self).met("info")
+        return self.local.info(path)
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> Any:
+        type(self).met("ls")
+        return self.local.ls(path, detail=detail)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        type(self).met("makedirs")
+        self.local.makedirs(path, exist_ok=exist_ok)
+
+    def rm_file(self, path: str) -> None:
+        type(self).met("rm_file")
+        self.local.rm_file(path)
+
+    def mv(self, path1: str, path2: str, **_: Any) -> None:
+        type(self).met("mv")
+        os.replace(path1, path2)
+
+    def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        raise AssertionError("content is copied over the target, which readers see half written")
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+        type(self).met("open")
+        return open(path, mode)
+
+
+@pytest.fixture
+def double(tmp_path: Path) -> Iterator[Callable[..., Store]]:
+    """Makes a store over a class of clients."""
+    named: list[type[AbstractFileSystem]] = []
+
+    def make(kind: type[AbstractFileSystem], **options: Any) -> Store:
+        kind.protocol = f"double{uuid.uuid4().hex}"
+        named.append(kind)
+        fsspec.register_implementation(kind.protocol, kind, clobber=True)
+        return open_store(f"{kind.protocol}://{tmp_path}/runs", **options)
+
+    yield make
+    for kind in named:
+        kind.clear_instance_cache()
+
+
+def test_threads_call_a_client_that_is_not_thread_safe_one_at_a_time(
+    double: Callable[..., Store], tmp_path: Path
+) -> None:
+    """Two calls at once meet at a barrier; a call that nobody meets goes on after a moment."""
+    together = threading.Barrier(2)
+    overlaps = []
+
+    def met(name: str) -> None:
+        try:
+            together.wait(0.1)
+            overlaps.append(name)
+        except threading.BrokenBarrierError:
+            pass
+
+    class Fragile(Server):
+        """`sftp://` by paramiko: two calls at once wait for ever."""
+
+        made: ClassVar[list[Any]] = []
+
+    Fragile.met = staticmethod(met)
+    store = double(Fragile)
+    other = open_store(store.url)  # fsspec gives both the same client
+    threads = [
+        threading.Thread(target=one.write, args=(f"{number}", b"x")) for number, one in enumerate([store, other])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not overlaps
+    assert sorted(os.listdir(tmp_path / "runs")) == ["0", "1"]
+    assert len(Fragile.made) == 1
+
+
+def test_a_call_that_never_returns_is_a_deadline_error_and_the_next_one_connects_anew(
+    double: Callable[..., Store], tmp_path: Path
+) -> None:
+    silent = threading.Event()
+    answers = threading.Event()
+    answers.set()
+
+    class Stalled(Server):
+        made: ClassVar[list[Any]] = []
+
+    def met(name: str) -> None:
+        if not answers.is_set():
+            silent.wait()
+
+    Stalled.met = staticmethod(met)
+    store = double(Stalled, timeout=0.3)
+    store.write("a", b"1")
+    answers.clear()
+    with pytest.raises(DeadlineError):
+        store.read("a")
+    answers.set()
+    assert store.read("a") == b"1"
+    store.write("a", b"2")
+    assert (tmp_path / "runs/a").read_bytes() == b"2"
+    assert len(Stalled.made) == 2
+    silent.set()
+
+
+def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(double: Callable[..., Store], tmp_path: Path) -> None:
+    lost: list[str] = []
+
+    class Dropped(Server):
+        made: ClassVar[list[Any]] = []
+
+    def met(name: str) -> None:
+        if name in lost:
+            lost.remove(name)
+            raise ConnectionResetError(errno.ECONNRESET, "the session is gone")
+
+    Dropped.met = staticmethod(met)
+    store = double(Dropped)
+    store.write("sub/a", b"1")
+    steps: list[tuple[str, Callable[[], object]]] = [
+        ("info", lambda: store.read("sub/a")),
+        ("open", lambda: store.read("sub/a")),
+        ("open", lambda: store.write("sub/a", b"2")),
+        ("mv", lambda: store.write("sub/a", b"3")),
+        ("ls", lambda: store.list()),
+        ("info", lambda: store.create("b", b"4")),
+        ("rm_file", lambda: store.delete(["b"])),
+    ]
+    for call, step in steps:
+        lost.append(call)
+        step()
+        assert not lost
+    assert len(Dropped.made) == 8
+    assert [path.name for path in (tmp_path / "runs").rglob("*")] == ["sub", "a"]
+    assert (tmp_path / "runs/sub/a").read_bytes() == b"3"
+
+
+def test_a_create_whose_last_step_was_lost_is_not_repeated(double: Callable[..., Store]) -> None:
+    lost = ["mv"]
+
+    class Dropped(Server):
+        pass
+
+    def met(name: str) -> None:
+        if name in lost:
+            lost.remove(name)
+            raise EOFError
+
+    Dropped.met = staticmethod(met)
+    store = double(Dropped)
+    with pytest.raises(UnreachableError, match="connection"):
+        store.create("a", b"1")
+    store.create("b", b"2")
+    assert store.read("b") == b"2"
+
+
+def test_a_rename_that_refuses_an_existing_file_puts_that_one_aside(
+    double: Callable[..., Store], tmp_path: Path
+) -> None:
+    """Arrow's wrapper on HDFS."""
+
+    class Refusing(Server):
+        def mv(self, path1: str, path2: str, **_: Any) -> None:
+            if os.path.exists(path2):
+                raise OSError(errno.EIO, "rename failed")
+            os.rename(path1, path2)
+
+    store = double(Refusing)
+    for content in (b"1", b"22", b"333"):
+        store.write("a", content)
+        assert (tmp_path / "runs/a").read_bytes() == content
+    assert os.listdir(tmp_path / "runs") == ["a"]
+
+
+def test_a_rename_that_fails_leaves_the_old_content(double: Callable[..., Store], tmp_path: Path) -> None:
+    class Failing(Server):
+        broken: ClassVar[bool] = False
+
+        def mv(self, path1: str, path2: str, **_: Any) -> None:
+            if os.path.exists(path2) or (self.broken and Path(path1).read_bytes() == b"new"):
+                raise OSError(errno.EIO, "rename failed")
+            os.rename(path1, path2)
+
+    store = double(Failing)
+    store.write("a", b"old")
+    Failing.broken = True
+    with pytest.raises(OSError, match="cannot write"):
+        store.write("a", b"new")
+    assert (tmp_path / "runs/a").read_bytes() == b"old"
+    assert os.listdir(tmp_path / "runs") == ["a"]
+
+
+class Loop(AsyncFileSystem):  # type: ignore[misc]
+    """A client of coroutines over a local folder, as sshfs is: with a rename, and no `mv` of its own."""
+
+    cachable = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.local = LocalFileSystem()
+
+    _strip_protocol = Server._strip_protocol
+
+    async def _info(self, path: str, **_: Any) -> Any:
+        return self.local.info(path)
+
+    async def _ls(self, path: str, detail: bool = True, **_: Any) -> Any:
+        return self.local.ls(path, detail=detail)
+
+    async def _makedirs(self, path: str, exist_ok: bool = False) -> None:
+        self.local.makedirs(path, exist_ok=exist_ok)
+
+    async def _rm_file(self, path: str, **_: Any) -> None:
+        self.local.rm_file(path)
+
+    async def _mv(self, path1: str, path2: str) -> None:
+        await asyncio.sleep(0)
+        os.replace(path1, path2)
+
+    async def _cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        raise AssertionError("content is copied over the target, which readers see half written")
+
+    async def _cat_file(self, path: str, **_: Any) -> bytes:
+        """As that of sshfs: it takes any range, and reads the whole file."""
+        if len(_) > 0:
+            raise AssertionError("a range is asked for, and the whole file comes")
+        return Path(path).read_bytes()
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+        return open(path, mode)
+
+
+def test_a_rename_that_is_a_coroutine_is_used(double: Callable[..., Store], tmp_path: Path) -> None:
+    store = double(Loop)
+    store.write("sub/a", b"first")
+    store.write("sub/a", b"0123456789")
+    assert (tmp_path / "runs/sub/a").read_bytes() == b"0123456789"
+    assert store.read("sub/a") == b"0123456789"
+    assert (store.read("sub/a", 0, 3), store.read("sub/a", 4)) == (b"012", b"456789")
+    assert [entry.key for entry in store.list()] == ["sub/a"]
+    store.delete(["sub/a"])
+    assert store.list() == []
+
+
+def test_a_find_that_gives_a_list(double: Callable[..., Store]) -> None:
+    """adlfs, where a file has the name of the folder too."""
+
+    class Named(Server):
+        def find(self, path: str, **_: Any) -> Any:
+            return super().find(path)
+
+    store = double(Named)
+    store.write("sub/a", b"1")
+    store.write("b", b"22")
+    assert [(entry.key, entry.size) for entry in store.list()] == [("b", 2), ("sub/a", 1)]
+
+
+def test_a_range_that_may_not_begin_at_0(double: Callable[..., Store]) -> None:
+    """Arrow's wrapper opens a file that cannot seek then, and seeks."""
+
+    class Unseekable(Server):
+        def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+            if start == 0:
+                raise OSError("only valid on seekable files")
+            return bytes(super().cat_file(path, start, end))
+
+    store = double(Unseekable)
+    store.write("a", b"0123456789")
+    assert (store.read("a", 0, 3), store.read("a", 2, 5), store.read("a", 5)) == (b"012", b"234", b"56789")
+    with store.open("a", "rb") as file:
+        assert file.read() == b"0123456789"
+
+
+def test_a_missing_file_by_its_number_alone(double: Callable[..., Store]) -> None:
+    """smbprotocol's error has the number of a missing file, and another class."""
+
+    class NumberedError(OSError):
+        def __new__(cls, *arguments: Any) -> Any:
+            return super().__new__(cls, *arguments)
+
+    class Share(Server):
+        def info(self, path: str, **_: Any) -> Any:
+            try:
+                return super().info(path)
+            except FileNotFoundError:
+                error = NumberedError("no such object")
+                error.errno = errno.ENOENT
+                raise error from None
+
+        def rm_file(self, path: str) -> None:
+            self.info(path)
+            super().rm_file(path)
+
+    store = double(Share)
+    with pytest.raises(MissingError):
+        store.read("a")
+    assert not store.exists("a")
+    store.create("a", b"1")
+    store.delete(["a", "gone"])
+    assert store.list() == []
+
+
+def test_the_address_of_a_run_opens_it(tmp_path: Path) -> None:
+    """In a chain a key goes to the link that names the folder."""
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr("in/log_a/x.txt", "1")
+    chains = {"dir": f"dir://runs::file://{tmp_path}", "zip": f"zip://in::file://{tmp_path}/z.zip"}
+    (tmp_path / "runs/log_a").mkdir(parents=True)
+    (tmp_path / "runs/log_a/x.txt").write_text("1")
+    for url in chains.values():
+        below = open_store(url).below("log_a")
+        again = open_store(below.url)
+        assert [entry.key for entry in below.list()] == [entry.key for entry in again.list()] == ["x.txt"]
+        assert again.read("x.txt") == b"1"
+    with Logbook("b", chains["dir"]) as log:
+        log.text("notes", "é")
+    assert open_store(log.url).read("artifacts/notes.txt") == "é".encode()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sftp://host/x", "ssh://host/x", "ftp://host/x", "webdav://host/x", "smb://host/share/x", "hdfs://host/x",
+        "hf://datasets/x", "file:///tmp/x", "memory://x", "abfs://c/x", "http://host/x", "zip://a::s3://bucket/z.zip",
+        "dir::sftp://host/x", "SFTP://host/x", "memory://",
+    ],
+)  # fmt: skip
+def test_a_url_that_pathlib_flattened_is_no_local_folder(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for flattened in (Path(url), str(Path(url)), os.path.normpath(url), Path(url).absolute(), os.path.abspath(url)):
+        with pytest.raises(ConfigurationError, match="slashes"):
+            Logbook("a", flattened)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_local_folder_may_be_named_like_a_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("s3:")  # one that is there is meant
+    for folder in ("c:/runs", Path("c:/more"), "no-protocol:/runs", tmp_path / "s3:" / "runs"):
+        open_store(folder).write("a", b"1")
+        assert Path(folder, "a").read_bytes() == b"1"
+
+
+# -- what the doctor says ----------------------------------------------------------------------------------
+
+
+def test_the_doctor_names_what_holds_and_why_something_does_not(double: Callable[..., Store], tmp_path: Path) -> None:
+    class Refusing(Server):
+        def mv(self, path1: str, path2: str, **_: Any) -> None:
+            if os.path.exists(path2):
+                raise OSError(errno.EIO, "rename failed")
+            os.rename(path1, path2)
+
+    class WebdavFileSystem(Server):
+        """By its name: the server decides."""
+
+        @property
+        def client(self) -> Any:
+            return SimpleNamespace(move=lambda source, target, overwrite: os.replace(source, target))
+
+    class Renaming(Server):
+        pass
+
+    class Without(Server):
+        mv = AbstractFileSystem.mv
+
+        def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+            Path(path2).write_bytes(Path(path1).read_bytes())
+
+    for kind, state, words in [
+        (Renaming, "yes", "by one rename"),
+        (Refusing, "poor", "renames over no file"),
+        (WebdavFileSystem, "poor", "the server decides"),
+        (Without, "poor", "copied over the old one"),
+    ]:
+        found = {check.name: check for check in diagnose(double(kind))}
+        assert (found["overwrite"].state, words in found["overwrite"].told) == (state, True)
+        assert {found[name].state for name in ("write", "read", "append", "delete", "list")} == {"yes"}
+        assert (found["claim"].state, "looks for the file and then writes" in found["claim"].told) == ("poor", True)
+        assert (found["swap"].state, "compares and then writes" in found["swap"].told) == ("poor", True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name"), [("webdav", "a%20b"), ("webdav", "a#b"), ("smb", "a:b"), ("smb", "sub/x*"), ("abfs", "x?")]
+)
+def test_a_name_that_the_client_would_take_for_another_one_is_refused(
+    protocol: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """webdav4 writes ``a%20b`` to ``a b``, adlfs ``x?`` to ``x``."""
+    monkeypatch.setitem(_registry, protocol, Server)
+    store = open_store(f"{protocol}://host/share/runs")
+    for refused in (store.read, store.stat, lambda key: store.write(key, b"1"), lambda key: store.create(key, b"1")):
+        with pytest.raises(KeyNameError, match="another file"):
+            refused(name)
+
+
+def test_a_missing_client_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(_registry, "smb", raising=False)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.smb", raising=False)
+    monkeypatch.setitem(sys.modules, "smbclient", None)
+    with pytest.raises(ConfigurationError, match=r"notata\[smb\]"):
+        open_store("smb://host/share/runs")
+
+
+# -- a web server without ranges ---------------------------------------------------------------------------
+
+
+def test_a_large_file_of_a_server_without_ranges_is_fetched_once() -> None:
+    data = bytes(range(256)) * (3 * PART // 256)
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Range"))
+            self.do_HEAD()
+            with suppress(ConnectionError):
+                self.wfile.write(data)
+
+        def log_message(self, *arguments: Any) -> None:
+            """Nothing: the suite's output is its own."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        store = open_store(f"http://127.0.0.1:{server.server_port}/data")
+        with store.open("big.bin", "rb") as file:
+            assert file.read() == data
+            file.seek(-5, os.SEEK_END)
+            assert file.read() == data[-5:]
+            file.seek(PART + 3)
+            assert file.read(4) == data[PART + 3 : PART + 7]
+        assert asked == ["bytes=0-0", None]
+        assert store.read("big.bin", PART, PART + 5) == data[PART : PART + 5]
+        assert store.read("big.bin", 0, 3) == data[:3]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

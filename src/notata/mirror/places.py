@@ -48,7 +48,7 @@ def apart(source: Store, target: Store) -> None:
     ours, theirs = (f"{_real(store.url)}/" for store in (source, target))
     if not (ours.startswith(theirs) or theirs.startswith(ours)):
         return
-    if source.near or source.filesystem() is target.filesystem():  # else one name in two places
+    if source.near or source.filesystem() == target.filesystem():  # else one name in two places
         raise ConfigurationError(f"{source.url} and {target.url} are not apart: one lies in the other", url=target.url)
 
 

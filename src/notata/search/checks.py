@@ -17,7 +17,7 @@ from notata.errors import (
     UnreachableError,
 )
 
-__all__ = ["ALONE", "WRONG_KEY", "Check", "State", "advice_on", "clock_check", "one_line"]
+__all__ = ["ALONE", "GAP", "WRONG_KEY", "Check", "State", "advice_on", "clock_check", "one_line"]
 
 State: TypeAlias = Literal["yes", "poor", "no", "skipped", "info"]
 
@@ -41,6 +41,11 @@ ALONE: Final = (
     "conditional writes."
 )
 """What to do about a storage whose claims do not hold."""
+
+GAP: Final = (
+    "Read a run there once it has ended. Where others read it while it is written, write to a local disk with mirror=."
+)
+"""What to do about a storage that does not replace a file in one step."""
 
 
 @dataclass(frozen=True, slots=True)

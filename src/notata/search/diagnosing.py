@@ -30,7 +30,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.search.checks import ALONE, WRONG_KEY, Check, advice_on, clock_check, one_line
+from notata.search.checks import ALONE, GAP, WRONG_KEY, Check, advice_on, clock_check, one_line
 from notata.search.surroundings import file_system, space, surroundings
 from notata.store import Entry, Store, default_base, open_store
 from notata.store.gaps import Gaps
@@ -46,7 +46,7 @@ _TIMEOUT: Final = 5.0  # seconds for one request
 _GRACE: Final = 10.0  # more for one check: what it takes to load a library, and to find credentials
 _REQUESTS: Final = 5  # that tell how far it is
 _FAR: Final = 0.25  # seconds
-_WRITING: Final = ("write", "claim", "append", "links", "fsync", "names", "clock")
+_WRITING: Final = ("write", "overwrite", "claim", "append", "links", "fsync", "names", "clock")
 _HOPELESS: Final = (ConfigurationError, ContainerMissingError, DeadlineError, UnreachableError)
 _DATA: Final = b"This file was written by notata doctor, and may be removed.\n"
 
@@ -113,6 +113,8 @@ class _Examination:
             try:
                 yield self._try("write", self._can_write)
                 yield self._try("read", self._can_read)
+                if not self._store.near and not self._store.swaps:
+                    yield self._try("overwrite", self._can_overwrite)
                 yield self._try("claim", self._can_claim)
                 yield self._try("swap", self._can_swap)
                 yield self._try("append", self._can_append)
@@ -232,6 +234,14 @@ class _Examination:
             return Check("read", "no", "what was read is not what was written", "Nothing can be kept safely there.")
         return Check("read", "yes", "what was written was read back")
 
+    def _can_overwrite(self) -> Check:
+        self._probe.write("probe", _DATA)
+        if self._probe.read("probe") != _DATA:
+            return Check("overwrite", "no", "what was written over a file is not there", "Runs cannot be kept there.")
+        if gap := self._store.gap:
+            return Check("overwrite", "poor", gap, GAP)
+        return Check("overwrite", "yes", "a file was replaced by one rename: readers see the old one or the new one")
+
     def _can_claim(self) -> Check:
         self._probe.create("claim", b"first")
         try:
@@ -248,7 +258,9 @@ class _Examination:
         except ConflictError:
             if self._store.swaps:
                 return Check("swap", "yes", "a swap of an old version was refused")
-            return Check("swap", "poor", "it looks before it writes, which is no promise", ALONE)
+            return Check(
+                "swap", "poor", "notata compares and then writes there, so another writer may come between", ALONE
+            )
         return Check("swap", "poor", "a swap of an old version succeeded", ALONE)
 
     def _can_append(self) -> Check:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from notata.errors import ConfigurationError
 from notata.store.base import ABSENT, Blob, Entry, Store
@@ -37,8 +37,22 @@ _DEFAULT_BASE_DIR: Final = "outputs"
 TIMEOUT: Final = 30.0
 """Seconds that one request may take, besides the time its size needs."""
 
+_EXTRAS: Final = {
+    "abfs": "azure",
+    "abfss": "azure",
+    "az": "azure",
+    "dav": "webdav",
+    "hdfs": "tables",
+    "sftp": "sftp",
+    "smb": "smb",
+    "ssh": "ssh",
+    "webdav": "webdav",
+}
+"""By protocol the extra of this package that brings its client."""
+
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
-_FLATTENED: Final = re.compile(r"(s3a?|gs|gcs|memory|abfss?|az|https?):/(?!/)")
+_FLATTENED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:[/\\](?![/\\])|$)")
+"""A URL without one of its slashes; of a single letter it would be a drive of Windows."""
 
 
 def open_store(
@@ -149,12 +163,16 @@ def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> S
     else:
         from fsspec import get_filesystem_class
 
-        from notata.store.generic import GenericStore as Chosen  # type: ignore[assignment]
+        if scheme in ("abfs", "abfss", "az"):
+            from notata.store.azure import AzureStore as Chosen  # type: ignore[assignment]
+        else:
+            from notata.store.generic import GenericStore as Chosen  # type: ignore[assignment]
 
         try:
             get_filesystem_class(scheme)
         except (ImportError, ValueError) as error:
-            raise ConfigurationError(f"no storage for {scheme}:// here: {error}", url=scheme) from error
+            extra = f", by pip install 'notata[{_EXTRAS[scheme]}]' for instance" if scheme in _EXTRAS else ""
+            raise ConfigurationError(f"no storage for {scheme}:// here: {error}{extra}", url=scheme) from error
     return Chosen(url, options, timeout)
 
 
@@ -163,24 +181,55 @@ def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]
     if not isinstance(base, str):
         from upath import UPath
 
-        if isinstance(base, UPath):
-            local = base.protocol in ("", "file", "local")
-            # To ask for its name, or its options, waits for what is on its way there.
-            name = os.path.abspath(cast("os.PathLike[str]", base)) if local else str(base)
-            return name, dict(base.storage_options)
+        if isinstance(base, UPath) and base.protocol not in ("", "file", "local"):
+            return str(base), dict(base.storage_options)
+    text = _text(base)
+    if not text:
+        raise ConfigurationError("a folder is named by an empty text; write '.' for the working folder")
+    if scheme := _flattened(text):
+        raise ConfigurationError(
+            f"this was a URL ({scheme}://) before pathlib.Path or os.path took one of its slashes; pass the URL as a "
+            "string, or as a upath.UPath"
+        )
+    if isinstance(base, str):
+        return text, {}
+    # To ask a path for its name, or its options, waits for what is on its way there.
+    return os.path.abspath(text), dict(getattr(base, "storage_options", None) or {})
+
+
+def _text(base: object) -> str:
     text = os.fspath(base) if isinstance(base, str | os.PathLike) else None
     if not isinstance(text, str):
         raise ConfigurationError(f"a folder is named by a URL, a path or a UPath, not by {type(base).__name__}")
-    if match := _FLATTENED.match(text):
-        raise ConfigurationError(
-            f"this was a URL ({match[1]}://) before pathlib.Path or os.path took one of its slashes; pass the URL as "
-            "it was, or a UPath"
-        )
-    if not isinstance(base, str):
-        return os.path.abspath(text), {}
-    if not text:
-        raise ConfigurationError("a folder is named by an empty text; write '.' for the working folder")
-    return text, {}
+    return text
+
+
+def _flattened(text: str) -> str | None:
+    """The protocol of a URL that has lost a slash, if it is one that fsspec knows.
+
+    `os.path.abspath` puts the working folder before it: such a folder is meant only where it is there.
+
+    >>> _flattened("sftp:/host/runs"), _flattened("c:/runs"), _flattened("sftp://host/runs")
+    ('sftp', None, None)
+    """
+    if ":" not in text:
+        return None
+    for link in text.split("::"):
+        if (match := _FLATTENED.match(link)) and match[1].lower() in _protocols():
+            return match[1]
+    folder = ""
+    for part in re.split(r"(?<=[/\\])", text if os.path.isabs(text) else ""):
+        match = _FLATTENED.fullmatch(part)
+        if match and match[1].lower() in _protocols() and not os.path.isdir(folder + part):
+            return match[1]
+        folder += part
+    return None
+
+
+def _protocols() -> frozenset[str]:
+    from fsspec import available_protocols
+
+    return frozenset(available_protocols())
 
 
 def _local_path(url: str) -> str:

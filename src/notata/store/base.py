@@ -155,6 +155,11 @@ class Store(ABC):
         other.bytes_at_once = bytes_at_once
         return other
 
+    @property
+    def gap(self) -> str:
+        """What readers may see while a file is replaced, and why; empty where they see the old one or the new one."""
+        return ""
+
     def prepare(self) -> None:  # noqa: B027  most need nothing
         """Begin what a first request needs and what cannot be begun while the interpreter ends; no request."""
 

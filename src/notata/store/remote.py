@@ -111,14 +111,22 @@ class Connection:
             async with asyncio.timeout(self.limit(size, wanted)):  # `wait_for` would make a task of each request
                 result = await work(*args, **kwargs)
         except TimeoutError:
-            self._patience = _AFTER_SILENCE if self._answered else min(self._patience, _NEXT_ANSWER)
-            self._answered = False
+            self.note_silence()
             raise
         except (FileNotFoundError, FileExistsError):
-            self._answered = True
+            self.note_answer()
             raise
-        self._answered = True
+        self.note_answer()
         return result
+
+    def note_answer(self) -> None:
+        """Give the next requests their whole time: the storage has answered."""
+        self._answered = True
+
+    def note_silence(self) -> None:
+        """Give the next requests less time: the storage let a request's whole time pass."""
+        self._patience = _AFTER_SILENCE if self._answered else min(self._patience, _NEXT_ANSWER)
+        self._answered = False
 
     def limit(self, sent: int, wanted: int = 0) -> float:
         """Seconds that a request may take that carries `sent` bytes, and whose answer up to `wanted` if it comes."""

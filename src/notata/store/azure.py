@@ -1,0 +1,141 @@
+"""Files in a container of Azure Blob Storage, through adlfs: a write is one request, and its conditions are kept there.
+
+It knows adlfs's file system and the service client in it. What it reads, lists and deletes goes the generic way.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+from fsspec.asyn import sync
+
+from notata.store.base import ABSENT
+from notata.store.files import Upload
+from notata.store.generic import GenericStore
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+    from notata.store.clients import Client
+
+__all__ = ["AzureStore"]
+
+_METADATA: Final = {"is_directory": "false"}
+"""As adlfs has it of each file."""
+
+
+class AzureStore(GenericStore):
+    """Files below one folder of a container."""
+
+    swaps = True
+
+    @property
+    def gap(self) -> str:
+        return ""
+
+    def _version(self, info: dict[str, Any]) -> str:
+        return str(info.get("etag") or "").strip('"')
+
+    def _put(self, key: str, data: bytes, match: str | None) -> str:
+        def put(client: Client) -> str:
+            return client.call(_upload, client.fs, self._name(key), data, match, size=len(data))
+
+        try:
+            return self._connection.run_with(put, repeatable=match is None)
+        except Exception as error:
+            raise self._lost(key, match, error) or error from None
+
+    def _begin(self, key: str, match: str | None) -> Upload:
+        return _Blocks(self, key, match)
+
+    def _lost(self, key: str, match: str | None, error: Exception) -> Exception | None:
+        """What it means that a condition did not hold; None where the error is another one."""
+        status = getattr(error, "status_code", None)
+        if match == ABSENT and status in (409, 412):
+            return FileExistsError(key)
+        if match and status in (404, 412):
+            return self._conflict(key, "it was changed or removed meanwhile")
+        return None
+
+
+class _Blocks:
+    """A streamed write: blocks that nobody sees, of which one request makes the file.
+
+    Azure drops the blocks of a write that was given up within a week.
+    """
+
+    def __init__(self, store: AzureStore, key: str, match: str | None) -> None:
+        self._store = store
+        self._key = key
+        self._match = match
+        self._name = store._name(key)
+        self._blocks: list[str] = []
+
+    def write(self, part: bytes) -> None:
+        block = secrets.token_hex(16)  # another writer of this name has others
+        self._store._connection.run_with(
+            lambda client: client.call(_stage, client.fs, self._name, block, part, size=len(part))
+        )
+        self._blocks.append(block)
+
+    def commit(self) -> str:
+        def commit(client: Client) -> str:
+            return client.call(_commit, client.fs, self._name, self._blocks, self._match)
+
+        try:
+            return self._store._connection.run_with(commit, repeatable=self._match is None)
+        except Exception as error:
+            raise self._store._lost(self._key, self._match, error) or error from None
+
+    def abort(self) -> None:
+        self._blocks = []
+
+
+def _condition(match: str | None) -> dict[str, Any]:
+    """The condition of a write, as the service client takes it."""
+    from azure.core import MatchConditions
+
+    if match is None:
+        return {}
+    if match == ABSENT:
+        return {"match_condition": MatchConditions.IfMissing}
+    return {"etag": f'"{match}"', "match_condition": MatchConditions.IfNotModified}
+
+
+def _upload(fs: AbstractFileSystem, name: str, data: bytes, match: str | None) -> str:
+    async def upload() -> Any:
+        async with _blob(fs, name) as blob:
+            condition = {"overwrite": True, "metadata": _METADATA, **_condition(match)}
+            return await blob.upload_blob(data, length=len(data), **condition)
+
+    return _stored(fs, sync(fs.loop, upload))
+
+
+def _stage(fs: AbstractFileSystem, name: str, block: str, part: bytes) -> None:
+    async def stage() -> None:
+        async with _blob(fs, name) as blob:
+            await blob.stage_block(block, part, length=len(part))
+
+    sync(fs.loop, stage)
+
+
+def _commit(fs: AbstractFileSystem, name: str, blocks: list[str], match: str | None) -> str:
+    async def commit() -> Any:
+        from azure.storage.blob import BlobBlock
+
+        async with _blob(fs, name) as blob:
+            named = [BlobBlock(block) for block in blocks]
+            return await blob.commit_block_list(named, metadata=_METADATA, **_condition(match))
+
+    return _stored(fs, sync(fs.loop, commit))
+
+
+def _blob(fs: AbstractFileSystem, name: str) -> Any:
+    container, path, _ = fs.split_path(name)
+    return fs.service_client.get_blob_client(container=container, blob=path)
+
+
+def _stored(fs: AbstractFileSystem, told: dict[str, Any]) -> str:
+    fs.invalidate_cache()
+    return str(told["etag"]).strip('"')

@@ -1,0 +1,134 @@
+"""Which of our errors an error of a storage's client library is; the libraries need not be installed to be known.
+
+Their classes are told by name, and HTTP answers by their status.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from notata.errors import (
+    AccessError,
+    ConfigurationError,
+    ContainerMissingError,
+    DeadlineError,
+    FullError,
+    MissingError,
+    NotataError,
+    StorageError,
+    UnreachableError,
+)
+from notata.store.builtin_errors import failure_of_builtin
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["as_builtin", "failure_of_client", "is_dropped"]
+
+_REFUSED: Final = frozenset({
+    "AuthenticationException",  # paramiko
+    "BadHostKeyException",
+    "ClientAuthenticationError",  # azure
+    "HostKeyNotVerifiable",  # asyncssh
+    "LogonFailure",  # smbprotocol
+    "PasswordRequiredException",
+    "PermissionDenied",
+    "SMBAuthenticationError",
+})  # fmt: skip
+
+_DROPPED: Final = frozenset({
+    "ChannelException",  # paramiko
+    "ChannelOpenError",  # asyncssh
+    "ConnectionLost",
+    "NoValidConnectionsError",
+    "SFTPConnectionLost",
+    "SFTPNoConnection",
+    "SMBConnectionClosed",  # smbprotocol
+    "SSHException",
+    "ServiceRequestError",  # azure
+    "TransportError",  # httpx
+    "gaierror",
+})  # fmt: skip
+
+_FTP: Final[dict[str, tuple[type[NotataError], str]]] = {
+    "421": (UnreachableError, "the server closed the connection (421); try again later"),
+    "530": (AccessError, "the server refused the login (530); check user and password"),
+    "532": (AccessError, "the server wants an account to store files (532)"),
+    "452": (FullError, "no space left (452); make room and write again, the old content is whole"),
+    "552": (FullError, "the quota is used up (552); make room and write again, the old content is whole"),
+}
+"""By the code of an answer, RFC 959."""
+
+_SILENT: Final = frozenset({"ServiceResponseTimeoutError", "TimeoutException"})  # azure, httpx
+
+
+def _names(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}
+
+
+def is_dropped(error: BaseException, fs: AbstractFileSystem | None = None) -> bool:
+    """Whether an error means that the connection is gone, so that a new one may do."""
+    names = _names(error)
+    if names & (_REFUSED | _SILENT) or isinstance(error, TimeoutError):
+        return False
+    return isinstance(error, ConnectionError | EOFError) or bool(names & _DROPPED) or _is_closed(fs)
+
+
+def _is_closed(fs: AbstractFileSystem | None) -> bool:
+    """Whether a client says of itself that it is not connected: some then raise whatever comes of that."""
+    transport = getattr(getattr(fs, "client", None), "get_transport", None)  # paramiko
+    if transport is not None:
+        present = transport()
+        return present is None or not present.is_active()
+    ftp: Any = getattr(fs, "ftp", None)  # ftplib
+    return hasattr(ftp, "lastresp") and (ftp.sock is None or str(ftp.lastresp).startswith("421"))
+
+
+def as_builtin(error: OSError) -> OSError:
+    """The builtin twin of an error that has its number, but not its class: smbprotocol's are such."""
+    if type(error) is OSError or error.errno is None:
+        return error
+    twin = OSError(error.errno, error.strerror or "")
+    return error if type(twin) is OSError or isinstance(error, type(twin)) else twin
+
+
+def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | None:
+    """Which of our errors an error is, and what to tell; None where nothing is known of it."""
+    names = _names(error)
+    if type(error) is ValueError and isinstance(told := error.__cause__ or error.__context__, OSError):
+        return failure_of_client(told) or failure_of_builtin(told, type(told).__name__)  # smbprotocol, to connect
+    if names & _REFUSED:
+        return AccessError, "the server refused the credentials or the host key; check user, password and key"
+    if names & _SILENT:
+        return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
+    if "gaierror" in names:
+        return UnreachableError, "no host has this name; check the address"
+    if isinstance(error, EOFError) or (names & _DROPPED and not isinstance(error, ConnectionRefusedError)):
+        return UnreachableError, "the connection was lost, or could not be made; check the address and the network"
+    if {"error_perm", "error_temp"} & names:  # ftplib
+        return _FTP.get(str(error)[:3])
+    status = _status(error)
+    return None if status is None else _failure_of_status(status, str(getattr(error, "error_code", "")))
+
+
+def _status(error: BaseException) -> int | None:
+    """The status of the HTTP answer that an error is, or was raised for."""
+    for thing in (error, getattr(error, "response", None), error.__cause__):
+        status = getattr(thing, "status_code", None)
+        if isinstance(status, int):
+            return status
+    return None
+
+
+def _failure_of_status(status: int, code: str) -> tuple[type[NotataError], str]:
+    if status == 404 and "ContainerNotFound" in code:
+        return ContainerMissingError, "there is no such container; create it, or correct its name"
+    if status in (404, 410):
+        return MissingError, "there is no such file"
+    if status in (401, 403):
+        return AccessError, f"the server refused it ({status}); check user, password and permissions"
+    if status == 507:
+        return FullError, "no space left; make room and write again, the old content is whole"
+    if status in (405, 501):
+        return ConfigurationError, f"the server cannot do that ({status}); does it allow writing at this address?"
+    return StorageError, f"the server answered {status} {code}".rstrip()

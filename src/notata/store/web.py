@@ -1,0 +1,102 @@
+"""Files of a web server: ranges, servers that know none, and what their answers mean; it writes nothing."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+
+from fsspec.asyn import sync
+
+from notata.errors import AccessError, MissingError, NotataError, StorageError, UnreachableError
+from notata.store.http_errors import failure_of_reply
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["failure_of_web", "fetched_once", "has_ranges", "read_range"]
+
+_AT_ONCE: Final = 2**20
+
+
+def read_range(fs: AbstractFileSystem, url: str, start: int, end: int | None) -> bytes:
+    """The bytes ``[start, end)`` of a file. A server without ranges sends all before them too; they are not kept."""
+    return cast("bytes", sync(fs.loop, _read_range, fs, url, start, end))
+
+
+async def _read_range(fs: AbstractFileSystem, url: str, start: int, end: int | None) -> bytes:
+    if end is not None and end <= start:
+        return b""
+    session = await fs.set_session()
+    async with session.get(fs.encode_url(url), **_asking(fs, start, end)) as reply:
+        if reply.status == 416:  # a range that begins behind the end
+            return b""
+        fs._raise_not_found_for_status(reply, url)
+        skipped = 0 if reply.status == 206 else start
+        parts, left = [], None if end is None else end - start
+        while left is None or left > 0:
+            part = await reply.content.read(_AT_ONCE if left is None else min(_AT_ONCE, left + skipped))
+            if not part:
+                break
+            dropped = min(skipped, len(part))
+            skipped -= dropped
+            part = part[dropped:] if left is None else part[dropped : dropped + left]
+            parts.append(part)
+            left = None if left is None else left - len(part)
+        return b"".join(parts)
+
+
+def has_ranges(fs: AbstractFileSystem, url: str) -> bool:
+    """Whether the server sends a range of a file when asked for one. One request, for one byte."""
+    return cast("bool", sync(fs.loop, _has_ranges, fs, url))
+
+
+async def _has_ranges(fs: AbstractFileSystem, url: str) -> bool:
+    session = await fs.set_session()
+    async with session.get(fs.encode_url(url), **_asking(fs, 0, 1)) as reply:
+        fs._raise_not_found_for_status(reply, url)
+        return bool(reply.status == 206)
+
+
+def _asking(fs: AbstractFileSystem, start: int, end: int | None) -> dict[str, Any]:
+    """The options of a request for a range."""
+    options: dict[str, Any] = fs.kwargs.copy()
+    if start or end is not None:
+        last = "" if end is None else end - 1
+        options["headers"] = {**(options.get("headers") or {}), "Range": f"bytes={start}-{last}"}
+    return options
+
+
+def fetched_once(reader: IO[bytes]) -> io.BufferedReader:
+    """A file that can seek, of one that can only be read on: kept in a temporary file, and little in memory."""
+    kept = tempfile.TemporaryFile("w+b")  # closed by who reads
+    try:
+        shutil.copyfileobj(reader, kept, _AT_ONCE)
+        kept.seek(0)
+    except BaseException:
+        kept.close()
+        raise
+    return cast("io.BufferedReader", kept)
+
+
+def failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
+    """Which of our errors it is that a web address cannot be read: fsspec says of most that nothing is there."""
+    from aiohttp import ClientConnectionError, ClientResponseError
+
+    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    status = error.status if isinstance(error, ClientResponseError) else 0
+    if known := failure_of_reply(status):
+        return known
+    if status in (404, 410):
+        return MissingError, "there is no such file"
+    if status == 401:
+        return AccessError, "the server asks for a user and a password, or refuses them (401); check both"
+    if status == 403:
+        return AccessError, f"the server refused it ({status}); check the address, and whether a signature has expired"
+    if status:
+        return StorageError, f"the server answered {status}"
+    if isinstance(error, ClientConnectionError) and not isinstance(error, TimeoutError):
+        return UnreachableError, "nobody answers there; check the address and the network"
+    return None

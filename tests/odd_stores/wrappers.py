@@ -1,0 +1,33 @@
+"""pyarrow's file systems behind fsspec's wrapper, over a local folder: what ``hdfs://`` is, without a Hadoop."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from fsspec.implementations.arrow import ArrowFSWrapper
+
+__all__ = ["ArrowFolder", "RefusingArrowFolder"]
+
+
+class ArrowFolder(ArrowFSWrapper):  # type: ignore[misc]
+    """``arrow://``: pyarrow's local file system."""
+
+    protocol = "arrow"
+
+    def __init__(self, **options: Any) -> None:
+        from pyarrow.fs import LocalFileSystem
+
+        super().__init__(LocalFileSystem(), **options)
+
+
+class RefusingArrowFolder(ArrowFolder):
+    """``arrow-refusing://``: the same, but it renames over no file, as HDFS does."""
+
+    protocol = "arrow-refusing"
+
+    def mv(self, path1: str, path2: str, **options: Any) -> None:
+        if os.path.exists(self._strip_protocol(path2)):
+            raise OSError(errno.EIO, "rename failed")
+        super().mv(path1, path2, **options)
