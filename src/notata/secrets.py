@@ -178,9 +178,10 @@ def _in_word(found: re.Match[str]) -> bool:
     start, end = found.span()
     if end - start >= _ANYWHERE:
         return False
-    text = found.string
+    value = found[0].replace("_", "x") if found[0].isalpha() else found[0]
+    text = found.string.replace("_", "x") if found[0].isalpha() else found.string  # test is a part of test_data
     before, after = text[start - 1 : start], text[end : end + 1]
-    return (found[0][0].isalnum() and before.isalnum()) or (found[0][-1].isalnum() and after.isalnum())
+    return (value[0].isalnum() and before.isalnum()) or (value[-1].isalnum() and after.isalnum())
 
 
 def _forms(secret: str) -> Iterator[str]:
