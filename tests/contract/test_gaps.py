@@ -69,8 +69,8 @@ def two_runs(bucket: Place, *odd: str) -> None:
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_listing_names_what_it_skips_and_gives_the_rest(bucket: Place, name: str) -> None:
-    if bucket.name == "seaweed" and name not in ("back\\slash", "tab\there"):
-        name = "back\\slash"
+    if bucket.name == "seaweed":  # whose objects are files: it resolves or refuses most of these
+        name = "tab\there"
     two_runs(bucket, name)
     store = bucket.store()
     errors: list[StorageError] = []
@@ -85,7 +85,7 @@ def test_a_listing_names_what_it_skips_and_gives_the_rest(bucket: Place, name: s
 
 
 def test_ls_names_them_once_lists_all_runs_and_ends_with_3(bucket: Place, tmp_path: Path) -> None:
-    two_runs(bucket, "tab\there", "back\\slash")
+    two_runs(bucket, "tab\there", "tab\tthere")
     done = notata("ls", bucket.url, *options(bucket), folder=tmp_path)
     assert done.returncode == 3
     assert [line.split("\t")[:2] for line in done.stdout.splitlines()] == [
@@ -93,7 +93,7 @@ def test_ls_names_them_once_lists_all_runs_and_ends_with_3(bucket: Place, tmp_pa
     ]
     assert "\t" not in done.stderr
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["Error", "Error"]
-    assert all(done.stderr.count(told) == 1 for told in (r"tab\there", r"back\\slash"))
+    assert all(done.stderr.count(told) == 1 for told in (r"tab\there", r"tab\tthere"))
 
 
 def test_many_of_them_are_counted(bucket: Place, tmp_path: Path) -> None:
@@ -120,7 +120,8 @@ def test_verify_names_them_and_checks_the_rest(bucket: Place, tmp_path: Path) ->
     assert done.returncode == 3
     ours, other = done.stdout.splitlines()
     assert "log_a: ok; 2 files as they were" in ours
-    assert "1 skipped: cannot be a key" in ours
+    assert "1 skipped: " in ours
+    assert "cannot be a key: it has the control character" in ours
     assert "log_other: ok; 2 files as they were" in other
     assert "skipped" not in other
 
@@ -142,8 +143,8 @@ def test_a_run_ends_resumes_and_has_workers_beside_them(bucket: Place) -> None:
 
 @pytest.mark.parametrize("name", ODD)
 def test_overwrite_and_rm_remove_them_by_their_exact_names(bucket: Place, name: str, tmp_path: Path) -> None:
-    if bucket.name == "seaweed" and name not in ("back\\slash", "tab\there"):
-        name = "back\\slash"
+    if bucket.name == "seaweed":  # whose objects are files: it resolves or refuses most of these
+        name = "tab\there"
     two_runs(bucket, name)
     assert f"log_a/{name}" in exact_names(bucket)
     with bucket.logbook("a", overwrite=True) as log:
@@ -164,7 +165,7 @@ def test_overwrite_and_rm_remove_them_by_their_exact_names(bucket: Place, name: 
 def test_a_name_that_leads_out_of_the_run_is_reported_and_left(bucket: Place, name: str, tmp_path: Path) -> None:
     """A server or client that resolves ``..`` would delete another run's file."""
     if bucket.name == "seaweed":  # which stores such an object as the file that it resolves to
-        name = "back\\slash"
+        name = "tab\there"
     two_runs(bucket, name)
     before = [key for key in exact_names(bucket) if key.startswith("log_other")]
     expected = [] if bucket.name == "seaweed" else [f"log_a/{name}"]

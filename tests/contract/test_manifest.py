@@ -380,7 +380,10 @@ def test_an_intact_copy_elsewhere_is_ok_though_the_manifest_has_no_digest_of_a_f
     log.text("ours", "with a digest")
     log.mark_failed("first")
     bucket.put("log_run/artifacts/foreign", b"x" * 10)
-    bucket.raw().pipe_file(f"{bucket.url}/log_run/artifacts/parts", b"y" * 11 * 2**20, chunksize=5 * 2**20)
+    if bucket.name == "gcs":
+        bucket.put("log_run/artifacts/parts", b"y" * 11)
+    else:  # in parts, so that its ETag is no MD5 of the content
+        bucket.raw().pipe_file(f"{bucket.url}/log_run/artifacts/parts", b"y" * 11 * 2**20, chunksize=5 * 2**20)
     bucket.logbook(resume=True).mark_complete()
     sync(bucket.url, tmp_path / "copy", source_options=bucket.options)
     verified = LogReader(tmp_path / "copy/log_run").verify()
