@@ -55,6 +55,7 @@ _TIMES: Final = ("mtime", "LastModified", "last_modified", "modified", "updated"
 class GenericStore(RemoteStore):
     """Files below one URL of any fsspec protocol."""
 
+    creates = False
     swaps = False
     sized = False
 
