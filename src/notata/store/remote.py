@@ -29,6 +29,7 @@ from notata.store.appending import NOTHING, Tail
 from notata.store.base import Blob, Store
 from notata.store.files import PART
 from notata.store.in_flight import BYTES_AT_ONCE, failure_of
+from notata.store.patience import Patience, current
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -95,8 +96,16 @@ class Connection:
     ) -> T:
         """Make one request, which may take no longer than `limit` of what it sends and wants."""
         try:
-            async with asyncio.timeout(self.limit(size, wanted)):  # `wait_for` would make a task of each request
-                result = await work(*args, **kwargs)
+            async with asyncio.timeout(self.limit(size, wanted)) as bound:  # `wait_for` would make a task of each
+                patience = Patience(
+                    lambda: self.limit(size, wanted), asyncio.get_running_loop().time, self._has_answered, bound
+                )
+                before = current.set(patience)
+                try:
+                    result = await work(*args, **kwargs)
+                finally:
+                    current.reset(before)
+                    patience.release()
         except TimeoutError:
             self._patience = _AFTER_SILENCE if self._answered else min(self._patience, _NEXT_ANSWER)
             self._answered = False
@@ -106,6 +115,9 @@ class Connection:
             raise
         self._answered = True
         return result
+
+    def _has_answered(self) -> None:
+        self._answered = True
 
     def limit(self, sent: int, wanted: int = 0) -> float:
         """Seconds that a request may take that carries `sent` bytes, and whose answer up to `wanted` if it comes."""

@@ -35,6 +35,7 @@ from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import PART
 from notata.store.in_flight import InFlight
+from notata.store.patience import current
 from notata.store.remote import BucketStore, Connection
 from notata.store.s3_conditions import ALL, Conditions, Known, is_amazon, tag_of, try_completions, try_conditions
 
@@ -47,6 +48,7 @@ __all__ = ["S3Store", "connect", "known"]
 _TOKEN: Final = "notata-write"
 _BUSY_TRIES: Final = 8  # of 409, which AWS answers to conditional writes that meet
 _BODY_TRIES: Final = 3  # of a body that breaks off: botocore retries requests, not bodies
+_FOR_NOW: Final = {429, 503, "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
 _SMALLEST_PART: Final = 5 * 2**20  # of a multipart upload, the last one excepted
 _LARGEST_COPY: Final = 4 * 2**30
 _DELETED_AT_ONCE: Final = 1000
@@ -61,6 +63,7 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
 
     * 64 connections: with botocore's 10, 1000 puts at 20 ms take 6.2 s instead of 2.5 s.
     * One layer of retries, botocore's. s3fs retries 5 times around it: a refused endpoint took 3 s to say so.
+    * A store that asks for fewer requests is asked again until the time limit, not only 4 times within some 4 s.
     * No cached listings: another client's new file would stay invisible.
     * No ``Expect: 100-continue``: it costs each put a second round trip, and no read timeout applies while
       a silent server is waited for.
@@ -74,9 +77,10 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
 
     given = {**fsspec.config.conf.get("s3", {}), **options}
     config: dict[str, Any] = {"max_pool_connections": 64}
-    if not {"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} & set(os.environ):
-        config["retries"] = {"mode": "standard", "total_max_attempts": 4}
     theirs = given.get("config_kwargs") or {}
+    ours = "retries" not in theirs and not {"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} & set(os.environ)
+    if ours:
+        config["retries"] = {"mode": "standard", "total_max_attempts": 4}
     if not os.environ.get("AWS_SDK_UA_APP_ID") and "user_agent_appid" not in theirs:
         config["user_agent"] = f"notata s3fs/{s3fs.__version__}"
     config.update(theirs)
@@ -84,8 +88,27 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     fs.retries = 1
     fs.connect()
     fs.s3.meta.events.unregister("before-call.s3", add_expect_header)
+    if ours:
+        fs.s3.meta.events.register_first("needs-retry.s3", _slow_down, unique_id="notata-slow-down")
     fs.session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
     return fs
+
+
+def _slow_down(response: Any, operation: Any, **context: Any) -> float | None:
+    """Seconds after which botocore repeats a request that the store refused for now; None leaves it to botocore."""
+    patience = current.get()
+    if response is None or patience is None:
+        return None
+    head, parsed = response
+    if head.status_code not in _FOR_NOW and parsed.get("Error", {}).get("Code") not in _FOR_NOW:
+        return None
+    wanted = str(head.headers.get("Retry-After", ""))
+    seconds = patience.pause(float(wanted) if wanted.isdecimal() and len(wanted) < 6 else 0.0)
+    if seconds is None:
+        from botocore.exceptions import ClientError
+
+        raise ClientError(parsed, operation.name)
+    return seconds
 
 
 def _time(told: Any) -> datetime:
@@ -400,6 +423,11 @@ class S3Store(BucketStore):
             return ConfigurationError, "the bucket lies in another region; set client_kwargs={'region_name': …}"
         if status == 507 or code in ("QuotaExceeded", "XMinioStorageFull", "StorageFull"):
             return FullError, "no space left on the storage; make room and write again, the old content is whole"
+        if status in _FOR_NOW or code in _FOR_NOW:
+            return StorageError, (
+                f"the store asks for fewer requests ({status} {code}) and did so for the whole time limit; try later, "
+                "with fewer writers at once or a longer timeout="
+            )
         if status >= 500:
             return StorageError, f"the store failed ({status} {code}) again and again; try later"
         return super()._failure(error)
