@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, settings
 from notata import Logbook, Worker, exits
 from notata.journal import Journal
 from notata.mirror.live import Mirror
+from notata.store import s3
 from notata.table import Keeper
 from tests import servers
+from tests.odd_stores import s3 as odd_s3
 
 # No example has a deadline: on a busy machine any may take a second.
 settings.register_profile("notata", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -84,6 +86,14 @@ def moto_server() -> Iterator[servers.Server]:
         yield server
 
 
+@pytest.fixture
+def known_anew() -> Iterator[None]:
+    """What S3 stores heed is not known at the start, and forgotten at the end."""
+    s3.known.forget()
+    yield
+    s3.known.forget()
+
+
 @pytest.fixture(scope="session")
 def gcs_server() -> Iterator[servers.Server]:
     with servers.fake_gcs() as server:
@@ -93,6 +103,12 @@ def gcs_server() -> Iterator[servers.Server]:
 @pytest.fixture(scope="session")
 def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     with servers.seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with odd_s3.ceph_rgw(tmp_path_factory.mktemp("ceph")) as server:
         yield server
 
 

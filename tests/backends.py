@@ -17,7 +17,7 @@ class Place:
     """An empty folder of one backend, of one test's own.
 
     Attributes:
-        name: ``memory``, ``local``, ``s3``, ``gcs`` or ``seaweed``.
+        name: ``memory``, ``local``, ``s3``, ``gcs``, ``seaweed`` or ``ceph``.
         url: The folder.
         options: What fsspec needs to reach it.
     """
@@ -30,6 +30,11 @@ class Place:
     def bucket(self) -> bool:
         """Whether it has no folders of its own and is reached over a network."""
         return self.name not in ("memory", "local")
+
+    @property
+    def is_s3(self) -> bool:
+        """Whether it speaks S3, whatever the server is."""
+        return self.url.startswith("s3://")
 
     def store(self, **options: Any) -> Store:
         return open_store(self.url, self.options, **options)

@@ -53,6 +53,9 @@ Plan: TypeAlias = Callable[[str], str]
 
 _ANSWERS: Final = {
     LIE: (b'200 OK\r\nETag: "0"', b""),
+    "400": (b"400 Bad Request", b"<Error><Code>InvalidRequest</Code></Error>"),
+    "403": (b"403 Forbidden", b"<Error><Code>AccessDenied</Code></Error>"),
+    "429": (b"429 Too Many Requests", b"<Error><Code>TooManyRequests</Code></Error>"),
     "500": (b"500 Internal Server Error", b"<Error><Code>InternalError</Code></Error>"),
     "503": (b"503 Service Unavailable", b"<Error><Code>SlowDown</Code></Error>"),
 }
@@ -121,7 +124,7 @@ class FaultyProxy:
         if fault == "deaf":
             await self._never.wait()  # until the proxy is stopped
         body = await _body(reader, head)
-        if fault in UNDONE or fault == LIE:
+        if fault in UNDONE or fault in _ANSWERS:
             if fault == "cut":
                 server_writer.write((head + body)[: (len(head) + len(body)) // 2])
                 await server_writer.drain()

@@ -53,7 +53,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from notata import BatchError, Logbook, NotataError, RunDisplacedError
-from notata.store import remote
+from notata.store import gcs, remote
 from tests import servers
 from tests.backends import Place
 from tests.faulty_proxy import DONE, FAULTS, FaultyProxy, Plan, faulty
@@ -159,6 +159,7 @@ def hurried(pause: float = 0.05) -> Iterator[None]:
         patch.setattr(remote, "_SLOWEST", _FASTER)
         patch.setattr(endpoint.AioEndpoint, "_sleep", endpoint_sleep)
         patch.setattr(retry, "asyncio", SimpleNamespace(sleep=sleep))
+        patch.setattr(gcs, "asyncio", SimpleNamespace(sleep=sleep))
         yield
 
 

@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -198,8 +198,9 @@ def _keeping(handler: type[Any]) -> type[Any]:
 
 
 def _binary(name: str) -> str:
-    """A program that a package brought, on the path or beside the interpreter."""
-    return shutil.which(name) or str(Path(sys.executable).with_name(name))
+    """A program that a package brought, beside the interpreter or on the path."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else shutil.which(name) or str(beside)
 
 
 def _one_at_a_time(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -214,6 +215,7 @@ def _one_at_a_time(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _s3(endpoint: str, key: str, secret: str) -> Server:
+    """An S3 server as fsspec reaches it."""
     return Server("s3://test-bucket", endpoint, {"endpoint_url": endpoint, "key": key, "secret": secret})
 
 
@@ -253,7 +255,7 @@ def _make_gcs_bucket(endpoint: str) -> None:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], ready: Callable[[], object]) -> Iterator[None]:
+def _running(command: Sequence[str], ready: Callable[[], object]) -> Iterator[None]:
     """A server process from the moment it answers until it is killed, by its own id."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)

@@ -165,10 +165,7 @@ def headers_without(name: str) -> Iterator[list[dict[str, str]]]:
         yield seen
 
 
-def test_a_store_that_ignores_the_condition_is_noticed_once(
-    moto_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(s3, "_probed", set())
+def test_a_store_that_ignores_the_condition_is_noticed_once(moto_server: Server, known_anew: None) -> None:
     with headers_without("If-None-Match"):
         with pytest.warns(UnprotectedWarning, match="ignores If-None-Match"):
             Logbook(None, moto_server.url, storage_options=moto_server.options)
@@ -177,8 +174,7 @@ def test_a_store_that_ignores_the_condition_is_noticed_once(
             Logbook(None, moto_server.url, storage_options=moto_server.options)
 
 
-def test_a_warning_that_is_made_an_error_claims_nothing(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "_probed", set())
+def test_a_warning_that_is_made_an_error_claims_nothing(moto_server: Server, known_anew: None) -> None:
     base = f"{moto_server.url}/unprotected"
     with headers_without("If-None-Match"), warnings.catch_warnings():
         warnings.simplefilter("error", UnprotectedWarning)

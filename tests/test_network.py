@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import itertools
 import logging
@@ -15,9 +16,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from notata import DeadlineError, NotataError
+from notata import DeadlineError, NotataError, StorageError
 from notata.store import Store
 from notata.store.files import PART
+from notata.store.patience import Patience
 from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.faulty_proxy import FAULTS, LIE, SILENT, UNDONE, FaultyProxy, faulty
@@ -75,6 +77,64 @@ def test_each_fault_for_good(place: Place, proxy: FaultyProxy) -> None:
         proxy.plan = lambda request: ""
         assert caught.value.key == "a"
         assert place.bytes("a") in left(fault, b"new"), fault
+
+
+@pytest.mark.parametrize("answer", ["503", "429"])
+def test_a_store_that_asks_for_fewer_requests_gets_the_whole_time_limit(
+    place: Place, proxy: FaultyProxy, answer: str
+) -> None:
+    """No pause is waited for here; they count as if they were."""
+    patient, hasty = stores(place, proxy)
+    faults = iter([answer] * 7)
+    proxy.met.clear()
+    proxy.plan = lambda request: next(faults, "")
+    patient.write("a", b"new")
+    assert place.bytes("a") == b"new"
+    assert proxy.met == {answer: 7, "": 1}
+    proxy.plan = lambda request: answer
+    for store, requests in ((patient, range(8, 60)), (hasty, range(1, 4))):
+        proxy.met.clear()
+        with pytest.raises(StorageError, match="asks for fewer requests") as caught:
+            store.write("a", b"newer")
+        assert type(caught.value) is StorageError  # whether it took effect is known, unlike after a deadline
+        assert proxy.met[answer] in requests
+    assert place.bytes("a") == b"new"
+
+
+def test_a_new_connection_that_is_asked_for_fewer_requests_has_the_whole_time_limit_too(
+    place: Place, proxy: FaultyProxy
+) -> None:
+    """A refusal is an answer: the short time limit is for addresses where nobody answers."""
+    faults = iter(["503"] * 7)
+    proxy.plan = lambda request: next(faults, "")
+    behind(place, proxy).store().write("a", b"new")
+    assert place.bytes("a") == b"new"
+
+
+@pytest.mark.parametrize("answer", ["400", "403"])
+def test_what_the_store_refuses_for_good_is_asked_once(place: Place, proxy: FaultyProxy, answer: str) -> None:
+    patient, _ = stores(place, proxy)
+    proxy.plan = lambda request: answer
+    proxy.met.clear()
+    with pytest.raises(NotataError):
+        patient.write("a", b"new")
+    assert proxy.met == {answer: 1}
+
+
+def test_twenty_seconds_of_refusals_are_within_thirty() -> None:
+    for _ in range(200):
+        now = [0.0]
+        patience = Patience(lambda: 30.0, functools.partial(max, now))
+        while now[-1] < 20:
+            pause = patience.pause()
+            assert pause is not None
+            now.append(now[-1] + pause)
+
+
+def test_what_the_store_asks_for_is_heeded_within_the_time_limit() -> None:
+    patience = Patience(lambda: 30.0, lambda: 0.0)
+    assert patience.pause(wanted=20.0) == 20.0
+    assert patience.pause(wanted=20.0) is None
 
 
 def stores(place: Place, proxy: FaultyProxy) -> tuple[Store, Store]:

@@ -27,6 +27,7 @@ from typing import Final, Protocol
 
 from notata import exits
 from notata.errors import ConfigurationError, ConflictError, DeadlineError
+from notata.retries import attempts
 
 __all__ = ["LEVEL", "Growing", "Journal", "RunLogger", "level_of"]
 
@@ -343,7 +344,7 @@ class Journal(logging.Handler):
 
     def _store(self) -> None:
         """Append the chunk. The same bytes are tried until they are there, so that a lost reply is known for one."""
-        for last in range(_CONTESTED, 0, -1):
+        for last in attempts(_CONTESTED):
             if not self._chunk or self._other():
                 return
             if self._end.size == self._goal:  # it was appended, and an interrupt came before that was noted
@@ -354,7 +355,7 @@ class Journal(logging.Handler):
                 self._end.append(self._chunk)
             except ConflictError:
                 self._contested, self._goal = True, -1
-                if last == 1:
+                if last:
                     raise
             else:
                 self._stored()

@@ -5,6 +5,7 @@ It knows the fields that say whose a run is; what else a run writes, it does not
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import platform
@@ -26,9 +27,11 @@ from notata.errors import (
     RunDisplacedError,
     RunEndedError,
     RunExistsError,
+    StorageError,
     UnprotectedWarning,
     UnreachableError,
 )
+from notata.retries import attempts
 from notata.state import ENDED, LEASE, RunState, judge, lease_of, look, metadata, parsed, timestamp
 from notata.store import Store
 from notata.store.gaps import Gaps
@@ -43,6 +46,7 @@ HEARTBEAT: Final = 30.0
 """Seconds from one sign of life to the next where others can see it, when nothing else is asked for."""
 
 _BEATS: Final = 5  # of an owner, that may come between a look and a swap
+_TRIES: Final = 8  # to change metadata.json, which workers and people change too; with pauses, two seconds
 
 _own = logging.getLogger("notata")
 
@@ -76,7 +80,7 @@ class Lease:
         self._process = processes.identity()
         self._lock = processes.Lock()
         self._version = ""
-        self._heartbeat = _period(heartbeat, store)
+        self._asked_heartbeat = _checked(heartbeat)
         self._last = time.monotonic()
         self._over = threading.Event()
         self.fields: dict[str, Any] = {}
@@ -121,7 +125,7 @@ class Lease:
     def _replace(self, fields: Mapping[str, Any]) -> bool:
         """Take metadata.json from whoever has it; a sign of life that they give meanwhile does not keep it theirs."""
         owner: object = None
-        for last in range(_BEATS, 0, -1):
+        for last in attempts(_BEATS):
             try:
                 found = self._store.fetch(keys.METADATA)
             except MissingError:
@@ -135,7 +139,7 @@ class Lease:
                 self._take(fields)
                 return True
             except ConflictError:
-                if owner is None or last == 1:
+                if owner is None or last:
                     raise
         raise AssertionError("unreachable")
 
@@ -250,17 +254,36 @@ class Lease:
             raise self._gone()
 
     def _change(self, fields: Mapping[str, Any], tell: Callable[[], object] = bool) -> bool:
-        adopted = False
-        while self.is_news(fields.get("status")):
+        refusals: list[tuple[str, ConflictError]] = []  # each with the version that was to be replaced
+        for _ in attempts(_TRIES):
+            if not self.is_news(fields.get("status")):
+                return bool(refusals)  # an earlier try took effect after all, and only now is that known
             try:
                 self._swap({**self.fields, **fields})
             except ConflictError as error:
+                refusals.append((self._version, error))
                 self._adopt(error)
                 tell()
-                adopted = True
             else:
                 return True
-        return adopted  # an earlier try took effect after all, and only now is that known
+        raise self._refused(refusals) from refusals[-1][1]
+
+    def _refused(self, refusals: list[tuple[str, ConflictError]]) -> StorageError:
+        """The error of a change that the storage refused each time, though the run is this owner's."""
+        versions = {version for version, _ in refusals} | {self._version}
+        if len(versions) == 1:
+            why = (
+                "the storage refuses each replacement of the file, though nobody changed it: it does not carry out "
+                "conditional writes (If-Match) as it should. Run `notata doctor` on the base folder"
+            )
+        else:
+            why = f"others changed the file {len(versions) - 1} times meanwhile. Try again"
+        return StorageError(
+            f"cannot change the state of run {self._run_id!r} at {self._store.url} after {len(refusals)} attempts: "
+            f"{why}",
+            url=self._store.url,
+            key=keys.METADATA,
+        )
 
     def is_news(self, status: str | None) -> bool:
         """Whether the run has another status than this one, as far as this owner knows. No request.
@@ -330,6 +353,16 @@ class Lease:
                     self._change({})
             if self.displaced:
                 _own.warning("notata: %s", self._gone())
+
+    @functools.cached_property
+    def _heartbeat(self) -> float | None:
+        """Seconds between two signs of life, None for none.
+
+        None unless asked for where nobody else sees the run (memory), and where a swap may write over a successor's.
+        """
+        if self._asked_heartbeat is None:
+            return HEARTBEAT if self._store.shared and self._store.swaps else None
+        return self._asked_heartbeat or None
 
     # -- store ---------------------------------------------------------------------------------------------
 
@@ -420,16 +453,13 @@ class Lease:
         )
 
 
-def _period(seconds: float | None, store: Store) -> float | None:
-    """Seconds between two signs of life.
-
-    None unless asked for where nobody else sees the run (memory), and where a swap may write over a successor's.
-    """
+def _checked(seconds: float | None) -> float | None:
+    """A `heartbeat=` as it was given, if it can be one."""
     if seconds is None:
-        return HEARTBEAT if store.shared and store.swaps else None
+        return None
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
         raise ConfigurationError(f"heartbeat is a number of seconds, or 0 for none; not {seconds!r}")
-    return float(seconds) or None
+    return float(seconds)
 
 
 def _free(state: RunState, *, force: bool, unfinished: bool) -> bool:

@@ -27,6 +27,7 @@ from notata.manifest import LedgerStore, SharedKeeper
 from notata.processes import Lock
 from notata.reader import LogReader
 from notata.recorder import Recorder
+from notata.retries import attempts
 from notata.state import ENDED, WORKERS, judge, lease_of, metadata, parsed, stored
 from notata.store import TIMEOUT, Blob, Store, open_store
 
@@ -364,7 +365,7 @@ def _announced(store: Store) -> tuple[dict[str, Any], str]:
     Returns:
         Its fields, and why the run is dead, if it is.
     """
-    for last in range(_TRIES, 0, -1):
+    for last in attempts(_TRIES):
         found = _look(store)
         fields = metadata(found, store.url, keys.METADATA)
         died = _life(store, fields, found)
@@ -374,7 +375,7 @@ def _announced(store: Store) -> tuple[dict[str, Any], str]:
         try:
             store.replace(keys.METADATA, formats.encode(formats.Json("metadata"), fields), found.version)
         except ConflictError:
-            if last == 1:
+            if last:
                 raise
         else:
             break

@@ -12,6 +12,8 @@ from notata.store import Store
 from tests.backends import Place
 
 REAL = [pytest.param("seaweed", marks=pytest.mark.real)]
+CEPH = pytest.param("ceph", marks=pytest.mark.real)
+"""Slower to answer, so only for modules of what stores do differently."""
 QUICK = ["memory", "local", "s3", "gcs"]
 EVERYWHERE = [*QUICK, *REAL]
 EACH_ENGINE = [*EVERYWHERE, pytest.param("obstore", marks=pytest.mark.real)]
@@ -28,7 +30,7 @@ def make_place(name: str, request: pytest.FixtureRequest) -> Place:
     if name == "obstore":  # the same store by another engine; its requests are not to be counted
         server = request.getfixturevalue("seaweed_server")
         return Place("seaweed", f"{server.url}/{folder}", {**server.options, "engine": "obstore"})
-    servers = {"s3": "moto_server", "gcs": "gcs_server", "seaweed": "seaweed_server"}
+    servers = {"s3": "moto_server", "gcs": "gcs_server", "seaweed": "seaweed_server", "ceph": "ceph_server"}
     server = request.getfixturevalue(servers[name])
     return Place(name, f"{server.url}/{folder}", server.options)
 

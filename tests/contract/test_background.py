@@ -131,7 +131,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(place: Place) -> None:
         raise ZeroDivisionError
     log.flush()
     assert not [name for name in place.names() if "metadata" not in name]
-    if place.name in ("s3", "seaweed"):
+    if place.is_s3:
         bucket, _, prefix = place.url.removeprefix("s3://").partition("/")
         uploads = place.raw().call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
         assert not uploads.get("Uploads")

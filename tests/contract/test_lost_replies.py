@@ -12,6 +12,7 @@ import pytest
 from notata import ConflictError, StorageError
 from notata.store.files import PART
 from tests.backends import Place
+from tests.contract.conftest import BUCKETS, CEPH, emptied
 
 
 @contextmanager
@@ -33,6 +34,11 @@ def lost_reply(method: str, marker: str = "") -> Iterator[list[str]]:
         patch.setattr(aiohttp.ClientSession, "_request", request)
         yield lost
     assert lost, "no request of this kind was made"
+
+
+@pytest.fixture(params=[*BUCKETS, CEPH])
+def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:
+    yield from emptied(request)
 
 
 @pytest.fixture

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from notata import Logbook, RunExistsError
 from tests.backends import Place
+from tests.contract.conftest import CEPH, EVERYWHERE, emptied
 from tests.forks import forkserver
 
 PROCESSES = 16
@@ -23,6 +27,11 @@ def raced(place: Place) -> list[str]:
 
 
 Outcome = tuple[str, int, str | None]
+
+
+@pytest.fixture(params=[*EVERYWHERE, CEPH])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    yield from emptied(request)
 
 
 def _attempt(place: Place, run_id: str, number: int) -> str | None:

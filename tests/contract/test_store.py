@@ -24,7 +24,7 @@ from notata import errors
 from notata.store import Store, open_store
 from notata.store.files import PART
 from tests.backends import Place
-from tests.contract.conftest import EACH_ENGINE, emptied
+from tests.contract.conftest import CEPH, EACH_ENGINE, emptied
 from tests.counting import counted
 
 BIG = np.random.default_rng(7).bytes(2 * PART + 12345)
@@ -45,7 +45,7 @@ ODD = [
 # -- write and read ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=EACH_ENGINE)
+@pytest.fixture(params=[*EACH_ENGINE, CEPH])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     yield from emptied(request)
 
@@ -185,7 +185,7 @@ def test_a_writer_that_is_never_closed_publishes_nothing(store: Store, place: Pl
 
 def open_uploads(place: Place) -> list[Any]:
     """Multipart uploads that nobody ended, asked of the S3 store itself; other backends have none."""
-    if place.name not in ("s3", "seaweed"):
+    if not place.is_s3:
         return []
     prefix = place.url.split("/", 3)[3]
     fs = place.raw()
@@ -194,7 +194,7 @@ def open_uploads(place: Place) -> list[Any]:
 
 def test_open_uploads_are_seen(place: Place) -> None:
     """The check above can fail: an upload that is begun shows."""
-    if place.name in ("s3", "seaweed"):
+    if place.is_s3:
         upload = place.store()._begin("a", None)
         assert len(open_uploads(place)) == 1
         upload.abort()
@@ -431,7 +431,7 @@ def test_what_is_written_while_a_store_is_cleared_stays(
     monkeypatch.setattr(store, "_remove", late)
     with counted() as sent:
         store.clear()
-    if place.name in ("s3", "seaweed"):  # which deletes by name
+    if place.is_s3:  # which deletes by name
         assert place.names() == []
     elif place.name == "gcs":  # the test server heeds no condition of a deletion; GCS itself does
         assert all("ifGenerationMatch=" in request for request in sent if request.startswith("DELETE"))

@@ -13,6 +13,7 @@ from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
 from notata.manifest.ledger import LedgerStore
 from notata.processes import Lock
+from notata.retries import attempts
 from notata.store import Entry
 from notata.store.gaps import Gaps, Skipped
 
@@ -113,7 +114,7 @@ class Keeper:
             return None
 
     def _put(self, data: bytes) -> None:
-        for last in range(_TRIES, 0, -1):
+        for last in attempts(_TRIES):
             try:
                 if self._version:
                     self._version = self._store.replace(keys.MANIFEST, data, self._version)
@@ -123,7 +124,7 @@ class Keeper:
             except (ExistsError, ConflictError):  # ours, by a request whose reply was lost, or a displaced writer's
                 self._mine()
                 self._check()
-                if last == 1:
+                if last:
                     raise
                 self._fetch()
 

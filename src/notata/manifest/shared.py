@@ -12,6 +12,7 @@ from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
 from notata.manifest.ledger import LedgerStore
 from notata.processes import Lock
+from notata.retries import attempts
 from notata.store import Entry
 
 __all__ = ["SharedKeeper"]
@@ -54,14 +55,14 @@ class SharedKeeper:
             own = self._store.ledger.receipts()
             if own == self._told:
                 return
-            for last in range(_TRIES, 0, -1):
+            for last in attempts(_TRIES):
                 created = datetime.now().astimezone()
                 document = Document(self._run_id, self._owner, created, self._files(own))
                 try:
                     self._put(document.encode(self._store.url))
                     break
                 except (ExistsError, ConflictError):
-                    if last == 1:
+                    if last:
                         raise
                     self._fetch()
             self._before, self._told = document, own

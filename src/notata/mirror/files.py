@@ -27,6 +27,7 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.mirror.evidence import begins_with, check, digest_of, same
+from notata.retries import attempts
 from notata.store import Blob, Entry, Store
 from notata.store.files import PART
 from notata.store.in_flight import InFlight, Tally, started_in_thread
@@ -149,14 +150,14 @@ class Files:
         """Bring one file; where it changes on either side meanwhile, look again."""
         here = pair.here
         there = look_up(self._target, key) if pair.look else pair.there
-        for last in range(_TRIES, 0, -1):
+        for last in attempts(_TRIES):
             check(self._stop)
             try:
                 return self._step(key, here, there)
             except ContainerMissingError:
                 raise
             except (ConflictError, ExistsError, MissingError):
-                if last == 1:
+                if last:
                     raise
             there = look_up(self._target, key)
             now = look_up(self._source, key)
@@ -218,10 +219,12 @@ class Files:
             ConflictError: Another one is there.
             ExistsError: One is there.
         """
-        if not self._target.swaps:
-            self._target.write(key, data)
-            return ""
-        return self._target.replace(key, data, version) if version else self._target.create(key, data)
+        if version and self._target.swaps:
+            return self._target.replace(key, data, version)
+        if not version and self._target.creates:
+            return self._target.create(key, data)
+        self._target.write(key, data)
+        return ""
 
     def _large(self, key: str, here: Entry) -> Brought:
         if self._dry:

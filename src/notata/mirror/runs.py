@@ -20,6 +20,7 @@ from notata.errors import (
 from notata.mirror.clashes import at_target, clashing
 from notata.mirror.evidence import TRUSTED, check, digest_of
 from notata.mirror.files import HOPELESS, Brought, Files, Pair, delete, look_up
+from notata.retries import attempts
 from notata.state import COPIED, ENDED, RESUMES, lease_of, parsed, stored
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps
@@ -147,7 +148,7 @@ class RunCopy:
             InterruptedError: `stop` was set.
         """
         copied: dict[str, str] = {} if known is None else known
-        for last in range(_TRIES, 0, -1):
+        for last in attempts(_TRIES):
             check(self._stop)
             try:
                 return _Pass(self, copied, only, again=known is not None).run(listed)
@@ -157,7 +158,7 @@ class RunCopy:
                 self._compared, only, listed = False, None, None
             except (ConflictError, ExistsError):
                 self._there = listed = None
-                if last == 1:
+                if last:
                     raise
         raise AssertionError("unreachable")
 

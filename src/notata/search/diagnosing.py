@@ -48,6 +48,7 @@ _REQUESTS: Final = 5  # that tell how far it is
 _FAR: Final = 0.25  # seconds
 _WRITING: Final = ("write", "overwrite", "claim", "append", "links", "fsync", "names", "clock")
 _HOPELESS: Final = (ConfigurationError, ContainerMissingError, DeadlineError, UnreachableError)
+_LOOKS: Final = "notata compares and then writes there, so another writer may come between"
 _DATA: Final = b"This file was written by notata doctor, and may be removed.\n"
 
 
@@ -109,7 +110,7 @@ class _Examination:
     def _written(self, made: list[str]) -> Iterator[Check]:
         """What is found by writing; whatever comes of it, what was written is removed."""
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UnprotectedWarning)  # so that this tells of it, and not in passing
+            warnings.simplefilter("ignore", UnprotectedWarning)  # "claim" and "swap" tell of it
             try:
                 yield self._try("write", self._can_write)
                 yield self._try("read", self._can_read)
@@ -140,8 +141,6 @@ class _Examination:
             found = _within(self._seconds, work)
             self._wrote |= name in _WRITING
             return found
-        except UnprotectedWarning as warning:
-            return Check(name, "poor", str(warning), ALONE)
         except NotataError as error:
             self._wrote |= name in _WRITING and isinstance(error, DeadlineError)  # it may have
             advice = advice_on(name, error)
@@ -247,7 +246,9 @@ class _Examination:
         try:
             self._probe.create("claim", b"second")
         except ExistsError:
-            return Check("claim", "yes", "a second create of the same name was refused")
+            if self._store.creates:
+                return Check("claim", "yes", "a second create of the same name was refused")
+            return Check("claim", "poor", _LOOKS, ALONE)
         return Check("claim", "poor", "two creates of the same name both succeeded", ALONE)
 
     def _can_swap(self) -> Check:
@@ -258,9 +259,7 @@ class _Examination:
         except ConflictError:
             if self._store.swaps:
                 return Check("swap", "yes", "a swap of an old version was refused")
-            return Check(
-                "swap", "poor", "notata compares and then writes there, so another writer may come between", ALONE
-            )
+            return Check("swap", "poor", _LOOKS, ALONE)
         return Check("swap", "poor", "a swap of an old version succeeded", ALONE)
 
     def _can_append(self) -> Check:

@@ -15,11 +15,9 @@ import codecs
 import copy
 import errno
 import io
-import random
 import secrets
 import shutil
 import tempfile
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -40,6 +38,7 @@ from notata.errors import (
     StorageError,
     StoredNameError,
 )
+from notata.retries import attempts
 from notata.secrets import redacted, without_secrets
 from notata.store import batches
 from notata.store.appending import NOTHING, Appender, Tail
@@ -61,7 +60,7 @@ __all__ = ["ABSENT", "Blob", "Entry", "Store"]
 ABSENT: Final = ""
 """As a version to match: nothing may be stored under the key."""
 
-_APPEND_SECONDS: Final = 60.0  # how long an appender lets others go first
+_APPENDS: Final = 160  # attempts at the end of a file to which others append: about a minute
 
 Progress: TypeAlias = "Callable[[str, int | None], Callback]"
 
@@ -77,7 +76,6 @@ class Store(ABC):
         folders: Whether the backend has real folders, so that ``a`` and ``a/b`` cannot both be files.
         near: Whether a write costs no round trip, so that callers need not collect small ones.
         shared: Whether others than this process can see what is stored.
-        swaps: Whether `create` and `replace` hold against everybody.
         sized: Whether a file's size is known, and a range of it can be read by itself.
         queues: Whether a write may have to wait for others, so that the storage's own thread must not begin one.
         progress: Makes the callback that is told of the bytes of a file which takes more than one part: of its name,
@@ -88,7 +86,6 @@ class Store(ABC):
     folders: bool = False
     near: bool = False
     shared: bool = True
-    swaps: bool = True
     sized: bool = True
     queues: bool = False
     progress: Progress | None = None
@@ -96,6 +93,22 @@ class Store(ABC):
 
     def __init__(self, url: str) -> None:
         self.url = url
+
+    @property
+    def creates(self) -> bool:
+        """Whether `create` holds against everybody. Elsewhere the storage is asked before the file is written.
+
+        An S3 store that is not Amazon's is tried once per bucket and process, see `notata.store.s3_conditions`.
+
+        Raises:
+            StorageError: The storage could not be tried.
+        """
+        return True
+
+    @property
+    def swaps(self) -> bool:
+        """As `creates`, of `replace`."""
+        return True
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -254,8 +267,7 @@ class Store(ABC):
 
     def _append_at_end(self, key: str, data: bytes) -> int:
         """Append at whatever the end is, as O_APPEND does: others may append meanwhile."""
-        give_up = time.monotonic() + _APPEND_SECONDS
-        while True:
+        for last in attempts(_APPENDS, longest=0.5):
             try:
                 at = self.stat(key).size
             except MissingError:
@@ -264,9 +276,9 @@ class Store(ABC):
                 self._append_once(key, data, Tail(at))
                 return at + len(data)
             except ConflictError:
-                if time.monotonic() > give_up:
+                if last:
                     raise
-                time.sleep(random.uniform(0, 0.05))
+        raise AssertionError("unreachable")
 
     def _append_once(self, key: str, data: bytes, tail: Tail) -> Tail:
         with self._guard("append to", key):

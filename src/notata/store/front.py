@@ -38,8 +38,7 @@ class FrontStore(Store):
         self._real = real
         self._folder = ""  # below the store that was put in front
         self.folders, self.near, self.shared = real.folders, real.near, real.shared
-        self.swaps, self.sized = real.swaps, real.sized
-        self.queues, self.progress = real.queues, real.progress
+        self.sized, self.queues, self.progress = real.sized, real.queues, real.progress
 
     def __copy__(self) -> Self:
         other = object.__new__(type(self))
@@ -48,6 +47,14 @@ class FrontStore(Store):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _itself, (self._real,)
+
+    @property
+    def creates(self) -> bool:
+        return self._real.creates
+
+    @property
+    def swaps(self) -> bool:
+        return self._real.swaps
 
     def _enter(self, folder: str) -> None:
         self._real = self._real.below(folder)

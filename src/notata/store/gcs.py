@@ -7,13 +7,14 @@ the content itself may hold.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
@@ -37,6 +38,7 @@ from notata.store.files import Upload
 from notata.store.gaps import Gap, gap_or
 from notata.store.gcs_refusals import asking, session_options
 from notata.store.http_errors import failure_of_reply, failure_of_tls
+from notata.store.patience import current
 from notata.store.remote import BucketStore, Connection
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ _TOKEN: Final = "notata-write"
 _REWRITTEN: Final = 2**20  # an append to a smaller object rewrites it in 2 requests; composing takes 4
 _QUOTA: Final = re.compile(r"(?i)\bquota ?exceeded|\bexceeds? .*\bquota\b")
 """In what gcsfs tells of a 403; it keeps the sentence of the answer, and not the reason, which is a code."""
+_FOR_NOW: Final = (429, 503)  # https://cloud.google.com/storage/docs/retry-strategy
 _TYPE: Final = "application/octet-stream"
 
 
@@ -67,7 +70,40 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
         raise ConfigurationError("storage option 'token' is the name of a key file, and there is no such file")
     logging.getLogger("gcsfs").addFilter(_beyond_end)
     session = session_options(options.get("session_kwargs"))
-    return GCSFileSystem(**{"use_listings_cache": False, **options, "session_kwargs": session})
+    fs = GCSFileSystem(**{"use_listings_cache": False, **options, "session_kwargs": session})
+    fs._request = _patient(type(fs)._request.__wrapped__, fs)
+    return fs
+
+
+class _BusyError(Exception):
+    """GCS refused a request for now, for as long as it might take. gcsfs does not repeat it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"GCS asks for fewer requests ({code})")
+        self.code = code
+
+
+def _patient(once: Callable[..., Coroutine[Any, Any, Any]], fs: AbstractFileSystem) -> Callable[..., Any]:
+    """Make gcsfs's method for one request, which repeats what GCS refuses for now until the time limit.
+
+    gcsfs itself does so too, but waits up to 16 seconds between two attempts. Its other retries stay as they are.
+    """
+    from gcsfs.retry import HttpError, retry_request
+
+    async def request(*args: Any, **kwargs: Any) -> Any:
+        while True:
+            try:
+                return await once(fs, *args, **kwargs)
+            except HttpError as error:
+                patience = current.get()
+                if _status(error) not in _FOR_NOW or patience is None:
+                    raise
+                seconds = patience.pause()
+                if seconds is None:
+                    raise _BusyError(_status(error)) from error
+            await asyncio.sleep(seconds)
+
+    return retry_request(retries=type(fs).retries)(request)  # type: ignore[no-any-return]
 
 
 def _beyond_end(record: logging.LogRecord) -> bool:
@@ -292,6 +328,11 @@ class GCSStore(BucketStore):
             return MissingError, "there is no such object (or no such bucket)"
         if isinstance(error, ClientConnectionError):
             return UnreachableError, "nobody answers there; check endpoint_url and the network"
+        if status in _FOR_NOW:
+            return StorageError, (
+                f"the store asks for fewer requests ({status}) and did so for the whole time limit; try later, with "
+                "fewer writers at once or a longer timeout="
+            )
         if status >= 500:
             return StorageError, f"the store failed ({status}) again and again; try later"
         return super()._failure(error)

@@ -81,6 +81,7 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
 class GenericStore(RemoteStore):
     """Files below one URL of any fsspec protocol."""
 
+    creates = False
     swaps = False
     sized = False
     _connection: ClientConnection

@@ -28,6 +28,7 @@ from notata.store.appending import NOTHING, Tail
 from notata.store.base import Blob, Store
 from notata.store.files import PART
 from notata.store.in_flight import BYTES_AT_ONCE, failure_of
+from notata.store.patience import Patience, current
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -108,8 +109,16 @@ class Connection:
     ) -> T:
         """Make one request, which may take no longer than `limit` of what it sends and wants."""
         try:
-            async with asyncio.timeout(self.limit(size, wanted)):  # `wait_for` would make a task of each request
-                result = await work(*args, **kwargs)
+            async with asyncio.timeout(self.limit(size, wanted)) as bound:  # `wait_for` would make a task of each
+                patience = Patience(
+                    lambda: self.limit(size, wanted), asyncio.get_running_loop().time, self.note_answer, bound
+                )
+                before = current.set(patience)
+                try:
+                    result = await work(*args, **kwargs)
+                finally:
+                    current.reset(before)
+                    patience.release()
         except TimeoutError:
             self.note_silence()
             raise

@@ -17,6 +17,7 @@ from notata.errors import ConfigurationError
 from notata.packages import needed
 from notata.store.base import Blob
 from notata.store.s3 import S3Store
+from notata.store.s3_conditions import tag_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -62,44 +63,43 @@ class ObstoreS3Store(S3Store):
 
     async def _send(self, key: str, data: bytes) -> str:
         name = self._name(key)
-        reply = await self._tried(lambda client: client.put_async(name, data, use_multipart=False), size=len(data))
+        reply = await self._by_obstore(lambda client: client.put_async(name, data, use_multipart=False), size=len(data))
         if reply is not None and reply["e_tag"] is not None:
-            return str(reply["e_tag"])
+            return tag_of(reply["e_tag"])
         return await super()._send(key, data)
 
-    async def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
+    async def _part_of(self, key: str, start: int, end: int) -> Blob:
         blob = None
-        if end > start and self._connection.clock is not None:  # s3fs's first reply tells what obstore does not
-            blob = await self._tried(partial(self._got, self._name(key), start, end, version), wanted=end - start)
-        return await super()._range(key, start, end, version) if blob is None else blob
+        if self._connection.clock is not None:  # s3fs's first reply tells what obstore does not
+            blob = await self._by_obstore(partial(self._got, self._name(key), start, end), wanted=end - start)
+        return await super()._part_of(key, start, end) if blob is None else blob
 
-    async def _got(self, name: str, start: int, end: int, version: str | None, client: Client) -> Blob:
-        options: GetOptions = {} if version is None else {"if_match": version}
-        reply = await self._asked(client, name, start, end, options)
+    async def _got(self, name: str, start: int, end: int, client: Client) -> Blob:
+        reply = await self._asked(client, name, start, end)
         data, found = bytes(await reply.bytes_async()), reply.meta
         if found["e_tag"] is None:
             raise OSError("a reply without an ETag")
-        return Blob(data, found["size"], found["e_tag"], self._connection.age(found["last_modified"]))
+        return Blob(data, found["size"], tag_of(found["e_tag"]), self._connection.age(found["last_modified"]))
 
-    async def _asked(self, client: Client, name: str, start: int, end: int, options: GetOptions) -> GetResult:
+    async def _asked(self, client: Client, name: str, start: int, end: int) -> GetResult:
         """The reply for a range; for all of a small file without one, where the endpoint was seen to need that."""
         from obstore.exceptions import GenericError
 
-        ranged: GetOptions = {**options, "range": (start, end)}
+        ranged: GetOptions = {"range": (start, end)}
         if start or self._endpoint() not in _whole:
             try:
                 return await client.get_async(name, options=ranged)
             except GenericError:
                 if start:
                     raise
-        reply = await client.get_async(name, options=options)
+        reply = await client.get_async(name)
         if reply.meta["size"] > end:
             return await client.get_async(name, options=ranged)
         if reply.meta["size"]:  # of an empty file any server refuses a range
             _whole.add(self._endpoint())
         return reply
 
-    async def _tried(self, call: Callable[[Client], Coroutine[Any, Any, Any]], **sizes: int) -> Any:
+    async def _by_obstore(self, call: Callable[[Client], Coroutine[Any, Any, Any]], **sizes: int) -> Any:
         """What comes of a request by obstore; None where nothing does, whatever the reason."""
         client = self._client()
         if client is None:

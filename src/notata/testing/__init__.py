@@ -88,9 +88,16 @@ class FaultyStore(Store):
         self.folders = inner.folders
         self.near = inner.near
         self.shared = inner.shared
-        self.swaps = inner.swaps
         self._plan = _Plan()
         self._below = ""
+
+    @property
+    def creates(self) -> bool:
+        return self.inner.creates
+
+    @property
+    def swaps(self) -> bool:
+        return self.inner.swaps
 
     @property
     def operations(self) -> list[Operation]:

@@ -1,0 +1,235 @@
+"""Find out which conditions of writes an S3 store heeds. Amazon's heeds all; others are tried once per process.
+
+A trial writes a few bytes under a reserved name, never under that of a file. What it finds is kept for the endpoint
+and the bucket, as one gateway may serve buckets of different kinds.
+"""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from notata import keys
+from notata.errors import UnprotectedWarning
+from notata.store.base import ABSENT
+
+__all__ = ["ALL", "Conditions", "Known", "is_amazon", "tag_of", "try_completions", "try_conditions"]
+
+Call = Callable[..., dict[str, Any]]
+"""Makes one request: the name of a method of botocore's client, the name of the object, other arguments."""
+
+_REFUSED: Final = (409, 412)
+_NOT_IMPLEMENTED: Final = 501  # the answer of stores that know no such condition
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a store heeds, and in which form.
+
+    Attributes:
+        creates: It heeds ``If-None-Match: *``.
+        swaps: It heeds ``If-Match``.
+        quoted: It takes the ETag of ``If-Match`` in quotes, as HTTP has it. Ceph RGW refuses that, and takes it bare;
+            most take both.
+    """
+
+    creates: bool = True
+    swaps: bool = True
+    quoted: bool = False
+
+    def tag(self, version: str) -> str:
+        """Return a version in the form that ``If-Match`` takes."""
+        return f'"{version}"' if self.quoted else version
+
+    def header(self, match: str) -> dict[str, str]:
+        """Return the argument that carries a condition: `match` is a version, or `ABSENT`. Empty if it is ignored."""
+        if match == ABSENT:
+            return {"IfNoneMatch": "*"} if self.creates else {}
+        return {"IfMatch": self.tag(match)} if self.swaps else {}
+
+    @property
+    def ignored(self) -> list[str]:
+        """The headers that the store ignores or refuses."""
+        heeded = {"If-None-Match": self.creates, "If-Match": self.swaps}
+        return [name for name, heeds in heeded.items() if not heeds]
+
+
+ALL: Final = Conditions(quoted=True)
+"""What Amazon's S3 heeds: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
+
+
+def is_amazon(endpoint: str) -> bool:
+    """Whether an endpoint is Amazon's own."""
+    return (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def tag_of(mark: str) -> str:
+    """Return an ETag without its quotes, as some stores send it with them in one reply and without in another.
+
+    >>> tag_of('"9f"'), tag_of("9f")
+    ('9f', '9f')
+    """
+    return mark[1:-1] if len(mark) > 1 and mark[0] == mark[-1] == '"' else mark
+
+
+def try_conditions(call: Call, folder: str, status: Callable[[BaseException], int]) -> Conditions:
+    """Find out what a store heeds in plain writes. Five requests, and a few more where it does not heed all.
+
+    Args:
+        call: Makes a request.
+        folder: Where a reserved name may be written and removed.
+        status: Returns the HTTP status of an error, 0 for others.
+    """
+    with _Trial(call, folder, status) as trial:
+        creates = trial.writes(b"1", IfNoneMatch="*")
+        first = trial.version if creates else trial.written(b"1")
+        bare = trial.writes(b"22", IfMatch=first)
+        quoted = not bare and trial.writes(b"22", IfMatch=f'"{first}"')
+        stale = f'"{first}"' if quoted else first
+        return Conditions(
+            creates=creates and trial.refuses(b"333", IfNoneMatch="*"),
+            swaps=(bare or quoted) and trial.refuses(b"4444", IfMatch=stale),
+            quoted=quoted,
+        )
+
+
+def try_completions(
+    call: Call, folder: str, status: Callable[[BaseException], int], conditions: Conditions
+) -> Conditions:
+    """As `try_conditions`, of the request that completes a multipart upload. Seven requests.
+
+    Ceph RGW 16 ignores conditions there, though it heeds them in plain writes.
+    """
+    with _Trial(call, folder, status) as trial:
+        trial.written(b"1")
+        with trial.upload(b"22") as complete:
+            creates = trial.refuses_completion(complete, IfNoneMatch="*")
+            swaps = creates and trial.refuses_completion(complete, IfMatch=conditions.tag("0" * 32))
+    return Conditions(creates, swaps, conditions.quoted)
+
+
+class _Trial:
+    """Requests for one object that nobody else knows of. What it writes is told apart by its size."""
+
+    def __init__(self, call: Call, folder: str, status: Callable[[BaseException], int]) -> None:
+        self._call = call
+        self._name = keys.join(folder, keys.RESERVED + secrets.token_hex(8))
+        self._status = status
+        self.version = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        with suppress(Exception):  # listings hide it
+            self._call("delete_object", self._name)
+
+    def written(self, data: bytes, **condition: str) -> str:
+        """Write; the version."""
+        reply = self._call("put_object", self._name, size=len(data), Body=data, **condition)
+        self.version = tag_of(str(reply["ETag"]))
+        return self.version
+
+    def writes(self, data: bytes, **condition: str) -> bool:
+        """Write with a condition that holds; whether the store did so.
+
+        A refusal may be that of a second try, after a first one whose reply was lost: then the data is there.
+        """
+        try:
+            self.written(data, **condition)
+        except Exception as error:
+            refused = self._refused(error)
+            if refused is None:
+                raise
+            return refused and self._has(data)
+        return True
+
+    def refuses(self, data: bytes, **condition: str) -> bool:
+        """Write with a condition that does not hold; whether the store refused."""
+        try:
+            self.written(data, **condition)
+        except Exception as error:
+            refused = self._refused(error)
+            if refused is None:
+                raise
+            return refused
+        return False
+
+    @contextmanager
+    def upload(self, data: bytes) -> Iterator[dict[str, Any]]:
+        """Begin a multipart upload of one part, for the arguments that complete it; abort it afterwards."""
+        upload = str(self._call("create_multipart_upload", self._name)["UploadId"])
+        try:
+            reply = self._call("upload_part", self._name, size=len(data), Body=data, UploadId=upload, PartNumber=1)
+            parts = [{"PartNumber": 1, "ETag": reply["ETag"]}]
+            yield {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
+        finally:
+            with suppress(Exception):  # it was completed
+                self._call("abort_multipart_upload", self._name, UploadId=upload)
+
+    def refuses_completion(self, complete: dict[str, Any], **condition: str) -> bool:
+        """Complete an upload with a condition that does not hold; whether the store refused."""
+        try:
+            self._call("complete_multipart_upload", self._name, **complete, **condition)
+        except Exception as error:
+            refused = self._refused(error)
+            if refused is None:
+                raise
+            return refused
+        return False
+
+    def _refused(self, error: Exception) -> bool | None:
+        """Whether the condition was refused; False where the store knows no such condition, None of other errors."""
+        status = self._status(error)
+        return None if status not in (*_REFUSED, _NOT_IMPLEMENTED) else status in _REFUSED
+
+    def _has(self, data: bytes) -> bool:
+        try:
+            head = self._call("head_object", self._name)
+        except FileNotFoundError:
+            return False
+        self.version = tag_of(str(head["ETag"]))
+        return int(head["ContentLength"]) == len(data)
+
+
+class Known:
+    """What this process knows of the stores that it has tried.
+
+    Threads that come first at the same moment try it each: that does no harm.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, ...], Conditions] = {}
+        self._warned: set[tuple[str, ...]] = set()
+
+    def forget(self) -> None:
+        """Try each store again when it is next used, and warn of it again."""
+        self._found.clear()
+        self._warned.clear()
+
+    def find(self, place: tuple[str, ...], attempt: Callable[[], Conditions]) -> Conditions:
+        """Return what is known of a place, and try it where nothing is."""
+        if place not in self._found:
+            self._found[place] = attempt()
+        return self._found[place]
+
+    def warn_once(self, place: tuple[str, ...], bucket: str, conditions: Conditions) -> None:
+        """Tell the user of a bucket that cannot keep two writers from one run, unless they were told.
+
+        Where the user made the warning an error, it is raised each time.
+        """
+        if not conditions.ignored or place in self._warned:
+            return
+        warnings.warn(
+            f"s3://{bucket}: this S3 store ignores {' and '.join(conditions.ignored)}, so nothing there keeps two "
+            "writers from one run id. notata looks before it writes, but another writer may come between. Give each "
+            "run its own id, or use a store with conditional writes.",
+            UnprotectedWarning,
+            stacklevel=2,
+        )
+        self._warned.add(place)

@@ -1,0 +1,297 @@
+"""Stores that speak S3 with an accent of their own: moto, with one habit of another store put on."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from notata import (
+    ConflictError,
+    Experiment,
+    Logbook,
+    LogReader,
+    RunExistsError,
+    StorageError,
+    UnprotectedWarning,
+    sync,
+)
+from notata.store import s3
+from notata.store.files import PART
+from tests.backends import Place
+from tests.contract.conftest import make_place
+from tests.counting import counted
+
+pytestmark = pytest.mark.usefixtures("known_anew")
+
+Headers = dict[str, str]
+Habit = Callable[[str, str, Headers], "Headers | None"]
+"""What becomes of the headers of a request, by its method and URL; None if the store answers 412."""
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    place = make_place("s3", request)
+    yield place
+    place.store().clear()
+
+
+@contextmanager
+def habit(habit: Habit) -> Iterator[None]:
+    """Have moto behave as another store, by changing requests on their way."""
+    original = aiohttp.ClientSession._request
+
+    async def request(self: aiohttp.ClientSession, verb: str, url: Any, **kwargs: Any) -> Any:
+        headers = habit(verb, str(url), dict(kwargs["headers"]))
+        if headers is None:  # a condition that no object meets
+            headers = {**_without(kwargs["headers"], "If-Match"), "If-Match": '"refused"'}
+        return await original(self, verb, url, **{**kwargs, "headers": headers})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aiohttp.ClientSession, "_request", request)
+        yield
+
+
+def _without(headers: Headers, *names: str) -> Headers:
+    return {name: value for name, value in headers.items() if name.lower() not in {each.lower() for each in names}}
+
+
+def _if_match(headers: Headers) -> str | None:
+    return next((value for name, value in headers.items() if name.lower() == "if-match"), None)
+
+
+def bare_only(verb: str, url: str, headers: Headers) -> Headers | None:
+    """Ceph RGW: a quoted If-Match of a write does not match."""
+    return None if verb == "PUT" and (_if_match(headers) or "").startswith('"') else headers
+
+
+def quoted_only(verb: str, url: str, headers: Headers) -> Headers | None:
+    """HTTP to the letter: a bare ETag in If-Match does not match."""
+    found = _if_match(headers)
+    return None if found is not None and not found.startswith('"') else headers
+
+
+def ignores(*names: str) -> Habit:
+    return lambda verb, url, headers: _without(headers, *names)
+
+
+def ignores_at_completion(verb: str, url: str, headers: Headers) -> Headers:
+    """Ceph RGW 16: conditions of the request that completes an upload are ignored."""
+    return _without(headers, "If-Match", "If-None-Match") if verb == "POST" else headers
+
+
+def refuses_to_swap(verb: str, url: str, headers: Headers) -> Headers | None:
+    """A store that broke after it was tried: each swap of a run's state is refused."""
+    return None if "metadata.json" in url and _if_match(headers) is not None else headers
+
+
+BOTH = ignores("If-None-Match", "If-Match")
+
+
+@pytest.mark.parametrize("dialect", [bare_only, quoted_only])
+def test_a_run_ends_whatever_form_of_an_etag_the_store_takes(place: Place, dialect: Habit) -> None:
+    with habit(dialect):
+        log = place.logbook()
+        log.mark_complete()
+        assert place.logbook(resume=True).status == "initialized"
+        version = place.store().create("x", b"1")
+        assert place.store().replace("x", b"2", version)
+        with pytest.raises(ConflictError):
+            place.store().replace("x", b"3", version)
+    assert place.bytes("x") == b"2"
+
+
+@pytest.mark.parametrize("dialect", [bare_only, quoted_only])
+def test_a_large_file_is_read_and_appended_to_in_either_form(place: Place, dialect: Habit) -> None:
+    large = bytes(2 * PART + 1)
+    place.put("large", large)
+    with habit(dialect):
+        store = place.store()
+        assert store.read("large") == large
+        assert store.append("large", b"end", at=len(large)) == len(large) + 3
+    assert place.bytes("large") == large + b"end"
+
+
+def test_a_store_that_refuses_each_swap_is_an_error_after_a_few(place: Place) -> None:
+    """Without a bound a run never ended, at 30 requests a second."""
+    log = place.logbook()
+    with counted() as sent, habit(refuses_to_swap), pytest.raises(StorageError) as caught:
+        log.mark_complete()
+    assert 4 < len(sent) < 60
+    assert "does not carry out conditional writes (If-Match) as it should" in str(caught.value)
+    assert caught.value.key == "metadata.json"
+    log.mark_complete()
+
+
+def test_the_trial_touches_no_file_and_leaves_nothing(place: Place) -> None:
+    with counted() as sent:
+        place.store().below("sweep/log_a").create("metadata.json", b"{}")
+    trial, claim = sent[:-1], sent[-1]
+    assert "metadata.json" in claim
+    prefix = place.url.removeprefix("s3:/")
+    assert {request.split()[1].rpartition("?")[0].rpartition("-")[0] for request in trial} == {f"{prefix}/.notata"}
+    assert len(trial) == 5
+    assert place.names() == ["sweep/log_a/metadata.json"]
+
+
+def test_amazon_is_never_tried(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3.S3Store, "_endpoint", lambda self: "https://s3.eu-central-1.amazonaws.com")
+    with counted() as sent:
+        place.store().create("x", b"1")
+    assert len(sent) == 1
+    assert place.store().creates
+    assert place.store().swaps
+
+
+@pytest.mark.parametrize(
+    ("dialect", "creates", "swaps", "told"),
+    [
+        (BOTH, False, False, "ignores If-None-Match and If-Match"),
+        (ignores("If-None-Match"), False, True, "ignores If-None-Match,"),
+        (ignores("If-Match"), True, False, "ignores If-Match,"),
+        (bare_only, True, True, ""),
+    ],
+)
+def test_each_condition_is_tried_for_itself(
+    place: Place, dialect: Habit, creates: bool, swaps: bool, told: str
+) -> None:
+    store = place.store()
+    with habit(dialect):
+        assert (store.creates, store.swaps) == (creates, swaps)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            log = place.logbook()
+        assert told in str(caught[0].message) if told else not caught, caught
+        assert (log._lease.fields["lease"]["heartbeat"] is None) is (not swaps)
+        log.mark_complete()
+
+
+@pytest.mark.filterwarnings("ignore::notata.UnprotectedWarning")
+def test_without_conditions_a_taken_id_is_refused_and_the_run_is_untouched(place: Place) -> None:
+    with habit(BOTH):
+        first = place.logbook(params={"x": 1})
+        first.mark_complete()
+        before = place.bytes("log_run/metadata.json")
+        s3.known.forget()  # as in another process
+        with pytest.raises(RunExistsError):
+            place.logbook()
+        assert place.bytes("log_run/metadata.json") == before
+        with pytest.raises(FileExistsError), place.store().open("log_run/params.yaml", "xb") as file:
+            file.write(bytes(PART + 1))
+        assert LogReader(f"{place.url}/log_run", storage_options=place.options).params == {"x": 1}
+
+
+def test_without_conditions_a_changed_file_is_not_replaced(place: Place) -> None:
+    store = place.store()
+    with habit(BOTH), pytest.warns(UnprotectedWarning):
+        version = store.create("x", b"1")
+    place.put("x", b"theirs")
+    large = bytes(PART)
+    place.put("large", large)
+    appender = store.appender("large")
+    place.put("large", large + b"theirs")
+    with habit(BOTH):
+        with pytest.raises(ConflictError):
+            store.replace("x", b"2", version)
+        with pytest.raises(ConflictError):
+            appender.append(b"ours")
+    assert (place.bytes("x"), place.bytes("large")) == (b"theirs", large + b"theirs")
+
+
+def test_conditions_that_completions_ignore_are_looked_at(place: Place) -> None:
+    with habit(ignores_at_completion), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store = place.store()
+        store.write("x", b"theirs")
+        with pytest.raises(FileExistsError), store.open("x", "xb") as file:
+            file.write(bytes(PART + 1))
+    assert place.bytes("x") == b"theirs"
+    assert not [entry for entry in store.everything() if entry.key != "x"]
+
+
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_a_resume_and_an_overwrite_warn_as_a_claim(place: Place, how: str) -> None:
+    place.logbook(run_id="run").mark_failed("on purpose")
+    s3.known.forget()
+    with habit(BOTH), pytest.warns(UnprotectedWarning, match="keeps two writers from one run id"):
+        log = place.logbook(**{how: True})
+    assert log.status == "initialized"
+
+
+def test_a_warning_that_is_an_error_leaves_a_run_as_it_was(place: Place) -> None:
+    place.logbook().mark_failed("on purpose")
+    before = {name: place.bytes(name) for name in place.names(logs=True)}
+    s3.known.forget()
+    with habit(BOTH), warnings.catch_warnings():
+        warnings.simplefilter("error", UnprotectedWarning)
+        for options in ({}, {"resume": True}, {"overwrite": True}, {}):
+            with pytest.raises(UnprotectedWarning):
+                place.logbook(**options)
+    assert {name: place.bytes(name) for name in place.names(logs=True)} == before
+
+
+@pytest.mark.filterwarnings("ignore::notata.UnprotectedWarning")
+def test_without_conditions_tables_and_copies_work(place: Place, tmp_path: Path) -> None:
+    with habit(BOTH):
+        sweep = Experiment("sweep", place.url, storage_options=place.options)
+        for dt in (0.1, 0.2):
+            with sweep.add(dt=dt) as log:
+                log.text("notes", "x")
+        sweep.write_index()
+        with Logbook("copied", tmp_path / "here", mirror=place.url, mirror_options=place.options) as log:
+            log.text("notes", "converged")
+        report = sync(tmp_path / "here", place.url, destination_options=place.options)
+    assert report.runs == 1
+    assert place.bytes("log_copied/artifacts/notes.txt") == b"converged"
+    assert json.loads(place.bytes("log_copied/metadata.json"))["status"] == "complete"
+    index = place.bytes("sweep/index.csv").decode().splitlines()
+    assert len(index) == 3
+
+
+def test_where_reads_ignore_if_match_a_changed_file_is_an_error(place: Place) -> None:
+    place.put("x", bytes(3 * PART))
+    with habit(ignores("If-Match")):
+        file = place.store().open("x", "rb")
+        file.read(10)
+        place.put("x", b"1" * 3 * PART)
+        with pytest.raises(ConflictError, match="it was changed while it was read"):
+            file.read()
+
+
+def test_a_store_without_part_copies_gets_the_file_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = bytes(range(256)) * (PART // 256) + b"tail"
+    place.put("large", large)
+    with habit(lambda verb, url, headers: _without(headers, "x-amz-copy-source", "x-amz-copy-source-range")):
+        store = place.store()
+        assert store.append("large", b"more", at=len(large)) == len(large) + 4
+    assert place.bytes("large") == large + b"more"
+    assert not uploads(place)
+
+
+def test_a_list_that_does_not_go_on_is_an_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = place.store()
+    store.write("x", b"1")
+    page = {"Contents": [], "IsTruncated": True, "NextContinuationToken": "again"}
+    asked: list[str] = []
+
+    def call(self: s3.S3Store, method: str, name: str | None = None, **arguments: Any) -> dict[str, Any]:
+        asked.append(method)
+        return page
+
+    monkeypatch.setattr(s3.S3Store, "_call", call)
+    with pytest.raises(StorageError, match="does not say where"):
+        store.list()
+    assert len(asked) == 2
+
+
+def uploads(place: Place) -> list[Any]:
+    """Uploads that nobody ended."""
+    prefix = place.url.split("/", 3)[3]
+    found = place.raw().list_multipart_uploads("test-bucket")
+    return [upload for upload in found if upload["Key"].startswith(prefix)]
