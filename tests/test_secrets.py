@@ -196,6 +196,13 @@ def test_options_of_any_connection_are_hidden_as_long_as_it_lives() -> None:
     assert secrets.redacted("a tok3n-of-session-9 b") == "a tok3n-of-session-9 b"
 
 
+def test_a_short_secret_of_one_storage_is_hidden_in_texts_about_it_alone() -> None:
+    store = open_store("s3://bucket/x", {"key": "k", "secret": "five5"})
+    secrets.refresh()
+    assert secrets.redacted("step five5") == "step five5"
+    assert store.redacted("step five5") == "step ***"
+
+
 def test_words_that_contain_a_short_secret_stay() -> None:
     known = secrets.Values(["work"])
     assert known.hide("work, network, works") == "***, network, works"

@@ -43,7 +43,7 @@ _HARD, _MEDIUM, _WEAK, _NONE = 3, 2, 1, 0
 
 _ANYWHERE: Final = 12  # characters from which a known value is hidden inside of longer words, too
 _SHORT: Final = 4  # characters of an option that may be secret
-_SHORT_VARIABLE: Final = 6  # and of an environment variable: a shorter one would blot out words of a log
+_SHORT_ELSEWHERE: Final = 6  # and in texts about something else: a shorter one would blot out words of a log
 _LOOKED_AT: Final = 80  # characters of a value that tell whether it is secret
 _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}  # in XML; importing `html` takes longer than this
 _CHAIN: Final = 10  # causes of an error that are looked at
@@ -265,7 +265,7 @@ class _Known:
             holders = list(self._holders)
         for holder in holders:
             with suppress(Exception):  # whatever a library makes of its credentials
-                found.update(value for value in holder.secret_values() if len(value) >= _SHORT)
+                found.update(value for value in holder.secret_values() if len(value) >= _SHORT_ELSEWHERE)
         if found != self._found:
             self._values, self._found = Values(found), frozenset(found)
 
@@ -291,10 +291,10 @@ def _of_environment() -> Iterator[str]:
     for name, value in variables:
         if is_secret_name(name, value) and name not in _FOLDERS:
             plain = value.lower() in _TRIVIAL or _NUMBER.fullmatch(value) or _PATH.match(value)
-            if len(value) >= _SHORT_VARIABLE and (not plain or _is_random(value.lstrip("~./\\"))):
+            if len(value) >= _SHORT_ELSEWHERE and (not plain or _is_random(value.lstrip("~./\\"))):
                 yield value
         elif "://" in value or ";" in value:
-            yield from (part for part in _hidden_in(value) if len(part) >= _SHORT_VARIABLE)
+            yield from (part for part in _hidden_in(value) if len(part) >= _SHORT_ELSEWHERE)
 
 
 # -- by form -------------------------------------------------------------------------------------------------

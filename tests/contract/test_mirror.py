@@ -309,7 +309,7 @@ def test_a_script_that_is_killed_is_finished_by_sync(here: Place, named: Place, 
     with here.logbook(resume=True) as log:
         log.text("more", "b")
     assert log.mirror is None
-    sync(f"{here.url}/log_run", destination_options=named.options)  # where to, metadata.json says
+    sync(f"{here.url}/log_run", named.url, destination_options=named.options)
     assert content(here) == content(named)
 
 

@@ -35,7 +35,6 @@ from notata.errors import (
 )
 from notata.mirror.runs import RunCopy
 from notata.mirror.schedule import Schedule
-from notata.secrets import redacted
 from notata.state import ENDED, lease_of, metadata, parsed
 from notata.store import Entry, Store
 from notata.store.files import PART
@@ -548,7 +547,7 @@ def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 def _say(line: str) -> None:
     with suppress(OSError, ValueError):  # closed
-        print(one_line(redacted(line), 4000), file=sys.stderr, flush=True)  # noqa: T201
+        print(one_line(line, 4000), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _sized(size: float) -> str:
