@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import fsspec
 
@@ -255,6 +256,18 @@ def exfat(folder: Path) -> Iterator[Place]:
         _run("losetup", "--detach", device)
 
 
+def _bucket(name: str) -> Callable[[Path], contextlib.AbstractContextManager[Place]]:
+    """A server of `tests.odd_stores.s3`."""
+
+    @contextlib.contextmanager
+    def start(folder: Path) -> Iterator[Place]:
+        module = importlib.import_module("tests.odd_stores.s3")
+        with getattr(module, name)(folder) as server:
+            yield Place("s3", f"{server.url}/runs", server.options, urlsplit(server.endpoint).port or 0)
+
+    return start
+
+
 SERVERS: Final[dict[str, Callable[[Path], contextlib.AbstractContextManager[Place]]]] = {
     "sftp": sftp,
     "ssh": ssh,
@@ -264,6 +277,9 @@ SERVERS: Final[dict[str, Callable[[Path], contextlib.AbstractContextManager[Plac
     "rclone-webdav": rclone_webdav,
     "smb": smb,
     "azurite": azurite,
+    "ceph-rgw": _bucket("ceph_rgw"),
+    "s3rver": _bucket("s3rver"),
+    "rclone-s3": _bucket("rclone"),
     "arrow": arrow,
     "arrow-refusing": arrow_refusing,
     "exfat": exfat,
