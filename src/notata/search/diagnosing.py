@@ -252,9 +252,7 @@ class _Examination:
         except ConflictError:
             if self._store.swaps:
                 return Check("swap", "yes", "a swap of an old version was refused")
-            return Check(
-                "swap", "poor", "notata compares and then writes there, so another writer may come between", ALONE
-            )
+            return Check("swap", "poor", "it looks before it writes, which is no promise", ALONE)
         return Check("swap", "poor", "a swap of an old version succeeded", ALONE)
 
     def _can_append(self) -> Check:
