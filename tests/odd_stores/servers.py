@@ -5,6 +5,7 @@
 * WebDAV by WsgiDAV (``pip install wsgidav cheroot``), client webdav4; and by rclone
 * Samba (``apt-get install samba``), client smbprotocol
 * Azurite (``npm install --global azurite``), client adlfs
+* exFAT by FUSE (``apt-get install exfat-fuse exfatprogs``)
 * pyarrow's file systems behind fsspec's wrapper, as ``hdfs://`` has them, over a local folder
 
 A missing program or package is an error that names it, never a skip.
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import fsspec
 
@@ -233,6 +235,39 @@ def arrow_refusing(folder: Path) -> Iterator[Place]:
     yield Place("arrow-refusing", f"arrow-refusing://{folder}/runs")
 
 
+@contextlib.contextmanager
+def exfat(folder: Path) -> Iterator[Place]:
+    """A disk that takes ``A`` and ``a`` for one name: exFAT in a file, by FUSE."""
+    make, mount = (
+        _program(name, "apt-get install exfat-fuse exfatprogs") for name in ("mkfs.exfat", "mount.exfat-fuse")
+    )
+    image, point = folder / "disk", _made(folder / "mounted")
+    with image.open("wb") as file:
+        file.truncate(256 * 2**20)
+    _run(make, str(image))
+    device = _run("losetup", "--find", "--show", str(image)).strip()
+    try:
+        _run(mount, device, str(point))
+        try:
+            yield Place("file", f"{point}/runs")
+        finally:
+            _run("umount", "--lazy", str(point))
+    finally:
+        _run("losetup", "--detach", device)
+
+
+def _bucket(name: str) -> Callable[[Path], contextlib.AbstractContextManager[Place]]:
+    """A server of `tests.odd_stores.s3`."""
+
+    @contextlib.contextmanager
+    def start(folder: Path) -> Iterator[Place]:
+        module = importlib.import_module("tests.odd_stores.s3")
+        with getattr(module, name)(folder) as server:
+            yield Place("s3", f"{server.url}/runs", server.options, urlsplit(server.endpoint).port or 0)
+
+    return start
+
+
 SERVERS: Final[dict[str, Callable[[Path], contextlib.AbstractContextManager[Place]]]] = {
     "sftp": sftp,
     "ssh": ssh,
@@ -242,8 +277,12 @@ SERVERS: Final[dict[str, Callable[[Path], contextlib.AbstractContextManager[Plac
     "rclone-webdav": rclone_webdav,
     "smb": smb,
     "azurite": azurite,
+    "ceph-rgw": _bucket("ceph_rgw"),
+    "s3rver": _bucket("s3rver"),
+    "rclone-s3": _bucket("rclone"),
     "arrow": arrow,
     "arrow-refusing": arrow_refusing,
+    "exfat": exfat,
 }
 
 
@@ -268,10 +307,11 @@ def _package(name: str) -> None:
         raise RuntimeError(f"the package {name} is not installed: pip install {name}") from error
 
 
-def _run(*command: str, told: str = "") -> None:
+def _run(*command: str, told: str = "") -> str:
     done = subprocess.run(command, input=told, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
 
 
 def _answers(port: int, beginning: bytes = b"") -> None:

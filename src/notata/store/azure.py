@@ -28,6 +28,7 @@ _METADATA: Final = {"is_directory": "false"}
 class AzureStore(GenericStore):
     """Files below one folder of a container."""
 
+    creates = True
     swaps = True
 
     @property

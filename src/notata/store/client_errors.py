@@ -105,6 +105,8 @@ def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | N
         return UnreachableError, "no host has this name; check the address"
     if isinstance(error, EOFError) or (names & _DROPPED and not isinstance(error, ConnectionRefusedError)):
         return UnreachableError, "the connection was lost, or could not be made; check the address and the network"
+    if "SFTPFailure" in names or (type(error) is OSError and str(error) == "Failure"):  # asyncssh, paramiko
+        return StorageError, "the server answered Failure, and SFTP says no more: is its disk full, or a quota used up?"
     if {"error_perm", "error_temp"} & names:  # ftplib
         return _FTP.get(str(error)[:3])
     status = _status(error)

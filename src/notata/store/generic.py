@@ -113,8 +113,8 @@ class GenericStore(RemoteStore):
         if misread := set(_MISREAD.get(self._scheme(), "")) & set(key):
             told = " ".join(sorted(misread))
             raise KeyNameError(
-                f"{self._shown(key)} cannot be a name over {self._scheme()}: its client takes {told} for something else, "
-                "and would write another file; choose another name",
+                f"{self._shown(key)} cannot be a name over {self._scheme()}: its client takes {told} for something "
+                "else, and would write another file; choose another name",
                 url=self.url,
                 key=key,
             )
