@@ -22,7 +22,7 @@ def test_the_public_names() -> None:
     assert sorted(notata.__all__) == [
         "AccessError", "BatchError", "Caught", "ConfigurationError", "ConflictError", "ContainerMissingError",
         "DamagedFileWarning", "DeadlineError", "DecodeError", "EncodeError", "ExistsError", "Experiment",
-        "ExperimentReader", "FolderError", "FullError", "KeyNameError", "LogLine", "LogReader", "Logbook",
+        "ExperimentReader", "FolderError", "FullError", "KeyNameError", "LinkError", "LogLine", "LogReader", "Logbook",
         "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError", "RunEndedError", "RunExistsError",
         "RunLog", "RunMissingError", "RunState", "StorageError", "SyncReport", "UnknownNameError",
         "UnprotectedWarning", "UnreachableError", "VerifyReport", "Worker", "__version__", "sync",
