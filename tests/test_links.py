@@ -29,7 +29,7 @@ from notata.errors import (
     NotataError,
 )
 from notata.search import remove, verdicts
-from notata.store import open_store
+from notata.store import local_folders, open_store
 from tests.command import notata
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there, and folders have no descriptors")
@@ -180,6 +180,35 @@ def test_no_writer_writes_through_a_link(writer: str, component: str, tmp_path: 
     with suppress(NotataError):
         log.mark_complete()
     assert content(outside) == before
+
+
+@pytest.fixture
+def by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a system without descriptors of folders, such as Windows: each folder is looked at before it is used."""
+    monkeypatch.setattr(local_folders, "BY_DESCRIPTOR", False)
+    monkeypatch.setattr(local_folders, "_NO_LINK", 0)
+
+
+@pytest.mark.usefixtures("by_name")
+@pytest.mark.parametrize("component", ["", "artifacts", "log.txt", "metadata.json"])
+@pytest.mark.parametrize("writer", ["text", "json", "local", "open a", "info", "meta", "complete"])
+def test_where_folders_have_no_descriptors_a_link_is_seen_too(
+    writer: str, component: str, tmp_path: Path, outside: Path
+) -> None:
+    test_no_writer_writes_through_a_link(writer, component, tmp_path, outside)
+
+
+@pytest.mark.usefixtures("by_name")
+def test_where_folders_have_no_descriptors_runs_are_written_and_removed(tmp_path: Path) -> None:
+    for overwrite in (False, True):
+        with Logbook("night", tmp_path, overwrite=overwrite, durable=True, environment=False) as log:
+            log.text("deep/notes", "mine")
+            log["artifacts/a.txt"].write_text("a")
+            with log.local("artifacts/b.txt") as path:
+                path.write_text("b")
+    assert LogReader(tmp_path / "log_night").verify().ok
+    assert remove(str(tmp_path), recursive=True)[0].removed
+    assert list(tmp_path.iterdir()) == []
 
 
 def begun(**options: Any) -> Callable[[Path], Logbook]:

@@ -115,6 +115,30 @@ def test_lines_that_had_to_wait_are_all_there_and_only_the_first_waited(
     assert said == ["initialized", "before", *map(str, range(100)), "complete"]
 
 
+def test_of_many_locks_that_are_held_only_the_first_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a removal would take the time limit for each file."""
+    with Logbook("run", tmp_path, environment=False, heartbeat=0) as log:
+        for number in range(60):
+            log.text(str(number), "x")
+    tries: list[int] = []
+    real = fcntl.flock
+
+    def counted(handle: int, how: int) -> None:
+        tries.append(how)
+        real(handle, how)
+
+    with held(tmp_path / "log_run/artifacts"):
+        monkeypatch.setattr(fcntl, "flock", counted)
+        done = remove(str(tmp_path / "log_run"), timeout=0.5, failed=lambda error: None)
+        monkeypatch.undo()
+    assert (done[0].removed, len(done[0].remains.errors if done[0].remains else ())) == (False, 60)
+    waited = tries.count(fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert 60 < waited < 60 + 0.5 / 0.01 + 100  # a pause between two tries is 10 ms at least, but for the first ones
+    assert remove(str(tmp_path / "log_run"))[0].removed
+
+
 def test_a_lock_file_that_somebody_renews_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

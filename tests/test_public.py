@@ -22,8 +22,8 @@ def test_the_public_names() -> None:
     assert sorted(notata.__all__) == [
         "AccessError", "BatchError", "Caught", "ConfigurationError", "ConflictError", "ContainerMissingError",
         "DamagedFileWarning", "DeadlineError", "DecodeError", "EncodeError", "ExistsError", "Experiment",
-        "ExperimentReader", "FolderError", "FullError", "IncompleteListingWarning", "KeyNameError", "LogLine",
-        "LogReader", "Logbook", "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError",
+        "ExperimentReader", "FolderError", "FullError", "IncompleteListingWarning", "KeyNameError", "LinkError",
+        "LogLine", "LogReader", "Logbook", "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError",
         "RunEndedError", "RunExistsError", "RunLog", "RunMissingError", "RunState", "StorageError", "StoredNameError",
         "SyncReport", "UnknownNameError", "UnprotectedWarning", "UnreachableError", "VerifyReport", "Worker",
         "__version__", "sync",

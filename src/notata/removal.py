@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from notata import keys
-from notata.errors import BatchError, ConflictError, ExistsError, StorageError
+from notata.errors import BatchError, ConflictError, DeadlineError, ExistsError, StorageError
 from notata.formats import JSON, encode
 from notata.state import LEASE, parsed, stored
 from notata.store import Blob, Entry, Store
@@ -76,6 +76,8 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
         some = listed[start : start + _AT_ONCE]
         errors |= _removed(run, some)
         gone |= {entry.key: entry.size for entry in some if entry.key not in errors}
+        if any(isinstance(error, DeadlineError) for error in errors.values()):
+            break  # each batch would wait as long
     links: list[str] = []
     if not errors:  # else it keeps saying that it goes: what is left is to be found
         _check(run, last.version)

@@ -119,6 +119,8 @@ class FrontStore(Store):
 
     def _before(self, real: Store) -> Self:
         """This store, in front of another one."""
+        if real is self._real:
+            return self
         other = copy.copy(self)
         other._real = real
         return other

@@ -397,13 +397,16 @@ class LocalStore(Store):
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         failures: dict[str, Exception] = {}
+        patience = self._timeout
         for name, version in names.items():
             try:
-                self._unlink(name, version)
+                self._unlink(name, version, patience)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 continue  # no file is there
             except OSError as error:
                 failures[name] = error
+                if isinstance(error, LockHeldError):
+                    patience = 0.0  # who holds one lock may hold thousands: only the first is waited for
         folders = sorted({name.rpartition("/")[0] for name in names}, key=len, reverse=True)
         for folder in folders:
             self._prune(folder)
@@ -412,13 +415,13 @@ class LocalStore(Store):
                 self._durability.removed(self._file(folder))
         return failures
 
-    def _unlink(self, key: str, version: str | None) -> None:
+    def _unlink(self, key: str, version: str | None, seconds: float) -> None:
         folder, name = self._parent(key)
         with folder:
             if version is None:
                 folder.unlink(name)
                 return
-            with _all_locked(folder, name, self._timeout):
+            with _all_locked(folder, name, seconds):
                 if _is_version(folder, name, version):
                     folder.unlink(name)
 

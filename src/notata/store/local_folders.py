@@ -156,7 +156,8 @@ class Folder:
         """
         path, below = f"{self._prefix or self.path + os.sep}{name}", f"{self.name}/{name}" if self.name else name
         if not BY_DESCRIPTOR:
-            self._refuse_link(name)
+            if not stat.S_ISDIR(self.stat(name).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
             return Folder(path, below)
         try:
             handle = os.open(self._prefix + name, (_READ if read else _PASS) | _NO_LINK, dir_fd=self._handle)

@@ -161,6 +161,8 @@ class FaultyStore(Store):
         return self._before(self.inner.strictly())
 
     def _before(self, inner: Store) -> FaultyStore:
+        if inner is self.inner:
+            return self
         other = copy.copy(self)
         other.inner = inner
         return other
