@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["BYTES", "JSON", "TEXT", "YAML", "Json", "Yaml"]
 
 _SLICE: Final = 2**20  # characters encoded at once
-_DEEP: Final = 1000  # levels of YAML; libyaml's reader in C ends the process at some ten thousand
+_TOO_DEEP: Final = "exceeded maximum nesting depth"  # the problem that libyaml names; it has no error type for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,6 @@ class Yaml:
         data = file.read()
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            if _may_be_deep(data):
-                _check_depth(yaml.parse(data, Loader=loader))
             value = yaml.load(data, Loader=loader)  # noqa: S506  # both are safe ones
             if b"*" in data:
                 _check_size(value)
@@ -149,6 +147,8 @@ class Yaml:
         except RecursionError as error:
             raise DecodeError("this YAML is nested too deeply to be read") from error
         except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
+            if getattr(error, "problem", None) == _TOO_DEEP:
+                raise DecodeError("this YAML is nested too deeply to be read") from error
             # PyYAML's constructors raise more than its own: ValueError of the date 2026-99-99, for one
             raise DecodeError(f"this is no YAML that can be read: {error}") from error
 
@@ -182,24 +182,6 @@ def _style(text: str) -> str | None:
     if _BREAKS.search(text):
         return '"'
     return "'" if _NUMBER_OF_1_2.fullmatch(text) else None  # 1e5: PyYAML's plain string is a number elsewhere
-
-
-def _may_be_deep(data: bytes) -> bool:
-    """Whether it could have too many levels: each has a bracket, or one more column."""
-    return data.count(b"[") + data.count(b"{") + 2 * max(map(len, data.splitlines()), default=0) > _DEEP
-
-
-def _check_depth(events: Any) -> None:
-    import yaml
-
-    depth = 0
-    for event in events:
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > _DEEP:
-            raise RecursionError(f"more than {_DEEP} levels")
 
 
 TEXT: Final = _Text()
