@@ -24,7 +24,7 @@ def test_the_public_names() -> None:
         "DamagedFileWarning", "DeadlineError", "DecodeError", "EncodeError", "ExistsError", "Experiment",
         "ExperimentReader", "FolderError", "FullError", "KeyNameError", "LogLine", "LogReader", "Logbook",
         "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError", "RunEndedError", "RunExistsError",
-        "RunLog", "RunMissingError", "RunState", "StorageError", "SyncReport", "UnknownNameError",
+        "RunLog", "RunMissingError", "RunState", "StorageError", "SyncReport", "TooLargeError", "UnknownNameError",
         "UnprotectedWarning", "UnreachableError", "VerifyReport", "Worker", "__version__", "sync",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)

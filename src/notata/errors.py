@@ -22,6 +22,7 @@ Each is also the builtin that a caller would expect, so ``except FileExistsError
         ├── FolderError (IsADirectoryError, NotADirectoryError)  a file where a folder is needed, or the reverse
         ├── AccessError (PermissionError)            credentials or permissions
         ├── UnreachableError (ConnectionError)       nobody answered at that address
+        ├── TooLargeError (DecodeError)              a file is too large to be read whole
         ├── DeadlineError (TimeoutError)             no answer in time; the effect is unknown
         └── FullError                                no space left
 
@@ -57,6 +58,7 @@ __all__ = [
     "RunExistsError",
     "RunMissingError",
     "StorageError",
+    "TooLargeError",
     "UnknownNameError",
     "UnprotectedWarning",
     "UnreachableError",
@@ -187,6 +189,12 @@ class DeadlineError(StorageError, TimeoutError):
     """No answer in time. Whether the operation took effect is unknown."""
 
     code = errno.ETIMEDOUT
+
+
+class TooLargeError(StorageError, DecodeError):
+    """A file is larger than notata reads whole on its own account: damaged, forged, or far beyond what runs hold."""
+
+    code = errno.EFBIG
 
 
 class FullError(StorageError):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from notata.errors import DecodeError
 
-__all__ = ["load"]
+__all__ = ["check_values", "load"]
 
 _ALIASED_VALUES: Final = 100_000
 """Values that the aliases of a file may add to those that are written out."""
@@ -46,11 +46,9 @@ def load(data: bytes, most_values: int | None = None) -> Any:
     >>> load(b"a: &x [1, 2]\nb: *x\n")
     {'a': [1, 2], 'b': [1, 2]}
     """
-    import yaml
-
-    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    if most_values is not None and len(data) > most_values:  # each value takes at least a byte
-        _check_count(yaml.parse(data, Loader=base), most_values)
+    base = _base()
+    if most_values is not None:
+        check_values(data, most_values)
     loader = _loader(base)(data)
     try:
         node = loader.get_single_node()
@@ -63,14 +61,28 @@ def load(data: bytes, most_values: int | None = None) -> Any:
         loader.dispose()
 
 
-def _check_count(events: Any, most: int) -> None:
+def check_values(data: bytes, most: int) -> None:
+    """Refuse a document with more values than `most`, keys included, before any of them is kept.
+
+    Raises:
+        DecodeError: It has more.
+        yaml.YAMLError: It is no YAML.
+    """
+    if len(data) <= most:  # each value takes at least a byte
+        return
     import yaml
 
     values = 0
-    for event in events:
+    for event in yaml.parse(data, Loader=_base()):
         values += isinstance(event, yaml.NodeEvent)
         if values > most:
             raise DecodeError(f"this YAML has more than {most:,} values")
+
+
+def _base() -> Any:
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 # -- aliases -----------------------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from notata import keys
-from notata.errors import BatchError, ConflictError, ExistsError, MissingError
+from notata import keys, limits
+from notata.errors import BatchError, ConflictError, ExistsError, MissingError, TooLargeError
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
 from notata.manifest.ledger import LedgerStore
@@ -16,6 +17,8 @@ from notata.processes import Lock
 from notata.store import Entry
 
 __all__ = ["Keeper"]
+
+_own = logging.getLogger("notata")
 
 _TRIES: Final = 5  # at a manifest that others write as well
 
@@ -35,6 +38,7 @@ class Keeper:
         mine: Asks the storage whether the run is this owner's still.
         resumed: Whether files of earlier attempts may be there.
         workers: Whether other processes are known to write files of the run.
+        most_files: Files in a manifest; of a run with more none is stored, and a warning says so.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Keeper:
         mine: Callable[[], bool] = lambda: True,
         resumed: bool = False,
         workers: Callable[[], bool] = lambda: False,
+        most_files: int = limits.MANIFEST_FILES,
     ) -> None:
         self._store = store
         self._run_id = run_id
@@ -55,6 +60,7 @@ class Keeper:
         self._mine = mine
         self._resumed = resumed
         self._workers = workers
+        self._most_files = most_files
         self._lock = Lock()
         self._version = ""
         self._before: Document | None = None
@@ -91,7 +97,15 @@ class Keeper:
             if self._resumed and not self._version:
                 self._before = self._fetch()
             document = Document(self._run_id, self._owner, created, self._files())
-            self._put(document.encode(self._store.url))
+            data = document.encode(self._store.url)
+            if len(data) > limits.MANIFEST or len(document.files) > self._most_files:
+                _own.warning(
+                    "notata: run %s has %s files, which is too many for a %s that can be read again; it cannot be "
+                    "verified", self._run_id, f"{len(document.files):,}", keys.MANIFEST
+                )  # fmt: skip
+                self._told = told
+                return
+            self._put(data)
             self._before = document
             self._told = told
 
@@ -100,6 +114,9 @@ class Keeper:
         try:
             found = self._store.fetch(keys.MANIFEST)
         except MissingError:
+            return None
+        except TooLargeError:  # no manifest of ours: a new one replaces it
+            self._version = self._store.stat(keys.MANIFEST).version
             return None
         self._version = found.version
         try:

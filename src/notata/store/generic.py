@@ -20,7 +20,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 from fsspec.core import url_to_fs
 
-from notata import keys
+from notata import keys, limits
 from notata.errors import (
     AccessError,
     ConfigurationError,
@@ -133,7 +133,20 @@ class GenericStore(RemoteStore):
         return Tail(old.size + len(data), version, again=old.size + len(data))
 
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        entry = self._stat(key)
+        return self._read(self._stat(key), start, end, version)
+
+    def _get_whole(self, key: str, start: int = 0) -> Blob:
+        entry, limit = self._stat(key), limits.limit_of(key)
+        if limit is None:
+            return self._read(entry, start, None, None)
+        limits.check_size(self.url, key, entry.size, limit)
+        found = self._read(entry, start, None if entry.size >= 0 else start + limit + 1, None)
+        limits.check_size(self.url, key, len(found.data), limit)
+        return found
+
+    def _read(self, entry: Entry, start: int, end: int | None, version: str | None) -> Blob:
+        """Read a range of a file that was looked up."""
+        key = entry.key
         if version is not None and entry.version != version:
             raise self._conflict(key, "it was changed while it was read")
         if entry.size == _UNKNOWN:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from notata import formats, keys
+from notata import formats, keys, limits
 from notata.errors import DecodeError, EncodeError, StorageError
 from notata.state import ROW
 from notata.store import Store
@@ -28,6 +28,7 @@ __all__ = [
     "metrics_file",
     "metrics_of",
     "named_values",
+    "of_ended",
     "of_run",
     "revision_of",
     "row_field",
@@ -79,7 +80,10 @@ def described(store: Store, params: Mapping[str, Any], metrics_key: str = keys.M
     Raises:
         EncodeError: Somebody stored parameters that have no form in JSON.
     """
-    described: dict[str, Any] = {"params": formats.plain(dict(params), "params")}
+    values = formats.plain(dict(params), "params")
+    described: dict[str, Any] = {}
+    if len(json.dumps(values, ensure_ascii=False)) <= limits.ROW_PARAMS:
+        described["params"] = values
     if metrics_key != keys.METRICS:
         described[FILE] = metrics_key
     try:
@@ -111,6 +115,15 @@ def of_run(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
         started=str(fields.get("start_time") or ""),
     )
     return sealed(row, version, str(described.get(VERSION) or ""))
+
+
+def of_ended(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
+    """As `of_run`, for index.csv: without a revision where metadata.json leaves the parameters out.
+
+    Such a row is completed from the run each time that the table is read.
+    """
+    row = of_run(run_id, fields, version)
+    return row if "params" in row_field(fields) else replace(row, revision="")
 
 
 def row_field(fields: Mapping[str, Any]) -> Mapping[str, Any]:
