@@ -17,7 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -135,7 +135,7 @@ def _a_run(run: str) -> Iterator[tuple[str, Reader]]:
     yield "parquet", lambda: reader().load_table("rows", "arrow").num_rows
     yield "manifest.json|metadata.json", lambda: reader().verify()
     for key in ("data/table.npy", "params.yaml", "params.json", "artifacts/notes.txt"):
-        yield key, lambda key=key: reader().load(key)
+        yield key, partial(_loaded, run, key)
     yield _SHOWN, lambda: json.dumps(search.show(run).record(), default=str)
     yield _SHOWN, lambda: search.show(run)._repr_html_()
     yield "log.txt", lambda: [search.tail(run, lines, workers=True) for lines in (1, 10)]
@@ -143,7 +143,7 @@ def _a_run(run: str) -> Iterator[tuple[str, Reader]]:
     yield "txt|yaml", lambda: [*search.grep("step", run, invert=True, before=1, failed=_nothing)]
     for key in ("data/energy.npy", "data/table.npy", "data/states.npz", "artifacts/model.pkl", "artifacts/rows.parquet",
                 "artifacts/pixel.png", "artifacts/notes.txt"):  # fmt: skip
-        yield key, lambda key=key: _described(run, key)
+        yield key, partial(_described, run, key)
     yield "yaml|json", lambda: [one.record() for one in search.contents(f"{run}/*", failed=_nothing)]
     yield "np[yz]|pkl|metrics.json", lambda: _command("cat", "--json", f"{run}/*/*")
     yield _SHOWN, lambda: _command("show", run)
@@ -162,7 +162,7 @@ def _many() -> Iterator[tuple[str, Reader]]:
     yield _ROWS, lambda: search.table(_ROOT, failed=_nothing).to_pandas()
     yield f"{_VALUES}|manifest.json", lambda: [*map(str, search.compare(*RUNS, failed=_nothing).differences)]
     yield "manifest.json|metadata.json", lambda: [one.record() for one in search.verdicts(_ROOT)]
-    yield _STATE, lambda: [one.record() for one in search.trees(_ROOT, status="failed", failed=_nothing)]
+    yield _STATE, lambda: [one.record() for one in search.trees(_ROOT, status=True, failed=_nothing)]
     yield _VALUES, lambda: [one.record() for one in search.usage(_ROOT, where="dt > 0", failed=_nothing)]
     yield _SHOWN, lambda: [one.record() for one in search.overviews(_ROOT, every=True, failed=_nothing)]
     yield _STATE, lambda: search.removable(_ROOT, failed=_nothing)
@@ -184,6 +184,10 @@ def _command(*arguments: str) -> None:
     done = CliRunner().invoke(main_command, list(arguments))
     if "fault of notata" in done.output or not isinstance(done.exception, SystemExit | None):
         raise AssertionError(f"notata {arguments[0]}: {done.exception!r} {done.output[-300:]}")
+
+
+def _loaded(run: str, key: str) -> object:
+    return LogReader(run).load(key)
 
 
 def _described(run: str, key: str) -> object:
@@ -323,9 +327,8 @@ def _limit_memory() -> None:
 def _child(seed: int, start: int, end: int) -> None:
     """Try some examples, and print what came of it; the number of each before it, in case it kills the process."""
     _limit_memory()
-    metadata.entry_points = cache(
-        metadata.entry_points
-    )  # nothing is installed meanwhile, and it takes a third of the time
+    # Nothing is installed meanwhile, and to look takes a third of the time.
+    metadata.entry_points = cache(metadata.entry_points)  # type: ignore[assignment]
     tally = Tally()
     for number in range(start, end):
         print(number, flush=number % 20 == 0)

@@ -282,8 +282,7 @@ _SIZES: Final = (
 
 
 def _npy_bytes(random_: random.Random) -> bytes:
-    header = random_.choice(_HEADERS)
-    header = header.replace("%s", random_.choice(_SIZES)).encode("latin-1")
+    header = random_.choice(_HEADERS).replace("%s", random_.choice(_SIZES)).encode("latin-1")
     version = random_.choice((b"\x01\0", b"\x02\0", b"\x03\0", b"\x09\0"))
     packed = struct.pack("<H", len(header) % 65536) if version == b"\x01\0" else struct.pack("<I", len(header))
     return b"\x93NUMPY" + version + packed + header + random_.randbytes(random_.choice((0, 8, 100, 5000)))
@@ -317,7 +316,7 @@ def _npz(random_: random.Random, data: bytes) -> bytes:
 _OPCODES: Final = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
 
 
-def _pickle(random_: random.Random, _: bytes) -> bytes:
+def _pickle(random_: random.Random, _data: bytes) -> bytes:
     parts = [b"\x80" + bytes([random_.randrange(7)])]
     for _ in range(random_.choice((3, 30, 300))):
         way = random_.randrange(10)
