@@ -151,9 +151,11 @@ def test_parameters_that_could_not_be_read_again_are_refused() -> None:
     with pytest.raises(EncodeError, match=r"params\.yaml would have .* store large values as artifacts"):
         log.params(text="a" * limits.PARAMS)
     with pytest.raises(EncodeError, match=r"params has too many values to be read again: .* more than 500,000 values"):
-        log.params(values=list(range(limits.PARAMS_VALUES)))
+        log.params(values=list(range(limits.VALUES)))
     with pytest.raises(EncodeError, match=r"params\.json would have"):
         log.params(ext="json", text="a" * limits.PARAMS)
+    with pytest.raises(EncodeError, match=r"params has too many values to be read again: this JSON has more than"):
+        log.params(ext="json", values=list(range(limits.VALUES)))
     assert dict(log.params) == LogReader(log.url).params == {"dt": 0.1}
     with pytest.raises(EncodeError):
         Logbook("other", f"memory://{uuid.uuid4().hex}", params={"text": "a" * limits.PARAMS})
@@ -179,6 +181,21 @@ def test_a_long_reason_of_a_failure_is_cut_off_and_whole_in_the_traceback() -> N
     assert reason.endswith("aaa… (8,388,609 characters in all)")
     assert len(reason) < 2**17
     assert text in LogReader(f"{base}/log_run").load_text("debug/traceback")
+
+
+def test_values_of_which_there_are_too_many_are_not_read() -> None:
+    run = run_of()
+    many = b'{"x": [' + b"{}," * limits.VALUES + b"1]}"
+    put(f"{run}/params.json", many)
+    put(f"{run}/artifacts/metrics.json", many)
+    with pytest.raises(DecodeError, match=r"params\.json cannot be read: this JSON has more than 500,000 values"):
+        assert LogReader(run).params
+    assert search.show(run).problems == ()
+    (row,) = search.table(run)
+    assert row["metrics_error"] == (
+        "params.json: this JSON has more than 500,000 values; artifacts/metrics.json has more than 500,000 values, "
+        "which is too much for a table"
+    )
 
 
 # -- manifests -----------------------------------------------------------------------------------------------

@@ -23,11 +23,12 @@ __all__ = [
     "METADATA",
     "METRICS",
     "PARAMS",
-    "PARAMS_VALUES",
     "ROW_PARAMS",
+    "VALUES",
     "check_size",
     "check_stored",
     "clipped",
+    "has_too_many_values",
     "limit_of",
 ]
 
@@ -37,8 +38,8 @@ METADATA: Final = 8 * 2**20
 PARAMS: Final = 8 * 2**20
 """Bytes of params.yaml and params.json. Values as JSON take up to 30 times their bytes in memory."""
 
-PARAMS_VALUES: Final = 500_000
-"""Values of params.yaml, keys included; PyYAML takes about 5 µs and 400 bytes for each."""
+VALUES: Final = 500_000
+"""Values of parameters and of metrics, keys included; PyYAML takes about 5 µs and 400 bytes for each."""
 
 METRICS: Final = 4 * 2**20
 """Bytes of artifacts/metrics.json that tables, filters and comparisons read."""
@@ -119,6 +120,21 @@ def check_stored(data: bytes, key: str, url: str | None = None) -> bytes:
             key=key,
         )
     return data
+
+
+def has_too_many_values(value: object) -> bool:
+    """Check whether a value that was read from JSON has more values than `VALUES`, keys included.
+
+    >>> has_too_many_values({"a": [1, 2]})
+    False
+    """
+    containers, count = [value], 0
+    while containers and count <= VALUES:
+        one = containers.pop()
+        inside = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        count += 2 * len(inside) if isinstance(one, dict) else len(inside)
+        containers += [part for part in inside if isinstance(part, dict | list)]
+    return count > VALUES
 
 
 def clipped(text: str) -> str:

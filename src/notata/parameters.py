@@ -18,7 +18,7 @@ __all__ = ["FILES", "Parameters", "decoded", "encoded", "parameters"]
 
 _KEYS: Final = {"yaml": keys.PARAMS_YAML, "json": keys.PARAMS_JSON}
 _FORMS: Final[dict[str, formats.Format]] = {
-    "yaml": formats.Yaml("params", most_values=limits.PARAMS_VALUES),
+    "yaml": formats.Yaml("params", most_values=limits.VALUES),
     "json": formats.Json("params"),
 }
 
@@ -35,17 +35,19 @@ def encoded(store: Store, values: Mapping[str, Any], ext: str = "yaml") -> bytes
     """
     try:
         data = limits.check_stored(formats.encode(_FORMS[ext], values), _KEYS[ext])
-        if ext == "yaml":
-            _check_values(data)
+        _check_values(data, ext)
         return data
     except EncodeError as error:
         error.url, error.key = store.url, _KEYS[ext]
         raise
 
 
-def _check_values(data: bytes) -> None:
+def _check_values(data: bytes, ext: str) -> None:
     try:
-        check_values(data, limits.PARAMS_VALUES)
+        if ext == "yaml":
+            check_values(data, limits.VALUES)
+        elif len(data) > limits.VALUES:
+            decoded(data, ext)
     except DecodeError as error:
         raise EncodeError(
             f"params has too many values to be read again: {error}; store arrays by array() or json()", where="params"
@@ -62,6 +64,8 @@ def decoded(data: bytes, ext: str = "yaml") -> dict[str, Any]:
     {'omega': 2.0}
     """
     values = formats.decode(_FORMS[ext], data)
+    if ext == "json" and limits.has_too_many_values(values):
+        raise DecodeError(f"this JSON has more than {limits.VALUES:,} values")
     if values is not None and not isinstance(values, dict):
         raise DecodeError(f"it holds a {type(values).__name__}, where names and values are needed")
     return values or {}

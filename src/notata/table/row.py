@@ -143,6 +143,8 @@ def metrics_of(data: bytes, key: str) -> tuple[dict[str, Any], str]:
         value = formats.decode(formats.JSON, data)
     except DecodeError as error:
         return {}, f"{key}: {error}"
+    if limits.has_too_many_values(value):
+        return {}, f"{key} has more than {limits.VALUES:,} values, which is too much for a table"
     if not isinstance(value, dict):
         return {}, f"{key} holds a {type(value).__name__}, where names and values are needed"
     try:
