@@ -23,6 +23,7 @@ Each is also the builtin that a caller would expect, so ``except FileExistsError
         ├── LinkError                                a link where a file or a folder is needed; it is not followed
         ├── AccessError (PermissionError)            credentials or permissions
         ├── UnreachableError (ConnectionError)       nobody answered at that address
+        ├── TooLargeError (DecodeError)              a file is too large to be read whole
         ├── DeadlineError (TimeoutError)             no answer in time; the effect is unknown
         ├── FullError                                no space left
         └── StoredNameError (KeyNameError)           a stored file has a name that cannot be used here
@@ -66,6 +67,7 @@ __all__ = [
     "RunMissingError",
     "StorageError",
     "StoredNameError",
+    "TooLargeError",
     "UnknownNameError",
     "UnprotectedWarning",
     "UnreachableError",
@@ -212,6 +214,12 @@ class DeadlineError(StorageError, TimeoutError):
     """No answer in time. Whether the operation took effect is unknown."""
 
     code = errno.ETIMEDOUT
+
+
+class TooLargeError(StorageError, DecodeError):
+    """A file is larger than notata reads whole on its own account: damaged, forged, or far beyond what runs hold."""
+
+    code = errno.EFBIG
 
 
 class FullError(StorageError):

@@ -260,7 +260,7 @@ class Experiment:
 
     def _ended(self, log: Logbook) -> None:
         """Put the row of a run that has ended into index.csv. It is stored with the run, so no failure here matters."""
-        self._keeper.put(table.of_run(log.run_id, log._lease.fields, log._lease.version))
+        self._keeper.put(table.of_ended(log.run_id, log._lease.fields, log._lease.version))
 
     # -- the table -----------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
-from notata import formats, keys, processes
+from notata import formats, keys, limits, processes
 from notata.errors import (
     AccessError,
     ConfigurationError,
@@ -32,7 +32,7 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.retries import attempts
-from notata.state import ENDED, LEASE, RunState, judge, lease_of, look, metadata, parsed, timestamp
+from notata.state import ENDED, LEASE, RunState, claimable, judge, lease_of, look, metadata, parsed, timestamp
 from notata.store import Store
 from notata.store.gaps import Gaps
 from notata.terminal import one_line
@@ -126,9 +126,8 @@ class Lease:
         """Take metadata.json from whoever has it; a sign of life that they give meanwhile does not keep it theirs."""
         owner: object = None
         for last in attempts(_BEATS):
-            try:
-                found = self._store.fetch(keys.METADATA)
-            except MissingError:
+            found = claimable(self._store)
+            if found is None:
                 self._create(fields)
                 return False
             before, owner = owner, lease_of(parsed(found.data) or {}).get("owner")
@@ -369,7 +368,7 @@ class Lease:
     def _create(self, fields: Mapping[str, Any]) -> None:
         document = self._signed(fields)
         try:
-            self._version = self._store.create(keys.METADATA, formats.encode(formats.JSON, document))
+            self._version = self._store.create(keys.METADATA, self._encoded(document, formats.JSON))
         except _NOT_CREATED:
             raise
         except BaseException as error:  # a deadline, an interrupt: it may have taken effect
@@ -401,11 +400,13 @@ class Lease:
 
     def _swap(self, fields: Mapping[str, Any]) -> None:
         document = self._signed(fields)
-        self._version = self._store.replace(
-            keys.METADATA, formats.encode(formats.Json("metadata"), document), self._version
-        )
+        data = self._encoded(document, formats.Json("metadata"))
+        self._version = self._store.replace(keys.METADATA, data, self._version)
         self.fields = document
         self._last = time.monotonic()
+
+    def _encoded(self, document: Mapping[str, Any], form: formats.Json) -> bytes:
+        return limits.check_stored(formats.encode(form, document), keys.METADATA, self._store.url)
 
     def _signed(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         lease = {

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeAlias, cast
 from weakref import WeakSet
 
-from notata import exits, failures, formats, keys
+from notata import exits, failures, formats, keys, limits
 from notata.environment import capture
 from notata.errors import (
     BatchError,
@@ -285,7 +285,7 @@ class Logbook(Recorder):
             exits.at_exit(self._at_exit)
         except BaseException as error:
             with suppress(Exception):  # nobody will hold this run: let it say so
-                self._lease.end("failed", end_time=timestamp(), failure_reason=self._reason(error))
+                self._lease.end("failed", end_time=timestamp(), failure_reason=limits.clipped(self._reason(error)))
             raise
 
     def _open_log(self, before: RunState | None, level: int) -> None:
@@ -579,7 +579,7 @@ class Logbook(Recorder):
         if lost is not None:
             known = isinstance(error, BatchError) and {*map(id, error.exceptions)} <= {*map(id, lost.exceptions)}
             reason = lost.message if known else f"{reason}; {lost.message}"
-        fields = {"failure_reason": self._redacted(reason)}
+        fields = {"failure_reason": limits.clipped(self._redacted(reason))}
         if error is not None:
             fields["failure_type"] = failures.kind(error)
         try:

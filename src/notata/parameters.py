@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from notata import formats, keys
+from notata import formats, keys, limits
 from notata.errors import ConfigurationError, DecodeError, EncodeError, MissingError
+from notata.formats.yaml_loader import check_values
 from notata.processes import Lock
 from notata.store import Store
 
 __all__ = ["FILES", "Parameters", "decoded", "encoded", "parameters"]
 
 _KEYS: Final = {"yaml": keys.PARAMS_YAML, "json": keys.PARAMS_JSON}
-_FORMS: Final[dict[str, formats.Format]] = {"yaml": formats.Yaml("params"), "json": formats.Json("params")}
+_FORMS: Final[dict[str, formats.Format]] = {
+    "yaml": formats.Yaml("params", most_values=limits.VALUES),
+    "json": formats.Json("params"),
+}
 
 FILES: Final = tuple(_KEYS.values())
 """The keys of the files that may hold the parameters of a run; of both the first one counts, as in 0.3.0."""
@@ -26,13 +30,28 @@ def encoded(store: Store, values: Mapping[str, Any], ext: str = "yaml") -> bytes
     """The bytes of the file that holds these values.
 
     Raises:
-        EncodeError: A value has no plain form; the message names it.
+        EncodeError: A value has no plain form; the message names it. Or they are too many or too large to be read
+            again, see `notata.limits`.
     """
     try:
-        return formats.encode(_FORMS[ext], values)
+        data = limits.check_stored(formats.encode(_FORMS[ext], values), _KEYS[ext])
+        _check_values(data, ext)
+        return data
     except EncodeError as error:
         error.url, error.key = store.url, _KEYS[ext]
         raise
+
+
+def _check_values(data: bytes, ext: str) -> None:
+    try:
+        if ext == "yaml":
+            check_values(data, limits.VALUES)
+        elif len(data) > limits.VALUES:
+            decoded(data, ext)
+    except DecodeError as error:
+        raise EncodeError(
+            f"params has too many values to be read again: {error}; store arrays by array() or json()", where="params"
+        ) from error
 
 
 def decoded(data: bytes, ext: str = "yaml") -> dict[str, Any]:
@@ -45,6 +64,8 @@ def decoded(data: bytes, ext: str = "yaml") -> dict[str, Any]:
     {'omega': 2.0}
     """
     values = formats.decode(_FORMS[ext], data)
+    if ext == "json" and limits.has_too_many_values(values):
+        raise DecodeError(f"this JSON has more than {limits.VALUES:,} values")
     if values is not None and not isinstance(values, dict):
         raise DecodeError(f"it holds a {type(values).__name__}, where names and values are needed")
     return values or {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, overload
 
+from notata.formats import utf8
 from notata.journal import level_of
 from notata.packages import needed
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["LogLine", "RunLog"]
 
 _HEAD: Final = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\] (Level -?\d+|\S+) (.*)", re.DOTALL)
-_NUMBERED: Final = re.compile(r"Level[ -](-?\d+)")
+_NUMBERED: Final = re.compile(r"Level[ -](-?[0-9]{1,18})")
 _INDENT: Final = "  "
 
 
@@ -96,8 +97,8 @@ class RunLog(Sequence[LogLine]):
         return pd.DataFrame(
             {
                 "time": pd.Series([line.time for line in self], dtype="datetime64[s]"),
-                "level": [line.level for line in self],
-                "message": [line.message for line in self],
+                "level": [_shown(line.level) for line in self],
+                "message": [_shown(line.message) for line in self],
             }
         )
 
@@ -134,6 +135,11 @@ def _begun(line: str) -> tuple[datetime, str, str] | None:
         return (datetime.fromisoformat(match[1]), match[2], match[3]) if match else None
     except ValueError:  # the 31st of February
         return None
+
+
+def _shown(text: str) -> str:
+    """Return a text without lone surrogates, which pandas cannot hold."""
+    return utf8(text).decode()
 
 
 def _number(level: str) -> int:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 from notata import keys, processes
-from notata.errors import ContainerMissingError, MissingError, StorageError
+from notata.errors import ContainerMissingError, MissingError, StorageError, TooLargeError
 from notata.store import Blob, Store
 from notata.terminal import one_line
 
@@ -28,6 +28,7 @@ __all__ = [
     "ROW",
     "WORKERS",
     "RunState",
+    "claimable",
     "continued",
     "judge",
     "lease_of",
@@ -103,6 +104,14 @@ def stored(store: Store) -> Blob | None:
         raise
     except MissingError:
         return None
+
+
+def claimable(store: Store) -> Blob | None:
+    """As `stored`, for a caller who removes or replaces the run: of a file that is too large only the beginning."""
+    try:
+        return stored(store)
+    except TooLargeError:
+        return store.fetch(keys.METADATA, 0, 4096)
 
 
 def look(store: Store) -> tuple[dict[str, Any], RunState]:

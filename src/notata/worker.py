@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakValueDictionary
 
-from notata import exits, failures, formats, keys
+from notata import exits, failures, formats, keys, limits
 from notata.errors import (
     ConfigurationError,
     ConflictError,
@@ -373,7 +373,8 @@ def _announced(store: Store) -> tuple[dict[str, Any], str]:
             break
         fields = {**fields, WORKERS: True}
         try:
-            store.replace(keys.METADATA, formats.encode(formats.Json("metadata"), fields), found.version)
+            data = limits.check_stored(formats.encode(formats.Json("metadata"), fields), keys.METADATA, store.url)
+            store.replace(keys.METADATA, data, found.version)
         except ConflictError:
             if last:
                 raise

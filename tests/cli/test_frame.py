@@ -163,6 +163,16 @@ def ended(group: click.Group, *arguments: str) -> tuple[int, str]:
         (ConfigurationError("odd"), 2, "Error: odd\n"),
         (KeyNameError("odd"), 2, "Error: odd\n"),
         (PackageMissingError("none"), 2, "Error: none\n"),
+        (
+            MemoryError(),
+            3,
+            "Error: not enough memory for what was asked for. Name fewer runs or files.\n",
+        ),
+        (
+            RecursionError("deep"),
+            3,
+            "Error: a file of these runs is nested too deeply. Name fewer runs to see which one it is.\n",
+        ),
         (KeyError(SECRET), 3, "Error: KeyError: this is a fault of notata, please report it; --debug shows where\n"),
         (OSError(28, "No space left on device"), 3, "Error: the output cannot be written: No space left on device\n"),
         (KeyboardInterrupt(), 130, "Interrupted\n"),

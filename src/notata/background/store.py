@@ -169,6 +169,10 @@ class BackgroundStore(FrontStore):
         self._queue.wait(self._full(key))
         return self._real._get(key, start, end, version)
 
+    def _get_whole(self, key: str, start: int = 0) -> Blob:
+        self._queue.wait(self._full(key))
+        return self._real._get_whole(key, start)
+
     def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
         self._queue.wait(self._full(key))
         return self._real.start_fetch(key, start, end)

@@ -172,6 +172,10 @@ def _end(ctx: click.Context, error: Exception) -> NoReturn:
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         _drop_output()
         output.complain(f"Error: the output cannot be written: {error.strerror}")
+    elif isinstance(error, MemoryError):
+        output.complain("Error: not enough memory for what was asked for. Name fewer runs or files.")
+    elif isinstance(error, RecursionError):
+        output.complain("Error: a file of these runs is nested too deeply. Name fewer runs to see which one it is.")
     else:
         again = "" if ctx.meta.get(_DEBUG) else "; --debug shows where"
         output.complain(f"Error: {type(error).__name__}: this is a fault of notata, please report it{again}")

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from notata.display import counted
 from notata.errors import DecodeError
+from notata.formats.archives import opened_archive
 from notata.formats.base import reading
 from notata.formats.npy_header import Header, check_size, read_header
 from notata.formats.pickle_facts import PickleFacts, pickle_facts
@@ -27,6 +28,8 @@ __all__ = ["ArrayFacts", "BundleFacts", "Statistics", "npy_facts", "npz_facts"]
 _PIECE: Final = 2**20  # bytes that are looked at together
 _LARGEST: Final = 2**22  # bytes of one element that is looked at
 _WIDTH: Final = 100  # characters of a value that is shown
+_MEMBERS: Final = 10_000  # of an npz file that are described
+_HEADERS: Final = 2**22  # bytes of headers in an npz file; each is parsed as Python
 _HUGE: Final = 1e150  # of which double precision cannot hold the square
 
 
@@ -140,7 +143,7 @@ def npy_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> ArrayFac
     with reading("npy", file) as source:
         size = source.seek(0, 2)
         source.seek(0)
-        return _facts(source, size, stats, head)
+        return _facts(source, read_header(source), size, stats, head)
 
 
 def npz_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> BundleFacts:
@@ -154,30 +157,37 @@ def npz_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> BundleFa
     Raises:
         DecodeError: It is no npz file, or a member is damaged.
     """
-    from zipfile import ZIP_STORED, ZipFile
+    from zipfile import ZIP_STORED
 
     arrays: dict[str, ArrayFacts] = {}
     others: dict[str, int] = {}
-    with reading("npz", file) as source, ZipFile(source) as archive:
+    with opened_archive("npz", file) as archive:
         members = archive.infolist()
+        if len(members) > _MEMBERS:
+            raise DecodeError(f"this npz file has {len(members):,} members, and at most {_MEMBERS:,} are described")
+        left = _HEADERS
         for info in members:
             if info.filename.endswith(".npy"):
-                arrays[info.filename.removesuffix(".npy")] = _member(archive, info, stats, head)
+                arrays[info.filename.removesuffix(".npy")], used = _member(archive, info, stats, head)
+                left -= used
+                if left < 0:
+                    raise DecodeError(f"the headers of this npz file are longer than {_HEADERS:,} bytes in all")
             else:
                 others[info.filename] = info.file_size
     return BundleFacts(arrays, others, any(info.compress_type != ZIP_STORED for info in members))
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, stats: bool, head: int) -> ArrayFacts:
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, stats: bool, head: int) -> tuple[ArrayFacts, int]:
+    """Return what an array is, and how many bytes its header took."""
     try:
         with archive.open(info) as member:
-            return _facts(member, info.file_size, stats, head)
+            header = read_header(member)
+            return _facts(member, header, info.file_size, stats, head), header.start
     except DecodeError as error:
         raise DecodeError(f"{info.filename}: {error}") from error
 
 
-def _facts(file: IO[bytes], size: int, stats: bool, head: int) -> ArrayFacts:
-    header = read_header(file)
+def _facts(file: IO[bytes], header: Header, size: int, stats: bool, head: int) -> ArrayFacts:
     what = (header.shape, str(header.dtype), "Fortran" if header.fortran else "C")
     if header.dtype.hasobject:
         return ArrayFacts(*what, pickle=pickle_facts(file))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from notata.errors import DecodeError, EncodeError, NotataError
+from notata.formats.archives import opened_archive
 from notata.formats.base import Sink, reading
 from notata.formats.npy_header import LONGEST_HEADER, check_size, read_header
 
@@ -109,7 +109,7 @@ class Npz:
                 raise
 
     def read(self, file: IO[bytes]) -> dict[str, np.ndarray[Any, Any]]:
-        with _archive(file) as archive:
+        with opened_archive("npz", file) as archive:
             return {_name(info): _member(archive, info) for info in archive.infolist()}
 
     def describe(self, file: IO[bytes], *, stats: bool = True, head: int = 6) -> BundleFacts:
@@ -120,7 +120,7 @@ class Npz:
 
     def members(self, file: IO[bytes]) -> list[str]:
         """The names in order. Only the directory at the end of the file is read."""
-        with _archive(file) as archive:
+        with opened_archive("npz", file) as archive:
             return [_name(info) for info in archive.infolist()]
 
     def read_member(self, file: IO[bytes], name: str) -> np.ndarray[Any, Any]:
@@ -130,7 +130,7 @@ class Npz:
             KeyError: There is no array of this name.
             DecodeError: The file is damaged, or no npz.
         """
-        with _archive(file) as archive:
+        with opened_archive("npz", file) as archive:
             found = [info for info in archive.infolist() if _name(info) == name]
             if found:
                 return _member(archive, found[-1])
@@ -278,14 +278,6 @@ def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray[Any, Any], metho
     info.external_attr = 0o600 << 16
     with archive.open(info, "w", force_zip64=True) as member:
         _write_array(array, member)
-
-
-@contextmanager
-def _archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    from zipfile import ZipFile
-
-    with reading("npz", file) as source, ZipFile(source) as archive:
-        yield archive
 
 
 def _name(info: zipfile.ZipInfo) -> str:

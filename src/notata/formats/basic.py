@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from notata.buffers import flat
 from notata.errors import DecodeError, EncodeError
 from notata.formats.plain import plain, utf8
+from notata.formats.yaml_loader import load
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["BYTES", "JSON", "TEXT", "YAML", "Json", "Yaml"]
 
 _SLICE: Final = 2**20  # characters encoded at once
-_DEEP: Final = 1000  # levels of YAML; libyaml's reader in C ends the process at some ten thousand
+_TOO_DEEP: Final = "exceeded maximum nesting depth"  # the problem that libyaml names; it has no error type for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,11 @@ class Yaml:
     What it writes, ``yaml.safe_load`` reads back as the same value. A string that YAML 1.1 or 1.2 would take for a
     number or a date is quoted.
 
+    Aliases of a file that stand for far more than is written out are refused, and so are forged numbers and merge keys.
+
     Attributes:
         root: What errors call the value itself.
+        most_values: Refuse to read a file with more values, keys included.
 
     >>> import io
     >>> YAML.read(io.BytesIO(b"omega: 2.0\nsteps: 100"))
@@ -114,6 +118,7 @@ class Yaml:
 
     root: str = ""
     suffix: str = ".yaml"
+    most_values: int | None = None
 
     def write(self, value: Mapping[str, Any], file: IO[bytes]) -> None:
         import yaml
@@ -138,39 +143,17 @@ class Yaml:
         import yaml
 
         data = file.read()
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            if _may_be_deep(data):
-                _check_depth(yaml.parse(data, Loader=loader))
-            value = yaml.load(data, Loader=loader)  # noqa: S506  # both are safe ones
-            if b"*" in data:
-                _check_size(value)
-            return value
+            return load(data, self.most_values)
+        except DecodeError:
+            raise
         except RecursionError as error:
             raise DecodeError("this YAML is nested too deeply to be read") from error
         except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
+            if getattr(error, "problem", None) == _TOO_DEEP:
+                raise DecodeError("this YAML is nested too deeply to be read") from error
             # PyYAML's constructors raise more than its own: ValueError of the date 2026-99-99, for one
             raise DecodeError(f"this is no YAML that can be read: {error}") from error
-
-
-_MOST: Final = 1_000_000  # values that the aliases of a file may stand for
-
-
-def _check_size(value: object) -> None:
-    """Refuse a few lines whose aliases stand for more than a machine holds; each is counted as often as it is meant."""
-    counted: dict[int, int] = {}
-
-    def count(item: object) -> int:
-        if not isinstance(item, dict | list | set):
-            return 1
-        if id(item) not in counted:
-            counted[id(item)] = _MOST + 1  # of one that contains itself
-            inside = item.values() if isinstance(item, dict) else item
-            counted[id(item)] = 1 + sum(count(part) for part in inside)
-        return counted[id(item)]
-
-    if count(value) > _MOST:
-        raise DecodeError(f"the aliases of this YAML stand for more than {_MOST} values, or for themselves")
 
 
 _NUMBER_OF_1_2: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -182,24 +165,6 @@ def _style(text: str) -> str | None:
     if _BREAKS.search(text):
         return '"'
     return "'" if _NUMBER_OF_1_2.fullmatch(text) else None  # 1e5: PyYAML's plain string is a number elsewhere
-
-
-def _may_be_deep(data: bytes) -> bool:
-    """Whether it could have too many levels: each has a bracket, or one more column."""
-    return data.count(b"[") + data.count(b"{") + 2 * max(map(len, data.splitlines()), default=0) > _DEEP
-
-
-def _check_depth(events: Any) -> None:
-    import yaml
-
-    depth = 0
-    for event in events:
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > _DEEP:
-            raise RecursionError(f"more than {_DEEP} levels")
 
 
 TEXT: Final = _Text()

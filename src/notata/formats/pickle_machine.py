@@ -22,13 +22,21 @@ _LINE: Final = 4096  # bytes of a line that is looked at, in the text of protoco
 _PIECE: Final = 2**20
 _PARTS: Final = 8  # of a container that are kept
 _DEEP: Final = 30  # levels of containers that are kept
+_KEPT: Final = 2**25  # bytes of values and names that are kept together
+_IMPORTS: Final = 10_000  # that are kept
+_LONGEST_LINE: Final = 2**26  # bytes of a line that are skipped
 
 
 class OpcodeReader:
-    """Opcodes of a file, one by one, with what is long in them left out."""
+    """Opcodes of a file, one by one, with what is long in them left out.
+
+    Attributes:
+        kept: Bytes of the arguments that were given so far.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self.kept = 0
 
     def next(self) -> tuple[Any, Any]:
         """The next opcode of `pickletools`, and its argument."""
@@ -58,19 +66,23 @@ class OpcodeReader:
     def _text(self, kind: Any) -> Any:
         """An argument up to the end of its line, or of two lines."""
         lines = [self._line() for _ in range(2 if kind.name == "stringnl_noescape_pair" else 1)]
+        self.kept += sum(map(len, lines))
         if any(len(line) > _LONG + 1 for line in lines):
             return Thing(_kind_of(kind), count=sum(map(len, lines)))
         try:
-            with warnings.catch_warnings(action="ignore"):  # of escapes in a string that mean nothing
-                return kind.reader(io.BytesIO(b"".join(lines)))
+            return kind.reader(io.BytesIO(b"".join(lines)))
         except UnicodeDecodeError:  # bytes, as Python 2 wrote them
             return Thing(_kind_of(kind), count=sum(map(len, lines)))
 
     def _line(self) -> bytes:
         """A line with its end; of a long one only the beginning."""
         line = piece = self._file.readline(_LINE)
+        skipped = 0
         while piece and not piece.endswith(b"\n"):
             piece = self._file.readline(_PIECE)
+            skipped += len(piece)
+            if skipped > _LONGEST_LINE:
+                raise DecodeError("it is no pickle, or damaged: a line of it does not end")
         if not piece:
             raise EOFError("it is cut off")
         return line
@@ -79,6 +91,7 @@ class OpcodeReader:
         data = self._file.read(size)
         if len(data) < size:
             raise EOFError("it is cut off")
+        self.kept += size
         return data
 
     def _skip(self, length: int) -> None:
@@ -157,8 +170,14 @@ class Machine:
         self.hidden = False
 
     def run(self, reader: OpcodeReader, most: int) -> bool:
-        """Go on to the end, if it is within so many operations; whether it was."""
+        """Go on to the end, if it is within so many operations, and within bounds of memory; whether it was."""
+        with warnings.catch_warnings(action="ignore"):  # of escapes in a string that mean nothing
+            return self._run(reader, most)
+
+    def _run(self, reader: OpcodeReader, most: int) -> bool:
         for number in range(most):
+            if reader.kept > _KEPT or len(self.imports) > _IMPORTS:
+                return False
             opcode, argument = reader.next()
             self.count = number + 1
             if opcode.name == "STOP":
@@ -291,7 +310,8 @@ class Machine:
         self._call(called, [*(arguments.parts if isinstance(arguments, Thing) else []), names], arguments)
 
     def _call(self, called: Any, parts: list[Any], arguments: Any = None) -> None:
-        thing = Thing(f"{called.kind if isinstance(called, Thing) else called}()")
+        kind = called.kind if isinstance(called, Thing) else str(called)
+        thing = Thing(kind if len(kind) > 3 * _LONG else f"{kind}()")  # what is called again and again grows
         thing.take(parts)
         if isinstance(arguments, Thing):
             thing.count = max(thing.count, arguments.count)

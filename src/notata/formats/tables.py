@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
-from notata.errors import ConfigurationError, EncodeError, NotataError
+from notata.errors import ConfigurationError, DecodeError, EncodeError, NotataError
 from notata.formats.base import Sink, reading
 from notata.packages import needed
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["PARQUET", "Parquet", "TableFacts", "table_as"]
 
 _MISSING: Final = "{} is not installed, which this needs"
+_FOOTER: Final = 2**24  # bytes of a footer that is described
 _ROWS: Final = 2**20  # of a row group: what pyarrow takes for a table in memory
 
 
@@ -65,9 +67,20 @@ class Parquet:
         from pyarrow import parquet
 
         with reading("parquet", file) as source:
+            _check_footer(source)
             found = parquet.ParquetFile(source)
             columns = {column.name: str(column.type) for column in found.schema_arrow}
             return TableFacts(found.metadata.num_rows, columns, found.metadata.num_row_groups)
+
+
+def _check_footer(file: IO[bytes]) -> None:
+    """Refuse a file that says of its footer, which is read whole, that it is huge."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - 8))
+    length = int.from_bytes(file.read(4), "little")
+    file.seek(0)
+    if _FOOTER < length <= size:
+        raise DecodeError(f"this Parquet file has a footer of {length:,} bytes; at most {_FOOTER:,} are described")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,15 @@ from datetime import datetime, timedelta
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
-from notata import keys
+from notata import keys, limits
 from notata.store import Entry
 
 __all__ = ["Document", "Receipt", "is_receipted", "mark", "merge"]
 
 _OWN: Final = (keys.MANIFEST, keys.METADATA)
 _MARKS: Final = {"s3": "etag", "s3a": "etag", "gs": "generation", "gcs": "generation"}
+_AT_ONCE: Final = 2**20  # bytes of JSON that are parsed at once: in memory they take up to 30 times as much
+_END: Final = b"\n}}\n"
 _TICK: Final = timedelta(seconds=2)  # FAT tells times no finer; others do by far
 
 
@@ -77,11 +79,32 @@ class Document:
             ValueError: It is none.
         """
         try:
-            found = json.loads(data)
-            files = {key: _receipt(told) for key, told in found["files"].items()}
+            found, files = _parsed(data)
             return cls(str(found["run_id"]), str(found["owner"]), datetime.fromisoformat(found["created"]), files)
         except (LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise ValueError(f"it is no manifest: {error!r}") from error
+
+
+def _parsed(data: bytes) -> tuple[dict[str, Any], dict[str, Receipt]]:
+    """Return the fields of a manifest, and what it says of the files."""
+    if len(data) <= _AT_ONCE:
+        found = json.loads(data)
+        return found, {key: _receipt(told) for key, told in found["files"].items()}
+    start = data.find(b"\n", 0, _AT_ONCE) + 1
+    if not start or not data.endswith(_END):
+        raise ValueError(f"it has {len(data):,} bytes, and not a line for each file")
+    files: dict[str, Receipt] = {}
+    last = len(data) - len(_END)
+    while start < last:
+        end = last if last - start <= _AT_ONCE else data.rfind(b"\n", start, start + _AT_ONCE)
+        if end < start:
+            raise ValueError(f"a line of it is longer than {_AT_ONCE:,} bytes")
+        lines = json.loads(b"{%s}" % data[start:end].rstrip(b",\n"))
+        files |= {key: _receipt(told) for key, told in lines.items()}
+        if len(files) > limits.MANIFEST_FILES:
+            raise ValueError(f"it has more than {limits.MANIFEST_FILES:,} files")
+        start = end + 1
+    return json.loads(data[: data.find(b"\n")] + b"}}"), files
 
 
 def _line(key: str, receipt: Receipt, mark_name: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from notata import keys
-from notata.errors import BatchError, ConflictError, ExistsError, MissingError
+from notata import keys, limits
+from notata.errors import BatchError, ConflictError, ExistsError, MissingError, TooLargeError
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
 from notata.manifest.ledger import LedgerStore
@@ -18,6 +19,8 @@ from notata.store import Entry
 from notata.store.gaps import Gaps, Skipped
 
 __all__ = ["Keeper"]
+
+_own = logging.getLogger("notata")
 
 _TRIES: Final = 5  # at a manifest that others write as well
 
@@ -38,6 +41,7 @@ class Keeper:
         resumed: Whether files of earlier attempts may be there.
         workers: Whether other processes are known to write files of the run.
         skipped: Called once for each thing that cannot be listed and so is not in the manifest.
+        most_files: Files in a manifest; of a run with more none is stored, and a warning says so.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Keeper:
         resumed: bool = False,
         workers: Callable[[], bool] = lambda: False,
         skipped: Skipped = lambda error: None,
+        most_files: int = limits.MANIFEST_FILES,
     ) -> None:
         self._store = store
         self._run_id = run_id
@@ -61,6 +66,7 @@ class Keeper:
         self._workers = workers
         self._skipped = skipped
         self._closed: set[str] = set()
+        self._most_files = most_files
         self._lock = Lock()
         self._version = ""
         self._before: Document | None = None
@@ -97,7 +103,15 @@ class Keeper:
             if self._resumed and not self._version:
                 self._before = self._fetch()
             document = Document(self._run_id, self._owner, created, self._files())
-            self._put(document.encode(self._store.url))
+            data = document.encode(self._store.url)
+            if len(data) > limits.MANIFEST or len(document.files) > self._most_files:
+                _own.warning(
+                    "notata: run %s has %s files, which is too many for a %s that can be read again; it cannot be "
+                    "verified", self._run_id, f"{len(document.files):,}", keys.MANIFEST
+                )  # fmt: skip
+                self._told = told
+                return
+            self._put(data)
             self._before = document
             self._told = told
 
@@ -106,6 +120,9 @@ class Keeper:
         try:
             found = self._store.fetch(keys.MANIFEST)
         except MissingError:
+            return None
+        except TooLargeError:  # no manifest of ours: a new one replaces it
+            self._version = self._store.stat(keys.MANIFEST).version
             return None
         self._version = found.version
         try:

@@ -20,6 +20,7 @@ from notata.errors import (
     MissingError,
     NotataError,
     RunMissingError,
+    TooLargeError,
     UnknownNameError,
 )
 from notata.manifest import Document, VerifyReport, verify
@@ -147,6 +148,9 @@ class LogReader(Reader):
     @property
     def log(self) -> RunLog:
         """The messages of log.txt, each with time, level and text; none where nothing is stored yet. One request.
+
+        Raises:
+            TooLargeError: It has more than 256 MiB. `notata.search.tail` and `notata.search.grep` read any log.
 
         >>> run = Logbook("talking", "memory://reading")
         >>> run.warning("step size is at its minimum")
@@ -501,6 +505,8 @@ class LogReader(Reader):
                 document = Document.parse(self._store.read(keys.MANIFEST))
             except MissingError:
                 pass
+            except TooLargeError:
+                raise
             except ValueError as error:
                 told = f"{self.url}/{keys.MANIFEST} is damaged: {error}"
                 raise DecodeError(told, url=self.url, key=keys.MANIFEST) from error

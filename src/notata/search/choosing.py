@@ -16,6 +16,7 @@ from notata.search.finding import Place, URLs, each, file_at, is_pattern, look_u
 from notata.search.record import Run, place_read, records
 from notata.search.where import FACTS, Where, close_to, listed_alone, look, needs_values
 from notata.store import TIMEOUT, Blob, Store
+from notata.table import holdable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +80,9 @@ class Runs(list[Run]):
         """
         with needed("a DataFrame needs pandas", "pandas", "pandas"):
             import pandas as pd
-        frame = pd.DataFrame([{name: value(run) for name, value in FACTS.items()} for run in self], columns=[*FACTS])
+        frame = pd.DataFrame(
+            [{name: holdable(value(run)) for name, value in FACTS.items()} for run in self], columns=[*FACTS]
+        )
         for name in ("started", "ended"):
             frame[name] = pd.to_datetime([getattr(run, name) for run in self], utc=True)
         return frame

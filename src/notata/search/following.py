@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from notata import keys
+from notata import keys, limits
 from notata.errors import (
     ContainerMissingError,
     DeadlineError,
@@ -121,9 +121,11 @@ class _End:
         self.at += len(data)
         self.mark = (self.mark + data)[-_MARK:]
         whole, end, begun = data.rpartition(b"\n")
-        if not end:
+        if not end and len(self.begun) + len(begun) <= limits.LINE_SHOWN:
             self.begun += begun
             return ""
+        if not end:  # a line that never ends is given in pieces
+            whole, begun = begun, b""
         text, self.begun = self.begun + whole + end, begun
         return text.decode("utf-8", "surrogateescape")
 

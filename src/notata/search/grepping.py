@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
@@ -11,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, Any, Final
 
-from notata import keys
-from notata.errors import NotataError, StorageError
+from notata import display, keys, limits
+from notata.errors import NotataError, StorageError, TooLargeError
 from notata.search.ahead import opened, read_ahead
 from notata.search.choosing import Choice, Wheres, narrowed
 from notata.search.finding import File, Place, URLs, each, file_at, no_run, tell_nobody
@@ -29,6 +30,7 @@ _TEXT: Final = frozenset({
 })  # fmt: skip
 """Suffixes of files that hold text; one without may."""
 
+_NULS: Final = re.compile("\0+")
 _PIECE: Final = 2**20  # bytes of a large file that are looked at in one go
 
 
@@ -140,7 +142,7 @@ class Searched:
     def _lines(self, *, others: bool = False) -> Generator[Line, None, None]:
         """The lines that are looked for, with the others if they are asked for.
 
-        From where a NUL has told that a file is no text, its lines have no number; they end at each NUL too, as for
+        From where a NUL has told that a file is no text, its lines have no number; they end at NULs too, as for
         `grep`. Of a file that nobody asked for, and whose name promises no text, there are none then.
         """
         how, number, binary = self._how, 1, False
@@ -154,7 +156,7 @@ class Searched:
                 elif not self._told:
                     return
                 else:
-                    found = how.patterns.lines(text.replace("\0", "\n"), invert=how.invert)
+                    found = how.patterns.lines(_NULS.sub("\n", text), invert=how.invert)
                     yield from ((0, line, True) for _, line, _ in found)
 
     def _parts(self) -> Generator[bytes, None, None]:
@@ -164,7 +166,11 @@ class Searched:
             yield from (blob.data,) if blob.data else ()
             return
         with opened(self.file) as reader:
-            yield from _whole_lines(iter(lambda: self._read(reader), b""))
+            yield from _whole_lines(iter(lambda: self._read(reader), b""), self._too_long)
+
+    def _too_long(self) -> TooLargeError:
+        told = f"cannot search {self.file.name} to its end: a line of it is longer than {display.size(limits.LINE)}"
+        return TooLargeError(told, url=self.file.store.url, key=self.file.entry.key)
 
     def _read(self, reader: IO[bytes]) -> bytes:
         try:
@@ -175,16 +181,24 @@ class Searched:
             raise StorageError(f"cannot read {self.file.name}: {error.strerror}", url=self.file.store.url) from error
 
 
-def _whole_lines(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, in parts that end where a line ends, however long that is."""
+def _whole_lines(parts: Iterable[bytes], too_long: Callable[[], TooLargeError]) -> Iterator[bytes]:
+    """The same bytes, in parts that end where a line ends, or of what is no text, at a NUL.
+
+    Raises:
+        TooLargeError: A line is longer than `limits.LINE`.
+    """
     begun: list[bytes] = []
+    held = 0
     for part in parts:
-        end = part.rfind(b"\n") + 1
+        end = (part.rfind(b"\n") + 1) or (part.rfind(b"\0") + 1)
         if end:
             yield b"".join((*begun, part[:end]))
-            begun = []
+            begun, held = [], 0
         if end < len(part):
             begun.append(part[end:])
+            held += len(part) - end
+        if held > limits.LINE:
+            raise too_long()
     if begun:
         yield b"".join(begun)
 

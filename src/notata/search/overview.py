@@ -376,7 +376,7 @@ class _Looking:
             told = json.loads(self._blobs[key].data)
             frames = [_frame(one) for one in told.get("frames", ())[-_FRAMES:]]
             return Failure(key, str(told.get("type", "")), str(told.get("message", "")), tuple(frames))
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError):
             self._problems.append(f"{key} does not tell of an exception")
             return None
 

@@ -16,7 +16,7 @@ from notata.removal import Remains, remove_run
 from notata.search.choosing import Choice, Wheres
 from notata.search.finding import Found, Place, URLs, each, look_up, tell_nobody
 from notata.search.record import Run, records
-from notata.state import judge, lease_of, parsed, stored
+from notata.state import claimable, judge, lease_of, parsed
 from notata.store import TIMEOUT, Blob
 
 __all__ = ["Removal", "removable", "removals", "remove"]
@@ -182,7 +182,7 @@ def removals(
 def _removal(run: Run, *, force: bool) -> Removal:
     try:
         store = _found(run).store
-        blob = stored(store)
+        blob = claimable(store)
         _must_be(run, blob, force=force)
         return Removal(run, remove_run(store, blob))
     except NotataError as error:
@@ -238,5 +238,5 @@ def _is_ours(place: Place, found: Found) -> bool:
     """A folder by another name than log_… may have a metadata.json that is no run's."""
     if name_of(place.store.url).startswith("log_"):
         return True
-    blob = stored(found.store)
+    blob = claimable(found.store)
     return blob is not None and {"run_id", "status"} <= (parsed(blob.data) or {}).keys()

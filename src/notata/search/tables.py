@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from notata import display, keys
-from notata.errors import NotataError
+from notata.errors import NotataError, TooLargeError
 from notata.packages import needed
 from notata.search.choosing import Choice, Runs, Wheres, seen
 from notata.search.finding import Found, Place, URLs, tell_nobody
 from notata.search.record import Run, read_at, records
 from notata.search.where import FACTS, close_to, listed_alone, look
 from notata.store import TIMEOUT, Blob
-from notata.table import Row, current_rows, parsed_rows
+from notata.table import Row, current_rows, holdable, holdable_record, parsed_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ class RunTable:
         """
         with needed("a DataFrame needs pandas", "pandas", "pandas"):
             import pandas as pd
-        return pd.DataFrame.from_records(list(self), columns=list(self.columns))
+        return pd.DataFrame.from_records([*map(holdable_record, self)], columns=[*map(holdable, self.columns)])
 
     def _repr_html_(self) -> str:
         return display.rows(self.runs.summary(), self.columns, self)
@@ -152,7 +152,12 @@ def _indexed(place: Place, failed: Callable[[NotataError], None]) -> dict[str, R
         siblings.setdefault(folder.rpartition("/")[0], {})[run.run_id] = run
     indexes = {parent: _index_of(parent) for parent, inside in siblings.items() if len(inside) > 1}
     there = sorted({index for index in indexes.values() if index in place.entries})
-    found = {index: parsed_rows(blob.data) for index, blob in read_at(place.store, there, failed).items()}
+    found: dict[str, list[Row]] = {}
+    for index, blob in read_at(place.store, there, failed).items():
+        try:
+            found[index] = parsed_rows(blob.data)
+        except TooLargeError as error:  # then the runs are read
+            failed(error)
     known: dict[str, Run] = {}
     for parent, index in indexes.items():
         inside = siblings[parent]

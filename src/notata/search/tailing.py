@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from notata import keys
+from notata import keys, limits
 from notata.errors import NotataError
 from notata.search.ahead import read_ahead
 from notata.search.choosing import Choice, Wheres, narrowed
@@ -146,7 +146,10 @@ def tails(
 def ends_of(
     logs: list[Log], lines: int, failed: Callable[[NotataError], None]
 ) -> Generator[tuple[Log, bytes, int, int], None, None]:
-    """The last bytes of each log, where in it they begin, and from which of them on they are its last lines."""
+    """The last bytes of each log, where in it they begin, and from which of them on they are its last lines.
+
+    Of lines that take more than 16 MiB together only the end is given.
+    """
     sizes = [log.file.entry.size if log.file.entry.size >= 0 else PART for log in logs]
     wanted = ((log, log.file, max(0, size - _END), size) for log, size in zip(logs, sizes, strict=True))
     with closing(read_ahead(wanted)) as coming:
@@ -154,7 +157,7 @@ def ends_of(
             assert future is not None
             try:
                 data, start = future.result().data, max(0, size - _END)
-                while (at := _last(data, lines)) < 0 and start > 0:
+                while (at := _last(data, lines)) < 0 and start > 0 and len(data) < limits.LINE_SHOWN:
                     step = min(start, max(_END, len(data)))
                     data, start = log.file.store.read(log.file.entry.key, start - step, start) + data, start - step
             except NotataError as error:

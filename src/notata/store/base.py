@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
-from notata import keys
+from notata import keys, limits
 from notata.buffers import flat
 from notata.errors import (
     BatchError,
@@ -310,13 +310,22 @@ class Store(ABC):
     # -- read ----------------------------------------------------------------------------------------------
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes of a file, or of ``[start, end)`` of it. One request for each 8 MiB."""
+        """The bytes of a file, or of ``[start, end)`` of it. One request for each 8 MiB.
+
+        Raises:
+            TooLargeError: Without `end`: it is one of the files in `notata.limits`, and beyond its limit there.
+        """
         return self.fetch(key, start, end).data
+
+    def read_all(self, key: str) -> bytes:
+        """The bytes of a file of any size, for a caller who was asked for all of it. One request for each 8 MiB."""
+        with self._guard("read", keys.check(key)):
+            return self._get(key, 0, None, None).data
 
     def fetch(self, key: str, start: int = 0, end: int | None = None) -> Blob:
         """As `read`, with the file's size and its version for `replace`."""
         with self._guard("read", keys.check(key)):
-            return self._get(key, start, end, None)
+            return self._get_whole(key, start) if end is None else self._get(key, start, end, None)
 
     def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
         """Begin to `fetch`; the future has what was read, or an error of ours."""
@@ -734,6 +743,18 @@ class Store(ABC):
     @abstractmethod
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         """Read a range in one request; with `version` only from that one."""
+
+    def _get_whole(self, key: str, start: int = 0) -> Blob:
+        """Read a file from `start` to its end, if it is within its limit; then no more than that is in memory."""
+        limit = limits.limit_of(key)
+        if limit is None:
+            return self._get(key, start, None, None)
+        found = self._get(key, start, start + min(limit + 1, PART), None)
+        limits.check_size(self.url, key, found.size - start, limit)
+        if len(found.data) == PART < found.size - start:
+            found = self._get(key, start, start + limit + 1, None)
+        limits.check_size(self.url, key, len(found.data), limit)
+        return found
 
     def _stream(self, key: str) -> IO[bytes]:
         """A file object to read a file from once, from its start to its end."""

@@ -79,6 +79,9 @@ class FrontStore(Store):
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         return self._real._get(key, start, end, version)
 
+    def _get_whole(self, key: str, start: int = 0) -> Blob:
+        return self._real._get_whole(key, start)
+
     def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
         return self._real.start_fetch(key, start, end)
 

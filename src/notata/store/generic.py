@@ -22,7 +22,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 from fsspec.core import get_filesystem_class, split_protocol, url_to_fs
 
-from notata import keys
+from notata import keys, limits
 from notata.errors import ConfigurationError, KeyNameError, NotataError, StorageError, UnprotectedWarning
 from notata.store import batches, web
 from notata.store.appending import Tail
@@ -196,15 +196,32 @@ class GenericStore(RemoteStore):
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         return self._connection.run_with(lambda client: self._get_by(client, key, start, end, version))
 
+    def _get_whole(self, key: str, start: int = 0) -> Blob:
+        return self._connection.run_with(lambda client: self._get_whole_by(client, key, start))
+
+    def _get_whole_by(self, client: Client, key: str, start: int) -> Blob:
+        entry, limit = self._stat_by(client, key), limits.limit_of(key)
+        if limit is None:
+            return self._read_by(client, entry, start, None)
+        limits.check_size(self.url, key, entry.size, limit)
+        found = self._read_by(client, entry, start, None if entry.size >= 0 else start + limit + 1)
+        limits.check_size(self.url, key, len(found.data), limit)
+        return found
+
     def _get_by(self, client: Client, key: str, start: int, end: int | None, version: str | None) -> Blob:
         entry = self._stat_by(client, key)
         if version is not None and entry.version != version:
             raise self._conflict(key, "it was changed while it was read")
-        name = self._name(key)
+        return self._read_by(client, entry, start, end)
+
+    def _read_by(self, client: Client, entry: Entry, start: int, end: int | None) -> Blob:
+        """Read a range of a file that was looked up; never more than its size, whatever a server sends."""
+        name = self._name(entry.key)
         if entry.size == _UNKNOWN:  # one byte more, so that who asked for a part knows that it is one
             data = client.call(_read, client.fs, name, start, None if end is None else end + 1)
             return Blob(data if end is None else data[: end - start], start + len(data), entry.version)
         wanted = len(range(entry.size)[start:end])
+        end = entry.size if self._web and end is None else end
         data = client.call(_read, client.fs, name, start, end, size=wanted) if wanted else b""
         return Blob(data, entry.size, entry.version)
 

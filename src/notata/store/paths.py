@@ -172,7 +172,7 @@ class RunPath(TextAndBytes, ProxyUPath):
 
     def read_bytes(self) -> bytes:
         """The bytes. One request up to 8 MiB."""
-        return self._store.read(self._key)
+        return self._store.read_all(self._key)
 
     def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
         """Make an empty file where nothing is; of many racing with ``exist_ok=False`` one succeeds.

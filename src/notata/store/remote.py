@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import fsspec.asyn
 
-from notata import keys
+from notata import keys, limits
 from notata.errors import ConfigurationError, KeyNameError, NotataError
 from notata.secrets import Values, leaves, shown_url, watch, within
 from notata.store.appending import NOTHING, Tail
@@ -317,7 +317,8 @@ class BucketStore(RemoteStore):
         return self._connection.start(self._told, "write", keys.check(key), self._send, key, data)
 
     def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
-        return self._connection.start(self._told, "read", keys.check(key), self._fetch, key, start, end)
+        limit = limits.limit_of(key) if end is None else None
+        return self._connection.start(self._told, "read", keys.check(key), self._fetch, key, start, end, None, limit)
 
     def _start_read(self, key: str, start: int, end: int, version: str) -> Future[bytes]:
         return self._connection.start(self._told, "read", key, self._part, key, start, end, version)
@@ -330,11 +331,18 @@ class BucketStore(RemoteStore):
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         return self._connection.run(self._fetch, key, start, end, version)
 
-    async def _fetch(self, key: str, start: int, end: int | None, version: str | None = None) -> Blob:
+    def _get_whole(self, key: str, start: int = 0) -> Blob:
+        return self._connection.run(self._fetch, key, start, None, None, limits.limit_of(key))
+
+    async def _fetch(
+        self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None
+    ) -> Blob:
         """Read a range; of one without an end the first part tells the size, and the others come four at a time."""
         if end is not None:
             return await self._range(key, start, end, version)
         first = await self._range(key, start, start + PART, version)
+        if limit is not None:
+            limits.check_size(self.url, key, first.size - start, limit)
         reached = start + len(first.data)
         if reached >= first.size:
             return first

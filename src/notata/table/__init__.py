@@ -10,8 +10,17 @@ from __future__ import annotations
 
 from notata.table.columns import parsed_rows
 from notata.table.index import Keeper
-from notata.table.row import Row, described, metrics_file, of_run
-from notata.table.runs import Table, current_rows, gather, rows_of, runs_below, to_pandas
+from notata.table.row import Row, described, metrics_file, of_ended
+from notata.table.runs import (
+    Table,
+    current_rows,
+    gather,
+    holdable,
+    holdable_record,
+    rows_of,
+    runs_below,
+    to_pandas,
+)
 
 __all__ = [
     "Keeper",
@@ -20,8 +29,10 @@ __all__ = [
     "current_rows",
     "described",
     "gather",
+    "holdable",
+    "holdable_record",
     "metrics_file",
-    "of_run",
+    "of_ended",
     "parsed_rows",
     "rows_of",
     "runs_below",

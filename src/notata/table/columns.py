@@ -9,11 +9,13 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from notata import keys, limits
+from notata.errors import TooLargeError
 from notata.table.row import ERROR, FIXED, ID, REASON, REVISION, STATUS, Row
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
 _PARAMS: Final = "params."  # what stands before a name that another column has already
 _METRICS: Final = "metrics."
 _LONGEST: Final = 2**15 - 1  # characters of a cell: spreadsheets hold no more, and Python's csv module four times that
+_AT_ONCE: Final = 2**20  # bytes of lines that are parsed at once
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)")
 _WORDS: Final = {"True": True, "False": False, "null": None, "nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -100,10 +103,14 @@ def parsed_rows(data: bytes) -> list[Row]:
     if columns is None:
         return []
     rows: dict[str, Row] = {}
-    for line in _lines(data[data.find(b"\n") + 1 :]):
+    cells = 0
+    for line in _lines_below(data):
         if len(line) == len(header) and line != header:
             row = _of_cells(columns, dict(zip(header, line, strict=True)))
             rows[row.run_id] = row
+            cells += len(row.params) + len(row.metrics)
+            if cells > limits.INDEX_CELLS:
+                raise TooLargeError(f"{keys.INDEX} has more than {limits.INDEX_CELLS:,} values", key=keys.INDEX)
     return list(rows.values())
 
 
@@ -145,7 +152,7 @@ def merged_rows(data: bytes, rows: Sequence[Row]) -> bytes:
     at = {column: place for place, column in enumerate(header)}
     places = [at.get(names[name], len(header)) if name in names else len(header) for name in columns.header]
     lines: dict[str, list[str]] = {}
-    for cells in _lines(data[data.find(b"\n") + 1 :]):
+    for cells in _lines_below(data):
         if len(cells) == len(header) and cells != header:
             cells.append("")
             lines[_untext(cells[0])] = [cells[place] for place in places]
@@ -248,6 +255,15 @@ def _lines(data: bytes) -> list[list[str]]:
         with suppress(csv.Error):  # what it says is with the runs
             lines += csv.reader([text], strict=True)
     return lines
+
+
+def _lines_below(data: bytes) -> Iterator[list[str]]:
+    """The lines below the header, parsed a MiB at a time: as lists of cells they take up to 20 times their bytes."""
+    start = data.find(b"\n") + 1
+    while start < len(data):
+        end = data.find(b"\n", min(len(data), start + _AT_ONCE)) + 1 or len(data)
+        yield from _lines(data[start:end])
+        start = end
 
 
 def header_of(data: bytes) -> list[str]:

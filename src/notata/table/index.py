@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from notata import exits, keys
+from notata import exits, keys, limits
 from notata.errors import ConflictError, ExistsError, NotataError, StorageError
 from notata.store import Blob, Store
 from notata.table.columns import appendable, encoded_rows, header_of, is_ours, merged_rows, revision_in
@@ -201,6 +201,8 @@ def _current(store: Store, data: bytes, row: Row) -> Row | None:
 
 def _rewrite(store: Store, table: Table, rows: Sequence[Row] = ()) -> bool:
     """Write it anew from the rows of runs that ended or died, and those of runs that are elsewhere."""
+    if table.unread is not None:
+        raise table.unread
     told = [row for row in table.rows if row.status not in ("running", "replacing")]
     elsewhere = {row.run_id: row for row in rows if row.run_id not in table.runs}
     data = encoded_rows([*told, *elsewhere.values()])
@@ -213,6 +215,7 @@ def _rewrite(store: Store, table: Table, rows: Sequence[Row] = ()) -> bool:
 def _swapped(store: Store, found: Blob | None, data: bytes) -> bool:
     if found is not None and found.data == data:
         return True
+    limits.check_size(store.url, keys.INDEX, len(data), limits.INDEX)  # who would read it?
     try:
         if found is None:
             store.create(keys.INDEX, data)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from notata import formats, keys
+from notata import formats, keys, limits
 from notata.errors import DecodeError, EncodeError, StorageError
 from notata.state import ROW
 from notata.store import Store
@@ -28,6 +28,7 @@ __all__ = [
     "metrics_file",
     "metrics_of",
     "named_values",
+    "of_ended",
     "of_run",
     "revision_of",
     "row_field",
@@ -79,7 +80,10 @@ def described(store: Store, params: Mapping[str, Any], metrics_key: str = keys.M
     Raises:
         EncodeError: Somebody stored parameters that have no form in JSON.
     """
-    described: dict[str, Any] = {"params": formats.plain(dict(params), "params")}
+    values = formats.plain(dict(params), "params")
+    described: dict[str, Any] = {}
+    if len(json.dumps(values, ensure_ascii=False)) <= limits.ROW_PARAMS:
+        described["params"] = values
     if metrics_key != keys.METRICS:
         described[FILE] = metrics_key
     try:
@@ -113,6 +117,15 @@ def of_run(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
     return sealed(row, version, str(described.get(VERSION) or ""))
 
 
+def of_ended(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
+    """As `of_run`, for index.csv: without a revision where metadata.json leaves the parameters out.
+
+    Such a row is completed from the run each time that the table is read.
+    """
+    row = of_run(run_id, fields, version)
+    return row if "params" in row_field(fields) else replace(row, revision="")
+
+
 def row_field(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """The field `ROW` of a metadata.json; empty where there is none, or none of ours."""
     row = fields.get(ROW)
@@ -130,6 +143,8 @@ def metrics_of(data: bytes, key: str) -> tuple[dict[str, Any], str]:
         value = formats.decode(formats.JSON, data)
     except DecodeError as error:
         return {}, f"{key}: {error}"
+    if limits.has_too_many_values(value):
+        return {}, f"{key} has more than {limits.VALUES:,} values, which is too much for a table"
     if not isinstance(value, dict):
         return {}, f"{key} holds a {type(value).__name__}, where names and values are needed"
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from notata import formats, keys, parameters
-from notata.errors import DecodeError, EncodeError, MissingError
+from notata import formats, keys, limits, parameters
+from notata.errors import DamagedFileWarning, DecodeError, EncodeError, MissingError, TooLargeError
 from notata.packages import needed
 from notata.state import ENDED, judge, parsed
 from notata.store import Blob, Entry, Store
@@ -31,9 +32,18 @@ from notata.table.row import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Table", "current_rows", "found_index", "gather", "row_now", "rows_of", "runs_below", "to_pandas"]
-
-_MOST: Final = 4 * 2**20  # bytes of metrics that are read for a table
+__all__ = [
+    "Table",
+    "current_rows",
+    "found_index",
+    "gather",
+    "holdable",
+    "holdable_record",
+    "row_now",
+    "rows_of",
+    "runs_below",
+    "to_pandas",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +54,13 @@ class Table:
         rows: In the order of index.csv; then those that it does not have, by their start.
         found: index.csv as it is; None where there is none.
         runs: The folders of those rows' runs that are there still, by run id.
+        unread: Why index.csv was not used, though it is there; None if it was.
     """
 
     rows: Sequence[Row]
     found: Blob | None = None
     runs: Mapping[str, str] = field(default_factory=dict)
+    unread: TooLargeError | None = None
 
     def columns(self) -> list[str]:
         """Their names, as in index.csv, but without the revision."""
@@ -68,7 +80,18 @@ def to_pandas(table: Table) -> pd.DataFrame:
     """
     with needed("a DataFrame needs pandas", "pandas", "pandas"):
         import pandas as pd
-    return pd.DataFrame.from_records(table.records(), columns=table.columns() if table.rows else None)
+    columns = [holdable(name) for name in table.columns()] if table.rows else None
+    return pd.DataFrame.from_records([*map(holdable_record, table.records())], columns=columns)
+
+
+def holdable_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record whose names and values pandas can hold."""
+    return {holdable(name): holdable(value) for name, value in record.items()}
+
+
+def holdable(value: Any) -> Any:
+    """Return a text without lone surrogates, which pandas cannot hold, and anything else as it is."""
+    return formats.utf8(value).decode() if isinstance(value, str) else value
 
 
 def gather(
@@ -91,13 +114,23 @@ def gather(
     """
     listed = store.list(skipped=skipped) if entries is None else list(entries)
     runs = {keys.run_id(folder): (folder, files) for folder, files in runs_below(listed).items()}
-    found = found_index(store) if any(entry.key == keys.INDEX for entry in listed) else None
-    indexed = {row.run_id: row for row in parsed_rows(found.data)} if found else {}
+    found, indexed, unread = _indexed(store) if any(entry.key == keys.INDEX for entry in listed) else (None, {}, None)
     current = {} if fresh else current_rows(indexed.values(), {id_: files for id_, (_, files) in runs.items()})
     read = _read(store, {id_: run for id_, run in runs.items() if id_ not in current})
     rows = {id_: read.get(id_, row) for id_, row in indexed.items() if id_ in read or not fresh}
     later = sorted((row for id_, row in read.items() if id_ not in rows), key=lambda row: (row.started, row.run_id))
-    return Table([*rows.values(), *later], found, {id_: folder for id_, (folder, _) in runs.items()})
+    return Table([*rows.values(), *later], found, {id_: folder for id_, (folder, _) in runs.items()}, unread)
+
+
+def _indexed(store: Store) -> tuple[Blob | None, dict[str, Row], TooLargeError | None]:
+    """Return index.csv and its rows by run id. If it is too large, a warning says so, and it is left aside."""
+    try:
+        found = found_index(store)
+        return found, {row.run_id: row for row in parsed_rows(found.data)} if found else {}, None
+    except TooLargeError as error:
+        told = f"{error}; the table is read from the runs instead, which takes longer"
+        warnings.warn(told, DamagedFileWarning, stacklevel=5)
+        return None, {}, error
 
 
 def runs_below(entries: Iterable[Entry]) -> dict[str, dict[str, Entry]]:
@@ -185,7 +218,7 @@ def rows_of(
     rows = {run_id: _of_metadata(run_id, blob) for run_id, blob in blobs.items()}
     described = {run_id: row_field(parsed(blob.data) or {}) for run_id, blob in blobs.items()}
     for run_id, row in rows.items():
-        if (size := _size_of_metrics(runs[run_id][1])) > _MOST:
+        if (size := _size_of_metrics(runs[run_id][1])) > limits.METRICS:
             rows[run_id] = replace(row, metrics_error=f"{keys.METRICS} has {size} bytes, which is too much for a table")
     wanted = {
         keys.join(runs[run_id][0], name): (run_id, name)
@@ -226,7 +259,7 @@ def _lacking(row: Row, described: Mapping[str, Any], files: Mapping[str, Entry])
         yield from [key for key in parameters.FILES if key in files][:1]
     elsewhere = FILE in described and ("metrics" in described or ERROR in described)
     known = ended and (elsewhere or described.get(VERSION) == _metrics_version(files))
-    if keys.METRICS in files and not known and _size_of_metrics(files) <= _MOST:
+    if keys.METRICS in files and not known and _size_of_metrics(files) <= limits.METRICS:
         yield keys.METRICS
 
 
