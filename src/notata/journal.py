@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -26,7 +27,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from notata import exits
-from notata.errors import ConfigurationError, ConflictError
+from notata.errors import ConfigurationError, ConflictError, StorageError
 
 __all__ = ["LEVEL", "Growing", "Journal", "RunLogger", "level_of"]
 
@@ -169,10 +170,25 @@ class Journal(logging.Handler):
             return
         if os.getpid() != self._pid:
             self._begin()
+        if sys.is_finalizing():
+            self._append_last(data)
+            return
         if not (self._at_once and self._append_line(data)):
             self._take(data, record.levelno >= logging.WARNING)
             if self._at_once:
                 self._try()
+
+    def _append_last(self, data: bytes) -> None:
+        """Append a line while the interpreter ends, if that needs no other thread; else drop it.
+
+        The threads that other lines need, and those that hold a lock, have been stopped by then.
+        """
+        if self._at_once and self._storing.acquire(blocking=False):
+            try:
+                with suppress(Exception):
+                    self._end.append(data)
+            finally:
+                self._storing.release()
 
     def _echo(self, record: logging.LogRecord) -> bool:
         """Whether it tells of a journal's own appends: a log of those would feed on itself."""
@@ -296,6 +312,10 @@ class Journal(logging.Handler):
         """
         if os.getpid() != self._pid:
             self._begin()
+        if sys.is_finalizing():
+            if self._waiting or self._chunk:
+                raise StorageError("the interpreter is ending, so lines of the log that wait cannot be stored any more")
+            return
         self._drain()
 
     def _try(self) -> None:

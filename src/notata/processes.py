@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from notata.errors import StorageError
+
 __all__ = ["Lock", "alive", "identity"]
 
 _UNKNOWN: Final = ""
@@ -32,11 +34,20 @@ class Lock:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold it; a context manager."""
+        """Hold it; a context manager.
+
+        Raises:
+            StorageError: The interpreter is ending, and another thread holds it.
+        """
         if os.getpid() != self._pid:
             self._lock, self._pid = threading.RLock(), os.getpid()
-        with self._lock:
+        # While the interpreter ends, a daemon thread may be stopped that holds the lock and never releases it.
+        if not self._lock.acquire(blocking=not sys.is_finalizing()):
+            raise StorageError("the interpreter is ending while another thread uses this run; nothing was stored")
+        try:
             yield
+        finally:
+            self._lock.release()
 
 
 def identity(pid: int | None = None) -> str:

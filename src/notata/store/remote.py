@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import sys
 import threading
 import time
 import traceback
@@ -24,7 +25,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import fsspec.asyn
 
 from notata import keys
-from notata.errors import ConfigurationError, KeyNameError, NotataError
+from notata.errors import ConfigurationError, KeyNameError, NotataError, StorageError
 from notata.store.appending import NOTHING, Tail
 from notata.store.base import Blob, Store
 from notata.store.files import PART
@@ -86,6 +87,13 @@ class Connection:
 
     @property
     def fs(self) -> AbstractFileSystem:
+        """The file system of this process.
+
+        Raises:
+            StorageError: The interpreter is ending, and fsspec's thread with it: nobody would answer.
+        """
+        if sys.is_finalizing():
+            raise StorageError("the interpreter is ending, so the storage cannot be reached any more")
         if self._fs is None or self._pid != os.getpid():  # a forked child must not touch its parent's sockets
             self._fs, self._pid = self._make(dict(self.options)), os.getpid()
         return self._fs
