@@ -24,10 +24,12 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Final, Protocol
 
 from notata import exits
 from notata.errors import ConfigurationError, ConflictError, StorageError
+from notata.processes import is_running
 
 __all__ = ["LEVEL", "Growing", "Journal", "RunLogger", "level_of"]
 
@@ -131,15 +133,17 @@ class Journal(logging.Handler):
     def _begin(self) -> None:
         """Start with nothing to store: at first, and in a forked child, whose parent keeps what waits."""
         self._pid = os.getpid()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # taken by itself: `with` of a Condition can be interrupted once it holds it
+        self._changed = threading.Condition(self._lock)
         self._storing = threading.RLock()
+        self._appending: FrameType | None = None  # the call that appends; see `processes.is_running`
         self._waiting: list[bytes] = []
         self._bytes = 0
         self._chunk, self._chunk_hasty, self._goal = b"", False, -1
         self._thread: threading.Thread | None = None
         self._oldest = self._hasty = 0.0
         self._last = self._last_hasty = self._not_before = float("-inf")
-        self._has_hasty = self._contested = self._busy = self._silent = self._closing = False
+        self._has_hasty = self._contested = self._silent = self._closing = False
         self._dropped = self._failures = 0
         self._enough = FEW
 
@@ -198,7 +202,7 @@ class Journal(logging.Handler):
 
     def _take(self, data: bytes, hasty: bool) -> None:
         exits.used()
-        with self._changed:
+        with self._lock:
             if self._silent:
                 return
             held = self._bytes + len(self._chunk)
@@ -256,7 +260,7 @@ class Journal(logging.Handler):
     def _work(self) -> None:
         """Append what is due, until nothing waits."""
         while True:
-            with self._changed:
+            with self._lock:
                 while True:
                     if not (self._waiting or self._chunk):
                         self._thread = None
@@ -278,10 +282,10 @@ class Journal(logging.Handler):
             Whether it was taken.
         """
         with self._storing:
-            if self._busy or self._waiting or self._chunk or self._dropped or self._contested or self._silent:
+            if self._waiting or self._chunk or self._dropped or self._contested or self._silent or self._is_nested():
                 return False
             exits.used()
-            self._busy = True
+            self._appending = sys._getframe()
             try:
                 exits.at_exit(self._finish)
                 self._goal = self._end.size + len(data)
@@ -298,9 +302,13 @@ class Journal(logging.Handler):
             self._try()
         return True
 
+    def _is_nested(self) -> bool:
+        """Check whether a signal handler runs within an append of this very thread."""
+        return self._appending is not None and is_running(self._appending)
+
     def _rest(self) -> None:
         """No append goes on in this thread any more."""
-        self._busy = False
+        self._appending = None
         if self._closing:
             self._end.close()
 
@@ -330,7 +338,7 @@ class Journal(logging.Handler):
 
     def _failed(self, error: Exception) -> None:
         """Wait longer each time, and say so the first time."""
-        with self._changed:
+        with self._lock:
             self._failures += 1
             self._not_before = self._clock() + min(SECONDS * 2 ** min(self._failures - 1, 9), LONGEST)
         if self._failures == 1:
@@ -343,9 +351,9 @@ class Journal(logging.Handler):
     def _drain(self) -> None:
         """Append what an earlier try left, then what waits; what comes meanwhile waits for the next time."""
         with self._storing:
-            if self._busy:  # a signal handler logs within an append of this very thread, which goes on afterwards
+            if self._is_nested():  # the append that was interrupted goes on afterwards, and takes this with it
                 return
-            self._busy = True
+            self._appending = sys._getframe()
             try:
                 self._store()
                 for _ in range(_MEANWHILE if self._at_once else 1):
@@ -383,7 +391,7 @@ class Journal(logging.Handler):
         return self._silent
 
     def _stored(self) -> None:
-        with self._changed:
+        with self._lock:
             self._chunk = b""
             self._failures, self._not_before = 0, float("-inf")
             if not self._at_once:
@@ -397,7 +405,7 @@ class Journal(logging.Handler):
 
     def _fill(self) -> None:
         """Take what waits as the next chunk, unless there is one."""
-        with self._changed:
+        with self._lock:
             if self._dropped and not self._silent:
                 self._put(self._gap(), self._clock())
             if self._chunk:
@@ -418,13 +426,13 @@ class Journal(logging.Handler):
         """Keep no file open any more. A line that still comes is stored all the same."""
         with self._storing:
             self._closing = True
-            if not self._busy:
+            if not self._is_nested():
                 self._end.close()
         super().close()
 
     def silence(self) -> None:
         """Take no more lines, and forget what waits: the run is another's."""
-        with self._changed:
+        with self._lock:
             self._silent = True
             self._waiting, self._bytes, self._chunk = [], 0, b""
             exits.forget(self._finish)

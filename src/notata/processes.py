@@ -10,13 +10,13 @@ import platform
 import re
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from types import FrameType
 from typing import Final
 
 from notata.errors import StorageError
 
-__all__ = ["Lock", "alive", "identity"]
+__all__ = ["Lock", "alive", "identity", "is_running"]
 
 _UNKNOWN: Final = ""
 
@@ -32,22 +32,49 @@ class Lock:
     def __init__(self) -> None:
         self._lock, self._pid = threading.RLock(), os.getpid()
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold it; a context manager.
+    def held(self) -> AbstractContextManager[object]:
+        """Return the context manager that holds it.
+
+        It is the lock of `threading` itself, which an interrupt cannot leave held: Python code that takes and releases
+        a lock can be interrupted between the two.
 
         Raises:
-            StorageError: The interpreter is ending, and another thread holds it.
+            StorageError: On entry: the interpreter is ending, and another thread holds it.
         """
         if os.getpid() != self._pid:
             self._lock, self._pid = threading.RLock(), os.getpid()
-        # While the interpreter ends, a daemon thread may be stopped that holds the lock and never releases it.
-        if not self._lock.acquire(blocking=not sys.is_finalizing()):
+        return _Last(self._lock) if sys.is_finalizing() else self._lock
+
+
+class _Last:
+    """A lock that nobody waits for: while the interpreter ends, a thread that was stopped may hold it for ever."""
+
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
             raise StorageError("the interpreter is ending while another thread uses this run; nothing was stored")
-        try:
-            yield
-        finally:
-            self._lock.release()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def is_running(frame: FrameType | None) -> bool:
+    """Check whether a call, given by its frame, is among the callers of this one.
+
+    A signal handler, or the `__del__` of an object that is collected, may run within any call of its thread. A flag
+    cannot tell that: an interrupt may come before the flag is taken back.
+
+    >>> is_running(sys._getframe()), is_running(None)
+    (True, False)
+    """
+    here: FrameType | None = None if frame is None else sys._getframe()
+    while here is not None:
+        if here is frame:
+            return True
+        here = here.f_back
+    return False
 
 
 def identity(pid: int | None = None) -> str:
