@@ -29,7 +29,7 @@ from typing import Final, Protocol
 
 from notata import exits
 from notata.errors import ConfigurationError, ConflictError, StorageError
-from notata.processes import is_running
+from notata.nesting import is_running
 
 __all__ = ["LEVEL", "Growing", "Journal", "RunLogger", "level_of"]
 

@@ -11,12 +11,11 @@ import re
 import sys
 import threading
 from contextlib import AbstractContextManager
-from types import FrameType
 from typing import Final
 
 from notata.errors import StorageError
 
-__all__ = ["Lock", "alive", "identity", "is_running"]
+__all__ = ["Lock", "alive", "identity"]
 
 _UNKNOWN: Final = ""
 
@@ -58,23 +57,6 @@ class _Last:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-
-
-def is_running(frame: FrameType | None) -> bool:
-    """Check whether a call, given by its frame, is among the callers of this one.
-
-    A signal handler, or the `__del__` of an object that is collected, may run within any call of its thread. A flag
-    cannot tell that: an interrupt may come before the flag is taken back.
-
-    >>> is_running(sys._getframe()), is_running(None)
-    (True, False)
-    """
-    here: FrameType | None = None if frame is None else sys._getframe()
-    while here is not None:
-        if here is frame:
-            return True
-        here = here.f_back
-    return False
 
 
 def identity(pid: int | None = None) -> str:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from notata import keys
+from notata.nesting import is_running
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
 
@@ -26,8 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryStore"]
 
-_lock = threading.Lock()
-"""For compare and swap: the files are one dictionary for the whole process, so the lock is too."""
+_lock = threading.RLock()
+"""For compare and swap: the files are one dictionary for the whole process, so the lock is too.
+
+A signal handler may write within a write of its own thread, so the lock is reentrant.
+"""
+
+_swapping: list[FrameType] = []
+"""The calls between whose comparison and whose write a signal handler may run; see `is_running`."""
 
 if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that it does not have
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -56,6 +65,10 @@ class MemoryStore(Store):
         path = self._file(key)
         with _lock:
             self._make_folders(path)
+            if match is not None:
+                if any(map(is_running, _swapping)):
+                    raise self._conflict(key, "the call that this one interrupts is about to store a file")
+                _swapping[:] = [sys._getframe()]
             present = self._fs.store.get(path)
             if match == ABSENT and (present is not None or path in self._fs.pseudo_dirs):
                 raise FileExistsError(path)
@@ -64,6 +77,8 @@ class MemoryStore(Store):
             if path in self._fs.pseudo_dirs:
                 raise IsADirectoryError(path)
             file = self._fs.store[path] = MemoryFile(self._fs, path, data)
+            if match is not None:
+                _swapping.clear()
         return _version(file)
 
     def _make_folders(self, path: str) -> None:
