@@ -35,8 +35,8 @@ _lock = threading.RLock()
 A signal handler may write within a write of its own thread, so the lock is reentrant.
 """
 
-_swapping: list[FrameType] = []
-"""The calls between whose comparison and whose write a signal handler may run; see `is_running`."""
+_swapping: dict[str, FrameType] = {}
+"""By path, the call that compares and then stores: a signal handler may run between the two. See `is_running`."""
 
 if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that it does not have
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -66,9 +66,9 @@ class MemoryStore(Store):
         with _lock:
             self._make_folders(path)
             if match is not None:
-                if any(map(is_running, _swapping)):
-                    raise self._conflict(key, "the call that this one interrupts is about to store a file")
-                _swapping[:] = [sys._getframe()]
+                if is_running(_swapping.get(path)):
+                    raise self._conflict(key, "the call that this one interrupts is about to store it")
+                _swapping[path] = sys._getframe()
             present = self._fs.store.get(path)
             if match == ABSENT and (present is not None or path in self._fs.pseudo_dirs):
                 raise FileExistsError(path)
@@ -77,8 +77,7 @@ class MemoryStore(Store):
             if path in self._fs.pseudo_dirs:
                 raise IsADirectoryError(path)
             file = self._fs.store[path] = MemoryFile(self._fs, path, data)
-            if match is not None:
-                _swapping.clear()
+            _swapping.pop(path, None)
         return _version(file)
 
     def _make_folders(self, path: str) -> None:
@@ -97,12 +96,16 @@ class MemoryStore(Store):
         with _lock:
             present = self._fs.store.get(path)
             if present is not None:
-                if present.size != tail.size:
-                    raise self._conflict(key, f"it has {present.size} bytes, not {tail.size}")
-                present.seek(0, io.SEEK_END)
-                present.write(data)
-                present.modified = datetime.now(UTC)
-                return Tail(present.size)
+                size = present.seek(0, io.SEEK_END)
+                if size != tail.size:
+                    raise self._conflict(key, f"it has {size} bytes, not {tail.size}")
+                try:
+                    present.write(data)
+                except BufferError:  # somebody looks at its size just now, as the call may that a handler interrupts
+                    self._fs.store[path] = MemoryFile(self._fs, path, present.getvalue() + data)
+                else:
+                    present.modified = datetime.now(UTC)
+                return Tail(size + len(data))
         if tail.size:
             raise FileNotFoundError(key)
         self._put(key, data, ABSENT)
