@@ -7,12 +7,12 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.markers import Marker
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 CONSTRAINTS = Path(__file__).with_name("constraints.txt")
 
 
-def pinned() -> dict[str, str]:
+def pinned() -> dict[NormalizedName, str]:
     """The version of each package that the constraints pin on this Python and this system, by canonical name."""
     versions = {}
     for line in CONSTRAINTS.read_text().splitlines():

@@ -9,10 +9,12 @@ import logging
 import os
 import platform
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import FrameType
 from typing import Any, Final, NoReturn
 
 from notata import formats, keys, processes
@@ -29,6 +31,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
+from notata.nesting import is_running
 from notata.state import ENDED, LEASE, RunState, judge, lease_of, look, metadata, parsed, timestamp
 from notata.store import Store
 
@@ -76,6 +79,8 @@ class Lease:
         self._heartbeat = _period(heartbeat, store)
         self._last = time.monotonic()
         self._over = threading.Event()
+        self._changing: FrameType | None = None  # the call that changes fields; see `is_running`
+        self._left: dict[str, Any] = {}  # what a signal handler has left to it
         self.fields: dict[str, Any] = {}
         self.displaced = False
 
@@ -246,6 +251,21 @@ class Lease:
             raise self._gone()
 
     def _change(self, fields: Mapping[str, Any], tell: Callable[[], object] = bool) -> bool:
+        """Store fields, and whether that was news. A signal handler leaves its own to the call that it interrupts."""
+        if is_running(self._changing):
+            news = self.is_news(fields.get("status"))
+            self._left |= fields
+            self.fields |= fields
+            return news
+        self._changing = sys._getframe()
+        try:
+            return self._store_change(fields, tell)
+        finally:
+            while left := dict(self._left):
+                self._store_change(left)
+                self._left = {name: value for name, value in self._left.items() if value is not left.get(name)}
+
+    def _store_change(self, fields: Mapping[str, Any], tell: Callable[[], object] = bool) -> bool:
         adopted = False
         while self.is_news(fields.get("status")):
             try:
@@ -367,7 +387,7 @@ class Lease:
         self._version = self._store.replace(
             keys.METADATA, formats.encode(formats.Json("metadata"), document), self._version
         )
-        self.fields = document
+        self.fields = document | self._left
         self._last = time.monotonic()
 
     def _signed(self, fields: Mapping[str, Any]) -> dict[str, Any]:
