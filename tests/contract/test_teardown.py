@@ -72,3 +72,33 @@ def test_a_process_ends_whose_objects_use_the_run_to_the_last(shared: Place, bac
     reader = LogReader(shared.url + "/log_run", storage_options=shared.options)
     assert reader.state.status == ("complete" if ends else "failed")
     assert json.loads(shared.bytes("log_run/artifacts/kept.json")) == 1
+
+
+NO_THREADS = """
+import json, sys, threading
+from notata import Logbook, StorageError
+
+url, options = json.loads(sys.argv[1])
+start = threading.Thread.start
+
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+
+threading.Thread.start = refuse
+for _ in range(2):
+    try:
+        Logbook("run", url, storage_options=options, timeout=5)
+    except StorageError as error:
+        print(error)
+threading.Thread.start = start
+Logbook("run", url, storage_options=options).mark_complete()
+"""
+
+
+@pytest.mark.parametrize("shared", ["s3", "gcs"], indirect=True)
+def test_a_process_that_may_start_no_thread_is_told_so_at_once(shared: Place) -> None:
+    command = [sys.executable, "-c", NO_THREADS, json.dumps([shared.url, shared.options])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the system allows this process no more threads") == 2
+    assert LogReader(shared.url + "/log_run", storage_options=shared.options).state.status == "complete"
