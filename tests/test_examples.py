@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import os
+import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -12,10 +16,11 @@ from sybil.document import PythonDocStringDocument
 from sybil.parsers import myst, rest
 
 from notata import Logbook
+from tests import children
 from tests.servers import Server
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = sorted(ROOT.glob("docs/**/*.md"))
 MODULES = [path for path in sorted(ROOT.glob("src/**/*.py")) if ">>> " in path.read_text()]
 
 
@@ -36,17 +41,52 @@ def test_the_code_blocks_of_a_page_run(
         bucket = fsspec.filesystem(protocol, use_listings_cache=False)
         if not bucket.exists("my-bucket"):
             bucket.mkdir("my-bucket")
-        if bucket.find("my-bucket"):
-            bucket.rm("my-bucket/outputs", recursive=True)
+        for name in bucket.find("my-bucket"):
+            bucket.rm_file(name)
     document = Sybil(parsers=[myst.PythonCodeBlockParser()], patterns=["*.md"]).parse(page)
-    document.namespace.update(
-        s3_url=moto_server.url,
-        s3_options=moto_server.options,
-        gcs_url=gcs_server.url,
-        gcs_options=gcs_server.options,
-    )
     for example in document.examples():
         example.evaluate()
+
+
+def test_readme_runs_as_typed_from_its_first_block_to_its_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moto_server: Server, gcs_server: Server
+) -> None:
+    for protocol, server in (("s3", moto_server), ("gs", gcs_server)):
+        bucket = fsspec.filesystem(protocol, use_listings_cache=False, **server.options)
+        if bucket.exists("my-bucket"):
+            bucket.rm("my-bucket", recursive=True)
+        bucket.mkdir("my-bucket")
+        for name, value in server.options.items():  # what a newcomer has in ~/.aws, and by gcloud
+            monkeypatch.setenv(f"FSSPEC_{protocol.upper()}_{name.upper()}", str(value))
+        monkeypatch.setitem(fsspec.config.conf, protocol, dict(server.options))
+    monkeypatch.setenv("S3_ENDPOINT", moto_server.endpoint)
+    monkeypatch.setenv("PATH", f"{_jq(tmp_path / 'bin')}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    session: dict[str, Any] = {}
+    typed = 0
+    for language, block in re.findall(
+        r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    ):
+        if language == "python":
+            exec(compile(block, "README.md", "exec"), session)
+            typed += 1
+        elif language == "bash" and block.startswith("notata "):
+            for line in block.splitlines():
+                children.run(["bash", "-o", "pipefail", "-c", line], timeout=100)
+                typed += 1
+    assert typed > 12
+
+
+def _jq(folder: Path) -> Path:
+    """A folder with a program jq, by the package."""
+    folder.mkdir()
+    program = folder / "jq"
+    program.write_text(
+        f"#!{sys.executable}\nimport jq, sys\nprint(*jq.compile(sys.argv[1]).input_text(sys.stdin.read()).all())\n"
+    )
+    program.chmod(0o755)
+    return folder
 
 
 @pytest.mark.parametrize("module", MODULES, ids=names(MODULES))

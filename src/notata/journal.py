@@ -18,15 +18,18 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Final, Protocol
 
 from notata import exits
-from notata.errors import ConfigurationError, ConflictError, DeadlineError
+from notata.errors import ConfigurationError, ConflictError, DeadlineError, StorageError
+from notata.nesting import is_running
 from notata.retries import attempts
 
 __all__ = ["LEVEL", "Growing", "Journal", "RunLogger", "level_of"]
@@ -131,15 +134,17 @@ class Journal(logging.Handler):
     def _begin(self) -> None:
         """Start with nothing to store: at first, and in a forked child, whose parent keeps what waits."""
         self._pid = os.getpid()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # taken by itself: `with` of a Condition can be interrupted once it holds it
+        self._changed = threading.Condition(self._lock)
         self._storing = threading.RLock()
+        self._appending: FrameType | None = None  # the call that appends; see `processes.is_running`
         self._waiting: list[bytes] = []
         self._bytes = 0
         self._chunk, self._chunk_hasty, self._goal = b"", False, -1
         self._thread: threading.Thread | None = None
         self._oldest = self._hasty = 0.0
         self._last = self._last_hasty = self._not_before = float("-inf")
-        self._has_hasty = self._contested = self._busy = self._silent = self._closing = self._timed_out = False
+        self._has_hasty = self._contested = self._silent = self._closing = self._timed_out = False
         self._dropped = self._failures = 0
         self._enough = FEW
 
@@ -170,6 +175,9 @@ class Journal(logging.Handler):
             return
         if os.getpid() != self._pid:
             self._begin()
+        if sys.is_finalizing():
+            self._append_last(data)
+            return
         if not (self._at_once and self._append_line(data)):
             self._take(data, record.levelno >= logging.WARNING)
             if self._at_once and not self._is_stalled():
@@ -179,6 +187,18 @@ class Journal(logging.Handler):
         """Whether the last append took all of its time for nothing, just now: each line would wait as long."""
         return self._timed_out and self._clock() < self._not_before
 
+    def _append_last(self, data: bytes) -> None:
+        """Append a line while the interpreter ends, if that needs no other thread; else drop it.
+
+        The threads that other lines need, and those that hold a lock, have been stopped by then.
+        """
+        if self._at_once and self._storing.acquire(blocking=False):
+            try:
+                with suppress(Exception):
+                    self._end.append(data)
+            finally:
+                self._storing.release()
+
     def _echo(self, record: logging.LogRecord) -> bool:
         """Whether it tells of a journal's own appends: a log of those would feed on itself."""
         if record.threadName == _THREAD:
@@ -187,7 +207,7 @@ class Journal(logging.Handler):
 
     def _take(self, data: bytes, hasty: bool) -> None:
         exits.used()
-        with self._changed:
+        with self._lock:
             if self._silent:
                 return
             held = self._bytes + len(self._chunk)
@@ -245,7 +265,7 @@ class Journal(logging.Handler):
     def _work(self) -> None:
         """Append what is due, until nothing waits."""
         while True:
-            with self._changed:
+            with self._lock:
                 while True:
                     if not (self._waiting or self._chunk):
                         self._thread = None
@@ -267,10 +287,10 @@ class Journal(logging.Handler):
             Whether it was taken.
         """
         with self._storing:
-            if self._busy or self._waiting or self._chunk or self._dropped or self._contested or self._silent:
+            if self._waiting or self._chunk or self._dropped or self._contested or self._silent or self._is_nested():
                 return False
             exits.used()
-            self._busy = True
+            self._appending = sys._getframe()
             try:
                 exits.at_exit(self._finish)
                 self._goal = self._end.size + len(data)
@@ -287,9 +307,13 @@ class Journal(logging.Handler):
             self._try()
         return True
 
+    def _is_nested(self) -> bool:
+        """Check whether a signal handler runs within an append of this very thread."""
+        return self._appending is not None and is_running(self._appending)
+
     def _rest(self) -> None:
         """No append goes on in this thread any more."""
-        self._busy = False
+        self._appending = None
         if self._closing:
             self._end.close()
 
@@ -301,6 +325,10 @@ class Journal(logging.Handler):
         """
         if os.getpid() != self._pid:
             self._begin()
+        if sys.is_finalizing():
+            if self._waiting or self._chunk:
+                raise StorageError("the interpreter is ending, so lines of the log that wait cannot be stored any more")
+            return
         self._drain()
 
     def _try(self) -> None:
@@ -315,7 +343,7 @@ class Journal(logging.Handler):
 
     def _failed(self, error: Exception) -> None:
         """Wait longer each time, and say so the first time."""
-        with self._changed:
+        with self._lock:
             self._failures += 1
             self._timed_out = isinstance(error, DeadlineError)
             self._not_before = self._clock() + min(SECONDS * 2 ** min(self._failures - 1, 9), LONGEST)
@@ -329,9 +357,9 @@ class Journal(logging.Handler):
     def _drain(self) -> None:
         """Append what an earlier try left, then what waits; what comes meanwhile waits for the next time."""
         with self._storing:
-            if self._busy:  # a signal handler logs within an append of this very thread, which goes on afterwards
+            if self._is_nested():  # the append that was interrupted goes on afterwards, and takes this with it
                 return
-            self._busy = True
+            self._appending = sys._getframe()
             try:
                 self._store()
                 for _ in range(_MEANWHILE if self._at_once else 1):
@@ -369,7 +397,7 @@ class Journal(logging.Handler):
         return self._silent
 
     def _stored(self) -> None:
-        with self._changed:
+        with self._lock:
             self._chunk = b""
             self._failures, self._not_before, self._timed_out = 0, float("-inf"), False
             if not self._at_once:
@@ -383,7 +411,7 @@ class Journal(logging.Handler):
 
     def _fill(self) -> None:
         """Take what waits as the next chunk, unless there is one."""
-        with self._changed:
+        with self._lock:
             if self._dropped and not self._silent:
                 self._put(self._gap(), self._clock())
             if self._chunk:
@@ -404,13 +432,13 @@ class Journal(logging.Handler):
         """Keep no file open any more. A line that still comes is stored all the same."""
         with self._storing:
             self._closing = True
-            if not self._busy:
+            if not self._is_nested():
                 self._end.close()
         super().close()
 
     def silence(self) -> None:
         """Take no more lines, and forget what waits: the run is another's."""
-        with self._changed:
+        with self._lock:
             self._silent = True
             self._waiting, self._bytes, self._chunk = [], 0, b""
             exits.forget(self._finish)

@@ -10,10 +10,12 @@ import logging
 import os
 import platform
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import FrameType
 from typing import Any, Final, NoReturn
 
 from notata import formats, keys, limits, processes
@@ -22,6 +24,7 @@ from notata.errors import (
     ConfigurationError,
     ConflictError,
     ContainerMissingError,
+    EncodeError,
     ExistsError,
     MissingError,
     RunDisplacedError,
@@ -31,6 +34,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
+from notata.nesting import is_running
 from notata.retries import attempts
 from notata.state import ENDED, LEASE, RunState, claimable, judge, lease_of, look, metadata, parsed, timestamp
 from notata.store import Store
@@ -54,6 +58,7 @@ _NOT_CREATED: Final = (
     AccessError,
     ConfigurationError,
     ContainerMissingError,
+    EncodeError,
     ExistsError,
     UnprotectedWarning,
     UnreachableError,
@@ -83,6 +88,8 @@ class Lease:
         self._asked_heartbeat = _checked(heartbeat)
         self._last = time.monotonic()
         self._over = threading.Event()
+        self._changing: FrameType | None = None  # the call that changes fields; see `is_running`
+        self._left: dict[str, Any] = {}  # what a signal handler has left to it
         self.fields: dict[str, Any] = {}
         self.displaced = False
         self.left = Gaps()
@@ -253,6 +260,25 @@ class Lease:
             raise self._gone()
 
     def _change(self, fields: Mapping[str, Any], tell: Callable[[], object] = bool) -> bool:
+        """Store fields, and whether that was news. A signal handler leaves its own to the call that it interrupts."""
+        if is_running(self._changing):
+            news = self.is_news(fields.get("status"))
+            self._left |= fields
+            self.fields |= fields
+            return news
+        self._changing = sys._getframe()
+        try:
+            return self._store_change(fields, tell)
+        finally:
+            while left := dict(self._left):
+                try:
+                    self._store_change(left)
+                except EncodeError:
+                    self._left.clear()
+                    raise
+                self._left = {name: value for name, value in self._left.items() if value is not left.get(name)}
+
+    def _store_change(self, fields: Mapping[str, Any], tell: Callable[[], object] = bool) -> bool:
         refusals: list[tuple[str, ConflictError]] = []  # each with the version that was to be replaced
         for _ in attempts(_TRIES):
             if not self.is_news(fields.get("status")):
@@ -402,7 +428,7 @@ class Lease:
         document = self._signed(fields)
         data = self._encoded(document, formats.Json("metadata"))
         self._version = self._store.replace(keys.METADATA, data, self._version)
-        self.fields = document
+        self.fields = document | self._left
         self._last = time.monotonic()
 
     def _encoded(self, document: Mapping[str, Any], form: formats.Json) -> bytes:

@@ -10,9 +10,10 @@ import platform
 import re
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final
+
+from notata.errors import StorageError
 
 __all__ = ["Lock", "alive", "identity"]
 
@@ -30,13 +31,32 @@ class Lock:
     def __init__(self) -> None:
         self._lock, self._pid = threading.RLock(), os.getpid()
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold it; a context manager."""
+    def held(self) -> AbstractContextManager[object]:
+        """Return the context manager that holds it.
+
+        It is the lock of `threading` itself, which an interrupt cannot leave held: Python code that takes and releases
+        a lock can be interrupted between the two.
+
+        Raises:
+            StorageError: On entry: the interpreter is ending, and another thread holds it.
+        """
         if os.getpid() != self._pid:
             self._lock, self._pid = threading.RLock(), os.getpid()
-        with self._lock:
-            yield
+        return _Last(self._lock) if sys.is_finalizing() else self._lock
+
+
+class _Last:
+    """A lock that nobody waits for: while the interpreter ends, a thread that was stopped may hold it for ever."""
+
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise StorageError("the interpreter is ending while another thread uses this run; nothing was stored")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def identity(pid: int | None = None) -> str:

@@ -972,10 +972,16 @@ def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypa
     made.add(dt=0.0).mark_complete()
     asked = exits.at_exit
 
+    def other() -> None:
+        if made._keeper._lock.acquire(blocking=False):
+            made._keeper._done({})
+            made._keeper._lock.release()
+
     def at_exit(call: Any) -> None:
         asked(call)
-        if not made._keeper._lock.locked():  # then the other thread does it here
-            made._keeper._done({})
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
 
     monkeypatch.setattr(exits, "at_exit", at_exit)
     made.add(dt=0.1).mark_complete()

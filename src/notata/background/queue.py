@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -487,6 +488,8 @@ class Queue:
 
     def _may_wait(self) -> None:
         """Refuse to wait in the thread that is waited for."""
+        if sys.is_finalizing():
+            raise StorageError("the interpreter is ending, so nothing that waits can be stored any more", url=self._url)
         if _in_storage_thread() and not self._near:
             raise StorageError(
                 "the storage cannot be waited for on fsspec's own thread; use another one, or a larger max_pending",

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from notata.errors import ConfigurationError
+from notata.errors import ConfigurationError, StorageError
 from notata.store.base import ABSENT, Blob, Entry, Store
 
 if TYPE_CHECKING:
@@ -72,12 +73,15 @@ def open_store(
 
     Raises:
         ConfigurationError: No such protocol, its package is missing, or its URL cannot hold runs.
+        StorageError: The interpreter is ending.
 
     >>> open_store("memory://runs").below("log_a")
     MemoryStore('memory://runs/log_a')
     """
     if isinstance(base, Store):
         return base
+    if sys.is_finalizing():  # no backend can be imported any more
+        raise StorageError("the interpreter is ending, so no storage can be opened any more")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
         raise ConfigurationError(f"timeout is a number of seconds, not {timeout!r}")
     if storage_options is not None and not isinstance(storage_options, Mapping):

@@ -17,6 +17,7 @@ import errno
 import io
 import secrets
 import shutil
+import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -648,7 +649,8 @@ class Store(ABC):
 
     def place(self, key: str = "") -> UPath:
         """As `path`, of a file that is stored already, or of the root: nothing is made."""
-        return self._path(key)
+        with self._guard("name", key):
+            return self._path(key)
 
     def _make_parents(self, key: str) -> None:  # noqa: B027  most have no folders
         """Make the folders of a key, where there are folders that others need to be there."""
@@ -694,7 +696,11 @@ class Store(ABC):
     def _translated(self, error: Exception, doing: str, key: str | None) -> NotataError:
         if isinstance(error, NotataError):
             return error
-        kind, hint = self._failure(error)
+        if sys.is_finalizing():  # what a backend would import now, to look at the error, is not to be had any more
+            kind: type[NotataError] = StorageError
+            hint = "the interpreter is ending"
+        else:
+            kind, hint = self._failure(error)
         ours = kind(f"cannot {doing} {self._shown(key)}: {hint}", url=self.url, key=key)
         ours.__cause__ = self._cause(error)
         return ours

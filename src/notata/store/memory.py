@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from notata import keys
+from notata.nesting import is_running
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.gaps import Gap, gap_or
@@ -27,8 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryStore"]
 
-_lock = threading.Lock()
-"""For compare and swap: the files are one dictionary for the whole process, so the lock is too."""
+_lock = threading.RLock()
+"""For compare and swap: the files are one dictionary for the whole process, so the lock is too.
+
+A signal handler may write within a write of its own thread, so the lock is reentrant.
+"""
+
+_swapping: dict[str, FrameType] = {}
+"""By path, the call that compares and then stores: a signal handler may run between the two. See `is_running`."""
 
 if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that it does not have
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -57,6 +66,10 @@ class MemoryStore(Store):
         path = self._file(key)
         with _lock:
             self._make_folders(path)
+            if match is not None:
+                if is_running(_swapping.get(path)):
+                    raise self._conflict(key, "the call that this one interrupts is about to store it")
+                _swapping[path] = sys._getframe()
             present = self._fs.store.get(path)
             if match == ABSENT and (present is not None or path in self._fs.pseudo_dirs):
                 raise FileExistsError(path)
@@ -65,6 +78,7 @@ class MemoryStore(Store):
             if path in self._fs.pseudo_dirs:
                 raise IsADirectoryError(path)
             file = self._fs.store[path] = MemoryFile(self._fs, path, data)
+            _swapping.pop(path, None)
         return _version(file)
 
     def _make_folders(self, path: str) -> None:
@@ -83,12 +97,16 @@ class MemoryStore(Store):
         with _lock:
             present = self._fs.store.get(path)
             if present is not None:
-                if present.size != tail.size:
-                    raise self._conflict(key, f"it has {present.size} bytes, not {tail.size}")
-                present.seek(0, io.SEEK_END)
-                present.write(data)
-                present.modified = datetime.now(UTC)
-                return Tail(present.size)
+                size = present.seek(0, io.SEEK_END)
+                if size != tail.size:
+                    raise self._conflict(key, f"it has {size} bytes, not {tail.size}")
+                try:
+                    present.write(data)
+                except BufferError:  # somebody looks at its size just now, as the call may that a handler interrupts
+                    self._fs.store[path] = MemoryFile(self._fs, path, present.getvalue() + data)
+                else:
+                    present.modified = datetime.now(UTC)
+                return Tail(size + len(data))
         if tail.size:
             raise FileNotFoundError(key)
         self._put(key, data, ABSENT)

@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import re
+import sys
 import threading
 import time
 import traceback
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import fsspec.asyn
 
 from notata import keys, limits
-from notata.errors import ConfigurationError, KeyNameError, NotataError
+from notata.errors import ConfigurationError, KeyNameError, NotataError, StorageError
 from notata.secrets import Values, leaves, shown_url, watch, within
 from notata.store.appending import NOTHING, Tail
 from notata.store.base import Blob, Store
@@ -100,6 +101,14 @@ class Connection:
 
     @property
     def fs(self) -> AbstractFileSystem:
+        """The file system of this process.
+
+        Raises:
+            StorageError: The interpreter is ending, and fsspec's thread with it; or that thread cannot be started.
+        """
+        if sys.is_finalizing():
+            raise StorageError("the interpreter is ending, so the storage cannot be reached any more")
+        _start_loop()
         if self._fs is None or self._pid != os.getpid():  # a forked child must not touch its parent's sockets
             self._fs, self._pid = self._make(dict(self.options)), os.getpid()
         return self._fs
@@ -155,7 +164,7 @@ class Connection:
 
     def prepare(self) -> None:
         """Have fsspec's loop, and in it the threads that find a host's name: at exit, Python 3.12 starts none."""
-        loop = fsspec.asyn.get_loop()
+        loop = _start_loop()
         together = threading.Barrier(_RESOLVERS)  # so that they are as many threads
 
         def meet() -> None:
@@ -194,6 +203,23 @@ class Connection:
             raise
         finally:
             del started  # an error holds this frame, and with it what its callers have; the future holds the error
+
+
+def _start_loop() -> asyncio.AbstractEventLoop:
+    """Return fsspec's event loop, in whose thread all requests are made.
+
+    Raises:
+        StorageError: The system starts no more threads.
+    """
+    try:
+        loop: asyncio.AbstractEventLoop = fsspec.asyn.get_loop()
+    except RuntimeError as error:
+        fsspec.asyn.reset_lock()  # fsspec keeps the loop, and who uses it next would wait for ever
+        raise StorageError(
+            "cannot start the thread that talks to the storage: the system allows this process no more threads. Raise "
+            "the limit (ulimit -u, or pids.max of the container or job), or start fewer threads"
+        ) from error
+    return loop
 
 
 class _Started(Future[T]):

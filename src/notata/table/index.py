@@ -7,8 +7,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Final
 
 from notata import exits, keys, limits
@@ -41,7 +41,7 @@ class Keeper:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting: dict[str, Row] = {}
         self._next = 0.0
         self._timer: threading.Timer | None = None
@@ -92,12 +92,11 @@ class Keeper:
 
     # -- rows that wait ------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[object]:
+        """Return the lock, by which an interrupt cannot leave it held."""
         if os.getpid() != self._pid:  # forked: the lock may be held for ever, and the parent's rows are the parent's
             self._begin()
-        with self._lock:
-            yield
+        return self._lock
 
     def _wait(self, row: Row) -> bool:
         """Have a row wait; whether the time has come for those that do."""

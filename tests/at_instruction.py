@@ -1,0 +1,64 @@
+"""Something that happens before one instruction of a call, as a signal may: exactly there, in each run of a test.
+
+The interpreter handles a signal only where it looks for one: after a call, at the start of a function and when it jumps
+back in a loop. Nothing else is a place where a handler can run.
+"""
+
+from __future__ import annotations
+
+import opcode
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+__all__ = ["At"]
+
+
+class At:
+    """Calls `act` at the place of this number, counted in some files of notata from the start of a call.
+
+    What `act` raises is raised there.
+
+    Attributes:
+        came: Whether the call had so many places.
+    """
+
+    def __init__(self, number: int, act: Callable[[], object], files: Collection[str]) -> None:
+        self._left = number
+        self._act = act
+        self._files = files
+        self._before: dict[FrameType, str] = {}  # the instruction that each frame is behind
+        self.came = False
+
+    def call(self, function: Callable[[], Any]) -> None:
+        """Call a function."""
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            function()
+        finally:
+            sys.settrace(before)
+            self._before.clear()
+
+    def _enter(self, frame: FrameType, event: str, _: Any) -> Any:
+        path = Path(frame.f_code.co_filename)
+        if self.came or path.name not in self._files or "notata" not in path.parts:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, _: Any) -> Any:
+        if event == "return":
+            self._before.pop(frame, None)
+        if event != "opcode" or self.came:
+            return self._step
+        before, now = self._before.get(frame, "RESUME"), opcode.opname[frame.f_code.co_code[frame.f_lasti]]
+        self._before[frame] = now
+        if before.startswith(("CALL", "RESUME", "JUMP_BACKWARD")) and not now.startswith("RESUME"):
+            self._left -= 1
+            if self._left < 0:
+                self.came = True
+                self._act()
+        return self._step

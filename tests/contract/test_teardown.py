@@ -1,0 +1,104 @@
+"""Objects that use a run while the interpreter ends: the process ends too, and nothing waits for stopped threads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from notata import LogReader
+from tests.backends import Place
+from tests.contract.conftest import REAL, emptied
+
+SECONDS = 60  # a process that hangs is ended by then
+
+SCRIPT = """
+import json, logging, sys
+from notata import Logbook, LogReader, NotataError
+
+url, options, background, ends = json.loads(sys.argv[1])
+
+class Trainer:
+    def __del__(self):
+        calls = {
+            "info": lambda: log.info("bye"),
+            "flush": log.flush,
+            "json": lambda: log.json("late", 1),
+            "meta": lambda: log.meta(step=1),
+            "mark_complete": log.mark_complete,
+            "files": lambda: log.reader.files,
+            "exists": lambda: log["artifacts/kept.json"].exists(),
+            "state": lambda: LogReader(log.url, storage_options=options).state,
+            "handler": lambda: logger.error("Unclosed client session"),
+        }
+        for name, call in calls.items():
+            try:
+                call()
+            except NotataError as error:
+                print(name, type(error).__name__)
+            else:
+                print(name, "returned")
+        sys.stdout.flush()
+
+trainer = Trainer()
+logger = logging.getLogger("asyncio")
+log = Logbook("run", url, storage_options=options, background=background)
+logger.addHandler(log.handler)
+log.json("kept", 1)
+if ends:
+    log.mark_complete()
+"""
+
+
+@pytest.fixture(params=["local", "s3", "gcs", *REAL])
+def shared(request: pytest.FixtureRequest) -> Iterator[Place]:
+    yield from emptied(request)
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_process_ends_whose_objects_use_the_run_to_the_last(shared: Place, background: bool, ends: bool) -> None:
+    arguments = json.dumps([shared.url, shared.options, background, ends])
+    command = [sys.executable, "-c", SCRIPT, arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split(" ") for line in done.stdout.splitlines())
+    assert {"info", "flush", "json", "meta", "files", "exists", "state", "handler"} <= said.keys(), done.stderr
+    if shared.bucket:
+        assert {said[name] for name in ("json", "meta", "files", "state")} == {"StorageError"}
+    reader = LogReader(shared.url + "/log_run", storage_options=shared.options)
+    assert reader.state.status == ("complete" if ends else "failed")
+    assert json.loads(shared.bytes("log_run/artifacts/kept.json")) == 1
+
+
+NO_THREADS = """
+import json, sys, threading
+from notata import Logbook, StorageError
+
+url, options = json.loads(sys.argv[1])
+start = threading.Thread.start
+
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+
+threading.Thread.start = refuse
+for _ in range(2):
+    try:
+        Logbook("run", url, storage_options=options, timeout=5)
+    except StorageError as error:
+        print(error)
+threading.Thread.start = start
+Logbook("run", url, storage_options=options).mark_complete()
+"""
+
+
+@pytest.mark.parametrize("shared", ["s3", "gcs"], indirect=True)
+def test_a_process_that_may_start_no_thread_is_told_so_at_once(shared: Place) -> None:
+    command = [sys.executable, "-c", NO_THREADS, json.dumps([shared.url, shared.options])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the system allows this process no more threads") == 2
+    assert LogReader(shared.url + "/log_run", storage_options=shared.options).state.status == "complete"
