@@ -98,8 +98,9 @@ def locked(folder: Folder, seconds: float) -> Iterator[None]:
         except LockHeldError:
             raise
         except OSError:
+            beside = folder.open(_LOCK, os.O_RDWR | os.O_CREAT)
             os.close(handle)
-            handle = folder.open(_LOCK, os.O_RDWR | os.O_CREAT)
+            handle = beside
             hold(handle, folder.path_of(_LOCK), seconds)
         yield
     finally:
