@@ -28,7 +28,7 @@ from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.durability import Durability
 from notata.store.gaps import Gap
 from notata.store.local_folders import Folder, LinkMetError, make_folder, open_folder, parent
-from notata.store.local_locks import LockHeldError, NoLockError, hold, locked, release
+from notata.store.local_locks import LockHeldError, NoLockError, OwnLockError, hold, locked, release
 from notata.store.spelling import Spelling
 
 if TYPE_CHECKING:
@@ -225,13 +225,15 @@ class LocalStore(Store):
 
     def _swap(self, key: str, match: str) -> Publish:
         def publish(folder: Folder, temporary: str, name: str) -> None:
-            with _all_locked(folder, name, self._timeout):
-                if not _is_version(folder, name, match):
-                    raise self._conflict(key, "it was changed meanwhile")
-                try:
+            try:
+                with _all_locked(folder, name, self._timeout):
+                    if not _is_version(folder, name, match):
+                        raise self._conflict(key, "it was changed meanwhile")
                     folder.replace(temporary, name)
-                except FileNotFoundError as error:  # who has the run by now clears its folder, unfinished writes too
-                    raise self._conflict(key, "another writer cleared the folder meanwhile") from error
+            except FileNotFoundError as error:  # who has the run by now clears its folder, unfinished writes too
+                raise self._conflict(key, "another writer cleared the folder meanwhile") from error
+            except OwnLockError as error:
+                raise self._conflict(key, "the call that this one interrupts is about to store it") from error
 
         return publish
 
@@ -643,7 +645,10 @@ class _Growing:
 
     def extend(self, data: bytes, at: int, durability: Durability | None, seconds: float) -> int | None:
         """Add `data` if there are `at` bytes; how many there were, or None if the name is another file's by now."""
-        self.lock(seconds)
+        with suppress(
+            OwnLockError
+        ):  # a signal handler adds within an append: at the end of the moment, as O_APPEND does
+            self.lock(seconds)
         try:
             state = os.stat(self._path, follow_symlinks=False)
             if _identity(state) != self._identity or _identity(os.fstat(self._handle)) != self._identity:
@@ -703,7 +708,7 @@ def _all_locked(folder: Folder, name: str, seconds: float) -> Iterator[None]:
                 try:
                     file = _Growing(folder, name)
                     file.lock(seconds)
-                except LockHeldError:
+                except (LockHeldError, OwnLockError):
                     raise
                 except (OSError, NoLockError):
                     pass  # nothing is there to grow, or nothing that this user may change; or nothing locks here

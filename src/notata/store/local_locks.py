@@ -6,28 +6,33 @@ is up, and never waited for by the system.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import inspect
 import os
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Final
 
 from notata import keys
+from notata.nesting import is_running
 from notata.store.local_folders import Folder
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["LockHeldError", "NoLockError", "hold", "locked", "release"]
+__all__ = ["LockHeldError", "NoLockError", "OwnLockError", "hold", "locked", "release"]
 
 _NO_LOCKS: Final = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
 _DEAD_AFTER: Final = 30.0  # seconds; a lock is held for microseconds, so its holder is dead by then
 _FIRST_PAUSE: Final = 5e-5
 _LONGEST_PAUSE: Final = 0.02
 _LOCK: Final = f"{keys.RESERVED}lock"
+_CONTEXTS: Final = {__file__, contextlib.__file__}
 
 
 class NoLockError(Exception):
@@ -48,6 +53,20 @@ class LockHeldError(TimeoutError):
         self.seconds = seconds
 
 
+class OwnLockError(OSError):
+    """The lock is held by a call that this one interrupts: a signal handler cannot wait for its own thread."""
+
+
+_claims: Final[dict[int, FrameType]] = {}
+"""The calls that hold a lock or ask for one, by the descriptor of what they lock.
+
+It tells a signal handler that its own thread holds a lock, and which locks an interrupt left behind.
+"""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_claims.clear)
+
+
 def hold(handle: int, path: str, seconds: float) -> None:
     """Take the lock of an open file.
 
@@ -59,10 +78,21 @@ def hold(handle: int, path: str, seconds: float) -> None:
     Raises:
         LockHeldError: Another process holds it all this time.
         NoLockError: There are no locks here.
+        OwnLockError: A call that this one interrupts holds it.
     """
+
+    def take() -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _look_at_own(handle, path)
+            raise
+
+    _claims[handle] = _caller()
     try:
-        _try_until(lambda: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB), path, seconds)
+        _try_until(take, path, seconds)
     except OSError as error:
+        _claims.pop(handle, None)
         if error.errno in _NO_LOCKS:
             raise NoLockError(path) from error
         raise
@@ -71,6 +101,40 @@ def hold(handle: int, path: str, seconds: float) -> None:
 def release(handle: int) -> None:
     """Release the lock of an open file. A forked child has it open too, so that to close it alone would not do that."""
     fcntl.flock(handle, fcntl.LOCK_UN)
+    _claims.pop(handle, None)
+
+
+def _caller() -> FrameType:
+    """The call that holds a lock until it returns: the first one outside of this file that is no context manager."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (
+        frame.f_code.co_filename in _CONTEXTS or frame.f_code.co_flags & inspect.CO_GENERATOR
+    ):
+        frame = frame.f_back
+    return frame
+
+
+def _look_at_own(handle: int, path: str) -> None:
+    """Refuse a lock that this very thread holds, and release one that an interrupt left behind.
+
+    Raises:
+        OwnLockError: This thread holds it.
+    """
+    wanted = os.fstat(handle)
+    stacks: list[FrameType | None] = [*sys._current_frames().values()]
+    for other, frame in list(_claims.items()):
+        if other == handle or not _is_same(other, wanted):
+            continue
+        if is_running(frame):
+            raise OwnLockError(errno.EBUSY, "the call that this one interrupts holds the lock", path)
+        if not any(is_running(frame, stack) for stack in stacks):
+            release(other)  # and leave it open: whoever opened it may close it yet
+
+
+def _is_same(handle: int, wanted: os.stat_result) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(handle), wanted)
+    return False
 
 
 @contextmanager
@@ -78,7 +142,8 @@ def locked(folder: Folder, seconds: float) -> Iterator[None]:
     """Hold a folder's lock, which the system releases when its holder dies.
 
     The folder itself is locked, so nothing is left behind; NFS and Windows refuse that and get a lock file. Where the
-    system has no locks at all (Lustre may be mounted so), a file that only one can make is the lock.
+    system has no locks at all (Lustre may be mounted so), a file that only one can make is the lock. Within a call of
+    this thread that holds it already, nothing is waited for: the files have locks of their own.
 
     Raises:
         LockHeldError: Another process holds it for all of `seconds`.
@@ -95,6 +160,8 @@ def locked(folder: Folder, seconds: float) -> Iterator[None]:
             with _made(folder, seconds):
                 yield
             return
+        except OwnLockError:
+            pass
         except LockHeldError:
             raise
         except OSError:
