@@ -159,6 +159,7 @@ def test_an_exception_publishes_nothing(store: Store, folder: Path, size: int) -
 
 
 def test_paths(store: Store, folder: Path) -> None:
+    assert isinstance(store.filesystem(), AbstractFileSystem)
     path = store.path("sub/a.txt")
     path.write_text("é")
     assert (folder / "sub/a.txt").read_bytes() == "é".encode()
