@@ -269,9 +269,9 @@ class Experiment:
     def to_dataframe(self) -> pd.DataFrame:
         """The table of all runs as a pandas DataFrame: run_id, parameters, status, metrics; NaN where a run has none.
 
-        What is returned is what the runs themselves say now, and what index.csv says of runs whose folder is gone;
-        index.csv is brought up to date by the way, if it can be. `ExperimentReader.table` says which columns there are,
-        and what it costs.
+        The rows are those of the runs that are there now, as these say themselves; a run that was removed has none.
+        This brings index.csv up to date too, if it can. `ExperimentReader.table` says which columns there are, and what
+        it costs.
 
         Raises:
             PackageMissingError: pandas is not installed. It is an `ImportError`.
@@ -312,7 +312,7 @@ class Experiment:
         return frame[chosen] if chosen else frame
 
     def write_index(self) -> UPath:
-        """Bring index.csv up to date with every run that has ended, whoever wrote it.
+        """Bring index.csv up to date: a row for every run that has ended, whoever wrote it, and none for removed runs.
 
         Returns:
             Where it lies.

@@ -133,8 +133,7 @@ class ExperimentReader(Reader):
     @property
     def params(self) -> dict[str, dict[str, Any]]:
         """The parameters of all runs, by run id. As `table` costs."""
-        table = self._table()
-        return {row.run_id: dict(row.params) for row in table.rows if row.run_id in table.runs}
+        return {row.run_id: dict(row.params) for row in self._table().rows}
 
     @property
     def meta(self) -> dict[str, dict[str, Any]]:
@@ -149,7 +148,8 @@ class ExperimentReader(Reader):
     def index(self) -> Iterator[dict[str, Any]]:
         """The rows of index.csv as they stand there, each by column and as text; none without the file. One request.
 
-        `table` has the values as they were stored, and the runs that index.csv does not have yet.
+        Of a run that was removed the row is there until index.csv is written again. `table` has the values as they
+        were stored, and exactly the runs that are there.
 
         Raises:
             DecodeError: It is no table.
@@ -182,7 +182,7 @@ class ExperimentReader(Reader):
     def table(self) -> list[dict[str, Any]]:
         """A row for each run: its id, parameters, status and metrics by column; what a run does not have is left out.
 
-        A run whose folder was removed keeps the row that it has in index.csv, if it has one.
+        A run that was removed has no row, even if index.csv still has one.
 
         Rows are in the order of index.csv, then by start. `status` is that of `RunState`: of a run that failed or died
         `failure_reason` says why. A parameter or metric that is called like another column is ``params.<name>`` or
@@ -224,7 +224,7 @@ class ExperimentReader(Reader):
                 f"Index file: {keys.INDEX} with {len(rows)} entries",
                 f"Fields: {', '.join(fields) or '(missing)'}",
                 f"Runs directory: {self._holder(table.runs.values())} with {len(table.runs)} runs",
-                *(f"- {row.run_id}: {row.status}" for row in table.rows if row.run_id in table.runs),
+                *(f"- {row.run_id}: {row.status}" for row in table.rows),
             ]
         )
 

@@ -73,7 +73,8 @@ def remove(
     """Remove runs, whole; nothing else is ever touched. Nobody is asked.
 
     A run says ``replacing`` from the first step on, and its metadata.json goes last: who is interrupted calls this once
-    more. index.csv of an experiment keeps the row of a run that is gone.
+    more. `remove` does not touch index.csv of an experiment. No table shows the row of a removed run, and the row goes
+    when index.csv is written again.
 
     Args:
         urls: Runs, or patterns that mean runs; see `notata.search.finding.URLs`.

@@ -40,9 +40,10 @@ class Table:
     """Rows, and the index.csv that was found with them.
 
     Attributes:
-        rows: In the order of index.csv; then those that it does not have, by their start.
+        rows: One for each run that is there. In the order of index.csv; then those that it does not have, by their
+            start.
         found: index.csv as it is; None where there is none.
-        runs: The folders of those rows' runs that are there still, by run id.
+        runs: The folder of each run, by run id.
     """
 
     rows: Sequence[Row]
@@ -86,7 +87,7 @@ def gather(store: Store, entries: Iterable[Entry] | None = None) -> Table:
     indexed = {row.run_id: row for row in parsed_rows(found.data)} if found else {}
     current = current_rows(indexed.values(), {id_: files for id_, (_, files) in runs.items()})
     read = _read(store, {id_: run for id_, run in runs.items() if id_ not in current})
-    rows = {id_: read.get(id_, row) for id_, row in indexed.items()}
+    rows = {id_: read.get(id_, row) for id_, row in indexed.items() if id_ in runs}
     later = sorted((row for id_, row in read.items() if id_ not in rows), key=lambda row: (row.started, row.run_id))
     return Table([*rows.values(), *later], found, {id_: folder for id_, (folder, _) in runs.items()})
 
@@ -110,14 +111,14 @@ def runs_below(entries: Iterable[Entry]) -> dict[str, dict[str, Entry]]:
 
 
 def row_now(store: Store, row: Row) -> Row | None:
-    """The row of a run as its metadata.json has it now; None if it has not ended. One request.
+    """Return the row of a run as its metadata.json has it now; None if the run has not ended, or was removed.
 
-    Of a run that is not there it is the row as it was given.
+    One request.
     """
     try:
         found = store.fetch(f"{keys.RUNS}/{keys.run_folder(row.run_id)}/{keys.METADATA}")
     except MissingError:
-        return row
+        return None
     now = _of_metadata(row.run_id, found)
     return now if now.status in ENDED else None
 
