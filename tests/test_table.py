@@ -352,7 +352,7 @@ def test_a_run_that_was_removed_is_in_no_table(sweep: Experiment, by: str) -> No
     assert "Runs directory: runs with 1 runs\n- sweep_dt_0.2" in str(reader)
 
     frame = sweep.to_dataframe()
-    assert frame["run_id"][int(frame["error"].idxmin())] == "sweep_dt_0.2"
+    assert frame.nsmallest(1, "error")["run_id"].tolist() == ["sweep_dt_0.2"]
     assert sweep.select(dt=0.1).empty
     assert [line["run_id"] for line in cells(sweep)] == ["sweep_dt_0.2"]
     assert not list(Path(str(sweep.exp_dir)).glob("*.bak"))

@@ -190,7 +190,8 @@ class Experiment:
         """
         if skip_existing not in (True, False, "complete"):
             raise ConfigurationError(
-                f"skip_existing is True, False or 'complete', not {skip_existing!r}; parameters are keywords: dt=0.1"
+                f"skip_existing is True, False or 'complete', not {skip_existing!r}; parameters are keywords: "
+                "add(dt=0.1), add(**values), add(**vars(args))"
             )
         import difflib
 

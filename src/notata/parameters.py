@@ -9,11 +9,12 @@ from contextlib import suppress
 from typing import Any, Final
 
 from notata import formats, keys
+from notata.display import indefinite
 from notata.errors import ConfigurationError, DecodeError, EncodeError, MissingError
 from notata.processes import Lock
 from notata.store import Store
 
-__all__ = ["FILES", "Parameters", "decoded", "encoded", "parameters"]
+__all__ = ["FILES", "Parameters", "decoded", "encoded", "named", "parameters"]
 
 _KEYS: Final = {"yaml": keys.PARAMS_YAML, "json": keys.PARAMS_JSON}
 _FORMS: Final[dict[str, formats.Format]] = {"yaml": formats.Yaml("params"), "json": formats.Json("params")}
@@ -35,6 +36,29 @@ def encoded(store: Store, values: Mapping[str, Any], ext: str = "yaml") -> bytes
         raise
 
 
+def named(values: object) -> Mapping[str, Any]:
+    """Return the names and values of a mapping, or of an object that has named values.
+
+    Raises:
+        ConfigurationError: It has none.
+
+    >>> from argparse import Namespace
+    >>> named(Namespace(omega=2.0))
+    {'omega': 2.0}
+    """
+    if values is None:
+        return {}
+    if isinstance(values, Mapping):
+        return values
+    found = formats.members(values)
+    if found is None:
+        raise ConfigurationError(
+            f"params are names and values, such as {{'omega': 2.0}}, an argparse.Namespace, a dataclass, or an attrs "
+            f"or pydantic object, not {type(values).__name__}"
+        )
+    return {str(name): value for name, value in found}
+
+
 def decoded(data: bytes, ext: str = "yaml") -> dict[str, Any]:
     """The values that the bytes of such a file hold; an empty YAML holds none.
 
@@ -46,7 +70,7 @@ def decoded(data: bytes, ext: str = "yaml") -> dict[str, Any]:
     """
     values = formats.decode(_FORMS[ext], data)
     if values is not None and not isinstance(values, dict):
-        raise DecodeError(f"it holds a {type(values).__name__}, where names and values are needed")
+        raise DecodeError(f"it holds {indefinite(type(values).__name__)}, where names and values are needed")
     return values or {}
 
 
@@ -129,8 +153,10 @@ class Parameters(Mapping[str, Any]):
         (200, {'omega': 2.0, 'steps': 200})
         """
         if not isinstance(ext, str) or ext not in _KEYS:
-            if isinstance(ext, Mapping):
-                raise ConfigurationError("parameters are keywords: params(omega=2.0), or params(**values)")
+            if formats.members(ext) is not None:
+                raise ConfigurationError(
+                    "parameters are keywords: params(omega=2.0), or params(**values); of an object params(**vars(it))"
+                )
             raise ConfigurationError(f"ext is 'yaml' or 'json', not {ext!r}", url=self._store.url)
         self._check()
         with self._lock.held():

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+from notata.display import indefinite
 from notata.errors import DecodeError, EncodeError, NotataError
 from notata.formats.base import Sink, reading
 from notata.formats.npy_header import LONGEST_HEADER, check_size, read_header
@@ -210,7 +211,7 @@ def _why_objects(value: Any, dtype: Any) -> str:
 
 
 def _refused(where: str, value: object, why: str) -> EncodeError:
-    return EncodeError(f"{where or 'the value'} is a {type(value).__qualname__}: {why}", where=where)
+    return EncodeError(f"{where or 'the value'} is {indefinite(type(value).__qualname__)}: {why}", where=where)
 
 
 # -- one array ---------------------------------------------------------------------------------------------

@@ -116,7 +116,9 @@ class ExperimentReader(Reader):
             TypeError: It is neither a string nor an integer.
         """
         if isinstance(run_id, bool) or not isinstance(run_id, str | int):
-            raise TypeError(f"a run is named by its id or its place, not by a {type(run_id).__name__}")
+            raise TypeError(
+                f"a run is named by its id or its place, not by {display.indefinite(type(run_id).__name__)}"
+            )
         folders = self._folders()
         if isinstance(run_id, int):
             if not -len(folders) <= run_id < len(folders):
