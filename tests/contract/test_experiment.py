@@ -470,6 +470,14 @@ def test_a_reader_of_nothing(place: Place) -> None:
     assert "Fields: (missing)" in str(empty)
 
 
+def test_a_reader_of_an_experiment_names_the_one_of_a_run(place: Place, sweep: Experiment) -> None:
+    sweep.add(n=1).mark_complete()
+    with pytest.raises(RunMissingError, match=r"/log_sweep_n_1 is a run, .*: read it with LogReader$"):
+        reader(place, "sweep/runs/log_sweep_n_1")
+    with pytest.raises(RunMissingError, match="a folder of runs is for ExperimentReader"):
+        LogReader(f"{place.url}/sweep", storage_options=place.options)
+
+
 def test_the_rows_of_the_index(place: Place, sweep: Experiment) -> None:
     fill(sweep)
     sweep.write_index()

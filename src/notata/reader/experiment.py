@@ -63,11 +63,15 @@ class ExperimentReader(Reader):
         timeout: float = TIMEOUT,
     ) -> None:
         self._store = open_store(path, storage_options, timeout=timeout)
-        if not self._folders() and not self._begun():
-            raise RunMissingError(
-                f"there is no experiment at {self.url}: neither {keys.RUNS}/log_<run_id> nor log_<run_id> is there",
-                url=self.url,
-            )
+        listed = self._store.list()
+        if runs_below(listed) or self._begun():
+            return
+        if any(entry.key == keys.METADATA for entry in listed):
+            raise RunMissingError(f"{self.url} is a run, not a folder of runs: read it with LogReader", url=self.url)
+        raise RunMissingError(
+            f"there is no experiment at {self.url}: neither {keys.RUNS}/log_<run_id> nor log_<run_id> is there",
+            url=self.url,
+        )
 
     def _folders(self) -> list[str]:
         return list(runs_below(self._store.list()))
