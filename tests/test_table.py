@@ -215,7 +215,7 @@ def test_a_row_is_one_line_that_grep_finds(sweep: Experiment, text: str) -> None
     assert found.stdout == "1\n"
     assert len(index(sweep).decode().splitlines()) == 2
     (row,) = rows(sweep).values()
-    assert (row["note"], row["label"], row["nested"]) == (text, text, {text: [text]})
+    assert (row["note"], row["label"], row[f"nested.{text}"]) == (text, text, [text])
 
 
 def test_a_reason_of_many_lines_is_one_line(sweep: Experiment) -> None:

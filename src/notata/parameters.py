@@ -191,7 +191,7 @@ class Parameters(Mapping[str, Any]):
         except DecodeError:
             return False
         data = encoded(self._store, values, ext)
-        if stored == _values(self._store, ext, data):
+        if formats.equal(stored, _values(self._store, ext, data)):
             return True
         with suppress(EncodeError):  # what was written by hand may hold what we do not write
             return encoded(self._store, stored, ext) == data

@@ -540,7 +540,7 @@ def test_a_listing_warns_of_a_damaged_bundle(place: Place) -> None:
 def test_a_bundle_with_a_long_table_of_contents_is_listed_whole(place: Place) -> None:
     log = place.logbook()
     names = [f"{'long' * 20}{number:04}" for number in range(700)]
-    log.arrays("many", **dict.fromkeys(names, 0))  # type: ignore[arg-type]
+    log.arrays("many", **dict.fromkeys(names, 0))  # type: ignore[call-overload]
     log.arrays("large", compressed=False, first=np.zeros(50_000), second=1)
     assert log.reader.arrays == ["large:first", "large:second", *(f"many:{name}" for name in names)]
     assert log.reader.load_array(f"many:{names[-1]}") == 0

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar, cast
 from notata.display import indefinite
 from notata.errors import EncodeError
 
-__all__ = ["members", "plain", "utf8"]
+__all__ = ["equal", "flattened", "members", "plain", "utf8"]
 
 _TEXT: Final = (
     ("uuid", "UUID"), ("decimal", "Decimal"), ("fractions", "Fraction"),
@@ -32,6 +32,41 @@ _SECONDS: Final = {
 
 _NAMELESS: Final = ("builtins", "__main__")  # modules that the name of a class does not begin with
 _T = TypeVar("_T")
+
+
+_LEVELS: Final = 8  # of dictionaries in dictionaries that become names with dots; what is deeper stays together
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Check whether two plain values are equal: 1 and 1.0 are, 1 and True are not.
+
+    >>> equal(1, 1.0), equal(1, True), equal({"a": [0]}, {"a": [False]})
+    (True, False, False)
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(equal(item, other[name]) for name, item in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def flattened(values: Mapping[str, Any], levels: int = _LEVELS) -> dict[str, Any]:
+    """Return values by names with dots for what lies in dictionaries.
+
+    A dictionary stays where a name would be that of another value.
+
+    >>> flattened({"dt": 0.1, "optimizer": {"name": "adam", "lr": 0.01}})
+    {'dt': 0.1, 'optimizer.name': 'adam', 'optimizer.lr': 0.01}
+    >>> flattened({"a": {"b": 1}, "a.b": 2})
+    {'a': {'b': 1}, 'a.b': 2}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = flattened(value, levels - 1) if isinstance(value, Mapping) and levels else {}
+        parts = {f"{name}.{part}": item for part, item in inner.items()}
+        free = parts and parts.keys().isdisjoint(values) and parts.keys().isdisjoint(flat)
+        flat |= parts if free else {name: value}
+    return flat
 
 
 def utf8(text: str) -> bytes:

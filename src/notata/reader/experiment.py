@@ -192,7 +192,7 @@ class ExperimentReader(Reader):
 
         Rows are in the order of index.csv, then by start. `status` is that of `RunState`: of a run that failed or died
         `failure_reason` says why. A parameter or metric that is called like another column is ``params.<name>`` or
-        ``metrics.<name>``.
+        ``metrics.<name>``. Each value in a dictionary is a column, such as ``optimizer.lr``.
 
         Cost: one list per 1000 files, one read for index.csv, and one for each run that is not in it or has changed
         since; up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.

@@ -42,7 +42,8 @@ def _known(protocol: str) -> set[str]:
     except (ImportError, ValueError):  # which the first request explains
         return set()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = [each for base in bases[:-1] for each in inspect.signature(base.__init__).parameters.values()]
+    begins = [vars(base)["__init__"] for base in bases[:-1] if "__init__" in vars(base)]
+    parameters = [each for begin in begins for each in inspect.signature(begin).parameters.values()]
     return {each.name for each in parameters if each.kind in named} - {"self"}
 
 

@@ -51,13 +51,18 @@ class Table:
     runs: Mapping[str, str] = field(default_factory=dict)
 
     def columns(self) -> list[str]:
-        """Their names, as in index.csv, but without the revision."""
-        return [name for name in Columns.of(self.rows).header if name != REVISION]
+        """Return their names: as in index.csv without the revision, but one for each part of a dictionary."""
+        return [name for name in Columns.of(self._flat()).header if name != REVISION]
 
     def records(self) -> list[dict[str, Any]]:
         """Each row by column; what a run does not have is left out."""
-        columns = Columns.of(self.rows)
-        return [{name: value for name, value in columns.record(row) if name != REVISION} for row in self.rows]
+        rows = self._flat()
+        columns = Columns.of(rows)
+        return [{name: value for name, value in columns.record(row) if name != REVISION} for row in rows]
+
+    def _flat(self) -> list[Row]:
+        flat = formats.flattened
+        return [replace(row, params=flat(row.params), metrics=flat(row.metrics)) for row in self.rows]
 
 
 def to_pandas(table: Table) -> pd.DataFrame:
