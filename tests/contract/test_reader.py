@@ -105,6 +105,10 @@ def test_a_run_that_holds_nothing_yet(place: Place) -> None:
     run = reader(place)
     assert (run.params, run.arrays, run.artifacts, run.plots) == ({}, [], [], [])
     assert str(run) == "<LogReader 'run'>\n  params: (missing)\n  meta: status=initialized"
+    fields = json.loads(place.bytes("log_run/metadata.json"))
+    fields["lease"]["process"] += "0"  # another time of start: that process is gone
+    place.put("log_run/metadata.json", json.dumps(fields).encode())
+    assert str(run).endswith("\n  meta: status=died")
 
 
 def test_a_run_that_notata_0_3_0_wrote(place: Place) -> None:

@@ -219,6 +219,9 @@ def look_up(
         met: Is told of a run's metadata.json while others are still listed: of the store, the folder and the file. It
             is told of most, as some are known for runs at the end only.
 
+    Where there is nothing, the URL may end in the id of a run: ``outputs/a`` means ``outputs/log_a`` then. That takes
+    one listing more.
+
     Raises:
         ConfigurationError: It is no URL, or of no storage that is known here.
         StorageError: It cannot be listed.
@@ -227,6 +230,10 @@ def look_up(
     store = open_store(root or ".", options, timeout=timeout)
     meant = _meant(pattern) if pattern else None
     entries = _listed(store, _MAGIC.split(pattern, maxsplit=1)[0], meant, met)
+    if not entries and not pattern and (other := _folder_of_id(url)):
+        place = look_up(other, options, timeout=timeout, met=met)
+        if place.runs:
+            return place
     name = _called(root, store.url)
     runs, _ = runs_in(entries, root=name_of(store.url), lost=True)
     if not runs and keys.METADATA in entries:  # a run by another name than log_…
@@ -241,6 +248,14 @@ def look_up(
         for folder, files in _possible(runs, name).items()
     }
     return Place(_below(name, pattern), name, store, entries, found, pattern)
+
+
+def _folder_of_id(url: str | os.PathLike[str] | UPath | Store) -> str:
+    """Return the URL of the run whose id stands in place of the folder's name; empty if none may."""
+    if not isinstance(url, str) or "::" in url or is_bucket(url):
+        return ""
+    parent, slash, name = url.rstrip("/").rpartition("/")
+    return f"{parent}{slash}log_{name}" if name.strip(".") and not name.startswith("log_") else ""
 
 
 def _possible(runs: Mapping[str, Mapping[str, Entry]], name: str) -> dict[str, Mapping[str, Entry]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -28,13 +26,19 @@ def check(protocol: str, options: Mapping[str, Any]) -> None:
     ...     print(error)
     s3:// has no storage option 'endpont_url'; did you mean 'endpoint_url'?
     """
-    known = _known(protocol) if options else set()
+    if not options:
+        return
+    import difflib
+
+    known = _known(protocol)
     for name in options:
         if name not in known and (close := difflib.get_close_matches(str(name).lower(), known, 1, _ALIKE)):
             raise ConfigurationError(f"{protocol}:// has no storage option {name!r}; did you mean {close[0]!r}?")
 
 
 def _known(protocol: str) -> set[str]:
+    import inspect
+
     from fsspec import get_filesystem_class
 
     try:
