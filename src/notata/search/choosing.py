@@ -181,7 +181,7 @@ def seen(
             if ahead and room is None:
                 place, read = place_read(url, storage_options, timeout=timeout)
             else:
-                place, read = look_up(url, storage_options, timeout=timeout), {}
+                place, read = look_up(url, storage_options, timeout=timeout, by_id=True), {}
             if not place.runs:
                 raise no_run(place)
             new = [(folder, run) for folder, run in place.runs.items() if run.store.url not in total]

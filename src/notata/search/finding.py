@@ -209,6 +209,7 @@ def look_up(
     *,
     timeout: float = TIMEOUT,
     met: Callable[[Store, str, Entry], None] | None = None,
+    by_id: bool = False,
 ) -> Place:
     """What one URL means. One listing, of what begins as it does up to its first ``*``, ``?`` or ``[``.
 
@@ -218,9 +219,8 @@ def look_up(
         timeout: As for `notata.Logbook`.
         met: Is told of a run's metadata.json while others are still listed: of the store, the folder and the file. It
             is told of most, as some are known for runs at the end only.
-
-    Where there is nothing, the URL may end in the id of a run: ``outputs/a`` means ``outputs/log_a`` then. That takes
-    one listing more.
+        by_id: Where there is nothing, look for a run of this id: ``outputs/a`` means ``outputs/log_a`` then. That takes
+            one listing more, also for a URL of a file.
 
     Raises:
         ConfigurationError: It is no URL, or of no storage that is known here.
@@ -230,7 +230,7 @@ def look_up(
     store = open_store(root or ".", options, timeout=timeout)
     meant = _meant(pattern) if pattern else None
     entries = _listed(store, _MAGIC.split(pattern, maxsplit=1)[0], meant, met)
-    if not entries and not pattern and (other := _folder_of_id(url)):
+    if by_id and not entries and not pattern and (other := _folder_of_id(url)):
         place = look_up(other, options, timeout=timeout, met=met)
         if place.runs:
             return place

@@ -264,7 +264,7 @@ def overviews(
 
 
 def _place(url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None, timeout: float) -> Place:
-    place = look_up(url, options, timeout=timeout)
+    place = look_up(url, options, timeout=timeout, by_id=True)
     if not place.runs:
         raise no_run(place)
     return place

@@ -149,7 +149,7 @@ def place_read(
             flying.begin(folder, entry.size, store.start_fetch, entry.key)
 
     with flying.until_landed():
-        place = look_up(url, options, timeout=timeout, met=met)
+        place = look_up(url, options, timeout=timeout, met=met, by_id=True)
     return place, flying.results
 
 

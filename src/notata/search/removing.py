@@ -139,7 +139,7 @@ def removable(
     chosen: dict[str, Run] = {}
     for url in each(urls):
         try:
-            place = look_up(url, storage_options, timeout=timeout)
+            place = look_up(url, storage_options, timeout=timeout, by_id=True)
             _must_mean_runs(place, recursive=recursive)
         except NotataError as error:
             failed(error)
