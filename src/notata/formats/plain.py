@@ -62,8 +62,10 @@ def flattened(values: Mapping[str, Any], levels: int = _LEVELS) -> dict[str, Any
     """
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        inner = flattened(value, levels - 1) if isinstance(value, Mapping) and levels else {}
-        parts = {f"{name}.{part}": item for part, item in inner.items()}
+        if not (levels and isinstance(value, Mapping)):
+            flat[name] = value
+            continue
+        parts = {f"{name}.{part}": item for part, item in flattened(value, levels - 1).items()}
         free = parts and parts.keys().isdisjoint(values) and parts.keys().isdisjoint(flat)
         flat |= parts if free else {name: value}
     return flat
