@@ -420,3 +420,48 @@ def test_no_error_is_raised_bare() -> None:
 def test_a_upath_of_a_disk_is_a_disk(tmp_path: Path) -> None:
     for base in (UPath(tmp_path), UPath(f"file://{tmp_path}"), f"file://{tmp_path}", str(tmp_path), tmp_path):
         assert open_store(base).url == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "message"),
+    [
+        (
+            "s3://bucket",
+            {"endpont_url": SECRETS["secret"]},
+            "s3:// has no storage option 'endpont_url'; did you mean 'endpoint_url'?",
+        ),
+        (
+            "gs://bucket",
+            {"endpont_url": SECRETS["secret"]},
+            "gs:// has no storage option 'endpont_url'; did you mean 'endpoint_url'?",
+        ),
+        (
+            "s3://bucket",
+            {"Secret": SECRETS["secret"], "keys": SECRETS["secret"]},
+            "s3:// has no storage option 'Secret'; did you mean 'secret'?",
+        ),
+        (
+            "outputs",
+            {"automkdir": SECRETS["secret"]},
+            "file:// has no storage option 'automkdir'; did you mean 'auto_mkdir'?",
+        ),
+    ],
+)
+def test_a_misspelt_storage_option_is_named_before_anything_is_asked(
+    url: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(errors.ConfigurationError) as caught:
+        Logbook("run", url, storage_options=options)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "options", [{"secret_access": SECRETS["secret"]}, {"client_kwargs": {"endpont_url": SECRETS["secret"]}}]
+)
+def test_a_storage_option_that_the_library_does_not_take_is_named(options: dict[str, Any]) -> None:
+    name = next(iter(options.get("client_kwargs", options)))
+    with pytest.raises(
+        errors.ConfigurationError, match=f"the storage options do not fit this protocol: it has no {name}$"
+    ) as caught:
+        Logbook("run", "s3://bucket", storage_options=options)
+    assert SECRETS["secret"] not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import array
 import dataclasses
 import datetime as dt
@@ -23,14 +24,17 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
+import attrs
 import fsspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pydantic
 import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from upath import UPath
 
 from notata import formats
@@ -470,15 +474,15 @@ def test_a_time_difference_of_any_unit_is_seconds(unit: str) -> None:
 def test_a_time_without_a_plain_form_is_named(value: object) -> None:
     error = _refused(formats.Json("run"), {"took": [value]})
     assert error.where == "run.took[0]"
-    assert str(error).startswith("run.took[0] is a ")
+    assert str(error).startswith(("run.took[0] is a ", "run.took[0] is an "))
 
 
 # -- pandas, and other arrays ------------------------------------------------------------------------------
 
 
-def test_a_series_is_a_list() -> None:
+def test_a_series_whose_labels_only_count_is_a_list() -> None:
     value = {
-        "n": pd.Series([1, 2], index=["a", "b"]),
+        "n": pd.Series([1, 2], index=[0, 1]),
         "x": pd.Series([0.5]),
         "t": pd.Series(pd.to_datetime(["2026-01-02"])),
         "d": pd.Series(pd.to_timedelta([1.5], unit="s")),
@@ -489,6 +493,26 @@ def test_a_series_is_a_list() -> None:
     wanted = {"n": [1, 2], "x": [0.5], "t": ["2026-01-02T00:00:00"], "d": [1.5], "c": ["u", "v"], "i": [3, 4], "e": []}
     assert _json(value) == wanted
     assert _yaml(value) == wanted
+
+
+def test_a_series_keeps_its_labels() -> None:
+    frame = pd.DataFrame({"energy": [1.0, 2.0], "drift": [0.5, 1.0]})
+    assert _json(frame.mean()) == _yaml(frame.mean()) == {"energy": 1.5, "drift": 0.75}
+    assert _json({"of": frame["energy"][frame["energy"] > 1]}) == {"of": {"1": 2.0}}
+    assert _yaml(frame["energy"][frame["energy"] > 1]) == {1: 2.0}
+    days = pd.Series([1, 2], index=pd.to_datetime(["2026-01-02", "2026-01-03"]))
+    assert _json(days) == {"2026-01-02T00:00:00": 1, "2026-01-03T00:00:00": 2}
+
+
+@pytest.mark.parametrize(
+    ("index", "why"),
+    [
+        (["a", "a"], "metrics is a Series: two of its keys become 'a'"),
+        (pd.MultiIndex.from_tuples([("a", 1), ("a", 2)]), "a key of this type has no form as text"),
+    ],
+)
+def test_labels_that_cannot_be_kept_are_an_error(index: Any, why: str) -> None:
+    assert why in str(_refused(formats.Json("metrics"), pd.Series([1.0, 2.0], index=index)))
 
 
 def test_a_time_that_pandas_misses_is_null_as_numpy_s() -> None:
@@ -553,6 +577,109 @@ def test_other_values_have_a_plain_form(value: object, plain: object) -> None:
     assert _exact(_yaml({"k": value})) == _exact({"k": plain})
 
 
+@attrs.define
+class Optimizer:
+    name: str = "adam"
+    lr: float = 0.1
+
+
+class Training(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    steps: int = 100
+    optimizer: Optimizer = Optimizer()
+    data: pydantic.HttpUrl = pydantic.HttpUrl("https://data.example.org/a")
+    key: pydantic.SecretStr = pydantic.SecretStr(SECRET)
+
+
+class Shape(pydantic.RootModel[list[int]]):
+    pass
+
+
+@attrs.define
+class Late:
+    lr: float = attrs.field(init=False)
+    steps: int = 1
+
+
+TRAINING = {
+    "steps": 100,
+    "optimizer": {"name": "adam", "lr": 0.1},
+    "data": "https://data.example.org/a",
+    "key": "*" * 10,
+    "more": 1,
+}
+CONFIGURATIONS: list[tuple[object, object]] = [
+    (argparse.Namespace(lr=0.1, model=argparse.Namespace(depth=2)), {"lr": 0.1, "model": {"depth": 2}}),
+    (types.SimpleNamespace(lr=0.1), {"lr": 0.1}),
+    (Optimizer(), {"name": "adam", "lr": 0.1}),
+    (Late(), {"steps": 1}),
+    (Training.model_validate({"more": 1}), TRAINING),
+    (Shape([1, 2]), [1, 2]),
+    (OmegaConf.create({"a": {"b": 1, "c": "${a.b}", "d": [1, "${a.b}"]}}), {"a": {"b": 1, "c": 1, "d": [1, 1]}}),
+]
+
+
+@pytest.mark.parametrize(("value", "plain"), CONFIGURATIONS)
+def test_configurations_have_a_plain_form(value: object, plain: object) -> None:
+    assert _json([value]) == [plain]
+    assert _yaml({"k": value}) == {"k": plain}
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ({"b": "???"}, "m.a is a DictConfig: its parts cannot be read: Missing"),
+        ({"b": "${z}"}, "m.a is a DictConfig: its parts cannot be read: Interpolation key"),
+        ([1, "???"], "m.a is a ListConfig: its parts cannot be read: Missing"),
+    ],
+)
+def test_a_configuration_that_lacks_a_value_is_refused(value: object, why: str) -> None:
+    for form in (formats.Json("m"), formats.Yaml("m")):
+        assert str(_refused(form, OmegaConf.create({"a": value}))).startswith(why)
+
+
+def test_classes_and_dtypes_are_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = types.ModuleType("torch")  # 200 MB, for two classes that print their names
+    kind, device = (
+        type("dtype", (), {"__str__": lambda _: "torch.float32"}),
+        type("device", (), {"__str__": lambda _: "cuda:0"}),
+    )
+    vars(torch).update(dtype=kind, device=device)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    value = {
+        "builtin": int,
+        "own": Layer,
+        "nested": Decimal,
+        "numpy": np.float32,
+        "dtype": np.dtype("float32"),
+        "torch": kind(),
+        "device": device(),
+    }
+    names = {
+        "builtin": "int",
+        "own": f"{Layer.__module__}.Layer",
+        "nested": "decimal.Decimal",
+        "numpy": "numpy.float32",
+        "dtype": "float32",
+        "torch": "torch.float32",
+        "device": "cuda:0",
+    }
+    assert _json(value) == _yaml(value) == names
+
+
+def test_a_long_double_that_no_double_holds_is_refused() -> None:
+    for number in ("1e4000", "-1e4000", "1e-4000"):
+        value = np.longdouble(number)
+        for odd in (value, np.array([1, value]), np.clongdouble(1 + 1j) * value):
+            error = _refused(formats.Json("m"), {"x": odd})
+            assert error.where == "m.x"
+            assert str(error).endswith(
+                "a number in it is beyond the range of 64 bits; scale it, or store it as text or an array"
+            )
+    assert _json([np.longdouble("inf"), np.longdouble(0), np.longdouble("0.5")]) == [math.inf, 0.0, 0.5]
+
+
 def test_the_values_of_a_dictionary_are_a_list() -> None:
     assert _json({"v": {"b": 1, "a": 2}.values()}) == {"v": [1, 2]}
 
@@ -600,14 +727,14 @@ def test_an_error_names_the_part(root: str, value: object, where: str) -> None:
         error = _refused(form, value)
         if isinstance(form, formats.Json) or "'3'" not in where:
             assert error.where == where
-            assert str(error).startswith(f"{where} is a ")
+            assert str(error).startswith((f"{where} is a ", f"{where} is an "))
             assert str(error).endswith(": there is no plain form of it; make it numbers, text, lists or a dict")
 
 
 def test_the_error_of_a_nested_object_in_full() -> None:
     error = _refused(formats.Json("metrics"), {"layers": [0, 1, 2, {"weight": object()}]})
     assert str(error) == (
-        "metrics.layers[3].weight is a object: there is no plain form of it; make it numbers, text, lists or a dict"
+        "metrics.layers[3].weight is an object: there is no plain form of it; make it numbers, text, lists or a dict"
     )
     assert error.where == "metrics.layers[3].weight"
     assert (error.url, error.key) == (None, None)
@@ -615,7 +742,7 @@ def test_the_error_of_a_nested_object_in_full() -> None:
 
 def test_the_error_of_a_nameless_value() -> None:
     error = _refused(formats.JSON, object())
-    assert str(error).startswith("the value is a object: there is no plain form of it")
+    assert str(error).startswith("the value is an object: there is no plain form of it")
     assert error.where == ""
 
 
@@ -623,7 +750,9 @@ def _numbers() -> Iterator[int]:
     yield 1
 
 
-@pytest.mark.parametrize("value", [_numbers(), map(str, [1]), len, int, Layer, ..., NotImplemented, io.BytesIO()])
+@pytest.mark.parametrize(
+    "value", [_numbers(), map(str, [1]), len, lambda: 1, ..., NotImplemented, io.BytesIO(), list[int]]
+)
 def test_what_has_no_plain_form_is_refused(value: object) -> None:
     assert _refused(formats.JSON, {"x": value}).where == "x"
 
@@ -675,7 +804,7 @@ def _own_array() -> object:
 def test_a_value_that_contains_itself_is_refused(make: Callable[[], object], where: str, kind: str) -> None:
     for form in (formats.Json("m"), formats.Yaml("m")):
         error = _refused(form, make())
-        assert str(error) == f"{where} is a {kind}: it contains itself"
+        assert str(error) == f"{where} is {'an' if kind == 'ndarray' else 'a'} {kind}: it contains itself"
         assert error.where == where
 
 

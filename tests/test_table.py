@@ -18,7 +18,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notata import DecodeError, Experiment, ExperimentReader, search
+from notata import DecodeError, Experiment, ExperimentReader, UnknownNameError, search
+from notata.search import remove
+from notata.search import table as table_of
 from notata.store import Store, open_store
 from notata.table import Keeper, Row, columns
 from notata.table.columns import encoded_rows
@@ -216,7 +218,7 @@ def test_a_row_is_one_line_that_grep_finds(sweep: Experiment, text: str) -> None
     assert found.stdout == "1\n"
     assert len(index(sweep).decode().splitlines()) == 2
     (row,) = rows(sweep).values()
-    assert (row["note"], row["label"], row["nested"]) == (text, text, {text: [text]})
+    assert (row["note"], row["label"], row[f"nested.{text}"]) == (text, text, [text])
 
 
 def test_a_reason_of_many_lines_is_one_line(sweep: Experiment) -> None:
@@ -336,18 +338,58 @@ def test_an_index_that_is_no_table_at_all_can_be_shown(sweep: Experiment) -> Non
 # -- runs that are gone, or have not ended -----------------------------------------------------------------
 
 
-def test_rows_of_runs_whose_folder_is_gone_are_kept(sweep: Experiment) -> None:
+@pytest.mark.parametrize("by", ["rm", "rmtree"])
+def test_a_run_that_was_removed_is_in_no_table(sweep: Experiment, by: str) -> None:
+    for dt, error in ((0.1, 0.01), (0.2, 0.04)):
+        run(sweep, {"error": error}, dt=dt)
+    gone = Path(str(sweep.runs_dir)) / "log_sweep_dt_0.1"
+    if by == "rm":
+        assert [done.removed for done in remove(str(gone))] == [True]
+    else:
+        shutil.rmtree(gone)
+    reader = ExperimentReader(sweep.exp_dir)
+    assert [line["run_id"] for line in cells(sweep)] == ["sweep_dt_0.1", "sweep_dt_0.2"]  # nothing has written it yet
+    for table in (reader.table(), reader.to_pandas().to_dict("records"), list(table_of(str(sweep.exp_dir)))):
+        assert [row["run_id"] for row in table] == ["sweep_dt_0.2"]
+    assert list(reader.params) == list(reader.meta) == ["sweep_dt_0.2"]
+    assert "Runs directory: runs with 1 runs\n- sweep_dt_0.2" in str(reader)
+
+    frame = sweep.to_dataframe()
+    assert frame.nsmallest(1, "error")["run_id"].tolist() == ["sweep_dt_0.2"]
+    assert sweep.select(dt=0.1).empty
+    assert [line["run_id"] for line in cells(sweep)] == ["sweep_dt_0.2"]
+    assert not list(Path(str(sweep.exp_dir)).glob("*.bak"))
+
+
+def test_a_run_that_was_removed_leaves_index_csv_when_it_is_written(sweep: Experiment) -> None:
     for dt in (0.1, 0.2):
         run(sweep, {"error": 1.0}, dt=dt)
     shutil.rmtree(Path(str(sweep.runs_dir)) / "log_sweep_dt_0.1")
-    reader = ExperimentReader(sweep.exp_dir)
-    assert [row["run_id"] for row in reader.table()] == ["sweep_dt_0.1", "sweep_dt_0.2"]
-    run(sweep, {"other": 1.0}, dt=0.3)
     sweep.write_index()
-    assert [line["run_id"] for line in cells(sweep)] == ["sweep_dt_0.1", "sweep_dt_0.2", "sweep_dt_0.3"]
-    assert cells(sweep)[0]["error"] == "1.0"
-    assert list(reader.params) == list(reader.meta) == ["sweep_dt_0.2", "sweep_dt_0.3"]
-    assert "Runs directory: runs with 2 runs" in str(reader)
+    assert [line["run_id"] for line in cells(sweep)] == ["sweep_dt_0.2"]
+    run(sweep, {"error": 3.0}, dt=0.1)
+    assert {line["run_id"]: line["error"] for line in cells(sweep)} == {"sweep_dt_0.2": "1.0", "sweep_dt_0.1": "3.0"}
+
+
+def test_the_last_row_goes_with_the_last_run(sweep: Experiment) -> None:
+    run(sweep, {"error": 1.0}, dt=0.1)
+    shutil.rmtree(Path(str(sweep.runs_dir)) / "log_sweep_dt_0.1")
+    assert sweep.to_dataframe().empty
+    assert cells(sweep) == []
+    with pytest.raises(UnknownNameError, match="none, as it has no run"):
+        sweep.select(dt=0.1)
+
+
+def test_rows_of_0_3_0_whose_runs_are_gone_are_kept_beside(sweep: Experiment) -> None:
+    run(sweep, {"error": 1.0}, dt=0.2)
+    index = Path(str(sweep.index_file))
+    old = "run_id,dt,status,error\nsweep_dt_0.1,0.1,complete,0.01\nsweep_dt_0.2,0.2,complete,1.0\n"
+    index.write_text(old)
+    assert [row["run_id"] for row in ExperimentReader(sweep.exp_dir).table()] == ["sweep_dt_0.2"]
+    assert index.read_text() == old
+    run(sweep, {"error": 3.0}, dt=0.3)
+    assert [line["run_id"] for line in cells(sweep)] == ["sweep_dt_0.2", "sweep_dt_0.3"]
+    assert [kept.read_text() for kept in index.parent.glob("index.csv.*.bak")] == [old]
 
 
 def test_a_run_that_is_running_is_in_the_table_but_not_in_index_csv(sweep: Experiment) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["counted", "duration", "rows", "sections", "shortened", "size"]
+__all__ = ["counted", "duration", "indefinite", "rows", "sections", "shortened", "size"]
 
 _MOST: Final = 60  # rows that are shown
 _WIDTH: Final = 200  # characters of a value that are shown
@@ -34,6 +34,15 @@ def counted(number: int, what: str) -> str:
     ('1 run', '3 files')
     """
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+def indefinite(name: str) -> str:
+    """Return a name after its indefinite article.
+
+    >>> indefinite("set"), indefinite("ndarray"), indefinite("object")
+    ('a set', 'an ndarray', 'an object')
+    """
+    return f"{'an' if name.startswith(tuple('aeioAEIO')) or name == 'ndarray' else 'a'} {name}"
 
 
 def duration(seconds: float) -> str:

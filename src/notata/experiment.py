@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
-from notata import keys, runids, table
+from notata import formats, keys, runids, table
 from notata.errors import ConfigurationError, NotataError, RunExistsError, UnknownNameError
 from notata.logbook import Logbook
 from notata.mirror.places import base_of_copies
@@ -188,7 +188,8 @@ class Experiment:
         """
         if skip_existing not in (True, False, "complete"):
             raise ConfigurationError(
-                f"skip_existing is True, False or 'complete', not {skip_existing!r}; parameters are keywords: dt=0.1"
+                f"skip_existing is True, False or 'complete', not {skip_existing!r}; parameters are keywords: "
+                "add(dt=0.1), add(**values), add(**vars(args))"
             )
         import difflib
 
@@ -267,9 +268,9 @@ class Experiment:
     def to_dataframe(self) -> pd.DataFrame:
         """The table of all runs as a pandas DataFrame: run_id, parameters, status, metrics; NaN where a run has none.
 
-        What is returned is what the runs themselves say now, and what index.csv says of runs whose folder is gone;
-        index.csv is brought up to date by the way, if it can be. `ExperimentReader.table` says which columns there are,
-        and what it costs.
+        The rows are those of the runs that are there now, as these say themselves; a run that was removed has none.
+        This brings index.csv up to date too, if it can. `ExperimentReader.table` says which columns there are, and what
+        it costs.
 
         Raises:
             PackageMissingError: pandas is not installed. It is an `ImportError`.
@@ -287,10 +288,15 @@ class Experiment:
         """The rows of `to_dataframe` whose columns have these values.
 
         Args:
-            **filters: Values by column.
+            **filters: Values by column: a value; several in a list, tuple or set, of which one must be the run's (a
+                list is also found by itself); or a function that is called with the run's value and says whether it
+                fits. None is found where a run has None, and a run without the column is never found. True is not 1.
+                For a part of a dictionary write ``select(optimizer={"lr": 0.1})`` or
+                ``select(**{"optimizer.lr": 0.1})``.
 
         Raises:
             UnknownNameError: There is no such column; the message lists those that there are. It is a `KeyError`.
+            EncodeError: A value has no plain form, so no run can have it.
             PackageMissingError: pandas is not installed.
             StorageError: As for `to_dataframe`.
 
@@ -299,18 +305,21 @@ class Experiment:
         ...     experiment.add(dt=dt, method="rk4").mark_complete()
         >>> experiment.select(dt=0.1, status="complete")["run_id"].tolist()
         ['select_dt_0.1_method_rk4']
+        >>> len(experiment.select(dt=[0.1, 0.2])), len(experiment.select(dt=lambda dt: dt > 0.15))
+        (2, 1)
         """
-        frame = self.to_dataframe()
-        for name in filters:
+        found = self._keeper.gather()
+        frame = table.to_pandas(found)
+        wanted = {name: _fitting(name, value) for name, value in formats.flattened(filters).items()}
+        for name in wanted:
             if name not in frame:
                 there = ", ".join(frame.columns) or "none, as it has no run"
                 raise UnknownNameError(f"the table of {self.url} has no column {name!r}; it has {there}", key=name)
-        rows = zip(*(frame[name] for name in filters), strict=True)
-        chosen = [all(value == wanted for value, wanted in zip(row, filters.values(), strict=True)) for row in rows]
+        chosen = [all(name in row and fits(row[name]) for name, fits in wanted.items()) for row in found.records()]
         return frame[chosen] if chosen else frame
 
     def write_index(self) -> UPath:
-        """Bring index.csv up to date with every run that has ended, whoever wrote it.
+        """Bring index.csv up to date: a row for every run that has ended, whoever wrote it, and none for removed runs.
 
         Returns:
             Where it lies.
@@ -328,6 +337,15 @@ class Experiment:
         """
         self._keeper.write()
         return self.index_file
+
+
+def _fitting(name: str, wanted: Any) -> Callable[[Any], bool]:
+    """Return what tells whether a value is one that `Experiment.select` was asked for."""
+    if callable(wanted) and not isinstance(wanted, type):
+        return lambda value: bool(wanted(value))
+    plain = formats.plain(wanted, name)
+    several = [plain, *plain] if isinstance(plain, list) else [plain]
+    return lambda value: any(formats.equal(value, one) for one in several)
 
 
 class Member(Logbook):

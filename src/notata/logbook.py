@@ -33,7 +33,7 @@ from notata.journal import Journal, RunLogger, level_of
 from notata.lease import Lease
 from notata.manifest import Keeper, LedgerStore
 from notata.mirror.places import apart, base_of_copies
-from notata.parameters import Parameters, encoded
+from notata.parameters import Parameters, encoded, named
 from notata.progress import bar
 from notata.reader import LogReader
 from notata.recorder import Recorder
@@ -87,7 +87,8 @@ class Logbook(Recorder):
             time in UTC and a random part, such as ``2026-11-22T19-50-03.123Z-4f2a9c``: it sorts by time.
         base_dir: Where runs are kept: any fsspec URL (``s3://bucket/outputs``), local path or UPath. When not given,
             the environment variable NOTATA_BASE_DIR, else ``outputs``.
-        params: Saved as ``params.yaml`` at once.
+        params: Saved as ``params.yaml`` at once: a mapping, or an object with named values, such as the namespace of
+            `argparse`, a dataclass, an attrs class or a pydantic model.
         overwrite: Remove a run that has this id, every file of it, and start over.
         preallocate: Make ``data/``, ``plots/`` and ``artifacts/`` at once. A bucket has no folders.
         callback: Called with this object once the final status is stored.
@@ -139,7 +140,7 @@ class Logbook(Recorder):
         self,
         run_id: str | int | None = None,
         base_dir: str | os.PathLike[str] | UPath | Store | None = None,
-        params: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | object | None = None,
         overwrite: bool = False,
         preallocate: bool = False,
         callback: Callback | None = None,
@@ -161,9 +162,10 @@ class Logbook(Recorder):
         progress: bool = False,
         manifest: bool = True,
     ) -> None:
-        _check_arguments(callback, params, overwrite=overwrite, resume=resume, mirror_timeout=mirror_timeout)
+        _check_arguments(callback, overwrite=overwrite, resume=resume, mirror_timeout=mirror_timeout)
         _check_switches(background=background, manifest=manifest, durable=durable)
         level = level_of(log_level)
+        given = named(params)
         self.run_id = _made_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
@@ -178,8 +180,8 @@ class Logbook(Recorder):
             self._store = self._store.watched(bar)
         noting = self._store = LedgerStore(self._store) if manifest else self._store
         self._queue = self._in_background(max_pending) if background else None
-        if params:
-            encoded(self._store, params)  # what cannot be stored is refused before anything is
+        if given:
+            encoded(self._store, given)  # what cannot be stored is refused before anything is
         self._lease = Lease(self._store, self.run_id, heartbeat)
         self._start, self._earlier = time.monotonic(), 0.0
         self._runtime: float | None = None
@@ -196,7 +198,7 @@ class Logbook(Recorder):
         try:
             before = self._claim(environment, overwrite, resume, copy)
             self._keeper = self._kept(noting, before) if isinstance(noting, LedgerStore) else None
-            self._begin(before, level, params=params, preallocate=preallocate)
+            self._begin(before, level, params=given, preallocate=preallocate)
             if copy is not None:
                 self._follow(plain, copy, overwrite, mirror_timeout)
         except BaseException:
@@ -771,16 +773,12 @@ class Logbook(Recorder):
             self._note(error, failure)
 
 
-def _check_arguments(
-    callback: object, params: object, *, overwrite: bool, resume: object, mirror_timeout: object
-) -> None:
+def _check_arguments(callback: object, *, overwrite: bool, resume: object, mirror_timeout: object) -> None:
     """Refuse what makes no sense, before anything is done."""
     if callback is not None and not callable(callback):
         raise ConfigurationError(f"callback is a function of the logbook, not {type(callback).__name__}")
     if resume and overwrite:
         raise ConfigurationError("resume goes on with the old run and overwrite removes it: choose one")
-    if params is not None and not isinstance(params, Mapping):
-        raise ConfigurationError(f"params are names and values, as in {{'omega': 2.0}}, not {type(params).__name__}")
     if isinstance(mirror_timeout, bool) or not isinstance(mirror_timeout, int | float) or not mirror_timeout >= 0:
         raise ConfigurationError(f"mirror_timeout is a number of seconds, not {mirror_timeout!r}")
     if resume not in (True, False, "force", "unfinished"):

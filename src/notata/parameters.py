@@ -9,12 +9,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 from notata import formats, keys, limits
+from notata.display import indefinite
 from notata.errors import ConfigurationError, DecodeError, EncodeError, MissingError
 from notata.formats.yaml_loader import check_values
 from notata.processes import Lock
 from notata.store import Store
 
-__all__ = ["FILES", "Parameters", "decoded", "encoded", "parameters"]
+__all__ = ["FILES", "Parameters", "decoded", "encoded", "named", "parameters"]
 
 _KEYS: Final = {"yaml": keys.PARAMS_YAML, "json": keys.PARAMS_JSON}
 _FORMS: Final[dict[str, formats.Format]] = {
@@ -54,6 +55,29 @@ def _check_values(data: bytes, ext: str) -> None:
         ) from error
 
 
+def named(values: object) -> Mapping[str, Any]:
+    """Return the names and values of a mapping, or of an object that has named values.
+
+    Raises:
+        ConfigurationError: It has none.
+
+    >>> from argparse import Namespace
+    >>> named(Namespace(omega=2.0))
+    {'omega': 2.0}
+    """
+    if values is None:
+        return {}
+    if isinstance(values, Mapping):
+        return values
+    found = formats.members(values)
+    if found is None:
+        raise ConfigurationError(
+            f"params are names and values, such as {{'omega': 2.0}}, an argparse.Namespace, a dataclass, or an attrs "
+            f"or pydantic object, not {type(values).__name__}"
+        )
+    return {str(name): value for name, value in found}
+
+
 def decoded(data: bytes, ext: str = "yaml") -> dict[str, Any]:
     """The values that the bytes of such a file hold; an empty YAML holds none.
 
@@ -67,7 +91,7 @@ def decoded(data: bytes, ext: str = "yaml") -> dict[str, Any]:
     if ext == "json" and limits.has_too_many_values(values):
         raise DecodeError(f"this JSON has more than {limits.VALUES:,} values")
     if values is not None and not isinstance(values, dict):
-        raise DecodeError(f"it holds a {type(values).__name__}, where names and values are needed")
+        raise DecodeError(f"it holds {indefinite(type(values).__name__)}, where names and values are needed")
     return values or {}
 
 
@@ -150,8 +174,10 @@ class Parameters(Mapping[str, Any]):
         (200, {'omega': 2.0, 'steps': 200})
         """
         if not isinstance(ext, str) or ext not in _KEYS:
-            if isinstance(ext, Mapping):
-                raise ConfigurationError("parameters are keywords: params(omega=2.0), or params(**values)")
+            if formats.members(ext) is not None:
+                raise ConfigurationError(
+                    "parameters are keywords: params(omega=2.0), or params(**values); of an object params(**vars(it))"
+                )
             raise ConfigurationError(f"ext is 'yaml' or 'json', not {ext!r}", url=self._store.url)
         self._check()
         with self._lock.held():
@@ -186,7 +212,7 @@ class Parameters(Mapping[str, Any]):
         except DecodeError:
             return False
         data = encoded(self._store, values, ext)
-        if stored == _values(self._store, ext, data):
+        if formats.equal(stored, _values(self._store, ext, data)):
             return True
         with suppress(EncodeError):  # what was written by hand may hold what we do not write
             return encoded(self._store, stored, ext) == data

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePath
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, overload
 
 from notata import formats, keys
 from notata.errors import ConfigurationError, EncodeError, FolderError, MissingError, NotataError, StorageError
@@ -309,13 +309,17 @@ class Recorder(Lines, ABC):
         """
         return self._write(formats.NPY, "array", name, keys.data(name, formats.NPY.suffix), array)
 
-    def arrays(self, /, name: str, compressed: bool = True, **arrays: npt.ArrayLike) -> UPath:
+    @overload
+    def arrays(self, name: str, /, compressed: bool = True, **arrays: npt.ArrayLike) -> UPath: ...
+    @overload
+    def arrays(self, /, *, name: str, compressed: bool = True, **arrays: npt.ArrayLike) -> UPath: ...
+    def arrays(self, name: str | None = None, /, compressed: bool = True, **arrays: Any) -> UPath:
         """Store several arrays as one bundle ``data/<name>.npz``, in place of what was there.
 
         Args:
             name: As for `array`.
             compressed: By zlib; else as they are, which is faster and larger.
-            **arrays: Each as for `array`; the keywords are their names in the bundle.
+            **arrays: Each as for `array`; the keywords are their names in the bundle. One may be called ``name``.
 
         Returns:
             Where the file lies.
@@ -332,6 +336,10 @@ class Recorder(Lines, ABC):
             raise ConfigurationError(
                 f"compressed is True or False, not {type(compressed).__name__}; arrays are keywords, arrays('a', x=…)"
             )
+        if name is None:  # by keyword, as in 0.3.0
+            name = arrays.pop("name", None)
+            if not isinstance(name, str):
+                raise ConfigurationError("the first argument is the name of the bundle: arrays('trajectory', x=…)")
         form = formats.Npz(bool(compressed))
         return self._write(form, "arrays", name, keys.data(name, form.suffix), arrays)
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
 from notata import keys
 from notata.errors import KeyNameError
-from notata.formats import plain
+from notata.formats import flattened, plain
 
 __all__ = ["LONGEST", "run_id"]
 
@@ -45,16 +45,37 @@ def run_id(name: str, params: Mapping[str, Any]) -> str:
     'sweep_dt_0.001_method_rk4_omega_2'
     >>> run_id("sweep", {"dt": 0.1234567})
     'sweep_dt_0.12346--3f328ff4f67a970b'
+    >>> run_id("sweep", {"optimizer": {"name": "adam", "lr": 0.1}})
+    'sweep_optimizer.lr_0.1_optimizer.name_adam--ae6a164e15811cde'
     """
     values: dict[str, Any] = plain(params, "params")
-    shown = [(key, _token(value)) for key, value in sorted(values.items())]
+    shown = [(key, _token(value)) for key, value in sorted(flattened(values).items())]
     whole = f"{name}_" + "_".join(f"{key}_{token}" for key, token in shown)
-    faithful = all(_exact(value, token) for value, (_, token) in zip(values.values(), shown, strict=True))
+    faithful = all(_exact(value, _token(value)) for value in values.values())
     if faithful and _legal(whole) and len(whole.encode()) <= LONGEST and _reading(shown):
         return whole
-    digest = hashlib.sha256(json.dumps(_canonical(values), sort_keys=True).encode()).hexdigest()[:_DIGEST]
+    digest = hashlib.sha256(_told(params, values).encode()).hexdigest()[:_DIGEST]
     text = f"{name}_" + "_".join(f"{key}_{token[:_VALUE]}" for key, token in shown)
     return f"{_cut(_LEGIBLE.sub('_', text), LONGEST - _DIGEST - 2)}--{digest}"
+
+
+def _told(params: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """Return a text that only these parameters have: JSON, and which keys are no strings, if any are not."""
+    whole = json.dumps(_canonical(values), sort_keys=True)
+    nested = {name: params[name] for name, value in values.items() if isinstance(value, dict | list)}
+    odd = sorted(json.dumps(path) for path in _odd_keys(plain(nested, "params", text_keys=False)))
+    return "\n".join([whole, *odd])
+
+
+def _odd_keys(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path to each key of a dictionary that is no string, which it becomes in JSON."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        is_odd = isinstance(value, dict) and not isinstance(name, str)
+        step = (*path, [_canonical(name)] if is_odd else name)
+        if is_odd:
+            yield step
+        yield from _odd_keys(item, step)
 
 
 def _token(value: Any) -> str:

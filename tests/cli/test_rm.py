@@ -167,7 +167,7 @@ def test_the_index_of_an_experiment_is_left_as_it_is(tmp_path: Path) -> None:
     index = (tmp_path / "sweep/index.csv").read_bytes()
     assert notata("rm", "-y", "sweep/runs/log_sweep_dt_0.1", folder=tmp_path).returncode == 0
     assert (tmp_path / "sweep/index.csv").read_bytes() == index
-    assert [row["dt"] for row in Experiment("sweep", tmp_path).reader.table()] == [0.1, 0.2]
+    assert [row["dt"] for row in Experiment("sweep", tmp_path).reader.table()] == [0.2]
 
 
 # -- being asked ---------------------------------------------------------------------------------------------

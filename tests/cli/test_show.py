@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -104,6 +105,45 @@ def test_a_folder_of_several_runs_is_refused_unless_all_are_asked_for(fleet: Pat
     assert done.stdout.startswith("old  complete\n")
 
 
+def test_the_id_of_a_run_finds_it(tmp_path: Path) -> None:
+    for name in ("exp001", "exp001/inner"):
+        Logbook(name.rpartition("/")[2], tmp_path / name.rpartition("/")[0]).mark_complete()
+    assert (tmp_path / "exp001").is_dir()  # which has a run of its own
+    (tmp_path / "log_exp001").rename(tmp_path / "log_exp002")
+    for arguments in (("show", "exp002", "-n", "0"), ("show", "-0", "./exp002/"), ("ls", "exp002"), ("tail", "exp002")):
+        done = notata(*arguments, folder=tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), arguments
+    assert show(str(tmp_path / "exp002")).run.run_id == "exp002"
+    assert show(str(tmp_path / "exp001")).run.run_id == "inner"
+    with pytest.raises(errors.RunMissingError, match=r"there is no run at .*/exp003, or below it"):
+        show(str(tmp_path / "exp003"))
+    Logbook("a", "memory://show/ids").mark_complete()
+    assert show("memory://show/ids/a").run.url == "memory://show/ids/log_a"
+
+
+@pytest.mark.parametrize("beat", [True, False])
+def test_a_killed_run_took_as_long_as_it_wrote(beat: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "log_killed"
+    folder.mkdir()
+    begun = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+    lease: dict[str, Any] = {"host": "far", "pid": 7, "heartbeat": 1}
+    if beat:
+        lease["beat"] = (begun + timedelta(seconds=1)).isoformat()
+    fields = {"run_id": "killed", "status": "initialized", "start_time": begun.isoformat(), "lease": lease}
+    (folder / "metadata.json").write_text(json.dumps(fields))
+    (folder / "log.txt").write_text("[2026-03-01T09:30:00] INFO begun\n")
+    offset = 3600 if beat else 0  # the clock of a file server is another one
+    for name, seconds in (("metadata.json", 1), ("log.txt", 251)):
+        time = begun.timestamp() + seconds + offset
+        os.utime(folder / name, (time, time))
+    [run] = runs(str(tmp_path))
+    assert (run.status, run.seconds) == ("died", 251.0)
+    printed = parts(notata("show", "killed", folder=tmp_path).stdout)["killed  died"]
+    assert [line.split(None, 1)[1] for line in printed if line.startswith("took")] == [
+        "4 min 11 s up to its last sign of life"
+    ]
+
+
 def test_a_folder_of_one_run_means_that() -> None:
     Logbook("only", "memory://show/one/deep").mark_complete()
     assert show("memory://show/one").run.run_id == "only"
@@ -182,6 +222,55 @@ def test_a_failure_has_its_last_frames(tmp_path: Path) -> None:
     assert found["failure"][0] == "ValueError: h = -1"
     assert [line.strip() for line in found["failure"][2::2]] == ["deep(left - 1)"] * 2 + ['raise ValueError("h = -1")']
     assert len(show("memory://show/log_frames").failure.frames) == 5  # type: ignore[union-attr]
+
+
+def test_what_led_to_a_failure_is_shown(tmp_path: Path) -> None:
+    with suppress(RuntimeError), Logbook("chain", "memory://show"):
+        try:
+            try:
+                raise KeyError("h")
+            except KeyError:
+                raise OSError("no disk")  # noqa: B904
+        except OSError as error:
+            raise RuntimeError("the step failed") from error
+    lines = parts(notata("show", "memory://show/log_chain", folder=tmp_path).stdout)["failure"]
+    told = [line for line in lines if not line.startswith(" ")]
+    assert told == [
+        "RuntimeError: the step failed",
+        "caused by OSError: no disk",
+        "raised while handling KeyError: 'h'",
+    ]
+    assert [line.strip() for line in lines[1:] if "raise OSError" in line] == ['raise OSError("no disk")  # noqa: B904']
+    described = json.loads(notata("show", "--json", "memory://show/log_chain", folder=tmp_path).stdout)["failure"]
+    assert (described["cause"]["type"], described["cause"]["context"]["message"]) == ("OSError", "'h'")
+    html = show("memory://show/log_chain")._repr_html_()
+    assert "caused by OSError" in html
+    assert "no disk" in html
+
+
+def test_the_members_of_a_group_are_shown(tmp_path: Path) -> None:
+    with suppress(ExceptionGroup), Logbook("group", "memory://show"):
+        raise ExceptionGroup("two of three failed", [ValueError("h = -1"), KeyError("dt")])
+    lines = parts(notata("show", "memory://show/log_group", folder=tmp_path).stdout)["failure"]
+    told = [line for line in lines if not line.startswith(" ")]
+    assert told[0].startswith("ExceptionGroup: two of three failed")
+    assert told[1:] == ["member 1: ValueError: h = -1", "member 2: KeyError: 'dt'"]
+
+
+@pytest.mark.parametrize("name", ["cause", "context", "exceptions"])
+def test_a_forged_chain_of_failures_is_bounded(name: str, tmp_path: Path) -> None:
+    store = failing(f"forged-{name}")
+    told: Any = {"type": "E", "message": "", "frames": []}
+    for _ in range(200):
+        told = {"type": "E", "message": "", "frames": [], name: [told] * 2 if name == "exceptions" else told}
+        if name == "exceptions" and len(json.dumps(told)) > 2**19:
+            break
+    store.write("artifacts/debug/failure.json", json.dumps(told).encode())
+    failure = show(store).failure
+    assert failure is not None
+    assert len(list(failure.chain())) <= 2**12
+    store.write("artifacts/debug/failure.json", json.dumps({"frames": [], name: [3]}).encode())
+    assert show(store).problems == ("artifacts/debug/failure.json does not tell of an exception",)
 
 
 def test_without_a_description_it_is_the_end_of_the_traceback() -> None:

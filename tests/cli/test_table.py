@@ -75,9 +75,10 @@ def test_as_csv_it_is_what_the_standard_says(shelf: Shelf) -> None:
     rows = {row["run_id"]: row for row in read(told)}
     assert len(rows) == len(RUNS)
     assert list(rows["notes"]) == [
-        "run_id", "dt", "omega", "solver", "status", "energy", "error", "note", "steps", "failure_reason",
+        "run_id", "dt", "omega", "solver.name", "solver.order", "status", "energy", "error", "note", "steps",
+        "failure_reason",
     ]  # fmt: skip
-    assert rows["notes"]["solver"] == '{"name": "rk4", "order": 4}'
+    assert (rows["notes"]["solver.name"], rows["notes"]["solver.order"]) == ("rk4", "4")
     assert (rows["old"]["dt"], rows["old"]["energy"], rows["old"]["note"]) == ("0.01", "1.25", "")
     piped = notata("table", shelf.url, *shelf.options, folder=shelf.local).stdout
     assert piped.partition("\n")[0].split("\t") == list(rows["notes"])
@@ -129,7 +130,8 @@ def test_columns_are_named_or_meant_by_patterns(tmp_path: Path) -> None:
         log.text("t", "x" * 100)
     found = table(where)
     assert found.columns == [
-        "run_id", "a.b", "dt", "error", "scheme", "params.size", "solver", "status", "metrics.dt", "metrics.error",
+        "run_id", "a.b", "dt", "error", "scheme", "params.size", "solver.order", "status", "metrics.dt",
+        "metrics.error",
     ]  # fmt: skip
     swept = next(row for row in found if row.get("dt") == 0.25)
     assert "error" not in swept
@@ -149,6 +151,27 @@ def test_columns_are_named_or_meant_by_patterns(tmp_path: Path) -> None:
         {"dt": 0.125, "metrics.error": 1, "run_id": "sweep_dt_0.125_scheme_upwind"}
     ]
     assert {"run_id": "x"} in lines
+
+
+def test_nested_parameters_are_columns(tmp_path: Path) -> None:
+    where = url()
+    for name, optimizer in (("a", {"name": "adam", "lr": 0.1}), ("b", {"name": "sgd", "lr": 0.2, "momentum": None})):
+        with Logbook(name, where, params={"optimizer": optimizer}) as log:
+            log.json("metrics", {"loss": {"test": 1.0}, "none": {}})
+    found = table(where)
+    parts = ["optimizer.lr", "optimizer.momentum", "optimizer.name"]
+    assert found.columns == ["run_id", *parts, "status", "loss.test", "none"]
+    values = {"optimizer.lr": 0.2, "optimizer.momentum": None, "optimizer.name": "sgd"}
+    assert found[1] == {"run_id": "b", **values, "status": "complete", "loss.test": 1.0, "none": {}}
+    assert list(table(where, columns=["optimizer.*"]))[1] == values
+    assert table(where, columns=["params.optimizer.*", "metrics.*"]).columns == [*parts, "loss.test", "none"]
+    [whole] = table(where, columns=["optimizer"], where="optimizer.lr > 0.1")
+    assert whole["optimizer"]["name"] == "sgd"
+    [note] = table(where, columns=["optimizr.lr"]).notes
+    assert note.startswith("no run has optimizr.lr; close to it: optimizer.lr")
+    done = notata("table", where, "--columns", "optimizer.*", "--sort", "optimizer.lr", "-r", "--csv", folder=tmp_path)
+    assert done.stdout.splitlines() == ["optimizer.lr,optimizer.momentum,optimizer.name", "0.2,null,sgd", "0.1,,adam"]
+    assert done.stderr == ""
 
 
 def test_filters_and_orders_are_those_of_ls(tmp_path: Path) -> None:

@@ -72,6 +72,17 @@ def test_files_are_shown_too_and_nothing_is_told(shelf: Shelf, tmp_path: Path) -
         assert notata("tail", "-f", f"{shelf.url}/{nothing}", *shelf.options, folder=tmp_path).returncode == 1
 
 
+def test_a_number_alone_is_how_many_lines(shelf: Shelf, tmp_path: Path) -> None:
+    for count in (0, 1, 3):
+        wanted = notata("tail", "-n", str(count), f"{shelf.url}/log_notes", *shelf.options, folder=tmp_path).stdout
+        for arguments in ((f"-{count}", f"{shelf.url}/log_notes"), (f"{shelf.url}/log_notes", f"-{count}")):
+            done = notata("tail", *arguments, *shelf.options, folder=tmp_path)
+            assert (done.returncode, done.stdout) == (0, wanted)
+    assert wanted.count("\n") == 3
+    assert notata("tail", "--", "-3", folder=tmp_path).stderr == "Error: there is nothing at -3\n"
+    assert notata("ls", "-3", folder=tmp_path).returncode == 2
+
+
 @pytest.mark.usefixtures("log_b_fails")
 def test_a_log_that_cannot_be_read_is_told_and_the_others_are_shown(tmp_path: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}"

@@ -129,8 +129,8 @@ def test_what_does_not_fit_does_not_match_and_raises_nothing(expression: str) ->
         ("omega > 1 and 1 / 0", 15, "1 / 0", "division by zero"),
         ("omega > 9 ** 9 ** 9", 9, "9 ** 9 ** 9", "at most"),
         ("omega > 2 ** 99999999", 9, "2 ** 99999999", "at most"),
-        ("'a' * 999999999 == note", 1, "'a' * 999999999", "str is no number"),
-        ("'%999999999d' % 1 == note", 1, "'%999999999d' % 1", "str is no number"),
+        ("'a' * 999999999 == note", 1, "'a' * 999999999", "a str is not a number"),
+        ("'%999999999d' % 1 == note", 1, "'%999999999d' % 1", "a str is not a number"),
         ("omega.__class__ == 1", 1, "omega.__class__", "there is no __class__"),
         ("__import__('os')", 1, "__import__('os')", "there is no function"),
         ("().__class__", 1, "()", "only names have parts"),
@@ -210,6 +210,86 @@ def test_names_that_no_run_has_are_told_with_close_ones() -> None:
     assert Where("omega ** 99999999 > 1")(RUN) is False
 
 
+@pytest.mark.parametrize(
+    ("expression", "names", "better"),
+    [
+        ("status == failed", "failed", "status == 'failed'"),
+        ("status != complete and omega > 1", "complete", "status != 'complete' and omega > 1"),
+        ("failed == status", "failed", "'failed' == status"),
+        ("solver.name == rk4", "rk4", "solver.name == 'rk4'"),
+        ("note == Fine-grained", "Fine, grained", "note == 'Fine-grained'"),
+        ("note in [Fine, 'Coarse', Gröber]", "Fine, Gröber", "note in ['Fine', 'Coarse', 'Gröber']"),
+        ("unstable in failure_reason", "unstable", "'unstable' in failure_reason"),
+        ("startswith(note, Fin)", "Fin", "startswith(note, 'Fin')"),
+        ("host == n1.cluster.org", "n1.cluster.org", "host == 'n1.cluster.org'"),
+        ("started > 2024-11-28", "", "started > '2024-11-28'"),
+        ("run_id == 3 or omega > 1", "", "run_id == '3' or omega > 1"),
+    ],
+)
+def test_a_text_without_quotes_is_told_with_the_right_expression(expression: str, names: str, better: str) -> None:
+    where = Where(expression)
+    where(RUN)
+    assert where.notes() == [(f"no run has {names}; " if names else "") + f"a text needs quotes: {better}"]
+    right = Where(better)
+    right(RUN)
+    assert right.notes() == []
+
+
+@pytest.mark.parametrize("expression", ["omga == 1", "omega == 2", "note == 'Fine'", "not failed", "omega > lower(x)"])
+def test_what_is_no_text_gets_no_quotes(expression: str) -> None:
+    where = Where(expression)
+    where(RUN)
+    assert not [note for note in where.notes() if "quotes" in note]
+
+
+@pytest.mark.parametrize(
+    ("expression", "better"),
+    [
+        ("started > 2026-01-02", "started > '2026-01-02'"),
+        ("note == runge kutta and omega > 1", "note == 'runge kutta' and omega > 1"),
+        ("(host == node-1.cluster)", "(host == 'node-1.cluster')"),
+    ],
+)
+def test_a_text_that_cannot_be_read_without_quotes_is_told_with_them(expression: str, better: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Where(expression)
+    assert str(caught.value).endswith(f"; a text needs quotes: {better}")
+    Where(better)(RUN)
+
+
+def test_true_false_and_null_are_words() -> None:
+    def holds(expression: str, value: Any) -> bool:
+        return Where(expression)(Run("a", "a", "memory://a", "complete", params={"p": value, "true": 5}))
+
+    assert holds("p == true", True)
+    assert holds("p is True and not p == false", True)
+    assert holds("p == null", None)
+    assert holds("p != null and p == false", False)
+    assert holds("p in [true, null]", None)
+    assert not holds("p == true or p in [true]", 1)
+    assert not holds("p == 1 or p in [1]", True)
+    assert holds("p == 1 and p in [1.0] and contains([1], p)", 1)
+    assert holds("params.true == 5", 0)
+    assert not holds("p == [1]", [True])
+
+
+@pytest.mark.parametrize(
+    ("expression", "why"),
+    [
+        ("lower(3) == 'a'", "lower() takes texts, not an int"),
+        ("startswith(3, 'a')", "startswith() takes texts, not an int"),
+        ("matches('a', 3)", "matches() takes texts, not an int"),
+        ("len(3) > 1", "len() takes a text, a list or a dictionary, not an int"),
+        ("contains(3, 4)", "an int cannot be in an int"),
+        ("3 in 'a3'", "an int cannot be in a str"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_in_words_of_the_filter(expression: str, why: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Where(expression)
+    assert str(caught.value).endswith(f"it has no value: {why}")
+
+
 def test_a_filter_of_the_command(tmp_path: Path) -> None:
     for number in range(3):
         with Logbook(number, tmp_path, params={"omega": float(number)}) as log:
@@ -223,6 +303,8 @@ def test_a_filter_of_the_command(tmp_path: Path) -> None:
         "",
         "Note: no run has omgea; close to it: omega\n",
     )
+    bare = notata("ls", ".", "--where", "status == complete", folder=tmp_path)
+    assert bare.stderr == "Note: no run has complete; a text needs quotes: status == 'complete'\n"
     wrong = notata("ls", ".", "--where", "omega > > 1", folder=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.count("\n") == 1

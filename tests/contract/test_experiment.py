@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -336,6 +337,69 @@ def test_rows_are_selected_by_values(sweep: Experiment) -> None:
     assert sweep.select(status="failed")["dt"].tolist() == [0.5]
 
 
+def selected(sweep: Experiment, **filters: Any) -> list[str]:
+    return [str(case) for case in sweep.select(**filters)["case"]]
+
+
+def test_rows_are_selected_by_none_several_values_and_functions(sweep: Experiment) -> None:
+    values: dict[str, Any] = {"a": None, "b": 0.5, "c": 1, "d": True, "e": "x", "f": [1, 2], "g": "", "i": False}
+    for case, value in values.items():
+        sweep.add(case=case, p=value).mark_complete()
+    sweep.add(case="h").mark_complete()
+    assert selected(sweep, p=None) == ["a"]
+    assert selected(sweep, p=0.5) == ["b"]
+    assert selected(sweep, p=1) == selected(sweep, p=1.0) == ["c"]
+    assert selected(sweep, p=True) == selected(sweep, p=np.bool_(True)) == ["d"]
+    assert selected(sweep, p=0) == []
+    assert selected(sweep, p=[0.5, None, "x"]) == selected(sweep, p=("x", None, 0.5)) == ["a", "b", "e"]
+    assert selected(sweep, p={0.5, "x"}) == ["b", "e"]
+    assert selected(sweep, p=np.array([0.5, 1])) == ["b", "c"]
+    assert selected(sweep, p=[1, 2]) == ["c", "f"]
+    assert selected(sweep, p=[[1, 2]]) == ["f"]
+    assert selected(sweep, p=[]) == []
+    assert selected(sweep, p=lambda value: isinstance(value, str)) == ["e", "g"]
+    assert selected(sweep, p=lambda value: value is None) == ["a"]
+    assert selected(sweep, p=[0.5, 1], case=lambda case: case > "b", status="complete") == ["c"]
+    with pytest.raises(TypeError):
+        sweep.select(p=lambda value: value > 1)
+    with pytest.raises(notata.EncodeError, match="p is an object"):
+        sweep.select(p=object())
+
+
+def test_nested_parameters_are_columns(place: Place, sweep: Experiment) -> None:
+    for case, optimizer in (("a", {"name": "adam", "lr": 0.1}), ("b", {"name": "sgd", "lr": 0.2, "momentum": None})):
+        with sweep.add(case=case, optimizer=optimizer, layers=[1, 2]) as log:
+            log.json("metrics", {"loss": {"train": 0.5, "test": {"mean": 1.0}}})
+    with sweep.add(case="c", optimizer="none", empty={}):
+        pass
+    columns = ["optimizer", "optimizer.lr", "optimizer.momentum", "optimizer.name"]
+    losses = ["loss.test.mean", "loss.train"]
+    frame = sweep.to_dataframe()
+    assert list(frame.columns) == ["run_id", "case", "empty", "layers", *columns, "status", *losses]
+    assert frame["optimizer.lr"].tolist()[:2] == [0.1, 0.2]
+    row = sweep.reader.table()[1]
+    assert {name: row[name] for name in ("case", *columns[1:])} == {
+        "case": "b",
+        "optimizer.lr": 0.2,
+        "optimizer.momentum": None,
+        "optimizer.name": "sgd",
+    }
+    assert "optimizer" not in row
+    assert sweep.select(**{"optimizer.lr": 0.2})["case"].tolist() == ["b"]
+    assert sweep.select(optimizer={"name": ["adam", "sgd"], "lr": 0.1})["case"].tolist() == ["a"]
+    assert sweep.select(optimizer={"momentum": None})["case"].tolist() == ["b"]
+    assert sweep.select(optimizer="none")["case"].tolist() == ["c"]
+    assert sweep.select(empty={})["case"].tolist() == ["c"]
+    assert next(line["optimizer"] for line in index(place)) == '{"lr": 0.1, "name": "adam"}'  # one cell, as before
+    assert sweep.reader.params[row["run_id"]]["optimizer"] == {"name": "sgd", "lr": 0.2, "momentum": None}
+
+
+def test_a_nested_name_that_is_taken_stays_in_its_dictionary(sweep: Experiment) -> None:
+    sweep.add(**{"a": {"b": 1, "c": 2}, "a.b": 3, "metrics": {"x": 4}}).mark_complete()
+    row = sweep.reader.table()[0]
+    assert (row["a"], row["a.b"], row["params.metrics.x"]) == ({"b": 1, "c": 2}, 3, 4)
+
+
 def test_a_selection_of_nothing_has_all_columns(sweep: Experiment) -> None:
     fill(sweep)
     nothing = sweep.select(dt=99, status="complete", final_speed=1.0)
@@ -468,6 +532,14 @@ def test_a_reader_of_nothing(place: Place) -> None:
     assert (len(empty), list(empty), list(empty.index()), empty.table(), empty.params) == (0, [], [], [], {})
     assert len(made.reader) == 0
     assert "Fields: (missing)" in str(empty)
+
+
+def test_a_reader_of_an_experiment_names_the_one_of_a_run(place: Place, sweep: Experiment) -> None:
+    sweep.add(n=1).mark_complete()
+    with pytest.raises(RunMissingError, match=r"/log_sweep_n_1 is a run, .*: read it with LogReader$"):
+        reader(place, "sweep/runs/log_sweep_n_1")
+    with pytest.raises(RunMissingError, match="a folder of runs is for ExperimentReader"):
+        LogReader(f"{place.url}/sweep", storage_options=place.options)
 
 
 def test_the_rows_of_the_index(place: Place, sweep: Experiment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from upath import UPath
 
+import notata
 from notata import ConfigurationError, Logbook, errors
 from tests.backends import Place
 
@@ -439,8 +443,48 @@ def test_a_repr_says_where_and_how(place: Place) -> None:
 def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         Logbook("run", "memory://senseless", **arguments)
-    with pytest.raises(ConfigurationError, match="parameters are keywords"):
-        Logbook(None, "memory://senseless").params({"a": 1})  # type: ignore[arg-type]
+    for values in ({"a": 1}, argparse.Namespace(a=1)):
+        with pytest.raises(ConfigurationError, match="parameters are keywords"):
+            Logbook(None, "memory://senseless").params(values)  # type: ignore[arg-type]
+
+
+@dataclasses.dataclass
+class Optimizer:
+    name: str = "adam"
+    lr: float = 0.1
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        argparse.Namespace(steps=100, optimizer=Optimizer()),
+        OmegaConf.create({"steps": 100, "optimizer": {"name": "adam", "lr": "${..rate}"}, "rate": 0.1}),
+        pd.Series({"steps": 100, "optimizer": Optimizer()}),
+    ],
+    ids=["argparse", "omegaconf", "pandas"],
+)
+def test_parameters_may_be_an_object_with_named_values(place: Place, params: object) -> None:
+    log = place.logbook(params=params)
+    stored = yaml.safe_load(place.bytes("log_run/params.yaml"))
+    assert (stored.pop("rate", 0.1), stored) == (0.1, {"steps": 100, "optimizer": {"name": "adam", "lr": 0.1}})
+    assert log.params["optimizer"]["lr"] == 0.1
+
+
+def test_true_is_another_parameter_than_1(place: Place) -> None:
+    place.logbook(params={"p": 1, "x": 2.0}).mark_failed("on purpose")
+    place.logbook(params={"p": 1, "x": 2}, resume=True).mark_failed("on purpose")
+    assert not any("not those of before" in line for line in place.log())
+    place.logbook(params={"p": True, "x": 2}, resume=True).mark_complete()
+    assert sum("not those of before" in line for line in place.log()) == 1
+    assert yaml.safe_load(place.bytes("log_run/params.yaml"))["p"] is True
+
+
+def test_parameters_that_lack_a_value_leave_no_run(place: Place) -> None:
+    with pytest.raises(notata.EncodeError, match="params"):
+        place.logbook(params=OmegaConf.create({"lr": "???"}))
+    with pytest.raises(ConfigurationError, match=r"an argparse.Namespace, a dataclass, .* not type"):
+        place.logbook(params=Optimizer)
+    assert "log_run/metadata.json" not in place.names()
 
 
 def test_a_run_that_overwrites_none_does_not_say_so(place: Place) -> None:

@@ -106,6 +106,10 @@ def test_a_run_that_holds_nothing_yet(place: Place) -> None:
     run = reader(place)
     assert (run.params, run.arrays, run.artifacts, run.plots) == ({}, [], [], [])
     assert str(run) == "<LogReader 'run'>\n  params: (missing)\n  meta: status=initialized"
+    fields = json.loads(place.bytes("log_run/metadata.json"))
+    fields["lease"]["process"] += "0"  # another time of start: that process is gone
+    place.put("log_run/metadata.json", json.dumps(fields).encode())
+    assert str(run).endswith("\n  meta: status=died")
 
 
 def test_a_run_that_notata_0_3_0_wrote(place: Place) -> None:
@@ -541,7 +545,7 @@ def test_a_listing_warns_of_a_damaged_bundle(place: Place) -> None:
 def test_a_bundle_with_a_long_table_of_contents_is_listed_whole(place: Place) -> None:
     log = place.logbook()
     names = [f"{'long' * 20}{number:04}" for number in range(700)]
-    log.arrays("many", **dict.fromkeys(names, 0))  # type: ignore[arg-type]
+    log.arrays("many", **dict.fromkeys(names, 0))  # type: ignore[call-overload]
     log.arrays("large", compressed=False, first=np.zeros(50_000), second=1)
     assert log.reader.arrays == ["large:first", "large:second", *(f"many:{name}" for name in names)]
     assert log.reader.load_array(f"many:{names[-1]}") == 0

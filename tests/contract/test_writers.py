@@ -338,6 +338,17 @@ def test_a_bundle_of_arrays(place: Place, compressed: bool) -> None:
     assert last_line(log, place) == "INFO Saved arrays bundle in data/bundle.npz"
 
 
+def test_an_array_of_a_bundle_may_be_called_name(place: Place) -> None:
+    log = place.logbook()
+    log.arrays("d", name=[1])
+    log.arrays(name="e", x=[2])  # as 0.3.0 takes it
+    assert array_of(place, "data/d.npz")["name"].tolist() == [1]
+    assert array_of(place, "data/e.npz").files == ["x"]
+    for arrays in ({"x": [1]}, {"name": [1]}):
+        with pytest.raises(errors.ConfigurationError, match="the first argument is the name of the bundle"):
+            log.arrays(**arrays)  # type: ignore[call-overload]
+
+
 def test_a_bundle_of_no_arrays(place: Place) -> None:
     log = place.logbook()
     log.arrays("none")

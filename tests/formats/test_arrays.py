@@ -243,7 +243,7 @@ OVERLAPPING = np.dtype({"names": ["a", "b"], "formats": ["i4", "i2"], "offsets":
 REFUSED: list[tuple[Any, str]] = [
     (None, "numpy makes an array of Python objects of it, which npy would pickle"),
     ([1, None], "as in .astype(float) or .astype(str)"),
-    (np.array([1, "a"], object), "is a ndarray: numpy makes an array of Python objects"),
+    (np.array([1, "a"], object), "is an ndarray: numpy makes an array of Python objects"),
     ({1, 2}, "is a set: numpy makes an array of Python objects"),
     ({"a": [1]}, "an array has no names; npz stores arrays by name"),
     ([[1], [1, 2]], "numpy makes no array of it: setting an array element with a sequence"),
@@ -274,7 +274,7 @@ def test_what_would_not_come_back_is_refused(value: Any, why: str) -> None:
     assert caught.value.where == ""
     with pytest.raises(EncodeError) as caught:
         written(NPZ, {"good": 1, "bad": value})
-    assert str(caught.value).startswith("bad is a ")
+    assert str(caught.value).startswith(("bad is a ", "bad is an "))
     assert why in str(caught.value)
     assert caught.value.where == "bad"
 

@@ -10,6 +10,7 @@ import errno
 import gc
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -85,10 +86,11 @@ class Command(click.Command):
     Args:
         *arguments: As for `click.Command`.
         examples: Command lines that the help ends with.
+        count: The option that a number means which is written as one, as in ``tail -3``.
         **options: As for `click.Command`.
     """
 
-    def __init__(self, *arguments: Any, examples: tuple[str, ...] = (), **options: Any) -> None:
+    def __init__(self, *arguments: Any, examples: tuple[str, ...] = (), count: str = "", **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.params.append(
             click.Option(
@@ -96,6 +98,15 @@ class Command(click.Command):
             )
         )
         self.examples = examples
+        self.count = count
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        given = [part for arg in args[:end] for part in self._parts_of(arg)]
+        return super().parse_args(ctx, given + args[end:])
+
+    def _parts_of(self, arg: str) -> list[str]:
+        return [self.count, arg[1:]] if self.count and re.fullmatch("-[0-9]+", arg) else [arg]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:

@@ -42,6 +42,7 @@ class _Part:
 
 @click.command(
     cls=Command,
+    count="-n",
     short_help="Show a run at a glance: status, parameters, failure, files, the log's end.",
     examples=(
         "notata show outputs/log_a",
@@ -126,7 +127,8 @@ def _times(run: Run) -> Iterator[tuple[str, str]]:
     if run.ended is not None:
         yield "ended", _time(run.ended)
     if run.seconds is not None:
-        yield "took", display.duration(run.seconds) + (" so far" if run.status == "running" else "")
+        until = {"running": " so far", "died": " up to its last sign of life"}
+        yield "took", display.duration(run.seconds) + until.get(run.status, "")
 
 
 def _surroundings(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -148,11 +150,13 @@ def _surroundings(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _failure(failure: Failure) -> Iterator[tuple[str]]:
-    yield (f"{failure.type}: {failure.message}" if failure.type else failure.message,)
-    for frame in failure.frames[-_FRAMES:]:
-        yield (f"  {frame}",)
-        if frame.code:
-            yield (f"    {frame.code}",)
+    for relation, one in failure.chain():
+        told = f"{one.type}: {one.message}" if one.type else one.message
+        yield (f"{relation} {told}".lstrip(),)
+        for frame in one.frames[-_FRAMES:]:
+            yield (f"  {frame}",)
+            if frame.code:
+                yield (f"    {frame.code}",)
     for line in failure.text.splitlines()[-3 * _FRAMES :]:
         yield (f"  {line}",)
 

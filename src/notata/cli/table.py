@@ -39,7 +39,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     multiple=True,
     metavar="NAMES",
     callback=_names,
-    help="Which columns, with commas: facts of a run as for --sort, parameters, metrics, or patterns like 'metrics.*'.",
+    help="Which columns, with commas: those of --sort, parameters, metrics, or patterns like 'optimizer.*'.",
 )
 @picking_options
 @click.option("--fresh", is_flag=True, help="Read every run; take no row from index.csv.")

@@ -18,6 +18,7 @@ __all__ = ["tail"]
 
 @click.command(
     cls=Command,
+    count="-n",
     short_help="Print the last lines of logs, and with -f what comes.",
     examples=(
         "notata tail outputs/log_pendulum",

@@ -15,7 +15,7 @@ from notata.formats.figures import Drawing, current_figure
 from notata.formats.named import as_format, known, named, of_file
 from notata.formats.paths import PathFormat
 from notata.formats.pickles import PICKLE, Pickle
-from notata.formats.plain import plain, utf8
+from notata.formats.plain import equal, flattened, members, plain, utf8
 from notata.formats.tables import PARQUET, Parquet, table_as
 
 __all__ = [
@@ -42,8 +42,11 @@ __all__ = [
     "current_figure",
     "decode",
     "encode",
+    "equal",
+    "flattened",
     "kind_of",
     "known",
+    "members",
     "named",
     "of_file",
     "plain",

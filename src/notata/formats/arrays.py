@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+from notata.display import indefinite
 from notata.errors import DecodeError, EncodeError, NotataError
 from notata.formats.archives import opened_archive
 from notata.formats.base import Sink, reading
@@ -210,7 +211,7 @@ def _why_objects(value: Any, dtype: Any) -> str:
 
 
 def _refused(where: str, value: object, why: str) -> EncodeError:
-    return EncodeError(f"{where or 'the value'} is a {type(value).__qualname__}: {why}", where=where)
+    return EncodeError(f"{where or 'the value'} is {indefinite(type(value).__qualname__)}: {why}", where=where)
 
 
 # -- one array ---------------------------------------------------------------------------------------------

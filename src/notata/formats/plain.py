@@ -9,19 +9,66 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence, Set, ValuesView
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set, ValuesView
 from dataclasses import dataclass
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Any, Final, TypeVar, cast
 
+from notata.display import indefinite
 from notata.errors import EncodeError
 
-__all__ = ["plain", "utf8"]
+__all__ = ["equal", "flattened", "members", "plain", "utf8"]
 
-_TEXT: Final = (("uuid", "UUID"), ("decimal", "Decimal"), ("fractions", "Fraction"))
+_TEXT: Final = (
+    ("uuid", "UUID"), ("decimal", "Decimal"), ("fractions", "Fraction"),
+    ("numpy", "dtype"), ("torch", "dtype"), ("torch", "device"),
+    ("pydantic", "AnyUrl"), ("pydantic", "SecretStr"), ("pydantic", "SecretBytes"),  # the last two as asterisks
+)  # fmt: skip
 _SECONDS: Final = {
     "W": 604800.0, "D": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0,
     "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12, "fs": 1e-15, "as": 1e-18,
 }  # fmt: skip
+
+
+_NAMELESS: Final = ("builtins", "__main__")  # modules that the name of a class does not begin with
+_T = TypeVar("_T")
+
+
+_LEVELS: Final = 8  # of dictionaries in dictionaries that become names with dots; what is deeper stays together
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Check whether two plain values are equal: 1 and 1.0 are, 1 and True are not.
+
+    >>> equal(1, 1.0), equal(1, True), equal({"a": [0]}, {"a": [False]})
+    (True, False, False)
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(equal(item, other[name]) for name, item in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def flattened(values: Mapping[str, Any], levels: int = _LEVELS) -> dict[str, Any]:
+    """Return values by names with dots for what lies in dictionaries.
+
+    A dictionary stays where a name would be that of another value.
+
+    >>> flattened({"dt": 0.1, "optimizer": {"name": "adam", "lr": 0.01}})
+    {'dt': 0.1, 'optimizer.name': 'adam', 'optimizer.lr': 0.01}
+    >>> flattened({"a": {"b": 1}, "a.b": 2})
+    {'a': {'b': 1}, 'a.b': 2}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if not (levels and isinstance(value, Mapping)):
+            flat[name] = value
+            continue
+        parts = {f"{name}.{part}": item for part, item in flattened(value, levels - 1).items()}
+        free = parts and parts.keys().isdisjoint(values) and parts.keys().isdisjoint(flat)
+        flat |= parts if free else {name: value}
+    return flat
 
 
 def utf8(text: str) -> bytes:
@@ -38,7 +85,8 @@ def plain(value: object, root: str = "", *, text_keys: bool = True) -> Any:
 
     numpy scalars and arrays become numbers and nested lists, complex numbers ``{"real": …, "imag": …}``, dates and
     times ISO 8601, time differences seconds, paths, UUIDs, decimals and fractions strings, enumerations their values,
-    dataclasses and named tuples dictionaries, sets sorted lists.
+    sets sorted lists. Dataclasses, named tuples, namespaces (`argparse`), attrs classes and pydantic models become
+    dictionaries, and so does a pandas Series with labels. Classes and dtypes become their names.
 
     Args:
         value: Anything.
@@ -94,9 +142,11 @@ class _Plain:
         return int(value)
 
     def _container(self, value: object, where: str, above: tuple[int, ...]) -> Any:
-        members = _members(value)
-        if members is not None:
-            return self._mapping(members, where, above)
+        if _is_a(value, "pydantic", "RootModel"):  # a value under the name of a class
+            return self.of(getattr(value, "root", None), where, above)
+        parts = self._told(lambda: _parts(value), value, where)
+        if parts is not None:
+            return self._mapping(value, parts, where, above)
         for convert in (_numpy, _array_like):  # before sequences, as some arrays are those too
             try:
                 known, converted = convert(value)
@@ -107,17 +157,31 @@ class _Plain:
         if isinstance(value, bytes | bytearray | memoryview):
             raise self._refused(where, value, "JSON and YAML hold text; decode it, or store it with bytes()")
         if isinstance(value, Sequence | deque | ValuesView):
-            return [self.of(item, f"{where}[{index}]", above) for index, item in enumerate(value)]
+            items = self._told(lambda: list(value), value, where)
+            return [self.of(item, f"{where}[{index}]", above) for index, item in enumerate(items)]
         if isinstance(value, Set):
             return _sorted([self.of(item, f"{where}{{{item!r}}}", above) for item in value])
         raise self._refused(where, value, "there is no plain form of it; make it numbers, text, lists or a dict")
 
-    def _mapping(self, items: Iterable[tuple[object, object]], where: str, above: tuple[int, ...]) -> dict[Any, Any]:
+    def _told(self, parts: Callable[[], _T], value: object, where: str) -> _T:
+        """Return the parts of a value, which may refuse: OmegaConf raises where a value is missing."""
+        try:
+            return parts()
+        except RecursionError:
+            raise
+        except Exception as error:
+            raise self._refused(
+                where, value, f"its parts cannot be read: {str(error).partition(chr(10))[0]}"
+            ) from error
+
+    def _mapping(
+        self, value: object, items: list[tuple[object, object]], where: str, above: tuple[int, ...]
+    ) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
         for key, item in _in_order(items):
             name = self._key(key, where)
             if name in result:
-                raise self._refused(where, result, f"two of its keys become {name!r}")
+                raise self._refused(where, value, f"two of its keys become {name!r}")
             result[name] = self.of(item, _member(where, str(name)), above)
         return result
 
@@ -137,7 +201,7 @@ class _Plain:
         if self.root and where:
             where = f"{self.root}{where}" if where.startswith(("[", "{")) else f"{self.root}.{where}"
         where = where or self.root
-        return EncodeError(f"{where or 'the value'} is a {type(value).__qualname__}: {why}", where=where)
+        return EncodeError(f"{where or 'the value'} is {indefinite(type(value).__qualname__)}: {why}", where=where)
 
 
 def _builtin(value: str | float) -> str | int | float:
@@ -176,27 +240,54 @@ def _leaf(value: object) -> Any:
         return os.fsdecode(value)
     if isinstance(value, complex):
         return {"imag": float(value.imag), "real": float(value.real)}
+    if isinstance(value, type):
+        return value.__qualname__ if value.__module__ in _NAMELESS else f"{value.__module__}.{value.__qualname__}"
     return None
 
 
-def _members(value: object) -> Iterable[tuple[object, object]] | None:
-    """The named parts of a value that has names for them, or None."""
+def members(value: object) -> Iterable[tuple[object, object]] | None:
+    """Return the named parts of a value that has names for them, else None.
+
+    >>> from types import SimpleNamespace
+    >>> dict(members(SimpleNamespace(a=1))), members([1])
+    ({'a': 1}, None)
+    """
     if isinstance(value, Mapping):
         return value.items()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if type(value) in (list, tuple) or isinstance(value, type):
+        return None
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return list(value._asdict().items())
-    return None
+    if isinstance(value, SimpleNamespace) or _is_a(value, "argparse", "Namespace"):
+        return vars(value).items()
+    if _is_a(value, "pydantic", "BaseModel"):
+        return cast("Iterable[tuple[object, object]]", value)
+    if _is_a(value, "pandas", "Series"):
+        return _labelled(value)
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else getattr(value, "__attrs_attrs__", None)
+    if fields is None:
+        return None
+    return [(field.name, getattr(value, field.name)) for field in fields if hasattr(value, field.name)]
 
 
-def _in_order(items: Iterable[tuple[object, object]]) -> Iterable[tuple[object, object]]:
+def _parts(value: object) -> list[tuple[object, object]] | None:
+    named = members(value)
+    return None if named is None else list(named)
+
+
+def _labelled(series: Any) -> Iterable[tuple[object, object]] | None:
+    """Return a pandas Series by its labels; None if those only count its values, as in a list."""
+    if list(series.index) == list(range(len(series))):
+        return None
+    return list(zip(series.index.tolist(), series.tolist(), strict=True))
+
+
+def _in_order(items: list[tuple[object, object]]) -> Iterable[tuple[object, object]]:
     """By key, numbers as numbers; keys of several types by their text."""
-    listed = list(items)
     try:
-        return sorted(listed, key=lambda item: item[0])  # type: ignore[arg-type,return-value]
+        return sorted(items, key=lambda item: item[0])  # type: ignore[arg-type,return-value]
     except TypeError:
-        return sorted(listed, key=lambda item: str(item[0]))
+        return sorted(items, key=lambda item: str(item[0]))
 
 
 def _member(where: str, name: str) -> str:
@@ -222,8 +313,22 @@ def _numpy(value: Any) -> tuple[bool, object]:
     if value.dtype.names:
         return True, {name: value[name] for name in value.dtype.names} if value.ndim == 0 else list(value)
     if value.dtype.char in "gG":  # a long double has no Python twin, and would stay what it is
-        return True, value.astype("D" if value.dtype.char == "G" else "d").tolist()
+        return True, _doubles(value, numpy).tolist()
     return True, value.tolist()
+
+
+def _doubles(value: Any, numpy: Any) -> Any:
+    """Return long doubles as doubles, which hold fewer digits, and no number beyond 1.8e308.
+
+    Raises:
+        ValueError: One would become infinite, or zero.
+    """
+    with numpy.errstate(over="ignore", under="ignore"):
+        doubles = value.astype("D" if value.dtype.char == "G" else "d")
+    for exact, double in ((value.real, doubles.real), (value.imag, doubles.imag)):
+        if (numpy.isinf(double) & ~numpy.isinf(exact)).any() or ((double == 0) & (exact != 0)).any():
+            raise ValueError("a number in it is beyond the range of 64 bits; scale it, or store it as text or an array")
+    return doubles
 
 
 def _numpy_time(value: Any, numpy: Any) -> object:

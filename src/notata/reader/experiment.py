@@ -63,11 +63,15 @@ class ExperimentReader(Reader):
         timeout: float = TIMEOUT,
     ) -> None:
         self._store = open_store(path, storage_options, timeout=timeout)
-        if not self._folders() and not self._begun():
-            raise RunMissingError(
-                f"there is no experiment at {self.url}: neither {keys.RUNS}/log_<run_id> nor log_<run_id> is there",
-                url=self.url,
-            )
+        listed = self._store.list()
+        if runs_below(listed) or self._begun():
+            return
+        if any(entry.key == keys.METADATA for entry in listed):
+            raise RunMissingError(f"{self.url} is a run, not a folder of runs: read it with LogReader", url=self.url)
+        raise RunMissingError(
+            f"there is no experiment at {self.url}: neither {keys.RUNS}/log_<run_id> nor log_<run_id> is there",
+            url=self.url,
+        )
 
     def _folders(self) -> list[str]:
         return [*runs_below(self._store.list(skipped=self._warn_skipped))]
@@ -116,7 +120,9 @@ class ExperimentReader(Reader):
             TypeError: It is neither a string nor an integer.
         """
         if isinstance(run_id, bool) or not isinstance(run_id, str | int):
-            raise TypeError(f"a run is named by its id or its place, not by a {type(run_id).__name__}")
+            raise TypeError(
+                f"a run is named by its id or its place, not by {display.indefinite(type(run_id).__name__)}"
+            )
         folders = self._folders()
         if isinstance(run_id, int):
             if not -len(folders) <= run_id < len(folders):
@@ -133,8 +139,7 @@ class ExperimentReader(Reader):
     @property
     def params(self) -> dict[str, dict[str, Any]]:
         """The parameters of all runs, by run id. As `table` costs."""
-        table = self._table()
-        return {row.run_id: dict(row.params) for row in table.rows if row.run_id in table.runs}
+        return {row.run_id: dict(row.params) for row in self._table().rows}
 
     @property
     def meta(self) -> dict[str, dict[str, Any]]:
@@ -149,7 +154,8 @@ class ExperimentReader(Reader):
     def index(self) -> Iterator[dict[str, Any]]:
         """The rows of index.csv as they stand there, each by column and as text; none without the file. One request.
 
-        `table` has the values as they were stored, and the runs that index.csv does not have yet.
+        Of a run that was removed the row is there until index.csv is written again. `table` has the values as they
+        were stored, and exactly the runs that are there.
 
         Raises:
             DecodeError: It is no table.
@@ -182,13 +188,13 @@ class ExperimentReader(Reader):
     def table(self, *, fresh: bool = False) -> list[dict[str, Any]]:
         """A row for each run: its id, parameters, status and metrics by column; what a run does not have is left out.
 
-        A run whose folder was removed keeps the row that it has in index.csv, if it has one.
+        A run that was removed has no row, even if index.csv still has one.
 
         Rows of index.csv are trusted as far as whoever may write that file: its checksums find changes, not forgery.
 
         Rows are in the order of index.csv, then by start. `status` is that of `RunState`: of a run that failed or died
         `failure_reason` says why. A parameter or metric that is called like another column is ``params.<name>`` or
-        ``metrics.<name>``.
+        ``metrics.<name>``. Each value in a dictionary is a column, such as ``optimizer.lr``.
 
         Cost: one list per 1000 files, one read for index.csv, and one for each run that is not in it or has changed
         since; up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.
@@ -232,7 +238,7 @@ class ExperimentReader(Reader):
                 f"Index file: {keys.INDEX} with {len(rows)} entries",
                 f"Fields: {', '.join(fields) or '(missing)'}",
                 f"Runs directory: {self._holder(table.runs.values())} with {len(table.runs)} runs",
-                *(f"- {row.run_id}: {row.status}" for row in table.rows if row.run_id in table.runs),
+                *(f"- {row.run_id}: {row.status}" for row in table.rows),
             ]
         )
 

@@ -538,11 +538,13 @@ class LogReader(Reader):
     # -- show ----------------------------------------------------------------------------------------------
 
     def __str__(self) -> str:
+        meta, state = look(self._store)
+        stored = meta.get("status", "unknown")
         params = ", ".join(f"{name}={value}" for name, value in self.params.items())
         lines = [
             f"<LogReader '{self.run_id}'>",
             f"  params: {params or '(missing)'}",
-            f"  meta: status={self.meta.get('status', 'unknown')}",
+            f"  meta: status={stored if stored in ENDED or state.status == 'running' else state.status}",
         ]
         for label, names in (("arrays", self.arrays), ("artifacts", self.artifacts), ("plots", self.plots)):
             lines += [f"  {label}:", *(f"    - {name}" for name in names)] if names else []

@@ -185,7 +185,7 @@ def seen(
             if ahead and room is None:
                 place, read = place_read(url, storage_options, timeout=timeout, failed=failed)
             else:
-                place, read = look_up(url, storage_options, timeout=timeout, failed=failed), {}
+                place, read = look_up(url, storage_options, timeout=timeout, failed=failed, by_id=True), {}
             if not place.runs:
                 raise no_run(place)
             new = [(folder, run) for folder, run in place.runs.items() if run.store.url not in total]

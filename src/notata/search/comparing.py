@@ -201,7 +201,7 @@ class _Side:
         values: bool,
         timeout: float,
     ) -> _Side:
-        place = look_up(url, options or None, timeout=timeout)
+        place = look_up(url, options or None, timeout=timeout, by_id=True)
         if not place.runs:
             raise no_run(place)
         if len(place.runs) > 1:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import ast
 import fnmatch
 import operator
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias, TypeVar
 
 from simpleeval import InvalidExpression, SimpleEval
 
+from notata.display import indefinite
 from notata.errors import ConfigurationError
+from notata.formats import equal
 
-__all__ = ["FUNCTIONS", "Expression", "Lacking", "Path"]
+__all__ = ["FUNCTIONS", "WORDS", "Expression", "Lacking", "Path"]
 
 Path: TypeAlias = tuple[str | int, ...]
 """A name and what follows it: that of a part, or a place in a list."""
@@ -38,6 +41,33 @@ class _TooMuch(Exception):
     """A number too large to be computed here."""
 
 
+def _texts(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of texts that refuses other values by its name."""
+
+    def checked(*values: Any) -> Any:
+        for value in values:
+            if not isinstance(value, str):
+                raise TypeError(f"{name}() takes texts, not {indefinite(type(value).__name__)}")
+        return call(*values)
+
+    return checked
+
+
+def _length(value: Any) -> int:
+    if not isinstance(value, str | list | dict):
+        raise TypeError(f"len() takes a text, a list or a dictionary, not {indefinite(type(value).__name__)}")
+    return len(value)
+
+
+def _is_in(part: Any, whole: Any) -> bool:
+    if isinstance(whole, list):
+        return any(equal(part, item) for item in whole)
+    if not isinstance(whole, str | dict) or (isinstance(whole, str) and not isinstance(part, str)):
+        kinds = [indefinite(type(value).__name__) for value in (part, whole)]
+        raise TypeError(f"{kinds[0]} cannot be in {kinds[1]}")
+    return part in whole
+
+
 def _matches(text: str, pattern: str) -> bool:
     if len(pattern) > _LONGEST_PATTERN:
         raise _TooMuch(f"a pattern has at most {_LONGEST_PATTERN} characters")
@@ -46,20 +76,27 @@ def _matches(text: str, pattern: str) -> bool:
 
 FUNCTIONS: Final[Mapping[str, tuple[Callable[..., Any], int, int]]] = {
     "abs": (abs, 1, 1),
-    "contains": (lambda whole, part: part in whole, 2, 2),
+    "contains": (lambda whole, part: _is_in(part, whole), 2, 2),
     "days": (lambda count: _number(count) * 86_400, 1, 1),
-    "endswith": (str.endswith, 2, 2),
+    "endswith": (_texts("endswith", str.endswith), 2, 2),
     "has": (bool, 1, 1),  # its argument alone tells
     "hours": (lambda count: _number(count) * 3600, 1, 1),
-    "len": (len, 1, 1),
-    "lower": (str.lower, 1, 1),
-    "matches": (_matches, 2, 2),
+    "len": (_length, 1, 1),
+    "lower": (_texts("lower", str.lower), 1, 1),
+    "matches": (_texts("matches", _matches), 2, 2),
     "max": (max, 1, 99),
     "min": (min, 1, 99),
     "minutes": (lambda count: _number(count) * 60, 1, 1),
-    "startswith": (str.startswith, 2, 2),
+    "startswith": (_texts("startswith", str.startswith), 2, 2),
 }
 """What may be called, each with the least and the greatest number of its arguments."""
+
+WORDS: Final[Mapping[str, Any]] = {"true": True, "false": False, "null": None}
+"""Names that are values, as in JSON; a parameter called so is ``params.true``."""
+
+_OF_TEXTS: Final = {"contains", "endswith", "matches", "startswith"}
+
+_OPERAND: Final = re.compile(r"((?:==|!=|<=|>=|<|>)\s*)([^'\"=<>]+?)(?=\s*(?:\band\b|\bor\b|[)\]]|$))")
 
 
 class Expression:
@@ -91,11 +128,13 @@ class Expression:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of Python, about what it would do with '\\d' or 1and 2
-                self._tree = ast.parse(text.strip(), mode="eval").body
+                self._tree = _Words().visit(ast.parse(text.strip(), mode="eval").body)
         except SyntaxError as error:
             rest = self._from(error.offset)
             alone = rest.startswith("=") and not rest.startswith("==")
             why = "it is empty" if not text.strip() else "to compare, write '=='" if alone else error.msg
+            with_quotes = _with_quotes(text.strip())
+            why += f"; a text needs quotes: {with_quotes}" if with_quotes else ""
             raise self._refused(why, error.offset, rest) from None
         except (ValueError, RecursionError, MemoryError) as error:
             raise self._refused(str(error) or "it is nested too deeply") from None
@@ -116,6 +155,42 @@ class Expression:
         except _TooMuch as error:
             self.too_much = str(error)
             return False
+
+    def quoted(
+        self, is_unseen: Callable[[Path], bool], is_text: Callable[[Path], bool]
+    ) -> tuple[str, tuple[Path, ...]] | None:
+        """Return the expression with quotes around what is a text, if anything in it looks so, and those names.
+
+        Args:
+            is_unseen: Whether no run has a value of this name: compared with another value it is a text.
+            is_text: Whether all values of this name are texts: what is compared with one is a text too, as in
+                ``started > 2026-11-28``.
+        """
+        found = [node for node in self._bare(is_unseen, is_text) if node.lineno == node.end_lineno == 1]
+        data = self.text.strip().encode()
+        for node in sorted(found, key=lambda node: node.col_offset, reverse=True):
+            start, end = node.col_offset, node.end_col_offset
+            data = data[:start] + repr(data[start:end].decode()).encode() + data[end:]
+        return (data.decode(), tuple(path for node in found for path in self._checked(node))) if found else None
+
+    def _bare(self, is_unseen: Callable[[Path], bool], is_text: Callable[[Path], bool]) -> Iterator[ast.expr]:
+        """Yield the parts that look like texts without quotes."""
+        for operands in self._compared():
+            paths = [tuple(self._checked(operand)) for operand in operands]
+            seen = [path for some in paths for path in some if not is_unseen(path)]
+            for place, (operand, names) in enumerate(zip(operands, paths, strict=True)):
+                name = bool(names) and all(map(is_unseen, names)) and (place > 0 or bool(seen))
+                number = not names and any(map(is_text, seen)) and _is_number(operand)
+                if (name or number) and not any(isinstance(part, ast.Call) for part in ast.walk(operand)):
+                    yield operand
+
+    def _compared(self) -> Iterator[list[ast.expr]]:
+        """Yield what is compared with one another, from left to right; of a list its elements."""
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.Compare):
+                yield [element for operand in (node.left, *node.comparators) for element in _elements(operand)]
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _OF_TEXTS:
+                yield node.args
 
     # -- check ---------------------------------------------------------------------------------------------
 
@@ -226,7 +301,7 @@ def _nothing(_path: Path) -> Any:
 def _number(value: Any) -> Any:
     """A number that can be computed with; texts are neither repeated nor formatted."""
     if not isinstance(value, int | float):
-        raise TypeError(f"{type(value).__name__} is no number")
+        raise TypeError(f"{indefinite(type(value).__name__)} is not a number")
     if isinstance(value, int) and value.bit_length() > _BITS:
         raise _TooMuch(f"a number has at most {_BITS} bits")
     return value
@@ -253,16 +328,16 @@ _OPERATORS: Final[Mapping[type[ast.AST], Callable[..., Any]]] = {
     ast.USub: lambda value: -_number(value),
     ast.UAdd: _number,
     ast.Not: operator.not_,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Is: operator.eq,
-    ast.IsNot: operator.ne,
+    ast.Eq: equal,
+    ast.NotEq: lambda one, other: not equal(one, other),
+    ast.Is: equal,
+    ast.IsNot: lambda one, other: not equal(one, other),
     ast.Gt: operator.gt,
     ast.Lt: operator.lt,
     ast.GtE: operator.ge,
     ast.LtE: operator.le,
-    ast.In: lambda part, whole: part in whole,
-    ast.NotIn: lambda part, whole: part not in whole,
+    ast.In: _is_in,
+    ast.NotIn: lambda part, whole: not _is_in(part, whole),
 }
 
 
@@ -311,6 +386,40 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]
         if isinstance(node.func, ast.Name) and node.func.id == "has":
             return _known(lambda: (self._eval(node.args[0]), True)[1], otherwise=False)
         return super()._eval_call(node)
+
+
+class _Words(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.copy_location(ast.Constant(WORDS[node.id]), node) if node.id in WORDS else node
+
+
+def _elements(node: ast.expr) -> list[ast.expr]:
+    """Return the elements of a list that is written out; anything else as the only one."""
+    return node.elts if isinstance(node, ast.List | ast.Tuple | ast.Set) else [node]
+
+
+def _is_number(node: ast.expr) -> bool:
+    """Check whether a part without names is a number or arithmetic, as ``2026 - 11 - 28``."""
+    constants = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+    return bool(constants) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in constants
+    )
+
+
+def _with_quotes(text: str) -> str:
+    """Return an expression that cannot be read, with quotes around what cannot be read in it; empty if useless."""
+    whole = _OPERAND.sub(lambda found: found[1] + (found[2] if _reads(found[2]) else repr(found[2].strip())), text)
+    return whole if whole != text and _reads(whole) else ""
+
+
+def _reads(text: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _path_of(node: ast.expr) -> Path:

@@ -212,6 +212,7 @@ def look_up(
     timeout: float = TIMEOUT,
     met: Callable[[Store, str, Entry], None] | None = None,
     failed: Callable[[NotataError], None] = tell_nobody,
+    by_id: bool = False,
 ) -> Place:
     """What one URL means. One listing, of what begins as it does up to its first ``*``, ``?`` or ``[``.
 
@@ -223,6 +224,8 @@ def look_up(
             is told of most, as some are known for runs at the end only.
         failed: Called with the error of each folder below that cannot be opened, and of each file or run whose name
             cannot be used; at most 20, then once with how many more there are. If not given, the first one is raised.
+        by_id: Where there is nothing, look for a run of this id: ``outputs/a`` means ``outputs/log_a`` then. That takes
+            one listing more, also for a URL of a file.
 
     Raises:
         ConfigurationError: It is no URL, or of no storage that is known here.
@@ -233,6 +236,10 @@ def look_up(
     meant = _meant(pattern) if pattern else None
     skips = _Skips(failed)
     entries = _listed(store, _MAGIC.split(pattern, maxsplit=1)[0], meant, met, skips)
+    if by_id and not entries and not pattern and (other := _folder_of_id(url)):
+        place = look_up(other, options, timeout=timeout, met=met, failed=failed)
+        if place.runs:
+            return place
     name = _called(root, store.url)
     runs, _ = runs_in(entries, root=name_of(store.url), lost=True)
     if not runs and keys.METADATA in entries:  # a run by another name than log_…
@@ -266,6 +273,14 @@ class _Skips:
         """Report how many were too many."""
         if self._count > _TOLD:
             self._failed(StorageError(f"{self._count - _TOLD} more files or folders in {url} were skipped", url=url))
+
+
+def _folder_of_id(url: str | os.PathLike[str] | UPath | Store) -> str:
+    """Return the URL of the run whose id stands in place of the folder's name; empty if none may."""
+    if not isinstance(url, str) or "::" in url or is_bucket(url):
+        return ""
+    parent, slash, name = url.rstrip("/").rpartition("/")
+    return f"{parent}{slash}log_{name}" if name.strip(".") and not name.startswith("log_") else ""
 
 
 def _possible(

@@ -31,6 +31,8 @@ _END: Final = 2**20  # bytes of a log's end that are read at most
 _FAILURE: Final = 2**20  # bytes of a failure.json that is read
 _TEXT: Final = 2**14  # bytes of a traceback's end
 _FRAMES: Final = 5  # that are kept
+_CHAIN: Final = 10  # exceptions that led to one another
+_MEMBERS: Final = 5  # exceptions of a group
 _CAUGHT: Final = 3  # exceptions that were caught, the last ones
 _PARAMETERS: Final = 2**20  # bytes of them, or of metrics, that are read
 _NAMED: Final = 3  # runs that an error names
@@ -72,6 +74,9 @@ class Failure:
         message: Its text.
         frames: The last ones, the innermost at the end.
         text: The end of the traceback, where nothing tells the frames.
+        cause: The exception that it was raised from.
+        context: The exception that was being handled when it was raised.
+        exceptions: The members of a group, the first ones.
     """
 
     key: str
@@ -79,6 +84,23 @@ class Failure:
     message: str = ""
     frames: tuple[Frame, ...] = ()
     text: str = ""
+    cause: Failure | None = None
+    context: Failure | None = None
+    exceptions: tuple[Failure, ...] = ()
+
+    def chain(self, relation: str = "") -> Iterator[tuple[str, Failure]]:
+        """Yield this exception and those that led to it, each after what relates it to the one before.
+
+        >>> failure = Failure("", "ValueError", "h = -1", cause=Failure("", "KeyError", "'h'"))
+        >>> [(relation, one.type) for relation, one in failure.chain()]
+        [('', 'ValueError'), ('caused by', 'KeyError')]
+        """
+        yield relation, self
+        for number, member in enumerate(self.exceptions, 1):
+            yield from member.chain(f"member {number}:")
+        for before, other in (("caused by", self.cause), ("raised while handling", self.context)):
+            if other is not None:
+                yield from other.chain(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +170,12 @@ class Overview:
             "problems": self.problems,
         }
 
+    def _told_failure(self) -> dict[str, str]:
+        told: dict[str, str] = {}
+        for relation, one in self.failure.chain() if self.failure else ():
+            told |= {f"{relation} {one.type}".lstrip(): one.message} | {str(frame): frame.code for frame in one.frames}
+        return told
+
     def _repr_html_(self) -> str:
         """The same for a notebook."""
         run = self.run
@@ -156,7 +184,7 @@ class Overview:
             "state": {name: value for name, value in facts.items() if value is not None},
             "params": run.params,
             "metrics": run.metrics,
-            "failure": {str(frame): frame.code for frame in self.failure.frames} if self.failure else {},
+            "failure": self._told_failure(),
             "files": {key: display.size(size) for key, size in self.sizes.items()},
         }
         return display.sections(f"run {run.run_id}", parts)
@@ -241,7 +269,7 @@ def _place(
     timeout: float,
     failed: Callable[[NotataError], None],
 ) -> Place:
-    place = look_up(url, options, timeout=timeout, failed=failed)
+    place = look_up(url, options, timeout=timeout, failed=failed, by_id=True)
     if not place.runs:
         raise no_run(place)
     return place
@@ -373,9 +401,7 @@ class _Looking:
         if key not in self._blobs:
             return None
         try:
-            told = json.loads(self._blobs[key].data)
-            frames = [_frame(one) for one in told.get("frames", ())[-_FRAMES:]]
-            return Failure(key, str(told.get("type", "")), str(told.get("message", "")), tuple(frames))
+            return _exception(key, json.loads(self._blobs[key].data), _CHAIN)
         except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError):
             self._problems.append(f"{key} does not tell of an exception")
             return None
@@ -401,6 +427,23 @@ class _Looking:
         except NotataError as error:
             self._problems.append(str(error))
             return b""
+
+
+def _exception(key: str, told: Mapping[str, Any], depth: int) -> Failure:
+    """Return an exception of a failure.json, with those that led to it."""
+    cause, context = (
+        _exception(key, told[name], depth - 1) if depth and told.get(name) else None for name in ("cause", "context")
+    )
+    members = told.get("exceptions", ())[:_MEMBERS] if depth else ()
+    return Failure(
+        key,
+        str(told.get("type", "")),
+        str(told.get("message", "")),
+        tuple(_frame(one) for one in told.get("frames", ())[-_FRAMES:]),
+        cause=cause,
+        context=context,
+        exceptions=tuple(_exception(key, one, depth - 1) for one in members),
+    )
 
 
 def _frame(told: Mapping[str, Any]) -> Frame:

@@ -153,7 +153,7 @@ def place_read(
             flying.begin(folder, entry.size, store.start_fetch, entry.key)
 
     with flying.until_landed():
-        place = look_up(url, options, timeout=timeout, met=met, failed=failed)
+        place = look_up(url, options, timeout=timeout, met=met, failed=failed, by_id=True)
     return place, flying.results
 
 
@@ -243,15 +243,19 @@ def _failure(fields: Mapping[str, Any], state: RunState) -> str:
 def _until(found: Found, fields: Mapping[str, Any], state: RunState) -> datetime | None:
     """When its time was over: at its end; if it died, at its last sign of life; else now.
 
-    That sign is the one that it stored, by the clock that its start was told by, else the listing's. The age that tells
-    whether it lives is measured at each read: no two looks would have the same.
+    That sign is the heartbeat that it stored, by the clock of its start, or a file that it wrote later. How much later,
+    the listing tells, all of whose times are of one clock. The age that tells whether it lives is measured at each
+    read: no two looks would have the same.
     """
     if state.status in ENDED:
         return _time(fields.get("end_time"))
     if state.status != "died":
         return datetime.now(UTC)
-    entry = found.files.get(keys.METADATA)
-    return _time(lease_of(fields).get("beat")) or (entry.modified if entry else state.last_seen)
+    beat, entry = _time(lease_of(fields).get("beat")), found.files.get(keys.METADATA)
+    if entry is None:
+        return beat or state.last_seen
+    last = max(file.modified for file in found.files.values())
+    return last if beat is None else beat + (last - entry.modified)
 
 
 def _seconds(

@@ -73,7 +73,8 @@ def remove(
     """Remove runs, whole; nothing else is ever touched. Nobody is asked.
 
     A run says ``replacing`` from the first step on, and its metadata.json goes last: who is interrupted calls this once
-    more. index.csv of an experiment keeps the row of a run that is gone.
+    more. `remove` does not touch index.csv of an experiment. No table shows the row of a removed run, and the row goes
+    when index.csv is written again.
 
     Args:
         urls: Runs, or patterns that mean runs; see `notata.search.finding.URLs`.
@@ -139,7 +140,7 @@ def removable(
     for url in each(urls):
         try:
             skipped: list[NotataError] = []
-            place = look_up(url, storage_options, timeout=timeout, failed=skipped.append)
+            place = look_up(url, storage_options, timeout=timeout, failed=skipped.append, by_id=True)
             for error in skipped:
                 if error.key is None or inside(error.key, place.runs) is None:  # in a run, its removal reports it
                     failed(error)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from notata import display, keys
 from notata.errors import NotataError, TooLargeError
+from notata.formats import flattened
 from notata.packages import needed
 from notata.search.choosing import Choice, Runs, Wheres, seen
 from notata.search.finding import Found, Place, URLs, tell_nobody
 from notata.search.record import Run, read_at, records
-from notata.search.where import FACTS, close_to, listed_alone, look
+from notata.search.where import FACTS, close_to, find, listed_alone
 from notata.store import TIMEOUT, Blob
 from notata.table import Row, current_rows, holdable, holdable_record, parsed_rows
 
@@ -54,7 +55,7 @@ class RunTable:
         return self._row(self.runs[number])
 
     def _row(self, run: Run) -> dict[str, Any]:
-        values = ((name, _has(run, self._paths.get(name, name))) for name in self.columns)
+        values = ((name, find(run, self._paths.get(name, name))) for name in self.columns)
         return {name: found[0] for name, found in values if found}
 
     def to_pandas(self) -> pd.DataFrame:
@@ -90,8 +91,9 @@ def table(
     Args:
         urls: As for `runs`.
         columns: Which columns, in this order: `notata.search.FACTS`, parameters and metrics, parts of them
-            (``solver.order``), or patterns (``metrics.*``). If not given: the run's id, its parameters, its status, its
-            metrics, and why it failed; before all the name of the run, where runs of one id lie in several folders.
+            (``solver.order``), or patterns (``metrics.*``, ``optimizer.*``). If not given: the run's id, its
+            parameters, its status, its metrics, and why it failed; before all the name of the run, where runs of one id
+            lie in several folders. Each value in a dictionary is a column.
         status: As for `runs`.
         where: As for `runs`.
         sort: As for `runs`.
@@ -201,7 +203,7 @@ def _columns(runs: Runs, asked: Sequence[str] | None) -> tuple[dict[str, str], l
     chosen: dict[str, str] = {}
     notes = []
     for column in asked:
-        there = column in FACTS or any(_has(run, column) for run in runs)
+        there = column in FACTS or any(find(run, column) for run in runs)
         if there or not _MAGIC & set(column):
             fitting = {column: column}
         else:
@@ -218,8 +220,8 @@ def _columns(runs: Runs, asked: Sequence[str] | None) -> tuple[dict[str, str], l
 
 def _usual(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """The columns of a table of which nothing else is said, each with its full name."""
-    params = {name: f"params.{name}" for name in sorted({name for run in runs for name in run.params})}
-    metrics = {name: f"metrics.{name}" for name in sorted({name for run in runs for name in run.metrics})}
+    params = {name: f"params.{name}" for name in sorted({name for run in runs for name in flattened(run.params)})}
+    metrics = {name: f"metrics.{name}" for name in sorted({name for run in runs for name in flattened(run.metrics)})}
     taken = {*FACTS, *_PARTS, "metadata"}
     columns = [("name", "name")] * (len({run.run_id for run in runs}) < len(runs))
     columns += [("run_id", "run_id")]
@@ -233,16 +235,6 @@ def _usual(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def _free(name: str, path: str, taken: Iterable[str]) -> str:
     return path if name in taken or name.startswith(tuple(f"{part}." for part in _PARTS)) else name
-
-
-def _has(run: Run, column: str) -> tuple[Any] | None:
-    """The value of a column, if the run has one: None may be one too."""
-    value = look(run, column)
-    if value is not None:
-        return (value,)
-    name = column.removeprefix("params.").removeprefix("metrics.")
-    named = [getattr(run, part) for part in _PARTS if column in (name, f"{part}.{name}")]
-    return (None,) if column not in FACTS and any(name in values for values in named) else None
 
 
 def cell(value: Any) -> str:

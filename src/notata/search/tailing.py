@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from notata import keys, limits
-from notata.errors import NotataError
+from notata.errors import MissingError, NotataError
 from notata.search.ahead import read_ahead
 from notata.search.choosing import Choice, Wheres, narrowed
-from notata.search.finding import File, URLs, each, file_at, no_run, tell_nobody
+from notata.search.finding import File, URLs, each, file_at, look_up, no_run, tell_nobody
 from notata.search.patterns import lines_of
 from notata.state import stored
 from notata.store import TIMEOUT, Entry, Store
@@ -93,8 +93,15 @@ def logs_at(
             if choice.filters and not place.runs:
                 continue
             if not place.entries:
-                yield _alone(file_at(url, storage_options, timeout=timeout))
-                continue
+                try:
+                    log = _alone(file_at(url, storage_options, timeout=timeout))
+                except MissingError:  # nor is there a file: it may be the id of a run
+                    place = look_up(url, storage_options, timeout=timeout, by_id=True)
+                    if not place.runs:
+                        raise
+                else:
+                    yield log
+                    continue
             found = [_inside(file) for file in place.files if place.means(file.entry.key)]
             for run in () if found else place.runs.values():
                 own = [key for key in run.files if keys.is_log(key) and (workers or key == keys.LOG)]

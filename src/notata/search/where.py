@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from notata.formats import flattened
 from notata.search.record import Run
 
 if TYPE_CHECKING:
     from notata.search.expressions import Path
 
-__all__ = ["FACTS", "Where", "close_to", "fact", "listed_alone", "look", "needs_values"]
+__all__ = ["FACTS", "Where", "close_to", "fact", "find", "listed_alone", "look", "needs_values"]
 
 _PARTS: Final = ("params", "metrics", "metadata")
 
@@ -59,6 +60,9 @@ def fact(run: Run, name: str) -> Any:
     return FACTS[name](run)
 
 
+_TEXTS: Final = {"name", "run_id", "url", "status", "started", "ended", "failure_reason", "metrics_error", "host"}
+
+
 class Where:
     """A filter of runs.
 
@@ -66,8 +70,9 @@ class Where:
     rest as their parts: ``params.solver.order``, ``params['learning rate']``, ``metadata.environment.user``.
 
     A run that lacks a name, or has a value that does not fit (``None > 1``), does not match; with ``or`` it does if the
-    other side holds. There are comparisons, also chained, ``and``, ``or``, ``not``, ``in``, arithmetic on numbers, and
-    the functions of `notata.search.expressions.FUNCTIONS`. Nothing that a run or a filter says is run as code.
+    other side holds. There are comparisons, also chained, ``and``, ``or``, ``not``, ``in``, arithmetic on numbers,
+    ``true``, ``false`` and ``null``, and the functions of `notata.search.expressions.FUNCTIONS`. A text has quotes, and
+    1 is not true. Nothing that a run or a filter says is run as code.
 
     Args:
         expression: Such as ``omega > 1 and dt < 0.1``.
@@ -124,7 +129,12 @@ class Where:
         """What is odd about the filter, given the runs that it was asked about: names that none of them has."""
         if not self._asked:
             return []
-        told = [_of_unseen(path, self._known) for path in sorted(self._unseen, key=str)]
+        quoted = self._expression.quoted(self._unseen.__contains__, lambda path: path[0] in _TEXTS)
+        bare = quoted[1] if quoted else ()
+        told = [_of_unseen(path, self._known) for path in sorted(self._unseen - {*bare}, key=str)]
+        if quoted:
+            nobody = f"no run has {', '.join(map(_shown, bare))}; " if bare else ""
+            told.append(f"{nobody}a text needs quotes: {quoted[0]}")
         told += [f"{name} is that of the run; there is {other} too" for name, other in sorted(self._shadowed.items())]
         return told + [f"not computed for some runs: {self._expression.too_much}"] * bool(self._expression.too_much)
 
@@ -152,24 +162,31 @@ def look(run: Run, name: str) -> Any:
     >>> [look(run, name) for name in ("status", "params.status", "solver.order", "a.b", "other")]
     ['complete', 'x', 4, 1, None]
     """
+    found = find(run, name)
+    return found[0] if found else None
+
+
+def find(run: Run, name: str) -> tuple[Any] | None:
+    """Return the value that `look` looks for, in a tuple, as it may be None; None where a run has no such value."""
     if name in FACTS:
-        return fact(run, name)
+        value = fact(run, name)
+        return None if value is None else (value,)
+    if name in _PARTS:
+        return (getattr(run, name),)
     part, dot, rest = name.partition(".")
     if dot and part in _PARTS:
         return _within(getattr(run, part), rest)
-    if name in _PARTS:
-        return getattr(run, name)
-    found = _within(run.params, name)
-    return _within(run.metrics, name) if found is None else found
+    found = [value for values in (run.params, run.metrics) if (value := _within(values, name))]
+    return next((value for value in found if value[0] is not None), found[0] if found else None)
 
 
-def _within(values: Mapping[str, Any], name: str) -> Any:
+def _within(values: Mapping[str, Any], name: str) -> tuple[Any] | None:
     if name in values:
-        return values[name]
+        return (values[name],)
     at = name.find(".")
     while at >= 0:
         inner = values.get(name[:at])
-        if isinstance(inner, Mapping) and (found := _within(inner, name[at + 1 :])) is not None:
+        if isinstance(inner, Mapping) and (found := _within(inner, name[at + 1 :])):
             return found
         at = name.find(".", at + 1)
     return None
@@ -208,7 +225,7 @@ def close_to(name: str, runs: Iterable[Run]) -> str:
 
 
 def _names(runs: Iterable[Run]) -> set[str]:
-    return {name for run in runs for name in (*run.params, *run.metrics)}
+    return {name for run in runs for values in (run.params, run.metrics) for name in (*values, *flattened(values))}
 
 
 def _of_unseen(path: Path, known: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from notata.errors import ConfigurationError, StorageError
 from notata.store.base import ABSENT, Blob, Entry, Store
+from notata.store.options import check as check_options
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -92,6 +93,8 @@ def open_store(
     options |= storage_options or {}
     match = _URL.match(url)
     scheme = match[1].lower() if match else "file"
+    if "::" not in url:
+        check_options(scheme, {name: value for name, value in options.items() if name != "engine"})
     if scheme in ("file", "local") and "::" not in url:
         from notata.store.local import LocalStore
 

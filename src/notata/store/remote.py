@@ -29,6 +29,7 @@ from notata.store.appending import NOTHING, Tail
 from notata.store.base import Blob, Store
 from notata.store.files import PART
 from notata.store.in_flight import BYTES_AT_ONCE, failure_of
+from notata.store.options import names as option_names
 from notata.store.patience import Patience, current
 
 if TYPE_CHECKING:
@@ -321,8 +322,13 @@ class RemoteStore(Store):
         if isinstance(error, ImportError):
             return ConfigurationError, f"{error}; install it beside notata"
         if isinstance(error, TypeError):
-            return ConfigurationError, f"the storage options do not fit this protocol ({type(error).__name__})"
+            return ConfigurationError, f"the storage options do not fit this protocol{self._misfit(error)}"
         return super()._failure(error)
+
+    def _misfit(self, error: TypeError) -> str:
+        """Name the options that an error of the library below names; never a value of one."""
+        named = sorted({name for name in option_names(self._connection.options) if f"'{name}'" in str(error)})
+        return f": it has no {', '.join(named)}" if named else ""
 
     def redacted(self, text: str) -> str:
         return super().redacted(self._connection.secrets.hide(text, self.url))

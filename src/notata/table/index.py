@@ -7,14 +7,14 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Final
 
 from notata import exits, keys, limits
 from notata.errors import ConflictError, ExistsError, NotataError, StorageError
 from notata.store import Blob, Store
-from notata.table.columns import appendable, encoded_rows, header_of, is_ours, merged_rows, revision_in
+from notata.table.columns import appendable, encoded_rows, header_of, is_ours, merged_rows, parsed_rows, revision_in
 from notata.table.row import FIXED, Row, crc
 from notata.table.runs import Table, found_index, gather, row_now
 
@@ -186,29 +186,37 @@ def _put(store: Store, rows: Sequence[Row]) -> bool:
             return False
         return True
     if not is_ours(found.data):  # of notata 0.3.0, or damaged
-        return _rewrite(store, gather(store), rows)
+        return _rewrite(store, gather(store))
     current = [row for row in (_current(store, found.data, row) for row in rows) if row is not None]
     return _swapped(store, found, merged_rows(found.data, current))
 
 
 def _current(store: Store, data: bytes, row: Row) -> Row | None:
-    """The row, where index.csv has none of its run. Else the run is asked: another one may have gone on with it."""
+    """Return the row, where index.csv has none of its run. Else ask the run: another process may have resumed it."""
     if revision_in(data, row.run_id) in (None, row.revision):
         return row
     return row_now(store, row)
 
 
-def _rewrite(store: Store, table: Table, rows: Sequence[Row] = ()) -> bool:
-    """Write it anew from the rows of runs that ended or died, and those of runs that are elsewhere."""
+def _rewrite(store: Store, table: Table) -> bool:
+    """Write it anew from the rows of the runs that ended or died; whether nobody came before."""
     if table.unread is not None:
         raise table.unread
-    told = [row for row in table.rows if row.status not in ("running", "replacing")]
-    elsewhere = {row.run_id: row for row in rows if row.run_id not in table.runs}
-    data = encoded_rows([*told, *elsewhere.values()])
-    if table.found is not None and {*header_of(table.found.data)} - {*header_of(data), *FIXED}:
-        with suppress(ExistsError):  # what somebody else wrote there is in no run: it is kept beside
+    data = encoded_rows([row for row in table.rows if row.status not in ("running", "replacing")])
+    if table.found is not None and _is_only_copy(table.found.data, data, table.runs):
+        with suppress(ExistsError):
             store.create(f"{keys.INDEX}.{crc(table.found.data)}.bak", table.found.data)
     return _swapped(store, table.found, data)
+
+
+def _is_only_copy(old: bytes, new: bytes, runs: Container[str]) -> bool:
+    """Check whether an index.csv says what neither its successor nor a run says.
+
+    Such are columns that somebody added, and rows of notata 0.3.0, which kept them nowhere else.
+    """
+    if {*header_of(old)} - {*header_of(new), *FIXED}:
+        return True
+    return not is_ours(old) and any(row.run_id not in runs for row in parsed_rows(old))
 
 
 def _swapped(store: Store, found: Blob | None, data: bytes) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from notata import formats, keys, limits
+from notata.display import indefinite
 from notata.errors import DecodeError, EncodeError, StorageError
 from notata.state import ROW
 from notata.store import Store
@@ -146,7 +147,7 @@ def metrics_of(data: bytes, key: str) -> tuple[dict[str, Any], str]:
     if limits.has_too_many_values(value):
         return {}, f"{key} has more than {limits.VALUES:,} values, which is too much for a table"
     if not isinstance(value, dict):
-        return {}, f"{key} holds a {type(value).__name__}, where names and values are needed"
+        return {}, f"{key} holds {indefinite(type(value).__name__)}, where names and values are needed"
     try:
         formats.encode(formats.JSON, [[[[value]]]])  # as deep as metadata.json holds it
     except EncodeError as error:

@@ -51,9 +51,10 @@ class Table:
     """Rows, and the index.csv that was found with them.
 
     Attributes:
-        rows: In the order of index.csv; then those that it does not have, by their start.
+        rows: One for each run that is there. In the order of index.csv; then those that it does not have, by their
+            start.
         found: index.csv as it is; None where there is none.
-        runs: The folders of those rows' runs that are there still, by run id.
+        runs: The folder of each run, by run id.
         unread: Why index.csv was not used, though it is there; None if it was.
     """
 
@@ -63,13 +64,18 @@ class Table:
     unread: TooLargeError | None = None
 
     def columns(self) -> list[str]:
-        """Their names, as in index.csv, but without the revision."""
-        return [name for name in Columns.of(self.rows).header if name != REVISION]
+        """Return their names: as in index.csv without the revision, but one for each part of a dictionary."""
+        return [name for name in Columns.of(self._flat()).header if name != REVISION]
 
     def records(self) -> list[dict[str, Any]]:
         """Each row by column; what a run does not have is left out."""
-        columns = Columns.of(self.rows)
-        return [{name: value for name, value in columns.record(row) if name != REVISION} for row in self.rows]
+        rows = self._flat()
+        columns = Columns.of(rows)
+        return [{name: value for name, value in columns.record(row) if name != REVISION} for row in rows]
+
+    def _flat(self) -> list[Row]:
+        flat = formats.flattened
+        return [replace(row, params=flat(row.params), metrics=flat(row.metrics)) for row in self.rows]
 
 
 def to_pandas(table: Table) -> pd.DataFrame:
@@ -117,7 +123,7 @@ def gather(
     found, indexed, unread = _indexed(store) if any(entry.key == keys.INDEX for entry in listed) else (None, {}, None)
     current = {} if fresh else current_rows(indexed.values(), {id_: files for id_, (_, files) in runs.items()})
     read = _read(store, {id_: run for id_, run in runs.items() if id_ not in current})
-    rows = {id_: read.get(id_, row) for id_, row in indexed.items() if id_ in read or not fresh}
+    rows = {id_: read.get(id_, row) for id_, row in indexed.items() if id_ in runs}
     later = sorted((row for id_, row in read.items() if id_ not in rows), key=lambda row: (row.started, row.run_id))
     return Table([*rows.values(), *later], found, {id_: folder for id_, (folder, _) in runs.items()}, unread)
 
@@ -153,14 +159,14 @@ def runs_below(entries: Iterable[Entry]) -> dict[str, dict[str, Entry]]:
 
 
 def row_now(store: Store, row: Row) -> Row | None:
-    """The row of a run as its metadata.json has it now; None if it has not ended. One request.
+    """Return the row of a run as its metadata.json has it now; None if the run has not ended, or was removed.
 
-    Of a run that is not there it is the row as it was given.
+    One request.
     """
     try:
         found = store.fetch(f"{keys.RUNS}/{keys.run_folder(row.run_id)}/{keys.METADATA}")
     except MissingError:
-        return row
+        return None
     now = _of_metadata(row.run_id, found)
     return now if now.status in ENDED else None
 
