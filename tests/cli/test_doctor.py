@@ -359,7 +359,7 @@ def test_a_clock_that_is_wrong(place: Place, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_disk_without_links_and_without_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(os, "link", refuse)
