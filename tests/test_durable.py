@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from notata import ConfigurationError, Experiment, Logbook, LogReader, StorageError
-from notata.store import local, local_folders, local_locks, open_store
+from notata.store import local, local_folders, local_locks, local_staged, open_store
 from tests.test_local import Watched
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere other calls sync, and the order is the same")
@@ -92,7 +92,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     found: list[str] = []
     watched = Watched(os, found)
-    for module in (local, local_folders, local_locks, durability):
+    for module in (local, local_folders, local_locks, local_staged, durability):
         monkeypatch.setattr(module, "os", watched)
     monkeypatch.setattr(local_locks, "fcntl", Watched(fcntl, found))
     return found

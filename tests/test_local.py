@@ -19,7 +19,7 @@ import pytest
 
 from notata import Logbook
 from notata.errors import ConflictError, FullError
-from notata.store import local, local_folders, local_locks, open_store
+from notata.store import local, local_folders, local_locks, local_staged, open_store
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there a file that is open can be neither removed nor replaced")
 
@@ -77,7 +77,7 @@ def calls() -> list[str]:
 def system(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> Watched:
     """What that store knows as `os`."""
     watched = Watched(os, calls)
-    for module in (local, local_folders, local_locks):
+    for module in (local, local_folders, local_locks, local_staged):
         monkeypatch.setattr(module, "os", watched)
     monkeypatch.setattr(local_locks, "fcntl", Watched(fcntl, calls))
     return watched

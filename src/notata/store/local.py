@@ -29,6 +29,7 @@ from notata.store.durability import Durability
 from notata.store.gaps import Gap
 from notata.store.local_folders import Folder, LinkMetError, make_folder, open_folder, parent
 from notata.store.local_locks import LockHeldError, NoLockError, OwnLockError, hold, locked, release
+from notata.store.local_staged import Publish, Staged, publish_new, temporary_name, version_of, write_all
 from notata.store.spelling import Spelling
 
 if TYPE_CHECKING:
@@ -43,13 +44,10 @@ UNSTORED: Final[dict[str, Callable[[], None]]] = {}
 It is empty unless writes go in the background, as `notata.background` has it; path objects look here.
 """
 
-_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EIO}
-"""What a file system says that has no hard links. EIO is said by ``rclone mount``; a broken disk says it once more."""
 _FOLDER_TRIES: Final = 100  # another process may be pruning the empty folder that we are about to write into
 _COPIED: Final = 2**20
 _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _UPDATE: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _LOCK_SECONDS: Final = 30.0  # it is held for microseconds, or for as long as a durable line takes
 _KEPT: Final = 64
 """Files with a descriptor below this stay open between appends: descriptors count from 0, so no more are ever kept."""
@@ -167,7 +165,7 @@ class LocalStore(Store):
         Where a bucket is mounted as a folder, a rename changes the time or the inode of a file.
         """
         try:
-            if _version(self._looked_up(key)) == version:
+            if version_of(self._looked_up(key)) == version:
                 return version
             found = self._get(key, 0, None, None)
         except OSError:
@@ -221,7 +219,7 @@ class LocalStore(Store):
         raise AssertionError("unreachable")
 
     def _link(self, folder: Folder, temporary: str, name: str) -> str | None:
-        return _link(folder, temporary, name, self._durability)
+        return publish_new(folder, temporary, name, self._durability)
 
     def _swap(self, key: str, match: str) -> Publish:
         def publish(folder: Folder, temporary: str, name: str) -> None:
@@ -289,12 +287,12 @@ class LocalStore(Store):
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         with self._open_read(key) as file:  # buffered: a raw read may be short, and takes 2 GiB at most
             state = os.fstat(file.fileno())
-            if version is not None and _version(state) != version:
+            if version is not None and version_of(state) != version:
                 raise self._conflict(key, "it was changed while it was read")
             if start:
                 file.seek(start)
             data = file.read() if end is None else file.read(max(0, end - start))
-        return Blob(data, state.st_size, _version(state), max(0.0, time.time() - state.st_mtime))
+        return Blob(data, state.st_size, version_of(state), max(0.0, time.time() - state.st_mtime))
 
     def _open_read(self, key: str) -> io.BufferedReader:
         """To read, if it is a regular file; a pipe would keep its reader waiting for somebody who writes."""
@@ -470,7 +468,7 @@ class LocalStore(Store):
                 self._make_parents(key)
                 folder, name = self._parent(key)
                 opened.enter_context(folder)
-                temporary = _temporary_name()
+                temporary = temporary_name()
                 folder.mkdir(temporary, 0o700)
                 opened.callback(folder.remove_tree, temporary)
                 beside = opened.enter_context(folder.folder(temporary))
@@ -507,112 +505,6 @@ class LocalStore(Store):
                 "the process, for example by fuser or lsof, and end it; or choose a longer timeout"
             )
         return super()._failure(error)
-
-
-Publish = Callable[[Folder, str, str], "str | None"]
-"""Give a temporary file of a folder its name; the version, if that is another one than before."""
-
-
-class Staged:
-    """A streamed write: a temporary file beside its target, published in one step.
-
-    Args:
-        folder: Where the target lies, open; it is closed with the write.
-        name: Of the target.
-        publish: What gives the temporary file this name.
-        durability: What has it outlast a power cut.
-        stamped: Whether it is to differ in time from a write just before.
-    """
-
-    __slots__ = ("_durability", "_folder", "_handle", "_name", "_publish", "_stamped", "_temporary")
-
-    def __init__(
-        self, folder: Folder, name: str, publish: Publish, durability: Durability | None, *, stamped: bool
-    ) -> None:
-        self._folder = folder
-        self._name = name
-        self._publish = publish
-        self._durability = durability
-        self._stamped = stamped
-        self._handle = -1
-        self._temporary = _temporary_name()
-        try:
-            self._handle = folder.open(self._temporary, _NEW)
-        except BaseException:
-            folder.close()
-            raise
-
-    def write(self, part: bytes) -> None:
-        _write_all(self._handle, part)
-
-    def commit(self) -> str:
-        if self._stamped and os.utime in os.supports_fd:
-            # The kernel stamps files by the tick (4 ms): two versions could look the same.
-            now = time.time_ns()
-            os.utime(self._handle, ns=(now, now))
-        version = _version(os.fstat(self._handle))
-        if self._durability is not None:
-            self._durability.file(self._handle)
-        self._close()
-        version = self._publish(self._folder, self._temporary, self._name) or version
-        if self._durability is not None:
-            self._durability.folder(self._folder.path)
-        self._folder.close()
-        return version
-
-    def abort(self) -> None:
-        self._close()
-        with suppress(FileNotFoundError):
-            self._folder.unlink(self._temporary)
-        self._folder.close()
-
-    def _close(self) -> None:
-        handle, self._handle = self._handle, -1
-        if handle >= 0:
-            os.close(handle)
-
-    def __del__(self) -> None:
-        self._close()
-
-
-def _temporary_name() -> str:
-    return f"{keys.RESERVED}{os.urandom(8).hex()}"
-
-
-def _write_all(handle: int, data: bytes) -> None:
-    written = os.write(handle, data)
-    while written < len(data):  # it may be short: signals, 2 GiB at once, a disk that is full next time
-        written += os.write(handle, memoryview(data)[written:])
-
-
-def _link(folder: Folder, temporary: str, name: str, durability: Durability | None) -> str | None:
-    """Publish where nothing is. A hard link fails if anything is; disks without links have O_EXCL, and a copy."""
-    version = None
-    try:
-        folder.link(temporary, name)
-    except FileExistsError:
-        if folder.stat(temporary).st_nlink < 2:  # 2: NFS made the link and lost the reply
-            raise
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        version = _copy_exclusively(folder, temporary, name, durability)
-    folder.unlink(temporary)
-    return version
-
-
-def _copy_exclusively(folder: Folder, temporary: str, name: str, durability: Durability | None) -> str:
-    with open(folder.open(temporary, _READ), "rb") as source, open(folder.open(name, _NEW), "wb") as file:
-        try:
-            while part := source.read(_COPIED):
-                file.write(part)
-            file.flush()
-            if durability is not None:
-                durability.file(file.fileno())
-            return _version(os.fstat(file.fileno()))
-        except BaseException:
-            folder.unlink(name)
-            raise
 
 
 class _Growing:
@@ -686,7 +578,7 @@ class _Growing:
 def _add(handle: int, data: bytes, at: int, durability: Durability | None) -> None:
     """Write at the end, all or nothing."""
     try:
-        _write_all(handle, data)
+        write_all(handle, data)
         if durability is not None:
             durability.growth(handle)
     except BaseException:
@@ -723,14 +615,10 @@ def _all_locked(folder: Folder, name: str, seconds: float) -> Iterator[None]:
 def _is_version(folder: Folder, name: str, version: str) -> bool:
     """Whether a file is there, and still as it was."""
     try:
-        return _version(folder.stat(name)) == version
+        return version_of(folder.stat(name)) == version
     except FileNotFoundError:
         return False
 
 
-def _version(state: os.stat_result) -> str:
-    return f"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"
-
-
 def _entry(key: str, state: os.stat_result) -> Entry:
-    return Entry(key, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC), _version(state))
+    return Entry(key, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC), version_of(state))
