@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -118,18 +117,11 @@ class Yaml:
     def write(self, value: Mapping[str, Any], file: IO[bytes]) -> None:
         import yaml
 
-        class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-            def ignore_aliases(self, data: object) -> bool:
-                return True  # a value that occurs twice is written twice, so each line stands for itself
+        from notata.formats.yaml_dialect import dumper
 
-            def represent_str(self, data: str) -> Any:
-                text = utf8(data).decode()  # libyaml takes no lone surrogates
-                return self.represent_scalar("tag:yaml.org,2002:str", text, style=_style(text))
-
-        Dumper.add_representer(str, Dumper.represent_str)
         data = plain(value, self.root, text_keys=False)
         text: str = yaml.dump(
-            data, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=2**31 - 1
+            data, Dumper=dumper(), sort_keys=False, allow_unicode=True, default_flow_style=False, width=2**31 - 1
         )
         file.write(utf8(text))
 
@@ -137,12 +129,13 @@ class Yaml:
         """The value; None of an empty file, as YAML has it."""
         import yaml
 
+        from notata.formats.yaml_dialect import loader
+
         data = file.read()
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
             if _may_be_deep(data):
-                _check_depth(yaml.parse(data, Loader=loader))
-            value = yaml.load(data, Loader=loader)  # noqa: S506  # both are safe ones
+                _check_depth(yaml.parse(data, Loader=loader()))
+            value = yaml.load(data, Loader=loader())  # noqa: S506  # a safe one
             if b"*" in data:
                 _check_size(value)
             return value
@@ -171,17 +164,6 @@ def _check_size(value: object) -> None:
 
     if count(value) > _MOST:
         raise DecodeError(f"the aliases of this YAML stand for more than {_MOST} values, or for themselves")
-
-
-_NUMBER_OF_1_2: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
-_BREAKS: Final = re.compile("[\t\n\r\x85\u2028\u2029\ufeff]")
-
-
-def _style(text: str) -> str | None:
-    """How a string is quoted where PyYAML would not, or would spread it over several lines."""
-    if _BREAKS.search(text):
-        return '"'
-    return "'" if _NUMBER_OF_1_2.fullmatch(text) else None  # 1e5: PyYAML's plain string is a number elsewhere
 
 
 def _may_be_deep(data: bytes) -> bool:
