@@ -42,6 +42,11 @@ HEARTBEAT: Final = 30.0
 
 _BEATS: Final = 5  # of an owner, that may come between a look and a swap
 
+_GUARD: Final = (
+    'If the script starts processes, put its code below `if __name__ == "__main__":`, as each child imports it again; '
+    "for a child's own files use log.worker(rank)."
+)
+
 _own = logging.getLogger("notata")
 
 _NOT_CREATED: Final = (
@@ -104,7 +109,7 @@ class Lease:
             Whether there was one.
 
         Raises:
-            RunExistsError: Another one took it meanwhile.
+            RunExistsError: Another one took it meanwhile; or a parent of this process is writing it.
         """
         try:
             there = self._replace({**fields, "status": "replacing"})
@@ -123,7 +128,10 @@ class Lease:
             except MissingError:
                 self._create(fields)
                 return False
-            before, owner = owner, lease_of(parsed(found.data) or {}).get("owner")
+            stored = parsed(found.data) or {}
+            if stored.get("status") not in ENDED and _is_of_parent(stored):
+                self._refuse_child()
+            before, owner = owner, lease_of(stored).get("owner")
             if before not in (None, owner):
                 raise ConflictError(f"{self._store.url}: another writer took the run", url=self._store.url)
             self._version = found.version
@@ -161,6 +169,8 @@ class Lease:
                 return None
             stored = metadata(found, self._store.url, keys.METADATA)
             state = judge(stored, found)
+            if state.status == "running" and _is_of_parent(stored):
+                self._refuse_child()
             if not _free(state, force=force, unfinished=unfinished):
                 self._alive(state)
             self._version = found.version
@@ -392,11 +402,21 @@ class Lease:
             key=keys.METADATA,
         ) from cause
 
+    def _refuse_child(self) -> NoReturn:
+        """The script of a parent that writes this run was imported again, as `multiprocessing` does it in a child."""
+        raise RunExistsError(
+            f"run {self._run_id!r} at {self._store.url} is being written by a parent of this process, and a child "
+            f"cannot take it. {_GUARD}",
+            url=self._store.url,
+            key=keys.METADATA,
+        )
+
     def _state(self) -> str:
         """What the present run says of itself, as far as it can be read."""
         try:
             fields, state = look(self._store)
-            return f" (status {state.status}, started {fields['start_time']})"
+            hint = f". Its writer is a parent of this process. {_GUARD}" if _is_of_parent(fields) else ""
+            return f" (status {state.status}, started {fields['start_time']}){hint}"
         except Exception:
             return ""
 
@@ -414,6 +434,14 @@ class Lease:
             url=self._store.url,
             key=keys.METADATA,
         )
+
+
+def _is_of_parent(fields: Mapping[str, Any]) -> bool:
+    """Whether the owner of a run lives and is a parent of this process: on Linux any, elsewhere the nearest one."""
+    lease = lease_of(fields)
+    if isinstance(name := lease.get("process"), str) and name:
+        return processes.is_ancestor(name)
+    return lease.get("host") == platform.node() and lease.get("pid") == os.getppid()
 
 
 def _period(seconds: float | None, store: Store) -> float | None:

@@ -77,7 +77,8 @@ class Logbook(Recorder):
         base_dir: Where runs are kept: any fsspec URL (``s3://bucket/outputs``), local path or UPath. When not given,
             the environment variable NOTATA_BASE_DIR, else ``outputs``.
         params: Saved as ``params.yaml`` at once.
-        overwrite: Remove a run that has this id, every file of it, and start over.
+        overwrite: Remove a run that has this id, every file of it, and start over. A run that a living parent process
+            is writing is refused.
         preallocate: Make ``data/``, ``plots/`` and ``artifacts/`` at once. A bucket has no folders.
         callback: Called with this object once the final status is stored.
         resume: Go on with the run that has this id, if it ended or died, with all its files; begin it if there is
