@@ -7,6 +7,7 @@ import inspect
 import json
 import sys
 import traceback
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata import failures, formats
+from notata import Logbook, failures, formats
 from notata.errors import ConfigurationError
 
 SECRET = "hunter2"
@@ -418,3 +419,17 @@ def test_an_exception_that_cannot_be_formatted_is_told_shortly() -> None:
     made_up = SyntaxError("msg", ("f.py", 1, "not a number", "code"))  # type: ignore[arg-type]
     assert failures.text(made_up).startswith("SyntaxError: ")
     assert failures.describe(made_up)["type"] == "SyntaxError"
+
+
+def test_a_reason_of_many_megabytes_is_cut_in_the_metadata_and_whole_in_the_traceback() -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    text = "x" * 20_000_000
+    with pytest.raises(ValueError, match="xxx"), Logbook("a", url) as log:
+        raise ValueError(text)
+    fields = json.loads(log["metadata.json"].read_bytes())
+    assert fields["failure_reason"] == f"{'x' * 4096}… (20000000 characters)"
+    assert text in log["artifacts/debug/traceback.txt"].read_text()
+    assert log["log.txt"].stat().st_size < 10_000
+    other = Logbook("b", url)
+    other.mark_failed(text)
+    assert other["metadata.json"].stat().st_size < 10_000

@@ -34,7 +34,7 @@ from notata.testing import FaultyStore
 from tests.backends import Place
 
 MIB = 2**20
-HEAD = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\] (\S+) (.*)", re.DOTALL)
+HEAD = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[+-]\d\d:\d\d)?\] (\S+) (.*)", re.DOTALL)
 ANY_TEXT = st.text(st.characters() | st.characters(categories=["Cs"]), max_size=40)
 
 
@@ -328,16 +328,28 @@ def test_the_level_can_change_as_the_run_goes_on() -> None:
     assert messages(stored(place, "log_run/log.txt"))[1:-1] == ["second"]
 
 
-def test_what_silences_logging_for_a_while_does_not_silence_the_log_for_good() -> None:
+def test_what_silences_libraries_does_not_silence_the_log() -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     with place.logbook(environment=False) as log:
-        logging.disable(logging.WARNING)
+        log.attach("tests.library")
+        logging.disable(logging.CRITICAL)
         try:
-            log.warning("unheard")
+            log.info("heard")
+            log.logger.getChild("part").error("heard too")
+            logging.getLogger("tests.library").error("unheard")
         finally:
             logging.disable(logging.NOTSET)
-        log.warning("heard")
-    assert "heard" in messages(stored(place, "log_run/log.txt"))
+    assert messages(stored(place, "log_run/log.txt"))[1:-1] == ["heard", "heard too"]
+
+
+def test_a_nul_is_written_as_its_escape() -> None:
+    place = Place("memory", f"memory://{uuid.uuid4().hex}")
+    with pytest.raises(ValueError, match="c"), place.logbook(environment=False) as log:
+        log.info("a\0b")
+        raise ValueError("c\0d")
+    assert "a\\x00b" in stored(place, "log_run/log.txt")
+    for key in ("log.txt", "artifacts/debug/traceback.txt"):
+        assert "\0" not in stored(place, f"log_run/{key}"), key
 
 
 @pytest.mark.parametrize("configure", ["logging.config.dictConfig({'version': 1})", "logging.basicConfig(force=True)"])

@@ -14,13 +14,14 @@ from typing import Any, Final, Self
 
 from notata.errors import ConfigurationError
 
-__all__ = ["Caught", "Redact", "describe", "kind", "reason", "text"]
+__all__ = ["Caught", "Redact", "describe", "kind", "reason", "shortened", "text"]
 
 Redact = Callable[[str], str]
 """What takes secrets out of a text."""
 
 _CHAIN: Final = 10  # causes that are followed; a loop of retries can chain thousands
 _FRAMES: Final = 200  # of one traceback; a recursion has a thousand
+_LONG: Final = 4096  # characters of a reason: metadata.json is read and written as a whole, for each look at the run
 
 
 def reason(error: BaseException) -> str:
@@ -34,6 +35,15 @@ def reason(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):  # whose text ends in a count
         return str(error.message)
     return _message(error) or type(error).__name__
+
+
+def shortened(reason: str) -> str:
+    """A reason of at most 4096 characters; of a longer one, its beginning and its length.
+
+    >>> shortened("x" * 20_000_000)[4090:]
+    'xxxxxx… (20000000 characters)'
+    """
+    return reason if len(reason) <= _LONG else f"{reason[:_LONG]}… ({len(reason)} characters)"
 
 
 def kind(error: BaseException) -> str:
@@ -53,7 +63,14 @@ def text(error: BaseException, redact: Redact = str) -> str:
     Args:
         error: Anything that was raised.
         redact: Applied to every line but those that name a file.
+
+    Returns:
+        The text; a NUL as its escape, since grep takes a file with one for binary.
     """
+    return _text_of(error, redact).replace("\0", "\\x00")
+
+
+def _text_of(error: BaseException, redact: Redact) -> str:
     try:
         told = traceback.TracebackException.from_exception(error)
         whole = "".join(told.format())

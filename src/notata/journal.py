@@ -163,6 +163,7 @@ class Journal(logging.Handler):
             return
         try:
             text = self._redact(self.format(record)).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+            text = text.replace("\0", "\\x00")  # for one NUL, grep takes the whole file for binary
             data = (text.replace("\n", f"\n{_INDENT}") + "\n").encode("utf-8", "backslashreplace")
         except Exception:
             self.handleError(record)
@@ -415,10 +416,11 @@ class RunLogger(logging.Logger):
     """A logger that no registry holds, so that nothing of it is left when the run is gone.
 
     `logging` has loggers remember which levels they take, and makes those forget that it knows of; this one asks.
+    `logging.disable`, by which scripts silence libraries on the terminal, does not silence the record of a run.
     """
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
-        return self.manager.disable < level and level >= self.level
+        return level >= self.level
 
     def findCaller(  # noqa: N802
         self, stack_info: bool = False, stacklevel: int = 1

@@ -271,7 +271,7 @@ class Worker(Recorder):
             self.close()
             return
         if not isinstance(error, SystemExit) or error.code:
-            reason = self._store.redacted(failures.reason(error))
+            reason = failures.shortened(self._store.redacted(failures.reason(error)))
             self.error("Worker %s failed: %s", self.rank, reason, exc_info=error)
         try:
             self.close()
