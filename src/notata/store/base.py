@@ -60,6 +60,8 @@ _APPEND_SECONDS: Final = 60.0  # how long an appender lets others go first
 
 Progress: TypeAlias = "Callable[[str, int | None], Callback]"
 
+_FOR_OTHERS: Final = 0o044  # permission bits: the group and all others may read
+
 
 class Store(ABC):
     """Files under one root URL, with the same promises on every backend.
@@ -475,6 +477,22 @@ class Store(ABC):
             BatchError: Of several, some could not; it holds each one's error, and the others are stored.
         """
         batches.take(self, files, source, callback)
+
+    def keep_permissions(self, key: str, source: Store, source_key: str) -> None:
+        """Have the file that is stored next under `key` readable by no more people than one of `source`.
+
+        Of local disks only: a bucket has its own rules of who may read it.
+        """
+        mode = source._permissions(source_key)
+        if mode is not None and mode & _FOR_OTHERS != _FOR_OTHERS:
+            self._limit(key, mode)
+
+    def _permissions(self, key: str) -> int | None:
+        """The permission bits of a file, where the storage has such."""
+        return None
+
+    def _limit(self, key: str, mode: int) -> None:  # noqa: B027  a bucket has no permissions of a file
+        """Give the file that is stored next under `key` no permission for others that `mode` does not have."""
 
     def remove_empty_folders(self) -> None:  # noqa: B027  a bucket has no folders
         """Remove the folders at and below the root that are empty, where there are such."""

@@ -61,6 +61,7 @@ class LocalStore(Store):
     def __init__(self, folder: str) -> None:
         super().__init__(os.path.abspath(folder))
         self._set(self.url)
+        self._limits: dict[str, int] = {}  # permission bits of files that are yet to be stored
 
     def durably(self) -> Self:
         if self._durability is not None:
@@ -89,6 +90,21 @@ class LocalStore(Store):
             raise
 
     def _begin(self, key: str, match: str | None) -> Staged:
+        staged = self._staged(key, match)
+        if (mode := self._limits.pop(self._file(key), None)) is not None:
+            staged.limit(mode)
+        return staged
+
+    def _permissions(self, key: str) -> int | None:
+        try:
+            return stat.S_IMODE(os.stat(self._file(key)).st_mode)
+        except OSError:  # whoever reads it finds out
+            return None
+
+    def _limit(self, key: str, mode: int) -> None:
+        self._limits[self._file(key)] = mode
+
+    def _staged(self, key: str, match: str | None) -> Staged:
         target = self._file(key)
         if match is None:
             return Staged(target, os.replace, self._durability)
@@ -268,6 +284,11 @@ class Staged:
         self._stamped = stamped
         self._handle = -1
         self._handle, self._temporary = _temporary_beside(target, durability)
+
+    def limit(self, mode: int) -> None:
+        """Take permissions of the group and of others away that `mode` does not have."""
+        if hasattr(os, "fchmod"):
+            os.fchmod(self._handle, stat.S_IMODE(os.fstat(self._handle).st_mode) & (mode | stat.S_IRWXU))
 
     def write(self, part: bytes) -> None:
         _write_all(self._handle, part)
