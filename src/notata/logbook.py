@@ -53,7 +53,8 @@ class Logbook(Recorder):
 
     The run is claimed when the object is made: of any number of processes that ask for one id, one gets it. As a
     context manager it ends ``complete``, or ``failed`` when an exception leaves the block, KeyboardInterrupt and
-    SystemExit included. A run that has not ended when the interpreter does is marked ``failed`` then, with the
+    ``sys.exit(3)`` included; ``sys.exit(0)`` says that all went well, unless a signal handler calls it. A run that has
+    not ended when the interpreter does is marked ``failed`` then, with the
     exception that ended the script if one did. Safe to use from many threads.
 
     Attributes:
@@ -466,7 +467,8 @@ class Logbook(Recorder):
         failed, the first failure stands. Two requests, and two for an exception.
 
         Args:
-            reason: In a few words.
+            reason: In a few words. Beyond 4096 characters it is cut, and says how long it was; store long output by
+                `text`.
             error: What failed. When not given, the exception that is being handled, if one is.
 
         In background mode what is queued is stored first; what is lost is named in `failure_reason` too.
@@ -549,6 +551,7 @@ class Logbook(Recorder):
         lost, interrupt = self._settled("failed")
         if lost is not None and lost.message in reason:  # that is what failed
             lost = None
+        reason = failures.shortened(self._store.redacted(reason))
         if lost is not None:
             known = isinstance(error, BatchError) and {*map(id, error.exceptions)} <= {*map(id, lost.exceptions)}
             reason = lost.message if known else f"{reason}; {lost.message}"
@@ -583,7 +586,7 @@ class Logbook(Recorder):
         error.add_note(f"notata: while run {self.run_id!r} was marked failed: {told}")
 
     def _reason(self, error: BaseException) -> str:
-        return self._store.redacted(failures.reason(error))
+        return failures.shortened(self._store.redacted(failures.reason(error)))
 
     def _described(self, error: BaseException) -> builtins.bytes:
         told = failures.describe(error, self._store.redacted, variables=self._variables)
@@ -712,11 +715,20 @@ class Logbook(Recorder):
             self._end(cast("Status", self.status), f"Marked {self.status}")
             return
         error = exits.cause()
+        if error is None and self._can_wait() and exits.later(self._at_exit):
+            return
         if self._unstored is not None and error in (None, self._unstored):  # all went well but the storage
             self.mark_complete()
             return
         reason = "the process ended without mark_complete() or mark_failed()" if error is None else self._reason(error)
         self._fail(reason, error)
+
+    def _can_wait(self) -> bool:
+        """Whether the run can be ended by the last step of the interpreter, without a network and without threads.
+
+        Until then functions of `atexit` may end it.
+        """
+        return self._store.near and self._queue is None and self._mirror is None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -736,10 +748,14 @@ class Logbook(Recorder):
             if self._told not in ENDED:
                 self.mark_complete()
             return
-        if self.status == "complete" and isinstance(error, SystemExit) and not error.code:
+        well = isinstance(error, SystemExit) and error.code in (None, 0)
+        asked = well and self.status != "complete" and exits.is_of_handler(error)
+        if well and not asked and self.status != "failed":
+            if self._told not in ENDED:
+                self.mark_complete()
             return
         try:
-            self._fail(self._reason(error), error)
+            self._fail(self._reason(error) + (" in a signal handler" if asked else ""), error)
         except Exception as failure:
             self._note(error, failure)
 
