@@ -23,6 +23,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import Final, Protocol
 
 from notata import exits
@@ -88,8 +89,9 @@ class Growing(Protocol):
 class Journal(logging.Handler):
     """The log of one run, which any logger may be given as a handler.
 
-    Lines have the form ``[YYYY-MM-DDTHH:MM:SS] LEVEL message``, in local time and UTF-8. A message of several lines
-    goes on in lines that are indented by two spaces, so each line that begins with ``[`` begins a message.
+    Lines have the form ``[YYYY-MM-DDTHH:MM:SS] LEVEL message``, in local time and UTF-8. The time of the first line,
+    and of each at which it changes, has the offset from UTC: ``[2026-10-25T02:00:00+01:00]``. A message of several
+    lines goes on in lines that are indented by two spaces, so each line that begins with ``[`` begins a message.
 
     `emit` never waits for the storage where lines are collected, and never raises. What cannot be stored is kept and
     tried again; beyond 32 MiB lines are dropped, and the log says how many, where they are missing.
@@ -210,7 +212,9 @@ class Journal(logging.Handler):
     def _gap(self) -> bytes:
         count, self._dropped = self._dropped, 0
         missing = "1 line is missing" if count == 1 else f"{count} lines are missing"
-        line = f"[{time.strftime(TIME)}] WARNING notata: {missing} here; the storage did not take them\n"
+        moment = time.time()  # with its offset: the line that told it may be missing
+        local = f"{time.strftime(TIME, time.localtime(moment))}{_offset(moment)}"
+        line = f"[{local}] WARNING notata: {missing} here; the storage did not take them\n"
         return line.encode()
 
     def _wake(self) -> None:
@@ -452,20 +456,29 @@ def _leave_alone(handler: logging.Handler) -> None:
     known[:] = [reference for reference in known if reference() is not handler]
 
 
+def _offset(moment: float) -> str:
+    """The offset of local time from UTC at a moment, as ISO 8601 has it: ``+01:00``."""
+    return datetime.fromtimestamp(moment).astimezone().isoformat("T", "seconds")[19:]
+
+
 class _Lines(logging.Formatter):
-    """The documented form of a line."""
+    """The documented form of a line. The first one, and each at which it changes, tells the offset from UTC."""
 
     def __init__(self) -> None:
         super().__init__(LINE, TIME)
         self._second = (-1, "")
+        self._told = ""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         """The time of a record, which has no fraction: most have the second of the one before."""
         second, text = self._second
-        if second != int(record.created):
-            second, text = int(record.created), super().formatTime(record, datefmt)
-            self._second = second, text
-        return text
+        if second == int(record.created):
+            return text
+        second, text = int(record.created), super().formatTime(record, datefmt)
+        self._second = second, text
+        offset, before = _offset(record.created), self._told
+        self._told = offset
+        return text if offset == before else text + offset
 
     def format(self, record: logging.LogRecord) -> str:
         if " " in record.levelname:  # "Level 25"

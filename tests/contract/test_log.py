@@ -62,7 +62,9 @@ def test_the_documented_form(place: Place) -> None:
         path.write_text("")
     log.mark_complete()
     lines = place.bytes("log_run/log.txt").decode().splitlines()
-    assert all(re.fullmatch(r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\] [A-Z]+ .*", line) for line in lines if line[0] == "[")
+    form = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?P<offset>[+-]\d\d:\d\d)?\] [A-Z]+ .*"
+    found = [re.fullmatch(form, line) for line in lines if line[0] == "["]
+    assert [match and match["offset"] is not None for match in found] == [True] + [False] * (len(found) - 1)
     assert place.log() == [
         "INFO Logbook initialized",
         "INFO a note",
