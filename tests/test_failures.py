@@ -116,7 +116,7 @@ def test_the_text_is_what_python_prints(call: Callable[[], object]) -> None:
 @given(st.text(st.characters() | st.characters(categories=["Cs"]), max_size=30))
 def test_the_text_of_any_message_is_what_python_prints(message: str) -> None:
     error = raised(lambda: exec("raise ValueError(message)", {"message": message}))
-    assert failures.text(error) == "".join(traceback.format_exception(error))
+    assert failures.text(error) == "".join(traceback.format_exception(error)).replace("\0", "\\x00")
     formats.encode(formats.TEXT, failures.text(error))
 
 

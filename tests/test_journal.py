@@ -271,7 +271,7 @@ def test_any_message_can_be_told_from_the_next(texts: list[str]) -> None:
     for text in texts:
         logger.info(text)
     read = messages(end.text.replace("\n  ", "\r"))
-    escaped = ["".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text) for text in texts]
+    escaped = [text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00") for text in texts]
     assert read == [io.StringIO(text, newline=None).read().rstrip("\n").replace("\n", "\r") for text in escaped]
 
 

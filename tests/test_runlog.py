@@ -137,13 +137,18 @@ LINES = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_
 @example(messages=[("\n", 20), (f"a\n{HEAD}INFO not a message of its own\n\n", 30), ("\r", 15), (HEAD, 20)])
 @example(messages=[("a\r\nb\rc\n\n", 20), ("x", 25), ("  indented\n  too", 20)])
 def test_what_a_journal_writes_comes_back(messages: list[tuple[str, int]]) -> None:
-    """But for what is documented: ends of lines are ``\\n``, none at the end, a lone surrogate is its escape."""
+    """But for what is documented: ends of lines are ``\\n``, none at the end; a lone surrogate or NUL is its escape."""
     handler, end = journal()
     for message, level in messages:
         handler.handle(record(message, level))
     log = RunLog(end.content.decode())
     assert [line.message for line in log] == [
-        message.encode("utf-8", "backslashreplace").decode().replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+        message.encode("utf-8", "backslashreplace")
+        .decode()
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+        .rstrip("\n")
+        .replace("\0", "\\x00")
         for message, _ in messages
     ]
     assert [line.level for line in log] == [logging.getLevelName(level).replace(" ", "-") for _, level in messages]

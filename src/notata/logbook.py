@@ -262,7 +262,7 @@ class Logbook(Recorder):
             exits.at_exit(self._at_exit)
         except BaseException as error:
             with suppress(Exception):  # nobody will hold this run: let it say so
-                self._lease.end("failed", end_time=timestamp(), failure_reason=self._reason(error))
+                self._lease.end("failed", end_time=timestamp(), failure_reason=failures.shortened(self._reason(error)))
             raise
 
     def _open_log(self, before: RunState | None, level: int) -> None:
@@ -502,7 +502,7 @@ class Logbook(Recorder):
         return Caught(self._record_caught, kinds or (Exception,), reraise)
 
     def _record_caught(self, error: BaseException) -> None:
-        self.error("Caught %s: %s", failures.kind(error), self._reason(error), exc_info=error)
+        self.error("Caught %s: %s", failures.kind(error), failures.shortened(self._reason(error)), exc_info=error)
         self._caught += 1
         if self._caught > _MOST_CAUGHT:
             return
@@ -586,7 +586,7 @@ class Logbook(Recorder):
         error.add_note(f"notata: while run {self.run_id!r} was marked failed: {told}")
 
     def _reason(self, error: BaseException) -> str:
-        return failures.shortened(self._store.redacted(failures.reason(error)))
+        return self._store.redacted(failures.reason(error))
 
     def _described(self, error: BaseException) -> builtins.bytes:
         told = failures.describe(error, self._store.redacted, variables=self._variables)
