@@ -311,7 +311,7 @@ class Journal(logging.Handler):
         except Exception as error:
             self._failed(error)
         if self._silent and not was_silent:
-            self._say("another writer has this run by now: its log takes no more lines from here")
+            self._say("a run was taken by another writer, moved or deleted: its log takes no more lines from here")
 
     def _failed(self, error: Exception) -> None:
         """Wait longer each time, and say so the first time."""

@@ -81,6 +81,7 @@ class Lease:
         self._heartbeat = _period(heartbeat, store)
         self._last = time.monotonic()
         self._over = threading.Event()
+        self._removed = False  # metadata.json was gone when it was looked for
         self.fields: dict[str, Any] = {}
         self.displaced = False
 
@@ -294,9 +295,14 @@ class Lease:
             raise self._gone() from conflict
 
     def _gone(self) -> RunDisplacedError:
+        what = (
+            f"is gone: its {keys.METADATA} is not there any more, as if its folder was moved or deleted. What this "
+            "writer still saves would lie in a folder that is no run; end it"
+            if self._removed
+            else "belongs to another writer by now; this one cannot change its state any more"
+        )
         return RunDisplacedError(
-            f"run {self._run_id!r} at {self._store.url} belongs to another writer by now; this one cannot change its "
-            "state any more",
+            f"run {self._run_id!r} at {self._store.url} {what}",
             url=self._store.url,
             key=keys.METADATA,
         )
@@ -306,7 +312,9 @@ class Lease:
         try:
             found = self._store.fetch(keys.METADATA)
         except MissingError:
+            self._removed = True
             return False
+        self._removed = False
         stored = parsed(found.data)
         if stored is None or lease_of(stored).get("owner") != self._token:
             return False

@@ -38,6 +38,7 @@ TIMEOUT: Final = 30.0
 """Seconds that one request may take, besides the time its size needs."""
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
+_VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
 _FLATTENED: Final = re.compile(r"(s3a?|gs|gcs|memory|abfss?|az|https?):/(?!/)")
 
 
@@ -101,8 +102,17 @@ def open_base(
 
 
 def default_base() -> str:
-    """The base folder of who names none: that of `BASE_DIR`, else ``outputs``."""
-    return os.environ.get(BASE_DIR) or _DEFAULT_BASE_DIR
+    """Return the base folder of runs that name none: that of `BASE_DIR`, else ``outputs``.
+
+    Other environment variables in it are replaced, as in ``$SCRATCH/runs``: what sets it may be no shell.
+
+    Raises:
+        ConfigurationError: One of them is not set.
+    """
+    base = os.path.expandvars(os.environ.get(BASE_DIR) or _DEFAULT_BASE_DIR)
+    if unset := _VARIABLE.search(base):
+        raise ConfigurationError(f"{BASE_DIR} is {base!r}, but the environment variable {unset[0]} is not set")
+    return base
 
 
 def open_beside(
@@ -166,7 +176,7 @@ def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]
         if isinstance(base, UPath):
             local = base.protocol in ("", "file", "local")
             # To ask for its name, or its options, waits for what is on its way there.
-            name = os.path.abspath(cast("os.PathLike[str]", base)) if local else str(base)
+            name = _absolute(cast("os.PathLike[str]", base)) if local else str(base)
             return name, dict(base.storage_options)
     text = os.fspath(base) if isinstance(base, str | os.PathLike) else None
     if not isinstance(text, str):
@@ -176,11 +186,21 @@ def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]
             f"this was a URL ({match[1]}://) before pathlib.Path or os.path took one of its slashes; pass the URL as "
             "it was, or a UPath"
         )
+    if _VARIABLE.match(text):
+        raise ConfigurationError(
+            f"{text!r} begins with an environment variable, which only a shell replaces. Pass "
+            f"os.path.expandvars({text!r}), or {'./' + text!r} for a folder that is called so."
+        )
     if not isinstance(base, str):
-        return os.path.abspath(text), {}
+        return _absolute(text), {}
     if not text:
         raise ConfigurationError("a folder is named by an empty text; write '.' for the working folder")
     return text, {}
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    """A local path from the root; ``~`` is the home folder, in a `pathlib.Path` as in a string."""
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _local_path(url: str) -> str:
