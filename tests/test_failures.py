@@ -376,7 +376,7 @@ def test_the_reason_is_the_message_or_the_type() -> None:
 # -- caught ------------------------------------------------------------------------------------------------
 
 
-def catching(found: list[BaseException], *kinds: type[BaseException], reraise: bool = False) -> failures.Caught:
+def catching(found: list[BaseException], *kinds: type[BaseException], reraise: bool = False) -> failures.Caught[None]:
     return failures.Caught(found.append, kinds or (Exception,), reraise)
 
 

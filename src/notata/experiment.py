@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from upath import UPath
 
+    from notata.store.paths import StoredPath
+
 __all__ = ["Experiment", "LogbookOptions"]
 
 
@@ -122,22 +124,22 @@ class Experiment:
         return self._store.url
 
     @property
-    def base_dir(self) -> UPath:
+    def base_dir(self) -> StoredPath:
         """The folder that the experiment lies in."""
         return self._base.place()
 
     @property
-    def exp_dir(self) -> UPath:
+    def exp_dir(self) -> StoredPath:
         """The experiment's folder."""
         return self._store.place()
 
     @property
-    def runs_dir(self) -> UPath:
+    def runs_dir(self) -> StoredPath:
         """``runs/`` in it."""
         return self._runs.place()
 
     @property
-    def index_file(self) -> UPath:
+    def index_file(self) -> StoredPath:
         """``index.csv`` in it."""
         return self._store.place(keys.INDEX)
 
@@ -171,7 +173,8 @@ class Experiment:
             **params: Of the run; they make its id. The same parameters make the same id, others another one.
 
         Returns:
-            The logbook, with these parameters stored; None if the run was left as it is.
+            The logbook, with these parameters stored; None if the run was left as it is, so look before `with`. To skip
+            a block in one statement: ``with suppress(RunExistsError), experiment.add(dt=0.1) as log:``.
 
         Raises:
             RunExistsError: `skip_existing` is False, and the run is there.
@@ -311,7 +314,7 @@ class Experiment:
         chosen = [all(value == wanted for value, wanted in zip(row, filters.values(), strict=True)) for row in rows]
         return frame[chosen] if chosen else frame
 
-    def write_index(self) -> UPath:
+    def write_index(self) -> StoredPath:
         """Bring index.csv up to date with every run that has ended, whoever wrote it.
 
         Returns:

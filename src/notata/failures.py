@@ -7,10 +7,10 @@ import inspect
 import linecache
 import reprlib
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from itertools import groupby
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 
 from notata.errors import ConfigurationError
 
@@ -21,6 +21,10 @@ Redact = Callable[[str], str]
 
 _CHAIN: Final = 10  # causes that are followed; a loop of retries can chain thousands
 _FRAMES: Final = 200  # of one traceback; a recursion has a thousand
+P = ParamSpec("P")
+R = TypeVar("R")
+N = TypeVar("N")  # what a decorated function returns besides: None, or nothing if its exceptions go on
+
 _LONG: Final = 4096  # characters of a reason: metadata.json is read and written as a whole, for each look at the run
 
 
@@ -110,7 +114,7 @@ def describe(error: BaseException, redact: Redact = str, *, variables: bool = Fa
     return _Describing(redact, variables).of(error, _CHAIN)
 
 
-class Caught:
+class Caught(Generic[N]):
     """A block, or a function, whose failure is recorded and goes no further: what `Logbook.catch` makes.
 
     Attributes:
@@ -128,12 +132,16 @@ class Caught:
         self._reraise = reraise
         self.error: BaseException | None = None
 
-    def _again(self) -> Caught:
+    def _again(self) -> Caught[N]:
         """A new one for each call of a decorated function."""
         return Caught(self._record, self._kinds, self._reraise)
 
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R | N]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R | N]: ...
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorate a function, or a coroutine function."""
+        """Decorate a function, or a coroutine function; its parameters stay known to type checkers."""
         if not callable(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError("catch() decorates functions, not generators; put `with log.catch():` into one")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, NoReturn, Self, TypeAlias, cast, overload
 from weakref import WeakSet
 
 from notata import exits, failures, formats, keys
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from notata.background import BackgroundStore
     from notata.mirror.live import Mirror
+    from notata.store.paths import StoredPath
 
 __all__ = ["Logbook"]
 
@@ -293,22 +294,22 @@ class Logbook(Recorder):
     # -- where ---------------------------------------------------------------------------------------------
 
     @property
-    def log_path(self) -> UPath:
+    def log_path(self) -> StoredPath:
         """``log.txt`` in the run's folder. In a bucket it may be some seconds behind; `flush` makes it current."""
         return self._store.place(keys.LOG)
 
     @property
-    def datadir(self) -> UPath:
+    def datadir(self) -> StoredPath:
         """``data/`` below the run's folder."""
         return self._store.place(keys.DATA)
 
     @property
-    def plotdir(self) -> UPath:
+    def plotdir(self) -> StoredPath:
         """``plots/`` below the run's folder."""
         return self._store.place(keys.PLOTS)
 
     @property
-    def artifactsdir(self) -> UPath:
+    def artifactsdir(self) -> StoredPath:
         """``artifacts/`` below the run's folder."""
         return self._store.place(keys.ARTIFACTS)
 
@@ -481,7 +482,11 @@ class Logbook(Recorder):
         """
         self._fail(str(reason), sys.exc_info()[1] if error is None else error)
 
-    def catch(self, *kinds: type[BaseException], reraise: bool = False) -> Caught:
+    @overload
+    def catch(self, *kinds: type[BaseException], reraise: Literal[True]) -> Caught[Never]: ...
+    @overload
+    def catch(self, *kinds: type[BaseException], reraise: bool = False) -> Caught[None]: ...
+    def catch(self, *kinds: type[BaseException], reraise: bool = False) -> Caught[Any]:
         """Record a failure that does not end the run, as a context manager or a decorator.
 
         An exception of the block becomes an ERROR with its traceback in the log, and a file of its structure in

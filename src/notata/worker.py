@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from notata.store.appending import Appender
+    from notata.store.paths import StoredPath
 
 __all__ = ["Post", "Worker"]
 
@@ -203,7 +204,7 @@ class Worker(Recorder):
         return keys.run_id(self.url)
 
     @property
-    def log_path(self) -> UPath:
+    def log_path(self) -> StoredPath:
         """``workers/<rank>/log.txt`` in the run's folder. In a bucket it may be some seconds behind."""
         return self._store.place(keys.worker_file(self.rank, keys.LOG))
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from upath import UPath
 
+    from notata.store.paths import StoredPath
+
 __all__ = ["LogReader", "there_is"]
 
 _SHOWN: Final = 20  # names that an error lists
@@ -509,7 +511,7 @@ class LogReader(Reader):
 
     # -- any file ------------------------------------------------------------------------------------------
 
-    def __getitem__(self, key: str | os.PathLike[str]) -> UPath:
+    def __getitem__(self, key: str | os.PathLike[str]) -> StoredPath:
         """The path object of any file of the run, as of `Logbook`; nothing is made."""
         return self._store.place(keys.check(key))
 

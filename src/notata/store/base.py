@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
     from upath import UPath
 
+    from notata.store.paths import StoredPath
+
 __all__ = ["ABSENT", "Blob", "Entry", "Store"]
 
 ABSENT: Final = ""
@@ -537,15 +539,15 @@ class Store(ABC):
 
     # -- paths ---------------------------------------------------------------------------------------------
 
-    def path(self, key: str) -> UPath:
+    def path(self, key: str) -> StoredPath:
         """`key` as a path object. On a local disk its parents exist afterwards; elsewhere no request is made."""
         with self._guard("make the folders of", keys.check(key)):
             self._make_parents(key)
-            return self._path(key)
+            return cast("StoredPath", self._path(key))
 
-    def place(self, key: str = "") -> UPath:
+    def place(self, key: str = "") -> StoredPath:
         """As `path`, of a file that is stored already, or of the root: nothing is made."""
-        return self._path(key)
+        return cast("StoredPath", self._path(key))
 
     def _make_parents(self, key: str) -> None:  # noqa: B027  most have no folders
         """Make the folders of a key, where there are folders that others need to be there."""
