@@ -130,7 +130,7 @@ def messages(text: str) -> list[str]:
 
 
 def logger_of(handler: logging.Handler, level: int = logging.DEBUG) -> logging.Logger:
-    logger = logging.Logger("test", level)
+    logger = logging.Logger("notata", level)  # as a run's own, whose lines bear no name
     logger.addHandler(handler)
     return logger
 
@@ -848,7 +848,7 @@ def test_logging_s_shutdown_does_not_wait_for_its_own_records() -> None:
     with attached(own) as logger:
         logger.warning("a")
         logging.shutdown([weakref.ref(own)])
-    assert end.messages[0] == "a"
+    assert end.messages[0] == "tests.journal: a"
     assert not any(waited)
 
 
@@ -867,8 +867,9 @@ def test_the_journal_on_the_root_logger_outlives_a_storage_that_fails(eager: Non
         assert heard.wait(10)
         store.heal()
         own.flush()
-    assert [text for text in messages(stored(place)) if text.isdigit()] == [str(n) for n in range(20)]
-    assert len(messages(stored(place))) <= 22
+    said = [text.removeprefix("tests.solver: ") for text in messages(stored(place))]
+    assert [text for text in said if text.isdigit()] == [str(n) for n in range(20)]
+    assert len(said) <= 22
     assert len(store.operations) - before <= 60
     assert [text.partition(",")[0] for text in listening.said] == ["notata: log.txt waits to be stored"]
 
@@ -885,7 +886,7 @@ def test_the_lines_of_two_runs_on_the_root_logger_do_not_feed_each_other() -> No
     with attached(journals[0], "root"), attached(journals[1], "root"):
         logging.getLogger("tests.solver").warning("a")
         assert no_threads()
-    assert (first.messages[0], second.messages[0]) == ("a", "a")
+    assert (first.messages[0], second.messages[0]) == ("tests.solver: a", "tests.solver: a")
     assert len(first.appends) + len(second.appends) < 10
 
 
@@ -1101,7 +1102,7 @@ def test_nothing_is_left_in_logging_after_a_run() -> None:
     assert left() is None
     assert set(logging.root.manager.loggerDict) == loggers
     assert len(logging._handlerList) <= handlers  # type: ignore[attr-defined]
-    assert "stiff" in messages(stored(place, "log_run/log.txt"))
+    assert "solver: stiff" in messages(stored(place, "log_run/log.txt"))
 
 
 def test_a_store_of_any_kind_takes_a_journal(tmp_path: Path) -> None:

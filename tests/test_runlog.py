@@ -127,7 +127,7 @@ def journal() -> tuple[Journal, End]:
 
 
 def record(message: str, level: int, args: Any = ()) -> logging.LogRecord:
-    return logging.LogRecord("own", level, "file", 1, message, args, None)
+    return logging.LogRecord("notata", level, "file", 1, message, args, None)
 
 
 LINES = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from("\r\n [:]"), max_size=30)

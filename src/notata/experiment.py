@@ -30,6 +30,7 @@ class LogbookOptions(TypedDict, total=False):
     heartbeat: float | None
     environment: bool
     log_level: int | str | None
+    echo: bool
     handle_sigterm: bool
     failure_variables: bool
     background: bool
@@ -64,9 +65,9 @@ class Experiment:
         mirror: Where copies of the runs are to follow them: a base folder as for `base_dir`. Each run is at the same
             place below it as below `base_dir`: ``<mirror>/<name>/runs/log_<run_id>``.
         mirror_options: `storage_options` of `mirror`.
-        **options: For each `Logbook`: `heartbeat`, `environment`, `log_level`, `handle_sigterm`, `failure_variables`,
-            `background`, `max_pending`, `manifest`, `durable` (which has index.csv outlast a power cut as well),
-            `mirror_timeout`.
+        **options: For each `Logbook`: `heartbeat`, `environment`, `log_level`, `echo`, `handle_sigterm`,
+            `failure_variables`, `background`, `max_pending`, `manifest`, `durable` (which has index.csv outlast a power
+            cut as well), `mirror_timeout`.
 
     Raises:
         KeyNameError: The name is not legal on every backend.

@@ -90,8 +90,9 @@ class Journal(logging.Handler):
     """The log of one run, which any logger may be given as a handler.
 
     Lines have the form ``[YYYY-MM-DDTHH:MM:SS] LEVEL message``, in local time and UTF-8. The time of the first line,
-    and of each at which it changes, has the offset from UTC: ``[2026-10-25T02:00:00+01:00]``. A message of several
-    lines goes on in lines that are indented by two spaces, so each line that begins with ``[`` begins a message.
+    and of each at which it changes, has the offset from UTC: ``[2026-10-25T02:00:00+01:00]``. The message of another
+    logger than the run's begins with its name: ``solver: stiff``. A message of several lines goes on in lines that are
+    indented by two spaces, so each line that begins with ``[`` begins a message.
 
     `emit` never waits for the storage where lines are collected, and never raises. What cannot be stored is kept and
     tried again; beyond 32 MiB lines are dropped, and the log says how many, where they are missing.
@@ -103,6 +104,7 @@ class Journal(logging.Handler):
         redact: Takes secrets out of a line: libraries of the storage log theirs.
         mine: Asked when somebody else changed the file: whether this run still is this writer's.
         lost: Asked before each line: whether the run is known to be another's, so that nothing more is to be written.
+        show: Is given each line as well, for the terminal.
         clock: Seconds that pass.
     """
 
@@ -115,6 +117,7 @@ class Journal(logging.Handler):
         redact: Callable[[str], str] = str,
         mine: Callable[[], bool] = lambda: True,
         lost: Callable[[], bool] = lambda: False,
+        show: Callable[[str], object] = bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(level)
@@ -125,6 +128,7 @@ class Journal(logging.Handler):
         self._at_once = at_once
         self._mine = mine
         self._lost = lost
+        self._show = show
         self._clock = clock
         self._heard = threading.local()
         self._begin()
@@ -166,10 +170,12 @@ class Journal(logging.Handler):
         try:
             text = self._redact(self.format(record)).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
             text = text.replace("\0", "\\x00")  # for one NUL, grep takes the whole file for binary
-            data = (text.replace("\n", f"\n{_INDENT}") + "\n").encode("utf-8", "backslashreplace")
+            line = text.replace("\n", f"\n{_INDENT}")
+            data = f"{line}\n".encode("utf-8", "backslashreplace")
         except Exception:
             self.handleError(record)
             return
+        self._show(line)
         if os.getpid() != self._pid:
             self._begin()
         if not (self._at_once and self._append_line(data)):
@@ -486,4 +492,15 @@ class _Lines(logging.Formatter):
             record.levelname = record.levelname.replace(" ", "-")
         if record.exc_info or record.exc_text or record.stack_info:
             return super().format(record)
-        return f"[{self.formatTime(record, TIME)}] {record.levelname} {record.getMessage()}"  # as `LINE`, in less time
+        # As the class above does it, in less time.
+        return f"[{self.formatTime(record, TIME)}] {record.levelname} {_logger(record)}{record.getMessage()}"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line of a record whose message and time are known."""
+        return f"[{record.asctime}] {record.levelname} {_logger(record)}{record.message}"
+
+
+def _logger(record: logging.LogRecord) -> str:
+    """Who says it, where that is not the run itself, as ``solver.linear: ``."""
+    name = record.name
+    return "" if name in ("notata", "root") or name.startswith("notata.") else f"{name}: "

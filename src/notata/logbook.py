@@ -31,6 +31,7 @@ from notata.reader import LogReader
 from notata.recorder import Recorder
 from notata.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent, timestamp
 from notata.store import TIMEOUT, Store, open_base
+from notata.terminal import show
 from notata.worker import Post, Worker
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Logbook(Recorder):
             variables never.
         log_level: What goes to log.txt: a name or number of `logging`. When not given, the environment variable
             NOTATA_LOG_LEVEL, else ``INFO``.
+        echo: Show the lines of log.txt on standard error too, as they are written, and at the start where the run lies.
         handle_sigterm: Turn SIGTERM into an exception in the main thread, so that the run ends ``failed: SIGTERM``.
         failure_variables: Record the local variables of a failure's frames too, shortened. They may hold secrets.
         background: Have writers return as soon as their value is encoded and queued, and store it meanwhile. Failed
@@ -140,6 +142,7 @@ class Logbook(Recorder):
         heartbeat: float | None = None,
         environment: bool = True,
         log_level: int | str | None = None,
+        echo: bool = False,
         handle_sigterm: bool = False,
         failure_variables: bool = False,
         background: bool = False,
@@ -154,7 +157,7 @@ class Logbook(Recorder):
         manifest: bool = True,
     ) -> None:
         _check_arguments(callback, params, overwrite=overwrite, resume=resume, mirror_timeout=mirror_timeout)
-        _check_switches(background=background, manifest=manifest, durable=durable)
+        _check_switches(background=background, manifest=manifest, durable=durable, echo=echo)
         level = level_of(log_level)
         self.run_id = _made_run_id() if run_id is None else str(run_id)
         self.callback = callback
@@ -187,7 +190,7 @@ class Logbook(Recorder):
         try:
             before = self._claim(environment, overwrite, resume, copy)
             self._keeper = self._kept(noting, before) if isinstance(noting, LedgerStore) else None
-            self._begin(before, level, params=params, preallocate=preallocate)
+            self._begin(before, level, params=params, preallocate=preallocate, echo=echo)
             if copy is not None:
                 self._follow(plain, copy, overwrite, mirror_timeout)
         except BaseException:
@@ -246,11 +249,14 @@ class Logbook(Recorder):
         *,
         params: Mapping[str, Any] | None,
         preallocate: bool,
+        echo: bool,
     ) -> None:
         """Open the log and write what is known at the start."""
         try:
             self._earlier = spent(self._lease.fields)
-            self._open_log(before, level)
+            if echo:
+                show(f"notata: run {self.run_id!r} at {self.url}")
+            self._open_log(before, level, echo)
             self._params = Parameters(
                 self._store, self._check, self.logger.log, self._params_stored, new=before is None
             )
@@ -266,7 +272,7 @@ class Logbook(Recorder):
                 self._lease.end("failed", end_time=timestamp(), failure_reason=failures.shortened(self._reason(error)))
             raise
 
-    def _open_log(self, before: RunState | None, level: int) -> None:
+    def _open_log(self, before: RunState | None, level: int, echo: bool) -> None:
         self.handler = Journal(
             self._store.appender(keys.LOG, new=before is None, end=b"\n"),
             at_once=self._store.near,
@@ -274,6 +280,7 @@ class Logbook(Recorder):
             redact=self._store.redacted,
             mine=self._lease.mine,
             lost=lambda: self._lease.displaced,
+            show=show if echo else bool,
         )
         self.logger = RunLogger("notata", level)
         self.logger.addHandler(self.handler)
