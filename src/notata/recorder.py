@@ -160,8 +160,9 @@ class Recorder(Lines, ABC):
             name: As for `text`. The format's suffix is added unless it is there.
             value: What the format takes.
             format: An object (or class) with `suffix`, ``write(value, file)`` and ``read(file)``; or the name of one
-                that is registered: ``text``, ``json``, ``yaml``, ``pickle``, ``npy``, ``npz``, ``parquet``, and those
-                of the entry point group ``notata.formats``. When not given, the suffix of `name` says which.
+                that is registered: ``text``, ``json``, ``yaml``, ``pickle``, ``npy``, ``npz``, ``csv``, ``netcdf``,
+                ``parquet``, and those of the entry point group ``notata.formats``. When not given, the suffix of
+                `name` says which.
 
         Returns:
             Where the file lies.
