@@ -435,7 +435,7 @@ def test_where_nobody_looks_no_stack_is_walked(monkeypatch: pytest.MonkeyPatch) 
     def walk(*_: Any) -> NoReturn:
         raise AssertionError("it walks the stack")
 
-    end, logger = End(), RunLogger("test")
+    end, logger = End(), RunLogger("notata")
     logger.addHandler(Journal(end, at_once=True))
     logger.info("here", stack_info=True)
     assert "test_where_nobody_looks" in end.text
