@@ -537,7 +537,7 @@ class LogReader(Reader):
         >>> run = Logbook("local", "memory://reading")
         >>> path = run.text("mesh", "# vtk DataFile Version 3.0")
         >>> with LogReader("memory://reading/log_local").local("artifacts/mesh.txt") as path:
-        ...     open(path).read()
+        ...     path.read_text()
         '# vtk DataFile Version 3.0'
         """
         key = keys.check(key)
