@@ -193,7 +193,8 @@ def test_with_standard_input_closed_nothing_goes_without_yes(closed: str, tmp_pa
     assert done.returncode == 2
     assert "Not a terminal" in done.stderr or "2>&-" in closed
     assert (tmp_path / "log_a/metadata.json").exists()
-    done = subprocess.run(["sh", "-c", command, sys.executable, "--yes"], cwd=tmp_path, text=True, timeout=120, check=False)
+    sure = ["sh", "-c", command, sys.executable, "--yes"]
+    done = subprocess.run(sure, cwd=tmp_path, text=True, timeout=120, check=False)
     assert done.returncode == 0
     assert not (tmp_path / "log_a").exists()
 
