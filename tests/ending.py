@@ -6,6 +6,7 @@ does when its input ends or a signal comes.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging.config
 import multiprocessing
@@ -69,6 +70,35 @@ def exit_with_3_in_the_block(begin: Callable[..., Logbook]) -> None:
     with begin():
         ready()
         sys.exit(3)
+
+
+def exit_with_0_in_the_block(begin: Callable[..., Logbook]) -> None:
+    with begin():
+        ready()
+        sys.exit(0)
+
+
+def exit_with_0_in_a_signal_handler(begin: Callable[..., Logbook]) -> None:
+    """As scripts do that are asked to end, in the middle of their work."""
+
+    def handler(*_: object) -> None:
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, handler)
+    with begin():
+        ready()
+
+
+def end_by_atexit(begin: Callable[..., Logbook]) -> None:
+    log = begin()
+    atexit.register(log.mark_complete)
+    atexit.register(log.info, "from atexit")
+    ready()
+
+
+def end_by_atexit_after_an_error(begin: Callable[..., Logbook]) -> None:
+    end_by_atexit(begin)
+    raise ValueError("h = -1")
 
 
 def forget_to_end(begin: Callable[..., Logbook]) -> None:

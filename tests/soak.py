@@ -48,7 +48,7 @@ BURST: Final = 70  # connections of s3fs's pool, and some threads
 RUN: Final = "soak"
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_LINE: Final = re.compile(r"\[[-0-9T:]{19}\] INFO step (\d+)")
+_LINE: Final = re.compile(r"\[[-+0-9T:]{19,25}\] INFO step (\d+)")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import inspect
 import json
 import sys
 import traceback
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata import failures, formats
+from notata import Logbook, failures, formats
 from notata.errors import ConfigurationError
 
 SECRET = "hunter2"
@@ -115,7 +116,7 @@ def test_the_text_is_what_python_prints(call: Callable[[], object]) -> None:
 @given(st.text(st.characters() | st.characters(categories=["Cs"]), max_size=30))
 def test_the_text_of_any_message_is_what_python_prints(message: str) -> None:
     error = raised(lambda: exec("raise ValueError(message)", {"message": message}))
-    assert failures.text(error) == "".join(traceback.format_exception(error))
+    assert failures.text(error) == "".join(traceback.format_exception(error)).replace("\0", "\\x00")
     formats.encode(formats.TEXT, failures.text(error))
 
 
@@ -375,7 +376,7 @@ def test_the_reason_is_the_message_or_the_type() -> None:
 # -- caught ------------------------------------------------------------------------------------------------
 
 
-def catching(found: list[BaseException], *kinds: type[BaseException], reraise: bool = False) -> failures.Caught:
+def catching(found: list[BaseException], *kinds: type[BaseException], reraise: bool = False) -> failures.Caught[None]:
     return failures.Caught(found.append, kinds or (Exception,), reraise)
 
 
@@ -418,3 +419,17 @@ def test_an_exception_that_cannot_be_formatted_is_told_shortly() -> None:
     made_up = SyntaxError("msg", ("f.py", 1, "not a number", "code"))  # type: ignore[arg-type]
     assert failures.text(made_up).startswith("SyntaxError: ")
     assert failures.describe(made_up)["type"] == "SyntaxError"
+
+
+def test_a_reason_of_many_megabytes_is_cut_in_the_metadata_and_whole_in_the_traceback() -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    text = "x" * 20_000_000
+    with pytest.raises(ValueError, match="xxx"), Logbook("a", url) as log:
+        raise ValueError(text)
+    fields = json.loads(log["metadata.json"].read_bytes())
+    assert fields["failure_reason"] == f"{'x' * 4096}… (20000000 characters)"
+    assert text in log["artifacts/debug/traceback.txt"].read_text()
+    assert log["log.txt"].stat().st_size < 10_000
+    other = Logbook("b", url)
+    other.mark_failed(text)
+    assert other["metadata.json"].stat().st_size < 10_000

@@ -257,7 +257,7 @@ def check_folder(place: Place, name: str) -> None:
 def check_log(place: Place, name: str) -> None:
     """Every line is there once, in the order in which it was written."""
     lines = place.bytes("log_run/log.txt").decode().splitlines()
-    assert all(re.match(r"\[[0-9T:-]{19}\] [A-Z]+ |  ", line) for line in lines)
+    assert all(re.match(r"\[[0-9T:-]{19}([+-][0-9:]{5})?\] [A-Z]+ |  ", line) for line in lines)
     messages = [line.partition("] ")[2] for line in lines if line.startswith("[")]
     begun = [
         "INFO Logbook initialized",

@@ -34,7 +34,7 @@ from notata.testing import FaultyStore
 from tests.backends import Place
 
 MIB = 2**20
-HEAD = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\] (\S+) (.*)", re.DOTALL)
+HEAD = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[+-]\d\d:\d\d)?\] (\S+) (.*)", re.DOTALL)
 ANY_TEXT = st.text(st.characters() | st.characters(categories=["Cs"]), max_size=40)
 
 
@@ -130,7 +130,7 @@ def messages(text: str) -> list[str]:
 
 
 def logger_of(handler: logging.Handler, level: int = logging.DEBUG) -> logging.Logger:
-    logger = logging.Logger("test", level)
+    logger = logging.Logger("notata", level)  # as a run's own, whose lines bear no name
     logger.addHandler(handler)
     return logger
 
@@ -271,7 +271,7 @@ def test_any_message_can_be_told_from_the_next(texts: list[str]) -> None:
     for text in texts:
         logger.info(text)
     read = messages(end.text.replace("\n  ", "\r"))
-    escaped = ["".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text) for text in texts]
+    escaped = [text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00") for text in texts]
     assert read == [io.StringIO(text, newline=None).read().rstrip("\n").replace("\n", "\r") for text in escaped]
 
 
@@ -328,16 +328,28 @@ def test_the_level_can_change_as_the_run_goes_on() -> None:
     assert messages(stored(place, "log_run/log.txt"))[1:-1] == ["second"]
 
 
-def test_what_silences_logging_for_a_while_does_not_silence_the_log_for_good() -> None:
+def test_what_silences_libraries_does_not_silence_the_log() -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     with place.logbook(environment=False) as log:
-        logging.disable(logging.WARNING)
+        log.attach("tests.library")
+        logging.disable(logging.CRITICAL)
         try:
-            log.warning("unheard")
+            log.info("heard")
+            log.logger.getChild("part").error("heard too")
+            logging.getLogger("tests.library").error("unheard")
         finally:
             logging.disable(logging.NOTSET)
-        log.warning("heard")
-    assert "heard" in messages(stored(place, "log_run/log.txt"))
+    assert messages(stored(place, "log_run/log.txt"))[1:-1] == ["heard", "heard too"]
+
+
+def test_a_nul_is_written_as_its_escape() -> None:
+    place = Place("memory", f"memory://{uuid.uuid4().hex}")
+    with pytest.raises(ValueError, match="c"), place.logbook(environment=False) as log:
+        log.info("a\0b")
+        raise ValueError("c\0d")
+    assert "a\\x00b" in stored(place, "log_run/log.txt")
+    for key in ("log.txt", "artifacts/debug/traceback.txt"):
+        assert "\0" not in stored(place, f"log_run/{key}"), key
 
 
 @pytest.mark.parametrize("configure", ["logging.config.dictConfig({'version': 1})", "logging.basicConfig(force=True)"])
@@ -423,7 +435,7 @@ def test_where_nobody_looks_no_stack_is_walked(monkeypatch: pytest.MonkeyPatch) 
     def walk(*_: Any) -> NoReturn:
         raise AssertionError("it walks the stack")
 
-    end, logger = End(), RunLogger("test")
+    end, logger = End(), RunLogger("notata")
     logger.addHandler(Journal(end, at_once=True))
     logger.info("here", stack_info=True)
     assert "test_where_nobody_looks" in end.text
@@ -836,7 +848,7 @@ def test_logging_s_shutdown_does_not_wait_for_its_own_records() -> None:
     with attached(own) as logger:
         logger.warning("a")
         logging.shutdown([weakref.ref(own)])
-    assert end.messages[0] == "a"
+    assert end.messages[0] == "tests.journal: a"
     assert not any(waited)
 
 
@@ -855,8 +867,9 @@ def test_the_journal_on_the_root_logger_outlives_a_storage_that_fails(eager: Non
         assert heard.wait(10)
         store.heal()
         own.flush()
-    assert [text for text in messages(stored(place)) if text.isdigit()] == [str(n) for n in range(20)]
-    assert len(messages(stored(place))) <= 22
+    said = [text.removeprefix("tests.solver: ") for text in messages(stored(place))]
+    assert [text for text in said if text.isdigit()] == [str(n) for n in range(20)]
+    assert len(said) <= 22
     assert len(store.operations) - before <= 60
     assert [text.partition(",")[0] for text in listening.said] == ["notata: log.txt waits to be stored"]
 
@@ -873,7 +886,7 @@ def test_the_lines_of_two_runs_on_the_root_logger_do_not_feed_each_other() -> No
     with attached(journals[0], "root"), attached(journals[1], "root"):
         logging.getLogger("tests.solver").warning("a")
         assert no_threads()
-    assert (first.messages[0], second.messages[0]) == ("a", "a")
+    assert (first.messages[0], second.messages[0]) == ("tests.solver: a", "tests.solver: a")
     assert len(first.appends) + len(second.appends) < 10
 
 
@@ -1089,7 +1102,7 @@ def test_nothing_is_left_in_logging_after_a_run() -> None:
     assert left() is None
     assert set(logging.root.manager.loggerDict) == loggers
     assert len(logging._handlerList) <= handlers  # type: ignore[attr-defined]
-    assert "stiff" in messages(stored(place, "log_run/log.txt"))
+    assert "solver: stiff" in messages(stored(place, "log_run/log.txt"))
 
 
 def test_a_store_of_any_kind_takes_a_journal(tmp_path: Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fsspec.callbacks import Callback
 
-from notata import ConfigurationError, Logbook, LogReader, bars, progress
+from notata import ConfigurationError, Logbook, LogReader, progress
 from notata.store.files import PART
 from notata.store.memory import MemoryStore
 
@@ -60,40 +65,145 @@ def test_what_is_no_callback_is_refused(log: Logbook, mesh: Path) -> None:
         log.file(mesh, progress="yes")
 
 
-def test_a_bar_is_shown_on_standard_error_and_taken_away(
-    log: Logbook, mesh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    log.file(mesh, progress=True)
-    out, err = capsys.readouterr()
-    assert (out, "mesh.vtk" in err, "3.1 MB" in err) == ("", True, True)
-    assert bars._display is None
-    log.file(mesh)
-    assert capsys.readouterr() == ("", "")
+class Screen:
+    """A terminal as the standard error of this process, and what was written to it."""
+
+    def __init__(self) -> None:
+        self._master, slave = pty.openpty()
+        os.set_blocking(self._master, False)
+        self.stderr = open(slave, "w", encoding="utf-8")
+
+    def text(self) -> str:
+        """All that it shows and showed, without control sequences."""
+        self.stderr.flush()
+        data = b""
+        with suppress(BlockingIOError):
+            while part := os.read(self._master, 2**16):
+                data += part
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.decode()).replace("\r", "\n")
+
+    def lose(self) -> None:
+        """End the connection: from now on each write fails (EIO)."""
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
 
 
-def test_a_long_name_is_no_markup_and_leaves_room_for_the_bar(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@contextmanager
+def terminal() -> Iterator[Screen]:
+    """Within a test, not in a fixture: pytest sets its own standard error at the begin of each phase."""
+    screen = Screen()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", screen.stderr)
+        patch.setenv("TERM", "xterm")
+        patch.setenv("COLUMNS", "100")
+        yield screen
+    screen.lose()
+    with suppress(OSError):
+        screen.stderr.close()
+
+
+def test_a_bar_is_shown_on_the_terminal_and_taken_away(
+    log: Logbook, mesh: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "100")
-    with progress.bar(f"[red]{'x' * 80}", 10) as shown:
-        shown.relative_update(10)
-    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err).replace("\r", "\n").split("\n")
+    with terminal() as screen:
+        log.file(mesh, progress=True)
+        shown = screen.text()
+        assert ("mesh.vtk" in shown, "3.1 MB" in shown, capsys.readouterr().out) == (True, True, "")
+        log.file(mesh)
+        assert screen.text() == ""
+
+
+def test_a_long_name_is_no_markup_and_leaves_room_for_the_bar() -> None:
+    with terminal() as screen:
+        with progress.bar(f"[red]{'x' * 80}", 10) as shown:
+            shown.relative_update(10)
+        lines = screen.text().split("\n")
     assert {line.split()[0] for line in lines if line.strip()} == {f"[red]{'x' * 34}…"}
 
 
 def test_bars_share_one_display() -> None:
-    with progress.bar("a", 10) as first, progress.bar("b") as second:
-        first.relative_update(3)
-        second.set_size(5)
-        display = bars._display
-        assert display is not None
-        shown = [(task.description, task.completed, task.total) for task in display.tasks]
-        assert shown == [("a", 3, 10), ("b", 0, 5)]
+    with terminal() as screen, progress.bar("first", 10) as first:
+        with progress.bar("second") as second:
+            second.set_size(5)
         first.close()
-        assert [task.description for task in display.tasks] == ["b"]
-    assert bars._display is None
+        lines = [line.split()[0] for line in screen.text().split("\n") if line.strip()]
+    assert ["first", "second"] in [lines[at : at + 2] for at in range(len(lines))]
+    assert lines[-1] == "first"
+
+
+def test_no_bar_is_drawn_where_standard_error_is_no_terminal(
+    log: Logbook, mesh: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    log.file(mesh, progress=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_lost_terminal_disturbs_no_writer(log: Logbook, mesh: Path) -> None:
+    with terminal() as screen, progress.bar("first", 10) as first:
+        screen.lose()
+        first.relative_update(1)
+        log.file(mesh, progress=True)
+    log.file(mesh, "again.vtk", progress=True)
+    assert log["artifacts/again.vtk"].read_bytes() == mesh.read_bytes()
+
+
+class Broken:
+    """A standard error of somebody else's."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        raise RuntimeError("captured")
+
+    def flush(self) -> None:
+        raise RuntimeError("captured")
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stderr", [None, Broken(), object()], ids=["none", "raising", "object"])
+def test_a_standard_error_that_cannot_be_written_disturbs_no_writer(
+    log: Logbook, mesh: Path, stderr: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    path = log.file(mesh, progress=True)
+    monkeypatch.undo()
+    assert path.read_bytes() == mesh.read_bytes()
+
+
+_SCRIPT = """
+import os, sys
+from notata import progress
+with progress.bar("mesh.vtk", 10) as bar:
+    print("to a file", flush=True)
+    if os.fork() == 0:
+        print("of a child", flush=True)
+        bar.relative_update(1)
+        with progress.bar("of a child"):
+            pass
+        os._exit(0)
+    os.wait()
+    sys.stdin.readline()
+    bar.relative_update(10)
+    print("after that", flush=True)
+"""
+
+
+def test_what_a_script_prints_to_a_file_stays_there_and_a_lost_terminal_keeps_its_exit_code(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    with open(tmp_path / "out", "wb") as out:
+        script = subprocess.Popen([sys.executable, "-c", _SCRIPT], stdin=subprocess.PIPE, stdout=out, stderr=slave)
+    os.close(slave)
+    shown = b""
+    while b"mesh.vtk" not in shown:
+        shown += os.read(master, 2**16)
+    os.close(master)
+    script.communicate(b"\n", timeout=60)
+    assert script.returncode == 0
+    assert (tmp_path / "out").read_text() == "to a file\nof a child\nafter that\n"
 
 
 def test_large_values_are_told_and_small_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

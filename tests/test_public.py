@@ -71,7 +71,7 @@ def test_a_worker_has_no_part_in_the_life_of_its_run() -> None:
 def test_the_names_of_the_readers_and_of_an_experiment() -> None:
     assert sorted(name for name in dir(LogReader) if not name.startswith("_")) == [
         "arrays", "artifacts", "files", "load", "load_array", "load_arrays", "load_bytes", "load_json", "load_pickle",
-        "load_table", "load_text", "log", "meta", "params", "path", "plots", "run_id", "state", "url",
+        "load_table", "load_text", "local", "log", "meta", "params", "path", "plots", "run_id", "state", "url",
         "verify",
     ]  # fmt: skip
     assert sorted(name for name in dir(ExperimentReader) if not name.startswith("_")) == [

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -127,7 +127,7 @@ def journal() -> tuple[Journal, End]:
 
 
 def record(message: str, level: int, args: Any = ()) -> logging.LogRecord:
-    return logging.LogRecord("own", level, "file", 1, message, args, None)
+    return logging.LogRecord("notata", level, "file", 1, message, args, None)
 
 
 LINES = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from("\r\n [:]"), max_size=30)
@@ -137,13 +137,18 @@ LINES = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_
 @example(messages=[("\n", 20), (f"a\n{HEAD}INFO not a message of its own\n\n", 30), ("\r", 15), (HEAD, 20)])
 @example(messages=[("a\r\nb\rc\n\n", 20), ("x", 25), ("  indented\n  too", 20)])
 def test_what_a_journal_writes_comes_back(messages: list[tuple[str, int]]) -> None:
-    """But for what is documented: ends of lines are ``\\n``, none at the end, a lone surrogate is its escape."""
+    """But for what is documented: ends of lines are ``\\n``, none at the end; a lone surrogate or NUL is its escape."""
     handler, end = journal()
     for message, level in messages:
         handler.handle(record(message, level))
     log = RunLog(end.content.decode())
     assert [line.message for line in log] == [
-        message.encode("utf-8", "backslashreplace").decode().replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+        message.encode("utf-8", "backslashreplace")
+        .decode()
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+        .rstrip("\n")
+        .replace("\0", "\\x00")
         for message, _ in messages
     ]
     assert [line.level for line in log] == [logging.getLevelName(level).replace(" ", "-") for _, level in messages]
@@ -172,12 +177,52 @@ def test_a_traceback_is_one_message() -> None:
     assert line.message.endswith("\nValueError: h = -1\nno mean flow")
 
 
+# -- the offset from UTC -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_the_hour_that_repeats_at_the_end_of_summer_time_is_told_apart(berlin: None) -> None:
+    end = End()
+    handler = Journal(end, at_once=True)
+    moments = [datetime(2026, 10, 25, hour, minute, tzinfo=UTC) for hour in (0, 1) for minute in (30, 45)]
+    for moment in moments:
+        said = record(f"{moment:%H:%M}", logging.INFO)
+        said.created = moment.timestamp()
+        handler.handle(said)
+    assert end.content.decode().splitlines() == [
+        "[2026-10-25T02:30:00+02:00] INFO 00:30",
+        "[2026-10-25T02:45:00] INFO 00:45",
+        "[2026-10-25T02:30:00+01:00] INFO 01:30",
+        "[2026-10-25T02:45:00] INFO 01:45",
+    ]
+    log = RunLog(end.content.decode())
+    assert [line.utc for line in log] == moments
+    assert [line.time for line in log] == [moment.astimezone().replace(tzinfo=None) for moment in moments]
+    assert log.to_pandas()["utc"].is_monotonic_increasing
+
+
+def test_a_log_of_0_3_0_tells_no_offset() -> None:
+    log = RunLog(f"no time\n{HEAD}INFO a\n[2026-03-01T09:30:00+00:00] INFO b\n{HEAD}INFO c\n")
+    assert [line.message for line in log] == ["no time", "a", "b", "c"]
+    assert [line.offset for line in log] == [None, None, timedelta(0), timedelta(0)]
+    assert [line.utc is None for line in log] == [True, True, False, False]
+    assert log.to_pandas()["utc"].isna().tolist() == [True, True, False, False]
+
+
 # -- pandas ------------------------------------------------------------------------------------------------
 
 
 def test_a_data_frame_has_a_row_for_each_message() -> None:
     frame = RunLog(f"no time\n{HEAD}INFO a\n  b\n{HEAD}Level-15 c\n").to_pandas()
-    assert list(frame.columns) == ["time", "level", "message"]
+    assert list(frame.columns) == ["time", "level", "message", "utc"]
     assert str(frame["time"].dtype) == "datetime64[s]"
     assert frame["time"].isna().tolist() == [True, False, False]
     assert frame["time"][1] == TIME
@@ -188,8 +233,8 @@ def test_a_data_frame_has_a_row_for_each_message() -> None:
 def test_a_data_frame_of_no_messages_has_the_same_columns() -> None:
     frame = RunLog("").to_pandas()
     assert (frame.shape, list(frame.columns), str(frame["time"].dtype)) == (
-        (0, 3),
-        ["time", "level", "message"],
+        (0, 4),
+        ["time", "level", "message", "utc"],
         "datetime64[s]",
     )
 

@@ -182,7 +182,7 @@ def test_a_line_is_in_its_own_log_at_once_on_a_disk(log: Logbook) -> None:
     logging.getLogger("solver of a rank").addHandler(worker.handler)
     logging.getLogger("solver of a rank").warning("stiff")
     logging.getLogger("solver of a rank").removeHandler(worker.handler)
-    assert messages(worker.log_path)[2:] == ["WARNING stiff"]
+    assert messages(worker.log_path)[2:] == ["WARNING solver of a rank: stiff"]
     assert messages(log.log_path) == ["INFO Logbook initialized"]
 
 

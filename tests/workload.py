@@ -27,7 +27,7 @@ __all__ = ["Fate", "Problem", "Step", "judged", "read", "steps"]
 RUN: Final = "run"
 LARGE: Final = 8 * 2**20  # beyond, a value goes in parts
 _NAMES: Final = 4  # of each kind: most writes replace something
-_OWN_LINE: Final = re.compile(r"\[[-0-9T:]{19}\] INFO step (\d+) (\d+)")
+_OWN_LINE: Final = re.compile(r"\[[-+0-9T:]{19,25}\] INFO step (\d+) (\d+)")
 
 
 @dataclass(frozen=True)

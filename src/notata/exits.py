@@ -14,15 +14,16 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Final
 
 from notata.errors import ConfigurationError
 from notata.secrets import redacted
 from notata.terminal import one_line
 
-__all__ = ["Sigterm", "Terminated", "abandon", "at_exit", "cause", "forget", "used"]
+__all__ = ["Sigterm", "Terminated", "abandon", "at_exit", "cause", "forget", "is_of_handler", "later", "used"]
 
 Call = Callable[[], None]
 
@@ -35,8 +36,11 @@ _MOST: Final = 100_000
 _calls: dict[Call, None] = {}
 """What is to be done at exit, in order. The interpreter's own list cannot be taken from again."""
 
+_late_calls: dict[Call, None] = {}
+"""What has time until the functions of `atexit` have run."""
+
 _used = 0.0
-_ending = False
+_ending = _is_late = False
 
 
 class Terminated(SystemExit):
@@ -60,6 +64,19 @@ def at_exit(call: Call) -> None:
 def forget(call: Call) -> None:
     """Take `call` back."""
     _calls.pop(call, None)
+    _late_calls.pop(call, None)
+
+
+def later(call: Call) -> bool:
+    """Have `call` made once the script's own functions of `atexit` have run; False if that will not be.
+
+    A child of `multiprocessing` ends without them.
+    """
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    if _is_late or (multiprocessing is not None and multiprocessing.parent_process() is not None):
+        return False
+    _late_calls[call] = None
+    return True
 
 
 def abandon(prefix: str) -> None:
@@ -81,6 +98,18 @@ def cause() -> BaseException | None:
         return None
     last: BaseException | None = getattr(sys, "last_value", None)
     return last
+
+
+def is_of_handler(error: BaseException) -> bool:
+    """Whether an exception came out of a signal handler of the script: the process was asked to end."""
+    handlers = {_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    return any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _code(handler: object) -> CodeType | None:
+    """The code of a function or a method."""
+    code = getattr(getattr(handler, "func", handler), "__code__", None)  # func: of a functools.partial
+    return code if isinstance(code, CodeType) else None
 
 
 def used() -> None:
@@ -107,6 +136,10 @@ def _early() -> None:
 
 def _late() -> None:
     """When every thread has ended; a host's name may not be found any more."""
+    global _is_late  # noqa: PLW0603
+    _is_late = True
+    _calls.update(_late_calls)
+    _late_calls.clear()
     _run()
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from upath import UPath
 
+    from notata.store.paths import StoredPath
+
 __all__ = ["Experiment", "LogbookOptions"]
 
 
@@ -28,6 +30,7 @@ class LogbookOptions(TypedDict, total=False):
     heartbeat: float | None
     environment: bool
     log_level: int | str | None
+    echo: bool
     handle_sigterm: bool
     failure_variables: bool
     background: bool
@@ -62,9 +65,9 @@ class Experiment:
         mirror: Where copies of the runs are to follow them: a base folder as for `base_dir`. Each run is at the same
             place below it as below `base_dir`: ``<mirror>/<name>/runs/log_<run_id>``.
         mirror_options: `storage_options` of `mirror`.
-        **options: For each `Logbook`: `heartbeat`, `environment`, `log_level`, `handle_sigterm`, `failure_variables`,
-            `background`, `max_pending`, `manifest`, `durable` (which has index.csv outlast a power cut as well),
-            `mirror_timeout`.
+        **options: For each `Logbook`: `heartbeat`, `environment`, `log_level`, `echo`, `handle_sigterm`,
+            `failure_variables`, `background`, `max_pending`, `manifest`, `durable` (which has index.csv outlast a power
+            cut as well), `mirror_timeout`.
 
     Raises:
         KeyNameError: The name is not legal on every backend.
@@ -120,22 +123,22 @@ class Experiment:
         return self._store.url
 
     @property
-    def base_dir(self) -> UPath:
+    def base_dir(self) -> StoredPath:
         """The folder that the experiment lies in."""
         return self._base.place()
 
     @property
-    def exp_dir(self) -> UPath:
+    def exp_dir(self) -> StoredPath:
         """The experiment's folder."""
         return self._store.place()
 
     @property
-    def runs_dir(self) -> UPath:
+    def runs_dir(self) -> StoredPath:
         """``runs/`` in it."""
         return self._runs.place()
 
     @property
-    def index_file(self) -> UPath:
+    def index_file(self) -> StoredPath:
         """``index.csv`` in it."""
         return self._store.place(keys.INDEX)
 
@@ -169,7 +172,8 @@ class Experiment:
             **params: Of the run; they make its id. The same parameters make the same id, others another one.
 
         Returns:
-            The logbook, with these parameters stored; None if the run was left as it is.
+            The logbook, with these parameters stored; None if the run was left as it is, so look before `with`. To skip
+            a block in one statement: ``with suppress(RunExistsError), experiment.add(dt=0.1) as log:``.
 
         Raises:
             RunExistsError: `skip_existing` is False, and the run is there.
@@ -318,7 +322,7 @@ class Experiment:
         chosen = [all(name in row and fits(row[name]) for name, fits in wanted.items()) for row in found.records()]
         return frame[chosen] if chosen else frame
 
-    def write_index(self) -> UPath:
+    def write_index(self) -> StoredPath:
         """Bring index.csv up to date: a row for every run that has ended, whoever wrote it, and none for removed runs.
 
         Returns:

@@ -7,21 +7,26 @@ import inspect
 import linecache
 import reprlib
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from itertools import groupby
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 
 from notata.errors import ConfigurationError
 from notata.secrets import HIDDEN, is_secret_name
 
-__all__ = ["Caught", "Redact", "describe", "kind", "reason", "text"]
+__all__ = ["Caught", "Redact", "describe", "kind", "reason", "shortened", "text"]
 
 Redact = Callable[[str], str]
 """What takes secrets out of a text."""
 
 _CHAIN: Final = 10  # causes that are followed; a loop of retries can chain thousands
 _FRAMES: Final = 200  # of one traceback; a recursion has a thousand
+P = ParamSpec("P")
+R = TypeVar("R")
+N = TypeVar("N")  # what a decorated function returns besides: None, or nothing if its exceptions go on
+
+_LONG: Final = 4096  # characters of a reason: metadata.json is read and written as a whole, for each look at the run
 
 
 def reason(error: BaseException) -> str:
@@ -35,6 +40,15 @@ def reason(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):  # whose text ends in a count
         return str(error.message)
     return _message(error) or type(error).__name__
+
+
+def shortened(reason: str) -> str:
+    """A reason of at most 4096 characters; of a longer one, its beginning and its length.
+
+    >>> shortened("x" * 20_000_000)[4090:]
+    'xxxxxx… (20000000 characters)'
+    """
+    return reason if len(reason) <= _LONG else f"{reason[:_LONG]}… ({len(reason)} characters)"
 
 
 def kind(error: BaseException) -> str:
@@ -54,7 +68,14 @@ def text(error: BaseException, redact: Redact = str) -> str:
     Args:
         error: Anything that was raised.
         redact: Applied to every line but those that name a file.
+
+    Returns:
+        The text; a NUL as its escape, since grep takes a file with one for binary.
     """
+    return _text_of(error, redact).replace("\0", "\\x00")
+
+
+def _text_of(error: BaseException, redact: Redact) -> str:
     try:
         told = traceback.TracebackException.from_exception(error)
         whole = "".join(told.format())
@@ -94,7 +115,7 @@ def describe(error: BaseException, redact: Redact = str, *, variables: bool = Fa
     return _Describing(redact, variables).of(error, _CHAIN)
 
 
-class Caught:
+class Caught(Generic[N]):
     """A block, or a function, whose failure is recorded and goes no further: what `Logbook.catch` makes.
 
     Attributes:
@@ -112,12 +133,16 @@ class Caught:
         self._reraise = reraise
         self.error: BaseException | None = None
 
-    def _again(self) -> Caught:
+    def _again(self) -> Caught[N]:
         """A new one for each call of a decorated function."""
         return Caught(self._record, self._kinds, self._reraise)
 
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R | N]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R | N]: ...
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorate a function, or a coroutine function."""
+        """Decorate a function, or a coroutine function; its parameters stay known to type checkers."""
         if not callable(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError("catch() decorates functions, not generators; put `with log.catch():` into one")
 

@@ -24,6 +24,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from types import FrameType
 from typing import Final, Protocol
 
@@ -92,8 +93,10 @@ class Growing(Protocol):
 class Journal(logging.Handler):
     """The log of one run, which any logger may be given as a handler.
 
-    Lines have the form ``[YYYY-MM-DDTHH:MM:SS] LEVEL message``, in local time and UTF-8. A message of several lines
-    goes on in lines that are indented by two spaces, so each line that begins with ``[`` begins a message.
+    Lines have the form ``[YYYY-MM-DDTHH:MM:SS] LEVEL message``, in local time and UTF-8. The time of the first line,
+    and of each at which it changes, has the offset from UTC: ``[2026-10-25T02:00:00+01:00]``. The message of another
+    logger than the run's begins with its name: ``solver: stiff``. A message of several lines goes on in lines that are
+    indented by two spaces, so each line that begins with ``[`` begins a message.
 
     `emit` never waits for the storage where lines are collected, and never raises. What cannot be stored is kept and
     tried again; beyond 32 MiB lines are dropped, and the log says how many, where they are missing.
@@ -105,6 +108,7 @@ class Journal(logging.Handler):
         redact: Takes secrets out of a line: libraries of the storage log theirs.
         mine: Asked when somebody else changed the file: whether this run still is this writer's.
         lost: Asked before each line: whether the run is known to be another's, so that nothing more is to be written.
+        show: Is given each line as well, for the terminal.
         clock: Seconds that pass.
     """
 
@@ -117,6 +121,7 @@ class Journal(logging.Handler):
         redact: Callable[[str], str] = str,
         mine: Callable[[], bool] = lambda: True,
         lost: Callable[[], bool] = lambda: False,
+        show: Callable[[str], object] = bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(level)
@@ -127,6 +132,7 @@ class Journal(logging.Handler):
         self._at_once = at_once
         self._mine = mine
         self._lost = lost
+        self._show = show
         self._clock = clock
         self._heard = threading.local()
         self._begin()
@@ -169,10 +175,13 @@ class Journal(logging.Handler):
             return
         try:
             text = self._redact(self.format(record)).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
-            data = (text.replace("\n", f"\n{_INDENT}") + "\n").encode("utf-8", "backslashreplace")
+            text = text.replace("\0", "\\x00")  # for one NUL, grep takes the whole file for binary
+            line = text.replace("\n", f"\n{_INDENT}")
+            data = f"{line}\n".encode("utf-8", "backslashreplace")
         except Exception:
             self.handleError(record)
             return
+        self._show(line)
         if os.getpid() != self._pid:
             self._begin()
         if sys.is_finalizing():
@@ -234,7 +243,9 @@ class Journal(logging.Handler):
     def _gap(self) -> bytes:
         count, self._dropped = self._dropped, 0
         missing = "1 line is missing" if count == 1 else f"{count} lines are missing"
-        line = f"[{time.strftime(TIME)}] WARNING notata: {missing} here; the storage did not take them\n"
+        moment = time.time()  # with its offset: the line that told it may be missing
+        local = f"{time.strftime(TIME, time.localtime(moment))}{_offset(moment)}"
+        line = f"[{local}] WARNING notata: {missing} here; the storage did not take them\n"
         return line.encode()
 
     def _wake(self) -> None:
@@ -339,7 +350,7 @@ class Journal(logging.Handler):
         except Exception as error:
             self._failed(error)
         if self._silent and not was_silent:
-            self._say("another writer has this run by now: its log takes no more lines from here")
+            self._say("a run was taken by another writer, moved or deleted: its log takes no more lines from here")
 
     def _failed(self, error: Exception) -> None:
         """Wait longer each time, and say so the first time."""
@@ -449,10 +460,11 @@ class RunLogger(logging.Logger):
     """A logger that no registry holds, so that nothing of it is left when the run is gone.
 
     `logging` has loggers remember which levels they take, and makes those forget that it knows of; this one asks.
+    `logging.disable`, by which scripts silence libraries on the terminal, does not silence the record of a run.
     """
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
-        return self.manager.disable < level and level >= self.level
+        return level >= self.level
 
     def findCaller(  # noqa: N802
         self, stack_info: bool = False, stacklevel: int = 1
@@ -484,20 +496,29 @@ def _leave_alone(handler: logging.Handler) -> None:
     known[:] = [reference for reference in known if reference() is not handler]
 
 
+def _offset(moment: float) -> str:
+    """The offset of local time from UTC at a moment, as ISO 8601 has it: ``+01:00``."""
+    return datetime.fromtimestamp(moment).astimezone().isoformat("T", "seconds")[19:]
+
+
 class _Lines(logging.Formatter):
-    """The documented form of a line."""
+    """The documented form of a line. The first one, and each at which it changes, tells the offset from UTC."""
 
     def __init__(self) -> None:
         super().__init__(LINE, TIME)
         self._second = (-1, "")
+        self._told = ""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         """The time of a record, which has no fraction: most have the second of the one before."""
         second, text = self._second
-        if second != int(record.created):
-            second, text = int(record.created), super().formatTime(record, datefmt)
-            self._second = second, text
-        return text
+        if second == int(record.created):
+            return text
+        second, text = int(record.created), super().formatTime(record, datefmt)
+        self._second = second, text
+        offset, before = _offset(record.created), self._told
+        self._told = offset
+        return text if offset == before else text + offset
 
     def format(self, record: logging.LogRecord) -> str:
         if " " in record.levelname:  # "Level 25"
@@ -505,4 +526,15 @@ class _Lines(logging.Formatter):
             record.levelname = record.levelname.replace(" ", "-")
         if record.exc_info or record.exc_text or record.stack_info:
             return super().format(record)
-        return f"[{self.formatTime(record, TIME)}] {record.levelname} {record.getMessage()}"  # as `LINE`, in less time
+        # As the class above does it, in less time.
+        return f"[{self.formatTime(record, TIME)}] {record.levelname} {_logger(record)}{record.getMessage()}"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line of a record whose message and time are known."""
+        return f"[{record.asctime}] {record.levelname} {_logger(record)}{record.message}"
+
+
+def _logger(record: logging.LogRecord) -> str:
+    """Who says it, where that is not the run itself, as ``solver.linear: ``."""
+    name = record.name
+    return "" if name in ("notata", "root") or name.startswith("notata.") else f"{name}: "

@@ -52,6 +52,11 @@ HEARTBEAT: Final = 30.0
 _BEATS: Final = 5  # of an owner, that may come between a look and a swap
 _TRIES: Final = 8  # to change metadata.json, which workers and people change too; with pauses, two seconds
 
+_GUARD: Final = (
+    'If the script starts processes, put its code below `if __name__ == "__main__":`, as each child imports it again; '
+    "for a child's own files use log.worker(rank)."
+)
+
 _own = logging.getLogger("notata")
 
 _NOT_CREATED: Final = (
@@ -90,6 +95,7 @@ class Lease:
         self._over = threading.Event()
         self._changing: FrameType | None = None  # the call that changes fields; see `is_running`
         self._left: dict[str, Any] = {}  # what a signal handler has left to it
+        self._removed = False  # metadata.json was gone when it was looked for
         self.fields: dict[str, Any] = {}
         self.displaced = False
         self.left = Gaps()
@@ -119,7 +125,7 @@ class Lease:
             Whether there was one.
 
         Raises:
-            RunExistsError: Another one took it meanwhile.
+            RunExistsError: Another one took it meanwhile; or a parent of this process is writing it.
         """
         try:
             there = self._replace({**fields, "status": "replacing"})
@@ -137,7 +143,10 @@ class Lease:
             if found is None:
                 self._create(fields)
                 return False
-            before, owner = owner, lease_of(parsed(found.data) or {}).get("owner")
+            stored = parsed(found.data) or {}
+            if stored.get("status") not in ENDED and _is_of_parent(stored):
+                self._refuse_child()
+            before, owner = owner, lease_of(stored).get("owner")
             if before not in (None, owner):
                 raise ConflictError(f"{self._store.url}: another writer took the run", url=self._store.url)
             self._version = found.version
@@ -175,6 +184,8 @@ class Lease:
                 return None
             stored = metadata(found, self._store.url, keys.METADATA)
             state = judge(stored, found)
+            if state.status == "running" and _is_of_parent(stored):
+                self._refuse_child()
             if not _free(state, force=force, unfinished=unfinished):
                 self._alive(state)
             self._version = found.version
@@ -336,9 +347,14 @@ class Lease:
             raise self._gone() from conflict
 
     def _gone(self) -> RunDisplacedError:
+        what = (
+            f"is gone: its {keys.METADATA} is not there any more, as if its folder was moved or deleted. What this "
+            "writer still saves would lie in a folder that is no run; end it"
+            if self._removed
+            else "belongs to another writer by now; this one cannot change its state any more"
+        )
         return RunDisplacedError(
-            f"run {self._run_id!r} at {self._store.url} belongs to another writer by now; this one cannot change its "
-            "state any more",
+            f"run {self._run_id!r} at {self._store.url} {what}",
             url=self._store.url,
             key=keys.METADATA,
         )
@@ -348,7 +364,9 @@ class Lease:
         try:
             found = self._store.fetch(keys.METADATA)
         except MissingError:
+            self._removed = True
             return False
+        self._removed = False
         stored = parsed(found.data)
         if stored is None or lease_of(stored).get("owner") != self._token:
             return False
@@ -456,11 +474,21 @@ class Lease:
             key=keys.METADATA,
         ) from cause
 
+    def _refuse_child(self) -> NoReturn:
+        """The script of a parent that writes this run was imported again, as `multiprocessing` does it in a child."""
+        raise RunExistsError(
+            f"run {self._run_id!r} at {self._store.url} is being written by a parent of this process, and a child "
+            f"cannot take it. {_GUARD}",
+            url=self._store.url,
+            key=keys.METADATA,
+        )
+
     def _state(self) -> str:
         """What the present run says of itself, as far as it can be read."""
         try:
             fields, state = look(self._store)
-            return f" (status {state.status}, started {one_line(fields['start_time'], 50)})"
+            hint = f". Its writer is a parent of this process. {_GUARD}" if _is_of_parent(fields) else ""
+            return f" (status {state.status}, started {one_line(fields['start_time'], 50)}){hint}"
         except Exception:
             return ""
 
@@ -478,6 +506,14 @@ class Lease:
             url=self._store.url,
             key=keys.METADATA,
         )
+
+
+def _is_of_parent(fields: Mapping[str, Any]) -> bool:
+    """Whether the owner of a run lives and is a parent of this process: on Linux any, elsewhere the nearest one."""
+    lease = lease_of(fields)
+    if isinstance(name := lease.get("process"), str) and name:
+        return processes.is_ancestor(name)
+    return lease.get("host") == platform.node() and lease.get("pid") == os.getppid()
 
 
 def _checked(seconds: float | None) -> float | None:

@@ -27,7 +27,6 @@ __all__ = [
     "VALUES",
     "check_size",
     "check_stored",
-    "clipped",
     "has_too_many_values",
     "limit_of",
 ]
@@ -68,7 +67,6 @@ LINE: Final = 64 * 2**20
 LINE_SHOWN: Final = 16 * 2**20
 """Bytes of a log's last lines that `tail` shows, and of one line that `follow` holds back until it ends."""
 
-_REASON: Final = 2**16  # characters of a failure's reason; the whole text is in traceback.txt
 
 _LIMITS: Final = {
     keys.METADATA: METADATA,
@@ -135,12 +133,3 @@ def has_too_many_values(value: object) -> bool:
         count += 2 * len(inside) if isinstance(one, dict) else len(inside)
         containers += [part for part in inside if isinstance(part, dict | list)]
     return count > VALUES
-
-
-def clipped(text: str) -> str:
-    """Return the beginning of a text that is too long for metadata.json.
-
-    >>> clipped("no mean flow")
-    'no mean flow'
-    """
-    return text if len(text) <= _REASON else f"{text[:_REASON]}… ({len(text):,} characters in all)"

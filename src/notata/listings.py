@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from notata import keys
 from notata.store import Entry
 
-__all__ = ["inside", "name_of", "runs_in", "split"]
+__all__ = ["inside", "name_of", "orphans_in", "runs_in", "split"]
+
+_SIGN: Final = r"(?:log\.txt|params\.(?:yaml|json))\Z|artifacts/"
+_OF_A_RUN: Final = re.compile(rf"(?P<folder>)(?:{_SIGN})")
+_OF_A_RUN_BELOW: Final = re.compile(rf"(?P<folder>(?:[^/]+/)*?log_[^/]+)/(?:{_SIGN})")
 
 
 def runs_in(
@@ -38,6 +44,24 @@ def runs_in(
     parts = split(entries, folders)
     found = {keys.join(folder, key) for folder, files in parts.items() for key in files}
     return {folder: parts[folder] for folder in sorted(folders)}, {k: e for k, e in entries.items() if k not in found}
+
+
+def orphans_in(
+    entries: Mapping[str, Entry], runs: Mapping[str, object], *, root: str = ""
+) -> dict[str, dict[str, Entry]]:
+    """Folders ``log_…`` beside `runs` that hold what only runs hold, without a metadata.json; each with its files.
+
+    Such is what a writer still saves whose run was moved or deleted meanwhile.
+
+    >>> from notata.store import open_store
+    >>> store = open_store("memory://orphans")
+    >>> store.write_many({"log_x/log.txt": b"", "log_y/notes.txt": b"", "log_z/artifacts/a.txt": b""})
+    >>> list(orphans_in({entry.key: entry for entry in store.list()}, {}))
+    ['log_x', 'log_z']
+    """
+    sign = _OF_A_RUN if root.startswith("log_") else _OF_A_RUN_BELOW
+    found = (sign.match(key) for key in entries if inside(key, runs) is None)
+    return split(entries, {match["folder"] for match in found if match})
 
 
 def split(entries: Mapping[str, Entry], folders: Iterable[str]) -> dict[str, dict[str, Entry]]:

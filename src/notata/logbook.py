@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, NoReturn, Self, TypeAlias, cast, overload
 from weakref import WeakSet
 
-from notata import exits, failures, formats, keys, limits
+from notata import exits, failures, formats, keys
 from notata.environment import capture
 from notata.errors import (
     BatchError,
@@ -40,7 +40,7 @@ from notata.recorder import Recorder
 from notata.secrets import refresh
 from notata.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent, timestamp
 from notata.store import TIMEOUT, Store, open_base
-from notata.terminal import safe
+from notata.terminal import safe, show
 from notata.worker import Post, Worker
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from notata.background import BackgroundStore
     from notata.mirror.live import Mirror
+    from notata.store.paths import StoredPath
 
 __all__ = ["Logbook"]
 
@@ -64,7 +65,8 @@ class Logbook(Recorder):
 
     The run is claimed when the object is made: of any number of processes that ask for one id, one gets it. As a
     context manager it ends ``complete``, or ``failed`` when an exception leaves the block, KeyboardInterrupt and
-    SystemExit included. A run that has not ended when the interpreter does is marked ``failed`` then, with the
+    ``sys.exit(3)`` included; ``sys.exit(0)`` says that all went well, unless a signal handler calls it. A run that has
+    not ended when the interpreter does is marked ``failed`` then, with the
     exception that ended the script if one did. Safe to use from many threads.
 
     Attributes:
@@ -89,7 +91,8 @@ class Logbook(Recorder):
             the environment variable NOTATA_BASE_DIR, else ``outputs``.
         params: Saved as ``params.yaml`` at once: a mapping, or an object with named values, such as the namespace of
             `argparse`, a dataclass, an attrs class or a pydantic model.
-        overwrite: Remove a run that has this id, every file of it, and start over.
+        overwrite: Remove a run that has this id, every file of it, and start over. A run that a living parent process
+            is writing is refused.
         preallocate: Make ``data/``, ``plots/`` and ``artifacts/`` at once. A bucket has no folders.
         callback: Called with this object once the final status is stored.
         resume: Go on with the run that has this id, if it ended or died, with all its files; begin it if there is
@@ -101,6 +104,7 @@ class Logbook(Recorder):
             variables never.
         log_level: What goes to log.txt: a name or number of `logging`. When not given, the environment variable
             NOTATA_LOG_LEVEL, else ``INFO``.
+        echo: Show the lines of log.txt on standard error too, as they are written, and at the start where the run lies.
         handle_sigterm: Turn SIGTERM into an exception in the main thread, so that the run ends ``failed: SIGTERM``.
         failure_variables: Record the local variables of a failure's frames too, shortened. They may hold secrets.
         background: Have writers return as soon as their value is encoded and queued, and store it meanwhile. Failed
@@ -149,6 +153,7 @@ class Logbook(Recorder):
         heartbeat: float | None = None,
         environment: bool = True,
         log_level: int | str | None = None,
+        echo: bool = False,
         handle_sigterm: bool = False,
         failure_variables: bool = False,
         background: bool = False,
@@ -163,7 +168,7 @@ class Logbook(Recorder):
         manifest: bool = True,
     ) -> None:
         _check_arguments(callback, overwrite=overwrite, resume=resume, mirror_timeout=mirror_timeout)
-        _check_switches(background=background, manifest=manifest, durable=durable)
+        _check_switches(background=background, manifest=manifest, durable=durable, echo=echo)
         level = level_of(log_level)
         given = named(params)
         self.run_id = _made_run_id() if run_id is None else str(run_id)
@@ -198,7 +203,7 @@ class Logbook(Recorder):
         try:
             before = self._claim(environment, overwrite, resume, copy)
             self._keeper = self._kept(noting, before) if isinstance(noting, LedgerStore) else None
-            self._begin(before, level, params=given, preallocate=preallocate)
+            self._begin(before, level, params=given, preallocate=preallocate, echo=echo)
             if copy is not None:
                 self._follow(plain, copy, overwrite, mirror_timeout)
         except BaseException:
@@ -270,11 +275,14 @@ class Logbook(Recorder):
         *,
         params: Mapping[str, Any] | None,
         preallocate: bool,
+        echo: bool,
     ) -> None:
         """Open the log and write what is known at the start."""
         try:
             self._earlier = spent(self._lease.fields)
-            self._open_log(before, level)
+            if echo:
+                show(f"notata: run {self.run_id!r} at {self.url}")
+            self._open_log(before, level, echo)
             self._params = Parameters(
                 self._store, self._check, self.logger.log, self._params_stored, new=before is None
             )
@@ -287,10 +295,10 @@ class Logbook(Recorder):
             exits.at_exit(self._at_exit)
         except BaseException as error:
             with suppress(Exception):  # nobody will hold this run: let it say so
-                self._lease.end("failed", end_time=timestamp(), failure_reason=limits.clipped(self._reason(error)))
+                self._lease.end("failed", end_time=timestamp(), failure_reason=failures.shortened(self._reason(error)))
             raise
 
-    def _open_log(self, before: RunState | None, level: int) -> None:
+    def _open_log(self, before: RunState | None, level: int, echo: bool) -> None:
         self.handler = Journal(
             self._store.appender(keys.LOG, new=before is None, end=b"\n"),
             at_once=self._store.near,
@@ -298,6 +306,7 @@ class Logbook(Recorder):
             redact=self._redacted,
             mine=self._lease.mine,
             lost=lambda: self._lease.displaced,
+            show=show if echo else bool,
         )
         self.logger = RunLogger("notata", level)
         self.logger.addHandler(self.handler)
@@ -319,22 +328,22 @@ class Logbook(Recorder):
     # -- where ---------------------------------------------------------------------------------------------
 
     @property
-    def log_path(self) -> UPath:
+    def log_path(self) -> StoredPath:
         """``log.txt`` in the run's folder. In a bucket it may be some seconds behind; `flush` makes it current."""
         return self._store.place(keys.LOG)
 
     @property
-    def datadir(self) -> UPath:
+    def datadir(self) -> StoredPath:
         """``data/`` below the run's folder."""
         return self._store.place(keys.DATA)
 
     @property
-    def plotdir(self) -> UPath:
+    def plotdir(self) -> StoredPath:
         """``plots/`` below the run's folder."""
         return self._store.place(keys.PLOTS)
 
     @property
-    def artifactsdir(self) -> UPath:
+    def artifactsdir(self) -> StoredPath:
         """``artifacts/`` below the run's folder."""
         return self._store.place(keys.ARTIFACTS)
 
@@ -493,7 +502,8 @@ class Logbook(Recorder):
         failed, the first failure stands. Two requests, and two for an exception.
 
         Args:
-            reason: In a few words.
+            reason: In a few words. Beyond 4096 characters it is cut, and says how long it was; store long output by
+                `text`.
             error: What failed. When not given, the exception that is being handled, if one is.
 
         In background mode what is queued is stored first; what is lost is named in `failure_reason` too.
@@ -506,7 +516,11 @@ class Logbook(Recorder):
         """
         self._fail(str(reason), sys.exc_info()[1] if error is None else error)
 
-    def catch(self, *kinds: type[BaseException], reraise: bool = False) -> Caught:
+    @overload
+    def catch(self, *kinds: type[BaseException], reraise: Literal[True]) -> Caught[Never]: ...
+    @overload
+    def catch(self, *kinds: type[BaseException], reraise: bool = False) -> Caught[None]: ...
+    def catch(self, *kinds: type[BaseException], reraise: bool = False) -> Caught[Any]:
         """Record a failure that does not end the run, as a context manager or a decorator.
 
         An exception of the block becomes an ERROR with its traceback in the log, and a file of its structure in
@@ -528,7 +542,7 @@ class Logbook(Recorder):
 
     def _record_caught(self, error: BaseException) -> None:
         refresh()
-        self.error("Caught %s: %s", failures.kind(error), self._reason(error), exc_info=error)
+        self.error("Caught %s: %s", failures.kind(error), failures.shortened(self._reason(error)), exc_info=error)
         self._caught += 1
         if self._caught > _MOST_CAUGHT:
             return
@@ -578,10 +592,11 @@ class Logbook(Recorder):
         lost, interrupt = self._settled("failed")
         if lost is not None and lost.message in reason:  # that is what failed
             lost = None
+        reason = failures.shortened(self._redacted(reason))
         if lost is not None:
             known = isinstance(error, BatchError) and {*map(id, error.exceptions)} <= {*map(id, lost.exceptions)}
             reason = lost.message if known else f"{reason}; {lost.message}"
-        fields = {"failure_reason": limits.clipped(self._redacted(reason))}
+        fields = {"failure_reason": reason}
         if error is not None:
             fields["failure_type"] = failures.kind(error)
         try:
@@ -741,11 +756,20 @@ class Logbook(Recorder):
             self._end(cast("Status", self.status), f"Marked {self.status}")
             return
         error = exits.cause()
+        if error is None and self._can_wait() and exits.later(self._at_exit):
+            return
         if self._unstored is not None and error in (None, self._unstored):  # all went well but the storage
             self.mark_complete()
             return
         reason = "the process ended without mark_complete() or mark_failed()" if error is None else self._reason(error)
         self._fail(reason, error)
+
+    def _can_wait(self) -> bool:
+        """Whether the run can be ended by the last step of the interpreter, without a network and without threads.
+
+        Until then functions of `atexit` may end it.
+        """
+        return self._store.near and self._queue is None and self._mirror is None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -765,10 +789,14 @@ class Logbook(Recorder):
             if self._told not in ENDED:
                 self.mark_complete()
             return
-        if self.status == "complete" and isinstance(error, SystemExit) and not error.code:
+        well = isinstance(error, SystemExit) and error.code in (None, 0)
+        asked = well and self.status != "complete" and exits.is_of_handler(error)
+        if well and not asked and self.status != "failed":
+            if self._told not in ENDED:
+                self.mark_complete()
             return
         try:
-            self._fail(self._reason(error), error)
+            self._fail(self._reason(error) + (" in a signal handler" if asked else ""), error)
         except Exception as failure:
             self._note(error, failure)
 

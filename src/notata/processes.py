@@ -15,7 +15,7 @@ from typing import Final
 
 from notata.errors import StorageError
 
-__all__ = ["Lock", "alive", "identity"]
+__all__ = ["Lock", "alive", "identity", "is_ancestor"]
 
 _UNKNOWN: Final = ""
 
@@ -94,6 +94,19 @@ def alive(name: str) -> bool | None:
     return False
 
 
+def is_ancestor(name: str) -> bool:
+    """Whether the process of this `identity` lives, and started this one or a process between; False if unknown.
+
+    >>> is_ancestor(identity()), is_ancestor(identity(os.getppid())) or not identity()
+    (False, True)
+    """
+    pid = os.getpid()
+    while name and (pid := _parent(pid)):
+        if identity(pid) == name:
+            return True
+    return False
+
+
 def _machine() -> str:
     if not sys.platform.startswith("linux"):
         return _UNKNOWN
@@ -105,13 +118,21 @@ def _machine() -> str:
 
 
 def _start(pid: int) -> str:
-    """When a process started, in ticks since the boot; empty if there is none, or a dead one that its parent forgot.
+    """When a process started, in ticks since the boot; empty if there is none, or a dead one that its parent forgot."""
+    fields = _stat(pid)
+    return _UNKNOWN if not fields or fields[0] in "ZX" else fields[19]
 
-    proc(5): the fields after the command's name, which may hold anything, are state (3) … starttime (22).
-    """
+
+def _parent(pid: int) -> int:
+    """The process that started another one; 0 if there is none, or the system does not tell."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc(5) after the command's name, which may hold anything: state (3), ppid (4) … starttime (22)."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
+            return file.read().rpartition(")")[2].split()
     except OSError:
-        return _UNKNOWN
-    return _UNKNOWN if fields[0] in "ZX" else fields[19]
+        return []

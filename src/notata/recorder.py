@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
     from upath import UPath
 
+    from notata.store.paths import StoredPath
+
 __all__ = ["Recorder"]
 
 _NAMED: Final = 20  # files that a warning names
@@ -50,13 +52,13 @@ class Recorder(Lines, ABC):
         return self._store.url
 
     @property
-    def path(self) -> UPath:
+    def path(self) -> StoredPath:
         """The run's folder."""
         return self._store.place()
 
     # -- artifacts -----------------------------------------------------------------------------------------
 
-    def text(self, name: str, content: str) -> UPath:
+    def text(self, name: str, content: str) -> StoredPath:
         r"""Store text as ``artifacts/<name>.txt``, in place of what was there.
 
         Atomic: a reader sees the whole text or the previous one. One request up to 8 MiB, then parts.
@@ -79,7 +81,7 @@ class Recorder(Lines, ABC):
         """
         return self._save(formats.TEXT, "text", name, content)
 
-    def json(self, name: str, data: Any) -> UPath:
+    def json(self, name: str, data: Any) -> StoredPath:
         """Store structured data as ``artifacts/<name>.json``: 2 spaces, sorted keys, UTF-8.
 
         numpy scalars and arrays, dates and times, paths, enumerations, dataclasses, sets and the like become what
@@ -108,7 +110,7 @@ class Recorder(Lines, ABC):
         """
         return self._save(formats.JSON, "JSON", name, data)
 
-    def pickle(self, name: str, obj: Any, protocol: int = formats.PICKLE.protocol) -> UPath:
+    def pickle(self, name: str, obj: Any, protocol: int = formats.PICKLE.protocol) -> StoredPath:
         """Store a Python object as ``artifacts/<name>.pkl``.
 
         Streamed: the object needs no second copy of itself in memory. Read pickles only from those you trust.
@@ -131,7 +133,7 @@ class Recorder(Lines, ABC):
         """
         return self._save(formats.Pickle(protocol), "pickle", name, obj)
 
-    def bytes(self, name: str, data: Buffer | npt.NDArray[Any]) -> UPath:
+    def bytes(self, name: str, data: Buffer | npt.NDArray[Any]) -> StoredPath:
         r"""Store raw bytes as ``artifacts/<name>``, the name as given.
 
         Args:
@@ -152,15 +154,16 @@ class Recorder(Lines, ABC):
         """
         return self._save(formats.BYTES, "bytes", name, data)
 
-    def save(self, name: str, value: Any, format: formats.Format | type | str | None = None) -> UPath:
+    def save(self, name: str, value: Any, format: formats.Format | type | str | None = None) -> StoredPath:
         r"""Store a value as ``artifacts/<name>`` in a format of your own, of an installed package, or by its suffix.
 
         Args:
             name: As for `text`. The format's suffix is added unless it is there.
             value: What the format takes.
             format: An object (or class) with `suffix`, ``write(value, file)`` and ``read(file)``; or the name of one
-                that is registered: ``text``, ``json``, ``yaml``, ``pickle``, ``npy``, ``npz``, ``parquet``, and those
-                of the entry point group ``notata.formats``. When not given, the suffix of `name` says which.
+                that is registered: ``text``, ``json``, ``yaml``, ``pickle``, ``npy``, ``npz``, ``csv``, ``netcdf``,
+                ``parquet``, and those of the entry point group ``notata.formats``. When not given, the suffix of
+                `name` says which.
 
         Returns:
             Where the file lies.
@@ -193,7 +196,9 @@ class Recorder(Lines, ABC):
         what = form.suffix.removeprefix(".") or formats.kind_of(form)
         return self._write(form, what, name, keys.artifact(name, suffix), value)
 
-    def file(self, path: str | os.PathLike[str] | UPath, name: str | None = None, *, progress: Wanted = False) -> UPath:
+    def file(
+        self, path: str | os.PathLike[str] | UPath, name: str | None = None, *, progress: Wanted = False
+    ) -> StoredPath:
         """Store a file that another program wrote as ``artifacts/<name>``. Streamed, bounded in memory.
 
         Args:
@@ -226,7 +231,7 @@ class Recorder(Lines, ABC):
 
     def folder(
         self, path: str | os.PathLike[str] | UPath, name: str | None = None, *, progress: Wanted = False
-    ) -> UPath:
+    ) -> StoredPath:
         """Store all files of a folder, and of the folders in it, below ``artifacts/<name>/``: many at once, streamed.
 
         Each file is stored whole or not at all; the folder is not one unit. Empty folders are not kept, as a bucket
@@ -280,7 +285,7 @@ class Recorder(Lines, ABC):
 
     # -- data and plots ------------------------------------------------------------------------------------
 
-    def array(self, name: str, array: npt.ArrayLike) -> UPath:
+    def array(self, name: str, array: npt.ArrayLike) -> StoredPath:
         """Store one array as ``data/<name>.npy``, in place of what was there.
 
         Streamed into one atomic write: a reader sees the whole array or the previous one. Units are the caller's:
@@ -310,10 +315,10 @@ class Recorder(Lines, ABC):
         return self._write(formats.NPY, "array", name, keys.data(name, formats.NPY.suffix), array)
 
     @overload
-    def arrays(self, name: str, /, compressed: bool = True, **arrays: npt.ArrayLike) -> UPath: ...
+    def arrays(self, name: str, /, compressed: bool = True, **arrays: npt.ArrayLike) -> StoredPath: ...
     @overload
-    def arrays(self, /, *, name: str, compressed: bool = True, **arrays: npt.ArrayLike) -> UPath: ...
-    def arrays(self, name: str | None = None, /, compressed: bool = True, **arrays: Any) -> UPath:
+    def arrays(self, /, *, name: str, compressed: bool = True, **arrays: npt.ArrayLike) -> StoredPath: ...
+    def arrays(self, name: str | None = None, /, compressed: bool = True, **arrays: Any) -> StoredPath:
         """Store several arrays as one bundle ``data/<name>.npz``, in place of what was there.
 
         Args:
@@ -345,7 +350,7 @@ class Recorder(Lines, ABC):
 
     def plot(
         self, name: str, fig: Figure | None = None, dpi: int = 200, formats: str | Iterable[str] = ("png",)
-    ) -> list[UPath]:
+    ) -> list[StoredPath]:
         """Store a matplotlib figure as ``plots/<name>.<format>``, in one format or several.
 
         All formats are drawn before the first is stored. Each file is atomic. The figure is cut to its content
@@ -390,10 +395,10 @@ class Recorder(Lines, ABC):
         self.info("Saved plot %s (%s) in %s", name, "/".join(kinds), keys.PLOTS)
         return [self._store.place(key) for key in wanted]
 
-    def _save(self, form: formats.WriteFormat, what: str, name: str, value: Any) -> UPath:
+    def _save(self, form: formats.WriteFormat, what: str, name: str, value: Any) -> StoredPath:
         return self._write(form, what, name, keys.artifact(name, form.suffix), value)
 
-    def _write(self, form: formats.WriteFormat, what: str, name: str, key: str, value: Any) -> UPath:
+    def _write(self, form: formats.WriteFormat, what: str, name: str, key: str, value: Any) -> StoredPath:
         self._check()
         with self._telling(key), self._store.open(key, "wb") as file:
             formats.write(_rooted(form, name), value, file)
@@ -411,7 +416,7 @@ class Recorder(Lines, ABC):
 
     # -- any file ------------------------------------------------------------------------------------------
 
-    def __getitem__(self, key: str | os.PathLike[str]) -> UPath:
+    def __getitem__(self, key: str | os.PathLike[str]) -> StoredPath:
         """The path object of any file of the run, which need not be there.
 
         On a local disk it is a `pathlib.Path` whose parents exist, so `np.save` and the builtin `open` take it.

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, overload
 
 from notata.formats import utf8
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LogLine", "RunLog"]
 
-_HEAD: Final = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\] (Level -?\d+|\S+) (.*)", re.DOTALL)
+_HEAD: Final = re.compile(
+    r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)([+-]\d\d:\d\d(?::\d\d)?)?\] (Level -?\d+|\S+) (.*)", re.DOTALL
+)
 _NUMBERED: Final = re.compile(r"Level[ -](-?[0-9]{1,18})")
 _INDENT: Final = "  "
 
@@ -32,11 +34,22 @@ class LogLine:
             line that has one.
         level: ``INFO``, ``WARNING``, …; empty without a time.
         message: Its text, of several lines without their indent.
+        offset: What that local time is ahead of UTC; None where the log does not tell, as one of notata 0.3.0.
     """
 
     time: datetime | None
     level: str
     message: str
+    offset: timedelta | None = None
+
+    @property
+    def utc(self) -> datetime | None:
+        """When it was written, in UTC; None where the log does not tell.
+
+        >>> RunLog("[2026-10-25T02:30:00+01:00] INFO begun")[0].utc.isoformat()
+        '2026-10-25T01:30:00+00:00'
+        """
+        return None if self.time is None or self.offset is None else (self.time - self.offset).replace(tzinfo=UTC)
 
     def __str__(self) -> str:
         return self.message if self.time is None else f"[{self.time.isoformat()}] {self.level} {self.message}"
@@ -83,13 +96,15 @@ class RunLog(Sequence[LogLine]):
         return [line for line in self if numbers[line.level] >= least]
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a message, with columns ``time``, ``level`` and ``message``.
+        """One row a message, with columns ``time``, ``level``, ``message`` and ``utc``.
+
+        ``time`` is local; in ``utc`` no hour repeats, and it is NaT where the log tells no offset.
 
         Raises:
             PackageMissingError: pandas is not installed.
 
         >>> RunLog("[2026-03-01T09:30:00] INFO begun").to_pandas().shape
-        (1, 3)
+        (1, 4)
         """
         with needed("a DataFrame needs pandas", "pandas", "pandas"):
             import pandas as pd
@@ -99,6 +114,7 @@ class RunLog(Sequence[LogLine]):
                 "time": pd.Series([line.time for line in self], dtype="datetime64[s]"),
                 "level": [_shown(line.level) for line in self],
                 "message": [_shown(line.message) for line in self],
+                "utc": pd.Series([line.utc for line in self], dtype="datetime64[s, UTC]"),
             }
         )
 
@@ -109,10 +125,11 @@ class RunLog(Sequence[LogLine]):
         return f"RunLog({len(self)} messages)"
 
 
-def _parsed(text: str) -> Iterator[LogLine]:
+def _parsed(whole_text: str) -> Iterator[LogLine]:
     head: tuple[datetime | None, str] = (None, "")
+    offset: timedelta | None = None
     message: list[str] = []
-    lines = text.split("\n")  # not splitlines, which knows ten more ends of a line
+    lines = whole_text.split("\n")  # not splitlines, which knows ten more ends of a line
     if not lines[-1]:
         lines.pop()
     for whole in lines:
@@ -122,17 +139,20 @@ def _parsed(text: str) -> Iterator[LogLine]:
             message.append(line.removeprefix(_INDENT) if head[0] is not None else line)
             continue
         if message:
-            yield LogLine(*head, "\n".join(message))
-        head, message = begun[:2], [begun[2]]
+            yield LogLine(*head, "\n".join(message), offset)
+        time, level, text = begun
+        if (told := time.utcoffset()) is not None:
+            offset = told
+        head, message = (time.replace(tzinfo=None), level), [text]
     if message:
-        yield LogLine(*head, "\n".join(message))
+        yield LogLine(*head, "\n".join(message), offset)
 
 
 def _begun(line: str) -> tuple[datetime, str, str] | None:
-    """Time, level and text of a line that begins a message."""
+    """Time, level and text of a line that begins a message; the time has an offset where the line tells it."""
     match = _HEAD.fullmatch(line)
     try:
-        return (datetime.fromisoformat(match[1]), match[2], match[3]) if match else None
+        return (datetime.fromisoformat(match[1] + (match[2] or "")), match[3], match[4]) if match else None
     except ValueError:  # the 31st of February
         return None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
+from contextlib import suppress
 from typing import Final
 
-__all__ = ["one_line", "safe", "safe_lines"]
+__all__ = ["one_line", "safe", "safe_lines", "show"]
 
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"  # and what turns text around
@@ -45,6 +47,12 @@ def safe_lines(text: str) -> str:
     'a\tb\n\\x1b]0;title\\x07c\n'
     """
     return _UNSAFE.sub(lambda found: found[0] if found[0] in _KEPT else _escape(found), text)
+
+
+def show(text: str) -> None:
+    """Print lines on standard error, if they can be printed there."""
+    with suppress(Exception):  # it is closed, or the terminal is lost
+        print(safe_lines(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from notata.store.appending import Appender
+    from notata.store.paths import StoredPath
 
 __all__ = ["Post", "Worker"]
 
@@ -204,7 +205,7 @@ class Worker(Recorder):
         return keys.run_id(self.url)
 
     @property
-    def log_path(self) -> UPath:
+    def log_path(self) -> StoredPath:
         """``workers/<rank>/log.txt`` in the run's folder. In a bucket it may be some seconds behind."""
         return self._store.place(keys.worker_file(self.rank, keys.LOG))
 
@@ -272,7 +273,7 @@ class Worker(Recorder):
             self.close()
             return
         if not isinstance(error, SystemExit) or error.code:
-            reason = self._store.redacted(failures.reason(error))
+            reason = failures.shortened(self._store.redacted(failures.reason(error)))
             self.error("Worker %s failed: %s", self.rank, reason, exc_info=error)
         try:
             self.close()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import pty
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,8 +179,24 @@ def test_in_a_pipe_nobody_is_asked_and_nothing_goes(tmp_path: Path) -> None:
     fill(Place("local", str(tmp_path)), "a")
     done = process("rm", "log_a", folder=tmp_path, given="y\n")
     assert done.returncode == 2
-    assert "--yes removes without a question" in done.stderr
+    assert done.stderr.splitlines()[0] == "Error: Not a terminal: pass --yes to confirm."
     assert (tmp_path / "log_a/metadata.json").exists()
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_with_standard_input_closed_nothing_goes_without_yes(closed: str, tmp_path: Path) -> None:
+    fill(Place("local", str(tmp_path)), "a")
+    command = f'exec "$0" -m notata rm log_a "$@" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    assert "Not a terminal" in done.stderr or "2>&-" in closed
+    assert (tmp_path / "log_a/metadata.json").exists()
+    sure = ["sh", "-c", command, sys.executable, "--yes"]
+    done = subprocess.run(sure, cwd=tmp_path, text=True, timeout=120, check=False)
+    assert done.returncode == 0
+    assert not (tmp_path / "log_a").exists()
 
 
 def test_on_a_terminal_it_is_asked(tmp_path: Path) -> None:
@@ -207,6 +225,21 @@ def test_only_yes_is_taken_for_yes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [line.split()[0] for line in done.stderr.splitlines()[:2]] == ["complete", "complete"]
         assert ("Nothing was removed" in done.stderr) != taken
         place.store().clear()
+
+
+def test_a_terminal_that_is_lost_at_the_question_removes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lost(Terminal):
+        def readline(self, *_: Any) -> Any:
+            raise OSError(errno.EIO, "Input/output error")
+
+    place = Place("memory", "memory://rm-lost")
+    fill(place, "a")
+    monkeypatch.setattr(sys.modules["notata.cli.rm"], "sys", SimpleNamespace(stdin=Lost()))
+    done = notata("rm", f"{place.url}/log_a", folder=Path.cwd())
+    assert done.returncode == 1
+    assert done.stderr.endswith("Nothing was removed\n")
+    assert place.names()
+    place.store().clear()
 
 
 def test_ctrl_c_at_the_question_removes_nothing(tmp_path: Path) -> None:

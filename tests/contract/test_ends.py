@@ -126,6 +126,27 @@ def test_a_process_that_ends_its_run_well(place: Place, end: End, cold: bool) ->
     assert place.log()[1:] == ["INFO begun", "INFO Marked complete"]
 
 
+def test_sys_exit_with_0_leaves_a_block_well(place: Place, end: End) -> None:
+    assert end(place, ending.exit_with_0_in_the_block) == 0
+    assert metadata(place)["status"] == "complete"
+    assert place.log()[-1] == "INFO Marked complete"
+
+
+def test_sys_exit_with_0_in_a_signal_handler_interrupts_a_block(place: Place, end: End) -> None:
+    assert end(place, ending.exit_with_0_in_a_signal_handler, signal.SIGTERM) == 0
+    fields = metadata(place)
+    assert (fields["status"], fields["failure_reason"]) == ("failed", "sys.exit(0) in a signal handler")
+
+
+def test_a_function_of_atexit_may_end_a_run_on_a_disk(end: End, tmp_path: Path) -> None:
+    place, failing = Place("local", str(tmp_path / "a")), Place("local", str(tmp_path / "b"))
+    assert end(place, ending.end_by_atexit, fresh=True) == 0
+    assert metadata(place)["status"] == "complete"
+    assert place.log()[-2:] == ["INFO from atexit", "INFO Marked complete"]
+    assert end(failing, ending.end_by_atexit_after_an_error, fresh=True) == 1
+    assert (metadata(failing)["status"], metadata(failing)["failure_reason"]) == ("failed", "h = -1")
+
+
 @pytest.mark.parametrize("how", [ending.wait_for_sigterm, ending.wait_for_sigterm_in_the_block])
 def test_sigterm_when_asked_to_handle_it(place: Place, end: End, how: Any) -> None:
     assert end(place, how, signal.SIGTERM, cold=True) == 143

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import re
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -62,7 +65,9 @@ def test_the_documented_form(place: Place) -> None:
         path.write_text("")
     log.mark_complete()
     lines = place.bytes("log_run/log.txt").decode().splitlines()
-    assert all(re.fullmatch(r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\] [A-Z]+ .*", line) for line in lines if line[0] == "[")
+    form = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?P<offset>[+-]\d\d:\d\d)?\] [A-Z]+ .*"
+    found = [re.fullmatch(form, line) for line in lines if line[0] == "["]
+    assert [match and match["offset"] is not None for match in found] == [True] + [False] * (len(found) - 1)
     assert place.log() == [
         "INFO Logbook initialized",
         "INFO a note",
@@ -124,13 +129,64 @@ def test_loggers_of_others(place: Place) -> None:
     log.flush()
     assert place.log() == [
         "INFO Logbook initialized",
-        "WARNING from below",
-        "INFO once, though it has the handler and is below a logger that has it",
+        f"WARNING {name}.solver: from below",
+        f"INFO {name}.plain: once, though it has the handler and is below a logger that has it",
         "INFO Marked complete",
     ]
     assert logging.getLogger(name).handlers == []
     with pytest.raises(RunEndedError, match="hears no logger"):
         log.attach(name)
+
+
+def test_a_line_of_another_logger_has_its_name(place: Place) -> None:
+    name = f"tests.{uuid.uuid4().hex}"
+    with place.logbook() as log:
+        log.attach()
+        log.logger.getChild("part").info("of the run")
+        logging.warning("of the root logger")
+        try:
+            raise ValueError("h = -1")
+        except ValueError:
+            logging.getLogger(name).exception("failed")
+    lines = place.log()
+    assert lines[1:4] == ["INFO of the run", "WARNING of the root logger", f"ERROR {name}: failed"]
+    assert lines[4] == "  Traceback (most recent call last):"
+    assert lines[-2:] == ["  ValueError: h = -1", "INFO Marked complete"]
+
+
+def test_the_lines_are_shown_on_the_terminal_too(capsys: pytest.CaptureFixture[str]) -> None:
+    place = Place("memory", f"memory://{uuid.uuid4().hex}")
+    with place.logbook(echo=True, log_level="WARNING") as log:
+        log.info("not at this level")
+        log.warning("two\nlines \x1b[31m")
+        log.attach("tests.echo")
+        logging.getLogger("tests.echo").error("of a library")
+    shown = capsys.readouterr()
+    first, *lines = shown.err.splitlines()
+    assert (shown.out, first) == ("", f"notata: run 'run' at {place.url}/log_run")
+    stored = place.bytes("log_run/log.txt").decode().replace("\x1b", "\\x1b").splitlines()
+    assert lines == stored
+    assert [line.partition("] ")[2] or line for line in lines] == [
+        "WARNING two", "  lines \\x1b[31m", "ERROR tests.echo: of a library",
+    ]  # fmt: skip
+    with place.logbook("quiet") as log:
+        log.warning("unheard")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_that_takes_nothing_disturbs_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place("memory", f"memory://{uuid.uuid4().hex}")
+
+    class Lost(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    for stderr in (Lost(), None):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with place.logbook(None, echo=True) as log:
+            log.info("a")
+        monkeypatch.undo()
+        assert place.log(log.run_id)[1:] == ["INFO a", "INFO Marked complete"]
 
 
 def test_a_formatter_of_the_users_own_sees_the_line_that_logged(place: Place) -> None:

@@ -296,7 +296,8 @@ def test_a_block_that_ends_is_complete(place: Place) -> None:
         (ValueError("h = -1"), "h = -1"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
         (SystemExit(3), "sys.exit(3)"),
-        (SystemExit(), "SystemExit"),
+        (SystemExit("no mesh"), "sys.exit('no mesh')"),
+        (SystemExit(""), "sys.exit('')"),
     ],
 )
 def test_a_block_that_raises_is_failed(place: Place, error: BaseException, reason: str) -> None:
@@ -355,6 +356,20 @@ def test_a_failure_inside_the_block_stands(place: Place) -> None:
     with place.logbook() as log:
         log.mark_failed("diverged")
     assert metadata(place)["failure_reason"] == "diverged"
+
+
+@pytest.mark.parametrize("code", [0, None, False])
+def test_a_block_that_exits_well_is_complete(place: Place, code: int | None) -> None:
+    with pytest.raises(SystemExit), place.logbook():
+        raise SystemExit(code)
+    assert metadata(place)["status"] == "complete"
+
+
+def test_a_block_that_fails_and_then_exits_well_is_failed(place: Place) -> None:
+    with pytest.raises(SystemExit), place.logbook() as log:
+        log.mark_failed("diverged")
+        raise SystemExit
+    assert (metadata(place)["status"], metadata(place)["failure_reason"]) == ("failed", "diverged")
 
 
 def test_a_block_that_completes_and_then_exits_well_is_complete(place: Place) -> None:

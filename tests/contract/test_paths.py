@@ -31,7 +31,7 @@ def test_it_is_a_upath_and_on_a_disk_a_path(store: Store, place: Place) -> None:
 def test_on_a_disk_its_parents_exist(store: Store, place: Place) -> None:
     path = store.path("new/folder/a.npy")
     if place.name == "local":
-        np.save(path, np.arange(3))  # type: ignore[arg-type]
+        np.save(path, np.arange(3))
         assert np.load(f"{place.url}/new/folder/a.npy").tolist() == [0, 1, 2]
     else:
         assert place.names() == []

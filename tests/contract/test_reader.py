@@ -735,3 +735,53 @@ def test_any_parameters_come_back(memory: Place, values: dict[str, Any], ext: st
     assert log.reader.params == dict(log.params) == values
     data = memory.bytes(f"log_run/params.{ext}")
     assert (yaml.safe_load(data) if ext == "yaml" else json.loads(data)) == values
+
+
+# -- local ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_has_a_real_path_while_it_is_read(place: Place) -> None:
+    large = bytes(range(256)) * (10 * 2**20 // 256)
+    with place.logbook() as log:
+        log.bytes("small.bin", b"\x00\x01")
+        log.bytes("deep/large.bin", large)
+    reader = log.reader
+    for key, data in (("artifacts/small.bin", b"\x00\x01"), ("artifacts/deep/large.bin", large)):
+        with reader.local(key) as path:
+            assert path.name == key.rpartition("/")[2]
+            with open(path, "rb") as file:
+                assert file.read() == data
+        assert path.exists() is (place.name == "local")
+    assert place.bytes("log_run/artifacts/small.bin") == b"\x00\x01"
+
+
+def test_a_folder_has_a_real_path_with_all_its_files(place: Place, tmp_path: Path) -> None:
+    source = tmp_path / "fields.zarr"
+    (source / "c" / "0").mkdir(parents=True)
+    (source / ".zattrs").write_text("{}")
+    (source / "c" / "0" / "1").write_bytes(b"chunk")
+    with place.logbook() as log:
+        log.folder(source)
+        log.text("fields.zarr.notes", "a file beside it")
+    with log.reader.local("artifacts/fields.zarr") as path:
+        found = {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    assert path.name == "fields.zarr"
+    assert found == {".zattrs": b"{}", str(Path("c/0/1")): b"chunk"}
+
+
+def test_a_path_of_what_is_not_there_is_refused(place: Place) -> None:
+    with place.logbook() as log:
+        log.text("notes", "x")
+    for key in ("artifacts/nothing.nc", "artifacts/notes"):
+        with pytest.raises(errors.UnknownNameError, match=r"there is no '.*' in run 'run'"), log.reader.local(key):
+            raise AssertionError("not reached")
+    with pytest.raises(errors.KeyNameError), log.reader.local("../other/log.txt"):
+        raise AssertionError("not reached")
+
+
+def test_an_exception_in_the_block_removes_the_copy(place: Place) -> None:
+    with place.logbook() as log:
+        log.text("notes", "x")
+    with pytest.raises(RuntimeError, match="mine"), log.reader.local("artifacts/notes.txt") as path:
+        raise RuntimeError("mine")
+    assert path.exists() is (place.name == "local")

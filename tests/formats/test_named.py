@@ -70,7 +70,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 BUILT_IN = {
-    "bytes": formats.BYTES, "json": formats.JSON, "npy": formats.NPY, "npz": formats.NPZ,
+    "bytes": formats.BYTES, "csv": formats.CSV, "json": formats.JSON, "netcdf": formats.NETCDF, "npy": formats.NPY,
+    "npz": formats.NPZ,
     "parquet": formats.PARQUET, "pickle": formats.PICKLE, "text": formats.TEXT, "yaml": formats.YAML,
 }  # fmt: skip
 
@@ -147,7 +148,8 @@ def test_an_unknown_name_is_told_those_there_are() -> None:
     assert isinstance(caught.value, NotataError)
     assert str(caught.value) == (
         "no format is called 'vkt'; known: "
-        "broken, bytes, json, nameless, npy, npz, parquet, pickle, text, thief, vtk, wrong, xyz, yaml, zmeta"
+        "broken, bytes, csv, json, nameless, netcdf, npy, npz, parquet, pickle, text, thief, vtk, wrong, xyz, yaml, "
+        "zmeta"
     )
 
 
@@ -163,9 +165,8 @@ def test_an_object_or_a_class_is_a_format() -> None:
 def test_anything_else_is_none(given: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         as_format(given)
-    assert " is no format: that is the name of one (bytes, json, npy, npz, parquet, pickle, text, yaml), or an" in str(
-        caught.value
-    )
+    there = "bytes, csv, json, netcdf, npy, npz, parquet, pickle, text, yaml"
+    assert f" is no format: that is the name of one ({there}), or an" in str(caught.value)
 
 
 def test_a_class_that_needs_arguments_is_told() -> None:

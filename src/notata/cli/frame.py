@@ -158,12 +158,12 @@ def _coloured() -> bool:
 
 
 def _make_printable() -> None:
-    """Have an output where there is none, and escape what its encoding does not have."""
-    for name in ("stdout", "stderr"):
+    """Replace streams that the shell has closed, and escape what the encoding of an output cannot hold."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
-        if stream is None:  # closed by the shell; a socket might get its number
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-        elif hasattr(stream, "reconfigure"):
+        if stream is None:  # closed; a socket might get its number
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+        elif mode == "w" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 

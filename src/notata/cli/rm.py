@@ -30,7 +30,7 @@ __all__ = ["rm"]
 )
 @urls_argument
 @click.option("-r", "--recursive", is_flag=True, help="Remove all runs at or below URL, where that is no run itself.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where nobody can be asked.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where standard input is no terminal.")
 @click.option("--force", is_flag=True, help="Remove runs too that are running.")
 @click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed.")
 @filter_options
@@ -114,14 +114,18 @@ def _show(runs: list[Run]) -> None:
 
 
 def _agreed(runs: list[Run], recursive: bool) -> bool:
-    """Whether somebody who was asked wants it."""
+    """Ask on the terminal whether the runs are to be removed; no answer means no."""
     if not sys.stdin.isatty():
-        raise click.UsageError("nobody can be asked here; --yes removes without a question")
+        raise click.UsageError("Not a terminal: pass --yes to confirm.")
     if recursive or len(runs) > 1:
         for run in runs:
             output.complain(f"{run.status:10} {run.files:>6} files {size(run.size):>10} {run.name}")
     click.echo(f"Remove {_in_all(runs)}? [y/N] ", nl=False, err=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    try:
+        answer = sys.stdin.readline()
+    except (OSError, ValueError):  # the terminal is lost; what was typed is no text
+        answer = ""
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _sum(done: list[Removal]) -> str:

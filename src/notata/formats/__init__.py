@@ -12,6 +12,7 @@ from notata.formats.base import Format, WriteFormat, decode, encode, kind_of, re
 from notata.formats.basic import BYTES, JSON, TEXT, YAML, Json, Yaml
 from notata.formats.describing import Describers
 from notata.formats.figures import Drawing, current_figure
+from notata.formats.labelled import CSV, NETCDF, Csv
 from notata.formats.named import as_format, known, named, of_file
 from notata.formats.paths import PathFormat
 from notata.formats.pickles import PICKLE, Pickle
@@ -20,13 +21,16 @@ from notata.formats.tables import PARQUET, Parquet, table_as
 
 __all__ = [
     "BYTES",
+    "CSV",
     "JSON",
+    "NETCDF",
     "NPY",
     "NPZ",
     "PARQUET",
     "PICKLE",
     "TEXT",
     "YAML",
+    "Csv",
     "Describers",
     "Drawing",
     "Format",

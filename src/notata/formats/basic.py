@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -123,18 +122,11 @@ class Yaml:
     def write(self, value: Mapping[str, Any], file: IO[bytes]) -> None:
         import yaml
 
-        class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-            def ignore_aliases(self, data: object) -> bool:
-                return True  # a value that occurs twice is written twice, so each line stands for itself
+        from notata.formats.yaml_dialect import dumper
 
-            def represent_str(self, data: str) -> Any:
-                text = utf8(data).decode()  # libyaml takes no lone surrogates
-                return self.represent_scalar("tag:yaml.org,2002:str", text, style=_style(text))
-
-        Dumper.add_representer(str, Dumper.represent_str)
         data = plain(value, self.root, text_keys=False)
         text: str = yaml.dump(
-            data, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=2**31 - 1
+            data, Dumper=dumper(), sort_keys=False, allow_unicode=True, default_flow_style=False, width=2**31 - 1
         )
         file.write(utf8(text))
 
@@ -154,17 +146,6 @@ class Yaml:
                 raise DecodeError("this YAML is nested too deeply to be read") from error
             # PyYAML's constructors raise more than its own: ValueError of the date 2026-99-99, for one
             raise DecodeError(f"this is no YAML that can be read: {error}") from error
-
-
-_NUMBER_OF_1_2: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
-_BREAKS: Final = re.compile("[\t\n\r\x85\u2028\u2029\ufeff]")
-
-
-def _style(text: str) -> str | None:
-    """How a string is quoted where PyYAML would not, or would spread it over several lines."""
-    if _BREAKS.search(text):
-        return '"'
-    return "'" if _NUMBER_OF_1_2.fullmatch(text) else None  # 1e5: PyYAML's plain string is a number elsewhere
 
 
 TEXT: Final = _Text()

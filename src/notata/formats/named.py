@@ -13,6 +13,7 @@ from notata.errors import ConfigurationError
 from notata.formats.arrays import NPY, NPZ
 from notata.formats.base import Format
 from notata.formats.basic import BYTES, JSON, TEXT, YAML
+from notata.formats.labelled import CSV, NETCDF
 from notata.formats.pickles import PICKLE
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ __all__ = ["as_format", "known", "named", "of_file"]
 
 _GROUP: Final = "notata.formats"
 _BUILT_IN: Final[dict[str, Format]] = {
-    "bytes": BYTES, "json": JSON, "npy": NPY, "npz": NPZ, "pickle": PICKLE, "text": TEXT, "yaml": YAML,
+    "bytes": BYTES, "csv": CSV, "json": JSON, "netcdf": NETCDF, "npy": NPY, "npz": NPZ, "pickle": PICKLE, "text": TEXT,
+    "yaml": YAML,
 }  # fmt: skip
 _ALSO: Final[dict[str, Format]] = {".yml": YAML}
 

@@ -80,9 +80,9 @@ def check_values(data: bytes, most: int) -> None:
 
 
 def _base() -> Any:
-    import yaml
+    from notata.formats.yaml_dialect import loader
 
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return loader()
 
 
 # -- aliases -----------------------------------------------------------------------------------------------

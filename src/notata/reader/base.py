@@ -9,7 +9,7 @@ from notata.errors import DamagedFileWarning, IncompleteListingWarning, NotataEr
 from notata.store import Store
 
 if TYPE_CHECKING:
-    from upath import UPath
+    from notata.store.paths import StoredPath
 
 __all__ = ["Reader"]
 
@@ -35,7 +35,7 @@ class Reader:
         return self._store.url
 
     @property
-    def path(self) -> UPath:
+    def path(self) -> StoredPath:
         """The folder."""
         return self._store.place()
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from upath import UPath
 
+    from notata.store.paths import StoredPath
+
 __all__ = ["ExperimentReader"]
 
 
@@ -86,17 +88,17 @@ class ExperimentReader(Reader):
         return self.url.rstrip("/").rpartition("/")[2]
 
     @property
-    def index_path(self) -> UPath:
+    def index_path(self) -> StoredPath:
         """``index.csv`` in it, which need not be there."""
         return self._store.place(keys.INDEX)
 
     @property
-    def runs_path(self) -> UPath:
+    def runs_path(self) -> StoredPath:
         """``runs/`` in it."""
         return self._store.place(keys.RUNS)
 
     @property
-    def runs(self) -> list[UPath]:
+    def runs(self) -> list[StoredPath]:
         """The folders of all runs, sorted by name. One request per 1000 files on a bucket."""
         return [self._store.place(folder) for folder in self._folders()]
 

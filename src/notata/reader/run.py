@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from notata import display, formats, keys
@@ -36,6 +38,8 @@ from notata.terminal import one_line
 if TYPE_CHECKING:
     import numpy.typing as npt
     from upath import UPath
+
+    from notata.store.paths import StoredPath
 
 __all__ = ["LogReader", "there_is"]
 
@@ -394,8 +398,8 @@ class LogReader(Reader):
     def load(self, key: str, format: formats.Format | type | str | None = None) -> Any:
         """Any file of the run, as its suffix says.
 
-        ``.json``, ``.yaml``, ``.txt``, ``.npy``, ``.npz`` (a dictionary of arrays), and the suffixes of installed
-        formats; bytes for all others. A pickle is not loaded: `load_pickle` says why.
+        ``.json``, ``.yaml``, ``.txt``, ``.npy``, ``.npz`` (a dictionary of arrays), ``.csv``, ``.nc``, and those of
+        installed formats; bytes for all others. A pickle is not loaded: `load_pickle` says why.
 
         Args:
             key: Relative to the run's folder, or to ``artifacts/``.
@@ -519,9 +523,56 @@ class LogReader(Reader):
 
     # -- any file ------------------------------------------------------------------------------------------
 
-    def __getitem__(self, key: str | os.PathLike[str]) -> UPath:
+    def __getitem__(self, key: str | os.PathLike[str]) -> StoredPath:
         """The path object of any file of the run, as of `Logbook`; nothing is made."""
         return self._store.place(keys.check(key))
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        """Give a file, or a folder with all its files, a real `pathlib.Path` for libraries that insist on a name.
+
+        Of a run on a local disk it is the path of the file itself: open it for reading only. Of any other run it is a
+        copy in the system's temporary folder (TMPDIR), which is removed at the end of the block.
+
+        Args:
+            key: Relative to the run's folder; the path has its last segment as name.
+
+        Raises:
+            KeyNameError: The key is not legal on every backend, or leaves the run's folder.
+            UnknownNameError: There is neither a file nor a folder of this name. It is a `FileNotFoundError`.
+            StorageError: It cannot be read. Of several files, a `BatchError`.
+
+        Cost: as to read the file; of a folder, a list and the reads of its files, many at once. None on a local disk.
+
+        >>> run = Logbook("local", "memory://reading")
+        >>> path = run.text("mesh", "# vtk DataFile Version 3.0")
+        >>> with LogReader("memory://reading/log_local").local("artifacts/mesh.txt") as path:
+        ...     path.read_text()
+        '# vtk DataFile Version 3.0'
+        """
+        key = keys.check(key)
+        place = self._store.place(key)
+        if isinstance(place, Path):
+            if not place.exists():
+                raise self._unknown(key, lambda: self.files)
+            yield Path(os.fspath(place))
+            return
+        with tempfile.TemporaryDirectory(prefix="notata-") as folder:
+            path = Path(folder, key.rpartition("/")[2])
+            self._fetch(key, path)
+            yield path
+
+    def _fetch(self, key: str, path: Path) -> None:
+        """Copy a file of the run, or all files of a folder, to a local disk."""
+        target = open_store(path.parent)
+        try:
+            wanted = {path.name: self._store.locate(key)}
+        except (MissingError, FolderError):
+            below = self._store.list(key)
+            if not below:
+                raise self._unknown(key, lambda: self.files) from None
+            wanted = {f"{path.name}{entry.key.removeprefix(key)}": entry for entry in below}
+        target.take(wanted, self._store)
 
     def __contains__(self, key: object) -> bool:
         """Whether there is a file of this key. One request."""

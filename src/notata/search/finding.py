@@ -23,7 +23,7 @@ from notata.errors import (
     StorageError,
     StoredNameError,
 )
-from notata.listings import inside, name_of, runs_in
+from notata.listings import inside, name_of, orphans_in, runs_in
 from notata.reader import LogReader
 from notata.secrets import shown_url
 from notata.store import TIMEOUT, Entry, Store, default_base, open_beside, open_store
@@ -82,6 +82,11 @@ class Found:
         return sum(max(0, entry.size) for entry in self.files.values())
 
     @property
+    def is_orphan(self) -> bool:
+        """Whether it has neither metadata nor a manifest: only its name and its files say that it is a run's."""
+        return keys.METADATA not in self.files and keys.MANIFEST not in self.files
+
+    @property
     def reader(self) -> LogReader:
         """The run for who wants more of it; nothing is asked yet."""
         return LogReader._of(self.store)
@@ -118,7 +123,8 @@ class Place:
         name: The folder that was listed: the same, or what stands before a pattern.
         store: Of that folder.
         entries: The files at or below it, those alone that a pattern means, by key.
-        runs: The runs among them, whole, by their folders; those too that have lost their metadata.json.
+        runs: The runs among them, whole, by their folders; those too that have lost their metadata.json, and what a
+            writer still saved whose run was moved or deleted.
         pattern: What follows `name` in what was given, if that is a pattern.
     """
 
@@ -244,6 +250,8 @@ def look_up(
     runs, _ = runs_in(entries, root=name_of(store.url), lost=True)
     if not runs and keys.METADATA in entries:  # a run by another name than log_…
         runs = {"": entries}
+    if _may_have_orphans(store.url, pattern):
+        runs = dict(sorted((runs | orphans_in(entries, runs, root=name_of(store.url))).items()))
     if meant:
         own = {key: entry for key, entry in entries.items() if key == pattern or key.startswith(f"{pattern}/")}
         entries = own or {key: entry for key, entry in entries.items() if meant(key)}
@@ -281,6 +289,12 @@ def _folder_of_id(url: str | os.PathLike[str] | UPath | Store) -> str:
         return ""
     parent, slash, name = url.rstrip("/").rpartition("/")
     return f"{parent}{slash}log_{name}" if name.strip(".") and not name.startswith("log_") else ""
+
+
+def _may_have_orphans(url: str, pattern: str) -> bool:
+    """Whether a listing tells of runs that lost their metadata.json: not one of a part of a run."""
+    above, _, name = url.rstrip("/").rpartition("/")
+    return "/log_" not in f"/{above}" and not (pattern and name.startswith("log_"))
 
 
 def _possible(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -150,7 +151,9 @@ def removable(
             continue
         told = records(place, values=choice.values, failed=failed if choice.filters else None)
         for run in choice.of(told, len(place.runs)):
-            if force or run.status != "running":
+            if run.found is not None and run.found.is_orphan and not place.means(run.found.folder):
+                warnings.warn(f"{run.name} has no {keys.METADATA}, and is left; name it to remove it", stacklevel=2)
+            elif force or run.status != "running":
                 chosen.setdefault(run.url, run)
             else:
                 failed(_alive(run.name, run.why, certain=run.certain))

@@ -53,6 +53,7 @@ _EXTRAS: Final = {
 """By protocol the extra of this package that brings its client."""
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
+_VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
 _FLATTENED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:[/\\](?![/\\])|$)")
 """A URL without one of its slashes; of a single letter it would be a drive of Windows."""
 
@@ -122,8 +123,17 @@ def open_base(
 
 
 def default_base() -> str:
-    """The base folder of who names none: that of `BASE_DIR`, else ``outputs``."""
-    return os.environ.get(BASE_DIR) or _DEFAULT_BASE_DIR
+    """Return the base folder of runs that name none: that of `BASE_DIR`, else ``outputs``.
+
+    Other environment variables in it are replaced, as in ``$SCRATCH/runs``: what sets it may be no shell.
+
+    Raises:
+        ConfigurationError: One of them is not set.
+    """
+    base = os.path.expandvars(os.environ.get(BASE_DIR) or _DEFAULT_BASE_DIR)
+    if unset := _VARIABLE.search(base):
+        raise ConfigurationError(f"{BASE_DIR} is {base!r}, but the environment variable {unset[0]} is not set")
+    return base
 
 
 def open_beside(
@@ -198,10 +208,15 @@ def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]
             f"this was a URL ({scheme}://) before pathlib.Path or os.path took one of its slashes; pass the URL as a "
             "string, or as a upath.UPath"
         )
+    if _VARIABLE.match(text):
+        raise ConfigurationError(
+            f"{text!r} begins with an environment variable, which only a shell replaces. Pass "
+            f"os.path.expandvars({text!r}), or {'./' + text!r} for a folder that is called so."
+        )
     if isinstance(base, str):
         return text, {}
     # To ask a path for its name, or its options, waits for what is on its way there.
-    return os.path.abspath(text), dict(getattr(base, "storage_options", None) or {})
+    return _absolute(text), dict(getattr(base, "storage_options", None) or {})
 
 
 def _text(base: object) -> str:
@@ -237,6 +252,11 @@ def _protocols() -> frozenset[str]:
     from fsspec import available_protocols
 
     return frozenset(available_protocols())
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    """A local path from the root; ``~`` is the home folder, in a `pathlib.Path` as in a string."""
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _local_path(url: str) -> str:

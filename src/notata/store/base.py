@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
     from upath import UPath
 
+    from notata.store.paths import StoredPath
+
 __all__ = ["ABSENT", "Blob", "Entry", "Store"]
 
 ABSENT: Final = ""
@@ -64,6 +66,8 @@ ABSENT: Final = ""
 _APPENDS: Final = 160  # attempts at the end of a file to which others append: about a minute
 
 Progress: TypeAlias = "Callable[[str, int | None], Callback]"
+
+_FOR_OTHERS: Final = 0o044  # permission bits: the group and all others may read
 
 
 class Store(ABC):
@@ -572,6 +576,22 @@ class Store(ABC):
         """
         return False
 
+    def keep_permissions(self, key: str, source: Store, source_key: str) -> None:
+        """Have the file that is stored next under `key` readable by no more people than one of `source`.
+
+        Of local disks only: a bucket has its own rules of who may read it.
+        """
+        mode = source._permissions(source_key)
+        if mode is not None and mode & _FOR_OTHERS != _FOR_OTHERS:
+            self._limit(key, mode)
+
+    def _permissions(self, key: str) -> int | None:
+        """The permission bits of a file, where the storage has such."""
+        return None
+
+    def _limit(self, key: str, mode: int) -> None:  # noqa: B027  a bucket has no permissions of a file
+        """Give the file that is stored next under `key` no permission for others that `mode` does not have."""
+
     def remove_empty_folders(self) -> None:  # noqa: B027  a bucket has no folders
         """Remove the folders at and below the root that are empty, where there are such."""
 
@@ -632,11 +652,11 @@ class Store(ABC):
 
     # -- paths ---------------------------------------------------------------------------------------------
 
-    def path(self, key: str) -> UPath:
+    def path(self, key: str) -> StoredPath:
         """`key` as a path object. On a local disk its parents exist afterwards; elsewhere no request is made."""
         with self._guard("make the folders of", keys.check(key)):
             self._make_parents(key)
-            return self._path(key)
+            return cast("StoredPath", self._path(key))
 
     def make_folder(self, key: str = "") -> None:
         """Make a folder, or the root, and the folders above it. A bucket has no folders, and needs none."""
@@ -647,10 +667,10 @@ class Store(ABC):
     def _make_folder(self, key: str) -> None:
         self._path(key).mkdir(parents=True, exist_ok=True)
 
-    def place(self, key: str = "") -> UPath:
+    def place(self, key: str = "") -> StoredPath:
         """As `path`, of a file that is stored already, or of the root: nothing is made."""
         with self._guard("name", key):
-            return self._path(key)
+            return cast("StoredPath", self._path(key))
 
     def _make_parents(self, key: str) -> None:  # noqa: B027  most have no folders
         """Make the folders of a key, where there are folders that others need to be there."""

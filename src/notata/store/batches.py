@@ -5,6 +5,7 @@ It knows how many may be under way, and never how one is done.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from notata.errors import BatchError
+from notata.errors import BatchError, ConflictError
 from notata.store.entries import Blob, Entry
 from notata.store.files import PART
 from notata.store.in_flight import AT_ONCE, InFlight, Tally, started_in_thread, then
@@ -40,7 +41,9 @@ class Files(Protocol):
     def write(self, key: str, data: memoryview) -> None: ...
     def open(self, key: str, mode: str) -> IO[Any]: ...
     def filesystem(self) -> object: ...
+    def keep_permissions(self, key: str, source: Any, source_key: str) -> None: ...
     def _stream(self, key: str) -> IO[bytes]: ...
+    def _conflict(self, key: str, why: str) -> ConflictError: ...
     def _guard(self, doing: str, key: str | None) -> AbstractContextManager[None]: ...
 
 
@@ -77,6 +80,8 @@ def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Call
     """Copy files of another store to keys of this one."""
     tally = Tally(callback, sum(max(0, entry.size) for entry in files.values()))
     stop = threading.Event()
+    for name, entry in files.items():
+        store.keep_permissions(name, source, entry.key)
     if len(files) == 1:
         _stream(store, *next(iter(files.items())), source, stop, tally)
         return
@@ -89,7 +94,7 @@ def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Call
             return streams(_stream, store, name, files[name], source, stop, tally)
 
         def put(name: str, found: Blob) -> Future[Any]:
-            if found.size > len(found.data):  # it has grown meanwhile
+            if found.size != len(found.data):  # it has grown or shrunk meanwhile
                 return streams(_stream, store, name, files[name], source, stop, tally)
             tally.add(found.size)
             return store.start_write(name, found.data)
@@ -102,11 +107,30 @@ def _stream(store: Files, name: str, entry: Entry, source: Files, stop: threadin
     """Copy one file in pieces, until told to stop."""
     guarded = source._guard("read", entry.key)  # what the writer raises is ours already
     with guarded, source._stream(entry.key) as reader, store.open(name, "wb") as writer:
+        before = _state(reader)
         while part := reader.read(_SMALL):
             if stop.is_set():
                 raise InterruptedError("another copy of the batch was interrupted")
             writer.write(part)
             tally.add(len(part))
+        after = _state(reader)
+        if before is not None and after is not None and _is_torn(before, after, writer.tell()):
+            raise source._conflict(entry.key, "it was changed while it was read; wait until its writer has ended")
+
+
+def _state(reader: IO[bytes]) -> os.stat_result | None:
+    """What the disk says of an open file; a file of another storage is read as one version."""
+    try:
+        return os.fstat(reader.fileno())
+    except (AttributeError, OSError):
+        return None
+
+
+def _is_torn(before: os.stat_result, after: os.stat_result, count: int) -> bool:
+    """Whether what was read of a file is no state that it had; one that only grows is read up to some end."""
+    if after.st_size < max(before.st_size, count):
+        return True
+    return after.st_size == before.st_size and after.st_mtime_ns != before.st_mtime_ns
 
 
 def remove(start: Callable[[str], Future[Any]], names: Iterable[str]) -> dict[str, Exception]:

@@ -94,6 +94,12 @@ class FrontStore(Store):
     def _stat(self, key: str) -> Entry:
         return self._real._stat(key)
 
+    def _permissions(self, key: str) -> int | None:
+        return self._real._permissions(key)
+
+    def _limit(self, key: str, mode: int) -> None:
+        self._real._limit(key, mode)
+
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         return self._real._list(folder, beginning)
 

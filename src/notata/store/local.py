@@ -70,6 +70,7 @@ class LocalStore(Store):
         super().__init__(os.path.abspath(folder))
         self._timeout = timeout
         self._spelling = Spelling()
+        self._limits: dict[str, int] = {}  # permission bits of files that are yet to be stored
         self._root, self._below = self.url, ""
         self._set()
 
@@ -173,6 +174,21 @@ class LocalStore(Store):
         return found.version if found.data == data else version
 
     def _begin(self, key: str, match: str | None) -> Staged:
+        staged = self._begun(key, match)
+        if (mode := self._limits.pop(self._file(key), None)) is not None:
+            staged.limit(mode)
+        return staged
+
+    def _permissions(self, key: str) -> int | None:
+        try:
+            return stat.S_IMODE(self._looked_up(key).st_mode)
+        except OSError:  # whoever reads it finds out
+            return None
+
+    def _limit(self, key: str, mode: int) -> None:
+        self._limits[self._file(key)] = mode
+
+    def _begun(self, key: str, match: str | None) -> Staged:
         if match is None:
             return self._staged(key, self._spelled(key, Folder.replace))
         if match and not self._holds(key):

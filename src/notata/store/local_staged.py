@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -56,6 +57,11 @@ class Staged:
         except BaseException:
             folder.close()
             raise
+
+    def limit(self, mode: int) -> None:
+        """Take permissions of the group and of others away that `mode` does not have."""
+        if hasattr(os, "fchmod"):
+            os.fchmod(self._handle, stat.S_IMODE(os.fstat(self._handle).st_mode) & (mode | stat.S_IRWXU))
 
     def write(self, part: bytes) -> None:
         write_all(self._handle, part)
