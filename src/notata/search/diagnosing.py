@@ -48,7 +48,6 @@ _REQUESTS: Final = 5  # that tell how far it is
 _FAR: Final = 0.25  # seconds
 _WRITING: Final = ("write", "overwrite", "claim", "append", "links", "fsync", "names", "clock")
 _HOPELESS: Final = (ConfigurationError, ContainerMissingError, DeadlineError, UnreachableError)
-_LOOKS: Final = "notata compares and then writes there, so another writer may come between"
 _DATA: Final = b"This file was written by notata doctor, and may be removed.\n"
 
 
@@ -248,7 +247,8 @@ class _Examination:
         except ExistsError:
             if self._store.creates:
                 return Check("claim", "yes", "a second create of the same name was refused")
-            return Check("claim", "poor", _LOOKS, ALONE)
+            told = "notata looks for the file and then writes there, so another writer may come between"
+            return Check("claim", "poor", told, ALONE)
         return Check("claim", "poor", "two creates of the same name both succeeded", ALONE)
 
     def _can_swap(self) -> Check:
@@ -259,7 +259,8 @@ class _Examination:
         except ConflictError:
             if self._store.swaps:
                 return Check("swap", "yes", "a swap of an old version was refused")
-            return Check("swap", "poor", _LOOKS, ALONE)
+            told = "notata looks before it writes there, which is no promise: another writer may come between"
+            return Check("swap", "poor", told, ALONE)
         return Check("swap", "poor", "a swap of an old version succeeded", ALONE)
 
     def _can_append(self) -> Check:
