@@ -281,13 +281,20 @@ class Lease:
         try:
             return self._store_change(fields, tell)
         finally:
-            while left := dict(self._left):
-                try:
-                    self._store_change(left)
-                except EncodeError:
-                    self._left.clear()
-                    raise
-                self._left = {name: value for name, value in self._left.items() if value is not left.get(name)}
+            try:
+                self._store_left()
+            finally:
+                self._changing = None  # it would keep alive whatever the caller has
+
+    def _store_left(self) -> None:
+        """Store what signal handlers left to the call that they interrupted."""
+        while left := dict(self._left):
+            try:
+                self._store_change(left)
+            except EncodeError:
+                self._left.clear()
+                raise
+            self._left = {name: value for name, value in self._left.items() if value is not left.get(name)}
 
     def _store_change(self, fields: Mapping[str, Any], tell: Callable[[], object] = bool) -> bool:
         refusals: list[tuple[str, ConflictError]] = []  # each with the version that was to be replaced

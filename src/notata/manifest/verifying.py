@@ -173,10 +173,10 @@ def _as_key(name: str) -> str:
 def _comparable(files: Mapping[str, Receipt], listed: Mapping[str, Entry], verdicts: Mapping[str, bool | None]) -> bool:
     """Check whether versions of the manifest can be compared with those of this storage.
 
-    They can if they are the same for a file that is known to be unchanged by its SHA-256: then this is where the run
-    was written, or a copy that gives the same content the same ETag.
+    They can if they are the same for one unchanged file: then this is where the run was written, or a copy that gives
+    the same content the same ETag.
     """
-    known = ((key, receipt) for key, receipt in files.items() if receipt.sha256 and receipt.version)
+    known = ((key, receipt) for key, receipt in files.items() if receipt.version)
     return any(verdicts.get(key) and mark(listed[key].version) == mark(receipt.version) for key, receipt in known)
 
 

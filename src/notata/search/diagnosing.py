@@ -113,7 +113,7 @@ class _Examination:
             try:
                 yield self._try("write", self._can_write)
                 yield self._try("read", self._can_read)
-                if not self._store.near and not self._store.swaps:
+                if not self._over and not self._store.near and not self._store.swaps:
                     yield self._try("overwrite", self._can_overwrite)
                 yield self._try("claim", self._can_claim)
                 yield self._try("swap", self._can_swap)
