@@ -30,6 +30,11 @@ def test_sizes_for_people(count: int, told: str) -> None:
     assert display.size(count) == told
 
 
+def test_a_size_beyond_every_float_is_shown() -> None:
+    """A server may say anything."""
+    assert display.size(10**400).endswith(" TB")
+
+
 def test_everything_is_escaped() -> None:
     for html in (
         display.sections(EVIL, {EVIL: {EVIL: EVIL, "list": [EVIL]}}),

@@ -59,6 +59,19 @@ def test_they_are_bounded_and_none_is_lost(sizes: list[int], at_once: int, bytes
             InFlight.check(flying)
 
 
+def test_two_calls_of_one_name_are_counted_apart() -> None:
+    """A store may list a name twice."""
+    flying, futures = InFlight[str, int](), [Future[int](), Future[int]()]
+    for future in futures:
+        flying.begin("log_a", 5, lambda one: one, future)
+    futures[0].set_result(1)
+    assert flying.bytes == 5
+    futures[1].set_result(2)
+    with flying.until_landed():
+        assert flying.bytes == 0
+    assert flying.results == {"log_a": 2}
+
+
 class Held:
     """Something large of a caller's."""
 

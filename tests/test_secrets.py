@@ -122,7 +122,8 @@ def test_any_text_is_looked_at_twice_with_one_result(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["a=", "key ", "://", "token:", "-", "'", "eyJ", "password=x ", "x" * 10, "a.b-", "<a>"]
+    "piece",
+    ["a=", "key ", "://", "token:", "-", "'", "eyJ", "-eyJ", "pw=", "key=", "password=x ", "x" * 10, "a.b-", "<a>"],
 )
 def test_the_time_for_a_long_text_grows_with_its_length(piece: str) -> None:
     """A quadratic pattern takes minutes here, which the limit of the test run catches."""

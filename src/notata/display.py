@@ -9,6 +9,7 @@ __all__ = ["counted", "duration", "indefinite", "rows", "sections", "shortened",
 
 _MOST: Final = 60  # rows that are shown
 _WIDTH: Final = 200  # characters of a value that are shown
+_LARGEST: Final = 10**30  # bytes; a server may say that a file has more than a float can hold
 
 
 def size(count: int) -> str:
@@ -19,7 +20,7 @@ def size(count: int) -> str:
     """
     if count < 1000:
         return f"{count} B"
-    number = count / 1000
+    number = min(count, _LARGEST) / 1000
     for unit in ("kB", "MB", "GB"):
         if round(number, 1) < 1000:
             return f"{number:.1f} {unit}"

@@ -324,6 +324,10 @@ def _token(found: re.Match[str]) -> str:
     return HIDDEN if _is_random(found[1]) or len(found[1]) >= 30 else found[0]
 
 
+def _if_signed(found: re.Match[str]) -> str:
+    return HIDDEN if found[1] else found[0]  # a word without a second part is passed over, and not looked at again
+
+
 def _user(found: re.Match[str]) -> str:
     numbers = found[2].isdigit() and len(found[2]) <= 5  # user and group ids, ports, times
     return found[0] if numbers else f"{found[1]}{HIDDEN}"
@@ -352,7 +356,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
     (("cookie",), re.compile(r"(?i)(\bcookie[\"']?:[ \t]{0,3}[\"']?)[^\"'\r\n]+"), _same),
     (("private key",),
      re.compile(r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----).*?(?=-----END|\Z)", re.DOTALL), _same),
-    (("eyj",), re.compile(r"(?<![A-Za-z0-9])(eyJ[\w-]{8,4000}+\.[\w-]{8,}(?:\.[\w-]*)?)"), lambda _: HIDDEN),
+    (("eyj",), re.compile(r"(?<![A-Za-z0-9])eyJ[\w-]{8,4000}+(\.[\w-]{8,}(?:\.[\w-]*)?)?"), _if_signed),
     (("akia", "asia", "abia", "acca"), re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}"),
      lambda _: HIDDEN),
     (("gh", "glpat-", "hf_", "sk-", "k_", "xox", "xapp", "npm_", "pypi-", "dop_", "aiza", "ya29.", "sg."),
@@ -522,6 +526,7 @@ def _assignments(text: str, *, command: bool = False) -> str:
 
 
 def _assigned(text: str, *, command: bool) -> Iterator[tuple[int, int]]:
+    hidden = 0  # up to where: a value in a hidden one is not looked for again, as "pw=pw=pw=…" would take hours
     for sign in _SIGN.finditer(text):
         end_of_name = sign.start()
         before = _NAME_BEFORE.match(text[max(0, end_of_name - 160) : end_of_name][::-1])
@@ -537,12 +542,13 @@ def _assigned(text: str, *, command: bool) -> Iterator[tuple[int, int]]:
             continue  # the user of a URL
         start, end, quoted = _value_at(text, at, sign.end(), command=command)
         value = text[start:end]
-        if not value or (value.rpartition(".")[2] == name.rpartition(".")[2] and not command):
+        if start < hidden or not value or (value.rpartition(".")[2] == name.rpartition(".")[2] and not command):
             continue  # password=self.password
         asked = escaped or ahead[-1:] in ("?", "&")  # in a query
         colon = sign[0][0] == ":" and not quoted
         if _hides(level, value, command=command or (asked and level > _WEAK), quoted=quoted, colon=colon):
-            yield start, end if quoted or end - start < _LOOKED_AT - 4 else _whole_value(text, end)
+            hidden = end if quoted or end - start < _LOOKED_AT - 4 else _whole_value(text, end)
+            yield start, hidden
 
 
 def _value_at(text: str, name: int, start: int, *, command: bool) -> tuple[int, int, bool]:

@@ -471,6 +471,10 @@ class _Connect:
         self.host = url if "::" in url else f"{split.scheme}://{split.netloc}"
 
     def __call__(self, options: dict[str, Any]) -> AbstractFileSystem:
+        if self._url.startswith(("http://", "https://")):
+            from notata.store.web_pages import with_limit  # aiohttp
+
+            options = with_limit(options)
         fs, root = url_to_fs(self._url, **options)
         self._root = str(root).rstrip("/")
         return fs

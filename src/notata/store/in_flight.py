@@ -52,7 +52,7 @@ class InFlight(Generic[N, T]):
         self._bytes_at_once = bytes_at_once
         self._callback = callback
         self._changed = threading.Condition()
-        self._flying: dict[N, Future[T]] = {}
+        self._flying: set[Future[T]] = set()
         self._bytes = 0
         self.results: dict[N, T] = {}
         self.errors: dict[N, Exception] = {}
@@ -77,7 +77,7 @@ class InFlight(Generic[N, T]):
             self.errors[name] = error
             return
         with self._changed:
-            self._flying[name] = future
+            self._flying.add(future)  # not by name: a store may list a name twice
         future.add_done_callback(lambda done: self._landed(name, size, done))
 
     def _room(self, size: int) -> bool:
@@ -92,7 +92,7 @@ class InFlight(Generic[N, T]):
         else:
             self.errors[name] = error
         with self._changed:
-            del self._flying[name]
+            self._flying.discard(future)
             self._bytes -= size
             self._changed.notify_all()
 
@@ -117,7 +117,7 @@ class InFlight(Generic[N, T]):
     def cancel(self) -> None:
         """Give up what is in flight, and wait until that has ended."""
         with self._changed:
-            flying = list(self._flying.values())
+            flying = list(self._flying)
         for future in flying:
             future.cancel()
         with self._changed:

@@ -353,7 +353,7 @@ class S3Store(BucketStore):
             reply = await fs._call_s3("get_object", Bucket=self._bucket, Key=name, Range=part)
             try:
                 async with reply["Body"] as body:
-                    data = await body.read()
+                    data = await _at_most(body, end - start)
             except S3_RETRYABLE_ERRORS:
                 if last == 1:
                     raise
@@ -619,3 +619,13 @@ def _is_gone(error: BaseException, match: str) -> bool:
 
 def _code(error: BaseException) -> str:
     return str(_response(error).get("Error", {}).get("Code") or "")
+
+
+async def _at_most(body: Any, count: int) -> bytes:
+    """Read a body that should have at most `count` bytes; a server that sends more fills no memory."""
+    data = bytearray()
+    while part := await body.read(count + 1 - len(data)):
+        data += part
+        if len(data) > count:
+            raise OSError("the store sent more than it was asked for; check endpoint_url")
+    return bytes(data)
