@@ -333,7 +333,16 @@ def test_a_call_that_never_returns_is_a_deadline_error_and_the_next_one_connects
     silent.set()
 
 
-def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(double: Callable[..., Store], tmp_path: Path) -> None:
+class SMBAuthenticationError(Exception):
+    """smbprotocol's: once its session is lost, smbclient logs in by itself, without user and password."""
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(errno.ECONNRESET, "the session is gone"), SMBAuthenticationError()]
+)
+def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(
+    double: Callable[..., Store], tmp_path: Path, error: Exception
+) -> None:
     lost: list[str] = []
 
     class Dropped(Server):
@@ -342,7 +351,7 @@ def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(double: Callabl
     def met(name: str) -> None:
         if name in lost:
             lost.remove(name)
-            raise ConnectionResetError(errno.ECONNRESET, "the session is gone")
+            raise error
 
     Dropped.met = staticmethod(met)
     store = double(Dropped)
@@ -365,7 +374,8 @@ def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(double: Callabl
     assert (tmp_path / "runs/sub/a").read_bytes() == b"3"
 
 
-def test_a_create_whose_last_step_was_lost_is_not_repeated(double: Callable[..., Store]) -> None:
+@pytest.mark.parametrize("error", [EOFError(), SMBAuthenticationError()])
+def test_a_create_whose_last_step_was_lost_is_not_repeated(double: Callable[..., Store], error: Exception) -> None:
     lost = ["mv"]
 
     class Dropped(Server):
@@ -374,7 +384,7 @@ def test_a_create_whose_last_step_was_lost_is_not_repeated(double: Callable[...,
     def met(name: str) -> None:
         if name in lost:
             lost.remove(name)
-            raise EOFError
+            raise error
 
     Dropped.met = staticmethod(met)
     store = double(Dropped)

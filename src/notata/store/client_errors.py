@@ -69,6 +69,8 @@ def _names(error: BaseException) -> set[str]:
 def is_dropped(error: BaseException, fs: AbstractFileSystem | None = None) -> bool:
     """Whether an error means that the connection is gone, so that a new one may do."""
     names = _names(error)
+    if fs is not None and _is_unnamed_login(names):
+        return True
     if names & (_REFUSED | _SILENT) or isinstance(error, TimeoutError):
         return False
     return isinstance(error, ConnectionError | EOFError) or bool(names & _DROPPED) or _is_closed(fs)
@@ -84,9 +86,16 @@ def _is_closed(fs: AbstractFileSystem | None) -> bool:
     return hasattr(ftp, "lastresp") and (ftp.sock is None or str(ftp.lastresp).startswith("421"))
 
 
-def as_builtin(error: OSError) -> OSError:
-    """The builtin twin of an error that has its number, but not its class: smbprotocol's are such."""
-    if type(error) is OSError or error.errno is None:
+def _is_unnamed_login(names: set[str]) -> bool:
+    """Whether a call failed since smbclient, which had lost its session, tried to log in without user and password."""
+    return "SMBAuthenticationError" in names
+
+
+def as_builtin(error: Exception) -> Exception:
+    """Return the builtin twin of an error of a call: smbprotocol's have the number of one, but not its class."""
+    if _is_unnamed_login(_names(error)):
+        return EOFError("the session was lost")
+    if not isinstance(error, OSError) or type(error) is OSError or error.errno is None:
         return error
     twin = OSError(error.errno, error.strerror or "")
     return error if type(twin) is OSError or isinstance(error, type(twin)) else twin

@@ -38,7 +38,7 @@ from notata.store.files import PART
 from notata.store.gaps import Gap, gap_or
 from notata.store.http_errors import failure_of_reply, failure_of_tls, plain_code
 from notata.store.in_flight import InFlight
-from notata.store.patience import current
+from notata.store.patience import current, note_progress
 from notata.store.remote import BucketStore, Connection
 from notata.store.s3_conditions import ALL, Conditions, Known, is_amazon, tag_of, try_completions, try_conditions
 
@@ -55,6 +55,7 @@ _FOR_NOW: Final = {429, 503, "RequestTimeout", "SlowDown", "Throttling", "Thrott
 _SMALLEST_PART: Final = 5 * 2**20  # of a multipart upload, the last one excepted
 _LARGEST_COPY: Final = 4 * 2**30
 _DELETED_AT_ONCE: Final = 1000
+_PIECE: Final = 2**18  # bytes of an answer that are taken at once, if as many are there
 _NOT_XML: Final = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 _MD5: Final = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
 
@@ -334,7 +335,7 @@ class S3Store(BucketStore):
     async def _part_of(self, key: str, start: int, end: int) -> Blob:
         """Read ``[start, end)``, which is not empty, of whatever version is there."""
         try:
-            return await self._connection.ask(self._body, self._name(key), start, end, wanted=end - start)
+            return await self._connection.ask(self._body, self._name(key), start, end)
         except Exception as error:
             if _status(error) == 416:  # a range of an empty file, or behind the end
                 return await self._nothing(key)
@@ -353,7 +354,7 @@ class S3Store(BucketStore):
             reply = await fs._call_s3("get_object", Bucket=self._bucket, Key=name, Range=part)
             try:
                 async with reply["Body"] as body:
-                    data = await body.read()
+                    data = await _received(body)
             except S3_RETRYABLE_ERRORS:
                 if last == 1:
                     raise
@@ -580,6 +581,16 @@ class _Multipart:
 
 class _NoPartCopyError(Exception):
     """The server cannot make a part of an upload from an object that it has."""
+
+
+async def _received(body: Any) -> bytes:
+    """Return the body of an answer."""
+    pieces = []
+    note_progress()
+    while piece := await body.read(_PIECE):
+        note_progress()
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _entry(key: str, size: int, found: dict[str, Any]) -> Entry:
