@@ -338,7 +338,12 @@ class SMBAuthenticationError(Exception):
 
 
 @pytest.mark.parametrize(
-    "error", [ConnectionResetError(errno.ECONNRESET, "the session is gone"), SMBAuthenticationError()]
+    "error",
+    [
+        ConnectionResetError(errno.ECONNRESET, "the session is gone"),
+        OSError(errno.EBADF, "Bad file descriptor"),
+        SMBAuthenticationError(),
+    ],
 )
 def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(
     double: Callable[..., Store], tmp_path: Path, error: Exception
@@ -374,7 +379,7 @@ def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(
     assert (tmp_path / "runs/sub/a").read_bytes() == b"3"
 
 
-@pytest.mark.parametrize("error", [EOFError(), SMBAuthenticationError()])
+@pytest.mark.parametrize("error", [EOFError(), OSError(errno.EBADF, "closed"), SMBAuthenticationError()])
 def test_a_create_whose_last_step_was_lost_is_not_repeated(double: Callable[..., Store], error: Exception) -> None:
     lost = ["mv"]
 
@@ -618,8 +623,8 @@ def test_the_doctor_names_what_holds_and_why_something_does_not(double: Callable
         found = {check.name: check for check in diagnose(double(kind))}
         assert (found["overwrite"].state, words in found["overwrite"].told) == (state, True)
         assert {found[name].state for name in ("write", "read", "append", "delete", "list")} == {"yes"}
-        assert (found["claim"].state, "looks for the file and then writes" in found["claim"].told) == ("poor", True)
-        assert (found["swap"].state, "looks before it writes" in found["swap"].told) == ("poor", True)
+        assert (found["claim"].state, "compares and then writes" in found["claim"].told) == ("poor", True)
+        assert (found["swap"].state, "compares and then writes" in found["swap"].told) == ("poor", True)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -5,6 +5,7 @@ Their classes are told by name, and HTTP answers by their status.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from notata.errors import (
@@ -50,6 +51,9 @@ _DROPPED: Final = frozenset({
     "gaierror",
 })  # fmt: skip
 
+_CLOSED: Final = frozenset({errno.EBADF, errno.ENOTCONN})
+"""Of a socket that was closed meanwhile: smbprotocol's thread closes one that another thread is about to use."""
+
 _FTP: Final[dict[str, tuple[type[NotataError], str]]] = {
     "421": (UnreachableError, "the server closed the connection (421); try again later"),
     "530": (AccessError, "the server refused the login (530); check user and password"),
@@ -73,7 +77,11 @@ def is_dropped(error: BaseException, fs: AbstractFileSystem | None = None) -> bo
         return True
     if names & (_REFUSED | _SILENT) or isinstance(error, TimeoutError):
         return False
-    return isinstance(error, ConnectionError | EOFError) or bool(names & _DROPPED) or _is_closed(fs)
+    return isinstance(error, ConnectionError | EOFError) or _is_lost(error, names) or _is_closed(fs)
+
+
+def _is_lost(error: BaseException, names: set[str]) -> bool:
+    return bool(names & _DROPPED) or (type(error) is OSError and error.errno in _CLOSED)
 
 
 def _is_closed(fs: AbstractFileSystem | None) -> bool:
@@ -112,7 +120,7 @@ def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | N
         return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
     if "gaierror" in names:
         return UnreachableError, "no host has this name; check the address"
-    if isinstance(error, EOFError) or (names & _DROPPED and not isinstance(error, ConnectionRefusedError)):
+    if isinstance(error, EOFError) or (_is_lost(error, names) and not isinstance(error, ConnectionRefusedError)):
         return UnreachableError, "the connection was lost, or could not be made; check the address and the network"
     if "SFTPFailure" in names or (type(error) is OSError and str(error) == "Failure"):  # asyncssh, paramiko
         return StorageError, "the server answered Failure, and SFTP says no more: is its disk full, or a quota used up?"
