@@ -69,6 +69,8 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     * 64 connections: with botocore's 10, 1000 puts at 20 ms take 6.2 s instead of 2.5 s.
     * One layer of retries, botocore's. s3fs retries 5 times around it: a refused endpoint took 3 s to say so.
     * A store that asks for fewer requests is asked again until the time limit, not only 4 times within some 4 s.
+    * No checksums of answers. botocore compares the part that a range asks for with the checksum that comes with it, and
+      some stores (rclone) send that of the whole object.
     * No cached listings: another client's new file would stay invisible.
     * No ``Expect: 100-continue``: it costs each put a second round trip, and no read timeout applies while
       a silent server is waited for.
@@ -88,6 +90,8 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
         config["retries"] = {"mode": "standard", "total_max_attempts": 4}
     if not os.environ.get("AWS_SDK_UA_APP_ID") and "user_agent_appid" not in theirs:
         config["user_agent"] = f"notata s3fs/{s3fs.__version__}"
+    if "AWS_RESPONSE_CHECKSUM_VALIDATION" not in os.environ:
+        config["response_checksum_validation"] = "when_required"
     config.update(theirs)
     fs = s3fs.S3FileSystem(**{"use_listings_cache": False, **given, "config_kwargs": config})
     fs.retries = 1
