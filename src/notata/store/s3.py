@@ -69,8 +69,8 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     * 64 connections: with botocore's 10, 1000 puts at 20 ms take 6.2 s instead of 2.5 s.
     * One layer of retries, botocore's. s3fs retries 5 times around it: a refused endpoint took 3 s to say so.
     * A store that asks for fewer requests is asked again until the time limit, not only 4 times within some 4 s.
-    * No checksums of answers. botocore compares the part that a range asks for with the checksum that comes with it, and
-      some stores (rclone) send that of the whole object.
+    * No checksums of answers. botocore compares the part that a range asks for with the checksum that comes with it,
+      and some stores (rclone) send that of the whole object.
     * No cached listings: another client's new file would stay invisible.
     * No ``Expect: 100-continue``: it costs each put a second round trip, and no read timeout applies while
       a silent server is waited for.
