@@ -63,7 +63,9 @@ def nothing_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
     The clock of logs stands still, so their lines wait for a flush or the end of the run.
     """
-    monkeypatch.setitem(journal.Journal.__init__.__kwdefaults__, "clock", lambda: 0.0)
+    defaults = journal.Journal.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "clock", lambda: 0.0)
     monkeypatch.setattr(lease, "HEARTBEAT", _A_DAY)
     monkeypatch.setattr(index, "EVERY", _A_DAY)
 
