@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
-__all__ = ["DONE", "FAULTS", "LIE", "SILENT", "UNDONE", "FaultyProxy", "Plan", "faulty"]
+__all__ = ["DONE", "FAULTS", "LIE", "SILENT", "SLOW", "UNDONE", "FaultyProxy", "Plan", "faulty"]
 
 UNDONE: Final = {
     "refused": "the connection is reset when the request begins",
@@ -51,6 +51,11 @@ SILENT: Final = {"deaf", "silent", "lost-silent", "half-silent"}
 Plan: TypeAlias = Callable[[str], str]
 """Tells from the first line of a request which of `FAULTS` it meets; empty for none. Called in the proxy's thread."""
 
+SLOW: Final = "slow"
+"""No fault either: the reply comes in pieces, with a pause before each; see `FaultyProxy.pause`."""
+
+_PIECES: Final = 20
+
 _ANSWERS: Final = {
     LIE: (b'200 OK\r\nETag: "0"', b""),
     "400": (b"400 Bad Request", b"<Error><Code>InvalidRequest</Code></Error>"),
@@ -69,6 +74,7 @@ class FaultyProxy:
         port: Where it listens.
         plan: What is to become of the next requests; may be changed at any time.
         met: How often each fault was met, and ``""`` for requests that went through.
+        pause: Seconds before each piece of a slow reply.
         done: The first lines of the requests that the server has answered, for who waits for one.
     """
 
@@ -78,6 +84,7 @@ class FaultyProxy:
         self.port = 0
         self.plan: Plan = lambda request: ""
         self.met: Counter[str] = Counter()
+        self.pause = 0.0
         self.done: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     async def run(self, ready: Callable[[asyncio.AbstractEventLoop], None]) -> None:
@@ -138,11 +145,21 @@ class FaultyProxy:
         if fault.startswith("half"):
             writer.write(whole[: len(answer_head) + len(answer) // 2] if answer else whole[: len(whole) // 2])
             await writer.drain()
-        if fault:
+        if fault == SLOW:
+            await self._drip(writer, whole)
+        elif fault:
             return await self._fail(fault.removeprefix("lost-").removeprefix("half-"), first, reader, writer)
-        writer.write(whole)
-        await writer.drain()
+        else:
+            writer.write(whole)
+            await writer.drain()
         return b"connection: close" not in answer_head.lower()
+
+    async def _drip(self, writer: asyncio.StreamWriter, whole: bytes) -> None:
+        size = -(-len(whole) // _PIECES)
+        for start in range(0, len(whole), size):
+            await asyncio.sleep(self.pause)
+            writer.write(whole[start : start + size])
+            await writer.drain()
 
     async def _fail(self, fault: str, first: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         if fault in _ANSWERS:

@@ -333,7 +333,21 @@ def test_a_call_that_never_returns_is_a_deadline_error_and_the_next_one_connects
     silent.set()
 
 
-def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(double: Callable[..., Store], tmp_path: Path) -> None:
+class SMBAuthenticationError(Exception):
+    """smbprotocol's: once its session is lost, smbclient logs in by itself, without user and password."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(errno.ECONNRESET, "the session is gone"),
+        OSError(errno.EBADF, "Bad file descriptor"),
+        SMBAuthenticationError(),
+    ],
+)
+def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(
+    double: Callable[..., Store], tmp_path: Path, error: Exception
+) -> None:
     lost: list[str] = []
 
     class Dropped(Server):
@@ -342,7 +356,7 @@ def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(double: Callabl
     def met(name: str) -> None:
         if name in lost:
             lost.remove(name)
-            raise ConnectionResetError(errno.ECONNRESET, "the session is gone")
+            raise error
 
     Dropped.met = staticmethod(met)
     store = double(Dropped)
@@ -365,7 +379,8 @@ def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(double: Callabl
     assert (tmp_path / "runs/sub/a").read_bytes() == b"3"
 
 
-def test_a_create_whose_last_step_was_lost_is_not_repeated(double: Callable[..., Store]) -> None:
+@pytest.mark.parametrize("error", [EOFError(), OSError(errno.EBADF, "closed"), SMBAuthenticationError()])
+def test_a_create_whose_last_step_was_lost_is_not_repeated(double: Callable[..., Store], error: Exception) -> None:
     lost = ["mv"]
 
     class Dropped(Server):
@@ -374,7 +389,7 @@ def test_a_create_whose_last_step_was_lost_is_not_repeated(double: Callable[...,
     def met(name: str) -> None:
         if name in lost:
             lost.remove(name)
-            raise EOFError
+            raise error
 
     Dropped.met = staticmethod(met)
     store = double(Dropped)
@@ -608,8 +623,8 @@ def test_the_doctor_names_what_holds_and_why_something_does_not(double: Callable
         found = {check.name: check for check in diagnose(double(kind))}
         assert (found["overwrite"].state, words in found["overwrite"].told) == (state, True)
         assert {found[name].state for name in ("write", "read", "append", "delete", "list")} == {"yes"}
-        assert (found["claim"].state, "looks for the file and then writes" in found["claim"].told) == ("poor", True)
-        assert (found["swap"].state, "looks before it writes" in found["swap"].told) == ("poor", True)
+        assert (found["claim"].state, "compares and then writes" in found["claim"].told) == ("poor", True)
+        assert (found["swap"].state, "compares and then writes" in found["swap"].told) == ("poor", True)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

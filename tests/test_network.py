@@ -22,7 +22,7 @@ from notata.store.files import PART
 from notata.store.patience import Patience
 from tests.backends import Place
 from tests.contract.conftest import make_place
-from tests.faulty_proxy import FAULTS, LIE, SILENT, UNDONE, FaultyProxy, faulty
+from tests.faulty_proxy import FAULTS, LIE, SILENT, SLOW, UNDONE, FaultyProxy, faulty
 from tests.network import Tally, behind, hurried, outing
 
 TIMEOUT = 0.6  # seconds that a request may take whose reply may never come
@@ -135,6 +135,37 @@ def test_what_the_store_asks_for_is_heeded_within_the_time_limit() -> None:
     patience = Patience(lambda: 30.0, lambda: 0.0)
     assert patience.pause(wanted=20.0) == 20.0
     assert patience.pause(wanted=20.0) is None
+
+
+@pytest.mark.parametrize("fault", ["silent", "half-silent"])
+@pytest.mark.parametrize("size", [9, PART, 2 * PART])
+def test_an_answer_that_stops_coming_ends_a_read(place: Place, proxy: FaultyProxy, fault: str, size: int) -> None:
+    """However much was asked for: the size of a file is not known before the answer, so the request is for 8 MiB."""
+    patient, hasty = stores(place, proxy)
+    patient.write("a", bytes(size))
+    proxy.plan = lambda request: fault
+    with pytest.raises(DeadlineError):
+        hasty.start_fetch("a").result(20)  # botocore alone would wait a minute
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_slow_answer_may_take_longer_than_the_time_limit(place: Place, proxy: FaultyProxy, answered: bool) -> None:
+    place.put("a", bytes(range(256)) * 16)
+    store = behind(place, proxy).store(timeout=1.2)
+    if answered:
+        store.exists("a")
+    proxy.plan, proxy.pause = lambda request: SLOW, 0.1  # of 20 pieces
+    assert store.read("a", 0, 4096) == bytes(range(256)) * 16
+
+
+def test_each_piece_of_an_answer_gives_the_request_its_time_anew() -> None:
+    now = [0.0]
+    patience = Patience(lambda: 30.0, lambda: now[-1])
+    now.append(29.9)
+    assert patience.pause() is None
+    patience.renew()
+    now.append(40.0)
+    assert patience.pause() is not None
 
 
 def stores(place: Place, proxy: FaultyProxy) -> tuple[Store, Store]:

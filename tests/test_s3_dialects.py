@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from notata import (
     ConflictError,
@@ -92,6 +93,27 @@ def refuses_to_swap(verb: str, url: str, headers: Headers) -> Headers | None:
 
 
 BOTH = ignores("If-None-Match", "If-Match")
+
+
+def test_a_part_is_read_from_a_store_that_sends_the_checksum_of_the_whole(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``rclone serve s3``: it does so with each range."""
+    checksum = "x-amz-checksum-crc32", "AAAAAA=="
+    original = aiohttp.ClientResponse.start
+
+    async def start(self: aiohttp.ClientResponse, connection: Any) -> aiohttp.ClientResponse:
+        answer = await original(self, connection)
+        fields = {**answer.headers, checksum[0]: checksum[1]}
+        monkeypatch.setattr(answer, "_headers", CIMultiDictProxy(CIMultiDict(fields)))
+        monkeypatch.setattr(answer, "_raw_headers", tuple((k.encode(), v.encode()) for k, v in fields.items()))
+        return answer
+
+    place.put("a", b"0123456789")
+    monkeypatch.setattr(aiohttp.ClientResponse, "start", start)
+    store = place.store()
+    assert (store.read("a", 2, 5), store.read("a")) == (b"234", b"0123456789")
+    assert store.append("a", b"x", at=10) == 11
 
 
 @pytest.mark.parametrize("dialect", [bare_only, quoted_only])

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from notata import journal, lease
 from notata.store import Store
+from notata.table import index
 from tests.backends import Place
 
 REAL = [pytest.param("seaweed", marks=pytest.mark.real)]
 CEPH = pytest.param("ceph", marks=pytest.mark.real)
 """Slower to answer, so only for modules of what stores do differently."""
+_A_DAY = 86400.0
 QUICK = ["memory", "local", "s3", "gcs"]
 EVERYWHERE = [*QUICK, *REAL]
 EACH_ENGINE = [*EVERYWHERE, pytest.param("obstore", marks=pytest.mark.real)]
@@ -52,6 +55,19 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:
     """An empty folder in each kind of bucket."""
     yield from emptied(request)
+
+
+@pytest.fixture
+def nothing_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request is made since time has passed: a test that counts them may take as long as a busy machine needs.
+
+    The clock of logs stands still, so their lines wait for a flush or the end of the run.
+    """
+    defaults = journal.Journal.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "clock", lambda: 0.0)
+    monkeypatch.setattr(lease, "HEARTBEAT", _A_DAY)
+    monkeypatch.setattr(index, "EVERY", _A_DAY)
 
 
 @pytest.fixture

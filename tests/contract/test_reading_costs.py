@@ -18,6 +18,8 @@ from tests.counting import counted
 
 MIB = 2**20
 
+pytestmark = pytest.mark.usefixtures("nothing_by_the_clock")
+
 
 @pytest.fixture
 def log(bucket: Place) -> Logbook:

@@ -13,6 +13,8 @@ from tests.backends import Place
 from tests.contract.conftest import BUCKETS, CEPH, emptied
 from tests.counting import counted
 
+pytestmark = pytest.mark.usefixtures("nothing_by_the_clock")
+
 
 @pytest.fixture(params=[*BUCKETS, CEPH])
 def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:

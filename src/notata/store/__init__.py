@@ -70,8 +70,9 @@ def open_store(
         base: Any fsspec URL, local path, `upath.UPath` (whose storage options are used), or a store.
         storage_options: For fsspec, over those of the UPath; fsspec's configuration and the clouds' environment
             variables lie below both. For S3 also ``{"engine": "obstore"}``: plain writes and reads go through obstore.
-        timeout: Seconds that one request may take, besides the time its size needs (50 kB/s are expected). A storage
-            that has never answered gets at most 10.
+        timeout: Seconds that one request may take, and 1 second more for each 50 kB that it sends. While the answer
+            keeps coming, it may take longer: the seconds count anew from each piece. A storage that has never answered
+            gets at most 10.
 
     Raises:
         ConfigurationError: No such protocol, its package is missing, or its URL cannot hold runs.

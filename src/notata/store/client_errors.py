@@ -5,6 +5,7 @@ Their classes are told by name, and HTTP answers by their status.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, Final
 
 from notata.errors import (
@@ -50,6 +51,9 @@ _DROPPED: Final = frozenset({
     "gaierror",
 })  # fmt: skip
 
+_CLOSED: Final = frozenset({errno.EBADF, errno.ENOTCONN})
+"""Of a socket that was closed meanwhile: smbprotocol's thread closes one that another thread is about to use."""
+
 _FTP: Final[dict[str, tuple[type[NotataError], str]]] = {
     "421": (UnreachableError, "the server closed the connection (421); try again later"),
     "530": (AccessError, "the server refused the login (530); check user and password"),
@@ -69,9 +73,15 @@ def _names(error: BaseException) -> set[str]:
 def is_dropped(error: BaseException, fs: AbstractFileSystem | None = None) -> bool:
     """Whether an error means that the connection is gone, so that a new one may do."""
     names = _names(error)
+    if fs is not None and _is_unnamed_login(names):
+        return True
     if names & (_REFUSED | _SILENT) or isinstance(error, TimeoutError):
         return False
-    return isinstance(error, ConnectionError | EOFError) or bool(names & _DROPPED) or _is_closed(fs)
+    return isinstance(error, ConnectionError | EOFError) or _is_lost(error, names) or _is_closed(fs)
+
+
+def _is_lost(error: BaseException, names: set[str]) -> bool:
+    return bool(names & _DROPPED) or (type(error) is OSError and error.errno in _CLOSED)
 
 
 def _is_closed(fs: AbstractFileSystem | None) -> bool:
@@ -84,9 +94,16 @@ def _is_closed(fs: AbstractFileSystem | None) -> bool:
     return hasattr(ftp, "lastresp") and (ftp.sock is None or str(ftp.lastresp).startswith("421"))
 
 
-def as_builtin(error: OSError) -> OSError:
-    """The builtin twin of an error that has its number, but not its class: smbprotocol's are such."""
-    if type(error) is OSError or error.errno is None:
+def _is_unnamed_login(names: set[str]) -> bool:
+    """Whether a call failed since smbclient, which had lost its session, tried to log in without user and password."""
+    return "SMBAuthenticationError" in names
+
+
+def as_builtin(error: Exception) -> Exception:
+    """Return the builtin twin of an error of a call: smbprotocol's have the number of one, but not its class."""
+    if _is_unnamed_login(_names(error)):
+        return EOFError("the session was lost")
+    if not isinstance(error, OSError) or type(error) is OSError or error.errno is None:
         return error
     twin = OSError(error.errno, error.strerror or "")
     return error if type(twin) is OSError or isinstance(error, type(twin)) else twin
@@ -103,7 +120,7 @@ def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | N
         return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
     if "gaierror" in names:
         return UnreachableError, "no host has this name; check the address"
-    if isinstance(error, EOFError) or (names & _DROPPED and not isinstance(error, ConnectionRefusedError)):
+    if isinstance(error, EOFError) or (_is_lost(error, names) and not isinstance(error, ConnectionRefusedError)):
         return UnreachableError, "the connection was lost, or could not be made; check the address and the network"
     if "SFTPFailure" in names or (type(error) is OSError and str(error) == "Failure"):  # asyncssh, paramiko
         return StorageError, "the server answered Failure, and SFTP says no more: is its disk full, or a quota used up?"

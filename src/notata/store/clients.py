@@ -157,13 +157,13 @@ class Client:
 
     def call(self, work: Callable[..., T], *args: Any, size: int = 0, many: int = 1, **kwargs: Any) -> T:
         """Make one call, which moves `size` bytes and makes `many` requests of which each has its time."""
-        seconds = self._connection.limit(size, size) * many
+        seconds = self._connection.limit(2 * size) * many
         try:
             result = self.session.call(seconds, work, *args, **kwargs)
         except TimeoutError:
             self._connection.note_silence()
             raise
-        except OSError as error:
+        except Exception as error:
             told = as_builtin(error)
             if told is error:
                 raise

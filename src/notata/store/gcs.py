@@ -125,7 +125,7 @@ class GCSStore(BucketStore):
     async def _ask(self, method: str, path: str, *names: str, **arguments: Any) -> Any:
         """One request; names are quoted into the path, arguments that gcsfs does not know are query parameters.
 
-        `size` is what it sends, `wanted` what is to come.
+        `size` is what it sends.
         """
         call = self._connection.fs._call
         with asking():
@@ -246,7 +246,6 @@ class GCSStore(BucketStore):
                 "GET",
                 f"{self._address('download')}/{{}}",
                 self._name(key),
-                wanted=end - start,
                 alt="media",
                 headers={"Range": f"bytes={start}-{end - 1}"},
                 generation=version,

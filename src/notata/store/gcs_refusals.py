@@ -1,4 +1,7 @@
-"""Which answers end a request to GCS at once, though gcsfs would ask again until the time limit; it knows no objects.
+"""What notata does with each answer of GCS, before gcsfs has it; it knows no objects.
+
+Some answers end a request at once, though gcsfs would ask again until the time limit. And each piece of an answer
+gives the request its time anew.
 
 gcsfs asks six times over half a minute whatever aiohttp raises, a refused certificate too, and after a 401, as a token
 may have expired meanwhile. aiohttp calls what is here after each answer.
@@ -12,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
+
+from notata.store.patience import note_progress
 
 __all__ = ["RefusedError", "asking", "session_options"]
 
@@ -44,9 +49,30 @@ def asking() -> Iterator[None]:
 
 
 def session_options(given: dict[str, Any] | None) -> dict[str, Any]:
-    """Return options for aiohttp's session: the given ones, and what ends hopeless requests."""
+    """Return options for aiohttp's session: the given ones, and what ends hopeless requests and notes progress."""
     options = dict(given or {})
-    return {**options, "trace_configs": [*options.get("trace_configs", ()), _trace()]}
+    traces = [*options.get("trace_configs", ()), _trace()]
+    return {"response_class": _response_class(), **options, "trace_configs": traces}
+
+
+@functools.cache
+def _response_class() -> Any:
+    """Return the class of answers: aiohttp's, which says how far it is; the same one each time, as in `_trace`."""
+    from aiohttp import ClientResponse
+
+    class Response(ClientResponse):
+        async def read(self) -> bytes:  # the one method that gcsfs calls
+            if not self.ok:  # a refusal is no progress: it would be repeated without end
+                return await super().read()
+            pieces = []
+            note_progress()
+            async for piece in self.content.iter_any():
+                note_progress()
+                pieces.append(piece)
+            await super().read()  # nothing is left: this gives the connection back
+            return b"".join(pieces)
+
+    return Response
 
 
 @functools.cache

@@ -114,15 +114,11 @@ class Connection:
             self._fs, self._pid = self._make(dict(self.options)), os.getpid()
         return self._fs
 
-    async def ask(
-        self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, size: int = 0, wanted: int = 0, **kwargs: Any
-    ) -> T:
-        """Make one request, which may take no longer than `limit` of what it sends and wants."""
+    async def ask(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, size: int = 0, **kwargs: Any) -> T:
+        """Make one request: nothing of its answer may take longer than `limit` of what it sends."""
         try:
-            async with asyncio.timeout(self.limit(size, wanted)) as bound:  # `wait_for` would make a task of each
-                patience = Patience(
-                    lambda: self.limit(size, wanted), asyncio.get_running_loop().time, self.note_answer, bound
-                )
+            async with asyncio.timeout(self.limit(size)) as bound:  # `wait_for` would make a task of each
+                patience = Patience(lambda: self.limit(size), asyncio.get_running_loop().time, self.note_answer, bound)
                 before = current.set(patience)
                 try:
                     result = await work(*args, **kwargs)
@@ -147,11 +143,9 @@ class Connection:
         self._patience = _AFTER_SILENCE if self._answered else min(self._patience, _NEXT_ANSWER)
         self._answered = False
 
-    def limit(self, sent: int, wanted: int = 0) -> float:
-        """Seconds that a request may take that carries `sent` bytes, and whose answer up to `wanted` if it comes."""
-        if not self._answered:
-            return min(self._timeout, self._patience) + sent / _SLOWEST
-        return self._timeout + (sent + wanted) / _SLOWEST
+    def limit(self, sent: int) -> float:
+        """Return the seconds that a request with `sent` bytes may wait for its answer, or for the next piece of it."""
+        return (self._timeout if self._answered else min(self._timeout, self._patience)) + sent / _SLOWEST
 
     def age(self, modified: datetime, headers: Mapping[str, str] | None = None) -> float | None:
         """Seconds since an object was written, by the storage's clock: as `headers` tell it, or told it before."""

@@ -38,7 +38,7 @@ from notata.store.files import PART
 from notata.store.gaps import Gap, gap_or
 from notata.store.http_errors import failure_of_reply, failure_of_tls, plain_code
 from notata.store.in_flight import InFlight
-from notata.store.patience import current
+from notata.store.patience import current, note_progress
 from notata.store.remote import BucketStore, Connection
 from notata.store.s3_conditions import ALL, Conditions, Known, is_amazon, tag_of, try_completions, try_conditions
 
@@ -55,6 +55,7 @@ _FOR_NOW: Final = {429, 503, "RequestTimeout", "SlowDown", "Throttling", "Thrott
 _SMALLEST_PART: Final = 5 * 2**20  # of a multipart upload, the last one excepted
 _LARGEST_COPY: Final = 4 * 2**30
 _DELETED_AT_ONCE: Final = 1000
+_PIECE: Final = 2**18  # bytes of an answer that are taken at once, if as many are there
 _NOT_XML: Final = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 _MD5: Final = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
 
@@ -68,6 +69,8 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     * 64 connections: with botocore's 10, 1000 puts at 20 ms take 6.2 s instead of 2.5 s.
     * One layer of retries, botocore's. s3fs retries 5 times around it: a refused endpoint took 3 s to say so.
     * A store that asks for fewer requests is asked again until the time limit, not only 4 times within some 4 s.
+    * No checksums of answers. botocore compares the part that a range asks for with the checksum that comes with it,
+      and some stores (rclone) send that of the whole object.
     * No cached listings: another client's new file would stay invisible.
     * No ``Expect: 100-continue``: it costs each put a second round trip, and no read timeout applies while
       a silent server is waited for.
@@ -87,6 +90,8 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
         config["retries"] = {"mode": "standard", "total_max_attempts": 4}
     if not os.environ.get("AWS_SDK_UA_APP_ID") and "user_agent_appid" not in theirs:
         config["user_agent"] = f"notata s3fs/{s3fs.__version__}"
+    if "AWS_RESPONSE_CHECKSUM_VALIDATION" not in os.environ:
+        config["response_checksum_validation"] = "when_required"
     config.update(theirs)
     fs = s3fs.S3FileSystem(**{"use_listings_cache": False, **given, "config_kwargs": config})
     fs.retries = 1
@@ -334,7 +339,7 @@ class S3Store(BucketStore):
     async def _part_of(self, key: str, start: int, end: int) -> Blob:
         """Read ``[start, end)``, which is not empty, of whatever version is there."""
         try:
-            return await self._connection.ask(self._body, self._name(key), start, end, wanted=end - start)
+            return await self._connection.ask(self._body, self._name(key), start, end)
         except Exception as error:
             if _status(error) == 416:  # a range of an empty file, or behind the end
                 return await self._nothing(key)
@@ -353,7 +358,7 @@ class S3Store(BucketStore):
             reply = await fs._call_s3("get_object", Bucket=self._bucket, Key=name, Range=part)
             try:
                 async with reply["Body"] as body:
-                    data = await _at_most(body, end - start)
+                    data = await _received(body, end - start)
             except S3_RETRYABLE_ERRORS:
                 if last == 1:
                     raise
@@ -582,6 +587,19 @@ class _NoPartCopyError(Exception):
     """The server cannot make a part of an upload from an object that it has."""
 
 
+async def _received(body: Any, count: int) -> bytes:
+    """Return the body of an answer, which should have at most `count` bytes; one that has more fills no memory."""
+    pieces, size = [], 0
+    note_progress()
+    while piece := await body.read(min(_PIECE, count + 1 - size)):
+        note_progress()
+        pieces.append(piece)
+        size += len(piece)
+        if size > count:
+            raise OSError("the store sent more than it was asked for; check endpoint_url")
+    return b"".join(pieces)
+
+
 def _entry(key: str, size: int, found: dict[str, Any]) -> Entry:
     version = tag_of(str(found["ETag"]))
     return Entry(key, size, found["LastModified"].astimezone(UTC), version, _digest(version))
@@ -619,13 +637,3 @@ def _is_gone(error: BaseException, match: str) -> bool:
 
 def _code(error: BaseException) -> str:
     return str(_response(error).get("Error", {}).get("Code") or "")
-
-
-async def _at_most(body: Any, count: int) -> bytes:
-    """Read a body that should have at most `count` bytes; a server that sends more fills no memory."""
-    data = bytearray()
-    while part := await body.read(count + 1 - len(data)):
-        data += part
-        if len(data) > count:
-            raise OSError("the store sent more than it was asked for; check endpoint_url")
-    return bytes(data)

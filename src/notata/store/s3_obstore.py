@@ -16,6 +16,7 @@ import fsspec.config
 from notata.errors import ConfigurationError
 from notata.packages import needed
 from notata.store.base import Blob
+from notata.store.patience import note_progress
 from notata.store.s3 import S3Store
 from notata.store.s3_conditions import tag_of
 
@@ -41,6 +42,8 @@ _KNOWN: Final[dict[str, set[str] | None]] = {
 """Storage options of s3fs that obstore can heed: endpoint, region and credentials are taken from s3fs's own client."""
 
 _RENEWED: Final = timedelta(minutes=10)  # credentials are asked for again; botocore has new ones in time
+
+_PIECE: Final = 2**16  # bytes of an answer that are taken at once
 
 _whole: set[str] = set()
 """Endpoints that answer a range which is all of a file by the file, and no range; obstore refuses that."""
@@ -71,15 +74,21 @@ class ObstoreS3Store(S3Store):
     async def _part_of(self, key: str, start: int, end: int) -> Blob:
         blob = None
         if self._connection.clock is not None:  # s3fs's first reply tells what obstore does not
-            blob = await self._by_obstore(partial(self._got, self._name(key), start, end), wanted=end - start)
+            blob = await self._by_obstore(partial(self._got, self._name(key), start, end))
         return await super()._part_of(key, start, end) if blob is None else blob
 
     async def _got(self, name: str, start: int, end: int, client: Client) -> Blob:
         reply = await self._asked(client, name, start, end)
-        data, found = bytes(await reply.bytes_async()), reply.meta
+        found, pieces = reply.meta, []
         if found["e_tag"] is None:
             raise OSError("a reply without an ETag")
-        return Blob(data, found["size"], tag_of(found["e_tag"]), self._connection.age(found["last_modified"]))
+        note_progress()
+        async for piece in reply.stream(min_chunk_size=_PIECE):
+            note_progress()
+            pieces.append(piece)
+        return Blob(
+            b"".join(pieces), found["size"], tag_of(found["e_tag"]), self._connection.age(found["last_modified"])
+        )
 
     async def _asked(self, client: Client, name: str, start: int, end: int) -> GetResult:
         """The reply for a range; for all of a small file without one, where the endpoint was seen to need that."""

@@ -20,7 +20,7 @@ from notata.table.runs import Table, found_index, gather, row_now
 
 __all__ = ["Keeper"]
 
-_EVERY: Final = 30.0  # seconds from one index.csv in a bucket to the next; GCS takes one write a second to one object
+EVERY: Final = 30.0  # seconds from one index.csv in a bucket to the next; GCS takes one write a second to one object
 _SECONDS: Final = 30.0  # that somebody tries who others come before
 
 _own = logging.getLogger("notata")
@@ -105,7 +105,7 @@ class Keeper:
             exits.at_exit(self._at_exit)  # not before: who finds no row waiting takes it back
             due = time.monotonic() >= self._next
             if due:
-                self._next = time.monotonic() + _EVERY
+                self._next = time.monotonic() + EVERY
         return due
 
     def _arm(self) -> None:
@@ -122,7 +122,7 @@ class Keeper:
     def _due(self) -> None:
         with self._alone():
             self._timer = None
-            self._next = time.monotonic() + _EVERY
+            self._next = time.monotonic() + EVERY
         with suppress(NotataError):  # there is another time, and the end of the process
             self._merge()
         self._arm()
