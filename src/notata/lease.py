@@ -95,6 +95,7 @@ class Lease:
         self._over = threading.Event()
         self._changing: FrameType | None = None  # the call that changes fields; see `is_running`
         self._left: dict[str, Any] = {}  # what a signal handler has left to it
+        self._owed: dict[str, Any] = {}  # the end of a failed run, until the storage has it
         self._removed = False  # metadata.json was gone when it was looked for
         self.fields: dict[str, Any] = {}
         self.displaced = False
@@ -213,6 +214,8 @@ class Lease:
     def end(self, status: str, *, adopted: Callable[[], object] = bool, **fields: Any) -> bool:
         """Set the status with which the run ends. One request.
 
+        If the storage refuses that a run has failed, each sign of life tries again.
+
         Args:
             status: ``complete`` or ``failed``.
             adopted: Called where somebody changed other fields meanwhile, before the status is stored.
@@ -232,7 +235,11 @@ class Lease:
                 key=keys.METADATA,
             )
         with self._lock.held():
-            return self._change({**fields, "status": status}, adopted)
+            ending = {**fields, "status": status}
+            self._owed = ending if status == "failed" else {}
+            news = self._change(ending, adopted)
+            self._owed = {}
+            return news
 
     @property
     def owner(self) -> str:
@@ -393,7 +400,7 @@ class Lease:
                     return
                 self._last = time.monotonic()
                 with suppress(Exception):  # not stored: the next one is due soon; displaced: that is noted
-                    self._change({})
+                    self._change(self._owed)
             if self.displaced:
                 _own.warning("notata: %s", self._gone())
 

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Never, NoReturn, Self, TypeAlias, cast, overload
@@ -194,7 +195,7 @@ class Logbook(Recorder):
         self._variables = failure_variables
         self._caught = 0
         self._told: str = "initialized"
-        self._unstored: BaseException | None = None
+        self._unstored: _Unstored | None = None
         self._attached: list[logging.Logger] = []
         self._workers: WeakSet[Worker] = WeakSet()
         self._sigterm = exits.Sigterm() if handle_sigterm else None
@@ -387,7 +388,8 @@ class Logbook(Recorder):
         """Store what is not stored yet: what writers queued in background mode, then the lines of log.txt.
 
         In a bucket the lines cost one request for a small log, some for a large one. If something was stored after the
-        run ended, its manifest is brought up to date: one request.
+        run ended, its manifest is brought up to date: one request. If the run has failed and that could not be stored,
+        it is stored now.
 
         Args:
             timeout: Seconds to wait for what is queued; as long as it takes when not given.
@@ -401,6 +403,8 @@ class Logbook(Recorder):
         """
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
             raise ConfigurationError(f"timeout is a number of seconds, or None for no limit, not {timeout!r}")
+        if self._unstored is not None and self._unstored.status == "failed":
+            self._fail(self._unstored.reason, self._unstored.error)
         if self._queue is not None:
             self._queue.settle(timeout)
         self.handler.flush()
@@ -511,8 +515,8 @@ class Logbook(Recorder):
         Raises:
             BatchError: The run has failed as it should; besides, writes were lost in background mode.
             RunDisplacedError: Another writer has the run by now.
-            StorageError: The status could not be stored, and the run has not ended; or it is, and something of the
-                exception or the log is not.
+            StorageError: The status could not be stored, and the run has not ended. It is stored with the next sign of
+                life, by `flush`, or at exit. Or the status is stored, and something of the exception or the log is not.
         """
         self._fail(str(reason), sys.exc_info()[1] if error is None else error)
 
@@ -588,6 +592,8 @@ class Logbook(Recorder):
     # -- end -----------------------------------------------------------------------------------------------
 
     def _fail(self, reason: str, error: BaseException | None) -> None:
+        if self._unstored is not None and self._unstored.status == "failed":  # the first failure stands
+            reason, error = self._unstored.reason, self._unstored.error
         refresh()
         lost, interrupt = self._settled("failed")
         if lost is not None and lost.message in reason:  # that is what failed
@@ -664,10 +670,10 @@ class Logbook(Recorder):
                 if news:
                     self._store_end(status, runtime, fields)
             except Exception as failure:
-                self._unstored = failure if status == "complete" else None
+                self._unstored = _Unstored(status, failure, str(fields.get("failure_reason", "")), error)
                 self.error("%s, but that was not stored: %s", line, failure)
                 raise
-            self._told, self._runtime = status, runtime
+            self._told, self._runtime, self._unstored = status, runtime, None
             self._let_go()
             self.handler.close()
             if not line_first:
@@ -752,13 +758,17 @@ class Logbook(Recorder):
         """The interpreter ends and the run has not: say so, with the exception that ended the script if one did."""
         if not self._lease.here or self._lease.displaced or self._told in ENDED:
             return
+        unstored = self._unstored
+        if unstored is not None and unstored.status == "failed":
+            self._fail(unstored.reason, unstored.error)
+            return
         if self.status in ENDED:  # an interrupt came between the end and what follows it
             self._end(cast("Status", self.status), f"Marked {self.status}")
             return
         error = exits.cause()
         if error is None and self._can_wait() and exits.later(self._at_exit):
             return
-        if self._unstored is not None and error in (None, self._unstored):  # all went well but the storage
+        if unstored is not None and error in (None, unstored.failure):  # all went well but the storage
             self.mark_complete()
             return
         reason = "the process ended without mark_complete() or mark_failed()" if error is None else self._reason(error)
@@ -799,6 +809,23 @@ class Logbook(Recorder):
             self._fail(self._reason(error) + (" in a signal handler" if asked else ""), error)
         except Exception as failure:
             self._note(error, failure)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unstored:
+    """The end of a run that the storage did not take.
+
+    Attributes:
+        status: How the run was to end.
+        failure: The error of the storage.
+        reason: Why the run failed, if it did.
+        error: The exception that it failed with, if there is one.
+    """
+
+    status: Status
+    failure: Exception
+    reason: str
+    error: BaseException | None
 
 
 def _check_arguments(callback: object, *, overwrite: bool, resume: object, mirror_timeout: object) -> None:
