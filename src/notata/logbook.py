@@ -232,6 +232,17 @@ class Logbook(Recorder):
             skipped=self._say_skipped,
         )
 
+    def _remove_abandoned(self) -> None:
+        """Remove what earlier writers of this run, which were killed, had not finished."""
+        try:
+            removed = self._plain.remove_abandoned()
+        except (BatchError, StorageError) as failure:
+            self.warning("Unfinished writes of earlier attempts were not removed: %s", safe(str(failure)))
+            return
+        if removed:
+            size = sum(max(0, entry.size) for entry in removed)
+            self.info("Removed what ended processes left unfinished: %d writes, %d bytes", len(removed), size)
+
     def _say_left(self) -> None:
         """Name what could not be removed of the earlier run."""
         for error in self._lease.left.errors(self.url)[-_NAMED:]:
@@ -284,6 +295,8 @@ class Logbook(Recorder):
             if echo:
                 show(f"notata: run {self.run_id!r} at {self.url}")
             self._open_log(before, level, echo)
+            if before is not None and (self._store.near or before.status not in ENDED):
+                self._remove_abandoned()
             self._params = Parameters(
                 self._store, self._check, self.logger.log, self._params_stored, new=before is None
             )
