@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Never, NoReturn, Self, Ty
 from weakref import WeakSet
 
 from notata import exits, failures, formats, keys
-from notata.environment import capture
+from notata.environment import capture, imported_packages
 from notata.errors import (
     BatchError,
     ConfigurationError,
@@ -101,8 +101,8 @@ class Logbook(Recorder):
             nothing tells whether it lives; ``"unfinished"`` refuses one that is complete.
         heartbeat: Seconds from one sign of life to the next, a small request each; 0 for none. When not given, 30
             where others can see the run and changes are safe (local disk, S3, GCS), else none.
-        environment: Record interpreter, machine, process, packages and git commit in metadata.json. Environment
-            variables never.
+        environment: Record interpreter, machine, process, packages and git commit in metadata.json; at the end also
+            the packages that were imported since. Environment variables never.
         log_level: What goes to log.txt: a name or number of `logging`. When not given, the environment variable
             NOTATA_LOG_LEVEL, else ``INFO``.
         echo: Show the lines of log.txt on standard error too, as they are written, and at the start where the run lies.
@@ -671,7 +671,7 @@ class Logbook(Recorder):
             line_first = status == "complete" and not self._store.near
             runtime = self._so_far()
             if news:
-                fields |= self._last_fields()
+                fields |= {**self._late_imports(), **self._last_fields()}
             try:
                 if news and line_first:
                     self.info(line)
@@ -702,6 +702,14 @@ class Logbook(Recorder):
                 self._store_manifest_late()
                 if self._mirror is not None:
                     self._mirror.finish()
+
+    def _late_imports(self) -> Mapping[str, Any]:
+        """Return the environment with packages that were imported since; nothing where it is not recorded."""
+        told = self._lease.fields.get("environment")
+        known = told.get("packages") if isinstance(told, dict) else None
+        if not isinstance(told, dict) or not isinstance(known, dict):
+            return {}
+        return {"environment": {**told, "packages": dict(sorted({**known, **imported_packages()}.items()))}}
 
     def _store_end(self, status: Status, runtime: float, fields: Mapping[str, Any]) -> None:
         """Store the status. A worker that has come meanwhile is in the manifest of a complete run."""
