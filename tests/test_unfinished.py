@@ -42,6 +42,8 @@ with log.open("artifacts/large.bin", "wb") as file:
     sys.stdin.read()
 """
 
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells processes apart")
+
 
 @contextmanager
 def writing(script: str, folder: Path) -> Iterator[subprocess.Popen[str]]:

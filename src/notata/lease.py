@@ -473,31 +473,36 @@ class Lease:
     # -- refuse --------------------------------------------------------------------------------------------
 
     def _taken(self, cause: Exception | None) -> NoReturn:
-        raise RunExistsError(
-            f"run {self._run_id!r} exists already at {self._store.url}{self._state()}. Choose another run_id, leave it "
+        status, told = self._state()
+        error = RunExistsError(
+            f"run {self._run_id!r} exists already at {self._store.url}{told}. Choose another run_id, leave it "
             "out to have one made, or pass resume=True to go on with a run that ended or died, or overwrite=True to "
             "remove that run and start over.",
             url=self._store.url,
             key=keys.METADATA,
-        ) from cause
+        )
+        error.status = status
+        raise error from cause
 
     def _refuse_child(self) -> NoReturn:
         """The script of a parent that writes this run was imported again, as `multiprocessing` does it in a child."""
-        raise RunExistsError(
+        refused = RunExistsError(
             f"run {self._run_id!r} at {self._store.url} is being written by a parent of this process, and a child "
             f"cannot take it. {_GUARD}",
             url=self._store.url,
             key=keys.METADATA,
         )
+        refused.status = "running"
+        raise refused
 
-    def _state(self) -> str:
-        """What the present run says of itself, as far as it can be read."""
+    def _state(self) -> tuple[str | None, str]:
+        """The status of the present run, and what it says of itself, as far as that can be read."""
         try:
             fields, state = look(self._store)
             hint = f". Its writer is a parent of this process. {_GUARD}" if _is_of_parent(fields) else ""
-            return f" (status {state.status}, started {one_line(fields['start_time'], 50)}){hint}"
+            return state.status, f" (status {state.status}, started {one_line(fields['start_time'], 50)}){hint}"
         except Exception:
-            return ""
+            return None, ""
 
     def _alive(self, state: RunState) -> NoReturn:
         if state.status == "complete":
@@ -508,11 +513,13 @@ class Lease:
             what, then = "may be running", "If you know that nobody writes it any more, pass resume='force'."
         else:
             what, then = "is running", "Wait until it has ended, or end it."
-        raise RunExistsError(
+        error = RunExistsError(
             f"run {self._run_id!r} at {self._store.url} {what} and cannot be resumed: {state.why}. {then}",
             url=self._store.url,
             key=keys.METADATA,
         )
+        error.status = state.status
+        raise error
 
 
 def _is_of_parent(fields: Mapping[str, Any]) -> bool:

@@ -27,6 +27,7 @@ from notata.errors import (
     IncompleteListingWarning,
     NotataError,
     RunEndedError,
+    RunExistsError,
     StorageError,
 )
 from notata.failures import Caught
@@ -97,8 +98,9 @@ class Logbook(Recorder):
         preallocate: Make ``data/``, ``plots/`` and ``artifacts/`` at once. A bucket has no folders.
         callback: Called with this object once the final status is stored.
         resume: Go on with the run that has this id, if it ended or died, with all its files; begin it if there is
-            none. A run that lives is refused, and of many who try one succeeds. ``"force"`` takes also a run of which
-            nothing tells whether it lives; ``"unfinished"`` refuses one that is complete.
+            none. A run that lives is refused, and of many who try one succeeds. A complete run is opened again, and
+            ends as this attempt does; ``"unfinished"`` refuses it instead. ``"force"`` takes also a run of which
+            nothing tells whether it lives.
         heartbeat: Seconds from one sign of life to the next, a small request each; 0 for none. When not given, 30
             where others can see the run and changes are safe (local disk, S3, GCS), else none.
         environment: Record interpreter, machine, process, packages and git commit in metadata.json; at the end also
@@ -125,7 +127,8 @@ class Logbook(Recorder):
         manifest: Store ``manifest.json`` at the end: each file with its size and SHA-256, for `LogReader.verify`.
 
     Raises:
-        RunExistsError: The id is taken. It is a `FileExistsError`.
+        RunExistsError: The id is taken. It is a `FileExistsError`; its `status` and `reader` are those of the run that
+            has the id.
         KeyNameError: The id cannot be part of a folder name on every backend.
         ConfigurationError: `base_dir` cannot hold runs, or an argument makes no sense.
         EncodeError: A parameter has no YAML form; nothing was written.
@@ -272,12 +275,16 @@ class Logbook(Recorder):
             fields[MIRROR] = copy.url
         if environment:
             fields["environment"] = capture(self._redacted)
-        if overwrite:
-            self._replaced = self._lease.replace(fields)
-        elif resume:
-            return self._lease.resume(fields, continued, force=resume == "force", unfinished=resume == "unfinished")
-        else:
-            self._lease.claim(fields)
+        try:
+            if overwrite:
+                self._replaced = self._lease.replace(fields)
+            elif resume:
+                return self._lease.resume(fields, continued, force=resume == "force", unfinished=resume == "unfinished")
+            else:
+                self._lease.claim(fields)
+        except RunExistsError as error:
+            error.reader = LogReader._of(self._plain)
+            raise
         return None
 
     def _begin(
