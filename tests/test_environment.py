@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from notata import environment, formats
+from notata import Logbook, environment, formats
+from notata.store import open_store
+from notata.testing import FaultyStore
 
 SECRET = "hunter2-do-not-tell"
 TELL = """
@@ -115,6 +117,37 @@ def test_an_argument_that_is_no_text_is_told() -> None:
 
 
 # -- packages ----------------------------------------------------------------------------------------------
+
+LATE = """
+import sys
+from notata import Logbook
+
+log = Logbook("run", sys.argv[1], heartbeat=0)
+before = json.loads(log["metadata.json"].read_text())["environment"]
+import latesolver
+log.mark_failed("x") if sys.argv[2] == "failed" else log.mark_complete()
+print(json.dumps([before, json.loads(log["metadata.json"].read_text())["environment"]]))
+"""
+
+
+@pytest.mark.parametrize("end", ["complete", "failed"])
+def test_packages_that_a_run_imports_are_told_once_it_has_ended(end: str, elsewhere: Path, tmp_path: Path) -> None:
+    (elsewhere / "latesolver.py").write_text("__version__ = '7.1'\n")
+    before, after = told(LATE, str(tmp_path / "runs"), end, path=elsewhere)
+    assert "latesolver" not in before["packages"]
+    assert after["packages"]["latesolver"] == "7.1"
+    assert after == {**before, "packages": {**after["packages"], **before["packages"]}}
+
+
+def test_packages_cost_no_request_and_none_are_told_where_no_environment_is_asked_for() -> None:
+    store = FaultyStore(open_store(f"memory://{uuid.uuid4().hex}"))
+    for asked in (True, False):
+        log = Logbook(f"run-{asked}", store, environment=asked, manifest=False)
+        before = len(store.operations)
+        log.mark_complete()
+        verbs = [operation.verb for operation in store.operations[before:] if operation.key == "metadata.json"]
+        assert verbs == ["put"]
+        assert ("environment" in json.loads(log["metadata.json"].read_text())) is asked
 
 
 def test_imported_packages_have_the_versions_that_are_installed() -> None:

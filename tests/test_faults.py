@@ -8,10 +8,14 @@ import json
 import logging
 import pickle
 import re
+import subprocess
+import sys
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -498,6 +502,83 @@ def test_a_run_that_only_the_storage_kept_from_being_complete_is_so_at_exit(
     monkeypatch.setattr(exits, "cause", lambda: ValueError("something else"))
     log._at_exit()
     assert json.loads(place.bytes("log_run/metadata.json"))["failure_reason"] == "something else"
+
+
+STALLED = """
+import sys
+from notata import Logbook
+from notata.store import open_store
+from notata.testing import FaultyStore
+
+store = FaultyStore(open_store(sys.argv[1]))
+store.near = sys.argv[2] == "near"
+try:
+    with Logbook("run", store, heartbeat=0, environment=False):
+        store.fail(1, key="metadata.json")
+        raise ValueError("h = -1")
+except ValueError as error:
+    print(error.__notes__[0])
+"""
+
+
+@pytest.mark.parametrize("near", ["near", "far"])
+def test_why_a_block_raised_is_stored_at_exit_where_the_storage_did_not_take_it(near: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STALLED, tmp_path, near], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("notata: while run 'run' was marked failed: UnreachableError:")
+    assert "notata, at exit" not in done.stderr
+    run = tmp_path / "log_run"
+    stored = json.loads((run / "metadata.json").read_text())
+    assert (stored["status"], stored["failure_reason"], stored["failure_type"]) == ("failed", "h = -1", "ValueError")
+    assert "ValueError: h = -1\nnotata: while run" in (run / "artifacts/debug/traceback.txt").read_text()
+    assert json.loads((run / "artifacts/debug/failure.json").read_text())["message"] == "h = -1"
+    assert (run / "log.txt").read_text().endswith("ERROR Marked failed: h = -1\n")
+
+
+def test_why_a_block_raised_is_stored_by_a_flush() -> None:
+    store, place, log = prepared()
+    seen: list[str] = []
+    log.callback = lambda ended: seen.append(ended.status)
+    store.fail(1, key="metadata.json")
+    with pytest.raises(ValueError, match="h = -1"), log:
+        raise ValueError("h = -1")
+    assert (log.status, seen) == ("initialized", [])
+    log.mark_failed("the first failure stands")
+    log.flush()
+    stored = json.loads(place.bytes("log_run/metadata.json"))
+    assert (stored["status"], stored["failure_reason"], stored["failure_type"]) == ("failed", "h = -1", "ValueError")
+    assert b"ValueError: h = -1\n" in place.bytes("log_run/artifacts/debug/traceback.txt")
+    assert seen == ["failed"]
+
+
+def test_why_a_block_raised_is_stored_with_the_next_sign_of_life() -> None:
+    place = Place("memory", f"memory://{uuid.uuid4().hex}")
+    store = FaultyStore(open_store(place.url))
+    failed, healed = threading.Event(), threading.Event()
+
+    def fail() -> ConnectionError:
+        if not healed.is_set():
+            store.fail(1, key="metadata.json", error=fail)
+        failed.set()
+        return ConnectionError("on purpose")
+
+    others = set(threading.enumerate())
+    log = Logbook("run", store, heartbeat=0.01, environment=False)
+    (heartbeat,) = set(threading.enumerate()) - others
+    store.fail(1, key="metadata.json", error=fail)
+    with pytest.raises(ValueError, match="h = -1"), log:
+        raise ValueError("h = -1")
+    failed.clear()
+    assert failed.wait(10)  # a sign of life, which fails too
+    healed.set()
+    store.heal()
+    heartbeat.join(10)
+    stored = json.loads(place.bytes("log_run/metadata.json"))
+    assert (stored["status"], stored["failure_reason"]) == ("failed", "h = -1")
+    assert not place.store().exists("log_run/artifacts/debug/traceback.txt")
+    log.flush()
+    assert b"ValueError: h = -1\n" in place.bytes("log_run/artifacts/debug/traceback.txt")
 
 
 def test_a_successor_is_not_mistaken_for_a_lost_reply() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import platform
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notata import Logbook, StorageError, processes, state
+from notata import Experiment, Logbook, RunExistsError, StorageError, processes, state
 from notata.state import RunState
 from notata.store import Blob, open_store
 from notata.testing import FaultyStore, Operation
@@ -435,3 +436,65 @@ def test_a_run_that_is_resumed_in_fact_says_all_of_it(tmp_path: Path) -> None:
     assert fields["runtime_sec"] >= fields["resumes"][1]["runtime_sec"] >= fields["resumes"][0]["runtime_sec"] > 0
     times = [fields["start_time"], *(entry["time"] for entry in fields["resumes"]), fields["end_time"]]
     assert times == sorted(times)
+
+
+# -- what a refusal says of the run that is there ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("end", "options", "status"),
+    [
+        (Logbook.mark_complete, {"resume": "unfinished"}, "complete"),
+        (Logbook.mark_complete, {}, "complete"),
+        (lambda log: log.mark_failed("h = -1"), {}, "failed"),
+        (lambda log: log.meta(still="here"), {"resume": True}, "running"),
+    ],
+)
+def test_a_refusal_has_the_status_and_the_reader_of_the_run_that_is_there(
+    end: Callable[[Logbook], None], options: dict[str, Any], status: str, tmp_path: Path
+) -> None:
+    log = Logbook("once", tmp_path, environment=False, heartbeat=0)
+    log.text("result", "computed once")
+    end(log)
+    before = (tmp_path / "log_once/metadata.json").read_bytes()
+    with pytest.raises(RunExistsError) as caught:
+        Logbook("once", tmp_path, environment=False, heartbeat=0, **options)
+    assert caught.value.status == status
+    assert caught.value.reader is not None
+    assert caught.value.reader.load_text("result") == "computed once"
+    assert (tmp_path / "log_once/metadata.json").read_bytes() == before
+
+
+def test_an_experiment_hands_both_on(tmp_path: Path) -> None:
+    experiment = Experiment("decay", tmp_path, environment=False, heartbeat=0)
+    experiment.add(dt=0.1).mark_complete()
+    with pytest.raises(RunExistsError) as caught:
+        experiment.add(dt=0.1)
+    assert caught.value.status == "complete"
+    assert caught.value.reader is not None
+    assert caught.value.reader.params == {"dt": 0.1}
+
+
+def test_a_refusal_that_is_pickled_leaves_the_storage_options_behind() -> None:
+    url, options = f"memory://{uuid.uuid4().hex}", {"token": "not-to-be-told"}
+    Logbook("once", url, storage_options=options).mark_complete()
+    with pytest.raises(RunExistsError) as caught:
+        Logbook("once", url, storage_options=options)
+    data = pickle.dumps(caught.value)
+    assert b"not-to-be-told" not in data
+    copy = pickle.loads(data)
+    assert (type(copy), str(copy), copy.status, copy.url) == (
+        RunExistsError,
+        str(caught.value),
+        "complete",
+        caught.value.url,
+    )
+    assert copy.reader is None
+
+
+def test_a_complete_run_that_is_opened_again_says_that_it_was_complete(tmp_path: Path) -> None:
+    Logbook("once", tmp_path, environment=False, heartbeat=0).mark_complete()
+    with pytest.raises(ValueError), Logbook("once", tmp_path, resume=True, environment=False, heartbeat=0):
+        raise ValueError("h = -1")
+    stored = json.loads((tmp_path / "log_once/metadata.json").read_text())
+    assert (stored["status"], [entry["after"] for entry in stored["resumes"]]) == ("failed", ["complete"])

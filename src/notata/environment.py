@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from notata.secrets import arguments, refresh
 
-__all__ = ["capture"]
+__all__ = ["capture", "imported_packages"]
 
 _GIT_SECONDS: Final = 3.0  # of a working tree on a slow disk
 _GIT_FRESH: Final = 10.0  # that its answer is taken for true
@@ -74,7 +74,7 @@ def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
         "pid": os.getpid,
         "argv": lambda: [redact(argument) for argument in arguments(getattr(sys, "argv", []))],
         "cwd": os.getcwd,
-        "packages": _packages,
+        "packages": imported_packages,
         "git": lambda: _git_of(_script_folder()) or _git_of(os.getcwd()),
     }
     refresh()
@@ -105,8 +105,12 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _packages() -> dict[str, str]:
-    """Versions of what is imported, by import name: as installed, else as the package says of itself."""
+def imported_packages() -> dict[str, str]:
+    """Return the version of each top-level package that is imported by now: as installed, else as it says of itself.
+
+    >>> imported_packages()["yaml"].split(".")[0]
+    '6'
+    """
     standard = sys.stdlib_module_names
     names = sorted({name.partition(".")[0] for name in tuple(sys.modules)} - standard)
     versions = {name: _version(name) for name in names if not name.startswith("_")}

@@ -37,10 +37,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from notata.secrets import redacted
 from notata.terminal import one_line
+
+if TYPE_CHECKING:
+    from notata.reader import LogReader
 
 __all__ = [
     "AccessError",
@@ -127,7 +130,28 @@ class ConfigurationError(NotataError, ValueError):
 
 
 class RunExistsError(NotataError, FileExistsError):
-    """The run id is taken."""
+    """The run id is taken.
+
+    Attributes:
+        status: The status of the run that has the id, such as ``complete`` or ``running``; None if it is not known.
+        reader: That run, to read what it holds; None if the error does not come from a `notata.Logbook`. It is not
+            pickled with the error, as it holds credentials.
+
+    >>> from notata import Logbook
+    >>> Logbook("once", "memory://taken").mark_complete()
+    >>> try:
+    ...     log = Logbook("once", "memory://taken", resume="unfinished")
+    ... except RunExistsError as error:
+    ...     print(error.status, error.reader.meta["status"])
+    complete complete
+    """
+
+    status: str | None = None
+    reader: LogReader | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kind, arguments, state = (*super().__reduce__(), None)[:3]
+        return kind, arguments, {name: value for name, value in (state or {}).items() if name != "reader"}
 
 
 class RunDisplacedError(NotataError, RuntimeError):

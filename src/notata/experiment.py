@@ -215,12 +215,14 @@ class Experiment:
         except RunExistsError as error:
             if skip_existing:
                 return None
-            raise RunExistsError(
+            refused = RunExistsError(
                 f"{error.url} exists already, as these parameters were used before. Pass skip_existing=True to leave "
                 "that run as it is, or skip_existing='complete' to go on with it if it failed or died.",
                 url=error.url,
                 key=error.key,
-            ) from error
+            )
+            refused.status, refused.reader = error.status, error.reader
+            raise refused from error
 
     def run_id(self, /, **params: Any) -> str:
         """The id of the run that has these parameters, whether there is one or not. No request.

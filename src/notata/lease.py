@@ -95,6 +95,7 @@ class Lease:
         self._over = threading.Event()
         self._changing: FrameType | None = None  # the call that changes fields; see `is_running`
         self._left: dict[str, Any] = {}  # what a signal handler has left to it
+        self._owed: dict[str, Any] = {}  # the end of a failed run, until the storage has it
         self._removed = False  # metadata.json was gone when it was looked for
         self.fields: dict[str, Any] = {}
         self.displaced = False
@@ -213,6 +214,8 @@ class Lease:
     def end(self, status: str, *, adopted: Callable[[], object] = bool, **fields: Any) -> bool:
         """Set the status with which the run ends. One request.
 
+        If the storage refuses that a run has failed, each sign of life tries again.
+
         Args:
             status: ``complete`` or ``failed``.
             adopted: Called where somebody changed other fields meanwhile, before the status is stored.
@@ -232,7 +235,11 @@ class Lease:
                 key=keys.METADATA,
             )
         with self._lock.held():
-            return self._change({**fields, "status": status}, adopted)
+            ending = {**fields, "status": status}
+            self._owed = ending if status == "failed" else {}
+            news = self._change(ending, adopted)
+            self._owed = {}
+            return news
 
     @property
     def owner(self) -> str:
@@ -400,7 +407,7 @@ class Lease:
                     return
                 self._last = time.monotonic()
                 with suppress(Exception):  # not stored: the next one is due soon; displaced: that is noted
-                    self._change({})
+                    self._change(self._owed)
             if self.displaced:
                 _own.warning("notata: %s", self._gone())
 
@@ -473,31 +480,36 @@ class Lease:
     # -- refuse --------------------------------------------------------------------------------------------
 
     def _taken(self, cause: Exception | None) -> NoReturn:
-        raise RunExistsError(
-            f"run {self._run_id!r} exists already at {self._store.url}{self._state()}. Choose another run_id, leave it "
+        status, told = self._state()
+        error = RunExistsError(
+            f"run {self._run_id!r} exists already at {self._store.url}{told}. Choose another run_id, leave it "
             "out to have one made, or pass resume=True to go on with a run that ended or died, or overwrite=True to "
             "remove that run and start over.",
             url=self._store.url,
             key=keys.METADATA,
-        ) from cause
+        )
+        error.status = status
+        raise error from cause
 
     def _refuse_child(self) -> NoReturn:
         """The script of a parent that writes this run was imported again, as `multiprocessing` does it in a child."""
-        raise RunExistsError(
+        refused = RunExistsError(
             f"run {self._run_id!r} at {self._store.url} is being written by a parent of this process, and a child "
             f"cannot take it. {_GUARD}",
             url=self._store.url,
             key=keys.METADATA,
         )
+        refused.status = "running"
+        raise refused
 
-    def _state(self) -> str:
-        """What the present run says of itself, as far as it can be read."""
+    def _state(self) -> tuple[str | None, str]:
+        """The status of the present run, and what it says of itself, as far as that can be read."""
         try:
             fields, state = look(self._store)
             hint = f". Its writer is a parent of this process. {_GUARD}" if _is_of_parent(fields) else ""
-            return f" (status {state.status}, started {one_line(fields['start_time'], 50)}){hint}"
+            return state.status, f" (status {state.status}, started {one_line(fields['start_time'], 50)}){hint}"
         except Exception:
-            return ""
+            return None, ""
 
     def _alive(self, state: RunState) -> NoReturn:
         if state.status == "complete":
@@ -508,11 +520,13 @@ class Lease:
             what, then = "may be running", "If you know that nobody writes it any more, pass resume='force'."
         else:
             what, then = "is running", "Wait until it has ended, or end it."
-        raise RunExistsError(
+        error = RunExistsError(
             f"run {self._run_id!r} at {self._store.url} {what} and cannot be resumed: {state.why}. {then}",
             url=self._store.url,
             key=keys.METADATA,
         )
+        error.status = state.status
+        raise error
 
 
 def _is_of_parent(fields: Mapping[str, Any]) -> bool:

@@ -13,19 +13,21 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Never, NoReturn, Self, TypeAlias, cast, overload
 from weakref import WeakSet
 
 from notata import exits, failures, formats, keys
-from notata.environment import capture
+from notata.environment import capture, imported_packages
 from notata.errors import (
     BatchError,
     ConfigurationError,
     IncompleteListingWarning,
     NotataError,
     RunEndedError,
+    RunExistsError,
     StorageError,
 )
 from notata.failures import Caught
@@ -96,12 +98,13 @@ class Logbook(Recorder):
         preallocate: Make ``data/``, ``plots/`` and ``artifacts/`` at once. A bucket has no folders.
         callback: Called with this object once the final status is stored.
         resume: Go on with the run that has this id, if it ended or died, with all its files; begin it if there is
-            none. A run that lives is refused, and of many who try one succeeds. ``"force"`` takes also a run of which
-            nothing tells whether it lives; ``"unfinished"`` refuses one that is complete.
+            none. A run that lives is refused, and of many who try one succeeds. A complete run is opened again, and
+            ends as this attempt does; ``"unfinished"`` refuses it instead. ``"force"`` takes also a run of which
+            nothing tells whether it lives.
         heartbeat: Seconds from one sign of life to the next, a small request each; 0 for none. When not given, 30
             where others can see the run and changes are safe (local disk, S3, GCS), else none.
-        environment: Record interpreter, machine, process, packages and git commit in metadata.json. Environment
-            variables never.
+        environment: Record interpreter, machine, process, packages and git commit in metadata.json; at the end also
+            the packages that were imported since. Environment variables never.
         log_level: What goes to log.txt: a name or number of `logging`. When not given, the environment variable
             NOTATA_LOG_LEVEL, else ``INFO``.
         echo: Show the lines of log.txt on standard error too, as they are written, and at the start where the run lies.
@@ -124,7 +127,8 @@ class Logbook(Recorder):
         manifest: Store ``manifest.json`` at the end: each file with its size and SHA-256, for `LogReader.verify`.
 
     Raises:
-        RunExistsError: The id is taken. It is a `FileExistsError`.
+        RunExistsError: The id is taken. It is a `FileExistsError`; its `status` and `reader` are those of the run that
+            has the id.
         KeyNameError: The id cannot be part of a folder name on every backend.
         ConfigurationError: `base_dir` cannot hold runs, or an argument makes no sense.
         EncodeError: A parameter has no YAML form; nothing was written.
@@ -194,7 +198,7 @@ class Logbook(Recorder):
         self._variables = failure_variables
         self._caught = 0
         self._told: str = "initialized"
-        self._unstored: BaseException | None = None
+        self._unstored: _Unstored | None = None
         self._attached: list[logging.Logger] = []
         self._workers: WeakSet[Worker] = WeakSet()
         self._sigterm = exits.Sigterm() if handle_sigterm else None
@@ -231,6 +235,17 @@ class Logbook(Recorder):
             skipped=self._say_skipped,
         )
 
+    def _remove_abandoned(self) -> None:
+        """Remove what earlier writers of this run, which were killed, had not finished."""
+        try:
+            removed = self._plain.remove_abandoned()
+        except (BatchError, StorageError) as failure:
+            self.warning("Unfinished writes of earlier attempts were not removed: %s", safe(str(failure)))
+            return
+        if removed:
+            size = sum(max(0, entry.size) for entry in removed)
+            self.info("Removed what ended processes left unfinished: %d writes, %d bytes", len(removed), size)
+
     def _say_left(self) -> None:
         """Name what could not be removed of the earlier run."""
         for error in self._lease.left.errors(self.url)[-_NAMED:]:
@@ -260,12 +275,16 @@ class Logbook(Recorder):
             fields[MIRROR] = copy.url
         if environment:
             fields["environment"] = capture(self._redacted)
-        if overwrite:
-            self._replaced = self._lease.replace(fields)
-        elif resume:
-            return self._lease.resume(fields, continued, force=resume == "force", unfinished=resume == "unfinished")
-        else:
-            self._lease.claim(fields)
+        try:
+            if overwrite:
+                self._replaced = self._lease.replace(fields)
+            elif resume:
+                return self._lease.resume(fields, continued, force=resume == "force", unfinished=resume == "unfinished")
+            else:
+                self._lease.claim(fields)
+        except RunExistsError as error:
+            error.reader = LogReader._of(self._plain)
+            raise
         return None
 
     def _begin(
@@ -283,6 +302,8 @@ class Logbook(Recorder):
             if echo:
                 show(f"notata: run {self.run_id!r} at {self.url}")
             self._open_log(before, level, echo)
+            if before is not None and (self._store.near or before.status not in ENDED):
+                self._remove_abandoned()
             self._params = Parameters(
                 self._store, self._check, self.logger.log, self._params_stored, new=before is None
             )
@@ -387,7 +408,8 @@ class Logbook(Recorder):
         """Store what is not stored yet: what writers queued in background mode, then the lines of log.txt.
 
         In a bucket the lines cost one request for a small log, some for a large one. If something was stored after the
-        run ended, its manifest is brought up to date: one request.
+        run ended, its manifest is brought up to date: one request. If the run has failed and that could not be stored,
+        it is stored now.
 
         Args:
             timeout: Seconds to wait for what is queued; as long as it takes when not given.
@@ -401,6 +423,8 @@ class Logbook(Recorder):
         """
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
             raise ConfigurationError(f"timeout is a number of seconds, or None for no limit, not {timeout!r}")
+        if self._unstored is not None and self._unstored.status == "failed":
+            self._fail(self._unstored.reason, self._unstored.error)
         if self._queue is not None:
             self._queue.settle(timeout)
         self.handler.flush()
@@ -511,8 +535,8 @@ class Logbook(Recorder):
         Raises:
             BatchError: The run has failed as it should; besides, writes were lost in background mode.
             RunDisplacedError: Another writer has the run by now.
-            StorageError: The status could not be stored, and the run has not ended; or it is, and something of the
-                exception or the log is not.
+            StorageError: The status could not be stored, and the run has not ended. It is stored with the next sign of
+                life, by `flush`, or at exit. Or the status is stored, and something of the exception or the log is not.
         """
         self._fail(str(reason), sys.exc_info()[1] if error is None else error)
 
@@ -588,6 +612,8 @@ class Logbook(Recorder):
     # -- end -----------------------------------------------------------------------------------------------
 
     def _fail(self, reason: str, error: BaseException | None) -> None:
+        if self._unstored is not None and self._unstored.status == "failed":  # the first failure stands
+            reason, error = self._unstored.reason, self._unstored.error
         refresh()
         lost, interrupt = self._settled("failed")
         if lost is not None and lost.message in reason:  # that is what failed
@@ -652,7 +678,7 @@ class Logbook(Recorder):
             line_first = status == "complete" and not self._store.near
             runtime = self._so_far()
             if news:
-                fields |= self._last_fields()
+                fields |= {**self._late_imports(), **self._last_fields()}
             try:
                 if news and line_first:
                     self.info(line)
@@ -664,10 +690,10 @@ class Logbook(Recorder):
                 if news:
                     self._store_end(status, runtime, fields)
             except Exception as failure:
-                self._unstored = failure if status == "complete" else None
+                self._unstored = _Unstored(status, failure, str(fields.get("failure_reason", "")), error)
                 self.error("%s, but that was not stored: %s", line, failure)
                 raise
-            self._told, self._runtime = status, runtime
+            self._told, self._runtime, self._unstored = status, runtime, None
             self._let_go()
             self.handler.close()
             if not line_first:
@@ -683,6 +709,14 @@ class Logbook(Recorder):
                 self._store_manifest_late()
                 if self._mirror is not None:
                     self._mirror.finish()
+
+    def _late_imports(self) -> Mapping[str, Any]:
+        """Return the environment with packages that were imported since; nothing where it is not recorded."""
+        told = self._lease.fields.get("environment")
+        known = told.get("packages") if isinstance(told, dict) else None
+        if not isinstance(told, dict) or not isinstance(known, dict):
+            return {}
+        return {"environment": {**told, "packages": dict(sorted({**known, **imported_packages()}.items()))}}
 
     def _store_end(self, status: Status, runtime: float, fields: Mapping[str, Any]) -> None:
         """Store the status. A worker that has come meanwhile is in the manifest of a complete run."""
@@ -752,13 +786,17 @@ class Logbook(Recorder):
         """The interpreter ends and the run has not: say so, with the exception that ended the script if one did."""
         if not self._lease.here or self._lease.displaced or self._told in ENDED:
             return
+        unstored = self._unstored
+        if unstored is not None and unstored.status == "failed":
+            self._fail(unstored.reason, unstored.error)
+            return
         if self.status in ENDED:  # an interrupt came between the end and what follows it
             self._end(cast("Status", self.status), f"Marked {self.status}")
             return
         error = exits.cause()
         if error is None and self._can_wait() and exits.later(self._at_exit):
             return
-        if self._unstored is not None and error in (None, self._unstored):  # all went well but the storage
+        if unstored is not None and error in (None, unstored.failure):  # all went well but the storage
             self.mark_complete()
             return
         reason = "the process ended without mark_complete() or mark_failed()" if error is None else self._reason(error)
@@ -799,6 +837,23 @@ class Logbook(Recorder):
             self._fail(self._reason(error) + (" in a signal handler" if asked else ""), error)
         except Exception as failure:
             self._note(error, failure)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unstored:
+    """The end of a run that the storage did not take.
+
+    Attributes:
+        status: How the run was to end.
+        failure: The error of the storage.
+        reason: Why the run failed, if it did.
+        error: The exception that it failed with, if there is one.
+    """
+
+    status: Status
+    failure: Exception
+    reason: str
+    error: BaseException | None
 
 
 def _check_arguments(callback: object, *, overwrite: bool, resume: object, mirror_timeout: object) -> None:

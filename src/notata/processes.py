@@ -5,6 +5,8 @@ A process id alone says little: it is used again, and each machine and container
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import platform
 import re
@@ -15,7 +17,7 @@ from typing import Final
 
 from notata.errors import StorageError
 
-__all__ = ["Lock", "alive", "identity", "is_ancestor"]
+__all__ = ["Lock", "alive", "identity", "is_ancestor", "is_running", "tag"]
 
 _UNKNOWN: Final = ""
 
@@ -92,6 +94,40 @@ def alive(name: str) -> bool | None:
     except OSError:
         pass
     return False
+
+
+def tag() -> str:
+    """Return this process's `identity` in a short form that can be part of a file name; empty where it has none.
+
+    >>> is_running(tag()) or not identity()
+    True
+    """
+    return _tag(os.getpid())
+
+
+@functools.lru_cache(1)
+def _tag(pid: int) -> str:
+    here, _, own = identity(pid).rpartition(f"/{pid}/")
+    return f"{_digest(here)}-{pid}-{own}" if own else _UNKNOWN
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_tag.cache_clear)  # a child may have the process id of a forebear
+
+
+def is_running(tag: str) -> bool | None:
+    """Check whether the process of a `tag` runs; None if that cannot be seen from here, as on another machine.
+
+    >>> is_running("0123456789ab-1-2") is None
+    True
+    """
+    digest, pid, start = tag.split("-")
+    here = _machine()
+    return alive(f"{here}/{pid}/{start}") if here and digest == _digest(here) else None
+
+
+def _digest(machine: str) -> str:
+    return hashlib.sha256(machine.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def is_ancestor(name: str) -> bool:

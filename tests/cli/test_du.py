@@ -7,13 +7,13 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from notata import ConfigurationError, Logbook
 from notata.search import usage
 from notata.store import Entry, open_store
-from notata.store.gaps import Skipped
 from notata.store.memory import MemoryStore
 from tests.cli.conftest import Shelf
 from tests.command import Done, notata, process, terminal
@@ -122,9 +122,10 @@ def test_json_has_the_same_in_bytes(fleet: Path, tmp_path: Path) -> None:
     done = notata("du", "-s", "-c", "--json", f"{fleet}/log_notes", folder=tmp_path)
     size = summed(on_disk(fleet))["log_notes"]
     files = sum(path.is_file() for path in (fleet / "log_notes").rglob("*"))
+    rest = {"size": size, "files": files, "depth": 0, "unfinished": 0, "unfinished_files": 0}
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
-        {"name": f"{fleet}/log_notes", "kind": "run", "size": size, "files": files, "depth": 0},
-        {"name": "total", "kind": "total", "size": size, "files": files, "depth": 0},
+        {"name": f"{fleet}/log_notes", "kind": "run", **rest},
+        {"name": "total", "kind": "total", **rest},
     ]
 
 
@@ -158,11 +159,9 @@ def test_it_is_one_listing_of_ten_thousand_runs(monkeypatch: pytest.MonkeyPatch)
     listed = []
     whole = MemoryStore.scan
 
-    def listing(
-        self: MemoryStore, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None
-    ) -> Iterator[Entry]:
+    def listing(self: MemoryStore, folder: str = "", beginning: str = "", **options: Any) -> Iterator[Entry]:
         listed.append(self.url)
-        return whole(self, folder, beginning, skipped=skipped)
+        return whole(self, folder, beginning, **options)
 
     monkeypatch.setattr(MemoryStore, "scan", listing)
     monkeypatch.delattr(MemoryStore, "_get")  # nothing is read

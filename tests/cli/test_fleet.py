@@ -19,7 +19,6 @@ from notata.search import Run, contents, grep, runs, tail, usage
 from notata.search.finding import File, Found, _parted, file_at, look_up
 from notata.search.record import records
 from notata.store import Entry, open_store
-from notata.store.gaps import Skipped
 from notata.store.memory import MemoryStore
 from tests.backends import Place
 from tests.cli.conftest import Shelf
@@ -129,11 +128,9 @@ def test_only_what_begins_so_is_listed_and_runs_in_runs_are_not_met(monkeypatch:
     begun: list[str] = []
     whole = MemoryStore.scan
 
-    def scan(
-        self: MemoryStore, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None
-    ) -> Iterator[Entry]:
+    def scan(self: MemoryStore, folder: str = "", beginning: str = "", **options: Any) -> Iterator[Entry]:
         begun.append(beginning)
-        return whole(self, folder, beginning, skipped=skipped)
+        return whole(self, folder, beginning, **options)
 
     monkeypatch.setattr(MemoryStore, "scan", scan)
     met: list[str] = []

@@ -90,7 +90,7 @@ def test_as_json_with_the_names_of_the_fields(shelf: Shelf) -> None:
     told = {line["run_id"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert all(list(line) == [
         "name", "run_id", "url", "status", "certain", "why", "started", "ended", "age", "seconds", "size", "files",
-        "host", "failure_reason",
+        "host", "failure_reason", "unfinished", "unfinished_files",
     ] for line in told.values())  # fmt: skip
     assert len(told) == len(RUNS)
     old, failed, lost, running = (told[name] for name in ("old", "sweep_dt_0.4_omega_2", "lost", "running"))

@@ -87,9 +87,9 @@ def test_the_fields_of_json_have_these_names(fleet: Path, tmp_path: Path) -> Non
     done = notata("show", "--json", f"{fleet}/log_notes", folder=tmp_path)
     assert list(json.loads(done.stdout)) == [
         "name", "run_id", "url", "status", "certain", "why", "started", "ended", "age", "seconds", "size",
-        "files", "host", "failure_reason", "params", "metrics", "environment", "fields", "failure", "caught",
-        "caught_in_all", "artifacts", "data", "plots", "sizes", "workers", "mirror", "resumes", "log",
-        "log_size", "problems",
+        "files", "host", "failure_reason", "unfinished", "unfinished_files", "params", "metrics", "environment",
+        "fields", "failure", "caught", "caught_in_all", "artifacts", "data", "plots", "sizes",
+        "workers", "mirror", "resumes", "log", "log_size", "problems",
     ]  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def test_nothing_there_and_an_empty_folder(tmp_path: Path) -> None:
 def test_json_tells_folders_before_what_lies_in_them(fleet: Path, tmp_path: Path) -> None:
     done = notata("tree", "--json", "--status", str(fleet), folder=tmp_path)
     records = [json.loads(line) for line in done.stdout.splitlines()]
-    assert set(records[0]) == {"name", "kind", "size", "files", "depth", "status"}
+    assert set(records[0]) == {"name", "kind", "size", "files", "depth", "unfinished", "unfinished_files", "status"}
     runs = {one["name"].removeprefix(f"{fleet}/"): one["status"] for one in records if one["kind"] == "run"}
     assert runs == RUNS
     sizes = {one["name"].removeprefix(f"{fleet}/"): one["size"] for one in records if one["kind"] == "file"}

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from notata import LogReader, processes
+from notata.store.unfinished import new_name
 from tests import ending
 from tests.backends import Place
 from tests.contract.conftest import REAL, make_place
@@ -259,3 +260,17 @@ def test_other_buckets_too(
 def test_a_kill_there(other: Place, end: End) -> None:
     assert end(other, ending.wait, signal.SIGKILL) == -signal.SIGKILL
     assert reader(other).state.status == "died"
+
+
+def test_what_a_killed_process_left_there_is_removed_by_who_resumes_its_run(other: Place, end: End) -> None:
+    end(other, ending.wait, signal.SIGKILL)
+    name = [sys.executable, "-c", "from notata.store.unfinished import new_name; print(new_name())"]
+    ended = subprocess.run(name, capture_output=True, text=True, check=True).stdout.strip()
+    for left in (ended, new_name()):
+        other.put(f"log_run/data/{left}", b"half")
+    store = other.store(timeout=10).below("log_run")
+    assert store.list("data") == []
+    other.logbook(resume=True).mark_complete()
+    left_there = [key for key in other.names() if ".notata-" in key]
+    assert len(left_there) == (2 if other.is_s3 else 1)  # writers leave no such objects on S3: nothing is looked for
+    assert not any(ended in key for key in left_there if not other.is_s3)

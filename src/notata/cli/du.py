@@ -102,6 +102,8 @@ def _summed(told: Iterable[Usage], total: bool) -> Iterator[Usage]:
         if not one.depth:
             whole.size += one.size
             whole.files += one.files
+            whole.unfinished += one.unfinished
+            whole.unfinished_files += one.unfinished_files
         yield one
     if total:
         yield whole
@@ -110,11 +112,15 @@ def _summed(told: Iterable[Usage], total: bool) -> Iterator[Usage]:
 def _print(told: Iterable[Usage], human: bool | None, as_json: bool) -> bool:
     """Print it; whether there was something."""
     found = False
+    unfinished = unfinished_files = 0
 
     def each() -> Iterator[Usage]:
-        nonlocal found
+        nonlocal found, unfinished, unfinished_files
         for one in told:
             found = found or one.kind != "total"
+            if one.kind != "total" and not one.depth:
+                unfinished += one.unfinished
+                unfinished_files += one.unfinished_files
             yield one
 
     size = output.sizes(human)
@@ -126,6 +132,8 @@ def _print(told: Iterable[Usage], human: bool | None, as_json: bool) -> bool:
         output.rows(("size", "files", "name"), rows, right=("size", "files"))
     else:
         output.rows(("size", "name"), ((size(one.size), _name(one)) for one in each()))
+    if not as_json:
+        output.tell_unfinished(unfinished_files, unfinished)
     return found
 
 

@@ -21,7 +21,18 @@ from notata import display
 from notata.secrets import redacted
 from notata.terminal import safe, safe_lines
 
-__all__ = ["COLOURS", "complain", "content", "fits", "is_terminal", "json_line", "line", "rows", "sizes"]
+__all__ = [
+    "COLOURS",
+    "complain",
+    "content",
+    "fits",
+    "is_terminal",
+    "json_line",
+    "line",
+    "rows",
+    "sizes",
+    "tell_unfinished",
+]
 
 COLOURS: Final = {
     "complete": "green",
@@ -51,6 +62,15 @@ def sizes(human: bool | None = None) -> Callable[[int], str]:
 def line(text: str = "", **style: Any) -> None:
     """Print one line, in a style of `click.style` on a terminal; what in it is no plain text is escaped."""
     click.echo(click.style(safe(text), **style) if style else safe(text))
+
+
+def tell_unfinished(count: int, size: int) -> None:
+    """Report unfinished writes, which sizes and listings leave out."""
+    if count:
+        complain(
+            f"Note: not counted: {display.counted(count, 'unfinished write')}, {display.size(size)}. A killed process "
+            "leaves them; they go when their run is resumed, overwritten or removed"
+        )
 
 
 def complain(text: str) -> None:

@@ -116,6 +116,8 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
             f"{_times_of(len(one.resumes))}, last {one_line(last.get('time'))} after it {one_line(last.get('after'))}",
         )
     yield "size", f"{_size(run.size)} in {counted(run.files, 'file')}"
+    if run.unfinished_files:
+        yield "unfinished", f"{counted(run.unfinished_files, 'write')}, {_size(run.unfinished)}"
 
 
 def _times(run: Run) -> Iterator[tuple[str, str]]:

@@ -51,7 +51,7 @@ def tree(
     from notata.search import trees
 
     trouble = Trouble()
-    folders = files = size = 0
+    folders = files = size = unfinished = unfinished_files = 0
     show = output.sizes(human)
     for root in trees(urls, status=status, storage_options=storage_options, failed=trouble):
         for branch, one in _walk(root, level, directories):
@@ -62,9 +62,13 @@ def tree(
         folders += _folders(root)
         files += root.files
         size += root.size
+        unfinished += root.unfinished
+        unfinished_files += root.unfinished_files
     if not as_json and (folders or files):
         output.line()
         output.line(f"{counted(folders, 'folder')}, {counted(files, 'file')}, {show(size)}{' bytes' * (show is str)}")
+    if not as_json:
+        output.tell_unfinished(unfinished_files, unfinished)
     trouble.end(found=bool(folders or files))
 
 

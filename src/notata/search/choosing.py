@@ -288,7 +288,8 @@ def narrowed(
     names = {run.url for run in meant}
     runs = {folder: found for folder, found in place.runs.items() if found.store.url in names}
     entries = {key: entry for key, entry in place.entries.items() if inside(key, runs) is not None}
-    return replace(place, runs=runs, entries=entries)
+    unfinished = {key: entry for key, entry in place.unfinished.items() if inside(key, runs) is not None}
+    return replace(place, runs=runs, entries=entries, unfinished=unfinished)
 
 
 def _no_run(

@@ -10,7 +10,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from notata import keys
@@ -23,7 +23,7 @@ from notata.errors import (
     StorageError,
     StoredNameError,
 )
-from notata.listings import inside, name_of, orphans_in, runs_in
+from notata.listings import inside, name_of, orphans_in, runs_in, split
 from notata.reader import LogReader
 from notata.secrets import shown_url
 from notata.store import TIMEOUT, Entry, Store, default_base, open_beside, open_store
@@ -64,12 +64,14 @@ class Found:
         store: Of the run's folder.
         files: Those it has, by key.
         folder: Where it lies in the place; empty if it is the place itself.
+        unfinished: Files that are still being written, or that a killed process left, by key; they are none of `files`.
     """
 
     name: str
     store: Store
     files: Mapping[str, Entry]
     folder: str
+    unfinished: Mapping[str, Entry] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -80,6 +82,11 @@ class Found:
     def size(self) -> int:
         """Of all its files, in bytes."""
         return sum(max(0, entry.size) for entry in self.files.values())
+
+    @property
+    def unfinished_size(self) -> int:
+        """Of all its unfinished writes, in bytes."""
+        return sum(max(0, entry.size) for entry in self.unfinished.values())
 
     @property
     def is_orphan(self) -> bool:
@@ -126,6 +133,7 @@ class Place:
         runs: The runs among them, whole, by their folders; those too that have lost their metadata.json, and what a
             writer still saved whose run was moved or deleted.
         pattern: What follows `name` in what was given, if that is a pattern.
+        unfinished: Files at or below it that are still being written, or that a killed process left, by key.
     """
 
     given: str
@@ -134,6 +142,7 @@ class Place:
     entries: Mapping[str, Entry]
     runs: Mapping[str, Found]
     pattern: str = ""
+    unfinished: Mapping[str, Entry] = field(default_factory=dict)
 
     def means(self, key: str) -> bool:
         """Whether a file or folder is itself what was named, and not merely in what was."""
@@ -160,11 +169,18 @@ class Place:
 
         Without a pattern it is the place itself, as ``""``.
         """
+        return self._parts(self.entries)
+
+    def unfinished_parts(self) -> dict[str, dict[str, Entry]]:
+        """As `parts`, of unfinished writes."""
+        return self._parts(self.unfinished)
+
+    def _parts(self, entries: Mapping[str, Entry]) -> dict[str, dict[str, Entry]]:
         if not self.pattern:
-            return {"": dict(self.entries)}
+            return {"": dict(entries)}
         meant = _meant(self.pattern)
         found: dict[str, dict[str, Entry]] = {}
-        for key, entry in sorted(self.entries.items()):
+        for key, entry in sorted(entries.items()):
             found.setdefault(meant(key) or key, {})[key] = entry
         return found
 
@@ -241,7 +257,8 @@ def look_up(
     store = open_store(root or ".", options, timeout=timeout)
     meant = _meant(pattern) if pattern else None
     skips = _Skips(failed)
-    entries = _listed(store, _MAGIC.split(pattern, maxsplit=1)[0], meant, met, skips)
+    unfinished: dict[str, Entry] = {}
+    entries = _listed(store, _MAGIC.split(pattern, maxsplit=1)[0], meant, met, skips, unfinished)
     if by_id and not entries and not pattern and (other := _folder_of_id(url)):
         place = look_up(other, options, timeout=timeout, met=met, failed=failed)
         if place.runs:
@@ -255,14 +272,17 @@ def look_up(
     if meant:
         own = {key: entry for key, entry in entries.items() if key == pattern or key.startswith(f"{pattern}/")}
         entries = own or {key: entry for key, entry in entries.items() if meant(key)}
+        unfinished = {key: entry for key, entry in unfinished.items() if meant(key)}
         meeting = {inside(key, runs) for key in entries}
         runs = {folder: files for folder, files in runs.items() if folder in meeting}
+    possible = _possible(runs, store, skips)
+    left = split(unfinished, possible)
     found = {
-        folder: Found(_below(name, folder), store.below(folder) if folder else store, files, folder)
-        for folder, files in _possible(runs, store, skips).items()
+        folder: Found(_below(name, folder), store.below(folder) if folder else store, files, folder, left[folder])
+        for folder, files in possible.items()
     }
     skips.end(store.url)
-    return Place(_below(name, pattern), name, store, entries, found, pattern)
+    return Place(_below(name, pattern), name, store, entries, found, pattern, unfinished)
 
 
 class _Skips:
@@ -323,12 +343,17 @@ def _listed(
     meant: Callable[[str], str | None] | None,
     met: Callable[[Store, str, Entry], None] | None,
     skipped: Callable[[NotataError], object],
+    unfinished: dict[str, Entry],
 ) -> dict[str, Entry]:
     """The files of a store by key, in order. A folder ``log_…`` in no other one is a run if it has a metadata.json."""
     entries = {}
     if name_of(store.url).startswith("log_"):
         met = None
-    for entry in store.scan(beginning=beginning, skipped=skipped):
+
+    def leave(entry: Entry) -> None:
+        unfinished[entry.key] = entry
+
+    for entry in store.scan(beginning=beginning, skipped=skipped, unfinished=leave):
         entries[entry.key] = entry
         if met is not None and entry.key.endswith(f"/{keys.METADATA}"):
             parent, _, name = entry.key.removesuffix(f"/{keys.METADATA}").rpartition("/")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from notata.errors import ConfigurationError, FolderError, MissingError, NotataError
+from notata.keys import is_reserved
 from notata.listings import inside, name_of
 from notata.search.choosing import Choice, Wheres, narrowed
 from notata.search.finding import File, Place, URLs, each, file_at, given, tell_nobody
@@ -39,6 +40,8 @@ class Usage:
         files: How many it has.
         depth: How many folders below the place it lies.
         status: How a run stands, where that was asked for.
+        unfinished: Bytes of files that are still being written, or that a killed process left; not part of `size`.
+        unfinished_files: How many those are; they do not count in `files`.
         inner: What lies in a folder, by name, folders with a slash at the end: a bucket may have both of one name.
     """
 
@@ -48,6 +51,8 @@ class Usage:
     files: int = 0
     depth: int = 0
     status: str = ""
+    unfinished: int = 0
+    unfinished_files: int = 0
     inner: dict[str, Usage] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -66,11 +71,24 @@ class Usage:
 
     def record(self) -> dict[str, Any]:
         """Its fields by name, without what lies in it."""
-        return {"name": self.name, "kind": self.kind, "size": self.size, "files": self.files, "depth": self.depth}
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "size": self.size,
+            "files": self.files,
+            "depth": self.depth,
+            "unfinished": self.unfinished,
+            "unfinished_files": self.unfinished_files,
+        }
 
-    def _add(self, size: int) -> None:
-        self.size += max(0, size)
-        self.files += 1
+    def _add(self, entry: Entry) -> None:
+        """Count one file, or one unfinished write."""
+        if is_reserved(entry.key):
+            self.unfinished += max(0, entry.size)
+            self.unfinished_files += 1
+        else:
+            self.size += max(0, entry.size)
+            self.files += 1
 
 
 def trees(
@@ -168,7 +186,7 @@ def _trees_at(
     """What lies at and below one place, in the runs that are meant; with `status` how each of them stands."""
     try:
         place = narrowed(url, choice, options, failed=failed, timeout=timeout)
-        if not place.entries and not choice.filters:
+        if not (place.entries or place.unfinished or choice.filters):
             file = _alone(url, options, timeout)
             return [Usage(given(url), "folder") if file is None else _of_file(file.name, file.entry)]
         stands = {run.name: run.status for run in records(place)} if status else {}
@@ -188,7 +206,10 @@ def _places(
     for url in each(urls):
         try:
             place = narrowed(url, choice, options, failed=failed, timeout=timeout)
-            if not (place.entries or choice.filters) and (file := _alone(url, options, timeout)) is not None:
+            if (
+                not (place.entries or place.unfinished or choice.filters)
+                and (file := _alone(url, options, timeout)) is not None
+            ):
                 place = Place(file.name, file.name, place.store, {file.entry.key: file.entry}, {})
         except NotataError as error:
             failed(error)
@@ -213,10 +234,13 @@ def _of_file(name: str, entry: Entry, depth: int = 0) -> Usage:
 
 
 def _trees(place: Place, stands: Mapping[str, str]) -> Iterator[Usage]:
-    for top, entries in place.parts().items():
+    parts, unfinished = place.parts(), place.unfinished_parts()
+    for top in [*parts, *(top for top in unfinished if top not in parts)]:
+        entries = parts.get(top, {})
         for key, entry in sorted(entries.items()):
             if key == top:
                 yield _of_file(place.named(key), entry)
+        entries = entries | unfinished.get(top, {})
         below = {key[len(top) + 1 :] if top else key: entry for key, entry in entries.items() if key != top}
         if below:
             yield _tree(place, top, below, stands)
@@ -232,15 +256,19 @@ def _tree(place: Place, top: str, entries: Mapping[str, Entry], stands: Mapping[
     root = folder_at(top, 0)
     for key, entry in entries.items():
         folder, path = root, top
-        folder._add(entry.size)
+        folder._add(entry)
         *folders, name = key.split("/")
         for part in folders:
+            if is_reserved(part):
+                break
             path = f"{path}/{part}" if path else part
             inner = folder.inner.get(f"{part}/")
             if inner is None:
                 inner = folder.inner[f"{part}/"] = folder_at(path, folder.depth + 1)
             folder = inner
-            folder._add(entry.size)
+            folder._add(entry)
+        if is_reserved(key):
+            continue
         path = f"{path}/{name}" if path else name
         folder.inner[name] = _of_file(place.named(path), entry, folder.depth + 1)
     return root
@@ -263,18 +291,18 @@ def _sums(tree: Usage, depth: int | None, files: bool) -> Iterator[Usage]:
 def _by_run(place: Place) -> Iterator[Usage]:
     sums = {folder: Usage(run.name, "run") for folder, run in place.runs.items()}
     others = Usage(place.given, "others")
-    for key, entry in place.entries.items():
+    for key, entry in (*place.entries.items(), *place.unfinished.items()):
         folder = inside(key, place.runs)
-        (others if folder is None else sums[folder])._add(entry.size)
+        (others if folder is None else sums[folder])._add(entry)
     yield from sums.values()
-    if others.files:
+    if others.files or others.unfinished_files:
         yield others
 
 
 def _by_suffix(places: Iterable[Place]) -> Iterator[Usage]:
     sums: dict[str, Usage] = {}
     for place in places:
-        for key, entry in place.entries.items():
-            suffix = os.path.splitext(name_of(key))[1].lower()
-            sums.setdefault(suffix, Usage(suffix, "suffix"))._add(entry.size)
+        for key, entry in (*place.entries.items(), *place.unfinished.items()):
+            suffix = "" if is_reserved(key) else os.path.splitext(name_of(key))[1].lower()
+            sums.setdefault(suffix, Usage(suffix, "suffix"))._add(entry)
     yield from sorted(sums.values(), key=lambda one: (-one.size, one.name))

@@ -47,6 +47,8 @@ class Run:
         found: Its files, each with its size.
         metadata: What its metadata.json says; empty where it cannot be read.
         metrics_error: Why parameters or metrics that were asked for cannot be told; empty otherwise.
+        unfinished: Bytes of files that are still being written, or that a killed process left; not part of `size`.
+        unfinished_files: How many those are; they do not count in `files`.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Run:
     found: Found | None = field(default=None, repr=False, compare=False)
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     metrics_error: str = ""
+    unfinished: int = 0
+    unfinished_files: int = 0
 
     @property
     def age(self) -> float | None:
@@ -96,6 +100,8 @@ class Run:
             "files": self.files,
             "host": self.host or None,
             "failure_reason": self.failure_reason,
+            "unfinished": self.unfinished,
+            "unfinished_files": self.unfinished_files,
         }
 
 
@@ -208,6 +214,8 @@ def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row |
         found=found,
         metadata=fields,
         metrics_error=row.metrics_error if row else "",
+        unfinished=found.unfinished_size,
+        unfinished_files=len(found.unfinished),
     )
 
 
@@ -223,6 +231,8 @@ def _unread(found: Found, why: str) -> Run:
         files=len(found.files),
         failure_reason=why,
         found=found,
+        unfinished=found.unfinished_size,
+        unfinished_files=len(found.unfinished),
     )
 
 

@@ -15,7 +15,6 @@ import codecs
 import copy
 import errno
 import io
-import secrets
 import shutil
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
@@ -49,6 +49,7 @@ from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Uplo
 from notata.store.gaps import Gap, Skipped
 from notata.store.in_flight import BYTES_AT_ONCE, started_in_thread
 from notata.store.targets import Appending, Writing
+from notata.store.unfinished import is_abandoned, is_unfinished, new_name
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -82,6 +83,7 @@ class Store(ABC):
         near: Whether a write costs no round trip, so that callers need not collect small ones.
         shared: Whether others than this process can see what is stored.
         sized: Whether a file's size is known, and a range of it can be read by itself.
+        leaves_unfinished: Whether a writer that is killed may leave a hidden file behind.
         queues: Whether a write may have to wait for others, so that the storage's own thread must not begin one.
         progress: Makes the callback that is told of the bytes of a file which takes more than one part: of its name,
             and its size where that is known.
@@ -92,6 +94,7 @@ class Store(ABC):
     near: bool = False
     shared: bool = True
     sized: bool = True
+    leaves_unfinished: bool = False
     queues: bool = False
     progress: Progress | None = None
     bytes_at_once: int = BYTES_AT_ONCE
@@ -134,7 +137,7 @@ class Store(ABC):
     def aside(self) -> Self:
         """The store of a new folder that listings of this one hide, for what is tried and removed; no request."""
         other = copy.copy(self)
-        folder = f"{keys.RESERVED}{secrets.token_hex(8)}"
+        folder = new_name()
         other.url = self._shown(folder)
         other._enter(folder)
         return other
@@ -392,10 +395,26 @@ class Store(ABC):
         """
         return sorted(self.scan(folder, beginning, skipped=skipped), key=lambda entry: entry.key)
 
-    def scan(self, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None) -> Iterator[Entry]:
-        """As `list`, each file as the storage tells of it, in no order: the first while the last are not asked for."""
+    def scan(
+        self,
+        folder: str = "",
+        beginning: str = "",
+        *,
+        skipped: Skipped | None = None,
+        unfinished: Callable[[Entry], object] | None = None,
+    ) -> Iterator[Entry]:
+        """As `list`, each file as the storage tells of it, in no order: the first while the last are not asked for.
+
+        Args:
+            folder: As for `list`.
+            beginning: As for `list`.
+            skipped: As for `list`.
+            unfinished: Called with each unfinished write, which is no file yet.
+        """
         for found in self._found(folder, beginning):
             if keys.is_reserved(found.key):
+                if unfinished is not None and isinstance(found, Entry) and is_unfinished(found.key):
+                    unfinished(found)
                 continue
             if isinstance(found, Entry):
                 yield found
@@ -413,6 +432,28 @@ class Store(ABC):
             else:
                 self._skip(found, skipped)
         return sorted(entries, key=lambda entry: entry.key)
+
+    def remove_abandoned(self) -> builtins.list[Entry]:
+        """Remove unfinished writes of processes that have ended. A listing, where writers leave such, and deletions.
+
+        A write of a process that runs on this machine stays. If its process cannot be seen from here, as on another
+        machine, the write stays for a day after its last change.
+
+        Returns:
+            What was removed.
+
+        Raises:
+            StorageError: The store cannot be listed. Of deletions, a `BatchError`.
+        """
+        if not self.leaves_unfinished:
+            return []
+        found: builtins.list[Entry] = []
+        for _ in self.scan(skipped=lambda error: None, unfinished=found.append):
+            pass
+        now = datetime.now(UTC)
+        abandoned = [entry for entry in found if is_abandoned(entry, now)]
+        self.remove(abandoned)
+        return abandoned
 
     def occupied(self) -> bool:
         """Check whether anything is stored below the root, listable or not. One request on a bucket."""

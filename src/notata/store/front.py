@@ -38,6 +38,7 @@ class FrontStore(Store):
         self._real = real
         self._folder = ""  # below the store that was put in front
         self.folders, self.near, self.shared = real.folders, real.near, real.shared
+        self.leaves_unfinished = real.leaves_unfinished
         self.sized, self.queues, self.progress = real.sized, real.queues, real.progress
 
     def __copy__(self) -> Self:

@@ -40,6 +40,7 @@ from notata.store.gcs_refusals import asking, session_options
 from notata.store.http_errors import failure_of_reply, failure_of_tls
 from notata.store.patience import current
 from notata.store.remote import BucketStore, Connection
+from notata.store.unfinished import new_name
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -113,6 +114,8 @@ def _beyond_end(record: logging.LogRecord) -> bool:
 
 class GCSStore(BucketStore):
     """Files below one prefix of a GCS bucket."""
+
+    leaves_unfinished = True
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
         super().__init__(url, Connection(connect, options, timeout))
@@ -212,7 +215,7 @@ class GCSStore(BucketStore):
         return self._connection.run(self._upload, self._name(key), whole, version, "")
 
     def _aside(self, key: str) -> str:
-        return self._name(keys.join(key.rpartition("/")[0], keys.RESERVED + secrets.token_hex(8)))
+        return self._name(keys.join(key.rpartition("/")[0], new_name()))
 
     def _compose(self, key: str, sources: list[str], match: str) -> dict[str, Any]:
         token = secrets.token_hex(16)

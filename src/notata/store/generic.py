@@ -33,7 +33,7 @@ from notata.store.files import PART, Upload
 from notata.store.gaps import Gap, gap_or
 from notata.store.http_errors import failure_of_tls
 from notata.store.in_flight import started_in_thread
-from notata.store.publishing import Step, make_folder, move_over, new_name, step_of, write_aside
+from notata.store.publishing import Step, make_folder, move_over, step_of, unfinished_in, write_aside
 from notata.store.remote import RemoteStore, without_credentials
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class GenericStore(RemoteStore):
     creates = False
     swaps = False
     sized = False
+    leaves_unfinished = True
     _connection: ClientConnection
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
@@ -143,7 +144,7 @@ class GenericStore(RemoteStore):
 
     def _publish(self, client: Client, key: str, data: bytes, match: str | None) -> str:
         target = self._name(key)
-        aside = new_name(posixpath.dirname(target))
+        aside = unfinished_in(posixpath.dirname(target))
         try:
             client.call(write_aside, client.fs, aside, data, size=len(data))
             self._check(key, match, warn=False)
@@ -498,7 +499,7 @@ class _Moved:
         self._match = match
         store._check(key, match)
         self._target = store._name(key)
-        self._aside = new_name(posixpath.dirname(self._target))
+        self._aside = unfinished_in(posixpath.dirname(self._target))
         self._size = 0
         self._client, self._file = store._connection.run_with(self._opened)
 

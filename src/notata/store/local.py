@@ -29,8 +29,9 @@ from notata.store.durability import Durability
 from notata.store.gaps import Gap
 from notata.store.local_folders import Folder, LinkMetError, make_folder, open_folder, parent
 from notata.store.local_locks import LockHeldError, NoLockError, OwnLockError, hold, locked, release
-from notata.store.local_staged import Publish, Staged, publish_new, temporary_name, version_of, write_all
+from notata.store.local_staged import Publish, Staged, publish_new, version_of, write_all
 from notata.store.spelling import Spelling
+from notata.store.unfinished import new_name
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -63,6 +64,7 @@ class LocalStore(Store):
 
     folders = True
     near = True
+    leaves_unfinished = True
     _durability: Durability | None = None
     _follows = False
 
@@ -484,7 +486,7 @@ class LocalStore(Store):
                 self._make_parents(key)
                 folder, name = self._parent(key)
                 opened.enter_context(folder)
-                temporary = temporary_name()
+                temporary = new_name()
                 folder.mkdir(temporary, 0o700)
                 opened.callback(folder.remove_tree, temporary)
                 beside = opened.enter_context(folder.folder(temporary))

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from notata import keys
 from notata.store.durability import Durability
 from notata.store.local_folders import Folder
+from notata.store.unfinished import new_name
 
-__all__ = ["Publish", "Staged", "publish_new", "temporary_name", "version_of", "write_all"]
+__all__ = ["Publish", "Staged", "publish_new", "version_of", "write_all"]
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EIO}
 """What a file system says that has no hard links. EIO is said by ``rclone mount``; a broken disk says it once more."""
@@ -51,7 +51,7 @@ class Staged:
         self._durability = durability
         self._stamped = stamped
         self._handle = -1
-        self._temporary = temporary_name()
+        self._temporary = new_name()
         try:
             self._handle = folder.open(self._temporary, _NEW)
         except BaseException:
@@ -94,11 +94,6 @@ class Staged:
 
     def __del__(self) -> None:
         self._close()
-
-
-def temporary_name() -> str:
-    """Return a name that no other write has, and that listings hide."""
-    return f"{keys.RESERVED}{os.urandom(8).hex()}"
 
 
 def write_all(handle: int, data: bytes) -> None:

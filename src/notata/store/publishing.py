@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import posixpath
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -16,13 +15,13 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.dirfs import DirFileSystem
 
-from notata import keys
 from notata.store.client_errors import is_dropped
+from notata.store.unfinished import new_name
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["Step", "make_folder", "move_over", "new_name", "step_of", "write_aside"]
+__all__ = ["Step", "make_folder", "move_over", "step_of", "unfinished_in", "write_aside"]
 
 Step: TypeAlias = Literal["rename", "server", "copy"]
 """``rename``: one step of the protocol replaces a file. ``server``: one request does, and the server decides whether in
@@ -41,9 +40,9 @@ def step_of(fs: AbstractFileSystem) -> Step:
     return "copy" if _renamer(fs) is None else "rename"
 
 
-def new_name(folder: str) -> str:
-    """A new name in a folder, for an unfinished write: listings hide it."""
-    return f"{folder}/{keys.RESERVED}{secrets.token_hex(8)}"
+def unfinished_in(folder: str) -> str:
+    """Return a new name in a folder, for an unfinished write: listings hide it."""
+    return f"{folder}/{new_name()}"
 
 
 def make_folder(fs: AbstractFileSystem, folder: str) -> None:
@@ -101,7 +100,7 @@ def _exchange(fs: AbstractFileSystem, rename: Callable[[str, str], object], sour
 
     In between nothing has the name. Who is killed there leaves both files, under names that listings hide.
     """
-    spare = new_name(posixpath.dirname(target))
+    spare = unfinished_in(posixpath.dirname(target))
     rename(target, spare)
     try:
         rename(source, target)

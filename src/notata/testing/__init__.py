@@ -87,6 +87,7 @@ class FaultyStore(Store):
         self.inner = inner
         self.folders = inner.folders
         self.near = inner.near
+        self.leaves_unfinished = inner.leaves_unfinished
         self.shared = inner.shared
         self._plan = _Plan()
         self._below = ""
