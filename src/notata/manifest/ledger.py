@@ -212,10 +212,10 @@ class LedgerStore(FrontStore):
         self.ledger.begin(full)
         try:
             version = self._real._write(key, data, match)
-        except BaseException as error:
+            self.ledger.note(full, len(data), digest, version)
+        except BaseException as error:  # an interrupt may come once it is stored
             self.ledger.end(full, error)
             raise
-        self.ledger.note(full, len(data), digest, version)
         self.ledger.end(full)
         return version
 
@@ -259,10 +259,10 @@ class LedgerStore(FrontStore):
         self.ledger.begin(full)
         try:
             after = self._real._append(key, data, tail)
+            self.ledger.grow(full, data, tail, after)
         except BaseException as error:
             self.ledger.end(full, error)
             raise
-        self.ledger.grow(full, data, tail, after)
         self.ledger.end(full)
         return after
 
@@ -326,10 +326,10 @@ class _Hashed:
     def commit(self) -> str:
         try:
             version = self._upload.commit()
+            self._ledger.note(self._key, self._size, self._hash.digest(), version)
         except BaseException as error:
             self._end(error)
             raise
-        self._ledger.note(self._key, self._size, self._hash.digest(), version)
         self._end()
         return version
 
