@@ -4,7 +4,8 @@ In each round a script records a run in its main thread: lines, fields of metada
 place of earlier ones, appends and flushes. Meanwhile this process sends it SIGINT, which raises KeyboardInterrupt, and
 SIGUSR1, whose handler writes as well, as a batch system's last minute asks for: a line, a checkpoint, a field, and a
 flush. Each signal comes when the script has dealt with the one before, after a random while. At the end the run is
-completed, under signals too, and everything that lies there is read by plain fsspec:
+completed, under signals too (in the background under SIGUSR1 only, as SIGINT gives up what waits there, by design),
+and everything that lies there is read by plain fsspec:
 
 * each file, field, parameter and appended piece is there whose call returned, and no other value;
 * each line of log.txt whose call returned is there once; one whose call was interrupted is there once or not at all;
@@ -88,7 +89,7 @@ class Recording:
     """
 
     def __init__(self, place: Place, background: bool, rng: random.Random) -> None:
-        self.place, self.rng = place, rng
+        self.place, self.background, self.rng = place, background, rng
         self.log = place.logbook(background=background)
         self.begun: dict[str, list[int]] = defaultdict(list)
         self.kept: dict[str, list[int]] = defaultdict(list)
@@ -119,6 +120,8 @@ class Recording:
                 while self.dealt < count:
                     self.deal()
                     self.do(self.rng.choice(MAIN))
+                if self.background:  # there an interrupt of the end gives up what waits, and the run has failed
+                    signal.signal(signal.SIGINT, self._pass)
                 self.deal()
                 self.log.mark_complete()
                 for number in (signal.SIGINT, signal.SIGUSR1):
@@ -137,6 +140,10 @@ class Recording:
     def _interrupt(self, *_: object) -> None:
         self._waits = True
         raise KeyboardInterrupt
+
+    def _pass(self, *_: object) -> None:
+        self._waits = True
+        self.deal()
 
     def _checkpoint(self, *_: object) -> None:
         try:
@@ -213,8 +220,8 @@ def main(arguments: str) -> None:
     url, name, options, background, count, plan = json.loads(arguments)
     faulthandler.enable()
     recording = Recording(Place(name, url, options), background, random.Random(plan))
-    os.write(1, b".\n")
     recording.log.params(first=True)  # what is imported late is there then: a handler may find half a module
+    os.write(1, b".\n")
     recording.record(count)
     recording.log.flush()  # a handler may have written after the end: the manifest has that then
     recording.look()
