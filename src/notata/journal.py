@@ -53,7 +53,8 @@ RESERVE: Final = 4 * 2**20  # that warnings and errors may fill besides
 _INDENT: Final = "  "
 _THREAD: Final = "notata-journal"
 _STORAGE_THREAD: Final = "fsspecIO"
-_CONTESTED: Final = 10  # appends in a row that others may come before
+_CONTESTED: Final = 100  # appends in a row that others may come before: forked children, each with lines of its own
+_CONTESTED_PAUSE: Final = 2.0  # seconds between two of them at most; so two minutes or more in all
 _MEANWHILE: Final = 3  # times that is asked for lines which came during an append
 _own = logging.getLogger("notata")
 
@@ -383,7 +384,7 @@ class Journal(logging.Handler):
 
     def _store(self) -> None:
         """Append the chunk. The same bytes are tried until they are there, so that a lost reply is known for one."""
-        for last in attempts(_CONTESTED):
+        for last in attempts(_CONTESTED, longest=_CONTESTED_PAUSE):
             if not self._chunk or self._other():
                 return
             if self._end.size == self._goal:  # it was appended, and an interrupt came before that was noted

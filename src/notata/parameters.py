@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from types import FrameType
 from typing import Any, Final
 
 from notata import formats, keys, limits
 from notata.display import indefinite
 from notata.errors import ConfigurationError, DecodeError, EncodeError, MissingError
 from notata.formats.yaml_loader import check_values
+from notata.nesting import is_running
 from notata.processes import Lock
 from notata.store import Store
 
@@ -152,6 +155,8 @@ class Parameters(Mapping[str, Any]):
         self._file: tuple[str, bytes] | None = ("", b"") if new else None
         self._values: dict[str, Any] | None = {} if new else None
         self._there: set[str] = set()  # files that there may be
+        self._merging: FrameType | None = None  # the call that merges values; see `is_running`
+        self._left: dict[str, Any] = {}  # what a signal handler has left to it
 
     def __call__(self, /, ext: str = "yaml", **values: Any) -> None:
         """Merge values into the parameters, and store them as ``params.yaml`` or ``params.json``.
@@ -181,8 +186,23 @@ class Parameters(Mapping[str, Any]):
             raise ConfigurationError(f"ext is 'yaml' or 'json', not {ext!r}", url=self._store.url)
         self._check()
         with self._lock.held():
-            self._put(ext, {**self, **values})
+            self._merge(ext, values)
         self._tell()
+
+    def _merge(self, ext: str, values: Mapping[str, Any]) -> None:
+        """Store the present values with these. A signal handler leaves its own to the call that it interrupts."""
+        if is_running(self._merging):
+            encoded(self._store, values, ext)  # what cannot be stored is refused here
+            self._left = {**self._left, **values}
+            return
+        self._merging = sys._getframe()
+        try:
+            self._put(ext, {**self, **values})
+        finally:
+            while left := self._left:
+                self._put(ext, {**self, **left})
+                if self._left is left:
+                    self._left = {}
 
     def _put(self, ext: str, values: Mapping[str, Any]) -> None:
         data = encoded(self._store, values, ext)

@@ -13,11 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from notata import exits
+from notata.background.desk import Bell, Desk
 from notata.background.writes import ABORT, COMMIT, OVERHEAD, PART, Item, Stream, Value
 from notata.errors import BatchError, DeadlineError, NotataError, StorageError, UnreachableError
 from notata.store import Store
@@ -51,11 +53,31 @@ class _Slot:
         return [item for item in (self.running, self.next) if item is not None]
 
 
+@dataclass
+class _Place:
+    """A place in the line of those who wait for room.
+
+    Attributes:
+        cost: Bytes that are to be added.
+        key: Of the write, if it may take the place of an older one.
+        add: Adds it.
+        was_added: Whether it was; False where nothing is queued any more, None as long as it waits.
+        bell: Rings when it does not wait any more.
+    """
+
+    cost: int
+    key: str | None
+    add: Callable[[], None]
+    was_added: bool | None = None
+    bell: Bell = field(default_factory=Bell)
+
+
 class Queue:
     """What is pending, in which order it goes, and what is lost.
 
-    Its lock is held for bookkeeping only, never while the storage is asked. It is reentrant: a signal handler or a
-    collected file object may come in between.
+    Its lock is held for bookkeeping only, never while the storage is asked, and never by the main thread: that has its
+    calls made by a `Desk`, so that neither an interrupt nor a signal handler comes while they are half done. Whoever
+    waits holds nothing.
     """
 
     def __init__(self, store: Store, most: int, check: Callable[[], None], lost: Lost) -> None:
@@ -74,7 +96,9 @@ class Queue:
     def _begin(self) -> None:
         """Start with nothing: at first, and in a forked child, whose parent keeps what waits."""
         self._pid = os.getpid()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._desk = Desk(_THREAD)
+        self._bells: deque[Bell] = deque()  # of those who wait for a change
         self._here = threading.local()
         self._slots: dict[str, _Slot] = {}
         self._within: dict[str, int] = {}  # how many slots there are at or below a key
@@ -82,7 +106,7 @@ class Queue:
         self._busy: set[Stream] = set()  # that have steps
         self._stepping: set[Stream] = set()  # of which one is being done
         self._streams: deque[Stream] = deque()  # of which one may be done
-        self._line: list[int] = []  # threads that wait for room
+        self._line: deque[_Place] = deque()  # of those who wait for room
         self._count = 0
         self._bytes = 0
         self._in_flight = 0
@@ -102,18 +126,13 @@ class Queue:
     def put(self, value: Value) -> bool:
         """Queue a value, as soon as there is room. False if it is to be written at once."""
         self._mine()
-        if value.cost > self._most or not self._enter(value.cost, value.key, partial(self._add, value)):
-            return False
-        self._pump()
-        return True
+        return value.cost <= self._most and self._enter(value.cost, value.key, partial(self._add, value))
 
     def give(self, stream: Stream, part: bytes) -> None:
         """Queue a part, as soon as there is room."""
         cost = len(part) + OVERHEAD
         if cost > self._most or not self._enter(cost, None, partial(self._add_step, stream, PART, part, cost)):
             self._at_once(stream, PART, part)
-        else:
-            self._launch()
 
     def commit(self, stream: Stream) -> None:
         """Queue the end of a stream: it is the newest write to its key from now on."""
@@ -121,18 +140,19 @@ class Queue:
             self._at_once(stream, COMMIT)
             self.stored(stream.key)
             stream.over = True
-        else:
-            self._pump()
 
     def abort(self, stream: Stream) -> None:
         """Give a stream up, unless its end is queued. It does not wait."""
-        with self._changed:
+        self._desk.run(partial(self._abort, stream))
+
+    def _abort(self, stream: Stream) -> None:
+        with self._lock:
             if not stream.over:
                 self._give_up(stream)
-        self._launch()
+        self._pump()
 
     def step(self, stream: Stream, kind: str) -> None:
-        with self._changed:
+        with self._lock:
             self._add_step(stream, kind)
         self._launch()
 
@@ -152,30 +172,53 @@ class Queue:
         Returns:
             Whether it was added; False once nothing is queued any more.
         """
-        me = threading.get_ident()
-        with self._changed:
-            if self.is_through:
-                return False
-            if not self._line and self._fits(cost, key):
-                add()
-                return True
-        self._may_wait()
-        try:
-            self._line.append(me)  # twice where a signal handler writes while this very thread waits
-            while True:
-                self._pump()
-                with self._changed:
-                    if self.is_through:
-                        return False
-                    if self._line[0] == me and self._fits(cost, key):
-                        add()
-                        return True
-                    self._changed.wait()
-        finally:
-            with self._changed:
-                if me in self._line:
-                    self._line.remove(me)
-                self._changed.notify_all()
+        place = _Place(cost, key, add)
+        self._desk.run(partial(self._line_up, place))
+        if place.was_added is None:
+            try:
+                self._may_wait()
+                while place.was_added is None:
+                    place.bell.wait()
+                    self._help()
+            finally:
+                if place.was_added is None:
+                    self._desk.run(partial(self._step_out, place))
+        return place.was_added
+
+    def _line_up(self, place: _Place) -> None:
+        with self._lock:
+            self._line.append(place)
+            self._admit()
+        self._pump()
+
+    def _step_out(self, place: _Place) -> None:
+        with self._lock:
+            if place in self._line:
+                self._line.remove(place)
+            self._ring()
+        self._pump()
+
+    def _admit(self) -> None:
+        """Add what there is room for, of those who wait. Holds the lock."""
+        while self._line and (self.is_through or self._fits(self._line[0].cost, self._line[0].key)):
+            place = self._line.popleft()
+            if not self.is_through:
+                place.add()
+            place.was_added = not self.is_through
+            place.bell.ring()
+
+    def _ring(self) -> None:
+        """Tell those who wait that something has changed. Holds the lock."""
+        self._admit()
+        for place in self._line:
+            place.bell.ring()
+        for _ in range(len(self._bells)):  # one that is added meanwhile has seen the change
+            self._bells.popleft().ring()
+
+    def _help(self) -> None:
+        """Begin what nobody else could begin."""
+        if self._streams or self._ready:
+            self._desk.run(self._pump)
 
     def _fits(self, cost: int, key: str | None) -> bool:
         slot = self._slots.get(key) if key is not None else None
@@ -232,7 +275,7 @@ class Queue:
             self._add_step(stream, ABORT)
         elif stream in self._busy:
             self._busy.discard(stream)
-        self._changed.notify_all()
+        self._ring()
 
     def _clear(self, stream: Stream) -> None:
         freed = sum(cost for _, _, cost in stream.steps)
@@ -268,7 +311,7 @@ class Queue:
             self._note(key, -self._within[key], alone=True)
         for key in self._slots:
             self._note(key, 1)
-        self._changed.notify_all()
+        self._ring()
 
     def _note(self, key: str, more: int, *, alone: bool = False) -> None:
         """Count a key in the folders that it is in; on a disk, for path objects too."""
@@ -289,17 +332,20 @@ class Queue:
 
     def _pump(self) -> None:
         """Begin what may begin."""
+        self._send()
+        self._launch()
+
+    def _send(self) -> None:
         try:
             while (item := self._next()) is not None:
                 self._start(item)
         except BaseException:
-            with self._changed:
+            with self._lock:
                 self._mend()
             raise
-        self._launch()
 
     def _next(self) -> Item | None:
-        with self._changed:
+        with self._lock:
             while self._ready and self._in_flight < _AT_ONCE:
                 slot = self._slots.get(self._ready.popleft())
                 if slot is None or slot.running is not None or slot.next is None:
@@ -337,18 +383,18 @@ class Queue:
         failure = None if error is None else _brief(item.failed(error))
         if failure is not None:
             self._tell(item.key, failure)
-        with self._changed:
+        with self._lock:
             if slot.running is not item:
                 return
-            slot.running, item.by = None, 0
-            self._in_flight -= isinstance(item, Value)
-            self._bytes -= item.cost
-            if failure is None:
+            if failure is None:  # before it counts as settled: who waits looks without the lock
                 self._lost.pop(item.key, None)
                 self._unanswered = 0
             else:
                 self._lost[item.key] = (failure, False)
                 self._unanswered += isinstance(failure, UnreachableError | DeadlineError)
+            slot.running, item.by = None, 0
+            self._in_flight -= isinstance(item, Value)
+            self._bytes -= item.cost
             if slot.next is not None:
                 self._ready.append(item.key)
             else:
@@ -362,7 +408,7 @@ class Queue:
         """Tell those who wait. Holds the lock."""
         if not (self._slots or self._busy):
             exits.forget(self._finish)
-        self._changed.notify_all()
+        self._ring()
 
     def _tell(self, key: str, failure: NotataError) -> None:
         with suppress(Exception):  # a handler of somebody else's must not end this thread
@@ -377,8 +423,8 @@ class Queue:
                 threading.Thread(target=self._work, name=_THREAD, daemon=True).start()
             except RuntimeError:  # the interpreter is ending, and starts none
                 if _in_storage_thread() and not self._near:
-                    with self._changed:  # who waits does it
-                        self._changed.notify_all()
+                    with self._lock:  # who waits does it
+                        self._ring()
                     return
                 self._work()
             else:
@@ -387,7 +433,7 @@ class Queue:
     def _work(self) -> None:
         """Do steps of streams, until none can be done or enough others do."""
         while True:
-            with self._changed:
+            with self._lock:
                 if not self._streams or len(self._stepping) >= _STREAMS:
                     return
                 stream = self._streams.popleft()
@@ -409,7 +455,7 @@ class Queue:
         """A step is done."""
         if error is not None and kind == ABORT:
             _own.warning("notata: could not clean up after %s: %s", stream.key, stream.failed(error))
-        with self._changed:
+        with self._lock:
             self._stepping.discard(stream)
             self._bytes -= stream.at_work or 0
             stream.at_work = None
@@ -427,6 +473,8 @@ class Queue:
             self._rest()
         if ended:
             self.finished(stream, stream.error)
+        else:
+            self._send()  # what there was room for
 
     # -- wait ----------------------------------------------------------------------------------------------
 
@@ -443,17 +491,15 @@ class Queue:
             self._wait_below(folder)
 
     def _wait_below(self, folder: str, until: float | None = None) -> None:
-        with self._changed:
-            upto = self._count
-            names = [key for key in self._slots if not folder or f"{key}/".startswith(f"{folder}/")]
+        upto = self._count
+        names = [key for key in list(self._slots) if not folder or f"{key}/".startswith(f"{folder}/")]
         for key in names:
             self._wait_for(partial(self._settled, key, upto), until)
 
     def settle(self, timeout: float | None = None) -> None:
         self._mine()
         until = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            given_up = [stream for stream in self._busy if stream.over or stream.error is not None]
+        given_up = [stream for stream in self._busy.copy() if stream.over or stream.error is not None]
         try:
             self._wait_below("", until)
             for stream in given_up:
@@ -472,19 +518,19 @@ class Queue:
         return stream not in self._busy
 
     def _wait_for(self, done: Callable[[], bool], until: float | None = None) -> None:
-        with self._changed:  # not before who has just finished has told what is lost
-            if done():
-                return
+        if done():
+            return
         self._may_wait()
         while True:
-            self._pump()
-            with self._changed:
-                if done():
-                    return
-                left = None if until is None else until - time.monotonic()
-                if left is not None and left <= 0:
-                    raise TimeoutError("it takes longer")
-                self._changed.wait(left)
+            self._help()
+            bell = Bell()
+            self._bells.append(bell)
+            if done():
+                return
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError("it takes longer")
+            bell.wait(left)
 
     def _may_wait(self) -> None:
         """Refuse to wait in the thread that is waited for."""
@@ -499,31 +545,43 @@ class Queue:
     def cancel(self, key: str) -> None:
         """Forget what is pending for a key and has not begun."""
         self._mine()
-        with self._changed:
-            slot = self._slots.get(key)
-            item = None if slot is None else slot.next
-            if slot is None or item is None:
-                return
-            slot.next = None
-            self._bytes -= item.cost
-            if slot.running is None:
-                del self._slots[key]
-                self._note(key, -1)
-            if isinstance(item, Stream):
-                self._give_up(item)
+        self._desk.run(partial(self._cancel, key))
+
+    def _cancel(self, key: str) -> None:
+        with self._lock:
+            self._take_back(key)
             self._rest()
-        self._launch()
+        self._pump()
+
+    def _take_back(self, key: str) -> Item | None:
+        """Return what was pending for a key and had not begun; it will not be stored. Holds the lock."""
+        slot = self._slots.get(key)
+        item = None if slot is None else slot.next
+        if slot is None or item is None:
+            return None
+        slot.next = None
+        self._bytes -= item.cost
+        if slot.running is None:
+            del self._slots[key]
+            self._note(key, -1)
+        if isinstance(item, Stream):
+            self._give_up(item)
+        return item
 
     def drop(self) -> None:
         """Lose what is pending and has not begun."""
         self._mine()
-        with self._changed:
-            waiting = [slot.next for slot in self._slots.values() if slot.next is not None]
-        for item in waiting:
-            self.cancel(item.key)
-            late = InterruptedError("it had not begun when an interrupt came")
-            with self._changed:
-                self._lost[item.key] = item.failed(late), False
+        self._desk.run(self._drop)
+
+    def _drop(self) -> None:
+        late = InterruptedError("it had not begun when an interrupt came")
+        with self._lock:
+            for key in list(self._slots):
+                item = self._take_back(key)
+                if item is not None:
+                    self._lost[key] = item.failed(late), False
+            self._rest()
+        self._pump()
 
     def finish(self) -> None:
         """At the end of a run: wait for all that is pending. An interrupt meanwhile loses what has not begun."""
@@ -545,10 +603,13 @@ class Queue:
 
     def write_through(self) -> None:
         self._mine()
-        with self._changed:
-            if not self.is_through:
-                self.is_through, self._unanswered = True, 0
-                self._changed.notify_all()
+        if not self.is_through:
+            self._desk.run(self._close)
+
+    def _close(self) -> None:
+        with self._lock:
+            self.is_through, self._unanswered = True, 0
+            self._ring()
 
     def _finish(self) -> None:
         """At exit."""
@@ -562,18 +623,15 @@ class Queue:
 
     def lose(self, item: Item, error: NotataError) -> None:
         """A write failed, and its writer is told so just now."""
-        with self._changed:
-            known = self._lost.get(item.key)
-            self._lost[item.key] = (error, True)
+        known = self._lost.get(item.key)
+        self._lost[item.key] = (error, True)
         if known is None or known[0] is not error:
             self._tell(item.key, error)
 
     def stored(self, key: str) -> None:
         """A key is as was wanted, however it came to be."""
         self._mine()
-        if self._lost:
-            with self._changed:
-                self._lost.pop(key, None)
+        self._lost.pop(key, None)
 
     @contextmanager
     def telling_later(self) -> Iterator[None]:
@@ -593,16 +651,21 @@ class Queue:
 
     def lost(self, *, again: bool = False, without: Collection[str] = ()) -> BatchError | None:
         self._mine()
-        with self._changed:
-            untold = {key: error for key, (error, told) in self._lost.items() if again or not told}
-            chosen = {key: error for key, error in untold.items() if key not in without}
-            self._lost |= {key: (error, True) for key, error in chosen.items()}
+        chosen = self._desk.run(partial(self._told, again, without)) if self._lost else {}
         if not chosen:
             return None
         chosen = dict(sorted(chosen.items()))
         named = ", ".join(list(chosen)[:_NAMED]) + (f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else "")
         what = "1 write was" if len(chosen) == 1 else f"{len(chosen)} writes were"
         return BatchError(f"{what} lost in {self._url}: {named}", list(chosen.values()))
+
+    def _told(self, again: bool, without: Collection[str]) -> dict[str, NotataError]:
+        """Return what is lost, by its key; it counts as told from now on."""
+        with self._lock:
+            untold = {key: error for key, (error, told) in self._lost.items() if again or not told}
+            chosen = {key: error for key, error in untold.items() if key not in without}
+            self._lost |= {key: (error, True) for key, error in chosen.items()}
+        return chosen
 
 
 def _brief(failure: NotataError) -> NotataError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from notata import keys
 from notata.errors import ConflictError
 from notata.manifest.document import Receipt, is_receipted
-from notata.processes import Lock
 from notata.store import Store
 from notata.store.front import FrontStore
 from notata.store.in_flight import failure_of, started_in_thread
@@ -53,7 +52,8 @@ if hasattr(os, "register_at_fork"):
 class Ledger:
     """What was stored under each key, in some 250 bytes each.
 
-    Safe to use from many threads; in a forked child it goes on by itself.
+    Safe to use from many threads; in a forked child it goes on by itself. It has no lock: each change is one operation
+    of a dictionary or a list, so that neither a signal handler nor another thread ever waits for an interrupted call.
 
     Attributes:
         changes: How many files were stored or removed so far; lines of logs do not count.
@@ -63,8 +63,7 @@ class Ledger:
     def __init__(self) -> None:
         self._noted: dict[str, bytes] = {}  # size, SHA-256 and version
         self._growing: dict[str, tuple[Any, int, str]] = {}  # the hash so far, size and version
-        self._under_way: dict[str, int] = {}
-        self._lock = Lock()
+        self._under_way: dict[str, list[None]] = {}  # one for each write that has begun and not ended
         self._forks = _forks
         self._elsewhere = False
         self.changes = 0
@@ -82,10 +81,10 @@ class Ledger:
 
     def receipts(self) -> dict[str, Receipt]:
         """What is known by now."""
-        with self._lock.held():
-            found = {key: _unpacked(packed) for key, packed in self._noted.copy().items()}
-            for key, (state, size, version) in self._growing.items():
-                found[key] = Receipt(size, state.digest(), "" if keys.is_log(key) else version)
+        growing = self._growing.copy()  # first: what grows no longer is noted before it is taken out
+        found = {key: _unpacked(packed) for key, packed in self._noted.copy().items()}
+        for key, (state, size, version) in growing.items():
+            found[key] = Receipt(size, state.digest(), "" if keys.is_log(key) else version)
         return found
 
     def seal(self, key: str) -> object:
@@ -96,64 +95,60 @@ class Ledger:
 
     def begin(self, key: str) -> None:
         """A file is about to be stored. Of two at once nobody knows which one came last."""
-        with self._lock.held():
-            if key in self._under_way:
-                self._elsewhere = True
-            self._under_way[key] = self._under_way.get(key, 0) + 1
+        begun = self._under_way.setdefault(key, [])
+        begun.append(None)
+        if len(begun) > 1 or self._under_way.get(key) is not begun:  # another one ended just now
+            self._elsewhere = True
 
     def end(self, key: str, error: BaseException | None = None) -> None:
         """What was to be stored has been stored, or not."""
-        with self._lock.held():
-            left = self._under_way.pop(key, 1) - 1
-            if left > 0:
-                self._under_way[key] = left
+        with suppress(KeyError, IndexError):
+            (begun := self._under_way[key]).pop()
+            if not begun and self._under_way.pop(key):  # another one began just now
+                self._elsewhere = True
         if error is not None and not isinstance(error, _REFUSED):
             self.look()
 
     def note(self, key: str, size: int, digest: bytes, version: str) -> None:
         """A file was stored whole."""
         self._noted[key] = size.to_bytes(_SIZE, "big") + digest + version.encode()
-        if self._growing:
-            with self._lock.held():
-                self._growing.pop(key, None)
+        self._growing.pop(key, None)
         self.changed()
 
     def forget(self, key: str) -> None:
         """A file was removed, or stored by another road."""
         self._noted.pop(key, None)
-        if self._growing:
-            with self._lock.held():
-                self._growing.pop(key, None)
+        self._growing.pop(key, None)
         self.changed()
 
     def grow(self, key: str, data: bytes, before: Tail, after: Tail) -> None:
         """Bytes were added to the end of a file. Without the hash of those before, there is none of it now."""
-        with self._lock.held():
-            known = self._growing.pop(key, None)
-            state = known[0] if known is not None and known[1] == before.size else _hash_of(before)
-            if state is not None:
-                state.update(data)
-            else:
-                state = _hash_of(after)
-            if state is not None:
-                self._noted.pop(key, None)
-                self._growing[key] = state, after.size, after.version or ""
-                if len(self._growing) > _GROWING:
-                    self._rest(next(iter(self._growing)))
-            elif not keys.is_log(key):
-                self.forget(key)
-                self._elsewhere = True
-            elif known is not None:  # the beginning of a log stays what it was
-                self._growing[key] = known
-                self._rest(key)
+        known = self._growing.get(key)
+        state = known[0].copy() if known is not None and known[1] == before.size else _hash_of(before)
+        if state is not None:
+            state.update(data)
+        else:
+            state = _hash_of(after)
+        if state is not None:
+            self._noted.pop(key, None)
+            self._growing[key] = state, after.size, after.version or ""
+            if len(growing := list(self._growing)) > _GROWING:
+                self._rest(growing[0])
+        elif not keys.is_log(key):
+            self.forget(key)
+            self._elsewhere = True
+        else:  # the beginning of a log stays what it was
+            self._rest(key)
         if not keys.is_log(key):
             self.changed()
 
     def _rest(self, key: str) -> None:
         """Keep the digest of a file that grew, and no longer what is needed to go on with it."""
-        state, size, version = self._growing.pop(key)
-        mark = b"" if keys.is_log(key) else version.encode()
-        self._noted[key] = size.to_bytes(_SIZE, "big") + state.digest() + mark
+        if (grown := self._growing.get(key)) is not None:
+            state, size, version = grown
+            mark = b"" if keys.is_log(key) else version.encode()
+            self._noted[key] = size.to_bytes(_SIZE, "big") + state.digest() + mark
+            self._growing.pop(key, None)
 
     def changed(self) -> None:
         """Something is another thing than it was."""
@@ -217,10 +212,10 @@ class LedgerStore(FrontStore):
         self.ledger.begin(full)
         try:
             version = self._real._write(key, data, match)
-        except BaseException as error:
+            self.ledger.note(full, len(data), digest, version)
+        except BaseException as error:  # an interrupt may come once it is stored
             self.ledger.end(full, error)
             raise
-        self.ledger.note(full, len(data), digest, version)
         self.ledger.end(full)
         return version
 
@@ -264,10 +259,10 @@ class LedgerStore(FrontStore):
         self.ledger.begin(full)
         try:
             after = self._real._append(key, data, tail)
+            self.ledger.grow(full, data, tail, after)
         except BaseException as error:
             self.ledger.end(full, error)
             raise
-        self.ledger.grow(full, data, tail, after)
         self.ledger.end(full)
         return after
 
@@ -331,10 +326,10 @@ class _Hashed:
     def commit(self) -> str:
         try:
             version = self._upload.commit()
+            self._ledger.note(self._key, self._size, self._hash.digest(), version)
         except BaseException as error:
             self._end(error)
             raise
-        self._ledger.note(self._key, self._size, self._hash.digest(), version)
         self._end()
         return version
 

@@ -25,8 +25,10 @@ _AILING: Final = {
     errno.EIO: "the disk or the mount reports an input/output error; check it (dmesg, fsck), and copy what is readable",
     errno.ESTALE: "the network file system lost this folder (stale file handle); mount it again",
     errno.ENOTCONN: "the mount is gone (its program ended); unmount it and mount it again",
+    errno.EMFILE: "this process has too many files open; close some and call again, or raise the limit (ulimit -n)",
+    errno.ENFILE: "this machine has too many files open; end some of its processes, and call again",
 }
-"""Errors of a disk or a mount that is ill."""
+"""Errors of a disk, a mount or a machine that is ill, and of a limit that is reached."""
 
 
 def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], str]:

@@ -9,7 +9,8 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ BYTES_AT_ONCE: Final = 32 * 2**20
 """Bytes of one batch, or of one large file, in flight: four parts."""
 
 _THREADS: Final = 32
+_NAME: Final = "notata-store"
 
 N = TypeVar("N", bound=Hashable)
 S = TypeVar("S")
@@ -233,12 +235,50 @@ class _Chain(Future[T]):
         return self._now.cancel()
 
 
-_pools: dict[int, ThreadPoolExecutor] = {}
+class _Threads:
+    """Threads of this process that make calls, started as they are needed.
+
+    A `ThreadPoolExecutor` takes a lock of its own in `submit`: a signal handler that comes then, and submits as well,
+    would wait for itself.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._idle: list[None] = []
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Have a thread make this call.
+
+        Raises:
+            RuntimeError: No thread can be started; another one may make the call all the same.
+        """
+        self._calls.put(work)
+        try:
+            self._idle.pop()
+        except IndexError:
+            if len(self._threads) < self._most:
+                thread = threading.Thread(target=self._work, name=f"{_NAME}_{len(self._threads)}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                work = self._calls.get_nowait()
+            except Empty:
+                self._idle.append(None)
+                work = self._calls.get()
+            with suppress(BaseException):  # the outcome has it
+                work()
+            del work
+
+
+_pools: dict[int, _Threads] = {}
 """By process: a forked child has none of its parent's threads."""
 
 
-def _pool() -> ThreadPoolExecutor:
+def _pool() -> _Threads:
     pid = os.getpid()
-    if pid not in _pools:
-        _pools[pid] = ThreadPoolExecutor(_THREADS, thread_name_prefix="notata-store")
-    return _pools[pid]
+    return _pools.get(pid) or _pools.setdefault(pid, _Threads(_THREADS))

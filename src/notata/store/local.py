@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from upath import UPath
 
+if sys.platform != "win32":
+    import resource
+
 __all__ = ["UNSTORED", "LocalStore"]
 
 UNSTORED: Final[dict[str, Callable[[], None]]] = {}
@@ -51,7 +54,10 @@ _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY
 _UPDATE: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _LOCK_SECONDS: Final = 30.0  # it is held for microseconds, or for as long as a durable line takes
 _KEPT: Final = 64
-"""Files with a descriptor below this stay open between appends: descriptors count from 0, so no more are ever kept."""
+"""Files with a descriptor below this stay open between appends: descriptors count from 0, so no more are ever kept.
+
+Nor more than a quarter of what the process may have open: the rest is for everything else.
+"""
 
 
 class LocalStore(Store):
@@ -525,6 +531,14 @@ class LocalStore(Store):
         return super()._failure(error)
 
 
+def _open_files_allowed() -> int:
+    """How many files this process may have open."""
+    if sys.platform == "win32":
+        return 512
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
+
+
 class _Growing:
     """A file that is open at its end. Who adds to it holds its lock for as long as that takes.
 
@@ -551,7 +565,7 @@ class _Growing:
 
     def is_of_few(self) -> bool:
         """Whether few files are open, so that this one may stay so."""
-        return self._handle < _KEPT
+        return self._handle < min(_KEPT, _open_files_allowed() // 4)
 
     def extend(self, data: bytes, at: int, durability: Durability | None, seconds: float) -> int | None:
         """Add `data` if there are `at` bytes; how many there were, or None if the name is another file's by now."""

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -30,17 +31,22 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryStore"]
 
-_lock = threading.RLock()
-"""For compare and swap: the files are one dictionary for the whole process, so the lock is too.
+_locks: dict[str, threading.RLock] = {}
+"""By path, for compare and swap: the files are one dictionary for the whole process, and so are these.
 
-A signal handler may write within a write of its own thread, so the lock is reentrant.
+A signal handler may write within a write of its own thread, so each lock is reentrant. There is one for each file, as
+the handler may wait for a thread that stores another file.
 """
 
 _swapping: dict[str, FrameType] = {}
 """By path, the call that compares and then stores: a signal handler may run between the two. See `is_running`."""
 
 if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that it does not have
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(after_in_child=_locks.clear)
+
+
+def _lock_of(path: str) -> threading.RLock:
+    return _locks.get(path) or _locks.setdefault(path, threading.RLock())
 
 
 class MemoryStore(Store):
@@ -64,7 +70,7 @@ class MemoryStore(Store):
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         path = self._file(key)
-        with _lock:
+        with _lock_of(path):
             self._make_folders(path)
             if match is not None:
                 if is_running(_swapping.get(path)):
@@ -78,6 +84,7 @@ class MemoryStore(Store):
             if path in self._fs.pseudo_dirs:
                 raise IsADirectoryError(path)
             file = self._fs.store[path] = MemoryFile(self._fs, path, data)
+            self._make_folders(path)  # again: another thread may have dropped one that was empty until now
             _swapping.pop(path, None)
         return _version(file)
 
@@ -94,7 +101,7 @@ class MemoryStore(Store):
 
     def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
         path = self._file(key)
-        with _lock:
+        with _lock_of(path):
             present = self._fs.store.get(path)
             if present is not None:
                 size = present.seek(0, io.SEEK_END)
@@ -142,21 +149,21 @@ class MemoryStore(Store):
                 yield gap_or(_entry(keys.join(folder, path[len(inside) :]), file))
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
-        with _lock:
-            for name, version in names.items():
-                file = self._fs.store.get(self._file(name))
+        for name, version in names.items():
+            path = self._file(name)
+            with _lock_of(path):
+                file = self._fs.store.get(path)
                 if file is not None and version in (None, _version(file)):
-                    del self._fs.store[self._file(name)]
-            self._prune({self._file(name).rpartition("/")[0] for name in names})
+                    self._fs.store.pop(path, None)
+        self._prune({self._file(name).rpartition("/")[0] for name in names})
         return {}
 
     def remove_empty_folders(self) -> None:
         inside = self._base + "/"
-        with _lock:
-            if not any(path.startswith(inside) for path in self._fs.store):
-                self._fs.pseudo_dirs[:] = [
-                    path for path in self._fs.pseudo_dirs if path != self._base and not path.startswith(inside)
-                ]
+        if not any(path.startswith(inside) for path in self._fs.store.copy()):
+            for path in self._fs.pseudo_dirs.copy():
+                if path == self._base or path.startswith(inside):
+                    self._drop(path)
 
     def _prune(self, folders: set[str]) -> None:
         """Drop folders that a deletion left empty; never the root."""
@@ -164,10 +171,16 @@ class MemoryStore(Store):
             folder = lowest
             while len(folder) > len(self._base) and folder in self._fs.pseudo_dirs:
                 inside = folder + "/"
-                if any(path.startswith(inside) for path in (*self._fs.store, *self._fs.pseudo_dirs)):
+                if any(path.startswith(inside) for path in (*self._fs.store.copy(), *self._fs.pseudo_dirs.copy())):
                     break
-                self._fs.pseudo_dirs.remove(folder)
+                self._drop(folder)
                 folder = folder.rpartition("/")[0]
+
+    def _drop(self, folder: str) -> None:
+        """Forget a folder, which two threads that made it at once may have put in twice."""
+        with suppress(ValueError):
+            while True:
+                self._fs.pseudo_dirs.remove(folder)
 
     def _path(self, key: str) -> UPath:
         from notata.store.paths import RunPath

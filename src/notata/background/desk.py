@@ -1,0 +1,127 @@
+"""Short calls that neither an interrupt nor a signal handler can cut in two; it does not know what they do.
+
+Python runs signal handlers, and raises KeyboardInterrupt, in the main thread only. So the main thread has its calls
+made by another thread: what that one does under a lock is always finished, and a signal handler that waits for it waits
+for a thread that goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Final, Generic, TypeVar, cast
+
+from notata.errors import StorageError
+
+__all__ = ["Bell", "Desk"]
+
+_IDLE: Final = 1.0  # seconds without a call after which the thread ends
+
+T = TypeVar("T")
+
+
+class Bell:
+    """Wakes the one who waits. A signal handler may use it at any moment, which `threading.Event` does not allow."""
+
+    __slots__ = ("_rung",)
+
+    def __init__(self) -> None:
+        self._rung: SimpleQueue[None] = SimpleQueue()
+
+    def ring(self) -> None:
+        self._rung.put(None)
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until it rings, or so many seconds."""
+        with suppress(Empty):
+            self._rung.get(timeout=seconds)
+
+
+class _Call(Generic[T]):
+    """A call, and what came of it."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._result: T | None = None
+        self._done = Bell()
+
+    def make(self) -> None:
+        try:
+            self._result = self._work()
+        except BaseException as error:
+            self._error = error
+        finally:
+            del self._work
+            self._done.ring()
+
+    def outcome(self) -> T:
+        self._done.wait()
+        try:
+            if self._error is not None:
+                raise self._error
+            return cast("T", self._result)
+        finally:
+            self._error = None  # an error holds this frame, which holds the error
+
+
+class Desk:
+    """Makes the calls of the main thread in another one, and those of all other threads where they are.
+
+    The thread starts with the first call of the main thread, and ends when none has come for a second. Where no thread
+    can be started, the main thread makes its calls itself.
+
+    Args:
+        name: Of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: SimpleQueue[_Call[object]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, or raise what it raises.
+
+        An interrupt that comes meanwhile is raised at once; the call is made all the same.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return work()
+        if sys.is_finalizing():
+            raise StorageError("the interpreter is ending, so nothing can be stored in the background any more")
+        call = _Call(work)
+        self._calls.put(cast("_Call[object]", call))
+        if not self._is_served():
+            self._serve(0.0)
+        return call.outcome()
+
+    def _is_served(self) -> bool:
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system allows no more threads, or the interpreter is ending
+                return False
+        return True
+
+    def _work(self) -> None:
+        me = threading.current_thread()
+        while True:
+            self._thread = me
+            self._serve(_IDLE)
+            self._thread = None  # from here on a caller starts another one
+            if self._calls.empty():
+                return
+
+    def _serve(self, seconds: float) -> None:
+        """Make the calls that come, until none has come for so long."""
+        while True:
+            try:
+                call = self._calls.get(timeout=seconds)
+            except Empty:
+                return
+            call.make()
+            del call
