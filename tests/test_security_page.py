@@ -23,4 +23,4 @@ def test_a_test_that_the_page_names_exists(name: str) -> None:
 def test_each_promise_names_a_test() -> None:
     promises = re.findall(r"^- (?!\*\*)(.*?)(?=^- |^$|^[A-Z#])", PAGE, re.MULTILINE | re.DOTALL)
     assert len(promises) > 30
-    assert [promise for promise in promises if "`test_" not in promise] == []
+    assert [promise for promise in promises if "`test_" not in promise and "Not held by a test" not in promise] == []
