@@ -299,7 +299,7 @@ def test_a_level_of_many_digits_is_no_level() -> None:
     digits = "9" * 5000
     log = RunLog(f"[2026-03-01T09:30:00] Level {digits} a\n[2026-03-01T09:30:00] Level 45 b\n")
     assert [line.message for line in log.at("warning")] == ["b"]
-    assert log.to_pandas().shape == (2, 3)
+    assert log.to_pandas().shape == (2, 4)
 
 
 def test_lone_surrogates_reach_a_data_frame_as_escapes() -> None:

@@ -103,7 +103,7 @@ def test_an_artifact_opens_two_folders_and_is_one_open_one_write_and_one_rename(
     calls.clear()
     log.json("m", {"a": 1.0})
     folders = ["open", "open", "close"]  # of the run below the base folder, and of the artifacts in it
-    assert calls == [*folders, "urandom", "open", "write", "fstat", "close", "replace", "close"]
+    assert calls == [*folders, "open", "write", "fstat", "close", "replace", "close"]
 
 
 def test_a_line_is_one_write_under_a_lock_to_a_file_that_is_open(

@@ -65,7 +65,7 @@ class ExperimentReader(Reader):
         timeout: float = TIMEOUT,
     ) -> None:
         self._store = open_store(path, storage_options, timeout=timeout)
-        listed = self._store.list()
+        listed = self._store.list(skipped=self._warn_skipped)
         if runs_below(listed) or self._begun():
             return
         if any(entry.key == keys.METADATA for entry in listed):

@@ -32,7 +32,7 @@ _DEAD_AFTER: Final = 30.0  # seconds; a lock is held for microseconds, so its ho
 _FIRST_PAUSE: Final = 5e-5
 _LONGEST_PAUSE: Final = 0.02
 _LOCK: Final = f"{keys.RESERVED}lock"
-_CONTEXTS: Final = {__file__, contextlib.__file__}
+_PASSED: Final = {__file__, os.path.join(os.path.dirname(__file__), "local.py"), contextlib.__file__}
 
 
 class NoLockError(Exception):
@@ -105,10 +105,10 @@ def release(handle: int) -> None:
 
 
 def _caller() -> FrameType:
-    """The call that holds a lock until it returns: the first one outside of this file that is no context manager."""
+    """The call that holds a lock until it returns: the first one outside of the rooms that take locks and return."""
     frame = sys._getframe(1)
     while frame.f_back is not None and (
-        frame.f_code.co_filename in _CONTEXTS or frame.f_code.co_flags & inspect.CO_GENERATOR
+        frame.f_code.co_filename in _PASSED or frame.f_code.co_flags & inspect.CO_GENERATOR
     ):
         frame = frame.f_back
     return frame
