@@ -174,8 +174,8 @@ def test_a_lock_that_is_held_is_not_taken_for_one_that_was_left(tmp_path: Path) 
     """Another thread appends while this one holds the lock of the file: it waits for its turn."""
     store = open_store(tmp_path, timeout=0.2)
     store.write("a", b"1")
-    with local._all_locked(local_folders.open_folder(str(tmp_path)), "a", 1):
-        with ThreadPoolExecutor(1) as pool, pytest.raises(DeadlineError):
-            pool.submit(store.append, "a", b"2", 1).result()
+    held = local._all_locked(local_folders.open_folder(str(tmp_path)), "a", 1)
+    with held, ThreadPoolExecutor(1) as pool, pytest.raises(DeadlineError):
+        pool.submit(store.append, "a", b"2", 1).result()
     assert (tmp_path / "a").read_bytes() == b"1"
     assert store.append("a", b"2", 1) == 2
