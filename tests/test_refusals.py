@@ -7,7 +7,8 @@ import errno
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,10 +18,12 @@ import pytest
 from notata import errors
 from notata.search import diagnose
 from notata.search.finding import file_at
-from notata.store import open_store
+from notata.store import Store, open_store
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.http_errors import failure_of_reply, plain_code
+from notata.testing import FaultyStore
 from tests.counting import counted
+from tests.servers import Server
 
 KEYS = {"key": "AKIATESTTESTTEST", "secret": "not-a-secret-of-anybody"}
 
@@ -54,7 +57,9 @@ def certificate(folder: Path, name: str = "localhost", *, days: int = 1) -> Path
 
 
 @contextmanager
-def answering(status: int = 200, body: bytes = b"", chain: Path | None = None) -> Iterator[str]:
+def answering(
+    status: int = 200, body: bytes = b"", chain: Path | None = None, *, kind: str | None = None
+) -> Iterator[str]:
     """A server with one answer for everything, encrypted if it is given a certificate; its address."""
 
     class Answering(BaseHTTPRequestHandler):
@@ -64,11 +69,13 @@ def answering(status: int = 200, body: bytes = b"", chain: Path | None = None) -
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            if kind is not None:
+                self.send_header("Content-Type", kind)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        do_GET = do_PUT = do_POST = do_HEAD = answer  # noqa: N815
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -205,3 +212,98 @@ def test_an_operation_that_a_file_system_does_not_know(error: Exception) -> None
     kind, told = failure_of_builtin(error, str(error))
     assert kind is errors.StorageError
     assert "does not know this kind of operation" in told
+
+
+# -- a web page in place of a storage ----------------------------------------------------------------------
+
+PORTAL = (
+    b"<!DOCTYPE html><html><head><title>Welcome to HotelNet</title></head>"
+    b"<body><a href='/login'>Log in</a><br>Enjoy your stay</body></html>"
+)
+WELL_FORMED = b"<html><body><p>Log in</p></body></html>"
+LOGIN = "a web page or the like came in place of the storage's answer, .*; log in to the network"
+
+
+@contextmanager
+def portal(page: bytes) -> Iterator[str]:
+    """A server that answers everything with a page, as a network does before its user has logged in."""
+    with answering(200, page, kind="text/html; charset=utf-8") as url:
+        yield url
+
+
+def bucket(scheme: str, url: str) -> Store:
+    options = {
+        "s3": {"endpoint_url": url, **KEYS},
+        "gs": {"endpoint_url": url, "token": "anon", "project": "p"},
+    }
+    return open_store(f"{scheme}://bucket/runs", options[scheme], timeout=5)
+
+
+CALLS: dict[str, Callable[[Store], object]] = {
+    "list": lambda store: store.list(),
+    "read": lambda store: store.read("log.txt"),
+    "stat": lambda store: store.stat("log.txt"),
+    "exists": lambda store: store.exists("log.txt"),
+    "write": lambda store: store.write("log.txt", b"x"),
+    "path.exists": lambda store: store.place("log.txt").exists(),
+    "path.is_dir": lambda store: store.place("data").is_dir(),
+}
+
+
+@pytest.mark.parametrize("page", [PORTAL, WELL_FORMED], ids=["page", "well-formed"])
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_login_page_is_an_error_and_no_answer(call: str, scheme: str, page: bytes) -> None:
+    with portal(page) as url, pytest.raises(errors.UnreachableError, match=LOGIN):
+        CALLS[call](bucket(scheme, url))
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_nothing_counts_as_deleted_by_a_login_page(scheme: str) -> None:
+    with portal(WELL_FORMED) as url, pytest.raises(errors.NotataError) as caught:
+        bucket(scheme, url).delete(["log.txt"])
+    several = caught.value.exceptions if isinstance(caught.value, errors.BatchError) else [caught.value]
+    assert [type(error) for error in several] == [errors.UnreachableError]
+
+
+def test_a_login_page_is_no_empty_folder_of_a_web_server() -> None:
+    with portal(PORTAL) as url, pytest.raises(errors.UnreachableError, match=LOGIN):
+        open_store(f"{url}/runs").list()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<html><head><title>Index of /runs/</title></head><body><a href='../'>../</a></body></html>",  # nginx
+        b"<html><title>Directory listing for /runs/</title><body><ul></ul></body></html>",  # Python
+        b'<html><body><A HREF="/">[To Parent Directory]</A></body></html>',  # IIS
+    ],
+)
+def test_a_folder_of_a_web_server_may_be_empty(page: bytes) -> None:
+    with portal(page) as url:
+        assert open_store(f"{url}/runs").list() == []
+
+
+def test_a_page_that_is_stored_in_a_bucket_is_a_file(moto_server: Server, gcs_server: Server) -> None:
+    for server in (moto_server, gcs_server):
+        store = open_store(f"{server.url}/{uuid.uuid4().hex}", server.options)
+        log = store.place("plots/page.html")
+        raw = store.filesystem()
+        kind = {"ContentType": "text/html"} if server is moto_server else {"content_type": "text/html"}
+        raw.pipe_file(str(log).partition("://")[2], PORTAL, **kind)
+        assert (store.read("plots/page.html"), store.stat("plots/page.html").size) == (PORTAL, len(PORTAL))
+        assert (log.exists(), log.is_file(), log.is_dir(), log.parent.is_dir()) == (True, True, False, True)
+        assert not store.place("plots/other").exists()
+        store.delete(["plots/page.html"])
+        assert store.list() == []
+
+
+def test_a_refusal_is_never_taken_for_a_missing_file() -> None:
+    store = FaultyStore(open_store(f"memory://{uuid.uuid4().hex}"))
+    store.write("data/x.npy", b"x")
+    path = store.place("data/x.npy")
+    for call in (path.exists, path.is_file, path.parent.is_dir, path.parent.exists):
+        store.fail(1, error=lambda: PermissionError("denied"))
+        with pytest.raises(errors.AccessError):
+            call()
+    assert path.exists()

@@ -193,6 +193,10 @@ class BackgroundStore(FrontStore):
         self.arrive(folder)
         yield from self._real._list(folder, beginning)
 
+    def _has_folder(self, key: str) -> bool:
+        self.arrive(key)
+        return self._real._has_folder(key)
+
     def irregular(self) -> list[str]:
         self.arrive("")
         return self._real.irregular()

@@ -380,6 +380,14 @@ class Store(ABC):
             return False
         return True
 
+    def has_folder(self, key: str) -> bool:
+        """Check whether there is a folder of this name; in a bucket, whether a file lies below it. One request."""
+        with self._guard("look up", key):
+            return self._has_folder(key)
+
+    def _has_folder(self, key: str) -> bool:
+        return next(iter(self._list(key)), None) is not None
+
     def list(self, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None) -> builtins.list[Entry]:
         """Return all files below `folder`, fresh and sorted by key. One request per 1000 on a bucket.
 

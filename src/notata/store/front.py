@@ -104,6 +104,9 @@ class FrontStore(Store):
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         return self._real._list(folder, beginning)
 
+    def _has_folder(self, key: str) -> bool:
+        return self._real._has_folder(key)
+
     def aside(self) -> Self:
         other = self._before(self._real.aside())
         other.url = other._real.url

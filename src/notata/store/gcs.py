@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
@@ -37,7 +37,7 @@ from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import Upload
 from notata.store.gaps import Gap, gap_or
 from notata.store.gcs_refusals import asking, session_options
-from notata.store.http_errors import failure_of_reply, failure_of_tls
+from notata.store.http_errors import WebPageError, failure_of_page, failure_of_reply, failure_of_tls
 from notata.store.patience import current
 from notata.store.remote import BucketStore, Connection
 from notata.store.unfinished import new_name
@@ -132,7 +132,10 @@ class GCSStore(BucketStore):
         """
         call = self._connection.fs._call
         with asking():
-            return await self._connection.ask(call, method, path, self._bucket, *names, **arguments)
+            answer = await self._connection.ask(call, method, path, self._bucket, *names, **arguments)
+        if isinstance(answer, tuple) and _is_web_page(*answer):
+            raise WebPageError
+        return answer
 
     def _address(self, service: str) -> str:
         """``upload`` or ``download``: the JSON API has a root of its own for each."""
@@ -317,6 +320,8 @@ class GCSStore(BucketStore):
         from aiohttp import ClientConnectionError
         from google.auth.exceptions import GoogleAuthError
 
+        if isinstance(error, WebPageError | json.JSONDecodeError):
+            return failure_of_page()
         status = _status(error)
         code = "quotaExceeded" if status in (0, 403) and _QUOTA.search(str(error)) else ""
         if known := failure_of_tls(error) or failure_of_reply(status, code):
@@ -355,6 +360,12 @@ class GCSStore(BucketStore):
                 url=self.url,
                 key=key,
             ) from error
+
+
+def _is_web_page(head: Mapping[str, str], body: object) -> bool:
+    """Check whether an answer is a web page: an object, which may be a page, comes with its generation."""
+    page = str(head.get("Content-Type", "")).lower().startswith("text/html")
+    return page and "x-goog-generation" not in head and bool(body)
 
 
 class _Resumable:

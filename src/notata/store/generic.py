@@ -256,6 +256,17 @@ class GenericStore(RemoteStore):
             raise IsADirectoryError(name)
         return self._entry(key, info)
 
+    def _has_folder(self, key: str) -> bool:
+        if self._web:
+            return super()._has_folder(key)
+        try:
+            self._stat(key)
+        except IsADirectoryError:
+            return True
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        return False
+
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         self._connection.client.invalidate_cache()
         by_folders = not self._web and _lists_by_folders(self._connection.client.fs)
@@ -302,6 +313,8 @@ class GenericStore(RemoteStore):
         try:
             found = self._connection.run_with(lambda client: client.call(_found, client.fs, name, options, many=_MANY))
             start = len(str(self._connection.client.fs._strip_protocol(name)).rstrip("/"))
+            if self._web and all(path == name for path in found):
+                self._connection.run_with(lambda client: client.call(web.check_is_list, client.fs, name))
         except FileNotFoundError:
             return
         for path, info in found.items():

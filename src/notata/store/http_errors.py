@@ -12,7 +12,7 @@ from typing import Final
 
 from notata.errors import AccessError, FullError, NotataError, StorageError, UnreachableError
 
-__all__ = ["failure_of_reply", "failure_of_tls", "plain_code"]
+__all__ = ["WebPageError", "failure_of_page", "failure_of_reply", "failure_of_tls", "plain_code"]
 
 _QUOTA: Final = re.compile(r"(?i)quota|storage_?full|insufficient_?storage|storage_?limit|DiskFull")
 _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
@@ -32,6 +32,21 @@ _CREDENTIALS: Final = {
     "AccessDenied": "the store knows these credentials, and they do not allow this; have it allowed for them in this "
     "bucket, or use others",
 }
+
+
+class WebPageError(Exception):
+    """A server answered with a web page where a storage answers otherwise, as the login page of a network does."""
+
+    def __init__(self) -> None:
+        super().__init__("the server answered with a web page")
+
+
+def failure_of_page() -> tuple[type[NotataError], str]:
+    """Return which of our errors a web page in place of an answer is, and what to tell the user."""
+    return UnreachableError, (
+        "a web page or the like came in place of the storage's answer, as from the login page of a network, a proxy, "
+        "or a wrong address; log in to the network, or correct the address, and try again"
+    )
 
 
 def plain_code(code: object) -> str:

@@ -148,6 +148,9 @@ class MemoryStore(Store):
             if path.startswith(inside + beginning):
                 yield gap_or(_entry(keys.join(folder, path[len(inside) :]), file))
 
+    def _has_folder(self, key: str) -> bool:
+        return super()._has_folder(key) or self._file(key) in self._fs.pseudo_dirs
+
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         for name, version in names.items():
             path = self._file(name)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from typing_extensions import Buffer
+    from upath.types import StatResultType
 
     from notata.store.base import Store
 
@@ -201,6 +202,27 @@ class RunPath(TextAndBytes, ProxyUPath):
 
     # -- folders and names: what fsspec would expand as a glob, or make a bucket of ------------------------
 
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        """Check whether a file is here, or a folder with something in it.
+
+        Raises:
+            StorageError: The storage does not say. It is never taken for a no.
+        """
+        return self.is_file() or self.is_dir()
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Check whether a file is here; raises as `exists` does."""
+        return bool(self._key) and self._store.exists(self._key)
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Check whether a folder is here, with something in it in a bucket; raises as `exists` does."""
+        return self._store.has_folder(self._key)
+
+    def stat(self, *, follow_symlinks: bool = True) -> StatResultType:
+        """Size and time as universal_pathlib has them; what the storage raises is a `StorageError`."""
+        with self._store._guard("look up", self._key):
+            return super().stat(follow_symlinks=follow_symlinks)
+
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove exactly this file."""
         if not missing_ok:
@@ -248,7 +270,9 @@ class RunPath(TextAndBytes, ProxyUPath):
 
     def iterdir(self) -> Iterator[Self]:
         """What lies in this folder, unfinished writes left out."""
-        return (child for child in super().iterdir() if not keys.is_reserved(child.name))
+        with self._store._guard("list", self._key):
+            children = list(super().iterdir())
+        return (child for child in children if not keys.is_reserved(child.name))
 
     def glob(self, pattern: str, **_: Any) -> Iterator[Self]:
         """Files and folders below this one that match; one listing, whatever characters its own name has."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -36,7 +36,7 @@ from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import PART
 from notata.store.gaps import Gap, gap_or
-from notata.store.http_errors import failure_of_reply, failure_of_tls, plain_code
+from notata.store.http_errors import WebPageError, failure_of_page, failure_of_reply, failure_of_tls, plain_code
 from notata.store.in_flight import InFlight
 from notata.store.patience import current, note_progress
 from notata.store.remote import BucketStore, Connection
@@ -164,6 +164,8 @@ class S3Store(BucketStore):
             arguments["Key"] = name
         call = self._connection.fs._call_s3
         reply: dict[str, Any] = await self._connection.ask(call, method, size=size, Bucket=self._bucket, **arguments)
+        if _is_web_page(reply):
+            raise WebPageError
         return reply
 
     # -- write ---------------------------------------------------------------------------------------------
@@ -356,6 +358,8 @@ class S3Store(BucketStore):
         part = f"bytes={start}-{end - 1}"
         for last in range(_BODY_TRIES, 0, -1):
             reply = await fs._call_s3("get_object", Bucket=self._bucket, Key=name, Range=part)
+            if _is_web_page(reply):
+                raise WebPageError
             try:
                 async with reply["Body"] as body:
                     data = await _received(body, end - start)
@@ -434,7 +438,10 @@ class S3Store(BucketStore):
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         from botocore import exceptions as boto
+        from botocore.parsers import ResponseParserError
 
+        if isinstance(error, WebPageError | ResponseParserError) or _is_web_page(_response(error)):
+            return failure_of_page()
         status, code = _status(error), plain_code(_code(error))
         if known := failure_of_tls(error) or failure_of_reply(status, code):
             return known
@@ -472,6 +479,19 @@ class S3Store(BucketStore):
         if status >= 500:
             return StorageError, f"the store failed ({status} {code}) again and again; try later"
         return super()._failure(error)
+
+
+def _is_web_page(reply: Mapping[str, Any]) -> bool:
+    """Check whether a reply is a web page: S3 answers in XML, and an object, which may be a page, has an ETag.
+
+    Of a page that is no XML botocore makes an error with the status 500.
+    """
+    told = reply.get("ResponseMetadata", {})
+    head = told.get("HTTPHeaders", {})
+    page = str(head.get("content-type", "")).lower().startswith("text/html") and "etag" not in head
+    return (
+        page and "etag" not in head and head.get("content-length") != "0" and told.get("HTTPStatusCode") in (200, 500)
+    )
 
 
 class _Multipart:

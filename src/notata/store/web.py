@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import tempfile
 from typing import IO, TYPE_CHECKING, Any, Final, cast
@@ -10,14 +11,18 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 from fsspec.asyn import sync
 
 from notata.errors import AccessError, MissingError, NotataError, StorageError, UnreachableError
-from notata.store.http_errors import failure_of_reply
+from notata.store.http_errors import WebPageError, failure_of_page, failure_of_reply
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["failure_of_web", "fetched_once", "has_ranges", "read_range"]
+__all__ = ["check_is_list", "failure_of_web", "fetched_once", "has_ranges", "read_range"]
 
 _AT_ONCE: Final = 2**20
+_LIST: Final = re.compile(
+    rb"(?i)index of|directory listing|listing of|parent directory|href=[\"']?(?:\.{1,2}/?|\?C=)[\"' ;&>]"
+)
+"""What pages have that list a folder, also an empty one: those of Apache, nginx, lighttpd, IIS, Python and rclone."""
 
 
 def read_range(fs: AbstractFileSystem, url: str, start: int, end: int | None) -> bytes:
@@ -80,10 +85,32 @@ def fetched_once(reader: IO[bytes]) -> io.BufferedReader:
     return cast("io.BufferedReader", kept)
 
 
+def check_is_list(fs: AbstractFileSystem, url: str) -> None:
+    """Refuse a page without any file that is no list of files either. One request.
+
+    Raises:
+        WebPageError: It is another page, such as the login page of a network.
+    """
+    page = cast("bytes", sync(fs.loop, _read_page, fs, url))
+    if page and not _LIST.search(page):
+        raise WebPageError
+
+
+async def _read_page(fs: AbstractFileSystem, url: str) -> bytes:
+    """The beginning of a page; nothing of what is none."""
+    session = await fs.set_session()
+    async with session.get(fs.encode_url(url), **fs.kwargs) as reply:
+        fs._raise_not_found_for_status(reply, url)
+        page = reply.content_type == "text/html" and not url.partition("?")[0].endswith((".html", ".htm"))
+        return cast("bytes", await reply.content.read(_AT_ONCE)) if page else b""
+
+
 def failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
     """Which of our errors it is that a web address cannot be read: fsspec says of most that nothing is there."""
     from aiohttp import ClientConnectionError, ClientResponseError
 
+    if isinstance(error, WebPageError):
+        return failure_of_page()
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     status = error.status if isinstance(error, ClientResponseError) else 0

@@ -192,6 +192,10 @@ class FaultyStore(Store):
         with self._step("stat", key):
             return self.inner._stat(key)
 
+    def _has_folder(self, key: str) -> bool:
+        with self._step("list", key):
+            return self.inner._has_folder(key)
+
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         with self._step("list", folder):
             closed = {key: error for key, error in self._plan.closed.items() if f"{key}/".startswith(self._root())}
