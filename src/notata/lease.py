@@ -274,20 +274,21 @@ class Lease:
         """Store fields, and whether that was news. A signal handler leaves its own to the call that it interrupts."""
         if is_running(self._changing):
             news = self.is_news(fields.get("status"))
-            self._left |= fields
+            self._left = {**self._left, **fields}  # another dictionary, by which the other call knows
             self.fields |= fields
             return news
         self._changing = sys._getframe()
         try:
             return self._store_change(fields, tell)
         finally:
-            while left := dict(self._left):
+            while left := self._left:
                 try:
                     self._store_change(left)
                 except EncodeError:
-                    self._left.clear()
+                    self._left = {}
                     raise
-                self._left = {name: value for name, value in self._left.items() if value is not left.get(name)}
+                if self._left is left:  # no handler has added to it meanwhile
+                    self._left = {}
 
     def _store_change(self, fields: Mapping[str, Any], tell: Callable[[], object] = bool) -> bool:
         refusals: list[tuple[str, ConflictError]] = []  # each with the version that was to be replaced
