@@ -382,8 +382,10 @@ class Lease:
             threading.Thread(target=self._live, args=(self._heartbeat,), name="notata-heartbeat", daemon=True).start()
 
     def let_go(self) -> None:
-        """Give no more signs of life."""
+        """Give no more signs of life, and store what a signal handler left to a call that was interrupted."""
         self._over.set()
+        if self._left:
+            self.update()
 
     def _live(self, seconds: float) -> None:
         while not self._over.wait(max(0.0, self._last + seconds - time.monotonic())):
