@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
@@ -205,7 +205,7 @@ def append(log: Logbook, number: int) -> None:
 KINDS: Final[dict[str, Callable[[Logbook, int], object]]] = {
     "line": lambda log, number: log.info("line %d", number),
     "meta": lambda log, number: log.meta(**{f"m{number}": number}),
-    "params": lambda log, number: log.params(**{f"p{number}": number}),
+    "params": lambda log, number: log.params("yaml", **{f"p{number}": number}),
     "json": lambda log, number: log.json(f"new/{number}", number),
     "same": lambda log, number: log.json("same", number),
     "append": append,
@@ -255,7 +255,7 @@ def interrupt(place: Place, background: bool, count: int, plan: str, tally: Tall
             script.send_signal(signal.SIGABRT)
         errors = script.communicate()[1].decode()
     tally.rounds += 1
-    told = (
+    told: dict[str, Any] = (
         json.loads(line)
         if line.startswith(b"{")
         else {"problems": [["hang" if hangs else "state", errors]], "returned": 0, "interrupted": 0}

@@ -155,12 +155,13 @@ def test_a_call_that_is_interrupted_anywhere_can_be_made_again(place: Place, nam
     assert position > 5
     log.mark_complete()
     last = 2 * position + 1
-    found = {
+    reads: dict[str, Callable[[], object]] = {
         "meta": lambda: log.reader.meta["step"],
         "json": lambda: json.loads(place.bytes("log_run/artifacts/value.json")),
         "params": lambda: log.reader.params["step"],
         "flush": lambda: last,
-    }[name]()
+    }
+    found = reads[name]()
     assert found == last
     assert json.loads(place.bytes("log_run/artifacts/waits.json")) == position
     assert log.reader.verify().ok

@@ -160,7 +160,7 @@ class Connection:
             self.clock = parsedate_to_datetime(told).timestamp() - time.time()
         return None if self.clock is None else max(0.0, time.time() + self.clock - modified.timestamp())
 
-    def start(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> Future[T]:
+    def start(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> _Started[T]:
         """Start a coroutine function on fsspec's loop. To cancel its future cancels it; the future ends when it has."""
         return _Started(self.fs.loop, work(*args, **kwargs))
 
