@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -16,7 +17,10 @@ from notata import Logbook
 from tests.at_instruction import At
 from tests.backends import Place
 
-HELD = ("journal.py", "processes.py", "appending.py", "lines.py", "lease.py", "memory.py", "local.py", "local_locks.py")
+HELD = (
+    "journal.py", "processes.py", "appending.py", "lines.py", "lease.py", "memory.py", "local.py", "local_locks.py",
+    "ledger.py", "keeper.py", "parameters.py", "queue.py", "desk.py", "writes.py", "in_flight.py",
+)  # fmt: skip
 """Files whose code holds a lock, or a state that two calls share."""
 
 Op = Callable[[Logbook, int], object]
@@ -91,3 +95,103 @@ def test_a_handler_writes_within_any_write(place: Place, outer: str, inner: str)
         assert sorted(map(int, place.bytes("log_run/artifacts/grows.txt").split())) == sorted(made["append"])
     log.mark_complete()
     assert log.reader.verify().ok
+
+
+def checkpoint(log: Logbook, number: int) -> None:
+    """What a batch system's warning is answered by."""
+    log.pickle("checkpoint", number)
+    log.flush()
+
+
+WRITES: dict[str, Op] = {
+    "pickle": lambda log, number: log.pickle("checkpoint", number),
+    "json": lambda log, number: log.json("value", number),
+    "bytes": lambda log, number: log.bytes("large", bytes(10)),
+    "flush": lambda log, number: log.flush(),
+    "info": lambda log, number: log.info("line %d", number),
+    "meta": lambda log, number: log.meta(step=number),
+    "append": append,
+}
+
+
+@pytest.mark.parametrize("outer", WRITES)
+def test_a_handler_stores_a_checkpoint_within_any_write_in_the_background(place: Place, outer: str) -> None:
+    log = place.logbook(background=True)
+    for position in itertools.count(1):
+        log.json("waits", position)  # something is pending
+        inside = At(position, partial(checkpoint, log, position), HELD)
+        inside.call(partial(WRITES[outer], log, 0))
+        if not inside.came:
+            break
+        if outer != "pickle":  # which stores its own afterwards
+            assert pickle.loads(place.bytes("log_run/artifacts/checkpoint.pkl")) == position
+    assert position > 5
+    log.mark_complete()
+    assert json.loads(place.bytes("log_run/artifacts/waits.json")) == position
+    assert log.reader.verify().ok
+
+
+CALLS: dict[str, Op] = {
+    "meta": lambda log, number: log.meta(step=number),
+    "json": lambda log, number: log.json("value", number),
+    "params": lambda log, number: log.params(step=number),
+    "flush": lambda log, number: log.flush(),
+}
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_that_is_interrupted_anywhere_can_be_made_again(place: Place, name: str, background: bool) -> None:
+    log = place.logbook(background=background)
+    call = CALLS[name]
+    for position in itertools.count():
+        log.json("waits", position)
+        at = At(position, interrupt, HELD)
+        with suppress(KeyboardInterrupt):
+            at.call(partial(call, log, 2 * position))
+        call(log, 2 * position + 1)
+        if not at.came:
+            break
+    assert position > 5
+    log.mark_complete()
+    last = 2 * position + 1
+    reads: dict[str, Callable[[], object]] = {
+        "meta": lambda: log.reader.meta["step"],
+        "json": lambda: json.loads(place.bytes("log_run/artifacts/value.json")),
+        "params": lambda: log.reader.params["step"],
+        "flush": lambda: last,
+    }
+    found = reads[name]()
+    assert found == last
+    assert json.loads(place.bytes("log_run/artifacts/waits.json")) == position
+    assert log.reader.verify().ok
+
+
+def test_an_end_that_is_interrupted_can_be_made_again(place: Place) -> None:
+    """It has some two thousand places where that may come; this looks at each seventh of them."""
+    for position in itertools.count(step=7):
+        log = place.logbook(position, environment=False)
+        log.json("value", position)
+        at = At(position, interrupt, HELD)
+        with suppress(KeyboardInterrupt):
+            at.call(log.mark_complete)
+        log.mark_complete()
+        assert json.loads(place.bytes(f"log_{position}/metadata.json"))["status"] == "complete"
+        assert log.reader.verify().ok
+        if not at.came:
+            break
+    assert position > 700
+
+
+def test_a_handler_that_fails_the_run_within_any_change_of_its_state(place: Place) -> None:
+    for position in itertools.count():
+        log = place.logbook(f"run-{position}")
+        inside = At(position, partial(log.mark_failed, "preempted"), ("lease.py", "memory.py"))
+        inside.call(partial(log.meta, step=1))
+        fields = json.loads(place.bytes(f"log_run-{position}/metadata.json"))
+        assert fields["step"] == 1
+        if not inside.came:
+            log.mark_complete()
+            break
+        assert (fields["status"], fields["failure_reason"]) == ("failed", "preempted"), position
+    assert position > 20

@@ -41,7 +41,7 @@ FAILS: Final = 0.4  # the rate whose run raises
 
 def step_of(weights: np.ndarray[Any, Any], step: int) -> np.ndarray[Any, Any]:
     """One step of a training: what it makes depends on all steps before."""
-    return 0.9 * weights + 0.1 * np.cos(weights + step)
+    return np.asarray(0.9 * weights + 0.1 * np.cos(weights + step))
 
 
 def train(base_dir: str, options: dict[str, Any], waits: bool) -> None:
@@ -82,10 +82,10 @@ def training(base_dir: str, options: dict[str, Any]) -> None:
         assert job.stdout.readline() == f"checkpoint {WARNED}\n"
         job.kill()
     reader = LogReader(url, storage_options=options)
-    assert reader.state.status == "died"
+    assert str(reader.state.status) == "died"
     assert reader.load_pickle("checkpoint")["step"] == WARNED
     subprocess.run(arguments, check=True)
-    assert reader.state.status == "complete"
+    assert str(reader.state.status) == "complete"
     expected = np.linspace(0.0, 1.0, 1000)
     for step in range(STEPS):
         expected = step_of(expected, step)
@@ -156,7 +156,7 @@ def sweep(base_dir: str, options: dict[str, Any]) -> None:
     assert len(everything) == len(POOLS) * len(RATES) + 1
     assert everything["status"].value_counts().to_dict() == {"complete": 12, "failed": 4, "died": 1}
     complete = everything[everything["status"] == "complete"]
-    best = complete.loc[complete["loss"].idxmin()]
+    best = complete.iloc[int(complete["loss"].argmin())]
     assert (best["pool"], best["rate"]) == ("futures", BEST)
 
     gone = [made["futures"][RATES.index(BEST)], *everything[everything["status"] != "complete"]["run_id"]]
@@ -165,7 +165,7 @@ def sweep(base_dir: str, options: dict[str, Any]) -> None:
     for frame in (experiment.to_dataframe(), experiment.select(status="complete")):
         assert set(frame["status"]) == {"complete"}
         assert not set(frame["run_id"]) & set(gone)
-        best = frame.loc[frame["loss"].idxmin()]
+        best = frame.iloc[int(frame["loss"].argmin())]
         assert (best["pool"], best["rate"], best["loss"]) == ("spawn", BEST, loss_of("spawn", BEST))
     table = experiment.reader.table()
     assert {row["run_id"] for row in table} == {run_id for runs in made.values() for run_id in runs} - set(gone)

@@ -281,7 +281,7 @@ class Lease:
         """Store fields, and whether that was news. A signal handler leaves its own to the call that it interrupts."""
         if is_running(self._changing):
             news = self.is_news(fields.get("status"))
-            self._left |= fields
+            self._left = {**self._left, **fields}  # another dictionary, by which the other call knows
             self.fields |= fields
             return news
         self._changing = sys._getframe()
@@ -295,18 +295,23 @@ class Lease:
 
     def _store_left(self) -> None:
         """Store what signal handlers left to the call that they interrupted."""
-        while left := dict(self._left):
+        while left := self._left:
+            self.check()
             try:
-                self._store_change(left)
+                self._store_change(left, is_left=True)
             except EncodeError:
-                self._left.clear()
+                self._left = {}
                 raise
-            self._left = {name: value for name, value in self._left.items() if value is not left.get(name)}
+            if self._left is left:  # no handler has added to it meanwhile
+                self._left = {}
 
-    def _store_change(self, fields: Mapping[str, Any], tell: Callable[[], object] = bool) -> bool:
+    def _store_change(
+        self, fields: Mapping[str, Any], tell: Callable[[], object] = bool, *, is_left: bool = False
+    ) -> bool:
         refusals: list[tuple[str, ConflictError]] = []  # each with the version that was to be replaced
         for _ in attempts(_TRIES):
-            if not self.is_news(fields.get("status")):
+            # What a handler left is among the fields that this owner knows, and not stored yet.
+            if (refusals or not is_left) and not self.is_news(fields.get("status")):
                 return bool(refusals)  # an earlier try took effect after all, and only now is that known
             try:
                 self._swap({**self.fields, **fields})
@@ -395,8 +400,10 @@ class Lease:
             threading.Thread(target=self._live, args=(self._heartbeat,), name="notata-heartbeat", daemon=True).start()
 
     def let_go(self) -> None:
-        """Give no more signs of life."""
+        """Give no more signs of life, and store what a signal handler left to a call that was interrupted."""
         self._over.set()
+        if self._left:
+            self.update()
 
     def _live(self, seconds: float) -> None:
         while not self._over.wait(max(0.0, self._last + seconds - time.monotonic())):

@@ -199,10 +199,25 @@ class Parameters(Mapping[str, Any]):
         try:
             self._put(ext, {**self, **values})
         finally:
-            while left := self._left:
+            self._store_left(ext)
+
+    def _store_left(self, ext: str) -> None:
+        """Store what signal handlers left; their calls have returned, so one interrupt does not keep it from that."""
+        interrupt: BaseException | None = None
+        while left := self._left:
+            try:
                 self._put(ext, {**self, **left})
-                if self._left is left:
-                    self._left = {}
+            except Exception:
+                raise
+            except BaseException as error:
+                if interrupt is not None:
+                    raise
+                interrupt = error
+                continue
+            if self._left is left:
+                self._left = {}
+        if interrupt is not None:
+            raise interrupt
 
     def _put(self, ext: str, values: Mapping[str, Any]) -> None:
         data = encoded(self._store, values, ext)

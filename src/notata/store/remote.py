@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import fsspec.asyn
@@ -153,7 +154,7 @@ class Connection:
             self.clock = parsedate_to_datetime(told).timestamp() - time.time()
         return None if self.clock is None else max(0.0, time.time() + self.clock - modified.timestamp())
 
-    def start(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> Future[T]:
+    def start(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> _Started[T]:
         """Start a coroutine function on fsspec's loop. To cancel its future cancels it; the future ends when it has."""
         return _Started(self.fs.loop, work(*args, **kwargs))
 
@@ -189,6 +190,7 @@ class Connection:
             raise RuntimeError("the storage cannot be waited for on fsspec's own thread; use another one")
         started = self.start(work, *args, **kwargs)
         try:
+            started.ended.get()  # under no lock that an interrupt could leave held: fsspec's thread would wait for it
             return started.result()
         except BaseException:
             if undo is None:
@@ -218,11 +220,16 @@ def _start_loop() -> asyncio.AbstractEventLoop:
 
 
 class _Started(Future[T]):
-    """The outcome of a coroutine on the loop of another thread. Cancelled, it ends when the coroutine has ended."""
+    """The outcome of a coroutine on the loop of another thread. Cancelled, it ends when the coroutine has ended.
+
+    Attributes:
+        ended: Holds something once it has ended.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
         super().__init__()
         self._loop = loop
+        self.ended: SimpleQueue[None] = SimpleQueue()
         self._task: asyncio.Task[T] | None = None
         loop.call_soon_threadsafe(self._begin, work)
 
@@ -231,6 +238,12 @@ class _Started(Future[T]):
         self._task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[T]) -> None:
+        try:
+            self._take(task)
+        finally:
+            self.ended.put(None)
+
+    def _take(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
             super().cancel()
             self.set_running_or_notify_cancel()
