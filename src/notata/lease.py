@@ -292,6 +292,8 @@ class Lease:
                 self._store_left()
             finally:
                 self._changing = None  # it would keep alive whatever the caller has
+            if self._left:  # a handler came between the two
+                self._change({})
 
     def _store_left(self) -> None:
         """Store what signal handlers left to the call that they interrupted."""
