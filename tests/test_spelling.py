@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,19 @@ class FoldingStore(LocalStore):
 
     def _file(self, key: str) -> str:
         return spelled(super()._file(key))
+
+    def _there(self, key: str) -> str:
+        """A key as the disk has it."""
+        return os.path.relpath(self._file(key), self._folder).replace(os.sep, "/") if key else key
+
+    def _parent(self, key: str) -> Any:
+        return super()._parent(self._there(key))
+
+    def _make_parents(self, key: str) -> None:
+        super()._make_parents(self._there(key))
+
+    def _enter(self, folder: str) -> None:
+        super()._enter(self._there(folder))
 
 
 @pytest.fixture
