@@ -250,7 +250,8 @@ def test_an_index_that_is_too_large_is_left_aside(kind: str) -> None:
     with experiment.add(dt=0.1):
         pass
     header = b"run_id,%s,status,revision\n" % b",".join(b"p%d" % number for number in range(1000))
-    rows = b"".join(b"r%d,%s,complete,\n" % (number, b",".join([b"1"] * 1000)) for number in range(4100))
+    values = b",".join([b"1"] * 1000)
+    rows = b"".join(b"r%d,%s,complete,\n" % (number, values) for number in range(4100))
     index = f"{experiment.url}/index.csv"
     put(index, bytes(limits.INDEX + 1) if kind == "bytes" else header + rows)
     told = "it has 67.1 MB" if kind == "bytes" else "more than 4,000,000 values"

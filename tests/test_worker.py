@@ -100,7 +100,7 @@ def test_a_pickle_carries_the_store_and_little_else(log: Logbook) -> None:
     worker = log.worker(3)
     worker.info("it has a lock, a thread, an open file")
     data = pickle.dumps(worker)
-    assert len(data) < 600
+    assert len(data) < 700
     other = pickle.loads(data)
     assert (other.rank, other.url, other.logger.level, other._post) == ("3", log.url, logging.INFO, worker._post)
     other.info("and the other one too")

@@ -383,7 +383,7 @@ class Logbook(Recorder):
         >>> log.attach("solver")
         >>> logging.getLogger("solver").warning("stiff")
         >>> log.log_path.read_text().splitlines()[-1].partition("] ")[2]
-        'WARNING stiff'
+        'WARNING solver: stiff'
         """
         target = logger if isinstance(logger, logging.Logger) else logging.getLogger(logger)
         if self.status in ENDED:

@@ -650,7 +650,7 @@ def test_a_file_that_cannot_be_read_leaves_the_old_one(
     log = place.logbook()
     log.text("old", "stays")
     monkeypatch.setattr(LocalStore, "_open_read", torn)
-    with pytest.raises(errors.StorageError, match=r"cannot read .*/a: .*Input/output") as caught:
+    with pytest.raises(errors.StorageError, match=r"cannot read .*/a: .*input/output") as caught:
         log.file(tmp_path / "a", "old.txt")
     assert isinstance(caught.value.__cause__, OSError)
     monkeypatch.undo()

@@ -268,7 +268,8 @@ def _check_name(name: object, names: Mapping[str, Any]) -> None:
     elif f"{name}.npy" in names:
         why = f"numpy.load cannot tell it from {name + '.npy'!r}, which is there too"
     if why:
-        raise EncodeError(f"{name!r} cannot be the name of an array in an npz: {why}", where=name)
+        shown = repr(name) if len(name) <= 200 else f"{name[:80]!r}… ({len(name)} characters)"
+        raise EncodeError(f"{shown} cannot be the name of an array in an npz: {why}", where=name)
 
 
 def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray[Any, Any], method: int) -> None:
