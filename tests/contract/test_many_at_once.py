@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -246,7 +248,7 @@ def test_an_upload_whose_begin_is_interrupted_is_ended(
     assert open_uploads(bucket) == []
 
 
-def test_an_interrupted_call_is_given_up(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_call_is_given_up(bucket: Place) -> None:
     store: Any = bucket.store()
     store.exists("a")
     begun, given_up = threading.Event(), threading.Event()
@@ -259,11 +261,13 @@ def test_an_interrupted_call_is_given_up(bucket: Place, monkeypatch: pytest.Monk
             given_up.set()
             raise
 
-    def interrupted(self: Any, timeout: float | None = None) -> Any:
+    def interrupt() -> None:
         assert begun.wait(SECONDS)
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(_Started, "result", interrupted)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
         store._connection.run(long)
+    thread.join()
     assert given_up.wait(SECONDS)

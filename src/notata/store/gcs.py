@@ -134,7 +134,7 @@ class GCSStore(BucketStore):
         with asking():
             answer = await self._connection.ask(call, method, path, self._bucket, *names, **arguments)
         if isinstance(answer, tuple) and _is_web_page(*answer):
-            raise WebPageError
+            raise WebPageError()
         return answer
 
     def _address(self, service: str) -> str:

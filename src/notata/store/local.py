@@ -598,9 +598,13 @@ class _Growing:
 
     def close(self) -> None:
         """Close it; but a process that closed all its files to become a daemon has another one under the number."""
-        handle, self._handle = self._handle, -1
+        handle, identity = (
+            getattr(self, "_handle", -1),
+            getattr(self, "_identity", None),
+        )  # an interrupt ends a beginning
+        self._handle = -1
         with suppress(OSError):
-            if handle >= 0 and _identity(os.fstat(handle)) == self._identity:
+            if handle >= 0 and identity in (None, _identity(os.fstat(handle))):
                 os.close(handle)
 
     def __del__(self) -> None:

@@ -165,7 +165,7 @@ class S3Store(BucketStore):
         call = self._connection.fs._call_s3
         reply: dict[str, Any] = await self._connection.ask(call, method, size=size, Bucket=self._bucket, **arguments)
         if _is_web_page(reply):
-            raise WebPageError
+            raise WebPageError()
         return reply
 
     # -- write ---------------------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ class S3Store(BucketStore):
         for last in range(_BODY_TRIES, 0, -1):
             reply = await fs._call_s3("get_object", Bucket=self._bucket, Key=name, Range=part)
             if _is_web_page(reply):
-                raise WebPageError
+                raise WebPageError()
             try:
                 async with reply["Body"] as body:
                     data = await _received(body, end - start)

@@ -93,7 +93,7 @@ def check_is_list(fs: AbstractFileSystem, url: str) -> None:
     """
     page = cast("bytes", sync(fs.loop, _read_page, fs, url))
     if page and not _LIST.search(page):
-        raise WebPageError
+        raise WebPageError()
 
 
 async def _read_page(fs: AbstractFileSystem, url: str) -> bytes:
