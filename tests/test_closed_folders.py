@@ -282,10 +282,6 @@ def test_folders_deeper_than_pythons_stack_are_listed_verified_and_removed(tmp_p
         assert notata("ls", str(tmp_path), folder=tmp_path).returncode == 0
         report = LogReader(tmp_path / "log_a").verify()
         assert (report.ok, report.skipped, len(report.extra)) == (True, (), 1)
-        with Logbook("a", tmp_path, overwrite=True) as log:
-            log.text("new", "y")
-        assert not (tmp_path / "log_a/artifacts/d").exists()
-        deepen(tmp_path / "log_a/artifacts", 1010)
         done = notata("rm", "--yes", str(tmp_path / "log_a"), folder=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         assert not (tmp_path / "log_a").exists()

@@ -25,7 +25,7 @@ from notata import BatchError, Logbook, LogReader, StorageError
 from notata.store import open_store
 from notata.testing import FaultyStore
 from tests.backends import Place
-from tests.contract.conftest import EACH_ENGINE, emptied, make_place
+from tests.contract.conftest import EVERYWHERE, emptied, make_place
 from tests.counting import counted
 from tests.nursery import Script
 
@@ -39,7 +39,7 @@ FORKED = 5
 UNENDED = "the process ended without mark_complete() or mark_failed()"
 
 
-@pytest.fixture(params=EACH_ENGINE)
+@pytest.fixture(params=EVERYWHERE)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     yield from emptied(request)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.backends import Place
 from tests.contract.conftest import REAL, emptied
 
-CHILDREN = 32
+CHILDREN = 16
 SECONDS = 240  # a process that hangs is ended by then
 
 SCRIPT = """

@@ -20,14 +20,14 @@ from notata.store import Store, open_store
 from notata.store.files import PART
 from notata.store.remote import _Started
 from tests.backends import Place
-from tests.contract.conftest import EACH_ENGINE, emptied
+from tests.contract.conftest import EVERYWHERE, emptied
 from tests.contract.test_store import open_uploads
 from tests.counting import counted
 
 SECONDS = 20.0
 
 
-@pytest.fixture(params=EACH_ENGINE)
+@pytest.fixture(params=EVERYWHERE)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     yield from emptied(request)
 
