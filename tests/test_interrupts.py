@@ -174,8 +174,8 @@ def test_a_call_that_is_interrupted_anywhere_can_be_made_again(place: Place, nam
 # Python drops an interrupt that arrives inside __del__, and says so with this warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_end_that_is_interrupted_can_be_made_again(place: Place) -> None:
-    """It has hundreds of places where that may come; this looks at every 97th of them."""
-    for position in itertools.count(step=97):
+    """It has hundreds of places where that may come; this looks at every seventh of them."""
+    for position in itertools.count(step=7):
         log = place.logbook(position, environment=False)
         log.json("value", position)
         at = At(position, interrupt, HELD)
@@ -184,6 +184,7 @@ def test_an_end_that_is_interrupted_can_be_made_again(place: Place) -> None:
         log.mark_complete()
         assert json.loads(place.bytes(f"log_{position}/metadata.json"))["status"] == "complete"
         assert log.reader.verify().ok
+        place.store().clear()  # a listing in memory has a step for each file that any run left there
         if not at.came:
             break
     assert position > 200
