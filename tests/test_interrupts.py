@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import pickle
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from fsspec.asyn import AsyncFileSystem
 
 from notata import Logbook
+from notata.store.remote import Connection
 from tests.at_instruction import At
 from tests.backends import Place
 
@@ -202,3 +205,29 @@ def test_a_handler_that_fails_the_run_within_any_change_of_its_state(place: Plac
             break
         assert (fields["status"], fields["failure_reason"]) == ("failed", "preempted"), position
     assert position > 20
+
+
+def test_a_request_that_is_interrupted_anywhere_is_given_up() -> None:
+    connection = Connection(lambda options: AsyncFileSystem(skip_instance_cache=True), {}, 30.0)
+    under_way: set[int] = set()
+
+    async def long(number: int) -> None:
+        under_way.add(number)
+        try:
+            await asyncio.sleep(1)  # that long take those alone that are interrupted once it is over
+        finally:
+            under_way.remove(number)
+
+    async def settle() -> None:
+        for _ in range(5):  # turns of the loop, in which what is cancelled ends
+            await asyncio.sleep(0)
+
+    for position in itertools.count():
+        at = At(position, interrupt, ("remote.py",))
+        with suppress(KeyboardInterrupt):
+            at.call(partial(connection.run, long, position))
+        connection.run(settle)
+        assert not under_way, position
+        if not at.came:
+            break
+    assert position > 10

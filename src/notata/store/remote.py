@@ -156,7 +156,9 @@ class Connection:
 
     def start(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> _Started[T]:
         """Start a coroutine function on fsspec's loop. To cancel its future cancels it; the future ends when it has."""
-        return _Started(self.fs.loop, work(*args, **kwargs))
+        started = _Started(self.fs.loop, functools.partial(work, *args, **kwargs))
+        started.begin()
+        return started
 
     def prepare(self) -> None:
         """Have fsspec's loop, and in it the threads that find a host's name: at exit, Python 3.12 starts none."""
@@ -188,8 +190,9 @@ class Connection:
         """
         if threading.get_ident() == getattr(fsspec.asyn.iothread[0], "ident", None):
             raise RuntimeError("the storage cannot be waited for on fsspec's own thread; use another one")
-        started = self.start(work, *args, **kwargs)
+        started = _Started(self.fs.loop, functools.partial(work, *args, **kwargs))
         try:
+            started.begin()  # and from here on an interrupt, at whatever instruction, gives it up
             started.ended.get()  # under no lock that an interrupt could leave held: fsspec's thread would wait for it
             return started.result()
         except BaseException:
@@ -222,20 +225,28 @@ def _start_loop() -> asyncio.AbstractEventLoop:
 class _Started(Future[T]):
     """The outcome of a coroutine on the loop of another thread. Cancelled, it ends when the coroutine has ended.
 
+    Nothing is done before `begin`.
+
     Attributes:
         ended: Holds something once it has ended.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
         super().__init__()
         self._loop = loop
         self.ended: SimpleQueue[None] = SimpleQueue()
+        self._work = work
         self._task: asyncio.Task[T] | None = None
-        loop.call_soon_threadsafe(self._begin, work)
 
-    def _begin(self, work: Coroutine[Any, Any, T]) -> None:
-        self._task = self._loop.create_task(work)
+    def begin(self) -> None:
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._run())
         self._task.add_done_callback(self._end)
+
+    async def _run(self) -> T:
+        return await self._work()
 
     def _end(self, task: asyncio.Task[T]) -> None:
         try:
