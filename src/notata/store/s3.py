@@ -104,12 +104,14 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     return fs
 
 
-def _give_up(caught_exception: Exception | None = None, **_: Any) -> None:
-    """Do not repeat a request whose certificate is refused: botocore would, for seconds."""
+def _give_up(caught_exception: Exception | None = None, response: Any = None, **_: Any) -> None:
+    """Do not repeat a request whose certificate is refused, or that got a web page: botocore would, for seconds."""
     from botocore.exceptions import SSLError
 
     if isinstance(caught_exception, SSLError):
         raise caught_exception
+    if response is not None and _is_web_page(response[1]):
+        raise WebPageError()
 
 
 def _slow_down(response: Any, operation: Any, **context: Any) -> float | None:
@@ -489,9 +491,7 @@ def _is_web_page(reply: Mapping[str, Any]) -> bool:
     told = reply.get("ResponseMetadata", {})
     head = told.get("HTTPHeaders", {})
     page = str(head.get("content-type", "")).lower().startswith("text/html") and "etag" not in head
-    return (
-        page and "etag" not in head and head.get("content-length") != "0" and told.get("HTTPStatusCode") in (200, 500)
-    )
+    return page and head.get("content-length") != "0" and told.get("HTTPStatusCode") in (200, 500)
 
 
 class _Multipart:
