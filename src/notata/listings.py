@@ -61,7 +61,7 @@ def orphans_in(
     """
     sign = _OF_A_RUN if root.startswith("log_") else _OF_A_RUN_BELOW
     found = (sign.match(key) for key in entries if inside(key, runs) is None)
-    return split(entries, {match["folder"] for match in found if match})
+    return split(entries, dict.fromkeys(match["folder"] for match in found if match))
 
 
 def split(entries: Mapping[str, Entry], folders: Iterable[str]) -> dict[str, dict[str, Entry]]:
