@@ -37,13 +37,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from notata.secrets import redacted
 from notata.terminal import one_line
-
-if TYPE_CHECKING:
-    from notata.reader import LogReader
 
 __all__ = [
     "AccessError",
@@ -134,7 +131,7 @@ class RunExistsError(NotataError, FileExistsError):
 
     Attributes:
         status: The status of the run that has the id, such as ``complete`` or ``running``; None if it is not known.
-        reader: That run, to read what it holds; None if the error does not come from a `notata.Logbook`. It is not
+        reader: That run as a `notata.LogReader`; None if the error does not come from a `notata.Logbook`. It is not
             pickled with the error, as it holds credentials.
 
     >>> from notata import Logbook
@@ -147,7 +144,7 @@ class RunExistsError(NotataError, FileExistsError):
     """
 
     status: str | None = None
-    reader: LogReader | None = None
+    reader: Any = None  # a LogReader, which this module cannot import
 
     def __reduce__(self) -> tuple[Any, ...]:
         kind, arguments, state = (*super().__reduce__(), None)[:3]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from upath import UPath
 
-    from notata.store.paths import StoredPath
+    from notata.store.stored_path import StoredPath
 
 __all__ = ["Experiment", "LogbookOptions"]
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from notata.background import BackgroundStore
     from notata.mirror.live import Mirror
-    from notata.store.paths import StoredPath
+    from notata.store.stored_path import StoredPath
 
 __all__ = ["Logbook"]
 

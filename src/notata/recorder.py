@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
     from upath import UPath
 
-    from notata.store.paths import StoredPath
+    from notata.store.stored_path import StoredPath
 
 __all__ = ["Recorder"]
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from notata.store.appending import Appender
-    from notata.store.paths import StoredPath
+    from notata.store.stored_path import StoredPath
 
 __all__ = ["Post", "Worker"]
 

@@ -9,7 +9,7 @@ from notata.errors import DamagedFileWarning, IncompleteListingWarning, NotataEr
 from notata.store import Store
 
 if TYPE_CHECKING:
-    from notata.store.paths import StoredPath
+    from notata.store.stored_path import StoredPath
 
 __all__ = ["Reader"]
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from upath import UPath
 
-    from notata.store.paths import StoredPath
+    from notata.store.stored_path import StoredPath
 
 __all__ = ["LogReader", "there_is"]
 

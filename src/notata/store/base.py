@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
     from upath import UPath
 
-    from notata.store.paths import StoredPath
+    from notata.store.stored_path import StoredPath
 
 __all__ = ["ABSENT", "Blob", "Entry", "Store"]
 

@@ -27,21 +27,7 @@ if TYPE_CHECKING:
 
     from notata.store.base import Store
 
-__all__ = ["RunPath", "StoredPath", "TextAndBytes"]
-
-if TYPE_CHECKING:
-
-    class StoredPath(UPath):
-        """What type checkers are told that a path of a run is: a `UPath` that `open`, numpy and pandas take by name.
-
-        On a local disk it is one. In a bucket it is a `RunPath`, whose `__fspath__` says what to use instead: where a
-        run lies is known when the script runs, and not before.
-        """
-
-        def __fspath__(self) -> str: ...
-
-else:
-    StoredPath = UPath
+__all__ = ["RunPath", "TextAndBytes"]
 
 
 class TextAndBytes:

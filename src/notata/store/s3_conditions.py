@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -140,25 +141,12 @@ class _Trial:
 
         A refusal may be that of a second try, after a first one whose reply was lost: then the data is there.
         """
-        try:
-            self.written(data, **condition)
-        except Exception as error:
-            refused = self._refused(error)
-            if refused is None:
-                raise
-            return refused and self._has(data)
-        return True
+        refused = self._refusal(partial(self.written, data, **condition))
+        return refused is None or (refused and self._has(data))
 
     def refuses(self, data: bytes, **condition: str) -> bool:
         """Write with a condition that does not hold; whether the store refused."""
-        try:
-            self.written(data, **condition)
-        except Exception as error:
-            refused = self._refused(error)
-            if refused is None:
-                raise
-            return refused
-        return False
+        return bool(self._refusal(partial(self.written, data, **condition)))
 
     @contextmanager
     def upload(self, data: bytes) -> Iterator[dict[str, Any]]:
@@ -174,19 +162,19 @@ class _Trial:
 
     def refuses_completion(self, complete: dict[str, Any], **condition: str) -> bool:
         """Complete an upload with a condition that does not hold; whether the store refused."""
-        try:
-            self._call("complete_multipart_upload", self._name, **complete, **condition)
-        except Exception as error:
-            refused = self._refused(error)
-            if refused is None:
-                raise
-            return refused
-        return False
+        request = partial(self._call, "complete_multipart_upload", self._name, **complete, **condition)
+        return bool(self._refusal(request))
 
-    def _refused(self, error: Exception) -> bool | None:
-        """Whether the condition was refused; False where the store knows no such condition, None of other errors."""
-        status = self._status(error)
-        return None if status not in (*_REFUSED, _NOT_IMPLEMENTED) else status in _REFUSED
+    def _refusal(self, request: Callable[[], object]) -> bool | None:
+        """Make a request with a condition; None where it was done, False where the store knows no such condition."""
+        try:
+            request()
+        except Exception as error:
+            status = self._status(error)
+            if status not in (*_REFUSED, _NOT_IMPLEMENTED):
+                raise
+            return status in _REFUSED
+        return None
 
     def _has(self, data: bytes) -> bool:
         try:
