@@ -11,9 +11,13 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
+
+import notata
 
 __all__ = ["At"]
+
+_PACKAGE: Final = Path(notata.__file__).parent
 
 
 class At:
@@ -44,7 +48,7 @@ class At:
 
     def _enter(self, frame: FrameType, event: str, _: Any) -> Any:
         path = Path(frame.f_code.co_filename)
-        if self.came or path.name not in self._files or "notata" not in path.parts:
+        if self.came or path.name not in self._files or _PACKAGE not in path.parents:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return self._step

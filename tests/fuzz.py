@@ -41,6 +41,8 @@ MEGABYTES: Final = 500
 """Memory that a process may have at its peak."""
 
 _ROOT: Final = "memory://fuzz/sweep"
+
+_PACKAGE: Final = Path(notata.__file__).parent
 RUNS: Final = (f"{_ROOT}/runs/log_sweep_dt_0.1", f"{_ROOT}/runs/log_sweep_dt_0.2")
 _OURS: Final = (notata.DamagedFileWarning, notata.UnprotectedWarning)
 
@@ -296,7 +298,7 @@ def problem_of(reader: Callable[[], object]) -> tuple[str, str] | None:
 def _place(error: Exception) -> str:
     """Return where in notata an error came from: the last two lines there."""
     frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
-              if "notata" in Path(frame.filename).parts]  # fmt: skip
+              if _PACKAGE in Path(frame.filename).parents]  # fmt: skip
     return " > ".join(frames[-2:])
 
 

@@ -337,6 +337,21 @@ class SMBAuthenticationError(Exception):
     """smbprotocol's: once its session is lost, smbclient logs in by itself, without user and password."""
 
 
+def dropping(lost: list[str], error: Exception) -> type[Server]:
+    """A server whose connection breaks once at each of the calls that are named."""
+
+    class Dropped(Server):
+        made: ClassVar[list[Any]] = []
+
+    def met(name: str) -> None:
+        if name in lost:
+            lost.remove(name)
+            raise error
+
+    Dropped.met = staticmethod(met)
+    return Dropped
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -349,17 +364,8 @@ def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(
     double: Callable[..., Store], tmp_path: Path, error: Exception
 ) -> None:
     lost: list[str] = []
-
-    class Dropped(Server):
-        made: ClassVar[list[Any]] = []
-
-    def met(name: str) -> None:
-        if name in lost:
-            lost.remove(name)
-            raise error
-
-    Dropped.met = staticmethod(met)
-    store = double(Dropped)
+    server = dropping(lost, error)
+    store = double(server)
     store.write("sub/a", b"1")
     steps: list[tuple[str, Callable[[], object]]] = [
         ("info", lambda: store.read("sub/a")),
@@ -374,25 +380,14 @@ def test_a_lost_connection_is_made_anew_for_what_may_be_repeated(
         lost.append(call)
         step()
         assert not lost
-    assert len(Dropped.made) == 8
+    assert len(server.made) == 8
     assert [path.name for path in (tmp_path / "runs").rglob("*")] == ["sub", "a"]
     assert (tmp_path / "runs/sub/a").read_bytes() == b"3"
 
 
 @pytest.mark.parametrize("error", [EOFError(), OSError(errno.EBADF, "closed"), SMBAuthenticationError()])
 def test_a_create_whose_last_step_was_lost_is_not_repeated(double: Callable[..., Store], error: Exception) -> None:
-    lost = ["mv"]
-
-    class Dropped(Server):
-        pass
-
-    def met(name: str) -> None:
-        if name in lost:
-            lost.remove(name)
-            raise error
-
-    Dropped.met = staticmethod(met)
-    store = double(Dropped)
+    store = double(dropping(["mv"], error))
     with pytest.raises(UnreachableError, match="connection"):
         store.create("a", b"1")
     store.create("b", b"2")
