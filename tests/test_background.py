@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import shutil
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,6 +46,7 @@ from notata.store import Store, in_flight, open_store
 from notata.store.files import PART
 from notata.store.local import UNSTORED
 from notata.testing import FaultyStore
+from tests.at_instruction import At
 
 MIB = 2**20
 SECONDS = 60
@@ -1014,6 +1017,39 @@ def test_an_interrupt_of_a_writer_that_waits_leaves_nothing_half_queued(gated: G
     store.write("d", b"2")
     assert store.read("d") == b"2"
     assert store._queue._bytes == 0
+
+
+def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
+    gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = behind(gated, 3 * 1025)
+    for name in "abc":
+        store.write(name, b"1")
+    waits = False
+
+    def wait() -> None:
+        nonlocal waits
+        waits = True
+        raise KeyboardInterrupt
+
+    def interrupt() -> None:
+        if not waits:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(store._queue, "_may_wait", wait)
+    for position in itertools.count():
+        at = At(position, interrupt, ("queue.py", "desk.py"))
+        with pytest.raises(KeyboardInterrupt):
+            at.call(partial(store.write, "d", b"1"))
+        store._queue._desk.run(list)  # after all that was asked before
+        assert not store._queue._line, position
+        if waits:
+            break
+    assert position > 10
+    monkeypatch.undo()
+    gated.hall.open()
+    store.settle()
+    assert set(raw(gated)) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("where", ["_note", "_awake", "start_write"])

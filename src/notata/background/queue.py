@@ -173,16 +173,16 @@ class Queue:
             Whether it was added; False once nothing is queued any more.
         """
         place = _Place(cost, key, add)
-        self._desk.run(partial(self._line_up, place))
-        if place.was_added is None:
-            try:
+        try:
+            self._desk.run(partial(self._line_up, place))  # which an interrupt does not take back
+            if place.was_added is None:
                 self._may_wait()
-                while place.was_added is None:
-                    place.bell.wait()
-                    self._help()
-            finally:
-                if place.was_added is None:
-                    self._desk.run(partial(self._step_out, place))
+            while place.was_added is None:
+                place.bell.wait()
+                self._help()
+        finally:
+            if place.was_added is None:  # an interrupt: nobody waits in this place any more
+                self._desk.run(partial(self._step_out, place))
         return place.was_added
 
     def _line_up(self, place: _Place) -> None:
