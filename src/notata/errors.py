@@ -238,7 +238,7 @@ class DeadlineError(StorageError, TimeoutError):
 
 
 class TooLargeError(StorageError, DecodeError):
-    """A file is larger than notata reads whole on its own account: damaged, forged, or far beyond what runs hold."""
+    """A file exceeds the size that notata itself reads whole: it is damaged, forged, or far larger than usual."""
 
     code = errno.EFBIG
 

@@ -68,7 +68,7 @@ def forget(call: Call) -> None:
 
 
 def later(call: Call) -> bool:
-    """Have `call` made once the script's own functions of `atexit` have run; False if that will not be.
+    """Call `call` after the script's own functions of `atexit`. Return False if that is not possible.
 
     A child of `multiprocessing` ends without them.
     """

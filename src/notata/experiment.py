@@ -172,8 +172,8 @@ class Experiment:
             **params: Of the run; they make its id. The same parameters make the same id, others another one.
 
         Returns:
-            The logbook, with these parameters stored; None if the run was left as it is, so look before `with`. To skip
-            a block in one statement: ``with suppress(RunExistsError), experiment.add(dt=0.1) as log:``.
+            The logbook, with these parameters stored; None if the run was left as it is, so check before `with`. To
+            skip a block in one statement: ``with suppress(RunExistsError), experiment.add(dt=0.1) as log:``.
 
         Raises:
             RunExistsError: `skip_existing` is False, and the run is there.
@@ -274,7 +274,7 @@ class Experiment:
     def to_dataframe(self) -> pd.DataFrame:
         """The table of all runs as a pandas DataFrame: run_id, parameters, status, metrics; NaN where a run has none.
 
-        The rows are those of the runs that are there now, as these say themselves; a run that was removed has none.
+        There is one row for each run in the folder, from what the run itself has stored; a removed run has none.
         This brings index.csv up to date too, if it can. `ExperimentReader.table` says which columns there are, and what
         it costs.
 

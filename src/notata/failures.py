@@ -18,14 +18,14 @@ from notata.secrets import HIDDEN, is_secret_name
 __all__ = ["Caught", "Redact", "describe", "kind", "reason", "shortened", "text"]
 
 Redact = Callable[[str], str]
-"""What takes secrets out of a text."""
+"""Takes secrets out of a text."""
 
-_CHAIN: Final = 10  # causes that are followed; a loop of retries can chain thousands
-_FRAMES: Final = 200  # of one traceback; a recursion has a thousand
 P = ParamSpec("P")
 R = TypeVar("R")
 N = TypeVar("N")  # what a decorated function returns besides: None, or nothing if its exceptions go on
 
+_CHAIN: Final = 10  # causes that are followed; a loop of retries can chain thousands
+_FRAMES: Final = 200  # of one traceback; a recursion has a thousand
 _LONG: Final = 4096  # characters of a reason: metadata.json is read and written as a whole, for each look at the run
 
 

@@ -144,7 +144,7 @@ class Journal(logging.Handler):
         self._lock = threading.RLock()  # taken by itself: `with` of a Condition can be interrupted once it holds it
         self._changed = threading.Condition(self._lock)
         self._storing = threading.RLock()
-        self._appending: FrameType | None = None  # the call that appends; see `processes.is_running`
+        self._appending: FrameType | None = None  # the call that appends; see `nesting.is_running`
         self._waiting: list[bytes] = []
         self._bytes = 0
         self._chunk, self._chunk_hasty, self._goal = b"", False, -1

@@ -167,7 +167,7 @@ class Lease:
         Args:
             fresh: The fields of a run that begins.
             again: Makes those of one that goes on.
-            force: Take also a run of which nothing tells whether it lives, but never one that lives.
+            force: Also take a run of which it is unknown whether it is running, but never a running one.
             unfinished: Leave a run that is complete.
 
         Returns:

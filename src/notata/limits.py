@@ -1,4 +1,4 @@
-"""How much of a file notata reads into memory on its own account, by the file's key; it reads nothing itself.
+"""Size limits of the files that notata itself reads whole, by their keys; it reads nothing.
 
 What a run folder holds was perhaps written by a stranger, or by a server that never stops. So each file that notata
 reads whole has a limit. Writers keep the same limits, so what one of them stores can be read again. Files that a user

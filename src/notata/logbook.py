@@ -97,10 +97,10 @@ class Logbook(Recorder):
             is writing is refused.
         preallocate: Make ``data/``, ``plots/`` and ``artifacts/`` at once. A bucket has no folders.
         callback: Called with this object once the final status is stored.
-        resume: Go on with the run that has this id, if it ended or died, with all its files; begin it if there is
-            none. A run that lives is refused, and of many who try one succeeds. A complete run is opened again, and
-            ends as this attempt does; ``"unfinished"`` refuses it instead. ``"force"`` takes also a run of which
-            nothing tells whether it lives.
+        resume: Resume the run with this id and keep all its files, if it has ended or died; create it if there is
+            none. A running run is refused. If several processes try at once, one of them gets it. A complete run is
+            reopened, and ends with the status of this attempt; ``"unfinished"`` refuses it instead. ``"force"`` also
+            takes a run of which it is unknown whether it is running.
         heartbeat: Seconds from one sign of life to the next, a small request each; 0 for none. When not given, 30
             where others can see the run and changes are safe (local disk, S3, GCS), else none.
         environment: Record interpreter, machine, process, packages and git commit in metadata.json; at the end also

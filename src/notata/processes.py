@@ -99,7 +99,7 @@ def alive(name: str) -> bool | None:
 def tag() -> str:
     """Return this process's `identity` in a short form that can be part of a file name; empty where it has none.
 
-    >>> is_running(tag()) or not identity()
+    >>> not tag() or is_running(tag())
     True
     """
     return _tag(os.getpid())
@@ -131,7 +131,7 @@ def _digest(machine: str) -> str:
 
 
 def is_ancestor(name: str) -> bool:
-    """Whether the process of this `identity` lives, and started this one or a process between; False if unknown.
+    """Check whether the process of this `identity` is alive and an ancestor of this one; False if unknown.
 
     >>> is_ancestor(identity()), is_ancestor(identity(os.getppid())) or not identity()
     (False, True)

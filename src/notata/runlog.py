@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, overload
 
-from notata.formats import utf8
+from notata.formats import without_surrogates
 from notata.journal import level_of
 from notata.packages import needed
 
@@ -112,8 +112,8 @@ class RunLog(Sequence[LogLine]):
         return pd.DataFrame(
             {
                 "time": pd.Series([line.time for line in self], dtype="datetime64[s]"),
-                "level": [_shown(line.level) for line in self],
-                "message": [_shown(line.message) for line in self],
+                "level": [without_surrogates(line.level) for line in self],
+                "message": [without_surrogates(line.message) for line in self],
                 "utc": pd.Series([line.utc for line in self], dtype="datetime64[s, UTC]"),
             }
         )
@@ -155,11 +155,6 @@ def _begun(line: str) -> tuple[datetime, str, str] | None:
         return (datetime.fromisoformat(match[1] + (match[2] or "")), match[3], match[4]) if match else None
     except ValueError:  # the 31st of February
         return None
-
-
-def _shown(text: str) -> str:
-    """Return a text without lone surrogates, which pandas cannot hold."""
-    return utf8(text).decode()
 
 
 def _number(level: str) -> int:

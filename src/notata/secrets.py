@@ -1,4 +1,4 @@
-"""What is secret, by value and by form: the one room that decides what no file, log line, error or repr may show.
+"""Find secrets by value and by form, and hide them in files, log lines, errors and reprs.
 
 By value: the credentials that this process knows. These are the storage options of its connections, what their
 client libraries resolved, and environment variables whose names say that they are secret. By form: ``password=…``,
@@ -300,9 +300,8 @@ def _of_environment() -> Iterator[str]:
 # -- by form -------------------------------------------------------------------------------------------------
 
 _SIGN: Final = re.compile(r"(?:=>?|:(?!//|\d\d[:\]])|%3[dD])[ \t]{0,3}")  # not that of a time
-_NAME_BEFORE: Final = re.compile(
-    r"[ \t]{0,3}(?:[\"']\\{0,8})?([\w.-]{1,120})"
-)  # from the end of a text to its beginning
+# The name before a sign, matched in the reversed text.
+_NAME_BEFORE: Final = re.compile(r"[ \t]{0,3}(?:[\"']\\{0,8})?([\w.-]{1,120})")
 _QUOTED: Final = re.compile(r"""(?P<open>[bBrRuU]{0,2}(?P<mark>\\*["']))""")
 _BARE: Final = re.compile(r"""[^\s&"',;]+""")
 _BEGINNING: Final = re.compile(rf"""[^\s&"',;]{{1,{_LOOKED_AT}}}""")

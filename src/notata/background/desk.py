@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Bell:
-    """Wakes the one who waits. A signal handler may use it at any moment, which `threading.Event` does not allow."""
+    """Wakes a waiting thread. A signal handler may use it at any moment, which `threading.Event` does not allow."""
 
     __slots__ = ("_rung",)
 

@@ -38,8 +38,9 @@ _REASON = 80  # characters of a reason that people are shown
 def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[str, Any], **picked: Any) -> None:
     """List the runs at or below each URL, at any depth, by the names to call them by.
 
-    On a terminal ages and sizes are for people, and 'running?' is a run of which nothing tells whether it still
-    does. In a pipe there is a run a line, with tabs: ages and durations in seconds, sizes in bytes, times as ISO 8601.
+    On a terminal ages and sizes are for people, and 'running?' marks a run of which it is unknown whether it still
+    runs. In a pipe there is one run a line, with tabs: ages and durations in seconds, sizes in bytes, and times as
+    ISO 8601.
     """
     from notata.search import runs
 

@@ -30,7 +30,9 @@ __all__ = ["rm"]
 )
 @urls_argument
 @click.option("-r", "--recursive", is_flag=True, help="Remove all runs at or below URL, where that is no run itself.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where standard input is no terminal.")
+@click.option(
+    "-y", "--yes", is_flag=True, help="Do not ask for confirmation; required if standard input is not a terminal."
+)
 @click.option("--force", is_flag=True, help="Remove runs too that are running.")
 @click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed.")
 @filter_options

@@ -16,7 +16,7 @@ from notata.formats.labelled import CSV, NETCDF, Csv
 from notata.formats.named import as_format, known, named, of_file
 from notata.formats.paths import PathFormat
 from notata.formats.pickles import PICKLE, Pickle
-from notata.formats.plain import equal, flattened, members, plain, utf8
+from notata.formats.plain import equal, flattened, members, plain, utf8, without_surrogates
 from notata.formats.tables import PARQUET, Parquet, table_as
 
 __all__ = [
@@ -57,5 +57,6 @@ __all__ = [
     "read",
     "table_as",
     "utf8",
+    "without_surrogates",
     "write",
 ]

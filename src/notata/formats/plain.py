@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar, cast
 from notata.display import indefinite
 from notata.errors import EncodeError
 
-__all__ = ["equal", "flattened", "members", "plain", "utf8"]
+__all__ = ["equal", "flattened", "members", "plain", "utf8", "without_surrogates"]
 
 _TEXT: Final = (
     ("uuid", "UUID"), ("decimal", "Decimal"), ("fractions", "Fraction"),
@@ -28,13 +28,10 @@ _SECONDS: Final = {
     "W": 604800.0, "D": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0,
     "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12, "fs": 1e-15, "as": 1e-18,
 }  # fmt: skip
-
-
 _NAMELESS: Final = ("builtins", "__main__")  # modules that the name of a class does not begin with
-_T = TypeVar("_T")
-
-
 _LEVELS: Final = 8  # of dictionaries in dictionaries that become names with dots; what is deeper stays together
+
+_T = TypeVar("_T")
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -78,6 +75,11 @@ def utf8(text: str) -> bytes:
     b'\\udc80'
     """
     return text.encode("utf-8", "backslashreplace")
+
+
+def without_surrogates(text: str) -> str:
+    """Return a text that pandas, Parquet and libyaml can hold: a lone surrogate as its escape."""
+    return utf8(text).decode()
 
 
 def plain(value: object, root: str = "", *, text_keys: bool = True) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 
 import yaml
 
-from notata.formats.plain import utf8
+from notata.formats.plain import without_surrogates
 
 __all__ = ["dumper", "loader"]
 
@@ -41,7 +41,7 @@ def _dumper(base: Any) -> Any:
             return True  # a value that occurs twice is written twice, so each line stands for itself
 
         def represent_str(self, data: str) -> Any:
-            text = utf8(data).decode()  # libyaml takes no lone surrogates
+            text = without_surrogates(data)
             return self.represent_scalar(f"{_TAG}str", text, style=_style(text))
 
         yaml_representers: ClassVar[dict[Any, Any]] = {

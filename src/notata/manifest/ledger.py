@@ -94,7 +94,7 @@ class Ledger:
     # -- write ---------------------------------------------------------------------------------------------
 
     def begin(self, key: str) -> None:
-        """A file is about to be stored. Of two at once nobody knows which one came last."""
+        """A file is about to be stored. If two writes of a file overlap, it is unknown which came last."""
         begun = self._under_way.setdefault(key, [])
         begun.append(None)
         if len(begun) > 1 or self._under_way.get(key) is not begun:  # another one ended just now

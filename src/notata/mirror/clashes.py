@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from notata import keys
 from notata.errors import StoredNameError
-from notata.store import Entry, Store
-from notata.store.spelling import aligned, collisions, folded
+from notata.store import Store
+from notata.store.spelling import collisions, folded
 
-__all__ = ["at_target", "clashing"]
-
-
-def at_target(folds: bool, there: Mapping[str, Entry], names: Iterable[str]) -> dict[str, Entry]:
-    """Return what a target has, by the keys of the source where only the Unicode form of a name differs."""
-    return aligned(there, names) if folds else dict(there)
+__all__ = ["clashing"]
 
 
 def clashing(target: Store, names: Iterable[str], there: Iterable[str]) -> dict[str, StoredNameError]:
@@ -23,7 +18,7 @@ def clashing(target: Store, names: Iterable[str], there: Iterable[str]) -> dict[
     Args:
         target: Where the files go.
         names: Their keys, all that the source has.
-        there: The keys that the target has, as by `at_target`.
+        there: The keys that the target has, as by `notata.store.spelling.aligned`.
     """
     listed = list(names)
     found = collisions(listed)

@@ -17,7 +17,7 @@ from notata.errors import (
     RunExistsError,
     RunMissingError,
 )
-from notata.mirror.clashes import at_target, clashing
+from notata.mirror.clashes import clashing
 from notata.mirror.evidence import TRUSTED, check, digest_of
 from notata.mirror.files import HOPELESS, Brought, Files, Pair, delete, look_up
 from notata.retries import attempts
@@ -25,6 +25,7 @@ from notata.state import COPIED, ENDED, RESUMES, lease_of, parsed, stored
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
+from notata.store.spelling import aligned
 
 __all__ = ["Outcome", "RunCopy"]
 
@@ -248,7 +249,7 @@ class _Pass:
         """Leave out, with an error, files whose names the target's disk takes for one; what it has, by our names."""
         if not self._target.folds_names(may_write=not self._copy._dry):
             return dict(listed)
-        there = at_target(True, listed, entries)
+        there = aligned(listed, entries)
         clashes = clashing(self._target, entries, there)
         self._errors |= clashes
         for key in clashes:

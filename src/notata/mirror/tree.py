@@ -27,7 +27,7 @@ from notata.errors import (
     StoredNameError,
 )
 from notata.listings import inside, name_of, runs_in, split
-from notata.mirror.clashes import at_target, clashing
+from notata.mirror.clashes import clashing
 from notata.mirror.evidence import check
 from notata.mirror.files import Files, Pair, delete
 from notata.mirror.places import apart
@@ -39,6 +39,7 @@ from notata.state import MIRROR, parsed
 from notata.store import TIMEOUT, Entry, Store, open_store
 from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, InFlight, Tally, started_in_thread
+from notata.store.spelling import aligned
 from notata.terminal import one_line
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class _Sync:
         self._tally = Tally(callback, sum(max(0, entry.size) for entry in here.values()))
         runs, others = ({"": here}, {}) if single else runs_in(here)
         if self._target.folds_names(may_write=not self._dry):
-            there = at_target(True, there, here)
+            there = aligned(there, here)
             self._leave_out(clashing(self._target, here, there), runs, others)
         self._errors += extra.errors(self._target.url) if self._delete else []  # which would be deleted
         self._errors += [error for error in missed.errors(self._source.url) if not _in_run(error, runs)]
@@ -366,7 +367,7 @@ def _no_destination(source: Store) -> ConfigurationError:
 
 
 def _confirmation(source: Store, root: str) -> str:
-    """How to sync to a recorded mirror: by typing it."""
+    """Return what an error says of the recorded mirror: its address, and the command that syncs to it."""
     told = (
         f"no destination was given. {keys.METADATA} records the mirror {one_line(root)}; notata sends nothing to an "
         "address that only a run folder names"

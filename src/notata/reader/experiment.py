@@ -202,7 +202,7 @@ class ExperimentReader(Reader):
         since; up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.
 
         Args:
-            fresh: Take no row from index.csv, but read each run. Rows of runs whose folder is gone are left out.
+            fresh: Read every run; take no row from index.csv.
 
         Raises:
             StorageError: It cannot be listed. Of reads, a `BatchError`.

@@ -97,7 +97,7 @@ def holdable_record(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def holdable(value: Any) -> Any:
     """Return a text without lone surrogates, which pandas cannot hold, and anything else as it is."""
-    return formats.utf8(value).decode() if isinstance(value, str) else value
+    return formats.without_surrogates(value) if isinstance(value, str) else value
 
 
 def gather(
@@ -113,7 +113,7 @@ def gather(
         store: Where they are.
         entries: The files there, if they have been listed.
         skipped: As for `Store.list`.
-        fresh: Take no row from index.csv: read each run, and leave rows of runs out whose folder is gone.
+        fresh: Read every run; take no row from index.csv, only its order.
 
     Cost: one list per 1000 files, one read for index.csv, and one read for each run that ended and is not in it (or has
     changed since); up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.
