@@ -85,7 +85,7 @@ class Recording:
         begun: By kind, the numbers of the calls that were made.
         kept: Of those that returned.
         problems: What went wrong, each with its kind.
-        dealt: How many signals have been dealt with.
+        dealt: How many signals have been dealt with; -1 before the first is asked for.
     """
 
     def __init__(self, place: Place, background: bool, rng: random.Random) -> None:
@@ -94,8 +94,8 @@ class Recording:
         self.begun: dict[str, list[int]] = defaultdict(list)
         self.kept: dict[str, list[int]] = defaultdict(list)
         self.problems: list[tuple[str, str]] = []
-        self.dealt = 0
-        self._waits = False
+        self.dealt = -1
+        self._waits = True  # the first signal is asked for as the next ones are, where an interrupt passes
         self._numbers = itertools.count()
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGUSR1, self._checkpoint)
@@ -222,7 +222,6 @@ def main(arguments: str) -> None:
     faulthandler.enable()
     recording = Recording(Place(name, url, options), background, random.Random(plan))
     recording.log.params(first=True)  # what is imported late is there then: a handler may find half a module
-    os.write(1, b".\n")
     recording.record(count)
     recording.log.flush()  # a handler may have written after the end: the manifest has that then
     recording.look()
