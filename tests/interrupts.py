@@ -50,6 +50,7 @@ __all__ = ["CASES", "Tally", "interrupt"]
 SCRIPT: Final = "tests.interrupts"
 CASES: Final = [f"{name}{how}" for name in ("memory", "local", "s3", "gcs") for how in ("", "-background")]
 _EACH: Final = 100  # signals in a round
+_AT_THE_END: Final = 20  # signals at most while a run is completed: an end that is interrupted for ever never comes
 _PATIENCE: Final = 60.0  # seconds until a signal is dealt with
 _WRONG: Final = ("hang", "line", "value", "error", "state")
 HEAD: Final = (
@@ -243,11 +244,14 @@ def interrupt(place: Place, background: bool, count: int, plan: str, tally: Tall
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[1]
     ) as script:
         line = _heard(script)
+        left = count + _AT_THE_END
         while line == b".\n":
-            time.sleep(10 ** rng.uniform(-4.5, longest))
-            number = rng.choice([signal.SIGINT, signal.SIGUSR1])
-            script.send_signal(number)
-            tally.sent[number.name] += 1
+            if left:
+                left -= 1
+                time.sleep(10 ** rng.uniform(-4.5, longest))
+                number = rng.choice([signal.SIGINT, signal.SIGUSR1])
+                script.send_signal(number)
+                tally.sent[number.name] += 1
             line = _heard(script)
         hangs = not line and script.poll() is None
         if hangs:
