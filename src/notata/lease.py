@@ -18,7 +18,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from notata import formats, keys, limits, processes
+from notata import formats, keys, limits, processes, times
 from notata.errors import (
     AccessError,
     ConfigurationError,
@@ -36,7 +36,7 @@ from notata.errors import (
 )
 from notata.nesting import is_running
 from notata.retries import attempts
-from notata.state import ENDED, LEASE, RunState, claimable, judge, lease_of, look, metadata, parsed, timestamp
+from notata.state import ENDED, LEASE, RunState, claimable, judge, lease_of, look, metadata, parsed
 from notata.store import Store
 from notata.store.gaps import Gaps
 from notata.terminal import one_line
@@ -482,7 +482,7 @@ class Lease:
             "pid": self._pid,
             "process": self._process,
             "heartbeat": self._heartbeat,
-            "beat": timestamp(),
+            "beat": times.now(),
         }
         return {**fields, LEASE: lease}
 

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Never, NoReturn, Self, TypeAlias, cast, overload
 from weakref import WeakSet
 
-from notata import exits, failures, formats, keys
+from notata import exits, failures, formats, keys, times
 from notata.environment import capture, imported_packages
 from notata.errors import (
     BatchError,
@@ -40,7 +40,7 @@ from notata.progress import bar
 from notata.reader import LogReader
 from notata.recorder import Recorder
 from notata.secrets import refresh
-from notata.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent, timestamp
+from notata.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent
 from notata.store import TIMEOUT, Store, open_base
 from notata.terminal import safe, show
 from notata.worker import Post, Worker
@@ -270,7 +270,7 @@ class Logbook(Recorder):
 
     def _claim(self, environment: bool, overwrite: bool, resume: bool | str, copy: Store | None) -> RunState | None:
         """Have the run; how it stood, if it goes on."""
-        fields: dict[str, Any] = {"run_id": self.run_id, "status": "initialized", "start_time": timestamp()}
+        fields: dict[str, Any] = {"run_id": self.run_id, "status": "initialized", "start_time": times.now()}
         if copy is not None:
             fields[MIRROR] = copy.url
         if environment:
@@ -316,7 +316,7 @@ class Logbook(Recorder):
             exits.at_exit(self._at_exit)
         except BaseException as error:
             with suppress(Exception):  # nobody will hold this run: let it say so
-                self._lease.end("failed", end_time=timestamp(), failure_reason=failures.shortened(self._reason(error)))
+                self._lease.end("failed", end_time=times.now(), failure_reason=failures.shortened(self._reason(error)))
             raise
 
     def _open_log(self, before: RunState | None, level: int, echo: bool) -> None:
@@ -721,7 +721,7 @@ class Logbook(Recorder):
     def _store_end(self, status: Status, runtime: float, fields: Mapping[str, Any]) -> None:
         """Store the status. A worker that has come meanwhile is in the manifest of a complete run."""
         adopted = self._store_manifest if status == "complete" else bool
-        self._lease.end(status, adopted=adopted, end_time=timestamp(), runtime_sec=runtime, **fields)
+        self._lease.end(status, adopted=adopted, end_time=times.now(), runtime_sec=runtime, **fields)
 
     def _store_manifest(self, *, look: bool = False) -> None:
         """Have manifest.json tell what is stored by now; with `look`, also by others."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, overload
 from notata.formats import without_surrogates
 from notata.journal import level_of
 from notata.packages import needed
+from notata.times import YEARS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,9 +153,10 @@ def _begun(line: str) -> tuple[datetime, str, str] | None:
     """Time, level and text of a line that begins a message; the time has an offset where the line tells it."""
     match = _HEAD.fullmatch(line)
     try:
-        return (datetime.fromisoformat(match[1] + (match[2] or "")), match[3], match[4]) if match else None
+        begun = datetime.fromisoformat(match[1] + (match[2] or "")) if match else None
     except ValueError:  # the 31st of February
         return None
+    return (begun, match[3], match[4]) if match and begun and begun.year in YEARS else None
 
 
 def _number(level: str) -> int:

@@ -17,6 +17,7 @@ from notata import keys, processes
 from notata.errors import ContainerMissingError, MissingError, StorageError, TooLargeError
 from notata.store import Blob, Store
 from notata.terminal import one_line
+from notata.times import moment
 
 __all__ = [
     "COPIED",
@@ -38,7 +39,6 @@ __all__ = [
     "parsed",
     "spent",
     "stored",
-    "timestamp",
 ]
 
 ENDED: Final = ("complete", "failed")
@@ -176,10 +176,8 @@ def _silence(lease: Mapping[str, Any], found: Blob) -> float:
     """Seconds since the last sign of life: by the storage's clock, else by the owner's."""
     if found.age is not None:
         return found.age
-    try:
-        return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(lease["beat"])).total_seconds())
-    except (LookupError, ValueError, TypeError, OverflowError):
-        return 0.0
+    beat = moment(lease.get("beat"), needs_zone=True)
+    return 0.0 if beat is None else max(0.0, (datetime.now(UTC) - beat).total_seconds())
 
 
 def number(value: object) -> float | None:
@@ -223,11 +221,10 @@ def _spent_before(old: Mapping[str, Any], state: RunState) -> float:
     if (known := number(old.get("runtime_sec"))) is not None:
         return known
     resumes = _resumes(old)
-    try:
-        begun = datetime.fromisoformat(resumes[-1]["time"] if resumes else old["start_time"]).astimezone()
-        return round(spent(old) + max(0.0, (state.last_seen - begun).total_seconds()), 3)
-    except (LookupError, ValueError, TypeError, OverflowError):
+    begun = moment(resumes[-1].get("time") if resumes else old.get("start_time"))
+    if begun is None:
         return 0.0
+    return round(spent(old) + max(0.0, (state.last_seen - begun).total_seconds()), 3)
 
 
 def _resumes(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -248,8 +245,3 @@ def lease_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """The field `LEASE`; empty where there is none, as in a run of notata 0.3.0."""
     lease = fields.get(LEASE)
     return lease if isinstance(lease, dict) else {}
-
-
-def timestamp() -> str:
-    """The time as ISO 8601 with the offset from UTC."""
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 from notata import keys, limits
 from notata.store import Entry
+from notata.times import moment
 
 __all__ = ["Document", "Receipt", "is_receipted", "mark", "merge"]
 
@@ -18,7 +19,7 @@ _OWN: Final = (keys.MANIFEST, keys.METADATA)
 _MARKS: Final = {"s3": "etag", "s3a": "etag", "gs": "generation", "gcs": "generation"}
 _AT_ONCE: Final = 2**20  # bytes of JSON that are parsed at once: in memory they take up to 30 times as much
 _END: Final = b"\n}}\n"
-_TICK: Final = timedelta(seconds=2)  # FAT tells times no finer; others do by far
+_TICK: Final = 2.0  # seconds: FAT tells times no finer; others do by far
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,9 @@ class Document:
         """
         try:
             found, files = _parsed(data)
-            return cls(str(found["run_id"]), str(found["owner"]), datetime.fromisoformat(found["created"]), files)
+            if (created := moment(found["created"])) is None:
+                raise ValueError(f"it is no manifest: {found['created']!r:.100} is no time")
+            return cls(str(found["run_id"]), str(found["owner"]), created, files)
         except (LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise ValueError(f"it is no manifest: {error!r}") from error
 
@@ -190,7 +193,7 @@ def _holds(entry: Entry, receipt: Receipt, created: datetime | None) -> bool:
     if receipt.version:
         return mark(entry.version) == mark(receipt.version)
     # A disk has no versions that could be written down: what was not written since is as it was then.
-    return created is not None and 0 < entry.modified.timestamp() < (created - _TICK).timestamp()
+    return created is not None and 0 < entry.modified.timestamp() < created.timestamp() - _TICK
 
 
 def _as_listed(entry: Entry, receipt: Receipt) -> Receipt:

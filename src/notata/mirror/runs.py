@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, Final
 
 from notata import keys
@@ -26,6 +25,7 @@ from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
 from notata.store.spelling import aligned
+from notata.times import moment
 
 __all__ = ["Outcome", "RunCopy"]
 
@@ -445,7 +445,7 @@ def _ahead(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
         return f"the run is {there['status']} there, and {here.get('status')} here"
     mine, theirs = lease_of(here), lease_of(there)
     if mine.get("owner") == theirs.get("owner"):
-        begun, later = _moment(mine.get("beat")), _moment(theirs.get("beat"))
+        begun, later = moment(mine.get("beat")), moment(theirs.get("beat"))
         if begun is not None and later is not None and later > begun:
             return f"it has a later sign of life ({theirs['beat']}, and {mine['beat']} here)"
     return ""
@@ -454,13 +454,6 @@ def _ahead(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
 def _times(fields: Mapping[str, Any]) -> int:
     resumes = fields.get(RESUMES)
     return len(resumes) if isinstance(resumes, list) else 0
-
-
-def _moment(text: object) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(text)).astimezone()
-    except (ValueError, OverflowError):
-        return None
 
 
 def _metadata(store: Store) -> Blob:

@@ -15,6 +15,7 @@ from notata.state import ENDED, RunState, judge, lease_of, number, parsed, spent
 from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.in_flight import InFlight
 from notata.table import Row, rows_of
+from notata.times import moment
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Run", "fetched", "place_read", "read_at", "records"]
 
 _METADATA_SIZE = 4096  # bytes, for the bound of what is in flight
+_LONGEST = timedelta(days=365_000)  # between two changes of a run, whatever a storage says
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row |
     if fields is None or blob is None:
         return _unread(found, _unreadable(error))
     state = judge(fields, blob)
-    began = _time(fields.get("start_time"))
+    began = moment(fields.get("start_time"))
     return Run(
         name=found.name,
         run_id=found.run_id,
@@ -204,7 +206,7 @@ def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row |
         certain=state.certain,
         why=state.why,
         started=began,
-        ended=_time(fields.get("end_time")) if state.status in ENDED else None,
+        ended=moment(fields.get("end_time")) if state.status in ENDED else None,
         seconds=_seconds(fields, state, began, _until(found, fields, state)),
         size=found.size,
         files=len(found.files),
@@ -258,14 +260,14 @@ def _until(found: Found, fields: Mapping[str, Any], state: RunState) -> datetime
     read: no two looks would have the same.
     """
     if state.status in ENDED:
-        return _time(fields.get("end_time"))
+        return moment(fields.get("end_time"))
     if state.status != "died":
         return datetime.now(UTC)
-    beat, entry = _time(lease_of(fields).get("beat")), found.files.get(keys.METADATA)
+    beat, entry = moment(lease_of(fields).get("beat")), found.files.get(keys.METADATA)
     if entry is None:
         return beat or state.last_seen
     last = max(file.modified for file in found.files.values())
-    return last if beat is None else beat + (last - entry.modified)
+    return last if beat is None else beat + min(last - entry.modified, _LONGEST)
 
 
 def _seconds(
@@ -277,15 +279,7 @@ def _seconds(
         return told
     resumes = fields.get("resumes")
     last = resumes[-1] if isinstance(resumes, list) and resumes and isinstance(resumes[-1], dict) else {}
-    went_on = _time(last.get("time")) or began
+    went_on = moment(last.get("time")) or began
     if went_on is None or until is None:
         return None
     return round(spent(fields) + max(timedelta(0), until - went_on).total_seconds(), 3)
-
-
-def _time(value: object) -> datetime | None:
-    """A time with its zone, if it is one; without a zone, as notata 0.3.0 wrote it, it is this machine's."""
-    try:
-        return datetime.fromisoformat(value).astimezone() if isinstance(value, str) else None
-    except (ValueError, OverflowError):
-        return None

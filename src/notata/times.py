@@ -1,0 +1,36 @@
+"""Moments as text: the times that files of a run contain."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+__all__ = ["YEARS", "moment", "now"]
+
+YEARS: Final = range(1900, 9000)
+"""Those that a time in a run may have: no sum or difference of two such times is out of the range of `datetime`."""
+
+
+def now() -> str:
+    """Return the current time as ISO 8601 text with the offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+def moment(text: object, *, needs_zone: bool = False) -> datetime | None:
+    """Return the moment that a file of a run names, with a time zone; None if `text` is no time between 1900 and 9000.
+
+    A time without a zone, as notata 0.3.0 wrote it, is in the time zone of this machine, or None with `needs_zone`.
+
+    >>> moment("2026-03-01T09:30:00.250+01:00")
+    datetime.datetime(2026, 3, 1, 9, 30, 0, 250000, tzinfo=datetime.timezone(datetime.timedelta(seconds=3600)))
+    >>> moment("0001-01-01T00:00:00+00:00")
+    """
+    try:
+        found = datetime.fromisoformat(text) if isinstance(text, str) else None
+        if found is None or found.year not in YEARS:
+            return None
+        if found.utcoffset() is not None:
+            return found
+        return None if needs_zone else found.astimezone()
+    except (ValueError, OverflowError):
+        return None
