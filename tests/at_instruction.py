@@ -6,22 +6,36 @@ back in a loop. Nothing else is a place where a handler can run.
 
 from __future__ import annotations
 
+import dis
 import opcode
 import sys
+import threading
 from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final
 
 import notata
 
 __all__ = ["At"]
 
+
 _PACKAGE: Final = Path(notata.__file__).parent
+_STANDARD: Final = Path(threading.__file__).parent
+
+
+@cache
+def _handler(code: CodeType, offset: int) -> int | None:
+    """Where the interpreter goes on if the instruction at this offset raises."""
+    entries = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]  # since 3.11
+    return next((entry.target for entry in entries if entry.start <= offset < entry.end), None)
 
 
 class At:
     """Calls `act` at the place of this number, counted in some files of notata from the start of a call.
+
+    Files of the standard library count where their names are among `files`, as ``threading.py``.
 
     What `act` raises is raised there.
 
@@ -33,7 +47,7 @@ class At:
         self._left = number
         self._act = act
         self._files = files
-        self._before: dict[FrameType, str] = {}  # the instruction that each frame is behind
+        self._before: dict[FrameType, tuple[str, int]] = {}  # the instruction that each frame is behind
         self.came = False
 
     def call(self, function: Callable[[], Any]) -> None:
@@ -48,7 +62,7 @@ class At:
 
     def _enter(self, frame: FrameType, event: str, _: Any) -> Any:
         path = Path(frame.f_code.co_filename)
-        if self.came or path.name not in self._files or _PACKAGE not in path.parents:
+        if self.came or path.name not in self._files or not {_PACKAGE, _STANDARD}.intersection(path.parents):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return self._step
@@ -58,9 +72,12 @@ class At:
             self._before.pop(frame, None)
         if event != "opcode" or self.came:
             return self._step
-        before, now = self._before.get(frame, "RESUME"), opcode.opname[frame.f_code.co_code[frame.f_lasti]]
-        self._before[frame] = now
-        if before.startswith(("CALL", "RESUME", "JUMP_BACKWARD")) and not now.startswith("RESUME"):
+        code, offset = frame.f_code, frame.f_lasti
+        before, now = self._before.get(frame, ("RESUME", offset)), opcode.opname[code.co_code[offset]]
+        self._before[frame] = now, offset
+        if before[0].startswith(("CALL", "RESUME", "JUMP_BACKWARD")) and not now.startswith("RESUME"):
+            if _handler(code, before[1]) != _handler(code, offset):  # the signal would be within the block still
+                return self._step
             self._left -= 1
             if self._left < 0:
                 self.came = True

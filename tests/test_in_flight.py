@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notata.store.in_flight import InFlight, started_in_thread, then
+from notata.threads import Pool
 
 MIB = 2**20
 
@@ -182,9 +183,9 @@ def test_a_call_is_made_here_where_no_thread_starts_and_once(monkeypatch: pytest
         made.append(threading.current_thread().name)
         return "done"
 
-    with ThreadPoolExecutor(2) as pool:
+    with Pool(2, "test") as pool:
         release = threading.Event()
-        busy = pool.submit(release.wait)  # a thread that finds later what the pool queued
+        busy = started_in_thread(release.wait, pool=pool)  # a thread that finds later what the pool queued
         monkeypatch.setattr(threading.Thread, "start", refused)
         assert started_in_thread(call, pool=pool).result() == "done"
         monkeypatch.undo()
@@ -196,7 +197,7 @@ def test_a_call_is_made_here_where_no_thread_starts_and_once(monkeypatch: pytest
 def test_a_call_that_was_cancelled_before_a_thread_took_it_is_not_made() -> None:
     made: list[int] = []
     release = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
+    with Pool(1, "test") as pool:
         pool.submit(release.wait)
         waiting = started_in_thread(made.append, 1, pool=pool)
         assert waiting.cancel()

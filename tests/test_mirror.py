@@ -487,7 +487,7 @@ def test_at_exit_where_no_thread_starts_any_more(
     assert pair.wanting() == set()
     pair.here.put("log_run/artifacts/last.txt", b"by another road")
     log.mirror._over = False
-    log.mirror._stop.clear()
+    log.mirror._stop._is_set = False
     log.mirror.flush()
     assert pair.wanting() == set()
     assert capsys.readouterr().err == ""

@@ -38,6 +38,7 @@ from notata.store import Entry, Store, open_store
 from notata.store.files import PART
 from notata.store.gaps import Skipped
 from notata.testing import FaultyStore
+from notata.threads import Event
 from tests.backends import Place
 from tests.command import notata
 
@@ -947,7 +948,7 @@ def test_what_came_late_is_there_before_the_manifest_that_tells_of_it(here: Plac
 
 def test_a_copy_that_is_told_to_stop_stops(here: Place, there: Place) -> None:
     fill(here, run())
-    stop = threading.Event()
+    stop = Event()
     source = Changing(here.store().below("log_a"))
     source.change_before("artifacts/notes.txt", stop.set)
     with pytest.raises(InterruptedError):

@@ -32,6 +32,7 @@ from notata import exits
 from notata.errors import ConfigurationError, ConflictError, DeadlineError, StorageError
 from notata.nesting import is_running
 from notata.retries import attempts
+from notata.threads import start_thread
 
 __all__ = ["LEVEL", "Growing", "Journal", "RunLogger", "level_of"]
 
@@ -254,12 +255,8 @@ class Journal(logging.Handler):
         if self._thread is not None:
             self._changed.notify_all()
             return
-        thread = threading.Thread(target=self._work, name=_THREAD, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the interpreter is ending: `_finish` comes
-            return
-        self._thread = thread
+        with suppress(RuntimeError):  # the interpreter is ending: `_finish` comes
+            self._thread = start_thread(self._work, _THREAD)
 
     # -- when ----------------------------------------------------------------------------------------------
 

@@ -11,10 +11,10 @@ import os
 import platform
 import secrets
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -40,6 +40,7 @@ from notata.state import ENDED, LEASE, RunState, claimable, judge, lease_of, loo
 from notata.store import Store
 from notata.store.gaps import Gaps
 from notata.terminal import one_line
+from notata.threads import Event, start_thread
 
 __all__ = ["HEARTBEAT", "Lease"]
 
@@ -92,7 +93,7 @@ class Lease:
         self._version = ""
         self._asked_heartbeat = _checked(heartbeat)
         self._last = time.monotonic()
-        self._over = threading.Event()
+        self._over = Event()
         self._changing: FrameType | None = None  # the call that changes fields; see `is_running`
         self._left: dict[str, Any] = {}  # what a signal handler has left to it
         self._owed: dict[str, Any] = {}  # the end of a failed run, until the storage has it
@@ -399,7 +400,7 @@ class Lease:
     def keep_alive(self) -> None:
         """Give a sign of life every `heartbeat` seconds, in a thread of its own, until the run ends."""
         if self._heartbeat:
-            threading.Thread(target=self._live, args=(self._heartbeat,), name="notata-heartbeat", daemon=True).start()
+            start_thread(partial(self._live, self._heartbeat), "notata-heartbeat")
 
     def let_go(self) -> None:
         """Give no more signs of life, and store what a signal handler left to a call that was interrupted."""

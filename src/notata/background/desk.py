@@ -10,34 +10,17 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar, cast
 
 from notata.errors import StorageError
+from notata.threads import Bell, start_thread
 
-__all__ = ["Bell", "Desk"]
+__all__ = ["Desk"]
 
 _IDLE: Final = 1.0  # seconds without a call after which the thread ends
 
 T = TypeVar("T")
-
-
-class Bell:
-    """Wakes a waiting thread. A signal handler may use it at any moment, which `threading.Event` does not allow."""
-
-    __slots__ = ("_rung",)
-
-    def __init__(self) -> None:
-        self._rung: SimpleQueue[None] = SimpleQueue()
-
-    def ring(self) -> None:
-        self._rung.put(None)
-
-    def wait(self, seconds: float | None = None) -> None:
-        """Wait until it rings, or so many seconds."""
-        with suppress(Empty):
-            self._rung.get(timeout=seconds)
 
 
 class _Call(Generic[T]):
@@ -100,9 +83,8 @@ class Desk:
 
     def _is_served(self) -> bool:
         if self._thread is None:
-            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             try:
-                thread.start()
+                start_thread(self._work, self._name)
             except RuntimeError:  # the system allows no more threads, or the interpreter is ending
                 return False
         return True

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Final
 
 from notata import exits
-from notata.background.desk import Bell, Desk
+from notata.background.desk import Desk
 from notata.background.writes import ABORT, COMMIT, OVERHEAD, PART, Item, Stream, Value
 from notata.errors import BatchError, DeadlineError, NotataError, StorageError, UnreachableError
 from notata.store import Store
 from notata.store.local import UNSTORED
+from notata.threads import Bell, start_thread
 
 __all__ = ["Lost", "Queue"]
 
@@ -420,7 +421,7 @@ class Queue:
         """Have a thread do steps, if some can be done."""
         while self._streams and len(self._stepping) < _STREAMS:
             try:
-                threading.Thread(target=self._work, name=_THREAD, daemon=True).start()
+                start_thread(self._work, _THREAD)
             except RuntimeError:  # the interpreter is ending, and starts none
                 if _in_storage_thread() and not self._near:
                     with self._lock:  # who waits does it

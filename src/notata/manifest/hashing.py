@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from hashlib import md5, sha256
@@ -15,6 +14,7 @@ from notata.errors import KeyNameError
 from notata.store import Blob, Entry, Store
 from notata.store.files import PART
 from notata.store.in_flight import InFlight, Tally, started_in_thread, then
+from notata.threads import Event, Outcome, Pool
 
 __all__ = ["Content", "hashed"]
 
@@ -53,12 +53,13 @@ def hashed(
         What was read by key, and by key what kept a file from being read.
     """
     wanted = list(entries)
-    tally, stop = tally or Tally(None, 0), threading.Event()
+    tally, stop = tally or Tally(None, 0), Event()
     flying = InFlight[str, Content]()
     if len(wanted) == 1:  # a log, at the end of most runs: to begin a thread takes longer than to read it
-        flying.begin(wanted[0].key, 0, _at_once, store, wanted[0], wanted[0].key in with_md5, tally, stop)
+        with flying.until_landed():
+            flying.begin(wanted[0].key, 0, _at_once, store, wanted[0], wanted[0].key in with_md5, tally, stop)
         return flying.results, flying.errors
-    with ThreadPoolExecutor(_STREAMS, thread_name_prefix="notata-hash") as pool:
+    with Pool(_STREAMS, "notata-hash") as pool:
 
         def start(entry: Entry) -> Future[Content]:
             md = entry.key in with_md5
@@ -73,7 +74,7 @@ def hashed(
 
 
 def _at_once(*arguments: Any) -> Future[Content]:
-    done: Future[Content] = Future()
+    done: Future[Content] = Outcome()
     done.set_result(_streamed(*arguments))
     return done
 
@@ -87,14 +88,14 @@ def _is_legal(key: str) -> bool:
 
 
 def _of_blob(blob: Blob, md: bool, tally: Tally) -> Future[Content]:
-    done: Future[Content] = Future()
+    done: Future[Content] = Outcome()
     tally.add(len(blob.data))
     digest = md5(blob.data, usedforsecurity=False).hexdigest() if md else ""
     done.set_result(Content(len(blob.data), sha256(blob.data).digest(), digest))
     return done
 
 
-def _streamed(store: Store, entry: Entry, md: bool, tally: Tally, stop: threading.Event) -> Content:
+def _streamed(store: Store, entry: Entry, md: bool, tally: Tally, stop: Event) -> Content:
     """Read a file in pieces, until told to stop."""
     states: list[Any] = [sha256()] + [md5(usedforsecurity=False)] * md
     left = entry.size if entry.size >= 0 else None

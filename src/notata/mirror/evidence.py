@@ -7,7 +7,6 @@ file on a disk is read, a bucket's is not.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, Protocol
@@ -15,6 +14,7 @@ from typing import Any, Final, Protocol
 from notata.errors import ConflictError
 from notata.store import Entry, Store
 from notata.store.files import part_size
+from notata.threads import Event
 
 __all__ = ["END", "TRUSTED", "begins_with", "check", "digest_of", "same"]
 
@@ -32,7 +32,7 @@ class _Hash(Protocol):
     def hexdigest(self) -> str: ...
 
 
-def same(source: Store, here: Entry, target: Store, there: Entry, stop: threading.Event) -> bool:
+def same(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -> bool:
     """Whether two files are known to have the same content. No request; a file that is near is read.
 
     Raises:
@@ -54,7 +54,7 @@ def same(source: Store, here: Entry, target: Store, there: Entry, stop: threadin
     return False
 
 
-def begins_with(source: Store, here: Entry, target: Store, there: Entry, stop: threading.Event) -> bool:
+def begins_with(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -> bool:
     """Whether a log goes on from what the target has of it: whether that ends in what the log has there.
 
     Of one that is `TRUSTED` it is known. An MD5 of the target tells for certain where the source is near. Else one
@@ -90,7 +90,7 @@ def digest_of(pieces: Iterator[bytes], like: str) -> str:
     return f"{kind}:{value.hexdigest()}"
 
 
-def check(stop: threading.Event) -> None:
+def check(stop: Event) -> None:
     """Go no further once told so.
 
     Raises:
@@ -146,7 +146,7 @@ def _of_parts(pieces: Iterator[bytes]) -> str:
     return f"md5-parts:{whole.hexdigest()}-{count}"
 
 
-def _pieces(store: Store, entry: Entry, stop: threading.Event, size: int | None = None) -> Iterator[bytes]:
+def _pieces(store: Store, entry: Entry, stop: Event, size: int | None = None) -> Iterator[bytes]:
     """A file's content, or the beginning of it, in pieces of equal size."""
     left = entry.size if size is None else size
     with store.open(entry.key, "rb") as file:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
@@ -31,6 +30,7 @@ from notata.retries import attempts
 from notata.store import Blob, Entry, Store
 from notata.store.files import PART
 from notata.store.in_flight import InFlight, Tally, started_in_thread
+from notata.threads import Event, Pool
 
 __all__ = ["HOPELESS", "Brought", "Files", "Pair", "Verb", "delete", "look_up"]
 
@@ -100,7 +100,7 @@ class Files:
         at_once: int,
         bytes_at_once: int,
         streams: threading.Semaphore | None = None,
-        stop: threading.Event | None = None,
+        stop: Event | None = None,
         tally: Tally | None = None,
         dry: bool = False,
     ) -> None:
@@ -109,7 +109,7 @@ class Files:
         self._at_once = at_once
         self._bytes_at_once = bytes_at_once
         self._streams = streams or threading.Semaphore(_STREAMS)
-        self._stop = stop or threading.Event()
+        self._stop = stop or Event()
         self._tally = tally or Tally(None, 0)
         self._dry = dry
 
@@ -123,8 +123,8 @@ class Files:
             InterruptedError: It was told to stop.
         """
         flying = InFlight[str, Brought](self._at_once, self._bytes_at_once)
-        given_up = threading.Event()
-        pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="notata-copy")
+        given_up = Event()
+        pool = Pool(self._at_once, "notata-copy")
         with pool, flying.until_landed(self._stop.set):
             for key, pair in sorted(pairs.items(), key=lambda item: item[1].here.size > PART):
                 check(self._stop)
@@ -135,7 +135,7 @@ class Files:
         check(self._stop)
         return flying.results, flying.errors
 
-    def _one(self, key: str, pair: Pair, given_up: threading.Event) -> Brought:
+    def _one(self, key: str, pair: Pair, given_up: Event) -> Brought:
         try:
             return self._brought(keys.check(key), pair)
         except HOPELESS:
@@ -241,7 +241,7 @@ class Files:
 class _Told:
     """What is told of the bytes of one stream, and ends it once it is to stop."""
 
-    def __init__(self, stop: threading.Event, tally: Tally) -> None:
+    def __init__(self, stop: Event, tally: Tally) -> None:
         self._stop = stop
         self._tally = tally
         self.bytes = 0

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from notata import exits, keys
@@ -39,6 +40,7 @@ from notata.state import ENDED, lease_of, metadata, parsed
 from notata.store import Entry, Store
 from notata.store.files import PART
 from notata.terminal import one_line
+from notata.threads import Condition, Event, start_thread
 
 __all__ = ["Behind", "Clock", "Mirror"]
 
@@ -84,7 +86,7 @@ class Clock:
         """As `time.monotonic`."""
         return time.monotonic()
 
-    def wait(self, changed: threading.Condition, seconds: float) -> None:
+    def wait(self, changed: Condition, seconds: float) -> None:
         """Wait until notified, at most so long. The condition's lock is held."""
         changed.wait(min(seconds, threading.TIMEOUT_MAX))  # it may be infinite
 
@@ -136,7 +138,7 @@ class Mirror:
         self._tell = tell
         self._clock = clock or Clock()
         self._pid = os.getpid()
-        self._stop = threading.Event()
+        self._stop = Event()
         self._copy: Copies = RunCopy(
             source,
             target.sparing(PART),
@@ -152,7 +154,7 @@ class Mirror:
         self._sure = False  # whether all that the target has is known
         self._pause = PAUSE
         # What several threads share:
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._thread: threading.Thread | None = None
         self._asked = self._answered = 0
         self._ending = self._late = self._over = self._woken = False
@@ -278,10 +280,8 @@ class Mirror:
             self._start(0.0)
 
     def _start(self, after: float) -> None:
-        thread = threading.Thread(target=self._begin_to_work, args=(after,), name=_THREAD, daemon=True)
         with suppress(RuntimeError):  # the interpreter is ending, and starts none any more: `_wait` does its work
-            thread.start()
-            self._thread = thread
+            self._thread = start_thread(partial(self._begin_to_work, after), _THREAD)
 
     def _begin_to_work(self, after: float) -> None:
         try:

@@ -25,6 +25,7 @@ from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
 from notata.store.spelling import aligned
+from notata.threads import Event
 from notata.times import moment
 
 __all__ = ["Outcome", "RunCopy"]
@@ -96,7 +97,7 @@ class RunCopy:
         replace: bool = False,
         at_once: int = AT_ONCE,
         bytes_at_once: int = BYTES_AT_ONCE,
-        stop: threading.Event | None = None,
+        stop: Event | None = None,
         tally: Tally | None = None,
         streams: threading.Semaphore | None = None,
         dry_run: bool = False,
@@ -106,7 +107,7 @@ class RunCopy:
         self._delete = delete
         self._replace = replace
         self._dry = dry_run
-        self._stop = stop or threading.Event()
+        self._stop = stop or Event()
         self._files = Files(
             source,
             target,

@@ -9,7 +9,6 @@ import os
 import shlex
 import threading
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +40,7 @@ from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, InFlight, Tally, started_in_thread
 from notata.store.spelling import aligned
 from notata.terminal import one_line
+from notata.threads import Event, Pool
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -194,7 +194,7 @@ class _Sync:
         self._target = target
         self._delete = delete
         self._dry = dry_run
-        self._stop = threading.Event()
+        self._stop = Event()
         self._streams = threading.Semaphore(_LARGE_AT_ONCE)
         self._tally = Tally(None, 0)
         self._copied: dict[str, int] = {}
@@ -244,7 +244,7 @@ class _Sync:
         """Some at once, and of each the fewer files at once."""
         count = max(1, min(_RUNS_AT_ONCE, len(runs)))
         flying = InFlight[str, Outcome](count, count)
-        pool = ThreadPoolExecutor(count, thread_name_prefix="notata-sync")
+        pool = Pool(count, "notata-sync")
         with pool, flying.until_landed(self._stop.set):
             for folder in runs:
                 check(self._stop)

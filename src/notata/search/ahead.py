@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import IO, TypeVar
 
 from notata.errors import KeyNameError, StorageError
@@ -12,6 +13,7 @@ from notata.search.finding import File
 from notata.store import Blob
 from notata.store.files import PART
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
+from notata.threads import Outcome
 
 __all__ = ["opened", "read_ahead"]
 
@@ -43,13 +45,14 @@ def read_ahead(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T,
             yield held[0][0], held[0][2]
             held.popleft()
     finally:
-        coming = [future for _, _, future in held if future is not None and not future.done()]
-        wait([future for future in coming if not future.cancel()])
+        for future in [future for _, _, future in held if future is not None and not future.cancel()]:
+            with suppress(Exception, CancelledError):
+                future.result()
 
 
 def _begun(file: File, start: int, end: int) -> Future[Blob]:
     """A read that has begun; an empty range costs no request."""
-    known: Future[Blob] = Future()
+    known: Future[Blob] = Outcome()
     if start >= end:
         known.set_result(Blob(b"", file.entry.size, file.entry.version))
         return known

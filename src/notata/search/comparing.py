@@ -10,7 +10,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -31,6 +30,8 @@ from notata.search.ahead import opened
 from notata.search.finding import File, Found, look_up, no_run, tell_nobody
 from notata.search.record import Run, records
 from notata.store import TIMEOUT, Entry, Store
+from notata.store.in_flight import mapped
+from notata.threads import Pool
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -363,8 +364,8 @@ def _files(
     verdicts = {key: _known(*pair) for key, pair in both.items()}
     near = a.store.near or b.store.near
     unsure = [key for key in sorted(both) if verdicts[key][0] is None and (near or not told(key))]
-    with ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="notata-compare") as pool:
-        for key, verdict in zip(unsure, pool.map(lambda key: _read(*both[key], content), unsure), strict=True):
+    with Pool(_READ_AT_ONCE, "notata-compare") as pool:
+        for key, verdict in zip(unsure, mapped(lambda key: _read(*both[key], content), unsure, pool), strict=True):
             if isinstance(verdict, NotataError):
                 failed(verdict)
             else:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from notata import keys
@@ -19,6 +20,8 @@ from notata.search.finding import Found, Place, URLs, each, look_up, tell_nobody
 from notata.search.record import Run, records
 from notata.state import claimable, judge, lease_of, parsed
 from notata.store import TIMEOUT, Blob
+from notata.store.in_flight import mapped
+from notata.threads import Pool
 
 __all__ = ["Removal", "removable", "removals", "remove"]
 
@@ -170,17 +173,14 @@ def removals(
         force: Remove one too that is running by now.
         failed: Is told why a run, or a file of one, was not removed.
     """
-    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="notata-remove")
-    try:
-        for done in pool.map(lambda run: _removal(run, force=force), runs):
+    with Pool(_AT_ONCE, "notata-remove") as pool, closing(mapped(partial(_removal, force=force), runs, pool)) as ended:
+        for done in ended:
             errors = [done.error] if done.error else list(done.remains.errors.values()) if done.remains else []
             for error in errors:
                 if not isinstance(error, NotataError):
                     raise error
                 failed(error)
             yield done
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _removal(run: Run, *, force: bool) -> Removal:

@@ -6,9 +6,8 @@ It knows how many may be under way, and never how one is done.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -17,6 +16,7 @@ from notata.errors import BatchError, ConflictError
 from notata.store.entries import Blob, Entry
 from notata.store.files import PART
 from notata.store.in_flight import AT_ONCE, InFlight, Tally, started_in_thread, then
+from notata.threads import Event, Pool
 
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
@@ -79,7 +79,7 @@ def write(store: Files, files: Mapping[str, memoryview], callback: Callback | No
 def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Callback | None) -> None:
     """Copy files of another store to keys of this one."""
     tally = Tally(callback, sum(max(0, entry.size) for entry in files.values()))
-    stop = threading.Event()
+    stop = Event()
     for name, entry in files.items():
         store.keep_permissions(name, source, entry.key)
     if len(files) == 1:
@@ -103,7 +103,7 @@ def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Call
         _each(store, start, sizes, "copies", give_up=stop.set)
 
 
-def _stream(store: Files, name: str, entry: Entry, source: Files, stop: threading.Event, tally: Tally) -> None:
+def _stream(store: Files, name: str, entry: Entry, source: Files, stop: Event, tally: Tally) -> None:
     """Copy one file in pieces, until told to stop."""
     guarded = source._guard("read", entry.key)  # what the writer raises is ours already
     with guarded, source._stream(entry.key) as reader, store.open(name, "wb") as writer:
@@ -172,5 +172,5 @@ def _each(
 @contextmanager
 def _threads(count: int) -> Iterator[Callable[..., Future[Any]]]:
     """Starts long calls, in a few threads that end with the block; here and now where no thread starts any more."""
-    with ThreadPoolExecutor(count, thread_name_prefix="notata-batch") as pool:
+    with Pool(count, "notata-batch") as pool:
         yield partial(started_in_thread, pool=pool)

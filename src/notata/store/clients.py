@@ -23,6 +23,7 @@ from fsspec.utils import tokenize
 
 from notata.store.client_errors import as_builtin, is_dropped
 from notata.store.remote import Connection
+from notata.threads import Condition, Outcome, start_thread
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -67,7 +68,7 @@ class Session:
         self.fs = fs
         self.is_lost = False
         self._one_at_a_time = not is_thread_safe(fs)
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._busy_until: float | None = None
 
     def call(self, seconds: float, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -117,11 +118,11 @@ class Session:
 
 def _within(seconds: float, work: Callable[[], T]) -> T:
     """What `work` returns or raises in another thread; it is left to itself if it takes longer than `seconds`."""
-    outcome: Future[T] = Future()
+    outcome: Future[T] = Outcome()
     answer = partial(_answer, outcome, work)
     try:
         try:
-            threading.Thread(target=answer, name="notata-client", daemon=True).start()
+            start_thread(answer, "notata-client")
         except RuntimeError:  # at exit no thread starts any more
             answer()
         return outcome.result(seconds)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from notata.threads import Bell, Outcome, Pool
+
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
-__all__ = ["AT_ONCE", "BYTES_AT_ONCE", "InFlight", "Tally", "failure_of", "started_in_thread", "then"]
+__all__ = ["AT_ONCE", "BYTES_AT_ONCE", "InFlight", "Tally", "failure_of", "mapped", "started_in_thread", "then"]
 
 AT_ONCE: Final = 32
 """Small requests of a batch in flight; 64 connections are there (store/s3.py)."""
@@ -53,59 +55,56 @@ class InFlight(Generic[N, T]):
         self._at_once = at_once
         self._bytes_at_once = bytes_at_once
         self._callback = callback
-        self._changed = threading.Condition()
-        self._flying: set[Future[T]] = set()
-        self._bytes = 0
+        self._flying: dict[Future[T], tuple[N, int]] = {}  # not by name: a store may list a name twice
+        self._ended: SimpleQueue[Future[T]] = SimpleQueue()
         self.results: dict[N, T] = {}
         self.errors: dict[N, Exception] = {}
 
     @property
     def bytes(self) -> int:
         """How many are in flight now."""
-        return self._bytes
+        return sum(size for future, (_, size) in tuple(self._flying.items()) if not future.done())
 
     def begin(self, name: N, size: int, start: Callable[..., Future[T]], *arguments: Any, **options: Any) -> None:
         """Start a call that moves `size` bytes, once there is room for them; alone if they are too many."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._room(size))
-            self._bytes += size
-        self._tell()
+        with suppress(Empty):
+            while True:
+                self._note(self._ended.get_nowait())
+        while not self._has_room(size):
+            self._note(self._ended.get())
+        self._report()
         try:
             future = start(*arguments, **options)
-        except BaseException as error:
-            self._bytes -= size
-            if not isinstance(error, Exception):
-                raise
+        except Exception as error:
             self.errors[name] = error
             return
-        with self._changed:
-            self._flying.add(future)  # not by name: a store may list a name twice
-        future.add_done_callback(lambda done: self._landed(name, size, done))
+        self._flying[future] = name, size
+        future.add_done_callback(self._ended.put)
 
-    def _room(self, size: int) -> bool:
+    def _has_room(self, size: int) -> bool:
         if not self._flying:
             return True
-        return len(self._flying) < self._at_once and self._bytes + size <= self._bytes_at_once
+        under_way = sum(size for _, size in self._flying.values())
+        return len(self._flying) < self._at_once and under_way + size <= self._bytes_at_once
 
-    def _landed(self, name: N, size: int, future: Future[T]) -> None:
+    def _note(self, future: Future[T]) -> None:
+        """Keep the outcome of a call that has ended."""
+        if future not in self._flying:  # `cancel` has noted it
+            return
+        name, _ = self._flying[future]
         error = failure_of(future)
         if error is None:
             self.results[name] = future.result()
         else:
             self.errors[name] = error
-        with self._changed:
-            self._flying.discard(future)
-            self._bytes -= size
-            self._changed.notify_all()
+        del self._flying[future]
 
     def land(self) -> None:
         """Wait until all that has begun has ended."""
         while self._flying:
-            with self._changed:
-                if self._flying:
-                    self._changed.wait()
-            self._tell()
-        self._tell()
+            self._note(self._ended.get())
+            self._report()
+        self._report()
 
     def check(self) -> None:
         """Raise the first error that there is.
@@ -117,13 +116,17 @@ class InFlight(Generic[N, T]):
             raise next(iter(self.errors.values()))  # by no name: the error would hold it, and this frame the error
 
     def cancel(self) -> None:
-        """Give up what is in flight, and wait until that has ended."""
-        with self._changed:
-            flying = list(self._flying)
-        for future in flying:
+        """Give up what is in flight, and wait until that has ended.
+
+        An interrupt may have come anywhere before, so what `land` would wait for may have been taken already.
+        """
+        for future in tuple(self._flying):
             future.cancel()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._flying)
+        for future in tuple(self._flying):
+            bell = Bell()
+            future.add_done_callback(bell.ring)
+            bell.wait()
+            self._note(future)
 
     @contextmanager
     def until_landed(self, give_up: Callable[[], object] = bool) -> Iterator[None]:
@@ -136,8 +139,8 @@ class InFlight(Generic[N, T]):
             self.cancel()
             raise
 
-    def _tell(self) -> None:
-        """Tell the callback, in the thread of who waits."""
+    def _report(self) -> None:
+        """Report to the callback, in the thread that waits."""
         if self._callback is not None:
             self._callback.absolute_update(len(self.results) + len(self.errors))
 
@@ -158,13 +161,13 @@ class Tally:
                 self._callback.relative_update(count)
 
 
-def started_in_thread(call: Callable[..., T], *arguments: Any, pool: ThreadPoolExecutor | None = None) -> Future[T]:
+def started_in_thread(call: Callable[..., T], *arguments: Any, pool: Pool | None = None) -> Future[T]:
     """Start a call in a thread; here and now where no thread starts any more, as at exit.
 
     The pool is this process's own when none is given. A call that waits for another one there may wait for ever: only
     calls that wait for none go there.
     """
-    outcome: Future[T] = Future()
+    outcome: Future[T] = Outcome()
     begun = threading.Lock()
 
     def work() -> None:
@@ -183,6 +186,17 @@ def started_in_thread(call: Callable[..., T], *arguments: Any, pool: ThreadPoolE
     except RuntimeError:  # the pool may have queued it all the same, for a thread that it has
         work()
     return outcome
+
+
+def mapped(call: Callable[[S], T], items: Iterable[S], pool: Pool) -> Generator[T, None, None]:
+    """Yield what `call` returns for each item, in their order. What has not begun when this is closed is given up."""
+    coming = [started_in_thread(call, item, pool=pool) for item in items]
+    try:
+        for outcome in coming:
+            yield outcome.result()
+    finally:
+        for outcome in coming:
+            outcome.cancel()
 
 
 def failure_of(ended: Future[Any]) -> Exception | None:
@@ -205,7 +219,7 @@ def then(first: Future[S], start: Callable[[S], Future[T]]) -> Future[T]:
     return _Chain(first, start)
 
 
-class _Chain(Future[T]):
+class _Chain(Outcome[T]):
     """The outcome of the second of two calls. Cancelled, it ends when the call has ended that is under way."""
 
     def __init__(self, first: Future[S], start: Callable[[S], Future[T]]) -> None:
@@ -235,50 +249,10 @@ class _Chain(Future[T]):
         return self._now.cancel()
 
 
-class _Threads:
-    """Threads of this process that make calls, started as they are needed.
-
-    A `ThreadPoolExecutor` takes a lock of its own in `submit`: a signal handler that comes then, and submits as well,
-    would wait for itself.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._idle: list[None] = []
-        self._threads: list[threading.Thread] = []
-
-    def submit(self, work: Callable[[], None]) -> None:
-        """Have a thread make this call.
-
-        Raises:
-            RuntimeError: No thread can be started; another one may make the call all the same.
-        """
-        self._calls.put(work)
-        try:
-            self._idle.pop()
-        except IndexError:
-            if len(self._threads) < self._most:
-                thread = threading.Thread(target=self._work, name=f"{_NAME}_{len(self._threads)}", daemon=True)
-                thread.start()
-                self._threads.append(thread)
-
-    def _work(self) -> None:
-        while True:
-            try:
-                work = self._calls.get_nowait()
-            except Empty:
-                self._idle.append(None)
-                work = self._calls.get()
-            with suppress(BaseException):  # the outcome has it
-                work()
-            del work
-
-
-_pools: dict[int, _Threads] = {}
+_pools: dict[int, Pool] = {}
 """By process: a forked child has none of its parent's threads."""
 
 
-def _pool() -> _Threads:
+def _pool() -> Pool:
     pid = os.getpid()
-    return _pools.get(pid) or _pools.setdefault(pid, _Threads(_THREADS))
+    return _pools.get(pid) or _pools.setdefault(pid, Pool(_THREADS, _NAME))

@@ -18,7 +18,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import fsspec.asyn
@@ -32,6 +31,7 @@ from notata.store.files import PART
 from notata.store.in_flight import BYTES_AT_ONCE, failure_of
 from notata.store.options import names as option_names
 from notata.store.patience import Patience, current
+from notata.threads import Outcome, whole
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -174,7 +174,9 @@ class Connection:
 
         if threading.get_ident() != getattr(fsspec.asyn.iothread[0], "ident", None):
             with suppress(RuntimeError, TimeoutError):  # too late, or too busy
-                asyncio.run_coroutine_threadsafe(begin(), loop).result(_FEW_SECONDS)
+                begun = _Started(loop, begin)
+                begun.begin()
+                begun.result(_FEW_SECONDS)
 
     def run(
         self,
@@ -193,7 +195,6 @@ class Connection:
         started = _Started(self.fs.loop, functools.partial(work, *args, **kwargs))
         try:
             started.begin()  # and from here on an interrupt, at whatever instruction, gives it up
-            started.ended.get()  # under no lock that an interrupt could leave held: fsspec's thread would wait for it
             return started.result()
         except BaseException:
             if undo is None:
@@ -212,7 +213,7 @@ def _start_loop() -> asyncio.AbstractEventLoop:
         StorageError: The system starts no more threads.
     """
     try:
-        loop: asyncio.AbstractEventLoop = fsspec.asyn.get_loop()
+        loop: asyncio.AbstractEventLoop = fsspec.asyn.loop[0] or whole(fsspec.asyn.get_loop)
     except RuntimeError as error:
         fsspec.asyn.reset_lock()  # fsspec keeps the loop, and who uses it next would wait for ever
         raise StorageError(
@@ -222,19 +223,15 @@ def _start_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-class _Started(Future[T]):
+class _Started(Outcome[T]):
     """The outcome of a coroutine on the loop of another thread. Cancelled, it ends when the coroutine has ended.
 
     Nothing is done before `begin`.
-
-    Attributes:
-        ended: Holds something once it has ended.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
         super().__init__()
         self._loop = loop
-        self.ended: SimpleQueue[None] = SimpleQueue()
         self._work = work
         self._task: asyncio.Task[T] | None = None
 
@@ -249,12 +246,6 @@ class _Started(Future[T]):
         return await self._work()
 
     def _end(self, task: asyncio.Task[T]) -> None:
-        try:
-            self._take(task)
-        finally:
-            self.ended.put(None)
-
-    def _take(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
             super().cancel()
             self.set_running_or_notify_cancel()
