@@ -37,10 +37,10 @@ class At:
 
     Files of the standard library count where their names are among `files`, as ``threading.py``.
 
-    What `act` raises is raised there.
+    What `act` raises is raised there. If it returns a number, it is called again that many places later.
 
     Attributes:
-        came: Whether the call had so many places.
+        came: Whether the call had so many places, also for the last call of `act`.
     """
 
     def __init__(self, number: int, act: Callable[[], object], files: Collection[str]) -> None:
@@ -81,5 +81,7 @@ class At:
             self._left -= 1
             if self._left < 0:
                 self.came = True
-                self._act()
+                again = self._act()
+                if isinstance(again, int):
+                    self.came, self._left = False, again
         return self._step

@@ -22,7 +22,8 @@ from tests.backends import Place
 
 HELD = (
     "journal.py", "processes.py", "appending.py", "lines.py", "lease.py", "memory.py", "local.py", "local_locks.py",
-    "ledger.py", "keeper.py", "parameters.py", "queue.py", "desk.py", "writes.py", "in_flight.py",
+    "ledger.py", "keeper.py", "parameters.py", "queue.py", "desk.py", "writes.py", "in_flight.py", "threads.py",
+    "threading.py",
 )  # fmt: skip
 """Files whose code holds a lock, or a state that two calls share."""
 
@@ -191,6 +192,58 @@ def test_an_end_that_is_interrupted_can_be_made_again(place: Place) -> None:
         if not at.came:
             break
     assert position > 200
+
+
+class Ended:
+    """A run whose end is interrupted by a handler that stores a field, some places later by SIGINT, and once more."""
+
+    def __init__(self, place: Place, handler: int, interrupted: int, again: int | None = None) -> None:
+        self.log = place.logbook(environment=False)
+        self.stored = False
+        first = At(handler, lambda: self._handle(interrupted), ("lease.py",))
+        with suppress(KeyboardInterrupt):
+            first.call(self.log.mark_complete)
+        self.is_late = self.stored and "late" not in self._fields(place)  # the next call is to store it
+        self.came = first.came
+        if again is not None:
+            second = At(again, interrupt, ("lease.py",))
+            with suppress(KeyboardInterrupt):
+                second.call(self.log.mark_complete)
+            self.came = second.came
+        self.log.mark_complete()
+        fields = self._fields(place)
+        assert (fields["status"], "late" in fields) == ("complete", self.stored), (handler, interrupted, again)
+        place.store().clear()
+
+    def _handle(self, again: int) -> int:
+        if self.stored:
+            interrupt()
+        self.log.meta(late=True)
+        self.stored = True
+        return again
+
+    @staticmethod
+    def _fields(place: Place) -> dict[str, object]:
+        return dict(json.loads(place.bytes("log_run/metadata.json")))
+
+
+def test_what_a_handler_stores_within_an_end_that_is_interrupted_is_kept() -> None:
+    """At each third place of a change of the state, of an interrupt after it, and once of one that follows."""
+    place, late = Place("memory", "memory://interrupts"), set[int]()
+    for handler in itertools.count(step=3):
+        for interrupted in itertools.count(step=3):
+            ended = Ended(place, handler, interrupted)
+            if ended.is_late and handler not in late:
+                late.add(handler)
+                for again in itertools.count():
+                    if not Ended(place, handler, interrupted, again).came:
+                        break
+            if not ended.came:
+                break
+        if not ended.stored:
+            break
+    assert handler > 20
+    assert len(late) > 3
 
 
 def test_a_handler_that_fails_the_run_within_any_change_of_its_state(place: Place) -> None:

@@ -693,9 +693,9 @@ class Logbook(Recorder):
                 self._unstored = _Unstored(status, failure, str(fields.get("failure_reason", "")), error)
                 self.error("%s, but that was not stored: %s", line, failure)
                 raise
-            self._told, self._runtime, self._unstored = status, runtime, None
             self._let_go()
             self.handler.close()
+            self._told, self._runtime, self._unstored = status, runtime, None
             if not line_first:
                 self.note(line, logging.ERROR if status == "failed" else logging.INFO)
         try:
@@ -775,12 +775,12 @@ class Logbook(Recorder):
 
     def _let_go(self) -> None:
         """Leave nothing behind in the process: no handler in `logging`, no signal handler, nothing to do at exit."""
-        exits.forget(self._at_exit)
         self._lease.let_go()
         while self._attached:
             self._attached.pop().removeHandler(self.handler)
         if self._sigterm is not None:
             self._sigterm.remove()
+        exits.forget(self._at_exit)
 
     def _at_exit(self) -> None:
         """The interpreter ends and the run has not: say so, with the exception that ended the script if one did."""
