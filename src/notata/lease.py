@@ -40,7 +40,7 @@ from notata.state import ENDED, LEASE, RunState, claimable, judge, lease_of, loo
 from notata.store import Store
 from notata.store.gaps import Gaps
 from notata.terminal import one_line
-from notata.threads import Event, start_thread
+from notata.threads import NO_THREADS, Event, start_thread
 
 __all__ = ["HEARTBEAT", "Lease"]
 
@@ -400,7 +400,11 @@ class Lease:
     def keep_alive(self) -> None:
         """Give a sign of life every `heartbeat` seconds, in a thread of its own, until the run ends."""
         if self._heartbeat:
-            start_thread(partial(self._live, self._heartbeat), "notata-heartbeat")
+            try:
+                start_thread(partial(self._live, self._heartbeat), "notata-heartbeat")
+            except RuntimeError as error:
+                told = f"cannot start the thread that shows that run {self._run_id!r} is alive: {NO_THREADS}"
+                raise StorageError(told, url=self._store.url) from error
 
     def let_go(self) -> None:
         """Give no more signs of life, and store what a signal handler left to a call that was interrupted."""

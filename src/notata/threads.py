@@ -18,9 +18,15 @@ from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Self, TypeVar
 
-__all__ = ["Bell", "Condition", "Event", "Outcome", "Pool", "start_thread", "whole"]
+__all__ = ["NO_THREADS", "Bell", "Condition", "Event", "Outcome", "Pool", "start_thread", "whole"]
 
 T = TypeVar("T")
+
+NO_THREADS: Final = (
+    "the system allows this process no more threads. Raise the limit (ulimit -u, or pids.max of the container or job), "
+    "or start fewer threads"
+)
+"""Why a thread could not be started, and what to do, for messages."""
 
 
 class Bell:
@@ -126,7 +132,10 @@ def start_thread(work: Callable[[], object], name: str) -> threading.Thread:
         RuntimeError: No thread can be started: the interpreter is ending, or the system allows no more threads.
     """
     thread = threading.Thread(target=work, name=name, daemon=True)
-    whole(thread.start)
+    try:
+        whole(thread.start)
+    except RuntimeError:  # the thread that called it may have been the last one that the system allows
+        thread.start()
     return thread
 
 
@@ -134,7 +143,7 @@ def whole(call: Callable[[], T]) -> T:
     """Return what `call` returns, or raise what it raises; an interrupt that comes meanwhile does not cut it in two.
 
     It is for calls that start threads, as those wait under a lock until the thread runs: in the main thread, a short
-    thread of its own makes the call.
+    thread of its own makes the call, where one can be started.
 
     >>> whole(threading.active_count) > 0
     True
@@ -143,7 +152,10 @@ def whole(call: Callable[[], T]) -> T:
         return call()
     outcome = Outcome[T]()
     try:
-        _thread.start_new_thread(_make, (call, outcome))
+        try:
+            _thread.start_new_thread(_make, (call, outcome))
+        except RuntimeError:
+            return call()
         return outcome.result()
     finally:
         del outcome  # an error holds this frame

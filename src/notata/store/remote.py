@@ -31,7 +31,7 @@ from notata.store.files import PART
 from notata.store.in_flight import BYTES_AT_ONCE, failure_of
 from notata.store.options import names as option_names
 from notata.store.patience import Patience, current
-from notata.threads import Outcome, whole
+from notata.threads import NO_THREADS, Outcome, whole
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -212,14 +212,24 @@ def _start_loop() -> asyncio.AbstractEventLoop:
     Raises:
         StorageError: The system starts no more threads.
     """
+    loop: asyncio.AbstractEventLoop | None = fsspec.asyn.loop[0]
+    if loop is not None:
+        return loop
     try:
-        loop: asyncio.AbstractEventLoop = fsspec.asyn.loop[0] or whole(fsspec.asyn.get_loop)
+        try:
+            return whole(_get_loop)
+        except RuntimeError:  # the thread that called it may have been the last one that the system allows
+            return _get_loop()
     except RuntimeError as error:
+        raise StorageError(f"cannot start the thread that talks to the storage: {NO_THREADS}") from error
+
+
+def _get_loop() -> asyncio.AbstractEventLoop:
+    try:
+        loop: asyncio.AbstractEventLoop = fsspec.asyn.get_loop()
+    except RuntimeError:
         fsspec.asyn.reset_lock()  # fsspec keeps the loop, and who uses it next would wait for ever
-        raise StorageError(
-            "cannot start the thread that talks to the storage: the system allows this process no more threads. Raise "
-            "the limit (ulimit -u, or pids.max of the container or job), or start fewer threads"
-        ) from error
+        raise
     return loop
 
 
