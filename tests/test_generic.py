@@ -511,6 +511,24 @@ def test_a_range_that_may_not_begin_at_0(double: Callable[..., Store]) -> None:
         assert file.read() == b"0123456789"
 
 
+def test_the_file_system_behind_takes_arguments_of_any_name(double: Callable[..., Store], tmp_path: Path) -> None:
+    """A user's `head(name, size=10)` means fsspec's `size`, not the one that sets the time limit of a call."""
+
+    class Sized(Server):
+        def _open(self, path: str, mode: str = "rb", size: int | None = None, many: int = 1, **_: Any) -> Any:
+            opened.append((size, many))
+            return super()._open(path, mode)
+
+    opened: list[tuple[int | None, int]] = []
+    store = double(Sized)
+    store.write("a", b"0123456789")
+    fs, name = store.filesystem(), f"{tmp_path}/runs/a"
+    assert fs.head(name, size=4) == b"0123"
+    with fs.open(name, "rb", size=10, many=3) as file:
+        assert file.read1(4) == b"0123"
+    assert opened[-1] == (10, 3)
+
+
 def test_a_missing_file_by_its_number_alone(double: Callable[..., Store]) -> None:
     """smbprotocol's error has the number of a missing file, and another class."""
 

@@ -173,7 +173,11 @@ class Client:
 
     def open(self, *args: Any, **kwargs: Any) -> ClientFile:
         """A file of the file system, each of its methods called in the same way."""
-        return ClientFile(self, self.call(self.fs.open, *args, **kwargs))
+        return ClientFile(self, self._bound(self.fs.open)(*args, **kwargs))
+
+    def _bound(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method that is called under a deadline; all arguments are its own, also those that `call` has."""
+        return lambda *args, **kwargs: self.call(partial(method, *args, **kwargs))
 
     def invalidate_cache(self, path: str | None = None) -> None:
         self.fs.invalidate_cache(path)
@@ -182,7 +186,7 @@ class Client:
         if name.startswith("__"):
             raise AttributeError(name)
         found = getattr(self.fs, name)
-        return partial(self.call, found) if callable(found) else found
+        return self._bound(found) if callable(found) else found
 
     def __eq__(self, other: object) -> bool:
         return type(other) is Client and self.session is other.session
@@ -225,7 +229,7 @@ class ClientFile:
         if name.startswith("__"):
             raise AttributeError(name)
         found = getattr(self._file, name)
-        return partial(self._client.call, found) if callable(found) else found
+        return self._client._bound(found) if callable(found) else found
 
 
 class ClientConnection(Connection):
