@@ -32,6 +32,7 @@ from notata import (
     Logbook,
     MissingError,
     RunExistsError,
+    StorageError,
     UnprotectedWarning,
     UnreachableError,
     sync,
@@ -527,6 +528,23 @@ def test_the_file_system_behind_takes_arguments_of_any_name(double: Callable[...
     with fs.open(name, "rb", size=10, many=3) as file:
         assert file.read1(4) == b"0123"
     assert opened[-1] == (10, 3)
+
+
+def test_an_error_of_connecting_keeps_its_cause(double: Callable[..., Store]) -> None:
+    class Unreachable(Server):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            try:
+                raise ValueError("the port is no number")
+            except ValueError as error:
+                raise OSError("cannot connect") from error
+
+    with pytest.raises(StorageError) as caught:
+        double(Unreachable).read("a")
+    cause = caught.value.__cause__
+    assert str(cause) == "cannot connect"
+    assert cause is not None
+    assert str(cause.__cause__) == "the port is no number"
 
 
 def test_a_missing_file_by_its_number_alone(double: Callable[..., Store]) -> None:

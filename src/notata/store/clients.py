@@ -286,7 +286,9 @@ class ClientConnection(Connection):
             raise
         except OSError as error:
             told = as_builtin(error)
-            raise told from (None if told is error else error)
+            if told is error:
+                raise
+            raise told from error
 
     def run_with(self, work: Callable[[Client], T], *, repeatable: bool = True) -> T:
         """What `work` returns; where its connection was lost, once more by a new one if it may be done twice."""
