@@ -20,6 +20,7 @@ from notata.search import diagnose
 from notata.search.finding import file_at
 from notata.store import Store, open_store
 from notata.store.builtin_errors import failure_of_builtin
+from notata.store.client_errors import failure_of_client
 from notata.store.http_errors import failure_of_reply, plain_code
 from notata.testing import FaultyStore
 from tests.counting import counted
@@ -212,6 +213,16 @@ def test_an_operation_that_a_file_system_does_not_know(error: Exception) -> None
     kind, told = failure_of_builtin(error, str(error))
     assert kind is errors.StorageError
     assert "does not know this kind of operation" in told
+
+
+def test_a_file_that_exists_stays_one_whatever_answer_said_so() -> None:
+    class Answered(Exception):
+        status_code = 409
+
+    error = FileExistsError("a")
+    error.__cause__ = Answered()
+    assert failure_of_client(error) is None
+    assert failure_of_builtin(error, "a") == (errors.ExistsError, "it exists already")
 
 
 # -- a web page in place of a storage ----------------------------------------------------------------------

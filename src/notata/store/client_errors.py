@@ -112,6 +112,8 @@ def as_builtin(error: Exception) -> Exception:
 def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | None:
     """Which of our errors an error is, and what to tell; None where nothing is known of it."""
     names = _names(error)
+    if isinstance(error, FileExistsError):
+        return None  # it says more than the status of the answer that it was raised for
     if type(error) is ValueError and isinstance(told := error.__cause__ or error.__context__, OSError):
         return failure_of_client(told) or failure_of_builtin(told, type(told).__name__)  # smbprotocol, to connect
     if names & _REFUSED:
