@@ -278,9 +278,10 @@ class S3Store(BucketStore):
     def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
         if tail.size >= _SMALLEST_PART:
             return Tail(tail.size + len(data), self._extend(key, data, tail))
-        known = self._small(key, tail) if tail.content is None else tail
-        whole = (known.content or b"") + data
-        version = self._put_if(key, whole, known.version or ABSENT)
+        if tail.content is None:
+            tail = self._small(key, tail)
+        whole = (tail.content or b"") + data
+        version = self._put_if(key, whole, tail.version or ABSENT)
         if len(whole) >= _SMALLEST_PART:
             return Tail(len(whole), version)
         return Tail(len(whole), version, whole, len(whole))
@@ -445,8 +446,8 @@ class S3Store(BucketStore):
         if isinstance(error, WebPageError | ResponseParserError) or _is_web_page(_response(error)):
             return failure_of_page()
         status, code = _status(error), plain_code(_code(error))
-        if known := failure_of_tls(error) or failure_of_reply(status, code):
-            return known
+        if failure := failure_of_tls(error) or failure_of_reply(status, code):
+            return failure
         if code == "NoSuchBucket":
             return ContainerMissingError, f"there is no bucket {self._bucket!r}; create it, or correct the URL"
         if status == 404:
