@@ -569,9 +569,7 @@ class _Growing:
 
     def extend(self, data: bytes, at: int, durability: Durability | None, seconds: float) -> int | None:
         """Add `data` if there are `at` bytes; how many there were, or None if the name is another file's by now."""
-        with suppress(
-            OwnLockError
-        ):  # a signal handler adds within an append: at the end of the moment, as O_APPEND does
+        with suppress(OwnLockError):  # a signal handler within an append adds at the current end, as O_APPEND does
             self.lock(seconds)
         try:
             state = os.stat(self._path, follow_symlinks=False)
@@ -598,10 +596,8 @@ class _Growing:
 
     def close(self) -> None:
         """Close it; but a process that closed all its files to become a daemon has another one under the number."""
-        handle, identity = (
-            getattr(self, "_handle", -1),
-            getattr(self, "_identity", None),
-        )  # an interrupt ends a beginning
+        # Where an interrupt ended __init__, they may not be set.
+        handle, identity = getattr(self, "_handle", -1), getattr(self, "_identity", None)
         self._handle = -1
         with suppress(OSError):
             if handle >= 0 and identity in (None, _identity(os.fstat(handle))):
