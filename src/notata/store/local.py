@@ -453,9 +453,10 @@ class LocalStore(Store):
         removed = []
         for key, folder, child in self._irregular():
             if child.is_symlink():
-                with self._guard("remove the link", key):
+                link = keys.join(key, child.name)
+                with self._guard("remove the link", link):
                     folder.unlink(child.name)
-                removed.append(keys.join(key, child.name))
+                removed.append(link)
         return sorted(removed)
 
     def remove_empty_folders(self) -> None:
