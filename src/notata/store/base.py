@@ -625,21 +625,29 @@ class Store(ABC):
         """
         return False
 
-    def keep_permissions(self, key: str, source: Store, source_key: str) -> None:
-        """Have the file that is stored next under `key` readable by no more people than one of `source`.
+    @contextmanager
+    def keep_permissions(self, key: str, source: Store, source_key: str) -> Iterator[None]:
+        """Give the file that the block stores under `key` no permissions for others that a file of `source` lacks.
 
-        Of local disks only: a bucket has its own rules of who may read it.
+        Only local disks have permissions of a file: a bucket has its own rules of who may read it.
         """
         mode = source._permissions(source_key)
-        if mode is not None and mode & _FOR_OTHERS != _FOR_OTHERS:
-            self._limit(key, mode)
+        if mode is None or mode & _FOR_OTHERS == _FOR_OTHERS:
+            yield
+            return
+        self._limit(key, mode)
+        try:
+            yield
+        except BaseException:  # the next file of this name is another one
+            self._limit(key, None)
+            raise
 
     def _permissions(self, key: str) -> int | None:
         """The permission bits of a file, where the storage has such."""
         return None
 
-    def _limit(self, key: str, mode: int) -> None:  # noqa: B027  a bucket has no permissions of a file
-        """Give the file that is stored next under `key` no permission for others that `mode` does not have."""
+    def _limit(self, key: str, mode: int | None) -> None:  # noqa: B027  a bucket has no permissions of a file
+        """Give the file that is stored next under `key` no permission for others that `mode` lacks; None: any."""
 
     def remove_empty_folders(self) -> None:  # noqa: B027  a bucket has no folders
         """Remove the folders at and below the root that are empty, where there are such."""

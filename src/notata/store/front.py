@@ -98,7 +98,7 @@ class FrontStore(Store):
     def _permissions(self, key: str) -> int | None:
         return self._real._permissions(key)
 
-    def _limit(self, key: str, mode: int) -> None:
+    def _limit(self, key: str, mode: int | None) -> None:
         self._real._limit(key, mode)
 
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:

@@ -182,8 +182,9 @@ class LocalStore(Store):
         return found.version if found.data == data else version
 
     def _begin(self, key: str, match: str | None) -> Staged:
+        mode = self._limits.pop(self._file(key), None)
         staged = self._begun(key, match)
-        if (mode := self._limits.pop(self._file(key), None)) is not None:
+        if mode is not None:
             staged.limit(mode)
         return staged
 
@@ -193,8 +194,11 @@ class LocalStore(Store):
         except OSError:  # whoever reads it finds out
             return None
 
-    def _limit(self, key: str, mode: int) -> None:
-        self._limits[self._file(key)] = mode
+    def _limit(self, key: str, mode: int | None) -> None:
+        if mode is None:
+            self._limits.pop(self._file(key), None)
+        else:
+            self._limits[self._file(key)] = mode
 
     def _begun(self, key: str, match: str | None) -> Staged:
         if match is None:
