@@ -547,6 +547,16 @@ def test_an_error_of_connecting_keeps_its_cause(double: Callable[..., Store]) ->
     assert str(cause.__cause__) == "the port is no number"
 
 
+def test_a_large_file_at_a_server_that_tells_no_size(double: Callable[..., Store], tmp_path: Path) -> None:
+    class Unsized(Server):
+        def info(self, path: str, **_: Any) -> Any:
+            return {name: value for name, value in super().info(path).items() if name != "size"}
+
+    with double(Unsized).open("a", "wb") as file:
+        file.write(bytes(PART + 1))
+    assert (tmp_path / "runs/a").read_bytes() == bytes(PART + 1)
+
+
 def test_a_missing_file_by_its_number_alone(double: Callable[..., Store]) -> None:
     """smbprotocol's error has the number of a missing file, and another class."""
 

@@ -529,8 +529,9 @@ class _Moved:
 
     def commit(self) -> str:
         self._file.close()
-        stored = self._client.call(self._client.fs.info, self._aside)["size"]
-        if stored != self._size:
+        info = self._client.call(self._client.fs.info, self._aside)
+        stored = self._store._entry(self._key, info).size
+        if stored not in (self._size, _UNKNOWN):
             raise StorageError(f"the storage has {stored} of {self._size} bytes; is there space left?")
         self._store._check(self._key, self._match, warn=False)
         self._store._move(self._client, self._aside, self._target)
