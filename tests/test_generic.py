@@ -40,6 +40,8 @@ from notata import (
 from notata.search import diagnose
 from notata.store import Store, open_store
 from notata.store.files import PART
+from notata.store.front import FrontStore
+from notata.testing import FaultyStore
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*cannot make a file exclusively:notata.UnprotectedWarning"),
@@ -206,6 +208,12 @@ def test_runs_are_copied_there_and_back(url: str, tmp_path: Path) -> None:
     assert again.copied.keys() == report.copied.keys() - {
         f"log_a/{key}" for key in ("artifacts/empty", "log.txt", "metadata.json")
     }
+
+
+@pytest.mark.parametrize("front", [FrontStore, FaultyStore])
+def test_a_store_in_front_says_what_readers_may_see(front: Callable[[Store], Store], url: str, store: Store) -> None:
+    assert front(store).gap == store.gap
+    assert bool(store.gap) == url.startswith("copying:")
 
 
 # -- quirks of single protocols ----------------------------------------------------------------------------

@@ -57,6 +57,10 @@ class FrontStore(Store):
     def swaps(self) -> bool:
         return self._real.swaps
 
+    @property
+    def gap(self) -> str:
+        return self._real.gap
+
     def _enter(self, folder: str) -> None:
         self._real = self._real.below(folder)
         self._folder = keys.join(self._folder, folder)

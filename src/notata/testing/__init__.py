@@ -101,6 +101,10 @@ class FaultyStore(Store):
         return self.inner.swaps
 
     @property
+    def gap(self) -> str:
+        return self.inner.gap
+
+    @property
     def operations(self) -> list[Operation]:
         """Every operation so far, failed ones too."""
         return self._plan.operations
