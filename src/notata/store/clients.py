@@ -21,13 +21,13 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.utils import tokenize
 
-from notata.store.client_errors import as_builtin, is_dropped
+from notata.store.client_errors import as_builtin, class_names, is_dropped
 from notata.store.remote import Connection
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["Client", "ClientConnection", "ClientFile", "class_names", "is_thread_safe"]
+__all__ = ["Client", "ClientConnection", "ClientFile", "is_thread_safe"]
 
 _THREAD_SAFE: Final = frozenset({"ArrowFSWrapper", "LocalFileSystem", "MemoryFileSystem", "WebdavFileSystem"})
 """Synchronous file systems that several threads may call at once: their class, or a base of it."""
@@ -37,11 +37,6 @@ _sessions: Final[WeakValueDictionary[tuple[int, str], Session]] = WeakValueDicti
 """By process, as a forked child must not touch its parent's, and by what they reach."""
 
 T = TypeVar("T")
-
-
-def class_names(thing: object) -> set[str]:
-    """The names of an object's class and of that one's bases: packages that may not be installed are known by these."""
-    return {kind.__name__ for kind in type(thing).__mro__}
 
 
 def is_thread_safe(fs: AbstractFileSystem) -> bool:

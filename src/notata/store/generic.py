@@ -27,8 +27,8 @@ from notata.errors import ConfigurationError, KeyNameError, NotataError, Storage
 from notata.store import batches, web
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
-from notata.store.client_errors import failure_of_client, is_dropped
-from notata.store.clients import Client, ClientConnection, ClientFile, class_names
+from notata.store.client_errors import class_names, failure_of_client, is_dropped
+from notata.store.clients import Client, ClientConnection, ClientFile
 from notata.store.files import PART, Upload
 from notata.store.gaps import Gap, gap_or
 from notata.store.http_errors import failure_of_tls
