@@ -124,7 +124,7 @@ def test_a_certificate_that_signs_itself(tmp_path: Path, scheme: str) -> None:
     assert "self-signed" in str(error)
     assert "AWS_CA_BUNDLE" in str(error)
     assert "SSL_CERT_FILE" in str(error)
-    assert "nobody answers" not in str(error)
+    assert "no server answered" not in str(error)
 
 
 def test_it_is_asked_once(tmp_path: Path) -> None:

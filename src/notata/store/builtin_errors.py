@@ -55,5 +55,5 @@ def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], 
     if isinstance(error, TimeoutError):
         return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
     if isinstance(error, ConnectionError):
-        return UnreachableError, "nobody answers there; check the address and the network"
+        return UnreachableError, "no server answered at this address; check the address and the network"
     return StorageError, f"{type(error).__name__}: {text}"

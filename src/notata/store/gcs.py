@@ -335,7 +335,7 @@ class GCSStore(BucketStore):
         if isinstance(error, FileNotFoundError):
             return MissingError, "there is no such object (or no such bucket)"
         if isinstance(error, ClientConnectionError):
-            return UnreachableError, "nobody answers there; check endpoint_url and the network"
+            return UnreachableError, "no server answered at this address; check endpoint_url and the network"
         if status in _FOR_NOW:
             return StorageError, (
                 f"the store asks for fewer requests ({status}) and did so for the whole time limit; try later, with "

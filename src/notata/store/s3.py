@@ -464,7 +464,9 @@ class S3Store(BucketStore):
         if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError):
             return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
         if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
-            return UnreachableError, "nobody answers there; check endpoint_url, the region and the network"
+            return UnreachableError, (
+                "no server answered at this address; check endpoint_url, the region and the network"
+            )
         if isinstance(error, boto.ParamValidationError | boto.ProfileNotFound | boto.InvalidEndpointConfigurationError):
             return ConfigurationError, "the bucket's name, the profile or the endpoint cannot be used"
         if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):  # botocore has no type for it

@@ -125,5 +125,5 @@ def failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
     if status:
         return StorageError, f"the server answered {status}"
     if isinstance(error, ClientConnectionError) and not isinstance(error, TimeoutError):
-        return UnreachableError, "nobody answers there; check the address and the network"
+        return UnreachableError, "no server answered at this address; check the address and the network"
     return None

@@ -77,7 +77,7 @@ class FaultyStore(Store):
     >>> store.fail(1)
     >>> log.text("notes", "lost")
     Traceback (most recent call last):
-    notata.errors.UnreachableError: cannot write memory://faulty/log_a/artifacts/notes.txt: nobody answers there; ...
+    notata.errors.UnreachableError: cannot write memory://faulty/log_a/artifacts/notes.txt: no server answered ...
     >>> log["artifacts/notes.txt"].exists()
     False
     """
