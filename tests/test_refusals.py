@@ -209,10 +209,10 @@ def test_what_a_server_calls_its_refusal_is_shown_if_it_is_a_word() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSYS, "no"), OSError(errno.EOPNOTSUPP, "no"), NotImplementedError()])
-def test_an_operation_that_a_file_system_does_not_know(error: Exception) -> None:
+def test_an_operation_that_a_file_system_does_not_support(error: Exception) -> None:
     kind, told = failure_of_builtin(error, str(error))
     assert kind is errors.StorageError
-    assert "does not know this kind of operation" in told
+    assert "the storage does not support this operation" in told
 
 
 def test_a_file_that_exists_stays_one_whatever_answer_said_so() -> None:

@@ -531,7 +531,7 @@ class LocalStore(Store):
         if isinstance(error, LockHeldError):
             return DeadlineError, (
                 f"another process held the lock of {error.path} for {error.seconds:g} s, and nothing was changed. Find "
-                "the process, for example by fuser or lsof, and end it; or choose a longer timeout"
+                "the process, for example with fuser or lsof, and end it, or pass a larger timeout="
             )
         return super()._failure(error)
 
