@@ -18,6 +18,7 @@ from notata.search.choosing import Choice, Wheres, narrowed
 from notata.search.describing import Content
 from notata.search.finding import File, Place, URLs, each, file_at, is_bucket, is_pattern, look_up, tell_nobody
 from notata.store import TIMEOUT, Store
+from notata.store.gaps import ignore
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -118,7 +119,7 @@ def _no_file(
     if not isinstance(error, MissingError) or not folder:
         return error
     try:
-        place = look_up(url, options, timeout=timeout, failed=lambda skipped: None)
+        place = look_up(url, options, timeout=timeout, failed=ignore)
     except NotataError as second:
         return second
     if is_bucket(url) and not place.entries:

@@ -46,7 +46,7 @@ from notata.store.appending import NOTHING, Appender, Tail
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.entries import Blob, Entry
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
-from notata.store.gaps import Gap, Skipped
+from notata.store.gaps import Gap, Skipped, ignore
 from notata.store.in_flight import BYTES_AT_ONCE, started_in_thread
 from notata.store.targets import Appending, Writing
 from notata.store.unfinished import is_abandoned, is_unfinished, new_name
@@ -456,7 +456,7 @@ class Store(ABC):
         if not self.leaves_unfinished:
             return []
         found: builtins.list[Entry] = []
-        for _ in self.scan(skipped=lambda error: None, unfinished=found.append):
+        for _ in self.scan(skipped=ignore, unfinished=found.append):
             pass
         now = datetime.now(UTC)
         abandoned = [entry for entry in found if is_abandoned(entry, now)]
