@@ -654,9 +654,8 @@ def there_is(name: str, names: Callable[[], list[str]]) -> str:
     import difflib
 
     close = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
-    listed = [*close, *(other for other in there if other not in close)]
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return f"; there is {', '.join(listed[:_SHOWN]) or 'nothing'}{more}"
+    others = (other for other in there if other not in close)
+    return f"; there is {display.listed([*close, *others], _SHOWN) or 'nothing'}"
 
 
 def _stem(key: str, form: formats.Format) -> str:

@@ -130,7 +130,5 @@ def _no_file(
 
 
 def _folder(name: str, url: str, what: str, inside: Iterable[str]) -> MissingError:
-    names = sorted(inside)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    there = f"{', '.join(names[:_NAMED])}{more}" if names else "nothing"
+    there = display.listed(sorted(inside), _NAMED) or "nothing"
     return MissingError(f"{name} is {what}, no file; in it: {there}", url=url)
