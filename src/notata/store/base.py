@@ -50,6 +50,7 @@ from notata.store.gaps import Gap, Skipped, ignore
 from notata.store.in_flight import BYTES_AT_ONCE, started_in_thread
 from notata.store.targets import Appending, Writing
 from notata.store.unfinished import is_abandoned, is_unfinished, new_name
+from notata.terminal import quoted
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -479,7 +480,7 @@ class Store(ABC):
         skipped(error)
 
     def _gap_error(self, gap: Gap) -> StorageError:
-        where = keys.shown(self._shown(gap.key))
+        where = quoted(self._shown(gap.key))
         if isinstance(gap.why, str):
             text = f"{where} cannot be a key: {gap.why}; rename or remove it with the program that wrote it"
             return StoredNameError(text, url=self.url, key=gap.key)

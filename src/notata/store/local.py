@@ -32,6 +32,7 @@ from notata.store.local_locks import LockHeldError, NoLockError, OwnLockError, h
 from notata.store.local_staged import Publish, Staged, publish_new, version_of, write_all
 from notata.store.spelling import Spelling
 from notata.store.unfinished import new_name
+from notata.terminal import quoted
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -223,8 +224,8 @@ class LocalStore(Store):
         other = self._spelling.clash(self._folder, key, once=once)
         if other is not None:
             text = (
-                f"cannot write {keys.shown(self._shown(key))}: this disk takes the name for the one of "
-                f"{keys.shown(other)}, which is another file; choose a name that differs in more than upper and lower "
+                f"cannot write {quoted(self._shown(key))}: this disk takes the name for the one of "
+                f"{quoted(other)}, which is another file; choose a name that differs in more than upper and lower "
                 "case or accents"
             )
             raise StoredNameError(text, url=self.url, key=key)

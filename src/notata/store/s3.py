@@ -41,6 +41,7 @@ from notata.store.in_flight import InFlight
 from notata.store.patience import current, note_progress
 from notata.store.remote import BucketStore, Connection
 from notata.store.s3_conditions import ALL, Conditions, Known, is_amazon, tag_of, try_completions, try_conditions
+from notata.terminal import quoted
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -415,7 +416,7 @@ class S3Store(BucketStore):
         if not _NOT_XML.search(name):
             return self._delete_together([name])
         if {"", ".", ".."} & set(name.split("/")):
-            text = f"{keys.shown(self._shown(name))} cannot be deleted by its name; use the program that wrote it"
+            text = f"{quoted(self._shown(name))} cannot be deleted by its name; use the program that wrote it"
             raise StoredNameError(text, url=self.url, key=name)
         self._call("delete_object", self._exact(name))
         return {}
