@@ -112,7 +112,7 @@ def raised(scheme: str, endpoint: str) -> errors.StorageError:
             open_store(f"{scheme}://bucket/x", options, timeout=60.0).read("a")
     told = str(caught.value)
     assert KEYS["secret"] not in told
-    assert "a fault of notata" not in told
+    assert "a bug in notata" not in told
     return caught.value
 
 
