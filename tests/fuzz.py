@@ -184,7 +184,7 @@ def _many() -> Iterator[tuple[str, Reader]]:
 def _command(*arguments: str) -> None:
     """Run the command in this process."""
     done = CliRunner().invoke(main_command, list(arguments))
-    if "fault of notata" in done.output or not isinstance(done.exception, SystemExit | None):
+    if "bug in notata" in done.output or not isinstance(done.exception, SystemExit | None):
         raise AssertionError(f"notata {arguments[0]}: {done.exception!r} {done.output[-300:]}")
 
 

@@ -318,3 +318,13 @@ def test_sync_of_what_lies_beside_runs_names_a_closed_folder(tmp_path: Path) -> 
     with pytest.raises(BatchError, match="permission denied"):
         sync(source, tmp_path / "there")
     assert (tmp_path / "there/README").read_bytes() == b"1"
+
+
+def test_a_link_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "sub"
+    folder.mkdir()
+    (folder / "link").symlink_to("nothing")
+    folder.chmod(0o500)
+    done = ordinary("-c", f"from notata.store import open_store; open_store({str(tmp_path)!r}).remove_links()")
+    folder.chmod(0o700)
+    assert f"AccessError: cannot remove the link {folder}/link: permission denied" in done.stderr

@@ -32,6 +32,7 @@ from notata import (
     Logbook,
     MissingError,
     RunExistsError,
+    StorageError,
     UnprotectedWarning,
     UnreachableError,
     sync,
@@ -39,6 +40,8 @@ from notata import (
 from notata.search import diagnose
 from notata.store import Store, open_store
 from notata.store.files import PART
+from notata.store.front import FrontStore
+from notata.testing import FaultyStore
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*cannot make a file exclusively:notata.UnprotectedWarning"),
@@ -205,6 +208,12 @@ def test_runs_are_copied_there_and_back(url: str, tmp_path: Path) -> None:
     assert again.copied.keys() == report.copied.keys() - {
         f"log_a/{key}" for key in ("artifacts/empty", "log.txt", "metadata.json")
     }
+
+
+@pytest.mark.parametrize("front", [FrontStore, FaultyStore])
+def test_a_store_in_front_says_what_readers_may_see(front: Callable[[Store], Store], url: str, store: Store) -> None:
+    assert front(store).gap == store.gap
+    assert bool(store.gap) == url.startswith("copying:")
 
 
 # -- quirks of single protocols ----------------------------------------------------------------------------
@@ -511,6 +520,51 @@ def test_a_range_that_may_not_begin_at_0(double: Callable[..., Store]) -> None:
         assert file.read() == b"0123456789"
 
 
+def test_the_file_system_behind_takes_arguments_of_any_name(double: Callable[..., Store], tmp_path: Path) -> None:
+    """A user's `head(name, size=10)` means fsspec's `size`, not the one that sets the time limit of a call."""
+
+    class Sized(Server):
+        def _open(self, path: str, mode: str = "rb", size: int | None = None, many: int = 1, **_: Any) -> Any:
+            opened.append((size, many))
+            return super()._open(path, mode)
+
+    opened: list[tuple[int | None, int]] = []
+    store = double(Sized)
+    store.write("a", b"0123456789")
+    fs, name = store.filesystem(), f"{tmp_path}/runs/a"
+    assert fs.head(name, size=4) == b"0123"
+    with fs.open(name, "rb", size=10, many=3) as file:
+        assert file.read1(4) == b"0123"
+    assert opened[-1] == (10, 3)
+
+
+def test_an_error_of_connecting_keeps_its_cause(double: Callable[..., Store]) -> None:
+    class Unreachable(Server):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            try:
+                raise ValueError("the port is no number")
+            except ValueError as error:
+                raise OSError("cannot connect") from error
+
+    with pytest.raises(StorageError) as caught:
+        double(Unreachable).read("a")
+    cause = caught.value.__cause__
+    assert str(cause) == "cannot connect"
+    assert cause is not None
+    assert str(cause.__cause__) == "the port is no number"
+
+
+def test_a_large_file_at_a_server_that_tells_no_size(double: Callable[..., Store], tmp_path: Path) -> None:
+    class Unsized(Server):
+        def info(self, path: str, **_: Any) -> Any:
+            return {name: value for name, value in super().info(path).items() if name != "size"}
+
+    with double(Unsized).open("a", "wb") as file:
+        file.write(bytes(PART + 1))
+    assert (tmp_path / "runs/a").read_bytes() == bytes(PART + 1)
+
+
 def test_a_missing_file_by_its_number_alone(double: Callable[..., Store]) -> None:
     """smbprotocol's error has the number of a missing file, and another class."""
 
@@ -570,7 +624,7 @@ def test_a_url_that_pathlib_flattened_is_no_local_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for flattened in (Path(url), str(Path(url)), os.path.normpath(url), Path(url).absolute(), os.path.abspath(url)):
-        with pytest.raises(ConfigurationError, match="slashes"):
+        with pytest.raises(ConfigurationError, match="removed a slash"):
             Logbook("a", flattened)
     assert os.listdir(tmp_path) == []
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 from fsspec.asyn import AsyncFileSystem
 
-from notata import Logbook
+from notata import ConflictError, Logbook
 from notata.store.remote import Connection
 from tests.at_instruction import At
 from tests.backends import Place
@@ -101,6 +101,35 @@ def test_a_handler_writes_within_any_write(place: Place, outer: str, inner: str)
         assert sorted(map(int, place.bytes("log_run/artifacts/grows.txt").split())) == sorted(made["append"])
     log.mark_complete()
     assert log.reader.verify().ok
+
+
+def test_a_handler_replaces_a_file_that_is_being_replaced() -> None:
+    """It writes the file too, which must not hide from its replacement that another one is under way."""
+    place = Place("memory", "memory://interrupts")
+    store = place.store()
+    for position in itertools.count():
+        version = store.create("a", b"old")
+        done: list[bytes] = []
+
+        def handle(done: list[bytes] = done) -> None:
+            store.write("a", b"written")
+            with suppress(ConflictError):
+                store.replace("a", b"inner", store.stat("a").version)
+                done.append(b"inner")
+
+        def replace(version: str = version, done: list[bytes] = done) -> None:
+            with suppress(ConflictError):
+                store.replace("a", b"outer", version)
+                done.append(b"outer")
+
+        inside = At(position, handle, ("memory.py",))
+        inside.call(replace)
+        assert done
+        if len(done) == 2:
+            assert place.bytes("a") == b"inner"
+        store.delete(["a"])
+        if not inside.came:
+            break
 
 
 def checkpoint(log: Logbook, number: int) -> None:

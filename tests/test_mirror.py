@@ -330,9 +330,9 @@ def test_a_target_that_is_away_for_a_while(pair: Pair) -> None:
     assert log.mirror is not None
     for step in range(5):
         log.text(f"steps/{step}", str(step))
-    with pytest.raises(UnreachableError, match="nobody answers there"):
+    with pytest.raises(UnreachableError, match="no server answered at this address"):
         log.mirror.flush()
-    with pytest.raises(UnreachableError, match="nobody answers there"):
+    with pytest.raises(UnreachableError, match="no server answered at this address"):
         log.mirror.flush()
     assert isinstance(log.mirror.error, UnreachableError)
     assert log.mirror.behind.files == 7

@@ -131,7 +131,7 @@ def test_a_path_that_begins_with_an_environment_variable_is_refused(
     base: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigurationError, match=r"only a shell replaces\. Pass os\.path\.expandvars"):
+    with pytest.raises(ConfigurationError, match=r"only a shell expands\. Pass os\.path\.expandvars"):
         Logbook("a", base)
     assert list(tmp_path.iterdir()) == []
     with Logbook("a", "./$SCRATCH"):

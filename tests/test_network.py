@@ -104,7 +104,7 @@ def test_a_store_that_asks_for_fewer_requests_gets_the_whole_time_limit(
 def test_a_new_connection_that_is_asked_for_fewer_requests_has_the_whole_time_limit_too(
     place: Place, proxy: FaultyProxy
 ) -> None:
-    """A refusal is an answer: the short time limit is for addresses where nobody answers."""
+    """A refusal is an answer: the short time limit is for addresses where no server answers."""
     faults = iter(["503"] * 7)
     proxy.plan = lambda request: next(faults, "")
     behind(place, proxy).store().write("a", b"new")

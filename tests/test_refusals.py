@@ -20,6 +20,7 @@ from notata.search import diagnose
 from notata.search.finding import file_at
 from notata.store import Store, open_store
 from notata.store.builtin_errors import failure_of_builtin
+from notata.store.client_errors import failure_of_client
 from notata.store.http_errors import failure_of_reply, plain_code
 from notata.testing import FaultyStore
 from tests.counting import counted
@@ -111,7 +112,7 @@ def raised(scheme: str, endpoint: str) -> errors.StorageError:
             open_store(f"{scheme}://bucket/x", options, timeout=60.0).read("a")
     told = str(caught.value)
     assert KEYS["secret"] not in told
-    assert "a fault of notata" not in told
+    assert "a bug in notata" not in told
     return caught.value
 
 
@@ -123,7 +124,7 @@ def test_a_certificate_that_signs_itself(tmp_path: Path, scheme: str) -> None:
     assert "self-signed" in str(error)
     assert "AWS_CA_BUNDLE" in str(error)
     assert "SSL_CERT_FILE" in str(error)
-    assert "nobody answers" not in str(error)
+    assert "no server answered" not in str(error)
 
 
 def test_it_is_asked_once(tmp_path: Path) -> None:
@@ -208,10 +209,20 @@ def test_what_a_server_calls_its_refusal_is_shown_if_it_is_a_word() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSYS, "no"), OSError(errno.EOPNOTSUPP, "no"), NotImplementedError()])
-def test_an_operation_that_a_file_system_does_not_know(error: Exception) -> None:
+def test_an_operation_that_a_file_system_does_not_support(error: Exception) -> None:
     kind, told = failure_of_builtin(error, str(error))
     assert kind is errors.StorageError
-    assert "does not know this kind of operation" in told
+    assert "the storage does not support this operation" in told
+
+
+def test_a_file_that_exists_stays_one_whatever_answer_said_so() -> None:
+    class Answered(Exception):
+        status_code = 409
+
+    error = FileExistsError("a")
+    error.__cause__ = Answered()
+    assert failure_of_client(error) is None
+    assert failure_of_builtin(error, "a") == (errors.ExistsError, "it exists already")
 
 
 # -- a web page in place of a storage ----------------------------------------------------------------------

@@ -21,6 +21,7 @@ from notata import (
     RunExistsError,
     StorageError,
     UnprotectedWarning,
+    processes,
     sync,
 )
 from notata.store import s3
@@ -157,7 +158,8 @@ def test_the_trial_touches_no_file_and_leaves_nothing(place: Place) -> None:
     trial, claim = sent[:-1], sent[-1]
     assert "metadata.json" in claim
     prefix = place.url.removeprefix("s3:/")
-    assert {request.split()[1].rpartition("?")[0].rpartition("-")[0] for request in trial} == {f"{prefix}/.notata"}
+    begun = f"{prefix}/.notata-{processes.tag()}"
+    assert {request.split()[1].rpartition("?")[0].rpartition("-")[0] for request in trial} == {begun}
     assert len(trial) == 5
     assert place.names() == ["sweep/log_a/metadata.json"]
 

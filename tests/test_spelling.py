@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from notata import BatchError, Logbook, LogReader, RunExistsError, StoredNameError, sync
+from notata import BatchError, Logbook, LogReader, RunExistsError, StoredNameError, processes, sync
 from notata.search import diagnose
 from notata.store import Store, open_store
 from notata.store.local import LocalStore
@@ -26,6 +26,20 @@ from notata.store.spelling import Spelling, collisions
 from tests.folding_disk import DISK
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def test_the_file_that_tries_a_disk_says_whose_it_is(tmp_path: Path) -> None:
+    """If its process is killed, the next writer removes it."""
+    tried: list[str] = []
+
+    def exists(path: str) -> bool:
+        tried.extend(os.listdir(tmp_path))
+        return os.path.lexists(path)
+
+    Spelling(exists).folds(str(tmp_path), may_write=True)
+    assert tried
+    assert all(name.startswith(f".notata-{processes.tag()}-") for name in tried)
+    assert os.listdir(tmp_path) == []
 
 
 def spelled(path: str) -> str:

@@ -95,3 +95,12 @@ def test_a_private_file_stays_private(background: bool, size: int, tmp_path: Pat
     sync(tmp_path / "runs", tmp_path / "copy")
     assert mode(tmp_path / "copy" / "log_a" / "artifacts" / "private") == 0o600
     assert mode(tmp_path / "copy" / "log_a" / "artifacts" / "usual.txt") == usual
+
+
+def test_a_private_file_that_is_not_stored_leaves_later_files_of_its_name_public(source: Path, tmp_path: Path) -> None:
+    source.chmod(0o600)
+    with Logbook("a", tmp_path / "runs") as log:
+        usual = mode(log.text("usual", "x"))
+        with pytest.raises(ConflictError):
+            log.file(source, progress=Meanwhile(rewrite, source))
+        assert mode(log.bytes("field.dat", b"public")) == usual

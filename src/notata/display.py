@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["counted", "duration", "indefinite", "rows", "sections", "shortened", "size"]
+__all__ = ["counted", "duration", "indefinite", "listed", "rows", "sections", "shortened", "size"]
 
 _MOST: Final = 60  # rows that are shown
 _WIDTH: Final = 200  # characters of a value that are shown
@@ -44,6 +44,17 @@ def indefinite(name: str) -> str:
     ('a set', 'an ndarray', 'an object')
     """
     return f"{'an' if name.startswith(tuple('aeioAEIO')) or name == 'ndarray' else 'a'} {name}"
+
+
+def listed(names: Iterable[str], most: int) -> str:
+    """Return names in a row, the first `most` of them, and how many more there are.
+
+    >>> listed(["a", "b"], 2), listed("abcde", 2), listed([], 2)
+    ('a, b', 'a, b and 3 more', '')
+    """
+    named = list(names)
+    more = f" and {len(named) - most} more" if len(named) > most else ""
+    return f"{', '.join(named[:most])}{more}"
 
 
 def duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ import unicodedata
 from typing import Final
 
 from notata.errors import KeyNameError
+from notata.terminal import quoted
 
 __all__ = [
     "ARTIFACTS",
@@ -41,7 +42,6 @@ __all__ = [
     "problem_of_stored",
     "run_folder",
     "run_id",
-    "shown",
     "stays_below",
     "worker",
     "worker_file",
@@ -96,7 +96,7 @@ def check(key: str | os.PathLike[str], *, prefix: str = "") -> str:
     if len(text) + len(prefix) <= _SEGMENT_BYTES and _PLAIN.fullmatch(text):
         return text
     if problem := _problem(text, prefix):
-        raise KeyNameError(f"{shown(text)} cannot be a key: {problem}", key=text)
+        raise KeyNameError(f"{quoted(text)} cannot be a key: {problem}", key=text)
     return text
 
 
@@ -123,15 +123,6 @@ def stays_below(name: str) -> bool:
         if depth < 0:
             return False
     return depth > 0
-
-
-def shown(name: str) -> str:
-    """Return a stored name as an error may show it: quoted, escaped and bounded.
-
-    >>> shown("log_a"), len(shown("x" * 5000)) < 200
-    ("'log_a'", True)
-    """
-    return repr(name) if len(name) <= 120 else f"{name[:80]!r}… ({len(name)} characters)"
 
 
 def _problem(key: str, prefix: str, *, reserved: bool = False) -> str | None:
@@ -261,10 +252,10 @@ def run_folder(run_id: str) -> str:
     if not run_id:
         raise KeyNameError("a run id is not empty; leave it out to have one made")
     if "/" in run_id:
-        raise KeyNameError(f"{shown(run_id)} cannot be a run id: it has a '/'; put folders into base_dir")
+        raise KeyNameError(f"{quoted(run_id)} cannot be a run id: it has a '/'; put folders into base_dir")
     folder = f"log_{run_id}"
     if problem := _problem(folder, ""):
-        raise KeyNameError(f"{shown(folder)} cannot be a run's folder: {problem}", key=folder)
+        raise KeyNameError(f"{quoted(folder)} cannot be a run's folder: {problem}", key=folder)
     return folder
 
 
@@ -290,7 +281,7 @@ def worker(rank: int | str) -> str:
         raise KeyNameError(f"a rank is an int or a string, not {type(rank).__name__}: {rank!r}")
     name = check(str(rank))
     if "/" in name:
-        raise KeyNameError(f"{shown(name)} cannot be a rank: it has a '/'", key=name)
+        raise KeyNameError(f"{quoted(name)} cannot be a rank: it has a '/'", key=name)
     return name
 
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, Any, Final, overload
 
 from notata import formats, keys
+from notata.display import listed
 from notata.errors import ConfigurationError, EncodeError, FolderError, MissingError, NotataError, StorageError
 from notata.formats import Drawing, current_figure, encode
 from notata.lines import Lines
@@ -269,8 +270,7 @@ class Recorder(Lines, ABC):
         with shown(progress, own) as callback:
             self._store.take(wanted, source, callback=callback)
         if left_out := source.irregular():
-            more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-            names = ", ".join(map(one_line, left_out[:_NAMED])) + more
+            names = listed(map(one_line, left_out), _NAMED)
             self.warning("Left out of folder %s, as they are no regular files: %s", own, names)
         size = sum(entry.size for entry in found)
         self.info("Saved folder %s (%d files, %d bytes) in %s", own, len(found), size, target)

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["one_line", "safe", "safe_lines", "show"]
+__all__ = ["one_line", "quoted", "safe", "safe_lines", "show"]
 
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"  # and what turns text around
@@ -38,6 +38,17 @@ def one_line(value: object, most: int = 200) -> str:
     text = value if isinstance(value, str) else str(value)
     shown = safe(_BREAKS.sub(" ", text[: most + 1]))
     return shown if len(text) <= most and len(shown) <= most else shown[: most - 1] + _MORE
+
+
+def quoted(text: str) -> str:
+    """Return a name or another short text that somebody else wrote as an error may show it: in quotes and escaped.
+
+    Of one that is longer than 120 characters the first 80 are shown.
+
+    >>> quoted("log_a"), quoted("x" * 5000).endswith("x'… (5000 characters)")
+    ("'log_a'", True)
+    """
+    return repr(text) if len(text) <= 120 else f"{text[:80]!r}… ({len(text)} characters)"
 
 
 def safe_lines(text: str) -> str:

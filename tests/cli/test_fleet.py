@@ -184,7 +184,7 @@ def test_a_place_may_be_a_path_of_any_kind_and_nothing_else() -> None:
         assert tail(UPath(name) / "log.txt", 1) == tail(name, 1) != []
         open_store(name).clear()
     for wrong in (5, b"memory://"):
-        with pytest.raises(ConfigurationError, match="a folder is named by"):
+        with pytest.raises(ConfigurationError, match="expected a URL, a path or a UPath, not a"):
             runs(wrong)  # type: ignore[arg-type]
 
 

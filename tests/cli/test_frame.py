@@ -173,7 +173,11 @@ def ended(group: click.Group, *arguments: str) -> tuple[int, str]:
             3,
             "Error: a file of these runs is nested too deeply. Name fewer runs to see which one it is.\n",
         ),
-        (KeyError(SECRET), 3, "Error: KeyError: this is a fault of notata, please report it; --debug shows where\n"),
+        (
+            KeyError(SECRET),
+            3,
+            "Error: KeyError: this is a bug in notata. Report it with the traceback that --debug shows\n",
+        ),
         (OSError(28, "No space left on device"), 3, "Error: the output cannot be written: No space left on device\n"),
         (KeyboardInterrupt(), 130, "Interrupted\n"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
@@ -192,6 +196,7 @@ def test_debug_shows_the_traceback_and_keeps_the_code(error: Exception, code: in
         assert found == code
         assert "Traceback (most recent call last)" in told
         assert "in fail" in told
+        assert "--debug" not in told
 
 
 def test_no_traceback_shows_a_storage_option() -> None:

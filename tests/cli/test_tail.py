@@ -346,7 +346,7 @@ def test_an_outage_is_told_once_and_followed_through() -> None:
     scene = Scene(store, out, *[nothing] * 5, lambda: inner.append("log.txt", b"two\n"), ended(inner)).play()
     assert scene.read == ["one\n", "two\n"]
     assert len(scene.told) == 3
-    assert "nobody answers" in scene.told[0]
+    assert "no server answered" in scene.told[0]
     assert scene.told[1:] == ["the storage answers again", f"{inner.url}: complete"]
 
 

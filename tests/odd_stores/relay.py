@@ -1,4 +1,4 @@
-"""A relay in front of a TCP server, which drops every connection or goes silent when told to."""
+"""A relay in front of a TCP server, which drops connections, loses a reply or goes silent when told to."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Relay:
     Attributes:
         port: Where it listens.
         stalled: Whether it hands nothing on, and answers nothing.
+        loses_reply: Whether it drops the next connection by which the server replies, in place of the reply. It is
+            False again after that.
     """
 
     def __init__(self, goal: int) -> None:
@@ -28,6 +30,7 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.stalled = False
+        self.loses_reply = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def drop(self) -> None:
@@ -57,10 +60,14 @@ class Relay:
 
     def _carry(self, pair: tuple[socket.socket, socket.socket]) -> None:
         other = dict(zip(pair, reversed(pair), strict=True))
+        far = pair[1]
         with contextlib.suppress(OSError, ValueError):
             while True:
                 for ready in select.select(pair, [], [], _LOOK)[0] if not self.stalled else ():
                     piece = ready.recv(_PIECE)
+                    if ready is far and self.loses_reply:
+                        self.loses_reply = False
+                        raise ConnectionAbortedError
                     if not piece:
                         raise ConnectionAbortedError
                     other[ready].sendall(piece)

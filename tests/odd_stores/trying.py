@@ -168,7 +168,7 @@ def _read_and_list(store: Store) -> tuple[bytes, list[str]]:
 
 
 def create(site: Site) -> str:
-    """A create where a file is; and processes that race for one name."""
+    """A create where a file is, and one whose reply is lost; and processes that race for one name."""
     store = site.store()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -182,7 +182,21 @@ def create(site: Site) -> str:
     assert store.read("a") == b"1"
     if any(issubclass(warning.category, UnprotectedWarning) for warning in told):
         return "looks first"
+    with _reply_lost(site):
+        version = store.create("unanswered", b"1")
+    store.replace("unanswered", b"2", version)
     return "yes" if _one_wins(site, _race_to_create) else "no"
+
+
+@contextlib.contextmanager
+def _reply_lost(site: Site) -> Iterator[None]:
+    """Lose the next reply of the server, if there is one."""
+    if site.relay is None:
+        yield
+        return
+    site.relay.loses_reply = True
+    yield
+    assert not site.relay.loses_reply, "the server did not reply"
 
 
 def swap(site: Site) -> str:
@@ -192,6 +206,9 @@ def swap(site: Site) -> str:
         warnings.simplefilter("ignore")
         version = store.create("a", b"1")
     newer = store.replace("a", b"22", version)
+    if store.swaps:
+        with _reply_lost(site):
+            newer = store.replace("a", b"22", newer)
     try:
         store.replace("a", b"3", version)
     except ConflictError:

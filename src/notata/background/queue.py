@@ -21,6 +21,7 @@ from typing import Final
 from notata import exits
 from notata.background.desk import Desk
 from notata.background.writes import ABORT, COMMIT, OVERHEAD, PART, Item, Stream, Value
+from notata.display import listed
 from notata.errors import BatchError, DeadlineError, NotataError, StorageError, UnreachableError
 from notata.store import Store
 from notata.store.local import UNSTORED
@@ -656,9 +657,8 @@ class Queue:
         if not chosen:
             return None
         chosen = dict(sorted(chosen.items()))
-        named = ", ".join(list(chosen)[:_NAMED]) + (f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else "")
         what = "1 write was" if len(chosen) == 1 else f"{len(chosen)} writes were"
-        return BatchError(f"{what} lost in {self._url}: {named}", list(chosen.values()))
+        return BatchError(f"{what} lost in {self._url}: {listed(chosen, _NAMED)}", list(chosen.values()))
 
     def _told(self, again: bool, without: Collection[str]) -> dict[str, NotataError]:
         """Return what is lost, by its key; it counts as told from now on."""

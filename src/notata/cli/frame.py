@@ -188,8 +188,8 @@ def _end(ctx: click.Context, error: Exception) -> NoReturn:
     elif isinstance(error, RecursionError):
         output.complain("Error: a file of these runs is nested too deeply. Name fewer runs to see which one it is.")
     else:
-        again = "" if ctx.meta.get(_DEBUG) else "; --debug shows where"
-        output.complain(f"Error: {type(error).__name__}: this is a fault of notata, please report it{again}")
+        where = "above" if ctx.meta.get(_DEBUG) else "that --debug shows"
+        output.complain(f"Error: {type(error).__name__}: this is a bug in notata. Report it with the traceback {where}")
     ctx.exit(STORAGE)
 
 

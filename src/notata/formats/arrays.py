@@ -12,6 +12,7 @@ from notata.errors import DecodeError, EncodeError, NotataError
 from notata.formats.archives import opened_archive
 from notata.formats.base import Sink, reading
 from notata.formats.npy_header import LONGEST_HEADER, check_size, read_header
+from notata.terminal import quoted
 
 if TYPE_CHECKING:
     import zipfile
@@ -268,8 +269,7 @@ def _check_name(name: object, names: Mapping[str, Any]) -> None:
     elif f"{name}.npy" in names:
         why = f"numpy.load cannot tell it from {name + '.npy'!r}, which is there too"
     if why:
-        shown = repr(name) if len(name) <= 200 else f"{name[:80]!r}… ({len(name)} characters)"
-        raise EncodeError(f"{shown} cannot be the name of an array in an npz: {why}", where=name)
+        raise EncodeError(f"{quoted(name)} cannot be the name of an array in an npz: {why}", where=name)
 
 
 def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray[Any, Any], method: int) -> None:

@@ -16,7 +16,7 @@ from notata.manifest.ledger import LedgerStore
 from notata.processes import Lock
 from notata.retries import attempts
 from notata.store import Entry
-from notata.store.gaps import Gaps, Skipped
+from notata.store.gaps import Gaps, Skipped, ignore
 
 __all__ = ["Keeper"]
 
@@ -54,7 +54,7 @@ class Keeper:
         mine: Callable[[], bool] = lambda: True,
         resumed: bool = False,
         workers: Callable[[], bool] = lambda: False,
-        skipped: Skipped = lambda error: None,
+        skipped: Skipped = ignore,
         most_files: int = limits.MANIFEST_FILES,
     ) -> None:
         self._store = store

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from notata import keys
+from notata.display import listed
 from notata.errors import BatchError, StorageError
 from notata.manifest.document import Receipt, is_receipted, mark
 from notata.manifest.hashing import Content, hashed
@@ -66,16 +67,11 @@ class VerifyReport:
         told = [f"{self.checked} {what}, {self.bytes} bytes read"]
         if self.unverified:
             count = f"{len(self.unverified)} file{'s' * (len(self.unverified) > 1)}"
-            told.append(f"{count} could be checked by size only: {_named(self.unverified)}")
+            told.append(f"{count} could be checked by size only: {listed(self.unverified, _NAMED)}")
         for name, word in _WORDS.items():
             if found := getattr(self, name):
-                told.append(f"{len(found)} {word}: {_named(found)}")
+                told.append(f"{len(found)} {word}: {listed(found, _NAMED)}")
         return f"{'ok' if self.ok else 'NOT ok'}; {'; '.join(told)}"
-
-
-def _named(found: Sequence[str]) -> str:
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"{', '.join(found[:_NAMED])}{more}"
 
 
 _WORDS: Final = {  # nobody need be told of logs that have grown

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from notata import keys
 from notata.errors import StoredNameError
 from notata.store import Store
 from notata.store.spelling import collisions, folded
+from notata.terminal import quoted
 
 __all__ = ["clashing"]
 
@@ -32,7 +32,7 @@ def clashing(target: Store, names: Iterable[str], there: Iterable[str]) -> dict[
 
 def _error(target: Store, key: str, other: str) -> StoredNameError:
     return StoredNameError(
-        f"cannot copy {keys.shown(key)} to {target.url}: that disk takes its name for the one of {keys.shown(other)}; "
+        f"cannot copy {quoted(key)} to {target.url}: that disk takes its name for the one of {quoted(other)}; "
         "rename one of them, or copy to a disk that tells upper and lower case apart",
         url=target.url,
         key=key,

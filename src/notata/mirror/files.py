@@ -206,8 +206,8 @@ class Files:
         equal = there_like != "" and digest_of(iter([found.data]), there_like) == there_like
         if not equal and not self._dry:
             check(self._stop)
-            self._target.keep_permissions(key, self._source, key)
-            version = self.store(key, found.data, there.version if there is not None else "")
+            with self._target.keep_permissions(key, self._source, key):
+                version = self.store(key, found.data, there.version if there is not None else "")
             self._tally.add(here.size)
             return Brought("copied", found.size, found.version, version, found.size)
         self._tally.add(here.size)

@@ -39,6 +39,7 @@ from notata.mirror.schedule import Schedule
 from notata.state import ENDED, lease_of, metadata, parsed
 from notata.store import Entry, Store
 from notata.store.files import PART
+from notata.store.gaps import ignore
 from notata.terminal import one_line
 from notata.threads import Condition, Event, start_thread
 
@@ -190,7 +191,7 @@ class Mirror:
         Behind(files=0, bytes=0)
         """
         known, files, size = self._schedule.known, 0, 0
-        for entry in self._source.list(skipped=_ignored):
+        for entry in self._source.list(skipped=ignore):
             if known.get(entry.key) != entry.version:
                 files, size = files + 1, size + max(0, entry.size - self._lengths.get(entry.key, 0))
         return Behind(files, size)
@@ -375,7 +376,7 @@ class Mirror:
         """Copy what is due, or all that there is; whether there was something, due or not."""
         ended = self._has_ended()  # asked before the listing: what has ended by now has all of it there
         began = self._clock.now()
-        changed = self._schedule.changed(self._source.list(skipped=_ignored))
+        changed = self._schedule.changed(self._source.list(skipped=ignore))
         self._pause = max(PAUSE, LOOKS * (self._clock.now() - began))
         if whole or ended or not self._sure:
             if changed:
@@ -556,7 +557,3 @@ def _sized(size: float) -> str:
             return f"{size} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
-
-
-def _ignored(error: Exception) -> None:
-    """Do not report what a look skips: the copy itself does."""

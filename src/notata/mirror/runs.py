@@ -22,7 +22,7 @@ from notata.mirror.files import HOPELESS, Brought, Files, Pair, delete, look_up
 from notata.retries import attempts
 from notata.state import COPIED, ENDED, RESUMES, lease_of, parsed, stored
 from notata.store import Blob, Entry, Store
-from notata.store.gaps import Gaps
+from notata.store.gaps import Gaps, ignore
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
 from notata.store.spelling import aligned
 from notata.threads import Event
@@ -221,7 +221,7 @@ class _Pass:
     def _listed(self) -> dict[str, Entry]:
         if self._again or self._only is not None:
             return {}
-        return {entry.key: entry for entry in self._target.list(skipped=lambda error: None)}
+        return {entry.key: entry for entry in self._target.list(skipped=ignore)}
 
     def _metadata(self, found: Mapping[str, Entry] | None) -> tuple[Blob | None, Blob]:
         """The target's metadata.json, and the source's; that of a target that was listed is read if it is another."""

@@ -32,6 +32,7 @@ from notata.reader.base import Reader
 from notata.runlog import RunLog
 from notata.state import ENDED, RunState, lease_of, look
 from notata.store import TIMEOUT, Store, open_store
+from notata.store.gaps import ignore
 from notata.store.in_flight import Tally
 from notata.terminal import one_line
 
@@ -607,7 +608,7 @@ class LogReader(Reader):
             meta, state = look(self._store)
             facts = {"status": f"{state.status} ({state.why})", "url": self.url}
             facts |= {name: meta[name] for name in ("start_time", "end_time", "runtime_sec") if name in meta}
-            listed = self._store.list(skipped=lambda error: None)
+            listed = self._store.list(skipped=ignore)
             files = {entry.key: display.size(entry.size) for entry in listed}
             return display.sections(f"run {self.run_id}", {"state": facts, "params": self.params, "files": files})
         except NotataError as error:
@@ -653,9 +654,8 @@ def there_is(name: str, names: Callable[[], list[str]]) -> str:
     import difflib
 
     close = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
-    listed = [*close, *(other for other in there if other not in close)]
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return f"; there is {', '.join(listed[:_SHOWN]) or 'nothing'}{more}"
+    others = (other for other in there if other not in close)
+    return f"; there is {display.listed([*close, *others], _SHOWN) or 'nothing'}"
 
 
 def _stem(key: str, form: formats.Format) -> str:

@@ -17,7 +17,7 @@ from notata.errors import (
     UnreachableError,
 )
 
-__all__ = ["ALONE", "GAP", "WRONG_KEY", "Check", "State", "advice_on", "clock_check", "one_line"]
+__all__ = ["ALONE", "GAP", "WRONG_KEY", "Check", "State", "advice_on", "clock_check"]
 
 State: TypeAlias = Literal["yes", "poor", "no", "skipped", "info"]
 
@@ -66,11 +66,6 @@ class Check:
     told: str
     advice: str = ""
     value: float | None = None
-
-
-def one_line(error: Exception) -> str:
-    """What an error says."""
-    return " ".join(str(error).split())
 
 
 def advice_on(name: str, error: NotataError) -> str:

@@ -30,7 +30,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.search.checks import ALONE, GAP, WRONG_KEY, Check, advice_on, clock_check, one_line
+from notata.search.checks import ALONE, GAP, WRONG_KEY, Check, advice_on, clock_check
 from notata.search.surroundings import file_system, space, surroundings
 from notata.store import Entry, Store, default_base, open_store
 from notata.store.gaps import Gaps
@@ -75,7 +75,7 @@ def diagnose(
     try:
         store = open_store(place, storage_options, timeout=timeout)
     except NotataError as error:
-        told = Check("url", "no", one_line(error), "Correct the URL, or install what the message names.")
+        told = Check("url", "no", str(error), "Correct the URL, or install what the message names.")
         return [told, *surroundings("", {}, str)]
     found = [Check("url", "info", store.url), *_Examination(store, timeout + _GRACE, read_only=read_only).checks()]
     found += surroundings(store.url, storage_options or {}, store.redacted)
@@ -145,7 +145,7 @@ class _Examination:
             advice = advice_on(name, error)
             if isinstance(error, _HOPELESS) or advice == WRONG_KEY:
                 self._over = "not tried, after what went before"
-            return Check(name, "no", one_line(error), advice)
+            return Check(name, "no", str(error), advice)
         except TimeoutError:
             self._wrote |= name in _WRITING
             self._over = "not tried, after what went before"

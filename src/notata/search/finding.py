@@ -27,6 +27,7 @@ from notata.listings import inside, name_of, orphans_in, runs_in, split
 from notata.reader import LogReader
 from notata.secrets import shown_url
 from notata.store import TIMEOUT, Entry, Store, default_base, open_beside, open_store
+from notata.terminal import quoted
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -327,7 +328,7 @@ def _possible(
         if problem is None:
             found[folder] = files
             continue
-        where = keys.shown(_below(store.url, folder))
+        where = quoted(_below(store.url, folder))
         told = f"cannot open the run {where}: {problem}; rename its folder"
         failed(StoredNameError(told, url=store.url, key=folder))
     return found

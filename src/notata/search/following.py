@@ -29,6 +29,7 @@ from notata.search.finding import File, URLs
 from notata.search.tailing import LINES, Log, News, ends_of, log_of, logs_at
 from notata.state import ENDED, judge, parsed
 from notata.store import TIMEOUT, Blob, Entry, Store
+from notata.store.gaps import ignore
 from notata.terminal import one_line
 
 __all__ = ["Following", "follow"]
@@ -328,7 +329,7 @@ class Following:
     def _welcome(self, run: _Run) -> None:
         """Follow the workers too that have come."""
         assert run.store is not None
-        for entry in run.store.list(keys.WORKERS, skipped=lambda error: None):
+        for entry in run.store.list(keys.WORKERS, skipped=ignore):
             if keys.is_log(entry.key) and entry.key not in run.ends:
                 run.ends[entry.key] = _End(log_of(run.name, run.store, entry.key, entry))
 

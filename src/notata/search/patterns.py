@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from notata.errors import ConfigurationError
+from notata.terminal import quoted
 
 __all__ = ["Line", "Patterns", "lines_of", "with_context"]
 
@@ -19,7 +20,6 @@ Line: TypeAlias = tuple[int, str, bool]
 """A line: its number, from 1, its text without its end, and whether it is one that was looked for."""
 
 _SPECIAL: Final = re.compile(r"[\\.^$*+?{}\[\]|()]")
-_SHOWN: Final = 200  # characters of a pattern in an error
 _FLAGS: Final = re.compile(r"(?:\(\?[aiLmsux]+\))*")
 
 
@@ -124,8 +124,7 @@ def _compiled(pattern: str, around: tuple[str, str], flags: re.RegexFlag) -> re.
     try:
         return re.compile(f"{begun}{around[0]}{pattern[len(begun) :]}{around[1]}", flags)
     except (re.error, RecursionError, OverflowError) as error:
-        shown = repr(pattern) if len(pattern) <= _SHOWN else f"{pattern[:_SHOWN]!r}… ({len(pattern)} characters)"
-        raise ConfigurationError(f"{shown} is no regular expression: {error}") from error
+        raise ConfigurationError(f"{quoted(pattern)} is no regular expression: {error}") from error
 
 
 def lines_of(text: str) -> list[str]:

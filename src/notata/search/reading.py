@@ -18,6 +18,7 @@ from notata.search.choosing import Choice, Wheres, narrowed
 from notata.search.describing import Content
 from notata.search.finding import File, Place, URLs, each, file_at, is_bucket, is_pattern, look_up, tell_nobody
 from notata.store import TIMEOUT, Store
+from notata.store.gaps import ignore
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -118,7 +119,7 @@ def _no_file(
     if not isinstance(error, MissingError) or not folder:
         return error
     try:
-        place = look_up(url, options, timeout=timeout, failed=lambda skipped: None)
+        place = look_up(url, options, timeout=timeout, failed=ignore)
     except NotataError as second:
         return second
     if is_bucket(url) and not place.entries:
@@ -129,7 +130,5 @@ def _no_file(
 
 
 def _folder(name: str, url: str, what: str, inside: Iterable[str]) -> MissingError:
-    names = sorted(inside)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    there = f"{', '.join(names[:_NAMED])}{more}" if names else "nothing"
+    there = display.listed(sorted(inside), _NAMED) or "nothing"
     return MissingError(f"{name} is {what}, no file; in it: {there}", url=url)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from notata.display import indefinite
 from notata.errors import ConfigurationError, StorageError
 from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.options import check as check_options
@@ -124,16 +125,18 @@ def open_base(
 
 
 def default_base() -> str:
-    """Return the base folder of runs that name none: that of `BASE_DIR`, else ``outputs``.
+    """Return the base folder for runs whose script gives none: the value of `BASE_DIR`, else ``outputs``.
 
-    Other environment variables in it are replaced, as in ``$SCRATCH/runs``: what sets it may be no shell.
+    Environment variables in that value, as in ``$SCRATCH/runs``, are expanded, as not only shells set it.
 
     Raises:
-        ConfigurationError: One of them is not set.
+        ConfigurationError: One of these variables is not set.
     """
     base = os.path.expandvars(os.environ.get(BASE_DIR) or _DEFAULT_BASE_DIR)
     if unset := _VARIABLE.search(base):
-        raise ConfigurationError(f"{BASE_DIR} is {base!r}, but the environment variable {unset[0]} is not set")
+        raise ConfigurationError(
+            f"{BASE_DIR} is {base!r}, but the environment variable {unset[0]} is not set; set it, or change {BASE_DIR}"
+        )
     return base
 
 
@@ -195,7 +198,7 @@ def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> S
 
 
 def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]]:
-    """URL and storage options of whatever a user calls a base folder."""
+    """Return the URL and the storage options of a folder or file in whatever form a user passes it."""
     if not isinstance(base, str):
         from upath import UPath
 
@@ -203,27 +206,27 @@ def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]
             return str(base), dict(base.storage_options)
     text = _text(base)
     if not text:
-        raise ConfigurationError("a folder is named by an empty text; write '.' for the working folder")
+        raise ConfigurationError("the path or URL is empty; pass '.' for the working folder")
     if scheme := _flattened(text):
         raise ConfigurationError(
-            f"this was a URL ({scheme}://) before pathlib.Path or os.path took one of its slashes; pass the URL as a "
-            "string, or as a upath.UPath"
+            f"this path was a URL ({scheme}://) from which pathlib.Path or os.path removed a slash; pass the URL as a "
+            "string or as a upath.UPath"
         )
     if _VARIABLE.match(text):
         raise ConfigurationError(
-            f"{text!r} begins with an environment variable, which only a shell replaces. Pass "
-            f"os.path.expandvars({text!r}), or {'./' + text!r} for a folder that is called so."
+            f"{text!r} begins with an environment variable, which only a shell expands. Pass "
+            f"os.path.expandvars({text!r}), or {'./' + text!r} for a folder of this name."
         )
     if isinstance(base, str):
         return text, {}
-    # To ask a path for its name, or its options, waits for what is on its way there.
+    # A path of a run that is written in the background waits for pending writes when its name or options are read.
     return _absolute(text), dict(getattr(base, "storage_options", None) or {})
 
 
 def _text(base: object) -> str:
     text = os.fspath(base) if isinstance(base, str | os.PathLike) else None
     if not isinstance(text, str):
-        raise ConfigurationError(f"a folder is named by a URL, a path or a UPath, not by {type(base).__name__}")
+        raise ConfigurationError(f"expected a URL, a path or a UPath, not {indefinite(type(base).__name__)}")
     return text
 
 

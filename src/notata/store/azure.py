@@ -1,11 +1,15 @@
 """Files in a container of Azure Blob Storage, through adlfs: a write is one request, and its conditions are kept there.
 
+Like S3's, a conditional write carries a token in the file's metadata: when a refusal follows a lost reply, the token
+tells that the file is our own.
+
 It knows adlfs's file system and the service client in it. What it reads, lists and deletes goes the generic way.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from fsspec.asyn import sync
@@ -24,6 +28,8 @@ __all__ = ["AzureStore"]
 _METADATA: Final = {"is_directory": "false"}
 """As adlfs has it of each file."""
 
+_TOKEN: Final = "notata_write"  # Azure's metadata has names of C#
+
 
 class AzureStore(GenericStore):
     """Files below one folder of a container."""
@@ -39,25 +45,45 @@ class AzureStore(GenericStore):
         return str(info.get("etag") or "").strip('"')
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
-        def put(client: Client) -> str:
-            return client.call(_upload, client.fs, self._name(key), data, match, size=len(data))
+        def put(client: Client, token: str) -> str:
+            return client.call(_upload, client.fs, self._name(key), data, match, token, size=len(data))
 
+        return self._put_if(key, match, put)
+
+    def _put_if(self, key: str, match: str | None, put: Callable[[Client, str], str]) -> str:
+        """Make a write that has a condition, unless `match` is None. One that was repeated knows its own file."""
+        token = "" if match is None else secrets.token_hex(16)
         try:
-            return self._connection.run_with(put, repeatable=match is None)
+            return self._connection.run_with(lambda client: put(client, token))
         except Exception as error:
-            raise self._lost(key, match, error) or error from None
+            unmet = self._unmet(key, match, error)
+            if unmet is None:
+                raise
+            if version := self._own(key, token):
+                return version
+            raise unmet from error
 
-    def _begin(self, key: str, match: str | None) -> Upload:
-        return _Blocks(self, key, match)
-
-    def _lost(self, key: str, match: str | None, error: Exception) -> Exception | None:
-        """What it means that a condition did not hold; None where the error is another one."""
-        status = getattr(error, "status_code", None)
+    def _unmet(self, key: str, match: str | None, error: Exception) -> Exception | None:
+        """Return the error of a condition that does not hold; None if the write failed for another reason."""
+        status = _status(error)
         if match == ABSENT and status in (409, 412):
             return FileExistsError(key)
         if match and status in (404, 412):
             return self._conflict(key, "it was changed or removed meanwhile")
         return None
+
+    def _own(self, key: str, token: str) -> str | None:
+        """The version of a file if it carries our token."""
+        try:
+            found = self._connection.run_with(lambda client: client.call(_properties, client.fs, self._name(key)))
+        except Exception as error:
+            if _status(error) == 404:
+                return None
+            raise
+        return _tag(found) if found["metadata"].get(_TOKEN) == token else None
+
+    def _begin(self, key: str, match: str | None) -> Upload:
+        return _Blocks(self, key, match)
 
 
 class _Blocks:
@@ -81,13 +107,10 @@ class _Blocks:
         self._blocks.append(block)
 
     def commit(self) -> str:
-        def commit(client: Client) -> str:
-            return client.call(_commit, client.fs, self._name, self._blocks, self._match)
+        def commit(client: Client, token: str) -> str:
+            return client.call(_commit, client.fs, self._name, self._blocks, self._match, token)
 
-        try:
-            return self._store._connection.run_with(commit, repeatable=self._match is None)
-        except Exception as error:
-            raise self._store._lost(self._key, self._match, error) or error from None
+        return self._store._put_if(self._key, self._match, commit)
 
     def abort(self) -> None:
         self._blocks = []
@@ -104,10 +127,14 @@ def _condition(match: str | None) -> dict[str, Any]:
     return {"etag": f'"{match}"', "match_condition": MatchConditions.IfNotModified}
 
 
-def _upload(fs: AbstractFileSystem, name: str, data: bytes, match: str | None) -> str:
+def _metadata(token: str) -> dict[str, str]:
+    return {**_METADATA, _TOKEN: token} if token else _METADATA
+
+
+def _upload(fs: AbstractFileSystem, name: str, data: bytes, match: str | None, token: str) -> str:
     async def upload() -> Any:
         async with _blob(fs, name) as blob:
-            condition = {"overwrite": True, "metadata": _METADATA, **_condition(match)}
+            condition = {"overwrite": True, "metadata": _metadata(token), **_condition(match)}
             return await blob.upload_blob(data, length=len(data), **condition)
 
     return _stored(fs, sync(fs.loop, upload))
@@ -121,13 +148,13 @@ def _stage(fs: AbstractFileSystem, name: str, block: str, part: bytes) -> None:
     sync(fs.loop, stage)
 
 
-def _commit(fs: AbstractFileSystem, name: str, blocks: list[str], match: str | None) -> str:
+def _commit(fs: AbstractFileSystem, name: str, blocks: list[str], match: str | None, token: str) -> str:
     async def commit() -> Any:
         from azure.storage.blob import BlobBlock
 
         async with _blob(fs, name) as blob:
             named = [BlobBlock(block) for block in blocks]
-            return await blob.commit_block_list(named, metadata=_METADATA, **_condition(match))
+            return await blob.commit_block_list(named, metadata=_metadata(token), **_condition(match))
 
     return _stored(fs, sync(fs.loop, commit))
 
@@ -137,6 +164,24 @@ def _blob(fs: AbstractFileSystem, name: str) -> Any:
     return fs.service_client.get_blob_client(container=container, blob=path)
 
 
+def _properties(fs: AbstractFileSystem, name: str) -> Any:
+    async def look_up() -> Any:
+        async with _blob(fs, name) as blob:
+            return await blob.get_blob_properties()
+
+    return sync(fs.loop, look_up)
+
+
 def _stored(fs: AbstractFileSystem, told: dict[str, Any]) -> str:
     fs.invalidate_cache()
+    return _tag(told)
+
+
+def _tag(told: Any) -> str:
     return str(told["etag"]).strip('"')
+
+
+def _status(error: Exception) -> int | None:
+    """The status of an answer, of azure's errors."""
+    status = getattr(error, "status_code", None)
+    return status if isinstance(status, int) else None

@@ -46,10 +46,11 @@ from notata.store.appending import NOTHING, Appender, Tail
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.entries import Blob, Entry
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
-from notata.store.gaps import Gap, Skipped
+from notata.store.gaps import Gap, Skipped, ignore
 from notata.store.in_flight import BYTES_AT_ONCE, started_in_thread
 from notata.store.targets import Appending, Writing
 from notata.store.unfinished import is_abandoned, is_unfinished, new_name
+from notata.terminal import quoted
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -456,7 +457,7 @@ class Store(ABC):
         if not self.leaves_unfinished:
             return []
         found: builtins.list[Entry] = []
-        for _ in self.scan(skipped=lambda error: None, unfinished=found.append):
+        for _ in self.scan(skipped=ignore, unfinished=found.append):
             pass
         now = datetime.now(UTC)
         abandoned = [entry for entry in found if is_abandoned(entry, now)]
@@ -479,7 +480,7 @@ class Store(ABC):
         skipped(error)
 
     def _gap_error(self, gap: Gap) -> StorageError:
-        where = keys.shown(self._shown(gap.key))
+        where = quoted(self._shown(gap.key))
         if isinstance(gap.why, str):
             text = f"{where} cannot be a key: {gap.why}; rename or remove it with the program that wrote it"
             return StoredNameError(text, url=self.url, key=gap.key)
@@ -625,21 +626,29 @@ class Store(ABC):
         """
         return False
 
-    def keep_permissions(self, key: str, source: Store, source_key: str) -> None:
-        """Have the file that is stored next under `key` readable by no more people than one of `source`.
+    @contextmanager
+    def keep_permissions(self, key: str, source: Store, source_key: str) -> Iterator[None]:
+        """Give the file that the block stores under `key` no permissions for others that a file of `source` lacks.
 
-        Of local disks only: a bucket has its own rules of who may read it.
+        Only local disks have permissions of a file: a bucket has its own rules of who may read it.
         """
         mode = source._permissions(source_key)
-        if mode is not None and mode & _FOR_OTHERS != _FOR_OTHERS:
-            self._limit(key, mode)
+        if mode is None or mode & _FOR_OTHERS == _FOR_OTHERS:
+            yield
+            return
+        self._limit(key, mode)
+        try:
+            yield
+        except BaseException:  # the next file of this name is another one
+            self._limit(key, None)
+            raise
 
     def _permissions(self, key: str) -> int | None:
         """The permission bits of a file, where the storage has such."""
         return None
 
-    def _limit(self, key: str, mode: int) -> None:  # noqa: B027  a bucket has no permissions of a file
-        """Give the file that is stored next under `key` no permission for others that `mode` does not have."""
+    def _limit(self, key: str, mode: int | None) -> None:  # noqa: B027  a bucket has no permissions of a file
+        """Give the file that is stored next under `key` no permission for others that `mode` lacks; None: any."""
 
     def remove_empty_folders(self) -> None:  # noqa: B027  a bucket has no folders
         """Remove the folders at and below the root that are empty, where there are such."""

@@ -41,7 +41,7 @@ class Files(Protocol):
     def write(self, key: str, data: memoryview) -> None: ...
     def open(self, key: str, mode: str) -> IO[Any]: ...
     def filesystem(self) -> object: ...
-    def keep_permissions(self, key: str, source: Any, source_key: str) -> None: ...
+    def keep_permissions(self, key: str, source: Any, source_key: str) -> AbstractContextManager[None]: ...
     def _stream(self, key: str) -> IO[bytes]: ...
     def _conflict(self, key: str, why: str) -> ConflictError: ...
     def _guard(self, doing: str, key: str | None) -> AbstractContextManager[None]: ...
@@ -80,8 +80,6 @@ def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Call
     """Copy files of another store to keys of this one."""
     tally = Tally(callback, sum(max(0, entry.size) for entry in files.values()))
     stop = Event()
-    for name, entry in files.items():
-        store.keep_permissions(name, source, entry.key)
     if len(files) == 1:
         _stream(store, *next(iter(files.items())), source, stop, tally)
         return
@@ -97,7 +95,8 @@ def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Call
             if found.size != len(found.data):  # it has grown or shrunk meanwhile
                 return streams(_stream, store, name, files[name], source, stop, tally)
             tally.add(found.size)
-            return store.start_write(name, found.data)
+            with store.keep_permissions(name, source, files[name].key):
+                return store.start_write(name, found.data)
 
         sizes = {name: min(max(_SMALL, entry.size), PART) for name, entry in files.items()}
         _each(store, start, sizes, "copies", give_up=stop.set)
@@ -106,7 +105,8 @@ def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Call
 def _stream(store: Files, name: str, entry: Entry, source: Files, stop: Event, tally: Tally) -> None:
     """Copy one file in pieces, until told to stop."""
     guarded = source._guard("read", entry.key)  # what the writer raises is ours already
-    with guarded, source._stream(entry.key) as reader, store.open(name, "wb") as writer:
+    kept = store.keep_permissions(name, source, entry.key)
+    with guarded, kept, source._stream(entry.key) as reader, store.open(name, "wb") as writer:
         before = _state(reader)
         while part := reader.read(_SMALL):
             if stop.is_set():

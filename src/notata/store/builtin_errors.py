@@ -43,7 +43,7 @@ def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], 
     if number in (errno.ENOSPC, errno.EDQUOT):
         return FullError, "no space left; make room and write again, the old content is whole"
     if number in (errno.ENOSYS, errno.EOPNOTSUPP) or isinstance(error, NotImplementedError):
-        return StorageError, "the storage does not know this kind of operation; choose another base_dir"
+        return StorageError, "the storage does not support this operation; choose another base_dir"
     if number == errno.EROFS:
         return AccessError, "the file system is read-only; choose another base_dir"
     if isinstance(error, PermissionError):
@@ -55,5 +55,5 @@ def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], 
     if isinstance(error, TimeoutError):
         return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
     if isinstance(error, ConnectionError):
-        return UnreachableError, "nobody answers there; check the address and the network"
+        return UnreachableError, "no server answered at this address; check the address and the network"
     return StorageError, f"{type(error).__name__}: {text}"

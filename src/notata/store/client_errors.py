@@ -24,7 +24,7 @@ from notata.store.builtin_errors import failure_of_builtin
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["as_builtin", "failure_of_client", "is_dropped"]
+__all__ = ["as_builtin", "class_names", "failure_of_client", "is_dropped"]
 
 _REFUSED: Final = frozenset({
     "AuthenticationException",  # paramiko
@@ -66,13 +66,14 @@ _FTP: Final[dict[str, tuple[type[NotataError], str]]] = {
 _SILENT: Final = frozenset({"ServiceResponseTimeoutError", "TimeoutException"})  # azure, httpx
 
 
-def _names(error: BaseException) -> set[str]:
-    return {kind.__name__ for kind in type(error).__mro__}
+def class_names(thing: object) -> set[str]:
+    """Return the names of an object's class and of its bases. Packages that may not be installed are known by these."""
+    return {kind.__name__ for kind in type(thing).__mro__}
 
 
 def is_dropped(error: BaseException, fs: AbstractFileSystem | None = None) -> bool:
     """Whether an error means that the connection is gone, so that a new one may do."""
-    names = _names(error)
+    names = class_names(error)
     if fs is not None and _is_unnamed_login(names):
         return True
     if names & (_REFUSED | _SILENT) or isinstance(error, TimeoutError):
@@ -101,7 +102,7 @@ def _is_unnamed_login(names: set[str]) -> bool:
 
 def as_builtin(error: Exception) -> Exception:
     """Return the builtin twin of an error of a call: smbprotocol's have the number of one, but not its class."""
-    if _is_unnamed_login(_names(error)):
+    if _is_unnamed_login(class_names(error)):
         return EOFError("the session was lost")
     if not isinstance(error, OSError) or type(error) is OSError or error.errno is None:
         return error
@@ -111,7 +112,9 @@ def as_builtin(error: Exception) -> Exception:
 
 def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | None:
     """Which of our errors an error is, and what to tell; None where nothing is known of it."""
-    names = _names(error)
+    names = class_names(error)
+    if isinstance(error, FileExistsError):
+        return None  # it says more than the status of the answer that it was raised for
     if type(error) is ValueError and isinstance(told := error.__cause__ or error.__context__, OSError):
         return failure_of_client(told) or failure_of_builtin(told, type(told).__name__)  # smbprotocol, to connect
     if names & _REFUSED:

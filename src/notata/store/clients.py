@@ -21,14 +21,14 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.utils import tokenize
 
-from notata.store.client_errors import as_builtin, is_dropped
+from notata.store.client_errors import as_builtin, class_names, is_dropped
 from notata.store.remote import Connection
 from notata.threads import Condition, Outcome, start_thread
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["Client", "ClientConnection", "ClientFile", "class_names", "is_thread_safe"]
+__all__ = ["Client", "ClientConnection", "ClientFile", "is_thread_safe"]
 
 _THREAD_SAFE: Final = frozenset({"ArrowFSWrapper", "LocalFileSystem", "MemoryFileSystem", "WebdavFileSystem"})
 """Synchronous file systems that several threads may call at once: their class, or a base of it."""
@@ -38,11 +38,6 @@ _sessions: Final[WeakValueDictionary[tuple[int, str], Session]] = WeakValueDicti
 """By process, as a forked child must not touch its parent's, and by what they reach."""
 
 T = TypeVar("T")
-
-
-def class_names(thing: object) -> set[str]:
-    """The names of an object's class and of that one's bases: packages that may not be installed are known by these."""
-    return {kind.__name__ for kind in type(thing).__mro__}
 
 
 def is_thread_safe(fs: AbstractFileSystem) -> bool:
@@ -174,7 +169,11 @@ class Client:
 
     def open(self, *args: Any, **kwargs: Any) -> ClientFile:
         """A file of the file system, each of its methods called in the same way."""
-        return ClientFile(self, self.call(self.fs.open, *args, **kwargs))
+        return ClientFile(self, self._bound(self.fs.open)(*args, **kwargs))
+
+    def _bound(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method that is called under a deadline; all arguments are its own, also those that `call` has."""
+        return lambda *args, **kwargs: self.call(partial(method, *args, **kwargs))
 
     def invalidate_cache(self, path: str | None = None) -> None:
         self.fs.invalidate_cache(path)
@@ -183,7 +182,7 @@ class Client:
         if name.startswith("__"):
             raise AttributeError(name)
         found = getattr(self.fs, name)
-        return partial(self.call, found) if callable(found) else found
+        return self._bound(found) if callable(found) else found
 
     def __eq__(self, other: object) -> bool:
         return type(other) is Client and self.session is other.session
@@ -226,7 +225,7 @@ class ClientFile:
         if name.startswith("__"):
             raise AttributeError(name)
         found = getattr(self._file, name)
-        return partial(self._client.call, found) if callable(found) else found
+        return self._client._bound(found) if callable(found) else found
 
 
 class ClientConnection(Connection):
@@ -283,7 +282,9 @@ class ClientConnection(Connection):
             raise
         except OSError as error:
             told = as_builtin(error)
-            raise told from (None if told is error else error)
+            if told is error:
+                raise
+            raise told from error
 
     def run_with(self, work: Callable[[Client], T], *, repeatable: bool = True) -> T:
         """What `work` returns; where its connection was lost, once more by a new one if it may be done twice."""

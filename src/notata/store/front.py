@@ -57,6 +57,10 @@ class FrontStore(Store):
     def swaps(self) -> bool:
         return self._real.swaps
 
+    @property
+    def gap(self) -> str:
+        return self._real.gap
+
     def _enter(self, folder: str) -> None:
         self._real = self._real.below(folder)
         self._folder = keys.join(self._folder, folder)
@@ -98,7 +102,7 @@ class FrontStore(Store):
     def _permissions(self, key: str) -> int | None:
         return self._real._permissions(key)
 
-    def _limit(self, key: str, mode: int) -> None:
+    def _limit(self, key: str, mode: int | None) -> None:
         self._real._limit(key, mode)
 
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:

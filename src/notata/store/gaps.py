@@ -10,12 +10,16 @@ from notata import keys
 from notata.errors import StorageError
 from notata.store.entries import Entry
 
-__all__ = ["Gap", "Gaps", "Skipped", "gap_or"]
+__all__ = ["Gap", "Gaps", "Skipped", "gap_or", "ignore"]
 
 _KEPT: Final = 100  # errors of one listing; a bucket may hold millions of odd names
 
 Skipped: TypeAlias = Callable[[StorageError], object]
 """Called with the error of each thing that a listing skips."""
+
+
+def ignore(error: Exception) -> None:
+    """Do nothing about something that a listing skips: for callers that need only what can be listed."""
 
 
 @dataclass(frozen=True, slots=True)

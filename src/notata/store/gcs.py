@@ -193,10 +193,11 @@ class GCSStore(BucketStore):
     def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
         if tail.size > _REWRITTEN:
             return Tail(tail.size + len(data), self._extend(key, data, tail))
-        known = self._small(key, tail) if tail.content is None else tail
-        whole = (known.content or b"") + data
-        with self._bucket_needed(key) if known.version == ABSENT else nullcontext():
-            version = self._put(key, whole, known.version or ABSENT)
+        if tail.content is None:
+            tail = self._small(key, tail)
+        whole = (tail.content or b"") + data
+        with self._bucket_needed(key) if tail.version == ABSENT else nullcontext():
+            version = self._put(key, whole, tail.version or ABSENT)
         return Tail(len(whole), version, whole, len(whole)) if len(whole) <= _REWRITTEN else Tail(len(whole), version)
 
     def _extend(self, key: str, data: bytes, tail: Tail) -> str:
@@ -324,8 +325,8 @@ class GCSStore(BucketStore):
             return failure_of_page()
         status = _status(error)
         code = "quotaExceeded" if status in (0, 403) and _QUOTA.search(str(error)) else ""
-        if known := failure_of_tls(error) or failure_of_reply(status, code):
-            return known
+        if failure := failure_of_tls(error) or failure_of_reply(status, code):
+            return failure
         if status in (401, 403) or isinstance(error, GoogleAuthError) or str(error).startswith("Forbidden:"):
             return AccessError, (
                 "the store refused these credentials; check storage_options (token, project), "
@@ -334,7 +335,7 @@ class GCSStore(BucketStore):
         if isinstance(error, FileNotFoundError):
             return MissingError, "there is no such object (or no such bucket)"
         if isinstance(error, ClientConnectionError):
-            return UnreachableError, "nobody answers there; check endpoint_url and the network"
+            return UnreachableError, "no server answered at this address; check endpoint_url and the network"
         if status in _FOR_NOW:
             return StorageError, (
                 f"the store asks for fewer requests ({status}) and did so for the whole time limit; try later, with "

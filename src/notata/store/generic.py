@@ -27,8 +27,8 @@ from notata.errors import ConfigurationError, KeyNameError, NotataError, Storage
 from notata.store import batches, web
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
-from notata.store.client_errors import failure_of_client, is_dropped
-from notata.store.clients import Client, ClientConnection, ClientFile, class_names
+from notata.store.client_errors import class_names, failure_of_client, is_dropped
+from notata.store.clients import Client, ClientConnection, ClientFile
 from notata.store.files import PART, Upload
 from notata.store.gaps import Gap, gap_or
 from notata.store.http_errors import failure_of_tls
@@ -529,8 +529,9 @@ class _Moved:
 
     def commit(self) -> str:
         self._file.close()
-        stored = self._client.call(self._client.fs.info, self._aside)["size"]
-        if stored != self._size:
+        info = self._client.call(self._client.fs.info, self._aside)
+        stored = self._store._entry(self._key, info).size
+        if stored not in (self._size, _UNKNOWN):
             raise StorageError(f"the storage has {stored} of {self._size} bytes; is there space left?")
         self._store._check(self._key, self._match, warn=False)
         self._store._move(self._client, self._aside, self._target)

@@ -32,6 +32,7 @@ from notata.store.local_locks import LockHeldError, NoLockError, OwnLockError, h
 from notata.store.local_staged import Publish, Staged, publish_new, version_of, write_all
 from notata.store.spelling import Spelling
 from notata.store.unfinished import new_name
+from notata.terminal import quoted
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -182,8 +183,9 @@ class LocalStore(Store):
         return found.version if found.data == data else version
 
     def _begin(self, key: str, match: str | None) -> Staged:
+        mode = self._limits.pop(self._file(key), None)
         staged = self._begun(key, match)
-        if (mode := self._limits.pop(self._file(key), None)) is not None:
+        if mode is not None:
             staged.limit(mode)
         return staged
 
@@ -193,8 +195,11 @@ class LocalStore(Store):
         except OSError:  # whoever reads it finds out
             return None
 
-    def _limit(self, key: str, mode: int) -> None:
-        self._limits[self._file(key)] = mode
+    def _limit(self, key: str, mode: int | None) -> None:
+        if mode is None:
+            self._limits.pop(self._file(key), None)
+        else:
+            self._limits[self._file(key)] = mode
 
     def _begun(self, key: str, match: str | None) -> Staged:
         if match is None:
@@ -219,8 +224,8 @@ class LocalStore(Store):
         other = self._spelling.clash(self._folder, key, once=once)
         if other is not None:
             text = (
-                f"cannot write {keys.shown(self._shown(key))}: this disk takes the name for the one of "
-                f"{keys.shown(other)}, which is another file; choose a name that differs in more than upper and lower "
+                f"cannot write {quoted(self._shown(key))}: this disk takes the name for the one of "
+                f"{quoted(other)}, which is another file; choose a name that differs in more than upper and lower "
                 "case or accents"
             )
             raise StoredNameError(text, url=self.url, key=key)
@@ -453,9 +458,10 @@ class LocalStore(Store):
         removed = []
         for key, folder, child in self._irregular():
             if child.is_symlink():
-                with self._guard("remove the link", key):
+                link = keys.join(key, child.name)
+                with self._guard("remove the link", link):
                     folder.unlink(child.name)
-                removed.append(keys.join(key, child.name))
+                removed.append(link)
         return sorted(removed)
 
     def remove_empty_folders(self) -> None:
@@ -526,7 +532,7 @@ class LocalStore(Store):
         if isinstance(error, LockHeldError):
             return DeadlineError, (
                 f"another process held the lock of {error.path} for {error.seconds:g} s, and nothing was changed. Find "
-                "the process, for example by fuser or lsof, and end it; or choose a longer timeout"
+                "the process, for example with fuser or lsof, and end it, or pass a larger timeout="
             )
         return super()._failure(error)
 
@@ -569,9 +575,7 @@ class _Growing:
 
     def extend(self, data: bytes, at: int, durability: Durability | None, seconds: float) -> int | None:
         """Add `data` if there are `at` bytes; how many there were, or None if the name is another file's by now."""
-        with suppress(
-            OwnLockError
-        ):  # a signal handler adds within an append: at the end of the moment, as O_APPEND does
+        with suppress(OwnLockError):  # a signal handler within an append adds at the current end, as O_APPEND does
             self.lock(seconds)
         try:
             state = os.stat(self._path, follow_symlinks=False)
@@ -598,10 +602,8 @@ class _Growing:
 
     def close(self) -> None:
         """Close it; but a process that closed all its files to become a daemon has another one under the number."""
-        handle, identity = (
-            getattr(self, "_handle", -1),
-            getattr(self, "_identity", None),
-        )  # an interrupt ends a beginning
+        # Where an interrupt ended __init__, they may not be set.
+        handle, identity = getattr(self, "_handle", -1), getattr(self, "_identity", None)
         self._handle = -1
         with suppress(OSError):
             if handle >= 0 and identity in (None, _identity(os.fstat(handle))):

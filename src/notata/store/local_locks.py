@@ -10,7 +10,6 @@ import contextlib
 import errno
 import inspect
 import os
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Final
 
 from notata import keys
 from notata.nesting import is_running
+from notata.retries import pauses
 from notata.store.local_folders import Folder
 
 if sys.platform != "win32":
@@ -222,7 +222,7 @@ def _made(folder: Folder, seconds: float) -> Iterator[None]:
 
 def _try_until(take: Callable[[], object], path: str, seconds: float) -> None:
     """Call `take` until it does not raise that it would have to wait."""
-    pause, begun = _FIRST_PAUSE, 0.0
+    between, begun = pauses(_FIRST_PAUSE, _LONGEST_PAUSE), 0.0
     while True:
         try:
             take()
@@ -230,7 +230,7 @@ def _try_until(take: Callable[[], object], path: str, seconds: float) -> None:
         except BlockingIOError as error:
             now = time.monotonic()
             begun = begun or now
-            if now - begun >= seconds:
+            left = begun + seconds - now
+            if left <= 0:
                 raise LockHeldError(path, seconds) from error
-        time.sleep(min(random.uniform(0.5, 1) * pause, max(0.0, begun + seconds - now)))
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        time.sleep(min(next(between), left))

@@ -72,20 +72,26 @@ class MemoryStore(Store):
         path = self._file(key)
         with _lock_of(path):
             self._make_folders(path)
-            if match is not None:
-                if is_running(_swapping.get(path)):
-                    raise self._conflict(key, "the call that this one interrupts is about to store it")
-                _swapping[path] = sys._getframe()
-            present = self._fs.store.get(path)
-            if match == ABSENT and (present is not None or path in self._fs.pseudo_dirs):
-                raise FileExistsError(path)
-            if match and (present is None or _version(present) != match):
-                raise self._conflict(key, "it was changed meanwhile")
-            if path in self._fs.pseudo_dirs:
-                raise IsADirectoryError(path)
-            file = self._fs.store[path] = MemoryFile(self._fs, path, data)
-            self._make_folders(path)  # again: another thread may have dropped one that was empty until now
-            _swapping.pop(path, None)
+            if match is None:
+                return self._set(path, data)
+            if is_running(_swapping.get(path)):
+                raise self._conflict(key, "the call that this one interrupts is about to store it")
+            _swapping[path] = sys._getframe()
+            try:
+                present = self._fs.store.get(path)
+                if match == ABSENT and (present is not None or path in self._fs.pseudo_dirs):
+                    raise FileExistsError(path)
+                if match and (present is None or _version(present) != match):
+                    raise self._conflict(key, "it was changed meanwhile")
+                return self._set(path, data)
+            finally:
+                _swapping.pop(path, None)
+
+    def _set(self, path: str, data: bytes) -> str:
+        if path in self._fs.pseudo_dirs:
+            raise IsADirectoryError(path)
+        file = self._fs.store[path] = MemoryFile(self._fs, path, data)
+        self._make_folders(path)  # again: another thread may have dropped one that was empty until now
         return _version(file)
 
     def _make_folders(self, path: str) -> None:

@@ -15,7 +15,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.dirfs import DirFileSystem
 
-from notata.store.client_errors import is_dropped
+from notata.store.client_errors import class_names, is_dropped
 from notata.store.unfinished import new_name
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def step_of(fs: AbstractFileSystem) -> Step:
     """In which way a file of a protocol replaces another one."""
     while isinstance(fs, DirFileSystem):
         fs = fs.fs
-    if {kind.__name__ for kind in type(fs).__mro__} & _SERVERS:
+    if class_names(fs) & _SERVERS:
         return "server"
     return "copy" if _renamer(fs) is None else "rename"
 
@@ -116,7 +116,7 @@ def _renamer(fs: AbstractFileSystem) -> Callable[[str, str], object] | None:
 
     fsspec's default copies, and so does its `mv` for coroutines, even where the file system has a coroutine of its own.
     """
-    names = {kind.__name__ for kind in type(fs).__mro__}
+    names = class_names(fs)
     if "WebdavFileSystem" in names:
         return lambda source, target: fs.client.move(*map(fs._strip_protocol, (source, target)), overwrite=True)
     if "SMBFileSystem" in names:

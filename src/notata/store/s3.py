@@ -41,6 +41,7 @@ from notata.store.in_flight import InFlight
 from notata.store.patience import current, note_progress
 from notata.store.remote import BucketStore, Connection
 from notata.store.s3_conditions import ALL, Conditions, Known, is_amazon, tag_of, try_completions, try_conditions
+from notata.terminal import quoted
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -278,9 +279,10 @@ class S3Store(BucketStore):
     def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
         if tail.size >= _SMALLEST_PART:
             return Tail(tail.size + len(data), self._extend(key, data, tail))
-        known = self._small(key, tail) if tail.content is None else tail
-        whole = (known.content or b"") + data
-        version = self._put_if(key, whole, known.version or ABSENT)
+        if tail.content is None:
+            tail = self._small(key, tail)
+        whole = (tail.content or b"") + data
+        version = self._put_if(key, whole, tail.version or ABSENT)
         if len(whole) >= _SMALLEST_PART:
             return Tail(len(whole), version)
         return Tail(len(whole), version, whole, len(whole))
@@ -414,7 +416,7 @@ class S3Store(BucketStore):
         if not _NOT_XML.search(name):
             return self._delete_together([name])
         if {"", ".", ".."} & set(name.split("/")):
-            text = f"{keys.shown(self._shown(name))} cannot be deleted by its name; use the program that wrote it"
+            text = f"{quoted(self._shown(name))} cannot be deleted by its name; use the program that wrote it"
             raise StoredNameError(text, url=self.url, key=name)
         self._call("delete_object", self._exact(name))
         return {}
@@ -445,8 +447,8 @@ class S3Store(BucketStore):
         if isinstance(error, WebPageError | ResponseParserError) or _is_web_page(_response(error)):
             return failure_of_page()
         status, code = _status(error), plain_code(_code(error))
-        if known := failure_of_tls(error) or failure_of_reply(status, code):
-            return known
+        if failure := failure_of_tls(error) or failure_of_reply(status, code):
+            return failure
         if code == "NoSuchBucket":
             return ContainerMissingError, f"there is no bucket {self._bucket!r}; create it, or correct the URL"
         if status == 404:
@@ -463,7 +465,9 @@ class S3Store(BucketStore):
         if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError):
             return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
         if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
-            return UnreachableError, "nobody answers there; check endpoint_url, the region and the network"
+            return UnreachableError, (
+                "no server answered at this address; check endpoint_url, the region and the network"
+            )
         if isinstance(error, boto.ParamValidationError | boto.ProfileNotFound | boto.InvalidEndpointConfigurationError):
             return ConfigurationError, "the bucket's name, the profile or the endpoint cannot be used"
         if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):  # botocore has no type for it

@@ -6,7 +6,6 @@ and the bucket, as one gateway may serve buckets of different kinds.
 
 from __future__ import annotations
 
-import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 from notata import keys
 from notata.errors import UnprotectedWarning
 from notata.store.base import ABSENT
+from notata.store.unfinished import new_name
 
 __all__ = ["ALL", "Conditions", "Known", "is_amazon", "tag_of", "try_completions", "try_conditions"]
 
@@ -119,7 +119,7 @@ class _Trial:
 
     def __init__(self, call: Call, folder: str, status: Callable[[BaseException], int]) -> None:
         self._call = call
-        self._name = keys.join(folder, keys.RESERVED + secrets.token_hex(8))
+        self._name = keys.join(folder, new_name())
         self._status = status
         self.version = ""
 

@@ -14,6 +14,7 @@ from threading import RLock
 from typing import Final, TypeVar
 
 from notata import keys
+from notata.store.unfinished import new_name
 
 __all__ = ["Spelling", "aligned", "collisions", "folded"]
 
@@ -110,7 +111,7 @@ class _made:  # noqa: N801
 
     def __init__(self, folder: str, end: str) -> None:
         self._folder = folder
-        self._name = f"{keys.RESERVED}{os.urandom(8).hex()}{end}"
+        self._name = new_name() + end
 
     def __enter__(self) -> str:
         os.close(os.open(os.path.join(self._folder, self._name), _NEW, 0o666))

@@ -74,7 +74,7 @@ def _asking(fs: AbstractFileSystem, start: int, end: int | None) -> dict[str, An
 
 
 def fetched_once(reader: IO[bytes]) -> io.BufferedReader:
-    """A file that can seek, of one that can only be read on: kept in a temporary file, and little in memory."""
+    """Return a seekable copy, in a temporary file, of a file object that can only be read forward."""
     kept = tempfile.TemporaryFile("w+b")  # closed by who reads
     try:
         shutil.copyfileobj(reader, kept, _AT_ONCE)
@@ -125,5 +125,5 @@ def failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
     if status:
         return StorageError, f"the server answered {status}"
     if isinstance(error, ClientConnectionError) and not isinstance(error, TimeoutError):
-        return UnreachableError, "nobody answers there; check the address and the network"
+        return UnreachableError, "no server answered at this address; check the address and the network"
     return None

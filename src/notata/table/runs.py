@@ -12,7 +12,7 @@ from notata.errors import DamagedFileWarning, DecodeError, EncodeError, MissingE
 from notata.packages import needed
 from notata.state import ENDED, judge, parsed
 from notata.store import Blob, Entry, Store
-from notata.store.gaps import Skipped
+from notata.store.gaps import Skipped, ignore
 from notata.table.columns import Columns, parsed_rows
 from notata.table.row import (
     ERROR,
@@ -104,7 +104,7 @@ def gather(
     store: Store,
     entries: Iterable[Entry] | None = None,
     *,
-    skipped: Skipped = lambda error: None,
+    skipped: Skipped = ignore,
     fresh: bool = False,
 ) -> Table:
     """The rows of all runs below a store's root.

@@ -77,7 +77,7 @@ class FaultyStore(Store):
     >>> store.fail(1)
     >>> log.text("notes", "lost")
     Traceback (most recent call last):
-    notata.errors.UnreachableError: cannot write memory://faulty/log_a/artifacts/notes.txt: nobody answers there; ...
+    notata.errors.UnreachableError: cannot write memory://faulty/log_a/artifacts/notes.txt: no server answered ...
     >>> log["artifacts/notes.txt"].exists()
     False
     """
@@ -99,6 +99,10 @@ class FaultyStore(Store):
     @property
     def swaps(self) -> bool:
         return self.inner.swaps
+
+    @property
+    def gap(self) -> str:
+        return self.inner.gap
 
     @property
     def operations(self) -> list[Operation]:
