@@ -13,9 +13,10 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, settings
 
-from notata import Logbook, Worker, exits
-from notata.journal import Journal
+from notata import Logbook, Worker
+from notata._base import exits
 from notata.mirror.live import Mirror
+from notata.run.journal import Journal
 from notata.store import s3
 from notata.table import Keeper
 from tests import servers

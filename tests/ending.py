@@ -19,7 +19,8 @@ from typing import Any
 
 import aiohttp
 
-from notata import Logbook, exits
+from notata import Logbook
+from notata._base import exits
 from notata.store import open_store
 from notata.testing import FaultyStore
 

@@ -38,8 +38,8 @@ from notata import (
     RunEndedError,
     StorageError,
     UnreachableError,
-    exits,
 )
+from notata._base import exits
 from notata.background import BackgroundStore
 from notata.manifest import LedgerStore
 from notata.store import Store, in_flight, open_store

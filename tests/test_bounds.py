@@ -29,9 +29,9 @@ from notata import (
     RunLog,
     StorageError,
     TooLargeError,
-    limits,
     search,
 )
+from notata._base import limits
 from notata.formats import NPZ, PARQUET, decode, encode
 from notata.formats.pickle_facts import pickle_facts
 from notata.manifest import Document, Keeper, LedgerStore

@@ -50,7 +50,7 @@ def test_the_demo_on_a_production_store(tmp_path: Path, seaweed_server: Server) 
 
 
 def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
-    from notata.demo import record
+    from notata.cli.demo_script import record
 
     done = process("demo", "--run-id", "demo", folder=tmp_path)
     assert done.returncode == 0, done.stderr

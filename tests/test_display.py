@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from notata import display
+from notata._base import display
 
 EVIL = "<script>alert('&')</script>"
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from notata import Logbook, environment, formats
+from notata import Logbook, formats
+from notata.provenance import environment
 from notata.store import open_store
 from notata.testing import FaultyStore
 
 SECRET = "hunter2-do-not-tell"
 TELL = """
 import json
-from notata.environment import capture
+from notata.provenance.environment import capture
 from notata import formats
 """
 SHOW = "print(formats.encode(formats.JSON, capture()).decode())\n"

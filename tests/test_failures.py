@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata import Logbook, failures, formats
+from notata import Logbook, formats
 from notata.errors import ConfigurationError
+from notata.provenance import failures
 
 SECRET = "hunter2"
 

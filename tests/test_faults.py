@@ -32,8 +32,8 @@ from notata import (
     RunDisplacedError,
     RunEndedError,
     StorageError,
-    exits,
 )
+from notata._base import exits
 from notata.store import open_store
 from notata.store.files import PART
 from notata.testing import FaultyStore, Operation

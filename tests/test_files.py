@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata.buffers import flat
+from notata._base.buffers import flat
 from notata.errors import StorageError
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter
 

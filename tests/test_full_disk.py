@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from notata import AccessError, BatchError, Experiment, FullError, Logbook, LogReader, StorageError, Worker, exits
-from notata.recorder import Recorder
+from notata import AccessError, BatchError, Experiment, FullError, Logbook, LogReader, StorageError, Worker
+from notata._base import exits
+from notata.run.recorder import Recorder
 from notata.store import local
 from tests import small_disk
 from tests.contract.test_life import until

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from notata import Logbook, Worker
+from notata._base.terminal import one_line
 from notata.cli import main
 from notata.errors import BatchError, NotataError
-from notata.terminal import one_line
 
 KEY = "ssh-ed25519 AAAAC3attacker"
 HOSTILE = f"n1\n{KEY}\r\n\x1b]0;title\x07\x1b[2J\u202e\x9b31m\x00"

@@ -13,8 +13,8 @@ from fsspec.callbacks import Callback
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notata._base.threads import Pool
 from notata.store.in_flight import InFlight, started_in_thread, then
-from notata.threads import Pool
 
 MIB = 2**20
 

@@ -26,9 +26,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notata import Logbook, NotataError, journal
+from notata import Logbook, NotataError
 from notata.errors import ConflictError
-from notata.journal import RATE, Journal, RunLogger
+from notata.run import journal
+from notata.run.journal import RATE, Journal, RunLogger
 from notata.store import Store, open_store
 from notata.testing import FaultyStore
 from tests.backends import Place

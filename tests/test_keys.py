@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata import keys
+from notata._base import keys
 from notata.errors import KeyNameError, NotataError
 
 CHARACTERS = st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="/\\\ufffe\uffff")

@@ -34,8 +34,8 @@ from notata import (
     RunExistsError,
     StorageError,
     UnreachableError,
-    exits,
 )
+from notata._base import exits
 from notata.mirror import live, schedule
 from notata.mirror.live import Behind, Clock, Mirror
 from notata.mirror.schedule import Schedule

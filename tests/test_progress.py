@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from fsspec.callbacks import Callback
 
-from notata import ConfigurationError, Logbook, LogReader, progress
+from notata import ConfigurationError, Logbook, LogReader
+from notata._base import progress
 from notata.store.files import PART
 from notata.store.memory import MemoryStore
 

@@ -13,7 +13,7 @@ import pytest
 
 import notata
 from notata import Experiment, ExperimentReader, Logbook, LogReader, experiment, logbook, reader, search
-from notata.parameters import Parameters
+from notata.run.parameters import Parameters
 from tests.memory import measure
 from tests.servers import Server
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from notata.retries import attempts, pauses
+from notata._base.retries import attempts, pauses
 
 
 def test_there_are_as_many_attempts_as_asked_for_with_pauses_between_them() -> None:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notata import keys
+from notata._base import keys
 from notata.errors import EncodeError
-from notata.runids import LONGEST, run_id
+from notata.run.runids import LONGEST, run_id
 
 IDENTIFIERS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,6}", fullmatch=True)
 ALIKE = st.sampled_from(["a", "b", "a_b", "a_1", "b_1", "a_b_1", "_", "a_", "_1", "True_a", "e1", "a_1e"])
@@ -221,7 +221,7 @@ def test_every_process_makes_the_same_ids() -> None:
         {"b": {"y": 1, "x": {"s", "t", "u"}}, "a": 0.123456789},
         {"method": "rk4", "tags": {"p", "q"}},
     ]
-    script = f"import json; from notata.runids import run_id; print(json.dumps([run_id('s', p) for p in {sets!r}]))"
+    script = f"import json; from notata.run.runids import run_id; print(json.dumps([run_id('s', p) for p in {sets!r}]))"
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", script], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True

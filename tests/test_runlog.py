@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from notata import ConfigurationError, LogLine, PackageMissingError, RunLog
-from notata.journal import Journal
+from notata.run.journal import Journal
 
 HEAD = "[2026-03-01T09:30:00] "
 TIME = datetime(2026, 3, 1, 9, 30)

@@ -13,17 +13,8 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from notata import (
-    ConflictError,
-    Experiment,
-    Logbook,
-    LogReader,
-    RunExistsError,
-    StorageError,
-    UnprotectedWarning,
-    processes,
-    sync,
-)
+from notata import ConflictError, Experiment, Logbook, LogReader, RunExistsError, StorageError, UnprotectedWarning, sync
+from notata._base import processes
 from notata.store import s3
 from notata.store.files import PART
 from tests.backends import Place

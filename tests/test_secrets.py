@@ -22,7 +22,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notata import Logbook, secrets
+from notata import Logbook
+from notata._base import secrets
 from notata.cli import main
 from notata.errors import NotataError, StorageError
 from notata.store import open_store

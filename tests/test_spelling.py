@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from notata import BatchError, Logbook, LogReader, RunExistsError, StoredNameError, processes, sync
+from notata import BatchError, Logbook, LogReader, RunExistsError, StoredNameError, sync
+from notata._base import processes
 from notata.search import diagnose
 from notata.store import Store, open_store
 from notata.store.local import LocalStore

@@ -20,8 +20,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notata import Experiment, Logbook, RunExistsError, StorageError, processes, state
-from notata.state import RunState
+from notata import Experiment, Logbook, RunExistsError, StorageError
+from notata._base import processes
+from notata.run import state
+from notata.run.state import RunState
 from notata.store import Blob, open_store
 from notata.testing import FaultyStore, Operation
 from tests.backends import Place

@@ -32,13 +32,13 @@ from notata import (
     UnreachableError,
     sync,
 )
+from notata._base.threads import Event
 from notata.mirror import RunCopy
 from notata.mirror.evidence import digest_of
 from notata.store import Entry, Store, open_store
 from notata.store.files import PART
 from notata.store.gaps import Skipped
 from notata.testing import FaultyStore
-from notata.threads import Event
 from tests.backends import Place
 from tests.command import notata
 

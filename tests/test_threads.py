@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from notata._base.threads import Bell, Condition, Event, Outcome, Pool, start_thread, whole
 from notata.store.in_flight import InFlight, started_in_thread, then
-from notata.threads import Bell, Condition, Event, Outcome, Pool, start_thread, whole
 from tests.at_instruction import At
 
 FILES = ("threads.py", "in_flight.py", "threading.py", "_base.py", "thread.py")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notata import LogReader, NotataError, RunLog, search
-from notata.times import moment, now
+from notata._base.times import moment, now
 from tests.backends import Place
 
 ZONES = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))

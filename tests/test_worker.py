@@ -27,9 +27,9 @@ from notata import (
     LogReader,
     StorageError,
     Worker,
-    exits,
     formats,
 )
+from notata._base import exits
 from notata.errors import EncodeError
 from notata.store import open_store
 from notata.testing import FaultyStore

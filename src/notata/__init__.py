@@ -48,13 +48,13 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.experiment import Experiment
-from notata.failures import Caught
 from notata.logbook import Logbook
 from notata.manifest import VerifyReport
 from notata.mirror import SyncReport, sync
+from notata.provenance.failures import Caught
 from notata.reader import ExperimentReader, LogReader
-from notata.runlog import LogLine, RunLog
-from notata.state import RunState
+from notata.run.runlog import LogLine, RunLog
+from notata.run.state import RunState
 from notata.worker import Worker
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ Each is also the builtin that a caller would expect, so ``except FileExistsError
         ├── FolderError (IsADirectoryError, NotADirectoryError)  a file where a folder is needed, or the reverse
         ├── LinkError                                a link where a file or a folder is needed; it is not followed
         ├── AccessError (PermissionError)            credentials or permissions
-        ├── UnreachableError (ConnectionError)       nobody answered at that address
+        ├── UnreachableError (ConnectionError)       no server answered at this address
         ├── TooLargeError (DecodeError)              a file is too large to be read whole
         ├── DeadlineError (TimeoutError)             no answer in time; the effect is unknown
         ├── FullError                                no space left
@@ -31,16 +31,19 @@ Each is also the builtin that a caller would expect, so ``except FileExistsError
     UnprotectedWarning (UserWarning)           the storage cannot promise that a run has one writer
     DamagedFileWarning (UserWarning)           a listing cannot look into a file
     IncompleteListingWarning (UserWarning)     a listing skipped a folder or a file
+
+    Terminated (SystemExit)                    SIGTERM asked the process to end
 """
 
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-from notata.secrets import redacted
-from notata.terminal import one_line
+from notata._base.secrets import redacted
+from notata._base.terminal import one_line
 
 __all__ = [
     "AccessError",
@@ -280,3 +283,16 @@ class DamagedFileWarning(UserWarning):
 
 class IncompleteListingWarning(UserWarning):
     """A listing skipped a folder that it could not open, or a file whose name no key can have."""
+
+
+class Terminated(SystemExit):
+    """The process was asked to end by SIGTERM; raised in its main thread by `notata._base.exits.Sigterm`.
+
+    It is a `SystemExit` with the code 143, so ``except Exception`` does not swallow it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+    def __str__(self) -> str:
+        return "SIGTERM"

@@ -7,12 +7,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
-from notata import formats, keys, runids, table
+from notata import formats, table
+from notata._base import keys
 from notata.errors import ConfigurationError, NotataError, RunExistsError, UnknownNameError
 from notata.logbook import Logbook
 from notata.mirror.places import base_of_copies
 from notata.reader import ExperimentReader
-from notata.state import ENDED, ROW
+from notata.run import runids
+from notata.run.state import ENDED, ROW
 from notata.store import TIMEOUT, Store, open_base
 
 if TYPE_CHECKING:

@@ -19,8 +19,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Never, NoReturn, Self, TypeAlias, cast, overload
 from weakref import WeakSet
 
-from notata import exits, failures, formats, keys, times
-from notata.environment import capture, imported_packages
+from notata import formats
+from notata._base import exits, keys, times
+from notata._base.progress import bar
+from notata._base.secrets import refresh
+from notata._base.terminal import safe, show
 from notata.errors import (
     BatchError,
     ConfigurationError,
@@ -30,19 +33,18 @@ from notata.errors import (
     RunExistsError,
     StorageError,
 )
-from notata.failures import Caught
-from notata.journal import Journal, RunLogger, level_of
-from notata.lease import Lease
 from notata.manifest import Keeper, LedgerStore
 from notata.mirror.places import apart, base_of_copies
-from notata.parameters import Parameters, encoded, named
-from notata.progress import bar
+from notata.provenance import failures
+from notata.provenance.environment import capture, imported_packages
+from notata.provenance.failures import Caught
 from notata.reader import LogReader
-from notata.recorder import Recorder
-from notata.secrets import refresh
-from notata.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent
+from notata.run.journal import Journal, RunLogger, level_of
+from notata.run.lease import Lease
+from notata.run.parameters import Parameters, encoded, named
+from notata.run.recorder import Recorder
+from notata.run.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent
 from notata.store import TIMEOUT, Store, open_base
-from notata.terminal import safe, show
 from notata.worker import Post, Worker
 
 if TYPE_CHECKING:
@@ -449,7 +451,7 @@ class Logbook(Recorder):
         """The parameters: ``log.params["omega"]`` reads one, ``log.params(omega=2.0)`` adds to them and stores them.
 
         Reading costs no request, but the first time in a run that was resumed. What a call takes and raises:
-        `notata.parameters.Parameters`.
+        `notata.run.parameters.Parameters`.
 
         >>> log.params(dt=1e-3, scheme="leapfrog")
         >>> log.params["dt"], sorted(log.params)

@@ -13,7 +13,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakValueDictionary
 
-from notata import exits, failures, formats, keys, limits
+from notata import formats
+from notata._base import exits, keys, limits
+from notata._base.processes import Lock
+from notata._base.retries import attempts
 from notata.errors import (
     ConfigurationError,
     ConflictError,
@@ -22,13 +25,12 @@ from notata.errors import (
     RunEndedError,
     RunMissingError,
 )
-from notata.journal import Journal, RunLogger, level_of
 from notata.manifest import LedgerStore, SharedKeeper
-from notata.processes import Lock
+from notata.provenance import failures
 from notata.reader import LogReader
-from notata.recorder import Recorder
-from notata.retries import attempts
-from notata.state import ENDED, WORKERS, judge, lease_of, metadata, parsed, stored
+from notata.run.journal import Journal, RunLogger, level_of
+from notata.run.recorder import Recorder
+from notata.run.state import ENDED, WORKERS, judge, lease_of, metadata, parsed, stored
 from notata.store import TIMEOUT, Blob, Store, open_store
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from notata import ConfigurationError, Logbook, RunMissingError
-from notata.listings import name_of
+from notata.run.listings import name_of
 from notata.search import contents, follow, grep, removable, tail, usage, verdicts
 from notata.store import Blob, open_store
 from notata.store.memory import MemoryStore

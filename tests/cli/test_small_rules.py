@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from notata.display import duration, shortened
-from notata.listings import name_of
+from notata._base.display import duration, shortened
+from notata.run.listings import name_of
 from notata.search import Run, Runs, Verdict, surroundings
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notata.terminal import safe, safe_lines
+from notata._base.terminal import safe, safe_lines
 
 ESCAPED = {
     "\x00": r"\x00", "\x07": r"\x07", "\x08": r"\x08", "\r": r"\r", "\x1b": r"\x1b", "\x1f": r"\x1f",  # C0

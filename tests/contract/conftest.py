@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from notata import journal, lease
+from notata.run import journal, lease
 from notata.store import Store
 from notata.table import index
 from tests.backends import Place

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from notata import LogReader, processes
+from notata import LogReader
+from notata._base import processes
 from notata.store.unfinished import new_name
 from tests import ending
 from tests.backends import Place
@@ -153,7 +154,7 @@ def test_sigterm_when_asked_to_handle_it(place: Place, end: End, how: Any) -> No
     assert end(place, how, signal.SIGTERM, cold=True) == 143
     fields = metadata(place)
     assert (fields["status"], fields["failure_reason"]) == ("failed", "SIGTERM")
-    assert fields["failure_type"] == "notata.exits.Terminated"
+    assert fields["failure_type"] == "notata.errors.Terminated"
     assert place.log()[-1] == "ERROR Marked failed: SIGTERM"
     assert b", in ready\n" in place.bytes("log_run/artifacts/debug/traceback.txt")
     assert reader(place).state.status == "failed"

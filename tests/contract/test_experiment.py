@@ -28,8 +28,8 @@ from notata import (
     RunExistsError,
     RunMissingError,
     UnknownNameError,
-    exits,
 )
+from notata._base import exits
 from notata.experiment import Experiment
 from notata.reader import ExperimentReader, LogReader
 from notata.store import local, open_store

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from notata import ConfigurationError, Logbook, LogReader, RunDisplacedError, RunExistsError, processes
+from notata import ConfigurationError, Logbook, LogReader, RunDisplacedError, RunExistsError
+from notata._base import processes
 from notata.store import open_store
 from tests import receipts
 from tests.backends import Place

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from notata import DecodeError, Logbook, LogReader, MissingError, RunDisplacedError, exits, sync
+from notata import DecodeError, Logbook, LogReader, MissingError, RunDisplacedError, sync
+from notata._base import exits
 from notata.store.files import PART
 from tests import receipts
 from tests.backends import Place

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from upath import UPath
 
 from notata import Logbook, errors
-from notata.parameters import Parameters, parameters
+from notata.run.parameters import Parameters, parameters
 from notata.store import local, open_store
 from notata.store.local import LocalStore
 from notata.testing import FaultyStore

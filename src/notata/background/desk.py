@@ -13,8 +13,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar, cast
 
+from notata._base.threads import Bell, start_thread
 from notata.errors import StorageError
-from notata.threads import Bell, start_thread
 
 __all__ = ["Desk"]
 

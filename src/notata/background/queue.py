@@ -18,14 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from notata import exits
+from notata._base import exits
+from notata._base.display import listed
+from notata._base.threads import Bell, start_thread
 from notata.background.desk import Desk
 from notata.background.writes import ABORT, COMMIT, OVERHEAD, PART, Item, Stream, Value
-from notata.display import listed
 from notata.errors import BatchError, DeadlineError, NotataError, StorageError, UnreachableError
 from notata.store import Store
 from notata.store.local import UNSTORED
-from notata.threads import Bell, start_thread
 
 __all__ = ["Lost", "Queue"]
 

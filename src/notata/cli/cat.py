@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from notata._base.terminal import safe_lines
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option
 from notata.cli.picking import filter_of, filter_options, tell_oddities
-from notata.terminal import safe_lines
 
 if TYPE_CHECKING:
     from notata.search import Content

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from notata._base.display import counted, shortened, size
 from notata.cli import output
 from notata.cli.frame import NOTHING, STORAGE, Command, Trouble, complete_url, json_option, storage_option
-from notata.display import counted, shortened, size
 
 if TYPE_CHECKING:
     from notata.search import Comparison, Difference

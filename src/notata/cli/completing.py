@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import click
 
+from notata._base.terminal import safe
 from notata.errors import NotataError
-from notata.terminal import safe
 
 __all__ = ["adapt_bash", "places"]
 

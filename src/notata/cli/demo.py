@@ -28,7 +28,7 @@ def demo(url: str | None, run_id: str | None, storage_options: dict[str, Any]) -
 
     URL is any fsspec URL or path. Default: the environment variable NOTATA_BASE_DIR, else outputs.
     """
-    from notata import demo as lorenz
+    from notata.cli import demo_script as lorenz
 
     log = lorenz.record(url, run_id, storage_options)
     click.echo(lorenz.show(log), nl=False)

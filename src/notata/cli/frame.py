@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
+from notata._base.secrets import Values, leaves, redacted, within
+from notata._base.terminal import safe_lines
 from notata.cli import output
 from notata.errors import (
     BatchError,
@@ -30,8 +32,6 @@ from notata.errors import (
     PackageMissingError,
     StoredNameError,
 )
-from notata.secrets import Values, leaves, redacted, within
-from notata.terminal import safe_lines
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

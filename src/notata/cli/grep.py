@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from notata._base.terminal import safe_lines
 from notata.cli import output
 from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option
 from notata.cli.picking import filter_of, filter_options, tell_oddities
 from notata.errors import NotataError
-from notata.terminal import safe_lines
 
 if TYPE_CHECKING:
     from notata.search.grepping import Match, Searched

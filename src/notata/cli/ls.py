@@ -71,7 +71,7 @@ def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[
 
 
 def _for_people(run: Run) -> list[str]:
-    from notata import display
+    from notata._base import display
 
     age = run.age
     return [

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import click
 
-from notata import display
-from notata.secrets import redacted
-from notata.terminal import safe, safe_lines
+from notata._base import display
+from notata._base.secrets import redacted
+from notata._base.terminal import safe, safe_lines
 
 __all__ = [
     "COLOURS",

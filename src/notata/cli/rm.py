@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from notata._base.display import counted, size
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
 from notata.cli.picking import filter_of, filter_options, tell_oddities
-from notata.display import counted, size
 
 if TYPE_CHECKING:
     from notata.search import Removal, Run

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from notata._base.display import counted
+from notata._base.terminal import one_line, safe
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
-from notata.display import counted
-from notata.terminal import one_line, safe
 
 if TYPE_CHECKING:
     from notata.search import Overview, Run
@@ -121,7 +121,7 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
 
 
 def _times(run: Run) -> Iterator[tuple[str, str]]:
-    from notata import display
+    from notata._base import display
 
     if run.started is not None:
         ago = display.duration(max(0.0, (datetime.now(UTC) - run.started).total_seconds()))
@@ -176,7 +176,7 @@ def _value(value: Any) -> str:
 
 
 def _size(size: int) -> str:
-    from notata import display
+    from notata._base import display
 
     return display.size(size)
 

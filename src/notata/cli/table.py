@@ -102,7 +102,7 @@ def _print_rows(found: RunTable, chosen: bool) -> None:
 
     The ids of an experiment repeat parameters, and would leave no room for a single metric.
     """
-    from notata.display import counted, shortened
+    from notata._base.display import counted, shortened
     from notata.search.tables import cell
 
     people = output.is_terminal()

@@ -109,7 +109,7 @@ class _Printer:
 
 
 def _objects(news: News) -> None:
-    from notata.runlog import RunLog
+    from notata.run.runlog import RunLog
 
     told = {"name": news.log.file.name, "run_id": news.log.run_id, "key": news.log.file.key}
     for line in RunLog(news.text):

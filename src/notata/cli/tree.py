@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from notata._base.display import counted
+from notata._base.terminal import safe
 from notata.cli import output
 from notata.cli.frame import Command, Trouble, json_option, size_option, storage_option, urls_argument
-from notata.display import counted
-from notata.terminal import safe
 
 if TYPE_CHECKING:
     from notata.search import Usage

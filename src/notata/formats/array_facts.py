@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from notata.display import counted
+from notata._base.display import counted
 from notata.errors import DecodeError
 from notata.formats.archives import opened_archive
 from notata.formats.base import reading

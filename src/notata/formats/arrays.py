@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
-from notata.display import indefinite
+from notata._base.display import indefinite
+from notata._base.terminal import quoted
 from notata.errors import DecodeError, EncodeError, NotataError
 from notata.formats.archives import opened_archive
 from notata.formats.base import Sink, reading
 from notata.formats.npy_header import LONGEST_HEADER, check_size, read_header
-from notata.terminal import quoted
 
 if TYPE_CHECKING:
     import zipfile

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from notata.buffers import flat
+from notata._base.buffers import flat
 from notata.errors import ConfigurationError, DecodeError, EncodeError, NotataError
 
 if TYPE_CHECKING:

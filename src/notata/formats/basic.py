@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from notata.buffers import flat
+from notata._base.buffers import flat
 from notata.errors import DecodeError, EncodeError
 from notata.formats.plain import plain, utf8
 from notata.formats.yaml_loader import load

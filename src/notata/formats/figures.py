@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from notata._base.packages import needed
 from notata.errors import EncodeError
-from notata.packages import needed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+from notata._base.packages import needed
 from notata.errors import EncodeError
 from notata.formats.paths import PathFormat
-from notata.packages import needed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar, cast
 
-from notata.display import indefinite
+from notata._base.display import indefinite
 from notata.errors import EncodeError
 
 __all__ = ["equal", "flattened", "members", "plain", "utf8", "without_surrogates"]

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+from notata._base.packages import needed
 from notata.errors import ConfigurationError, DecodeError, EncodeError, NotataError
 from notata.formats.base import Sink, reading
-from notata.packages import needed
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,9 +9,9 @@ from datetime import datetime
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
-from notata import keys, limits
+from notata._base import keys, limits
+from notata._base.times import moment
 from notata.store import Entry
-from notata.times import moment
 
 __all__ = ["Document", "Receipt", "is_receipted", "mark", "merge"]
 

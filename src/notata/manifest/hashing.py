@@ -9,12 +9,12 @@ from functools import partial
 from hashlib import md5, sha256
 from typing import Any, Final
 
-from notata import keys
+from notata._base import keys
+from notata._base.threads import Event, Outcome, Pool
 from notata.errors import KeyNameError
 from notata.store import Blob, Entry, Store
 from notata.store.files import PART
 from notata.store.in_flight import InFlight, Tally, started_in_thread, then
-from notata.threads import Event, Outcome, Pool
 
 __all__ = ["Content", "hashed"]
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from notata import keys, limits
+from notata._base import keys, limits
+from notata._base.processes import Lock
+from notata._base.retries import attempts
 from notata.errors import BatchError, ConflictError, ExistsError, MissingError, TooLargeError
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
 from notata.manifest.ledger import LedgerStore
-from notata.processes import Lock
-from notata.retries import attempts
 from notata.store import Entry
 from notata.store.gaps import Gaps, Skipped, ignore
 

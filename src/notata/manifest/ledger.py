@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from notata import keys
+from notata._base import keys
 from notata.errors import ConflictError
 from notata.manifest.document import Receipt, is_receipted
 from notata.store import Store

@@ -7,12 +7,12 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
+from notata._base.processes import Lock
+from notata._base.retries import attempts
 from notata.errors import ConflictError, ExistsError, MissingError, NotataError
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
 from notata.manifest.ledger import LedgerStore
-from notata.processes import Lock
-from notata.retries import attempts
 from notata.store import Entry
 
 __all__ = ["SharedKeeper"]

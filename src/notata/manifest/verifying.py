@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from notata import keys
-from notata.display import listed
+from notata._base import keys
+from notata._base.display import listed
 from notata.errors import BatchError, StorageError
 from notata.manifest.document import Receipt, is_receipted, mark
 from notata.manifest.hashing import Content, hashed

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from notata._base.terminal import quoted
 from notata.errors import StoredNameError
 from notata.store import Store
 from notata.store.spelling import collisions, folded
-from notata.terminal import quoted
 
 __all__ = ["clashing"]
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
+from notata._base.threads import Event
 from notata.errors import ConflictError
 from notata.store import Entry, Store
 from notata.store.files import part_size
-from notata.threads import Event
 
 __all__ = ["END", "TRUSTED", "begins_with", "check", "digest_of", "same"]
 

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from notata import keys
+from notata._base import keys
+from notata._base.retries import attempts
+from notata._base.threads import Event, Pool
 from notata.errors import (
     BatchError,
     ConflictError,
@@ -26,11 +28,9 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.mirror.evidence import begins_with, check, digest_of, same
-from notata.retries import attempts
 from notata.store import Blob, Entry, Store
 from notata.store.files import PART
 from notata.store.in_flight import InFlight, Tally, started_in_thread
-from notata.threads import Event, Pool
 
 __all__ = ["HOPELESS", "Brought", "Files", "Pair", "Verb", "delete", "look_up"]
 

@@ -22,8 +22,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from notata import exits, keys
-from notata.display import counted
+from notata._base import exits, keys
+from notata._base.display import counted
+from notata._base.terminal import one_line
+from notata._base.threads import Condition, Event, start_thread
 from notata.errors import (
     AccessError,
     BatchError,
@@ -36,12 +38,10 @@ from notata.errors import (
 )
 from notata.mirror.runs import RunCopy
 from notata.mirror.schedule import Schedule
-from notata.state import ENDED, lease_of, metadata, parsed
+from notata.run.state import ENDED, lease_of, metadata, parsed
 from notata.store import Entry, Store
 from notata.store.files import PART
 from notata.store.gaps import ignore
-from notata.terminal import one_line
-from notata.threads import Condition, Event, start_thread
 
 __all__ = ["Behind", "Clock", "Mirror"]
 

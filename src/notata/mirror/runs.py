@@ -8,7 +8,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from notata import keys
+from notata._base import keys
+from notata._base.retries import attempts
+from notata._base.threads import Event
+from notata._base.times import moment
 from notata.errors import (
     BatchError,
     ConflictError,
@@ -19,14 +22,11 @@ from notata.errors import (
 from notata.mirror.clashes import clashing
 from notata.mirror.evidence import TRUSTED, check, digest_of
 from notata.mirror.files import HOPELESS, Brought, Files, Pair, delete, look_up
-from notata.retries import attempts
-from notata.state import COPIED, ENDED, RESUMES, lease_of, parsed, stored
+from notata.run.state import COPIED, ENDED, RESUMES, lease_of, parsed, stored
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps, ignore
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
 from notata.store.spelling import aligned
-from notata.threads import Event
-from notata.times import moment
 
 __all__ = ["Outcome", "RunCopy"]
 

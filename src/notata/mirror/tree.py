@@ -12,8 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from notata import keys
-from notata.display import counted
+from notata._base import keys
+from notata._base.display import counted
+from notata._base.progress import Wanted, shown
+from notata._base.secrets import redacted, shown_url
+from notata._base.terminal import one_line
+from notata._base.threads import Event, Pool
 from notata.errors import (
     BatchError,
     ConfigurationError,
@@ -25,22 +29,18 @@ from notata.errors import (
     StorageError,
     StoredNameError,
 )
-from notata.listings import inside, name_of, runs_in, split
 from notata.mirror.clashes import clashing
 from notata.mirror.evidence import check
 from notata.mirror.files import Files, Pair, delete
 from notata.mirror.places import apart
 from notata.mirror.runs import Outcome, RunCopy
-from notata.progress import Wanted, shown
-from notata.removal import remove_run
-from notata.secrets import redacted, shown_url
-from notata.state import MIRROR, parsed
+from notata.run.listings import inside, name_of, runs_in, split
+from notata.run.removal import remove_run
+from notata.run.state import MIRROR, parsed
 from notata.store import TIMEOUT, Entry, Store, open_store
 from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, InFlight, Tally, started_in_thread
 from notata.store.spelling import aligned
-from notata.terminal import one_line
-from notata.threads import Event, Pool
 
 if TYPE_CHECKING:
     from upath import UPath

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from notata import display, keys
+from notata._base import display, keys
 from notata.errors import DecodeError, MissingError, NotataError, RunMissingError
 from notata.reader.base import Reader
 from notata.reader.run import LogReader, there_is
-from notata.state import metadata
+from notata.run.state import metadata
 from notata.store import TIMEOUT, Store, open_store
 from notata.table import Table, gather, runs_below, to_pandas
 

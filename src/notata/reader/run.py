@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
-from notata import display, formats, keys
+from notata import formats
+from notata._base import display, keys
+from notata._base.progress import Wanted, bar, shown
+from notata._base.terminal import one_line
 from notata.errors import (
     ConfigurationError,
     ContainerMissingError,
@@ -26,15 +29,13 @@ from notata.errors import (
     UnknownNameError,
 )
 from notata.manifest import Document, VerifyReport, verify
-from notata.parameters import parameters
-from notata.progress import Wanted, bar, shown
 from notata.reader.base import Reader
-from notata.runlog import RunLog
-from notata.state import ENDED, RunState, lease_of, look
+from notata.run.parameters import parameters
+from notata.run.runlog import RunLog
+from notata.run.state import ENDED, RunState, lease_of, look
 from notata.store import TIMEOUT, Store, open_store
 from notata.store.gaps import ignore
 from notata.store.in_flight import Tally
-from notata.terminal import one_line
 
 if TYPE_CHECKING:
     import numpy.typing as npt

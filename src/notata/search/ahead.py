@@ -8,12 +8,12 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import IO, TypeVar
 
+from notata._base.threads import Outcome
 from notata.errors import KeyNameError, StorageError
 from notata.search.finding import File
 from notata.store import Blob
 from notata.store.files import PART
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
-from notata.threads import Outcome
 
 __all__ = ["opened", "read_ahead"]
 

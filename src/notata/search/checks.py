@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from notata.display import duration
+from notata._base.display import duration
 from notata.errors import (
     AccessError,
     ConfigurationError,

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from notata import display
+from notata._base import display
+from notata._base.packages import needed
 from notata.errors import ConfigurationError, NotataError, RunMissingError
-from notata.listings import inside
-from notata.packages import needed
+from notata.run.listings import inside
 from notata.search.finding import Place, URLs, each, file_at, is_pattern, look_up, no_run, tell_nobody
 from notata.search.record import Run, place_read, records
 from notata.search.where import FACTS, Where, close_to, listed_alone, look, needs_values

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from notata import keys
-from notata.display import counted
+from notata._base import keys
+from notata._base.display import counted
+from notata._base.threads import Pool
 from notata.errors import (
     ConfigurationError,
     DecodeError,
@@ -25,13 +26,12 @@ from notata.errors import (
 )
 from notata.manifest import Document, Receipt, merge
 from notata.mirror.evidence import digest_of
-from notata.parameters import FILES as PARAMS
+from notata.run.parameters import FILES as PARAMS
 from notata.search.ahead import opened
 from notata.search.finding import File, Found, look_up, no_run, tell_nobody
 from notata.search.record import Run, records
 from notata.store import TIMEOUT, Entry, Store
 from notata.store.in_flight import mapped
-from notata.threads import Pool
 
 if TYPE_CHECKING:
     from upath import UPath

@@ -13,7 +13,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
-from notata import display, formats, keys
+from notata import formats
+from notata._base import display, keys
 from notata.errors import DecodeError, KeyNameError, NotataError
 from notata.search.finding import File, file_at
 from notata.search.sparing import HEAD, SparingReader

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from notata.display import duration
+from notata._base.display import duration
 from notata.errors import (
     AccessError,
     ConfigurationError,

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from simpleeval import InvalidExpression, SimpleEval
 
-from notata.display import indefinite
+from notata._base.display import indefinite
 from notata.errors import ConfigurationError
 from notata.formats import equal
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from notata import keys
+from notata._base import keys
+from notata._base.secrets import shown_url
+from notata._base.terminal import quoted
 from notata.errors import (
     ContainerMissingError,
     FolderError,
@@ -23,11 +25,9 @@ from notata.errors import (
     StorageError,
     StoredNameError,
 )
-from notata.listings import inside, name_of, orphans_in, runs_in, split
 from notata.reader import LogReader
-from notata.secrets import shown_url
+from notata.run.listings import inside, name_of, orphans_in, runs_in, split
 from notata.store import TIMEOUT, Entry, Store, default_base, open_beside, open_store
-from notata.terminal import quoted
 
 if TYPE_CHECKING:
     from upath import UPath

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from notata import keys, limits
+from notata._base import keys, limits
+from notata._base.terminal import one_line
 from notata.errors import (
     ContainerMissingError,
     DeadlineError,
@@ -23,14 +24,13 @@ from notata.errors import (
     StorageError,
     UnreachableError,
 )
+from notata.run.state import ENDED, judge, parsed
 from notata.search.ahead import read_ahead
 from notata.search.choosing import Wheres
 from notata.search.finding import File, URLs
 from notata.search.tailing import LINES, Log, News, ends_of, log_of, logs_at
-from notata.state import ENDED, judge, parsed
 from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.gaps import ignore
-from notata.terminal import one_line
 
 __all__ = ["Following", "follow"]
 

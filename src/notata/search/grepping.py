@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, Any, Final
 
-from notata import display, keys, limits
+from notata._base import display, keys, limits
 from notata.errors import NotataError, StorageError, TooLargeError
 from notata.search.ahead import opened, read_ahead
 from notata.search.choosing import Choice, Wheres, narrowed

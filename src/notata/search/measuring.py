@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from notata._base.keys import is_reserved
 from notata.errors import ConfigurationError, FolderError, MissingError, NotataError
-from notata.keys import is_reserved
-from notata.listings import inside, name_of
+from notata.run.listings import inside, name_of
 from notata.search.choosing import Choice, Wheres, narrowed
 from notata.search.finding import File, Place, URLs, each, file_at, given, tell_nobody
 from notata.search.record import records

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from notata import display, formats, keys, parameters
+from notata import formats
+from notata._base import display, keys
 from notata.errors import ConfigurationError, NotataError
+from notata.run import parameters
+from notata.run.state import MIRROR, RESUMES, lease_of
 from notata.search.finding import Found, Place, URLs, each, is_pattern, look_up, no_run, tell_nobody
 from notata.search.record import Run, records
-from notata.state import MIRROR, RESUMES, lease_of
 from notata.store import TIMEOUT, Blob, Store
 from notata.store.in_flight import InFlight
 from notata.table.row import metrics_of, named_values
@@ -109,8 +111,8 @@ class Overview:
 
     Attributes:
         run: How it stands, with its parameters and metrics.
-        environment: As `notata.environment.capture` told it at the beginning; host and pid are told of any run that has
-            an owner.
+        environment: As `notata.provenance.environment.capture` described it at the start; host and process id are there
+            for each run that has an owner.
         fields: What the user put into metadata.json.
         failure: Why it failed, with its last frames; None where it did not, or nothing tells.
         caught: The last exceptions that `notata.Logbook.catch` recorded, the latest at the end.
@@ -397,7 +399,7 @@ class _Looking:
         )
 
     def _described(self, key: str) -> Failure | None:
-        """An exception as `notata.failures.describe` told it."""
+        """An exception as `notata.provenance.failures.describe` told it."""
         if key not in self._blobs:
             return None
         try:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeAlias
 
+from notata._base.terminal import quoted
 from notata.errors import ConfigurationError
-from notata.terminal import quoted
 
 __all__ = ["Line", "Patterns", "lines_of", "with_context"]
 

@@ -11,7 +11,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from notata import display, formats, keys
+from notata import formats
+from notata._base import display, keys
 from notata.errors import FolderError, MissingError, NotataError
 from notata.search.ahead import read_ahead
 from notata.search.choosing import Choice, Wheres, narrowed

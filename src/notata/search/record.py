@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from notata import keys
+from notata._base import keys
+from notata._base.times import moment
 from notata.errors import MissingError, NotataError
+from notata.run.state import ENDED, RunState, judge, lease_of, number, parsed, spent
 from notata.search.finding import Found, Place, look_up, tell_nobody
-from notata.state import ENDED, RunState, judge, lease_of, number, parsed, spent
 from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.in_flight import InFlight
 from notata.table import Row, rows_of
-from notata.times import moment
 
 if TYPE_CHECKING:
     from upath import UPath

@@ -1,4 +1,4 @@
-"""Removing runs: which are meant, whether they may go, and what came of it; how one goes, `notata.removal` knows."""
+"""Removing runs: which runs match, whether they may be removed, and the result; `notata.run.removal` removes one."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from notata import keys
-from notata.display import counted
+from notata._base import keys
+from notata._base.display import counted
+from notata._base.threads import Pool
 from notata.errors import ConfigurationError, ConflictError, NotataError, RunExistsError, RunMissingError
-from notata.listings import inside, name_of
-from notata.removal import Remains, remove_run
+from notata.run.listings import inside, name_of
+from notata.run.removal import Remains, remove_run
+from notata.run.state import claimable, judge, lease_of, parsed
 from notata.search.choosing import Choice, Wheres
 from notata.search.finding import Found, Place, URLs, each, look_up, tell_nobody
 from notata.search.record import Run, records
-from notata.state import claimable, judge, lease_of, parsed
 from notata.store import TIMEOUT, Blob
 from notata.store.in_flight import mapped
-from notata.threads import Pool
 
 __all__ = ["Removal", "removable", "removals", "remove"]
 

@@ -6,7 +6,7 @@ import io
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from notata.buffers import flat
+from notata._base.buffers import flat
 from notata.store import Blob, Store
 
 if TYPE_CHECKING:

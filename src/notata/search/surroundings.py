@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from notata.display import size
+from notata._base.display import size
 from notata.search.checks import Check
 from notata.search.finding import given
 from notata.store import BASE_DIR

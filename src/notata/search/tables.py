@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from notata import display, keys
+from notata._base import display, keys
+from notata._base.packages import needed
 from notata.errors import NotataError, TooLargeError
 from notata.formats import flattened
-from notata.packages import needed
 from notata.search.choosing import Choice, Runs, Wheres, seen
 from notata.search.finding import Found, Place, URLs, tell_nobody
 from notata.search.record import Run, read_at, records

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from notata import keys, limits
+from notata._base import keys, limits
 from notata.errors import MissingError, NotataError
+from notata.run.state import stored
 from notata.search.ahead import read_ahead
 from notata.search.choosing import Choice, Wheres, narrowed
 from notata.search.finding import File, URLs, each, file_at, look_up, no_run, tell_nobody
 from notata.search.patterns import lines_of
-from notata.state import stored
 from notata.store import TIMEOUT, Entry, Store
 from notata.store.files import PART
 

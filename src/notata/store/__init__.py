@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from notata.display import indefinite
+from notata._base.display import indefinite
 from notata.errors import ConfigurationError, StorageError
 from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.options import check as check_options

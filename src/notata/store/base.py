@@ -26,8 +26,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
-from notata import keys, limits
-from notata.buffers import flat
+from notata._base import keys, limits
+from notata._base.buffers import flat
+from notata._base.retries import attempts
+from notata._base.secrets import redacted, without_secrets
+from notata._base.terminal import quoted
 from notata.errors import (
     BatchError,
     ConflictError,
@@ -39,8 +42,6 @@ from notata.errors import (
     StorageError,
     StoredNameError,
 )
-from notata.retries import attempts
-from notata.secrets import redacted, without_secrets
 from notata.store import batches
 from notata.store.appending import NOTHING, Appender, Tail
 from notata.store.builtin_errors import failure_of_builtin
@@ -50,7 +51,6 @@ from notata.store.gaps import Gap, Skipped, ignore
 from notata.store.in_flight import BYTES_AT_ONCE, started_in_thread
 from notata.store.targets import Appending, Writing
 from notata.store.unfinished import is_abandoned, is_unfinished, new_name
-from notata.terminal import quoted
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -322,7 +322,7 @@ class Store(ABC):
         """The bytes of a file, or of ``[start, end)`` of it. One request for each 8 MiB.
 
         Raises:
-            TooLargeError: Without `end`: it is one of the files in `notata.limits`, and beyond its limit there.
+            TooLargeError: Without `end`: it is one of the files in `notata._base.limits`, and beyond its limit there.
         """
         return self.fetch(key, start, end).data
 

@@ -12,11 +12,11 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from notata._base.threads import Event, Pool
 from notata.errors import BatchError, ConflictError
 from notata.store.entries import Blob, Entry
 from notata.store.files import PART
 from notata.store.in_flight import AT_ONCE, InFlight, Tally, started_in_thread, then
-from notata.threads import Event, Pool
 
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback

@@ -17,7 +17,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from notata.buffers import flat
+from notata._base.buffers import flat
 from notata.errors import StorageError
 
 if TYPE_CHECKING:

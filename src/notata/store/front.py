@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from notata import keys
+from notata._base import keys
 from notata.errors import NotataError
 from notata.store.base import Blob, Entry, Store
 from notata.store.gaps import Gap

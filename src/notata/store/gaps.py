@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from notata import keys
+from notata._base import keys
 from notata.errors import StorageError
 from notata.store.entries import Entry
 

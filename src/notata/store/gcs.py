@@ -21,7 +21,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from notata import keys
+from notata._base import keys
 from notata.errors import (
     AccessError,
     ConfigurationError,

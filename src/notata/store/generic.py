@@ -22,7 +22,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 from fsspec.core import get_filesystem_class, split_protocol, url_to_fs
 
-from notata import keys, limits
+from notata._base import keys, limits
 from notata.errors import ConfigurationError, KeyNameError, NotataError, StorageError, UnprotectedWarning
 from notata.store import batches, web
 from notata.store.appending import Tail

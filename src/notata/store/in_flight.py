@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from notata.threads import Bell, Outcome, Pool
+from notata._base.threads import Bell, Outcome, Pool
 
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback

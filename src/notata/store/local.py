@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from notata import keys
+from notata._base import keys
+from notata._base.terminal import quoted
 from notata.errors import DeadlineError, LinkError, NotataError, StoredNameError
 from notata.store.appending import Held, Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
@@ -32,7 +33,6 @@ from notata.store.local_locks import LockHeldError, NoLockError, OwnLockError, h
 from notata.store.local_staged import Publish, Staged, publish_new, version_of, write_all
 from notata.store.spelling import Spelling
 from notata.store.unfinished import new_name
-from notata.terminal import quoted
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
-from notata import keys
-from notata.nesting import is_running
-from notata.retries import pauses
+from notata._base import keys
+from notata._base.nesting import is_running
+from notata._base.retries import pauses
 from notata.store.local_folders import Folder
 
 if sys.platform != "win32":

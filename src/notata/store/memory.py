@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
-from notata import keys
-from notata.nesting import is_running
+from notata._base import keys
+from notata._base.nesting import is_running
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry, Store
 from notata.store.gaps import Gap, gap_or

@@ -16,7 +16,7 @@ from fsspec.utils import glob_translate
 from upath import UPath
 from upath.extensions import ProxyUPath
 
-from notata import keys
+from notata._base import keys
 from notata.errors import ConfigurationError, ExistsError
 
 if TYPE_CHECKING:

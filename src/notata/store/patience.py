@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
 
-from notata.retries import pauses
+from notata._base.retries import pauses
 
 __all__ = ["Patience", "current", "note_progress"]
 

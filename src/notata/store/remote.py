@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import fsspec.asyn
 
-from notata import keys, limits
+from notata._base import keys, limits
+from notata._base.secrets import Values, leaves, shown_url, watch, within
+from notata._base.threads import NO_THREADS, Outcome, whole
 from notata.errors import ConfigurationError, KeyNameError, NotataError, StorageError
-from notata.secrets import Values, leaves, shown_url, watch, within
 from notata.store.appending import NOTHING, Tail
 from notata.store.base import Blob, Store
 from notata.store.files import PART
 from notata.store.in_flight import BYTES_AT_ONCE, failure_of
 from notata.store.options import names as option_names
 from notata.store.patience import Patience, current
-from notata.threads import NO_THREADS, Outcome, whole
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -419,7 +419,7 @@ class BucketStore(RemoteStore):
 
 
 def without_credentials(url: str) -> str:
-    """A URL that may be shown; see `notata.secrets.shown_url`.
+    """A URL that may be shown; see `notata._base.secrets.shown_url`.
 
     Raises:
         ConfigurationError: It is no URL.

@@ -19,7 +19,9 @@ from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from notata import keys
+from notata._base import keys
+from notata._base.retries import attempts
+from notata._base.terminal import quoted
 from notata.errors import (
     AccessError,
     ConfigurationError,
@@ -31,7 +33,6 @@ from notata.errors import (
     StoredNameError,
     UnreachableError,
 )
-from notata.retries import attempts
 from notata.store.appending import Tail
 from notata.store.base import ABSENT, Blob, Entry
 from notata.store.files import PART
@@ -41,7 +42,6 @@ from notata.store.in_flight import InFlight
 from notata.store.patience import current, note_progress
 from notata.store.remote import BucketStore, Connection
 from notata.store.s3_conditions import ALL, Conditions, Known, is_amazon, tag_of, try_completions, try_conditions
-from notata.terminal import quoted
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-from notata import keys
+from notata._base import keys
 from notata.errors import UnprotectedWarning
 from notata.store.base import ABSENT
 from notata.store.unfinished import new_name

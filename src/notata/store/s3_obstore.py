@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import fsspec.config
 
+from notata._base.packages import needed
 from notata.errors import ConfigurationError
-from notata.packages import needed
 from notata.store.base import Blob
 from notata.store.patience import note_progress
 from notata.store.s3 import S3Store

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from threading import RLock
 from typing import Final, TypeVar
 
-from notata import keys
+from notata._base import keys
 from notata.store.unfinished import new_name
 
 __all__ = ["Spelling", "aligned", "collisions", "folded"]

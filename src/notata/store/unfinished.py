@@ -10,7 +10,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Final
 
-from notata import keys, processes
+from notata._base import keys, processes
 from notata.store.entries import Entry
 
 __all__ = ["is_abandoned", "is_unfinished", "new_name"]

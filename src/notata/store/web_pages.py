@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from aiohttp import ClientResponse
 
-from notata.display import size
+from notata._base.display import size
+from notata._base.secrets import shown_url
 from notata.errors import TooLargeError
-from notata.secrets import shown_url
 
 __all__ = ["PAGE", "with_limit"]
 

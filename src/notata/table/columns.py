@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from notata import keys, limits
+from notata._base import keys, limits
 from notata.errors import TooLargeError
 from notata.table.row import ERROR, FIXED, ID, REASON, REVISION, STATUS, Row
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from notata import formats, keys, limits
-from notata.display import indefinite
+from notata import formats
+from notata._base import keys, limits
+from notata._base.display import indefinite
 from notata.errors import DecodeError, EncodeError, StorageError
-from notata.state import ROW
+from notata.run.state import ROW
 from notata.store import Store
 
 __all__ = [

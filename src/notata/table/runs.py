@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from notata import formats, keys, limits, parameters
+from notata import formats
+from notata._base import keys, limits
+from notata._base.packages import needed
 from notata.errors import DamagedFileWarning, DecodeError, EncodeError, MissingError, TooLargeError
-from notata.packages import needed
-from notata.state import ENDED, judge, parsed
+from notata.run import parameters
+from notata.run.state import ENDED, judge, parsed
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Skipped, ignore
 from notata.table.columns import Columns, parsed_rows

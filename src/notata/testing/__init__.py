@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from notata import keys
+from notata._base import keys
 from notata.errors import NotataError
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from notata.journal import Growing, Journal
+from notata.run.journal import Growing, Journal
 
 
 class ByHand(Journal):

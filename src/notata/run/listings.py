@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from notata import keys
+from notata._base import keys
 from notata.store import Entry
 
 __all__ = ["inside", "name_of", "orphans_in", "runs_in", "split"]

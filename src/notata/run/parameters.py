@@ -10,12 +10,13 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
-from notata import formats, keys, limits
-from notata.display import indefinite
+from notata import formats
+from notata._base import keys, limits
+from notata._base.display import indefinite
+from notata._base.nesting import is_running
+from notata._base.processes import Lock
 from notata.errors import ConfigurationError, DecodeError, EncodeError, MissingError
 from notata.formats.yaml_loader import check_values
-from notata.nesting import is_running
-from notata.processes import Lock
 from notata.store import Store
 
 __all__ = ["FILES", "Parameters", "decoded", "encoded", "named", "parameters"]
@@ -35,7 +36,7 @@ def encoded(store: Store, values: Mapping[str, Any], ext: str = "yaml") -> bytes
 
     Raises:
         EncodeError: A value has no plain form; the message names it. Or they are too many or too large to be read
-            again, see `notata.limits`.
+            again, see `notata._base.limits`.
     """
     try:
         data = limits.check_stored(formats.encode(_FORMS[ext], values), _KEYS[ext])

@@ -18,7 +18,12 @@ from functools import partial
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from notata import formats, keys, limits, processes, times
+from notata import formats
+from notata._base import keys, limits, processes, times
+from notata._base.nesting import is_running
+from notata._base.retries import attempts
+from notata._base.terminal import one_line
+from notata._base.threads import NO_THREADS, Event, start_thread
 from notata.errors import (
     AccessError,
     ConfigurationError,
@@ -34,13 +39,9 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.nesting import is_running
-from notata.retries import attempts
-from notata.state import ENDED, LEASE, RunState, claimable, judge, lease_of, look, metadata, parsed
+from notata.run.state import ENDED, LEASE, RunState, claimable, judge, lease_of, look, metadata, parsed
 from notata.store import Store
 from notata.store.gaps import Gaps
-from notata.terminal import one_line
-from notata.threads import NO_THREADS, Event, start_thread
 
 __all__ = ["HEARTBEAT", "Lease"]
 

@@ -12,8 +12,8 @@ from itertools import groupby
 from types import FrameType, TracebackType
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 
+from notata._base.secrets import HIDDEN, is_secret_name
 from notata.errors import ConfigurationError
-from notata.secrets import HIDDEN, is_secret_name
 
 __all__ = ["Caught", "Redact", "describe", "kind", "reason", "shortened", "text"]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, overload
 
+from notata._base.packages import needed
+from notata._base.times import YEARS
 from notata.formats import without_surrogates
-from notata.journal import level_of
-from notata.packages import needed
-from notata.times import YEARS
+from notata.run.journal import level_of
 
 if TYPE_CHECKING:
     import pandas as pd

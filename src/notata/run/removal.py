@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from notata import keys
+from notata._base import keys
 from notata.errors import BatchError, ConflictError, DeadlineError, ExistsError, StorageError
 from notata.formats import JSON, encode
-from notata.state import LEASE, parsed, stored
+from notata.run.state import LEASE, parsed, stored
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from notata import display, keys
+from notata._base import display, keys
 from notata.errors import EncodeError, TooLargeError
 
 __all__ = [

@@ -11,8 +11,8 @@ import re
 import unicodedata
 from typing import Final
 
+from notata._base.terminal import quoted
 from notata.errors import KeyNameError
-from notata.terminal import quoted
 
 __all__ = [
     "ARTIFACTS",

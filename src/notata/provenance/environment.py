@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from notata.secrets import arguments, refresh
+from notata._base.secrets import arguments, refresh
 
 __all__ = ["capture", "imported_packages"]
 
@@ -55,8 +55,8 @@ def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
     no program that the checkout configures: no filter, monitor or hook, nothing in a submodule, and it fetches nothing.
 
     Args:
-        redact: Applied to the arguments of the command line. What `notata.secrets` knows for a secret is hidden in any
-            case.
+        redact: Applied to the arguments of the command line. Secrets that `notata._base.secrets` knows are always
+            hidden.
 
     Returns:
         ``python`` (version, implementation, executable), ``platform``, ``host``, ``user``, ``pid``, ``argv``, ``cwd``,

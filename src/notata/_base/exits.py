@@ -19,11 +19,11 @@ from collections.abc import Callable
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final
 
-from notata.errors import ConfigurationError
-from notata.secrets import redacted
-from notata.terminal import one_line
+from notata._base.secrets import redacted
+from notata._base.terminal import one_line
+from notata.errors import ConfigurationError, Terminated
 
-__all__ = ["Sigterm", "Terminated", "abandon", "at_exit", "cause", "forget", "is_of_handler", "later", "used"]
+__all__ = ["Sigterm", "abandon", "at_exit", "cause", "forget", "is_of_handler", "later", "used"]
 
 Call = Callable[[], None]
 
@@ -41,19 +41,6 @@ _late_calls: dict[Call, None] = {}
 
 _used = 0.0
 _ending = _is_late = False
-
-
-class Terminated(SystemExit):
-    """The process was asked to end by SIGTERM; raised in its main thread by `Sigterm`.
-
-    It is a `SystemExit` with the code 143, so ``except Exception`` does not swallow it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
-
-    def __str__(self) -> str:
-        return "SIGTERM"
 
 
 def at_exit(call: Call) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from notata import keys
+from notata._base import keys
 from notata.errors import KeyNameError
 from notata.formats import flattened, plain
 

@@ -11,14 +11,15 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, Any, Final, overload
 
-from notata import formats, keys
-from notata.display import listed
+from notata import formats
+from notata._base import keys
+from notata._base.display import listed
+from notata._base.progress import Wanted, shown
+from notata._base.terminal import one_line
 from notata.errors import ConfigurationError, EncodeError, FolderError, MissingError, NotataError, StorageError
 from notata.formats import Drawing, current_figure, encode
-from notata.lines import Lines
-from notata.progress import Wanted, shown
+from notata.run.lines import Lines
 from notata.store import Entry, Store, open_beside, open_store
-from notata.terminal import one_line
 
 if TYPE_CHECKING:
     import numpy.typing as npt

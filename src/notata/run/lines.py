@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from notata.journal import Journal, RunLogger, level_of
+from notata.run.journal import Journal, RunLogger, level_of
 
 __all__ = ["Lines"]
 

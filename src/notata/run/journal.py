@@ -28,11 +28,11 @@ from datetime import datetime
 from types import FrameType
 from typing import Final, Protocol
 
-from notata import exits
+from notata._base import exits
+from notata._base.nesting import is_running
+from notata._base.retries import attempts
+from notata._base.threads import start_thread
 from notata.errors import ConfigurationError, ConflictError, DeadlineError, StorageError
-from notata.nesting import is_running
-from notata.retries import attempts
-from notata.threads import start_thread
 
 __all__ = ["LEVEL", "Growing", "Journal", "RunLogger", "level_of"]
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
-from notata import keys, processes
+from notata._base import keys, processes
+from notata._base.terminal import one_line
+from notata._base.times import moment
 from notata.errors import ContainerMissingError, MissingError, StorageError, TooLargeError
 from notata.store import Blob, Store
-from notata.terminal import one_line
-from notata.times import moment
 
 __all__ = [
     "COPIED",

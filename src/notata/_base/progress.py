@@ -25,7 +25,7 @@ def bar(label: str, size: int | None = None) -> Callback:
     ...     callback.value
     60
     """
-    from notata.bars import Bar
+    from notata._base.bars import Bar
 
     return Bar(label, size)
 

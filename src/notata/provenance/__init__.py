@@ -1,0 +1,1 @@
+"""Where a run comes from, and why it failed: interpreter, machine, packages, git, exceptions."""
