@@ -14,7 +14,7 @@ and the same calls write the same folder::
         log.info("energy drift %.1e", 3e-9)      # log.txt
 """
 
-import importlib
+import importlib as _importlib
 from typing import TYPE_CHECKING
 
 from notata.errors import (
@@ -110,5 +110,5 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """`notata.search`, imported when it is first used: a run does without."""
     if name == "search":
-        return importlib.import_module("notata.search")
+        return _importlib.import_module("notata.search")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
