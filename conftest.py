@@ -20,7 +20,7 @@ from notata.run.journal import Journal
 from notata.store import s3
 from notata.table import Keeper
 from tests import servers
-from tests.odd_stores import s3 as odd_s3
+from tests.tools.odd_stores import s3 as odd_s3
 
 # No example has a deadline: on a busy machine any may take a second.
 settings.register_profile("notata", deadline=None, suppress_health_check=[HealthCheck.too_slow])

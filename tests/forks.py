@@ -15,7 +15,7 @@ __all__ = ["forkserver"]
 
 _PRELOADED: Final = [
     *NEEDED,
-    "tests.sweep",
+    "tests.tools.sweep",
     "tests.contract.test_experiment",
     "tests.contract.test_races",
     "tests.contract.test_sync",

@@ -14,15 +14,15 @@ from socket import SHUT_WR, create_connection
 
 import pytest
 
-from tests.benchmarks import peers, report
-from tests.benchmarks.__main__ import letters
-from tests.benchmarks.contest import Bench
-from tests.benchmarks.environments import NOTATA
-from tests.benchmarks.measures import MEASURES, imports, local
-from tests.benchmarks.proxy import distant
-from tests.benchmarks.results import TIMES, Budget, Column, Result
-from tests.benchmarks.sites import MEMORY, Sites
-from tests.benchmarks.sizes import QUICK
+from tests.tools.benchmarks import peers, report
+from tests.tools.benchmarks.__main__ import letters
+from tests.tools.benchmarks.contest import Bench
+from tests.tools.benchmarks.environments import NOTATA
+from tests.tools.benchmarks.measures import MEASURES, imports, local
+from tests.tools.benchmarks.proxy import distant
+from tests.tools.benchmarks.results import TIMES, Budget, Column, Result
+from tests.tools.benchmarks.sites import MEMORY, Sites
+from tests.tools.benchmarks.sizes import QUICK
 
 TINY = replace(QUICK, local=2, locals=2, imports=1)
 

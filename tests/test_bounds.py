@@ -37,7 +37,7 @@ from notata.formats.pickle_facts import pickle_facts
 from notata.manifest import Document, Keeper, LedgerStore
 from notata.manifest.document import Receipt
 from notata.store import open_store
-from tests import fuzz
+from tests.tools import fuzz
 
 
 def run_of(**params: Any) -> str:
@@ -413,7 +413,7 @@ def test_readers_of_valid_runs_work() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_damaged_and_forged_files_raise_only_errors_of_notata(seed: int) -> None:
-    """The command ``python -m tests.fuzz 200000`` tries more, and bounds memory and time too."""
+    """The command ``python -m tests.tools.fuzz 200000`` tries more, and bounds memory and time too."""
     tally = fuzz.Tally()
     for number in range(50):
         fuzz.attempt(seed, number, tally)

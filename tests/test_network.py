@@ -1,4 +1,4 @@
-"""What a network that fails does to a run; `tests.network` does many more rounds."""
+"""What a network that fails does to a run; `tests.tools.network` does many more rounds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from notata.store.patience import Patience
 from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.faulty_proxy import FAULTS, LIE, SILENT, SLOW, UNDONE, FaultyProxy, faulty
-from tests.network import Tally, behind, hurried, outing
+from tests.tools.network import Tally, behind, hurried, outing
 
 TIMEOUT = 0.6  # seconds that a request may take whose reply may never come
 
@@ -252,7 +252,7 @@ def test_a_store_that_lies_is_noticed(monkeypatch: pytest.MonkeyPatch, request: 
     def lying(rng: object) -> object:
         return lambda line: LIE if "artifacts" in line and not next(lies) else ""
 
-    monkeypatch.setattr("tests.network.weather", lying)
+    monkeypatch.setattr("tests.tools.network.weather", lying)
     place = make_place("s3", request)
     done = outing(place, "suite/lie", background=False, timeout=30.0, count=8, large=0)
     assert set(done.wrong) & {"lost", "changed"}, done

@@ -14,8 +14,8 @@ import pytest
 import notata
 from notata import Experiment, ExperimentReader, Logbook, LogReader, experiment, logbook, reader, search
 from notata.run.parameters import Parameters
-from tests.memory import measure
 from tests.servers import Server
+from tests.tools.memory import measure
 
 
 def test_the_public_names() -> None:

@@ -1,4 +1,4 @@
-"""What a run keeps in memory for each of its calls, in short; `tests.soak` does a hundred thousand and a million."""
+"""The memory that a run keeps for each of its calls, in short; `tests.tools.soak` makes up to a million calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from notata import Logbook
 from tests.backends import Place
 from tests.forks import forkserver
-from tests.soak import Sample, artifact, growth, line, sample, taken, wrong
+from tests.tools.soak import Sample, artifact, growth, line, sample, taken, wrong
 
 RUN = "soak"
 

@@ -1,7 +1,7 @@
 """Disks that take two names for one: two keys that would become one file are an error, and no copy says complete.
 
-The disk is a double that looks names up without regard to case. ``python -m tests.folding_disk`` runs the same tests on
-a real exFAT, which needs root and Debian's ``exfat-fuse`` and ``exfatprogs``.
+The disk is a double that looks names up without regard to case. ``python -m tests.tools.folding_disk`` runs the same
+tests on a real exFAT, which needs root and Debian's ``exfat-fuse`` and ``exfatprogs``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from notata.search import diagnose
 from notata.store import Store, open_store
 from notata.store.local import LocalStore
 from notata.store.spelling import Spelling, collisions
-from tests.folding_disk import DISK
+from tests.tools.folding_disk import DISK
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 

@@ -37,10 +37,10 @@ from tests.cli.conftest import Shelf
 from tests.command import notata, process
 from tests.contract.conftest import make_place
 from tests.counting import counted
-from tests.network import hurried
 from tests.servers import Server, free_port
 from tests.small_disk import Disk
 from tests.test_facts import headers_without
+from tests.tools.network import hurried
 
 WRITTEN = ["write", "read", "claim", "swap", "append", "distance", "clock", "delete"]
 OF_DISKS = {"links", "fsync", "names", "space", "file system"}

@@ -1,4 +1,4 @@
-"""Real signals at random moments lose nothing, and the judge of that is not blind; `tests.interrupts` sends many."""
+"""Signals at random moments lose nothing, and the check itself finds planted losses; see `tests.tools.interrupts`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.backends import Place
-from tests.interrupts import Recording, Tally, interrupt
+from tests.tools.interrupts import Recording, Tally, interrupt
 
 SIGNALS = 12
 

@@ -1,4 +1,4 @@
-"""Nothing that was promised is lost by SIGKILL, and the judge of that is not blind; `tests.kill` does many rounds."""
+"""SIGKILL loses nothing that was promised, and the check itself finds planted losses; see `tests.tools.kill`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from tests.backends import Place
 from tests.contract.conftest import make_place
-from tests.kill import CASES, OWN, Tally, kill
-from tests.workload import RUN, Fate, judged, read, steps
+from tests.tools.kill import CASES, OWN, Tally, kill
+from tests.tools.workload import RUN, Fate, judged, read, steps
 
 ROUNDS = {"local": 6, "again": 3}  # else one
 

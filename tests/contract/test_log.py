@@ -20,7 +20,7 @@ from notata import ConfigurationError, Logbook, RunEndedError, StorageError
 from notata.testing import FaultyStore
 from tests.backends import Place
 from tests.counting import counted
-from tests.lines import measure, wanted
+from tests.tools.lines import measure, wanted
 
 MANY = 100_000
 

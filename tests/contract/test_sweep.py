@@ -8,7 +8,7 @@ import pytest
 
 from tests.backends import Place
 from tests.contract.conftest import make_place
-from tests.sweep import Outcome, sweep
+from tests.tools.sweep import Outcome, sweep
 
 
 def check(outcome: Outcome, count: int) -> None:
@@ -16,7 +16,7 @@ def check(outcome: Outcome, count: int) -> None:
 
 
 def test_32_processes_lose_no_run(tmp_path: Path) -> None:
-    """As ``python -m tests.sweep`` does with 50 runs each."""
+    """As ``python -m tests.tools.sweep`` does with 50 runs each."""
     place = Place("local", str(tmp_path / "sweep"))
     check(sweep(place, 32, 5, environment=False), 32 * 5)
 

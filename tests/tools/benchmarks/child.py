@@ -1,0 +1,76 @@
+"""The process of one contestant: it does what its standard input says, line by line, and answers what that took.
+
+The first line is the site, each other one a verb of the peer with its arguments, as JSON. What the peer's libraries
+print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tests.servers import CLOUD_ENVIRONMENT
+from tests.tools.benchmarks.peers import PEERS, Peer, UnavailableError
+from tests.tools.benchmarks.sites import Site
+
+KIB_PER_UNIT = 1 if sys.platform.startswith("linux") else 1 / 1024  # of ru_maxrss: KiB, elsewhere bytes
+
+
+def peak() -> float:
+    """The most memory that this process has had so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB_PER_UNIT / 1024
+
+
+@contextlib.contextmanager
+def counted_if(wanted: bool) -> Iterator[list[str]]:
+    """The requests of a block, if they are wanted: counting is work too."""
+    if not wanted:
+        yield []
+        return
+    from tests.counting import counted
+
+    with counted() as sent:
+        yield sent
+
+
+def measured(peer: Peer, verb: str, arguments: list[Any], count: bool) -> dict[str, Any]:
+    """Do it, and say what it gave and took."""
+    before = peak()
+    with counted_if(count) as sent:
+        start = time.perf_counter()
+        value = getattr(peer, verb)(*arguments)
+        seconds = time.perf_counter() - start
+    return {"value": value, "seconds": seconds, "grown": peak() - before, "requests": len(sent) if count else None}
+
+
+def refusal(error: Exception) -> dict[str, Any]:
+    """Why there is no answer: the peer cannot do it here, or it failed."""
+    if isinstance(error, UnavailableError | ImportError):
+        return {"refused": str(error)}
+    return {"refused": f"failed: {type(error).__name__}: {error}"}
+
+
+def main(name: str) -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    os.environ.update(CLOUD_ENVIRONMENT)
+    # The quick server keeps a multipart upload's checksum as if it were the whole object's: s3fs would refuse to read.
+    os.environ["AWS_RESPONSE_CHECKSUM_VALIDATION"] = "when_required"
+    peer = PEERS[name](Site(**json.loads(sys.stdin.readline())))
+    for line in sys.stdin:
+        order = json.loads(line)
+        try:
+            answer = measured(peer, order["verb"], order["arguments"], order["count"])
+        except Exception as error:
+            answer = refusal(error)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

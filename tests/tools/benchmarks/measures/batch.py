@@ -1,0 +1,44 @@
+"""(b) Many small artifacts at once."""
+
+from __future__ import annotations
+
+from tests.tools.benchmarks import peers
+from tests.tools.benchmarks.contest import Bench
+from tests.tools.benchmarks.results import Budget, Column, Result
+from tests.tools.benchmarks.sites import QUICK
+
+CONTESTANTS = (
+    peers.BACKGROUND, peers.ENGINE_BACKGROUND, peers.WRITE_MANY, peers.OURS, peers.ENGINE, peers.PORT, peers.S3FS,
+    peers.OBSTORE, peers.MLFLOW,
+)  # fmt: skip
+TIME = "time"
+
+
+def measure(bench: Bench) -> list[Result]:
+    """Seconds until all are stored."""
+    sizes = bench.sizes
+    result = Result(
+        "b",
+        f"{sizes.many} artifacts of 2 kB to S3, 20 ms round trip; median of {sizes.batches}",
+        [Column(TIME, "s")],
+    )
+    serial = set()
+    with bench.contest(CONTESTANTS, bench.sites.at(QUICK, 20)) as contest:
+        contest.each("begin")
+        contest.each("artifact")
+        for peer in CONTESTANTS:
+            if peer not in contest.refused:
+                result.rows[peer] = {}
+        for _ in range(sizes.batches):
+            contest.each("begin")
+            for peer, (answer,) in contest.each("many", sizes.many, sizes.few).items():
+                result.add(peer, TIME, [answer.seconds * sizes.many / answer.value])
+                serial |= {peer} if answer.value < sizes.many else set()
+            contest.each("end")
+        result.refuse(contest.refused)
+    if serial:
+        names = ", ".join(name for name in CONTESTANTS if name in serial)
+        result.notes.append(f"One after the other, so {sizes.few} were measured and the time multiplied: {names}.")
+    median = result.median(peers.BACKGROUND, TIME)
+    result.budgets.append(Budget(f"{sizes.many} artifacts in background, 20 ms round trip", 2, median, "s"))
+    return [result]

@@ -1,0 +1,85 @@
+"""(c) A large array up and down, each in a process of its own, which tells how much memory it took."""
+
+from __future__ import annotations
+
+from tests.tools.benchmarks import peers
+from tests.tools.benchmarks.contest import Bench
+from tests.tools.benchmarks.results import TIMES, Budget, Column, Result
+from tests.tools.benchmarks.sites import QUICK
+
+MIB = 2**20
+BARE = (peers.S3FS, peers.S3FS_FILES)
+ARRAYS = tuple((peer, "npy") for peer in (peers.OURS, peers.ENGINE, *BARE, peers.OBSTORE_FILES, peers.MLFLOW))
+PICKLES = ((peers.OURS, "pickle"), (peers.S3FS, "pickle"))
+DISTANT = tuple((peer, "npy") for peer in (peers.OURS, peers.ENGINE, peers.S3FS, peers.MLFLOW))
+CONTESTANTS = {0: ARRAYS + PICKLES, 20: DISTANT}
+"""By round trip: contestants, and how they store the array."""
+
+
+def measure(bench: Bench) -> list[Result]:
+    """Megabytes a second, and MiB of memory besides the array itself."""
+    sizes = bench.sizes
+    columns = [
+        Column(f"{distance} ms: {figure}", unit, ratio=unit == "MB/s")
+        for distance in sizes.large_distances
+        for figure, unit in (("up", "MB/s"), ("up, memory", "MiB"), ("down", "MB/s"), ("down, memory", "MiB"))
+    ]
+    title = f"An array of {sizes.large / 1e6:.0f} MB to S3 and back, by round trip; median of {sizes.larges}"
+    result = Result("c", title, columns)
+    for turn in range(sizes.larges):
+        for distance in sizes.large_distances:
+            for peer, form in CONTESTANTS[distance]:
+                if bench.known([peer]):
+                    _there_and_back(bench, result, peer, form, distance)
+                    bench.say(f"(c) {_row(peer, form)}, {distance} ms, {turn + 1} of {sizes.larges}")
+                    bench.sites.clear()
+    result.notes.append("Memory: the most that the process had, less what it had before, less the array.")
+    result.notes.append(
+        "put_file: the file to send lies on the local disk before, which is not timed; to read back what came down is."
+    )
+    for distance in sizes.large_distances:
+        for peer, form in CONTESTANTS[distance]:
+            if peer == peers.OURS:
+                _judge(result, form, distance)
+    return [result]
+
+
+def _there_and_back(bench: Bench, result: Result, peer: str, form: str, distance: int) -> None:
+    row, size = _row(peer, form), bench.sizes.large
+    site = bench.sites.at(QUICK, distance)
+    with bench.contest([peer], site) as contest:
+        contest.each("begin")
+        contest.each("artifact")  # imports and connections are there
+        contest.each("hold", size)
+        up = contest.one(peer, "up", form)
+        if contest.refused:
+            result.refuse({row: contest.refused[peer]})
+            return
+        result.add(row, f"{distance} ms: up", [size / 1e6 / up.seconds])
+        result.add(row, f"{distance} ms: up, memory", [up.grown])
+    with bench.contest([peer], site) as contest:
+        contest.each("begin")
+        contest.each("artifact")
+        down = contest.one(peer, "down", form, up.value)
+        if not down.refused and not contest.one(peer, "check", size).value:
+            contest.refused[peer] = "failed: what came down is not what went up"
+        if contest.refused:
+            result.refuse({row: contest.refused[peer]})
+        else:
+            result.add(row, f"{distance} ms: down", [size / 1e6 / down.seconds])
+            result.add(row, f"{distance} ms: down, memory", [max(0.0, down.grown - size / MIB)])
+
+
+def _judge(result: Result, form: str, distance: int) -> None:
+    row = _row(peers.OURS, form)
+    ours = result.median(row, f"{distance} ms: up")
+    floor = result.best(BARE if form == "npy" else (_row(peers.S3FS, form),), f"{distance} ms: up")
+    share = ours / floor if ours and floor else None
+    what = f"{form} to S3, {distance} ms round trip"
+    result.budgets.append(Budget(f"{what}: upload speed, of bare s3fs at its best", 0.9, share, TIMES, least=True))
+    memory = result.median(row, f"{distance} ms: up, memory")
+    result.budgets.append(Budget(f"{what}: memory more", 128, memory, "MiB"))
+
+
+def _row(peer: str, form: str) -> str:
+    return peer if form == "npy" else f"{peer}: {form}"

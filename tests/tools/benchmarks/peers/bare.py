@@ -1,0 +1,112 @@
+"""The storage libraries alone: no run, no log line, no metadata. They are the floor."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from tests.tools.benchmarks.peers.base import Peer, dump, load, payload
+from tests.tools.benchmarks.sites import Site
+
+
+def encoded(number: int) -> bytes:
+    """The artifact of this number."""
+    return json.dumps(payload(number)).encode()
+
+
+class Bare(Peer):
+    """s3fs or gcsfs as fsspec makes them: ``pipe_file``, ``pipe``, and ``open`` for what is large."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.fs = self._filesystem()
+        self.folder = f"{site.url}/{uuid.uuid4().hex}"
+
+    def _filesystem(self) -> Any:
+        import fsspec
+
+        return fsspec.filesystem(self.site.protocol, use_listings_cache=False, **self.site.options)
+
+    def store(self, number: int) -> None:
+        self.fs.pipe_file(f"{self.folder}/a{number}.json", encoded(number))
+
+    def many(self, count: int, few: int) -> int:
+        folder = f"{self.site.url}/{uuid.uuid4().hex}"
+        self.fs.pipe({f"{folder}/a{number}.json": encoded(number) for number in range(count)})
+        return count
+
+    def up(self, form: str) -> str:
+        path = f"{self.folder}/large.{form}"
+        with self.fs.open(path, "wb") as file:
+            dump(self.array, form, file)
+        return path
+
+    def down(self, form: str, where: str) -> None:
+        with self.fs.open(where, "rb") as file:
+            self.found = load(form, file)
+
+    def table(self, where: str, few: int) -> int:
+        paths = [path for path in self.fs.find(where) if path.endswith("/metadata.json")]
+        return len([json.loads(data) for data in self.fs.cat(paths).values()])
+
+
+class BareFiles(Bare):
+    """The same by ``put_file`` and ``get_file``: what goes up lies on the local disk before, untimed."""
+
+    def hold(self, size: int) -> None:
+        super().hold(size)
+        with self._file().open("wb") as file:
+            dump(self.array, "npy", file)
+
+    def up(self, form: str) -> str:
+        path = f"{self.folder}/large.{form}"
+        self.fs.put_file(str(self._file()), path)
+        return path
+
+    def down(self, form: str, where: str) -> None:
+        self.fs.get_file(where, str(self._file()))
+        with self._file().open("rb") as file:
+            self.found = load(form, file)
+
+    def _file(self) -> Path:
+        return Path(self.site.scratch, f"{type(self).__name__}.npy")
+
+
+class Adapter(Bare):
+    """obstore's fsspec adapter. Its ``open`` wants partial answers, which the quick server does not always give."""
+
+    def _filesystem(self) -> Any:
+        from importlib import import_module
+
+        options = self.site.options
+        store: Any = import_module("obstore.fsspec")
+        return store.FsspecStore(
+            "s3",
+            endpoint=options["endpoint_url"],
+            access_key_id=options["key"],
+            secret_access_key=options["secret"],
+            region="us-east-1",
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+        )
+
+    def down(self, form: str, where: str) -> None:
+        self.found = load(form, io.BytesIO(self.fs.cat_file(where)))
+
+
+class AdapterFiles(BareFiles, Adapter):
+    """obstore's ``put_file`` and ``get_file``."""
+
+
+class Renamed(Peer):
+    """A local file, written aside and renamed: what an atomic write costs at least."""
+
+    def store(self, number: int) -> None:
+        path = f"{self.site.url}/a{number}.json"
+        with open(f"{path}.tmp", "xb") as file:
+            file.write(encoded(number))
+        os.replace(f"{path}.tmp", path)

@@ -1,0 +1,158 @@
+"""notata as it is here, in the ways that it can be used."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+import warnings
+from typing import Any, ClassVar
+
+from tests.tools.benchmarks.peers.base import Peer, UnavailableError, payload
+from tests.tools.benchmarks.sites import Site
+
+
+class Notata(Peer):
+    """A run, as its user writes it."""
+
+    arguments: ClassVar[dict[str, Any]] = {}
+    engine: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.options = site.options | self.engine
+        self.log: Any = None
+
+    def begin(self) -> None:
+        from notata import Logbook, UnprotectedWarning
+
+        warnings.simplefilter("ignore", UnprotectedWarning)  # the quick server, which is what is measured, not chosen
+        self.log = Logbook(
+            uuid.uuid4().hex, self.site.url, {"omega": 2.0}, storage_options=self.options, **self.arguments
+        )
+
+    def end(self) -> None:
+        if self.log is not None:
+            self.log.mark_complete()
+
+    def store(self, number: int) -> None:
+        self.log.json(f"a{number}", payload(number))
+
+    def up(self, form: str) -> str:
+        if form == "npy":
+            self.log.array("large", self.array)
+        else:
+            self.log.pickle("large", self.array)
+        return str(self.log.url)
+
+    def down(self, form: str, where: str) -> None:
+        from notata import LogReader
+
+        reader = LogReader(where, storage_options=self.options)
+        self.found = reader.load_array("large") if form == "npy" else reader.load_pickle("large")
+
+    def lines(self, count: int) -> dict[str, Any]:
+        from tests.backends import Place
+        from tests.tools.lines import measure, wanted
+
+        cost = measure(Place("bucket", self.site.url, self.options), count)
+        whole = cost.lines == wanted(count)
+        return {"size": cost.size, "sent": cost.sent, "requests": cost.requests, "whole": whole}
+
+    def slow_lines(self, count: int, pause: float) -> dict[str, Any]:
+        """The same by a clock that is moved by hand: a line, then `pause` seconds in which what is due is stored."""
+        from notata.store import open_store
+        from tests.counting import counted
+        from tests.tools.benchmarks.peers.slowly import logged
+
+        store = open_store(f"{self.site.url}/{uuid.uuid4().hex}", self.options)
+        with counted() as sent:
+            seconds = logged(store.appender("log.txt", new=True), count, pause)
+        stored = store.read("log.txt")
+        whole = stored.count(b"\n") == count
+        return {"size": len(stored), "sent": sent.bytes, "requests": len(sent), "whole": whole, "seconds": seconds}
+
+    def fill(self, runs: int, index: bool) -> str:
+        """Make the experiment that is read: written in memory, copied by plain fsspec, its index.csv by notata."""
+        import fsspec
+
+        from notata import Experiment
+
+        name = uuid.uuid4().hex
+        experiment = Experiment(name, "memory://runs")
+        for number in range(runs):
+            with experiment.add(dt=number / runs, scheme="leapfrog") as log:
+                log.json("metrics", {"error": number**2, "steps": 10 * number})
+        memory, bucket = fsspec.filesystem("memory"), fsspec.filesystem(self.site.protocol, **self.site.options)
+        files = {
+            path: memory.cat_file(path) for path in memory.find(f"/runs/{name}") if not path.endswith("/index.csv")
+        }
+        where = f"{self.site.url}/{name}"
+        bucket.pipe({where + path.removeprefix(f"/runs/{name}"): data for path, data in files.items()})
+        if index:
+            Experiment(name, self.site.url, storage_options=self.options).write_index()
+        return where
+
+    def table(self, where: str, few: int) -> int:
+        from notata import ExperimentReader
+
+        return len(ExperimentReader(where, storage_options=self.options).table())
+
+
+class InBackground(Notata):
+    """Writes return when they are accepted; `flush` waits for all."""
+
+    arguments: ClassVar[dict[str, Any]] = {"background": True}
+
+    def begin(self) -> None:
+        import inspect
+
+        from notata import Logbook
+
+        if "background" not in inspect.signature(Logbook).parameters:
+            raise UnavailableError("this Logbook has no background=True")
+        super().begin()
+
+    def many(self, count: int, few: int) -> int:
+        self.artifacts(count)
+        self.log.flush()
+        return count
+
+
+class ManyAtOnce(Notata):
+    """`Store.write_many`, without a run."""
+
+    def many(self, count: int, few: int) -> int:
+        from notata.formats import JSON
+        from notata.store import open_store
+
+        files = {f"a{number}.json": _encoded(JSON, payload(number)) for number in range(count)}
+        open_store(f"{self.site.url}/{uuid.uuid4().hex}", self.options).write_many(files)
+        return count
+
+
+class Obstore(Notata):
+    """Through obstore instead of s3fs."""
+
+    engine: ClassVar[dict[str, Any]] = {"engine": "obstore"}
+
+    def begin(self) -> None:
+        from notata import ConfigurationError
+
+        try:
+            super().begin()
+        except ConfigurationError as error:
+            raise UnavailableError("this notata refuses the engine obstore") from error
+        if "obstore" not in sys.modules:
+            raise UnavailableError("this notata does not heed the engine obstore")
+
+
+class ObstoreInBackground(Obstore, InBackground):
+    """Both."""
+
+
+def _encoded(form: Any, value: object) -> bytes:
+    import io
+
+    file = io.BytesIO()
+    form.write(value, file)
+    return file.getvalue()

@@ -1,0 +1,94 @@
+"""Where the contestants write: an empty folder of a storage, at a distance. The servers start when first asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from tests import servers
+from tests.tools.benchmarks.proxy import distant
+
+QUICK, REAL, GCS, LOCAL, MEMORY = "rclone", "seaweedfs", "fake-gcs-server", "local", "memory"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A folder of nobody's yet.
+
+    Attributes:
+        url: Of the folder.
+        options: What fsspec needs to reach it.
+        scratch: A folder on the local disk for what else a contestant needs.
+    """
+
+    url: str
+    options: dict[str, Any] = field(default_factory=dict)
+    scratch: str = ""
+
+    @property
+    def protocol(self) -> str:
+        return self.url.partition("://")[0] if "://" in self.url else "file"
+
+
+class Sites(contextlib.AbstractContextManager["Sites"]):
+    """Servers by kind, and the ways to them by distance; all end with the block."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open = contextlib.ExitStack()
+        self._servers: dict[str, servers.Server] = {}
+        self._ports: dict[tuple[str, float], int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._open.close()
+
+    def at(self, kind: str, milliseconds: float = 0) -> Site:
+        """An empty folder on one kind of storage, a round trip of so many milliseconds away."""
+        name = uuid.uuid4().hex
+        scratch = self._made(f"scratch-{name}")
+        if kind == LOCAL:
+            return Site(str(self._made(f"local-{name}")), {}, str(scratch))
+        if kind == MEMORY:
+            return Site(f"memory://{name}", {}, str(scratch))
+        server = self._server(kind)
+        endpoint = f"http://127.0.0.1:{self._port(kind, server, milliseconds)}"
+        return Site(f"{server.url}/{name}", server.options | {"endpoint_url": endpoint}, str(scratch))
+
+    def clear(self) -> None:
+        """Make room on the disk: what lies in the quick server's bucket was measured."""
+        bucket = self._folder / QUICK / "test-bucket"
+        for folder in bucket.iterdir() if bucket.exists() else ():
+            shutil.rmtree(folder)
+        for folder in self._folder.glob("scratch-*"):
+            shutil.rmtree(folder)
+
+    def _server(self, kind: str) -> servers.Server:
+        if kind not in self._servers:
+            start = {
+                QUICK: lambda: servers.rclone(self._made(QUICK)),
+                REAL: lambda: servers.seaweed(self._made(REAL)),
+                GCS: servers.fake_gcs,
+            }[kind]
+            self._servers[kind] = self._open.enter_context(start())
+        return self._servers[kind]
+
+    def _port(self, kind: str, server: servers.Server, milliseconds: float) -> int:
+        if (kind, milliseconds) not in self._ports:
+            port = urlsplit(server.endpoint).port
+            assert port
+            self._ports[kind, milliseconds] = self._open.enter_context(distant(port, milliseconds))
+        return self._ports[kind, milliseconds]
+
+    def _made(self, name: str) -> Path:
+        folder = self._folder / name
+        folder.mkdir(exist_ok=True)
+        return folder

@@ -1,0 +1,114 @@
+"""What commands print on a terminal, as pictures for the docs: real runs in a test bucket, and real output.
+
+    python -m tests.tools.screenshots
+
+writes ``docs/pictures/<name>.svg`` anew, one for each of `SCENES`. Only the names of this machine, its user and this
+folder are others in the pictures than they were.
+"""
+
+from __future__ import annotations
+
+import getpass
+import io
+import os
+import platform
+import re
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import fsspec
+from rich.console import Console
+from rich.text import Text
+
+from notata import Experiment, Logbook
+from tests import servers
+from tests.command import terminal
+
+__all__ = ["SCENES", "picture"]
+
+PICTURES = Path(__file__).parents[2] / "docs/pictures"
+COLUMNS = 112
+
+SCENES = {
+    "ls": ["ls", "s3://my-bucket/outputs"],
+    "where": ["ls", "s3://my-bucket/outputs", "--where", "length_m > 0.5 and drift < 1e-6", "--sort", "drift"],
+    "show": ["show", "s3://my-bucket/outputs/lengths/runs/log_lengths_length_m_1.6"],
+    "grep": ["grep", "-n", "drift|WARNING", "s3://my-bucket/outputs", "--logs"],
+    "compare": [
+        "compare",
+        "s3://my-bucket/outputs/lengths/runs/log_lengths_length_m_0.2",
+        "s3://my-bucket/outputs/lengths/runs/log_lengths_length_m_0.8",
+    ],
+}
+"""Command lines by the name of their picture."""
+
+
+def fill(base: str) -> Logbook:
+    """An experiment with a run that fails, a run by itself, and one that lives, which somebody has to hold."""
+    experiment = Experiment("lengths", base)
+    for length in (0.2, 0.4, 0.8, 1.6):
+        with suppress(FloatingPointError), experiment.add(length_m=length) as log:
+            log.info("%d steps of %g s", 20_000, 1e-3)
+            _swing(log, length)
+    with Logbook("calibration", base, params={"gravity_m_s2": 9.81}) as log:
+        log.json("metrics", {"offset_rad": 2.5e-4})
+    running = Logbook("long-arm", base, params={"length_m": 12.0, "method": "leapfrog"})
+    running.warning("step size %g s is at its minimum", 1e-6)
+    running.flush()
+    return running
+
+
+def _swing(log: Logbook, length: float) -> None:
+    """A pendulum of this length; the longest is made to fail."""
+    angle, speed, dt = 0.2, 0.0, 1e-3
+    track = []
+    for step in range(20_000):
+        speed -= dt * 9.81 / length * angle
+        angle += dt * speed
+        if step % 20 == 0:
+            track.append(angle)
+        if length > 1 and step == 15_000:
+            log.warning("drift of the energy: %.1e", 3e-4)
+            raise FloatingPointError(f"the energy drifted by {3e-4:.1e} at step {step}")
+    log.array("angle", track)
+    drift = abs(speed**2 / 2 + 9.81 / length * angle**2 / 2 - 9.81 / length * 0.02) * dt
+    log.json("metrics", {"period_s": round(6.2832 * (length / 9.81) ** 0.5, 4), "drift": float(f"{drift:.2e}")})
+
+
+def picture(command: list[str], printed: bytes) -> str:
+    """What stood on the terminal, as SVG; it asks for no font from elsewhere."""
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, legacy_windows=False)
+    quoted = " ".join(f"'{word}'" if re.search(r"[ |<>]", word) else word for word in command)
+    console.print(Text("$ ", style="bold green") + Text(f"notata {quoted}", style="bold"))
+    console.print(Text.from_ansi(printed.decode().replace("\r\n", "\n").rstrip("\n")), soft_wrap=True)
+    svg = console.export_svg(title="notata", unique_id="terminal")
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+
+
+def anonymous(printed: bytes) -> bytes:
+    """What was printed, with other names for the machine, its user and this folder."""
+    names = {str(PICTURES.parents[1]): "/home/ada", platform.node(): "node17", getpass.getuser(): "ada"}
+    for name, other in names.items():
+        printed = re.sub(rb"(?:(?<!\w)|(?<=\x1b\[0m))" + re.escape(name.encode()) + rb"(?!\w)", other.encode(), printed)
+    return re.sub(rb"Linux-[\w.-]+", b"Linux-6.12", printed)
+
+
+def main() -> None:
+    """Draw all scenes."""
+    PICTURES.mkdir(exist_ok=True)
+    with servers.moto() as server, tempfile.TemporaryDirectory() as folder:
+        config = {f"FSSPEC_S3_{name.upper()}": str(value) for name, value in server.options.items()}
+        os.environ.update(config | servers.CLOUD_ENVIRONMENT)
+        fsspec.config.conf["s3"] = dict(server.options)
+        fsspec.filesystem("s3").mkdir("my-bucket")
+        running = fill("s3://my-bucket/outputs")
+        for name, command in SCENES.items():
+            code, printed = terminal(*command, folder=Path(folder), columns=COLUMNS)
+            (PICTURES / f"{name}.svg").write_text(picture(command, anonymous(printed)))
+            print(f"{name}: exit code {code}, {len(printed.splitlines())} lines")
+        running.mark_complete()
+
+
+if __name__ == "__main__":
+    main()
