@@ -1,4 +1,4 @@
-"""The recipes of *Exploring runs from the shell*: each command runs, and twins on a disk and in a bucket agree."""
+"""The recipes of *Looking at runs from the shell*: each command runs, and twins on a disk and in a bucket agree."""
 
 from __future__ import annotations
 
