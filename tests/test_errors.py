@@ -60,7 +60,7 @@ def test_a_wrong_secret(seaweed_server: Server) -> None:
     options = {**seaweed_server.options, "secret": SECRETS["secret"]}
     with pytest.raises(errors.AccessError) as caught:
         Logbook("a", seaweed_server.url, storage_options=options)
-    told(caught, seaweed_server.url, "the secret does not fit the access key", "storage_options")
+    told(caught, seaweed_server.url, "the secret does not match the access key", "storage_options")
     assert isinstance(caught.value, PermissionError)
 
 

@@ -196,7 +196,7 @@ def test_a_bucket_that_is_missing(name: str, request: pytest.FixtureRequest) -> 
 def test_an_endpoint_that_is_no_address(tmp_path: Path) -> None:
     done = notata("ls", "s3://bucket/x", "-okey=a", "-osecret=b", "-oendpoint_url=127.0.0.1:1", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("is no address; it begins with http:// or https://\n")
+    assert done.stderr.endswith("is no address; it must begin with http:// or https://\n")
 
 
 def test_a_line_tells_what_to_do_once(tmp_path: Path) -> None:

@@ -122,9 +122,7 @@ def overwrite(site: Site) -> str:
         return "not atomic"
     if missing and store.gap == "":
         return "a gap"
-    return (
-        "busy at times" if refused else {"": "yes"}.get(store.gap, "a gap" if "renames over no" in store.gap else _MAY)
-    )
+    return "busy at times" if refused else {"": "yes"}.get(store.gap, "a gap" if "cannot rename" in store.gap else _MAY)
 
 
 def _watch(store: Store, key: str, seconds: float) -> tuple[int, int, int, int]:

@@ -69,7 +69,7 @@ def begins_with(source: Store, here: Entry, target: Store, there: Entry, stop: E
     start = max(0, there.size - END)
     end = target.fetch(there.key, start, there.size)
     if end.size != there.size:
-        raise ConflictError(f"{target.url}/{there.key}: it was changed meanwhile", url=target.url, key=there.key)
+        raise ConflictError(f"{target.url}/{there.key}: another writer changed it", url=target.url, key=there.key)
     return source.read(here.key, start, there.size) == end.data
 
 
@@ -155,4 +155,4 @@ def _pieces(store: Store, entry: Entry, stop: Event, size: int | None = None) ->
             left -= len(piece)
             yield piece
     if left:
-        raise ConflictError(f"{store.url}/{entry.key}: it was changed while it was read", url=store.url, key=entry.key)
+        raise ConflictError(f"{store.url}/{entry.key}: it changed while it was read", url=store.url, key=entry.key)
