@@ -628,7 +628,7 @@ def test_it_is_the_real_store_when_it_is_pickled(gated: Gated) -> None:
     assert type(pickle.loads(pickle.dumps(store.below("a")))) is type(plain)
     store.settle()
     assert pickle.loads(pickle.dumps(store.place("k"))).read_bytes() == b"1"
-    assert (store.url, store.folders, store.near) == (plain.url, plain.folders, plain.near)
+    assert (store.url, store.folders, store.is_local) == (plain.url, plain.folders, plain.is_local)
     assert (store.shared, store.swaps, store.sized) == (plain.shared, plain.swaps, plain.sized)
     assert store.redacted("x") == "x"
 

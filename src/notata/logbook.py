@@ -304,7 +304,7 @@ class Logbook(Recorder):
             if echo:
                 show(f"notata: run {self.run_id!r} at {self.url}")
             self._open_log(before, level, echo)
-            if before is not None and (self._store.near or before.status not in ENDED):
+            if before is not None and (self._store.is_local or before.status not in ENDED):
                 self._remove_abandoned()
             self._params = Parameters(
                 self._store, self._check, self.logger.log, self._params_stored, new=before is None
@@ -324,7 +324,7 @@ class Logbook(Recorder):
     def _open_log(self, before: RunState | None, level: int, echo: bool) -> None:
         self.handler = Journal(
             self._store.appender(keys.LOG, new=before is None, end=b"\n"),
-            at_once=self._store.near,
+            at_once=self._store.is_local,
             level=level,
             redact=self._redacted,
             mine=self._lease.mine,
@@ -677,7 +677,7 @@ class Logbook(Recorder):
             news = self._ends(status)
             if not news and self._told == status:
                 return
-            line_first = status == "complete" and not self._store.near
+            line_first = status == "complete" and not self._store.is_local
             runtime = self._so_far()
             if news:
                 fields |= {**self._late_imports(), **self._last_fields()}
@@ -809,7 +809,7 @@ class Logbook(Recorder):
 
         Until then functions of `atexit` may end it.
         """
-        return self._store.near and self._queue is None and self._mirror is None
+        return self._store.is_local and self._queue is None and self._mirror is None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

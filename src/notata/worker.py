@@ -170,7 +170,7 @@ class Worker(Recorder):
         self._keeper = None if noting is None else self._kept(noting)
         self.handler = Journal(
             _LateEnd(self._store, keys.worker_file(post.rank, keys.LOG), used),
-            at_once=store.near,
+            at_once=store.is_local,
             level=post.level,
             redact=store.redacted,
             mine=self._run.is_there,
@@ -255,7 +255,7 @@ class Worker(Recorder):
         self.handler.flush()
         self.handler.close()
         if self._keeper is not None and self._pid == os.getpid():
-            if self._store.near and self._keeper.has_news:  # it costs nothing there, and nothing else has told
+            if self._store.is_local and self._keeper.has_news:  # it costs nothing there, and nothing else has told
                 self._run.is_there()
             self._run.check()
             self._keeper.write()

@@ -45,11 +45,11 @@ def same(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -
         return True
     if _kind(here) and _kind(here) == _kind(there):
         return here.digest == there.digest
-    if source.near and target.near:
+    if source.is_local and target.is_local:
         return all(a == b for a, b in zip(_pieces(source, here, stop), _pieces(target, there, stop), strict=False))
-    if source.near and there.digest:
+    if source.is_local and there.digest:
         return digest_of(_pieces(source, here, stop), there.digest) == there.digest
-    if target.near and here.digest:
+    if target.is_local and here.digest:
         return digest_of(_pieces(target, there, stop), here.digest) == here.digest
     return False
 
@@ -64,7 +64,7 @@ def begins_with(source: Store, here: Entry, target: Store, there: Entry, stop: E
         return False
     if there.digest == TRUSTED:
         return True
-    if source.near and _kind(there) == "md5":
+    if source.is_local and _kind(there) == "md5":
         return digest_of(_pieces(source, here, stop, there.size), there.digest) == there.digest
     start = max(0, there.size - END)
     end = target.fetch(there.key, start, there.size)

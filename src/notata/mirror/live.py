@@ -439,7 +439,7 @@ class Mirror:
         for entry in copied:
             if keys.is_log(entry.key):
                 self._lengths[entry.key] = entry.size
-                again = 0 if self._target.near or entry.size >= _EXTENDED else entry.size
+                again = 0 if self._target.is_local or entry.size >= _EXTENDED else entry.size
                 self._schedule.sends_again(entry.key, again, self._clock.now())
 
     # -- how it went ---------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class Appendable(Protocol):
     """The store of the file: `notata.store.Store`."""
 
     @property
-    def near(self) -> bool: ...
+    def is_local(self) -> bool: ...
     def fetch(self, key: str, start: int = 0, end: int | None = None) -> Read: ...
     def _append_once(self, key: str, data: bytes, tail: Tail) -> Tail: ...
 
@@ -129,7 +129,7 @@ class Appender:
                     break
                 repeated = False
                 self._go_to_end()
-                if not self._store.near or last == 1:
+                if not self._store.is_local or last == 1:
                     self._in_doubt = False
                     raise
             else:

@@ -81,7 +81,8 @@ class Store(ABC):
     Attributes:
         url: The root, without credentials.
         folders: Whether the backend has real folders, so that ``a`` and ``a/b`` cannot both be files.
-        near: Whether a write costs no round trip, so that callers need not collect small writes.
+        is_local: Whether the files are on this machine, on a disk or in memory. A write then costs no round trip, so
+            callers need not collect small ones.
         shared: Whether other processes can see the stored files.
         sized: Whether the backend knows a file's size and can read a range of it.
         leaves_unfinished: Whether a writer that is killed may leave a hidden file behind.
@@ -92,7 +93,7 @@ class Store(ABC):
     """
 
     folders: bool = False
-    near: bool = False
+    is_local: bool = False
     shared: bool = True
     sized: bool = True
     leaves_unfinished: bool = False

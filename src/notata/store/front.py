@@ -36,7 +36,7 @@ class FrontStore(Store):
         super().__init__(real.url)
         self._real = real
         self._folder = ""  # below the root of the store that was wrapped first
-        self.folders, self.near, self.shared = real.folders, real.near, real.shared
+        self.folders, self.is_local, self.shared = real.folders, real.is_local, real.shared
         self.leaves_unfinished = real.leaves_unfinished
         self.sized, self.queues, self.progress = real.sized, real.queues, real.progress
 

@@ -70,7 +70,7 @@ class LocalStore(Store):
     """
 
     folders = True
-    near = True
+    is_local = True
     leaves_unfinished = True
     _durability: Durability | None = None
     _follows = False

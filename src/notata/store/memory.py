@@ -53,7 +53,7 @@ class MemoryStore(Store):
     """Files below one path of ``memory://``, which the whole process shares."""
 
     folders = True
-    near = True
+    is_local = True
     shared = False
 
     def __init__(self, path: str, options: dict[str, Any] | None = None) -> None:

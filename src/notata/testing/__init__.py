@@ -86,7 +86,7 @@ class FaultyStore(Store):
         super().__init__(inner.url)
         self.inner = inner
         self.folders = inner.folders
-        self.near = inner.near
+        self.is_local = inner.is_local
         self.leaves_unfinished = inner.leaves_unfinished
         self.shared = inner.shared
         self._plan = _Plan()
