@@ -629,7 +629,7 @@ def test_it_is_the_real_store_when_it_is_pickled(gated: Gated) -> None:
     store.settle()
     assert pickle.loads(pickle.dumps(store.place("k"))).read_bytes() == b"1"
     assert (store.url, store.folders, store.is_local) == (plain.url, plain.folders, plain.is_local)
-    assert (store.shared, store.swaps, store.sized) == (plain.shared, plain.swaps, plain.sized)
+    assert (store.shared, store.supports_cas, store.sized) == (plain.shared, plain.supports_cas, plain.sized)
     assert store.redacted("x") == "x"
 
 

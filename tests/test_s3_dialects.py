@@ -160,8 +160,8 @@ def test_amazon_is_never_tried(place: Place, monkeypatch: pytest.MonkeyPatch) ->
     with counted() as sent:
         place.store().create("x", b"1")
     assert len(sent) == 1
-    assert place.store().creates
-    assert place.store().swaps
+    assert place.store().supports_exclusive_create
+    assert place.store().supports_cas
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_each_condition_is_tried_for_itself(
 ) -> None:
     store = place.store()
     with habit(dialect):
-        assert (store.creates, store.swaps) == (creates, swaps)
+        assert (store.supports_exclusive_create, store.supports_cas) == (creates, swaps)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             log = place.logbook()

@@ -372,7 +372,7 @@ def _announced(store: Store) -> tuple[dict[str, Any], str]:
         found = _look(store)
         fields = metadata(found, store.url, keys.METADATA)
         died = _life(store, fields, found)
-        if fields.get(WORKERS) is True or not store.swaps:
+        if fields.get(WORKERS) is True or not store.supports_cas:
             break
         fields = {**fields, WORKERS: True}
         try:

@@ -278,7 +278,7 @@ class Lying(FrontStore):
     holds = True
 
     @property
-    def swaps(self) -> bool:
+    def supports_cas(self) -> bool:
         return self.holds
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:

@@ -204,7 +204,7 @@ def swap(site: Site) -> str:
         warnings.simplefilter("ignore")
         version = store.create("a", b"1")
     newer = store.replace("a", b"22", version)
-    if store.swaps:
+    if store.supports_cas:
         with _reply_lost(site):
             newer = store.replace("a", b"22", newer)
     try:
@@ -214,7 +214,7 @@ def swap(site: Site) -> str:
     else:
         return "no"
     assert (store.read("a"), store.fetch("a").version) == (b"22", newer)
-    if not store.swaps:
+    if not store.supports_cas:
         return "looks first"
     for number in range(_RACES):
         store.write(f"race{number}", b"begin")

@@ -220,9 +220,9 @@ class Files:
             ConflictError: Another one is there.
             ExistsError: One is there.
         """
-        if version and self._target.swaps:
+        if version and self._target.supports_cas:
             return self._target.replace(key, data, version)
-        if not version and self._target.creates:
+        if not version and self._target.supports_exclusive_create:
             return self._target.create(key, data)
         self._target.write(key, data)
         return ""

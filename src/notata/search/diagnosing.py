@@ -113,7 +113,7 @@ class _Examination:
             try:
                 yield self._try("write", self._can_write)
                 yield self._try("read", self._can_read)
-                if not self._over and not self._store.is_local and not self._store.swaps:
+                if not self._over and not self._store.is_local and not self._store.supports_cas:
                     yield self._try("overwrite", self._can_overwrite)
                 yield self._try("claim", self._can_claim)
                 yield self._try("swap", self._can_swap)
@@ -245,7 +245,7 @@ class _Examination:
         try:
             self._probe.create("claim", b"second")
         except ExistsError:
-            if self._store.creates:
+            if self._store.supports_exclusive_create:
                 return Check("claim", "yes", "a second create of the same name was refused")
             told = "notata looks for the file and then writes there, so another writer may come between"
             return Check("claim", "poor", told, ALONE)
@@ -257,7 +257,7 @@ class _Examination:
         try:
             self._probe.replace("probe", _DATA + b"again\n", version)
         except ConflictError:
-            if self._store.swaps:
+            if self._store.supports_cas:
                 return Check("swap", "yes", "a swap of an old version was refused")
             told = "notata looks before it writes there, which is no promise: another writer may come between"
             return Check("swap", "poor", told, ALONE)

@@ -34,8 +34,8 @@ _TOKEN: Final = "notata_write"  # names in Azure's metadata follow the rules of 
 class AzureStore(GenericStore):
     """Files below one folder of a container."""
 
-    creates = True
-    swaps = True
+    supports_exclusive_create = True
+    supports_cas = True
 
     @property
     def gap(self) -> str:

@@ -105,7 +105,7 @@ class Store(ABC):
         self.url = url
 
     @property
-    def creates(self) -> bool:
+    def supports_exclusive_create(self) -> bool:
         """Whether `create` is atomic against all other writers. If not, the store checks for a file before it writes.
 
         For an S3 store other than Amazon's, this is tested once per bucket and process (`notata.store.s3_conditions`).
@@ -116,8 +116,8 @@ class Store(ABC):
         return True
 
     @property
-    def swaps(self) -> bool:
-        """Whether `replace` is an atomic compare-and-swap, tested as for `creates`."""
+    def supports_cas(self) -> bool:
+        """Whether `replace` is an atomic compare-and-swap, tested as for `supports_exclusive_create`."""
         return True
 
     def __repr__(self) -> str:

@@ -49,12 +49,12 @@ class FrontStore(Store):
         return _itself, (self._real,)
 
     @property
-    def creates(self) -> bool:
-        return self._real.creates
+    def supports_exclusive_create(self) -> bool:
+        return self._real.supports_exclusive_create
 
     @property
-    def swaps(self) -> bool:
-        return self._real.swaps
+    def supports_cas(self) -> bool:
+        return self._real.supports_cas
 
     @property
     def gap(self) -> str:

@@ -81,8 +81,8 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
 class GenericStore(RemoteStore):
     """Files below one URL of any fsspec protocol."""
 
-    creates = False
-    swaps = False
+    supports_exclusive_create = False
+    supports_cas = False
     sized = False
     leaves_unfinished = True
     _connection: ClientConnection

@@ -214,14 +214,14 @@ class S3Store(BucketStore):
     # -- conditions that the store supports ----------------------------------------------------------------
 
     @property
-    def creates(self) -> bool:
+    def supports_exclusive_create(self) -> bool:
         with self._guard("write to", None):
-            return self._tried().creates
+            return self._tried().supports_exclusive_create
 
     @property
-    def swaps(self) -> bool:
+    def supports_cas(self) -> bool:
         with self._guard("write to", None):
-            return self._tried().swaps
+            return self._tried().supports_cas
 
     def _tried(self) -> Conditions:
         """Return the conditions that the store supports in plain writes. Other stores than Amazon's are tested once."""

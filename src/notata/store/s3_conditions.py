@@ -33,14 +33,14 @@ class Conditions:
     """The conditions that a store supports, and their form.
 
     Attributes:
-        creates: Whether it supports ``If-None-Match: *``.
-        swaps: Whether it supports ``If-Match``.
+        supports_exclusive_create: Whether it supports ``If-None-Match: *``.
+        supports_cas: Whether it supports ``If-Match``.
         quoted: Whether it accepts the ETag of ``If-Match`` in quotes, as HTTP requires. Ceph RGW refuses quotes; most
             stores accept both forms.
     """
 
-    creates: bool = True
-    swaps: bool = True
+    supports_exclusive_create: bool = True
+    supports_cas: bool = True
     quoted: bool = False
 
     def tag(self, version: str) -> str:
@@ -50,13 +50,13 @@ class Conditions:
     def header(self, match: str) -> dict[str, str]:
         """Return the argument for a condition; `match` is a version, or `ABSENT`. Empty if the store ignores it."""
         if match == ABSENT:
-            return {"IfNoneMatch": "*"} if self.creates else {}
-        return {"IfMatch": self.tag(match)} if self.swaps else {}
+            return {"IfNoneMatch": "*"} if self.supports_exclusive_create else {}
+        return {"IfMatch": self.tag(match)} if self.supports_cas else {}
 
     @property
     def ignored(self) -> list[str]:
         """The headers that the store ignores or refuses."""
-        heeded = {"If-None-Match": self.creates, "If-Match": self.swaps}
+        heeded = {"If-None-Match": self.supports_exclusive_create, "If-Match": self.supports_cas}
         return [name for name, heeds in heeded.items() if not heeds]
 
 
@@ -93,8 +93,8 @@ def try_conditions(call: Call, folder: str, status: Callable[[BaseException], in
         quoted = not bare and trial.writes(b"22", IfMatch=f'"{first}"')
         stale = f'"{first}"' if quoted else first
         return Conditions(
-            creates=creates and trial.refuses(b"333", IfNoneMatch="*"),
-            swaps=(bare or quoted) and trial.refuses(b"4444", IfMatch=stale),
+            supports_exclusive_create=creates and trial.refuses(b"333", IfNoneMatch="*"),
+            supports_cas=(bare or quoted) and trial.refuses(b"4444", IfMatch=stale),
             quoted=quoted,
         )
 

@@ -93,12 +93,12 @@ class FaultyStore(Store):
         self._below = ""
 
     @property
-    def creates(self) -> bool:
-        return self.inner.creates
+    def supports_exclusive_create(self) -> bool:
+        return self.inner.supports_exclusive_create
 
     @property
-    def swaps(self) -> bool:
-        return self.inner.swaps
+    def supports_cas(self) -> bool:
+        return self.inner.supports_cas
 
     @property
     def gap(self) -> str:
