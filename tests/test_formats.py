@@ -948,12 +948,12 @@ def test_a_protocol_that_python_does_not_have_is_an_encode_error() -> None:
 
 CARRIERS: list[Callable[[Store], object]] = [
     lambda store: store,
-    lambda store: store.place("a/b"),
-    lambda store: store.place("a/b").parent,
-    lambda store: store.place(),
-    lambda store: store.place("a") / "b" / "c",
+    lambda store: store.path_for("a/b"),
+    lambda store: store.path_for("a/b").parent,
+    lambda store: store.path_for(),
+    lambda store: store.path_for("a") / "b" / "c",
     lambda store: store.below("folder"),
-    lambda store: {"deep": [Layer(store.place("x")), (store, store.place("y"))]},
+    lambda store: {"deep": [Layer(store.path_for("x")), (store, store.path_for("y"))]},
 ]
 
 
@@ -971,7 +971,7 @@ def test_no_storage_option_reaches_a_pickle(url: str, carrier: Callable[[Store],
 def test_a_path_comes_back_from_its_pickle_as_the_same_place() -> None:
     store = open_store("memory://secretive/base", {"secret": SECRET})
     store.write("a/b", b"content")
-    path, again = pickle.loads(formats.encode(formats.PICKLE, (store.place("a/b"), store)))
+    path, again = pickle.loads(formats.encode(formats.PICKLE, (store.path_for("a/b"), store)))
     assert isinstance(path, UPath)
     assert str(path) == "memory://secretive/base/a/b"
     assert path.read_bytes() == b"content"
@@ -981,7 +981,7 @@ def test_a_path_comes_back_from_its_pickle_as_the_same_place() -> None:
 
 def test_a_local_path_comes_back_from_its_pickle(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    path, again = pickle.loads(formats.encode(formats.PICKLE, (store.place("a/b"), store)))
+    path, again = pickle.loads(formats.encode(formats.PICKLE, (store.path_for("a/b"), store)))
     assert isinstance(path, Path)
     assert str(path) == str(tmp_path / "a/b")
     assert again.url == store.url

@@ -256,8 +256,8 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "stat": lambda store: store.stat("log.txt"),
     "exists": lambda store: store.exists("log.txt"),
     "write": lambda store: store.write("log.txt", b"x"),
-    "path.exists": lambda store: store.place("log.txt").exists(),
-    "path.is_dir": lambda store: store.place("data").is_dir(),
+    "path.exists": lambda store: store.path_for("log.txt").exists(),
+    "path.is_dir": lambda store: store.path_for("data").is_dir(),
 }
 
 
@@ -298,13 +298,13 @@ def test_a_folder_of_a_web_server_may_be_empty(page: bytes) -> None:
 def test_a_page_that_is_stored_in_a_bucket_is_a_file(moto_server: Server, gcs_server: Server) -> None:
     for server in (moto_server, gcs_server):
         store = open_store(f"{server.url}/{uuid.uuid4().hex}", server.options)
-        log = store.place("plots/page.html")
+        log = store.path_for("plots/page.html")
         raw = store.filesystem()
         kind = {"ContentType": "text/html"} if server is moto_server else {"content_type": "text/html"}
         raw.pipe_file(str(log).partition("://")[2], PORTAL, **kind)
         assert (store.read("plots/page.html"), store.stat("plots/page.html").size) == (PORTAL, len(PORTAL))
         assert (log.exists(), log.is_file(), log.is_dir(), log.parent.is_dir()) == (True, True, False, True)
-        assert not store.place("plots/other").exists()
+        assert not store.path_for("plots/other").exists()
         store.delete(["plots/page.html"])
         assert store.list() == []
 
@@ -312,7 +312,7 @@ def test_a_page_that_is_stored_in_a_bucket_is_a_file(moto_server: Server, gcs_se
 def test_a_refusal_is_never_taken_for_a_missing_file() -> None:
     store = FaultyStore(open_store(f"memory://{uuid.uuid4().hex}"))
     store.write("data/x.npy", b"x")
-    path = store.place("data/x.npy")
+    path = store.path_for("data/x.npy")
     for call in (path.exists, path.is_file, path.parent.is_dir, path.parent.exists):
         store.fail(1, error=lambda: PermissionError("denied"))
         with pytest.raises(errors.AccessError):

@@ -227,7 +227,7 @@ def test_conditions_that_completions_ignore_are_looked_at(place: Place) -> None:
         with pytest.raises(FileExistsError), store.open("x", "xb") as file:
             file.write(bytes(PART + 1))
     assert place.bytes("x") == b"theirs"
-    assert not [entry for entry in store.everything() if entry.key != "x"]
+    assert not [entry for entry in store.list_all() if entry.key != "x"]
 
 
 @pytest.mark.parametrize("how", ["resume", "overwrite"])

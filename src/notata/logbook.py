@@ -188,7 +188,7 @@ class Logbook(Recorder):
             apart(plain, copy)
         self._redacted = _without_secrets_of(plain, copy)
         if progress:
-            self._store = self._store.watched(bar)
+            self._store = self._store.with_progress(bar)
         noting = self._store = LedgerStore(self._store) if manifest else self._store
         self._queue = self._in_background(max_pending) if background else None
         if given:
@@ -353,22 +353,22 @@ class Logbook(Recorder):
     @property
     def log_path(self) -> StoredPath:
         """``log.txt`` in the run's folder. In a bucket it may be some seconds behind; `flush` makes it current."""
-        return self._store.place(keys.LOG)
+        return self._store.path_for(keys.LOG)
 
     @property
     def datadir(self) -> StoredPath:
         """``data/`` below the run's folder."""
-        return self._store.place(keys.DATA)
+        return self._store.path_for(keys.DATA)
 
     @property
     def plotdir(self) -> StoredPath:
         """``plots/`` below the run's folder."""
-        return self._store.place(keys.PLOTS)
+        return self._store.path_for(keys.PLOTS)
 
     @property
     def artifactsdir(self) -> StoredPath:
         """``artifacts/`` below the run's folder."""
-        return self._store.place(keys.ARTIFACTS)
+        return self._store.path_for(keys.ARTIFACTS)
 
     def attach(self, logger: str | logging.Logger | None = None) -> None:
         """Have a logger's records in log.txt too, until the run ends; then nothing of it is left in `logging`.

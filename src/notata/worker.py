@@ -209,7 +209,7 @@ class Worker(Recorder):
     @property
     def log_path(self) -> StoredPath:
         """``workers/<rank>/log.txt`` in the run's folder. In a bucket it may be some seconds behind."""
-        return self._store.place(keys.worker_file(self.rank, keys.LOG))
+        return self._store.path_for(keys.worker_file(self.rank, keys.LOG))
 
     @property
     def reader(self) -> LogReader:

@@ -154,7 +154,7 @@ class BackgroundStore(FrontStore):
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
-        if not isinstance(self._real.place(), Path):
+        if not isinstance(self._real.path_for(), Path):
             with super().local(key) as path:
                 yield path
             return

@@ -195,7 +195,7 @@ class LedgerStore(FrontStore):
 
     def __init__(self, real: Store) -> None:
         super().__init__(real)
-        self._disk = isinstance(real.place(), Path)
+        self._disk = isinstance(real.path_for(), Path)
         self.ledger = Ledger()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -142,7 +142,7 @@ class Mirror:
         self._stop = Event()
         self._copy: Copies = RunCopy(
             source,
-            target.sparing(PART),
+            target.with_bytes_at_once(PART),
             replace=replace,
             at_once=AT_ONCE,
             bytes_at_once=BYTES_AT_ONCE,

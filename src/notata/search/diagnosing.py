@@ -89,7 +89,7 @@ class _Examination:
         self._store = store
         self._seconds = seconds
         self._read_only = read_only
-        self._probe = store.aside()
+        self._probe = store.hidden_folder()
         self._first: Entry | None = None
         self._wrote = False
         self._over = ""  # why nothing more is tried

@@ -136,7 +136,7 @@ class Store(ABC):
         other._enter(folder)
         return other
 
-    def aside(self) -> Self:
+    def hidden_folder(self) -> Self:
         """Return the store of a new hidden folder, for trial files that are removed afterwards. No request."""
         other = copy.copy(self)
         folder = new_name()
@@ -144,7 +144,7 @@ class Store(ABC):
         other._enter(folder)
         return other
 
-    def watched(self, progress: Progress) -> Self:
+    def with_progress(self, progress: Progress) -> Self:
         """Return this store with `progress` callbacks for its large reads and writes."""
         other = copy.copy(self)
         other.progress = progress
@@ -173,7 +173,7 @@ class Store(ABC):
         """
         return self
 
-    def sparing(self, bytes_at_once: int) -> Self:
+    def with_bytes_at_once(self, bytes_at_once: int) -> Self:
         """Return this store with fewer bytes of one large file in flight: slower, but with less memory."""
         other = copy.copy(self)
         other.bytes_at_once = bytes_at_once
@@ -434,7 +434,7 @@ class Store(ABC):
             else:
                 self._skip(found, skipped)
 
-    def everything(self, *, skipped: Skipped | None = None) -> builtins.list[Entry]:
+    def list_all(self, *, skipped: Skipped | None = None) -> builtins.list[Entry]:
         """List as `list` does, with unfinished writes and illegal names too, if `remove` can delete them."""
         entries = []
         for found in self._found():
@@ -704,7 +704,7 @@ class Store(ABC):
         """
         kept = set(keep)
         self.remove_links()
-        listed = self.everything(skipped=skipped)
+        listed = self.list_all(skipped=skipped)
         self._remove({entry.key: entry.version for entry in listed if entry.key not in kept})
 
     def _remove(self, names: dict[str, str | None]) -> None:
@@ -734,7 +734,7 @@ class Store(ABC):
     def _make_folder(self, key: str) -> None:
         self._path(key).mkdir(parents=True, exist_ok=True)
 
-    def place(self, key: str = "") -> StoredPath:
+    def path_for(self, key: str = "") -> StoredPath:
         """Return the path of a file that is already stored, or of the root. Unlike `path`, this creates nothing."""
         with self._guard("name", key):
             return cast("StoredPath", self._path(key))

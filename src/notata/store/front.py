@@ -110,8 +110,8 @@ class FrontStore(Store):
     def _has_folder(self, key: str) -> bool:
         return self._real._has_folder(key)
 
-    def aside(self) -> Self:
-        other = self._before(self._real.aside())
+    def hidden_folder(self) -> Self:
+        other = self._before(self._real.hidden_folder())
         other.url = other._real.url
         return other
 

@@ -280,4 +280,4 @@ class RunPath(TextAndBytes, ProxyUPath):
 
 
 def _restored(store: Store, key: str) -> UPath:
-    return store.place(key)
+    return store.path_for(key)

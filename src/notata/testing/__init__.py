@@ -219,8 +219,8 @@ class FaultyStore(Store):
         with self._step("delete"):
             return self.inner._delete(names)
 
-    def aside(self) -> FaultyStore:
-        other = self._before(self.inner.aside())
+    def hidden_folder(self) -> FaultyStore:
+        other = self._before(self.inner.hidden_folder())
         other.url = other.inner.url
         return other
 
