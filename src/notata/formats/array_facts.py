@@ -57,9 +57,9 @@ class Statistics:
 
     def __str__(self) -> str:
         named = {"min": self.min, "max": self.max, "mean": self.mean, "std": self.std}
-        told = [f"{name} {_short(value)}" for name, value in named.items() if value is not None]
-        told += [f"{count:,} {name}" for name, count in (("NaN", self.nan), ("inf", self.inf)) if count]
-        return "  ".join(told)
+        lines = [f"{name} {_short(value)}" for name, value in named.items() if value is not None]
+        lines += [f"{count:,} {name}" for name, count in (("NaN", self.nan), ("inf", self.inf)) if count]
+        return "  ".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,14 @@ class ArrayFacts:
 
     def lines(self) -> list[str]:
         """Return the facts as lines of text."""
-        told = [f"{self.dtype}  {self.shape}" + "  Fortran order" * (self.order == "Fortran")]
+        lines = [f"{self.dtype}  {self.shape}" + "  Fortran order" * (self.order == "Fortran")]
         if self.stats is not None and str(self.stats):
-            told.append(str(self.stats))
-        told += [f"{name}: {stats}" for name, stats in self.fields.items() if str(stats)]
+            lines.append(str(self.stats))
+        lines += [f"{name}: {stats}" for name, stats in self.fields.items() if str(stats)]
         if self.head:
             more = ["…"] if len(self.head) < math.prod(self.shape) else []
-            told.append(f"[{', '.join([_short(value) for value in self.head] + more)}]")
-        return told + (self.pickle.lines() if self.pickle is not None else [])
+            lines.append(f"[{', '.join([_short(value) for value in self.head] + more)}]")
+        return lines + (self.pickle.lines() if self.pickle is not None else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +115,11 @@ class BundleFacts:
     def lines(self) -> list[str]:
         """Return the facts as lines of text."""
         count = counted(len(self.arrays), "array")
-        told = [f"{count}, compressed" if self.compressed else count]
+        lines = [f"{count}, compressed" if self.compressed else count]
         for name, facts in self.arrays.items():
             first, *more = facts.lines()
-            told += [f"{name}: {first}", *(f"  {line}" for line in more)]
-        return told + [f"{name}: no array, {size:,} bytes" for name, size in self.others.items()]
+            lines += [f"{name}: {first}", *(f"  {line}" for line in more)]
+        return lines + [f"{name}: no array, {size:,} bytes" for name, size in self.others.items()]
 
 
 def npy_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> ArrayFacts:

@@ -167,13 +167,13 @@ def kind_of(form: object) -> str:
 
 
 def _refusal(form: WriteFormat, value: object, error: Exception) -> EncodeError:
-    told = f"{kind_of(form)} cannot write this {type(value).__name__}: {_told(error)}"
+    message = f"{kind_of(form)} cannot write this {type(value).__name__}: {_error_text(error)}"
     if isinstance(error, io.UnsupportedOperation):
-        told += "; this file cannot seek. Use PathFormat, which gives a library a real file"
-    return EncodeError(told)
+        message += "; this file cannot seek. Use PathFormat, which gives a library a real file"
+    return EncodeError(message)
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -249,7 +249,7 @@ def reading(what: str, file: IO[bytes]) -> Iterator[IO[bytes]]:
             raise
         if source.error is not None:
             raise source.error from error
-        raise DecodeError(f"{what} cannot read this file: {_told(error)}") from error
+        raise DecodeError(f"{what} cannot read this file: {_error_text(error)}") from error
 
 
 class _Source(io.RawIOBase):

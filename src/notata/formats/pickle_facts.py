@@ -71,11 +71,11 @@ class PickleFacts:
 
     def lines(self) -> list[str]:
         """Return the facts as lines of text."""
-        told = [f"pickle of protocol {self.protocol}, not opened: that would run code of its author"]
-        told += [f"value: {self.value}"] if self.value else []
-        told += [f"imports: {', '.join(self.imports)}"] if self.imports else ["imports: nothing"]
-        told += [f"DANGEROUS: {', '.join(self.dangerous)}"] if self.dangerous else []
-        return told + [f"warning: {warning}" for warning in self.warnings]
+        lines = [f"pickle of protocol {self.protocol}, not opened: that would run code of its author"]
+        lines += [f"value: {self.value}"] if self.value else []
+        lines += [f"imports: {', '.join(self.imports)}"] if self.imports else ["imports: nothing"]
+        lines += [f"DANGEROUS: {', '.join(self.dangerous)}"] if self.dangerous else []
+        return lines + [f"warning: {warning}" for warning in self.warnings]
 
 
 def pickle_facts(file: IO[bytes], most: int = _MOST) -> PickleFacts:
@@ -103,24 +103,24 @@ def pickle_facts(file: IO[bytes], most: int = _MOST) -> PickleFacts:
     try:
         ended = machine.run(OpcodeReader(file), most)
         if not ended:
-            told = f"only its first {machine.count:,} operations were examined; the rest may import more"
+            note = f"only its first {machine.count:,} operations were examined; the rest may import more"
         else:
-            told = "there is more data after its end" if file.read(1) else ""
+            note = "there is more data after its end" if file.read(1) else ""
     except (IndexError, KeyError, TypeError, ValueError, OverflowError, EOFError) as error:
         if isinstance(error, OSError):  # an error of the file itself
             raise
         ended = False
-        told = str(error) if isinstance(error, EOFError | DecodeError) else "its operations are inconsistent"
-        told = f"{told}, after {machine.count:,} operations"
-    return _facts(machine, ended, told)
+        note = str(error) if isinstance(error, EOFError | DecodeError) else "its operations are inconsistent"
+        note = f"{note}, after {machine.count:,} operations"
+    return _facts(machine, ended, note)
 
 
-def _facts(machine: Machine, ended: bool, told: str) -> PickleFacts:
+def _facts(machine: Machine, ended: bool, note: str) -> PickleFacts:
     hidden = "some of its imports have names that cannot be determined" if machine.hidden else ""
     value = "".join(map(_shortened, made := machine.made(ended=ended))) + " so far" * (bool(made) and not ended)
     imports = tuple(dict.fromkeys(map(".".join, machine.imports)))
     dangerous = tuple(dict.fromkeys(".".join(one) for one in machine.imports if _is_dangerous(*one)))
-    return PickleFacts(machine.protocol, imports, dangerous, value, machine.count, tuple(filter(None, (hidden, told))))
+    return PickleFacts(machine.protocol, imports, dangerous, value, machine.count, tuple(filter(None, (hidden, note))))
 
 
 def _is_dangerous(module: str, name: str) -> bool:

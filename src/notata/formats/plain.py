@@ -146,7 +146,7 @@ class _Plain:
     def _container(self, value: object, where: str, above: tuple[int, ...]) -> Any:
         if _is_a(value, "pydantic", "RootModel"):  # wraps a value in a class
             return self.of(getattr(value, "root", None), where, above)
-        parts = self._told(lambda: _parts(value), value, where)
+        parts = self._read(lambda: _parts(value), value, where)
         if parts is not None:
             return self._mapping(value, parts, where, above)
         for convert in (_numpy, _array_like):  # before sequences, as some arrays are sequences too
@@ -159,13 +159,13 @@ class _Plain:
         if isinstance(value, bytes | bytearray | memoryview):
             raise self._refused(where, value, "JSON and YAML hold text; decode it, or store it with bytes()")
         if isinstance(value, Sequence | deque | ValuesView):
-            items = self._told(lambda: list(value), value, where)
+            items = self._read(lambda: list(value), value, where)
             return [self.of(item, f"{where}[{index}]", above) for index, item in enumerate(items)]
         if isinstance(value, Set):
             return _sorted([self.of(item, f"{where}{{{item!r}}}", above) for item in value])
         raise self._refused(where, value, "it has no plain form; convert it to numbers, text, lists or a dict")
 
-    def _told(self, parts: Callable[[], _T], value: object, where: str) -> _T:
+    def _read(self, parts: Callable[[], _T], value: object, where: str) -> _T:
         """Return the parts of a value, or refuse it if that fails: OmegaConf raises for a missing value."""
         try:
             return parts()

@@ -99,8 +99,8 @@ class TableFacts:
 
     def lines(self) -> list[str]:
         """Return the facts as lines of text."""
-        told = f"{self.rows:,} rows, {len(self.columns)} columns, in {self.row_groups} row groups"
-        return [told, *(f"{name}: {kind}" for name, kind in self.columns.items())]
+        summary = f"{self.rows:,} rows, {len(self.columns)} columns, in {self.row_groups} row groups"
+        return [summary, *(f"{name}: {kind}" for name, kind in self.columns.items())]
 
 
 PARQUET: Final = Parquet()

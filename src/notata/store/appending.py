@@ -25,15 +25,15 @@ class Closing(Protocol):
 class Held:
     """Holds an open file of a backend between two appends, if that saves work; only the backend uses it."""
 
-    __slots__ = ("what",)
+    __slots__ = ("file",)
 
     def __init__(self) -> None:
-        self.what: Closing | None = None
+        self.file: Closing | None = None
 
-    def hold(self, what: Closing | None) -> None:
-        """Hold `what` instead of the previous object, which is closed."""
-        before, self.what = self.what, what
-        if before is not None and before is not what:
+    def hold(self, file: Closing | None) -> None:
+        """Hold `file` instead of the previous object, which is closed."""
+        before, self.file = self.file, file
+        if before is not None and before is not file:
             before.close()
 
 

@@ -172,13 +172,13 @@ def _properties(fs: AbstractFileSystem, name: str) -> Any:
     return sync(fs.loop, look_up)
 
 
-def _stored(fs: AbstractFileSystem, told: dict[str, Any]) -> str:
+def _stored(fs: AbstractFileSystem, reply: dict[str, Any]) -> str:
     fs.invalidate_cache()
-    return _tag(told)
+    return _tag(reply)
 
 
-def _tag(told: Any) -> str:
-    return str(told["etag"]).strip('"')
+def _tag(reply: Any) -> str:
+    return str(reply["etag"]).strip('"')
 
 
 def _status(error: Exception) -> int | None:

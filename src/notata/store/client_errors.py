@@ -115,8 +115,8 @@ def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | N
     names = class_names(error)
     if isinstance(error, FileExistsError):
         return None  # it is more precise than the status of the response behind it
-    if type(error) is ValueError and isinstance(told := error.__cause__ or error.__context__, OSError):
-        return failure_of_client(told) or failure_of_builtin(told, type(told).__name__)  # smbprotocol, to connect
+    if type(error) is ValueError and isinstance(cause := error.__cause__ or error.__context__, OSError):
+        return failure_of_client(cause) or failure_of_builtin(cause, type(cause).__name__)  # smbprotocol, to connect
     if names & _REFUSED:
         return AccessError, "the server refused the credentials or the host key; check user, password and key"
     if names & _SILENT:

@@ -160,10 +160,10 @@ class Client:
             self._connection.note_silence()
             raise
         except Exception as error:
-            told = as_builtin(error)
-            if told is error:
+            translated = as_builtin(error)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
         self._connection.note_answer()
         return result
 
@@ -281,10 +281,10 @@ class ClientConnection(Connection):
             self.note_silence()
             raise
         except OSError as error:
-            told = as_builtin(error)
-            if told is error:
+            translated = as_builtin(error)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
 
     def run_with(self, work: Callable[[Client], T], *, repeatable: bool = True) -> T:
         """Return what `work` does; if the connection was lost and `work` is repeatable, try again with a new one."""

@@ -188,7 +188,7 @@ class GCSStore(BucketStore):
 
     def _begin(self, key: str, match: str | None) -> Upload:
         with self._bucket_needed(key):
-            return _Resumable(self, key) if match is None else _Aside(self, key)
+            return _Resumable(self, key) if match is None else _HiddenUpload(self, key)
 
     def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
         if tail.size > _REWRITTEN:
@@ -203,22 +203,22 @@ class GCSStore(BucketStore):
     def _extend(self, key: str, data: bytes, tail: Tail) -> str:
         """Extend a large object on the server: upload the new data to a temporary object and compose both."""
         version = tail.version or self._version_at(key, tail.size)
-        aside = self._aside(key)
+        hidden = self._hidden_name(key)
         try:
-            self._connection.run(self._upload, aside, data, None, "")
-            reply = self._compose(key, [self._name(key), aside], version)
+            self._connection.run(self._upload, hidden, data, None, "")
+            reply = self._compose(key, [self._name(key), hidden], version)
             if int(reply["size"]) != tail.size + len(data):
                 # An emulator that ignores conditions: the object was not the expected one, or it composed twice.
                 return self._mended(key, data, tail, str(reply["generation"]))
             return str(reply["generation"])
         finally:
-            self._remove_quietly(aside)
+            self._remove_quietly(hidden)
 
     def _mended(self, key: str, data: bytes, tail: Tail, version: str) -> str:
         whole = self._get(key, 0, tail.size, None).data + data
         return self._connection.run(self._upload, self._name(key), whole, version, "")
 
-    def _aside(self, key: str) -> str:
+    def _hidden_name(self, key: str) -> str:
         return self._name(keys.join(key.rpartition("/")[0], new_name()))
 
     def _compose(self, key: str, sources: list[str], match: str) -> dict[str, Any]:
@@ -437,7 +437,7 @@ class _Resumable:
                 self._store._connection.run(self._ask, self._store.filesystem()._call, "DELETE", session)
 
 
-class _Aside:
+class _HiddenUpload:
     """A streamed exclusive write: an upload to a temporary object, then one compose request that creates the target.
 
     GCS supports the condition only in simple requests, and a resumable upload is not one.
@@ -446,7 +446,7 @@ class _Aside:
     def __init__(self, store: GCSStore, key: str) -> None:
         self._store = store
         self._key = key
-        self._name = store._aside(key)
+        self._name = store._hidden_name(key)
         self._upload = _Resumable(store, store._key(self._name))
 
     def write(self, part: bytes) -> None:
@@ -491,6 +491,6 @@ def _digest(item: dict[str, Any]) -> str:
     https://cloud.google.com/storage/docs/json_api/v1/objects
     """
     for name, kind in (("md5Hash", "md5"), ("crc32c", "crc32c")):
-        if told := item.get(name):
-            return f"{kind}:{base64.b64decode(told).hex()}"
+        if digest := item.get(name):
+            return f"{kind}:{base64.b64decode(digest).hex()}"
     return ""

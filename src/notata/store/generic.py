@@ -33,7 +33,7 @@ from notata.store.files import PART, Upload
 from notata.store.gaps import Gap, gap_or
 from notata.store.http_errors import failure_of_tls
 from notata.store.in_flight import started_in_thread
-from notata.store.publishing import Step, make_folder, move_over, step_of, unfinished_in, write_aside
+from notata.store.publishing import Step, make_folder, move_over, step_of, unfinished_in, write_hidden
 from notata.store.remote import RemoteStore, without_credentials
 
 if TYPE_CHECKING:
@@ -144,14 +144,14 @@ class GenericStore(RemoteStore):
 
     def _publish(self, client: Client, key: str, data: bytes, match: str | None) -> str:
         target = self._name(key)
-        aside = unfinished_in(posixpath.dirname(target))
+        hidden = unfinished_in(posixpath.dirname(target))
         try:
-            client.call(write_aside, client.fs, aside, data, size=len(data))
+            client.call(write_hidden, client.fs, hidden, data, size=len(data))
             self._check(key, match, warn=False)
-            self._move(client, aside, target)
+            self._move(client, hidden, target)
         except BaseException:
             with suppress(Exception):  # listings hide it, and the next owner removes it
-                client.call(client.fs.rm_file, aside)
+                client.call(client.fs.rm_file, hidden)
             raise
         return self._stat(key).version
 
@@ -512,13 +512,13 @@ class _Moved:
         self._match = match
         store._check(key, match)
         self._target = store._name(key)
-        self._aside = unfinished_in(posixpath.dirname(self._target))
+        self._hidden = unfinished_in(posixpath.dirname(self._target))
         self._size = 0
         self._client, self._file = store._connection.run_with(self._opened)
 
     def _opened(self, client: Client) -> tuple[Client, ClientFile]:
         client.call(make_folder, client.fs, posixpath.dirname(self._target))
-        file = client.open(self._aside, "wb")
+        file = client.open(self._hidden, "wb")
         with suppress(AttributeError):
             file.set_pipelined()  # paramiko: send parts without waiting for each reply
         return client, file
@@ -529,18 +529,18 @@ class _Moved:
 
     def commit(self) -> str:
         self._file.close()
-        info = self._client.call(self._client.fs.info, self._aside)
+        info = self._client.call(self._client.fs.info, self._hidden)
         stored = self._store._entry(self._key, info).size
         if stored not in (self._size, _UNKNOWN):
             raise StorageError(
                 f"the storage has only {stored} of {self._size} bytes; check for free space and write the file again"
             )
         self._store._check(self._key, self._match, warn=False)
-        self._store._move(self._client, self._aside, self._target)
+        self._store._move(self._client, self._hidden, self._target)
         return self._store._stat(self._key).version
 
     def abort(self) -> None:
-        for step in (self._file.abandon, partial(self._client.call, self._client.fs.rm_file, self._aside)):
+        for step in (self._file.abandon, partial(self._client.call, self._client.fs.rm_file, self._hidden)):
             with suppress(Exception):  # listings hide it, and the next owner removes it
                 step()
 

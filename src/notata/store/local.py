@@ -295,7 +295,7 @@ class LocalStore(Store):
         holder, stays = held or Held(), False
         try:
             for _ in range(_FOLDER_TRIES):
-                file = holder.what
+                file = holder.file
                 if not isinstance(file, _Growing) or not file.here():
                     holder.hold(file := self._growing(key))
                 size = file.extend(data, at, self._durability, self._timeout)

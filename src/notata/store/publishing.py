@@ -21,7 +21,7 @@ from notata.store.unfinished import new_name
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["Step", "make_folder", "move_over", "step_of", "unfinished_in", "write_aside"]
+__all__ = ["Step", "make_folder", "move_over", "step_of", "unfinished_in", "write_hidden"]
 
 Step: TypeAlias = Literal["rename", "server", "copy"]
 """``rename``: one step of the protocol replaces a file. ``server``: one request does, and the server decides whether it
@@ -60,7 +60,7 @@ def make_folder(fs: AbstractFileSystem, folder: str) -> None:
                 raise
 
 
-def write_aside(fs: AbstractFileSystem, name: str, data: bytes) -> None:
+def write_hidden(fs: AbstractFileSystem, name: str, data: bytes) -> None:
     """Write a new file under a hidden name, and create its folder."""
     make_folder(fs, posixpath.dirname(name))
     if hasattr(getattr(fs, "ftp", None), "putfo"):  # paramiko: sends all requests at once, then checks the size

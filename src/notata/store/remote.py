@@ -150,8 +150,8 @@ class Connection:
 
     def age(self, modified: datetime, headers: Mapping[str, str] | None = None) -> float | None:
         """Return the seconds since an object was written, by the storage's clock from `headers` or an earlier reply."""
-        if told := headers and (headers.get("Date") or headers.get("date")):
-            self.clock = parsedate_to_datetime(told).timestamp() - time.time()
+        if date := headers and (headers.get("Date") or headers.get("date")):
+            self.clock = parsedate_to_datetime(date).timestamp() - time.time()
         return None if self.clock is None else max(0.0, time.time() + self.clock - modified.timestamp())
 
     def start(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> _Started[T]:
@@ -369,16 +369,16 @@ class BucketStore(RemoteStore):
         """Read ``[start, end)`` in one request; with `version`, only of that version."""
 
     def start_write(self, key: str, data: bytes) -> Future[str]:
-        return self._connection.start(self._told, "write", keys.check(key), self._send, key, data)
+        return self._connection.start(self._guarded, "write", keys.check(key), self._send, key, data)
 
     def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
         limit = limits.limit_of(key) if end is None else None
-        return self._connection.start(self._told, "read", keys.check(key), self._fetch, key, start, end, None, limit)
+        return self._connection.start(self._guarded, "read", keys.check(key), self._fetch, key, start, end, None, limit)
 
     def _start_read(self, key: str, start: int, end: int, version: str) -> Future[bytes]:
-        return self._connection.start(self._told, "read", key, self._part, key, start, end, version)
+        return self._connection.start(self._guarded, "read", key, self._part, key, start, end, version)
 
-    async def _told(self, doing: str, key: str, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    async def _guarded(self, doing: str, key: str, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Return the result of a request, with its errors translated to ours."""
         with self._guard(doing, key):
             return await work(*args)

@@ -131,14 +131,14 @@ def _slow_down(response: Any, operation: Any, **context: Any) -> float | None:
     return seconds
 
 
-def _time(told: Any) -> datetime:
+def _time(text: Any) -> datetime:
     """Parse a time of a reply: ISO 8601 in a listing, RFC 9110 in a header."""
     try:
-        return datetime.fromisoformat(told) if told[:1].isdigit() else parsedate_to_datetime(told)
+        return datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
     except (TypeError, ValueError):
         from botocore.utils import parse_timestamp
 
-        parsed: datetime = parse_timestamp(told)
+        parsed: datetime = parse_timestamp(text)
         return parsed
 
 
@@ -183,7 +183,7 @@ class S3Store(BucketStore):
 
     def _put_if(self, key: str, data: bytes, match: str) -> str:
         name, token = self._name(key), secrets.token_hex(16)
-        condition = self._condition(self._heeded(), key, match)
+        condition = self._condition(self._conditions_for_write(), key, match)
         for last in attempts(_BUSY_TRIES):
             try:
                 result = self._call(
@@ -216,41 +216,41 @@ class S3Store(BucketStore):
     @property
     def supports_exclusive_create(self) -> bool:
         with self._guard("write to", None):
-            return self._tried().supports_exclusive_create
+            return self._tested_conditions().supports_exclusive_create
 
     @property
     def supports_cas(self) -> bool:
         with self._guard("write to", None):
-            return self._tried().supports_cas
+            return self._tested_conditions().supports_cas
 
-    def _tried(self) -> Conditions:
+    def _tested_conditions(self) -> Conditions:
         """Return the conditions that the store supports in plain writes. Other stores than Amazon's are tested once."""
         if is_amazon(self._endpoint()):
             return ALL
         return known.find(self._place(), lambda: try_conditions(self._call, self._base, _status))
 
-    def _heeded(self) -> Conditions:
-        """Return the same as `_tried` before a write, and warn the user if the store does not protect it."""
-        found = self._tried()
+    def _conditions_for_write(self) -> Conditions:
+        """Return `_tested_conditions` for a write, and warn the user if the store does not protect it."""
+        found = self._tested_conditions()
         known.warn_once(self._place(), self._bucket, found)
         return found
 
-    def _heeded_at_completion(self) -> Conditions:
-        """Return the same as `_heeded`, for the completion of a multipart upload."""
-        found = self._heeded()
+    def _conditions_for_completion(self) -> Conditions:
+        """Return the same as `_conditions_for_write`, for the completion of a multipart upload."""
+        found = self._conditions_for_write()
         if found is ALL or found.ignored:
             return found
         place = (*self._place(), "completion")
         return known.find(place, lambda: try_completions(self._call, self._base, _status, found))
 
-    def _condition(self, heeded: Conditions, key: str, match: str) -> dict[str, str]:
+    def _condition(self, conditions: Conditions, key: str, match: str) -> dict[str, str]:
         """Return the argument that makes a write conditional. If the store ignores it, check now and return none.
 
         Raises:
             FileExistsError: The file exists, and `match` is `ABSENT`.
             ConflictError: The file has another version.
         """
-        if condition := heeded.header(match):
+        if condition := conditions.header(match):
             return condition
         try:
             present = self._stat(key).version
@@ -493,10 +493,10 @@ def _is_web_page(reply: Mapping[str, Any]) -> bool:
 
     For a page that is not XML, botocore raises an error with the status 500.
     """
-    told = reply.get("ResponseMetadata", {})
-    head = told.get("HTTPHeaders", {})
+    metadata = reply.get("ResponseMetadata", {})
+    head = metadata.get("HTTPHeaders", {})
     page = str(head.get("content-type", "")).lower().startswith("text/html") and "etag" not in head
-    return page and head.get("content-length") != "0" and told.get("HTTPStatusCode") in (200, 500)
+    return page and head.get("content-length") != "0" and metadata.get("HTTPStatusCode") in (200, 500)
 
 
 class _Multipart:
@@ -510,7 +510,7 @@ class _Multipart:
         self._key = key
         self._name = store._name(key)
         self._match = match
-        self._heeded = None if match is None else store._heeded_at_completion()
+        self._conditions = None if match is None else store._conditions_for_completion()
         self._token = secrets.token_hex(16)
         self._parts = InFlight[int, str](bytes_at_once=store.bytes_at_once)  # their ETags, by number
         self._count = 0
@@ -553,7 +553,7 @@ class _Multipart:
             size=self._parts.bytes,
             CopySource={"Bucket": self._store._bucket, "Key": self._name},
             CopySourceRange=f"bytes={start}-{end - 1}",
-            CopySourceIfMatch=self._store._tried().tag(version),
+            CopySourceIfMatch=self._store._tested_conditions().tag(version),
             UploadId=self._id,
             PartNumber=number,
         )
@@ -592,9 +592,9 @@ class _Multipart:
         return self._store._own(self._name, self._token) or ""
 
     def _condition(self) -> dict[str, str]:
-        if self._match is None or self._heeded is None:
+        if self._match is None or self._conditions is None:
             return {}
-        return self._store._condition(self._heeded, self._key, self._match)
+        return self._store._condition(self._conditions, self._key, self._match)
 
     def abort(self) -> None:
         upload, self._id = self._id, None

@@ -56,8 +56,8 @@ class Conditions:
     @property
     def ignored(self) -> list[str]:
         """The headers that the store ignores or refuses."""
-        heeded = {"If-None-Match": self.supports_exclusive_create, "If-Match": self.supports_cas}
-        return [name for name, heeds in heeded.items() if not heeds]
+        supported = {"If-None-Match": self.supports_exclusive_create, "If-Match": self.supports_cas}
+        return [name for name, is_supported in supported.items() if not is_supported]
 
 
 ALL: Final = Conditions(quoted=True)
