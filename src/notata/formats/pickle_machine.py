@@ -127,7 +127,7 @@ class Thing:
     count: int = 0
     depth: int = 0
 
-    def take(self, parts: Sequence[Any]) -> None:
+    def add(self, parts: Sequence[Any]) -> None:
         """Add parts."""
         self.count += len(parts)
         for part in parts[: _PARTS - len(self.parts)] if len(self.parts) < _PARTS else ():
@@ -215,7 +215,7 @@ class Machine:
         else:
             parts = self._to_mark()
         thing = Thing(_BUILDS[name])
-        thing.take(parts)
+        thing.add(parts)
         self._stack.append(thing)
 
     def _popped(self, count: int) -> list[Any]:
@@ -258,7 +258,7 @@ class Machine:
         """Add parts to the container on top of the stack."""
         top = self._stack[-1]
         if isinstance(top, Thing):
-            top.take(parts)
+            top.add(parts)
 
     # -- the memo ------------------------------------------------------------------------------------------
 
@@ -312,7 +312,7 @@ class Machine:
     def _call(self, called: Any, parts: list[Any], arguments: Any = None) -> None:
         kind = called.kind if isinstance(called, Thing) else str(called)
         thing = Thing(kind if len(kind) > 3 * _LONG else f"{kind}()")  # repeated calls would make it ever longer
-        thing.take(parts)
+        thing.add(parts)
         if isinstance(arguments, Thing):
             thing.count = max(thing.count, arguments.count)
         self._stack.append(thing)

@@ -234,7 +234,7 @@ class Files:
         told = _Told(self._stop, self._tally)
         with self._streams:
             check(self._stop)
-            self._target.take({key: here}, self._source, callback=cast("Any", told))
+            self._target.copy_from({key: here}, self._source, callback=cast("Any", told))
         return Brought("copied", told.bytes, here.version, size=told.bytes)
 
 

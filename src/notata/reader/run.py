@@ -574,7 +574,7 @@ class LogReader(Reader):
             if not below:
                 raise self._unknown(key, lambda: self.files) from None
             wanted = {f"{path.name}{entry.key.removeprefix(key)}": entry for entry in below}
-        target.take(wanted, self._store)
+        target.copy_from(wanted, self._store)
 
     def __contains__(self, key: object) -> bool:
         """Whether there is a file of this key. One request."""

@@ -227,7 +227,7 @@ class Recorder(Lines, ABC):
         key = keys.artifact(own if name is None else name)
         self._check()
         with shown(progress, own) as callback:
-            self._store.take({key: source.locate(own)}, source, callback=callback)
+            self._store.copy_from({key: source.locate(own)}, source, callback=callback)
         self.info("Saved file %s in %s", own, key)
         return self._store.path_for(key)
 
@@ -269,7 +269,7 @@ class Recorder(Lines, ABC):
             raise _nothing(path, source)
         wanted = {keys.check(f"{target}/{entry.key}"): entry for entry in found}
         with shown(progress, own) as callback:
-            self._store.take(wanted, source, callback=callback)
+            self._store.copy_from(wanted, source, callback=callback)
         if left_out := source.irregular():
             names = listed(map(one_line, left_out), _NAMED)
             self.warning("Left out of folder %s, as they are no regular files: %s", own, names)

@@ -612,7 +612,7 @@ class Store(ABC):
         """
         batches.write(self, {name: flat(data) for name, data in files.items()}, callback)
 
-    def take(self, files: Mapping[str, Entry], source: Store, *, callback: Callback | None = None) -> None:
+    def copy_from(self, files: Mapping[str, Entry], source: Store, *, callback: Callback | None = None) -> None:
         """Copy files of another store to keys of this one: streamed, many at once, at most about 160 MiB in memory.
 
         Args:
@@ -624,7 +624,7 @@ class Store(ABC):
             StorageError: A single file could not be read or written.
             BatchError: Some of several files failed; it holds the error of each. The other files are stored.
         """
-        batches.take(self, files, source, callback)
+        batches.copy(self, files, source, callback)
 
     def folds_names(self, *, may_write: bool = True) -> bool:
         """Check whether names that differ only in case are the same file, as on most disks of macOS and Windows.

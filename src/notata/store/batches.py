@@ -21,7 +21,7 @@ from notata.store.in_flight import AT_ONCE, InFlight, Tally, started_in_thread, 
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
-__all__ = ["fetch", "remove", "take", "write"]
+__all__ = ["copy", "fetch", "remove", "write"]
 
 _SMALL: Final = 2**20  # bytes; the assumed size of a file that was not listed
 _STREAMS: Final = 2  # large values at once, each with about 80 MiB: parts in flight and copies in the network library
@@ -76,7 +76,7 @@ def write(store: Files, files: Mapping[str, memoryview], callback: Callback | No
         _each(store, start, sizes, "writes", callback=callback)
 
 
-def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Callback | None) -> None:
+def copy(store: Files, files: Mapping[str, Entry], source: Files, callback: Callback | None) -> None:
     """Copy files of another store to keys of this one."""
     tally = Tally(callback, sum(max(0, entry.size) for entry in files.values()))
     stop = Event()

@@ -40,28 +40,28 @@ class Durability:
         self._known: set[str] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self._above,)  # other folders may be known elsewhere
+        return _restored, (self._above,)  # other folders may be known elsewhere
 
-    def file(self, handle: int) -> None:
+    def sync_file(self, handle: int) -> None:
         """Sync the bytes of an open file, before it gets its name."""
         _sync(handle)
 
-    def growth(self, handle: int) -> None:
+    def sync_appended(self, handle: int) -> None:
         """Sync the bytes that were appended to an open file, and its size."""
         if sys.platform in ("win32", "darwin"):
             _sync(handle)
         else:
             os.fdatasync(handle)
 
-    def closed(self, path: str) -> None:
+    def sync_closed(self, path: str) -> None:
         """Sync the bytes of a closed file, by its path."""
         handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
         try:
-            self.file(handle)
+            self.sync_file(handle)
         finally:
             os.close(handle)
 
-    def folder(self, folder: str) -> None:
+    def sync_folder(self, folder: str) -> None:
         """Sync the names in a folder, the folder's own name, and those of its parents."""
         _sync_folder(folder)
         new = []
@@ -72,20 +72,20 @@ class Durability:
                 _sync_folder(folder)
         self._known.update(new)  # last: another thread that finds a folder here syncs no parents
 
-    def removed(self, folder: str) -> None:
+    def sync_deletions(self, folder: str) -> None:
         """Sync a folder after deletions, or its nearest existing parent if it was removed too."""
         while not os.path.isdir(folder) and len(folder) > len(self._above):
             folder = os.path.dirname(folder)
         _sync_folder(folder)
 
-    def forget(self, folder: str) -> None:
+    def forget_folder(self, folder: str) -> None:
         """Record that a folder was created anew, and maybe its parents."""
         while len(folder) > len(self._above):
             self._known.discard(folder)
             folder = os.path.dirname(folder)
 
 
-def _again(above: str) -> Durability:
+def _restored(above: str) -> Durability:
     return Durability(os.path.join(above, "any"))
 
 

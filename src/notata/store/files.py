@@ -29,7 +29,7 @@ __all__ = ["PART", "AtomicWriter", "Body", "RangeReader", "TextWriter", "Upload"
 PART: Final = 8 * 2**20
 """Bytes; values up to this size are one request, larger ones go in parts of about this size."""
 
-_PARTS_AHEAD: Final = 4  # parts that a reader prefetches: 32 MiB
+_PREFETCHED: Final = 4  # parts that a reader prefetches: 32 MiB
 
 _PARTS_A_STEP: Final = 1000  # S3 allows 10,000 parts; growing them every 1000 reaches 430 GiB at 80 MiB a part
 
@@ -164,7 +164,7 @@ class AtomicWriter(io.BufferedIOBase):
         _leave(self, error)
 
     def __del__(self) -> None:
-        _forgotten(self)
+        _abort_unclosed(self)
 
     def _check_open(self) -> None:
         if self.closed:
@@ -208,7 +208,7 @@ class TextWriter(io.TextIOWrapper):
         _leave(self, error)
 
     def __del__(self) -> None:
-        _forgotten(self)
+        _abort_unclosed(self)
 
 
 def _leave(writer: AtomicWriter | TextWriter, error: BaseException | None) -> None:
@@ -227,7 +227,7 @@ def _give_up(writer: AtomicWriter | TextWriter, error: BaseException) -> None:
         error.add_note(f"notata: could not clean up after {writer.name}: {failure}")
 
 
-def _forgotten(writer: AtomicWriter | TextWriter) -> None:
+def _abort_unclosed(writer: AtomicWriter | TextWriter) -> None:
     """Abort and warn when a writer is garbage-collected unclosed; `io` would close and so publish it."""
     try:
         unfinished = not writer.closed
@@ -261,10 +261,10 @@ class RangeReader(io.RawIOBase):
         self._size = size
         self._begin = begin
         self._at = 0
-        self._coming: deque[tuple[int, Future[bytes]]] = deque()  # parts that follow each other, by their starts
-        self._asked = self._ahead = 0
+        self._pending: deque[tuple[int, Future[bytes]]] = deque()  # parts that follow each other, by their starts
+        self._requested = self._prefetch = 0
         self._held, self._held_at = b"", 0
-        self._on = -1  # where the last part ended
+        self._next_start = -1  # where the last part ended
         self._pid = os.getpid()
         self.name = name
 
@@ -333,34 +333,34 @@ class RangeReader(io.RawIOBase):
         for held, at in ((self._first, 0), (self._held, self._held_at)):
             if at <= self._at < at + len(held):
                 return memoryview(held)[self._at - at : end - at]
-        self._ask(end)
-        start, future = self._coming.popleft()
+        self._request(end)
+        start, future = self._pending.popleft()
         try:
             self._held, self._held_at = future.result(), start
         except BaseException:  # the next read starts again here
             self._forget()
             raise
-        self._on = start + len(self._held)
+        self._next_start = start + len(self._held)
         if self._callback is not None:
-            self._callback.absolute_update(self._on)
+            self._callback.absolute_update(self._next_start)
         return memoryview(self._held)[: end - self._at]
 
-    def _ask(self, end: int) -> None:
+    def _request(self, end: int) -> None:
         """Request the part that starts here, and prefetch the following ones as needed."""
-        if self._at != self._on or os.getpid() != self._pid:  # not sequential, or forked
+        if self._at != self._next_start or os.getpid() != self._pid:  # not sequential, or forked
             self._forget()
-            self._ahead, self._asked = 0, self._at
-        goal = min(self._size, max(end, self._at + self._ahead * PART))
-        self._ahead = min(_PARTS_AHEAD, self._ahead + 1)
-        while self._asked < goal and len(self._coming) < _PARTS_AHEAD:
-            start, self._asked = self._asked, min(self._asked + PART, goal)
-            self._coming.append((start, self._begin(start, self._asked)))
+            self._prefetch, self._requested = 0, self._at
+        goal = min(self._size, max(end, self._at + self._prefetch * PART))
+        self._prefetch = min(_PREFETCHED, self._prefetch + 1)
+        while self._requested < goal and len(self._pending) < _PREFETCHED:
+            start, self._requested = self._requested, min(self._requested + PART, goal)
+            self._pending.append((start, self._begin(start, self._requested)))
 
     def _forget(self) -> None:
         """Drop the requested parts and the current one."""
         if os.getpid() != self._pid:  # the requested parts arrive in the parent process
-            self._coming.clear()
+            self._pending.clear()
             self._pid = os.getpid()
-        while self._coming:
-            self._coming.popleft()[1].cancel()
-        self._held, self._on = b"", -1
+        while self._pending:
+            self._pending.popleft()[1].cancel()
+        self._held, self._next_start = b"", -1

@@ -154,7 +154,7 @@ class LocalStore(Store):
     def _make_parents(self, key: str) -> None:
         make_folder(self._root, keys.join(self._below, key).rpartition("/")[0])
         if self._durability is not None:
-            self._durability.forget(os.path.dirname(self._file(key)))
+            self._durability.forget_folder(os.path.dirname(self._file(key)))
 
     def _make_folder(self, key: str) -> None:
         make_folder(self._root, keys.join(self._below, key))
@@ -441,7 +441,7 @@ class LocalStore(Store):
             self._prune(folder)
         if self._durability is not None:
             for folder in folders:
-                self._durability.removed(self._file(folder))
+                self._durability.sync_deletions(self._file(folder))
         return failures
 
     def _unlink(self, key: str, version: str | None, seconds: float) -> None:
@@ -513,10 +513,10 @@ class LocalStore(Store):
                 self._spelling.learn(folder.path_of(temporary))
                 self._check_spelling(key)
                 if self._durability is not None:
-                    self._durability.closed(str(path))
+                    self._durability.sync_closed(str(path))
                 beside.replace(name, name, folder)
                 if self._durability is not None:
-                    self._durability.folder(folder.path)
+                    self._durability.sync_folder(folder.path)
 
     def filesystem(self) -> AbstractFileSystem:
         from fsspec.implementations.local import LocalFileSystem
@@ -618,7 +618,7 @@ def _add(handle: int, data: bytes, at: int, durability: Durability | None) -> No
     try:
         write_all(handle, data)
         if durability is not None:
-            durability.growth(handle)
+            durability.sync_appended(handle)
     except BaseException:
         os.ftruncate(handle, at)
         raise

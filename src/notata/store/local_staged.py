@@ -73,11 +73,11 @@ class Staged:
             os.utime(self._handle, ns=(now, now))
         version = version_of(os.fstat(self._handle))
         if self._durability is not None:
-            self._durability.file(self._handle)
+            self._durability.sync_file(self._handle)
         self._close()
         version = self._publish(self._folder, self._temporary, self._name) or version
         if self._durability is not None:
-            self._durability.folder(self._folder.path)
+            self._durability.sync_folder(self._folder.path)
         self._folder.close()
         return version
 
@@ -126,7 +126,7 @@ def _copy_exclusively(folder: Folder, temporary: str, name: str, durability: Dur
                 file.write(part)
             file.flush()
             if durability is not None:
-                durability.file(file.fileno())
+                durability.sync_file(file.fileno())
             return version_of(os.fstat(file.fileno()))
         except BaseException:
             folder.unlink(name)
