@@ -1,4 +1,4 @@
-"""Appends to a file: what is known of its end, and an `Appender` for its single writer.
+"""Append to a file: the known state of its end, and an `Appender` for its single writer.
 
 This module handles sizes and versions of one key, never the meaning of the bytes.
 """
@@ -39,7 +39,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What an appender knows of the file.
+    """An appender's knowledge of its file.
 
     Attributes:
         size: In bytes.

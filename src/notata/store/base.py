@@ -106,7 +106,7 @@ class Store(ABC):
 
     @property
     def supports_exclusive_create(self) -> bool:
-        """Whether `create` is atomic against all other writers. If not, the store checks for a file before it writes.
+        """True if `create` is atomic against all other writers. If not, the store checks for a file before it writes.
 
         For an S3 store other than Amazon's, this is tested once per bucket and process (`notata.store.s3_conditions`).
 
@@ -117,7 +117,7 @@ class Store(ABC):
 
     @property
     def supports_cas(self) -> bool:
-        """Whether `replace` is an atomic compare-and-swap, tested as for `supports_exclusive_create`."""
+        """True if `replace` is an atomic compare-and-swap; tested as for `supports_exclusive_create`."""
         return True
 
     def __repr__(self) -> str:
@@ -181,7 +181,7 @@ class Store(ABC):
 
     @property
     def gap(self) -> str:
-        """What readers may see while a file is replaced, and why. Empty if they see either the old or the new file."""
+        """What readers may see while a file is replaced, and why; empty if it is the old or the new file."""
         return ""
 
     def prepare(self) -> None:  # noqa: B027  most need nothing
@@ -637,7 +637,7 @@ class Store(ABC):
 
     @contextmanager
     def keep_permissions(self, key: str, source: Store, source_key: str) -> Iterator[None]:
-        """Deny to group and others, for the file stored under `key` in the block, what a file of `source` denies them.
+        """Deny to group and others, for the file that the block stores under `key`, what a file of `source` denies.
 
         Only local disks have permissions per file; a bucket has its own access rules.
         """
@@ -696,7 +696,7 @@ class Store(ABC):
     def clear(self, keep: Iterable[str] = (), *, skipped: Skipped | None = None) -> None:
         """Remove every file below the root except `keep`, including links and unfinished earlier writes.
 
-        What another process writes meanwhile is kept, except on S3, which deletes by name.
+        A file that another process writes meanwhile is kept, except on S3, which deletes by name.
 
         Args:
             keep: Keys.

@@ -1,4 +1,4 @@
-"""What a listing finds but cannot return as a file: folders that cannot be opened, names that are no legal key."""
+"""Entries of a listing that it cannot return as files: unreadable folders, and names that are no legal key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Skipped: TypeAlias = Callable[[StorageError], object]
 
 
 def ignore(error: Exception) -> None:
-    """Ignore what a listing skips, for callers that need only the files that can be listed."""
+    """Ignore skipped entries, for callers that need only the files that can be listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def gap_or(entry: Entry, *, removable: bool = True) -> Entry | Gap:
 
 
 class Gaps:
-    """Collects what listings skip: the first hundred errors, and how many there were.
+    """Collects the errors of skipped entries: the first hundred, and the total number.
 
     >>> gaps = Gaps()
     >>> for number in range(102):

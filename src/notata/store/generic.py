@@ -63,7 +63,7 @@ _GAPS: Final[dict[Step, str]] = {
     "copy": "{scheme} has no rename, so the new content is copied over the old one: readers may see a part of it, and "
     "a failed copy loses the old content",
 }
-"""What readers may see while a file is replaced."""
+"""Description of what readers may see while a file is replaced, by kind of step."""
 
 _MISREAD: Final = {
     **dict.fromkeys(("abfs", "abfss", "az"), "?"),  # a version begins there

@@ -1,4 +1,4 @@
-"""How long one request may take, and how long it waits if the storage asks for fewer requests.
+"""Time limits of requests, and their pauses when the storage asks for fewer requests.
 
 Each piece of a response restarts the time limit of a request. So a response that stops coming ends the request, but a
 slow one does not.

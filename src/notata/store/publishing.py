@@ -1,4 +1,4 @@
-"""How a file gets its name on each fsspec protocol: as a whole, and in one step if the protocol supports that.
+"""Publish a file under its name on each fsspec protocol: as a whole, and in one step if the protocol supports it.
 
 This module knows the call of each file system, and the risk on file systems without such a step.
 """

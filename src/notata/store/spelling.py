@@ -25,7 +25,7 @@ _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0)
 
 
 class Spelling:
-    """How one disk distinguishes names. The stores of its folders and subfolders share it.
+    """The way in which one disk distinguishes names. The stores of its folders and subfolders share it.
 
     On a disk that distinguishes all names this costs one lookup, at the first write.
 
