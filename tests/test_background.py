@@ -540,7 +540,7 @@ def appended(path: Any) -> str:
 def test_path_objects_of_a_run_wait(gated: Gated, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
     local = not gated.url.startswith("memory")
     if road in LOCAL_ROADS and not local:
-        elsewhere: Any = behind(gated).place("x")
+        elsewhere: Any = behind(gated).path_for("x")
         assert raises(TypeError, lambda: os.fspath(elsewhere))
         return
     log = Logbook("run", gated, background=True)
@@ -627,9 +627,9 @@ def test_it_is_the_real_store_when_it_is_pickled(gated: Gated) -> None:
     assert type(pickle.loads(pickle.dumps(store))) is type(plain)
     assert type(pickle.loads(pickle.dumps(store.below("a")))) is type(plain)
     store.settle()
-    assert pickle.loads(pickle.dumps(store.place("k"))).read_bytes() == b"1"
-    assert (store.url, store.folders, store.near) == (plain.url, plain.folders, plain.near)
-    assert (store.shared, store.swaps, store.sized) == (plain.shared, plain.swaps, plain.sized)
+    assert pickle.loads(pickle.dumps(store.path_for("k"))).read_bytes() == b"1"
+    assert (store.url, store.folders, store.is_local) == (plain.url, plain.folders, plain.is_local)
+    assert (store.shared, store.supports_cas, store.sized) == (plain.shared, plain.supports_cas, plain.sized)
     assert store.redacted("x") == "x"
 
 

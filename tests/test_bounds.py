@@ -365,12 +365,12 @@ def test_a_pickle_that_calls_what_it_called_takes_no_memory() -> None:
 def test_a_pickle_is_looked_at_as_long_as_it_takes_little_memory() -> None:
     imports = b"\x80\x02" + b"".join(b"cmod%d\nname\n" % number for number in range(20_000)) + b"cos\nsystem\n."
     facts = pickle_facts(io.BytesIO(imports))
-    assert facts.warnings == ("only its first 10,002 operations were looked at; what follows may import more",)
+    assert facts.warnings == ("only its first 10,002 operations were examined; the rest may import more",)
     texts = b"\x80\x02" + (b"X" + struct.pack("<I", 200) + b"a" * 200) * 200_000 + b"."
     (warning,) = pickle_facts(io.BytesIO(texts)).warnings
-    assert "operations were looked at" in warning
+    assert "operations were examined" in warning
     endless = pickle_facts(io.BytesIO(b"S" + bytes(65 * 2**20)))
-    assert endless.warnings == ("it is no pickle, or damaged: a line of it does not end, after 0 operations",)
+    assert endless.warnings == ("it is no pickle, or damaged: one of its lines does not end, after 0 operations",)
 
 
 def test_the_end_of_a_zip_file_claims_no_memory() -> None:
@@ -386,7 +386,7 @@ def test_the_end_of_a_zip_file_claims_no_memory() -> None:
 
 def test_an_npz_of_many_members_is_not_described_but_read() -> None:
     data = encode(NPZ, {f"x{number}": 0 for number in range(10_001)})
-    with pytest.raises(DecodeError, match=r"has 10,001 members, and at most 10,000 are described"):
+    with pytest.raises(DecodeError, match=r"has 10,001 members, but at most 10,000 are described"):
         NPZ.describe(io.BytesIO(data))
     assert len(decode(NPZ, data)) == 10_001
 

@@ -200,7 +200,7 @@ def ill(tmp_path: Path, number: int) -> FaultyStore:
         (errno.EIO, "input/output error"),
         (errno.ESTALE, "mount it again"),
         (errno.ENOTCONN, "the mount is gone"),
-        (errno.ENAMETOOLONG, "longer than the file system holds"),
+        (errno.ENAMETOOLONG, "too long for the file system"),
     ],
 )
 def test_an_ill_folder_is_named_with_its_reason(tmp_path: Path, number: int, advice: str) -> None:
@@ -297,14 +297,14 @@ def test_folders_deeper_than_the_systems_paths_are_named_and_skipped(tmp_path: P
         done = notata("ls", str(tmp_path), folder=tmp_path)
         assert done.returncode == 3
         assert done.stdout.startswith(f"{tmp_path}/log_a\tcomplete")
-        assert "longer than the file system holds" in done.stderr
+        assert "too long for the file system" in done.stderr
         assert len(done.stderr) < 1000
         assert notata("verify", str(tmp_path), folder=tmp_path).returncode == 3
         with pytest.warns(IncompleteListingWarning, match="not removed of the earlier run"):
             Logbook("a", tmp_path, overwrite=True).mark_complete()
         done = notata("rm", "--yes", str(tmp_path / "log_a"), folder=tmp_path)
         assert done.returncode == 3
-        assert "longer than the file system holds" in done.stderr
+        assert "too long for the file system" in done.stderr
         copied = notata("sync", str(tmp_path / "log_a"), str(tmp_path / "copy"), folder=tmp_path)
         assert copied.returncode == 3
     finally:

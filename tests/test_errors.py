@@ -60,7 +60,7 @@ def test_a_wrong_secret(seaweed_server: Server) -> None:
     options = {**seaweed_server.options, "secret": SECRETS["secret"]}
     with pytest.raises(errors.AccessError) as caught:
         Logbook("a", seaweed_server.url, storage_options=options)
-    told(caught, seaweed_server.url, "the secret does not fit the access key", "storage_options")
+    told(caught, seaweed_server.url, "the secret does not match the access key", "storage_options")
     assert isinstance(caught.value, PermissionError)
 
 
@@ -461,7 +461,8 @@ def test_a_misspelt_storage_option_is_named_before_anything_is_asked(
 def test_a_storage_option_that_the_library_does_not_take_is_named(options: dict[str, Any]) -> None:
     name = next(iter(options.get("client_kwargs", options)))
     with pytest.raises(
-        errors.ConfigurationError, match=f"the storage options do not fit this protocol: it has no {name}$"
+        errors.ConfigurationError,
+        match=f"these storage options do not fit this protocol: it has no {name}; check their names$",
     ) as caught:
         Logbook("run", "s3://bucket", storage_options=options)
     assert SECRETS["secret"] not in str(caught.value)

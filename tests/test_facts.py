@@ -375,7 +375,7 @@ def test_an_interrupt_cancels_the_request(kind: str) -> None:
 def test_a_pickle_for_a_file_has_no_secret(memory_logbook: Logbook) -> None:
     store = open_store("s3://bucket/x", {"key": "the-key", "secret": "the-secret"})
     assert b"the-secret" in pickle.dumps(store), "between processes it must be there"
-    path = memory_logbook.pickle("store", {"store": store, "path": store.place("a")})
+    path = memory_logbook.pickle("store", {"store": store, "path": store.path_for("a")})
     assert b"the-secret" not in path.read_bytes()
     assert b"the-key" not in path.read_bytes()
     assert str(pickle.loads(path.read_bytes())["path"]) == "s3://bucket/x/a"

@@ -165,7 +165,7 @@ WHOLE = {OLD, NEW, OLD + NEW, BIG, b"new", b'{\n  "new": 1\n}\n', pickle.dumps({
 def prepared(near: bool = True) -> tuple[FaultyStore, Place, Logbook]:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     store = FaultyStore(open_store(place.url))
-    store.near = near
+    store.is_local = near
     log = Logbook("run", store, params={"x": 1}, log_level="DEBUG")
     log.bytes("a", OLD)
     log.array("a", [0])
@@ -323,7 +323,7 @@ def test_every_operation_of_a_start_may_fail(after: bool, overwrite: bool, near:
             with Logbook("run", place.url, params={"x": 1}) as old:
                 old.text("old", "old")
         store = FaultyStore(open_store(place.url))
-        store.near = near
+        store.is_local = near
         return store, place
 
     store, _ = fresh()
@@ -360,7 +360,7 @@ def test_every_operation_of_a_resumption_may_fail(after: bool, near: bool) -> No
             log.text("old", "old")
             raise ValueError("the first end")
         store = FaultyStore(open_store(place.url))
-        store.near = near
+        store.is_local = near
         return store, place
 
     def resume(store: FaultyStore | str) -> Logbook:
@@ -404,7 +404,7 @@ def test_every_operation_of_a_run_of_an_experiment_may_fail(after: bool, near: b
         place = Place("memory", f"memory://{uuid.uuid4().hex}")
         Experiment("e", place.url).add(x=0).mark_complete()
         store = FaultyStore(open_store(place.url))
-        store.near = near
+        store.is_local = near
         return store, place
 
     store, _ = fresh()
@@ -511,7 +511,7 @@ from notata.store import open_store
 from notata.testing import FaultyStore
 
 store = FaultyStore(open_store(sys.argv[1]))
-store.near = sys.argv[2] == "near"
+store.is_local = sys.argv[2] == "near"
 try:
     with Logbook("run", store, heartbeat=0, environment=False):
         store.fail(1, key="metadata.json")

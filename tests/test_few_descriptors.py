@@ -63,5 +63,5 @@ def test_more_runs_than_files_that_may_be_open(tmp_path: Path) -> None:
 
 
 def test_an_end_that_found_no_descriptor_says_so_and_can_be_made_again(tmp_path: Path) -> None:
-    assert "this process has too many files open; close some and call again" in run(NONE_LEFT, tmp_path)
+    assert "this process has too many open files; close some and try again" in run(NONE_LEFT, tmp_path)
     assert json.loads((tmp_path / "log_run/metadata.json").read_text())["status"] == "complete"

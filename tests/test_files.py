@@ -341,7 +341,9 @@ def test_a_writer_that_is_forgotten_publishes_nothing_and_warns(data: bytes, eve
     del writer
     with pytest.warns(ResourceWarning) as warned:
         _forget(held)
-    assert [str(warning.message) for warning in warned] == [f"{NAME} was never closed: nothing was stored"]
+    assert [str(warning.message) for warning in warned] == [
+        f"{NAME} was never closed, so nothing was stored; use a with block"
+    ]
     assert (body.visible, body.events) == (b"old", events)
 
 
@@ -352,7 +354,7 @@ def test_a_forgotten_writer_in_a_cycle_publishes_nothing_and_warns() -> None:
     writer.owner = writer  # type: ignore[attr-defined]
     held = [writer]
     del writer
-    with pytest.warns(ResourceWarning, match="never closed: nothing was stored"):
+    with pytest.warns(ResourceWarning, match="never closed, so nothing was stored"):
         _forget(held)
     assert (body.visible, body.events) == (b"old", [])
 
@@ -393,7 +395,7 @@ def test_a_close_after_a_failed_write_publishes_nothing_and_says_so(fails: str) 
     body.fails = ""
     with pytest.raises(StorageError) as caught:
         writer.close()
-    assert str(caught.value) == f"{NAME}: nothing was stored, a write failed before"
+    assert str(caught.value) == f"{NAME}: nothing was stored because an earlier write failed; write the file again"
     assert caught.value.__cause__ is body.error
     assert writer.closed
     assert body.visible == b"old"
@@ -403,7 +405,10 @@ def test_a_close_after_a_failed_write_publishes_nothing_and_says_so(fails: str) 
 
 def test_a_failed_write_that_the_block_swallows_is_raised_at_its_end() -> None:
     body = FakeBody("part")
-    with pytest.raises(StorageError, match="nothing was stored, a write failed before"), _writer(body) as writer:
+    with (
+        pytest.raises(StorageError, match="nothing was stored because an earlier write failed"),
+        _writer(body) as writer,
+    ):
         with pytest.raises(OSError, match="the disk is gone"):
             writer.write(BIG)
         body.fails = ""
@@ -419,7 +424,7 @@ def test_a_write_of_what_has_no_bytes_is_a_failed_write(value: Any) -> None:
     writer.write(b"half")
     with pytest.raises(TypeError, match="bytes-like object"):
         writer.write(value)
-    with pytest.raises(StorageError, match="nothing was stored, a write failed before"):
+    with pytest.raises(StorageError, match="nothing was stored because an earlier write failed"):
         writer.close()
     assert (body.visible, body.events) == (b"old", [])
 
@@ -557,14 +562,16 @@ def test_a_text_writer_that_is_forgotten_publishes_nothing_and_warns_once(size: 
     del writer
     with pytest.warns(ResourceWarning) as warned:
         _forget(held)
-    assert [str(warning.message) for warning in warned] == [f"{NAME} was never closed: nothing was stored"]
+    assert [str(warning.message) for warning in warned] == [
+        f"{NAME} was never closed, so nothing was stored; use a with block"
+    ]
     assert (body.visible, body.events.count("abort")) == (b"old", aborts)
 
 
 @pytest.mark.parametrize("case", FAILURES, ids=lambda case: case.fails)
 def test_a_failure_of_the_storage_publishes_no_text(case: Case) -> None:
     body = FakeBody(case.fails)
-    with pytest.raises(OSError, match=r"the disk is gone|a write failed before") as caught, _text(body) as writer:
+    with pytest.raises(OSError, match=r"the disk is gone|an earlier write failed") as caught, _text(body) as writer:
         writer.write(case.data.decode())
     chain = [caught.value, caught.value.__cause__, caught.value.__context__]
     assert body.error in chain
@@ -578,7 +585,7 @@ def test_a_character_that_does_not_encode_is_a_failed_write() -> None:
     writer.write("half")
     with pytest.raises(UnicodeEncodeError):
         writer.write("\ud800")
-    with pytest.raises(StorageError, match="nothing was stored, a write failed before"):
+    with pytest.raises(StorageError, match="nothing was stored because an earlier write failed"):
         writer.close()
     assert (body.visible, body.events) == (b"old", [])
 

@@ -223,7 +223,7 @@ def test_empty_text_is_an_empty_file() -> None:
 @pytest.mark.parametrize("value", [b"a", bytearray(b"a"), 5, None, ["a"], Path("a")])
 def test_text_takes_strings_only(value: object) -> None:
     message = str(_refused(formats.TEXT, value))
-    assert message == f"text takes a str, not {type(value).__name__}; for bytes there is bytes()"
+    assert message == f"text takes a str, not {type(value).__name__}; use bytes() for bytes"
 
 
 # -- JSON --------------------------------------------------------------------------------------------------
@@ -728,13 +728,13 @@ def test_an_error_names_the_part(root: str, value: object, where: str) -> None:
         if isinstance(form, formats.Json) or "'3'" not in where:
             assert error.where == where
             assert str(error).startswith((f"{where} is a ", f"{where} is an "))
-            assert str(error).endswith(": there is no plain form of it; make it numbers, text, lists or a dict")
+            assert str(error).endswith(": it has no plain form; convert it to numbers, text, lists or a dict")
 
 
 def test_the_error_of_a_nested_object_in_full() -> None:
     error = _refused(formats.Json("metrics"), {"layers": [0, 1, 2, {"weight": object()}]})
     assert str(error) == (
-        "metrics.layers[3].weight is an object: there is no plain form of it; make it numbers, text, lists or a dict"
+        "metrics.layers[3].weight is an object: it has no plain form; convert it to numbers, text, lists or a dict"
     )
     assert error.where == "metrics.layers[3].weight"
     assert (error.url, error.key) == (None, None)
@@ -742,7 +742,7 @@ def test_the_error_of_a_nested_object_in_full() -> None:
 
 def test_the_error_of_a_nameless_value() -> None:
     error = _refused(formats.JSON, object())
-    assert str(error).startswith("the value is an object: there is no plain form of it")
+    assert str(error).startswith("the value is an object: it has no plain form")
     assert error.where == ""
 
 
@@ -948,12 +948,12 @@ def test_a_protocol_that_python_does_not_have_is_an_encode_error() -> None:
 
 CARRIERS: list[Callable[[Store], object]] = [
     lambda store: store,
-    lambda store: store.place("a/b"),
-    lambda store: store.place("a/b").parent,
-    lambda store: store.place(),
-    lambda store: store.place("a") / "b" / "c",
+    lambda store: store.path_for("a/b"),
+    lambda store: store.path_for("a/b").parent,
+    lambda store: store.path_for(),
+    lambda store: store.path_for("a") / "b" / "c",
     lambda store: store.below("folder"),
-    lambda store: {"deep": [Layer(store.place("x")), (store, store.place("y"))]},
+    lambda store: {"deep": [Layer(store.path_for("x")), (store, store.path_for("y"))]},
 ]
 
 
@@ -971,7 +971,7 @@ def test_no_storage_option_reaches_a_pickle(url: str, carrier: Callable[[Store],
 def test_a_path_comes_back_from_its_pickle_as_the_same_place() -> None:
     store = open_store("memory://secretive/base", {"secret": SECRET})
     store.write("a/b", b"content")
-    path, again = pickle.loads(formats.encode(formats.PICKLE, (store.place("a/b"), store)))
+    path, again = pickle.loads(formats.encode(formats.PICKLE, (store.path_for("a/b"), store)))
     assert isinstance(path, UPath)
     assert str(path) == "memory://secretive/base/a/b"
     assert path.read_bytes() == b"content"
@@ -981,7 +981,7 @@ def test_a_path_comes_back_from_its_pickle_as_the_same_place() -> None:
 
 def test_a_local_path_comes_back_from_its_pickle(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    path, again = pickle.loads(formats.encode(formats.PICKLE, (store.place("a/b"), store)))
+    path, again = pickle.loads(formats.encode(formats.PICKLE, (store.path_for("a/b"), store)))
     assert isinstance(path, Path)
     assert str(path) == str(tmp_path / "a/b")
     assert again.url == store.url
@@ -1002,7 +1002,7 @@ def _stock_file() -> object:
 @pytest.mark.parametrize("make", [_stock_path, _stock_filesystem, _stock_file])
 def test_other_carriers_of_storage_options_are_refused(make: Callable[[], object]) -> None:
     error = _refused(formats.PICKLE, [make()])
-    assert "carries storage options, which must not reach a file" in str(error)
+    assert "has storage options, which must not be stored in a file" in str(error)
     assert SECRET not in str(error)
 
 
@@ -1102,7 +1102,7 @@ def test_a_large_array_goes_out_in_bytes_without_a_copy(order: Any) -> None:
 def test_bytes_takes_what_has_a_buffer_only(value: object) -> None:
     message = str(_refused(formats.BYTES, value))
     assert message.startswith(f"bytes takes a bytes-like object, not {type(value).__name__}: ")
-    assert message.endswith("; for text there is text()")
+    assert message.endswith("; use text() for text")
 
 
 def test_bytes_refuses_an_array_of_objects_whose_memory_is_addresses() -> None:

@@ -186,7 +186,13 @@ def refuse_every_writer(disk: Disk, durable: str = "") -> None:
     log.logger.setLevel("CRITICAL")
     disk.fill(left=3)
     for name in WRITERS:
-        check_refused(disk, log, name, FullError, "no space left; make room and write again, the old content is whole")
+        check_refused(
+            disk,
+            log,
+            name,
+            FullError,
+            "no space left; free some space and write again, the previous content is unchanged",
+        )
     disk.make_room()
     for name, (write, key) in WRITERS.items():
         if name != "by_many_bytes":  # it is larger than the disk

@@ -44,7 +44,7 @@ from notata.store.front import FrontStore
 from notata.testing import FaultyStore
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*cannot make a file exclusively:notata.UnprotectedWarning"),
+    pytest.mark.filterwarnings("ignore:.*exclusive writes are not supported:notata.UnprotectedWarning"),
     pytest.mark.filterwarnings("ignore:UPath:UserWarning"),
 ]
 
@@ -192,7 +192,7 @@ def test_threads(store: Store, folder: Path) -> None:
     assert len(list((folder / "t").iterdir())) == 20
 
 
-@pytest.mark.filterwarnings("error:.*cannot make a file exclusively:notata.UnprotectedWarning")
+@pytest.mark.filterwarnings("error:.*exclusive writes are not supported:notata.UnprotectedWarning")
 def test_runs_are_copied_there_and_back(url: str, tmp_path: Path) -> None:
     with Logbook("a", tmp_path / "here", params={"omega": 2.0}) as log:
         log.text("notes", "converged")
@@ -665,7 +665,7 @@ def test_the_doctor_names_what_holds_and_why_something_does_not(double: Callable
 
     for kind, state, words in [
         (Renaming, "yes", "by one rename"),
-        (Refusing, "poor", "renames over no file"),
+        (Refusing, "poor", "cannot rename over a file"),
         (WebdavFileSystem, "poor", "the server decides"),
         (Without, "poor", "copied over the old one"),
     ]:

@@ -154,7 +154,7 @@ def far(url: str | None = None) -> tuple[FaultyStore, Place]:
     """A store whose log is collected, and another road to its bytes."""
     place = Place("memory" if url is None else "local", url or f"memory://{uuid.uuid4().hex}")
     store = FaultyStore(open_store(place.url))
-    store.near = False
+    store.is_local = False
     return store, place
 
 
@@ -501,7 +501,7 @@ def test_the_first_line_after_a_cut_one_waits_like_any_other() -> None:
 def test_a_line_that_was_cut_is_ended_before_the_next(content: bytes, first: bytes) -> None:
     for near in (True, False):
         store, place = far()
-        store.near = near
+        store.is_local = near
         place.put("log.txt", content)
         own = ByHand(store.appender("log.txt", end=b"\n"), at_once=near)
         logger_of(own).info("next")
@@ -669,7 +669,7 @@ def test_each_line_is_there_once_and_in_order_whatever_fails(
     faults: list[tuple[int, bool] | None], near: bool, flushing: bool
 ) -> None:
     store, place = far()
-    store.near = near
+    store.is_local = near
     own = ByHand(store.appender("log.txt", new=not near), at_once=near)
     logger = logger_of(own)
     for number, fault in enumerate(faults):
@@ -856,7 +856,7 @@ def test_logging_s_shutdown_does_not_wait_for_its_own_records() -> None:
 @pytest.mark.parametrize("near", [True, False])
 def test_the_journal_on_the_root_logger_outlives_a_storage_that_fails(eager: None, near: bool) -> None:
     store, place = far()
-    store.near = near
+    store.is_local = near
     heard = threading.Event()
     own = Journal(store.appender("log.txt"), at_once=near, clock=Clock())
     listening = Listening(heard)
@@ -899,7 +899,7 @@ from notata import Logbook
 from notata.store import open_store
 from notata.testing import FaultyStore
 store = FaultyStore(open_store(sys.argv[1]))
-store.near = sys.argv[2] == "near"
+store.is_local = sys.argv[2] == "near"
 log = Logbook("run", store, environment=False, heartbeat=0)
 """
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

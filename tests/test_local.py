@@ -228,13 +228,13 @@ from notata import Logbook
 log = Logbook("run", sys.argv[1], environment=False, heartbeat=0)
 log.info("parent")
 held = log.handler._end._tail.held
-before = held.what
+before = held.file
 reading, writing = os.pipe()
 child = os.fork()
 if not child:
     log.info("child")
-    print("another file" if held.what is not before else "the same", flush=True)
-    held.what.lock()
+    print("another file" if held.file is not before else "the same", flush=True)
+    held.file.lock()
     os.write(writing, b"1")
     os.read(reading, 0)
     with open(log.path / "log.txt") as file:
@@ -242,7 +242,7 @@ if not child:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print("locked", flush=True)
-    held.what.unlock()
+    held.file.unlock()
     os._exit(0)
 os.waitpid(child, 0)
 log.info("parent again")
@@ -382,7 +382,7 @@ def test_a_number_that_is_another_file_by_now_gets_no_line(tmp_path: Path) -> No
     """A process may close what it did not open: to become a daemon, say."""
     log = Logbook("a", tmp_path)
     log.info("one")
-    handle = log.handler._end._tail.held.what._handle  # type: ignore[attr-defined]
+    handle = log.handler._end._tail.held.file._handle  # type: ignore[attr-defined]
     with (tmp_path / "results.csv").open("w") as other:
         os.dup2(other.fileno(), handle)
         log.info("two")

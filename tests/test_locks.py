@@ -83,7 +83,7 @@ def test_the_error_names_the_file_and_says_what_to_do(name: str, tmp_path: Path)
         with pytest.raises(DeadlineError, match=r"another process held the lock of .*log_run") as caught:
             log.meta(machine="n17")
         assert str(tmp_path / "log_run" / name) in str(caught.value)
-        assert "for 0.1 s, and nothing was changed. Find the process" in str(caught.value)
+        assert "for 0.1 s, so nothing was changed. Find the process" in str(caught.value)
         assert caught.value.errno == errno.ETIMEDOUT
         assert (tmp_path / "log_run/metadata.json").read_bytes() == before
     log.meta(machine="n17")

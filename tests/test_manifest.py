@@ -46,7 +46,7 @@ def place() -> Place:
 def far() -> tuple[FaultyStore, LedgerStore]:
     """A store as a bucket is: its appends are noted, as to look at the file would be a request."""
     faulty = FaultyStore(open_store(place().url))
-    faulty.near = False
+    faulty.is_local = False
     return faulty, LedgerStore(faulty)
 
 
@@ -121,7 +121,7 @@ def test_no_receipt_is_false_whatever_was_done_and_failed(
 def test_it_makes_the_operations_of_the_store_behind_and_no_other(verb: str) -> None:
     ours, store = far()
     plain = FaultyStore(open_store(place().url))
-    plain.near = False
+    plain.is_local = False
     for target in (store, plain):
         for data in (b"small", b"x" * (PART + 5)):
             with suppress(StorageError):
@@ -136,7 +136,7 @@ def test_it_makes_the_operations_of_the_store_behind_and_no_other(verb: str) -> 
 def test_it_has_the_properties_of_the_store_behind() -> None:
     real = open_store(place().url)
     front = LedgerStore(real)
-    for name in ("url", "folders", "near", "shared", "swaps", "sized", "queues", "progress"):
+    for name in ("url", "folders", "is_local", "shared", "supports_cas", "sized", "queues", "progress"):
         assert getattr(front, name) == getattr(real, name), name
     assert type(front.below("a")._real) is type(real)
     assert front.below("a").url == real.below("a").url
@@ -372,7 +372,7 @@ def read(store: FaultyStore, before: int) -> list[str]:
 def test_the_manifest_is_stored_before_the_status_and_nothing_is_listed() -> None:
     where = place()
     faulty = FaultyStore(open_store(where.url))
-    faulty.near = False
+    faulty.is_local = False
     log = Logbook("run", faulty)
     log.text("t", "x")
     before = len(faulty.operations)
@@ -401,7 +401,7 @@ def test_a_failure_of_the_manifest_keeps_a_run_from_being_complete_and_a_failed_
 def test_the_status_waits_for_the_files_of_a_worker_that_came_meanwhile() -> None:
     where = place()
     faulty = FaultyStore(open_store(where.url))
-    faulty.near = False
+    faulty.is_local = False
     log = Logbook("run", faulty)
     fields = json.loads(where.bytes("log_run/metadata.json"))
     where.put("log_run/metadata.json", json.dumps({**fields, "workers": True}).encode())

@@ -307,7 +307,7 @@ def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
     for inside in (tmp_path, tmp_path / "log_run", tmp_path / "log_run" / "copies"):
         with pytest.raises(ConfigurationError, match="one lies in the other"):
             Logbook("run", tmp_path, mirror=inside)
-    with pytest.raises(ConfigurationError, match="no storage for nope"):
+    with pytest.raises(ConfigurationError, match="cannot open nope:// storage"):
         Logbook("run", tmp_path, mirror="nope://bucket")
     assert list(tmp_path.iterdir()) == []
     with Logbook("run", tmp_path) as log:

@@ -154,7 +154,7 @@ def test_a_certificate_that_has_expired_or_is_for_another_host(tmp_path: Path, m
 
 def test_a_server_that_does_not_encrypt() -> None:
     with answering() as endpoint:
-        assert "does the server speak https?" in str(raised("s3", endpoint.replace("http:", "https:")))
+        assert "check that the server supports https" in str(raised("s3", endpoint.replace("http:", "https:")))
 
 
 def body_of(scheme: str, status: int, code: str) -> bytes:
@@ -166,24 +166,24 @@ def body_of(scheme: str, status: int, code: str) -> bytes:
 @pytest.mark.parametrize(
     ("scheme", "status", "code", "kind", "told"),
     [
-        ("s3", 403, "QuotaExceeded", errors.FullError, "a quota is used up (QuotaExceeded); make room"),
-        ("s3", 400, "XMinioAdminBucketQuotaExceeded", errors.FullError, "a quota is used up"),
+        ("s3", 403, "QuotaExceeded", errors.FullError, "quota exceeded (QuotaExceeded); free some space"),
+        ("s3", 400, "XMinioAdminBucketQuotaExceeded", errors.FullError, "quota exceeded"),
         ("s3", 507, "XMinioStorageFull", errors.FullError, "no space left on the storage"),
-        ("s3", 507, "", errors.FullError, "a quota is used up (507)"),
-        ("gs", 403, "quota", errors.FullError, "a quota is used up (quotaExceeded)"),
-        ("http", 507, "", errors.FullError, "a quota is used up (507)"),
-        ("s3", 501, "NotImplemented", errors.StorageError, "does not know this kind of request (NotImplemented)"),
-        ("gs", 501, "", errors.StorageError, "does not know this kind of request (501)"),
-        ("http", 501, "", errors.StorageError, "does not know this kind of request (501)"),
+        ("s3", 507, "", errors.FullError, "quota exceeded (507)"),
+        ("gs", 403, "quota", errors.FullError, "quota exceeded (quotaExceeded)"),
+        ("http", 507, "", errors.FullError, "quota exceeded (507)"),
+        ("s3", 501, "NotImplemented", errors.StorageError, "does not support this kind of request (NotImplemented)"),
+        ("gs", 501, "", errors.StorageError, "does not support this kind of request (501)"),
+        ("http", 501, "", errors.StorageError, "does not support this kind of request (501)"),
         ("s3", 403, "InvalidAccessKeyId", errors.AccessError, "does not know this access key (InvalidAccessKeyId)"),
-        ("s3", 403, "SignatureDoesNotMatch", errors.AccessError, "the secret does not fit the access key"),
+        ("s3", 403, "SignatureDoesNotMatch", errors.AccessError, "the secret does not match the access key"),
         ("s3", 400, "ExpiredToken", errors.AccessError, "the session token has expired"),
         ("s3", 403, "RequestTimeTooSkewed", errors.AccessError, "the clock of this machine is wrong"),
-        ("s3", 403, "AccessDenied", errors.AccessError, "they do not allow this"),
+        ("s3", 403, "AccessDenied", errors.AccessError, "do not allow this"),
         ("s3", 401, "", errors.AccessError, "refused these credentials (401)"),
         ("gs", 401, "", errors.AccessError, "the store refused these credentials"),
         ("http", 401, "", errors.AccessError, "asks for a user and a password"),
-        ("http", 407, "", errors.AccessError, "a proxy asks for credentials"),
+        ("http", 407, "", errors.AccessError, "a proxy requires credentials"),
         ("s3", 404, "NoSuchBucket", errors.ContainerMissingError, "there is no bucket 'bucket'; create it"),
     ],
 )
@@ -232,7 +232,7 @@ PORTAL = (
     b"<body><a href='/login'>Log in</a><br>Enjoy your stay</body></html>"
 )
 WELL_FORMED = b"<html><body><p>Log in</p></body></html>"
-LOGIN = "a web page or the like came in place of the storage's answer, .*; log in to the network"
+LOGIN = "a web page came instead of the storage's response, .*; log in to the network"
 
 
 @contextmanager
@@ -256,8 +256,8 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "stat": lambda store: store.stat("log.txt"),
     "exists": lambda store: store.exists("log.txt"),
     "write": lambda store: store.write("log.txt", b"x"),
-    "path.exists": lambda store: store.place("log.txt").exists(),
-    "path.is_dir": lambda store: store.place("data").is_dir(),
+    "path.exists": lambda store: store.path_for("log.txt").exists(),
+    "path.is_dir": lambda store: store.path_for("data").is_dir(),
 }
 
 
@@ -298,13 +298,13 @@ def test_a_folder_of_a_web_server_may_be_empty(page: bytes) -> None:
 def test_a_page_that_is_stored_in_a_bucket_is_a_file(moto_server: Server, gcs_server: Server) -> None:
     for server in (moto_server, gcs_server):
         store = open_store(f"{server.url}/{uuid.uuid4().hex}", server.options)
-        log = store.place("plots/page.html")
+        log = store.path_for("plots/page.html")
         raw = store.filesystem()
         kind = {"ContentType": "text/html"} if server is moto_server else {"content_type": "text/html"}
         raw.pipe_file(str(log).partition("://")[2], PORTAL, **kind)
         assert (store.read("plots/page.html"), store.stat("plots/page.html").size) == (PORTAL, len(PORTAL))
         assert (log.exists(), log.is_file(), log.is_dir(), log.parent.is_dir()) == (True, True, False, True)
-        assert not store.place("plots/other").exists()
+        assert not store.path_for("plots/other").exists()
         store.delete(["plots/page.html"])
         assert store.list() == []
 
@@ -312,7 +312,7 @@ def test_a_page_that_is_stored_in_a_bucket_is_a_file(moto_server: Server, gcs_se
 def test_a_refusal_is_never_taken_for_a_missing_file() -> None:
     store = FaultyStore(open_store(f"memory://{uuid.uuid4().hex}"))
     store.write("data/x.npy", b"x")
-    path = store.place("data/x.npy")
+    path = store.path_for("data/x.npy")
     for call in (path.exists, path.is_file, path.parent.is_dir, path.parent.exists):
         store.fail(1, error=lambda: PermissionError("denied"))
         with pytest.raises(errors.AccessError):

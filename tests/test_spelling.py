@@ -101,7 +101,7 @@ def disk(root: Path) -> Store:
 
 
 def refused(call: Callable[[], object], key: str) -> None:
-    with pytest.raises(StoredNameError, match="this disk takes the name for the one of") as caught:
+    with pytest.raises(StoredNameError, match="this disk does not distinguish its name from") as caught:
         call()
     assert caught.value.key == key
 

@@ -58,7 +58,7 @@ def source(tmp_path: Path) -> Path:
 def test_a_file_that_changes_while_it_is_read_is_not_stored(change: Callable[[Path], object], source: Path) -> None:
     with Logbook("a", f"memory://{uuid.uuid4().hex}") as log:
         log.bytes("field.dat", b"before")
-        with pytest.raises(ConflictError, match=r"field\.dat: it was changed while it was read; wait until its writer"):
+        with pytest.raises(ConflictError, match=r"field\.dat: it changed while it was read; wait until its writer"):
             log.file(source, progress=Meanwhile(change, source))
         assert log["artifacts/field.dat"].read_bytes() == b"before"
 

@@ -306,7 +306,7 @@ store.heal()
 # -- the state of the run ----------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:.*cannot make a file exclusively:notata.UnprotectedWarning")
+@pytest.mark.filterwarnings("ignore:.*exclusive writes are not supported:notata.UnprotectedWarning")
 @pytest.mark.filterwarnings("ignore:UPath:UserWarning")
 def test_where_swaps_are_not_safe_the_state_is_left_alone(tmp_path: Path) -> None:
     """A swap that looks first and writes then could take a run's end back."""
@@ -344,7 +344,7 @@ def test_it_gives_up_where_others_are_always_faster(log: Logbook) -> None:
         return found
 
     store.fetch = fetched  # type: ignore[method-assign, assignment]
-    with pytest.raises(StorageError, match="was changed meanwhile"):
+    with pytest.raises(StorageError, match="another writer changed it"):
         Worker(store, 0)
     assert count == 20
 

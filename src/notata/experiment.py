@@ -127,22 +127,22 @@ class Experiment:
     @property
     def base_dir(self) -> StoredPath:
         """The folder that the experiment lies in."""
-        return self._base.place()
+        return self._base.path_for()
 
     @property
     def exp_dir(self) -> StoredPath:
         """The experiment's folder."""
-        return self._store.place()
+        return self._store.path_for()
 
     @property
     def runs_dir(self) -> StoredPath:
         """``runs/`` in it."""
-        return self._runs.place()
+        return self._runs.path_for()
 
     @property
     def index_file(self) -> StoredPath:
         """``index.csv`` in it."""
-        return self._store.place(keys.INDEX)
+        return self._store.path_for(keys.INDEX)
 
     @property
     def reader(self) -> ExperimentReader:

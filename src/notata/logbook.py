@@ -188,7 +188,7 @@ class Logbook(Recorder):
             apart(plain, copy)
         self._redacted = _without_secrets_of(plain, copy)
         if progress:
-            self._store = self._store.watched(bar)
+            self._store = self._store.with_progress(bar)
         noting = self._store = LedgerStore(self._store) if manifest else self._store
         self._queue = self._in_background(max_pending) if background else None
         if given:
@@ -304,7 +304,7 @@ class Logbook(Recorder):
             if echo:
                 show(f"notata: run {self.run_id!r} at {self.url}")
             self._open_log(before, level, echo)
-            if before is not None and (self._store.near or before.status not in ENDED):
+            if before is not None and (self._store.is_local or before.status not in ENDED):
                 self._remove_abandoned()
             self._params = Parameters(
                 self._store, self._check, self.logger.log, self._params_stored, new=before is None
@@ -324,7 +324,7 @@ class Logbook(Recorder):
     def _open_log(self, before: RunState | None, level: int, echo: bool) -> None:
         self.handler = Journal(
             self._store.appender(keys.LOG, new=before is None, end=b"\n"),
-            at_once=self._store.near,
+            at_once=self._store.is_local,
             level=level,
             redact=self._redacted,
             mine=self._lease.mine,
@@ -353,22 +353,22 @@ class Logbook(Recorder):
     @property
     def log_path(self) -> StoredPath:
         """``log.txt`` in the run's folder. In a bucket it may be some seconds behind; `flush` makes it current."""
-        return self._store.place(keys.LOG)
+        return self._store.path_for(keys.LOG)
 
     @property
     def datadir(self) -> StoredPath:
         """``data/`` below the run's folder."""
-        return self._store.place(keys.DATA)
+        return self._store.path_for(keys.DATA)
 
     @property
     def plotdir(self) -> StoredPath:
         """``plots/`` below the run's folder."""
-        return self._store.place(keys.PLOTS)
+        return self._store.path_for(keys.PLOTS)
 
     @property
     def artifactsdir(self) -> StoredPath:
         """``artifacts/`` below the run's folder."""
-        return self._store.place(keys.ARTIFACTS)
+        return self._store.path_for(keys.ARTIFACTS)
 
     def attach(self, logger: str | logging.Logger | None = None) -> None:
         """Have a logger's records in log.txt too, until the run ends; then nothing of it is left in `logging`.
@@ -677,7 +677,7 @@ class Logbook(Recorder):
             news = self._ends(status)
             if not news and self._told == status:
                 return
-            line_first = status == "complete" and not self._store.near
+            line_first = status == "complete" and not self._store.is_local
             runtime = self._so_far()
             if news:
                 fields |= {**self._late_imports(), **self._last_fields()}
@@ -809,7 +809,7 @@ class Logbook(Recorder):
 
         Until then functions of `atexit` may end it.
         """
-        return self._store.near and self._queue is None and self._mirror is None
+        return self._store.is_local and self._queue is None and self._mirror is None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

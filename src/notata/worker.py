@@ -170,7 +170,7 @@ class Worker(Recorder):
         self._keeper = None if noting is None else self._kept(noting)
         self.handler = Journal(
             _LateEnd(self._store, keys.worker_file(post.rank, keys.LOG), used),
-            at_once=store.near,
+            at_once=store.is_local,
             level=post.level,
             redact=store.redacted,
             mine=self._run.is_there,
@@ -209,7 +209,7 @@ class Worker(Recorder):
     @property
     def log_path(self) -> StoredPath:
         """``workers/<rank>/log.txt`` in the run's folder. In a bucket it may be some seconds behind."""
-        return self._store.place(keys.worker_file(self.rank, keys.LOG))
+        return self._store.path_for(keys.worker_file(self.rank, keys.LOG))
 
     @property
     def reader(self) -> LogReader:
@@ -255,7 +255,7 @@ class Worker(Recorder):
         self.handler.flush()
         self.handler.close()
         if self._keeper is not None and self._pid == os.getpid():
-            if self._store.near and self._keeper.has_news:  # it costs nothing there, and nothing else has told
+            if self._store.is_local and self._keeper.has_news:  # it costs nothing there, and nothing else has told
                 self._run.is_there()
             self._run.check()
             self._keeper.write()
@@ -372,7 +372,7 @@ def _announced(store: Store) -> tuple[dict[str, Any], str]:
         found = _look(store)
         fields = metadata(found, store.url, keys.METADATA)
         died = _life(store, fields, found)
-        if fields.get(WORKERS) is True or not store.swaps:
+        if fields.get(WORKERS) is True or not store.supports_cas:
             break
         fields = {**fields, WORKERS: True}
         try:

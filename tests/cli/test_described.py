@@ -50,7 +50,7 @@ def test_an_array_that_ends_while_it_is_read() -> None:
 
     file = io.BytesIO()
     np.save(file, np.arange(1000.0))
-    with pytest.raises(DecodeError, match="cut off"):
+    with pytest.raises(DecodeError, match="truncated"):
         npy_facts(Shrinking(file.getvalue()[:-800]))
 
 

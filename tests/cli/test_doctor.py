@@ -196,7 +196,7 @@ def test_a_bucket_that_is_missing(name: str, request: pytest.FixtureRequest) -> 
 def test_an_endpoint_that_is_no_address(tmp_path: Path) -> None:
     done = notata("ls", "s3://bucket/x", "-okey=a", "-osecret=b", "-oendpoint_url=127.0.0.1:1", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("is no address; it begins with http:// or https://\n")
+    assert done.stderr.endswith("is no address; it must begin with http:// or https://\n")
 
 
 def test_a_line_tells_what_to_do_once(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_store_that_ignores_conditions(moto_server: Server, known_anew: None) 
     with headers_without("If-Match"):
         found = diagnose(url, storage_options=moto_server.options)
     assert (states(found)["claim"], states(found)["swap"]) == ("yes", "poor")
-    assert open_store(url, moto_server.options).everything() == []
+    assert open_store(url, moto_server.options).list_all() == []
 
 
 def test_another_protocol_is_poor_and_says_why(tmp_path: Path) -> None:
@@ -266,9 +266,9 @@ def test_each_check_stands_for_itself(verb: str) -> None:
     if verb == "delete":
         assert of(found, "left").state == "poor"
         assert inner.list() == []  # hidden
-        assert inner.everything() != []
+        assert inner.list_all() != []
         inner.clear()
-    assert inner.everything() == []
+    assert inner.list_all() == []
 
 
 class Lying(FrontStore):
@@ -278,7 +278,7 @@ class Lying(FrontStore):
     holds = True
 
     @property
-    def swaps(self) -> bool:
+    def supports_cas(self) -> bool:
         return self.holds
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
@@ -345,7 +345,7 @@ def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_told_by_its_na
     monkeypatch.setattr(diagnosing._Examination, "_can_swap", interrupted)
     with pytest.raises(KeyboardInterrupt):
         diagnose(store)
-    assert store.everything() == []
+    assert store.list_all() == []
 
 
 def test_far_away_and_what_that_means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -397,7 +397,7 @@ def heedful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the deletions of fake-gcs-server heed the condition that they carry, as those of GCS do."""
 
     def delete(self: GCSStore, names: dict[str, str | None]) -> dict[str, Exception]:
-        now = {entry.key: entry.version for entry in self.everything()}
+        now = {entry.key: entry.version for entry in self.list_all()}
         return original(self, {name: version for name, version in names.items() if version in (None, now.get(name))})
 
     original = GCSStore._delete

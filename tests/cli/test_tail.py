@@ -400,7 +400,7 @@ def test_how_often_it_looks_at_a_log_and_at_how_its_run_stands() -> None:
     store = Refusing(a_log(b"one\n"))
     logs = list(logs_at(store))
     for near, pause in ((True, 0.3), (False, 1.5)):
-        store.near = near
+        store.is_local = near
         waited: list[float] = []
 
         def wait(seconds: float, waited: list[float] = waited) -> None:

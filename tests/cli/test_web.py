@@ -61,7 +61,7 @@ def test_an_address_where_nobody_listens_is_none_without_runs(tmp_path: Path) ->
     ("status", "code", "told"),
     [
         (401, 3, "asks for a user and a password, or refuses them (401)"),
-        (403, 3, "the server refused it (403)"),
+        (403, 3, "the server refused the request (403)"),
         (500, 3, "the server answered 500"),
         (404, 1, "there is no"),
     ],

@@ -746,7 +746,7 @@ def test_a_row_that_waited_does_not_replace_that_of_who_went_on_with_the_run(nea
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     stores = [open_store(place.url), open_store(place.url)]
     for store in stores:
-        store.near = near
+        store.is_local = near
     one, other = (Experiment("sweep", store) for store in stores)
     one.add(dt=0.0).mark_complete()  # the first row is written at once, and others wait
     other.add(dt=0.5).mark_complete()
@@ -862,7 +862,7 @@ def test_rows_that_cannot_be_written_at_the_end_of_the_process_cost_no_more_than
 ) -> None:
     monkeypatch.setattr("notata.table.index._SECONDS", 0.0)
     store = FaultyStore(open_store("memory://experiment-at-exit"))
-    store.near = False  # as a bucket is
+    store.is_local = False  # as a bucket is
     made = Experiment("sweep", store)
     for step in range(3):
         begun(made, step=step).mark_complete()
@@ -1039,7 +1039,7 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> Non
 def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread may take the row before it for written while this one begins to wait."""
     store = open_store(f"memory://{uuid.uuid4().hex}")
-    store.near = False
+    store.is_local = False
     made = Experiment("sweep", store)
     made.add(dt=0.0).mark_complete()
     asked = exits.at_exit

@@ -143,7 +143,7 @@ def test_a_copy_between_stores_has_many_under_way(bucket: Place) -> None:
     source.write_many(files)
     method, marker = ("POST", "upload") if bucket.name == "gcs" else ("PUT", "")
     with gate(method, marker, 32) as up, counted() as sent:
-        bucket.store().take({entry.key: entry for entry in source.list()}, source)
+        bucket.store().copy_from({entry.key: entry for entry in source.list()}, source)
     assert up.most == 32
     assert len(sent) == 64
     assert bucket.store().read_many(files) == files
@@ -206,7 +206,7 @@ def test_batches_tell_a_callback(store: Store) -> None:
     up, down, copied = Callback(), Callback(), Callback()
     store.write_many(files, callback=up)
     assert store.read_many(files, callback=down) == files
-    store.below("copies").take({entry.key: entry for entry in store.list()}, store, callback=copied)
+    store.below("copies").copy_from({entry.key: entry for entry in store.list()}, store, callback=copied)
     assert [(callback.size, callback.value) for callback in (up, down, copied)] == [(9, 9)] * 3
 
 

@@ -159,18 +159,18 @@ def test_a_rename_elsewhere_is_refused_and_onto_itself_does_nothing(store: Store
     path.rename(path)
     assert place.bytes("a") == b"kept"
     if place.name != "local":
-        with pytest.raises(errors.ConfigurationError, match="within"):
+        with pytest.raises(errors.ConfigurationError, match="is not below"):
             path.rename(UPath(tmp_path / "elsewhere"))
     assert place.bytes("a") == b"kept"
 
 
 def test_relative_paths(store: Store) -> None:
-    assert str(store.path("a/b/c.json").relative_to(store.place("a"))) == "b/c.json"
-    assert store.path("a/b").is_relative_to(store.place())
+    assert str(store.path("a/b/c.json").relative_to(store.path_for("a"))) == "b/c.json"
+    assert store.path("a/b").is_relative_to(store.path_for())
 
 
 def test_outside_the_root_it_is_a_plain_path(place: Place) -> None:
-    root = place.store().below("inside").place()
+    root = place.store().below("inside").path_for()
     assert root.parent.name == place.url.rpartition("/")[2]
     (root.parent / "outside").write_text("plain")
     assert place.bytes("outside") == b"plain"

@@ -234,7 +234,7 @@ def test_any_file_comes_back_by_a_format(place: Place) -> None:
     assert run.load("grid", format="npy").tolist() == [1.0]
     assert run.load("species.lines", format="text") == "H2\nO2\n"
     assert run.load("species.lines") == run.load("species.lines", "bytes") == b"H2\nO2\n"
-    with pytest.raises(errors.ConfigurationError, match="no format is called 'xyz'"):
+    with pytest.raises(errors.ConfigurationError, match="there is no format 'xyz'"):
         run.load("species", "xyz")
 
 

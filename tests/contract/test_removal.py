@@ -10,13 +10,13 @@ from tests.counting import counted
 
 
 def test_a_place_aside_is_hidden_and_can_be_listed_by_itself(store: Store, place: Place) -> None:
-    aside = store.aside()
-    assert store.aside().url != aside.url
+    aside = store.hidden_folder()
+    assert store.hidden_folder().url != aside.url
     aside.write("a", b"1")
     aside.create("deep/b", b"2")
     assert [entry.key for entry in aside.list()] == ["a", "deep/b"]
     assert (store.list(), store.occupied()) == ([], False)
-    assert [entry.key for entry in store.everything()] == [
+    assert [entry.key for entry in store.list_all()] == [
         f"{aside.url.rpartition('/')[2]}/{key}" for key in ("a", "deep/b")
     ]
     aside.clear()
@@ -27,8 +27,8 @@ def test_a_place_aside_is_hidden_and_can_be_listed_by_itself(store: Store, place
 def test_files_are_removed_as_they_were_listed(store: Store, place: Place) -> None:
     for key in ("a", "b/c", "kept"):
         store.write(key, b"1")
-    store.aside().write("unfinished", b"2")
-    listed = [entry for entry in store.everything() if entry.key != "kept"]
+    store.hidden_folder().write("unfinished", b"2")
+    listed = [entry for entry in store.list_all() if entry.key != "kept"]
     if place.name in ("memory", "local"):  # S3 deletes by name, and the test server of GCS heeds no condition
         store.write("a", b"another")
     store.remove(listed)

@@ -628,7 +628,7 @@ def test_an_appender_meets_another_writer(place: Place, store: Store) -> None:
     appender = store.appender("log", new=True, end=b"\n")
     appender.append(b"mine\n")
     place.put("log", b"mine\ntheirs, without an end")
-    if store.near:
+    if store.is_local:
         appender.append(b"mine again\n")
     else:
         with pytest.raises(errors.ConflictError):

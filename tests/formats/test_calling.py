@@ -143,12 +143,12 @@ def test_text_in_place_of_bytes_is_the_fault_of_the_format() -> None:
 
 
 def test_a_format_that_seeks_is_told_of_path_format() -> None:
-    with pytest.raises(EncodeError, match=r"the file does not seek. PathFormat gives a library a real file"):
+    with pytest.raises(EncodeError, match=r"this file cannot seek. Use PathFormat, which gives a library a real file"):
         formats.write(Seeking(), 5, io.BytesIO())
 
 
 def test_a_format_that_does_not_read_says_so() -> None:
-    with pytest.raises(ConfigurationError, match=r"OneWay writes only: it has no read\(file\)"):
+    with pytest.raises(ConfigurationError, match=r"OneWay cannot read: it has no read\(file\)"):
         decode(OneWay(), b"")
 
 
@@ -196,7 +196,7 @@ def test_a_library_that_writes_elsewhere_is_told() -> None:
 
 
 def test_a_path_format_without_read_says_so() -> None:
-    with pytest.raises(ConfigurationError, match=r"the format of .sqlite files writes only"):
+    with pytest.raises(ConfigurationError, match=r"cannot read .sqlite files"):
         decode(PathFormat(".sqlite", write_rows), b"")
 
 

@@ -147,7 +147,7 @@ def test_an_unknown_name_is_told_those_there_are() -> None:
         named("vkt")
     assert isinstance(caught.value, NotataError)
     assert str(caught.value) == (
-        "no format is called 'vkt'; known: "
+        "there is no format 'vkt'; known formats: "
         "broken, bytes, csv, json, nameless, netcdf, npy, npz, parquet, pickle, text, thief, vtk, wrong, xyz, yaml, "
         "zmeta"
     )
@@ -166,15 +166,15 @@ def test_anything_else_is_none(given: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         as_format(given)
     there = "bytes, csv, json, netcdf, npy, npz, parquet, pickle, text, yaml"
-    assert f" is no format: that is the name of one ({there}), or an" in str(caught.value)
+    assert f" is no format; pass the name of one ({there}), or an" in str(caught.value)
 
 
 def test_a_class_that_needs_arguments_is_told() -> None:
-    with pytest.raises(ConfigurationError, match=r"Needy cannot be made without arguments: .*give an object of it"):
+    with pytest.raises(ConfigurationError, match=r"cannot create Needy without arguments: .*pass an instance"):
         as_format(Needy)
     assert as_format(Needy(3)).suffix == ".vtk"
 
 
 def test_a_suffix_has_a_dot_and_no_slash() -> None:
-    with pytest.raises(ConfigurationError, match=r"a suffix is as '.vtk', with the dot and without a slash"):
+    with pytest.raises(ConfigurationError, match=r"a suffix is like '.vtk', with the dot and without a slash"):
         as_format(Slashed)

@@ -116,18 +116,18 @@ def test_what_is_dangerous_is_told(data: bytes, name: str) -> None:
 
 def test_a_name_that_is_made_on_the_way_is_told_as_hidden() -> None:
     found = facts(b"\x80\x04\x8c\x02os\x8c\x04join\x93)R\x8c\x06system\x93.")
-    assert found.warnings == ("some of what it imports is named in a way that cannot be told",)
+    assert found.warnings == ("some of its imports have names that cannot be determined",)
 
 
 def test_what_is_cut_off_damaged_or_none() -> None:
     data = pickle.dumps(VALUES[0])
     for at in range(len(data)):
-        assert facts(data[:at]).warnings[-1].startswith(("it is cut off", "its operations do not fit"))
-    assert facts(data + b"more").warnings == ("more follows its end",)
+        assert facts(data[:at]).warnings[-1].startswith(("it is truncated", "its operations are inconsistent"))
+    assert facts(data + b"more").warnings == ("there is more data after its end",)
     assert "it is no pickle" in facts(b"\xff\xfe no pickle").warnings[0]
-    assert facts(b".").warnings == ("it makes nothing, after 1 operations",)
-    assert "cut off" in facts(b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f" + b"x").warnings[0]
-    assert "cut off" in facts(pickle.dumps(bytes(1000))[:-100]).warnings[0]
+    assert facts(b".").warnings == ("it makes no value, after 1 operations",)
+    assert "truncated" in facts(b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f" + b"x").warnings[0]
+    assert "truncated" in facts(pickle.dumps(bytes(1000))[:-100]).warnings[0]
 
 
 def test_damage_raises_nothing_and_imports_nothing() -> None:
@@ -167,7 +167,7 @@ def test_bombs_take_little_memory(data: bytes) -> None:
 def test_only_so_much_is_looked_at() -> None:
     found = pickle_facts(io.BytesIO(pickle.dumps([float(number) for number in range(1000)])), 500)
     assert found.operations == 500
-    assert found.warnings == ("only its first 500 operations were looked at; what follows may import more",)
+    assert found.warnings == ("only its first 500 operations were examined; the rest may import more",)
     assert found.value.endswith(" so far")
 
 

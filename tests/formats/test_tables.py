@@ -144,15 +144,15 @@ REFUSED: list[tuple[object, str, str]] = [
     (None, "not NoneType", ""),
     ([1, 2], "not list", ""),
     (Query(), "not Query; collect() it first", ""),
-    ({"x": [1, "a"]}, "column 'x' is nothing that parquet can hold: ", "x"),
-    ({"x": 1}, "column 'x' is nothing that parquet can hold: ", "x"),
-    ({"x": np.zeros((2, 2))}, "column 'x' is nothing that parquet can hold: only handle 1-dimensional arrays", "x"),
-    ({"x": [object()]}, "column 'x' is nothing that parquet can hold: ", "x"),
+    ({"x": [1, "a"]}, "parquet cannot hold column 'x': ", "x"),
+    ({"x": 1}, "parquet cannot hold column 'x': ", "x"),
+    ({"x": np.zeros((2, 2))}, "parquet cannot hold column 'x': only handle 1-dimensional arrays", "x"),
+    ({"x": [object()]}, "parquet cannot hold column 'x': ", "x"),
     ({"x": [1], "y": [1, 2]}, "parquet cannot hold this dict: Column 1 named y expected length 1 but got length 2", ""),
-    ({3: [1]}, "the name of a column is a str, not 3", "3"),
-    ([{"x": 1}, {"x": "a"}], "column 'x' is nothing that parquet can hold: ", "x"),
-    (pd.DataFrame({"a": [1, 2], "b": [1, "x"]}), "column 'b' is nothing that parquet can hold: ", "b"),
-    (pd.DataFrame({"a": [1, 2], "b": [object(), 1]}), "column 'b' is nothing that parquet can hold: ", "b"),
+    ({3: [1]}, "the name of a column must be a str, not 3", "3"),
+    ([{"x": 1}, {"x": "a"}], "parquet cannot hold column 'x': ", "x"),
+    (pd.DataFrame({"a": [1, 2], "b": [1, "x"]}), "parquet cannot hold column 'b': ", "b"),
+    (pd.DataFrame({"a": [1, 2], "b": [object(), 1]}), "parquet cannot hold column 'b': ", "b"),
     (pd.DataFrame([[1, 2]], columns=["a", "a"]), "parquet cannot hold this DataFrame: Duplicate column names", ""),
     (pa.table({"x": pa.array([{}], pa.struct([]))}), "parquet cannot hold this Table: ", ""),
 ]
@@ -206,7 +206,7 @@ def test_a_table_is_the_data_frame_that_is_asked_for(monkeypatch: pytest.MonkeyP
         table_as(TABLE, "dask")
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(
-        PackageMissingError, match=r"polars is not installed, which this needs: pip install 'polars>=1'"
+        PackageMissingError, match=r"polars is not installed, but needed for this: pip install 'polars>=1'"
     ):
         table_as(TABLE, "polars")
     monkeypatch.setitem(sys.modules, "pandas", None)

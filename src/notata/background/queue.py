@@ -84,8 +84,8 @@ class Queue:
 
     def __init__(self, store: Store, most: int, check: Callable[[], None], lost: Lost) -> None:
         self._url = store.url
-        self._near = store.near
-        root = store.place() if store.folders else None
+        self._near = store.is_local
+        root = store.path_for() if store.folders else None
         self._root = str(root) if isinstance(root, Path) else None
         self._most = most
         self._say = lost

@@ -138,9 +138,9 @@ class BackgroundStore(FrontStore):
                 if callback is not None:
                     callback.relative_update(1)
 
-    def take(self, files: Mapping[str, Entry], source: Store, *, callback: Any = None) -> None:
+    def copy_from(self, files: Mapping[str, Entry], source: Store, *, callback: Any = None) -> None:
         with self._queue.telling_later():
-            super().take(files, source, callback=callback)
+            super().copy_from(files, source, callback=callback)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         gone = {name: self._full(name) for name in names}
@@ -154,7 +154,7 @@ class BackgroundStore(FrontStore):
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
-        if not isinstance(self._real.place(), Path):
+        if not isinstance(self._real.path_for(), Path):
             with super().local(key) as path:
                 yield path
             return

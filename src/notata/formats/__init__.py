@@ -1,8 +1,8 @@
-"""One value to one binary file object and its suffix, and back; it never knows where the file lies.
+"""File formats: each writes a value to a binary file object and reads it back, wherever the file is stored.
 
-Each format writes a stream and never the whole value at once, so memory stays bounded however large it is. A value
-that a format cannot hold is an `EncodeError` that names the part, before or while it is written: the store then
-publishes nothing. A file that it cannot read is a `DecodeError`.
+Each format writes a stream, never the whole value at once, so memory use is bounded for values of any size. If a
+format cannot hold a value, it raises an `EncodeError` that names the part, and the store publishes nothing. If it
+cannot read a file, it raises a `DecodeError`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Zip files opened so that a forged one claims no memory; it knows no arrays."""
+"""Open zip files such that a forged one cannot claim memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONTENTS: Final = 2**24  # bytes of a table of contents: those of more than 100
 def opened_archive(what: str, file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
     """Open a zip file to read it; errors are those of `notata.formats.base.reading`.
 
-    `zipfile` reads the table of contents by one call, of as many bytes as the end of the file says.
+    `zipfile` reads the table of contents in one call, of as many bytes as the end of the file states.
 
     Raises:
         DecodeError: The table is longer than 16 MiB, or the file is no zip file.
@@ -37,7 +37,7 @@ def opened_archive(what: str, file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
 
 
 class _Bounded:
-    """A file that refuses to be read in pieces of more than `most` bytes, until that is None."""
+    """A file that refuses reads of more than `most` bytes, until `most` is None."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -61,4 +61,4 @@ class _Bounded:
         return True
 
     def close(self) -> None:
-        """Leave the file open, as `zipfile` does with one that it is given."""
+        """Leave the file open, as `zipfile` does with a file object that it receives."""

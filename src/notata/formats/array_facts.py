@@ -1,6 +1,6 @@
-"""What npy and npz files hold, told piece by piece: shape, dtype, first values, statistics; it knows no file's place.
+"""Describe npy and npz files: shape, dtype, first values, statistics.
 
-No array is ever whole in memory, and none is unpickled.
+Files are read in pieces: no array is ever whole in memory, and none is unpickled.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 __all__ = ["ArrayFacts", "BundleFacts", "Statistics", "npy_facts", "npz_facts"]
 
-_PIECE: Final = 2**20  # bytes that are looked at together
-_LARGEST: Final = 2**22  # bytes of one element that is looked at
-_WIDTH: Final = 100  # characters of a value that is shown
-_MEMBERS: Final = 10_000  # of an npz file that are described
+_PIECE: Final = 2**20  # bytes to examine at once
+_LARGEST: Final = 2**22  # bytes of the largest element to examine
+_WIDTH: Final = 100  # characters of a value to show
+_MEMBERS: Final = 10_000  # largest number of members of an npz file to describe
 _HEADERS: Final = 2**22  # bytes of headers in an npz file; each is parsed as Python
-_HUGE: Final = 1e150  # of which double precision cannot hold the square
+_HUGE: Final = 1e150  # double precision cannot hold the square of larger numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of the values that are finite.
+    """Statistics of the finite values of an array.
 
     Attributes:
-        count: How many there are.
-        min: The least; None of complex numbers, and where there is none.
-        max: The greatest.
-        mean: Of bools the share that is true.
-        std: The standard deviation of the whole, as `numpy.std` has it.
-        nan: How many are not a number, or no time.
-        inf: How many are infinite.
+        count: Number of finite values.
+        min: The smallest; None for complex numbers, and if there is none.
+        max: The largest, or None as for `min`.
+        mean: For bools, the fraction that is true.
+        std: The standard deviation of the population, as in `numpy.std`.
+        nan: Number of NaN or NaT values.
+        inf: Number of infinite values.
     """
 
     count: int = 0
@@ -57,24 +57,24 @@ class Statistics:
 
     def __str__(self) -> str:
         named = {"min": self.min, "max": self.max, "mean": self.mean, "std": self.std}
-        told = [f"{name} {_short(value)}" for name, value in named.items() if value is not None]
-        told += [f"{count:,} {name}" for name, count in (("NaN", self.nan), ("inf", self.inf)) if count]
-        return "  ".join(told)
+        lines = [f"{name} {_short(value)}" for name, value in named.items() if value is not None]
+        lines += [f"{count:,} {name}" for name, count in (("NaN", self.nan), ("inf", self.inf)) if count]
+        return "  ".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayFacts:
-    """What one array is.
+    """Facts about one array.
 
     Attributes:
         shape: Of the array.
-        dtype: As numpy writes it.
-        order: ``C``, or ``Fortran`` where the first index varies fastest.
-        bytes: Of its data, uncompressed; None of Python objects.
-        head: Its first values as they lie in the file.
-        stats: Of its values; None where they were not asked for, or have none, as strings.
-        fields: The same for each field of numbers of a structured dtype.
-        pickle: Of an array of Python objects, what its pickle would do.
+        dtype: In numpy's notation.
+        order: ``C``, or ``Fortran`` if the first index varies fastest.
+        bytes: Of its uncompressed data; None for Python objects.
+        head: Its first values in the order of the file.
+        stats: Of its values; None if not requested, or not defined, as for strings.
+        fields: The same for each numeric field of a structured dtype.
+        pickle: For an array of Python objects, facts about its pickle.
     """
 
     shape: tuple[int, ...]
@@ -87,25 +87,25 @@ class ArrayFacts:
     pickle: PickleFacts | None = None
 
     def lines(self) -> list[str]:
-        """For people."""
-        told = [f"{self.dtype}  {self.shape}" + "  Fortran order" * (self.order == "Fortran")]
+        """Return the facts as lines of text."""
+        lines = [f"{self.dtype}  {self.shape}" + "  Fortran order" * (self.order == "Fortran")]
         if self.stats is not None and str(self.stats):
-            told.append(str(self.stats))
-        told += [f"{name}: {stats}" for name, stats in self.fields.items() if str(stats)]
+            lines.append(str(self.stats))
+        lines += [f"{name}: {stats}" for name, stats in self.fields.items() if str(stats)]
         if self.head:
             more = ["…"] if len(self.head) < math.prod(self.shape) else []
-            told.append(f"[{', '.join([_short(value) for value in self.head] + more)}]")
-        return told + (self.pickle.lines() if self.pickle is not None else [])
+            lines.append(f"[{', '.join([_short(value) for value in self.head] + more)}]")
+        return lines + (self.pickle.lines() if self.pickle is not None else [])
 
 
 @dataclass(frozen=True, slots=True)
 class BundleFacts:
-    """What an npz file holds.
+    """Facts about an npz file.
 
     Attributes:
         arrays: Each array by name, in order.
         others: The sizes of members that are no arrays.
-        compressed: Whether any member is.
+        compressed: Whether any member is compressed.
     """
 
     arrays: dict[str, ArrayFacts]
@@ -113,25 +113,25 @@ class BundleFacts:
     compressed: bool
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return the facts as lines of text."""
         count = counted(len(self.arrays), "array")
-        told = [f"{count}, compressed" if self.compressed else count]
+        lines = [f"{count}, compressed" if self.compressed else count]
         for name, facts in self.arrays.items():
             first, *more = facts.lines()
-            told += [f"{name}: {first}", *(f"  {line}" for line in more)]
-        return told + [f"{name}: no array, {size:,} bytes" for name, size in self.others.items()]
+            lines += [f"{name}: {first}", *(f"  {line}" for line in more)]
+        return lines + [f"{name}: no array, {size:,} bytes" for name, size in self.others.items()]
 
 
 def npy_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> ArrayFacts:
-    """What an npy file holds.
+    """Describe an npy file.
 
     Args:
-        file: A seekable binary file object at its start. Without `stats` only its beginning is read.
-        stats: Read all of it, in pieces of 1 MiB, for the statistics.
-        head: How many values to show.
+        file: A seekable binary file object at its start. Without `stats`, only its beginning is read.
+        stats: Read the whole file, in pieces of 1 MiB, for the statistics.
+        head: Number of values to show.
 
     Raises:
-        DecodeError: It is no npy file, damaged, or cut off.
+        DecodeError: The file is no npy file, damaged, or truncated.
 
     >>> import io, numpy as np
     >>> file = io.BytesIO()
@@ -147,15 +147,15 @@ def npy_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> ArrayFac
 
 
 def npz_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> BundleFacts:
-    """What an npz file holds; members are unpacked as a stream.
+    """Describe an npz file; members are unpacked as a stream.
 
     Args:
-        file: A seekable binary file object. Without `stats` its end is read, and the beginning of each member.
+        file: A seekable binary file object. Without `stats`, only its end and the beginning of each member are read.
         stats: As for `npy_facts`.
         head: As for `npy_facts`.
 
     Raises:
-        DecodeError: It is no npz file, or a member is damaged.
+        DecodeError: The file is no npz file, or a member is damaged.
     """
     from zipfile import ZIP_STORED
 
@@ -164,21 +164,21 @@ def npz_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> BundleFa
     with opened_archive("npz", file) as archive:
         members = archive.infolist()
         if len(members) > _MEMBERS:
-            raise DecodeError(f"this npz file has {len(members):,} members, and at most {_MEMBERS:,} are described")
+            raise DecodeError(f"this npz file has {len(members):,} members, but at most {_MEMBERS:,} are described")
         left = _HEADERS
         for info in members:
             if info.filename.endswith(".npy"):
                 arrays[info.filename.removesuffix(".npy")], used = _member(archive, info, stats, head)
                 left -= used
                 if left < 0:
-                    raise DecodeError(f"the headers of this npz file are longer than {_HEADERS:,} bytes in all")
+                    raise DecodeError(f"the headers of this npz file have more than {_HEADERS:,} bytes in total")
             else:
                 others[info.filename] = info.file_size
     return BundleFacts(arrays, others, any(info.compress_type != ZIP_STORED for info in members))
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, stats: bool, head: int) -> tuple[ArrayFacts, int]:
-    """Return what an array is, and how many bytes its header took."""
+    """Return the facts about an array, and the number of bytes of its header."""
     try:
         with archive.open(info) as member:
             header = read_header(member)
@@ -207,7 +207,7 @@ def _facts(file: IO[bytes], header: Header, size: int, stats: bool, head: int) -
 
 
 def _pieces(file: IO[bytes], header: Header, most: int | None) -> Iterator[npt.NDArray[Any]]:
-    """The elements as they lie in the file, some at a time; `most` of them, if that is given."""
+    """Yield the elements in the order of the file, in pieces; only the first `most` if given."""
     import numpy as np
 
     left = math.prod(header.shape) if most is None else min(most, math.prod(header.shape))
@@ -219,7 +219,7 @@ def _pieces(file: IO[bytes], header: Header, most: int | None) -> Iterator[npt.N
         while got < len(data):
             piece = file.read(len(data) - got)
             if not piece:
-                raise DecodeError("this npy file is cut off")
+                raise DecodeError("this npy file is truncated")
             view[got : got + len(piece)] = piece
             got += len(piece)
         yield np.frombuffer(data, header.dtype, count)
@@ -230,7 +230,7 @@ def _pieces(file: IO[bytes], header: Header, most: int | None) -> Iterator[npt.N
 
 
 def _watchers(dtype: np.dtype[Any]) -> dict[str, _Watcher]:
-    """Who looks at the values: of the array itself as ``""``, or of its fields."""
+    """Return a watcher for the values of the array, under the key ``""``, or one for each of its fields."""
     if dtype.names is None:
         return {"": _Watcher(dtype)} if dtype.kind in "biufcmM" else {}
     kinds = {name: dtype[name].base for name in dtype.names}
@@ -253,7 +253,7 @@ class _Watcher:
         self._squares: Any = 0
 
     def see(self, values: npt.NDArray[Any]) -> None:
-        """Take some more into account."""
+        """Add more values."""
         import numpy as np
 
         values = values.reshape(-1)
@@ -293,7 +293,7 @@ class _Watcher:
         self._squares += squares + (apart * apart.conjugate()).real * (self._count * values.size / count)
 
     def statistics(self) -> Statistics:
-        """What came of it."""
+        """Return the statistics of all values so far."""
         if not self._count:
             return Statistics(nan=self._nan, inf=self._inf)
         least, most = (value if value is None else _plain(value) for value in (self._least, self._most))
@@ -305,12 +305,12 @@ class _Watcher:
 
 
 def _values(piece: npt.NDArray[Any]) -> list[Any]:
-    """As Python has them; times as text, as Python's own have no more than microseconds."""
+    """Return the values as Python objects; times as text, as Python's have only microseconds."""
     return [str(value) for value in piece] if piece.dtype.kind in "mM" else [_python(value) for value in piece.tolist()]
 
 
 def _python(value: Any) -> Any:
-    """Without what of numpy `tolist` leaves: arrays in records, and numbers of more than double precision."""
+    """Convert what `tolist` leaves as numpy objects: arrays in records, and numbers beyond double precision."""
     if isinstance(value, tuple):
         return tuple(map(_python, value))
     if type(value).__module__ != "numpy":
@@ -319,7 +319,7 @@ def _python(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A scalar of numpy as Python has it, times as text."""
+    """Return a numpy scalar as a Python object, times as text."""
     if value.dtype.kind in "mM":
         return str(value)
     return float(value) if value.dtype.kind == "f" else value.item()

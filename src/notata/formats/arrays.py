@@ -1,4 +1,4 @@
-"""Arrays as npy and npz, without a pickle in them; numpy is imported when one is written or read, not before."""
+"""Arrays as npy and npz files without pickles; numpy is imported only when one is written or read."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["NPY", "NPZ", "Npy", "Npz", "as_array"]
 
 _SCALARS: Final = frozenset({bool, int, float, complex, str, bytes})
-_LONGEST: Final = 65531  # bytes of a name in a zip file, less the suffix
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # of a zip file, whose members shall not tell when they were written
+_LONGEST: Final = 65531  # bytes of a name in a zip file, without the suffix
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # earliest time in a zip file, so that equal arrays make equal bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Npy:
-    """One array of any shape and of any dtype that comes back as it was. Streamed; Fortran order and byte order stay.
+    """One array of any shape, and of any dtype that npy preserves. Streamed; Fortran order and byte order are kept.
 
     Attributes:
-        root: What errors call the value itself.
+        root: Name of the value itself in errors.
 
     Raises:
         EncodeError: Python objects, ragged lists, masked elements, or a dtype that numpy would read back as another.
@@ -62,7 +62,7 @@ class Npy:
             return _read_array(source, size)
 
     def describe(self, file: IO[bytes], *, stats: bool = True, head: int = 6) -> ArrayFacts:
-        """What a file holds, see `notata.formats.array_facts.npy_facts`."""
+        """Describe a file, as `notata.formats.array_facts.npy_facts` does."""
         from notata.formats.array_facts import npy_facts
 
         return npy_facts(file, stats=stats, head=head)
@@ -70,11 +70,11 @@ class Npy:
 
 @dataclass(frozen=True, slots=True)
 class Npz:
-    """Arrays by name in one file, each under the rules of `Npy`. Equal arrays make equal bytes.
+    """Arrays by name in one file, each with the rules of `Npy`. Equal arrays make equal bytes.
 
     Attributes:
-        compressed: By zlib; else as they are, which is faster and larger.
-        root: What errors call the value itself, so that they read ``trajectory.x``.
+        compressed: Use zlib; without it, files are faster to write and larger.
+        root: Name of the value itself in errors, as in ``trajectory.x``.
 
     References:
         numpy.savez.
@@ -95,7 +95,7 @@ class Npz:
 
     def write(self, value: Mapping[str, npt.ArrayLike], file: IO[bytes]) -> None:
         if not isinstance(value, Mapping):
-            raise EncodeError(f"npz takes arrays by name, as a dict, not {type(value).__name__}; for one there is npy")
+            raise EncodeError(f"npz takes a dict of arrays by name, not {type(value).__name__}; use npy for one array")
         for name in value:
             _check_name(name, value)
         import zipfile
@@ -115,22 +115,22 @@ class Npz:
             return {_name(info): _member(archive, info) for info in archive.infolist()}
 
     def describe(self, file: IO[bytes], *, stats: bool = True, head: int = 6) -> BundleFacts:
-        """What a file holds, see `notata.formats.array_facts.npz_facts`."""
+        """Describe a file, as `notata.formats.array_facts.npz_facts` does."""
         from notata.formats.array_facts import npz_facts
 
         return npz_facts(file, stats=stats, head=head)
 
     def members(self, file: IO[bytes]) -> list[str]:
-        """The names in order. Only the directory at the end of the file is read."""
+        """Return the names in order. Only the directory at the end of the file is read."""
         with opened_archive("npz", file) as archive:
             return [_name(info) for info in archive.infolist()]
 
     def read_member(self, file: IO[bytes], name: str) -> np.ndarray[Any, Any]:
-        """One array; the others are not read.
+        """Read one array, and none of the others.
 
         Raises:
             KeyError: There is no array of this name.
-            DecodeError: The file is damaged, or no npz.
+            DecodeError: The file is damaged, or no npz file.
         """
         with opened_archive("npz", file) as archive:
             found = [info for info in archive.infolist() if _name(info) == name]
@@ -143,39 +143,41 @@ NPY: Final = Npy()
 NPZ: Final = Npz()
 
 
-# -- what can be stored ------------------------------------------------------------------------------------
+# -- values that can be stored -----------------------------------------------------------------------------
 
 
 def as_array(value: Any, where: str) -> np.ndarray[Any, Any]:
-    """The value as an array that npy brings back as it is."""
+    """Return the value as an array that npy preserves."""
     import numpy as np
 
     if type(value) is not np.ndarray and _has_masked(value):
-        raise _refused(where, value, "npy would lose its mask; store value.filled(…), and value.mask beside it")
+        raise _refused(where, value, "npy would lose its mask; store value.filled(…) and value.mask as two arrays")
     try:
         array = value if type(value) is np.ndarray else np.asarray(_at_hand(value))
     except (NotataError, MemoryError, OSError):
         raise
     except Exception as error:
-        raise _refused(where, value, f"numpy makes no array of it: {error}") from error
+        raise _refused(where, value, f"numpy cannot convert it to an array: {error}") from error
     dtype = array.dtype
     if dtype.hasobject:
         raise _refused(where, value, _why_objects(value, dtype))
-    if dtype.isbuiltin == 1 and dtype.metadata is None:  # most are, and the rest takes as long as a small file does
+    if (
+        dtype.isbuiltin == 1 and dtype.metadata is None
+    ):  # the common case; the checks below take as long as a small file
         return array
     try:
-        bare = np.lib.format.drop_metadata(dtype)  # which numpy would drop as well, with a warning
+        bare = np.lib.format.drop_metadata(dtype)  # numpy would drop the metadata too, with a warning
         same = bool(np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(bare)) == dtype)
-    except (TypeError, ValueError):  # overlapping fields; or a dtype of another package, whose name numpy does not know
+    except (TypeError, ValueError):  # overlapping fields, or a dtype of another package that numpy does not know
         same = False
     if not same:
-        why = f"npy does not bring its dtype {dtype} back; convert it first, as in .astype('float32')"
+        why = f"npy does not preserve its dtype {dtype}; convert it first, as in .astype('float32')"
         raise _refused(where, value, why)
     return array if bare is dtype else array.view(bare)
 
 
 def _at_hand(value: Any) -> Any:
-    """A tensor of torch without its gradient, and in main memory; anything else as it is."""
+    """Return a torch tensor without its gradient and in main memory, and any other value unchanged."""
     if isinstance(value, list | tuple | str | bytes | int | float):
         return value
     for step in ("detach", "resolve_conj", "resolve_neg", "cpu"):
@@ -186,7 +188,7 @@ def _at_hand(value: Any) -> Any:
 
 
 def _has_masked(value: Any) -> bool:
-    """Whether there is a masked element in it, or in the lists that it is made of."""
+    """Check whether a value, or a list inside it, contains a masked element."""
     import numpy as np
 
     if isinstance(value, np.ma.MaskedArray):
@@ -204,10 +206,10 @@ def _why_objects(value: Any, dtype: Any) -> str:
     if dtype.char == "T":
         return "npy has no strings of varying length; convert it first, as in .astype(str)"
     if isinstance(value, Mapping):
-        return "an array has no names; npz stores arrays by name"
+        return "an array has no names; use npz to store arrays by name"
     return (
-        "numpy makes an array of Python objects of it, which npy would pickle; "
-        "make it numbers or strings, as in .astype(float) or .astype(str), or store it with pickle()"
+        "numpy would make an array of Python objects, which npy would pickle; "
+        "convert it to numbers or strings, as in .astype(float) or .astype(str), or store it with pickle()"
     )
 
 
@@ -225,7 +227,7 @@ def _write_array(array: np.ndarray[Any, Any], file: IO[bytes]) -> None:
 
 
 def _version(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """The first version of npy that holds such an array. numpy finds it too, but warns of any but the first."""
+    """Return the first npy version that can hold such an array. numpy finds it too, but warns for all but the first."""
     if dtype.names is None:
         return (1, 0)
     names = repr(dtype.descr)
@@ -235,14 +237,14 @@ def _version(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 def _read_array(file: IO[bytes], size: int) -> np.ndarray[Any, Any]:
-    """The array of a file of `size` bytes. The header is looked at first, so that a damaged one claims no memory."""
+    """Read the array of a file of `size` bytes. The header is checked first, so a damaged one cannot claim memory."""
     import numpy as np
 
     header = read_header(file)
     if header.dtype.hasobject:
         raise DecodeError(
             "this npy file holds a pickle, which runs code when it is read; "
-            "if you trust who wrote it: numpy.load(path, allow_pickle=True)"
+            "if you trust its author, use numpy.load(path, allow_pickle=True)"
         )
     check_size(header, size)
     file.seek(0)
@@ -255,21 +257,21 @@ def _read_array(file: IO[bytes], size: int) -> np.ndarray[Any, Any]:
 
 def _check_name(name: object, names: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or not name:
-        raise EncodeError(f"the name of an array in an npz is a str of at least one character, not {name!r}")
+        raise EncodeError(f"the name of an array in an npz file must be a non-empty str, not {name!r}")
     why = ""
     try:
         if len(name.encode()) > _LONGEST:
             why = "it is too long"
     except UnicodeEncodeError:
-        why = "it has a lone surrogate, which has no UTF-8"
+        why = "it has a lone surrogate, which UTF-8 cannot hold"
     if "\0" in name:
         why = "zip files cut names at a NUL"
     elif "\\" in name:
         why = "on Windows a backslash would become a slash"
     elif f"{name}.npy" in names:
-        why = f"numpy.load cannot tell it from {name + '.npy'!r}, which is there too"
+        why = f"numpy.load cannot distinguish it from {name + '.npy'!r}, which is there too"
     if why:
-        raise EncodeError(f"{quoted(name)} cannot be the name of an array in an npz: {why}", where=name)
+        raise EncodeError(f"{quoted(name)} cannot be the name of an array in an npz: {why}; rename it", where=name)
 
 
 def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray[Any, Any], method: int) -> None:
@@ -290,8 +292,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray[Any, 
     with archive.open(info) as member:
         try:
             array = _read_array(member, info.file_size)
-            if member.read(1):  # also has zipfile check the sum, which it does at the end only
-                raise DecodeError("more follows than its header tells of")
+            if member.read(1):  # zipfile checks the checksum only at the end
+                raise DecodeError("the data are longer than the header states")
         except DecodeError as error:
             raise DecodeError(f"{info.filename}: {error}") from error
     return array

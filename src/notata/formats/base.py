@@ -1,4 +1,4 @@
-"""What a format is, and how any is called: its own errors become ours, the file's stay; it knows no format."""
+"""The protocol of formats, and how notata calls them: a format's errors become ours, those of the file do not."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Format", "Sink", "WriteFormat", "decode", "encode", "kind_of", "read
 
 @runtime_checkable
 class WriteFormat(Protocol):
-    r"""How one kind of value becomes a file, if not how it comes back.
+    r"""Writes one kind of value to a file; it need not read it back.
 
     Attributes:
-        suffix: What its files end in, with the dot; empty where the name says all.
+        suffix: The suffix of its files, with the dot; empty if the name has it already.
 
     >>> class Lines:
     ...     suffix = ".lines"
@@ -35,15 +35,15 @@ class WriteFormat(Protocol):
     @property
     @abstractmethod
     def suffix(self) -> str:
-        """What its files end in."""
+        """The suffix of its files."""
 
     def write(self, value: Any, file: IO[bytes], /) -> None:
-        """Write the value to a binary file object that does not seek."""
+        """Write the value to a binary file object that cannot seek."""
 
 
 @runtime_checkable
 class Format(WriteFormat, Protocol):
-    r"""How one kind of value becomes a file, and a value again. A format of your own needs no base class.
+    r"""Writes one kind of value to a file, and reads it back. Your own format needs no base class.
 
     >>> class Lines:
     ...     suffix = ".lines"
@@ -56,11 +56,11 @@ class Format(WriteFormat, Protocol):
     """
 
     def read(self, file: IO[bytes], /) -> Any:
-        """The value of a seekable binary file object."""
+        """Read the value from a seekable binary file object."""
 
 
 def encode(form: WriteFormat, value: Any) -> bytes:
-    r"""A small value as the bytes of its file.
+    r"""Return a small value as the bytes of its file.
 
     Raises:
         EncodeError: The format cannot hold the value.
@@ -80,14 +80,14 @@ def encode(form: WriteFormat, value: Any) -> bytes:
 
 
 class _Memory(io.BytesIO):
-    """One that a format's own wrappers do not close."""
+    """A `BytesIO` that ignores `close`, which wrappers of formats call."""
 
     def close(self) -> None:
         pass
 
 
 def decode(form: WriteFormat, data: Buffer) -> Any:
-    r"""The value in the bytes of a file.
+    r"""Return the value in the bytes of a file.
 
     Raises:
         DecodeError: The format cannot read them.
@@ -101,16 +101,16 @@ def decode(form: WriteFormat, data: Buffer) -> Any:
 
 
 def write(form: WriteFormat, value: Any, file: IO[bytes]) -> None:
-    """Write a value by any format, whosever it is.
+    """Write a value by any format, ours or a user's.
 
     Args:
-        form: Ours or a user's.
-        value: What it takes.
+        form: The format.
+        value: A value that the format accepts.
         file: A binary file object; it need not seek, and is left open.
 
     Raises:
-        EncodeError: The format raised something of its own; that is the cause. What `file` raised stays what it was,
-            and so do `NotataError` and `MemoryError`.
+        EncodeError: The format raised another error, which is the cause. Errors of `file`, `NotataError` and
+            `MemoryError` are raised unchanged.
 
     >>> import io
     >>> from notata.formats import TEXT
@@ -131,15 +131,15 @@ def write(form: WriteFormat, value: Any, file: IO[bytes]) -> None:
 
 
 def read(form: WriteFormat, file: IO[bytes]) -> Any:
-    """Read a value by any format, whosever it is.
+    """Read a value by any format, ours or a user's.
 
     Args:
-        form: Ours or a user's.
-        file: A seekable binary file object at its start; it is left open, at no particular position.
+        form: The format.
+        file: A seekable binary file object at its start; it is left open, at any position.
 
     Raises:
-        DecodeError: The format raised something of its own; that is the cause. What `file` raised stays what it was,
-            and so does `NotataError`.
+        DecodeError: The format raised another error, which is the cause. Errors of `file` and `NotataError` are raised
+            unchanged.
         ConfigurationError: The format has no `read`.
 
     >>> import io
@@ -150,14 +150,14 @@ def read(form: WriteFormat, file: IO[bytes]) -> Any:
     back = getattr(form, "read", None)
     if not callable(back):
         raise ConfigurationError(
-            f"{kind_of(form)} writes only: it has no read(file), so what it wrote is read as bytes"
+            f"{kind_of(form)} cannot read: it has no read(file); add one, or read the file as bytes"
         )
     with reading(kind_of(form), file) as source:
         return back(source)
 
 
 def kind_of(form: object) -> str:
-    """What errors call a format: its class.
+    """Return the name of a format in errors: its class.
 
     >>> from notata.formats import NPY
     >>> kind_of(NPY)
@@ -167,25 +167,25 @@ def kind_of(form: object) -> str:
 
 
 def _refusal(form: WriteFormat, value: object, error: Exception) -> EncodeError:
-    told = f"{kind_of(form)} cannot write this {type(value).__name__}: {_told(error)}"
+    message = f"{kind_of(form)} cannot write this {type(value).__name__}: {_error_text(error)}"
     if isinstance(error, io.UnsupportedOperation):
-        told += "; the file does not seek. PathFormat gives a library a real file instead"
-    return EncodeError(told)
+        message += "; this file cannot seek. Use PathFormat, which gives a library a real file"
+    return EncodeError(message)
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class Sink(io.RawIOBase):
-    """A file for one format to write to. It remembers whether the file below was what failed, and does not close it.
+    """A file for one format to write to. It records errors of the underlying file, and never closes that file.
 
-    After a failure, and after `stop`, it takes what it is given and drops it: libraries that finish their file while an
-    error passes through them would otherwise raise a second one over it.
+    After an error or `stop`, it drops all further data. Otherwise, libraries that finish their file while an error
+    passes through them would replace it by a second one.
 
     Attributes:
-        error: What the file below raised.
+        error: The error that the underlying file raised.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -213,11 +213,11 @@ class Sink(io.RawIOBase):
         return view.nbytes
 
     def stop(self) -> None:
-        """Drop what still comes."""
+        """Drop all further data."""
         self._stopped = True
 
     def check(self, seen: BaseException | None = None) -> None:
-        """Raise what the file below raised, if it did, whatever a library made of it."""
+        """Raise the error of the underlying file, if there was one, whatever a library made of it."""
         if self.error is not None and self.error is not seen:
             raise self.error from seen
         if self.error is not None:
@@ -226,9 +226,9 @@ class Sink(io.RawIOBase):
 
 @contextmanager
 def reading(what: str, file: IO[bytes]) -> Iterator[IO[bytes]]:
-    """The file to read from, buffered, closing which does not close `file`; what goes wrong is a `DecodeError`.
+    """Yield a buffered file to read from; closing it does not close `file`. Errors become a `DecodeError`.
 
-    Besides `NotataError`, and besides what `file` itself raises.
+    `NotataError` and errors of `file` itself are raised unchanged.
 
     >>> import io
     >>> with reading("Json", io.BytesIO(b"[1]")) as file:
@@ -249,11 +249,11 @@ def reading(what: str, file: IO[bytes]) -> Iterator[IO[bytes]]:
             raise
         if source.error is not None:
             raise source.error from error
-        raise DecodeError(f"{what} cannot read this file: {_told(error)}") from error
+        raise DecodeError(f"{what} cannot read this file: {_error_text(error)}") from error
 
 
 class _Source(io.RawIOBase):
-    """A file for one format to read from. It remembers whether the file below was what failed."""
+    """A file for one format to read from. It records errors of the underlying file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -266,7 +266,7 @@ class _Source(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        return self._file.seek(offset, whence)  # not watched: a damaged file may ask for an impossible place
+        return self._file.seek(offset, whence)  # errors are not recorded: a damaged file may cause an invalid position
 
     def tell(self) -> int:
         return self._file.tell()

@@ -1,4 +1,4 @@
-"""Text, JSON, YAML and bytes; each knows the bytes of a value, never where they go."""
+"""The formats of text, JSON, YAML and bytes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _TOO_DEEP: Final = "exceeded maximum nesting depth"  # the problem that libyaml 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    r"""UTF-8 text, its newlines as given. A lone surrogate becomes its escape (``\udc80``), so nothing is lost."""
+    r"""UTF-8 text, with newlines unchanged. A lone surrogate becomes its escape (``\udc80``), so nothing is lost."""
 
     suffix: str = ".txt"
 
     def write(self, value: str, file: IO[bytes]) -> None:
         if not isinstance(value, str):
-            raise EncodeError(f"text takes a str, not {type(value).__name__}; for bytes there is bytes()")
+            raise EncodeError(f"text takes a str, not {type(value).__name__}; use bytes() for bytes")
         for start in range(0, len(value), _SLICE):
             file.write(utf8(value[start : start + _SLICE]))
 
@@ -43,10 +43,10 @@ class _Text:
 
 @dataclass(frozen=True, slots=True)
 class Json:
-    """JSON as RFC 8259 has it, besides NaN and Infinity: 2 spaces, sorted keys, UTF-8 unescaped, a newline at the end.
+    """JSON as in RFC 8259, plus NaN and Infinity: 2 spaces, sorted keys, UTF-8 unescaped, a newline at the end.
 
     Attributes:
-        root: What errors call the value itself, so that they read ``metrics.layers[3].weight``.
+        root: Name of the value itself in errors, as in ``metrics.layers[3].weight``.
 
     >>> import io
     >>> JSON.read(io.BytesIO(b'{"loss": NaN}'))
@@ -74,13 +74,13 @@ class Json:
             return json.loads(data)
         except RecursionError as error:
             raise DecodeError("this JSON is nested too deeply to be read") from error
-        except ValueError as error:  # also UnicodeDecodeError, and a number of more digits than Python reads
+        except ValueError as error:  # also UnicodeDecodeError, and a number with more digits than Python reads
             raise DecodeError(f"this is no JSON: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Bytes:
-    """Bytes as they are, from anything with a contiguous or strided buffer."""
+    """Bytes, unchanged, from any object with a contiguous or strided buffer."""
 
     suffix: str = ""
 
@@ -89,7 +89,7 @@ class _Bytes:
             view = flat(value)
         except (TypeError, ValueError, BufferError) as error:
             raise EncodeError(
-                f"bytes takes a bytes-like object, not {type(value).__name__}: {error}; for text there is text()"
+                f"bytes takes a bytes-like object, not {type(value).__name__}: {error}; use text() for text"
             ) from error
         file.write(view)
 
@@ -99,16 +99,16 @@ class _Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Yaml:
-    r"""YAML that plain tools read: sorted keys, block style, one line for each string, no Python tags, no aliases.
+    r"""YAML for all tools: sorted keys, block style, one line for each string, no Python tags, no aliases.
 
-    What it writes, ``yaml.safe_load`` reads back as the same value. A string that YAML 1.1 or 1.2 would take for a
-    number or a date is quoted.
+    ``yaml.safe_load`` reads the same value back. A string that YAML 1.1 or 1.2 would read as a number or a date is
+    quoted.
 
-    Aliases of a file that stand for far more than is written out are refused, and so are forged numbers and merge keys.
+    Reading refuses a file whose aliases stand for far more than is written out, and forged numbers and merge keys.
 
     Attributes:
-        root: What errors call the value itself.
-        most_values: Refuse to read a file with more values, keys included.
+        root: Name of the value itself in errors.
+        most_values: Refuse to read a file with more values, including keys.
 
     >>> import io
     >>> YAML.read(io.BytesIO(b"omega: 2.0\nsteps: 100"))
@@ -131,7 +131,7 @@ class Yaml:
         file.write(utf8(text))
 
     def read(self, file: IO[bytes]) -> Any:
-        """The value; None of an empty file, as YAML has it."""
+        """Read the value; an empty file is None, as in YAML."""
         import yaml
 
         data = file.read()
@@ -144,7 +144,7 @@ class Yaml:
         except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
             if getattr(error, "problem", None) == _TOO_DEEP:
                 raise DecodeError("this YAML is nested too deeply to be read") from error
-            # PyYAML's constructors raise more than its own: ValueError of the date 2026-99-99, for one
+            # PyYAML's constructors raise errors of other types too, for example ValueError for the date 2026-99-99
             raise DecodeError(f"this is no YAML that can be read: {error}") from error
 
 

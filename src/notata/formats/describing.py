@@ -1,7 +1,7 @@
-"""Which files can be described instead of shown, by their names; it knows no file.
+"""Choose the format that can describe a file, by the file's name.
 
-A format describes what it wrote if it has a method ``describe(file, *, stats, head)``, ours and users' own. What it
-returns is a dataclass with `lines` for people, or anything else that can be printed.
+A format can describe its files if it has a method ``describe(file, *, stats, head)``; this includes users' formats. The
+method returns a dataclass with a method `lines`, or anything else that can be printed.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _COLOURS: Final = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "R
 
 
 class Describer(Protocol):
-    """What can say of a file what it holds."""
+    """Describes the content of a file."""
 
     def describe(self, file: IO[bytes], *, stats: bool, head: int) -> Any:
-        """What a seekable binary file holds: with statistics of its values or without, and so many first ones."""
+        """Describe a seekable binary file: with its first `head` values and, if requested, statistics."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What an image is.
+    """Facts about an image.
 
     Attributes:
         width: In pixels.
         height: In pixels.
         depth: Bits of one channel of a pixel.
-        colour: What the channels are.
+        colour: The kind of channels, such as ``RGB``.
     """
 
     width: int
@@ -46,12 +46,12 @@ class ImageFacts:
     colour: str
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return the facts as lines of text."""
         return [f"{self.width} x {self.height} pixels, {self.depth} bits, {self.colour}"]
 
 
 class _Png:
-    """The head of a PNG file.
+    """The header of a PNG file.
 
     References:
         W3C, Portable Network Graphics (PNG) Specification, section 11.2.1: IHDR.
@@ -63,13 +63,13 @@ class _Png:
         with reading("png", file) as source:
             data = source.read(26)
         if len(data) < 26 or data[:8] != _PNG or data[12:16] != b"IHDR":
-            raise DecodeError("this is no PNG file, or its head is damaged")
+            raise DecodeError("this is no PNG file, or its header is damaged")
         size = (int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
         return ImageFacts(*size, data[24], _COLOURS.get(data[25], f"colour type {data[25]}"))
 
 
 class Describers:
-    """What describes which files; installed packages are asked for their formats at most once.
+    """Find the describer of a file. Installed packages are searched for formats at most once.
 
     >>> describers = Describers()
     >>> describers.of("data/x.npy")[0], describers.of("plots/energy.PNG")[0], describers.of("log.txt")
@@ -80,7 +80,7 @@ class Describers:
         self._forms: dict[str, Any] = {}
 
     def of(self, name: str) -> tuple[str, Describer] | None:
-        """What describes files of this name, and what it is called; None for text, and all that nobody knows."""
+        """Return the name and the describer for files of this name; None for text and unknown files."""
         name = name.rpartition("/")[2].lower()
         form = _OURS.get(name[name.find(".") :]) if "." in name else None
         if form is None:
@@ -96,4 +96,4 @@ _OURS: Final[dict[str, Any]] = {
     ".json": JSON, ".npy": NPY, ".npz": NPZ, ".pickle": PICKLE, ".pkl": PICKLE, ".png": _Png(), ".txt": TEXT,
     ".yaml": YAML, ".yml": YAML,
 }  # fmt: skip
-"""Those that need no look at what is installed; they go before others with the same suffix."""
+"""Formats that need no search in installed packages; they take precedence over others with the same suffix."""

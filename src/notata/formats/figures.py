@@ -1,4 +1,4 @@
-"""Figures of matplotlib as pictures; it knows neither which figures there are to store, nor where."""
+"""Figures of matplotlib as pictures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Drawing", "current_figure"]
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A picture of a matplotlib figure, cut to its content.
+    """A picture of a matplotlib figure, cropped to its content.
 
     Attributes:
-        kind: What matplotlib can draw: ``png``, ``pdf``, ``svg``, …
+        kind: A file type of matplotlib: ``png``, ``pdf``, ``svg``, …
         dpi: Dots per inch of raster pictures.
 
     >>> from matplotlib.figure import Figure
@@ -40,41 +40,41 @@ class Drawing:
         return f".{self.kind}"
 
     def write(self, value: Any, file: IO[bytes]) -> None:
-        """Draw a figure, or the one of these axes.
+        """Draw a figure, or the figure of the given axes.
 
         Raises:
-            EncodeError: It is neither, or matplotlib cannot draw this kind.
+            EncodeError: The value is neither, or matplotlib cannot draw this kind.
         """
         figure = _figure(value)
         known = figure.canvas.get_supported_filetypes()
         if self.kind not in known:
-            raise EncodeError(f"matplotlib draws no {self.kind!r}; it draws {', '.join(sorted(known))}")
-        picture = io.BytesIO()  # some kinds seek
+            raise EncodeError(f"matplotlib cannot draw {self.kind!r}; use one of {', '.join(sorted(known))}")
+        picture = io.BytesIO()  # some kinds need to seek
         figure.savefig(picture, format=self.kind, dpi=self.dpi, bbox_inches="tight")
         file.write(picture.getbuffer())
 
 
 def current_figure() -> Figure:
-    """The current figure of pyplot.
+    """Return the current figure of pyplot.
 
     Raises:
         PackageMissingError: matplotlib is not installed.
-        EncodeError: There is none; a new, empty one is not what anybody means to store.
+        EncodeError: There is no current figure; pyplot's `gcf` would create an empty one.
     """
     with needed("plots need matplotlib", "matplotlib", "plot"):
         import matplotlib as mpl  # noqa: F401
     pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is None or not getattr(pyplot, "get_fignums", list)():  # it has none while another thread imports it
+    if pyplot is None or not getattr(pyplot, "get_fignums", list)():  # missing while another thread imports pyplot
         raise EncodeError(
-            "there is no current figure: draw one before, or pass it as fig= (a notebook closes those of a cell at its "
-            "end)"
+            "there is no current figure: draw one first, or pass it as fig= (a notebook closes the figures of a cell "
+            "at its end)"
         )
     figure: Figure = pyplot.gcf()
     return figure
 
 
 def _figure(value: Any) -> Any:
-    """The figure of a figure, of axes, or of what has one."""
+    """Return the figure of a figure, of axes, or of an object that has one."""
     for candidate in (value, getattr(value, "figure", None), getattr(value, "fig", None)):
         if callable(getattr(candidate, "savefig", None)) and hasattr(candidate, "canvas"):
             return candidate

@@ -1,4 +1,4 @@
-"""Tables as CSV and labelled arrays as netCDF, by pandas and xarray, which are imported when one is written or read."""
+"""Tables as CSV (by pandas) and labelled arrays as netCDF (by xarray); both are imported when needed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["CSV", "NETCDF", "Csv"]
 
 @dataclass(frozen=True, slots=True)
 class Csv:
-    r"""A table as CSV in UTF-8, with a head: a data frame of pandas or polars, a dict of columns, a list of dicts.
+    r"""A table as CSV in UTF-8, with a header: a data frame of pandas or polars, a dict of columns, a list of dicts.
 
-    Numbers come back exactly as they were. An index of pandas becomes the first columns, unless it just counts the
-    rows. A missing value is an empty cell. CSV keeps no types: dates come back as text, and so does ``007`` as 7. It is
-    read as a `pandas.DataFrame`. Needs pandas: ``pip install pandas``, or the extra ``pandas``.
+    Numbers are preserved exactly. An index of pandas becomes the first columns, unless it just counts the rows. A
+    missing value is an empty cell. CSV stores no types: dates come back as text, and the text ``007`` as the number 7.
+    It is read as a `pandas.DataFrame`. Needs pandas: ``pip install pandas``, or the extra ``pandas``.
 
     >>> import io
     >>> file = io.BytesIO()
@@ -47,13 +47,13 @@ class Csv:
     def read(self, file: IO[bytes]) -> pd.DataFrame:
         pandas = _pandas()
         version = tuple(int(part) for part in pandas.__version__.split(".")[:2])
-        exact = {} if version >= (3, 1) else {"float_precision": "round_trip"}  # from then on it is so by itself
+        exact = {} if version >= (3, 1) else {"float_precision": "round_trip"}  # the default since pandas 3.1
         frame: pd.DataFrame = pandas.read_csv(file, **exact)
         return frame
 
 
 class _Unclosed(io.RawIOBase):
-    """A binary file that stays open when the text file over it is collected."""
+    """A binary file that stays open when the text file over it is garbage-collected."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -110,7 +110,7 @@ def write_netcdf(value: Any, path: str) -> None:
 
 
 def read_netcdf(path: str) -> Any:
-    """Read a Dataset, all of it into memory."""
+    """Read a Dataset completely into memory."""
     return _xarray().load_dataset(path, engine="h5netcdf")
 
 

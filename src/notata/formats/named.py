@@ -1,7 +1,7 @@
-"""Which format a name means, and which one a file's suffix; it knows no file.
+"""Find the format for a name, or for the suffix of a file.
 
-The formats of other packages come by the entry point group ``notata.formats``, whose names are the formats' and whose
-objects are formats, or classes of them. ``parquet`` is registered so by notata itself.
+Other packages provide formats through the entry point group ``notata.formats``. Each entry point has the name of its
+format, and its object is a format or a class of one. notata itself registers ``parquet`` this way.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _ALSO: Final[dict[str, Format]] = {".yml": YAML}
 
 
 def named(name: str) -> Format:
-    """The format of a name, as ``json`` or ``parquet``.
+    """Return the format of a name, such as ``json`` or ``parquet``.
 
-    A built-in one goes before an entry point of the same name, and the first entry point that is found before others.
+    A built-in format takes precedence over an entry point of the same name, and the first entry point over later ones.
 
     Raises:
-        ConfigurationError: There is none; the message lists those there are. Or its package cannot be imported, or
-            offers something else: then the cause says why.
+        ConfigurationError: There is no such format; the message lists the known ones. Or its package cannot be
+            imported or offers no format; the cause says why.
 
     >>> named("npy").suffix
     '.npy'
@@ -46,21 +46,21 @@ def named(name: str) -> Format:
     for entry in _entries():
         if entry.name == name:
             return _loaded(entry)
-    raise ConfigurationError(f"no format is called {name!r}; known: {_listed()}")
+    raise ConfigurationError(f"there is no format {name!r}; known formats: {_listed()}")
 
 
 def of_file(name: str) -> Format | None:
-    """The format that the end of a file name means, upper case or lower; the longest one that fits.
+    """Return the format for the suffix of a file name, in any case; the longest matching suffix wins.
 
-    Of two with the same suffix, a built-in one goes first, then the one whose name does. An entry point that cannot be
-    imported is passed over, so that one broken package breaks no other; only where nothing else fits, and the file
-    ends in the entry point's name (``vtk`` for ``mesh.vtk``), is it an error.
+    If two formats have the same suffix, a built-in one takes precedence, then the one whose name sorts first. An entry
+    point that cannot be imported is skipped, so that one broken package does not break others. It is an error only if
+    no other format matches and the file ends in the entry point's name (``vtk`` for ``mesh.vtk``).
 
     Returns:
-        The format, or None where no suffix fits. Mind that ``.pkl`` means pickle, and reading one runs code.
+        The format, or None if no suffix matches. Note that ``.pkl`` means pickle, and reading one runs code.
 
     Raises:
-        ConfigurationError: The format that it seems to be is broken.
+        ConfigurationError: The format that the name suggests is broken.
 
     >>> of_file("results/Mesh.JSON") is named("json")
     True
@@ -87,7 +87,7 @@ def of_file(name: str) -> Format | None:
 
 
 def known() -> dict[str, Format]:
-    """All formats by their names, in order; without those whose package cannot be imported.
+    """Return all formats by name, in order, without those whose package cannot be imported.
 
     >>> "json" in known()
     True
@@ -102,14 +102,14 @@ def known() -> dict[str, Format]:
 
 
 def as_format(format: object) -> Format:
-    """A format from what a user gave for one.
+    """Return the format that a user passed in any form.
 
     Args:
         format: The name of one; or an object with `suffix` and ``write(value, file)`` and, if it reads too,
             ``read(file)``; or a class of such objects, which is called without arguments.
 
     Raises:
-        ConfigurationError: It is none of these; the message lists the names that are known.
+        ConfigurationError: It is none of these; the message lists the known names.
 
     >>> class Lines:
     ...     suffix = ".lines"
@@ -128,17 +128,17 @@ def _instance(given: object) -> Format:
             form = given()
         except Exception as error:
             raise ConfigurationError(
-                f"{given.__qualname__} cannot be made without arguments: {error}; give an object of it instead"
+                f"cannot create {given.__qualname__} without arguments: {error}; pass an instance instead"
             ) from error
     suffix = getattr(form, "suffix", None)
     if isinstance(form, type) or not isinstance(suffix, str) or not callable(getattr(form, "write", None)):
         raise ConfigurationError(
-            f"{given!r} is no format: that is the name of one ({_listed()}), "
+            f"{given!r} is no format; pass the name of one ({_listed()}), "
             "or an object or class with suffix, write(value, file) and read(file)"
         )
     if suffix and (not suffix.startswith(".") or {"/", "\\", "\0"} & set(suffix)):
-        raise ConfigurationError(f"a suffix is as '.vtk', with the dot and without a slash, or empty; not {suffix!r}")
-    return cast("Format", form)  # where it has no read, `read` says so
+        raise ConfigurationError(f"a suffix is like '.vtk', with the dot and without a slash, or empty; not {suffix!r}")
+    return cast("Format", form)  # if it has no read, the function `read` raises
 
 
 def _longest(name: str, forms: dict[str, Format]) -> tuple[str, Format] | None:
@@ -148,7 +148,7 @@ def _longest(name: str, forms: dict[str, Format]) -> tuple[str, Format] | None:
 
 
 def _entries() -> list[metadata.EntryPoint]:
-    """By name; of one name in the order in which Python finds their packages."""
+    """Return the entry points by name, those of the same name in the order in which Python finds their packages."""
     from importlib import metadata  # takes 20 ms, so only where a name is none of ours
 
     found: Iterable[metadata.EntryPoint] = metadata.entry_points(group=_GROUP)
@@ -158,7 +158,7 @@ def _entries() -> list[metadata.EntryPoint]:
 def _loaded(entry: metadata.EntryPoint) -> Format:
     try:
         return _instance(entry.load())
-    except Exception as error:  # whatever an import raises
+    except Exception as error:  # an import may raise anything
         raise ConfigurationError(f"the format {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
 
 

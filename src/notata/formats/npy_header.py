@@ -1,4 +1,4 @@
-"""What an npy file says of itself before its data, read so that a damaged one claims no memory."""
+"""Read the header of an npy file such that a damaged one cannot claim memory."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST_HEADER", "Header", "check_size", "read_header"]
 
 LONGEST_HEADER: Final = 2**18
-"""Bytes of a header that are read, and parsed: those of some 10,000 columns. numpy's own limit comes to some 200."""
+"""Bytes of the longest header to read and parse: about 10,000 columns. numpy's own limit allows about 200."""
 
-_DIMENSIONS: Final = 64  # of an array of numpy
+_DIMENSIONS: Final = 64  # numpy's limit
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an npy file says before its data.
+    """The header of an npy file.
 
     Attributes:
         shape: Of the array.
         fortran: Whether the first index varies fastest.
         dtype: Of its elements.
-        start: Where the data begin in the file.
+        start: Offset of the data in the file.
     """
 
     shape: tuple[int, ...]
@@ -38,42 +38,42 @@ class Header:
 
     @property
     def end(self) -> int:
-        """Where the data end, if they are no pickle."""
+        """Offset of the end of the data, if they are no pickle."""
         return self.start + math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_header(file: IO[bytes]) -> Header:
-    """The header of an npy file at its start.
+    """Read the header of an npy file at its start.
 
     Raises:
-        DecodeError: There is none, or one that numpy does not write.
+        DecodeError: There is no header, or one that numpy would not write.
     """
     import numpy as np
 
     magic = file.read(np.lib.format.MAGIC_LEN)
-    try:  # the file is read here alone: its own errors stay what they are
+    try:  # not around the reads: the file's own errors are raised unchanged
         version = np.lib.format.read_magic(io.BytesIO(magic))
     except ValueError as error:
         raise DecodeError(f"this is no npy file: {error}") from error
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     head = file.read(2 if version == (1, 0) else 4)
     if (length := int.from_bytes(head, "little")) > LONGEST_HEADER:
-        raise DecodeError(f"this npy file is damaged, or too wide to be read: its header has {length} bytes")
+        raise DecodeError(f"this npy file is damaged or has too many columns: its header has {length} bytes")
     text = head + file.read(length)
-    try:  # (3, 0) is (2, 0) with other letters
+    try:  # (3, 0) differs from (2, 0) only in the encoding
         shape, fortran, dtype = header(io.BytesIO(text), max_header_size=LONGEST_HEADER)
     except ValueError as error:
         raise DecodeError(f"this npy file is damaged: {error}") from error
     if len(shape) > _DIMENSIONS:
-        raise DecodeError(f"this npy file is damaged: its header tells of {len(shape)} dimensions")
+        raise DecodeError(f"this npy file is damaged: its header states {len(shape)} dimensions")
     return Header(shape, fortran, dtype, np.lib.format.MAGIC_LEN + len(text))
 
 
 def check_size(header: Header, size: int) -> None:
-    """Refuse a file that is cut off.
+    """Refuse a truncated file.
 
     Raises:
-        DecodeError: Its header tells of more than so many bytes.
+        DecodeError: The header states more data than `size` bytes.
     """
     if header.end > size:
-        raise DecodeError(f"this npy file is cut off: its header tells of {header.end} bytes, and there are {size}")
+        raise DecodeError(f"this npy file is truncated: its header states {header.end} bytes, but it has {size}")

@@ -1,4 +1,4 @@
-"""A format of a library that insists on a file name; it knows a temporary folder, not where the value goes."""
+"""A format for libraries that need a file name; it uses a temporary folder."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _CHUNK: Final = 2**20
 class PathFormat:
     """A format made of two functions that take the name of a local file.
 
-    The value goes through a file in a temporary folder, which needs the space, and from there in pieces of 1 MiB; so do
-    files back. The temporary file is gone when `read` returns: the function must have read all that it wants by then.
+    Values go through a file in a temporary folder, which must have enough space, and are copied in pieces of 1 MiB, in
+    both directions. The temporary file is deleted when `read` returns, so the function must read all its data before.
 
     Args:
         suffix: With the dot; the temporary file has it too.
-        write: Called as ``write(value, path)``; it makes one file of exactly that name.
-        read: Called as ``read(path)``; without it the format writes only.
+        write: Called as ``write(value, path)``; it must create one file of exactly that name.
+        read: Called as ``read(path)``; without it, the format can only write.
 
     Raises:
-        ConfigurationError: The suffix has no dot or has a slash, or what should be a function is none.
+        ConfigurationError: The suffix has no dot or has a slash, or an argument is no function.
 
     >>> import sqlite3
     >>> from notata.formats import decode, encode
@@ -56,7 +56,7 @@ class PathFormat:
         self, suffix: str, write: Callable[[Any, str], object], read: Callable[[str], Any] | None = None
     ) -> None:
         if not isinstance(suffix, str) or not suffix.startswith(".") or {"/", "\\", "\0"} & set(suffix):
-            raise ConfigurationError(f"a suffix is as '.vtk', with the dot and without a slash, not {suffix!r}")
+            raise ConfigurationError(f"a suffix is like '.vtk', with the dot and without a slash, not {suffix!r}")
         if not callable(write) or not (read is None or callable(read)):
             raise ConfigurationError("PathFormat takes write(value, path) and read(path), each a function")
         object.__setattr__(self, "suffix", suffix)
@@ -78,15 +78,15 @@ class PathFormat:
                 ) from error
             if not os.path.isfile(path):
                 raise EncodeError(
-                    f"{_name(self.writer)} made no file {os.path.basename(path)!r}, but {sorted(os.listdir(folder))}: "
-                    "it is to write one file of exactly the name that it is given"
+                    f"{_name(self.writer)} made no file {os.path.basename(path)!r}, but {sorted(os.listdir(folder))}; "
+                    "it must write one file of exactly the given name"
                 )
             with open(path, "rb") as made:
                 shutil.copyfileobj(made, file, _CHUNK)
 
     def read(self, file: IO[bytes]) -> Any:
         if self.reader is None:
-            raise ConfigurationError(f"the format of {self.suffix} files writes only: PathFormat was given no read")
+            raise ConfigurationError(f"cannot read {self.suffix} files: this PathFormat has no read function; pass one")
         from tempfile import TemporaryDirectory
 
         with TemporaryDirectory(prefix="notata-") as folder:

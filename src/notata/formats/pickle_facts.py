@@ -1,6 +1,6 @@
-"""What a pickle would do and hold, told without doing it: its opcodes are read, and nothing is imported or called.
+"""Describe a pickle without running it: the opcodes are read, and nothing is imported or called.
 
-What they do, `pickle_machine` plays; this judges what they import, and writes for people what they make.
+`pickle_machine` simulates the opcodes. This module classifies the imports and formats the simulated value.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from notata.formats.pickle_machine import Machine, OpcodeReader, State, Thing
 
 __all__ = ["PickleFacts", "pickle_facts"]
 
-_MOST: Final = 300_000  # opcodes: about a second, and at most some 100 MB of stand-ins
-_LEVELS: Final = 5  # of containers that are shown
-_BYTES: Final = 16  # of a buffer that are shown
-_WIDE: Final = 2000  # characters that are shown
+_MOST: Final = 300_000  # opcodes: about a second, and at most about 100 MB of stand-ins
+_LEVELS: Final = 5  # levels of containers to show
+_BYTES: Final = 16  # bytes of a buffer to show
+_WIDE: Final = 2000  # characters to show
 
 _DANGEROUS: Final = frozenset({
     "_aix_support", "_osx_support", "_pickle", "_posixsubprocess", "_pyio", "_socket", "_thread", "aiohttp", "asyncio",
@@ -30,13 +30,13 @@ _DANGEROUS: Final = frozenset({
     "trace", "types", "unittest", "urllib", "urllib2", "venv", "webbrowser", "winreg", "xmlrpc", "zipfile",
     "zipimport",
 })  # fmt: skip
-"""Modules that start processes, touch files or the network, or run code that they are given."""
+"""Modules that start processes, access files or the network, or run given code."""
 
 _HARMLESS: Final = frozenset({
     "bool", "bytearray", "bytes", "complex", "dict", "Ellipsis", "float", "frozenset", "int", "list", "NotImplemented",
     "object", "range", "reversed", "set", "slice", "str", "tuple",
 })  # fmt: skip
-"""What of the builtins makes values only; the exceptions are found by their names."""
+"""Builtins that only make values; exceptions are recognized by their names."""
 
 _NAMES: Final = frozenset({
     "_io.FileIO", "_io.open", "_io.open_code", "builtins.map", "codecs.open", "functools.reduce", "io.FileIO",
@@ -44,22 +44,22 @@ _NAMES: Final = frozenset({
     "numpy.savetxt", "numpy.testing._private.utils.runstring", "operator.attrgetter", "operator.methodcaller",
     "pandas.eval", "pandas.read_pickle", "torch.load", "torch.serialization.load",
 })  # fmt: skip
-"""Single functions that call others, or read pickles in their turn."""
+"""Single functions that call given functions, or read pickles themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class PickleFacts:
-    """What a pickle says of itself.
+    """Facts about a pickle.
 
     Attributes:
-        protocol: Of the pickle; 0 where it names none.
-        imports: The modules and names that reading it would import, as ``numpy.dtype``, in order; what is called from
-            among them, reading it would run.
-        dangerous: Those of them that start processes, touch files or the network, or run code. Others may do so too:
-            classes run what their packages wrote.
-        value: What it would make, as far as the opcodes tell at a glance.
-        operations: How many opcodes were looked at.
-        warnings: What does not fit, such as an end that is missing, or that only a part was looked at.
+        protocol: Of the pickle; 0 if it states none.
+        imports: The modules and names that reading it would import, such as ``numpy.dtype``, in order. Reading it may
+            also call them.
+        dangerous: The imports that start processes, access files or the network, or run code. Other imports may do so
+            too: classes run the code of their packages.
+        value: The value that it would make, as far as the opcodes show.
+        operations: Number of opcodes examined.
+        warnings: Problems, such as a missing end, or that only a part was examined.
     """
 
     protocol: int = 0
@@ -70,26 +70,27 @@ class PickleFacts:
     warnings: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """For people."""
-        told = [f"pickle of protocol {self.protocol}, not opened: that would run code of whoever wrote it"]
-        told += [f"value: {self.value}"] if self.value else []
-        told += [f"imports: {', '.join(self.imports)}"] if self.imports else ["imports: nothing"]
-        told += [f"DANGEROUS: {', '.join(self.dangerous)}"] if self.dangerous else []
-        return told + [f"warning: {warning}" for warning in self.warnings]
+        """Return the facts as lines of text."""
+        lines = [f"pickle of protocol {self.protocol}, not opened: that would run code of its author"]
+        lines += [f"value: {self.value}"] if self.value else []
+        lines += [f"imports: {', '.join(self.imports)}"] if self.imports else ["imports: nothing"]
+        lines += [f"DANGEROUS: {', '.join(self.dangerous)}"] if self.dangerous else []
+        return lines + [f"warning: {warning}" for warning in self.warnings]
 
 
 def pickle_facts(file: IO[bytes], most: int = _MOST) -> PickleFacts:
     r"""Read the opcodes of a pickle; nothing is imported, called or unpickled.
 
     Time and memory are bounded by `most`: about 3 µs for each opcode, besides reading the file. A pickle that is cut
-    off, or none, is told as far as it goes, with a warning.
+    Time and memory are bounded by `most`: about 3 µs for each opcode, plus reading the file. A truncated pickle, or a
+    file that is none, is described as far as possible, with a warning.
 
     Args:
-        file: A seekable binary file object; what is long in it is skipped.
-        most: Opcodes that are looked at.
+        file: A seekable binary file object; long values in it are skipped.
+        most: Largest number of opcodes to examine.
 
     References:
-        PEP 3154; `pickletools`, whose table of opcodes this reads by.
+        PEP 3154; `pickletools`, whose opcode table this uses.
 
     >>> import io, pickle
     >>> facts = pickle_facts(io.BytesIO(pickle.dumps({"name": "a", "layers": [3, 4]})))
@@ -102,29 +103,29 @@ def pickle_facts(file: IO[bytes], most: int = _MOST) -> PickleFacts:
     try:
         ended = machine.run(OpcodeReader(file), most)
         if not ended:
-            told = f"only its first {machine.count:,} operations were looked at; what follows may import more"
+            note = f"only its first {machine.count:,} operations were examined; the rest may import more"
         else:
-            told = "more follows its end" if file.read(1) else ""
+            note = "there is more data after its end" if file.read(1) else ""
     except (IndexError, KeyError, TypeError, ValueError, OverflowError, EOFError) as error:
-        if isinstance(error, OSError):  # the file's own
+        if isinstance(error, OSError):  # an error of the file itself
             raise
         ended = False
-        told = str(error) if isinstance(error, EOFError | DecodeError) else "its operations do not fit together"
-        told = f"{told}, after {machine.count:,} operations"
-    return _facts(machine, ended, told)
+        note = str(error) if isinstance(error, EOFError | DecodeError) else "its operations are inconsistent"
+        note = f"{note}, after {machine.count:,} operations"
+    return _facts(machine, ended, note)
 
 
-def _facts(machine: Machine, ended: bool, told: str) -> PickleFacts:
-    hidden = "some of what it imports is named in a way that cannot be told" if machine.hidden else ""
+def _facts(machine: Machine, ended: bool, note: str) -> PickleFacts:
+    hidden = "some of its imports have names that cannot be determined" if machine.hidden else ""
     value = "".join(map(_shortened, made := machine.made(ended=ended))) + " so far" * (bool(made) and not ended)
     imports = tuple(dict.fromkeys(map(".".join, machine.imports)))
     dangerous = tuple(dict.fromkeys(".".join(one) for one in machine.imports if _is_dangerous(*one)))
-    return PickleFacts(machine.protocol, imports, dangerous, value, machine.count, tuple(filter(None, (hidden, told))))
+    return PickleFacts(machine.protocol, imports, dangerous, value, machine.count, tuple(filter(None, (hidden, note))))
 
 
 def _is_dangerous(module: str, name: str) -> bool:
     full, parts = f"{module}.{name}", name.split(".")
-    if full in _NAMES or not _DANGEROUS.isdisjoint(parts[:-1]):  # x.os.system, of whatever imports os
+    if full in _NAMES or not _DANGEROUS.isdisjoint(parts[:-1]):  # x.os.system, for any x that imports os
         return True
     modules = module.split(".")
     if any(".".join(modules[:count]) in _DANGEROUS for count in range(1, len(modules) + 1)):
@@ -133,13 +134,13 @@ def _is_dangerous(module: str, name: str) -> bool:
     return module == "builtins" and (name not in _HARMLESS and not name.endswith(ends))
 
 
-# -- for people --------------------------------------------------------------------------------------------
+# -- text --------------------------------------------------------------------------------------------------
 
 
 def _shortened(value: Any) -> str:
-    """Return the text of a value, cut off at `_WIDE` characters; no more of it is made.
+    """Return the text of a value, cut at `_WIDE` characters, without making the rest.
 
-    A container is shown as often as it is referred to, so a pickle of 400 bytes may stand for gigabytes of text.
+    A container is shown once for each reference, so a pickle of 400 bytes may stand for gigabytes of text.
     """
     text = ""
     for part in _text(value, _LEVELS):
@@ -150,7 +151,7 @@ def _shortened(value: Any) -> str:
 
 
 def _text(value: Any, levels: int) -> Iterator[str]:
-    """Give the text of a value in pieces, as far as they are asked for."""
+    """Yield the text of a value in pieces, as needed."""
     if isinstance(value, State):
         yield "state="
         yield from _text(value[0], levels)
@@ -167,7 +168,7 @@ def _text(value: Any, levels: int) -> Iterator[str]:
 
 
 def _contents(thing: Thing, levels: int) -> Iterator[str]:
-    """Give the text of a container."""
+    """Yield the text of a container."""
     more = thing.count - len(thing.parts)
     parts = [_text(part, levels - 1) for part in thing.parts] if levels else [iter("…")] * bool(thing.count)
     parts += [iter([f"… {more:,} more"])] if more > 0 and levels else []
@@ -185,7 +186,7 @@ def _joined(parts: Iterable[Iterator[str]], between: str) -> Iterator[str]:
 
 
 def _brackets(kind: str, count: int) -> tuple[str, str]:
-    """Return what stands before and after the parts of a container."""
+    """Return the text before and after the parts of a container."""
     if kind in ("set", "frozenset") and not count:
         return f"{kind}()", ""
     if kind == "tuple":

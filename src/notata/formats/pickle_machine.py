@@ -1,7 +1,7 @@
-"""The machine that pickles are programs for, played with stand-ins: it imports and calls nothing.
+"""Simulate the machine that runs pickles, with stand-ins for values: it imports and calls nothing.
 
-Numbers and short strings are themselves, all else is a `Thing` that knows its kind, its first parts, and how many there
-are. Long strings and buffers are skipped, so that a pickle of gigabytes takes little memory and few reads.
+Numbers and short strings are kept. Everything else is a `Thing` with its kind, its first parts and their number. Long
+strings and buffers are skipped, so that a pickle of gigabytes needs little memory and few reads.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from notata.errors import DecodeError
 
 __all__ = ["Machine", "OpcodeReader", "State", "Thing"]
 
-_LONG: Final = 200  # characters or bytes of a value that is kept
-_LINE: Final = 4096  # bytes of a line that is looked at, in the text of protocol 0
+_LONG: Final = 200  # characters or bytes of the longest value to keep
+_LINE: Final = 4096  # bytes of a line to examine, in the text of protocol 0
 _PIECE: Final = 2**20
-_PARTS: Final = 8  # of a container that are kept
-_DEEP: Final = 30  # levels of containers that are kept
-_KEPT: Final = 2**25  # bytes of values and names that are kept together
-_IMPORTS: Final = 10_000  # that are kept
-_LONGEST_LINE: Final = 2**26  # bytes of a line that are skipped
+_PARTS: Final = 8  # parts of a container to keep
+_DEEP: Final = 30  # levels of containers to keep
+_KEPT: Final = 2**25  # bytes of values and names to keep in total
+_IMPORTS: Final = 10_000  # imports to keep
+_LONGEST_LINE: Final = 2**26  # bytes of a line to skip
 
 
 class OpcodeReader:
-    """Opcodes of a file, one by one, with what is long in them left out.
+    """Reads the opcodes of a file one by one, and skips long arguments.
 
     Attributes:
-        kept: Bytes of the arguments that were given so far.
+        kept: Bytes of the arguments returned so far.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -39,10 +39,10 @@ class OpcodeReader:
         self.kept = 0
 
     def next(self) -> tuple[Any, Any]:
-        """The next opcode of `pickletools`, and its argument."""
+        """Return the next opcode of `pickletools`, and its argument."""
         code = self._file.read(1)
         if not code:
-            raise EOFError("it is cut off")
+            raise EOFError("it is truncated")
         opcode = _OPCODES.get(code)
         if opcode is None:
             raise DecodeError(f"it is no pickle, or damaged: there is no operation {code!r}")
@@ -64,42 +64,42 @@ class OpcodeReader:
         return kind.reader(io.BytesIO(head + self._exactly(length)))
 
     def _text(self, kind: Any) -> Any:
-        """An argument up to the end of its line, or of two lines."""
+        """Read an argument that ends with its line, or with the second line."""
         lines = [self._line() for _ in range(2 if kind.name == "stringnl_noescape_pair" else 1)]
         self.kept += sum(map(len, lines))
         if any(len(line) > _LONG + 1 for line in lines):
             return Thing(_kind_of(kind), count=sum(map(len, lines)))
         try:
             return kind.reader(io.BytesIO(b"".join(lines)))
-        except UnicodeDecodeError:  # bytes, as Python 2 wrote them
+        except UnicodeDecodeError:  # bytes, as written by Python 2
             return Thing(_kind_of(kind), count=sum(map(len, lines)))
 
     def _line(self) -> bytes:
-        """A line with its end; of a long one only the beginning."""
+        """Read a line with its end; return only the beginning of a long one."""
         line = piece = self._file.readline(_LINE)
         skipped = 0
         while piece and not piece.endswith(b"\n"):
             piece = self._file.readline(_PIECE)
             skipped += len(piece)
             if skipped > _LONGEST_LINE:
-                raise DecodeError("it is no pickle, or damaged: a line of it does not end")
+                raise DecodeError("it is no pickle, or damaged: one of its lines does not end")
         if not piece:
-            raise EOFError("it is cut off")
+            raise EOFError("it is truncated")
         return line
 
     def _exactly(self, size: int) -> bytes:
         data = self._file.read(size)
         if len(data) < size:
-            raise EOFError("it is cut off")
+            raise EOFError("it is truncated")
         self.kept += size
         return data
 
     def _skip(self, length: int) -> None:
-        """Go on after so many bytes, the last of which is read, to know that it is there."""
+        """Skip `length` bytes; the last one is read, to check that it exists."""
         try:
             self._file.seek(length - 1, io.SEEK_CUR)
-        except OverflowError as error:  # more than any file has
-            raise EOFError("it is cut off") from error
+        except OverflowError as error:  # larger than any file
+            raise EOFError("it is truncated") from error
         self._exactly(1)
 
 
@@ -116,10 +116,10 @@ class Thing:
     """A stand-in for a value.
 
     Attributes:
-        kind: Its type, or what was called to make it.
-        parts: The first things that it is made of; of a dict, pairs.
-        count: How many there are, or how long it is.
-        depth: Levels of what is kept below it.
+        kind: Its type, or the callable that made it.
+        parts: Its first parts; for a dict, pairs.
+        count: The number of its parts, or its length.
+        depth: Number of kept levels below it.
     """
 
     kind: str
@@ -127,8 +127,8 @@ class Thing:
     count: int = 0
     depth: int = 0
 
-    def take(self, parts: Sequence[Any]) -> None:
-        """Have these parts as well."""
+    def add(self, parts: Sequence[Any]) -> None:
+        """Add parts."""
         self.count += len(parts)
         for part in parts[: _PARTS - len(self.parts)] if len(self.parts) < _PARTS else ():
             depth = max(map(_depth, part)) if isinstance(part, tuple) else _depth(part)
@@ -151,13 +151,13 @@ _NOTHING: Final = frozenset({"PROTO", "FRAME", "READONLY_BUFFER"})
 
 
 class Machine:
-    """The stack, the marks and the memo.
+    """The state of the simulation: stack, marks and memo.
 
     Attributes:
-        count: Operations that were done.
-        protocol: That the pickle names.
+        count: Number of operations done.
+        protocol: The protocol that the pickle states.
         imports: Modules and names that reading it would import, in order, each once.
-        hidden: Whether something that it imports is named in a way that cannot be told.
+        hidden: Whether the name of an import cannot be determined.
     """
 
     def __init__(self) -> None:
@@ -170,8 +170,8 @@ class Machine:
         self.hidden = False
 
     def run(self, reader: OpcodeReader, most: int) -> bool:
-        """Go on to the end, if it is within so many operations, and within bounds of memory; whether it was."""
-        with warnings.catch_warnings(action="ignore"):  # of escapes in a string that mean nothing
+        """Run up to `most` operations, within bounds of memory. Return whether the end was reached."""
+        with warnings.catch_warnings(action="ignore"):  # about invalid escapes in a string
             return self._run(reader, most)
 
     def _run(self, reader: OpcodeReader, most: int) -> bool:
@@ -182,13 +182,13 @@ class Machine:
             self.count = number + 1
             if opcode.name == "STOP":
                 if not self._stack:
-                    raise DecodeError("it makes nothing")
+                    raise DecodeError("it makes no value")
                 return True
             self.do(opcode, argument)
         return False
 
     def made(self, *, ended: bool) -> list[Any]:
-        """The value that was made; before the end, the outermost one that was begun, if any was."""
+        """Return the finished value or, before the end, the outermost unfinished one, as a list of at most one."""
         return self._stack[-1:] if ended else [*self._marks, self._stack][0][:1]
 
     def do(self, opcode: Any, argument: Any) -> None:
@@ -205,7 +205,7 @@ class Machine:
         elif opcode.stack_before == [] and len(opcode.stack_after) == 1:  # numbers and strings
             self._stack.append(argument)
         else:
-            raise DecodeError(f"its operation {name} is not known here")
+            raise DecodeError(f"its operation {name} is not supported here")
 
     def _build(self, name: str) -> None:
         if name.startswith("EMPTY_"):
@@ -215,7 +215,7 @@ class Machine:
         else:
             parts = self._to_mark()
         thing = Thing(_BUILDS[name])
-        thing.take(parts)
+        thing.add(parts)
         self._stack.append(thing)
 
     def _popped(self, count: int) -> list[Any]:
@@ -245,7 +245,7 @@ class Machine:
         self._items(self._to_mark_below())
 
     def _to_mark_below(self) -> list[Any]:
-        """What lies above the last mark, with what has just been put there moved below it."""
+        """Pop the values above the last mark, except the newest one, which moves below it."""
         new = self._stack.pop()
         parts = self._to_mark()
         self._stack.append(new)
@@ -255,10 +255,10 @@ class Machine:
         self._taken(list(zip(parts[::2], parts[1::2], strict=False)))
 
     def _taken(self, parts: Sequence[Any]) -> None:
-        """Put parts into the container on top."""
+        """Add parts to the container on top of the stack."""
         top = self._stack[-1]
         if isinstance(top, Thing):
-            top.take(parts)
+            top.add(parts)
 
     # -- the memo ------------------------------------------------------------------------------------------
 
@@ -311,8 +311,8 @@ class Machine:
 
     def _call(self, called: Any, parts: list[Any], arguments: Any = None) -> None:
         kind = called.kind if isinstance(called, Thing) else str(called)
-        thing = Thing(kind if len(kind) > 3 * _LONG else f"{kind}()")  # what is called again and again grows
-        thing.take(parts)
+        thing = Thing(kind if len(kind) > 3 * _LONG else f"{kind}()")  # repeated calls would make it ever longer
+        thing.add(parts)
         if isinstance(arguments, Thing):
             thing.count = max(thing.count, arguments.count)
         self._stack.append(thing)
@@ -328,7 +328,7 @@ class Machine:
 
 
 class State(tuple[Any, ...]):
-    """What an object is given after it was made."""
+    """The state that an object receives after it was made."""
 
     __slots__ = ()
 
@@ -339,7 +339,7 @@ class State(tuple[Any, ...]):
 _OPCODES: Final = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 
 _MODULES: Final = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-"""As Python 2 called them."""
+"""Python 2's names of modules."""
 
 _METHODS: Final[dict[str, Callable[[Machine, Any], None]]] = {
     "MARK": Machine._mark,

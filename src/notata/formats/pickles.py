@@ -1,4 +1,4 @@
-"""Pickles, which never carry storage options; it knows the bytes of a value, never where they go."""
+"""Pickles without storage options."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["PICKLE", "Pickle"]
 
 @dataclass(frozen=True, slots=True)
 class Pickle:
-    """A pickle. Large buffers go out as they lie in memory, without a copy; storage options stay out.
+    """A pickle. Large buffers are written without a copy; storage options are left out.
 
-    Reading one runs what its writer put into it: read only files of those you trust.
+    Reading a pickle runs code from its author: read only files that you trust.
 
     Attributes:
         protocol: As for `pickle.dump`.
@@ -39,34 +39,38 @@ class Pickle:
         sink = Sink(file)
         try:
             _Pickler(cast("IO[bytes]", sink), self.protocol).dump(value)
-        except Exception as error:  # whatever a __reduce__ raises
+        except Exception as error:  # a __reduce__ may raise anything
             sink.check(error)
             raise EncodeError(f"{type(value).__qualname__} cannot be pickled: {error}") from error
 
     def read(self, file: IO[bytes]) -> Any:
-        """The value. This runs code of whoever wrote the file; it needs the modules of its classes."""
+        """Read the value. This runs code from the file's author; it needs the modules of its classes."""
         with reading("Pickle", file) as source:
             return pickle.load(source)
 
     def describe(self, file: IO[bytes], *, stats: bool = True, head: int = 6) -> PickleFacts:
-        """What a file holds, and what reading it would run, without reading it: `notata.formats.pickle_facts`."""
+        """Describe a file and its imports without running it, as `notata.formats.pickle_facts` does."""
         from notata.formats.pickle_facts import pickle_facts
 
         return pickle_facts(file)
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler for files: what carries credentials between processes leaves them out here."""
+    """A pickler for files: objects that carry credentials between processes leave them out here."""
 
     def reducer_override(self, value: Any) -> Any:
         for_file = getattr(type(value), "_notata_for_file", None)
         if for_file is not None:
             return for_file(value)
         if getattr(type(value), "storage_options", None) is not None and value.storage_options:
-            raise pickle.PicklingError(f"{value} carries storage options, which must not reach a file; keep its str()")
-        file_system = getattr(sys.modules.get("fsspec"), "AbstractFileSystem", ())  # none while a thread imports it
+            raise pickle.PicklingError(
+                f"{value} has storage options, which must not be stored in a file; keep its str()"
+            )
+        file_system = getattr(sys.modules.get("fsspec"), "AbstractFileSystem", ())  # missing during another's import
         if isinstance(value, file_system) and value.storage_options:
-            raise pickle.PicklingError(f"{type(value).__name__} carries storage options, which must not reach a file")
+            raise pickle.PicklingError(
+                f"{type(value).__name__} has storage options, which must not be stored in a file"
+            )
         return NotImplemented
 
 

@@ -1,4 +1,4 @@
-"""Any value as dictionaries, lists, text and numbers; it knows neither files nor formats."""
+"""Convert any value to dictionaries, lists, text and numbers."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _SECONDS: Final = {
     "W": 604800.0, "D": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0,
     "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12, "fs": 1e-15, "as": 1e-18,
 }  # fmt: skip
-_NAMELESS: Final = ("builtins", "__main__")  # modules that the name of a class does not begin with
-_LEVELS: Final = 8  # of dictionaries in dictionaries that become names with dots; what is deeper stays together
+_NAMELESS: Final = ("builtins", "__main__")  # modules that are left out of the name of a class
+_LEVELS: Final = 8  # nested dictionaries that become names with dots; deeper ones are kept
 
 _T = TypeVar("_T")
 
@@ -48,9 +48,9 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def flattened(values: Mapping[str, Any], levels: int = _LEVELS) -> dict[str, Any]:
-    """Return values by names with dots for what lies in dictionaries.
+    """Flatten nested dictionaries: their values get names with dots.
 
-    A dictionary stays where a name would be that of another value.
+    A dictionary is kept if such a name would be that of another value.
 
     >>> flattened({"dt": 0.1, "optimizer": {"name": "adam", "lr": 0.01}})
     {'dt': 0.1, 'optimizer.name': 'adam', 'optimizer.lr': 0.01}
@@ -69,7 +69,7 @@ def flattened(values: Mapping[str, Any], levels: int = _LEVELS) -> dict[str, Any
 
 
 def utf8(text: str) -> bytes:
-    r"""The text in UTF-8; a lone surrogate, which UTF-8 cannot hold, as its escape.
+    r"""Encode text as UTF-8, with lone surrogates, which UTF-8 cannot hold, as escapes.
 
     >>> utf8("\udc80")
     b'\\udc80'
@@ -78,12 +78,12 @@ def utf8(text: str) -> bytes:
 
 
 def without_surrogates(text: str) -> str:
-    """Return a text that pandas, Parquet and libyaml can hold: a lone surrogate as its escape."""
+    """Return the text with lone surrogates as escapes, for pandas, Parquet and libyaml, which cannot hold them."""
     return utf8(text).decode()
 
 
 def plain(value: object, root: str = "", *, text_keys: bool = True) -> Any:
-    """`value` as dictionaries in order, lists, strings, numbers, booleans and None.
+    """Return `value` as dictionaries in order, lists, strings, numbers, booleans and None.
 
     numpy scalars and arrays become numbers and nested lists, complex numbers ``{"real": …, "imag": …}``, dates and
     times ISO 8601, time differences seconds, paths, UUIDs, decimals and fractions strings, enumerations their values,
@@ -92,11 +92,11 @@ def plain(value: object, root: str = "", *, text_keys: bool = True) -> Any:
 
     Args:
         value: Anything.
-        root: What errors call the value itself.
-        text_keys: Keys become strings, as JSON wants them; else numbers, booleans and None stay as they are.
+        root: Name of the value itself in errors.
+        text_keys: Convert keys to strings, as JSON needs. Otherwise numbers, booleans and None are kept as keys.
 
     Raises:
-        EncodeError: A part has no such form, or two keys become the same; `where` is the path to it.
+        EncodeError: A part has no plain form, or two keys become the same; `where` is the path to it.
 
     >>> from pathlib import PurePosixPath
     >>> plain({"at": {3, 1}, "path": PurePosixPath("a/b")})
@@ -110,7 +110,7 @@ def plain(value: object, root: str = "", *, text_keys: bool = True) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Plain:
-    """One walk through one value. `where` is the path so far, `above` the containers around."""
+    """One traversal of one value. `where` is the current path, `above` the ids of the enclosing containers."""
 
     root: str
     text_keys: bool
@@ -144,12 +144,12 @@ class _Plain:
         return int(value)
 
     def _container(self, value: object, where: str, above: tuple[int, ...]) -> Any:
-        if _is_a(value, "pydantic", "RootModel"):  # a value under the name of a class
+        if _is_a(value, "pydantic", "RootModel"):  # wraps a value in a class
             return self.of(getattr(value, "root", None), where, above)
-        parts = self._told(lambda: _parts(value), value, where)
+        parts = self._read(lambda: _parts(value), value, where)
         if parts is not None:
             return self._mapping(value, parts, where, above)
-        for convert in (_numpy, _array_like):  # before sequences, as some arrays are those too
+        for convert in (_numpy, _array_like):  # before sequences, as some arrays are sequences too
             try:
                 known, converted = convert(value)
             except (TypeError, ValueError, OverflowError) as error:
@@ -159,14 +159,14 @@ class _Plain:
         if isinstance(value, bytes | bytearray | memoryview):
             raise self._refused(where, value, "JSON and YAML hold text; decode it, or store it with bytes()")
         if isinstance(value, Sequence | deque | ValuesView):
-            items = self._told(lambda: list(value), value, where)
+            items = self._read(lambda: list(value), value, where)
             return [self.of(item, f"{where}[{index}]", above) for index, item in enumerate(items)]
         if isinstance(value, Set):
             return _sorted([self.of(item, f"{where}{{{item!r}}}", above) for item in value])
-        raise self._refused(where, value, "there is no plain form of it; make it numbers, text, lists or a dict")
+        raise self._refused(where, value, "it has no plain form; convert it to numbers, text, lists or a dict")
 
-    def _told(self, parts: Callable[[], _T], value: object, where: str) -> _T:
-        """Return the parts of a value, which may refuse: OmegaConf raises where a value is missing."""
+    def _read(self, parts: Callable[[], _T], value: object, where: str) -> _T:
+        """Return the parts of a value, or refuse it if that fails: OmegaConf raises for a missing value."""
         try:
             return parts()
         except RecursionError:
@@ -193,7 +193,7 @@ class _Plain:
         name = self.of(key, _member(where, repr(key)), ())
         if name is None or isinstance(name, bool):
             return {None: "null", True: "true", False: "false"}[name] if self.text_keys else name
-        if isinstance(name, str):  # in YAML a lone surrogate becomes its escape, which may be a key already
+        if isinstance(name, str):  # in YAML a lone surrogate becomes its escape, which may already be a key
             return name if self.text_keys else utf8(name).decode()
         if isinstance(name, int | float):
             return str(name) if self.text_keys else name
@@ -207,30 +207,30 @@ class _Plain:
 
 
 def _builtin(value: str | float) -> str | int | float:
-    """A subclass as what it is at heart: ``np.float64``, ``np.str_`` and others print themselves otherwise."""
+    """Return an instance of a subclass as its builtin type: ``np.float64`` and ``np.str_`` print differently."""
     if isinstance(value, str):
         return str.__str__(value)
     return int.__pos__(value) if isinstance(value, int) else float.__pos__(value)
 
 
 def _is_missing(value: object) -> bool:
-    """Whether pandas says that it is not there: NaT, which calls itself a datetime, or NA."""
+    """Check whether a value is pandas' NaT, which is an instance of datetime, or NA."""
     pandas = sys.modules.get("pandas")
-    nothing = (getattr(pandas, "NaT", None), getattr(pandas, "NA", None))  # None while another thread imports it
+    nothing = (getattr(pandas, "NaT", None), getattr(pandas, "NA", None))  # None while another thread imports pandas
     return value is not None and (value is nothing[0] or value is nothing[1])
 
 
 def _is_a(value: object, module: str, name: str) -> bool:
-    """Whether it is of a class whose module is costly to load: where nobody has, there is no such value.
+    """Check whether a value is of a class whose module is slow to import: without the import, there is no instance.
 
-    Nor is there while another thread is at it, when the module is there and the class is not.
+    While another thread imports it, the module exists without the class, and there is no instance either.
     """
     return isinstance(value, getattr(sys.modules.get(module), name, ()))
 
 
 def _leaf(value: object) -> Any:
-    """A value without parts that JSON has no word for, or None."""
-    if type(value) in (dict, list, tuple):  # nearly all that are asked for
+    """Return the plain form of a value without parts that JSON does not support, or None."""
+    if type(value) in (dict, list, tuple):  # the most common types
         return None
     if isinstance(value, dt.datetime | dt.date | dt.time):
         return value.isoformat()
@@ -248,7 +248,7 @@ def _leaf(value: object) -> Any:
 
 
 def members(value: object) -> Iterable[tuple[object, object]] | None:
-    """Return the named parts of a value that has names for them, else None.
+    """Return the named parts of a value, or None if it has no names for them.
 
     >>> from types import SimpleNamespace
     >>> dict(members(SimpleNamespace(a=1))), members([1])
@@ -278,14 +278,14 @@ def _parts(value: object) -> list[tuple[object, object]] | None:
 
 
 def _labelled(series: Any) -> Iterable[tuple[object, object]] | None:
-    """Return a pandas Series by its labels; None if those only count its values, as in a list."""
+    """Return a pandas Series by its labels; None if they only count its values, as in a list."""
     if list(series.index) == list(range(len(series))):
         return None
     return list(zip(series.index.tolist(), series.tolist(), strict=True))
 
 
 def _in_order(items: list[tuple[object, object]]) -> Iterable[tuple[object, object]]:
-    """By key, numbers as numbers; keys of several types by their text."""
+    """Sort by key, numbers as numbers; keys of several types by their text."""
     try:
         return sorted(items, key=lambda item: item[0])  # type: ignore[arg-type,return-value]
     except TypeError:
@@ -301,12 +301,12 @@ def _member(where: str, name: str) -> str:
 def _sorted(items: list[Any]) -> list[Any]:
     try:
         return sorted(items)
-    except TypeError:  # of several types: in an order that is the same each time
+    except TypeError:  # several types: sort in a reproducible order
         return sorted(items, key=lambda item: (type(item).__name__, json.dumps(item, sort_keys=True)))
 
 
 def _numpy(value: Any) -> tuple[bool, object]:
-    """Numpy's own values, if numpy is in use at all: importing it here would cost those who do not."""
+    """Convert numpy's own values if numpy is already imported; importing it here would slow down other users."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not (_is_a(value, "numpy", "ndarray") or _is_a(value, "numpy", "generic")):
         return False, None
@@ -314,16 +314,16 @@ def _numpy(value: Any) -> tuple[bool, object]:
         return True, _numpy_time(value, numpy) if value.ndim == 0 else list(value)
     if value.dtype.names:
         return True, {name: value[name] for name in value.dtype.names} if value.ndim == 0 else list(value)
-    if value.dtype.char in "gG":  # a long double has no Python twin, and would stay what it is
+    if value.dtype.char in "gG":  # a long double has no Python equivalent, and tolist() would not convert it
         return True, _doubles(value, numpy).tolist()
     return True, value.tolist()
 
 
 def _doubles(value: Any, numpy: Any) -> Any:
-    """Return long doubles as doubles, which hold fewer digits, and no number beyond 1.8e308.
+    """Return long doubles as doubles, which have fewer digits, and a range up to 1.8e308.
 
     Raises:
-        ValueError: One would become infinite, or zero.
+        ValueError: A number would become infinite, or zero.
     """
     with numpy.errstate(over="ignore", under="ignore"):
         doubles = value.astype("D" if value.dtype.char == "G" else "d")
@@ -345,6 +345,6 @@ def _numpy_time(value: Any, numpy: Any) -> object:
 
 
 def _array_like(value: object) -> tuple[bool, object]:
-    """Tensors and series of torch, jax, pandas and others: whatever turns into nested lists by itself."""
+    """Convert tensors and series of torch, jax, pandas and others with their own `tolist`."""
     convert = getattr(value, "tolist", None)
     return (True, convert()) if callable(convert) and hasattr(value, "dtype") else (False, None)

@@ -1,4 +1,4 @@
-"""Tables as Parquet; pyarrow is imported when one is written or read, and knows pandas and polars for us."""
+"""Tables as Parquet, by pyarrow, which is imported when needed and supports pandas and polars."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["PARQUET", "Parquet", "TableFacts", "table_as"]
 
-_MISSING: Final = "{} is not installed, which this needs"
-_FOOTER: Final = 2**24  # bytes of a footer that is described
-_ROWS: Final = 2**20  # of a row group: what pyarrow takes for a table in memory
+_MISSING: Final = "{} is not installed, but needed for this"
+_FOOTER: Final = 2**24  # bytes of the largest footer to describe
+_ROWS: Final = 2**20  # rows of a row group: pyarrow's default for a table in memory
 
 
 @dataclass(frozen=True, slots=True)
 class Parquet:
     """A table as Parquet: a data frame of pandas (its index is kept) or polars, a table, batch or reader of pyarrow.
 
-    Also a dict of columns, a list of dicts, or whatever has ``__arrow_c_stream__``, which is streamed. It is read as a
-    `pyarrow.Table`, of which `table_as` makes a data frame. Needs pyarrow: ``pip install 'pyarrow>=16'``, or the extra
-    ``tables``.
+    Also a dict of columns, a list of dicts, or any object with ``__arrow_c_stream__``, which is streamed. It is read as
+    a `pyarrow.Table`; `table_as` converts it to a data frame. Needs pyarrow: ``pip install 'pyarrow>=16'``, or the
+    extra ``tables``.
 
     References:
         The Apache Parquet format; the Arrow PyCapsule interface.
@@ -50,7 +50,7 @@ class Parquet:
         except (NotataError, MemoryError):
             sink.check()
             raise
-        except Exception as error:  # pyarrow's own, of several builtin kinds, and those of whoever streams
+        except Exception as error:  # pyarrow raises several builtin types, and a stream may raise any type
             sink.check(error)
             raise EncodeError(f"parquet cannot hold this {_kind(value)}: {error}") from error
 
@@ -62,7 +62,7 @@ class Parquet:
             return parquet.ParquetFile(source).read()
 
     def describe(self, file: IO[bytes], *, stats: bool = True, head: int = 6) -> TableFacts:
-        """What a file says of its table at its end; no more of it is read."""
+        """Describe the table of a file; only the end of the file is read."""
         _pyarrow()
         from pyarrow import parquet
 
@@ -74,23 +74,23 @@ class Parquet:
 
 
 def _check_footer(file: IO[bytes]) -> None:
-    """Refuse a file that says of its footer, which is read whole, that it is huge."""
+    """Refuse a file that states a huge size of its footer, which would be read as a whole."""
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - 8))
     length = int.from_bytes(file.read(4), "little")
     file.seek(0)
     if _FOOTER < length <= size:
-        raise DecodeError(f"this Parquet file has a footer of {length:,} bytes; at most {_FOOTER:,} are described")
+        raise DecodeError(f"this Parquet file has a footer of {length:,} bytes; at most {_FOOTER:,} are supported")
 
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """What a table is.
+    """Facts about a table.
 
     Attributes:
-        rows: How many it has.
-        columns: The type of each column, as Arrow writes it.
-        row_groups: Parts that can be read by themselves.
+        rows: Number of rows.
+        columns: The type of each column, in Arrow's notation.
+        row_groups: Number of parts that can be read separately.
     """
 
     rows: int
@@ -98,16 +98,16 @@ class TableFacts:
     row_groups: int
 
     def lines(self) -> list[str]:
-        """For people."""
-        told = f"{self.rows:,} rows, {len(self.columns)} columns, in {self.row_groups} row groups"
-        return [told, *(f"{name}: {kind}" for name, kind in self.columns.items())]
+        """Return the facts as lines of text."""
+        summary = f"{self.rows:,} rows, {len(self.columns)} columns, in {self.row_groups} row groups"
+        return [summary, *(f"{name}: {kind}" for name, kind in self.columns.items())]
 
 
 PARQUET: Final = Parquet()
 
 
 def table_as(table: pa.Table, library: str) -> Any:
-    """A table as the data frame of one library.
+    """Return a table as the data frame of one library.
 
     Args:
         table: As `PARQUET` reads it.
@@ -115,7 +115,7 @@ def table_as(table: pa.Table, library: str) -> Any:
 
     Raises:
         PackageMissingError: The library is not installed.
-        ConfigurationError: It is another one.
+        ConfigurationError: `library` has another value.
 
     >>> import pyarrow
     >>> table_as(pyarrow.table({"t": [0.0, 0.5]}), "pandas").t.sum()
@@ -144,11 +144,11 @@ def _kind(value: object) -> str:
     return type(value).__qualname__
 
 
-# -- whatever is a table, as one, or as a reader of its batches --------------------------------------------
+# -- convert values to a table, or to a reader of its batches ----------------------------------------------
 
 
 def _is_frame(module: Any, value: object) -> bool:
-    """Whether it is a data frame of a module: there is none while another thread still imports that."""
+    """Check whether a value is a data frame of a module; while another thread imports that, there is none."""
     return isinstance(value, getattr(module, "DataFrame", ()))
 
 
@@ -157,7 +157,7 @@ def _table(arrow: Any, value: Any) -> Any:
     if _is_frame(pandas, value):
         return _of_pandas(arrow, value)
     if _is_frame(polars, value):
-        return value.to_arrow()  # rather than its stream, whose views older readers of Parquet do not know
+        return value.to_arrow()  # not its stream, which has view types that older Parquet readers do not support
     if isinstance(value, arrow.Table | arrow.RecordBatchReader):
         return value
     if isinstance(value, arrow.RecordBatch):
@@ -189,7 +189,7 @@ def _of_pandas(arrow: Any, frame: Any) -> Any:
 
 
 def _columns(rows: Sequence[Mapping[Any, Any]]) -> dict[Any, list[Any]]:
-    """All keys of all rows, in the order in which they come; pyarrow would take those of the first row only."""
+    """Return all keys of all rows, in order of appearance; pyarrow would use those of the first row only."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 
@@ -197,7 +197,7 @@ def _columns(rows: Sequence[Mapping[Any, Any]]) -> dict[Any, list[Any]]:
 def _of_columns(arrow: Any, columns: Mapping[Any, Any]) -> Any:
     for name in columns:
         if not isinstance(name, str):
-            raise EncodeError(f"the name of a column is a str, not {name!r}", where=str(name))
+            raise EncodeError(f"the name of a column must be a str, not {name!r}", where=str(name))
     return arrow.table({name: _column(arrow, name, values) for name, values in columns.items()})
 
 
@@ -208,7 +208,7 @@ def _column(arrow: Any, name: str, values: Any) -> Any:
         return arrow.array(values)
     except Exception as error:
         convert = getattr(values, "__array__", None)
-        if callable(convert) and getattr(values, "ndim", None) == 1:  # of torch or jax, say
+        if callable(convert) and getattr(values, "ndim", None) == 1:  # for example of torch or jax
             from notata.formats.arrays import as_array
 
             return arrow.array(as_array(values, name))
@@ -216,10 +216,10 @@ def _column(arrow: Any, name: str, values: Any) -> Any:
 
 
 def _refused(name: str, error: Exception) -> EncodeError:
-    return EncodeError(f"column {name!r} is nothing that parquet can hold: {error}", where=name)
+    return EncodeError(f"parquet cannot hold column {name!r}: {error}", where=name)
 
 
-# -- to the file -------------------------------------------------------------------------------------------
+# -- write to the file -------------------------------------------------------------------------------------
 
 
 def _write(arrow: Any, table: Any, sink: Sink) -> None:
@@ -235,7 +235,7 @@ def _write(arrow: Any, table: Any, sink: Sink) -> None:
 
 
 def _gathered(arrow: Any, batches: Iterable[Any]) -> Iterator[Any]:
-    """Tables of some size: each becomes a row group, and small ones are slow to read."""
+    """Yield larger tables: each becomes a row group, and small row groups are slow to read."""
     held: list[Any] = []
     rows = size = 0
     for batch in batches:

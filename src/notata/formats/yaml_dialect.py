@@ -1,8 +1,7 @@
-"""The YAML that notata writes and reads: PyYAML with tables of its own, whatever a process has changed in PyYAML's.
+"""The YAML that notata writes and reads: PyYAML with its own tables, so that changes to PyYAML's have no effect.
 
-PyYAML keeps what a plain scalar means, and how a value is written, in tables of its classes, and offers functions that
-change them for the whole process. A run's parameters would then hold other values than were given, or be read as
-others.
+PyYAML keeps the meaning of plain scalars, and the form of values, in tables of its classes, and offers functions that
+change them for the whole process. After such a change, a run's parameters could be stored or read as other values.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ _TAG: Final = "tag:yaml.org,2002:"
 
 
 def dumper() -> Any:
-    """The class to write with, by libyaml where PyYAML has it."""
+    """Return the class to write with, by libyaml if PyYAML has it."""
     return _dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper))
 
 
 def loader() -> Any:
-    """The class to read with, by libyaml where PyYAML has it."""
+    """Return the class to read with, by libyaml if PyYAML has it."""
     return _loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
@@ -38,7 +37,7 @@ def _dumper(base: Any) -> Any:
         yaml_multi_representers: ClassVar[dict[Any, Any]] = {}
 
         def ignore_aliases(self, data: object) -> bool:
-            return True  # a value that occurs twice is written twice, so each line stands for itself
+            return True  # a value that occurs twice is written twice, so that each line is complete
 
         def represent_str(self, data: str) -> Any:
             text = without_surrogates(data)
@@ -81,7 +80,7 @@ _BOOLS: Final = {"yes": True, "no": False, "true": True, "false": False, "on": T
 
 
 def _cases(words: str) -> str:
-    """A pattern of words in lower case, with a capital, or in capitals, as YAML 1.1 takes them."""
+    """Return a pattern of words in lower case, with a capital, or in capitals, as in YAML 1.1."""
     return "|".join(form for word in words.split() for form in (word, word.capitalize(), word.upper()))
 
 
@@ -90,8 +89,8 @@ _EXPONENT: Final = "([eE][-+][0-9]+)?"
 _SIXTIES: Final = "(:[0-5]?[0-9])+"  # 1:30 is 90
 _TIME: Final = r"([Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?([ \t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?"
 
-# What a plain scalar means in YAML 1.1 (https://yaml.org/type/), as PyYAML understands it: the first characters, and
-# the whole of it.
+# The meaning of a plain scalar in YAML 1.1 (https://yaml.org/type/), as PyYAML implements it: possible first
+# characters, and a pattern of the whole scalar.
 _SCALARS: Final = (
     ("bool", "yYnNtTfFoO", _cases(" ".join(_BOOLS))),
     (
@@ -128,7 +127,7 @@ _BREAKS: Final = re.compile("[\t\n\r\x85\u2028\u2029\ufeff]")
 
 
 def _style(text: str) -> str | None:
-    """How a string is quoted where PyYAML would not, or would spread it over several lines."""
+    """Return the quotes for a string that PyYAML would not quote, or would split into several lines."""
     if _BREAKS.search(text):
         return '"'
-    return "'" if _NUMBER_OF_1_2.fullmatch(text) else None  # 1e5: PyYAML's plain string is a number elsewhere
+    return "'" if _NUMBER_OF_1_2.fullmatch(text) else None  # 1e5: a plain string in PyYAML, but a number elsewhere

@@ -1,7 +1,7 @@
-"""Read YAML that may be hostile: aliases, merge keys and numbers are bounded before a value is built.
+"""Read YAML that may be hostile: aliases, merge keys and numbers are limited before a value is built.
 
 A few lines of YAML can stand for gigabytes ("billion laughs"), and some of PyYAML's constructors take quadratic time.
-This module counts in the graph of nodes, which is as large as the file, what the file stands for.
+This module computes the size of the values from the graph of nodes, which is as large as the file.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from notata.errors import DecodeError
 __all__ = ["check_values", "load"]
 
 _ALIASED_VALUES: Final = 100_000
-"""Values that the aliases of a file may add to those that are written out."""
+"""Limit of the values that aliases may add to those that are written out."""
 
 _ALIASED_TEXT: Final = 2**23
-"""Characters that the aliases of a file may add."""
+"""Limit of the characters that aliases may add."""
 
 _MERGES: Final = 1000
-"""Merge keys of one mapping; PyYAML removes each from a list, which takes quadratic time."""
+"""Limit of the merge keys of one mapping; PyYAML removes each from a list, which takes quadratic time."""
 
 _SAME_HASH: Final = 100
-"""Different numbers with the same hash in one mapping; only a forged file has more."""
+"""Limit of different numbers with the same hash in one mapping; only a forged file has more."""
 
 _MERGE: Final = "tag:yaml.org,2002:merge"
 _TEXT: Final = "tag:yaml.org,2002:str"
 
 
 def load(data: bytes, most_values: int | None = None) -> Any:
-    r"""Return the value of a YAML document, as ``yaml.safe_load`` does; None of an empty one.
+    r"""Return the value of a YAML document, as ``yaml.safe_load`` does; None for an empty one.
 
     Time and memory are proportional to the size of `data`: about 5 µs and 400 bytes for each value.
 
     Args:
         data: The file.
-        most_values: Refuse a file with more values, keys included. The file is then parsed twice.
+        most_values: Refuse a file with more values, including keys. The file is then parsed twice.
 
     Raises:
         DecodeError: The file has more values, or its aliases stand for more than the limits above.
-        Exception: Whatever PyYAML raises.
+        Exception: Any error of PyYAML.
 
     >>> load(b"a: &x [1, 2]\nb: *x\n")
     {'a': [1, 2], 'b': [1, 2]}
@@ -62,13 +62,13 @@ def load(data: bytes, most_values: int | None = None) -> Any:
 
 
 def check_values(data: bytes, most: int) -> None:
-    """Refuse a document with more values than `most`, keys included, before any of them is kept.
+    """Refuse a document with more values than `most`, including keys, before any of them is built.
 
     Raises:
-        DecodeError: It has more.
-        yaml.YAMLError: It is no YAML.
+        DecodeError: The document has more.
+        yaml.YAMLError: The document is no YAML.
     """
-    if len(data) <= most:  # each value takes at least a byte
+    if len(data) <= most:  # each value takes at least one byte
         return
     import yaml
 
@@ -101,11 +101,11 @@ def _check_aliases(root: Any) -> None:
 
 
 class _Counter:
-    """Sizes of nodes with all that they stand for.
+    """Computes the sizes of nodes, with aliases expanded.
 
     Attributes:
-        values: Values that are written out, each once.
-        text: Characters that are written out.
+        values: Number of values that are written out, each once.
+        text: Number of characters that are written out.
     """
 
     def __init__(self) -> None:
@@ -114,11 +114,11 @@ class _Counter:
         self._sizes: dict[int, tuple[int, int]] = {}
 
     def size(self, node: Any) -> tuple[int, int]:
-        """Return how many values and characters a node stands for."""
+        """Return the number of values and of characters of a node, with aliases expanded."""
         known = self._sizes.get(id(node))
         if known is not None:
             return known
-        self._sizes[id(node)] = (_ALIASED_VALUES + 1, 0)  # of one that contains itself
+        self._sizes[id(node)] = (_ALIASED_VALUES + 1, 0)  # for a node that contains itself
         length = len(node.value) if isinstance(node.value, str) else 0
         self.values, self.text = self.values + 1, self.text + length
         sizes = [self.size(part) for part in _parts(node)]
@@ -128,7 +128,7 @@ class _Counter:
 
 
 def _parts(node: Any) -> list[Any]:
-    """Return the nodes of which a collection consists: items, or keys and values."""
+    """Return the parts of a collection: items, or keys and values."""
     if isinstance(node.value, str):
         return []
     return [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
@@ -145,7 +145,7 @@ def _loader(base: Any) -> Any:
             _check_length(node)
             value = super().construct_yaml_int(node)
             if value.bit_length() > 3 * _digits():
-                str(value)  # raises, as for a decimal number: a value that cannot be printed is of no use
+                str(value)  # raises, as for a decimal number: such a value could not be printed
             return value
 
         def construct_yaml_float(self, node: Any) -> Any:
@@ -172,13 +172,13 @@ def _digits() -> int:
 
 
 def _check_length(node: Any) -> None:
-    """Refuse a number that is too long: one in base 60, as YAML 1.1 has them, takes quadratic time."""
+    """Refuse a number that is too long: one in base 60, which YAML 1.1 supports, takes quadratic time."""
     if len(node.value) > _digits():
         raise DecodeError(f"a number in this YAML has more than {_digits()} digits")
 
 
 def _check_hashes(loader: Any, node: Any) -> None:
-    """Refuse a mapping whose keys are numbers made to collide, which takes quadratic time."""
+    """Refuse a mapping of numbers as keys that were made to collide, which takes quadratic time."""
     seen: set[str] = set()
     hashes: Counter[int] = Counter()
     for key, _ in node.value:

@@ -93,10 +93,10 @@ class Keeper:
             StorageError: The storage refused. Call again.
         """
         with self._lock.held():
-            if self.is_current and not (look and (self._store.near or self._workers())):
+            if self.is_current and not (look and (self._store.is_local or self._workers())):
                 return
             told = self._store.ledger.changes, self._workers()
-            if self._store.near:  # it costs nothing there, and nothing else has told whether the run is another's
+            if self._store.is_local:  # it costs nothing there, and nothing else has told whether the run is another's
                 self._mine()
             self._check()
             created = datetime.now().astimezone()
@@ -148,7 +148,7 @@ class Keeper:
     # -- what is there -------------------------------------------------------------------------------------
 
     def _files(self) -> dict[str, Receipt]:
-        ledger, near = self._store.ledger, self._store.near
+        ledger, near = self._store.ledger, self._store.is_local
         if not (near or self._resumed or ledger.incomplete or self._workers()):
             return ledger.receipts()
         closed = Gaps()

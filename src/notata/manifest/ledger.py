@@ -195,7 +195,7 @@ class LedgerStore(FrontStore):
 
     def __init__(self, real: Store) -> None:
         super().__init__(real)
-        self._disk = isinstance(real.place(), Path)
+        self._disk = isinstance(real.path_for(), Path)
         self.ledger = Ledger()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -248,7 +248,7 @@ class LedgerStore(FrontStore):
 
     def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
         full = self._full(key)
-        if self.near:
+        if self.is_local:
             if not keys.is_log(full):
                 self.ledger.forget(full)
             return self._real._append(key, data, tail)
@@ -296,7 +296,7 @@ class LedgerStore(FrontStore):
 
     def _make_parents(self, key: str) -> None:
         self._real._make_parents(key)
-        if self.near:
+        if self.is_local:
             self.ledger.changed()  # a path that others write to
 
 

@@ -83,7 +83,7 @@ class SharedKeeper:
 
     def _files(self, own: Mapping[str, Receipt]) -> Mapping[str, Receipt]:
         before = {} if self._before is None else self._before.files
-        if not self._store.near:  # there each has its version, by which it is known whether it holds
+        if not self._store.is_local:  # there each has its version, by which it is known whether it holds
             news = {key: receipt for key, receipt in own.items() if self._told.get(key) != receipt}
             return {**own, **before, **news}
         known, unknown = merge(self._present({*before, *own}), own, [] if self._before is None else [self._before])

@@ -45,11 +45,11 @@ def same(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -
         return True
     if _kind(here) and _kind(here) == _kind(there):
         return here.digest == there.digest
-    if source.near and target.near:
+    if source.is_local and target.is_local:
         return all(a == b for a, b in zip(_pieces(source, here, stop), _pieces(target, there, stop), strict=False))
-    if source.near and there.digest:
+    if source.is_local and there.digest:
         return digest_of(_pieces(source, here, stop), there.digest) == there.digest
-    if target.near and here.digest:
+    if target.is_local and here.digest:
         return digest_of(_pieces(target, there, stop), here.digest) == here.digest
     return False
 
@@ -64,12 +64,12 @@ def begins_with(source: Store, here: Entry, target: Store, there: Entry, stop: E
         return False
     if there.digest == TRUSTED:
         return True
-    if source.near and _kind(there) == "md5":
+    if source.is_local and _kind(there) == "md5":
         return digest_of(_pieces(source, here, stop, there.size), there.digest) == there.digest
     start = max(0, there.size - END)
     end = target.fetch(there.key, start, there.size)
     if end.size != there.size:
-        raise ConflictError(f"{target.url}/{there.key}: it was changed meanwhile", url=target.url, key=there.key)
+        raise ConflictError(f"{target.url}/{there.key}: another writer changed it", url=target.url, key=there.key)
     return source.read(here.key, start, there.size) == end.data
 
 
@@ -155,4 +155,4 @@ def _pieces(store: Store, entry: Entry, stop: Event, size: int | None = None) ->
             left -= len(piece)
             yield piece
     if left:
-        raise ConflictError(f"{store.url}/{entry.key}: it was changed while it was read", url=store.url, key=entry.key)
+        raise ConflictError(f"{store.url}/{entry.key}: it changed while it was read", url=store.url, key=entry.key)

@@ -175,7 +175,7 @@ class Files:
                 if here.size == there.size:
                     self._tally.add(here.size)
                     return Brought("equal", 0, here.version)
-                if self._target.near or there.size > _APPENDED:
+                if self._target.is_local or there.size > _APPENDED:
                     return self._append(key, here, there)
         if 0 <= here.size <= PART:
             return self._small(key, here, there)
@@ -193,7 +193,7 @@ class Files:
 
     def _small(self, key: str, here: Entry, there: Entry | None) -> Brought:
         """In one read and one write, and none where the target has it and only its content could tell."""
-        if there is None or there.size != here.size or not there.digest or self._source.near:
+        if there is None or there.size != here.size or not there.digest or self._source.is_local:
             there_like = ""
         else:
             there_like = there.digest
@@ -220,9 +220,9 @@ class Files:
             ConflictError: Another one is there.
             ExistsError: One is there.
         """
-        if version and self._target.swaps:
+        if version and self._target.supports_cas:
             return self._target.replace(key, data, version)
-        if not version and self._target.creates:
+        if not version and self._target.supports_exclusive_create:
             return self._target.create(key, data)
         self._target.write(key, data)
         return ""
@@ -234,7 +234,7 @@ class Files:
         told = _Told(self._stop, self._tally)
         with self._streams:
             check(self._stop)
-            self._target.take({key: here}, self._source, callback=cast("Any", told))
+            self._target.copy_from({key: here}, self._source, callback=cast("Any", told))
         return Brought("copied", told.bytes, here.version, size=told.bytes)
 
 

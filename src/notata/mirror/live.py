@@ -142,7 +142,7 @@ class Mirror:
         self._stop = Event()
         self._copy: Copies = RunCopy(
             source,
-            target.sparing(PART),
+            target.with_bytes_at_once(PART),
             replace=replace,
             at_once=AT_ONCE,
             bytes_at_once=BYTES_AT_ONCE,
@@ -439,7 +439,7 @@ class Mirror:
         for entry in copied:
             if keys.is_log(entry.key):
                 self._lengths[entry.key] = entry.size
-                again = 0 if self._target.near or entry.size >= _EXTENDED else entry.size
+                again = 0 if self._target.is_local or entry.size >= _EXTENDED else entry.size
                 self._schedule.sends_again(entry.key, again, self._clock.now())
 
     # -- how it went ---------------------------------------------------------------------------------------

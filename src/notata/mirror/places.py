@@ -30,7 +30,7 @@ def base_of_copies(
         if options is not None:
             raise ConfigurationError("mirror_options are for the storage of mirror, and that is not given")
         return None
-    if not store.near:
+    if not store.is_local:
         raise ConfigurationError(
             f"mirror= copies what is on a local disk or in memory, and {store.url} is neither. Write there alone, with "
             "background=True so that no call waits; or to a local disk, and have that mirrored there.",
@@ -48,7 +48,7 @@ def apart(source: Store, target: Store) -> None:
     ours, theirs = (f"{_real(store.url)}/" for store in (source, target))
     if not (ours.startswith(theirs) or theirs.startswith(ours)):
         return
-    if source.near or source.filesystem() == target.filesystem():  # else one name in two places
+    if source.is_local or source.filesystem() == target.filesystem():  # else one name in two places
         raise ConfigurationError(f"{source.url} and {target.url} are not apart: one lies in the other", url=target.url)
 
 

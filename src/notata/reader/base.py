@@ -37,7 +37,7 @@ class Reader:
     @property
     def path(self) -> StoredPath:
         """The folder."""
-        return self._store.place()
+        return self._store.path_for()
 
     def _warn_skipped(self, error: StorageError) -> None:
         """Say what a listing skips: what can be read is returned."""

@@ -90,17 +90,17 @@ class ExperimentReader(Reader):
     @property
     def index_path(self) -> StoredPath:
         """``index.csv`` in it, which need not be there."""
-        return self._store.place(keys.INDEX)
+        return self._store.path_for(keys.INDEX)
 
     @property
     def runs_path(self) -> StoredPath:
         """``runs/`` in it."""
-        return self._store.place(keys.RUNS)
+        return self._store.path_for(keys.RUNS)
 
     @property
     def runs(self) -> list[StoredPath]:
         """The folders of all runs, sorted by name. One request per 1000 files on a bucket."""
-        return [self._store.place(folder) for folder in self._folders()]
+        return [self._store.path_for(folder) for folder in self._folders()]
 
     # -- runs ----------------------------------------------------------------------------------------------
 

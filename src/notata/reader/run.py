@@ -94,7 +94,7 @@ class LogReader(Reader):
     ) -> None:
         self._store = open_store(path, storage_options, timeout=timeout)
         if progress:
-            self._store = self._store.watched(bar)
+            self._store = self._store.with_progress(bar)
         try:
             look(self._store)
         except ContainerMissingError:
@@ -527,7 +527,7 @@ class LogReader(Reader):
 
     def __getitem__(self, key: str | os.PathLike[str]) -> StoredPath:
         """The path object of any file of the run, as of `Logbook`; nothing is made."""
-        return self._store.place(keys.check(key))
+        return self._store.path_for(keys.check(key))
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
@@ -553,7 +553,7 @@ class LogReader(Reader):
         '# vtk DataFile Version 3.0'
         """
         key = keys.check(key)
-        place = self._store.place(key)
+        place = self._store.path_for(key)
         if isinstance(place, Path):
             if not place.exists():
                 raise self._unknown(key, lambda: self.files)
@@ -574,7 +574,7 @@ class LogReader(Reader):
             if not below:
                 raise self._unknown(key, lambda: self.files) from None
             wanted = {f"{path.name}{entry.key.removeprefix(key)}": entry for entry in below}
-        target.take(wanted, self._store)
+        target.copy_from(wanted, self._store)
 
     def __contains__(self, key: object) -> bool:
         """Whether there is a file of this key. One request."""

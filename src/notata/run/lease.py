@@ -433,7 +433,7 @@ class Lease:
         None unless asked for where nobody else sees the run (memory), and where a swap may write over a successor's.
         """
         if self._asked_heartbeat is None:
-            return HEARTBEAT if self._store.shared and self._store.swaps else None
+            return HEARTBEAT if self._store.shared and self._store.supports_cas else None
         return self._asked_heartbeat or None
 
     # -- store ---------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class Recorder(Lines, ABC):
     @property
     def path(self) -> StoredPath:
         """The run's folder."""
-        return self._store.place()
+        return self._store.path_for()
 
     # -- artifacts -----------------------------------------------------------------------------------------
 
@@ -227,9 +227,9 @@ class Recorder(Lines, ABC):
         key = keys.artifact(own if name is None else name)
         self._check()
         with shown(progress, own) as callback:
-            self._store.take({key: source.locate(own)}, source, callback=callback)
+            self._store.copy_from({key: source.locate(own)}, source, callback=callback)
         self.info("Saved file %s in %s", own, key)
-        return self._store.place(key)
+        return self._store.path_for(key)
 
     def folder(
         self, path: str | os.PathLike[str] | UPath, name: str | None = None, *, progress: Wanted = False
@@ -269,13 +269,13 @@ class Recorder(Lines, ABC):
             raise _nothing(path, source)
         wanted = {keys.check(f"{target}/{entry.key}"): entry for entry in found}
         with shown(progress, own) as callback:
-            self._store.take(wanted, source, callback=callback)
+            self._store.copy_from(wanted, source, callback=callback)
         if left_out := source.irregular():
             names = listed(map(one_line, left_out), _NAMED)
             self.warning("Left out of folder %s, as they are no regular files: %s", own, names)
         size = sum(entry.size for entry in found)
         self.info("Saved folder %s (%d files, %d bytes) in %s", own, len(found), size, target)
-        return self._store.place(target)
+        return self._store.path_for(target)
 
     def _wanted(self, source: Store, target: str) -> list[Entry]:
         """The files of a folder without those of this run; of one within it, without what was stored of it before."""
@@ -394,7 +394,7 @@ class Recorder(Lines, ABC):
         else:
             self._store.write_many(drawn)
         self.info("Saved plot %s (%s) in %s", name, "/".join(kinds), keys.PLOTS)
-        return [self._store.place(key) for key in wanted]
+        return [self._store.path_for(key) for key in wanted]
 
     def _save(self, form: formats.WriteFormat, what: str, name: str, value: Any) -> StoredPath:
         return self._write(form, what, name, keys.artifact(name, form.suffix), value)
@@ -404,7 +404,7 @@ class Recorder(Lines, ABC):
         with self._telling(key), self._store.open(key, "wb") as file:
             formats.write(_rooted(form, name), value, file)
         self.info("Saved %s %s in %s", what, name, key)
-        return self._store.place(key)
+        return self._store.path_for(key)
 
     @contextmanager
     def _telling(self, key: str) -> Iterator[None]:
@@ -511,7 +511,7 @@ def _nothing(path: str | os.PathLike[str] | UPath, folder: Store) -> StorageErro
 
 def _root(store: Store) -> str:
     """Where a store's keys begin, by one name however it was reached: on a local disk through links, say."""
-    place = store.place()
+    place = store.path_for()
     url = place.resolve().as_posix() if isinstance(place, Path) else store.url
     return url if url.endswith("/") else f"{url}/"
 

@@ -65,7 +65,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
     """
     run = run.strictly()
     gaps = Gaps()
-    listed = run.everything(skipped=gaps) if entries is None else list(entries)
+    listed = run.list_all(skipped=gaps) if entries is None else list(entries)
     last = _announce(run, found)
     gone: dict[str, int] = {}
     errors: dict[str, Exception] = {error.key or "": error for error in gaps.errors(run.url)}

@@ -362,7 +362,7 @@ def _files(
         for key in a.files.keys() & b.files.keys()
     }
     verdicts = {key: _known(*pair) for key, pair in both.items()}
-    near = a.store.near or b.store.near
+    near = a.store.is_local or b.store.is_local
     unsure = [key for key in sorted(both) if verdicts[key][0] is None and (near or not told(key))]
     with Pool(_READ_AT_ONCE, "notata-compare") as pool:
         for key, verdict in zip(unsure, mapped(lambda key: _read(*both[key], content), unsure, pool), strict=True):
@@ -421,10 +421,10 @@ def _sure(file: _File) -> bool:
 def _read(a: _File, b: _File, content: bool) -> _Verdict | NotataError:
     """What reading tells: of a file that is near, or with `content` of both."""
     try:
-        if a.store.near and b.store.near:
+        if a.store.is_local and b.store.is_local:
             return _alike(a, b), "content"
         for near, far in ((a, b), (b, a)):
-            if near.store.near and (verdict := _beside(near, far))[0] is not None:
+            if near.store.is_local and (verdict := _beside(near, far))[0] is not None:
                 return verdict
         return (_alike(a, b), "content") if content else (None, "")
     except NotataError as error:

@@ -89,7 +89,7 @@ class _Examination:
         self._store = store
         self._seconds = seconds
         self._read_only = read_only
-        self._probe = store.aside()
+        self._probe = store.hidden_folder()
         self._first: Entry | None = None
         self._wrote = False
         self._over = ""  # why nothing more is tried
@@ -103,7 +103,7 @@ class _Examination:
             yield self._try("clock", self._clock_of_reply)
         else:
             yield from self._written(made)
-        if self._store.near and self._store.shared:
+        if self._store.is_local and self._store.shared:
             yield from self._disk()
 
     def _written(self, made: list[str]) -> Iterator[Check]:
@@ -113,14 +113,14 @@ class _Examination:
             try:
                 yield self._try("write", self._can_write)
                 yield self._try("read", self._can_read)
-                if not self._over and not self._store.near and not self._store.swaps:
+                if not self._over and not self._store.is_local and not self._store.supports_cas:
                     yield self._try("overwrite", self._can_overwrite)
                 yield self._try("claim", self._can_claim)
                 yield self._try("swap", self._can_swap)
                 yield self._try("append", self._can_append)
                 yield self._try("distance", self._distance)
                 yield self._try("clock", self._clock)
-                if self._store.near and self._store.shared:
+                if self._store.is_local and self._store.shared:
                     yield self._try("links", self._can_link)
                     yield self._try("fsync", self._can_sync)
                     yield self._try("names", self._tells_names_apart)
@@ -178,7 +178,7 @@ class _Examination:
             return Check("list", "poor", told, "Make it readable, rename it, or keep runs in another folder.")
         if self._first is not None:
             return Check("list", "yes", "files are there")
-        if self._store.near and self._store.shared and os.path.isfile(self._store.url):
+        if self._store.is_local and self._store.shared and os.path.isfile(self._store.url):
             raise FolderError(f"{self._store.url} is a file; runs need a folder")
         return Check("list", "yes", "nothing is there yet")
 
@@ -210,7 +210,7 @@ class _Examination:
                 self._store.occupied()
             took.append(time.perf_counter() - begun)
         median = statistics.median(took)
-        if self._store.near:
+        if self._store.is_local:
             told = f"{median * 1000:.3f} ms a look; each line of a log is stored at once"
             return Check("distance", "yes", told, value=median)
         told = (
@@ -245,7 +245,7 @@ class _Examination:
         try:
             self._probe.create("claim", b"second")
         except ExistsError:
-            if self._store.creates:
+            if self._store.supports_exclusive_create:
                 return Check("claim", "yes", "a second create of the same name was refused")
             told = "notata looks for the file and then writes there, so another writer may come between"
             return Check("claim", "poor", told, ALONE)
@@ -257,7 +257,7 @@ class _Examination:
         try:
             self._probe.replace("probe", _DATA + b"again\n", version)
         except ConflictError:
-            if self._store.swaps:
+            if self._store.supports_cas:
                 return Check("swap", "yes", "a swap of an old version was refused")
             told = "notata looks before it writes there, which is no promise: another writer may come between"
             return Check("swap", "poor", told, ALONE)
@@ -318,7 +318,7 @@ class _Examination:
         """Folders of a disk that are not there yet, the innermost first."""
         folders = []
         path = self._store.url
-        while self._store.near and self._store.shared and not os.path.lexists(path):
+        while self._store.is_local and self._store.shared and not os.path.lexists(path):
             folders.append(path)
             path = os.path.dirname(path)
         return folders

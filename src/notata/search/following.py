@@ -192,7 +192,7 @@ class Following:
         self._lines = lines
         self._workers = workers
         self._forever = forever
-        near = all(log.file.store.near for log in logs)
+        near = all(log.file.store.is_local for log in logs)
         self._interval = interval if interval is not None else _NEAR if near else _FAR
         self._tell = tell
         self._wait = wait

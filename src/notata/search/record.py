@@ -157,7 +157,7 @@ def place_read(
     flying = InFlight[str, Blob]()
 
     def met(store: Store, folder: str, entry: Entry) -> None:
-        if not store.near:
+        if not store.is_local:
             flying.begin(folder, entry.size, store.start_fetch, entry.key)
 
     with flying.until_landed():

@@ -1,6 +1,6 @@
-"""Where bytes lie: one store for every storage, and the only room that touches fsspec.
+"""Storage backends: one `Store` for every kind of storage, and the only package that uses fsspec.
 
-`open_store` finds the backend of a URL: ``local``, ``memory``, ``s3``, ``gcs``, or ``generic`` for the rest.
+`open_store` chooses the backend of a URL: ``local``, ``memory``, ``s3``, ``gcs``, ``azure``, or ``generic`` for others.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ __all__ = [
 ]
 
 BASE_DIR: Final = "NOTATA_BASE_DIR"
-"""The environment variable that says where runs are kept whose script does not say."""
+"""Environment variable with the folder of runs for scripts that give none."""
 
 _DEFAULT_BASE_DIR: Final = "outputs"
 
 TIMEOUT: Final = 30.0
-"""Seconds that one request may take, besides the time its size needs."""
+"""Seconds that one request may take, plus the time for its size."""
 
 _EXTRAS: Final = {
     "abfs": "azure",
@@ -51,12 +51,12 @@ _EXTRAS: Final = {
     "ssh": "ssh",
     "webdav": "webdav",
 }
-"""By protocol the extra of this package that brings its client."""
+"""The extra of notata that installs the client of a protocol."""
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
 _VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
 _FLATTENED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:[/\\](?![/\\])|$)")
-"""A URL without one of its slashes; of a single letter it would be a drive of Windows."""
+"""A URL without one of its slashes; a single letter would be a drive on Windows."""
 
 
 def open_store(
@@ -65,18 +65,19 @@ def open_store(
     *,
     timeout: float = TIMEOUT,
 ) -> Store:
-    """The store whose root is `base`; nothing is requested or made yet.
+    """Return the store whose root is `base`. This makes no request and creates nothing.
 
     Args:
         base: Any fsspec URL, local path, `upath.UPath` (whose storage options are used), or a store.
-        storage_options: For fsspec, over those of the UPath; fsspec's configuration and the clouds' environment
-            variables lie below both. For S3 also ``{"engine": "obstore"}``: plain writes and reads go through obstore.
-        timeout: Seconds that one request may take, and 1 second more for each 50 kB that it sends. While the answer
-            keeps coming, it may take longer: the seconds count anew from each piece. A storage that has never answered
-            gets at most 10.
+        storage_options: For fsspec. They override those of the UPath, and both override fsspec's configuration and the
+            environment variables of the cloud. For S3 also ``{"engine": "obstore"}``: plain writes and reads use
+            obstore.
+        timeout: Seconds that one request may take, and 1 second more for each 50 kB that it sends. While the response
+            keeps coming, it may take longer: the time starts again with each piece. A storage that has never responded
+            gets at most 10 seconds.
 
     Raises:
-        ConfigurationError: No such protocol, its package is missing, or its URL cannot hold runs.
+        ConfigurationError: The protocol is unknown, its package is missing, or its URL cannot hold runs.
         StorageError: The interpreter is ending.
 
     >>> open_store("memory://runs").below("log_a")
@@ -85,7 +86,7 @@ def open_store(
     if isinstance(base, Store):
         return base
     if sys.is_finalizing():  # no backend can be imported any more
-        raise StorageError("the interpreter is ending, so no storage can be opened any more")
+        raise StorageError("cannot open a storage: the interpreter is ending; open it earlier")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
         raise ConfigurationError(f"timeout is a number of seconds, not {timeout!r}")
     if storage_options is not None and not isinstance(storage_options, Mapping):
@@ -115,7 +116,7 @@ def open_base(
     *,
     timeout: float = TIMEOUT,
 ) -> Store:
-    """As `open_store`; without a base the one that `BASE_DIR` names, else ``outputs``.
+    """Return the store of `base`, as `open_store` does; without a base, that of `BASE_DIR` or else ``outputs``.
 
     >>> import os
     >>> os.path.basename(open_base(None).url)
@@ -125,9 +126,9 @@ def open_base(
 
 
 def default_base() -> str:
-    """Return the base folder for runs whose script gives none: the value of `BASE_DIR`, else ``outputs``.
+    """Return the base folder for runs whose script gives none: the value of `BASE_DIR`, or else ``outputs``.
 
-    Environment variables in that value, as in ``$SCRATCH/runs``, are expanded, as not only shells set it.
+    Environment variables in that value, as in ``$SCRATCH/runs``, are expanded, since it need not be set by a shell.
 
     Raises:
         ConfigurationError: One of these variables is not set.
@@ -146,7 +147,7 @@ def open_beside(
     *,
     timeout: float = TIMEOUT,
 ) -> tuple[Store, str]:
-    """The store of a file's folder, and the file's name there; the query of a signed URL stays with the store.
+    """Return the store of a file's folder and the file's name. The query of a signed URL stays with the store.
 
     >>> open_beside("memory://runs/results/mesh.vtk")
     (MemoryStore('memory://runs/results'), 'mesh.vtk')
@@ -165,7 +166,7 @@ def open_beside(
     scheme, _, whole = links[at].partition("://")
     whole, mark, query = whole.partition("?") if scheme in ("http", "https") else (whole, "", "")
     folder, slash, name = whole.rpartition("/")
-    if not slash and scheme in ("http", "https"):  # a server, which may have a user and a password before it
+    if not slash and scheme in ("http", "https"):  # only a server, maybe with user and password
         folder, name = whole, ""
     links[at] = f"{scheme}://{folder or slash}{mark}{query}"
     return open_store("::".join(links), options, timeout=timeout), name
@@ -192,13 +193,13 @@ def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> S
         try:
             get_filesystem_class(scheme)
         except (ImportError, ValueError) as error:
-            extra = f", by pip install 'notata[{_EXTRAS[scheme]}]' for instance" if scheme in _EXTRAS else ""
-            raise ConfigurationError(f"no storage for {scheme}:// here: {error}{extra}", url=scheme) from error
+            extra = f"; for example, run pip install 'notata[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else ""
+            raise ConfigurationError(f"cannot open {scheme}:// storage: {error}{extra}", url=scheme) from error
     return Chosen(url, options, timeout)
 
 
 def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]]:
-    """Return the URL and the storage options of a folder or file in whatever form a user passes it."""
+    """Return the URL and the storage options of a folder or file that a user passes in any form."""
     if not isinstance(base, str):
         from upath import UPath
 
@@ -219,7 +220,7 @@ def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]
         )
     if isinstance(base, str):
         return text, {}
-    # A path of a run that is written in the background waits for pending writes when its name or options are read.
+    # A path of a run in background mode waits for pending writes when its name or options are read.
     return _absolute(text), dict(getattr(base, "storage_options", None) or {})
 
 
@@ -231,9 +232,9 @@ def _text(base: object) -> str:
 
 
 def _flattened(text: str) -> str | None:
-    """The protocol of a URL that has lost a slash, if it is one that fsspec knows.
+    """Return the protocol of a URL that has lost a slash, if fsspec knows that protocol.
 
-    `os.path.abspath` puts the working folder before it: such a folder is meant only where it is there.
+    `os.path.abspath` prepends the working folder to it. If such a folder exists, the path is not taken for a URL.
 
     >>> _flattened("sftp:/host/runs"), _flattened("c:/runs"), _flattened("sftp://host/runs")
     ('sftp', None, None)
@@ -259,7 +260,7 @@ def _protocols() -> frozenset[str]:
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
-    """A local path from the root; ``~`` is the home folder, in a `pathlib.Path` as in a string."""
+    """Return an absolute local path; ``~`` is the home folder, in a `pathlib.Path` as in a string."""
     return os.path.abspath(os.path.expanduser(path))
 
 

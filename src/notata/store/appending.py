@@ -1,6 +1,6 @@
-"""A file that grows by appends: what is known of its end, and the one writer who holds that end.
+"""Append to a file: the known state of its end, and an `Appender` for its single writer.
 
-It knows sizes and versions of one key, never what the bytes mean.
+This module handles sizes and versions of one key, never the meaning of the bytes.
 """
 
 from __future__ import annotations
@@ -11,42 +11,42 @@ from typing import Final, Protocol
 
 from notata.errors import ConflictError, MissingError
 
-_TRIES: Final = 1000  # at the end of a file nearby, to which others append as well
+_TRIES: Final = 1000  # attempts to append to a local file that others append to as well
 
 __all__ = ["NOTHING", "Appender", "Closing", "Held", "Tail"]
 
 
 class Closing(Protocol):
-    """What is to be closed: an open file."""
+    """An object with `close`: an open file."""
 
     def close(self) -> None: ...
 
 
 class Held:
-    """What a backend leaves with an appender for its next append, if that saves it work; nobody else looks into it."""
+    """Holds an open file of a backend between two appends, if that saves work; only the backend uses it."""
 
-    __slots__ = ("what",)
+    __slots__ = ("file",)
 
     def __init__(self) -> None:
-        self.what: Closing | None = None
+        self.file: Closing | None = None
 
-    def hold(self, what: Closing | None) -> None:
-        """Have this in place of what was held, which is closed."""
-        before, self.what = self.what, what
-        if before is not None and before is not what:
+    def hold(self, file: Closing | None) -> None:
+        """Hold `file` instead of the previous object, which is closed."""
+        before, self.file = self.file, file
+        if before is not None and before is not file:
             before.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What an appender knows of the file.
+    """An appender's knowledge of its file.
 
     Attributes:
         size: In bytes.
-        version: What is stored now, so that an append need not look; empty where nothing is, None if not known.
-        content: The whole file, where that saves reading it before the next append.
-        again: How many bytes the next append sends besides its own: all of a small file, where it is replaced whole.
-        held: Where a backend may leave an open file until the next append; None if no other append will come.
+        version: The stored version, so that an append needs no lookup; empty if there is no file, None if unknown.
+        content: The whole file, if that saves reading it before the next append.
+        again: Number of bytes that the next append sends besides its own: all of a small file that is replaced whole.
+        held: Where a backend may keep an open file until the next append; None if no further append will come.
     """
 
     size: int
@@ -57,11 +57,11 @@ class Tail:
 
 
 NOTHING: Final = Tail(0, "", b"")
-"""No file is there."""
+"""The tail of a missing file."""
 
 
 class Read(Protocol):
-    """What was read: `notata.store.Blob`."""
+    """The result of a read: `notata.store.Blob`."""
 
     @property
     def data(self) -> bytes: ...
@@ -72,18 +72,18 @@ class Read(Protocol):
 
 
 class Appendable(Protocol):
-    """Where the file lies: `notata.store.Store`."""
+    """The store of the file: `notata.store.Store`."""
 
     @property
-    def near(self) -> bool: ...
+    def is_local(self) -> bool: ...
     def fetch(self, key: str, start: int = 0, end: int | None = None) -> Read: ...
     def _append_once(self, key: str, data: bytes, tail: Tail) -> Tail: ...
 
 
 class Appender:
-    """The one writer of a file that grows: it remembers what makes an append one request, and known to be done or not.
+    """The single writer of a growing file. It remembers its end, so that an append is one request with a known result.
 
-    Not safe to use from two threads at once. In a forked child it goes on as another writer.
+    Not thread-safe. In a forked child it acts as a separate writer.
 
     Attributes:
         key: The file.
@@ -100,26 +100,26 @@ class Appender:
 
     @property
     def size(self) -> int:
-        """Of the file in bytes, as far as this writer knows."""
+        """Size of the file in bytes, as far as this writer knows."""
         return self._tail.size
 
     @property
     def again(self) -> int:
-        """How many bytes the next append sends besides its own: all of a small file, as a bucket replaces it whole."""
+        """Bytes that the next append sends besides its own: all of a small file, which a bucket replaces whole."""
         return self._tail.again
 
     def append(self, data: bytes) -> None:
-        """Add to the end. Calling again with the same bytes after an error does not write them twice.
+        """Append `data`. A repeated call with the same bytes after an error does not write them twice.
 
-        On a local disk and in memory it adds at the end of the moment, as O_APPEND does, whoever else appends. In a
-        bucket it takes one request while the file is small (below 5 MiB on S3, up to 1 MiB on GCS), 4 and 3 beyond.
+        On a local disk and in memory, it appends at the current end, as O_APPEND does, even if others append too. In a
+        bucket it takes one request while the file is small (below 5 MiB on S3, up to 1 MiB on GCS), then 4 and 3.
 
         Raises:
-            ConflictError: Somebody else changed the file. Nothing was added; the next call adds to its present end.
+            ConflictError: Another writer changed the file. Nothing was added; the next call appends at the current end.
         """
         if os.getpid() != self._pid:
             self._pid, self._in_doubt = os.getpid(), False
-        repeated, self._in_doubt = self._in_doubt, True  # who is interrupted here may have written
+        repeated, self._in_doubt = self._in_doubt, True  # an interrupted call may have written
         for last in range(_TRIES, 0, -1):
             whole = self._end + data if self._open else data
             try:
@@ -129,7 +129,7 @@ class Appender:
                     break
                 repeated = False
                 self._go_to_end()
-                if not self._store.near or last == 1:
+                if not self._store.is_local or last == 1:
                     self._in_doubt = False
                     raise
             else:
@@ -137,14 +137,14 @@ class Appender:
         self._open = self._in_doubt = False
 
     def close(self) -> None:
-        """Let go of what is held between appends. One that still comes is made all the same, and nothing held after."""
+        """Release what is held between appends. Later appends still work, but hold nothing."""
         held = self._tail.held
         if held is not None:
             self._tail = replace(self._tail, held=None)
             held.hold(None)
 
     def _found(self, data: bytes) -> bool:
-        """Whether `data` lies where it was to go, by an earlier try whose reply was lost; then the end is behind it."""
+        """Check whether an earlier attempt wrote `data`, although its reply was lost; if so, move behind it."""
         meant = self._tail
         try:
             there = self._store.fetch(self.key, meant.size, meant.size + len(data))
@@ -152,7 +152,7 @@ class Appender:
             return False
         if there.data != data:
             return False
-        if there.size > meant.size + len(data):  # and somebody added to it since
+        if there.size > meant.size + len(data):  # another writer has appended since
             self._go_to_end()
         else:
             content = None if meant.content is None else meant.content + data
@@ -160,7 +160,7 @@ class Appender:
         return True
 
     def _go_to_end(self) -> None:
-        """Move to where the file ends now."""
+        """Move to the current end of the file."""
         try:
             size = self._store.fetch(self.key, self._tail.size, self._tail.size).size
             last = self._store.fetch(self.key, max(0, size - len(self._end)), size).data if self._end else b""
@@ -171,5 +171,5 @@ class Appender:
 
 
 def _cut(content: bytes, end: bytes) -> bool:
-    """Whether something is there that does not end as it should: its writer died, or did not care."""
+    """Check whether the content does not end with `end`: its writer died, or wrote it otherwise."""
     return bool(content) and not content.endswith(end)

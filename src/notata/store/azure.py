@@ -1,9 +1,9 @@
-"""Files in a container of Azure Blob Storage, through adlfs: a write is one request, and its conditions are kept there.
+"""Files in a container of Azure Blob Storage, through adlfs: a write is one request, and the server checks conditions.
 
-Like S3's, a conditional write carries a token in the file's metadata: when a refusal follows a lost reply, the token
-tells that the file is our own.
+As on S3, a conditional write puts a token into the file's metadata. If a refusal follows a lost reply, the token shows
+that the file is our own.
 
-It knows adlfs's file system and the service client in it. What it reads, lists and deletes goes the generic way.
+This module uses adlfs's file system and its service client. Reads, listings and deletions use `GenericStore`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["AzureStore"]
 
 _METADATA: Final = {"is_directory": "false"}
-"""As adlfs has it of each file."""
+"""Metadata that adlfs gives each file."""
 
-_TOKEN: Final = "notata_write"  # Azure's metadata has names of C#
+_TOKEN: Final = "notata_write"  # names in Azure's metadata follow the rules of C# identifiers
 
 
 class AzureStore(GenericStore):
     """Files below one folder of a container."""
 
-    creates = True
-    swaps = True
+    supports_exclusive_create = True
+    supports_cas = True
 
     @property
     def gap(self) -> str:
@@ -51,7 +51,7 @@ class AzureStore(GenericStore):
         return self._put_if(key, match, put)
 
     def _put_if(self, key: str, match: str | None, put: Callable[[Client, str], str]) -> str:
-        """Make a write that has a condition, unless `match` is None. One that was repeated knows its own file."""
+        """Make a write, with a condition unless `match` is None. A repeated write recognizes its own file."""
         token = "" if match is None else secrets.token_hex(16)
         try:
             return self._connection.run_with(lambda client: put(client, token))
@@ -64,16 +64,16 @@ class AzureStore(GenericStore):
             raise unmet from error
 
     def _unmet(self, key: str, match: str | None, error: Exception) -> Exception | None:
-        """Return the error of a condition that does not hold; None if the write failed for another reason."""
+        """Return the error for a condition that does not hold, or None if the write failed for another reason."""
         status = _status(error)
         if match == ABSENT and status in (409, 412):
             return FileExistsError(key)
         if match and status in (404, 412):
-            return self._conflict(key, "it was changed or removed meanwhile")
+            return self._conflict(key, "another writer changed or removed it")
         return None
 
     def _own(self, key: str, token: str) -> str | None:
-        """The version of a file if it carries our token."""
+        """Return the version of a file if it carries our token."""
         try:
             found = self._connection.run_with(lambda client: client.call(_properties, client.fs, self._name(key)))
         except Exception as error:
@@ -87,9 +87,9 @@ class AzureStore(GenericStore):
 
 
 class _Blocks:
-    """A streamed write: blocks that nobody sees, of which one request makes the file.
+    """A streamed write: uncommitted blocks, which one request makes into the file.
 
-    Azure drops the blocks of a write that was given up within a week.
+    Azure deletes the blocks of an aborted write within a week.
     """
 
     def __init__(self, store: AzureStore, key: str, match: str | None) -> None:
@@ -100,7 +100,7 @@ class _Blocks:
         self._blocks: list[str] = []
 
     def write(self, part: bytes) -> None:
-        block = secrets.token_hex(16)  # another writer of this name has others
+        block = secrets.token_hex(16)  # unique among all writers of this name
         self._store._connection.run_with(
             lambda client: client.call(_stage, client.fs, self._name, block, part, size=len(part))
         )
@@ -117,7 +117,7 @@ class _Blocks:
 
 
 def _condition(match: str | None) -> dict[str, Any]:
-    """The condition of a write, as the service client takes it."""
+    """Return the condition of a write as arguments of the service client."""
     from azure.core import MatchConditions
 
     if match is None:
@@ -172,16 +172,16 @@ def _properties(fs: AbstractFileSystem, name: str) -> Any:
     return sync(fs.loop, look_up)
 
 
-def _stored(fs: AbstractFileSystem, told: dict[str, Any]) -> str:
+def _stored(fs: AbstractFileSystem, reply: dict[str, Any]) -> str:
     fs.invalidate_cache()
-    return _tag(told)
+    return _tag(reply)
 
 
-def _tag(told: Any) -> str:
-    return str(told["etag"]).strip('"')
+def _tag(reply: Any) -> str:
+    return str(reply["etag"]).strip('"')
 
 
 def _status(error: Exception) -> int | None:
-    """The status of an answer, of azure's errors."""
+    """Return the HTTP status of an error of azure's."""
     status = getattr(error, "status_code", None)
     return status if isinstance(status, int) else None

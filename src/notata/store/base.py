@@ -1,11 +1,11 @@
-"""The storage contract: commit, claim, append, read, list, delete under one root; it never knows what bytes mean.
+"""The storage contract: commit, claim, append, read, list and delete files under one root, whatever their content.
 
-`Store` holds what is the same everywhere: which keys are legal, how a file object becomes one commit, how many
-keys go at once, how a backend's errors become ours. A backend gives eight primitives (`_put` … `_path`), each
-taking a checked key and raising whatever its library raises; `_failure` says what that means.
+`Store` implements what is the same on every backend: it checks keys, turns a file object into one commit, limits how
+many requests run at once, and translates errors. A backend implements eight primitives (`_put` … `_path`). Each takes
+a checked key and may raise any error of its library; `_failure` translates that error.
 
-A recipe for the next backend: copy ``memory.py``, make `_put` exclusive and atomic for ``match=ABSENT`` and for
-a version, name it in ``store/__init__.py``, and add a fixture to ``tests/contract``: the suite says the rest.
+To add a backend: copy ``memory.py``, make `_put` exclusive and atomic for ``match=ABSENT`` and for a version, name the
+backend in ``store/__init__.py``, and add a fixture to ``tests/contract``. The suite checks the rest.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ if TYPE_CHECKING:
 __all__ = ["ABSENT", "Blob", "Entry", "Store"]
 
 ABSENT: Final = ""
-"""As a version to match: nothing may be stored under the key."""
+"""Version to match when no file may exist under the key."""
 
-_APPENDS: Final = 160  # attempts at the end of a file to which others append: about a minute
+_APPENDS: Final = 160  # attempts to append to a file that other writers append to as well: about a minute
 
 Progress: TypeAlias = "Callable[[str, int | None], Callback]"
 
@@ -73,26 +73,27 @@ _FOR_OTHERS: Final = 0o044  # permission bits: the group and all others may read
 
 
 class Store(ABC):
-    """Files under one root URL, with the same promises on every backend.
+    """Files under one root URL, with the same guarantees on every backend.
 
-    Safe to use from many threads; in a forked child it connects anew; it pickles, **with** its credentials, so
-    that another process can reach the same storage: send it, do not keep it.
+    A store is thread-safe, and a forked child opens its own connections. Pickling includes the credentials, so that
+    another process can reach the same storage: send such a pickle, but do not keep it.
 
     Attributes:
         url: The root, without credentials.
         folders: Whether the backend has real folders, so that ``a`` and ``a/b`` cannot both be files.
-        near: Whether a write costs no round trip, so that callers need not collect small ones.
-        shared: Whether others than this process can see what is stored.
-        sized: Whether a file's size is known, and a range of it can be read by itself.
+        is_local: Whether the files are on this machine, on a disk or in memory. A write then costs no round trip, so
+            callers need not collect small ones.
+        shared: Whether other processes can see the stored files.
+        sized: Whether the backend knows a file's size and can read a range of it.
         leaves_unfinished: Whether a writer that is killed may leave a hidden file behind.
-        queues: Whether a write may have to wait for others, so that the storage's own thread must not begin one.
-        progress: Makes the callback that is told of the bytes of a file which takes more than one part: of its name,
-            and its size where that is known.
-        bytes_at_once: Of one large file that is written, on their way at a time.
+        queues: Whether a write may wait for other writes, so that the storage's own thread must not start one.
+        progress: Makes a callback for a file that takes more than one part, from its name and, if known, its size. The
+            callback receives the number of bytes.
+        bytes_at_once: Number of bytes of one large file that may be in flight while it is written.
     """
 
     folders: bool = False
-    near: bool = False
+    is_local: bool = False
     shared: bool = True
     sized: bool = True
     leaves_unfinished: bool = False
@@ -104,91 +105,92 @@ class Store(ABC):
         self.url = url
 
     @property
-    def creates(self) -> bool:
-        """Whether `create` holds against everybody. Elsewhere the storage is asked before the file is written.
+    def supports_exclusive_create(self) -> bool:
+        """True if `create` is atomic against all other writers. If not, the store checks for a file before it writes.
 
-        An S3 store that is not Amazon's is tried once per bucket and process, see `notata.store.s3_conditions`.
+        For an S3 store other than Amazon's, this is tested once per bucket and process (`notata.store.s3_conditions`).
 
         Raises:
-            StorageError: The storage could not be tried.
+            StorageError: The test failed because of the storage.
         """
         return True
 
     @property
-    def swaps(self) -> bool:
-        """As `creates`, of `replace`."""
+    def supports_cas(self) -> bool:
+        """True if `replace` is an atomic compare-and-swap; tested as for `supports_exclusive_create`."""
         return True
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
     def _notata_for_file(self) -> tuple[Any, ...]:
-        """How `notata.formats` pickles it into a file: without storage options."""
+        """Return how `notata.formats` pickles the store into a file: without storage options."""
         from notata.store import open_store
 
         return open_store, (self.url,)
 
     def below(self, folder: str) -> Self:
-        """The store of one of this store's folders; it shares the connection and costs no request."""
+        """Return the store of one of this store's folders. It shares the connection and costs no request."""
         other = copy.copy(self)
         other.url = self._shown(keys.check(folder))
         other._enter(folder)
         return other
 
-    def aside(self) -> Self:
-        """The store of a new folder that listings of this one hide, for what is tried and removed; no request."""
+    def hidden_folder(self) -> Self:
+        """Return the store of a new hidden folder, for trial files that are removed afterwards. No request."""
         other = copy.copy(self)
         folder = new_name()
         other.url = self._shown(folder)
         other._enter(folder)
         return other
 
-    def watched(self, progress: Progress) -> Self:
-        """This store, with its large reads and writes told to callbacks."""
+    def with_progress(self, progress: Progress) -> Self:
+        """Return this store with `progress` callbacks for its large reads and writes."""
         other = copy.copy(self)
         other.progress = progress
         return other
 
     def durably(self) -> Self:
-        """This store, with what it writes kept through a power cut once a write returns.
+        """Return this store with durable writes: what it wrote survives a power cut once the write returns.
 
-        On a local disk each file is fsynced before it gets its name, and its folder after that; each append too. A
-        bucket answers when that is so, and memory has nothing to keep: there it is the same store.
+        On a local disk, each file is fsynced before it gets its name, then its folder is; each append is fsynced too.
+        A bucket is durable anyway and memory never is: for both, this returns the same store.
         """
         return self
 
     def following_links(self) -> Self:
         """Return this store, with links to files read and listed as the files that they lead to.
 
-        For a place whose content the user asks for. Links to folders are not followed. Only local disks have links.
+        It is for folders whose content the user asks for. Links to folders are not followed. Only local disks have
+        links.
         """
         return self
 
     def strictly(self) -> Self:
-        """Return this store, with every verb refused where its root is a link. Only local disks have links.
+        """Return this store, with every operation refused if its root is a link. Only local disks have links.
 
-        A folder that a user names may be a link; a run that is removed, or written as a copy, may not.
+        A folder that a user names may be a link. A run that is removed or written as a copy may not be one.
         """
         return self
 
-    def sparing(self, bytes_at_once: int) -> Self:
-        """This store, with fewer bytes of one large file under way: slower, and in less memory."""
+    def with_bytes_at_once(self, bytes_at_once: int) -> Self:
+        """Return this store with fewer bytes of one large file in flight: slower, but with less memory."""
         other = copy.copy(self)
         other.bytes_at_once = bytes_at_once
         return other
 
     @property
     def gap(self) -> str:
-        """What readers may see while a file is replaced, and why; empty where they see the old one or the new one."""
+        """What readers may see while a file is replaced, and why; empty if it is the old or the new file."""
         return ""
 
     def prepare(self) -> None:  # noqa: B027  most need nothing
-        """Begin what a first request needs and what cannot be begun while the interpreter ends; no request."""
+        """Start what the first request needs and what cannot start once the interpreter is ending. No request."""
 
     # -- write ---------------------------------------------------------------------------------------------
 
     def write(self, key: str, data: Buffer) -> None:
-        """Store `data` whole, in place of what was there. One request up to 8 MiB, then parts."""
+        """Store `data` as the whole file, replacing a previous one. One request up to 8 MiB, then one for each part."""
         view = flat(data)
         if view.nbytes > PART:
             with self._writer(key) as writer:
@@ -197,52 +199,54 @@ class Store(ABC):
             self._write(keys.check(key), bytes(view), None)
 
     def start_write(self, key: str, data: bytes) -> Future[str]:
-        """Begin to store `data` (at most 8 MiB), in place of what was there, and do not wait for it.
+        """Start to store `data` (at most 8 MiB), replacing a previous file, without waiting for the result.
 
         Returns:
-            A future of the version, or of an error of ours. What is called when it is done runs in a thread of the
-            storage: it must not wait for the storage itself.
+            A future of the version, or of a `NotataError`. Its callbacks run in a thread of the storage: they must not
+            wait for the storage themselves.
         """
         return started_in_thread(self._write, keys.check(key), data, None)
 
     def create(self, key: str, data: Buffer) -> str:
-        """Store `data` where nothing is; of any number of racing callers exactly one succeeds.
+        """Store `data` if no file exists. If several callers race, exactly one succeeds.
 
-        A retry after a lost reply knows its own write and succeeds.
+        A retry after a lost reply recognizes its own write and succeeds.
 
         Returns:
             The version that was stored, for `replace`.
 
         Raises:
-            ExistsError: Something is there; it is untouched.
+            ExistsError: A file exists; it is unchanged.
         """
         return self._write(keys.check(key), bytes(flat(data)), ABSENT)
 
     def replace(self, key: str, data: Buffer, if_version: str) -> str:
-        """Store `data` only where the version is still `if_version` (compare and swap).
+        """Store `data` if the current version is `if_version` (compare-and-swap).
 
         Returns:
             The version that was stored.
 
         Raises:
-            ConflictError: Another one is there, or none; it is untouched.
+            ConflictError: The file has another version or is missing. Nothing was written.
         """
         if not if_version:
-            raise ValueError("if_version is empty; create() stores where nothing is")
+            raise ValueError("cannot replace a file: if_version is empty; call create() to store a new file")
         return self._write(keys.check(key), bytes(flat(data)), if_version)
 
     def append(self, key: str, data: Buffer, at: int | None = None) -> int:
-        """Extend a file whose size is known to be `at`; 0 makes it. Without `at`, extend it wherever it ends.
+        """Append to a file of size `at`; 0 creates it. Without `at`, append at the current end.
 
-        With `at`, calling again after a lost reply does not write twice: bytes that are there already count as
-        appended. Cost: local and memory what is added; S3 a rewrite below 5 MiB (2 requests), then a copy on the
-        server (5); GCS a rewrite up to 1 MiB (2 requests), then a compose on the server (4). Without `at` one more.
+        With `at`, a repeated call after a lost reply does not write twice: if the same bytes are there, they count as
+        appended. Cost: local disk and memory write only `data`. S3 rewrites a file below 5 MiB (2 requests), then
+        copies on the server (5). GCS rewrites a file up to 1 MiB (2 requests), then composes on the server (4).
+        Without `at`, one request more.
 
         Returns:
             The new size, in bytes.
 
         Raises:
-            ConflictError: The size is another one; nothing was added. Without `at`: for a minute others were faster.
+            ConflictError: The file has another size; nothing was added. Without `at`: other writers kept appending
+                first for a minute.
         """
         raw = bytes(flat(data))
         keys.check(key)
@@ -256,12 +260,12 @@ class Store(ABC):
         return at + len(raw)
 
     def appender(self, key: str, *, new: bool = False, end: bytes = b"") -> Appender:
-        """The one writer of a file that grows.
+        """Return an `Appender` for a file with a single writer.
 
         Args:
             key: The file.
-            new: Nothing is there, as far as is known. Else it is asked for, by one request.
-            end: What the file ends with; where somebody left it out, it is put before what is appended.
+            new: Assume that the file does not exist. Otherwise one request looks it up.
+            end: Bytes that the file must end with. If they are missing, the next append writes them first.
         """
         keys.check(key)
         if new:
@@ -275,7 +279,7 @@ class Store(ABC):
         return Appender(self, key, Tail(found.size, found.version, whole), end)
 
     def _append_at_end(self, key: str, data: bytes) -> int:
-        """Append at whatever the end is, as O_APPEND does: others may append meanwhile."""
+        """Append at the current end, as O_APPEND does; other writers may append at the same time."""
         for last in attempts(_APPENDS, longest=0.5):
             try:
                 at = self.stat(key).size
@@ -296,8 +300,8 @@ class Store(ABC):
             except Exception as error:
                 kind = type(error) if isinstance(error, NotataError) else self._failure(error)[0]
                 if kind is ExistsError or kind is MissingError:
-                    why = "it exists" if kind is ExistsError else "it does not exist"
-                    raise self._conflict(key, f"{why}, against an append at {tail.size}") from error
+                    why = "the file exists" if kind is ExistsError else "the file does not exist"
+                    raise self._conflict(key, f"{why}, but the append expected {tail.size} bytes") from error
                 raise
 
     def _ends_in(self, key: str, data: bytes, at: int) -> bool:
@@ -308,7 +312,7 @@ class Store(ABC):
         return found.data == data and found.size == at + len(data)
 
     def copy(self, source: str, target: str) -> None:
-        """Store the content of one file under another key too: read and written in parts, bounded in memory."""
+        """Copy a file to another key. It is streamed in parts, so memory use is bounded."""
         with self.open(source, "rb") as reader, self.open(target, "wb") as writer:
             shutil.copyfileobj(reader, writer, PART)
 
@@ -319,29 +323,29 @@ class Store(ABC):
     # -- read ----------------------------------------------------------------------------------------------
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """The bytes of a file, or of ``[start, end)`` of it. One request for each 8 MiB.
+        """Return the bytes of a file, or of its range ``[start, end)``. One request per 8 MiB.
 
         Raises:
-            TooLargeError: Without `end`: it is one of the files in `notata._base.limits`, and beyond its limit there.
+            TooLargeError: Without `end`: the file is larger than its limit in `notata._base.limits`.
         """
         return self.fetch(key, start, end).data
 
     def read_all(self, key: str) -> bytes:
-        """The bytes of a file of any size, for a caller who was asked for all of it. One request for each 8 MiB."""
+        """Return all bytes of a file, whatever its size. One request per 8 MiB."""
         with self._guard("read", keys.check(key)):
             return self._get(key, 0, None, None).data
 
     def fetch(self, key: str, start: int = 0, end: int | None = None) -> Blob:
-        """As `read`, with the file's size and its version for `replace`."""
+        """Read as `read` does, and return the file's size and its version (for `replace`) as well."""
         with self._guard("read", keys.check(key)):
             return self._get_whole(key, start) if end is None else self._get(key, start, end, None)
 
     def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
-        """Begin to `fetch`; the future has what was read, or an error of ours."""
+        """Start to `fetch`; the future holds the `Blob` or a `NotataError`."""
         return started_in_thread(self.fetch, keys.check(key), start, end)
 
     def _start_read(self, key: str, start: int, end: int, version: str) -> Future[bytes]:
-        """Begin to read a range of one version, in one request."""
+        """Start to read a range of one version, in one request."""
 
         def read() -> bytes:
             with self._guard("read", key):
@@ -350,20 +354,20 @@ class Store(ABC):
         return started_in_thread(read)
 
     def stat(self, key: str) -> Entry:
-        """Size, time and version of one file. One request.
+        """Return size, time and version of one file. One request.
 
         Raises:
-            MissingError: There is none.
+            MissingError: The file does not exist.
         """
         with self._guard("look up", keys.check(key)):
             return self._stat(key)
 
     def locate(self, name: str) -> Entry:
-        """As `stat`, of a file that another program wrote: its name need not be legal for a run.
+        """Return the same as `stat`, for a file of another program, whose name need not be a legal key.
 
         Raises:
-            MissingError: There is none.
-            FolderError: It is a folder, in a bucket too.
+            MissingError: The file does not exist.
+            FolderError: The name is that of a folder, also in a bucket.
         """
         with self._guard("look up", name):
             try:
@@ -374,7 +378,7 @@ class Store(ABC):
                 raise
 
     def exists(self, key: str) -> bool:
-        """Whether a file is stored under `key`. One request."""
+        """Check whether a file is stored under `key`. One request."""
         try:
             self.stat(key)
         except (MissingError, FolderError):
@@ -382,7 +386,7 @@ class Store(ABC):
         return True
 
     def has_folder(self, key: str) -> bool:
-        """Check whether there is a folder of this name; in a bucket, whether a file lies below it. One request."""
+        """Check whether a folder of this name exists; in a bucket, whether a file lies below it. One request."""
         with self._guard("look up", key):
             return self._has_folder(key)
 
@@ -390,17 +394,17 @@ class Store(ABC):
         return next(iter(self._list(key)), None) is not None
 
     def list(self, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None) -> builtins.list[Entry]:
-        """Return all files below `folder`, fresh and sorted by key. One request per 1000 on a bucket.
+        """Return all files below `folder`, never from a cache and sorted by key. One request per 1000 on a bucket.
 
         Args:
-            folder: A key, or nothing for the root.
-            beginning: How their names below `folder` begin, without a slash; others are not asked for.
-            skipped: Called with the error of each folder that cannot be opened, and of each file whose name no key can
-                have. If not given, the first such error is raised.
+            folder: A key, or empty for the root.
+            beginning: Prefix of the names below `folder`, without a slash. Other names are not requested.
+            skipped: Called with the error of each folder that cannot be opened, and of each file whose name is no legal
+                key. If not given, the first such error is raised.
 
         Raises:
             StorageError: `folder` cannot be listed, or without `skipped` something below it.
-            StoredNameError: Without `skipped`: a file has a name that no key can have.
+            StoredNameError: Without `skipped`: the name of a file is no legal key.
         """
         return sorted(self.scan(folder, beginning, skipped=skipped), key=lambda entry: entry.key)
 
@@ -412,13 +416,13 @@ class Store(ABC):
         skipped: Skipped | None = None,
         unfinished: Callable[[Entry], object] | None = None,
     ) -> Iterator[Entry]:
-        """As `list`, each file as the storage tells of it, in no order: the first while the last are not asked for.
+        """Yield the same files as `list`, one page of the storage after the other, in no particular order.
 
         Args:
             folder: As for `list`.
             beginning: As for `list`.
             skipped: As for `list`.
-            unfinished: Called with each unfinished write, which is no file yet.
+            unfinished: Called with each unfinished write, which is not a file yet.
         """
         for found in self._found(folder, beginning):
             if keys.is_reserved(found.key):
@@ -430,8 +434,8 @@ class Store(ABC):
             else:
                 self._skip(found, skipped)
 
-    def everything(self, *, skipped: Skipped | None = None) -> builtins.list[Entry]:
-        """As `list`, with what no verb takes but `remove`: unfinished writes, and odd names that can be deleted."""
+    def list_all(self, *, skipped: Skipped | None = None) -> builtins.list[Entry]:
+        """List as `list` does, with unfinished writes and illegal names too, if `remove` can delete them."""
         entries = []
         for found in self._found():
             if isinstance(found, Entry):
@@ -443,16 +447,16 @@ class Store(ABC):
         return sorted(entries, key=lambda entry: entry.key)
 
     def remove_abandoned(self) -> builtins.list[Entry]:
-        """Remove unfinished writes of processes that have ended. A listing, where writers leave such, and deletions.
+        """Remove unfinished writes of processes that have ended. One listing, if writers can leave any, and deletions.
 
-        A write of a process that runs on this machine stays. If its process cannot be seen from here, as on another
-        machine, the write stays for a day after its last change.
+        A write of a process that runs on this machine is kept. If the process cannot be seen from here, for example on
+        another machine, the write is kept for a day after its last change.
 
         Returns:
-            What was removed.
+            The files that were removed.
 
         Raises:
-            StorageError: The store cannot be listed. Of deletions, a `BatchError`.
+            StorageError: The store cannot be listed. If deletions failed, a `BatchError`.
         """
         if not self.leaves_unfinished:
             return []
@@ -465,7 +469,7 @@ class Store(ABC):
         return abandoned
 
     def occupied(self) -> bool:
-        """Check whether anything is stored below the root, listable or not. One request on a bucket."""
+        """Check whether anything is stored below the root, even if it cannot be listed. One request on a bucket."""
         return any(not keys.is_reserved(found.key) for found in self._found())
 
     def _found(self, folder: str = "", beginning: str = "") -> Iterator[Entry | Gap]:
@@ -473,7 +477,7 @@ class Store(ABC):
             yield from self._list(folder, beginning)
 
     def _skip(self, gap: Gap, skipped: Skipped | None) -> None:
-        """Report what a listing skips, or raise it where nobody wants a report."""
+        """Report something that a listing skips, or raise its error if there is no callback."""
         error = self._gap_error(gap)
         if skipped is None:
             raise error from error.__cause__
@@ -505,25 +509,29 @@ class Store(ABC):
         errors: str | None = None,
         newline: str | None = None,
     ) -> IO[Any]:
-        """A file object under the contract.
+        """Open a file with the store's guarantees.
 
-        ``w`` shows nothing before it closes cleanly; ``x`` does so where nothing is, checked now and once more
-        at the close; ``a`` is held in memory and added at the close; ``r`` seeks. Writers do not seek.
+        ``w`` shows nothing before it closes without an error. ``x`` does the same, but only if no file exists; it
+        checks this now and once more at the close. ``a`` collects in memory and appends at the close. ``r`` can seek;
+        writers cannot.
 
         Args:
             key: The file.
             mode: ``r``, ``w``, ``x`` or ``a``, with ``b`` for bytes; else text.
-            encoding: Of text; UTF-8 when not given, whatever the locale.
+            encoding: Of text. The default is UTF-8 in every locale.
             errors: As for the builtin `open`.
-            newline: As for the builtin `open`, but text is written with its newlines as given.
+            newline: As for the builtin `open`, but by default text is written with its newlines unchanged.
 
         Raises:
-            MissingError: Nothing to read.
-            ExistsError: ``x`` met a file.
+            MissingError: Mode ``r``: the file does not exist.
+            ExistsError: Mode ``x``: the file exists.
         """
         kind, binary = mode.replace("b", "").replace("t", ""), "b" in mode
         if kind not in ("r", "w", "x", "a") or ("b" in mode and "t" in mode):
-            raise ValueError(f"mode {mode!r}: use r, w, x or a, with b for bytes; to update in place use local()")
+            raise ValueError(
+                f"cannot open a file with mode {mode!r}; use r, w, x or a, with b for bytes. To update in place, use "
+                "local()"
+            )
         if binary:
             return cast("IO[bytes]", self._reader(key) if kind == "r" else self._writer(key, kind))
         encoding = codecs.lookup(encoding or "utf-8").name
@@ -547,7 +555,7 @@ class Store(ABC):
         return io.BufferedReader(RangeReader(first.data, first.size, start, self._shown(key), callback), PART)
 
     def _callback(self, key: str, size: int | None = None) -> Callback | None:
-        """What is told of the bytes of one large file."""
+        """Return the progress callback for the bytes of one large file, or None."""
         return None if self.progress is None else self.progress(key.rpartition("/")[2], size)
 
     def _writer(self, key: str, kind: str = "w") -> AtomicWriter:
@@ -561,31 +569,31 @@ class Store(ABC):
     # -- many at once --------------------------------------------------------------------------------------
 
     def read_many(self, names: Iterable[str], *, callback: Callback | None = None) -> dict[str, bytes]:
-        """The bytes of many files, 32 at once.
+        """Return the bytes of many files, 32 requests at once.
 
         Args:
             names: Their keys.
-            callback: An `fsspec.callbacks.Callback`, told how many files have been read.
+            callback: An `fsspec.callbacks.Callback` that receives the number of files read.
 
         Raises:
-            BatchError: Some failed; it holds each one's error.
+            BatchError: Some files failed; it holds the error of each.
         """
         found = batches.fetch(self, dict.fromkeys(names, (0, None)), callback=callback)
         return {name: blob.data for name, blob in found.items()}
 
     def fetch_many(self, names: Iterable[str]) -> dict[str, Blob]:
-        """As `fetch`, of many files, 32 at once; those that are not there are left out.
+        """Fetch many files, 32 requests at once; missing files are left out.
 
         Raises:
-            BatchError: Some failed; it holds each one's error.
+            BatchError: Some files failed; it holds the error of each.
         """
         return batches.fetch(self, dict.fromkeys(names, (0, None)), without=(MissingError, FolderError))
 
     def read_ends(self, entries: Iterable[Entry], size: int) -> dict[str, bytes]:
-        """The last `size` bytes of many files that were listed, 32 at once; of one that is gone by now, none.
+        """Return the last `size` bytes of many listed files, 32 requests at once; empty if a file is missing by now.
 
         Raises:
-            BatchError: Some failed; it holds each one's error.
+            BatchError: Some files failed; it holds the error of each.
         """
         listed = builtins.list(entries)
         ends = {entry.key: (max(0, entry.size - size), entry.size) for entry in listed if entry.size}
@@ -593,44 +601,45 @@ class Store(ABC):
         return {entry.key: found[entry.key].data if entry.key in found else b"" for entry in listed}
 
     def write_many(self, files: Mapping[str, Buffer], *, callback: Callback | None = None) -> None:
-        """Store many files, 32 at once, of those that are not small as many as 32 MiB hold; each is atomic, not all.
+        """Store many files, 32 at once, with at most 32 MiB of larger ones. Each file is atomic, the batch is not.
 
         Args:
-            files: What to store, by key.
-            callback: An `fsspec.callbacks.Callback`, told how many files are stored.
+            files: The content of each file, by key.
+            callback: An `fsspec.callbacks.Callback` that receives the number of files stored.
 
         Raises:
-            BatchError: Some failed; it holds each one's error, and the others are stored.
+            BatchError: Some files failed; it holds the error of each. The other files are stored.
         """
         batches.write(self, {name: flat(data) for name, data in files.items()}, callback)
 
-    def take(self, files: Mapping[str, Entry], source: Store, *, callback: Callback | None = None) -> None:
-        """Copy files of another store to keys of this one: streamed, many at once, at most some 160 MiB in memory.
+    def copy_from(self, files: Mapping[str, Entry], source: Store, *, callback: Callback | None = None) -> None:
+        """Copy files of another store to keys of this one: streamed, many at once, at most about 160 MiB in memory.
 
         Args:
-            files: What to copy, as `source` lists it, by the key that it gets here. Each is atomic, the batch is not.
-            source: Where they are.
-            callback: An `fsspec.callbacks.Callback`, told of the bytes that have been read, from any thread.
+            files: Entries of `source` by their key in this store. Each file is atomic, the batch is not.
+            source: The store that holds the files.
+            callback: An `fsspec.callbacks.Callback` that receives the number of bytes read, from any thread.
 
         Raises:
             StorageError: A single file could not be read or written.
-            BatchError: Of several, some could not; it holds each one's error, and the others are stored.
+            BatchError: Some of several files failed; it holds the error of each. The other files are stored.
         """
-        batches.take(self, files, source, callback)
+        batches.copy(self, files, source, callback)
 
     def folds_names(self, *, may_write: bool = True) -> bool:
-        """Check whether names that differ in case only are one file here, as on most disks of macOS and Windows.
+        """Check whether names that differ only in case are the same file, as on most disks of macOS and Windows.
 
         Args:
-            may_write: Find out by a file that is made and removed, else by what is there, which need not tell.
+            may_write: Test with a file that is created and removed. Otherwise use the existing names, which may not be
+                enough to find out.
         """
         return False
 
     @contextmanager
     def keep_permissions(self, key: str, source: Store, source_key: str) -> Iterator[None]:
-        """Give the file that the block stores under `key` no permissions for others that a file of `source` lacks.
+        """Deny to group and others, for the file that the block stores under `key`, what a file of `source` denies.
 
-        Only local disks have permissions of a file: a bucket has its own rules of who may read it.
+        Only local disks have permissions per file; a bucket has its own access rules.
         """
         mode = source._permissions(source_key)
         if mode is None or mode & _FOR_OTHERS == _FOR_OTHERS:
@@ -639,32 +648,32 @@ class Store(ABC):
         self._limit(key, mode)
         try:
             yield
-        except BaseException:  # the next file of this name is another one
+        except BaseException:  # a later file of this name is not affected
             self._limit(key, None)
             raise
 
     def _permissions(self, key: str) -> int | None:
-        """The permission bits of a file, where the storage has such."""
+        """Return the permission bits of a file, or None if the storage has none."""
         return None
 
     def _limit(self, key: str, mode: int | None) -> None:  # noqa: B027  a bucket has no permissions of a file
-        """Give the file that is stored next under `key` no permission for others that `mode` lacks; None: any."""
+        """Restrict the permissions of the next file stored under `key` to those in `mode`; None: do not restrict."""
 
     def remove_empty_folders(self) -> None:  # noqa: B027  a bucket has no folders
-        """Remove the folders at and below the root that are empty, where there are such."""
+        """Remove the empty folders at and below the root, if the storage has folders."""
 
     def irregular(self) -> builtins.list[str]:
-        """Return the names of links, pipes and the like below the root, which `list` leaves out.
+        """Return the names of links, pipes and other special files below the root, which `list` leaves out.
 
-        Only local disks have such.
+        Only local disks have them.
         """
         return []
 
     def remove_links(self) -> builtins.list[str]:
-        """Remove the links below the root, and never what they lead to. Only local disks have such.
+        """Remove the links below the root, but never their targets. Only local disks have links.
 
         Returns:
-            Their names.
+            The names of the links.
         """
         return []
 
@@ -672,34 +681,34 @@ class Store(ABC):
         """Remove exactly these files; a missing one is no error. S3: one request per 1000.
 
         Raises:
-            BatchError: Some could not be removed; it holds each one's error.
+            BatchError: Some files could not be removed; it holds the error of each.
         """
         self._remove({keys.check(name): None for name in names})
 
     def remove(self, entries: Iterable[Entry]) -> None:
-        """Remove files as they were listed: one that was written since stays, except on S3, which deletes by name.
+        """Remove files as they were listed. A file written since then is kept, except on S3, which deletes by name.
 
         Raises:
-            BatchError: Some could not be removed; it holds each one's error.
+            BatchError: Some files could not be removed; it holds the error of each.
         """
         self._remove({entry.key: entry.version for entry in entries})
 
     def clear(self, keep: Iterable[str] = (), *, skipped: Skipped | None = None) -> None:
-        """Remove every file below the root but those of `keep`, unfinished writes of the past and links included.
+        """Remove every file below the root except `keep`, including links and unfinished earlier writes.
 
-        What another one writes meanwhile stays, except on S3, which deletes by name.
+        A file that another process writes meanwhile is kept, except on S3, which deletes by name.
 
         Args:
             keep: Keys.
-            skipped: As for `list`; all that can be removed is.
+            skipped: As for `list`; everything that can be removed is removed.
         """
         kept = set(keep)
         self.remove_links()
-        listed = self.everything(skipped=skipped)
+        listed = self.list_all(skipped=skipped)
         self._remove({entry.key: entry.version for entry in listed if entry.key not in kept})
 
     def _remove(self, names: dict[str, str | None]) -> None:
-        """Remove files by name, those that have a version only as that one."""
+        """Remove files by name; those with a version only if it still matches."""
         if not names:
             return
         with self._guard("delete", next(iter(names)) if len(names) == 1 else None):
@@ -711,13 +720,13 @@ class Store(ABC):
     # -- paths ---------------------------------------------------------------------------------------------
 
     def path(self, key: str) -> StoredPath:
-        """`key` as a path object. On a local disk its parents exist afterwards; elsewhere no request is made."""
+        """Return `key` as a path object. On a local disk this creates its parent folders; elsewhere no request."""
         with self._guard("make the folders of", keys.check(key)):
             self._make_parents(key)
             return cast("StoredPath", self._path(key))
 
     def make_folder(self, key: str = "") -> None:
-        """Make a folder, or the root, and the folders above it. A bucket has no folders, and needs none."""
+        """Create a folder, or the root, with its parents. A bucket needs no folders, so nothing happens there."""
         with self._guard("make the folder", keys.check(key) if key else None):
             if self.folders:
                 self._make_folder(key)
@@ -725,23 +734,23 @@ class Store(ABC):
     def _make_folder(self, key: str) -> None:
         self._path(key).mkdir(parents=True, exist_ok=True)
 
-    def place(self, key: str = "") -> StoredPath:
-        """As `path`, of a file that is stored already, or of the root: nothing is made."""
+    def path_for(self, key: str = "") -> StoredPath:
+        """Return the path of a file that is already stored, or of the root. Unlike `path`, this creates nothing."""
         with self._guard("name", key):
             return cast("StoredPath", self._path(key))
 
     def _make_parents(self, key: str) -> None:  # noqa: B027  most have no folders
-        """Make the folders of a key, where there are folders that others need to be there."""
+        """Create the parent folders of a key, if other programs need them."""
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
-        """A temporary file name on a local disk, whose file is stored under `key` on a clean exit.
+        """Yield a temporary path on a local disk; its file is stored under `key` if the block succeeds.
 
-        Nothing is there yet. It lies in the system's temporary folder (TMPDIR) and is streamed to the storage; on a
-        local disk it lies beside its goal and is renamed.
+        The path does not exist yet. It lies in the system's temporary folder (TMPDIR), and its file is streamed to the
+        storage. If the store is a local disk, the path is next to its target, and the file is renamed.
 
         Raises:
-            MissingError: No file was written there.
+            MissingError: The block wrote no file there.
         """
         with tempfile.TemporaryDirectory(prefix="notata-") as folder:
             path = Path(folder, keys.check(key).rpartition("/")[2])
@@ -757,16 +766,16 @@ class Store(ABC):
 
     @abstractmethod
     def filesystem(self) -> AbstractFileSystem:
-        """The fsspec file system below, connected for this process; what goes through it is not under the contract."""
+        """Return the underlying fsspec file system, connected in this process. It lacks the store's guarantees."""
 
     # -- errors --------------------------------------------------------------------------------------------
 
     @contextmanager
     def _guard(self, doing: str, key: str | None) -> Iterator[None]:
-        """The one place where a backend's errors become ours, each chained to its cause."""
+        """Translate a backend's errors to ours, each with its cause. This is the only place that does so."""
         try:
             yield
-        except (NotataError, Warning):  # a warning that the user made an error stays what it is
+        except (NotataError, Warning):  # do not wrap a warning that the user turned into an error
             raise
         except Exception as error:
             raise self._translated(error, doing, key) from self._cause(error)
@@ -774,7 +783,7 @@ class Store(ABC):
     def _translated(self, error: Exception, doing: str, key: str | None) -> NotataError:
         if isinstance(error, NotataError):
             return error
-        if sys.is_finalizing():  # what a backend would import now, to look at the error, is not to be had any more
+        if sys.is_finalizing():  # a backend can no longer import what it needs to examine the error
             kind: type[NotataError] = StorageError
             hint = "the interpreter is ending"
         else:
@@ -784,15 +793,15 @@ class Store(ABC):
         return ours
 
     def _cause(self, error: Exception) -> Exception | None:
-        """What an error of ours is chained to: the backend's, without secrets in its text."""
+        """Return the cause for an error of ours: the backend's error, without secrets in its text."""
         return without_secrets(error)
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
-        """Which of our errors `error` is, and what to tell the user; backends look at their own types first."""
+        """Return the class of our error for `error`, and a hint for the user. Backends check their own types first."""
         return failure_of_builtin(error, self.redacted(str(error) or type(error).__name__))
 
     def redacted(self, text: str) -> str:
-        """Return `text` without secrets: storage options of this store, credentials, and what has a secret's form."""
+        """Return `text` with secrets redacted: this store's storage options, credentials, and what looks like one."""
         return redacted(text, self.url)
 
     def _conflict(self, key: str, why: str) -> ConflictError:
@@ -811,7 +820,7 @@ class Store(ABC):
 
     @abstractmethod
     def _put(self, key: str, data: bytes, match: str | None) -> str:
-        """Store at most 8 MiB in one atomic request; with `match` only over that version. The new version."""
+        """Store at most 8 MiB in one atomic request, with `match` only over that version. Return the new version."""
 
     @abstractmethod
     def _begin(self, key: str, match: str | None) -> Upload:
@@ -819,17 +828,18 @@ class Store(ABC):
 
     @abstractmethod
     def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
-        """Extend the file; raise a `ConflictError` when it is not as `tail` says.
+        """Extend the file; raise a `ConflictError` if it does not match `tail`.
 
-        What else `tail` knows may save a look. The tail after it: with the content where the next append needs it.
+        Other fields of `tail` may save a lookup. Return the tail after the append, with the content if the next append
+        needs it.
         """
 
     @abstractmethod
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        """Read a range in one request; with `version` only from that one."""
+        """Read a range in one request; with `version`, only of that version."""
 
     def _get_whole(self, key: str, start: int = 0) -> Blob:
-        """Read a file from `start` to its end, if it is within its limit; then no more than that is in memory."""
+        """Read a file from `start` to its end if it is within its size limit, with at most that much in memory."""
         limit = limits.limit_of(key)
         if limit is None:
             return self._get(key, start, None, None)
@@ -841,7 +851,7 @@ class Store(ABC):
         return found
 
     def _stream(self, key: str) -> IO[bytes]:
-        """A file object to read a file from once, from its start to its end."""
+        """Return a file object that reads a file once, from start to end."""
         return self._open_read(key)
 
     @abstractmethod
@@ -850,18 +860,18 @@ class Store(ABC):
 
     @abstractmethod
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
-        """Yield every file below `folder`, ours and unfinished ones too, in any order, never from a cache.
+        """Yield every file below `folder`, also reserved and unfinished ones, in any order, never from a cache.
 
-        A folder below it that cannot be opened is a `Gap`, and so is a file whose name the backend cannot use as a key.
+        A folder that cannot be opened is a `Gap`, and so is a file whose name the backend cannot use as a key.
         """
 
     @abstractmethod
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
-        """Remove files by exact name, those with a version only as that one; what failed, by name.
+        """Remove files by exact name, those with a version only if it matches. Return the failures by name.
 
-        One that is missing, or another one by now, has not failed.
+        A missing file, or one with another version by now, is no failure.
         """
 
     @abstractmethod
     def _path(self, key: str) -> UPath:
-        """The path object of a key, or of the root for an empty one."""
+        """Return the path object of a key, or of the root for an empty key."""

@@ -1,6 +1,6 @@
-"""Many files at once: reads, writes, copies and deletions of a store, each failure kept with its key.
+"""Batches of files: reads, writes, copies and deletions of a store, with the error of each key.
 
-It knows how many may be under way, and never how one is done.
+This module limits how many operations run at once; the store does each of them.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from notata.store.in_flight import AT_ONCE, InFlight, Tally, started_in_thread, 
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
-__all__ = ["fetch", "remove", "take", "write"]
+__all__ = ["copy", "fetch", "remove", "write"]
 
-_SMALL: Final = 2**20  # bytes; what is read without having been listed counts as much
-_STREAMS: Final = 2  # of large values, each with some 80 MiB: parts under way, and copies in the network library
+_SMALL: Final = 2**20  # bytes; the assumed size of a file that was not listed
+_STREAMS: Final = 2  # large values at once, each with about 80 MiB: parts in flight and copies in the network library
 
 T = TypeVar("T")
 
 
 class Files(Protocol):
-    """Where the files are: `notata.store.Store`."""
+    """The store of the files: `notata.store.Store`."""
 
     url: str
     queues: bool
@@ -54,7 +54,7 @@ def fetch(
     callback: Callback | None = None,
     without: tuple[type[Exception], ...] = (),
 ) -> dict[str, Blob]:
-    """Ranges of many files, each as `Store.fetch` takes it; files that fail by an error of `without` are left out."""
+    """Fetch ranges of many files, as `Store.fetch` does; leave out files that fail with an error in `without`."""
     sizes = {name: _SMALL if end is None else end - start for name, (start, end) in ranges.items()}
 
     def start(name: str) -> Future[Blob]:
@@ -76,7 +76,7 @@ def write(store: Files, files: Mapping[str, memoryview], callback: Callback | No
         _each(store, start, sizes, "writes", callback=callback)
 
 
-def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Callback | None) -> None:
+def copy(store: Files, files: Mapping[str, Entry], source: Files, callback: Callback | None) -> None:
     """Copy files of another store to keys of this one."""
     tally = Tally(callback, sum(max(0, entry.size) for entry in files.values()))
     stop = Event()
@@ -92,7 +92,7 @@ def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Call
             return streams(_stream, store, name, files[name], source, stop, tally)
 
         def put(name: str, found: Blob) -> Future[Any]:
-            if found.size != len(found.data):  # it has grown or shrunk meanwhile
+            if found.size != len(found.data):  # the file has grown or shrunk since
                 return streams(_stream, store, name, files[name], source, stop, tally)
             tally.add(found.size)
             with store.keep_permissions(name, source, files[name].key):
@@ -103,23 +103,23 @@ def take(store: Files, files: Mapping[str, Entry], source: Files, callback: Call
 
 
 def _stream(store: Files, name: str, entry: Entry, source: Files, stop: Event, tally: Tally) -> None:
-    """Copy one file in pieces, until told to stop."""
-    guarded = source._guard("read", entry.key)  # what the writer raises is ours already
+    """Copy one file in pieces, until `stop` is set."""
+    guarded = source._guard("read", entry.key)  # the writer's errors are translated already
     kept = store.keep_permissions(name, source, entry.key)
     with guarded, kept, source._stream(entry.key) as reader, store.open(name, "wb") as writer:
         before = _state(reader)
         while part := reader.read(_SMALL):
             if stop.is_set():
-                raise InterruptedError("another copy of the batch was interrupted")
+                raise InterruptedError("the batch was interrupted in another copy")
             writer.write(part)
             tally.add(len(part))
         after = _state(reader)
         if before is not None and after is not None and _is_torn(before, after, writer.tell()):
-            raise source._conflict(entry.key, "it was changed while it was read; wait until its writer has ended")
+            raise source._conflict(entry.key, "it changed while it was read; wait until its writer has ended")
 
 
 def _state(reader: IO[bytes]) -> os.stat_result | None:
-    """What the disk says of an open file; a file of another storage is read as one version."""
+    """Return the disk's state of an open file; None for other storage, where a file is read as one version."""
     try:
         return os.fstat(reader.fileno())
     except (AttributeError, OSError):
@@ -127,14 +127,14 @@ def _state(reader: IO[bytes]) -> os.stat_result | None:
 
 
 def _is_torn(before: os.stat_result, after: os.stat_result, count: int) -> bool:
-    """Whether what was read of a file is no state that it had; one that only grows is read up to some end."""
+    """Check whether the bytes read were never the file's content. A file that only grows is not torn."""
     if after.st_size < max(before.st_size, count):
         return True
     return after.st_size == before.st_size and after.st_mtime_ns != before.st_mtime_ns
 
 
 def remove(start: Callable[[str], Future[Any]], names: Iterable[str]) -> dict[str, Exception]:
-    """A `Store._delete` for backends that remove one file a request; what failed, by name. A missing one has not."""
+    """Implement `Store._delete` for backends with one deletion per request. Return failures by name."""
     flying = InFlight[str, Any]()
     with flying.until_landed():
         for name in names:
@@ -152,10 +152,10 @@ def _each(
     without: tuple[type[Exception], ...] = (),
     give_up: Callable[[], object] = bool,
 ) -> dict[str, T]:
-    """Start a call for every name; what comes of them, in that order.
+    """Start a call for every name, and return the results in that order.
 
     Raises:
-        BatchError: Some failed, and not by an error of `without`.
+        BatchError: Some calls failed, with errors that are not in `without`.
     """
     flying = InFlight[str, T](callback=callback)
     if callback is not None:
@@ -171,6 +171,6 @@ def _each(
 
 @contextmanager
 def _threads(count: int) -> Iterator[Callable[..., Future[Any]]]:
-    """Starts long calls, in a few threads that end with the block; here and now where no thread starts any more."""
+    """Yield a function that runs long calls in a few threads, or in this thread if no thread can start any more."""
     with Pool(count, "notata-batch") as pool:
         yield partial(started_in_thread, pool=pool)

@@ -1,4 +1,4 @@
-"""Which of our errors a builtin one is; it knows no backend."""
+"""Translate Python's builtin errors to ours; no backend is involved."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ _AILING: Final = {
     errno.EIO: "the disk or the mount reports an input/output error; check it (dmesg, fsck), and copy what is readable",
     errno.ESTALE: "the network file system lost this folder (stale file handle); mount it again",
     errno.ENOTCONN: "the mount is gone (its program ended); unmount it and mount it again",
-    errno.EMFILE: "this process has too many files open; close some and call again, or raise the limit (ulimit -n)",
-    errno.ENFILE: "this machine has too many files open; end some of its processes, and call again",
+    errno.EMFILE: "this process has too many open files; close some and try again, or raise the limit (ulimit -n)",
+    errno.ENFILE: "this machine has too many open files; end some of its processes and try again",
 }
-"""Errors of a disk, a mount or a machine that is ill, and of a limit that is reached."""
+"""Errors of a broken disk, mount or machine, and of an exceeded limit."""
 
 
 def failure_of_builtin(error: Exception, text: str) -> tuple[type[NotataError], str]:
-    """Which of our errors a builtin one is: by type, then by errno."""
+    """Return our error class for a builtin error, by type and then by errno, and a hint for the user."""
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, FileNotFoundError):
         return MissingError, "there is no such file"
     if isinstance(error, FileExistsError):
         return ExistsError, "it exists already"
     if isinstance(error, IsADirectoryError | NotADirectoryError) or number == errno.ENOTEMPTY:
-        return FolderError, "a file stands where a folder is needed, or a folder where a file is; choose another name"
+        return FolderError, "a file is where a folder is needed, or a folder where a file is; choose another name"
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return FullError, "no space left; make room and write again, the old content is whole"
+        return FullError, "no space left; free some space and write again, the previous content is unchanged"
     if number in (errno.ENOSYS, errno.EOPNOTSUPP) or isinstance(error, NotImplementedError):
         return StorageError, "the storage does not support this operation; choose another base_dir"
     if number == errno.EROFS:
         return AccessError, "the file system is read-only; choose another base_dir"
     if isinstance(error, PermissionError):
-        return AccessError, "permission denied; check who may read and write there, or choose another base_dir"
+        return AccessError, "permission denied; check the read and write permissions, or choose another base_dir"
     if number in _AILING:
         return StorageError, _AILING[number]
     if number == errno.ENAMETOOLONG:
-        return KeyNameError, "the whole path is longer than the file system holds; shorten base_dir or the name"
+        return KeyNameError, "the path is too long for the file system; shorten base_dir or the name"
     if isinstance(error, TimeoutError):
         return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
     if isinstance(error, ConnectionError):

@@ -1,6 +1,6 @@
-"""Which of our errors an error of a storage's client library is; the libraries need not be installed to be known.
+"""Translate errors of storage client libraries to ours, whether or not those libraries are installed.
 
-Their classes are told by name, and HTTP answers by their status.
+Their classes are identified by name, and HTTP responses by status.
 """
 
 from __future__ import annotations
@@ -52,27 +52,27 @@ _DROPPED: Final = frozenset({
 })  # fmt: skip
 
 _CLOSED: Final = frozenset({errno.EBADF, errno.ENOTCONN})
-"""Of a socket that was closed meanwhile: smbprotocol's thread closes one that another thread is about to use."""
+"""Errors of a closed socket: a thread of smbprotocol may close one that another thread is about to use."""
 
 _FTP: Final[dict[str, tuple[type[NotataError], str]]] = {
     "421": (UnreachableError, "the server closed the connection (421); try again later"),
     "530": (AccessError, "the server refused the login (530); check user and password"),
-    "532": (AccessError, "the server wants an account to store files (532)"),
-    "452": (FullError, "no space left (452); make room and write again, the old content is whole"),
-    "552": (FullError, "the quota is used up (552); make room and write again, the old content is whole"),
+    "532": (AccessError, "the server requires an account to store files (532); pass acct in storage_options"),
+    "452": (FullError, "no space left (452); free some space and write again, the previous content is unchanged"),
+    "552": (FullError, "quota exceeded (552); free some space and write again, the previous content is unchanged"),
 }
-"""By the code of an answer, RFC 959."""
+"""By the code of a reply, RFC 959."""
 
 _SILENT: Final = frozenset({"ServiceResponseTimeoutError", "TimeoutException"})  # azure, httpx
 
 
 def class_names(thing: object) -> set[str]:
-    """Return the names of an object's class and of its bases. Packages that may not be installed are known by these."""
+    """Return the class names of an object and its bases. They identify classes of packages that may be missing."""
     return {kind.__name__ for kind in type(thing).__mro__}
 
 
 def is_dropped(error: BaseException, fs: AbstractFileSystem | None = None) -> bool:
-    """Whether an error means that the connection is gone, so that a new one may do."""
+    """Check whether an error means that the connection is lost, so that a new one may succeed."""
     names = class_names(error)
     if fs is not None and _is_unnamed_login(names):
         return True
@@ -86,7 +86,7 @@ def _is_lost(error: BaseException, names: set[str]) -> bool:
 
 
 def _is_closed(fs: AbstractFileSystem | None) -> bool:
-    """Whether a client says of itself that it is not connected: some then raise whatever comes of that."""
+    """Check whether a client reports that it is not connected; some then raise arbitrary errors."""
     transport = getattr(getattr(fs, "client", None), "get_transport", None)  # paramiko
     if transport is not None:
         present = transport()
@@ -96,12 +96,12 @@ def _is_closed(fs: AbstractFileSystem | None) -> bool:
 
 
 def _is_unnamed_login(names: set[str]) -> bool:
-    """Whether a call failed since smbclient, which had lost its session, tried to log in without user and password."""
+    """Check whether smbclient lost its session and then failed to log in without user and password."""
     return "SMBAuthenticationError" in names
 
 
 def as_builtin(error: Exception) -> Exception:
-    """Return the builtin twin of an error of a call: smbprotocol's have the number of one, but not its class."""
+    """Return the builtin twin of a call's error: smbprotocol's errors have the errno of one, but not its class."""
     if _is_unnamed_login(class_names(error)):
         return EOFError("the session was lost")
     if not isinstance(error, OSError) or type(error) is OSError or error.errno is None:
@@ -111,22 +111,22 @@ def as_builtin(error: Exception) -> Exception:
 
 
 def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | None:
-    """Which of our errors an error is, and what to tell; None where nothing is known of it."""
+    """Return our error class for an error and a hint for the user, or None if the error is unknown."""
     names = class_names(error)
     if isinstance(error, FileExistsError):
-        return None  # it says more than the status of the answer that it was raised for
-    if type(error) is ValueError and isinstance(told := error.__cause__ or error.__context__, OSError):
-        return failure_of_client(told) or failure_of_builtin(told, type(told).__name__)  # smbprotocol, to connect
+        return None  # it is more precise than the status of the response behind it
+    if type(error) is ValueError and isinstance(cause := error.__cause__ or error.__context__, OSError):
+        return failure_of_client(cause) or failure_of_builtin(cause, type(cause).__name__)  # smbprotocol, to connect
     if names & _REFUSED:
         return AccessError, "the server refused the credentials or the host key; check user, password and key"
     if names & _SILENT:
         return DeadlineError, "no answer in time; the network or the server is stalled, and the effect is unknown"
     if "gaierror" in names:
-        return UnreachableError, "no host has this name; check the address"
+        return UnreachableError, "the host name cannot be resolved; check the address"
     if isinstance(error, EOFError) or (_is_lost(error, names) and not isinstance(error, ConnectionRefusedError)):
-        return UnreachableError, "the connection was lost, or could not be made; check the address and the network"
+        return UnreachableError, "the connection was lost or could not be made; check the address and the network"
     if "SFTPFailure" in names or (type(error) is OSError and str(error) == "Failure"):  # asyncssh, paramiko
-        return StorageError, "the server answered Failure, and SFTP says no more: is its disk full, or a quota used up?"
+        return StorageError, "the server reported only 'Failure' (SFTP); check for a full disk or an exceeded quota"
     if {"error_perm", "error_temp"} & names:  # ftplib
         return _FTP.get(str(error)[:3])
     status = _status(error)
@@ -134,7 +134,7 @@ def failure_of_client(error: BaseException) -> tuple[type[NotataError], str] | N
 
 
 def _status(error: BaseException) -> int | None:
-    """The status of the HTTP answer that an error is, or was raised for."""
+    """Return the status of the HTTP response that an error is, or was raised for."""
     for thing in (error, getattr(error, "response", None), error.__cause__):
         status = getattr(thing, "status_code", None)
         if isinstance(status, int):
@@ -148,9 +148,9 @@ def _failure_of_status(status: int, code: str) -> tuple[type[NotataError], str]:
     if status in (404, 410):
         return MissingError, "there is no such file"
     if status in (401, 403):
-        return AccessError, f"the server refused it ({status}); check user, password and permissions"
+        return AccessError, f"the server refused the request ({status}); check user, password and permissions"
     if status == 507:
-        return FullError, "no space left; make room and write again, the old content is whole"
+        return FullError, "no space left; free some space and write again, the previous content is unchanged"
     if status in (405, 501):
-        return ConfigurationError, f"the server cannot do that ({status}); does it allow writing at this address?"
+        return ConfigurationError, f"the server does not support this ({status}); check that this address is writable"
     return StorageError, f"the server answered {status} {code}".rstrip()

@@ -1,6 +1,6 @@
-"""An fsspec file system as the generic store calls it: with a deadline, and one call at a time where it needs that.
+"""An fsspec file system for the generic store: every call has a deadline, and calls take turns if needed.
 
-It knows calls, threads and connections, and never what is stored.
+This module handles calls, threads and connections, never the stored content.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 __all__ = ["Client", "ClientConnection", "ClientFile", "is_thread_safe"]
 
 _THREAD_SAFE: Final = frozenset({"ArrowFSWrapper", "LocalFileSystem", "MemoryFileSystem", "WebdavFileSystem"})
-"""Synchronous file systems that several threads may call at once: their class, or a base of it."""
+"""Synchronous file systems that several threads may call at once, by their class or a base of it."""
 
 _connecting: Final[dict[tuple[int, str], threading.Lock]] = {}
 _sessions: Final[WeakValueDictionary[tuple[int, str], Session]] = WeakValueDictionary()
-"""By process, as a forked child must not touch its parent's, and by what they reach."""
+"""By process and by connection: a forked child must not use its parent's."""
 
 T = TypeVar("T")
 
 
 def is_thread_safe(fs: AbstractFileSystem) -> bool:
-    """Whether several threads may call a file system at once. Of one that nobody tried, they may not.
+    """Check whether several threads may call a file system at once. An untested one is assumed not to be safe.
 
-    paramiko's SFTP client (``sftp://``) gives one thread the answer that another one waits for, and that one waits for
-    ever; ftplib (``ftp://``) has one conversation. A file system of coroutines has one thread, its loop's.
+    paramiko's SFTP client (``sftp://``) can give one thread the reply for another, which then waits for ever. ftplib
+    (``ftp://``) has one conversation. An asynchronous file system has one thread, that of its event loop.
     """
     if isinstance(fs, DirFileSystem):
         return is_thread_safe(fs.fs)
@@ -52,11 +52,11 @@ def is_thread_safe(fs: AbstractFileSystem) -> bool:
 
 
 class Session:
-    """One fsspec file system of this process, and whose turn it is to call it.
+    """One fsspec file system of this process, and the turns of the threads that call it.
 
     Attributes:
         fs: The file system.
-        is_lost: Whether nobody may call it any more.
+        is_lost: Whether the file system must not be called any more.
     """
 
     def __init__(self, fs: AbstractFileSystem) -> None:
@@ -67,16 +67,16 @@ class Session:
         self._busy_until: float | None = None
 
     def call(self, seconds: float, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """What `work` returns or raises, in a thread of its own, as a client may wait for ever.
+        """Return or raise what `work` does. It runs in its own thread, since a client may wait for ever.
 
         Raises:
-            TimeoutError: It takes longer than `seconds`. It is left to itself, and so is the file system.
-            ConnectionAbortedError: It was not tried: an earlier call got no answer.
+            TimeoutError: It takes longer than `seconds`. The call and the file system are abandoned.
+            ConnectionAbortedError: It was not tried: an earlier call got no response.
         """
         self._begin(seconds)
         try:
             return _within(seconds, partial(self._run, partial(work, *args, **kwargs)))
-        except TimeoutError:  # or the client's own time limit, after which its state is as unknown
+        except TimeoutError:  # also the client's own timeout, which leaves its state unknown too
             self.give_up()
             raise
 
@@ -87,7 +87,7 @@ class Session:
             self._end()
 
     def give_up(self) -> None:
-        """Let nobody call this file system any more: an answer may still come, and be taken for another one's."""
+        """Allow no more calls of this file system: a late reply could be taken for that of another call."""
         with self._changed:
             self.is_lost = True
             self._changed.notify_all()
@@ -96,13 +96,13 @@ class Session:
         with self._changed:
             while self._one_at_a_time and self._busy_until is not None and not self.is_lost:
                 left = self._busy_until - time.monotonic()
-                if left <= 0:  # who waited for that call was interrupted
+                if left <= 0:  # the thread that waited for that call was interrupted
                     self.is_lost = True
                     self._changed.notify_all()
                 else:
                     self._changed.wait(left)
             if self.is_lost:
-                raise ConnectionAbortedError("the connection was given up, as an earlier call got no answer")
+                raise ConnectionAbortedError("the connection was closed because an earlier call got no response")
             self._busy_until = time.monotonic() + seconds
 
     def _end(self) -> None:
@@ -112,17 +112,17 @@ class Session:
 
 
 def _within(seconds: float, work: Callable[[], T]) -> T:
-    """What `work` returns or raises in another thread; it is left to itself if it takes longer than `seconds`."""
+    """Return or raise what `work` does in another thread; abandon it if it takes longer than `seconds`."""
     outcome: Future[T] = Outcome()
     answer = partial(_answer, outcome, work)
     try:
         try:
             start_thread(answer, "notata-client")
-        except RuntimeError:  # at exit no thread starts any more
+        except RuntimeError:  # at exit, no thread can start any more
             answer()
         return outcome.result(seconds)
     finally:
-        del outcome, answer  # an error holds this frame, and the future holds the error
+        del outcome, answer  # else a cycle: an error holds this frame, and the future holds the error
 
 
 def _answer(outcome: Future[T], work: Callable[[], T]) -> None:
@@ -135,11 +135,11 @@ def _answer(outcome: Future[T], work: Callable[[], T]) -> None:
 
 
 class Client:
-    """One fsspec file system: each of its methods is called under a deadline, in turn where it is not thread-safe.
+    """A wrapper of an fsspec file system that calls each method with a deadline, and in turn if needed.
 
     Attributes:
         fs: The file system itself.
-        session: Whose turn it is to call it.
+        session: Takes care of the turns.
     """
 
     def __init__(self, session: Session, connection: ClientConnection) -> None:
@@ -148,11 +148,11 @@ class Client:
         self._connection = connection
 
     @property  # type: ignore[misc]
-    def __class__(self) -> type[Any]:  # libraries that are given it ask by isinstance; wrapt's proxies do so too
+    def __class__(self) -> type[Any]:  # libraries check it with isinstance; wrapt's proxies do the same
         return type(self.fs)
 
     def call(self, work: Callable[..., T], *args: Any, size: int = 0, many: int = 1, **kwargs: Any) -> T:
-        """Make one call, which moves `size` bytes and makes `many` requests of which each has its time."""
+        """Make one call that moves `size` bytes and makes `many` requests, each with its own time."""
         seconds = self._connection.limit(2 * size) * many
         try:
             result = self.session.call(seconds, work, *args, **kwargs)
@@ -160,19 +160,19 @@ class Client:
             self._connection.note_silence()
             raise
         except Exception as error:
-            told = as_builtin(error)
-            if told is error:
+            translated = as_builtin(error)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
         self._connection.note_answer()
         return result
 
     def open(self, *args: Any, **kwargs: Any) -> ClientFile:
-        """A file of the file system, each of its methods called in the same way."""
+        """Open a file of the file system, with a deadline for each of its methods."""
         return ClientFile(self, self._bound(self.fs.open)(*args, **kwargs))
 
     def _bound(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """A method that is called under a deadline; all arguments are its own, also those that `call` has."""
+        """Return a method with a deadline. All arguments go to the method, even those that `call` knows."""
         return lambda *args, **kwargs: self.call(partial(method, *args, **kwargs))
 
     def invalidate_cache(self, path: str | None = None) -> None:
@@ -208,7 +208,7 @@ class ClientFile:
         self._client.call(self._file.close)
 
     def abandon(self) -> None:
-        """Close it without storing what was written, where the file system can do so."""
+        """Close the file without storing its content, if the file system can do so."""
         with suppress(Exception):
             self._client.call(getattr(self._file, "discard", bool))
         self.close()
@@ -229,10 +229,10 @@ class ClientFile:
 
 
 class ClientConnection(Connection):
-    """A connection through a `Client`, which is made anew once it has been lost.
+    """A connection through a `Client`, which is replaced once it is lost.
 
     Attributes:
-        has_exchanged: Whether the server was seen to refuse a rename over a file.
+        has_exchanged: Whether the server has refused a rename over an existing file.
     """
 
     has_exchanged = False
@@ -255,11 +255,11 @@ class ClientConnection(Connection):
 
     @property
     def client(self) -> Client:
-        """The present client of this process; to make one may take as long as a request."""
+        """The current client of this process; making one may take as long as a request."""
         pid = os.getpid()
         key = pid, self._token
-        # One thread at a time connects, and the others have the same session then; smbprotocol, which knows a session
-        # by its host alone, mixes up two that begin at once.
+        # One thread connects at a time, and the others then share its session. smbprotocol identifies a session by its
+        # host alone and mixes up two that start at once.
         with _connecting.setdefault(key, threading.Lock()):
             if self._client is None or self._pid != pid or self._client.session.is_lost:
                 session = _sessions.get(key)
@@ -270,7 +270,7 @@ class ClientConnection(Connection):
 
     @functools.cached_property
     def _token(self) -> str:
-        """What sessions have in common that are one: fsspec's own cache has a session for each thread."""
+        """Identify equal sessions: fsspec's own cache has one session per thread."""
         return str(tokenize(self._host, self.options))
 
     def _connected(self) -> AbstractFileSystem:
@@ -281,13 +281,13 @@ class ClientConnection(Connection):
             self.note_silence()
             raise
         except OSError as error:
-            told = as_builtin(error)
-            if told is error:
+            translated = as_builtin(error)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
 
     def run_with(self, work: Callable[[Client], T], *, repeatable: bool = True) -> T:
-        """What `work` returns; where its connection was lost, once more by a new one if it may be done twice."""
+        """Return what `work` does; if the connection was lost and `work` is repeatable, try again with a new one."""
         client = self.client
         try:
             return work(client)

@@ -1,6 +1,6 @@
-"""What has a local disk keep files through a power cut: which are to be synced, in which order, and how.
+"""fsync for local disks: which files and folders to sync after a write, in which order, and how.
 
-It knows files and folders by name and by descriptor, and nothing of what is written.
+This module handles names and descriptors of files and folders, never their content.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if sys.platform != "win32":
 __all__ = ["Durability"]
 
 _NO_SYNC: Final = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-"""What a file system says that syncs no folders: those of network shares mostly keep them in order by themselves."""
+"""Errors of a file system that cannot sync folders; most network shares keep them in order by themselves."""
 
 
 class Durability:
-    """The syncs of one store, and those of its folders whose names are known to be on the disk.
+    """The fsync calls of one store, and the set of folders whose names are known to be on disk.
 
-    A file is on the disk when its bytes are, and its name in its folder, and the name of that folder in the one above,
-    and so on. All this is synced up to the root of the store and once more, as the root may be new too.
+    A file is on disk when its bytes are, its name in its folder, the name of that folder in its parent, and so on. All
+    of this is synced up to the root of the store and its parent, as the root may be new too.
 
     Args:
         root: The folder of the store.
@@ -40,57 +40,57 @@ class Durability:
         self._known: set[str] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self._above,)  # elsewhere other folders may be known
+        return _restored, (self._above,)  # other folders may be known elsewhere
 
-    def file(self, handle: int) -> None:
-        """Have the bytes of an open file on the disk, before it gets its name."""
+    def sync_file(self, handle: int) -> None:
+        """Sync the bytes of an open file, before it gets its name."""
         _sync(handle)
 
-    def growth(self, handle: int) -> None:
-        """Have what was added to an open file on the disk, and its size."""
+    def sync_appended(self, handle: int) -> None:
+        """Sync the bytes that were appended to an open file, and its size."""
         if sys.platform in ("win32", "darwin"):
             _sync(handle)
         else:
             os.fdatasync(handle)
 
-    def closed(self, path: str) -> None:
-        """As `file`, of one that somebody else wrote."""
+    def sync_closed(self, path: str) -> None:
+        """Sync the bytes of a closed file, by its path."""
         handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
         try:
-            self.file(handle)
+            self.sync_file(handle)
         finally:
             os.close(handle)
 
-    def folder(self, folder: str) -> None:
-        """Have the names in a folder on the disk, and its own, and those of the folders above it."""
+    def sync_folder(self, folder: str) -> None:
+        """Sync the names in a folder, the folder's own name, and those of its parents."""
         _sync_folder(folder)
         new = []
         while folder not in self._known and len(folder) > len(self._above):
             new.append(folder)
             folder = os.path.dirname(folder)
-            with suppress(PermissionError):  # it is somebody else's, and was there before
+            with suppress(PermissionError):  # it belongs to another user and existed before
                 _sync_folder(folder)
-        self._known.update(new)  # at the end: who finds it there goes no further up
+        self._known.update(new)  # last: another thread that finds a folder here syncs no parents
 
-    def removed(self, folder: str) -> None:
-        """Have it on the disk that names in a folder are gone, and maybe the folder, and some above it."""
+    def sync_deletions(self, folder: str) -> None:
+        """Sync a folder after deletions, or its nearest existing parent if it was removed too."""
         while not os.path.isdir(folder) and len(folder) > len(self._above):
             folder = os.path.dirname(folder)
         _sync_folder(folder)
 
-    def forget(self, folder: str) -> None:
-        """Take note that a folder is made anew, and maybe those above it."""
+    def forget_folder(self, folder: str) -> None:
+        """Record that a folder was created anew, and maybe its parents."""
         while len(folder) > len(self._above):
             self._known.discard(folder)
             folder = os.path.dirname(folder)
 
 
-def _again(above: str) -> Durability:
+def _restored(above: str) -> Durability:
     return Durability(os.path.join(above, "any"))
 
 
 def _sync(handle: int) -> None:
-    if sys.platform == "darwin":  # there fsync leaves it in the cache of the drive
+    if sys.platform == "darwin":  # there, fsync leaves the data in the drive's cache
         try:
             fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
             return
@@ -101,11 +101,11 @@ def _sync(handle: int) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    if sys.platform == "win32":  # no folder can be opened there; NTFS keeps names by its journal
+    if sys.platform == "win32":  # folders cannot be opened there; NTFS keeps names by its journal
         return
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:  # somebody removed it with all that was in it
+    except FileNotFoundError:  # another process removed the folder and its content
         return
     try:
         _sync(handle)

@@ -1,4 +1,4 @@
-"""What a store tells of a file, listed or read; it knows no store."""
+"""Results of a store: an entry of a listing, and the bytes of a read."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["Blob", "Entry"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One stored file, as a listing tells it.
+    """One stored file, as in a listing.
 
     Attributes:
         key: Relative to the store's root.
         size: In bytes.
-        modified: When it was last written, with a time zone.
+        modified: Time of the last write, with a time zone.
         version: Changes with each write: an ETag on S3, a generation on GCS. For `Store.replace`.
-        digest: What the listing tells of the content, empty where it tells nothing: ``md5:<hex>``; ``crc32c:<hex>``;
-            ``md5-parts:<hex>-<parts>``, an MD5 of the MD5s of its parts. An encrypted S3 object may show another value
-            in this form, so what differs proves nothing; what is equal proves that the content is.
+        digest: Digest of the content that the listing reports, or empty: ``md5:<hex>``; ``crc32c:<hex>``;
+            ``md5-parts:<hex>-<parts>``, an MD5 of the MD5s of its parts. An encrypted S3 object may report another
+            value in this form. So equal digests prove equal content, but different digests prove nothing.
     """
 
     key: str
@@ -31,13 +31,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes as read, or a range of them, with the whole file's size and version.
+    """Bytes of a file or of a range of it, with the whole file's size and version.
 
     Attributes:
-        data: What was asked for.
+        data: The requested bytes.
         size: Of the whole file, in bytes.
         version: For `Store.replace`.
-        age: Seconds since the file was written, by the storage's own clock; None where it does not tell.
+        age: Seconds since the file was written, by the storage's own clock; None if the storage does not report it.
     """
 
     data: bytes

@@ -1,6 +1,6 @@
-"""The file objects of a store: a writer that publishes whole or not at all, and a reader by ranges.
+"""The file objects of a store: writers that publish a file completely or not at all, and a reader by ranges.
 
-They know a key's bytes as parts and ranges, never where those lie.
+This module handles parts and ranges of a key's bytes, never where they are stored.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["PART", "AtomicWriter", "Body", "RangeReader", "TextWriter", "Upload", "part_size"]
 
 PART: Final = 8 * 2**20
-"""Up to here a value is one request; beyond, it goes in parts of about this size."""
+"""Bytes; values up to this size are one request, larger ones go in parts of about this size."""
 
-_PARTS_AHEAD: Final = 4  # that a reader has coming: 32 MiB
+_PREFETCHED: Final = 4  # parts that a reader prefetches: 32 MiB
 
-_PARTS_A_STEP: Final = 1000  # S3 takes 10,000 parts; growing them each 1000 reaches 430 GiB at 80 MiB a part
+_PARTS_A_STEP: Final = 1000  # S3 allows 10,000 parts; growing them every 1000 reaches 430 GiB at 80 MiB a part
 
 
 def part_size(number: int) -> int:
-    """Bytes of a part of what is written in parts, by its number, from 0; the last one may have fewer.
+    """Return the size in bytes of a part by its number, from 0; the last part may be shorter.
 
     >>> part_size(0), part_size(1000)
     (8388608, 16777216)
@@ -52,18 +52,18 @@ class Upload(Protocol):
 
 
 class Body(Protocol):
-    """Where a writer's bytes go: all at once if they are few, else as an upload."""
+    """The target of a writer's bytes: one `put` if they are few, else an upload."""
 
     def put(self, data: bytes) -> object: ...
     def begin(self) -> Upload: ...
 
 
 class AtomicWriter(io.BufferedIOBase):
-    """A binary file object of which nothing is visible until it closes cleanly.
+    """A binary file object whose content becomes visible only when it closes without an error.
 
-    Leaving its ``with`` block by an exception, a failed `write`, or never closing it at all leaves the old
-    content as it was. It does not seek. Memory: at most two parts, of 8 MiB (growing to 80 MiB beyond 8 GiB), and what
-    the storage has in flight: up to four parts on S3, one on GCS, and as much in the network library.
+    If its ``with`` block raises, a `write` fails, or it is never closed, the previous content is unchanged. It cannot
+    seek. Memory: at most two parts, of 8 MiB (growing to 80 MiB beyond 8 GiB), and what the storage has in flight: up
+    to four parts on S3, one on GCS, and as much in the network library.
     """
 
     def __init__(self, body: Body, name: str) -> None:
@@ -80,7 +80,7 @@ class AtomicWriter(io.BufferedIOBase):
         return True
 
     def seekable(self) -> bool:
-        # It never seeks; but TextIOWrapper writes a UTF-16 mark only where it could have asked for the position.
+        # It cannot seek, but TextIOWrapper writes a UTF-16 mark only if it can ask for the position.
         return self.shows_start
 
     def tell(self) -> int:
@@ -99,7 +99,7 @@ class AtomicWriter(io.BufferedIOBase):
         return view.nbytes
 
     def spoil(self, error: BaseException) -> None:
-        """Take note that a write failed: what is there is not what was meant, and is not published."""
+        """Record that a write failed: the content is incomplete and must not be published."""
         self._broken = error
 
     def _take(self, view: memoryview) -> None:
@@ -129,7 +129,9 @@ class AtomicWriter(io.BufferedIOBase):
         if self._broken is not None:
             broken = self._broken
             _give_up(self, broken)
-            raise StorageError(f"{self.name}: nothing was stored, a write failed before") from broken
+            raise StorageError(
+                f"{self.name}: nothing was stored because an earlier write failed; write the file again"
+            ) from broken
         try:
             self._commit()
         except BaseException as error:
@@ -147,7 +149,7 @@ class AtomicWriter(io.BufferedIOBase):
         self._upload = None
 
     def abort(self) -> None:
-        """Give the write up: nothing of it stays, the old content stands."""
+        """Discard the write; the previous content is unchanged."""
         if self.closed:
             return
         upload, self._upload = self._upload, None
@@ -162,7 +164,7 @@ class AtomicWriter(io.BufferedIOBase):
         _leave(self, error)
 
     def __del__(self) -> None:
-        _forgotten(self)
+        _abort_unclosed(self)
 
     def _check_open(self) -> None:
         if self.closed:
@@ -191,13 +193,13 @@ class TextWriter(io.TextIOWrapper):
         if not self.closed:
             try:
                 self.flush()
-            except BaseException as error:  # or the body's own close would raise over it
+            except BaseException as error:  # else the body's own close would replace this error
                 _give_up(self, error)
                 raise
         super().close()
 
     def abort(self) -> None:
-        """Give the write up: nothing of it stays, the old content stands."""
+        """Discard the write; the previous content is unchanged."""
         self._body.abort()
 
     def __exit__(
@@ -206,11 +208,11 @@ class TextWriter(io.TextIOWrapper):
         _leave(self, error)
 
     def __del__(self) -> None:
-        _forgotten(self)
+        _abort_unclosed(self)
 
 
 def _leave(writer: AtomicWriter | TextWriter, error: BaseException | None) -> None:
-    """What both writers do at the end of ``with``."""
+    """Close or abort a writer at the end of its ``with`` block."""
     if error is None:
         writer.close()
         return
@@ -218,31 +220,32 @@ def _leave(writer: AtomicWriter | TextWriter, error: BaseException | None) -> No
 
 
 def _give_up(writer: AtomicWriter | TextWriter, error: BaseException) -> None:
-    """Abort; a failing clean-up is a note on the error that it follows, and never hides it."""
+    """Abort. If that fails, add a note to the original error, never replace it."""
     try:
         writer.abort()
     except Exception as failure:
         error.add_note(f"notata: could not clean up after {writer.name}: {failure}")
 
 
-def _forgotten(writer: AtomicWriter | TextWriter) -> None:
-    """What both do when they are collected unclosed: `io` would close, and so publish, them."""
+def _abort_unclosed(writer: AtomicWriter | TextWriter) -> None:
+    """Abort and warn when a writer is garbage-collected unclosed; `io` would close and so publish it."""
     try:
         unfinished = not writer.closed
-    except (AttributeError, ValueError):  # not fully made, or its buffer is gone already
+    except (AttributeError, ValueError):  # its constructor failed, or its buffer is gone already
         return
-    if unfinished and not sys.is_finalizing():  # then nobody answers any more, and to wait would be for ever
+    if unfinished and not sys.is_finalizing():  # at exit nothing replies any more, and abort would wait for ever
         with suppress(Exception):
             writer.abort()
-        warnings.warn(f"{writer.name} was never closed: nothing was stored", ResourceWarning, stacklevel=3)
+        warnings.warn(
+            f"{writer.name} was never closed, so nothing was stored; use a with block", ResourceWarning, stacklevel=3
+        )
 
 
 class RangeReader(io.RawIOBase):
     """A seekable binary file over ``begin(start, end)``; its first part came with the open.
 
-    One request for a file of up to 8 MiB, then one for each part of 8 MiB or less that is asked for. What is read at
-    once comes in up to four parts at a time; who reads on from where the last read ended has the next ones fetched
-    ahead, one more each time, up to four.
+    One request for a file of up to 8 MiB, then one for each part of up to 8 MiB. A large read requests up to four
+    parts at a time. Sequential reads prefetch the next parts: one more with each read, up to four.
     """
 
     def __init__(
@@ -258,10 +261,10 @@ class RangeReader(io.RawIOBase):
         self._size = size
         self._begin = begin
         self._at = 0
-        self._coming: deque[tuple[int, Future[bytes]]] = deque()  # parts that follow each other, by their starts
-        self._asked = self._ahead = 0
+        self._pending: deque[tuple[int, Future[bytes]]] = deque()  # parts that follow each other, by their starts
+        self._requested = self._prefetch = 0
         self._held, self._held_at = b"", 0
-        self._on = -1  # where the last part ended
+        self._next_start = -1  # where the last part ended
         self._pid = os.getpid()
         self.name = name
 
@@ -299,7 +302,7 @@ class RangeReader(io.RawIOBase):
 
     def readall(self) -> bytes:
         self._check_open()
-        whole, begun = io.BytesIO(), self._at  # it gives its bytes away without a copy
+        whole, begun = io.BytesIO(), self._at  # getvalue() makes no copy
         try:
             while part := self._next(self._size):
                 whole.write(part)
@@ -324,40 +327,40 @@ class RangeReader(io.RawIOBase):
         return max(0, self._at - begun)
 
     def _next(self, end: int) -> memoryview:
-        """Some bytes from here, at least one and none beyond `end`; those after them begin to come."""
+        """Return at least one byte from the current position, none beyond `end`, and prefetch what follows."""
         if self._at >= end:
             return memoryview(b"")
         for held, at in ((self._first, 0), (self._held, self._held_at)):
             if at <= self._at < at + len(held):
                 return memoryview(held)[self._at - at : end - at]
-        self._ask(end)
-        start, future = self._coming.popleft()
+        self._request(end)
+        start, future = self._pending.popleft()
         try:
             self._held, self._held_at = future.result(), start
-        except BaseException:  # who reads again begins here again
+        except BaseException:  # the next read starts again here
             self._forget()
             raise
-        self._on = start + len(self._held)
+        self._next_start = start + len(self._held)
         if self._callback is not None:
-            self._callback.absolute_update(self._on)
+            self._callback.absolute_update(self._next_start)
         return memoryview(self._held)[: end - self._at]
 
-    def _ask(self, end: int) -> None:
-        """Have the part come that begins here, and those after it as far as they are wanted."""
-        if self._at != self._on or os.getpid() != self._pid:  # not where the last part ended; or forked
+    def _request(self, end: int) -> None:
+        """Request the part that starts here, and prefetch the following ones as needed."""
+        if self._at != self._next_start or os.getpid() != self._pid:  # not sequential, or forked
             self._forget()
-            self._ahead, self._asked = 0, self._at
-        goal = min(self._size, max(end, self._at + self._ahead * PART))
-        self._ahead = min(_PARTS_AHEAD, self._ahead + 1)
-        while self._asked < goal and len(self._coming) < _PARTS_AHEAD:
-            start, self._asked = self._asked, min(self._asked + PART, goal)
-            self._coming.append((start, self._begin(start, self._asked)))
+            self._prefetch, self._requested = 0, self._at
+        goal = min(self._size, max(end, self._at + self._prefetch * PART))
+        self._prefetch = min(_PREFETCHED, self._prefetch + 1)
+        while self._requested < goal and len(self._pending) < _PREFETCHED:
+            start, self._requested = self._requested, min(self._requested + PART, goal)
+            self._pending.append((start, self._begin(start, self._requested)))
 
     def _forget(self) -> None:
-        """Give up the parts that come, and the one that came."""
-        if os.getpid() != self._pid:  # what comes, comes to the parent
-            self._coming.clear()
+        """Drop the requested parts and the current one."""
+        if os.getpid() != self._pid:  # the requested parts arrive in the parent process
+            self._pending.clear()
             self._pid = os.getpid()
-        while self._coming:
-            self._coming.popleft()[1].cancel()
-        self._held, self._on = b"", -1
+        while self._pending:
+            self._pending.popleft()[1].cancel()
+        self._held, self._next_start = b"", -1

@@ -1,4 +1,4 @@
-"""A store in front of another one, which does the work: what is not overridden is the other one's."""
+"""A base class for store wrappers: every operation that is not overridden goes to the wrapped store."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ __all__ = ["FrontStore"]
 
 
 class FrontStore(Store):
-    """A store that hands everything on. It pickles as the one behind it.
+    """A wrapper that forwards every operation. It pickles as the wrapped store.
 
-    A class of it overrides the primitives that it has something to do with; file objects, batches and errors are those
-    of `Store` then.
+    A subclass overrides only the primitives that it changes. File objects, batches and errors remain those of `Store`.
 
     Args:
-        real: The store behind it.
+        real: The wrapped store.
     """
 
     def __init__(self, real: Store) -> None:
         super().__init__(real.url)
         self._real = real
-        self._folder = ""  # below the store that was put in front
-        self.folders, self.near, self.shared = real.folders, real.near, real.shared
+        self._folder = ""  # below the root of the store that was wrapped first
+        self.folders, self.is_local, self.shared = real.folders, real.is_local, real.shared
         self.leaves_unfinished = real.leaves_unfinished
         self.sized, self.queues, self.progress = real.sized, real.queues, real.progress
 
@@ -50,12 +49,12 @@ class FrontStore(Store):
         return _itself, (self._real,)
 
     @property
-    def creates(self) -> bool:
-        return self._real.creates
+    def supports_exclusive_create(self) -> bool:
+        return self._real.supports_exclusive_create
 
     @property
-    def swaps(self) -> bool:
-        return self._real.swaps
+    def supports_cas(self) -> bool:
+        return self._real.supports_cas
 
     @property
     def gap(self) -> str:
@@ -66,7 +65,7 @@ class FrontStore(Store):
         self._folder = keys.join(self._folder, folder)
 
     def _full(self, key: str) -> str:
-        """A key as the store that was put in front has it."""
+        """Return a key relative to the store that was wrapped first."""
         return keys.join(self._folder, key)
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
@@ -111,8 +110,8 @@ class FrontStore(Store):
     def _has_folder(self, key: str) -> bool:
         return self._real._has_folder(key)
 
-    def aside(self) -> Self:
-        other = self._before(self._real.aside())
+    def hidden_folder(self) -> Self:
+        other = self._before(self._real.hidden_folder())
         other.url = other._real.url
         return other
 
@@ -135,7 +134,7 @@ class FrontStore(Store):
         return self._before(self._real.strictly())
 
     def _before(self, real: Store) -> Self:
-        """This store, in front of another one."""
+        """Return this wrapper around another store."""
         if real is self._real:
             return self
         other = copy.copy(self)

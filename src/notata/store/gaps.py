@@ -1,4 +1,4 @@
-"""What a listing meets and cannot return as a file: folders it cannot open, names that no key can have."""
+"""Entries of a listing that it cannot return as files: unreadable folders, and names that are no legal key."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from notata.store.entries import Entry
 
 __all__ = ["Gap", "Gaps", "Skipped", "gap_or", "ignore"]
 
-_KEPT: Final = 100  # errors of one listing; a bucket may hold millions of odd names
+_KEPT: Final = 100  # errors of one listing; a bucket may hold millions of illegal names
 
 Skipped: TypeAlias = Callable[[StorageError], object]
 """Called with the error of each thing that a listing skips."""
 
 
 def ignore(error: Exception) -> None:
-    """Do nothing about something that a listing skips: for callers that need only what can be listed."""
+    """Ignore skipped entries, for callers that need only the files that can be listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Gap:
     """Something that a backend's listing skips.
 
     Attributes:
-        key: The name below the store's root, as the storage has it; it need not be a legal key.
-        why: The error of the storage, or what is wrong with the name.
+        key: The name below the store's root, as the storage reports it; it need not be a legal key.
+        why: The error of the storage, or the reason why the name is no legal key.
         entry: The file, if the storage can delete it by exactly this name; None for a folder.
     """
 
@@ -38,12 +38,12 @@ class Gap:
 
 
 def gap_or(entry: Entry, *, removable: bool = True) -> Entry | Gap:
-    """Return a listed file, or a gap if no key can have its name.
+    """Return a listed file, or a gap if its name is no legal key.
 
     Args:
         entry: The file.
-        removable: Whether the storage deletes files by exactly the name that is asked for. Even so, a name that leads
-            out of the store's folder where ``..`` is resolved is never deleted.
+        removable: Whether the storage deletes files by exactly the given name. Even then, a name with ``..`` that leads
+            out of the store's folder is never deleted.
     """
     problem = keys.problem_of_stored(entry.key)
     if problem is None:
@@ -52,7 +52,7 @@ def gap_or(entry: Entry, *, removable: bool = True) -> Entry | Gap:
 
 
 class Gaps:
-    """Collects what listings skip: the first hundred errors, and how many there were.
+    """Collects the errors of skipped entries: the first hundred, and the total number.
 
     >>> gaps = Gaps()
     >>> for number in range(102):
@@ -66,7 +66,7 @@ class Gaps:
         self._kept: list[StorageError] = []
 
     def __call__(self, error: StorageError) -> None:
-        """Keep one."""
+        """Add one error."""
         self.count += 1
         if len(self._kept) < _KEPT:
             self._kept.append(error)

@@ -1,8 +1,8 @@
-"""Objects in a Google Cloud Storage bucket, through gcsfs; it knows which GCS request keeps which promise.
+"""Objects in a Google Cloud Storage bucket, through gcsfs, and the GCS request behind each guarantee.
 
-A simple upload is atomic by itself, ``ifGenerationMatch=0`` makes it exclusive and a generation a compare and swap.
-Requests go through gcsfs's `call`, as its own uploads take no generation, and part the body at a fixed mark that
-the content itself may hold.
+A simple upload is atomic by itself. ``ifGenerationMatch=0`` makes it exclusive, a generation makes it a
+compare-and-swap. Requests use gcsfs's `call`: its own uploads accept no generation, and separate
+the parts of the body with a fixed boundary that the content itself may contain.
 """
 
 from __future__ import annotations
@@ -51,24 +51,24 @@ __all__ = ["GCSStore", "connect"]
 _TOKEN: Final = "notata-write"
 _REWRITTEN: Final = 2**20  # an append to a smaller object rewrites it in 2 requests; composing takes 4
 _QUOTA: Final = re.compile(r"(?i)\bquota ?exceeded|\bexceeds? .*\bquota\b")
-"""In what gcsfs tells of a 403; it keeps the sentence of the answer, and not the reason, which is a code."""
+"""Matches gcsfs's text of a 403; gcsfs keeps the message of the response, but not its reason code."""
 _FOR_NOW: Final = (429, 503)  # https://cloud.google.com/storage/docs/retry-strategy
 _TYPE: Final = "application/octet-stream"
 
 
 def connect(options: dict[str, Any]) -> AbstractFileSystem:
-    """A gcsfs file system without cached listings, in which another client's new file would stay invisible.
+    """Return a gcsfs file system without cached listings, which would hide another client's new files.
 
-    It is gcsfs's plain one: the extended one asks a gRPC endpoint for each bucket's type first, and hangs for a
-    minute where none listens. Who sets GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT=true (zonal buckets) gets that one.
+    This is gcsfs's plain file system. The extended one first asks a gRPC endpoint for the type of each bucket, and
+    hangs for a minute if nothing listens there. GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT=true (zonal buckets) selects it.
     """
     if os.environ.get("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "").lower() in ("true", "1"):
         from gcsfs import GCSFileSystem
     else:
         from gcsfs.core import GCSFileSystem
     token = options.get("token")
-    if isinstance(token, str) and token.endswith(".json") and not os.path.exists(token):  # it would be sent as a token
-        raise ConfigurationError("storage option 'token' is the name of a key file, and there is no such file")
+    if isinstance(token, str) and token.endswith(".json") and not os.path.exists(token):  # gcsfs would send it as token
+        raise ConfigurationError("storage option 'token' names a key file that does not exist; correct the path")
     logging.getLogger("gcsfs").addFilter(_beyond_end)
     session = session_options(options.get("session_kwargs"))
     fs = GCSFileSystem(**{"use_listings_cache": False, **options, "session_kwargs": session})
@@ -77,7 +77,7 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
 
 
 class _BusyError(Exception):
-    """GCS refused a request for now, for as long as it might take. gcsfs does not repeat it."""
+    """GCS throttled a request until its time limit. gcsfs does not repeat it."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"GCS asks for fewer requests ({code})")
@@ -85,9 +85,9 @@ class _BusyError(Exception):
 
 
 def _patient(once: Callable[..., Coroutine[Any, Any, Any]], fs: AbstractFileSystem) -> Callable[..., Any]:
-    """Make gcsfs's method for one request, which repeats what GCS refuses for now until the time limit.
+    """Wrap gcsfs's method for one request, to repeat throttled requests until the time limit.
 
-    gcsfs itself does so too, but waits up to 16 seconds between two attempts. Its other retries stay as they are.
+    gcsfs does so too, but waits up to 16 seconds between two attempts. Its other retries remain unchanged.
     """
     from gcsfs.retry import HttpError, retry_request
 
@@ -108,7 +108,7 @@ def _patient(once: Callable[..., Coroutine[Any, Any, Any]], fs: AbstractFileSyst
 
 
 def _beyond_end(record: logging.LogRecord) -> bool:
-    """Keep gcsfs from printing a traceback for a range of an empty file, which is an answer and no error (416)."""
+    """Suppress gcsfs's traceback for a range of an empty file (416), which is a normal response."""
     return not (record.exc_info and record.exc_info[1] and _status(record.exc_info[1]) == 416)
 
 
@@ -126,9 +126,9 @@ class GCSStore(BucketStore):
         return self._connection.run(self._ask, method, path, *names, **arguments)
 
     async def _ask(self, method: str, path: str, *names: str, **arguments: Any) -> Any:
-        """One request; names are quoted into the path, arguments that gcsfs does not know are query parameters.
+        """Make one request. `names` are quoted into the path; arguments unknown to gcsfs become query parameters.
 
-        `size` is what it sends.
+        `size` is the number of bytes that it sends.
         """
         call = self._connection.fs._call
         with asking():
@@ -138,7 +138,7 @@ class GCSStore(BucketStore):
         return answer
 
     def _address(self, service: str) -> str:
-        """``upload`` or ``download``: the JSON API has a root of its own for each."""
+        """Return the root URL of ``upload`` or ``download``, which the JSON API has one each for."""
         base: str = self._connection.fs.base
         return f"{base.removesuffix('/storage/v1/')}/{service}/storage/v1/b/{{}}/o"
 
@@ -148,7 +148,7 @@ class GCSStore(BucketStore):
         token = "" if match is None else secrets.token_hex(16)
         try:
             return self._connection.run(self._upload, self._name(key), data, match, token)
-        except FileExistsError as error:  # gcsfs's word for 412
+        except FileExistsError as error:  # gcsfs's error for 412
             return str(self._refused(error, key, match, token)["generation"])
 
     async def _send(self, key: str, data: bytes) -> str:
@@ -170,25 +170,25 @@ class GCSStore(BucketStore):
             size=len(body),
             uploadType="multipart",
             headers={"Content-Type": f"multipart/related; boundary={mark.decode()}"},
-            data=UnclosableBytesIO(body),  # aiohttp warns of larger bytes; gcsfs rewinds it to try again
+            data=UnclosableBytesIO(body),  # aiohttp warns about large bytes; gcsfs rewinds it for a retry
             json_out=True,
             ifGenerationMatch=None if match is None else match or "0",
         )
         return str(reply["generation"])
 
     def _refused(self, error: Exception, key: str, match: str | None, token: str) -> dict[str, Any]:
-        """After a refused conditional write: our own object if an earlier try took effect, else the right error."""
+        """Handle a refused conditional write: return our own object if an earlier try succeeded, else raise."""
         with suppress(FileNotFoundError):
             found = self._connection.run(self._look_up, self._name(key))
             if found.get("metadata", {}).get(_TOKEN) == token:
                 return found
         if match == ABSENT:
             raise FileExistsError(key) from error
-        raise self._conflict(key, "it was changed meanwhile") from error
+        raise self._conflict(key, "another writer changed it") from error
 
     def _begin(self, key: str, match: str | None) -> Upload:
         with self._bucket_needed(key):
-            return _Resumable(self, key) if match is None else _Aside(self, key)
+            return _Resumable(self, key) if match is None else _HiddenUpload(self, key)
 
     def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
         if tail.size > _REWRITTEN:
@@ -201,24 +201,24 @@ class GCSStore(BucketStore):
         return Tail(len(whole), version, whole, len(whole)) if len(whole) <= _REWRITTEN else Tail(len(whole), version)
 
     def _extend(self, key: str, data: bytes, tail: Tail) -> str:
-        """Extend a large object on the server: what is new is uploaded aside and composed to its end."""
+        """Extend a large object on the server: upload the new data to a temporary object and compose both."""
         version = tail.version or self._version_at(key, tail.size)
-        aside = self._aside(key)
+        hidden = self._hidden_name(key)
         try:
-            self._connection.run(self._upload, aside, data, None, "")
-            reply = self._compose(key, [self._name(key), aside], version)
+            self._connection.run(self._upload, hidden, data, None, "")
+            reply = self._compose(key, [self._name(key), hidden], version)
             if int(reply["size"]) != tail.size + len(data):
-                # An emulator that heeds no condition: what is there is not what was known, or it composed twice.
+                # An emulator that ignores conditions: the object was not the expected one, or it composed twice.
                 return self._mended(key, data, tail, str(reply["generation"]))
             return str(reply["generation"])
         finally:
-            self._remove_quietly(aside)
+            self._remove_quietly(hidden)
 
     def _mended(self, key: str, data: bytes, tail: Tail, version: str) -> str:
         whole = self._get(key, 0, tail.size, None).data + data
         return self._connection.run(self._upload, self._name(key), whole, version, "")
 
-    def _aside(self, key: str) -> str:
+    def _hidden_name(self, key: str) -> str:
         return self._name(keys.join(key.rpartition("/")[0], new_name()))
 
     def _compose(self, key: str, sources: list[str], match: str) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class GCSStore(BucketStore):
         return composed
 
     def _remove_quietly(self, name: str) -> None:
-        with suppress(Exception):  # hidden from listings, and the next owner sweeps it
+        with suppress(Exception):  # listings hide it, and the next owner removes it
             self._call("DELETE", "b/{}/o/{}", name)
 
     # -- read ----------------------------------------------------------------------------------------------
@@ -260,10 +260,10 @@ class GCSStore(BucketStore):
         except FileNotFoundError as error:
             if version is not None:
                 await self._nothing(key)
-                raise self._conflict(key, "it was changed while it was read") from error
+                raise self._conflict(key, "it changed while it was read") from error
             raise
         except Exception as error:
-            if _status(error) == 416 or "not satisfiable" in str(error):  # of an empty file, or behind its end
+            if _status(error) == 416 or "not satisfiable" in str(error):  # the file is empty, or ends earlier
                 return await self._nothing(key)
             raise
         whole = answer.get("Content-Range", "").rpartition("/")[2]
@@ -296,7 +296,7 @@ class GCSStore(BucketStore):
                     json_out=True,
                 )
             for item in page.get("items", ()):
-                if not item["name"].endswith("/"):  # the folder markers that consoles make
+                if not item["name"].endswith("/"):  # folder markers, which web consoles create
                     yield gap_or(_entry(self._key(item["name"]), item))
             token = page.get("nextPageToken")
             if not token:
@@ -304,7 +304,7 @@ class GCSStore(BucketStore):
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         async def remove(name: str) -> None:
-            with suppress(FileExistsError):  # gcsfs's word for 412: it is another one by now
+            with suppress(FileExistsError):  # gcsfs's error for 412: the object has another version by now
                 await self._ask("DELETE", "b/{}/o/{}", self._exact(name), ifGenerationMatch=names[name])
 
         return batches.remove(lambda name: self._connection.start(remove, name), names)
@@ -330,7 +330,7 @@ class GCSStore(BucketStore):
         if status in (401, 403) or isinstance(error, GoogleAuthError) or str(error).startswith("Forbidden:"):
             return AccessError, (
                 "the store refused these credentials; check storage_options (token, project), "
-                "GOOGLE_APPLICATION_CREDENTIALS or `gcloud auth application-default login`, and what they may do there"
+                "GOOGLE_APPLICATION_CREDENTIALS or `gcloud auth application-default login`, and their permissions"
             )
         if isinstance(error, FileNotFoundError):
             return MissingError, "there is no such object (or no such bucket)"
@@ -338,11 +338,11 @@ class GCSStore(BucketStore):
             return UnreachableError, "no server answered at this address; check endpoint_url and the network"
         if status in _FOR_NOW:
             return StorageError, (
-                f"the store asks for fewer requests ({status}) and did so for the whole time limit; try later, with "
-                "fewer writers at once or a longer timeout="
+                f"the store asked for fewer requests ({status}) during the whole time limit; try later, with fewer "
+                "writers at once or a longer timeout="
             )
         if status >= 500:
-            return StorageError, f"the store failed ({status}) again and again; try later"
+            return StorageError, f"the store failed repeatedly ({status}); try later"
         return super()._failure(error)
 
     def _write(self, key: str, data: bytes, match: str | None) -> str:
@@ -351,7 +351,7 @@ class GCSStore(BucketStore):
 
     @contextmanager
     def _bucket_needed(self, key: str | None, doing: str = "write") -> Iterator[None]:
-        """A write or a listing does not miss an object: what it misses is the bucket."""
+        """Translate a missing object in a write or a listing: there, it is the bucket that is missing."""
         try:
             yield
         except FileNotFoundError as error:
@@ -364,15 +364,15 @@ class GCSStore(BucketStore):
 
 
 def _is_web_page(head: Mapping[str, str], body: object) -> bool:
-    """Check whether an answer is a web page: an object, which may be a page, comes with its generation."""
+    """Check whether a response is a web page: an object, which may be a page too, comes with its generation."""
     page = str(head.get("Content-Type", "")).lower().startswith("text/html")
     return page and "x-goog-generation" not in head and bool(body)
 
 
 class _Resumable:
-    """A streamed write: a resumable upload, which GCS takes one part after the other.
+    """A streamed write: a resumable upload, which GCS receives one part after the other.
 
-    The last part says that it is the last, so one part is held back, while the one before it is sent.
+    The last part must be marked as the last. So one part is held back while the previous one is sent.
     https://cloud.google.com/storage/docs/resumable-uploads
     """
 
@@ -403,7 +403,7 @@ class _Resumable:
         self._sent += len(part)
 
     def _wait(self) -> bytes:
-        """The reply to the part that is being sent."""
+        """Return the reply to the part that is being sent."""
         if self._sending is None:
             return b""
         reply = self._sending.result()
@@ -422,7 +422,7 @@ class _Resumable:
                 return bytes(reply)
             taken = int(answer["Range"].rpartition("-")[2]) + 1 if "Range" in answer else 0
             if taken <= at:
-                raise OSError("GCS took nothing of a part")
+                raise OSError("GCS accepted no bytes of a part; write the file again")
             part, at = part[taken - at :], taken
             if not part:
                 return bytes(reply)
@@ -437,16 +437,16 @@ class _Resumable:
                 self._store._connection.run(self._ask, self._store.filesystem()._call, "DELETE", session)
 
 
-class _Aside:
-    """A streamed exclusive write: aside, then one compose request that makes the object of it.
+class _HiddenUpload:
+    """A streamed exclusive write: an upload to a temporary object, then one compose request that creates the target.
 
-    GCS heeds the condition in simple requests only, which a resumable upload is not.
+    GCS supports the condition only in simple requests, and a resumable upload is not one.
     """
 
     def __init__(self, store: GCSStore, key: str) -> None:
         self._store = store
         self._key = key
-        self._name = store._aside(key)
+        self._name = store._hidden_name(key)
         self._upload = _Resumable(store, store._key(self._name))
 
     def write(self, part: bytes) -> None:
@@ -455,7 +455,7 @@ class _Aside:
     def commit(self) -> str:
         self._upload.commit()
         try:
-            if self._store.exists(self._key):  # emulators heed no condition here; GCS itself does, in the compose
+            if self._store.exists(self._key):  # emulators ignore the condition in compose; GCS itself supports it
                 raise FileExistsError(self._key)
             return str(self._store._compose(self._key, [self._name], ABSENT)["generation"])
         finally:
@@ -466,16 +466,16 @@ class _Aside:
 
 
 def _of_size(sent: int, stored: int) -> None:
-    """Notice a part that was taken twice, as it was sent again after its reply was lost.
+    """Detect a part that was stored twice because it was sent again after a lost reply.
 
-    GCS itself passes over what it has already; fake-gcs-server does not look at where a part belongs.
+    GCS skips bytes that it has already; fake-gcs-server ignores the offset of a part.
     """
     if stored != sent:
-        raise OSError(f"{sent} bytes were sent and {stored} are stored, which is wrong; write again")
+        raise OSError(f"{sent} bytes were sent but {stored} are stored; write the file again")
 
 
 def _status(error: BaseException) -> int:
-    """The HTTP status of gcsfs's HttpError."""
+    """Return the HTTP status of gcsfs's HttpError."""
     code = str(getattr(error, "code", ""))
     return int(code) if code.isdigit() else 0
 
@@ -486,11 +486,11 @@ def _entry(key: str, item: dict[str, Any]) -> Entry:
 
 
 def _digest(item: dict[str, Any]) -> str:
-    """What a listing tells of the content: a composed object has no MD5, and each has a CRC32C; both in base64.
+    """Return the digest that a listing reports: a composed object has no MD5, all have a CRC32C; both in base64.
 
     https://cloud.google.com/storage/docs/json_api/v1/objects
     """
     for name, kind in (("md5Hash", "md5"), ("crc32c", "crc32c")):
-        if told := item.get(name):
-            return f"{kind}:{base64.b64decode(told).hex()}"
+        if digest := item.get(name):
+            return f"{kind}:{base64.b64decode(digest).hex()}"
     return ""

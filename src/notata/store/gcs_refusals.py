@@ -1,10 +1,10 @@
-"""What notata does with each answer of GCS, before gcsfs has it; it knows no objects.
+"""Handle certain GCS responses before gcsfs sees them; no objects are involved.
 
-Some answers end a request at once, though gcsfs would ask again until the time limit. And each piece of an answer
-gives the request its time anew.
+Some responses end a request at once, although gcsfs would retry until the time limit. Each piece of a response restarts
+the request's time limit.
 
-gcsfs asks six times over half a minute whatever aiohttp raises, a refused certificate too, and after a 401, as a token
-may have expired meanwhile. aiohttp calls what is here after each answer.
+gcsfs retries six times over half a minute for every error of aiohttp, even a refused certificate, and after a 401, as a
+token may have expired. aiohttp calls this module after each response.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["RefusedError", "asking", "session_options"]
 _refusals: ContextVar[list[int] | None] = ContextVar("refusals", default=None)
 
 _TRIES: Final = {401: 2, 501: 1}
-"""Answers that end a request, and after how many of them: gcsfs fetches a new token between two."""
+"""Responses that end a request, and after how many of them: gcsfs fetches a new token between two."""
 
 
 class RefusedError(Exception):
-    """An answer that another try does not change.
+    """A response that a retry cannot change.
 
     Attributes:
-        code: The HTTP status; 0 where there was no answer.
+        code: The HTTP status; 0 if there was no response.
     """
 
     def __init__(self, code: int) -> None:
@@ -40,7 +40,7 @@ class RefusedError(Exception):
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """Count the refusals of one request and its repetitions."""
+    """Count the refusals of one request, including its retries."""
     token = _refusals.set([])
     try:
         yield
@@ -49,7 +49,7 @@ def asking() -> Iterator[None]:
 
 
 def session_options(given: dict[str, Any] | None) -> dict[str, Any]:
-    """Return options for aiohttp's session: the given ones, and what ends hopeless requests and notes progress."""
+    """Return options for aiohttp's session: the given ones, plus ours to end hopeless requests and note progress."""
     options = dict(given or {})
     traces = [*options.get("trace_configs", ()), _trace()]
     return {"response_class": _response_class(), **options, "trace_configs": traces}
@@ -57,19 +57,19 @@ def session_options(given: dict[str, Any] | None) -> dict[str, Any]:
 
 @functools.cache
 def _response_class() -> Any:
-    """Return the class of answers: aiohttp's, which says how far it is; the same one each time, as in `_trace`."""
+    """Return aiohttp's response class, extended to report progress; always the same class, as for `_trace`."""
     from aiohttp import ClientResponse
 
     class Response(ClientResponse):
         async def read(self) -> bytes:  # the one method that gcsfs calls
-            if not self.ok:  # a refusal is no progress: it would be repeated without end
+            if not self.ok:  # a refusal is no progress: it would be repeated for ever
                 return await super().read()
             pieces = []
             note_progress()
             async for piece in self.content.iter_any():
                 note_progress()
                 pieces.append(piece)
-            await super().read()  # nothing is left: this gives the connection back
+            await super().read()  # nothing remains: this releases the connection
             return b"".join(pieces)
 
     return Response
@@ -77,7 +77,7 @@ def _response_class() -> Any:
 
 @functools.cache
 def _trace() -> Any:
-    """The same object each time: fsspec tells file systems apart by their options."""
+    """Return the trace hooks; always the same object, as fsspec distinguishes file systems by their options."""
     from aiohttp import TraceConfig
 
     trace = TraceConfig()

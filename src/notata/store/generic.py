@@ -1,8 +1,8 @@
-"""Files on any other fsspec protocol, as well as that protocol can; it knows only fsspec's common calls.
+"""Files on any other fsspec protocol, through fsspec's common calls, with the guarantees that the protocol allows.
 
-Limits, which the user is told: notata makes no create exclusive and no replacement conditional there, so two writers
-of one run id are not told apart for certain. A write goes to a hidden name and is moved into place whole
-(``publishing.py`` says how), and a failed one publishes nothing.
+The user is warned of the limits: a create is not exclusive and a replacement not conditional, so notata cannot reliably
+detect two writers with one run id. A write goes to a hidden name and is moved into place as a whole (see
+``publishing.py``), and a failed write publishes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from notata.store.files import PART, Upload
 from notata.store.gaps import Gap, gap_or
 from notata.store.http_errors import failure_of_tls
 from notata.store.in_flight import started_in_thread
-from notata.store.publishing import Step, make_folder, move_over, step_of, unfinished_in, write_aside
+from notata.store.publishing import Step, make_folder, move_over, step_of, unfinished_in, write_hidden
 from notata.store.remote import RemoteStore, without_credentials
 
 if TYPE_CHECKING:
@@ -45,44 +45,44 @@ if TYPE_CHECKING:
 __all__ = ["CACHES", "GenericStore"]
 
 CACHES: Final = frozenset({"blockcache", "cached", "filecache", "simplecache"})
-"""Protocols that keep local copies: what is written through them is seen late, or never."""
+"""Protocols that keep local copies: files written through them appear late, or never."""
 
 _UNKNOWN: Final = -1
-"""As a size: the server does not tell."""
+"""Size of a file whose server does not report it."""
 
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "modified", "modify", "updated", "created")
 
 _MARKS: Final = ("ETag", "etag", "generation")
 
-_MANY: Final = 20  # requests of which a listing by one call may consist, as far as its time limit goes
+_MANY: Final = 20  # requests that one listing call may make, for its time limit
 
 _GAPS: Final[dict[Step, str]] = {
     "rename": "",
-    "server": "the server decides whether a file is replaced in one step; some delete the old one first, so that it is "
-    "missing for a moment",
-    "copy": "{scheme} has no rename: the new content is copied over the old one: readers may see a part of it, and a "
-    "copy that fails loses the old content",
+    "server": "the server decides whether a file is replaced in one step; some servers delete the old file first, so "
+    "that it is missing for a moment",
+    "copy": "{scheme} has no rename, so the new content is copied over the old one: readers may see a part of it, and "
+    "a failed copy loses the old content",
 }
-"""What readers may see while a file is replaced."""
+"""Description of what readers may see while a file is replaced, by kind of step."""
 
 _MISREAD: Final = {
     **dict.fromkeys(("abfs", "abfss", "az"), "?"),  # a version begins there
     **dict.fromkeys(("webdav", "dav"), "#%?"),  # parts of a URL
-    "smb": '"*:<>?|',  # not in names on Windows; after a colon comes a stream of the file
+    "smb": '"*:<>?|',  # not allowed in names on Windows; a colon starts the name of a stream
 }
-"""By protocol, characters in names that its client or server takes for something else."""
+"""By protocol, characters in names that its client or server interprets."""
 
 _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
-    "smb": {"share_access": "rwd", "register_session_retries": 0},  # a reader shuts nobody out; a wrong name shows soon
+    "smb": {"share_access": "rwd", "register_session_retries": 0},  # readers exclude no one; a wrong host fails soon
 }
-"""Options that a protocol needs so that its files can be shared, and its errors be told in time."""
+"""By protocol, options that let files be shared and errors be reported in time."""
 
 
 class GenericStore(RemoteStore):
     """Files below one URL of any fsspec protocol."""
 
-    creates = False
-    swaps = False
+    supports_exclusive_create = False
+    supports_cas = False
     sized = False
     leaves_unfinished = True
     _connection: ClientConnection
@@ -91,10 +91,10 @@ class GenericStore(RemoteStore):
         caches = CACHES.intersection(part.partition(":")[0] for part in url.split("::"))
         if caches:
             raise ConfigurationError(
-                f"{without_credentials(url)}: runs cannot be written through "
-                f"{', '.join(sorted(caches))}, which shows writes late or never; "
-                "leave it out of base_dir"
+                f"{without_credentials(url)}: cannot write runs through {', '.join(sorted(caches))}, which shows "
+                "writes late or never; leave it out of base_dir"
             )
+        # The query of a web address is its key (a signed URL): it goes with each request, and nowhere else.
         # The query of a web address is a key to it (a signed URL): it goes with each request, and nowhere else.
         first, mark, rest = url.partition("::")
         web = first.startswith(("http://", "https://"))
@@ -112,10 +112,10 @@ class GenericStore(RemoteStore):
 
     def _name(self, key: str) -> str:
         if misread := set(_MISREAD.get(self._scheme(), "")) & set(key):
-            told = " ".join(sorted(misread))
+            characters = " ".join(sorted(misread))
             raise KeyNameError(
-                f"{self._shown(key)} cannot be a name over {self._scheme()}: its client takes {told} for something "
-                "else, and would write another file; choose another name",
+                f"{self._shown(key)} cannot be a name over {self._scheme()}: its client interprets {characters}, "
+                "and would write another file; choose another name",
                 url=self.url,
                 key=key,
             )
@@ -129,7 +129,7 @@ class GenericStore(RemoteStore):
     @property
     def gap(self) -> str:
         if self._connection.has_exchanged:
-            return f"{self._scheme()} renames over no file, so one that is replaced is missing for a moment"
+            return f"{self._scheme()} cannot rename over a file, so a file that is replaced is missing for a moment"
         return _GAPS[step_of(self._connection.client.fs)].format(scheme=self._scheme())
 
     def _move(self, client: Client, source: str, target: str) -> None:
@@ -144,14 +144,14 @@ class GenericStore(RemoteStore):
 
     def _publish(self, client: Client, key: str, data: bytes, match: str | None) -> str:
         target = self._name(key)
-        aside = unfinished_in(posixpath.dirname(target))
+        hidden = unfinished_in(posixpath.dirname(target))
         try:
-            client.call(write_aside, client.fs, aside, data, size=len(data))
+            client.call(write_hidden, client.fs, hidden, data, size=len(data))
             self._check(key, match, warn=False)
-            self._move(client, aside, target)
+            self._move(client, hidden, target)
         except BaseException:
-            with suppress(Exception):  # hidden from listings, and the next owner sweeps it
-                client.call(client.fs.rm_file, aside)
+            with suppress(Exception):  # listings hide it, and the next owner removes it
+                client.call(client.fs.rm_file, hidden)
             raise
         return self._stat(key).version
 
@@ -159,7 +159,7 @@ class GenericStore(RemoteStore):
         return _Moved(self, key, match)
 
     def _check(self, key: str, match: str | None, *, warn: bool = True) -> None:
-        """Look before writing: not a promise, as another writer may come between."""
+        """Check the condition before a write. This is no guarantee, as another writer may come between."""
         if match is None:
             return
         try:
@@ -168,15 +168,15 @@ class GenericStore(RemoteStore):
             present = ABSENT
         if match == ABSENT and warn:
             warnings.warn(
-                f"{without_credentials(self._url)}: notata cannot make a file exclusively over {self._scheme()}, as it "
-                "looks for the file and then writes it: two writers may get one run id; give each run its own id",
+                f"{without_credentials(self._url)}: exclusive writes are not supported over {self._scheme()}: notata "
+                "checks for a file and then writes it, so two writers may get one run id. Give each run its own id.",
                 UnprotectedWarning,
                 stacklevel=2,
             )
         if match == ABSENT and present != ABSENT:
             raise FileExistsError(key)
         if match != ABSENT and present != match:
-            raise self._conflict(key, "it was changed meanwhile")
+            raise self._conflict(key, "another writer changed it")
 
     def _scheme(self) -> str:
         return self._url.partition(":")[0]
@@ -212,13 +212,13 @@ class GenericStore(RemoteStore):
     def _get_by(self, client: Client, key: str, start: int, end: int | None, version: str | None) -> Blob:
         entry = self._stat_by(client, key)
         if version is not None and entry.version != version:
-            raise self._conflict(key, "it was changed while it was read")
+            raise self._conflict(key, "it changed while it was read")
         return self._read_by(client, entry, start, end)
 
     def _read_by(self, client: Client, entry: Entry, start: int, end: int | None) -> Blob:
-        """Read a range of a file that was looked up; never more than its size, whatever a server sends."""
+        """Read a range of a file that was looked up, never more than its size, whatever a server sends."""
         name = self._name(entry.key)
-        if entry.size == _UNKNOWN:  # one byte more, so that who asked for a part knows that it is one
+        if entry.size == _UNKNOWN:  # one byte more, so that the caller can detect that the file goes on
             data = client.call(_read, client.fs, name, start, None if end is None else end + 1)
             return Blob(data if end is None else data[: end - start], start + len(data), entry.version)
         wanted = len(range(entry.size)[start:end])
@@ -233,7 +233,7 @@ class GenericStore(RemoteStore):
         return cast("IO[bytes]", opened)
 
     def _open_read(self, key: str) -> io.BufferedReader | io.BytesIO:
-        """As of any store; of a web server without ranges the file is fetched once, to a temporary file."""
+        """Open as in any store; from a web server without ranges, download the file once to a temporary file."""
         if self._web and (whole := self._connection.run_with(partial(self._whole_of_web, key))) is not None:
             return whole
         return super()._open_read(key)
@@ -280,7 +280,7 @@ class GenericStore(RemoteStore):
                 yield gap_or(self._entry(key, info), removable=False)
 
     def _walk(self, folder: str, beginning: str = "") -> Iterator[tuple[str, dict[str, Any]] | Gap]:
-        """Each file below a folder, by one request a folder, of which each has its time."""
+        """Yield each file below a folder, with one request per folder, each with its own time limit."""
         waiting = [folder]
         while waiting:
             inside = waiting.pop()
@@ -306,9 +306,9 @@ class GenericStore(RemoteStore):
                     yield key, info
 
     def _find(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each file below a folder, by the one call that the protocol has for it."""
+        """Yield each file below a folder, with the protocol's own call for it."""
         name = self._name(folder).rstrip("/")
-        # of a web address, what goes wrong at the first request reads as an empty folder if not asked for
+        # for a web address, an error of the first request looks like an empty folder unless on_error="raise"
         options = {"detail": True, **({"on_error": "raise"} if self._web else {})}
         try:
             found = self._connection.run_with(lambda client: client.call(_found, client.fs, name, options, many=_MANY))
@@ -332,12 +332,12 @@ class GenericStore(RemoteStore):
             return
         try:
             client.call(client.fs.rm_file, self._name(key))
-        except Exception as error:  # a missing file has not failed, and each library says so in its own way
+        except Exception as error:  # a missing file is no failure, but each library reports it differently
             if is_dropped(error, client.fs) or self._is_there(client, key):
                 raise
 
     def _is_there(self, client: Client, key: str) -> bool:
-        """Whether a file is there; fsspec's `exists` says no where it cannot tell."""
+        """Check whether a file exists; fsspec's `exists` returns False if it cannot find out."""
         try:
             self._stat_by(client, key)
         except FileNotFoundError:
@@ -349,7 +349,7 @@ class GenericStore(RemoteStore):
         return Entry(key, size, _time(_stamp(info)), self._version(info))
 
     def _version(self, info: dict[str, Any]) -> str:
-        """A text that is another one for another content, as far as the protocol tells."""
+        """Return a text that differs for different content, as far as the protocol reports it."""
         mark = next((info[name] for name in _MARKS if info.get(name)), None)
         mark = mark or f"{info.get('ino') or info.get('unique')}-{_stamp(info)}-{info.get('size')}"
         return hashlib.sha256(str(mark).encode()).hexdigest()[:16]
@@ -363,17 +363,17 @@ class GenericStore(RemoteStore):
         return _below(self.url, key or "")
 
     def _cause(self, error: Exception) -> Exception | None:
-        return None if self._query else super()._cause(error)  # it may tell the whole address
+        return None if self._query else super()._cause(error)  # the cause may contain the whole address
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, NotImplementedError):
-            return ConfigurationError, f"{self._scheme()} cannot do that; choose another storage"
-        told = failure_of_tls(error) or (web.failure_of_web(error) if self._web else failure_of_client(error))
-        return told or super()._failure(error)
+            return ConfigurationError, f"{self._scheme()} does not support this operation; choose another storage"
+        known = failure_of_tls(error) or (web.failure_of_web(error) if self._web else failure_of_client(error))
+        return known or super()._failure(error)
 
 
 def _below(url: str, key: str) -> str:
-    """The URL of a key below one of a folder. In a chain it goes to the first link that names a place.
+    """Return the URL of a key below that of a folder. In a chain, the key goes to the first link with a path.
 
     >>> _below("zip://in::s3://bucket/runs.zip", "log_a")
     'zip://in/log_a::s3://bucket/runs.zip'
@@ -387,7 +387,7 @@ def _below(url: str, key: str) -> str:
 
 
 def _read(fs: AbstractFileSystem, name: str, start: int, end: int | None) -> bytes:
-    """A range of a file; some protocols know no ranges, and some refuse to begin one at 0."""
+    """Read a range of a file; some protocols support no ranges, and some refuse one that starts at 0."""
     if "HTTPFileSystem" in class_names(fs):
         return web.read_range(fs, name, start, end)
     if "FTPFileSystem" in class_names(fs):
@@ -407,9 +407,9 @@ def _read(fs: AbstractFileSystem, name: str, start: int, end: int | None) -> byt
 
 
 def _read_by_ftp(fs: AbstractFileSystem, name: str, start: int, end: int | None) -> bytes:
-    """A range of a file by FTP, which knows where one begins; where it ends, the connection for the data is closed.
+    """Read a range of a file by FTP, which supports only a start; at the end, the data connection is closed.
 
-    fsspec waits for two answers then, and servers give one.
+    fsspec would then wait for two replies, but servers send one.
     """
     from ftplib import Error
 
@@ -426,10 +426,10 @@ def _read_by_ftp(fs: AbstractFileSystem, name: str, start: int, end: int | None)
 
 
 def _exactly(file: IO[bytes], size: int | None) -> bytes:
-    """So many bytes, or what there is: one read of a raw file may give fewer."""
+    """Read `size` bytes, or all that there are: one read of a raw file may return fewer."""
     parts, left = [], size
     while left is None or left > 0:
-        part = file.read() if left is None else file.read(left)  # pyarrow's take no -1
+        part = file.read() if left is None else file.read(left)  # pyarrow's read accepts no -1
         if not part:
             break
         parts.append(part)
@@ -438,12 +438,12 @@ def _exactly(file: IO[bytes], size: int | None) -> bytes:
 
 
 def _ignores_ranges(fs: AbstractFileSystem) -> bool:
-    """Whether `cat_file` of coroutines takes whatever range and reads the whole file, as that of sshfs does."""
+    """Check whether an asynchronous `cat_file` accepts a range but reads the whole file, as that of sshfs does."""
     return "start" not in inspect.signature(fs._cat_file).parameters
 
 
 def _lists_by_folders(fs: AbstractFileSystem) -> bool:
-    """Whether fsspec's own `find` would list one folder after the other."""
+    """Check whether fsspec's own `find` would list one folder after the other."""
     if type(fs).find is not fsspec.AbstractFileSystem.find:
         return False
     return not isinstance(fs, AsyncFileSystem) or type(fs)._find is AsyncFileSystem._find
@@ -454,7 +454,7 @@ def _listed_by(name: str, client: Client) -> list[dict[str, Any]]:
 
 
 def _listed(fs: AbstractFileSystem, name: str) -> list[dict[str, Any]]:
-    """What is in one folder; a file that goes meanwhile is left out."""
+    """List one folder; a file that is removed meanwhile is left out."""
     try:
         return cast("list[dict[str, Any]]", fs.ls(name, detail=True))
     except FileNotFoundError:
@@ -466,16 +466,16 @@ def _listed(fs: AbstractFileSystem, name: str) -> list[dict[str, Any]]:
 
 
 def _found(fs: AbstractFileSystem, name: str, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What `find` finds with its details; that of adlfs gives a list of names where the name is a file's too."""
+    """Return what `find` finds, with details; adlfs returns a list of names if the name is also that of a file."""
     found = fs.find(name, **options)
     return found if isinstance(found, dict) else {path: fs.info(path) for path in found}
 
 
 class _Connect:
-    """Makes the file system of a URL, and knows where in it the URL points: others may point elsewhere in the same.
+    """Makes the file system of a URL, and knows the root path of that URL in it.
 
     Attributes:
-        host: What all URLs have in common whose file system may be one: of a chain, everything.
+        host: Equal for URLs that may share a file system: scheme and host, or the whole URL of a chain.
     """
 
     def __init__(self, url: str) -> None:
@@ -504,7 +504,7 @@ class _Connect:
 
 
 class _Moved:
-    """A streamed write: under a hidden name, then moved into place."""
+    """A streamed write: to a hidden name, then moved into place."""
 
     def __init__(self, store: GenericStore, key: str, match: str | None) -> None:
         self._store = store
@@ -512,15 +512,15 @@ class _Moved:
         self._match = match
         store._check(key, match)
         self._target = store._name(key)
-        self._aside = unfinished_in(posixpath.dirname(self._target))
+        self._hidden = unfinished_in(posixpath.dirname(self._target))
         self._size = 0
         self._client, self._file = store._connection.run_with(self._opened)
 
     def _opened(self, client: Client) -> tuple[Client, ClientFile]:
         client.call(make_folder, client.fs, posixpath.dirname(self._target))
-        file = client.open(self._aside, "wb")
+        file = client.open(self._hidden, "wb")
         with suppress(AttributeError):
-            file.set_pipelined()  # paramiko: parts are sent without waiting for the answer to each
+            file.set_pipelined()  # paramiko: send parts without waiting for each reply
         return client, file
 
     def write(self, part: bytes) -> None:
@@ -529,17 +529,19 @@ class _Moved:
 
     def commit(self) -> str:
         self._file.close()
-        info = self._client.call(self._client.fs.info, self._aside)
+        info = self._client.call(self._client.fs.info, self._hidden)
         stored = self._store._entry(self._key, info).size
         if stored not in (self._size, _UNKNOWN):
-            raise StorageError(f"the storage has {stored} of {self._size} bytes; is there space left?")
+            raise StorageError(
+                f"the storage has only {stored} of {self._size} bytes; check for free space and write the file again"
+            )
         self._store._check(self._key, self._match, warn=False)
-        self._store._move(self._client, self._aside, self._target)
+        self._store._move(self._client, self._hidden, self._target)
         return self._store._stat(self._key).version
 
     def abort(self) -> None:
-        for step in (self._file.abandon, partial(self._client.call, self._client.fs.rm_file, self._aside)):
-            with suppress(Exception):  # hidden from listings, and the next owner sweeps it
+        for step in (self._file.abandon, partial(self._client.call, self._client.fs.rm_file, self._hidden)):
+            with suppress(Exception):  # listings hide it, and the next owner removes it
                 step()
 
 

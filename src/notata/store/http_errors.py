@@ -1,6 +1,6 @@
-"""What a refusal over HTTP or TLS means, by its status, its code and the type of its error; it knows no backend.
+"""Translate HTTP and TLS refusals to our errors, by status, code and type; no backend is involved.
 
-A code comes from the server and is shown only if it is a plain word. Nothing else of an answer is shown.
+A code comes from the server and is shown only if it is a plain word. Nothing else of a response is shown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["WebPageError", "failure_of_page", "failure_of_reply", "failure_of_tl
 
 _QUOTA: Final = re.compile(r"(?i)quota|storage_?full|insufficient_?storage|storage_?limit|DiskFull")
 _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
-_CHAIN: Final = 10  # errors behind one another that are looked at
+_CHAIN: Final = 10  # number of chained errors to examine
 
 _SELF_SIGNED: Final = frozenset({18, 19, 20, 21})  # https://docs.openssl.org/3.0/man1/openssl-verification-options/
 _NOT_NOW: Final = frozenset({9, 10})
@@ -24,33 +24,33 @@ _OTHER_HOST: Final = frozenset({62, 64})
 
 _CREDENTIALS: Final = {
     "InvalidAccessKeyId": "the store does not know this access key; check the key, and that it is for this endpoint",
-    "SignatureDoesNotMatch": "the secret does not fit the access key; check the secret, and storage_options, "
-    "AWS_PROFILE or the environment, where it may come from",
+    "SignatureDoesNotMatch": "the secret does not match the access key; check the secret, and its possible sources: "
+    "storage_options, AWS_PROFILE or the environment",
     "ExpiredToken": "the session token has expired; log in again, or renew it",
     "TokenRefreshRequired": "the session token has expired; log in again, or renew it",
     "RequestTimeTooSkewed": "the clock of this machine is wrong, so the store refuses its signatures; set the clock",
-    "AccessDenied": "the store knows these credentials, and they do not allow this; have it allowed for them in this "
-    "bucket, or use others",
+    "AccessDenied": "these credentials are valid, but do not allow this; ask for the permission on this bucket, or use "
+    "other credentials",
 }
 
 
 class WebPageError(Exception):
-    """A server answered with a web page where a storage answers otherwise, as the login page of a network does."""
+    """A server sent a web page instead of a storage response, as the login page of a network does."""
 
     def __init__(self) -> None:
         super().__init__("the server answered with a web page")
 
 
 def failure_of_page() -> tuple[type[NotataError], str]:
-    """Return which of our errors a web page in place of an answer is, and what to tell the user."""
+    """Return our error class for a web page instead of a response, and a hint for the user."""
     return UnreachableError, (
-        "a web page or the like came in place of the storage's answer, as from the login page of a network, a proxy, "
-        "or a wrong address; log in to the network, or correct the address, and try again"
+        "a web page came instead of the storage's response, for example from the login page of a network, a proxy, or "
+        "a wrong address; log in to the network, or correct the address, and try again"
     )
 
 
 def plain_code(code: object) -> str:
-    """Return what a server calls its refusal, if that is a plain word; else nothing.
+    """Return the server's code for its refusal if it is a plain word, else an empty string.
 
     >>> plain_code("QuotaExceeded"), plain_code("see http://x/?token=1")
     ('QuotaExceeded', '')
@@ -60,7 +60,7 @@ def plain_code(code: object) -> str:
 
 
 def failure_of_reply(status: int, code: object = "") -> tuple[type[NotataError], str] | None:
-    """Return which of our errors a refusal is, and what to tell the user; None if it needs to be known whose it is.
+    """Return our error class for a refusal and a hint for the user; None if that depends on the backend.
 
     >>> failure_of_reply(403, "QuotaExceeded")[0].__name__, failure_of_reply(404)
     ('FullError', None)
@@ -69,32 +69,32 @@ def failure_of_reply(status: int, code: object = "") -> tuple[type[NotataError],
     named = code or str(status)
     if status == 507 or _QUOTA.search(code):
         return FullError, (
-            f"no space left on the storage, or a quota is used up ({named}); make room or have the quota raised, and "
-            "write again: the old content is whole"
+            f"no space left on the storage, or quota exceeded ({named}); free some space or raise the quota, and "
+            "write again: the previous content is unchanged"
         )
     if status == 501 or code == "NotImplemented":
         return StorageError, (
-            f"the server does not know this kind of request ({named}); update the server, or choose another storage. "
-            "`notata doctor` shows what it lacks"
+            f"the server does not support this kind of request ({named}); update it, or choose another storage. "
+            "`notata doctor` shows what is missing"
         )
     if code in _CREDENTIALS:
         reason, _, advice = _CREDENTIALS[code].partition("; ")
         return AccessError, f"{reason} ({code}); {advice}"
     if status == 407:
-        return AccessError, "a proxy asks for credentials (407); put them into HTTPS_PROXY, or set NO_PROXY"
+        return AccessError, "a proxy requires credentials (407); put them into HTTPS_PROXY, or set NO_PROXY"
     return None
 
 
 def failure_of_tls(error: BaseException) -> tuple[type[NotataError], str] | None:
-    """Return what is wrong with an encrypted connection; None if nothing is, as far as an error tells."""
+    """Return our error class for a TLS problem and a hint for the user; None if the error shows no such problem."""
     for cause in _causes(error):
-        # aiohttp's errors are of these classes too, and have nothing of their own: what they were raised for has.
+        # aiohttp's errors are of these classes too, but without details; their causes have the details.
         if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_code"):
             return UnreachableError, _of_certificate(cause)
         if isinstance(cause, ssl.SSLError) and (reason := plain_code(getattr(cause, "reason", None) or "")):
             return UnreachableError, (
-                f"no encrypted connection ({reason}); does the server speak https? Check "
-                "whether the address begins with http:// or https://, and the port"
+                f"no encrypted connection ({reason}); check that the server supports https, that the address begins "
+                "with the right one of http:// and https://, and the port"
             )
     return None
 
@@ -102,18 +102,18 @@ def failure_of_tls(error: BaseException) -> tuple[type[NotataError], str] | None
 def _of_certificate(error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code in _SELF_SIGNED:
         return (
-            "the server's certificate is self-signed, or of an authority that is not known here; give the file of its "
-            "authority by AWS_CA_BUNDLE for S3, by SSL_CERT_FILE for all else"
+            "the server's certificate is self-signed, or from an unknown authority; pass the file of that authority in "
+            "AWS_CA_BUNDLE for S3, or in SSL_CERT_FILE for all others"
         )
     if error.verify_code in _NOT_NOW:
         return "the server's certificate has expired or is not valid yet; check the clock here, or have it renewed"
     if error.verify_code in _OTHER_HOST:
-        return "the server's certificate is for another host name; use the name that it is for in the address"
-    return f"the server's certificate is refused (code {error.verify_code}); ask who runs the server"
+        return "the server's certificate is for another host name; use that host name in the address"
+    return f"the server's certificate is refused (code {error.verify_code}); ask the operator of the server"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and those behind it; botocore keeps what it was raised for as an argument of its message."""
+    """Yield an error and those behind it; botocore keeps the original error as an argument of its message."""
     seen: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting and len(seen) < _CHAIN:

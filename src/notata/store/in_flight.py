@@ -1,6 +1,6 @@
-"""Calls that have begun and not ended: bounded in number and in bytes, each one's outcome kept under its name.
+"""Calls in flight: bounded in number and in bytes, each result or error kept under its name.
 
-It knows futures, never what they fetch or store. Who begins them waits here for room, and for their end.
+This module handles futures, never what they fetch or store. The caller waits here for room, and for the end.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["AT_ONCE", "BYTES_AT_ONCE", "InFlight", "Tally", "failure_of", "mapped", "started_in_thread", "then"]
 
 AT_ONCE: Final = 32
-"""Small requests of a batch in flight; 64 connections are there (store/s3.py)."""
+"""Small requests of a batch in flight; there are 64 connections (store/s3.py)."""
 
 BYTES_AT_ONCE: Final = 32 * 2**20
-"""Bytes of one batch, or of one large file, in flight: four parts."""
+"""Bytes in flight of one batch, or of one large file: four parts."""
 
 _THREADS: Final = 32
 _NAME: Final = "notata-store"
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class InFlight(Generic[N, T]):
-    """What one caller has begun. One thread begins and waits; the calls may end in any other.
+    """The calls that one caller has started. One thread starts and waits; calls may end in any other thread.
 
     >>> flying = InFlight[str, int](at_once=2)
     >>> for word in ("one", "two", "three"):
@@ -45,8 +45,8 @@ class InFlight(Generic[N, T]):
     ([('one', 3), ('three', 5), ('two', 3)], {})
 
     Attributes:
-        results: Of what ended well, by name.
-        errors: Of what failed, by name.
+        results: Results of successful calls, by name.
+        errors: Errors of failed calls, by name.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class InFlight(Generic[N, T]):
 
     @property
     def bytes(self) -> int:
-        """How many are in flight now."""
+        """Number of bytes in flight now."""
         return sum(size for future, (_, size) in tuple(self._flying.items()) if not future.done())
 
     def begin(self, name: N, size: int, start: Callable[..., Future[T]], *arguments: Any, **options: Any) -> None:
-        """Start a call that moves `size` bytes, once there is room for them; alone if they are too many."""
+        """Start a call that moves `size` bytes once there is room; a larger call than the limit runs alone."""
         with suppress(Empty):
             while True:
                 self._note(self._ended.get_nowait())
@@ -89,7 +89,7 @@ class InFlight(Generic[N, T]):
 
     def _note(self, future: Future[T]) -> None:
         """Keep the outcome of a call that has ended."""
-        if future not in self._flying:  # `cancel` has noted it
+        if future not in self._flying:  # `cancel` has noted it already
             return
         name, _ = self._flying[future]
         error = failure_of(future)
@@ -100,25 +100,25 @@ class InFlight(Generic[N, T]):
         del self._flying[future]
 
     def land(self) -> None:
-        """Wait until all that has begun has ended."""
+        """Wait until all calls have ended."""
         while self._flying:
             self._note(self._ended.get())
             self._report()
         self._report()
 
     def check(self) -> None:
-        """Raise the first error that there is.
+        """Raise the first error, if there is any.
 
         Raises:
-            Exception: Whatever a call failed by.
+            Exception: The error of a failed call.
         """
         if self.errors:
-            raise next(iter(self.errors.values()))  # by no name: the error would hold it, and this frame the error
+            raise next(iter(self.errors.values()))  # without a local name: it would make a cycle of error and frame
 
     def cancel(self) -> None:
-        """Give up what is in flight, and wait until that has ended.
+        """Cancel the calls in flight, and wait until they have ended.
 
-        An interrupt may have come anywhere before, so what `land` would wait for may have been taken already.
+        An interrupt may have come at any point before, so `land` may already have taken what it would wait for.
         """
         for future in tuple(self._flying):
             future.cancel()
@@ -130,7 +130,7 @@ class InFlight(Generic[N, T]):
 
     @contextmanager
     def until_landed(self, give_up: Callable[[], object] = bool) -> Iterator[None]:
-        """Wait at the end of the block; where it fails or is interrupted, `give_up` and cancel what is in flight."""
+        """Wait for all calls at the end of the block; on an error or interrupt, call `give_up` and cancel them."""
         try:
             yield
             self.land()
@@ -140,13 +140,13 @@ class InFlight(Generic[N, T]):
             raise
 
     def _report(self) -> None:
-        """Report to the callback, in the thread that waits."""
+        """Report progress to the callback, in the thread that waits."""
         if self._callback is not None:
             self._callback.absolute_update(len(self.results) + len(self.errors))
 
 
 class Tally:
-    """What a callback is told of bytes that several threads move."""
+    """Reports to a callback the bytes that several threads move."""
 
     def __init__(self, callback: Callback | None, size: int) -> None:
         self._callback = callback
@@ -155,17 +155,17 @@ class Tally:
             callback.set_size(size)
 
     def add(self, count: int) -> None:
-        """Some more have been moved."""
+        """Add `count` bytes."""
         if self._callback is not None:
             with self._lock:
                 self._callback.relative_update(count)
 
 
 def started_in_thread(call: Callable[..., T], *arguments: Any, pool: Pool | None = None) -> Future[T]:
-    """Start a call in a thread; here and now where no thread starts any more, as at exit.
+    """Start a call in a thread, or run it in this thread if no thread can start any more, as at exit.
 
-    The pool is this process's own when none is given. A call that waits for another one there may wait for ever: only
-    calls that wait for none go there.
+    The default pool belongs to this process. A call in it that waits for another call there could wait for ever,
+    so such calls must not use it.
     """
     outcome: Future[T] = Outcome()
     begun = threading.Lock()
@@ -183,13 +183,13 @@ def started_in_thread(call: Callable[..., T], *arguments: Any, pool: Pool | None
 
     try:
         (pool or _pool()).submit(work)
-    except RuntimeError:  # the pool may have queued it all the same, for a thread that it has
+    except RuntimeError:  # the pool may still have queued it, for a thread that it has
         work()
     return outcome
 
 
 def mapped(call: Callable[[S], T], items: Iterable[S], pool: Pool) -> Generator[T, None, None]:
-    """Yield what `call` returns for each item, in their order. What has not begun when this is closed is given up."""
+    """Yield the result of `call` for each item, in order. Closing the generator cancels calls that have not begun."""
     coming = [started_in_thread(call, item, pool=pool) for item in items]
     try:
         for outcome in coming:
@@ -200,9 +200,9 @@ def mapped(call: Callable[[S], T], items: Iterable[S], pool: Pool) -> Generator[
 
 
 def failure_of(ended: Future[Any]) -> Exception | None:
-    """Why a call failed; to be cancelled is to fail, whoever did it.
+    """Return the error of a failed call; a cancelled call counts as failed.
 
-    Told and not raised: an error holds each frame that it was raised in, and that one's callers with all they have.
+    The error is returned and not raised: a raised error holds every frame on its way, with all their variables.
     """
     error = CancelledError() if ended.cancelled() else ended.exception()
     if error is None or isinstance(error, Exception):
@@ -211,7 +211,7 @@ def failure_of(ended: Future[Any]) -> Exception | None:
 
 
 def then(first: Future[S], start: Callable[[S], Future[T]]) -> Future[T]:
-    """What `start` makes of the outcome of another call, started by whatever thread that one ends in.
+    """Return the future of `start`, which is called with the result of `first` in the thread where that ends.
 
     >>> then(started_in_thread(len, "four"), lambda size: started_in_thread(str, size)).result()
     '4'
@@ -220,7 +220,7 @@ def then(first: Future[S], start: Callable[[S], Future[T]]) -> Future[T]:
 
 
 class _Chain(Outcome[T]):
-    """The outcome of the second of two calls. Cancelled, it ends when the call has ended that is under way."""
+    """The outcome of the second of two calls. After a cancel, it ends when the current call has ended."""
 
     def __init__(self, first: Future[S], start: Callable[[S], Future[T]]) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Files on a local disk; it knows the operating system's atomic steps and nothing of fsspec.
+"""Files on a local disk, with the operating system's atomic operations and without fsspec.
 
 Every write goes to a temporary file in the folder of its target (another folder may be another disk) and is
-renamed over it; a create is a hard link, which fails where something is. Folders are opened by `local_folders`, so that
-no write, read or removal leaves the folder that the user named through a link.
+renamed over it. A create is a hard link, which fails if the name exists. `local_folders` opens folders, so that no
+write, read or removal leaves the user's folder through a link.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ if sys.platform != "win32":
 __all__ = ["UNSTORED", "LocalStore"]
 
 UNSTORED: Final[dict[str, Callable[[], None]]] = {}
-"""Files that are yet to be stored, and the folders that they are in: what to call to wait for them.
+"""By path, files that are not stored yet and their folders: the function that waits for them.
 
-It is empty unless writes go in the background, as `notata.background` has it; path objects look here.
+It is empty unless `notata.background` writes in the background; path objects look here.
 """
 
-_FOLDER_TRIES: Final = 100  # another process may be pruning the empty folder that we are about to write into
+_FOLDER_TRIES: Final = 100  # another process may remove the empty folder that we are about to write into
 _COPIED: Final = 2**20
 _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _UPDATE: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_LOCK_SECONDS: Final = 30.0  # it is held for microseconds, or for as long as a durable line takes
+_LOCK_SECONDS: Final = 30.0  # a lock is held for microseconds, or for one durable append
 _KEPT: Final = 64
-"""Files with a descriptor below this stay open between appends: descriptors count from 0, so no more are ever kept.
+"""Files with a descriptor below this stay open between appends. Descriptors count from 0, so at most this many do.
 
-Nor more than a quarter of what the process may have open: the rest is for everything else.
+It is also limited to a quarter of the files that the process may open; the rest is for other uses.
 """
 
 
@@ -65,12 +65,12 @@ class LocalStore(Store):
     """Files below one folder of a local disk.
 
     Args:
-        folder: The folder that the user names. It may be a link; nothing below it is followed through one.
+        folder: The user's folder. It may be a link, but no links below it are followed.
         timeout: Seconds to wait for the lock of a file or a folder.
     """
 
     folders = True
-    near = True
+    is_local = True
     leaves_unfinished = True
     _durability: Durability | None = None
     _follows = False
@@ -79,7 +79,7 @@ class LocalStore(Store):
         super().__init__(os.path.abspath(folder))
         self._timeout = timeout
         self._spelling = Spelling()
-        self._limits: dict[str, int] = {}  # permission bits of files that are yet to be stored
+        self._limits: dict[str, int] = {}  # permission bits of files that are not stored yet
         self._root, self._below = self.url, ""
         self._set()
 
@@ -104,10 +104,10 @@ class LocalStore(Store):
         return other
 
     def beside(self, path: str) -> tuple[Self, str]:
-        """The store of the folder of a file, and the file's name there; it trusts no other folder than this one does.
+        """Return the store of a file's folder, and the file's name there. It trusts no other folder than this store.
 
         Args:
-            path: Absolute. Of a file outside, the folder counts as one that the user named.
+            path: Absolute. For a file outside this store, its folder counts as the user's folder.
         """
         folder, name = os.path.split(path)
         other = copy.copy(self)
@@ -122,11 +122,11 @@ class LocalStore(Store):
 
     @property
     def trusted(self) -> tuple[str, bool]:
-        """The folder that the user named, and whether what is written outlasts a power cut: what a path takes along."""
+        """The user's folder, and whether writes are durable: what a pickled path needs."""
         return self._root, self._durability is not None
 
     def opener(self, key: str) -> Callable[[str, int], int]:
-        """Return what the builtin `open` takes as ``opener``, for a file that is changed in place."""
+        """Return an ``opener`` for the builtin `open`, for a file that is changed in place."""
 
         def opened(_: str, flags: int) -> int:
             folder, name = self._parent(key)
@@ -148,13 +148,13 @@ class LocalStore(Store):
         return self._inside + key.replace("/", os.sep) if key else self._folder
 
     def _parent(self, key: str) -> tuple[Folder, str]:
-        """The folder of a file, open, and the file's name there."""
+        """Open the folder of a file, and return it with the file's name there."""
         return parent(self._root, keys.join(self._below, key))
 
     def _make_parents(self, key: str) -> None:
         make_folder(self._root, keys.join(self._below, key).rpartition("/")[0])
         if self._durability is not None:
-            self._durability.forget(os.path.dirname(self._file(key)))
+            self._durability.forget_folder(os.path.dirname(self._file(key)))
 
     def _make_folder(self, key: str) -> None:
         make_folder(self._root, keys.join(self._below, key))
@@ -170,9 +170,9 @@ class LocalStore(Store):
         return version if match is None else self._as_published(key, data, version)
 
     def _as_published(self, key: str, data: bytes, version: str) -> str:
-        """The version of what was just published.
+        """Return the version of a file that was just published.
 
-        Where a bucket is mounted as a folder, a rename changes the time or the inode of a file.
+        On a bucket that is mounted as a folder, a rename changes the time or the inode of a file.
         """
         try:
             if version_of(self._looked_up(key)) == version:
@@ -192,7 +192,7 @@ class LocalStore(Store):
     def _permissions(self, key: str) -> int | None:
         try:
             return stat.S_IMODE(self._looked_up(key).st_mode)
-        except OSError:  # whoever reads it finds out
+        except OSError:  # the reader gets the error
             return None
 
     def _limit(self, key: str, mode: int | None) -> None:
@@ -205,12 +205,12 @@ class LocalStore(Store):
         if match is None:
             return self._staged(key, self._spelled(key, Folder.replace))
         if match and not self._holds(key):
-            raise self._conflict(key, "it was removed meanwhile")
+            raise self._conflict(key, "another writer removed it")
         publish = self._link if match == ABSENT else self._swap(key, match)
         return self._staged(key, self._spelled(key, publish), stamped=True)
 
     def _spelled(self, key: str, publish: Publish) -> Publish:
-        """Publish a file only under its own name, and not as another one whose name the disk takes for the same."""
+        """Wrap `publish` to refuse a name that the disk confuses with that of another file."""
 
         def publish_if_spelled(folder: Folder, temporary: str, name: str) -> str | None:
             self._spelling.learn(folder.path_of(temporary))
@@ -224,7 +224,7 @@ class LocalStore(Store):
         other = self._spelling.clash(self._folder, key, once=once)
         if other is not None:
             text = (
-                f"cannot write {quoted(self._shown(key))}: this disk takes the name for the one of "
+                f"cannot write {quoted(self._shown(key))}: this disk does not distinguish its name from "
                 f"{quoted(other)}, which is another file; choose a name that differs in more than upper and lower "
                 "case or accents"
             )
@@ -241,7 +241,7 @@ class LocalStore(Store):
             try:
                 folder, name = self._parent(key)
                 return Staged(folder, name, publish, self._durability, stamped=stamped)
-            except FileNotFoundError:  # it is yet to be made, or another process prunes empty folders
+            except FileNotFoundError:  # the folder does not exist yet, or another process removes empty folders
                 if last == 1:
                     raise
                 self._make_parents(key)
@@ -255,10 +255,10 @@ class LocalStore(Store):
             try:
                 with _all_locked(folder, name, self._timeout):
                     if not _is_version(folder, name, match):
-                        raise self._conflict(key, "it was changed meanwhile")
+                        raise self._conflict(key, "another writer changed it")
                     folder.replace(temporary, name)
-            except FileNotFoundError as error:  # who has the run by now clears its folder, unfinished writes too
-                raise self._conflict(key, "another writer cleared the folder meanwhile") from error
+            except FileNotFoundError as error:  # another writer owns the run by now and has cleared its folder
+                raise self._conflict(key, "another writer cleared the folder") from error
             except OwnLockError as error:
                 raise self._conflict(key, "the call that this one interrupts is about to store it") from error
 
@@ -275,8 +275,8 @@ class LocalStore(Store):
         return Tail(at + len(data), held=tail.held)
 
     def _extended(self, key: str, data: bytes, at: int, held: Held | None) -> int:
-        """Add `data` to a file if it has `at` bytes; how many it had. It stays open where it can be `held`."""
-        if sys.platform != "win32":  # there an open file can be neither removed nor replaced
+        """Append `data` to a file of `at` bytes, and return its size before. With `held`, the file stays open."""
+        if sys.platform != "win32":  # on Windows, an open file can be neither removed nor replaced
             with suppress(NoLockError):
                 return self._extended_open(key, data, at, held)
         folder, name = self._parent(key)
@@ -295,7 +295,7 @@ class LocalStore(Store):
         holder, stays = held or Held(), False
         try:
             for _ in range(_FOLDER_TRIES):
-                file = holder.what
+                file = holder.file
                 if not isinstance(file, _Growing) or not file.here():
                     holder.hold(file := self._growing(key))
                 size = file.extend(data, at, self._durability, self._timeout)
@@ -303,7 +303,7 @@ class LocalStore(Store):
                     stays = held is not None and file.is_of_few()
                     return size
                 holder.hold(None)
-            raise OSError(errno.EBUSY, "it is replaced again and again")
+            raise OSError(errno.EBUSY, "the file is replaced again and again; stop its other writer and try again")
         finally:
             if not stays:
                 holder.hold(None)
@@ -314,17 +314,17 @@ class LocalStore(Store):
             return _Growing(folder, name)
 
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        with self._open_read(key) as file:  # buffered: a raw read may be short, and takes 2 GiB at most
+        with self._open_read(key) as file:  # buffered, as a raw read may be short, and limited to 2 GiB
             state = os.fstat(file.fileno())
             if version is not None and version_of(state) != version:
-                raise self._conflict(key, "it was changed while it was read")
+                raise self._conflict(key, "it changed while it was read")
             if start:
                 file.seek(start)
             data = file.read() if end is None else file.read(max(0, end - start))
         return Blob(data, state.st_size, version_of(state), max(0.0, time.time() - state.st_mtime))
 
     def _open_read(self, key: str) -> io.BufferedReader:
-        """To read, if it is a regular file; a pipe would keep its reader waiting for somebody who writes."""
+        """Open a regular file to read it; a pipe would block until a writer opens it."""
         folder, name = self._parent(key)
         with folder:
             file = open(self._file(key), "rb", opener=lambda *_: folder.open(name, _READ, follow=self._follows))
@@ -337,7 +337,7 @@ class LocalStore(Store):
         state = self._looked_up(key)
         if stat.S_ISDIR(state.st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a folder")
-        if not stat.S_ISREG(state.st_mode):  # to open a pipe would wait for somebody who writes into it
+        if not stat.S_ISREG(state.st_mode):  # opening a pipe would block until a writer opens it
             raise OSError(errno.EINVAL, "it is no regular file")
         return _entry(key, state)
 
@@ -347,14 +347,14 @@ class LocalStore(Store):
             return folder.stat(name, follow=self._follows)
 
     def _holds(self, key: str) -> bool:
-        """Whether anything has this name."""
+        """Check whether anything has this name."""
         try:
             self._looked_up(key)
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
-    # -- what lies there -----------------------------------------------------------------------------------
+    # -- list ----------------------------------------------------------------------------------------------
 
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         for found in self._walk(folder, beginning):
@@ -369,7 +369,7 @@ class LocalStore(Store):
                         continue
                     state = child.stat(follow_symlinks=self._follows)
                 except OSError as error:
-                    if error.errno not in (errno.ENOENT, errno.ELOOP):  # removed since, or a link to nothing or itself
+                    if error.errno not in (errno.ENOENT, errno.ELOOP):  # removed since, or a broken or circular link
                         yield Gap(key, error)
                     continue
                 if stat.S_ISREG(state.st_mode):
@@ -378,20 +378,20 @@ class LocalStore(Store):
     def _walk(
         self, folder: str = "", beginning: str = ""
     ) -> Iterator[tuple[str, Folder, list[os.DirEntry[str]]] | Gap]:
-        """Yield each folder at and below one, open, with what lies in it, outer ones first; links are not followed.
+        """Yield each folder at and below `folder`, open, with its content, outer ones first. No links are followed.
 
-        A folder below it that cannot be opened is a `Gap`.
+        A folder below `folder` that cannot be opened is a `Gap`.
 
         Args:
-            folder: The first one, a key or nothing for the root.
-            beginning: How the names in it begin; others are left out.
+            folder: The first folder, as a key, or empty for the root.
+            beginning: Prefix of the names in `folder`; others are left out.
 
         Raises:
-            LinkMetError: A folder on the way to the first one is a link, or that one is.
-            OSError: The first one cannot be opened.
+            LinkMetError: `folder`, or one on the way to it, is a link.
+            OSError: `folder` cannot be opened.
         """
         waiting = [folder]
-        while waiting:  # no recursion: others may nest folders deeper than Python's stack
+        while waiting:  # no recursion: folders of other programs may be nested deeper than Python's stack
             key = waiting.pop()
             try:
                 opened = open_folder(self._root, keys.join(self._below, key), read=True)
@@ -411,7 +411,7 @@ class LocalStore(Store):
         return sorted(keys.join(key, child.name).replace("/", os.sep) for key, _, child in self._irregular())
 
     def _folders(self) -> Iterator[tuple[str, Folder, list[os.DirEntry[str]]]]:
-        """As `_walk` from the root, without what cannot be opened."""
+        """Yield the same as `_walk` from the root, without folders that cannot be opened."""
         with suppress(OSError):
             yield from (found for found in self._walk() if not isinstance(found, Gap))
 
@@ -431,17 +431,17 @@ class LocalStore(Store):
             try:
                 self._unlink(name, version, patience)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                continue  # no file is there
+                continue  # no such file
             except OSError as error:
                 failures[name] = error
                 if isinstance(error, LockHeldError):
-                    patience = 0.0  # who holds one lock may hold thousands: only the first is waited for
+                    patience = 0.0  # its owner may hold thousands of locks, so wait only for the first
         folders = sorted({name.rpartition("/")[0] for name in names}, key=len, reverse=True)
         for folder in folders:
             self._prune(folder)
         if self._durability is not None:
             for folder in folders:
-                self._durability.removed(self._file(folder))
+                self._durability.sync_deletions(self._file(folder))
         return failures
 
     def _unlink(self, key: str, version: str | None, seconds: float) -> None:
@@ -470,7 +470,7 @@ class LocalStore(Store):
                 self._rmdir(folder)
 
     def _prune(self, folder: str) -> None:
-        """Remove folders that a deletion left empty, as a bucket has none; never the root."""
+        """Remove folders that a deletion left empty, as a bucket has none. The root is kept."""
         with suppress(OSError):
             while folder:
                 self._rmdir(folder)
@@ -487,7 +487,7 @@ class LocalStore(Store):
     # -- paths ---------------------------------------------------------------------------------------------
 
     def _path(self, key: str) -> UPath:
-        from notata.store.local_paths import path_of  # universal_pathlib: most of the time that `notata ls` begins in
+        from notata.store.local_paths import path_of  # imports universal_pathlib: most of the start of `notata ls`
 
         return path_of(self._file(key), self)
 
@@ -513,10 +513,10 @@ class LocalStore(Store):
                 self._spelling.learn(folder.path_of(temporary))
                 self._check_spelling(key)
                 if self._durability is not None:
-                    self._durability.closed(str(path))
+                    self._durability.sync_closed(str(path))
                 beside.replace(name, name, folder)
                 if self._durability is not None:
-                    self._durability.folder(folder.path)
+                    self._durability.sync_folder(folder.path)
 
     def filesystem(self) -> AbstractFileSystem:
         from fsspec.implementations.local import LocalFileSystem
@@ -526,19 +526,19 @@ class LocalStore(Store):
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, LinkMetError):
             return LinkError, (
-                f"{error.name!r} below {self._root} is a link, and notata follows no link below the folder that you "
-                "name. Remove the link, put what it leads to in its place, or name the place that it leads to"
+                f"{error.name!r} below {self._root} is a link, and notata follows no links below your folder. Remove "
+                "the link, replace it by its target, or pass the path of the target"
             )
         if isinstance(error, LockHeldError):
             return DeadlineError, (
-                f"another process held the lock of {error.path} for {error.seconds:g} s, and nothing was changed. Find "
+                f"another process held the lock of {error.path} for {error.seconds:g} s, so nothing was changed. Find "
                 "the process, for example with fuser or lsof, and end it, or pass a larger timeout="
             )
         return super()._failure(error)
 
 
 def _open_files_allowed() -> int:
-    """How many files this process may have open."""
+    """Return the number of files that this process may have open."""
     if sys.platform == "win32":
         return 512
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -546,17 +546,17 @@ def _open_files_allowed() -> int:
 
 
 class _Growing:
-    """A file that is open at its end. Who adds to it holds its lock for as long as that takes.
+    """A file that is open at its end. Each append holds its lock.
 
-    The lock is what is relied upon: O_APPEND adds at the end on a local disk, but on NFS it is the client that works
-    out where that is. The lock is the server's there, and makes the client ask anew for the size. A write that was
-    short can be made whole under it, or taken back, as nothing lies behind it yet.
+    Appends rely on this lock: O_APPEND is exact on a local disk, but on NFS the client computes the end. There the lock
+    is the server's, and makes the client ask for the size again. Under the lock, a short write can be completed or
+    undone, as nothing follows it yet.
     """
 
     __slots__ = ("_handle", "_identity", "_path", "_pid")
 
     def __init__(self, folder: Folder, name: str) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe would wait for its reader
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe would block without a reader
         self._handle = -1
         self._handle = folder.open(name, flags)
         self._path, self._pid = folder.path_of(name), os.getpid()
@@ -566,16 +566,16 @@ class _Growing:
             raise OSError(errno.EINVAL, "it is no regular file")
 
     def here(self) -> bool:
-        """Whether this process opened it: a lock of the parent's would be this child's as well."""
+        """Check whether this process opened the file: a forked child shares its parent's lock."""
         return self._pid == os.getpid()
 
     def is_of_few(self) -> bool:
-        """Whether few files are open, so that this one may stay so."""
+        """Check whether few files are open, so that this one may stay open."""
         return self._handle < min(_KEPT, _open_files_allowed() // 4)
 
     def extend(self, data: bytes, at: int, durability: Durability | None, seconds: float) -> int | None:
-        """Add `data` if there are `at` bytes; how many there were, or None if the name is another file's by now."""
-        with suppress(OwnLockError):  # a signal handler within an append adds at the current end, as O_APPEND does
+        """Append `data` if the size is `at`. Return the size before, or None if the name is another file's by now."""
+        with suppress(OwnLockError):  # a signal handler inside an append adds at the current end, as O_APPEND does
             self.lock(seconds)
         try:
             state = os.stat(self._path, follow_symlinks=False)
@@ -591,8 +591,8 @@ class _Growing:
         """Take the lock.
 
         Raises:
-            LockHeldError: Another process holds it all this time.
-            NoLockError: There is none here.
+            LockHeldError: Another process held it for the whole time.
+            NoLockError: The file system has no locks.
         """
         hold(self._handle, self._path, seconds)
 
@@ -601,8 +601,8 @@ class _Growing:
         release(self._handle)
 
     def close(self) -> None:
-        """Close it; but a process that closed all its files to become a daemon has another one under the number."""
-        # Where an interrupt ended __init__, they may not be set.
+        """Close the file, unless its descriptor is another file's by now, as in a process that became a daemon."""
+        # An interrupt in __init__ may have left them unset.
         handle, identity = getattr(self, "_handle", -1), getattr(self, "_identity", None)
         self._handle = -1
         with suppress(OSError):
@@ -614,11 +614,11 @@ class _Growing:
 
 
 def _add(handle: int, data: bytes, at: int, durability: Durability | None) -> None:
-    """Write at the end, all or nothing."""
+    """Append all of `data` or nothing."""
     try:
         write_all(handle, data)
         if durability is not None:
-            durability.growth(handle)
+            durability.sync_appended(handle)
     except BaseException:
         os.ftruncate(handle, at)
         raise
@@ -630,7 +630,7 @@ def _identity(state: os.stat_result) -> tuple[int, int]:
 
 @contextmanager
 def _all_locked(folder: Folder, name: str, seconds: float) -> Iterator[None]:
-    """Hold the lock of a file's folder, under which files are swapped, and that of the file, under which it grows."""
+    """Hold the lock of a file's folder, which guards replacements, and that of the file, which guards appends."""
     with locked(folder, seconds):
         file = None
         try:
@@ -641,17 +641,17 @@ def _all_locked(folder: Folder, name: str, seconds: float) -> Iterator[None]:
                 except (LockHeldError, OwnLockError):
                     raise
                 except (OSError, NoLockError):
-                    pass  # nothing is there to grow, or nothing that this user may change; or nothing locks here
+                    pass  # there is no such file, this user may not change it, or there are no locks here
             yield
         finally:
             if file is not None:
-                with suppress(OSError):  # it may be that nothing locks here
+                with suppress(OSError):  # there may be no locks here
                     file.unlock()
                 file.close()
 
 
 def _is_version(folder: Folder, name: str, version: str) -> bool:
-    """Whether a file is there, and still as it was."""
+    """Check whether a file exists and still has this version."""
     try:
         return version_of(folder.stat(name)) == version
     except FileNotFoundError:

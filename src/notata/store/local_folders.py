@@ -1,11 +1,11 @@
-"""The folders of a local disk below one that the user named: opened one by one, and never through a link.
+"""Open the folders below the user's folder on a local disk one by one, never through a link.
 
-A folder is opened by its name in the folder above it, with ``O_NOFOLLOW``, and its files by their names in it. So a
-folder that is swapped for a link at any moment is an error, never another place. The named folder itself, and what is
-above it, may be links.
+A folder is opened by its name in its parent folder, with ``O_NOFOLLOW``, and files by their names in it. So a folder
+that is replaced by a link at any moment causes an error and never leads elsewhere. The user's folder itself, and its
+parents, may be links.
 
-Where the system has no such calls (Windows), each folder is checked by name just before it is used; a swap between the
-check and the use is not noticed there.
+On systems without such calls (Windows), each folder is checked by name just before use. A replacement between the check
+and the use is not detected there.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ BY_DESCRIPTOR: Final = {os.open, os.mkdir, os.stat, os.unlink, os.rmdir, os.rena
 
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 _READ: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_PASS: Final = _READ | getattr(os, "O_PATH", 0)  # Linux: to pass through a folder needs no permission to list it
-_LINK_MET: Final = {errno.ELOOP, errno.EMLINK, errno.ENOTDIR}  # Linux and macOS, FreeBSD; and any for a folder
-_TRIES: Final = 100  # another process may prune a folder that has just been made
+_PASS: Final = _READ | getattr(os, "O_PATH", 0)  # Linux: passing through a folder needs no permission to list it
+_LINK_MET: Final = {errno.ELOOP, errno.EMLINK, errno.ENOTDIR}  # Linux and macOS, FreeBSD; and any system for a folder
+_TRIES: Final = 100  # another process may remove a folder that has just been made
 _LONGEST: Final = 4096  # bytes of a path, PATH_MAX of Linux
 
 
 class LinkMetError(OSError):
-    """A link lies where a file or a folder of our own is needed; it was not followed.
+    """A link is where a file or a folder of ours is needed. It was not followed.
 
     Attributes:
-        name: Of the link, below the folder that the user named.
+        name: Path of the link, below the user's folder.
     """
 
     def __init__(self, name: str) -> None:
@@ -44,11 +44,11 @@ class LinkMetError(OSError):
 
 
 class Folder:
-    """One folder, open. The names that its methods take are those of what lies directly in it.
+    """An open folder. Its methods take names of its direct children.
 
     Attributes:
-        path: Its path, for messages and for libraries that want a name.
-        name: Its path below the folder that the user named.
+        path: Its path, for messages and for libraries that need a name.
+        name: Its path below the user's folder.
     """
 
     __slots__ = ("_handle", "_prefix", "name", "path")
@@ -69,25 +69,25 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Close it. Safe to call again."""
+        """Close the folder. Safe to call again."""
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
 
     def path_of(self, name: str) -> str:
-        """Return the path of a file in it, for messages and for libraries that want a name."""
+        """Return the path of a child, for messages and for libraries that need a name."""
         return os.path.join(self.path, name)
 
     def open(self, name: str, flags: int, *, follow: bool = False) -> int:
-        """Open a file; its descriptor.
+        """Open a file, and return its descriptor.
 
         Args:
             name: Of the file.
             flags: As for `os.open`.
-            follow: Whether a link of this name is followed.
+            follow: Whether to follow a link of this name.
 
         Raises:
-            LinkMetError: It is a link.
+            LinkMetError: The name is that of a link.
         """
         if follow:
             return os.open(self._prefix + name, flags, 0o666, dir_fd=self._handle)
@@ -100,14 +100,14 @@ class Folder:
             raise
 
     def open_to_read(self) -> int:
-        """Open the folder itself, to lock or sync it; the descriptor."""
+        """Open the folder itself, to lock or sync it, and return the descriptor."""
         return os.open(self._prefix or ".", _READ, dir_fd=self._handle)
 
     def stat(self, name: str, *, follow: bool = False) -> os.stat_result:
-        """Return what the system knows of a file.
+        """Return the status of a child.
 
         Raises:
-            LinkMetError: It is a link, and not to be followed.
+            LinkMetError: The name is that of a link, and `follow` is not set.
         """
         found = os.stat(self._prefix + name, dir_fd=self._handle, follow_symlinks=follow)
         if is_link(found):
@@ -115,17 +115,17 @@ class Folder:
         return found
 
     def scan(self) -> Iterator[os.DirEntry[str]]:
-        """Yield what lies in it. Entries are valid while the folder is open. It must be opened with ``read=True``."""
+        """Yield the children. Entries are valid while the folder is open. Needs a folder opened with ``read=True``."""
         with os.scandir(self._prefix if self._handle is None else self._handle) as found:
             yield from found
 
     def replace(self, source: str, target: str, into: Folder | None = None) -> None:
-        """Rename a file over another one, of this folder or of `into`. A link of that name is replaced by the file."""
+        """Rename a file over another one, of this folder or of `into`. The file replaces a link of that name."""
         to = self if into is None else into
         os.replace(self._prefix + source, to._prefix + target, src_dir_fd=self._handle, dst_dir_fd=to._handle)
 
     def link(self, source: str, target: str) -> None:
-        """Give a file a second name, where nothing has it yet."""
+        """Give a file a second name, which must be free."""
         names = self._prefix + source, self._prefix + target
         if BY_DESCRIPTOR:
             os.link(*names, src_dir_fd=self._handle, dst_dir_fd=self._handle, follow_symlinks=False)
@@ -133,26 +133,26 @@ class Folder:
             os.link(*names)
 
     def unlink(self, name: str) -> None:
-        """Remove a file, or a link and never what it leads to."""
+        """Remove a file or a link, but never the target of a link."""
         os.unlink(self._prefix + name, dir_fd=self._handle)
 
     def mkdir(self, name: str, mode: int = 0o777) -> None:
-        """Make a folder."""
+        """Create a folder."""
         os.mkdir(self._prefix + name, mode, dir_fd=self._handle)
 
     def rmdir(self, name: str) -> None:
-        """Remove an empty folder; a link is none."""
+        """Remove an empty folder; a link does not count as one."""
         os.rmdir(self._prefix + name, dir_fd=self._handle)
 
     def folder(self, name: str, *, read: bool = False) -> Folder:
-        """Open a folder in it.
+        """Open a child folder.
 
         Args:
             name: Of the folder.
-            read: Whether its content is to be listed.
+            read: Whether the caller will list its content.
 
         Raises:
-            LinkMetError: It is a link.
+            LinkMetError: The name is that of a link.
         """
         path, below = f"{self._prefix or self.path + os.sep}{name}", f"{self.name}/{name}" if self.name else name
         if not BY_DESCRIPTOR:
@@ -167,14 +167,14 @@ class Folder:
         return Folder(path, below, handle)
 
     def remove_tree(self, name: str) -> None:
-        """Remove a folder in it with all that it has, as far as that can be done."""
+        """Remove a child folder and its content, as far as possible."""
         shutil.rmtree(self._prefix + name, ignore_errors=True, dir_fd=self._handle)
 
     def explain(self, name: str, error: OSError) -> None:
-        """Look whether a link is why a file or a folder could not be opened.
+        """Find out whether a file or a folder could not be opened because it is a link.
 
         Raises:
-            LinkMetError: It is.
+            LinkMetError: The name is that of a link.
         """
         if error.errno in _LINK_MET:
             self._refuse_link(name)
@@ -192,16 +192,16 @@ class Folder:
 
 
 def open_folder(root: str, name: str = "", *, read: bool = False) -> Folder:
-    """Open a folder below one that the user named.
+    """Open a folder below the user's folder.
 
     Args:
-        root: The path of the folder that the user named. It may be a link.
-        name: The folder below it, with slashes; the root itself if empty, for which no call is made.
-        read: Whether its content is to be listed.
+        root: The path of the user's folder. It may be a link.
+        name: The folder below it, with slashes. If empty, the root itself, without any call.
+        read: Whether the caller will list its content.
 
     Raises:
-        LinkMetError: A folder on the way is a link, or the last one is.
-        FileNotFoundError: One of them is not there.
+        LinkMetError: `name`, or a folder on the way to it, is a link.
+        FileNotFoundError: One of them does not exist.
         NotADirectoryError: One of them is a file.
     """
     if not name:
@@ -234,10 +234,10 @@ def _checked(root: str, parts: list[str]) -> Folder:
 
 
 def make_folder(root: str, name: str = "") -> None:
-    """Make a folder below one that the user named, and those above it, where they are missing.
+    """Create a folder below the user's folder, with missing parents.
 
     Raises:
-        LinkMetError: A folder on the way is a link, or the last one is.
+        LinkMetError: `name`, or a folder on the way to it, is a link.
         FileExistsError: One of them is a file.
     """
     for last in range(_TRIES, 0, -1):
@@ -264,18 +264,18 @@ def _make(root: str, name: str) -> None:
 
 
 def parent(root: str, name: str) -> tuple[Folder, str]:
-    """Open the folder that a file or a folder lies in; and the last part of its name.
+    """Open the parent folder of a file or folder, and return it with the last part of the name.
 
     Raises:
         LinkMetError: A folder on the way is a link.
-        FileNotFoundError: One of them is not there.
+        FileNotFoundError: One of them does not exist.
     """
     above, _, last = name.rpartition("/")
     return open_folder(root, above), last
 
 
 def is_link(state: os.stat_result) -> bool:
-    """Check whether what was looked up is a link: on Windows a junction too."""
+    """Check whether a status is that of a link or, on Windows, of a junction."""
     if stat.S_ISLNK(state.st_mode):
         return True
     return sys.platform == "win32" and state.st_reparse_tag == stat.IO_REPARSE_TAG_MOUNT_POINT

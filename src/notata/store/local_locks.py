@@ -1,7 +1,7 @@
-"""Locks on a local disk: of an open file, of a folder; nobody waits for one longer than a time limit.
+"""Locks of open files and folders on a local disk, with a time limit for every wait.
 
-Whoever may read a file may hold its lock, for as long as they like. So a lock is tried again and again until the time
-is up, and never waited for by the system.
+Any user who may read a file can hold its lock, for any time. So notata tries to get a lock again and again until the
+time limit, and never lets the system wait for it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if sys.platform != "win32":
 __all__ = ["LockHeldError", "NoLockError", "OwnLockError", "hold", "locked", "release"]
 
 _NO_LOCKS: Final = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
-_DEAD_AFTER: Final = 30.0  # seconds; a lock is held for microseconds, so its holder is dead by then
+_DEAD_AFTER: Final = 30.0  # seconds; a lock is held for microseconds, so an older one is that of a dead process
 _FIRST_PAUSE: Final = 5e-5
 _LONGEST_PAUSE: Final = 0.02
 _LOCK: Final = f"{keys.RESERVED}lock"
@@ -36,14 +36,14 @@ _PASSED: Final = {__file__, os.path.join(os.path.dirname(__file__), "local.py"),
 
 
 class NoLockError(Exception):
-    """The system locks no file here."""
+    """The file system does not support locks here."""
 
 
 class LockHeldError(TimeoutError):
     """Another process held a lock for the whole time limit.
 
     Attributes:
-        path: Of the file or folder whose lock it is.
+        path: Of the locked file or folder.
         seconds: The time limit.
     """
 
@@ -54,13 +54,13 @@ class LockHeldError(TimeoutError):
 
 
 class OwnLockError(OSError):
-    """The lock is held by a call that this one interrupts: a signal handler cannot wait for its own thread."""
+    """A call that this one interrupts holds the lock: a signal handler cannot wait for its own thread."""
 
 
 _claims: Final[dict[int, FrameType]] = {}
-"""The calls that hold a lock or ask for one, by the descriptor of what they lock.
+"""The calls that hold or request a lock, by the descriptor of the locked file.
 
-It tells a signal handler that its own thread holds a lock, and which locks an interrupt left behind.
+They show a signal handler that its own thread holds a lock, and which locks an interrupt left behind.
 """
 
 if hasattr(os, "register_at_fork"):
@@ -68,16 +68,16 @@ if hasattr(os, "register_at_fork"):
 
 
 def hold(handle: int, path: str, seconds: float) -> None:
-    """Take the lock of an open file.
+    """Acquire the lock of an open file.
 
     Args:
         handle: The file's descriptor.
-        path: What an error calls it.
+        path: The name of the file in errors.
         seconds: The time limit.
 
     Raises:
-        LockHeldError: Another process holds it all this time.
-        NoLockError: There are no locks here.
+        LockHeldError: Another process held it for the whole time.
+        NoLockError: The file system has no locks.
         OwnLockError: A call that this one interrupts holds it.
     """
 
@@ -99,13 +99,13 @@ def hold(handle: int, path: str, seconds: float) -> None:
 
 
 def release(handle: int) -> None:
-    """Release the lock of an open file. A forked child has it open too, so that to close it alone would not do that."""
+    """Release the lock of an open file. Closing the file is not enough, as a forked child has it open too."""
     fcntl.flock(handle, fcntl.LOCK_UN)
     _claims.pop(handle, None)
 
 
 def _caller() -> FrameType:
-    """The call that holds a lock until it returns: the first one outside of the rooms that take locks and return."""
+    """Return the frame that holds a lock until it returns: the first one outside the modules that acquire locks."""
     frame = sys._getframe(1)
     while frame.f_back is not None and (
         frame.f_code.co_filename in _PASSED or frame.f_code.co_flags & inspect.CO_GENERATOR
@@ -115,7 +115,7 @@ def _caller() -> FrameType:
 
 
 def _look_at_own(handle: int, path: str) -> None:
-    """Refuse a lock that this very thread holds, and release one that an interrupt left behind.
+    """Refuse a lock that this thread already holds, and release one that an interrupt left behind.
 
     Raises:
         OwnLockError: This thread holds it.
@@ -128,7 +128,7 @@ def _look_at_own(handle: int, path: str) -> None:
         if is_running(frame):
             raise OwnLockError(errno.EBUSY, "the call that this one interrupts holds the lock", path)
         if not any(is_running(frame, stack) for stack in stacks):
-            release(other)  # and leave it open: whoever opened it may close it yet
+            release(other)  # but leave it open, as its owner may still close it
 
 
 def _is_same(handle: int, wanted: os.stat_result) -> bool:
@@ -141,12 +141,12 @@ def _is_same(handle: int, wanted: os.stat_result) -> bool:
 def locked(folder: Folder, seconds: float) -> Iterator[None]:
     """Hold a folder's lock, which the system releases when its holder dies.
 
-    The folder itself is locked, so nothing is left behind; NFS and Windows refuse that and get a lock file. Where the
-    system has no locks at all (Lustre may be mounted so), a file that only one can make is the lock. Within a call of
-    this thread that holds it already, nothing is waited for: the files have locks of their own.
+    The folder itself is locked, so nothing is left behind. NFS and Windows do not support that, so there a lock file is
+    used. If the file system has no locks at all (possible on Lustre), the lock is an exclusively created file. If an
+    outer call of this thread holds the lock already, this does not wait: the files have locks of their own.
 
     Raises:
-        LockHeldError: Another process holds it for all of `seconds`.
+        LockHeldError: Another process held it for all of `seconds`.
     """
     if sys.platform == "win32":
         with _locked_windows(folder, seconds):
@@ -202,7 +202,7 @@ def _locked_windows(folder: Folder, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _made(folder: Folder, seconds: float) -> Iterator[None]:
-    """Hold a lock that is the existence of a file; one that is left by a dead holder is broken after a while."""
+    """Hold a lock that is the existence of a file. A lock of a dead process is broken after a while."""
 
     def make() -> None:
         try:
@@ -221,7 +221,7 @@ def _made(folder: Folder, seconds: float) -> Iterator[None]:
 
 
 def _try_until(take: Callable[[], object], path: str, seconds: float) -> None:
-    """Call `take` until it does not raise that it would have to wait."""
+    """Call `take` until it raises no `BlockingIOError`."""
     between, begun = pauses(_FIRST_PAUSE, _LONGEST_PAUSE), 0.0
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The path objects of files on a local disk; each knows the store that it came from, and so does what is made of it."""
+"""Path objects of files on a local disk; each keeps the store that it came from, and passes it to derived paths."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["LocalRunPath", "path_of"]
 
 
 def path_of(file: str, store: LocalStore) -> UPath:
-    """Return the path object of a file, whose own reads and writes keep the promises of this store."""
+    """Return the path object of a file, whose own reads and writes have the guarantees of this store."""
     return LocalRunPath._of(file, store)
 
 
 class _Keeping:
-    """A class method that makes a path, and gives it the store of the path that it is called on."""
+    """Wraps a class method that makes a path: the new path gets the store of the path that it is called on."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -40,20 +40,20 @@ class _Keeping:
 
 
 class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
-    """A path on a local disk. Its own writes are atomic, and make the folders that they need.
+    """A path on a local disk. Its own writes are atomic and create missing folders.
 
-    It works wherever a `pathlib.Path` does; what another library does with it (`np.save`, the builtin `open`) is that
-    library's own affair, and not atomic. A path that is made of it, by ``/`` or ``parent``, say, is of the same kind.
+    It works wherever a `pathlib.Path` does. What another library does with it (`np.save`, the builtin `open`) is not
+    atomic. Paths derived from it, for example by ``/`` or ``parent``, are of the same kind.
     """
 
     _store: LocalStore | None = None
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
-        return object.__new__(cls)  # UPath's own looks its class up by protocol, and the empty one is taken
+        return object.__new__(cls)  # UPath's own looks up the class by protocol, and the empty protocol is taken
 
     @classmethod
     def _of(cls, file: str, store: LocalStore | None) -> Self:
-        """Return the path of a file; quicker than the call of the class, which looks for a path to copy."""
+        """Return the path of a file, faster than calling the class, which looks for a path to copy."""
         path = object.__new__(cls)
         cls.__init__(path, file)
         path._store = store
@@ -68,7 +68,7 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         def with_segments(self, *segments: str | os.PathLike[str]) -> Self:
             return self._with_store(super().with_segments(*segments))
 
-    else:  # there paths are made by class methods, which know no path to take the store from
+    else:  # older versions make paths by class methods, which know no path to take the store from
         _from_parts = _Keeping("_from_parts")
         _from_parsed_parts = _Keeping("_from_parsed_parts")
 
@@ -87,13 +87,13 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         return _restored, (str(self), *(store.trusted if store is not None else ("", False)))
 
     def __fspath__(self) -> str:
-        """The name, once what is on its way there is stored: whatever opens a path or looks at it asks for this."""
+        """Return the name after waiting for pending writes to it. Whatever opens or examines a path calls this."""
         name = super().__fspath__()
         if UNSTORED and (arrive := UNSTORED.get(os.path.abspath(name))) is not None:
             arrive()
         return name
 
-    # Python 3.13 has these go by the text of a path.
+    # Python 3.13 uses the text of a path for these methods.
 
     def iterdir(self) -> Iterator[Self]:  # type: ignore[override]
         self.__fspath__()
@@ -120,7 +120,7 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         newline: str | None = None,
         **_: Any,
     ) -> IO[Any]:
-        """As `notata.Logbook.open`: ``w`` shows nothing before it closes cleanly, ``x`` claims, ``a`` appends."""
+        """Open as `notata.Logbook.open` does: ``w`` publishes at a clean close, ``x`` creates, ``a`` appends."""
         store, name = self._inside()
         if "+" in mode:
             with store._guard("open", name):
@@ -128,7 +128,7 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         return store.open(name, mode, encoding=encoding, errors=errors, newline=newline)
 
     def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
-        """Make an empty file where nothing is; of many racing with ``exist_ok=False`` one succeeds."""
+        """Create an empty file if the name is free; with ``exist_ok=False``, exactly one of many callers succeeds."""
         store, name = self._inside()
         try:
             store.create(name, b"")

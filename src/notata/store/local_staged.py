@@ -1,6 +1,6 @@
-"""How a file of a local disk is written: a temporary file beside its target, published in one step.
+"""Writes on a local disk: a temporary file next to its target, published in one step.
 
-It knows open folders and single names, nothing of keys.
+This module handles open folders and single names, not keys.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from notata.store.unfinished import new_name
 __all__ = ["Publish", "Staged", "publish_new", "version_of", "write_all"]
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EIO}
-"""What a file system says that has no hard links. EIO is said by ``rclone mount``; a broken disk says it once more."""
+"""Errors of file systems without hard links. ``rclone mount`` reports EIO; a broken disk would report it again."""
 _COPIED: Final = 2**20
 _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 Publish = Callable[[Folder, str, str], "str | None"]
-"""Give a temporary file of a folder its name; the version, if that is another one than before."""
+"""Gives a temporary file of a folder its final name. Returns the version if that changes it."""
 
 
 class Staged:
-    """A streamed write: a temporary file beside its target, published in one step.
+    """A streamed write: a temporary file next to its target, published in one step.
 
     Args:
-        folder: Where the target lies, open; it is closed with the write.
+        folder: The open folder of the target; it is closed with the write.
         name: Of the target.
-        publish: What gives the temporary file this name.
-        durability: What has it outlast a power cut.
-        stamped: Whether it is to differ in time from a write just before.
+        publish: Gives the temporary file this name.
+        durability: Makes the write durable, if given.
+        stamped: Whether its time must differ from that of a write just before.
     """
 
     __slots__ = ("_durability", "_folder", "_handle", "_name", "_publish", "_stamped", "_temporary")
@@ -59,7 +59,7 @@ class Staged:
             raise
 
     def limit(self, mode: int) -> None:
-        """Take permissions of the group and of others away that `mode` does not have."""
+        """Remove the permissions of group and others that `mode` lacks."""
         if hasattr(os, "fchmod"):
             os.fchmod(self._handle, stat.S_IMODE(os.fstat(self._handle).st_mode) & (mode | stat.S_IRWXU))
 
@@ -68,16 +68,16 @@ class Staged:
 
     def commit(self) -> str:
         if self._stamped and os.utime in os.supports_fd:
-            # The kernel stamps files by the tick (4 ms): two versions could look the same.
+            # The kernel's time stamps have steps of 4 ms, so two versions could look the same.
             now = time.time_ns()
             os.utime(self._handle, ns=(now, now))
         version = version_of(os.fstat(self._handle))
         if self._durability is not None:
-            self._durability.file(self._handle)
+            self._durability.sync_file(self._handle)
         self._close()
         version = self._publish(self._folder, self._temporary, self._name) or version
         if self._durability is not None:
-            self._durability.folder(self._folder.path)
+            self._durability.sync_folder(self._folder.path)
         self._folder.close()
         return version
 
@@ -99,12 +99,12 @@ class Staged:
 def write_all(handle: int, data: bytes) -> None:
     """Write all of `data` to an open file."""
     written = os.write(handle, data)
-    while written < len(data):  # it may be short: signals, 2 GiB at once, a disk that is full next time
+    while written < len(data):  # a write may be short: signals, the limit of 2 GiB, a disk that is full next time
         written += os.write(handle, memoryview(data)[written:])
 
 
 def publish_new(folder: Folder, temporary: str, name: str, durability: Durability | None) -> str | None:
-    """Publish where nothing is. A hard link fails if anything is; disks without links have O_EXCL, and a copy."""
+    """Publish a file if the name is free: by a hard link, or by O_EXCL and a copy on disks without links."""
     version = None
     try:
         folder.link(temporary, name)
@@ -126,7 +126,7 @@ def _copy_exclusively(folder: Folder, temporary: str, name: str, durability: Dur
                 file.write(part)
             file.flush()
             if durability is not None:
-                durability.file(file.fileno())
+                durability.sync_file(file.fileno())
             return version_of(os.fstat(file.fileno()))
         except BaseException:
             folder.unlink(name)
@@ -134,5 +134,5 @@ def _copy_exclusively(folder: Folder, temporary: str, name: str, durability: Dur
 
 
 def version_of(state: os.stat_result) -> str:
-    """Return what tells one content of a file from another: its inode, time and size."""
+    """Return a text that differs for different contents of a file: its inode, time and size."""
     return f"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"

@@ -1,6 +1,6 @@
-"""Files in fsspec's memory file system, for tests and for trying things out; gone with the process.
+"""Files in fsspec's memory file system, for tests and experiments; they are gone when the process ends.
 
-It has real folders, as a local disk: they are registered with each write, so ``a`` and ``a/b`` cannot both be files.
+It has real folders, as a local disk does: each write registers them, so ``a`` and ``a/b`` cannot both be files.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 __all__ = ["MemoryStore"]
 
 _locks: dict[str, threading.RLock] = {}
-"""By path, for compare and swap: the files are one dictionary for the whole process, and so are these.
+"""By path, for compare-and-swap: the whole process shares one dictionary of files, so it shares the locks too.
 
-A signal handler may write within a write of its own thread, so each lock is reentrant. There is one for each file, as
+A signal handler may write inside a write of its own thread, so each lock is reentrant. Each file has its own lock, as
 the handler may wait for a thread that stores another file.
 """
 
 _swapping: dict[str, FrameType] = {}
-"""By path, the call that compares and then stores: a signal handler may run between the two. See `is_running`."""
+"""By path, the call that compares and then stores; a signal handler may run between the two. See `is_running`."""
 
-if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that it does not have
+if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that exists only in its parent
     os.register_at_fork(after_in_child=_locks.clear)
 
 
@@ -50,10 +50,10 @@ def _lock_of(path: str) -> threading.RLock:
 
 
 class MemoryStore(Store):
-    """Files below one path of ``memory://``, which all of a process shares."""
+    """Files below one path of ``memory://``, which the whole process shares."""
 
     folders = True
-    near = True
+    is_local = True
     shared = False
 
     def __init__(self, path: str, options: dict[str, Any] | None = None) -> None:
@@ -82,7 +82,7 @@ class MemoryStore(Store):
                 if match == ABSENT and (present is not None or path in self._fs.pseudo_dirs):
                     raise FileExistsError(path)
                 if match and (present is None or _version(present) != match):
-                    raise self._conflict(key, "it was changed meanwhile")
+                    raise self._conflict(key, "another writer changed it")
                 return self._set(path, data)
             finally:
                 _swapping.pop(path, None)
@@ -91,7 +91,7 @@ class MemoryStore(Store):
         if path in self._fs.pseudo_dirs:
             raise IsADirectoryError(path)
         file = self._fs.store[path] = MemoryFile(self._fs, path, data)
-        self._make_folders(path)  # again: another thread may have dropped one that was empty until now
+        self._make_folders(path)  # again: another thread may have removed one while it was empty
         return _version(file)
 
     def _make_folders(self, path: str) -> None:
@@ -115,7 +115,7 @@ class MemoryStore(Store):
                     raise self._conflict(key, f"it has {size} bytes, not {tail.size}")
                 try:
                     present.write(data)
-                except BufferError:  # somebody looks at its size just now, as the call may that a handler interrupts
+                except BufferError:  # another call reads its size right now, maybe the one that a handler interrupts
                     self._fs.store[path] = MemoryFile(self._fs, path, present.getvalue() + data)
                 else:
                     present.modified = datetime.now(UTC)
@@ -128,13 +128,13 @@ class MemoryStore(Store):
     def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         file = self._present(key)
         if version is not None and _version(file) != version:
-            raise self._conflict(key, "it was changed while it was read")
+            raise self._conflict(key, "it changed while it was read")
         data = file.getvalue()
         age = max(0.0, (datetime.now(UTC) - file.modified).total_seconds())
         return Blob(data[start:end] if start or end is not None else data, len(data), _version(file), age)
 
     def _open_read(self, key: str) -> io.BytesIO:
-        return io.BytesIO(self._present(key).getvalue())  # of its own: fsspec's readers share one position
+        return io.BytesIO(self._present(key).getvalue())  # a copy: fsspec's readers share one position
 
     def _present(self, key: str) -> MemoryFile:
         path = self._file(key)
@@ -150,7 +150,7 @@ class MemoryStore(Store):
 
     def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         inside = self._file(folder) + "/"
-        for path, file in self._fs.store.copy().items():  # in one step, whatever other threads do
+        for path, file in self._fs.store.copy().items():  # atomic, whatever other threads do
             if path.startswith(inside + beginning):
                 yield gap_or(_entry(keys.join(folder, path[len(inside) :]), file))
 
@@ -175,7 +175,7 @@ class MemoryStore(Store):
                     self._drop(path)
 
     def _prune(self, folders: set[str]) -> None:
-        """Drop folders that a deletion left empty; never the root."""
+        """Remove folders that a deletion left empty. The root is kept."""
         for lowest in sorted(folders, key=len, reverse=True):
             folder = lowest
             while len(folder) > len(self._base) and folder in self._fs.pseudo_dirs:
@@ -186,7 +186,7 @@ class MemoryStore(Store):
                 folder = folder.rpartition("/")[0]
 
     def _drop(self, folder: str) -> None:
-        """Forget a folder, which two threads that made it at once may have put in twice."""
+        """Remove a folder; two threads that made it at once may have added it twice."""
         with suppress(ValueError):
             while True:
                 self._fs.pseudo_dirs.remove(folder)
@@ -201,7 +201,7 @@ class MemoryStore(Store):
 
 
 class _Held:
-    """A streamed write to memory: memory."""
+    """A streamed write, collected in memory."""
 
     def __init__(self, store: MemoryStore, key: str, match: str | None) -> None:
         self._store = store
@@ -220,7 +220,7 @@ class _Held:
 
 
 def _version(file: MemoryFile) -> str:
-    # The address alone comes back after a deletion, the time alone may be shared.
+    # The address may be reused after a deletion, and two files may share the time.
     return f"{id(file):x}-{file.created.timestamp():f}-{file.modified.timestamp():f}-{file.size}"
 
 

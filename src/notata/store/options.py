@@ -1,4 +1,4 @@
-"""Storage options that look misspelt, found before anything is asked of a storage; it knows no store."""
+"""Detect misspelled storage options before the first request; no store is involved."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _ALIKE: Final = 0.8  # of 1; "endpont_url" and "endpoint_url" have 0.96, "sessio
 
 
 def check(protocol: str, options: Mapping[str, Any]) -> None:
-    """Refuse an option that the file system of a protocol does not have, if it nearly has it.
+    """Refuse an unknown option that closely resembles one of the protocol's file system.
 
-    Many file systems of fsspec ignore what they do not know: a bucket would be looked for on another server.
+    Many file systems of fsspec ignore unknown options, so notata would look for the bucket on another server.
 
     Raises:
-        ConfigurationError: An option looks misspelt.
+        ConfigurationError: An option looks misspelled.
 
     >>> try:
     ...     check("s3", {"endpont_url": "http://127.0.0.1:9000"})
@@ -43,7 +43,7 @@ def _known(protocol: str) -> set[str]:
 
     try:
         bases = inspect.getmro(get_filesystem_class(protocol))
-    except (ImportError, ValueError):  # which the first request explains
+    except (ImportError, ValueError):  # the first request explains it
         return set()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     begins = [vars(base)["__init__"] for base in bases[:-1] if "__init__" in vars(base)]
@@ -52,7 +52,7 @@ def _known(protocol: str) -> set[str]:
 
 
 def names(options: object) -> Iterator[str]:
-    """Yield the names of all options, those in dictionaries too.
+    """Yield the names of all options, including those in dictionaries.
 
     >>> list(names({"client_kwargs": {"verify": False}, "anon": True}))
     ['client_kwargs', 'verify', 'anon']

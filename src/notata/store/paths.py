@@ -1,7 +1,7 @@
-"""Path objects whose own reads and writes keep the contract; they know a path and the store behind it.
+"""Path objects whose own reads and writes have the guarantees of their store.
 
-`RunPath` is a `upath.UPath` over a store, for memory and buckets; a local disk has its own, a real `pathlib.Path`
-(``local.py``). What is not overridden here is universal_pathlib's.
+`RunPath` is a `upath.UPath` over a store, for memory and buckets. A local disk has its own class, a real `pathlib.Path`
+(``local_paths.py``). Methods that are not overridden here are universal_pathlib's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["RunPath", "TextAndBytes"]
 
 
 class TextAndBytes:
-    """Reads and writes of a whole file, through the `open` of the path that mixes this in."""
+    """Reads and writes of a whole file, through the `open` method of the class that mixes this in."""
 
     __slots__ = ()
 
@@ -42,19 +42,19 @@ class TextAndBytes:
         ) -> IO[Any]: ...
 
     def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:
-        """The text; UTF-8 when no encoding is given, whatever the locale."""
+        """Return the text. The default encoding is UTF-8 in every locale."""
         with self.open("r", encoding=encoding, errors=errors, newline=newline) as file:
             return str(file.read())
 
     def write_bytes(self, data: Buffer) -> int:
-        """Write atomically, and return how many bytes. One request to a bucket up to 8 MiB."""
+        """Write atomically, and return the number of bytes. One request to a bucket up to 8 MiB."""
         with self.open("wb") as file:
             return int(file.write(data))
 
     def write_text(
         self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
     ) -> int:
-        """Write atomically, as UTF-8 when no encoding is given, and return how many characters."""
+        """Write atomically, by default as UTF-8, and return the number of characters."""
         if not isinstance(data, str):
             raise TypeError(f"data must be str, not {type(data).__name__}")
         with self.open("w", encoding=encoding, errors=errors, newline=newline) as file:
@@ -62,11 +62,11 @@ class TextAndBytes:
 
 
 class RunPath(TextAndBytes, ProxyUPath):
-    """A path in memory or in a bucket. Its own reads are fresh, its writes and deletions exact and atomic.
+    """A path in memory or in a bucket. Its own reads are never cached; its writes and deletions are exact and atomic.
 
-    It has no file name that the operating system knows: for `np.save` and others that want one, use
-    `Logbook.open` or `Logbook.local`. A path derived from it by ``/``, ``parent`` or ``iterdir`` keeps the
-    contract as long as it stays below the store's root; outside it is a plain `UPath`.
+    The operating system has no file of this name. For `np.save` and other functions that need one, use `Logbook.open`
+    or `Logbook.local`. A path derived from it by ``/``, ``parent`` or ``iterdir`` keeps these guarantees as long as it
+    stays below the store's root; outside, it is a plain `UPath`.
     """
 
     __slots__ = ("_made", "_store", "_where")
@@ -77,11 +77,11 @@ class RunPath(TextAndBytes, ProxyUPath):
 
     @classmethod
     def of(cls, store: Store, url: str, options: Mapping[str, Any], key: str) -> UPath:
-        """The path object of `key` in `store`, whose root is `url` for universal_pathlib.
+        """Return the path object of `key` in `store`, whose root is `url` for universal_pathlib.
 
-        The stock path behind it is made when it is needed: that takes as long as a small file does.
+        The underlying `UPath` is made only when needed, as that takes as long as writing a small file.
         """
-        return cast("UPath", cls._bound(store, (url, options, key), None))  # it is one by registration
+        return cast("UPath", cls._bound(store, (url, options, key), None))  # a UPath by registration
 
     @classmethod
     def _bound(cls, store: Store, where: tuple[str, Mapping[str, Any], str], made: tuple[UPath, str] | None) -> Self:
@@ -92,7 +92,7 @@ class RunPath(TextAndBytes, ProxyUPath):
         return self
 
     def _stock(self) -> tuple[UPath, str]:
-        """The stock path, and the path of the store's root."""
+        """Return the underlying `UPath`, and the path of the store's root."""
         if self._made is None:
             url, options, key = self._where
             root = UPath(url, **options)
@@ -105,7 +105,7 @@ class RunPath(TextAndBytes, ProxyUPath):
 
     @property
     def __wrapped__(self) -> UPath:
-        """The stock path, on this process's connection (a forked child has its own)."""
+        """The underlying `UPath`, on this process's connection (a forked child has its own)."""
         upath = self._upath
         upath._fs_cached = self._store.filesystem()
         return upath
@@ -115,18 +115,18 @@ class RunPath(TextAndBytes, ProxyUPath):
         self._made = upath, self._stock()[1]
 
     def __fspath__(self) -> str:
-        """Refused: no file of the operating system has this name.
+        """Refuse to be a file name, as the operating system has no such file.
 
         Raises:
-            TypeError: Always; the message says what to use.
+            TypeError: Always; the message says what to use instead.
         """
         raise TypeError(
-            f"{self} is not on a local disk, so the builtin open, numpy, pandas and others cannot take it by name. "
-            "Give them a file object, path.open('wb') or log.open(key, 'wb'), or a temporary local file, log.local(key)"
+            f"{self} is not on a local disk, so the builtin open, numpy, pandas and others cannot open it by name. "
+            "Pass them a file object, path.open('wb') or log.open(key, 'wb'), or a temporary local file, log.local(key)"
         )
 
     def bound_to(self, store: Store) -> Self:
-        """The same path, its own reads and writes going through another store in front of this one."""
+        """Return the same path, with its own reads and writes going through a wrapper of this store."""
         return type(self)._bound(store, self._where, self._made)
 
     def _from_upath(self, upath: UPath, /) -> Self:  # type: ignore[override]
@@ -148,10 +148,10 @@ class RunPath(TextAndBytes, ProxyUPath):
         return _restored, (self._store, self._key)
 
     def _notata_for_file(self) -> tuple[Any, ...]:
-        """How `notata.formats` pickles it into a file: without storage options."""
+        """Return how `notata.formats` pickles the path into a file: without storage options."""
         return UPath, (str(self._upath),)
 
-    # -- reads and writes under the contract ---------------------------------------------------------------
+    # -- reads and writes with the store's guarantees ------------------------------------------------------
 
     def open(  # type: ignore[override]
         self,
@@ -162,7 +162,7 @@ class RunPath(TextAndBytes, ProxyUPath):
         newline: str | None = None,
         **_: Any,
     ) -> IO[Any]:
-        """As `notata.Logbook.open`: ``w`` shows nothing before it closes cleanly, ``x`` claims, ``a`` appends."""
+        """Open as `notata.Logbook.open` does: ``w`` publishes at a clean close, ``x`` creates, ``a`` appends."""
         return self._store.open(self._key, mode, encoding=encoding, errors=errors, newline=newline)
 
     def __open_reader__(self) -> BinaryIO:
@@ -172,13 +172,13 @@ class RunPath(TextAndBytes, ProxyUPath):
         return self._store.open(self._key, f"{mode}b")  # type: ignore[return-value]
 
     def read_bytes(self) -> bytes:
-        """The bytes. One request up to 8 MiB."""
+        """Return the bytes. One request up to 8 MiB."""
         return self._store.read_all(self._key)
 
     def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
-        """Make an empty file where nothing is; of many racing with ``exist_ok=False`` one succeeds.
+        """Create an empty file if the name is free; with ``exist_ok=False``, exactly one of many callers succeeds.
 
-        An existing file keeps its content and its time: a bucket cannot change the one without the other.
+        An existing file keeps its content and its time: a bucket cannot change its time alone.
         """
         try:
             self._store.create(self._key, b"")
@@ -186,26 +186,26 @@ class RunPath(TextAndBytes, ProxyUPath):
             if not exist_ok:
                 raise
 
-    # -- folders and names: what fsspec would expand as a glob, or make a bucket of ------------------------
+    # -- folders and names, which fsspec would expand as a glob or create as a bucket ----------------------
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
-        """Check whether a file is here, or a folder with something in it.
+        """Check whether a file exists here, or a folder that is not empty.
 
         Raises:
-            StorageError: The storage does not say. It is never taken for a no.
+            StorageError: The storage cannot tell. This never counts as False.
         """
         return self.is_file() or self.is_dir()
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """Check whether a file is here; raises as `exists` does."""
+        """Check whether a file exists here; raises as `exists` does."""
         return bool(self._key) and self._store.exists(self._key)
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        """Check whether a folder is here, with something in it in a bucket; raises as `exists` does."""
+        """Check whether a folder exists here (in a bucket, one with files); raises as `exists` does."""
         return self._store.has_folder(self._key)
 
     def stat(self, *, follow_symlinks: bool = True) -> StatResultType:
-        """Size and time as universal_pathlib has them; what the storage raises is a `StorageError`."""
+        """Return size and time as universal_pathlib does; errors of the storage become a `StorageError`."""
         with self._store._guard("look up", self._key):
             return super().stat(follow_symlinks=follow_symlinks)
 
@@ -216,32 +216,35 @@ class RunPath(TextAndBytes, ProxyUPath):
         self._store.delete([self._key])
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
-        """Make a folder where the storage has folders; a bucket has none, and needs none."""
+        """Create a folder, if the storage has folders; a bucket needs none."""
         if self._store.folders:
             self.__wrapped__.mkdir(mode=mode, parents=parents, exist_ok=exist_ok)
 
     def rmdir(self, recursive: bool = False) -> None:
-        """Remove an empty folder, or with `recursive` all that is below it."""
+        """Remove an empty folder, or with `recursive` everything below it."""
         below = [entry.key for entry in self._store.list(self._key)]
         if below and not recursive:
-            raise OSError(errno.ENOTEMPTY, "the folder is not empty", str(self))
+            raise OSError(errno.ENOTEMPTY, "the folder is not empty; pass recursive=True to remove it", str(self))
         self._store.delete(below)
         if self._store.folders:
             with suppress(FileNotFoundError):
                 self.__wrapped__.fs.rmdir(self._upath.path)
 
     def rename(self, target: str | UPath, **_: Any) -> Self:  # type: ignore[override]
-        """Move this file, or all below this folder: a copy on the server, then a deletion; not atomic.
+        """Move this file, or everything below this folder: a copy on the server, then a deletion. Not atomic.
 
         Args:
             target: A path of the same run, or a name relative to this path's parent.
 
         Raises:
-            ConfigurationError: The target lies elsewhere; copy it there and remove this one.
+            ConfigurationError: The target is outside the run; copy the file there and remove this one.
         """
         goal = target if isinstance(target, UPath) else self.parent / target
         if not isinstance(goal, RunPath) or goal._store.url != self._store.url:
-            raise ConfigurationError(f"{self} can be renamed within {self._store.url} only", url=self._store.url)
+            raise ConfigurationError(
+                f"cannot rename {self}: the target is not below {self._store.url}; copy it there, then remove it here",
+                url=self._store.url,
+            )
         if goal._key == self._key:
             return self
         moved = [entry.key for entry in self._store.list(self._key)]
@@ -255,13 +258,13 @@ class RunPath(TextAndBytes, ProxyUPath):
     replace = rename  # type: ignore[assignment]
 
     def iterdir(self) -> Iterator[Self]:
-        """What lies in this folder, unfinished writes left out."""
+        """Yield the children of this folder, without unfinished writes."""
         with self._store._guard("list", self._key):
             children = list(super().iterdir())
         return (child for child in children if not keys.is_reserved(child.name))
 
     def glob(self, pattern: str, **_: Any) -> Iterator[Self]:
-        """Files and folders below this one that match; one listing, whatever characters its own name has."""
+        """Yield matching files and folders below this one. One listing, whatever characters its own name has."""
         matches = re.compile(glob_translate(pattern)).fullmatch
         start = len(self._key) + 1 if self._key else 0
         names: set[str] = set()
@@ -272,9 +275,9 @@ class RunPath(TextAndBytes, ProxyUPath):
             yield self / name
 
     def rglob(self, pattern: str, **_: Any) -> Iterator[Self]:
-        """As `glob` at any depth."""
+        """Yield matching files and folders at any depth."""
         return self.glob(f"**/{pattern}")
 
 
 def _restored(store: Store, key: str) -> UPath:
-    return store.place(key)
+    return store.path_for(key)

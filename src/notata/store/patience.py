@@ -1,10 +1,10 @@
-"""How long one request may take, and how long it waits where the storage asks for fewer requests.
+"""Time limits of requests, and their pauses when the storage asks for fewer requests.
 
-The time of a request begins anew with each piece of its answer: an answer that stops coming ends the request, a slow
-one does not.
+Each piece of a response restarts the time limit of a request. So a response that stops coming ends the request, but a
+slow one does not.
 
-A refusal that says so (503 SlowDown, 429) comes before anything was done, so the request is repeated until its time
-limit, with growing random pauses. Other failures are left to the retries of the client libraries.
+A throttling response (503 SlowDown, 429) comes before the storage has done anything. So the request is repeated until
+its time limit, with growing random pauses. The client libraries retry after other failures.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from notata._base.retries import pauses
 
 __all__ = ["Patience", "current", "note_progress"]
 
-_FIRST: Final = 0.5  # seconds, of the first pause at most
+_FIRST: Final = 0.5  # seconds, upper limit of the first pause
 _LONGEST: Final = 5.0
 
 current: ContextVar[Patience | None] = ContextVar("notata-patience", default=None)
-"""That of the request which this task makes, for handlers that the client library calls within it."""
+"""The `Patience` of this task's request, for handlers that the client library calls during it."""
 
 
 class Patience:
-    """The time of one request.
+    """The time limit of one request.
 
     Args:
-        limit: Returns the seconds that the request may take, from its beginning or the last piece of its answer.
+        limit: Returns the seconds that the request may take, from its start or the last piece of its response.
         clock: Returns the time in seconds.
-        answered: Called when the storage refused, which is an answer too.
-        bound: The time limit that holds; it is moved when the storage answers, as `limit` may allow more then.
+        answered: Called when the storage refused, which is a response too.
+        bound: The current timeout; it is moved when the storage responds, as `limit` may then allow more.
     """
 
     def __init__(
@@ -51,20 +51,20 @@ class Patience:
         self._paused = 0.0
 
     def renew(self) -> None:
-        """Give the request its time anew: a piece of the answer has come."""
+        """Restart the time limit: a piece of the response has come."""
         self._answered()
         self._begun, self._paused = self._clock(), 0.0
         self._extend()
 
     def release(self) -> None:
-        """Let go of the time limit, which holds the task: what aiohttp began within the request keeps this object."""
+        """Drop the timeout, which holds the task: objects that aiohttp made during the request keep this one."""
         self._bound = None
 
     def pause(self, wanted: float = 0.0) -> float | None:
-        """Return the seconds to wait before the request is made again; None if the time limit does not allow it.
+        """Return the seconds to wait before the request is repeated, or None if the time limit does not allow it.
 
         Args:
-            wanted: What the storage asked for (``Retry-After``).
+            wanted: The wait that the storage asked for (``Retry-After``).
         """
         self._answered()
         limit, seconds = self._limit(), max(next(self._pauses), wanted)
@@ -80,6 +80,6 @@ class Patience:
 
 
 def note_progress() -> None:
-    """Note that a piece of the answer to this task's request has come."""
+    """Note that a piece of the response to this task's request has come."""
     if (patience := current.get()) is not None:
         patience.renew()

@@ -1,6 +1,6 @@
-"""How a file gets its name on each fsspec protocol: whole, in one step where the protocol has such a step.
+"""Publish a file under its name on each fsspec protocol: as a whole, and in one step if the protocol supports it.
 
-It knows what each file system calls that step, and what is lost where there is none.
+This module knows the call of each file system, and the risk on file systems without such a step.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from notata.store.unfinished import new_name
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["Step", "make_folder", "move_over", "step_of", "unfinished_in", "write_aside"]
+__all__ = ["Step", "make_folder", "move_over", "step_of", "unfinished_in", "write_hidden"]
 
 Step: TypeAlias = Literal["rename", "server", "copy"]
-"""``rename``: one step of the protocol replaces a file. ``server``: one request does, and the server decides whether in
-one step. ``copy``: the new content is copied over the old one."""
+"""``rename``: one step of the protocol replaces a file. ``server``: one request does, and the server decides whether it
+is one step. ``copy``: the new content is copied over the old one."""
 
 _SERVERS: Final = frozenset({"ArrowFSWrapper", "FTPFileSystem", "WebdavFileSystem"})
-_TRIES: Final = 10  # at a folder that others make at the same time
+_TRIES: Final = 10  # attempts to make a folder that others make at the same time
 
 
 def step_of(fs: AbstractFileSystem) -> Step:
-    """In which way a file of a protocol replaces another one."""
+    """Return in which way a file system replaces a file."""
     while isinstance(fs, DirFileSystem):
         fs = fs.fs
     if class_names(fs) & _SERVERS:
@@ -41,12 +41,12 @@ def step_of(fs: AbstractFileSystem) -> Step:
 
 
 def unfinished_in(folder: str) -> str:
-    """Return a new name in a folder, for an unfinished write: listings hide it."""
+    """Return a new name in a folder for an unfinished write, which listings hide."""
     return f"{folder}/{new_name()}"
 
 
 def make_folder(fs: AbstractFileSystem, folder: str) -> None:
-    """Make a folder and those above it, where the protocol has folders and they are not there yet."""
+    """Create a folder and its parents, if the protocol has folders and they are missing."""
     for last in range(_TRIES, 0, -1):
         fs.invalidate_cache()
         try:
@@ -55,15 +55,15 @@ def make_folder(fs: AbstractFileSystem, folder: str) -> None:
             return
         except NotImplementedError:
             return
-        except Exception as error:  # another one made one of them just now; each library says so in its own way
+        except Exception as error:  # another process made one of them just now; each library reports that differently
             if is_dropped(error, fs) or (last == 1 and not fs.isdir(folder)):
                 raise
 
 
-def write_aside(fs: AbstractFileSystem, name: str, data: bytes) -> None:
-    """Write a new file under a name that nobody looks at, with the folder that it is in."""
+def write_hidden(fs: AbstractFileSystem, name: str, data: bytes) -> None:
+    """Write a new file under a hidden name, and create its folder."""
     make_folder(fs, posixpath.dirname(name))
-    if hasattr(getattr(fs, "ftp", None), "putfo"):  # paramiko: all requests at once, then one look at the size
+    if hasattr(getattr(fs, "ftp", None), "putfo"):  # paramiko: sends all requests at once, then checks the size
         fs.ftp.putfo(io.BytesIO(data), name)
         return
     file = fs.open(name, "wb")
@@ -77,7 +77,7 @@ def write_aside(fs: AbstractFileSystem, name: str, data: bytes) -> None:
 
 
 def move_over(fs: AbstractFileSystem, source: str, target: str) -> bool:
-    """Give a file another name, in place of what has that name; whether the server took that as one request."""
+    """Rename a file over another one. Return whether the server did that in one request."""
     while isinstance(fs, DirFileSystem):
         fs, source, target = fs.fs, fs._join(source), fs._join(target)
     rename = _renamer(fs)
@@ -96,9 +96,9 @@ def move_over(fs: AbstractFileSystem, source: str, target: str) -> bool:
 
 
 def _exchange(fs: AbstractFileSystem, rename: Callable[[str, str], object], source: str, target: str) -> None:
-    """Replace a file where the server renames over none: put it aside first.
+    """Replace a file on a server that cannot rename over one: first move the old file to a hidden name.
 
-    In between nothing has the name. Who is killed there leaves both files, under names that listings hide.
+    In between, the name does not exist. A process that is killed then leaves both files under hidden names.
     """
     spare = unfinished_in(posixpath.dirname(target))
     rename(target, spare)
@@ -112,9 +112,9 @@ def _exchange(fs: AbstractFileSystem, rename: Callable[[str, str], object], sour
 
 
 def _renamer(fs: AbstractFileSystem) -> Callable[[str, str], object] | None:
-    """The call of a file system that renames over a file that is there; None where it can only copy.
+    """Return the call of a file system that renames over an existing file, or None if it can only copy.
 
-    fsspec's default copies, and so does its `mv` for coroutines, even where the file system has a coroutine of its own.
+    fsspec's default copies, and so does the `mv` of asynchronous file systems, even of those with an own coroutine.
     """
     names = class_names(fs)
     if "WebdavFileSystem" in names:
@@ -128,7 +128,7 @@ def _renamer(fs: AbstractFileSystem) -> Callable[[str, str], object] | None:
 
 
 def _replace_on_share(fs: AbstractFileSystem, source: str, target: str) -> None:
-    """SMB's rename with ``replace_if_exists``; that of `mv` is without."""
+    """Rename on SMB with ``replace_if_exists``, which fsspec's `mv` does not set."""
     import smbclient
 
     named = (rf"\\{fs.host}" + name.replace("/", "\\") for name in (source, target))

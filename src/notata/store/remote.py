@@ -1,4 +1,4 @@
-"""What the stores over a network share: one connection a process, deadlines, and silence about credentials."""
+"""Base classes of network stores: one connection per process, deadlines, and redacted credentials."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
 __all__ = ["BucketStore", "Connection", "RemoteStore", "without_credentials"]
 
-_CREDENTIALS: Final = (  # of the objects in which botocore and google-auth hold them; a property might renew one
+_CREDENTIALS: Final = (  # attributes of botocore's and google-auth's credentials; a property might renew them
     "access_key", "secret_key", "token", "_access_key", "_secret_key", "_token", "_refresh_token", "_client_secret",
 )  # fmt: skip
-_FIRST_ANSWER: Final = 10.0  # seconds that a storage which has never answered may take
-_NEXT_ANSWER: Final = 2.0  # and once it has let that pass
-_AFTER_SILENCE: Final = 5.0  # and one that has answered, but let a request's whole time pass, until it answers again
+_FIRST_ANSWER: Final = 10.0  # seconds for a storage that has never responded
+_NEXT_ANSWER: Final = 2.0  # seconds, once it has exceeded that
+_AFTER_SILENCE: Final = 5.0  # seconds for one that responded before, but exceeded a whole time limit, until it responds
 _SLOWEST: Final = 50e3  # bytes a second: a large request may take this much longer
 
-_RESOLVERS: Final = 4  # threads, for as many connections at a time to hosts by name
-_FEW_SECONDS: Final = 2.0  # for what takes a millisecond
+_RESOLVERS: Final = 4  # threads, for as many host name look-ups at a time
+_FEW_SECONDS: Final = 2.0  # time limit for steps of about a millisecond
 
 _PARTS_AT_ONCE: Final = BYTES_AT_ONCE // PART
 
@@ -55,9 +55,9 @@ T = TypeVar("T")
 
 
 class Connection:
-    """One fsspec file system a process, made when first used, and how long its requests may take.
+    """One fsspec file system per process, made at first use, and the time limits of its requests.
 
-    fsspec's own instance cache lies below, so many stores of one bucket share one pool of connections.
+    It uses fsspec's own instance cache, so many stores of one bucket share one pool of connections.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class Connection:
         hidden: str = "",
     ) -> None:
         self.options = dict(options)
-        self._hidden = hidden  # of the address, what is as secret as an option
+        self._hidden = hidden  # the part of the address that is as secret as an option
         self._make = make
         self._timeout = timeout
         self._fs: AbstractFileSystem | None = None
         self._pid = 0
         self._answered = False
         self._patience = _FIRST_ANSWER
-        self.clock: float | None = None  # seconds by which the storage's is ahead of ours; None until it tells
+        self.clock: float | None = None  # seconds from our clock to the storage's; None until it reports its time
         watch(self)
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -88,11 +88,11 @@ class Connection:
 
     @functools.cached_property
     def secrets(self) -> Values:
-        """What of the options is hidden in a text about this storage: more than what is surely secret."""
+        """Option values to redact in texts about this storage: more than those that are certainly secret."""
         return Values([*leaves(self.options), *self._of_address()])
 
     def secret_values(self) -> Iterator[str]:
-        """Yield the credentials of this connection, which no text of the process may show."""
+        """Yield the credentials of this connection, which are redacted in every text of the process."""
         yield from within(self.options)
         yield from self._of_address()
         if self._fs is not None:
@@ -106,19 +106,19 @@ class Connection:
         """The file system of this process.
 
         Raises:
-            StorageError: The interpreter is ending, and fsspec's thread with it; or that thread cannot be started.
+            StorageError: The interpreter is ending, and fsspec's thread with it; or that thread cannot start.
         """
         if sys.is_finalizing():
-            raise StorageError("the interpreter is ending, so the storage cannot be reached any more")
+            raise StorageError("cannot reach the storage: the interpreter is ending; make the call earlier")
         _start_loop()
         if self._fs is None or self._pid != os.getpid():  # a forked child must not touch its parent's sockets
             self._fs, self._pid = self._make(dict(self.options)), os.getpid()
         return self._fs
 
     async def ask(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, size: int = 0, **kwargs: Any) -> T:
-        """Make one request: nothing of its answer may take longer than `limit` of what it sends."""
+        """Make one request. No piece of its response may take longer than `limit` of the bytes that it sends."""
         try:
-            async with asyncio.timeout(self.limit(size)) as bound:  # `wait_for` would make a task of each
+            async with asyncio.timeout(self.limit(size)) as bound:  # `wait_for` would create a task for each
                 patience = Patience(lambda: self.limit(size), asyncio.get_running_loop().time, self.note_answer, bound)
                 before = current.set(patience)
                 try:
@@ -136,37 +136,37 @@ class Connection:
         return result
 
     def note_answer(self) -> None:
-        """Give the next requests their whole time: the storage has answered."""
+        """Restore the whole time limit of requests: the storage has responded."""
         self._answered = True
 
     def note_silence(self) -> None:
-        """Give the next requests less time: the storage let a request's whole time pass."""
+        """Shorten the time limit of the next requests: the storage exceeded that of one."""
         self._patience = _AFTER_SILENCE if self._answered else min(self._patience, _NEXT_ANSWER)
         self._answered = False
 
     def limit(self, sent: int) -> float:
-        """Return the seconds that a request with `sent` bytes may wait for its answer, or for the next piece of it."""
+        """Return the seconds that a request with `sent` bytes may wait for its response, or for the next piece."""
         return (self._timeout if self._answered else min(self._timeout, self._patience)) + sent / _SLOWEST
 
     def age(self, modified: datetime, headers: Mapping[str, str] | None = None) -> float | None:
-        """Seconds since an object was written, by the storage's clock: as `headers` tell it, or told it before."""
-        if told := headers and (headers.get("Date") or headers.get("date")):
-            self.clock = parsedate_to_datetime(told).timestamp() - time.time()
+        """Return the seconds since an object was written, by the storage's clock from `headers` or an earlier reply."""
+        if date := headers and (headers.get("Date") or headers.get("date")):
+            self.clock = parsedate_to_datetime(date).timestamp() - time.time()
         return None if self.clock is None else max(0.0, time.time() + self.clock - modified.timestamp())
 
     def start(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> _Started[T]:
-        """Start a coroutine function on fsspec's loop. To cancel its future cancels it; the future ends when it has."""
+        """Start a coroutine function on fsspec's loop. Cancelling the future cancels it; both then end together."""
         started = _Started(self.fs.loop, functools.partial(work, *args, **kwargs))
         started.begin()
         return started
 
     def prepare(self) -> None:
-        """Have fsspec's loop, and in it the threads that find a host's name: at exit, Python 3.12 starts none."""
+        """Start fsspec's loop and its threads for host name look-ups: at exit, Python 3.12 starts none."""
         loop = _start_loop()
-        together = threading.Barrier(_RESOLVERS)  # so that they are as many threads
+        together = threading.Barrier(_RESOLVERS)  # makes the executor start as many threads
 
         def meet() -> None:
-            with suppress(threading.BrokenBarrierError):  # others have work to do
+            with suppress(threading.BrokenBarrierError):  # the other threads are busy
                 together.wait(_FEW_SECONDS)
 
         async def begin() -> None:
@@ -185,16 +185,16 @@ class Connection:
         undo: Callable[[T], Coroutine[Any, Any, object]] | None = None,
         **kwargs: Any,
     ) -> T:
-        """Run a coroutine function on fsspec's loop and wait.
+        """Run a coroutine function on fsspec's loop and wait for it.
 
-        `fsspec.asyn.sync` would leave it running after a KeyboardInterrupt; this cancels it. With `undo` it is left to
-        end, as the storage may have done what was asked already, and what it then tells is undone.
+        After a KeyboardInterrupt, `fsspec.asyn.sync` would leave it running; this cancels it. With `undo` it runs to
+        its end instead, as the storage may have completed the request already, and `undo` is called with its result.
         """
         if threading.get_ident() == getattr(fsspec.asyn.iothread[0], "ident", None):
-            raise RuntimeError("the storage cannot be waited for on fsspec's own thread; use another one")
+            raise RuntimeError("cannot wait for the storage on fsspec's own thread; use another thread")
         started = _Started(self.fs.loop, functools.partial(work, *args, **kwargs))
         try:
-            started.begin()  # and from here on an interrupt, at whatever instruction, gives it up
+            started.begin()  # from here on, an interrupt cancels it
             return started.result()
         except BaseException:
             if undo is None:
@@ -203,14 +203,14 @@ class Connection:
                 started.add_done_callback(lambda ended: failure_of(ended) or self.start(undo, ended.result()))
             raise
         finally:
-            del started  # an error holds this frame, and with it what its callers have; the future holds the error
+            del started  # else a cycle: an error holds this frame and its callers', and the future holds the error
 
 
 def _start_loop() -> asyncio.AbstractEventLoop:
-    """Return fsspec's event loop, in whose thread all requests are made.
+    """Return fsspec's event loop, whose thread makes all requests.
 
     Raises:
-        StorageError: The system starts no more threads.
+        StorageError: The system cannot start more threads.
     """
     loop: asyncio.AbstractEventLoop | None = fsspec.asyn.loop[0]
     if loop is not None:
@@ -228,15 +228,15 @@ def _get_loop() -> asyncio.AbstractEventLoop:
     try:
         loop: asyncio.AbstractEventLoop = fsspec.asyn.get_loop()
     except RuntimeError:
-        fsspec.asyn.reset_lock()  # fsspec keeps the loop, and who uses it next would wait for ever
+        fsspec.asyn.reset_lock()  # fsspec keeps a loop without a thread, and its next user would wait for ever
         raise
     return loop
 
 
 class _Started(Outcome[T]):
-    """The outcome of a coroutine on the loop of another thread. Cancelled, it ends when the coroutine has ended.
+    """The outcome of a coroutine on another thread's loop. After a cancel, it ends when the coroutine has ended.
 
-    Nothing is done before `begin`.
+    It does nothing before `begin`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
@@ -260,7 +260,9 @@ class _Started(Outcome[T]):
             super().cancel()
             self.set_running_or_notify_cancel()
         elif (error := task.exception()) is not None:
-            traceback.clear_frames(error.__traceback__)  # the client libraries' hold the error: see `Connection.run`
+            traceback.clear_frames(
+                error.__traceback__
+            )  # frames of client libraries hold the error: see `Connection.run`
             self.set_exception(error)
         else:
             self.set_result(task.result())
@@ -283,7 +285,7 @@ class RemoteStore(Store):
         self._bucket, self._prefix = self._split(url)
 
     def _split(self, url: str) -> tuple[str, str]:
-        """Bucket and prefix of a URL; the prefix is a key too, so that it reads back as it was written."""
+        """Return bucket and prefix of a URL. The prefix must be a legal key, so that it reads back unchanged."""
         bucket, _, prefix = url.partition("://")[2].strip("/").partition("/")
         return bucket, self._checked(prefix, url)
 
@@ -294,7 +296,7 @@ class RemoteStore(Store):
             raise ConfigurationError(f"{without_credentials(url)} cannot hold runs: {error}") from None
 
     def _small(self, key: str, tail: Tail) -> Tail:
-        """The content of a file that is replaced whole where another one is extended on the server."""
+        """Return the content of a small file, which an append replaces as a whole."""
         try:
             old = self._get(key, 0, None, None)
         except FileNotFoundError:
@@ -321,7 +323,7 @@ class RemoteStore(Store):
         self._connection.prepare()
 
     def _name(self, key: str) -> str:
-        """The whole name of a key in its bucket."""
+        """Return the full name of a key in its bucket."""
         if key and not keys.is_reserved(key):
             keys.check(key, prefix=f"{self._prefix}/" if self._prefix else "")
         return keys.join(self._prefix, key)
@@ -331,7 +333,7 @@ class RemoteStore(Store):
         return f"{name}/" if name else ""
 
     def _exact(self, name: str) -> str:
-        """The whole name of a file that was listed, which need not be a legal key; only deletions may use it."""
+        """Return the full name of a listed file, which need not be a legal key; only deletions may use it."""
         return keys.join(self._prefix, name)
 
     def _key(self, name: str) -> str:
@@ -339,13 +341,15 @@ class RemoteStore(Store):
 
     def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, ImportError):
-            return ConfigurationError, f"{error}; install it beside notata"
+            return ConfigurationError, f"{error}; install it in the same environment as notata"
         if isinstance(error, TypeError):
-            return ConfigurationError, f"the storage options do not fit this protocol{self._misfit(error)}"
+            return ConfigurationError, (
+                f"these storage options do not fit this protocol{self._misfit(error)}; check their names"
+            )
         return super()._failure(error)
 
     def _misfit(self, error: TypeError) -> str:
-        """Name the options that an error of the library below names; never a value of one."""
+        """Return the names of options that an error mentions, but never a value."""
         named = sorted({name for name in option_names(self._connection.options) if f"'{name}'" in str(error)})
         return f": it has no {', '.join(named)}" if named else ""
 
@@ -354,28 +358,28 @@ class RemoteStore(Store):
 
 
 class BucketStore(RemoteStore):
-    """A store whose requests are coroutines: many are in flight at once without a thread for each."""
+    """A store with asynchronous requests: many can be in flight without a thread for each."""
 
     @abstractmethod
     async def _send(self, key: str, data: bytes) -> str:
-        """Store at most 8 MiB, whatever is there, in one atomic request. The new version."""
+        """Store at most 8 MiB in one atomic request, replacing a previous file. Return the new version."""
 
     @abstractmethod
     async def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
-        """Read ``[start, end)`` in one request; with `version` only from that one."""
+        """Read ``[start, end)`` in one request; with `version`, only of that version."""
 
     def start_write(self, key: str, data: bytes) -> Future[str]:
-        return self._connection.start(self._told, "write", keys.check(key), self._send, key, data)
+        return self._connection.start(self._guarded, "write", keys.check(key), self._send, key, data)
 
     def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
         limit = limits.limit_of(key) if end is None else None
-        return self._connection.start(self._told, "read", keys.check(key), self._fetch, key, start, end, None, limit)
+        return self._connection.start(self._guarded, "read", keys.check(key), self._fetch, key, start, end, None, limit)
 
     def _start_read(self, key: str, start: int, end: int, version: str) -> Future[bytes]:
-        return self._connection.start(self._told, "read", key, self._part, key, start, end, version)
+        return self._connection.start(self._guarded, "read", key, self._part, key, start, end, version)
 
-    async def _told(self, doing: str, key: str, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """What comes of a request, its errors ours."""
+    async def _guarded(self, doing: str, key: str, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Return the result of a request, with its errors translated to ours."""
         with self._guard(doing, key):
             return await work(*args)
 
@@ -388,7 +392,7 @@ class BucketStore(RemoteStore):
     async def _fetch(
         self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None
     ) -> Blob:
-        """Read a range; of one without an end the first part tells the size, and the others come four at a time."""
+        """Read a range. Without an end, the first part reports the size, and the others are read four at a time."""
         if end is not None:
             return await self._range(key, start, end, version)
         first = await self._range(key, start, start + PART, version)
@@ -397,7 +401,7 @@ class BucketStore(RemoteStore):
         reached = start + len(first.data)
         if reached >= first.size:
             return first
-        whole = io.BytesIO()  # it gives its bytes away without a copy
+        whole = io.BytesIO()  # getvalue() makes no copy
         whole.write(first.data)
         coming: deque[asyncio.Task[bytes]] = deque()
         try:
@@ -419,19 +423,19 @@ class BucketStore(RemoteStore):
 
 
 def without_credentials(url: str) -> str:
-    """A URL that may be shown; see `notata._base.secrets.shown_url`.
+    """Return a URL with its credentials redacted, as `notata._base.secrets.shown_url` does.
 
     Raises:
-        ConfigurationError: It is no URL.
+        ConfigurationError: The URL is invalid.
     """
     try:
         return shown_url(url)
     except ValueError as error:
-        raise ConfigurationError(f"base_dir is no URL: {error}") from None
+        raise ConfigurationError(f"base_dir is no valid URL: {error}") from None
 
 
 def _resolved(fs: object) -> Iterator[str]:
-    """Yield the credentials that botocore or google-auth found for a file system, as far as they have by now."""
+    """Yield the credentials that botocore or google-auth have found for a file system so far."""
     session = getattr(fs, "session", None)
     for holder in (
         getattr(session, "_credentials", None),

@@ -1,10 +1,10 @@
-"""Objects in an S3 bucket, through s3fs; it knows which S3 request keeps which promise.
+"""Objects in an S3 bucket, through s3fs, and the S3 request behind each guarantee.
 
-A put is atomic by itself, ``If-None-Match: *`` makes it exclusive and ``If-Match`` a compare and swap. Both carry
-a token in the object's metadata: when a refusal follows a lost reply, the token tells that the object is our own.
-Where a store ignores these conditions, the object is looked up before it is written.
+A put is atomic by itself, ``If-None-Match: *`` makes it exclusive and ``If-Match`` a compare-and-swap. Both carry
+a token in the object's metadata. If a refusal follows a lost reply, the token shows that the object is our own.
+If a store ignores these conditions, the object is looked up before the write.
 
-A version is an ETag without quotes. A read compares it with that of the reply, as not every store heeds ``If-Match``.
+A version is an ETag without quotes. A read compares it with that of the reply, as not all stores support ``If-Match``.
 """
 
 from __future__ import annotations
@@ -50,34 +50,33 @@ if TYPE_CHECKING:
 __all__ = ["S3Store", "connect", "known"]
 
 _TOKEN: Final = "notata-write"
-_BUSY_TRIES: Final = 8  # of 409, which AWS answers to conditional writes that meet
-_BODY_TRIES: Final = 3  # of a body that breaks off: botocore retries requests, not bodies
+_BUSY_TRIES: Final = 8  # after a 409, which AWS returns for simultaneous conditional writes
+_BODY_TRIES: Final = 3  # after a body that breaks off: botocore retries requests, not bodies
 _FOR_NOW: Final = {429, 503, "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
-_SMALLEST_PART: Final = 5 * 2**20  # of a multipart upload, the last one excepted
+_SMALLEST_PART: Final = 5 * 2**20  # of a multipart upload, except for its last part
 _LARGEST_COPY: Final = 4 * 2**30
 _DELETED_AT_ONCE: Final = 1000
-_PIECE: Final = 2**18  # bytes of an answer that are taken at once, if as many are there
+_PIECE: Final = 2**18  # bytes of a response to read at once, if as many have come
 _NOT_XML: Final = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 _MD5: Final = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
 
 known: Final = Known()
-"""What the stores that this process has met heed, by endpoint and bucket."""
+"""Conditions that the stores known to this process support, by endpoint and bucket."""
 
 
 def connect(options: dict[str, Any]) -> AbstractFileSystem:
-    """An s3fs file system with our defaults; what the user or fsspec's configuration sets, wins.
+    """Return an s3fs file system with our defaults, which the user and fsspec's configuration can override.
 
     * 64 connections: with botocore's 10, 1000 puts at 20 ms take 6.2 s instead of 2.5 s.
-    * One layer of retries, botocore's. s3fs retries 5 times around it: a refused endpoint took 3 s to say so.
-    * A store that asks for fewer requests is asked again until the time limit, not only 4 times within some 4 s.
-    * No checksums of answers. botocore compares the part that a range asks for with the checksum that comes with it,
-      and some stores (rclone) send that of the whole object.
-    * No cached listings: another client's new file would stay invisible.
-    * No ``Expect: 100-continue``: it costs each put a second round trip, and no read timeout applies while
-      a silent server is waited for.
-    * Times are read by the standard library: botocore's way takes more than half of what a listing takes in Python.
-    * A fixed user agent. botocore makes its own anew twice for each request, a tenth of the time that a small put
-      takes in Python.
+    * One layer of retries, botocore's. s3fs adds 5 retries around it, so a refused connection took 3 s to fail.
+    * If a store asks for fewer requests, retry until the time limit, not only 4 times within about 4 s.
+    * No checksums of responses. botocore compares the range of a reply with the checksum that comes with it, but some
+      stores (rclone) send that of the whole object.
+    * No cached listings, which would hide another client's new files.
+    * No ``Expect: 100-continue``: it costs each put a second round trip, and no read timeout applies to the wait for a
+      silent server.
+    * The standard library parses times: botocore's parser takes more than half of a listing's time in Python.
+    * A fixed user agent. botocore builds its own twice for each request, a tenth of the time of a small put in Python.
     """
     import fsspec.config
     import s3fs
@@ -106,7 +105,7 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
 
 
 def _give_up(caught_exception: Exception | None = None, response: Any = None, **_: Any) -> None:
-    """Do not repeat a request whose certificate is refused, or that got a web page: botocore would, for seconds."""
+    """Prevent retries after a refused certificate or a web page, which botocore would retry for seconds."""
     from botocore.exceptions import SSLError
 
     if isinstance(caught_exception, SSLError):
@@ -116,7 +115,7 @@ def _give_up(caught_exception: Exception | None = None, response: Any = None, **
 
 
 def _slow_down(response: Any, operation: Any, **context: Any) -> float | None:
-    """Seconds after which botocore repeats a request that the store refused for now; None leaves it to botocore."""
+    """Return the seconds after which botocore repeats a throttled request; None leaves it to botocore."""
     patience = current.get()
     if response is None or patience is None:
         return None
@@ -132,14 +131,14 @@ def _slow_down(response: Any, operation: Any, **context: Any) -> float | None:
     return seconds
 
 
-def _time(told: Any) -> datetime:
-    """A time of a reply: ISO 8601 in a listing, RFC 9110 in a header."""
+def _time(text: Any) -> datetime:
+    """Parse a time of a reply: ISO 8601 in a listing, RFC 9110 in a header."""
     try:
-        return datetime.fromisoformat(told) if told[:1].isdigit() else parsedate_to_datetime(told)
+        return datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
     except (TypeError, ValueError):
         from botocore.utils import parse_timestamp
 
-        parsed: datetime = parse_timestamp(told)
+        parsed: datetime = parse_timestamp(text)
         return parsed
 
 
@@ -148,7 +147,7 @@ class S3Store(BucketStore):
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
         super().__init__(url, Connection(connect, options, timeout))
-        self._base = self._prefix  # stays as it is in the stores of folders below
+        self._base = self._prefix  # does not change in the stores of subfolders
 
     def _split(self, url: str) -> tuple[str, str]:
         from s3fs import S3FileSystem
@@ -162,7 +161,7 @@ class S3Store(BucketStore):
         return self._connection.run(self._ask, method, name, **arguments)
 
     async def _ask(self, method: str, name: str | None = None, *, size: int = 0, **arguments: Any) -> dict[str, Any]:
-        """One request; `size` is what it sends."""
+        """Make one request that sends `size` bytes."""
         if name is not None:
             arguments["Key"] = name
         call = self._connection.fs._call_s3
@@ -184,7 +183,7 @@ class S3Store(BucketStore):
 
     def _put_if(self, key: str, data: bytes, match: str) -> str:
         name, token = self._name(key), secrets.token_hex(16)
-        condition = self._condition(self._heeded(), key, match)
+        condition = self._condition(self._conditions_for_write(), key, match)
         for last in attempts(_BUSY_TRIES):
             try:
                 result = self._call(
@@ -199,59 +198,59 @@ class S3Store(BucketStore):
         raise AssertionError("unreachable")
 
     def _refused(self, error: Exception, key: str, match: str, token: str) -> str:
-        """After a refused conditional write: our own version if an earlier try took effect, else the right error."""
+        """Handle a refused conditional write: return our own version if an earlier try succeeded, else raise."""
         if not _is_gone(error, match) and (version := self._own(self._name(key), token)):
             return version
         raise self._unmet(key, match) from error
 
     def _own(self, name: str, token: str) -> str | None:
-        """The version of an object if it carries our token."""
+        """Return the version of an object if it carries our token."""
         try:
             head = self._call("head_object", name)
         except FileNotFoundError:
             return None
         return tag_of(str(head["ETag"])) if head.get("Metadata", {}).get(_TOKEN) == token else None
 
-    # -- what the store heeds ------------------------------------------------------------------------------
+    # -- conditions that the store supports ----------------------------------------------------------------
 
     @property
-    def creates(self) -> bool:
+    def supports_exclusive_create(self) -> bool:
         with self._guard("write to", None):
-            return self._tried().creates
+            return self._tested_conditions().supports_exclusive_create
 
     @property
-    def swaps(self) -> bool:
+    def supports_cas(self) -> bool:
         with self._guard("write to", None):
-            return self._tried().swaps
+            return self._tested_conditions().supports_cas
 
-    def _tried(self) -> Conditions:
-        """What the store heeds in plain writes; other stores than Amazon's are tried once a process."""
+    def _tested_conditions(self) -> Conditions:
+        """Return the conditions that the store supports in plain writes. Other stores than Amazon's are tested once."""
         if is_amazon(self._endpoint()):
             return ALL
         return known.find(self._place(), lambda: try_conditions(self._call, self._base, _status))
 
-    def _heeded(self) -> Conditions:
-        """As `_tried`, for a write that follows: the user is told if it is not protected."""
-        found = self._tried()
+    def _conditions_for_write(self) -> Conditions:
+        """Return `_tested_conditions` for a write, and warn the user if the store does not protect it."""
+        found = self._tested_conditions()
         known.warn_once(self._place(), self._bucket, found)
         return found
 
-    def _heeded_at_completion(self) -> Conditions:
-        """As `_heeded`, where a multipart upload is completed."""
-        found = self._heeded()
+    def _conditions_for_completion(self) -> Conditions:
+        """Return the same as `_conditions_for_write`, for the completion of a multipart upload."""
+        found = self._conditions_for_write()
         if found is ALL or found.ignored:
             return found
         place = (*self._place(), "completion")
         return known.find(place, lambda: try_completions(self._call, self._base, _status, found))
 
-    def _condition(self, heeded: Conditions, key: str, match: str) -> dict[str, str]:
-        """The argument that makes a write conditional; none where the store ignores it: then this looks first.
+    def _condition(self, conditions: Conditions, key: str, match: str) -> dict[str, str]:
+        """Return the argument that makes a write conditional. If the store ignores it, check now and return none.
 
         Raises:
-            FileExistsError: Something is there, and `match` is `ABSENT`.
-            ConflictError: Another version is there.
+            FileExistsError: The file exists, and `match` is `ABSENT`.
+            ConflictError: The file has another version.
         """
-        if condition := heeded.header(match):
+        if condition := conditions.header(match):
             return condition
         try:
             present = self._stat(key).version
@@ -262,8 +261,8 @@ class S3Store(BucketStore):
         return {}
 
     def _unmet(self, key: str, match: str) -> Exception:
-        """The error of a condition that does not hold."""
-        return FileExistsError(key) if match == ABSENT else self._conflict(key, "it was changed meanwhile")
+        """Return the error for a condition that does not hold."""
+        return FileExistsError(key) if match == ABSENT else self._conflict(key, "another writer changed it")
 
     def _endpoint(self) -> str:
         return str(self._connection.fs.s3.meta.endpoint_url)
@@ -288,7 +287,7 @@ class S3Store(BucketStore):
         return Tail(len(whole), version, whole, len(whole))
 
     def _extend(self, key: str, data: bytes, tail: Tail) -> str:
-        """Extend a large object on the server: what is there is copied as the first part of a new upload."""
+        """Extend a large object on the server: its content is copied as the first part of a new upload."""
         version = tail.version or self._version_at(key, tail.size)
         try:
             with self._upload(key, version) as upload:
@@ -300,11 +299,11 @@ class S3Store(BucketStore):
             return self._rewritten(key, data, tail.size, version)
 
     def _rewritten(self, key: str, data: bytes, size: int, version: str) -> str:
-        """Extend a large object by sending all of it again, as the server cannot copy it."""
+        """Extend a large object by sending all of it again, if the server cannot copy it."""
         with self._upload(key, version) as upload:
             for start in range(0, size, PART):
                 piece = self._get(key, start, min(start + PART, size), version).data
-                if len(piece) < PART:  # of all parts only the last may be small
+                if len(piece) < PART:  # only the last part may be small
                     piece, data = piece + data, b""
                 upload.write(piece)
             for start in range(0, len(data), PART):
@@ -313,7 +312,7 @@ class S3Store(BucketStore):
 
     @contextmanager
     def _upload(self, key: str, version: str) -> Iterator[_Multipart]:
-        """A multipart upload over this version, which an error aborts."""
+        """Yield a multipart upload that replaces this version; an error aborts it."""
         upload = _Multipart(self, key, version)
         try:
             yield upload
@@ -329,7 +328,7 @@ class S3Store(BucketStore):
             upload.copy(size, version)
         except Exception as error:
             if _status(error) == 412:
-                raise self._conflict(key, "it was changed meanwhile") from error
+                raise self._conflict(key, "another writer changed it") from error
             if _status(error) in (405, 501):
                 raise _NoPartCopyError("the store has no UploadPartCopy") from error
             raise
@@ -339,15 +338,15 @@ class S3Store(BucketStore):
     async def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
         blob = await self._part_of(key, start, end) if end > start else await self._nothing(key)
         if version not in (None, blob.version):
-            raise self._conflict(key, "it was changed while it was read")
+            raise self._conflict(key, "it changed while it was read")
         return blob
 
     async def _part_of(self, key: str, start: int, end: int) -> Blob:
-        """Read ``[start, end)``, which is not empty, of whatever version is there."""
+        """Read ``[start, end)``, which must not be empty, of the current version."""
         try:
             return await self._connection.ask(self._body, self._name(key), start, end)
         except Exception as error:
-            if _status(error) == 416:  # a range of an empty file, or behind the end
+            if _status(error) == 416:  # the file is empty, or ends earlier
                 return await self._nothing(key)
             raise
 
@@ -388,19 +387,19 @@ class S3Store(BucketStore):
         while True:
             page = self._call("list_objects_v2", **arguments)
             for found in page.get("Contents", ()):
-                if not found["Key"].endswith("/"):  # the folder markers that consoles make
+                if not found["Key"].endswith("/"):  # folder markers, which web consoles create
                     yield gap_or(_entry(self._key(found["Key"]), found["Size"], found))
             token = page.get("NextContinuationToken")
             if not page.get("IsTruncated"):
                 return
             if not token or token == arguments.get("ContinuationToken"):
-                raise OSError("the store says that its list goes on, and does not say where")
+                raise OSError("the store sent an incomplete list without a token for the rest; check endpoint_url")
             arguments["ContinuationToken"] = token
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         odd = [name for name in names if keys.problem_of_stored(name)]
         failures = self._delete_together([name for name in names if name not in set(odd)])
-        for name in odd:  # each by itself: a server that refuses one would refuse all of its request
+        for name in odd:  # one per request: if a server refuses one of them, it refuses the whole request
             try:
                 failures |= self._delete_odd(name)
             except Exception as error:
@@ -408,21 +407,21 @@ class S3Store(BucketStore):
         return failures
 
     def _delete_odd(self, name: str) -> dict[str, Exception]:
-        """Delete an object by its exact name. In an address a client may resolve ``..``, and XML lacks some characters.
+        """Delete an object by its exact name. Clients may resolve ``..`` in an address, and XML lacks some characters.
 
         Raises:
-            StoredNameError: It has both.
+            StoredNameError: The name contains both.
         """
         if not _NOT_XML.search(name):
             return self._delete_together([name])
         if {"", ".", ".."} & set(name.split("/")):
-            text = f"{quoted(self._shown(name))} cannot be deleted by its name; use the program that wrote it"
+            text = f"cannot delete {quoted(self._shown(name))} by its name; use the program that wrote it"
             raise StoredNameError(text, url=self.url, key=name)
         self._call("delete_object", self._exact(name))
         return {}
 
     def _delete_together(self, listed: list[str]) -> dict[str, Exception]:
-        # By name alone: few S3 stores heed a version in a bulk deletion, and some refuse the request for it.
+        # Without versions: few S3 stores support them in a bulk deletion, and some refuse such a request.
         failures: dict[str, Exception] = {}
         for start in range(0, len(listed), _DELETED_AT_ONCE):
             objects = [{"Key": self._exact(name)} for name in listed[start : start + _DELETED_AT_ONCE]]
@@ -456,7 +455,7 @@ class S3Store(BucketStore):
         if status in (401, 403) or code == "InvalidToken":
             return AccessError, (
                 f"the store refused these credentials ({code or status}); check storage_options, AWS_PROFILE or the "
-                "environment, and what they may do in this bucket"
+                "environment, and the permissions on this bucket"
             )
         if isinstance(error, boto.NoCredentialsError | boto.CredentialRetrievalError | boto.PartialCredentialsError):
             return AccessError, (
@@ -469,39 +468,41 @@ class S3Store(BucketStore):
                 "no server answered at this address; check endpoint_url, the region and the network"
             )
         if isinstance(error, boto.ParamValidationError | boto.ProfileNotFound | boto.InvalidEndpointConfigurationError):
-            return ConfigurationError, "the bucket's name, the profile or the endpoint cannot be used"
+            return ConfigurationError, (
+                "the bucket's name, profile or endpoint is invalid; check base_dir, storage_options and AWS_PROFILE"
+            )
         if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):  # botocore has no type for it
             return (
                 ConfigurationError,
-                "endpoint_url, or AWS_ENDPOINT_URL, is no address; it begins with http:// or https://",
+                "endpoint_url, or AWS_ENDPOINT_URL, is no address; it must begin with http:// or https://",
             )
         if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307"):
-            return ConfigurationError, "the bucket lies in another region; set client_kwargs={'region_name': …}"
+            return ConfigurationError, "the bucket is in another region; set client_kwargs={'region_name': …}"
         if status in _FOR_NOW or code in _FOR_NOW:
             return StorageError, (
-                f"the store asks for fewer requests ({status} {code}) and did so for the whole time limit; try later, "
-                "with fewer writers at once or a longer timeout="
+                f"the store asked for fewer requests ({status} {code}) during the whole time limit; try later, with "
+                "fewer writers at once or a longer timeout="
             )
         if status >= 500:
-            return StorageError, f"the store failed ({status} {code}) again and again; try later"
+            return StorageError, f"the store failed repeatedly ({status} {code}); try later"
         return super()._failure(error)
 
 
 def _is_web_page(reply: Mapping[str, Any]) -> bool:
-    """Check whether a reply is a web page: S3 answers in XML, and an object, which may be a page, has an ETag.
+    """Check whether a reply is a web page: S3 responds in XML, and an object, which may be a page too, has an ETag.
 
-    Of a page that is no XML botocore makes an error with the status 500.
+    For a page that is not XML, botocore raises an error with the status 500.
     """
-    told = reply.get("ResponseMetadata", {})
-    head = told.get("HTTPHeaders", {})
+    metadata = reply.get("ResponseMetadata", {})
+    head = metadata.get("HTTPHeaders", {})
     page = str(head.get("content-type", "")).lower().startswith("text/html") and "etag" not in head
-    return page and head.get("content-length") != "0" and told.get("HTTPStatusCode") in (200, 500)
+    return page and head.get("content-length") != "0" and metadata.get("HTTPStatusCode") in (200, 500)
 
 
 class _Multipart:
     """A streamed write: parts, four at a time, and one completion that publishes them.
 
-    It carries a token as a put does. s3fs sends the parts of a file object one after the other.
+    It carries a token as a put does. s3fs would send the parts of a file object one after the other.
     """
 
     def __init__(self, store: S3Store, key: str, match: str | None) -> None:
@@ -509,7 +510,7 @@ class _Multipart:
         self._key = key
         self._name = store._name(key)
         self._match = match
-        self._heeded = None if match is None else store._heeded_at_completion()
+        self._conditions = None if match is None else store._conditions_for_completion()
         self._token = secrets.token_hex(16)
         self._parts = InFlight[int, str](bytes_at_once=store.bytes_at_once)  # their ETags, by number
         self._count = 0
@@ -526,7 +527,7 @@ class _Multipart:
         self._add(len(part), self._send, part)
 
     def copy(self, size: int, version: str) -> None:
-        """Take the first `size` bytes of the present object as the first parts, without moving them."""
+        """Copy the first `size` bytes of the current object on the server, as the first parts."""
         count = -(-size // _LARGEST_COPY)
         edges = [size * step // count for step in range(count + 1)]
         for start, end in pairwise(edges):
@@ -535,7 +536,7 @@ class _Multipart:
         self._parts.check()
 
     def _add(self, size: int, work: Callable[..., Coroutine[Any, Any, str]], *arguments: Any) -> None:
-        """Begin the next part, once there is room for it."""
+        """Start the next part once there is room for it."""
         self._count += 1
         self._parts.begin(self._count, size, self._store._connection.start, work, self._count, *arguments)
         self._parts.check()
@@ -552,14 +553,14 @@ class _Multipart:
             size=self._parts.bytes,
             CopySource={"Bucket": self._store._bucket, "Key": self._name},
             CopySourceRange=f"bytes={start}-{end - 1}",
-            CopySourceIfMatch=self._store._tried().tag(version),
+            CopySourceIfMatch=self._store._tested_conditions().tag(version),
             UploadId=self._id,
             PartNumber=number,
         )
         try:
             return str(reply["CopyPartResult"]["ETag"])
-        except KeyError:  # it took the request for an upload of nothing
-            raise _NoPartCopyError("the store has no UploadPartCopy") from None
+        except KeyError:  # the store took the request for an upload of an empty part
+            raise _NoPartCopyError("the store does not support UploadPartCopy") from None
 
     def commit(self) -> str:
         self._parts.land()
@@ -575,7 +576,7 @@ class _Multipart:
                 **condition,
             )
         except Exception as error:
-            # A repeated completion finds its upload gone; the token tells whether the first took effect.
+            # A repeated completion finds its upload gone; the token shows whether the first one succeeded.
             if _status(error) not in (404, 409, 412):
                 raise
             version = self._store._own(self._name, self._token)
@@ -586,20 +587,20 @@ class _Multipart:
             self._id = None
             return version
         self._id = None
-        if mark := reply.get("ETag"):  # Ceph RGW 16 gives none
+        if mark := reply.get("ETag"):  # Ceph RGW 16 sends none
             return tag_of(str(mark))
         return self._store._own(self._name, self._token) or ""
 
     def _condition(self) -> dict[str, str]:
-        if self._match is None or self._heeded is None:
+        if self._match is None or self._conditions is None:
             return {}
-        return self._store._condition(self._heeded, self._key, self._match)
+        return self._store._condition(self._conditions, self._key, self._match)
 
     def abort(self) -> None:
         upload, self._id = self._id, None
         if upload is None:
             return
-        self._parts.cancel()  # one that comes after the end would stay
+        self._parts.cancel()  # a part that arrives after the abort would remain stored
         self._parts.errors.clear()
         try:
             self._store._connection.run(self._end, upload)
@@ -608,11 +609,11 @@ class _Multipart:
 
 
 class _NoPartCopyError(Exception):
-    """The server cannot make a part of an upload from an object that it has."""
+    """The server cannot copy a part of an upload from an existing object."""
 
 
 async def _received(body: Any, count: int) -> bytes:
-    """Return the body of an answer, which should have at most `count` bytes; one that has more fills no memory."""
+    """Return the body of a response of at most `count` bytes. A longer one is an error, so that it fills no memory."""
     pieces, size = [], 0
     note_progress()
     while piece := await body.read(min(_PIECE, count + 1 - size)):
@@ -620,7 +621,7 @@ async def _received(body: Any, count: int) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > count:
-            raise OSError("the store sent more than it was asked for; check endpoint_url")
+            raise OSError("the store sent more bytes than requested; check endpoint_url")
     return b"".join(pieces)
 
 
@@ -630,10 +631,10 @@ def _entry(key: str, size: int, found: dict[str, Any]) -> Entry:
 
 
 def _digest(mark: str) -> str:
-    """What an ETag tells of the content, if it has the form in which it may.
+    """Return the digest that an ETag contains, if it has the form of one.
 
-    https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html: the MD5 of what came in one request and is not
-    encrypted with a key of KMS; of a multipart upload the MD5 of its parts' MD5s, and their number.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html: the MD5 of content that came in one request and is
+    not encrypted with a KMS key; for a multipart upload, the MD5 of its parts' MD5s, and their number.
     """
     bare = mark.lower()
     if not _MD5.fullmatch(bare):
@@ -642,7 +643,7 @@ def _digest(mark: str) -> str:
 
 
 def _response(error: BaseException) -> dict[str, Any]:
-    """The reply behind an error: s3fs turns botocore's into builtins, and chains it."""
+    """Return the reply behind an error: s3fs turns botocore's errors into builtins and chains the original."""
     for candidate in (error, error.__cause__):
         response = getattr(candidate, "response", None)
         if isinstance(response, dict):
@@ -655,7 +656,7 @@ def _status(error: BaseException) -> int:
 
 
 def _is_gone(error: BaseException, match: str) -> bool:
-    """Whether a compare and swap found nothing there."""
+    """Check whether a compare-and-swap found no object."""
     return _status(error) == 404 and match != ABSENT and _code(error) != "NoSuchBucket"
 
 

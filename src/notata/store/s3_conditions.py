@@ -1,7 +1,7 @@
-"""Find out which conditions of writes an S3 store heeds. Amazon's heeds all; others are tried once per process.
+"""Find out which write conditions an S3 store supports. Amazon's supports all; others are tested once per process.
 
-A trial writes a few bytes under a reserved name, never under that of a file. What it finds is kept for the endpoint
-and the bucket, as one gateway may serve buckets of different kinds.
+A test writes a few bytes under a reserved name, never under that of a file. Its result is kept for the endpoint and the
+bucket, as one gateway may serve buckets of different kinds.
 """
 
 from __future__ import annotations
@@ -22,55 +22,55 @@ from notata.store.unfinished import new_name
 __all__ = ["ALL", "Conditions", "Known", "is_amazon", "tag_of", "try_completions", "try_conditions"]
 
 Call = Callable[..., dict[str, Any]]
-"""Makes one request: the name of a method of botocore's client, the name of the object, other arguments."""
+"""Makes one request. Arguments: the name of a method of botocore's client, the name of the object, and others."""
 
 _REFUSED: Final = (409, 412)
-_NOT_IMPLEMENTED: Final = 501  # the answer of stores that know no such condition
+_NOT_IMPLEMENTED: Final = 501  # the response of stores that do not support such a condition
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a store heeds, and in which form.
+    """The conditions that a store supports, and their form.
 
     Attributes:
-        creates: It heeds ``If-None-Match: *``.
-        swaps: It heeds ``If-Match``.
-        quoted: It takes the ETag of ``If-Match`` in quotes, as HTTP has it. Ceph RGW refuses that, and takes it bare;
-            most take both.
+        supports_exclusive_create: Whether it supports ``If-None-Match: *``.
+        supports_cas: Whether it supports ``If-Match``.
+        quoted: Whether it accepts the ETag of ``If-Match`` in quotes, as HTTP requires. Ceph RGW refuses quotes; most
+            stores accept both forms.
     """
 
-    creates: bool = True
-    swaps: bool = True
+    supports_exclusive_create: bool = True
+    supports_cas: bool = True
     quoted: bool = False
 
     def tag(self, version: str) -> str:
-        """Return a version in the form that ``If-Match`` takes."""
+        """Return a version in the form that ``If-Match`` accepts."""
         return f'"{version}"' if self.quoted else version
 
     def header(self, match: str) -> dict[str, str]:
-        """Return the argument that carries a condition: `match` is a version, or `ABSENT`. Empty if it is ignored."""
+        """Return the argument for a condition; `match` is a version, or `ABSENT`. Empty if the store ignores it."""
         if match == ABSENT:
-            return {"IfNoneMatch": "*"} if self.creates else {}
-        return {"IfMatch": self.tag(match)} if self.swaps else {}
+            return {"IfNoneMatch": "*"} if self.supports_exclusive_create else {}
+        return {"IfMatch": self.tag(match)} if self.supports_cas else {}
 
     @property
     def ignored(self) -> list[str]:
         """The headers that the store ignores or refuses."""
-        heeded = {"If-None-Match": self.creates, "If-Match": self.swaps}
-        return [name for name, heeds in heeded.items() if not heeds]
+        supported = {"If-None-Match": self.supports_exclusive_create, "If-Match": self.supports_cas}
+        return [name for name, is_supported in supported.items() if not is_supported]
 
 
 ALL: Final = Conditions(quoted=True)
-"""What Amazon's S3 heeds: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
+"""Conditions of Amazon's S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
 
 
 def is_amazon(endpoint: str) -> bool:
-    """Whether an endpoint is Amazon's own."""
+    """Check whether an endpoint is Amazon's own."""
     return (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def tag_of(mark: str) -> str:
-    """Return an ETag without its quotes, as some stores send it with them in one reply and without in another.
+    """Return an ETag without its quotes, as some stores send them in one reply and not in another.
 
     >>> tag_of('"9f"'), tag_of("9f")
     ('9f', '9f')
@@ -79,11 +79,11 @@ def tag_of(mark: str) -> str:
 
 
 def try_conditions(call: Call, folder: str, status: Callable[[BaseException], int]) -> Conditions:
-    """Find out what a store heeds in plain writes. Five requests, and a few more where it does not heed all.
+    """Find out which conditions a store supports in plain writes. Five requests, more if it does not support all.
 
     Args:
         call: Makes a request.
-        folder: Where a reserved name may be written and removed.
+        folder: A folder in which a reserved name may be written and removed.
         status: Returns the HTTP status of an error, 0 for others.
     """
     with _Trial(call, folder, status) as trial:
@@ -93,8 +93,8 @@ def try_conditions(call: Call, folder: str, status: Callable[[BaseException], in
         quoted = not bare and trial.writes(b"22", IfMatch=f'"{first}"')
         stale = f'"{first}"' if quoted else first
         return Conditions(
-            creates=creates and trial.refuses(b"333", IfNoneMatch="*"),
-            swaps=(bare or quoted) and trial.refuses(b"4444", IfMatch=stale),
+            supports_exclusive_create=creates and trial.refuses(b"333", IfNoneMatch="*"),
+            supports_cas=(bare or quoted) and trial.refuses(b"4444", IfMatch=stale),
             quoted=quoted,
         )
 
@@ -102,9 +102,9 @@ def try_conditions(call: Call, folder: str, status: Callable[[BaseException], in
 def try_completions(
     call: Call, folder: str, status: Callable[[BaseException], int], conditions: Conditions
 ) -> Conditions:
-    """As `try_conditions`, of the request that completes a multipart upload. Seven requests.
+    """Find out the same as `try_conditions` for the completion of a multipart upload. Seven requests.
 
-    Ceph RGW 16 ignores conditions there, though it heeds them in plain writes.
+    Ceph RGW 16 ignores conditions there, although it supports them in plain writes.
     """
     with _Trial(call, folder, status) as trial:
         trial.written(b"1")
@@ -115,7 +115,7 @@ def try_completions(
 
 
 class _Trial:
-    """Requests for one object that nobody else knows of. What it writes is told apart by its size."""
+    """Requests for one object with a unique name. Each write has another size, to recognize it."""
 
     def __init__(self, call: Call, folder: str, status: Callable[[BaseException], int]) -> None:
         self._call = call
@@ -131,26 +131,26 @@ class _Trial:
             self._call("delete_object", self._name)
 
     def written(self, data: bytes, **condition: str) -> str:
-        """Write; the version."""
+        """Write, and return the version."""
         reply = self._call("put_object", self._name, size=len(data), Body=data, **condition)
         self.version = tag_of(str(reply["ETag"]))
         return self.version
 
     def writes(self, data: bytes, **condition: str) -> bool:
-        """Write with a condition that holds; whether the store did so.
+        """Write with a condition that holds. Return whether the store did so.
 
-        A refusal may be that of a second try, after a first one whose reply was lost: then the data is there.
+        A refusal may belong to a second try after a lost reply to the first: then the data is there.
         """
         refused = self._refusal(partial(self.written, data, **condition))
         return refused is None or (refused and self._has(data))
 
     def refuses(self, data: bytes, **condition: str) -> bool:
-        """Write with a condition that does not hold; whether the store refused."""
+        """Write with a condition that does not hold. Return whether the store refused."""
         return bool(self._refusal(partial(self.written, data, **condition)))
 
     @contextmanager
     def upload(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """Begin a multipart upload of one part, for the arguments that complete it; abort it afterwards."""
+        """Start a multipart upload of one part and yield the arguments that complete it; abort it afterwards."""
         upload = str(self._call("create_multipart_upload", self._name)["UploadId"])
         try:
             reply = self._call("upload_part", self._name, size=len(data), Body=data, UploadId=upload, PartNumber=1)
@@ -161,12 +161,12 @@ class _Trial:
                 self._call("abort_multipart_upload", self._name, UploadId=upload)
 
     def refuses_completion(self, complete: dict[str, Any], **condition: str) -> bool:
-        """Complete an upload with a condition that does not hold; whether the store refused."""
+        """Complete an upload with a condition that does not hold. Return whether the store refused."""
         request = partial(self._call, "complete_multipart_upload", self._name, **complete, **condition)
         return bool(self._refusal(request))
 
     def _refusal(self, request: Callable[[], object]) -> bool | None:
-        """Make a request with a condition; None where it was done, False where the store knows no such condition."""
+        """Make a conditional request. Return None if it was done, False if the store does not know the condition."""
         try:
             request()
         except Exception as error:
@@ -186,9 +186,9 @@ class _Trial:
 
 
 class Known:
-    """What this process knows of the stores that it has tried.
+    """The test results of this process, by store.
 
-    Threads that come first at the same moment try it each: that does no harm.
+    Several threads may test a store at the same time, which does no harm.
     """
 
     def __init__(self) -> None:
@@ -196,27 +196,27 @@ class Known:
         self._warned: set[tuple[str, ...]] = set()
 
     def forget(self) -> None:
-        """Try each store again when it is next used, and warn of it again."""
+        """Forget all results, so that each store is tested again at its next use, and warned of again."""
         self._found.clear()
         self._warned.clear()
 
     def find(self, place: tuple[str, ...], attempt: Callable[[], Conditions]) -> Conditions:
-        """Return what is known of a place, and try it where nothing is."""
+        """Return the result for a place, testing it if there is none."""
         if place not in self._found:
             self._found[place] = attempt()
         return self._found[place]
 
     def warn_once(self, place: tuple[str, ...], bucket: str, conditions: Conditions) -> None:
-        """Tell the user of a bucket that cannot keep two writers from one run, unless they were told.
+        """Warn once of a bucket that cannot keep two writers from one run id.
 
-        Where the user made the warning an error, it is raised each time.
+        If the user turned the warning into an error, it is raised each time.
         """
         if not conditions.ignored or place in self._warned:
             return
         warnings.warn(
-            f"s3://{bucket}: this S3 store ignores {' and '.join(conditions.ignored)}, so nothing there keeps two "
-            "writers from one run id. notata looks before it writes, but another writer may come between. Give each "
-            "run its own id, or use a store with conditional writes.",
+            f"s3://{bucket}: this S3 store ignores {' and '.join(conditions.ignored)}, so it cannot keep two writers "
+            "from one run id. notata checks before it writes, but another writer may come between. Give each run its "
+            "own id, or use a store with conditional writes.",
             UnprotectedWarning,
             stacklevel=2,
         )

@@ -1,7 +1,8 @@
-"""An S3 store whose plain writes and reads go through obstore, which takes less time for each; it knows when they may.
+"""An S3 store that uses obstore for plain writes and reads, which takes less time for each.
 
-Everything else goes through s3fs as ever: claims, swaps, appends, parts of an upload, lists, deletions. So does again
-what obstore does not do at once: s3fs's answer says why, and its retries are the only ones.
+All other operations use s3fs: claims, compare-and-swap, appends, upload parts, listings, deletions. A request that
+obstore cannot complete at once is repeated through s3fs, whose error explains the reason and whose retries are the only
+ones.
 """
 
 from __future__ import annotations
@@ -39,28 +40,28 @@ _KNOWN: Final[dict[str, set[str] | None]] = {
     "token": None,
     "use_listings_cache": None,
 }
-"""Storage options of s3fs that obstore can heed: endpoint, region and credentials are taken from s3fs's own client."""
+"""s3fs's storage options that obstore can use: endpoint, region and credentials come from s3fs's own client."""
 
-_RENEWED: Final = timedelta(minutes=10)  # credentials are asked for again; botocore has new ones in time
+_RENEWED: Final = timedelta(minutes=10)  # time until obstore asks for credentials again; botocore renews them in time
 
-_PIECE: Final = 2**16  # bytes of an answer that are taken at once
+_PIECE: Final = 2**16  # bytes of a response to read at once
 
 _whole: set[str] = set()
-"""Endpoints that answer a range which is all of a file by the file, and no range; obstore refuses that."""
+"""Endpoints that reply with the whole file, and no range, to a range that covers it; obstore refuses such a reply."""
 
 _pid = 0
-"""The process in which obstore's threads run: one forked from it has none of them."""
+"""The process of obstore's threads: a forked child has none of them."""
 
 
 class ObstoreS3Store(S3Store):
-    """Files below one prefix of an S3 bucket, by obstore where that keeps the contract."""
+    """Files below one prefix of an S3 bucket, through obstore if that keeps the store's guarantees."""
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
         with needed("engine 'obstore' needs the package of that name", "obstore>=0.12", "obstore"):
             import obstore  # noqa: F401
         if unknown := sorted(_unknown({**fsspec.config.conf.get("s3", {}), **options})):
             raise ConfigurationError(
-                f"obstore cannot heed these storage options: {', '.join(unknown)}; leave them out, or engine='obstore'"
+                f"engine 'obstore' does not support these storage options: {', '.join(unknown)}; remove them, or it"
             )
         super().__init__(url, options, timeout)
 
@@ -73,7 +74,7 @@ class ObstoreS3Store(S3Store):
 
     async def _part_of(self, key: str, start: int, end: int) -> Blob:
         blob = None
-        if self._connection.clock is not None:  # s3fs's first reply tells what obstore does not
+        if self._connection.clock is not None:  # s3fs's first reply has the storage's time, obstore's have not
             blob = await self._by_obstore(partial(self._got, self._name(key), start, end))
         return await super()._part_of(key, start, end) if blob is None else blob
 
@@ -91,7 +92,7 @@ class ObstoreS3Store(S3Store):
         )
 
     async def _asked(self, client: Client, name: str, start: int, end: int) -> GetResult:
-        """The reply for a range; for all of a small file without one, where the endpoint was seen to need that."""
+        """Return the reply to a range. If the endpoint needs it, request a small file as a whole."""
         from obstore.exceptions import GenericError
 
         ranged: GetOptions = {"range": (start, end)}
@@ -104,12 +105,12 @@ class ObstoreS3Store(S3Store):
         reply = await client.get_async(name)
         if reply.meta["size"] > end:
             return await client.get_async(name, options=ranged)
-        if reply.meta["size"]:  # of an empty file any server refuses a range
+        if reply.meta["size"]:  # any server refuses a range of an empty file
             _whole.add(self._endpoint())
         return reply
 
     async def _by_obstore(self, call: Callable[[Client], Coroutine[Any, Any, Any]], **sizes: int) -> Any:
-        """What comes of a request by obstore; None where nothing does, whatever the reason."""
+        """Return the result of a request by obstore, or None if it failed for any reason except a timeout."""
         client = self._client()
         if client is None:
             return None
@@ -123,7 +124,7 @@ class ObstoreS3Store(S3Store):
     def _client(self) -> Client | None:
         global _pid  # noqa: PLW0603
         _pid = _pid or os.getpid()
-        if os.getpid() != _pid or self._bucket.startswith("arn:"):  # an access point has an address of its own
+        if os.getpid() != _pid or self._bucket.startswith("arn:"):  # an access point has its own address
             return None
         fs = self._connection.fs
         clients: dict[str, Client] = fs.__dict__.setdefault("notata_clients", {})
@@ -133,7 +134,7 @@ class ObstoreS3Store(S3Store):
 
 
 def _unknown(options: dict[str, Any]) -> set[str]:
-    """The options that mean nothing to obstore, by name."""
+    """Return the names of options that obstore does not support."""
     unknown = options.keys() - _KNOWN.keys()
     for name, known in _KNOWN.items():
         if known is not None:
@@ -142,7 +143,7 @@ def _unknown(options: dict[str, Any]) -> set[str]:
 
 
 def _made(fs: Any, bucket: str) -> Client:
-    """A client for the endpoint, region and credentials of s3fs's, whatever told it of them. It retries nothing."""
+    """Return a client with endpoint, region and credentials of s3fs, wherever they came from. It never retries."""
     from obstore.store import S3Store as Client
 
     endpoint, region = fs.s3.meta.endpoint_url, fs.s3.meta.region_name
@@ -164,7 +165,7 @@ def _made(fs: Any, bucket: str) -> Client:
         options["credential_provider"] = credentials
     return Client(
         bucket,
-        endpoint=endpoint,  # whatever the environment says to obstore
+        endpoint=endpoint,  # overrides obstore's environment variables
         virtual_hosted_style_request=False,
         region=region or "us-east-1",
         client_options={"allow_http": endpoint.startswith("http://"), "timeout": "1h"},  # the deadline is ours

@@ -1,7 +1,7 @@
-"""Whether a disk takes two spellings of a name for one, as macOS, Windows and exFAT do: found out by asking the disk.
+"""Find out whether a disk takes two spellings of a name for one, as macOS, Windows and exFAT do.
 
-It knows names and no bytes. A case-insensitive disk takes ``A.txt`` and ``a.txt`` for one file, and others take two
-Unicode forms of ``é`` for one; a write to the second name would replace the first file.
+This module handles names, never content. A case-insensitive disk takes ``A.txt`` and ``a.txt`` for one file, and some
+disks take two Unicode forms of ``é`` for one. There, a write to the second name would replace the first file.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0)
 
 
 class Spelling:
-    """What one disk makes of names. Shared by the stores of folders below one another.
+    """The way in which one disk distinguishes names. The stores of its folders and subfolders share it.
 
-    On a disk that tells all names apart this costs one look, at the first write.
+    On a disk that distinguishes all names this costs one lookup, at the first write.
 
     Args:
-        exists: Whether the disk has something under a path; another one is for tests.
+        exists: Checks whether a path exists; tests pass their own.
     """
 
     def __init__(self, exists: Callable[[str], bool] = os.path.lexists) -> None:
         self._exists = exists
         self._lock = RLock()
         self._folds: bool | None = None
-        self._exact: set[str] = set()  # folders below which names were seen to be spelled as in keys
+        self._exact: set[str] = set()  # folders whose spelling on disk was seen to match the key
 
     def __reduce__(self) -> tuple[type[Spelling], tuple[object]]:
         return Spelling, (self._exists,)
 
     def folds(self, folder: str, *, may_write: bool) -> bool:
-        """Check whether names in a folder that differ in case only are one file.
+        """Check whether names in a folder that differ only in case are one file.
 
         Args:
-            folder: It is there.
-            may_write: Make a file there and remove it, for a sure answer; else look at the name of the folder itself.
+            folder: An existing folder.
+            may_write: Create and remove a file there, for a reliable result. Otherwise use the name of the folder.
         """
         if self._folds is not None:
             return self._folds
@@ -58,22 +58,22 @@ class Spelling:
         return bool(self._folds)
 
     def learn(self, temporary: str) -> None:
-        """As `folds`, by a file that is there already under a name with letters that nobody else has."""
+        """Find out the same as `folds`, from a file that already exists under a unique name with letters."""
         if self._folds is None:
             folder, name = os.path.split(temporary)
             self._folds = self._exists(os.path.join(folder, name.swapcase()))
 
     def held(self, key: str) -> AbstractContextManager[object]:
-        """Let one thread at a time check a name and use it, where names may clash."""
+        """Return a lock for the check and use of a name, if names may clash."""
         return self._lock if self._folds or not key.isascii() else nullcontext()
 
     def clash(self, root: str, key: str, *, once: bool = False) -> str | None:
-        """Return the key that the disk has in place of this one; None if it has none, or this very one.
+        """Return the key of another file that the disk takes for this key, or None.
 
         Args:
-            root: A folder that is spelled as it is.
+            root: A folder whose spelling is correct.
             key: Of a file below it.
-            once: Trust what was seen before.
+            once: Trust earlier results.
         """
         if not self._folds and key.isascii():
             return None
@@ -92,7 +92,7 @@ class Spelling:
         return None
 
     def _spelled(self, folder: str, name: str) -> str | None:
-        """Return the name in a folder that the disk takes for this one; None if it has this one."""
+        """Return the name in a folder that the disk takes for this one; None if the folder has this very name."""
         with os.scandir(folder) as children:
             names = {child.name for child in children}
         if name in names:
@@ -103,11 +103,11 @@ class Spelling:
                 return other
         if close and not _transforms(folder):
             return close[0]
-        return None  # the disk spells each name in its own way, this one too
+        return None  # the disk changes the spelling of all names
 
 
 class _made:  # noqa: N801
-    """A file of a name of its own in a folder, for as long as it is looked for."""
+    """A temporary file with a unique name in a folder."""
 
     def __init__(self, folder: str, end: str) -> None:
         self._folder = folder
@@ -123,7 +123,7 @@ class _made:  # noqa: N801
 
 
 def _is_folded(folder: str, exists: Callable[[str], bool]) -> bool:
-    """Check whether a folder is there by another spelling, too, which no listing has."""
+    """Check whether a folder also exists under another spelling that no listing has."""
     parent, name = os.path.split(folder)
     other = name.swapcase()
     if other == name or os.path.ismount(folder) or not exists(os.path.join(parent, other)):
@@ -134,7 +134,7 @@ def _is_folded(folder: str, exists: Callable[[str], bool]) -> bool:
 
 
 def _transforms(folder: str) -> bool:
-    """Check whether a disk lists a name in another Unicode form than it was given, as HFS+ does."""
+    """Check whether a disk lists a name in another Unicode form than the given one, as HFS+ does."""
     for end in (_COMPOSED, _DECOMPOSED):
         with _made(folder, end) as name, os.scandir(folder) as children:
             if all(child.name != name for child in children):
@@ -143,7 +143,7 @@ def _transforms(folder: str) -> bool:
 
 
 def folded(name: str) -> str:
-    r"""Return what a name has in common with all that some disk takes for it.
+    r"""Return the same text for all names that some disk takes for one.
 
     >>> folded("A/é.TXT") == folded("a/e\u0301.txt")
     True
@@ -152,15 +152,15 @@ def folded(name: str) -> str:
 
 
 def collisions(names: Iterable[str]) -> dict[str, str]:
-    """Return the keys of which another one has the same folded form, or lies in a folder of which this holds.
+    """Return the keys whose folded form is shared by another key, or by a parent folder of another one.
 
     Returns:
-        For each such key one of the keys that it collides with.
+        For each such key, one of the keys that it collides with.
 
     >>> collisions(["a/x", "A/y", "b", "B", "c"])
     {'a/x': 'A/y', 'A/y': 'a/x', 'b': 'B', 'B': 'b'}
     """
-    spelled: dict[str, dict[str, str]] = {}  # the spellings of each file and folder, each with a key
+    spelled: dict[str, dict[str, str]] = {}  # by folded file or folder: its spellings, each with a key
     listed = list(names)
     for key in listed:
         for part in _parts(key):
@@ -175,13 +175,13 @@ def collisions(names: Iterable[str]) -> dict[str, str]:
 
 
 def aligned(entries: Mapping[str, T], names: Iterable[str]) -> dict[str, T]:
-    """Return files of a disk by the keys that they have elsewhere, where the two differ in their Unicode form only."""
+    """Return files of a disk by the names that they have elsewhere, if the two differ only in their Unicode form."""
     ours = {unicodedata.normalize("NFC", name): name for name in names}
     return {ours.get(unicodedata.normalize("NFC", key), key): entry for key, entry in entries.items()}
 
 
 def _parts(key: str) -> Iterator[str]:
-    """The folders that a file lies in, and itself."""
+    """Yield the parent folders of a file, and the file itself."""
     at = key.find("/")
     while at > 0:
         yield key[:at]

@@ -1,4 +1,4 @@
-"""The type of a path object of a run, for type checkers alone: the path objects themselves are in `paths`."""
+"""The type of a run's path objects, for type checkers only; the path objects themselves are in `paths`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["StoredPath"]
 if TYPE_CHECKING:
 
     class StoredPath(UPath):
-        """A `UPath` that `open`, numpy and pandas also take by its name.
+        """A `UPath` that `open`, numpy and pandas also accept as a file name.
 
-        On a local disk it is one. In a bucket it is a `RunPath`, whose `__fspath__` says what to use instead: where a
-        run is stored is known when the script runs, and not before.
+        On a local disk it is one. In a bucket it is a `RunPath`, whose `__fspath__` raises an error that says what to
+        use instead: where a run is stored is known only when the script runs.
         """
 
         def __fspath__(self) -> str: ...

@@ -1,4 +1,4 @@
-"""Where the bytes of an `AtomicWriter` go: a store's own puts and uploads, their errors ours; it knows no bytes."""
+"""Targets of an `AtomicWriter`: a store's own puts and uploads, with errors translated to ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Appending", "Writing"]
 
 
 class Files(Protocol):
-    """Where the bytes go: `notata.store.Store`."""
+    """The store of the file: `notata.store.Store`."""
 
     def append(self, key: str, data: bytes) -> int: ...
     def _write(self, key: str, data: bytes, match: str | None) -> str: ...
@@ -29,7 +29,7 @@ class Files(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """Where an `AtomicWriter` of modes ``w`` and ``x`` puts its bytes."""
+    """The target of an `AtomicWriter` in the modes ``w`` and ``x``."""
 
     store: Files
     key: str
@@ -47,7 +47,7 @@ class Writing:
 
 @dataclass(frozen=True, slots=True)
 class _Guarded:
-    """An upload whose errors are ours."""
+    """An upload with its errors translated to ours."""
 
     store: Files
     key: str
@@ -77,9 +77,9 @@ class _Guarded:
             self.upload.abort()
 
     def _check(self) -> None:
-        """A forked child has no part in it: what is under way is the parent's."""
+        """Refuse the upload in a forked child: it belongs to the parent process."""
         if os.getpid() != self.pid:
-            raise OSError(errno.EPERM, "it was begun by the parent process")
+            raise OSError(errno.EPERM, "the parent process started this write; open the file again in the child")
 
     def _close(self) -> None:
         if self.callback is not None:
@@ -87,7 +87,7 @@ class _Guarded:
 
 
 class Appending:
-    """Where an `AtomicWriter` of mode ``a`` puts its bytes: all in memory, then one append."""
+    """The target of an `AtomicWriter` in mode ``a``: it collects in memory, then appends once."""
 
     def __init__(self, store: Files, key: str) -> None:
         self._store = store

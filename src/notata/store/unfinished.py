@@ -1,6 +1,6 @@
-"""The names of unfinished writes: each says which process writes it, so that what a killed one leaves can be removed.
+"""Names of unfinished writes. Each contains its process, so that the remains of a killed one can be removed.
 
-It knows names and times, and no storage.
+This module handles names and times, not storage.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PATIENCE: Final = timedelta(days=1)  # after the last change of a file whose pr
 
 
 def new_name() -> str:
-    """Return a name that no other write has, that listings hide, and that says which process writes it.
+    """Return a unique name that listings hide and that contains the process of the write.
 
     >>> new_name().startswith(".notata-"), is_unfinished(f"data/{new_name()}")
     (True, True)
@@ -31,7 +31,7 @@ def new_name() -> str:
 
 
 def is_unfinished(key: str) -> bool:
-    """Check whether a stored file is an unfinished write, or lies in the folder of one.
+    """Check whether a stored file is an unfinished write, or is in the folder of one.
 
     >>> is_unfinished("artifacts/.notata-0123456789abcdef"), is_unfinished("artifacts/.notata-lock")
     (True, False)
@@ -40,9 +40,9 @@ def is_unfinished(key: str) -> bool:
 
 
 def is_abandoned(entry: Entry, now: datetime) -> bool:
-    """Check whether an unfinished write is of a process that has ended.
+    """Check whether an unfinished write belongs to a process that has ended.
 
-    If that cannot be seen from this machine, the write is abandoned a day after its last change.
+    If this machine cannot find that out, the write counts as abandoned a day after its last change.
     """
     found = _found(entry.key)
     if found is None:
@@ -52,7 +52,7 @@ def is_abandoned(entry: Entry, now: datetime) -> bool:
 
 
 def _found(key: str) -> re.Match[str] | None:
-    """The outermost segment of a key that is the name of an unfinished write."""
+    """Match the outermost segment of a key that is the name of an unfinished write."""
     if not keys.is_reserved(key):
         return None
     return next(filter(None, map(_NAME.fullmatch, key.split("/"))), None)

@@ -1,4 +1,4 @@
-"""Files of a web server: ranges, servers that know none, and what their answers mean; it writes nothing."""
+"""Read files of a web server: ranges, servers without ranges, and errors."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _AT_ONCE: Final = 2**20
 _LIST: Final = re.compile(
     rb"(?i)index of|directory listing|listing of|parent directory|href=[\"']?(?:\.{1,2}/?|\?C=)[\"' ;&>]"
 )
-"""What pages have that list a folder, also an empty one: those of Apache, nginx, lighttpd, IIS, Python and rclone."""
+"""Matches pages that list a folder, even an empty one: those of Apache, nginx, lighttpd, IIS, Python and rclone."""
 
 
 def read_range(fs: AbstractFileSystem, url: str, start: int, end: int | None) -> bytes:
-    """The bytes ``[start, end)`` of a file. A server without ranges sends all before them too; they are not kept."""
+    """Return the bytes ``[start, end)`` of a file. A server without ranges also sends the bytes before them."""
     return cast("bytes", sync(fs.loop, _read_range, fs, url, start, end))
 
 
@@ -35,7 +35,7 @@ async def _read_range(fs: AbstractFileSystem, url: str, start: int, end: int | N
         return b""
     session = await fs.set_session()
     async with session.get(fs.encode_url(url), **_asking(fs, start, end)) as reply:
-        if reply.status == 416:  # a range that begins behind the end
+        if reply.status == 416:  # the range starts beyond the end
             return b""
         fs._raise_not_found_for_status(reply, url)
         skipped = 0 if reply.status == 206 else start
@@ -53,7 +53,7 @@ async def _read_range(fs: AbstractFileSystem, url: str, start: int, end: int | N
 
 
 def has_ranges(fs: AbstractFileSystem, url: str) -> bool:
-    """Whether the server sends a range of a file when asked for one. One request, for one byte."""
+    """Check whether the server supports ranges for a file. One request, for one byte."""
     return cast("bool", sync(fs.loop, _has_ranges, fs, url))
 
 
@@ -65,7 +65,7 @@ async def _has_ranges(fs: AbstractFileSystem, url: str) -> bool:
 
 
 def _asking(fs: AbstractFileSystem, start: int, end: int | None) -> dict[str, Any]:
-    """The options of a request for a range."""
+    """Return the options of a request for a range."""
     options: dict[str, Any] = fs.kwargs.copy()
     if start or end is not None:
         last = "" if end is None else end - 1
@@ -75,7 +75,7 @@ def _asking(fs: AbstractFileSystem, start: int, end: int | None) -> dict[str, An
 
 def fetched_once(reader: IO[bytes]) -> io.BufferedReader:
     """Return a seekable copy, in a temporary file, of a file object that can only be read forward."""
-    kept = tempfile.TemporaryFile("w+b")  # closed by who reads
+    kept = tempfile.TemporaryFile("w+b")  # the reader closes it
     try:
         shutil.copyfileobj(reader, kept, _AT_ONCE)
         kept.seek(0)
@@ -86,7 +86,7 @@ def fetched_once(reader: IO[bytes]) -> io.BufferedReader:
 
 
 def check_is_list(fs: AbstractFileSystem, url: str) -> None:
-    """Refuse a page without any file that is no list of files either. One request.
+    """Refuse a page without any file that is no listing either. One request.
 
     Raises:
         WebPageError: It is another page, such as the login page of a network.
@@ -97,7 +97,7 @@ def check_is_list(fs: AbstractFileSystem, url: str) -> None:
 
 
 async def _read_page(fs: AbstractFileSystem, url: str) -> bytes:
-    """The beginning of a page; nothing of what is none."""
+    """Return the beginning of a page; empty if the response is no page."""
     session = await fs.set_session()
     async with session.get(fs.encode_url(url), **fs.kwargs) as reply:
         fs._raise_not_found_for_status(reply, url)
@@ -106,7 +106,7 @@ async def _read_page(fs: AbstractFileSystem, url: str) -> bytes:
 
 
 def failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
-    """Which of our errors it is that a web address cannot be read: fsspec says of most that nothing is there."""
+    """Return our error class for a web address that cannot be read; fsspec reports most errors as a missing file."""
     from aiohttp import ClientConnectionError, ClientResponseError
 
     if isinstance(error, WebPageError):
@@ -121,7 +121,7 @@ def failure_of_web(error: Exception) -> tuple[type[NotataError], str] | None:
     if status == 401:
         return AccessError, "the server asks for a user and a password, or refuses them (401); check both"
     if status == 403:
-        return AccessError, f"the server refused it ({status}); check the address, and whether a signature has expired"
+        return AccessError, f"the server refused the request ({status}); check the address, and if a signature expired"
     if status:
         return StorageError, f"the server answered {status}"
     if isinstance(error, ClientConnectionError) and not isinstance(error, TimeoutError):

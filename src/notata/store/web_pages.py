@@ -1,4 +1,4 @@
-"""Pages of a web server that list a folder, read up to a limit; only stores of web addresses import this."""
+"""Read listing pages of a web server up to a size limit; only stores of web addresses import this module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from notata.errors import TooLargeError
 __all__ = ["PAGE", "with_limit"]
 
 PAGE: Final = 32 * 2**20
-"""Bytes of one page that lists a folder, unpacked: those of some 200,000 names."""
+"""Bytes of one page that lists a folder, unpacked: about 200,000 names."""
 
 _PART: Final = 2**20
 _SPACES: Final = re.compile(r"\s+")
@@ -23,7 +23,7 @@ _NO_TAG: Final = re.compile(r"<(?![^<>]{0,4096}>)")
 
 
 class _LimitedPage(ClientResponse):
-    """A reply whose text, which fsspec asks for only of a page that lists a folder, is read up to a limit."""
+    """A response with a size limit for its text, which fsspec requests only for pages that list a folder."""
 
     async def text(self, encoding: str | None = None, errors: str = "strict") -> str:
         page = bytearray()
@@ -32,16 +32,16 @@ class _LimitedPage(ClientResponse):
             if len(page) > PAGE:
                 raise TooLargeError(
                     f"cannot list {shown_url(str(self.url))}: the server sent more than {size(PAGE)} for one folder; "
-                    "check the address, and name a run's folder below it"
+                    "check the address, or pass the URL of a run's folder below it"
                 )
         return quickly_searched(page.decode(encoding or _known(self.charset), errors))
 
 
 def quickly_searched(text: str) -> str:
-    """Return a page in which fsspec's pattern of a link takes a time that grows with the length only.
+    """Return the page changed such that fsspec's pattern for links takes time linear in its length.
 
-    Many spaces in a tag take a time that grows with the cube of their number, and all threads wait meanwhile. So does
-    what begins like a tag and does not end, with the square.
+    With many spaces in a tag, the time would grow with the cube of their number, and block all threads. With an
+    unterminated tag, it would grow with the square.
 
     >>> quickly_searched('<a   href="log_a/">log_a</a> 1 < 2')
     '<a href="log_a/">log_a</a> 1   2'
@@ -57,5 +57,5 @@ def _known(charset: str | None) -> str:
 
 
 def with_limit(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of an fsspec file system of web addresses, and what limits the pages that list folders."""
+    """Return the options of an fsspec file system for web addresses, with a limit for pages that list folders."""
     return {**options, "client_kwargs": {"response_class": _LimitedPage, **(options.get("client_kwargs") or {})}}

@@ -56,7 +56,7 @@ class Keeper:
     def put(self, row: Row) -> None:
         """Put in the row of a run that has ended; what goes wrong is a warning."""
         try:
-            if self._store.near:
+            if self._store.is_local:
                 _insist(self._store, lambda: _put(self._store, [row]), 0.01)
                 return
             due = self._wait(row)
@@ -179,7 +179,7 @@ def _put(store: Store, rows: Sequence[Row]) -> bool:
     found = found_index(store)
     if found is None:
         return _swapped(store, None, encoded_rows(rows))
-    if store.near and len(rows) == 1 and (line := appendable(found.data, rows[0])):
+    if store.is_local and len(rows) == 1 and (line := appendable(found.data, rows[0])):
         try:
             store.append(keys.INDEX, line, found.size)
         except ConflictError:

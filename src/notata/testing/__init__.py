@@ -1,7 +1,7 @@
-"""For the tests of those who use notata: a store that fails on demand, and a pytest fixture.
+"""Tools for the tests of notata's users: a store that fails on demand, and a pytest fixture.
 
-`FaultyStore` stands in front of any store and makes its n-th operation fail, before or after it took effect. The
-fixture ``memory_logbook`` (`notata.testing.plugin`, loaded by pytest by itself) is a run in memory.
+`FaultyStore` wraps any store and makes its n-th operation fail, before or after it took effect. The fixture
+``memory_logbook`` (in `notata.testing.plugin`, which pytest loads automatically) is a run in memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Operation:
     Attributes:
         verb: ``put``, ``begin``, ``part``, ``commit``, ``abort``, ``append``, ``get``, ``stat``, ``list``,
             ``delete``.
-        key: Relative to the store that it was asked of; empty for a whole listing or deletion.
+        key: Relative to the store that received it; empty for a whole listing or deletion.
     """
 
     verb: str
@@ -44,7 +44,7 @@ class Operation:
 
 @dataclass
 class _Plan:
-    """What is to fail; shared by a store and those below it."""
+    """The planned failures; a store and the stores of its subfolders share it."""
 
     operations: list[Operation] = field(default_factory=list)
     fails_at: int | None = None
@@ -65,10 +65,10 @@ class _Plan:
 
 
 class FaultyStore(Store):
-    """A store in front of another one that fails when it is told to.
+    """A wrapper of a store that fails on demand.
 
     Args:
-        inner: The store that does the work.
+        inner: The wrapped store.
 
     >>> from notata import Logbook
     >>> from notata.store import open_store
@@ -86,19 +86,19 @@ class FaultyStore(Store):
         super().__init__(inner.url)
         self.inner = inner
         self.folders = inner.folders
-        self.near = inner.near
+        self.is_local = inner.is_local
         self.leaves_unfinished = inner.leaves_unfinished
         self.shared = inner.shared
         self._plan = _Plan()
         self._below = ""
 
     @property
-    def creates(self) -> bool:
-        return self.inner.creates
+    def supports_exclusive_create(self) -> bool:
+        return self.inner.supports_exclusive_create
 
     @property
-    def swaps(self) -> bool:
-        return self.inner.swaps
+    def supports_cas(self) -> bool:
+        return self.inner.supports_cas
 
     @property
     def gap(self) -> str:
@@ -106,7 +106,7 @@ class FaultyStore(Store):
 
     @property
     def operations(self) -> list[Operation]:
-        """Every operation so far, failed ones too."""
+        """All operations so far, including failed ones."""
         return self._plan.operations
 
     def fail(
@@ -120,17 +120,17 @@ class FaultyStore(Store):
         """Make the `nth` operation from now fail, once.
 
         Args:
-            nth: 1 is the next one.
-            key: Count the operations on this key only, such as ``"log.txt"``.
-            after: Fail after the operation took effect, as when a reply is lost; else before.
-            error: Makes what is raised.
+            nth: 1 is the next operation.
+            key: Count only operations on this key, such as ``"log.txt"``.
+            after: Fail after the operation took effect, as when a reply is lost; else before it.
+            error: Makes the exception to raise.
         """
         self._plan.fails_at, self._plan.matched, self._plan.key = nth, 0, key
         self._plan.after = after
         self._plan.error = error
 
     def close_folder(self, folder: str, error: Callable[[], Exception] = lambda: PermissionError(13, "denied")) -> None:
-        """Make listings fail at one folder, as at one of another user; the files in it are not listed any more.
+        """Make listings fail at one folder, like a folder of another user; its files are no longer listed.
 
         Args:
             folder: Its key below this store.
@@ -139,7 +139,7 @@ class FaultyStore(Store):
         self._plan.closed[keys.join(self._below, folder)] = error
 
     def heal(self) -> None:
-        """Fail no more."""
+        """Stop failing."""
         self._plan.fails_at = None
         self._plan.closed.clear()
 
@@ -151,7 +151,7 @@ class FaultyStore(Store):
         try:
             yield
         except Exception:
-            if not failing:  # a refusal is a reply too, and is lost like any other
+            if not failing:  # a refusal is a reply too, and can be lost like any other
                 raise
         if failing:
             raise self._plan.error()
@@ -219,8 +219,8 @@ class FaultyStore(Store):
         with self._step("delete"):
             return self.inner._delete(names)
 
-    def aside(self) -> FaultyStore:
-        other = self._before(self.inner.aside())
+    def hidden_folder(self) -> FaultyStore:
+        other = self._before(self.inner.hidden_folder())
         other.url = other.inner.url
         return other
 
@@ -255,7 +255,7 @@ class FaultyStore(Store):
         return self.inner.redacted(text)
 
     def filesystem(self) -> AbstractFileSystem:
-        """The inner store's, which does not fail."""
+        """Return the file system of the wrapped store, which does not fail."""
         return self.inner.filesystem()
 
     def __getstate__(self) -> dict[str, object]:
@@ -268,7 +268,7 @@ class FaultyStore(Store):
 
 
 class _FaultyUpload:
-    """An upload whose steps are operations too."""
+    """An upload whose steps count as operations."""
 
     def __init__(self, store: FaultyStore, key: str, upload: Upload) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""The pytest plugin: ``memory_logbook``, a run that needs no disk. pytest loads it; it imports notata when asked."""
+"""The pytest plugin with the fixture ``memory_logbook``, a run in memory. It imports notata only when needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["memory_logbook"]
 
 @pytest.fixture
 def memory_logbook() -> Iterator[Logbook]:
-    """A logbook of its own in memory, for one test; what it stored is gone afterwards."""
+    """Yield a new logbook in memory for one test; its files are removed afterwards."""
     from notata import Logbook
     from notata.store import open_store
 

@@ -122,9 +122,7 @@ def overwrite(site: Site) -> str:
         return "not atomic"
     if missing and store.gap == "":
         return "a gap"
-    return (
-        "busy at times" if refused else {"": "yes"}.get(store.gap, "a gap" if "renames over no" in store.gap else _MAY)
-    )
+    return "busy at times" if refused else {"": "yes"}.get(store.gap, "a gap" if "cannot rename" in store.gap else _MAY)
 
 
 def _watch(store: Store, key: str, seconds: float) -> tuple[int, int, int, int]:
@@ -206,7 +204,7 @@ def swap(site: Site) -> str:
         warnings.simplefilter("ignore")
         version = store.create("a", b"1")
     newer = store.replace("a", b"22", version)
-    if store.swaps:
+    if store.supports_cas:
         with _reply_lost(site):
             newer = store.replace("a", b"22", newer)
     try:
@@ -216,7 +214,7 @@ def swap(site: Site) -> str:
     else:
         return "no"
     assert (store.read("a"), store.fetch("a").version) == (b"22", newer)
-    if not store.swaps:
+    if not store.supports_cas:
         return "looks first"
     for number in range(_RACES):
         store.write(f"race{number}", b"begin")
