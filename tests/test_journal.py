@@ -630,7 +630,7 @@ def test_a_logging_thread_never_waits_and_lines_beyond_the_bound_are_counted(
     assert said[0] == "first"
     expected, dropped = 0, 0
     for message in said[1:]:
-        if gap := re.fullmatch(r"notata: (\d+) lines are missing here; the storage did not take them", message):
+        if gap := re.fullmatch(r"notata: (\d+) lines are missing here; they could not be stored", message):
             expected += int(gap[1])
             dropped += int(gap[1])
         else:
@@ -655,7 +655,7 @@ def test_the_count_of_missing_lines_is_stored_though_no_line_follows(
         logger.info("x" * 300)
     end.gate.set()
     own.flush()
-    assert end.messages == ["first", "notata: 7 lines are missing here; the storage did not take them"]
+    assert end.messages == ["first", "notata: 7 lines are missing here; they could not be stored"]
 
 
 FAULTS = st.lists(st.none() | st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=8)
@@ -872,7 +872,7 @@ def test_the_journal_on_the_root_logger_outlives_a_storage_that_fails(eager: Non
     assert [text for text in said if text.isdigit()] == [str(n) for n in range(20)]
     assert len(said) <= 22
     assert len(store.operations) - before <= 60
-    assert [text.partition(",")[0] for text in listening.said] == ["notata: log.txt waits to be stored"]
+    assert [text.partition(",")[0] for text in listening.said] == ["notata: cannot store log.txt now"]
 
 
 def test_the_lines_of_two_runs_on_the_root_logger_do_not_feed_each_other() -> None:

@@ -328,7 +328,7 @@ def test_what_is_no_object_is_no_metadata(data: bytes) -> None:
     assert state.parsed(data) is None
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     place.put("metadata.json", data)
-    with pytest.raises(StorageError, match=r"holds no JSON object") as caught:
+    with pytest.raises(StorageError, match="it is not a JSON object") as caught:
         state.look(place.store())
     assert caught.value.key == "metadata.json"
 

@@ -121,7 +121,7 @@ def test_verify_names_them_and_checks_the_rest(bucket: Place, tmp_path: Path) ->
     ours, other = done.stdout.splitlines()
     assert "log_a: ok; 2 files as they were" in ours
     assert "1 skipped: " in ours
-    assert "cannot be a key: it has the control character" in ours
+    assert "cannot be a key: it contains the control character" in ours
     assert "log_other: ok; 2 files as they were" in other
     assert "skipped" not in other
 

@@ -1,4 +1,4 @@
-"""Path objects in memory and in buckets that wait for what is on its way to them; those of a disk are in the store."""
+"""Path objects in memory and in buckets that wait for pending writes. Those of a disk are in `notata.store`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["WaitingPath"]
 
 
 class _Arriving(Protocol):
-    """The store in front."""
+    """The store that queues writes."""
 
     def arrive(self, key: str) -> None: ...
 
 
 class WaitingPath(RunPath):
-    """A path in memory or in a bucket whose looks at the storage wait for what is pending at or below it."""
+    """A path in memory or in a bucket that waits for pending writes at or below it before it reads the storage."""
 
     __slots__ = ()
 
@@ -36,7 +36,7 @@ class WaitingPath(RunPath):
 
     @property
     def storage_options(self) -> Mapping[str, Any]:
-        self._arrive()  # who asks for them goes to the storage by another road
+        self._arrive()  # the caller may access the storage directly
         return super().storage_options
 
     @property
@@ -46,7 +46,7 @@ class WaitingPath(RunPath):
 
 
 def _looking(name: str) -> Callable[..., Any]:
-    """The method of a `RunPath`, after a wait."""
+    """Return a method of `RunPath` that first waits for pending writes."""
     method = getattr(RunPath, name)
 
     def look(self: WaitingPath, *arguments: Any, **options: Any) -> Any:
@@ -63,4 +63,4 @@ _LOOKS: Final[Iterable[str]] = (
 )
 for _name in _LOOKS:
     setattr(WaitingPath, _name, _looking(_name))
-WaitingPath.__name__ = WaitingPath.__qualname__ = RunPath.__name__  # for who sees one, it is no other kind of path
+WaitingPath.__name__ = WaitingPath.__qualname__ = RunPath.__name__  # users see only one kind of path

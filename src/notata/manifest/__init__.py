@@ -1,6 +1,7 @@
-"""What a run consists of: each file with its size and SHA-256, noted while it is stored; it knows no run's life.
+"""Store and verify the manifest of a run: each file with its size and SHA-256.
 
-`LedgerStore` notes, `Keeper` stores ``manifest.json``, `verify` reads the files again and compares.
+`LedgerStore` records sizes and hashes during writes, `Keeper` stores ``manifest.json``, and `verify` reads the files
+again and compares them.
 """
 
 from notata.manifest.document import Document, Receipt, merge

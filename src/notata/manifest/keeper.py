@@ -1,4 +1,4 @@
-"""Stores a run's manifest, and keeps it true of what is stored afterwards; it knows not when a run ends."""
+"""Store the manifest of a run, and update it after later writes."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ __all__ = ["Keeper"]
 
 _own = logging.getLogger("notata")
 
-_TRIES: Final = 5  # at a manifest that others write as well
+_TRIES: Final = 5  # attempts to write a manifest that other processes write, too
 
 
 class Keeper:
-    """Stores ``manifest.json`` of one run, for its one writer.
+    """Writes ``manifest.json`` of one run.
 
-    Cost on a bucket: one request. For a run that was resumed, has workers, or of which a write failed, also a listing,
-    and one for each manifest that is there already. Where that costs no round trip, the folder is listed always, and
-    what came there by another road is read.
+    Cost on a bucket: one request. For a run that was resumed, has workers, or had a failed write, also a listing and
+    one request for each existing manifest. On storage without round trips, the folder is always listed, and files that
+    were not written through this store are read.
 
     Args:
-        store: The run's, which notes what is stored.
-        run_id: Of the run.
-        owner: Whose the run is, see `Document.owner`.
-        check: Refuses what a displaced owner wants to write.
-        mine: Asks the storage whether the run is this owner's still.
-        resumed: Whether files of earlier attempts may be there.
-        workers: Whether other processes are known to write files of the run.
-        skipped: Called once for each thing that cannot be listed and so is not in the manifest.
-        most_files: Files in a manifest; of a run with more none is stored, and a warning says so.
+        store: The store of the run, which records what is stored.
+        run_id: The id of the run.
+        owner: The owner of the run, see `Document.owner`.
+        check: Raises an error if another writer is known to own the run.
+        mine: Checks in the storage whether this writer still owns the run.
+        resumed: Whether files of earlier attempts can exist.
+        workers: Returns whether other processes are known to write files of the run.
+        skipped: Called once for each entry that cannot be listed and is therefore not in the manifest.
+        most_files: Maximum number of files. For a run with more, no manifest is stored and a warning is logged.
     """
 
     def __init__(
@@ -74,29 +74,29 @@ class Keeper:
 
     @property
     def is_current(self) -> bool:
-        """Whether the manifest tells of all that is known to be stored, and of all who write. No request."""
+        """Whether the manifest includes all known writes and writers. No request."""
         return self._told == (self._store.ledger.changes, self._workers())
 
     def when_outdated(self, call: Callable[[], object]) -> None:
-        """Have `call` made after each change from now on."""
+        """Call `call` after each change from now on."""
         self._store.ledger.on_change = call
 
     def write(self, *, look: bool = False) -> None:
-        """Store the manifest, if it does not tell all already.
+        """Store the manifest, unless it is current.
 
         Args:
-            look: Look again at what others may have stored, where that is known to happen: on a disk, in memory, and
-                in a run that has workers.
+            look: Check again for files of other processes, if these can exist: on a disk, in memory, and in a run that
+                has workers.
 
         Raises:
-            RunDisplacedError: Another writer has the run.
+            RunDisplacedError: Another writer owns the run.
             StorageError: The storage refused. Call again.
         """
         with self._lock.held():
             if self.is_current and not (look and (self._store.near or self._workers())):
                 return
             told = self._store.ledger.changes, self._workers()
-            if self._store.near:  # it costs nothing there, and nothing else has told whether the run is another's
+            if self._store.near:  # the check is free there, and was not made before
                 self._mine()
             self._check()
             created = datetime.now().astimezone()
@@ -106,8 +106,8 @@ class Keeper:
             data = document.encode(self._store.url)
             if len(data) > limits.MANIFEST or len(document.files) > self._most_files:
                 _own.warning(
-                    "notata: run %s has %s files, which is too many for a %s that can be read again; it cannot be "
-                    "verified", self._run_id, f"{len(document.files):,}", keys.MANIFEST
+                    "notata: cannot store the manifest of run %s: %s files exceed the size limit of %s, so the run "
+                    "cannot be verified", self._run_id, f"{len(document.files):,}", keys.MANIFEST
                 )  # fmt: skip
                 self._told = told
                 return
@@ -116,12 +116,12 @@ class Keeper:
             self._told = told
 
     def _fetch(self) -> Document | None:
-        """What an earlier attempt stored, if that can be used."""
+        """Return the manifest of an earlier attempt; None if there is none or it is damaged."""
         try:
             found = self._store.fetch(keys.MANIFEST)
         except MissingError:
             return None
-        except TooLargeError:  # no manifest of ours: a new one replaces it
+        except TooLargeError:  # not written by notata: overwrite it
             self._version = self._store.stat(keys.MANIFEST).version
             return None
         self._version = found.version
@@ -138,14 +138,14 @@ class Keeper:
                 else:
                     self._version = self._store.create(keys.MANIFEST, data)
                 return
-            except (ExistsError, ConflictError):  # ours, by a request whose reply was lost, or a displaced writer's
+            except (ExistsError, ConflictError):  # from a request whose reply was lost, or from a displaced writer
                 self._mine()
                 self._check()
                 if last:
                     raise
                 self._fetch()
 
-    # -- what is there -------------------------------------------------------------------------------------
+    # -- receipts ------------------------------------------------------------------------------------------
 
     def _files(self) -> dict[str, Receipt]:
         ledger, near = self._store.ledger, self._store.near
@@ -161,7 +161,7 @@ class Keeper:
         return known | self._looked_at([*unknown, *grown])
 
     def _unseen(self, closed: Gaps) -> dict[str, Receipt]:
-        """Report what cannot be listed; return the receipts of files in there that were stored through here."""
+        """Report folders that cannot be listed; return the receipts of files stored there through this store."""
         errors = closed.errors(self._store.url)
         for error in errors:
             if error.key is None or error.key not in self._closed:
@@ -172,7 +172,7 @@ class Keeper:
         return {key: receipt for key, receipt in own.items() if any(key.startswith(f"{one}/") for one in folders)}
 
     def _others(self, listing: list[Entry]) -> list[Document]:
-        """The manifests of an earlier attempt, and of workers."""
+        """Return the manifests of an earlier attempt and of workers."""
         documents = [] if self._before is None else [self._before]
         if not self._workers():
             return documents
@@ -180,17 +180,17 @@ class Keeper:
         for found in self._store.fetch_many(names).values():
             try:
                 documents.append(Document.parse(found.data))
-            except ValueError:  # damaged: its files are looked at, or listed
+            except ValueError:  # damaged: its files are read or listed instead
                 continue
         return documents
 
     def _looked_at(self, entries: list[Entry]) -> dict[str, Receipt]:
-        """Read files that were not stored through here. One that is gone by now is none."""
+        """Read files that were not stored through this store. Files that no longer exist are omitted."""
         contents, errors = hashed(self._store, entries)
         listed = {entry.key: _listed(entry) for entry in entries}
         found = {key: replace(listed[key], size=read.size, sha256=read.sha256) for key, read in contents.items()}
         for key, error in errors.items():
-            if isinstance(error, PermissionError):  # of another user: it is there, and that is all
+            if isinstance(error, PermissionError):  # a file of another user: only its size is known
                 found[key] = listed[key]
             elif not isinstance(error, FileNotFoundError):
                 raise (

@@ -1,7 +1,4 @@
-"""A store in front of another one that notes of each file what is stored: its size, SHA-256 and version.
-
-It knows nothing of runs, and asks the storage for nothing.
-"""
+"""Record size, SHA-256 and version of each file during writes, in a wrapper around a store. No additional requests."""
 
 from __future__ import annotations
 
@@ -30,14 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["Ledger", "LedgerStore"]
 
 _DIGEST: Final = 32  # bytes of a SHA-256
-_SIZE: Final = 8  # bytes that a size is kept in
-_GROWING: Final = 64  # files of which the state of the hash is kept, some 500 bytes each
-_BESIDE: Final = 2**20  # bytes from which on they are hashed while they are written, by another thread
+_SIZE: Final = 8  # bytes of an encoded size
+_GROWING: Final = 64  # maximum number of stored hash states, some 500 bytes each
+_BESIDE: Final = 2**20  # bytes from which another thread hashes a part during its write
 _REFUSED: Final = (ConflictError, FileExistsError, FileNotFoundError)
-"""What says of a write that it had no effect; anything else leaves that open."""
+"""Errors after which a write certainly had no effect. After any other error, this is unknown."""
 
 _forks = 0
-"""How often this process was forked: a child may write files of its parent's run."""
+"""Number of forks of this process, as a child can write files of its parent's run."""
 
 
 def _count_fork() -> None:
@@ -50,20 +47,20 @@ if hasattr(os, "register_at_fork"):
 
 
 class Ledger:
-    """What was stored under each key, in some 250 bytes each.
+    """The size, hash and version of each stored file, in some 250 bytes per file.
 
-    Safe to use from many threads; in a forked child it goes on by itself. It has no lock: each change is one operation
-    of a dictionary or a list, so that neither a signal handler nor another thread ever waits for an interrupted call.
+    Safe to use from many threads. A forked child continues with a separate copy. There is no lock: each change is one
+    operation of a dictionary or a list, so neither a signal handler nor another thread waits for an interrupted call.
 
     Attributes:
-        changes: How many files were stored or removed so far; lines of logs do not count.
-        on_change: Called after each of these.
+        changes: Number of files stored or removed so far, without lines of logs.
+        on_change: Called after each change.
     """
 
     def __init__(self) -> None:
         self._noted: dict[str, bytes] = {}  # size, SHA-256 and version
-        self._growing: dict[str, tuple[Any, int, str]] = {}  # the hash so far, size and version
-        self._under_way: dict[str, list[None]] = {}  # one for each write that has begun and not ended
+        self._growing: dict[str, tuple[Any, int, str]] = {}  # hash state, size and version
+        self._under_way: dict[str, list[None]] = {}  # one element for each write in progress
         self._forks = _forks
         self._elsewhere = False
         self.changes = 0
@@ -71,58 +68,58 @@ class Ledger:
 
     @property
     def incomplete(self) -> bool:
-        """Whether files may be there that are not as noted: a write failed, or others may have written."""
+        """Whether files can differ from the records: after a failed write, or if other processes can have written."""
         return self._elsewhere or self._forks != _forks
 
     def look(self) -> None:
-        """Take note that what is stored may be another thing."""
+        """Record that stored files can differ from the records."""
         self._elsewhere = True
         self.changed()
 
     def receipts(self) -> dict[str, Receipt]:
-        """What is known by now."""
-        growing = self._growing.copy()  # first: what grows no longer is noted before it is taken out
+        """Return the current receipts."""
+        growing = self._growing.copy()  # first, as `_rest` moves files from here to `_noted`
         found = {key: _unpacked(packed) for key, packed in self._noted.copy().items()}
         for key, (state, size, version) in growing.items():
             found[key] = Receipt(size, state.digest(), "" if keys.is_log(key) else version)
         return found
 
     def seal(self, key: str) -> object:
-        """What is another object after each time that something is stored under the key; None for nothing."""
+        """Return an object that changes with each write to the key, to detect changes; None if there is no file."""
         return self._noted.get(key) or self._growing.get(key)
 
     # -- write ---------------------------------------------------------------------------------------------
 
     def begin(self, key: str) -> None:
-        """A file is about to be stored. If two writes of a file overlap, it is unknown which came last."""
+        """Record the start of a write. If two writes to a file overlap, it is unknown which one came last."""
         begun = self._under_way.setdefault(key, [])
         begun.append(None)
-        if len(begun) > 1 or self._under_way.get(key) is not begun:  # another one ended just now
+        if len(begun) > 1 or self._under_way.get(key) is not begun:  # another write has just ended
             self._elsewhere = True
 
     def end(self, key: str, error: BaseException | None = None) -> None:
-        """What was to be stored has been stored, or not."""
+        """Record the end of a write, successful or not."""
         with suppress(KeyError, IndexError):
             (begun := self._under_way[key]).pop()
-            if not begun and self._under_way.pop(key):  # another one began just now
+            if not begun and self._under_way.pop(key):  # another write has just started
                 self._elsewhere = True
         if error is not None and not isinstance(error, _REFUSED):
             self.look()
 
     def note(self, key: str, size: int, digest: bytes, version: str) -> None:
-        """A file was stored whole."""
+        """Record a file that was stored as a whole."""
         self._noted[key] = size.to_bytes(_SIZE, "big") + digest + version.encode()
         self._growing.pop(key, None)
         self.changed()
 
     def forget(self, key: str) -> None:
-        """A file was removed, or stored by another road."""
+        """Remove the record of a file that was deleted, or written without this store."""
         self._noted.pop(key, None)
         self._growing.pop(key, None)
         self.changed()
 
     def grow(self, key: str, data: bytes, before: Tail, after: Tail) -> None:
-        """Bytes were added to the end of a file. Without the hash of those before, there is none of it now."""
+        """Record an append. If the hash of the previous bytes is unknown, the file has no hash."""
         known = self._growing.get(key)
         state = known[0].copy() if known is not None and known[1] == before.size else _hash_of(before)
         if state is not None:
@@ -137,13 +134,13 @@ class Ledger:
         elif not keys.is_log(key):
             self.forget(key)
             self._elsewhere = True
-        else:  # the beginning of a log stays what it was
+        else:  # the beginning of a log never changes
             self._rest(key)
         if not keys.is_log(key):
             self.changed()
 
     def _rest(self, key: str) -> None:
-        """Keep the digest of a file that grew, and no longer what is needed to go on with it."""
+        """Keep only the digest of a file that grew, without the hash state to continue it."""
         if (grown := self._growing.get(key)) is not None:
             state, size, version = grown
             mark = b"" if keys.is_log(key) else version.encode()
@@ -151,7 +148,7 @@ class Ledger:
             self._growing.pop(key, None)
 
     def changed(self) -> None:
-        """Something is another thing than it was."""
+        """Count a change, and call `on_change`."""
         self.changes += 1
         self.on_change()
 
@@ -162,7 +159,7 @@ def _unpacked(packed: bytes) -> Receipt:
 
 
 def _hash_of(tail: Tail) -> Any:
-    """The hash of a file whose whole content is known; else None."""
+    """Return the hash of a file whose whole content is known, else None."""
     if tail.size == 0:
         return sha256()
     if tail.content is None or len(tail.content) != tail.size:
@@ -171,19 +168,19 @@ def _hash_of(tail: Tail) -> Any:
 
 
 class LedgerStore(FrontStore):
-    """A store that notes what is stored through it. It makes the requests of the store behind it, and no other.
+    """A wrapper around a store that records size and hash of each stored file, without additional requests.
 
-    Bytes are hashed before they go, large parts while they go. Where a write costs no round trip, appends are not
-    noted: who reads the ledger can look at the file.
+    Bytes are hashed before a write, large parts during the write. On storage without round trips, appends are not
+    recorded, as the file can be read again.
 
-    A forked child notes for itself; sent to another process, it is the store behind it. The ledger then knows that
-    others may have written (`Ledger.incomplete`).
+    A forked child has a separate copy. Pickling returns the wrapped store. `Ledger.incomplete` is then True, as other
+    processes can write.
 
     Attributes:
-        ledger: What was stored.
+        ledger: The records of the stored files.
 
     Args:
-        real: The store behind it.
+        real: The wrapped store.
 
     >>> from notata.store import open_store
     >>> store = LedgerStore(open_store("memory://ledger"))
@@ -213,7 +210,7 @@ class LedgerStore(FrontStore):
         try:
             version = self._real._write(key, data, match)
             self.ledger.note(full, len(data), digest, version)
-        except BaseException as error:  # an interrupt may come once it is stored
+        except BaseException as error:  # an interrupt can come after the write
             self.ledger.end(full, error)
             raise
         self.ledger.end(full)
@@ -239,7 +236,7 @@ class LedgerStore(FrontStore):
         except BaseException as error:
             ledger.end(full, error)
             raise
-        future.add_done_callback(stored)  # the first one: who waits for the write finds it noted
+        future.add_done_callback(stored)  # the first callback, so that waiting callers see the record
         return future
 
     def _begin(self, key: str, match: str | None) -> Upload:
@@ -252,7 +249,7 @@ class LedgerStore(FrontStore):
             if not keys.is_log(full):
                 self.ledger.forget(full)
             return self._real._append(key, data, tail)
-        if keys.is_log(full):  # which has one writer
+        if keys.is_log(full):  # a log has one writer
             after = self._real._append(key, data, tail)
             self.ledger.grow(full, data, tail, after)
             return after
@@ -273,10 +270,10 @@ class LedgerStore(FrontStore):
         except BaseException:
             self.ledger.look()
             raise
-        if failures or any(version and before[name] for name, version in names.items()):  # which may be there still
+        if failures or any(version and before[name] for name, version in names.items()):  # files may still exist
             self.ledger.look()
         for name in names.keys() - failures.keys():
-            if self.ledger.seal(self._full(name)) is before[name]:  # nothing was stored there meanwhile
+            if self.ledger.seal(self._full(name)) is before[name]:  # no write to this key since
                 self.ledger.forget(self._full(name))
         return failures
 
@@ -286,7 +283,7 @@ class LedgerStore(FrontStore):
             with super().local(key) as path:
                 yield path
             return
-        with self._real.local(key) as path:  # on a disk it is a rename
+        with self._real.local(key) as path:  # on a disk this is a rename
             yield path
             self.ledger.forget(self._full(key))
 
@@ -297,7 +294,7 @@ class LedgerStore(FrontStore):
     def _make_parents(self, key: str) -> None:
         self._real._make_parents(key)
         if self.near:
-            self.ledger.changed()  # a path that others write to
+            self.ledger.changed()  # other code writes to this path
 
 
 class _Hashed:

@@ -1,4 +1,4 @@
-"""Stores the manifest that several processes write together; it knows not which, nor what else they do."""
+"""Store a manifest that several processes write together."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from notata.store import Entry
 
 __all__ = ["SharedKeeper"]
 
-_TRIES: Final = 20  # at a manifest that others write as well
+_TRIES: Final = 20  # attempts to write a manifest that other processes write, too
 
 
 class SharedKeeper:
-    """Stores the manifest of a worker, together with whoever has the same rank.
+    """Writes the manifest of a worker, together with other processes of the same rank.
 
     Args:
-        store: The run's, which notes what this one stores.
-        key: Of the manifest.
-        run_id: Of the run.
-        owner: Whose the run is, see `Document.owner`.
+        store: The store of the run, which records what this process stores.
+        key: The key of the manifest.
+        run_id: The id of the run.
+        owner: The owner of the run, see `Document.owner`.
     """
 
     def __init__(self, store: LedgerStore, key: str, run_id: str, owner: str) -> None:
@@ -42,11 +42,11 @@ class SharedKeeper:
 
     @property
     def has_news(self) -> bool:
-        """Whether something was stored that the manifest does not tell of. No request."""
+        """Whether files were stored that are not in the manifest yet. No request."""
         return self._store.ledger.receipts() != self._told
 
     def write(self) -> None:
-        """Store the manifest, if there are news. One request, and two more where somebody else has stored one.
+        """Store the manifest, unless it is current. One request, and two more if another process has stored one.
 
         Raises:
             StorageError: The storage refused. Call again.
@@ -74,7 +74,7 @@ class SharedKeeper:
             self._version = self._store.create(self._key, data)
 
     def _fetch(self) -> None:
-        """What somebody else with this rank has stored."""
+        """Read the manifest that another process with this rank has stored."""
         self._version, self._before = "", None
         with suppress(MissingError, ValueError):
             found = self._store.fetch(self._key)
@@ -83,11 +83,11 @@ class SharedKeeper:
 
     def _files(self, own: Mapping[str, Receipt]) -> Mapping[str, Receipt]:
         before = {} if self._before is None else self._before.files
-        if not self._store.near:  # there each has its version, by which it is known whether it holds
+        if not self._store.near:  # receipts have versions there, which show whether they are valid
             news = {key: receipt for key, receipt in own.items() if self._told.get(key) != receipt}
             return {**own, **before, **news}
         known, unknown = merge(self._present({*before, *own}), own, [] if self._before is None else [self._before])
-        found, _ = hashed(self._store, unknown)  # another with this rank wrote it just now, or somebody else did
+        found, _ = hashed(self._store, unknown)  # files just written by another process
         looked_at = ((entry, found[entry.key]) for entry in unknown if entry.key in found)
         return known | {entry.key: Receipt(read.size, read.sha256, entry.version) for entry, read in looked_at}
 
