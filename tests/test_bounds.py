@@ -34,7 +34,7 @@ from notata import (
 from notata._base import limits
 from notata.formats import NPZ, PARQUET, decode, encode
 from notata.formats.pickle_facts import pickle_facts
-from notata.manifest import Document, Keeper, LedgerStore
+from notata.manifest import Document, HashingStore, ManifestWriter
 from notata.manifest.document import Receipt
 from notata.store import open_store
 from tests import fuzz
@@ -154,7 +154,7 @@ def test_parameters_that_could_not_be_read_again_are_refused() -> None:
         EncodeError, match=r"cannot store params, as they could not be read again: .* more than 500,000 values"
     ):
         log.params(values=list(range(limits.VALUES)))
-    with pytest.raises(EncodeError, match=r"params\.json would have"):
+    with pytest.raises(EncodeError, match=r"params\.json: it would have"):
         log.params(ext="json", text="a" * limits.PARAMS)
     with pytest.raises(
         EncodeError, match=r"cannot store params, as they could not be read again: this JSON has more than"
@@ -228,16 +228,16 @@ def test_a_long_manifest_is_read_in_blocks_of_lines() -> None:
 
 def test_of_too_many_files_no_manifest_is_stored(caplog: pytest.LogCaptureFixture) -> None:
     store = open_store(f"memory://{uuid.uuid4().hex}")
-    noting = LedgerStore(store)
+    noting = HashingStore(store)
     for name in ("a", "b", "c"):
         noting.write(name, b"")
-    Keeper(noting, "run", "5a1f", most_files=2).write()
+    ManifestWriter(noting, "run", "5a1f", most_files=2).write()
     assert [entry.key for entry in store.list()] == ["a", "b", "c"]
     assert caplog.messages == [
         "notata: cannot store the manifest of run run: 3 files exceed the size limit of manifest.json, so the run "
         "cannot be verified"
     ]
-    Keeper(noting, "run", "5a1f", most_files=3).write()
+    ManifestWriter(noting, "run", "5a1f", most_files=3).write()
     assert [entry.key for entry in store.list()] == ["a", "b", "c", "manifest.json"]
 
 

@@ -141,11 +141,11 @@ with Logbook("a", sys.argv[1], overwrite=True) as log:
 """
     done = ordinary("-c", script, str(base))
     assert done.returncode == 0, done.stderr
-    assert "not removed of the earlier run 'a': cannot list" in done.stderr
+    assert "a file of the earlier run 'a' was not removed: cannot list" in done.stderr
     assert LogReader(base / "log_a").state.status == "complete"
     assert not (base / "log_a/artifacts/notes.txt").exists()
     assert (base / "log_a/artifacts/new.txt").read_text() == "y"
-    assert "not removed of the earlier run" in (base / "log_a/log.txt").read_text()
+    assert "a file of the earlier run" in (base / "log_a/log.txt").read_text()
     assert (base / "log_a/artifacts" / CLOSED / "theirs.txt").read_text() == "theirs"
 
 
@@ -300,7 +300,7 @@ def test_folders_deeper_than_the_systems_paths_are_named_and_skipped(tmp_path: P
         assert "longer than the file system holds" in done.stderr
         assert len(done.stderr) < 1000
         assert notata("verify", str(tmp_path), folder=tmp_path).returncode == 3
-        with pytest.warns(IncompleteListingWarning, match="not removed of the earlier run"):
+        with pytest.warns(IncompleteListingWarning, match="a file of the earlier run"):
             Logbook("a", tmp_path, overwrite=True).mark_complete()
         done = notata("rm", "--yes", str(tmp_path / "log_a"), folder=tmp_path)
         assert done.returncode == 3

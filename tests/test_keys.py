@@ -69,7 +69,7 @@ REFUSED = [
     ("./a", "it has the segment '.'"),
     ("a/./b", "it has the segment '.'"),
     ("a\\b", r"'a\\b' cannot be a key: it contains a backslash; separate folders with '/'"),
-    ("..\\a", "it has a backslash"),
+    ("..\\a", "it contains a backslash"),
     ("a\0b", r"'a\x00b' cannot be a key: it contains the control character '\x00'"),
     ("a\nb", r"it contains the control character '\n'"),
     ("a\x7f", r"it contains the control character '\x7f'"),
@@ -173,7 +173,7 @@ def test_what_is_no_string_is_refused(key: object) -> None:
 def test_the_message_on_a_long_key_stays_short() -> None:
     error = _refusal("x" * 5000)
     assert str(error) == f"'{'x' * 80}'… (5000 characters) cannot be a key: a segment has 5000 bytes; " + (
-        "file systems hold 255"
+        "file systems allow 255"
     )
 
 
@@ -248,7 +248,7 @@ def test_a_run_has_one_folder(run_id: str) -> None:
         ("", "invalid run id: it is empty; omit run_id to generate one"),
         ("a/b", "'a/b' cannot be a run id: it contains a '/'; put folders into base_dir"),
         ("../b", "'../b' cannot be a run id: it contains a '/'"),
-        ("a\\b", r"'log_a\\b' cannot be a run's folder: it has a backslash"),
+        ("a\\b", r"'log_a\\b' cannot be a run's folder: it contains a backslash"),
         ("a\nb", r"'log_a\nb' cannot be a run's folder: it contains the control character '\n'"),
         ("x" * 252, "cannot be a run's folder: a segment has 256 bytes"),
         ("to be a key\0", r"'log_to be a key\x00' cannot be a run's folder: it contains the control character '\x00'"),

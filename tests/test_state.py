@@ -98,7 +98,7 @@ def test_an_identity_is_one_process_s_and_stays() -> None:
         names = [processes.identity(), processes.identity(first.pid), processes.identity(second.pid)]
         assert len(set(names)) == 3
         assert names == [processes.identity(pid) for pid in (os.getpid(), first.pid, second.pid)]
-        script = "from notata import processes; import sys; print(processes.identity(int(sys.argv[1])))"
+        script = "from notata._base import processes; import sys; print(processes.identity(int(sys.argv[1])))"
         command = [sys.executable, "-c", script, str(first.pid)]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == names[1]
 

@@ -33,7 +33,7 @@ from notata._base import exits
 from notata.errors import EncodeError
 from notata.store import open_store
 from notata.testing import FaultyStore
-from notata.worker import Post
+from notata.worker import WorkerConfig
 from tests.test_generic import Plain
 
 
@@ -102,7 +102,7 @@ def test_a_pickle_carries_the_store_and_little_else(log: Logbook) -> None:
     data = pickle.dumps(worker)
     assert len(data) < 700
     other = pickle.loads(data)
-    assert (other.rank, other.url, other.logger.level, other._post) == ("3", log.url, logging.INFO, worker._post)
+    assert (other.rank, other.url, other.logger.level, other._config) == ("3", log.url, logging.INFO, worker._config)
     other.info("and the other one too")
     other.close()
     assert messages(worker.log_path) == ["INFO it has a lock, a thread, an open file", "INFO and the other one too"]
@@ -133,7 +133,9 @@ def test_another_run_of_that_id_has_workers_of_its_own(tmp_path: Path) -> None:
 
 def test_a_pickle_in_a_file_holds_no_credentials() -> None:
     store = open_store("s3://bucket/outputs/log_run", {"key": "AKIAKEY12345", "secret": "SECRET-of-ours"})
-    worker = Worker._of(store, Post.at({"start_time": "2026-03-01T09:30:00+01:00"}, "3", logging.INFO, manifest=True))
+    worker = Worker._of(
+        store, WorkerConfig.at({"start_time": "2026-03-01T09:30:00+01:00"}, "3", logging.INFO, manifest=True)
+    )
     assert b"SECRET-of-ours" in pickle.dumps(worker)  # another process is to reach the bucket
     kept = formats.encode(formats.PICKLE, {"worker": worker})
     assert b"SECRET-of-ours" not in kept

@@ -357,12 +357,12 @@ def _fitting(name: str, wanted: Any) -> Callable[[Any], bool]:
 class Member(Logbook):
     """A run of an experiment. It stores its row of the table in the request that stores its end."""
 
-    def _last_fields(self) -> Mapping[str, Any]:
+    def _end_fields(self) -> Mapping[str, Any]:
         try:
             return {ROW: table.described(self._store, self.params, table.metrics_file(self._lease.fields))}
         except NotataError:  # a resumed run with damaged parameters: a reader of the row reads the files instead
             return {}
 
-    def _params_stored(self) -> None:
+    def _on_params_stored(self) -> None:
         if self.status in ENDED:  # the table includes parameters that are added after the end
-            self._lease.update(**self._last_fields())
+            self._lease.update(**self._end_fields())

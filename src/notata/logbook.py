@@ -33,7 +33,7 @@ from notata.errors import (
     RunExistsError,
     StorageError,
 )
-from notata.manifest import Keeper, LedgerStore
+from notata.manifest import HashingStore, ManifestWriter
 from notata.mirror.places import apart, base_of_copies
 from notata.provenance import failures
 from notata.provenance.environment import capture, imported_packages
@@ -45,7 +45,7 @@ from notata.run.parameters import Parameters, encoded, named
 from notata.run.recorder import Recorder
 from notata.run.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent
 from notata.store import TIMEOUT, Store, open_base
-from notata.worker import Post, Worker
+from notata.worker import Worker, WorkerConfig
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -180,7 +180,7 @@ class Logbook(Recorder):
         _check_switches(background=background, manifest=manifest, durable=durable, echo=echo)
         level = level_of(log_level)
         given = named(params)
-        self.run_id = _made_run_id() if run_id is None else str(run_id)
+        self.run_id = _generate_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
         base = open_base(base_dir, storage_options, timeout=timeout)
@@ -189,20 +189,20 @@ class Logbook(Recorder):
         if copy is not None:
             copy = copy.below(folder)
             apart(plain, copy)
-        self._redacted = _without_secrets_of(plain, copy)
+        self._redact = _redactor_of(plain, copy)
         if progress:
             self._store = self._store.watched(bar)
-        noting = self._store = LedgerStore(self._store) if manifest else self._store
+        hashing = self._store = HashingStore(self._store) if manifest else self._store
         self._queue = self._in_background(max_pending) if background else None
         if given:
             encoded(self._store, given)  # refuse invalid values before anything is written
         self._lease = Lease(self._store, self.run_id, heartbeat)
-        self._start, self._earlier = time.monotonic(), 0.0
+        self._start, self._previous_runtime = time.monotonic(), 0.0
         self._runtime: float | None = None
         self._ending = threading.RLock()
         self._variables = failure_variables
         self._caught = 0
-        self._told: str = "initialized"
+        self._final_status: str = "initialized"
         self._unstored: _Unstored | None = None
         self._attached: list[logging.Logger] = []
         self._workers: WeakSet[Worker] = WeakSet()
@@ -211,33 +211,33 @@ class Logbook(Recorder):
         self._mirror: Mirror | None = None
         try:
             before = self._claim(environment, overwrite, resume, copy)
-            self._keeper = self._kept(noting, before) if isinstance(noting, LedgerStore) else None
+            self._manifest = self._manifest_writer(hashing, before) if isinstance(hashing, HashingStore) else None
             self._begin(before, level, params=given, preallocate=preallocate, echo=echo)
             if copy is not None:
-                self._follow(plain, copy, overwrite, mirror_timeout)
+                self._start_mirror(plain, copy, overwrite, mirror_timeout)
         except BaseException:
-            self._let_go()
+            self._release()
             raise
 
     def _in_background(self, max_pending: int) -> BackgroundStore:
         """Wrap the store in a queue."""
         from notata.background import BackgroundStore
 
-        queue = BackgroundStore(self._store, max_pending, check=self._check, lost=self._say_lost)
+        queue = BackgroundStore(self._store, max_pending, check=self._check, lost=self._log_lost)
         self._store = queue
         return queue
 
-    def _kept(self, store: LedgerStore, before: RunState | None) -> Keeper:
+    def _manifest_writer(self, store: HashingStore, before: RunState | None) -> ManifestWriter:
         """Return the writer of the manifest."""
-        return Keeper(
+        return ManifestWriter(
             store,
             self.run_id,
             self._lease.owner,
             check=self._check,
-            mine=self._lease.mine,
+            is_owner=self._lease.is_owner,
             resumed=before is not None,
             workers=lambda: self._lease.fields.get(WORKERS) is True,
-            skipped=self._say_skipped,
+            skipped=self._log_skipped,
         )
 
     def _remove_abandoned(self) -> None:
@@ -251,22 +251,22 @@ class Logbook(Recorder):
             size = sum(max(0, entry.size) for entry in removed)
             self.info("Removed unfinished writes of ended processes: %d writes, %d bytes", len(removed), size)
 
-    def _say_left(self) -> None:
+    def _warn_unremoved(self) -> None:
         """Warn about files of the earlier run that could not be removed."""
-        for error in self._lease.left.errors(self.url)[-_NAMED:]:
-            told = f"not removed of the earlier run {self.run_id!r}: {safe(str(error))}"
-            self.warning("%s", told)
-            warnings.warn(told, IncompleteListingWarning, stacklevel=5)
+        for error in self._lease.unremoved.errors(self.url)[-_NAMED:]:
+            text = f"a file of the earlier run {self.run_id!r} was not removed: {safe(str(error))}"
+            self.warning("%s", text)
+            warnings.warn(text, IncompleteListingWarning, stacklevel=5)
 
-    def _say_skipped(self, error: StorageError) -> None:
+    def _log_skipped(self, error: StorageError) -> None:
         self.warning("Not in the manifest: %s", safe(str(error)))
         with suppress(StorageError):  # earlier lines are already stored
             self.handler.flush()
 
-    def _say_lost(self, key: str, error: NotataError) -> None:
+    def _log_lost(self, key: str, error: NotataError) -> None:
         self.error("Lost %s: %s", key, error)
 
-    def _follow(self, source: Store, target: Store, overwrite: bool, timeout: float) -> None:
+    def _start_mirror(self, source: Store, target: Store, overwrite: bool, timeout: float) -> None:
         """Start copying the run in a thread."""
         from notata.mirror.live import Mirror
 
@@ -279,7 +279,7 @@ class Logbook(Recorder):
         if copy is not None:
             fields[MIRROR] = copy.url
         if environment:
-            fields["environment"] = capture(self._redacted)
+            fields["environment"] = capture(self._redact)
         try:
             if overwrite:
                 self._replaced = self._lease.replace(fields)
@@ -303,14 +303,14 @@ class Logbook(Recorder):
     ) -> None:
         """Open the log, and write the parameters and folders."""
         try:
-            self._earlier = spent(self._lease.fields)
+            self._previous_runtime = spent(self._lease.fields)
             if echo:
                 show(f"notata: run {self.run_id!r} at {self.url}")
             self._open_log(before, level, echo)
             if before is not None and (self._store.near or before.status not in ENDED):
                 self._remove_abandoned()
             self._params = Parameters(
-                self._store, self._check, self.logger.log, self._params_stored, new=before is None
+                self._store, self._check, self.logger.log, self._on_params_stored, new=before is None
             )
             if params:
                 self._params.begin(params)
@@ -329,9 +329,9 @@ class Logbook(Recorder):
             self._store.appender(keys.LOG, new=before is None, end=b"\n"),
             at_once=self._store.near,
             level=level,
-            redact=self._redacted,
-            mine=self._lease.mine,
-            lost=lambda: self._lease.displaced,
+            redact=self._redact,
+            is_owner=self._lease.is_owner,
+            is_displaced=lambda: self._lease.displaced,
             show=show if echo else bool,
         )
         self.logger = RunLogger("notata", level)
@@ -340,7 +340,7 @@ class Logbook(Recorder):
             self.info("Logbook resumed by owner %s; before: %s (%s)", self._lease.owner, before.status, before.why)
         elif self._replaced:
             self.info("Logbook initialized in place of an earlier run (owner %s)", self._lease.owner)
-            self._say_left()
+            self._warn_unremoved()
         else:
             self.info("Logbook initialized")
             return
@@ -437,7 +437,7 @@ class Logbook(Recorder):
         if self._queue is not None:
             self._queue.settle(timeout)
         self.handler.flush()
-        if self._told in ENDED:
+        if self._final_status in ENDED:
             self._store_manifest(look=True)
         if self._queue is not None and (lost := self._queue.lost()) is not None:
             raise lost
@@ -487,7 +487,7 @@ class Logbook(Recorder):
                 url=self.url,
                 key=keys.METADATA,
             )
-        with self._telling(keys.METADATA):
+        with self._locating_errors(keys.METADATA):
             plain = formats.plain(fields, "metadata")
         self._lease.update(**plain)
 
@@ -499,10 +499,10 @@ class Logbook(Recorder):
     @property
     def elapsed(self) -> float:
         """Seconds from the start to the end of the run, or until now. Earlier attempts are included, if known."""
-        return self._so_far() if self._runtime is None else self._runtime
+        return self._current_runtime() if self._runtime is None else self._runtime
 
-    def _so_far(self) -> float:
-        return round(self._earlier + time.monotonic() - self._start, 6)
+    def _current_runtime(self) -> float:
+        return round(self._previous_runtime + time.monotonic() - self._start, 6)
 
     def mark_complete(self) -> None:
         """End the run as complete: store `status`, `end_time` and `runtime_sec`, then call the callback.
@@ -516,7 +516,7 @@ class Logbook(Recorder):
             RunDisplacedError: Another writer has taken over the run.
             StorageError: The log or the status could not be stored. The run has not ended; call again.
         """
-        lost, interrupt = self._settled("complete")
+        lost, interrupt = self._finish_queue("complete")
         problem = interrupt or lost
         if problem is None:
             self._end("complete", "Marked complete")
@@ -524,7 +524,7 @@ class Logbook(Recorder):
         try:
             self._fail(self._reason(problem), problem)
         except Exception as failure:
-            self._note(problem, failure)
+            self._add_note(problem, failure)
         raise problem
 
     def mark_failed(self, reason: str, error: BaseException | None = None) -> None:
@@ -581,7 +581,7 @@ class Logbook(Recorder):
             return
         try:
             name = re.sub(r"\W", "_", type(error).__name__)[:80]
-            self._store.write(self._allowed(f"{keys.CAUGHT}/{_stamp()}-{name}.json"), self._described(error))
+            self._store.write(self._allowed(f"{keys.CAUGHT}/{_stamp()}-{name}.json"), self._describe(error))
         except Exception as failure:  # inspecting a foreign exception can raise anything
             self.warning("The structure of that failure was not stored: %s", failure)
 
@@ -617,8 +617,8 @@ class Logbook(Recorder):
             )
         if self._lease.fields.get(WORKERS) is not True:
             self._lease.update(**{WORKERS: True})
-        post = Post.at(self._lease.fields, name, self.logger.level, manifest=self._keeper is not None)
-        worker = Worker._of(self._plain, post)
+        config = WorkerConfig.at(self._lease.fields, name, self.logger.level, manifest=self._manifest is not None)
+        worker = Worker._of(self._plain, config)
         self._workers.add(worker)
         return worker
 
@@ -628,10 +628,10 @@ class Logbook(Recorder):
         if self._unstored is not None and self._unstored.status == "failed":  # the first failure stands
             reason, error = self._unstored.reason, self._unstored.error
         refresh()
-        lost, interrupt = self._settled("failed")
+        lost, interrupt = self._finish_queue("failed")
         if lost is not None and lost.message in reason:  # the lost writes are the reason
             lost = None
-        reason = failures.shortened(self._redacted(reason))
+        reason = failures.shortened(self._redact(reason))
         if lost is not None:
             known = isinstance(error, BatchError) and {*map(id, error.exceptions)} <= {*map(id, lost.exceptions)}
             reason = lost.message if known else f"{reason}; {lost.message}"
@@ -649,9 +649,9 @@ class Logbook(Recorder):
         if lost is not None:
             raise lost
 
-    def _settled(self, status: Status) -> tuple[BatchError | None, BaseException | None]:
+    def _finish_queue(self, status: Status) -> tuple[BatchError | None, BaseException | None]:
         """Finish the queue. Return the lost writes, and an interrupt that came while waiting."""
-        if self._queue is None or not (self._ends(status) or self._told != status):
+        if self._queue is None or not (self._changes_status(status) or self._final_status != status):
             return None, None
         interrupt: BaseException | None = None
         try:
@@ -660,21 +660,21 @@ class Logbook(Recorder):
             interrupt = error
         return self._queue.lost(again=True), interrupt
 
-    def _note(self, error: BaseException, failure: Exception) -> None:
+    def _add_note(self, error: BaseException, failure: Exception) -> None:
         """Add a note to an error about a second failure, while the run was marked failed."""
-        told = "; ".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
-        error.add_note(f"notata: while run {self.run_id!r} was marked failed: {told}")
+        text = "; ".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
+        error.add_note(f"notata: while run {self.run_id!r} was marked failed: {text}")
 
     def _reason(self, error: BaseException) -> str:
-        return self._redacted(failures.reason(error))
+        return self._redact(failures.reason(error))
 
-    def _described(self, error: BaseException) -> builtins.bytes:
-        told = failures.describe(error, self._redacted, variables=self._variables)
-        return formats.encode(formats.Json("failure"), told)
+    def _describe(self, error: BaseException) -> builtins.bytes:
+        description = failures.describe(error, self._redact, variables=self._variables)
+        return formats.encode(formats.Json("failure"), description)
 
-    def _ends(self, status: Status) -> bool:
+    def _changes_status(self, status: Status) -> bool:
         """Check whether this status differs from the current one; raise an error if the change is not allowed."""
-        return self._lease.is_news(status) if self._lease.here else self._lease.end(status)
+        return self._lease.is_new_status(status) if self._lease.is_owner_process else self._lease.end(status)
 
     def _end(self, status: Status, line: str, error: BaseException | None = None, **fields: Any) -> None:
         """Store the status with which the run ends.
@@ -683,38 +683,38 @@ class Logbook(Recorder):
         line follows the status where that costs nothing. For a complete run in a bucket it comes first, in the same
         request as the rest of the log.
         """
-        if not self._ends(status) and self._told == status:
+        if not self._changes_status(status) and self._final_status == status:
             return
         with self._ending:
-            news = self._ends(status)
-            if not news and self._told == status:
+            is_new = self._changes_status(status)
+            if not is_new and self._final_status == status:
                 return
             line_first = status == "complete" and not self._store.near
-            runtime = self._so_far()
-            if news:
-                fields |= {**self._late_imports(), **self._last_fields()}
+            runtime = self._current_runtime()
+            if is_new:
+                fields |= {**self._late_imports(), **self._end_fields()}
             try:
-                if news and line_first:
+                if is_new and line_first:
                     self.info(line)
-                if news and status == "complete":
+                if is_new and status == "complete":
                     self._close_workers()
                     self.handler.flush()
                     self._store_manifest()
                 # The status may already be stored by a request whose reply was lost, or before an interrupt.
-                if news:
+                if is_new:
                     self._store_end(status, runtime, fields)
             except Exception as failure:
                 self._unstored = _Unstored(status, failure, str(fields.get("failure_reason", "")), error)
                 self.error("%s, but that was not stored: %s", line, failure)
                 raise
-            self._let_go()
+            self._release()
             self.handler.close()
-            self._told, self._runtime, self._unstored = status, runtime, None
+            self._final_status, self._runtime, self._unstored = status, runtime, None
             if not line_first:
                 self.note(line, logging.ERROR if status == "failed" else logging.INFO)
         try:
             if status == "failed":
-                self._tell(error)
+                self._store_failure(error)
         finally:
             try:
                 if self.callback is not None:
@@ -726,11 +726,11 @@ class Logbook(Recorder):
 
     def _late_imports(self) -> Mapping[str, Any]:
         """Return the environment with packages imported since the start; empty if no environment is recorded."""
-        told = self._lease.fields.get("environment")
-        known = told.get("packages") if isinstance(told, dict) else None
-        if not isinstance(told, dict) or not isinstance(known, dict):
+        environment = self._lease.fields.get("environment")
+        known = environment.get("packages") if isinstance(environment, dict) else None
+        if not isinstance(environment, dict) or not isinstance(known, dict):
             return {}
-        return {"environment": {**told, "packages": dict(sorted({**known, **imported_packages()}.items()))}}
+        return {"environment": {**environment, "packages": dict(sorted({**known, **imported_packages()}.items()))}}
 
     def _store_end(self, status: Status, runtime: float, fields: Mapping[str, Any]) -> None:
         """Store the status. The manifest of a complete run includes a worker that was added at the same time."""
@@ -739,25 +739,25 @@ class Logbook(Recorder):
 
     def _store_manifest(self, *, look: bool = False) -> None:
         """Update manifest.json; with `look`, also for files stored by other processes."""
-        if self._keeper is not None and self._lease.here:
+        if self._manifest is not None and self._lease.is_owner_process:
             exits.forget(self._store_manifest)
-            self._keeper.write(look=look)
+            self._manifest.write(look=look)
 
     def _store_manifest_late(self) -> None:
         """Update manifest.json after the end of the run, and again at exit. A failure does not change the status."""
-        if self._keeper is None:
+        if self._manifest is None:
             return
-        self._keeper.when_outdated(lambda: exits.at_exit(self._store_manifest))
+        self._manifest.when_outdated(lambda: exits.at_exit(self._store_manifest))
         try:
             self._store_manifest()
         except NotataError as failure:
             exits.at_exit(self._store_manifest)
             self.warning("%s was not stored: %s", keys.MANIFEST, failure)
 
-    def _params_stored(self) -> None:
+    def _on_params_stored(self) -> None:
         """Handle added parameters; a hook for subclasses."""
 
-    def _last_fields(self) -> Mapping[str, Any]:
+    def _end_fields(self) -> Mapping[str, Any]:
         """Return additional fields to store at the end; a hook for subclasses."""
         return {}
 
@@ -766,13 +766,13 @@ class Logbook(Recorder):
         for worker in list(self._workers):
             worker.close()
 
-    def _tell(self, error: BaseException | None) -> None:
+    def _store_failure(self, error: BaseException | None) -> None:
         """Store the details of a failure: the exception and the log, and the logs of workers."""
         problem: StorageError | None = None
         if error is not None:
-            text = formats.encode(formats.TEXT, failures.text(error, self._redacted))
+            text = formats.encode(formats.TEXT, failures.text(error, self._redact))
             # One after the other: at exit, some Python versions cannot start a thread.
-            for key, data in ((keys.TRACEBACK, text), (keys.FAILURE, self._described(error))):
+            for key, data in ((keys.TRACEBACK, text), (keys.FAILURE, self._describe(error))):
                 try:
                     self._store.write(key, data)
                 except StorageError as failure:
@@ -784,12 +784,12 @@ class Logbook(Recorder):
 
     def _check(self) -> None:
         self._lease.check()
-        if self._mirror is not None and self._told in ENDED:  # files written after the end are copied, too
+        if self._mirror is not None and self._final_status in ENDED:  # files written after the end are copied, too
             self._mirror.expect_more()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         """Release the run, and remove its handlers for logging, signals and exit from the process."""
-        self._lease.let_go()
+        self._lease.release()
         while self._attached:
             self._attached.pop().removeHandler(self.handler)
         if self._sigterm is not None:
@@ -798,7 +798,7 @@ class Logbook(Recorder):
 
     def _at_exit(self) -> None:
         """End the run when the interpreter ends; an exception that ended the script becomes the reason."""
-        if not self._lease.here or self._lease.displaced or self._told in ENDED:
+        if not self._lease.is_owner_process or self._lease.displaced or self._final_status in ENDED:
             return
         unstored = self._unstored
         if unstored is not None and unstored.status == "failed":
@@ -808,7 +808,7 @@ class Logbook(Recorder):
             self._end(cast("Status", self.status), f"Marked {self.status}")
             return
         error = exits.cause()
-        if error is None and self._can_wait() and exits.later(self._at_exit):
+        if error is None and self._can_end_late() and exits.later(self._at_exit):
             return
         if unstored is not None and error in (None, unstored.failure):  # only the storage failed
             self.mark_complete()
@@ -816,7 +816,7 @@ class Logbook(Recorder):
         reason = "the process ended without mark_complete() or mark_failed()" if error is None else self._reason(error)
         self._fail(reason, error)
 
-    def _can_wait(self) -> bool:
+    def _can_end_late(self) -> bool:
         """Check whether the run can end in the last step of the interpreter, without network and threads.
 
         Until then, functions of `atexit` can end it.
@@ -835,22 +835,22 @@ class Logbook(Recorder):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._lease.here:  # a forked child leaves the block, too, but the run belongs to its parent
+        if not self._lease.is_owner_process:  # a forked child leaves the block, too, but the run belongs to its parent
             return
         if error is None:
-            if self._told not in ENDED:
+            if self._final_status not in ENDED:
                 self.mark_complete()
             return
         well = isinstance(error, SystemExit) and error.code in (None, 0)
         asked = well and self.status != "complete" and exits.is_of_handler(error)
         if well and not asked and self.status != "failed":
-            if self._told not in ENDED:
+            if self._final_status not in ENDED:
                 self.mark_complete()
             return
         try:
             self._fail(self._reason(error) + (" in a signal handler" if asked else ""), error)
         except Exception as failure:
-            self._note(error, failure)
+            self._add_note(error, failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -884,7 +884,7 @@ def _check_arguments(callback: object, *, overwrite: bool, resume: object, mirro
         raise ConfigurationError(f"invalid resume {resume!r}: pass True, False, 'force' or 'unfinished'")
 
 
-def _without_secrets_of(store: Store, copy: Store | None) -> Callable[[str], str]:
+def _redactor_of(store: Store, copy: Store | None) -> Callable[[str], str]:
     """Return a function that redacts the secrets of the run's storage and of the copy's storage in a text."""
     return store.redacted if copy is None else lambda text: copy.redacted(store.redacted(text))
 
@@ -900,7 +900,7 @@ def _stamp() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%fZ}"
 
 
-def _made_run_id() -> str:
+def _generate_run_id() -> str:
     """Return a readable, sortable, unique run id: ``2026-11-22T19-50-03.123Z-4f2a9c``."""
     now = datetime.now(UTC)
     return f"{now:%Y-%m-%dT%H-%M-%S}.{now.microsecond // 1000:03d}Z-{secrets.token_hex(3)}"

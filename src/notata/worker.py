@@ -25,7 +25,7 @@ from notata.errors import (
     RunEndedError,
     RunMissingError,
 )
-from notata.manifest import LedgerStore, SharedKeeper
+from notata.manifest import HashingStore, SharedManifestWriter
 from notata.provenance import failures
 from notata.reader import LogReader
 from notata.run.journal import Journal, RunLogger, level_of
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
     from notata.store.appending import Appender
     from notata.store.stored_path import StoredPath
 
-__all__ = ["Post", "Worker"]
+__all__ = ["Worker", "WorkerConfig"]
 
 _TRIES: Final = 20  # attempts to change metadata.json, which the owner and other workers change, too
 
-_here: WeakValueDictionary[tuple[str, Post, bytes], Worker] = WeakValueDictionary()
+_unpickled_workers: WeakValueDictionary[tuple[str, WorkerConfig, bytes], Worker] = WeakValueDictionary()
 """The workers unpickled in this process. Each task of a pool unpickles its worker again, and shares the first one."""
 
-_here_lock = Lock()
+_unpickled_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class WorkerConfig:
     """Settings of a worker, besides the location of its run.
 
     Attributes:
@@ -70,7 +70,7 @@ class Post:
     @classmethod
     def at(cls, fields: Mapping[str, Any], rank: str, level: int, manifest: bool) -> Self:
         """Return the settings for a run with these metadata fields."""
-        return cls(rank, level, manifest, _begun(fields), str(lease_of(fields).get("owner", ""))[:8])
+        return cls(rank, level, manifest, _start_time(fields), str(lease_of(fields).get("owner", ""))[:8])
 
 
 class Worker(Recorder):
@@ -146,52 +146,52 @@ class Worker(Recorder):
         store = open_store(url, storage_options, timeout=timeout)
         if durable:
             store = store.durably()
-        fields, died = _announced(store)
-        self._begin(store, Post.at(fields, name, level, manifest))
+        fields, dead_reason = _register_worker(store)
+        self._begin(store, WorkerConfig.at(fields, name, level, manifest))
         self.info("Worker %s attached to the run by process %d on %s", self.rank, os.getpid(), platform.node())
-        if died:
-            self.warning("The run is dead, so its owner will not end it: %s", died)
+        if dead_reason:
+            self.warning("The run is dead, so its owner will not end it: %s", dead_reason)
 
-    def _begin(self, store: Store, post: Post) -> None:
-        self._plain, self._post = store, post
-        self._run = _Run(store, post.begun)
+    def _begin(self, store: Store, config: WorkerConfig) -> None:
+        self._plain, self._config = store, config
+        self._run = _Run(store, config.begun)
         self._pid = 0  # of the process that wrote last
-        itself = weakref.ref(self)  # an unused worker can be collected, but not while data is pending
+        reference = weakref.ref(self)  # an unused worker can be collected, but not while data is pending
 
         def used() -> None:
-            if (worker := itself()) is not None:
+            if (worker := reference()) is not None:
                 worker._pid = os.getpid()
                 exits.at_exit(worker._at_exit)
 
-        noting = LedgerStore(store) if post.manifest else None
-        if noting is not None:
-            noting.ledger.on_change = used
-        self._store = store if noting is None else noting
-        self._keeper = None if noting is None else self._kept(noting)
+        hashing = HashingStore(store) if config.manifest else None
+        if hashing is not None:
+            hashing.records.on_change = used
+        self._store = store if hashing is None else hashing
+        self._manifest = None if hashing is None else self._manifest_writer(hashing)
         self.handler = Journal(
-            _LateEnd(self._store, keys.worker_file(post.rank, keys.LOG), used),
+            _LazyAppender(self._store, keys.worker_file(config.rank, keys.LOG), used),
             at_once=store.near,
-            level=post.level,
+            level=config.level,
             redact=store.redacted,
-            mine=self._run.is_there,
-            lost=self._run.is_gone,
+            is_owner=self._run.is_there,
+            is_displaced=self._run.is_gone,
         )
-        self.logger = RunLogger("notata", post.level)
+        self.logger = RunLogger("notata", config.level)
         self.logger.addHandler(self.handler)
 
-    def _kept(self, store: LedgerStore) -> SharedKeeper:
+    def _manifest_writer(self, store: HashingStore) -> SharedManifestWriter:
         """Return the writer of the manifest."""
-        return SharedKeeper(store, keys.worker_file(self.rank, keys.MANIFEST), self.run_id, self._post.owner)
+        return SharedManifestWriter(store, keys.worker_file(self.rank, keys.MANIFEST), self.run_id, self._config.owner)
 
     @classmethod
-    def _of(cls, store: Store, post: Post) -> Self:
+    def _of(cls, store: Store, config: WorkerConfig) -> Self:
         """Return a worker with these settings, without a request."""
         self = cls.__new__(cls)
-        self._begin(store, post)
+        self._begin(store, config)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self._plain, self._post)
+        return _unpickled, (self._plain, self._config)
 
     def __repr__(self) -> str:
         return f"Worker({self.url!r}, {self.rank!r})"
@@ -199,7 +199,7 @@ class Worker(Recorder):
     @property
     def rank(self) -> str:
         """The name of this worker, unique in the run."""
-        return self._post.rank
+        return self._config.rank
 
     @property
     def run_id(self) -> str:
@@ -255,11 +255,11 @@ class Worker(Recorder):
         """
         self.handler.flush()
         self.handler.close()
-        if self._keeper is not None and self._pid == os.getpid():
-            if self._store.near and self._keeper.has_news:  # the check is free there, and was not made before
+        if self._manifest is not None and self._pid == os.getpid():
+            if self._store.near and self._manifest.is_outdated:  # the check is free there, and was not made before
                 self._run.is_there()
             self._run.check()
-            self._keeper.write()
+            self._manifest.write()
         exits.forget(self._at_exit)
 
     def _at_exit(self) -> None:
@@ -305,7 +305,7 @@ class _Run:
         except MissingError:
             self._gone = True
         else:
-            self._gone = _begun(parsed(found.data) or {}) != self.start
+            self._gone = _start_time(parsed(found.data) or {}) != self.start
         return not self._gone
 
     def check(self) -> None:
@@ -319,7 +319,7 @@ class _Run:
             )
 
 
-class _LateEnd:
+class _LazyAppender:
     """An appender that looks up the end of its log at the first line, as most copies of a worker never write one.
 
     Its size counts from that position.
@@ -354,26 +354,26 @@ class _LateEnd:
             self._end.close()
 
 
-def _arrived(store: Store, post: Post) -> Worker:
+def _unpickled(store: Store, config: WorkerConfig) -> Worker:
     """Return the worker of a pickle: the one unpickled before, if it is still in use."""
-    key = (store.url, post, pickle.dumps(store))
-    with _here_lock.held():
-        worker = _here.get(key)
+    key = (store.url, config, pickle.dumps(store))
+    with _unpickled_lock.held():
+        worker = _unpickled_workers.get(key)
         if worker is None:
-            worker = _here[key] = Worker._of(store, post)
+            worker = _unpickled_workers[key] = Worker._of(store, config)
         return worker
 
 
-def _announced(store: Store) -> tuple[dict[str, Any], str]:
+def _register_worker(store: Store) -> tuple[dict[str, Any], str]:
     """Set the field `workers` in metadata.json by compare-and-swap; the owner stays the same.
 
     Returns:
         The fields of metadata.json, and the reason why the run is dead; empty if it is not.
     """
     for last in attempts(_TRIES):
-        found = _look(store)
+        found = _read_metadata(store)
         fields = metadata(found, store.url, keys.METADATA)
-        died = _life(store, fields, found)
+        dead_reason = _check_alive(store, fields, found)
         if fields.get(WORKERS) is True or not store.swaps:
             break
         fields = {**fields, WORKERS: True}
@@ -385,10 +385,10 @@ def _announced(store: Store) -> tuple[dict[str, Any], str]:
                 raise
         else:
             break
-    return fields, died
+    return fields, dead_reason
 
 
-def _look(store: Store) -> Blob:
+def _read_metadata(store: Store) -> Blob:
     found = stored(store)
     if found is None:
         raise RunMissingError(
@@ -400,7 +400,7 @@ def _look(store: Store) -> Blob:
     return found
 
 
-def _life(store: Store, fields: Mapping[str, Any], found: Blob) -> str:
+def _check_alive(store: Store, fields: Mapping[str, Any], found: Blob) -> str:
     """Return why the run is dead, or an empty string; raise an error if the run has ended."""
     state = judge(fields, found)
     if state.status in ENDED or state.status == "replacing":
@@ -418,6 +418,6 @@ def _life(store: Store, fields: Mapping[str, Any], found: Blob) -> str:
     return state.why
 
 
-def _begun(fields: Mapping[str, Any]) -> str:
+def _start_time(fields: Mapping[str, Any]) -> str:
     """Return the start time, which distinguishes a run from a later one in the same folder."""
     return str(fields.get("start_time", ""))

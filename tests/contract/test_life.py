@@ -55,7 +55,7 @@ def test_a_run_gives_signs_of_life_until_it_ends(place: Place, elsewhere: Callab
     assert abs((state.last_seen - datetime.now(UTC)).total_seconds()) < 10
     log.mark_complete()
     last = place.bytes("log_run/metadata.json")
-    until(log._lease._over.is_set)
+    until(log._lease._stopped.is_set)
     assert place.bytes("log_run/metadata.json") == last
     assert reader(place).state.status == "complete"
 
@@ -196,7 +196,7 @@ def test_a_run_that_is_not_there_begins(place: Place) -> None:
         "INFO Saved params (yaml) in params.yaml",
         "INFO Marked complete",
     ]
-    with pytest.raises(ConfigurationError, match="choose one"):
+    with pytest.raises(ConfigurationError, match="pass only one"):
         place.logbook(resume=True, overwrite=True)
 
 

@@ -134,7 +134,7 @@ def test_loggers_of_others(place: Place) -> None:
         "INFO Marked complete",
     ]
     assert logging.getLogger(name).handlers == []
-    with pytest.raises(RunEndedError, match="hears no logger"):
+    with pytest.raises(RunEndedError, match="cannot attach a logger"):
         log.attach(name)
 
 

@@ -459,7 +459,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> 
     with pytest.raises(ConfigurationError):
         Logbook("run", "memory://senseless", **arguments)
     for values in ({"a": 1}, argparse.Namespace(a=1)):
-        with pytest.raises(ConfigurationError, match="parameters are keywords"):
+        with pytest.raises(ConfigurationError, match="pass them as keywords"):
             Logbook(None, "memory://senseless").params(values)  # type: ignore[arg-type]
 
 

@@ -160,10 +160,10 @@ def test_a_displaced_writer_leaves_its_successors_manifest_alone(place: Place, r
     stored = place.bytes("log_run/manifest.json")
     with pytest.raises(RunDisplacedError):
         old.mark_failed("late")
-    assert old._keeper is not None
+    assert old._manifest is not None
     old._lease.displaced = False
     with pytest.raises(RunDisplacedError):
-        old._keeper.write()
+        old._manifest.write()
     assert place.bytes("log_run/manifest.json") == stored
     assert reader(place).verify().ok
 
@@ -334,7 +334,7 @@ def test_a_run_without_an_end_cannot_be_verified(place: Place) -> None:
     again = place.logbook(resume=True)
     with pytest.raises(MissingError, match="being written still"):
         reader(place).verify()
-    again._keeper = None  # as when it cannot be stored
+    again._manifest = None  # as when it cannot be stored
     again.mark_failed("on purpose")
     with pytest.raises(MissingError, match="earlier attempt"):
         reader(place).verify()

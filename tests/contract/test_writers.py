@@ -782,7 +782,7 @@ def test_no_folder_and_no_file_in_it(place: Place, results: Path) -> None:
         results / "none",
         UPath(f"{place.url}/none", **place.options),
     ):
-        with pytest.raises(errors.MissingError, match="no file in"):
+        with pytest.raises(errors.MissingError, match="cannot store folder"):
             log.folder(nothing)
     assert place.names() == ["log_run/metadata.json"]
 

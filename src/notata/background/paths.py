@@ -11,7 +11,7 @@ from notata.store.paths import RunPath
 __all__ = ["WaitingPath"]
 
 
-class _Arriving(Protocol):
+class _QueueingStore(Protocol):
     """The store that queues writes."""
 
     def arrive(self, key: str) -> None: ...
@@ -27,7 +27,7 @@ class WaitingPath(RunPath):
         return cls._bound(store, path._where, path._made)
 
     def _arrive(self) -> None:
-        cast("_Arriving", self._store).arrive(self._key)
+        cast("_QueueingStore", self._store).arrive(self._key)
 
     @property
     def fs(self) -> Any:
@@ -45,7 +45,7 @@ class WaitingPath(RunPath):
         return super().info
 
 
-def _looking(name: str) -> Callable[..., Any]:
+def _waiting_method(name: str) -> Callable[..., Any]:
     """Return a method of `RunPath` that first waits for pending writes."""
     method = getattr(RunPath, name)
 
@@ -62,5 +62,5 @@ _LOOKS: Final[Iterable[str]] = (
     *("stat", "walk"),
 )
 for _name in _LOOKS:
-    setattr(WaitingPath, _name, _looking(_name))
+    setattr(WaitingPath, _name, _waiting_method(_name))
 WaitingPath.__name__ = WaitingPath.__qualname__ = RunPath.__name__  # users see only one kind of path

@@ -21,7 +21,7 @@ from typing import Final
 from notata._base import exits
 from notata._base.display import listed
 from notata._base.threads import Bell, start_thread
-from notata.background.desk import Desk
+from notata.background.helper_thread import HelperThread
 from notata.background.writes import ABORT, COMMIT, OVERHEAD, PART, Item, Stream, Value
 from notata.errors import BatchError, DeadlineError, NotataError, StorageError, UnreachableError
 from notata.store import Store
@@ -56,7 +56,7 @@ class _Slot:
 
 
 @dataclass
-class _Place:
+class _Waiter:
     """A caller that waits for space in the queue.
 
     Attributes:
@@ -77,8 +77,8 @@ class _Place:
 class Queue:
     """A queue of pending writes and of the errors of lost writes.
 
-    The lock is held only for bookkeeping, never during a request. The main thread never holds it: a `Desk` makes its
-    calls, so that neither an interrupt nor a signal handler can stop them halfway. A waiting caller holds no lock.
+    The lock is held only for bookkeeping, never during a request. The main thread never holds it: `HelperThread` makes
+    its calls, so that neither an interrupt nor a signal handler can stop them halfway. A waiting caller holds no lock.
     """
 
     def __init__(self, store: Store, most: int, check: Callable[[], None], lost: Lost) -> None:
@@ -87,33 +87,33 @@ class Queue:
         root = store.place() if store.folders else None
         self._root = str(root) if isinstance(root, Path) else None
         self._most = most
-        self._say = lost
+        self._on_lost = lost
         self._check = check
         self._lost: dict[str, tuple[NotataError, bool]] = {}
-        self._quiet = 0
-        self.is_through = False
+        self._deferring = 0
+        self.writes_through = False
         self._begin()
 
     def _begin(self) -> None:
         """Start with an empty queue: in a new object, and in a forked child, as the parent keeps its own writes."""
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._desk = Desk(_THREAD)
+        self._helper = HelperThread(_THREAD)
         self._bells: deque[Bell] = deque()  # of callers that wait for a change
-        self._here = threading.local()
+        self._local = threading.local()
         self._slots: dict[str, _Slot] = {}
         self._within: dict[str, int] = {}  # number of slots at or below a key
         self._ready: deque[str] = deque()  # keys whose pending write can start
         self._busy: set[Stream] = set()  # streams with steps
         self._stepping: set[Stream] = set()  # streams with a step in progress
         self._streams: deque[Stream] = deque()  # streams whose next step can start
-        self._line: deque[_Place] = deque()  # callers that wait for space
+        self._waiters: deque[_Waiter] = deque()  # callers that wait for space
         self._count = 0
         self._bytes = 0
         self._in_flight = 0
         self._unanswered = 0  # consecutive writes without an answer
 
-    def _mine(self) -> None:
+    def _check_process(self) -> None:
         if os.getpid() != self._pid:
             self._begin()
             self._lost = {}
@@ -126,7 +126,7 @@ class Queue:
 
     def put(self, value: Value) -> bool:
         """Queue a value as soon as there is space. Return False if the caller has to write it directly."""
-        self._mine()
+        self._check_process()
         return value.cost <= self._most and self._enter(value.cost, value.key, partial(self._add, value))
 
     def give(self, stream: Stream, part: bytes) -> None:
@@ -144,7 +144,7 @@ class Queue:
 
     def abort(self, stream: Stream) -> None:
         """Abort a stream, unless its end is already queued. Do not wait."""
-        self._desk.run(partial(self._abort, stream))
+        self._helper.run(partial(self._abort, stream))
 
     def _abort(self, stream: Stream) -> None:
         with self._lock:
@@ -173,53 +173,53 @@ class Queue:
         Returns:
             Whether it was added; False if the queue accepts no more writes.
         """
-        place = _Place(cost, key, add)
+        waiter = _Waiter(cost, key, add)
         try:
-            self._desk.run(partial(self._line_up, place))  # an interrupt does not undo this
-            if place.was_added is None:
-                self._may_wait()
-            while place.was_added is None:
-                place.bell.wait()
-                self._help()
+            self._helper.run(partial(self._add_waiter, waiter))  # an interrupt does not undo this
+            if waiter.was_added is None:
+                self._check_can_wait()
+            while waiter.was_added is None:
+                waiter.bell.wait()
+                self._start_ready()
         finally:
-            if place.was_added is None:  # an interrupt ended the wait
-                self._desk.run(partial(self._step_out, place))
-        return place.was_added
+            if waiter.was_added is None:  # an interrupt ended the wait
+                self._helper.run(partial(self._remove_waiter, waiter))
+        return waiter.was_added
 
-    def _line_up(self, place: _Place) -> None:
+    def _add_waiter(self, waiter: _Waiter) -> None:
         with self._lock:
-            self._line.append(place)
+            self._waiters.append(waiter)
             self._admit()
         self._pump()
 
-    def _step_out(self, place: _Place) -> None:
+    def _remove_waiter(self, waiter: _Waiter) -> None:
         with self._lock:
-            if place in self._line:
-                self._line.remove(place)
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
             self._ring()
         self._pump()
 
     def _admit(self) -> None:
         """Add the writes of waiting callers while there is space. The caller holds the lock."""
-        while self._line and (self.is_through or self._fits(self._line[0].cost, self._line[0].key)):
-            place = self._line.popleft()
-            if not self.is_through:
-                place.add()
-            place.was_added = not self.is_through
-            place.bell.ring()
+        while self._waiters and (self.writes_through or self._fits(self._waiters[0].cost, self._waiters[0].key)):
+            waiter = self._waiters.popleft()
+            if not self.writes_through:
+                waiter.add()
+            waiter.was_added = not self.writes_through
+            waiter.bell.ring()
 
     def _ring(self) -> None:
         """Wake all waiting callers after a change. The caller holds the lock."""
         self._admit()
-        for place in self._line:
-            place.bell.ring()
+        for waiter in self._waiters:
+            waiter.bell.ring()
         for _ in range(len(self._bells)):  # a bell added during the loop has seen the change
             self._bells.popleft().ring()
 
-    def _help(self) -> None:
+    def _start_ready(self) -> None:
         """Start writes that no other thread could start."""
         if self._streams or self._ready:
-            self._desk.run(self._pump)
+            self._helper.run(self._pump)
 
     def _fits(self, cost: int, key: str | None) -> bool:
         slot = self._slots.get(key) if key is not None else None
@@ -230,7 +230,7 @@ class Queue:
         """Make an item the newest write of its key. The caller holds the lock."""
         old: Item | None = None
         try:
-            self._awake()
+            self._register_exit()
             self._count += 1
             item.since = self._count
             slot = self._slots.get(item.key)
@@ -248,7 +248,7 @@ class Queue:
             if isinstance(item, Stream):
                 item.over = True
         except BaseException:  # an interrupt came between two statements
-            self._mend()
+            self._recount()
             raise
         if isinstance(old, Stream):
             self._give_up(old)
@@ -258,14 +258,14 @@ class Queue:
         if stream.error is not None and kind == PART:
             return  # the next call of the writer raises the error
         try:
-            self._awake()
+            self._register_exit()
             self._busy.add(stream)
             stream.steps.append((kind, part, cost))
             self._bytes += cost
             if stream.at_work is None and len(stream.steps) == 1:
                 self._streams.append(stream)
         except BaseException:
-            self._mend()
+            self._recount()
             raise
 
     def _give_up(self, stream: Stream) -> None:
@@ -285,11 +285,11 @@ class Queue:
         with suppress(ValueError):
             self._streams.remove(stream)
 
-    def _awake(self) -> None:
+    def _register_exit(self) -> None:
         exits.at_exit(self._finish)
         exits.used()
 
-    def _mend(self) -> None:
+    def _recount(self) -> None:
         """Recompute all counts after an interrupt, and return writes to pending that it kept from starting."""
         me = threading.get_ident()
         for key, slot in list(self._slots.items()):
@@ -342,7 +342,7 @@ class Queue:
                 self._start(item)
         except BaseException:
             with self._lock:
-                self._mend()
+                self._recount()
             raise
 
     def _next(self) -> Item | None:
@@ -360,10 +360,10 @@ class Queue:
         return None
 
     def _start(self, item: Item) -> None:
-        before = getattr(self._here, "starting", False)
-        self._here.starting = True
+        before = getattr(self._local, "starting", False)
+        self._local.starting = True
         try:
-            if self.is_through and self._unanswered >= _AT_ONCE:
+            if self.writes_through and self._unanswered >= _AT_ONCE:
                 raise UnreachableError(
                     f"cannot write {item.store._shown(item.name)}: not tried, as the storage did not answer earlier "
                     "writes. Check the connection",
@@ -375,16 +375,16 @@ class Queue:
         except Exception as error:
             self.finished(item, error)
         finally:
-            self._here.starting = before
+            self._local.starting = before
 
     def finished(self, item: Item, error: BaseException | None) -> None:
         """Finish a write that is stored or lost. It can be called in any thread, and never waits."""
         slot = self._slots.get(item.key)
         if slot is None or slot.running is not item:
             return
-        failure = None if error is None else _brief(item.failed(error))
+        failure = None if error is None else _without_frames(item.failed(error))
         if failure is not None:
-            self._tell(item.key, failure)
+            self._report(item.key, failure)
         with self._lock:
             if slot.running is not item:
                 return
@@ -402,19 +402,19 @@ class Queue:
             else:
                 del self._slots[item.key]
                 self._note(item.key, -1)
-            self._rest()
-        if not getattr(self._here, "starting", False):  # else the loop that starts writes continues
+            self._after_change()
+        if not getattr(self._local, "starting", False):  # else the loop that starts writes continues
             self._pump()
 
-    def _rest(self) -> None:
+    def _after_change(self) -> None:
         """Wake waiting callers, and unregister from exit if the queue is empty. The caller holds the lock."""
         if not (self._slots or self._busy):
             exits.forget(self._finish)
         self._ring()
 
-    def _tell(self, key: str, failure: NotataError) -> None:
+    def _report(self, key: str, failure: NotataError) -> None:
         with suppress(Exception):  # a foreign logging handler must not end this thread
-            self._say(key, failure)
+            self._on_lost(key, failure)
 
     # -- streams -------------------------------------------------------------------------------------------
 
@@ -472,7 +472,7 @@ class Queue:
                 self._busy.discard(stream)
             slot = self._slots.get(stream.key)
             ended = slot is not None and slot.running is stream and (kind == COMMIT or stream.error is not None)
-            self._rest()
+            self._after_change()
         if ended:
             self.finished(stream, stream.error)
         else:
@@ -483,13 +483,13 @@ class Queue:
     def wait(self, key: str) -> None:
         """Wait until the currently pending writes to a key are stored or lost."""
         if key in self._slots:
-            self._mine()
+            self._check_process()
             self._wait_for(partial(self._settled, key, self._count))
 
     def wait_below(self, folder: str) -> None:
         """Wait like `wait`, for a key and all keys below it."""
         if folder in self._within:
-            self._mine()
+            self._check_process()
             self._wait_below(folder)
 
     def _wait_below(self, folder: str, until: float | None = None) -> None:
@@ -499,13 +499,13 @@ class Queue:
             self._wait_for(partial(self._settled, key, upto), until)
 
     def settle(self, timeout: float | None = None) -> None:
-        self._mine()
+        self._check_process()
         until = None if timeout is None else time.monotonic() + timeout
         given_up = [stream for stream in self._busy.copy() if stream.over or stream.error is not None]
         try:
             self._wait_below("", until)
             for stream in given_up:
-                self._wait_for(partial(self._left, stream), until)
+                self._wait_for(partial(self._is_done, stream), until)
         except TimeoutError:
             raise DeadlineError(
                 f"{len(self._slots)} writes to {self._url} were not stored within {timeout} s. They stay pending; call "
@@ -517,15 +517,15 @@ class Queue:
         slot = self._slots.get(key)
         return slot is None or not (items := slot.items) or items[0].since > upto
 
-    def _left(self, stream: Stream) -> bool:
+    def _is_done(self, stream: Stream) -> bool:
         return stream not in self._busy
 
     def _wait_for(self, done: Callable[[], bool], until: float | None = None) -> None:
         if done():
             return
-        self._may_wait()
+        self._check_can_wait()
         while True:
-            self._help()
+            self._start_ready()
             bell = Bell()
             self._bells.append(bell)
             if done():
@@ -535,7 +535,7 @@ class Queue:
                 raise TimeoutError("it takes longer")
             bell.wait(left)
 
-    def _may_wait(self) -> None:
+    def _check_can_wait(self) -> None:
         """Raise an error if waiting would never end: at exit, and in the thread of the storage."""
         if sys.is_finalizing():
             raise StorageError(
@@ -549,13 +549,13 @@ class Queue:
 
     def cancel(self, key: str) -> None:
         """Discard the pending write of a key that has not started."""
-        self._mine()
-        self._desk.run(partial(self._cancel, key))
+        self._check_process()
+        self._helper.run(partial(self._cancel, key))
 
     def _cancel(self, key: str) -> None:
         with self._lock:
             self._take_back(key)
-            self._rest()
+            self._after_change()
         self._pump()
 
     def _take_back(self, key: str) -> Item | None:
@@ -575,8 +575,8 @@ class Queue:
 
     def drop(self) -> None:
         """Discard all pending writes that have not started; they count as lost."""
-        self._mine()
-        self._desk.run(self._drop)
+        self._check_process()
+        self._helper.run(self._drop)
 
     def _drop(self) -> None:
         late = InterruptedError("an interrupt came before the write started")
@@ -585,7 +585,7 @@ class Queue:
                 item = self._take_back(key)
                 if item is not None:
                     self._lost[key] = item.failed(late), False
-            self._rest()
+            self._after_change()
         self._pump()
 
     def finish(self) -> None:
@@ -607,13 +607,13 @@ class Queue:
             raise
 
     def write_through(self) -> None:
-        self._mine()
-        if not self.is_through:
-            self._desk.run(self._close)
+        self._check_process()
+        if not self.writes_through:
+            self._helper.run(self._close)
 
     def _close(self) -> None:
         with self._lock:
-            self.is_through, self._unanswered = True, 0
+            self.writes_through, self._unanswered = True, 0
             self._ring()
 
     def _finish(self) -> None:
@@ -622,7 +622,7 @@ class Queue:
             try:
                 self.finish()
             finally:
-                self.tell()
+                self.raise_lost()
 
     # -- what is lost --------------------------------------------------------------------------------------
 
@@ -631,48 +631,48 @@ class Queue:
         known = self._lost.get(item.key)
         self._lost[item.key] = (error, True)
         if known is None or known[0] is not error:
-            self._tell(item.key, error)
+            self._report(item.key, error)
 
     def stored(self, key: str) -> None:
         """Forget the lost write of a key, as the key is stored now."""
-        self._mine()
+        self._check_process()
         self._lost.pop(key, None)
 
     @contextmanager
-    def telling_later(self) -> Iterator[None]:
+    def errors_deferred(self) -> Iterator[None]:
         """Raise the errors of lost writes now, and none within the block."""
-        self.tell()
-        self._quiet += 1
+        self.raise_lost()
+        self._deferring += 1
         try:
             yield
         finally:
-            self._quiet -= 1
+            self._deferring -= 1
 
-    def tell(self, without: Collection[str] = ()) -> None:
+    def raise_lost(self, without: Collection[str] = ()) -> None:
         """Raise the unreported errors of lost writes, except for these keys."""
-        self._mine()
-        if self._lost and not self._quiet and (group := self.lost(without=without)) is not None:
+        self._check_process()
+        if self._lost and not self._deferring and (group := self.lost(without=without)) is not None:
             raise group
 
     def lost(self, *, again: bool = False, without: Collection[str] = ()) -> BatchError | None:
-        self._mine()
-        chosen = self._desk.run(partial(self._told, again, without)) if self._lost else {}
+        self._check_process()
+        chosen = self._helper.run(partial(self._take_unreported, again, without)) if self._lost else {}
         if not chosen:
             return None
         chosen = dict(sorted(chosen.items()))
         what = "1 write was" if len(chosen) == 1 else f"{len(chosen)} writes were"
         return BatchError(f"{what} lost in {self._url}: {listed(chosen, _NAMED)}", list(chosen.values()))
 
-    def _told(self, again: bool, without: Collection[str]) -> dict[str, NotataError]:
+    def _take_unreported(self, again: bool, without: Collection[str]) -> dict[str, NotataError]:
         """Return the errors of lost writes by key, and mark them as reported."""
         with self._lock:
-            untold = {key: error for key, (error, told) in self._lost.items() if again or not told}
-            chosen = {key: error for key, error in untold.items() if key not in without}
+            unreported = {key: error for key, (error, reported) in self._lost.items() if again or not reported}
+            chosen = {key: error for key, error in unreported.items() if key not in without}
             self._lost |= {key: (error, True) for key, error in chosen.items()}
         return chosen
 
 
-def _brief(failure: NotataError) -> NotataError:
+def _without_frames(failure: NotataError) -> NotataError:
     """Remove frames and further causes from an error, as a group can show hundreds of errors."""
     failure.__traceback__ = None
     if (cause := failure.__cause__) is not None:

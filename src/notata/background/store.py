@@ -101,7 +101,7 @@ class BackgroundStore(FrontStore):
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         full = self._full(key)
         if match is None:
-            self._queue.tell()
+            self._queue.raise_lost()
             if self._queue.put(Value(self._real, key, full, data)):
                 return ""  # without a version to match, the caller does not need the new version
         self._queue.wait(full)
@@ -112,7 +112,7 @@ class BackgroundStore(FrontStore):
     def _begin(self, key: str, match: str | None) -> Upload:
         full = self._full(key)
         if match is None:
-            self._queue.tell()
+            self._queue.raise_lost()
             return Stream(self._queue, self._real, key, full)
         self._queue.wait(full)
         return self._real._begin(key, match)
@@ -126,28 +126,28 @@ class BackgroundStore(FrontStore):
         return self._real.appender(key, new=new, end=end)
 
     def write_many(self, files: Mapping[str, Buffer], *, callback: Any = None) -> None:
-        if self._queue.is_through:
+        if self._queue.writes_through:
             for key in files:
                 self._queue.wait(self._full(key))
             self._real.write_many(files, callback=callback)
             return
         if callback is not None:
             callback.set_size(len(files))
-        with self._queue.telling_later():
+        with self._queue.errors_deferred():
             for key, data in files.items():
                 self.write(key, data)
                 if callback is not None:
                     callback.relative_update(1)
 
     def take(self, files: Mapping[str, Entry], source: Store, *, callback: Any = None) -> None:
-        with self._queue.telling_later():
+        with self._queue.errors_deferred():
             super().take(files, source, callback=callback)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         gone = {name: self._full(name) for name in names}
         if names:  # pending writes may replace these files: store them first, or remove nothing
             self._queue.settle()
-            self._queue.tell(without=gone.values())
+            self._queue.raise_lost(without=gone.values())
         failures = self._real._delete(names)
         for name in names.keys() - failures.keys():
             self._queue.stored(gone[name])

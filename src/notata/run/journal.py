@@ -34,7 +34,7 @@ from notata._base.retries import attempts
 from notata._base.threads import start_thread
 from notata.errors import ConfigurationError, ConflictError, DeadlineError, StorageError
 
-__all__ = ["LEVEL", "Growing", "Journal", "RunLogger", "level_of"]
+__all__ = ["LEVEL", "Appender", "Journal", "RunLogger", "level_of"]
 
 LEVEL: Final = "NOTATA_LOG_LEVEL"
 """The environment variable with the default log level."""
@@ -69,19 +69,19 @@ def level_of(level: int | str | None) -> int:
     >>> level_of("warning"), level_of(15)
     (30, 15)
     """
-    said = level
+    given = level
     if level is None:
         level = os.environ.get(LEVEL, "").strip() or logging.INFO
     known = logging.getLevelNamesMapping()
     number = int(level) if str(level).isdigit() else known.get(str(level).upper())
     if number is None:
         names = ", ".join(known)
-        where = f" ({LEVEL})" if said is None else ""
+        where = f" ({LEVEL})" if given is None else ""
         raise ConfigurationError(f"invalid log level {level!r}{where}: pass a number, or one of {names}")
     return number
 
 
-class Growing(Protocol):
+class Appender(Protocol):
     """The interface that a journal appends to; `notata.store.appending.Appender` implements it."""
 
     @property
@@ -108,35 +108,36 @@ class Journal(logging.Handler):
         at_once: Whether each line is appended separately, in the thread that logs it.
         level: The level of the handler.
         redact: Redacts secrets in a line, as storage libraries log theirs.
-        mine: Called after another process changed the file; returns whether this writer still owns the run.
-        lost: Called before each line; returns whether another writer is known to own the run. Lines are then ignored.
+        is_owner: Called after another process changed the file; returns whether this writer still owns the run.
+        is_displaced: Called before each line; returns whether another writer is known to own the run. If so, the line
+            is ignored.
         show: Also called with each line, for the terminal.
         clock: Returns a monotonic time in seconds.
     """
 
     def __init__(
         self,
-        end: Growing,
+        end: Appender,
         *,
         at_once: bool,
         level: int = logging.INFO,
         redact: Callable[[str], str] = str,
-        mine: Callable[[], bool] = lambda: True,
-        lost: Callable[[], bool] = lambda: False,
+        is_owner: Callable[[], bool] = lambda: True,
+        is_displaced: Callable[[], bool] = lambda: False,
         show: Callable[[str], object] = bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(level)
-        _leave_alone(self)
-        self.setFormatter(_Lines())
+        _unregister(self)
+        self.setFormatter(_LineFormatter())
         self._redact = redact
         self._end = end
         self._at_once = at_once
-        self._mine = mine
-        self._lost = lost
+        self._is_owner = is_owner
+        self._is_displaced = is_displaced
         self._show = show
         self._clock = clock
-        self._heard = threading.local()
+        self._last_record = threading.local()
         self._begin()
 
     def _begin(self) -> None:
@@ -146,15 +147,15 @@ class Journal(logging.Handler):
         self._changed = threading.Condition(self._lock)
         self._storing = threading.RLock()
         self._appending: FrameType | None = None  # the call that appends; see `nesting.is_running`
-        self._waiting: list[bytes] = []
+        self._pending: list[bytes] = []
         self._bytes = 0
-        self._chunk, self._chunk_hasty, self._goal = b"", False, -1
+        self._chunk, self._chunk_urgent, self._goal = b"", False, -1
         self._thread: threading.Thread | None = None
-        self._oldest = self._hasty = 0.0
-        self._last = self._last_hasty = self._not_before = float("-inf")
-        self._has_hasty = self._contested = self._silent = self._closing = self._timed_out = False
+        self._oldest = self._urgent_since = 0.0
+        self._last = self._last_urgent = self._not_before = float("-inf")
+        self._has_urgent = self._contested = self._silent = self._closing = self._timed_out = False
         self._dropped = self._failures = 0
-        self._enough = FEW
+        self._threshold = FEW
 
     # -- in ------------------------------------------------------------------------------------------------
 
@@ -163,17 +164,17 @@ class Journal(logging.Handler):
         passed = self.filter(record) if self.filters else True
         if isinstance(passed, logging.LogRecord):
             record = passed
-        if passed and getattr(self._heard, "last", lambda: None)() is not record:
-            self._heard.last = weakref.ref(record)
+        if passed and getattr(self._last_record, "last", lambda: None)() is not record:
+            self._last_record.last = weakref.ref(record)
             self.emit(record)
         return bool(passed)
 
     def is_plain(self) -> bool:
         """Check whether lines have the documented form, and no filter sees the records."""
-        return type(self.formatter) is _Lines and not self.filters
+        return type(self.formatter) is _LineFormatter and not self.filters
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._silent or self._lost() or self._echo(record):
+        if self._silent or self._is_displaced() or self._is_own_append(record):
             return
         try:
             text = self._redact(self.format(record)).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
@@ -190,7 +191,7 @@ class Journal(logging.Handler):
             self._append_last(data)
             return
         if not (self._at_once and self._append_line(data)):
-            self._take(data, record.levelno >= logging.WARNING)
+            self._enqueue(data, record.levelno >= logging.WARNING)
             if self._at_once and not self._is_stalled():
                 self._try()
 
@@ -210,39 +211,39 @@ class Journal(logging.Handler):
             finally:
                 self._storing.release()
 
-    def _echo(self, record: logging.LogRecord) -> bool:
+    def _is_own_append(self, record: logging.LogRecord) -> bool:
         """Check whether a record comes from the journal's own appends; logging it would cause the next append."""
         if record.threadName == _THREAD:
             return True
         return bool(self._chunk) and record.threadName == _STORAGE_THREAD and record.levelno < logging.WARNING
 
-    def _take(self, data: bytes, hasty: bool) -> None:
+    def _enqueue(self, data: bytes, urgent: bool) -> None:
         exits.used()
         with self._lock:
             if self._silent:
                 return
             held = self._bytes + len(self._chunk)
-            if held and held + len(data) > HELD + (RESERVE if hasty else 0):
+            if held and held + len(data) > HELD + (RESERVE if urgent else 0):
                 self._dropped += 1
                 return
             now = self._clock()
             if self._dropped:
-                self._put(self._gap(), now)
-            self._put(data, now)
-            news = self._bytes - len(data) < self._enough <= self._bytes
-            if hasty and not self._has_hasty:
-                self._has_hasty, self._hasty, news = True, now, True
+                self._add_pending(self._missing_lines(), now)
+            self._add_pending(data, now)
+            news = self._bytes - len(data) < self._threshold <= self._bytes
+            if urgent and not self._has_urgent:
+                self._has_urgent, self._urgent_since, news = True, now, True
             if not self._at_once and (news or self._thread is None):
                 self._wake()
 
-    def _put(self, data: bytes, now: float) -> None:
-        if not self._waiting:
+    def _add_pending(self, data: bytes, now: float) -> None:
+        if not self._pending:
             self._oldest = now
             exits.at_exit(self._finish)
-        self._waiting.append(data)
+        self._pending.append(data)
         self._bytes += len(data)
 
-    def _gap(self) -> bytes:
+    def _missing_lines(self) -> bytes:
         count, self._dropped = self._dropped, 0
         missing = "1 line is missing" if count == 1 else f"{count} lines are missing"
         moment = time.time()  # with the UTC offset, as the line that included it may be missing
@@ -260,15 +261,15 @@ class Journal(logging.Handler):
 
     # -- when ----------------------------------------------------------------------------------------------
 
-    def _due(self) -> float:
+    def _next_append(self) -> float:
         """Return the time of the next append, in the past if it is due. The caller holds the lock."""
         again, size = self._end.again, self._end.size
-        if self._bytes >= self._enough:
+        if self._bytes >= self._threshold:
             return self._not_before
         period = max(SECONDS, again / RATE if again else min(size / RATE, LONGEST))
         due = max(self._oldest + SECONDS, self._last + period)
-        if self._has_hasty:
-            due = min(due, max(self._hasty + SOON, self._last_hasty + period))
+        if self._has_urgent:
+            due = min(due, max(self._urgent_since + SOON, self._last_urgent + period))
         return max(due, self._not_before)
 
     def _work(self) -> None:
@@ -276,10 +277,10 @@ class Journal(logging.Handler):
         while True:
             with self._lock:
                 while True:
-                    if not (self._waiting or self._chunk):
+                    if not (self._pending or self._chunk):
                         self._thread = None
                         return
-                    seconds = self._due() - self._clock()
+                    seconds = self._next_append() - self._clock()
                     if seconds <= 0:
                         break
                     self._changed.wait(seconds)
@@ -290,14 +291,14 @@ class Journal(logging.Handler):
     def _append_line(self, data: bytes) -> bool:
         """Append a single line if no others are pending. If that fails, the line becomes pending.
 
-        This is the common case on storage without round trips. It does the same as `_take` and `_drain` in half the
+        This is the common case on storage without round trips. It does the same as `_enqueue` and `_drain` in half the
         time.
 
         Returns:
             Whether the line was handled.
         """
         with self._storing:
-            if self._waiting or self._chunk or self._dropped or self._contested or self._silent or self._is_nested():
+            if self._pending or self._chunk or self._dropped or self._contested or self._silent or self._is_nested():
                 return False
             exits.used()
             self._appending = sys._getframe()
@@ -312,8 +313,8 @@ class Journal(logging.Handler):
             except Exception as error:
                 self._failed(error)
             finally:
-                self._rest()
-        if self._contested or (self._waiting and not self._chunk):  # for example, a signal handler added a line
+                self._end_append()
+        if self._contested or (self._pending and not self._chunk):  # for example, a signal handler added a line
             self._try()
         return True
 
@@ -321,7 +322,7 @@ class Journal(logging.Handler):
         """Check whether a signal handler runs within an append of this thread."""
         return self._appending is not None and is_running(self._appending)
 
-    def _rest(self) -> None:
+    def _end_append(self) -> None:
         """Finish an append in this thread."""
         self._appending = None
         if self._closing:
@@ -336,7 +337,7 @@ class Journal(logging.Handler):
         if os.getpid() != self._pid:
             self._begin()
         if sys.is_finalizing():
-            if self._waiting or self._chunk:
+            if self._pending or self._chunk:
                 raise StorageError("cannot store pending log lines: the interpreter is ending. Call flush() earlier")
             return
         self._drain()
@@ -349,7 +350,7 @@ class Journal(logging.Handler):
         except Exception as error:
             self._failed(error)
         if self._silent and not was_silent:
-            self._say("another writer took over a run, or it was moved or deleted; further log lines are discarded")
+            self._warn("another writer took over a run, or it was moved or deleted; further log lines are discarded")
 
     def _failed(self, error: Exception) -> None:
         """Increase the pause after each failure, and log a warning after the first one."""
@@ -358,9 +359,9 @@ class Journal(logging.Handler):
             self._timed_out = isinstance(error, DeadlineError)
             self._not_before = self._clock() + min(SECONDS * 2 ** min(self._failures - 1, 9), LONGEST)
         if self._failures == 1:
-            self._say(f"cannot store log.txt now, it will be retried: {error}")
+            self._warn(f"cannot store log.txt now, it will be retried: {error}")
 
-    def _say(self, what: str) -> None:
+    def _warn(self, what: str) -> None:
         with suppress(Exception):  # a foreign logging handler must not end this thread
             _own.warning("notata: %s", what)
 
@@ -378,12 +379,12 @@ class Journal(logging.Handler):
                         break
                     self._store()
             finally:
-                self._rest()
+                self._end_append()
 
     def _store(self) -> None:
         """Append the chunk. Each attempt sends the same bytes, so that an append whose reply was lost is detected."""
         for last in attempts(_CONTESTED, longest=_CONTESTED_PAUSE):
-            if not self._chunk or self._other():
+            if not self._chunk or self._check_owner():
                 return
             if self._end.size == self._goal:  # it was appended, and an interrupt came before `_stored`
                 self._stored()
@@ -399,9 +400,9 @@ class Journal(logging.Handler):
                 self._stored()
                 return
 
-    def _other(self) -> bool:
+    def _check_owner(self) -> bool:
         """Check whether the journal is silent. After a conflict, first silence it if another writer owns the run."""
-        if self._contested and not self._mine():
+        if self._contested and not self._is_owner():
             self.silence()
         self._contested = False
         return self._silent
@@ -412,10 +413,10 @@ class Journal(logging.Handler):
             self._failures, self._not_before, self._timed_out = 0, float("-inf"), False
             if not self._at_once:
                 self._last = self._clock()
-                if self._chunk_hasty:
-                    self._last_hasty = self._last
-                self._enough = min(MANY, max(FEW, self._end.again or self._end.size // 2))
-            if not self._waiting:
+                if self._chunk_urgent:
+                    self._last_urgent = self._last
+                self._threshold = min(MANY, max(FEW, self._end.again or self._end.size // 2))
+            if not self._pending:
                 exits.forget(self._finish)
                 self._changed.notify_all()  # the thread can end
 
@@ -423,15 +424,15 @@ class Journal(logging.Handler):
         """Make the pending lines the next chunk, unless there is one."""
         with self._lock:
             if self._dropped and not self._silent:
-                self._put(self._gap(), self._clock())
+                self._add_pending(self._missing_lines(), self._clock())
             if self._chunk:
                 return
-            self._chunk_hasty, self._has_hasty, self._goal = self._has_hasty, False, -1
-            count = len(self._waiting)
-            chunk = b"".join(self._waiting[:count])
+            self._chunk_urgent, self._has_urgent, self._goal = self._has_urgent, False, -1
+            count = len(self._pending)
+            chunk = b"".join(self._pending[:count])
             left = self._bytes - len(chunk)
             # In one statement, as a signal handler may add a line before, and raise.
-            self._chunk, self._waiting, self._bytes = chunk, self._waiting[count:], left
+            self._chunk, self._pending, self._bytes = chunk, self._pending[count:], left
 
     def _finish(self) -> None:
         """Store the pending lines at exit."""
@@ -450,7 +451,7 @@ class Journal(logging.Handler):
         """Ignore further lines and discard pending ones, because another writer owns the run."""
         with self._lock:
             self._silent = True
-            self._waiting, self._bytes, self._chunk = [], 0, b""
+            self._pending, self._bytes, self._chunk = [], 0, b""
             exits.forget(self._finish)
             self._changed.notify_all()
 
@@ -486,7 +487,7 @@ class RunLogger(logging.Logger):
         return child
 
 
-def _leave_alone(handler: logging.Handler) -> None:
+def _unregister(handler: logging.Handler) -> None:
     """Prevent `logging` from flushing a handler at shutdown or reconfiguration.
 
     It holds a lock during the flush that the logging of the storage library needs, which is a deadlock. `exits` flushes
@@ -501,13 +502,13 @@ def _offset(moment: float) -> str:
     return datetime.fromtimestamp(moment).astimezone().isoformat("T", "seconds")[19:]
 
 
-class _Lines(logging.Formatter):
+class _LineFormatter(logging.Formatter):
     """Formatter of log lines. The first line, and each line at which the UTC offset changes, includes the offset."""
 
     def __init__(self) -> None:
         super().__init__(LINE, TIME)
         self._second = (-1, "")
-        self._told = ""
+        self._offset_shown = ""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         """Return the time of a record in whole seconds; cached, as most records share the previous second."""
@@ -516,8 +517,8 @@ class _Lines(logging.Formatter):
             return text
         second, text = int(record.created), super().formatTime(record, datefmt)
         self._second = second, text
-        offset, before = _offset(record.created), self._told
-        self._told = offset
+        offset, before = _offset(record.created), self._offset_shown
+        self._offset_shown = offset
         return text if offset == before else text + offset
 
     def format(self, record: logging.LogRecord) -> str:

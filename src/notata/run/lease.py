@@ -42,16 +42,16 @@ from notata.store.gaps import Gaps
 
 __all__ = ["HEARTBEAT", "Lease"]
 
-Continue = Callable[[Mapping[str, Any], Mapping[str, Any], RunState], Mapping[str, Any]]
+MergeFields = Callable[[Mapping[str, Any], Mapping[str, Any], RunState], Mapping[str, Any]]
 """Returns the fields of a resumed run, from those of a new run, the previous fields, and the previous state."""
 
 HEARTBEAT: Final = 30.0
 """Default seconds between two heartbeats, where other processes can see the run."""
 
-_BEATS: Final = 5  # attempts to replace an owner whose heartbeat may come between read and swap
+_REPLACE_TRIES: Final = 5  # attempts to replace an owner whose heartbeat may come between read and swap
 _TRIES: Final = 8  # attempts to change metadata.json, which workers and people change, too; about two seconds
 
-_GUARD: Final = (
+_GUARD_HINT: Final = (
     'If the script starts processes, put its code below `if __name__ == "__main__":`, as each child imports it again; '
     "to write from a child, use log.worker(rank)."
 )
@@ -78,7 +78,8 @@ class Lease:
     Attributes:
         fields: The content of metadata.json, as this owner last stored or read it.
         displaced: Whether this owner knows that another writer owns the run.
-        left: Entries of the old run that `replace` could not remove: folders that cannot be opened, and invalid names.
+        unremoved: Entries of the old run that `replace` could not remove: folders that cannot be opened, and files with
+            invalid names.
     """
 
     def __init__(self, store: Store, run_id: str, heartbeat: float | None = None) -> None:
@@ -89,16 +90,16 @@ class Lease:
         self._process = processes.identity()
         self._lock = processes.Lock()
         self._version = ""
-        self._asked_heartbeat = _checked(heartbeat)
+        self._asked_heartbeat = _checked_heartbeat(heartbeat)
         self._last = time.monotonic()
-        self._over = Event()
+        self._stopped = Event()
         self._changing: FrameType | None = None  # the call that changes fields; see `is_running`
-        self._left: dict[str, Any] = {}  # fields that a signal handler leaves to that call
-        self._owed: dict[str, Any] = {}  # the end of a failed run, until it is stored
+        self._from_handlers: dict[str, Any] = {}  # fields that a signal handler leaves to that call
+        self._unstored_end: dict[str, Any] = {}  # the end of a failed run, until it is stored
         self._removed = False  # metadata.json was missing at the last read
         self.fields: dict[str, Any] = {}
         self.displaced = False
-        self.left = Gaps()
+        self.unremoved = Gaps()
 
     # -- claim ---------------------------------------------------------------------------------------------
 
@@ -109,11 +110,11 @@ class Lease:
             RunExistsError: The id is in use. On a local disk and in memory, a folder with any file counts as in use.
         """
         if self._store.folders and self._store.occupied():
-            self._taken(None)
+            self._refuse_existing(None)
         try:
             self._create(fields)
         except ExistsError as error:
-            self._taken(error)
+            self._refuse_existing(error)
 
     def replace(self, fields: Mapping[str, Any]) -> bool:
         """Claim a run id from any owner, and remove all files of the old run.
@@ -130,22 +131,22 @@ class Lease:
         """
         try:
             there = self._replace({**fields, "status": "replacing"})
-            self._store.clear(keep=[keys.METADATA], skipped=self.left)
+            self._store.clear(keep=[keys.METADATA], skipped=self.unremoved)
             self._swap(fields)
         except (ExistsError, ConflictError) as error:
-            self._taken(error)
+            self._refuse_existing(error)
         return there
 
     def _replace(self, fields: Mapping[str, Any]) -> bool:
         """Take over metadata.json from its owner; retry if a heartbeat of that owner comes first."""
         owner: object = None
-        for last in attempts(_BEATS):
+        for last in attempts(_REPLACE_TRIES):
             found = claimable(self._store)
             if found is None:
                 self._create(fields)
                 return False
             stored = parsed(found.data) or {}
-            if stored.get("status") not in ENDED and _is_of_parent(stored):
+            if stored.get("status") not in ENDED and _is_written_by_ancestor(stored):
                 self._refuse_child()
             before, owner = owner, lease_of(stored).get("owner")
             if before not in (None, owner):
@@ -160,13 +161,13 @@ class Lease:
         raise AssertionError("unreachable")
 
     def resume(
-        self, fresh: Mapping[str, Any], again: Continue, *, force: bool, unfinished: bool = False
+        self, fresh: Mapping[str, Any], merge: MergeFields, *, force: bool, unfinished: bool = False
     ) -> RunState | None:
         """Resume an ended or dead run with all its files, or create the run. 2 requests on a bucket.
 
         Args:
             fresh: The fields of a new run.
-            again: Returns the fields of a resumed run.
+            merge: Returns the fields of a resumed run.
             force: Also resume a run if it is unknown whether it is running, but never one that is known to run.
             unfinished: Refuse a complete run.
 
@@ -186,12 +187,12 @@ class Lease:
                 return None
             stored = metadata(found, self._store.url, keys.METADATA)
             state = judge(stored, found)
-            if state.status == "running" and _is_of_parent(stored):
+            if state.status == "running" and _is_written_by_ancestor(stored):
                 self._refuse_child()
-            if not _free(state, force=force, unfinished=unfinished):
-                self._alive(state)
+            if not _can_resume(state, force=force, unfinished=unfinished):
+                self._refuse_resume(state)
             self._version = found.version
-            self._take(again(fresh, stored, state))
+            self._take(merge(fresh, stored, state))
             return state
         except (ExistsError, ConflictError) as error:
             raise RunExistsError(
@@ -229,7 +230,7 @@ class Lease:
             RunEndedError: The run has failed, and cannot become complete.
             RunDisplacedError: Another writer owns the run, or this process is not the one that claimed it.
         """
-        if not self.here:
+        if not self.is_owner_process:
             raise RunDisplacedError(
                 f"cannot end run {self._run_id!r} at {self._store.url} in a forked child: the parent process owns it. "
                 "End it in the parent",
@@ -238,9 +239,9 @@ class Lease:
             )
         with self._lock.held():
             ending = {**fields, "status": status}
-            self._owed = ending if status == "failed" else {}
+            self._unstored_end = ending if status == "failed" else {}
             news = self._change(ending, adopted)
-            self._owed = {}
+            self._unstored_end = {}
             return news
 
     @property
@@ -254,11 +255,11 @@ class Lease:
         return self._version
 
     @property
-    def here(self) -> bool:
+    def is_owner_process(self) -> bool:
         """Whether this process claimed the run, and is not a fork of the process that did."""
         return os.getpid() == self._pid
 
-    def mine(self) -> bool:
+    def is_owner(self) -> bool:
         """Check in the storage whether this owner still owns the run. One request.
 
         Raises:
@@ -267,7 +268,7 @@ class Lease:
         if self.displaced:
             return False
         with self._lock.held():
-            self.displaced = not self._found_mine()
+            self.displaced = not self._reload_if_owner()
             return not self.displaced
 
     def check(self) -> None:
@@ -277,55 +278,56 @@ class Lease:
             RunDisplacedError: Another writer owns the run.
         """
         if self.displaced:
-            raise self._gone()
+            raise self._displaced_error()
 
-    def _change(self, fields: Mapping[str, Any], tell: Callable[[], object] = bool) -> bool:
+    def _change(self, fields: Mapping[str, Any], before_retry: Callable[[], object] = bool) -> bool:
         """Store fields, and return whether the status is new.
 
         In a signal handler that interrupts this method, the interrupted call stores the fields.
         """
         if is_running(self._changing):
-            news = self.is_news(fields.get("status"))
-            self._left = {**self._left, **fields}  # a new dictionary, so that the interrupted call detects the change
+            news = self.is_new_status(fields.get("status"))
+            # A new dictionary, so that the interrupted call detects the change.
+            self._from_handlers = {**self._from_handlers, **fields}
             self.fields |= fields
             return news
         self._changing = sys._getframe()
         try:
-            return self._store_change(fields, tell)
+            return self._store_change(fields, before_retry)
         finally:
             try:
-                self._store_left()
+                self._store_from_handlers()
             finally:
                 self._changing = None  # a frame keeps the objects of its callers alive
-            if self._left:  # a handler ran between the two statements
+            if self._from_handlers:  # a handler ran between the two statements
                 self._change({})
 
-    def _store_left(self) -> None:
+    def _store_from_handlers(self) -> None:
         """Store the fields of signal handlers that interrupted a call."""
-        while left := self._left:
+        while left := self._from_handlers:
             self.check()
             try:
-                self._store_change(left, is_left=True)
+                self._store_change(left, is_from_handler=True)
             except EncodeError:
-                self._left = {}
+                self._from_handlers = {}
                 raise
-            if self._left is left:  # no handler has added fields since
-                self._left = {}
+            if self._from_handlers is left:  # no handler has added fields since
+                self._from_handlers = {}
 
     def _store_change(
-        self, fields: Mapping[str, Any], tell: Callable[[], object] = bool, *, is_left: bool = False
+        self, fields: Mapping[str, Any], before_retry: Callable[[], object] = bool, *, is_from_handler: bool = False
     ) -> bool:
         refusals: list[tuple[str, ConflictError]] = []  # each with the expected version
         for _ in attempts(_TRIES):
             # Fields left by a handler are already in self.fields, but not stored yet.
-            if (refusals or not is_left) and not self.is_news(fields.get("status")):
+            if (refusals or not is_from_handler) and not self.is_new_status(fields.get("status")):
                 return bool(refusals)  # an earlier attempt took effect, although its reply was lost
             try:
                 self._swap({**self.fields, **fields})
             except ConflictError as error:
                 refusals.append((self._version, error))
                 self._adopt(error)
-                tell()
+                before_retry()
             else:
                 return True
         raise self._refused(refusals) from refusals[-1][1]
@@ -347,7 +349,7 @@ class Lease:
             key=keys.METADATA,
         )
 
-    def is_news(self, status: str | None) -> bool:
+    def is_new_status(self, status: str | None) -> bool:
         """Check whether the run has a different status than this one, as far as this owner knows. No request.
 
         Raises:
@@ -366,12 +368,12 @@ class Lease:
 
     def _adopt(self, conflict: ConflictError) -> None:
         """Adopt the stored version if this owner wrote it: an edit by hand, or a write whose reply was lost."""
-        if not self._found_mine():
+        if not self._reload_if_owner():
             self.displaced = True
-            self._over.set()
-            raise self._gone() from conflict
+            self._stopped.set()
+            raise self._displaced_error() from conflict
 
-    def _gone(self) -> RunDisplacedError:
+    def _displaced_error(self) -> RunDisplacedError:
         what = (
             f"is gone: its {keys.METADATA} is missing, so its folder was moved or deleted. Files saved from now on "
             "would not belong to a run; stop this writer"
@@ -384,7 +386,7 @@ class Lease:
             key=keys.METADATA,
         )
 
-    def _found_mine(self) -> bool:
+    def _reload_if_owner(self) -> bool:
         """Read the stored version, and adopt it if it has this owner's token. Return whether it does."""
         try:
             found = self._store.fetch(keys.METADATA)
@@ -404,29 +406,29 @@ class Lease:
         """Send a heartbeat every `heartbeat` seconds in a separate thread, until the run ends."""
         if self._heartbeat:
             try:
-                start_thread(partial(self._live, self._heartbeat), "notata-heartbeat")
+                start_thread(partial(self._send_heartbeats, self._heartbeat), "notata-heartbeat")
             except RuntimeError as error:
-                told = f"cannot start the heartbeat thread of run {self._run_id!r}: {NO_THREADS}"
-                raise StorageError(told, url=self._store.url) from error
+                details = f"cannot start the heartbeat thread of run {self._run_id!r}: {NO_THREADS}"
+                raise StorageError(details, url=self._store.url) from error
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Stop the heartbeat, and store the fields of signal handlers that interrupted a call."""
-        self._over.set()
-        if self._left:
+        self._stopped.set()
+        if self._from_handlers:
             self.update()
 
-    def _live(self, seconds: float) -> None:
-        while not self._over.wait(max(0.0, self._last + seconds - time.monotonic())):
+    def _send_heartbeats(self, seconds: float) -> None:
+        while not self._stopped.wait(max(0.0, self._last + seconds - time.monotonic())):
             if time.monotonic() < self._last + seconds:  # any other change counts as a heartbeat, too
                 continue
             with self._lock.held():
-                if self._over.is_set() or self.fields.get("status") in ENDED:
+                if self._stopped.is_set() or self.fields.get("status") in ENDED:
                     return
                 self._last = time.monotonic()
                 with suppress(Exception):  # the next heartbeat retries; `displaced` is set if another writer took over
-                    self._change(self._owed)
+                    self._change(self._unstored_end)
             if self.displaced:
-                _own.warning("notata: %s", self._gone())
+                _own.warning("notata: %s", self._displaced_error())
 
     @functools.cached_property
     def _heartbeat(self) -> float | None:
@@ -448,7 +450,7 @@ class Lease:
         except _NOT_CREATED:
             raise
         except BaseException as error:  # after a timeout or an interrupt, the create may have taken effect
-            self._settle(error)
+            self._resolve_unknown_effect(error)
         else:
             self.fields = document
             self._last = time.monotonic()
@@ -460,15 +462,15 @@ class Lease:
         except ConflictError:
             raise
         except BaseException as error:
-            self._settle(error)
+            self._resolve_unknown_effect(error)
 
-    def _settle(self, error: BaseException) -> None:
+    def _resolve_unknown_effect(self, error: BaseException) -> None:
         """Handle a write of unknown effect: continue if this owner owns the run; after an interrupt, mark it failed."""
         try:
-            mine = self._found_mine()
+            is_owner = self._reload_if_owner()
         except Exception:
-            mine = False
-        if not mine:
+            is_owner = False
+        if not is_owner:
             raise error
         if not isinstance(error, Exception):
             self._change({"status": "failed", "failure_reason": type(error).__name__})
@@ -478,7 +480,7 @@ class Lease:
         document = self._signed(fields)
         data = self._encoded(document, formats.Json("metadata"))
         self._version = self._store.replace(keys.METADATA, data, self._version)
-        self.fields = document | self._left
+        self.fields = document | self._from_handlers
         self._last = time.monotonic()
 
     def _encoded(self, document: Mapping[str, Any], form: formats.Json) -> bytes:
@@ -497,12 +499,12 @@ class Lease:
 
     # -- refuse --------------------------------------------------------------------------------------------
 
-    def _taken(self, cause: Exception | None) -> NoReturn:
-        status, told = self._state()
+    def _refuse_existing(self, cause: Exception | None) -> NoReturn:
+        status, details = self._describe_existing()
         error = RunExistsError(
-            f"cannot create run {self._run_id!r}: it already exists at {self._store.url}{told}. Choose another run_id, "
-            "or omit it to generate one. Pass resume=True to resume an ended or dead run, or overwrite=True to remove "
-            "the run and start over.",
+            f"cannot create run {self._run_id!r}: it already exists at {self._store.url}{details}. Choose another "
+            "run_id, or omit it to generate one. Pass resume=True to resume an ended or dead run, or overwrite=True to "
+            "remove the run and start over.",
             url=self._store.url,
             key=keys.METADATA,
         )
@@ -512,23 +514,24 @@ class Lease:
     def _refuse_child(self) -> NoReturn:
         """Refuse a run that a parent process is writing: `multiprocessing` imports the script again in each child."""
         refused = RunExistsError(
-            f"cannot claim run {self._run_id!r} at {self._store.url}: a parent of this process is writing it. {_GUARD}",
+            f"cannot claim run {self._run_id!r} at {self._store.url}: a parent of this process is writing it. "
+            f"{_GUARD_HINT}",
             url=self._store.url,
             key=keys.METADATA,
         )
         refused.status = "running"
         raise refused
 
-    def _state(self) -> tuple[str | None, str]:
+    def _describe_existing(self) -> tuple[str | None, str]:
         """Return the status of the existing run, and details for a message, if they can be read."""
         try:
             fields, state = look(self._store)
-            hint = f". Its writer is a parent of this process. {_GUARD}" if _is_of_parent(fields) else ""
+            hint = f". Its writer is a parent of this process. {_GUARD_HINT}" if _is_written_by_ancestor(fields) else ""
             return state.status, f" (status {state.status}, started {one_line(fields['start_time'], 50)}){hint}"
         except Exception:
             return None, ""
 
-    def _alive(self, state: RunState) -> NoReturn:
+    def _refuse_resume(self, state: RunState) -> NoReturn:
         if state.status == "complete":
             what, then = "is complete", "Pass resume=True to resume it anyway."
         elif state.status == "replacing":
@@ -546,7 +549,7 @@ class Lease:
         raise error
 
 
-def _is_of_parent(fields: Mapping[str, Any]) -> bool:
+def _is_written_by_ancestor(fields: Mapping[str, Any]) -> bool:
     """Check whether the owner of a run is alive and an ancestor of this process; outside Linux, only the parent."""
     lease = lease_of(fields)
     if isinstance(name := lease.get("process"), str) and name:
@@ -554,7 +557,7 @@ def _is_of_parent(fields: Mapping[str, Any]) -> bool:
     return lease.get("host") == platform.node() and lease.get("pid") == os.getppid()
 
 
-def _checked(seconds: float | None) -> float | None:
+def _checked_heartbeat(seconds: float | None) -> float | None:
     """Return the argument `heartbeat` if it is valid."""
     if seconds is None:
         return None
@@ -563,7 +566,7 @@ def _checked(seconds: float | None) -> float | None:
     return float(seconds)
 
 
-def _free(state: RunState, *, force: bool, unfinished: bool) -> bool:
+def _can_resume(state: RunState, *, force: bool, unfinished: bool) -> bool:
     if state.status == "complete":
         return not unfinished
     if state.status == "running":

@@ -391,7 +391,7 @@ class Recorder(Lines, ABC):
         self._check()
         drawn: dict[str, builtins.bytes] = {}
         for key, form in zip(wanted, forms, strict=True):
-            with self._telling(key):
+            with self._locating_errors(key):
                 drawn[key] = encode(form, current_figure() if fig is None else fig)
         if len(drawn) == 1:
             self._store.write(*next(iter(drawn.items())))
@@ -405,13 +405,13 @@ class Recorder(Lines, ABC):
 
     def _write(self, form: formats.WriteFormat, what: str, name: str, key: str, value: Any) -> StoredPath:
         self._check()
-        with self._telling(key), self._store.open(key, "wb") as file:
+        with self._locating_errors(key), self._store.open(key, "wb") as file:
             formats.write(_rooted(form, name), value, file)
         self.info("Saved %s %s in %s", what, name, key)
         return self._store.place(key)
 
     @contextmanager
-    def _telling(self, key: str) -> Iterator[None]:
+    def _locating_errors(self, key: str) -> Iterator[None]:
         """Add the URL and key to the errors of a format, which knows neither."""
         try:
             yield

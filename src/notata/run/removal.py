@@ -18,13 +18,13 @@ from notata.run.state import LEASE, parsed, stored
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps
 
-__all__ = ["Remains", "remove_run"]
+__all__ = ["RemovalResult", "remove_run"]
 
 _AT_ONCE: Final = 1000  # files per deletion request of S3; the owner of the run is checked before each request
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
+class RemovalResult:
     """The result of a removal.
 
     Attributes:
@@ -41,7 +41,7 @@ class Remains:
     links: tuple[str, ...] = ()
 
 
-def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None = None) -> Remains:
+def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None = None) -> RemovalResult:
     """Remove the run in a store.
 
     If another writer claims the run during the removal, its files are kept. S3 deletes by name, so there a file is kept
@@ -88,7 +88,9 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
         gone |= {} if errors or found is None else {last.key: last.size}
     left = () if errors else tuple(run.irregular())
     run.remove_empty_folders()
-    return Remains({key: size for key, size in gone.items() if not keys.is_reserved(key)}, errors, left, tuple(links))
+    return RemovalResult(
+        {key: size for key, size in gone.items() if not keys.is_reserved(key)}, errors, left, tuple(links)
+    )
 
 
 def _announce(run: Store, found: Blob | None) -> Entry:

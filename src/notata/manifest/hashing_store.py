@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from notata.store.files import Upload
     from notata.store.paths import RunPath
 
-__all__ = ["Ledger", "LedgerStore"]
+__all__ = ["FileRecords", "HashingStore"]
 
 _DIGEST: Final = 32  # bytes of a SHA-256
 _SIZE: Final = 8  # bytes of an encoded size
@@ -46,7 +46,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_parent=_count_fork)
 
 
-class Ledger:
+class FileRecords:
     """The size, hash and version of each stored file, in some 250 bytes per file.
 
     Safe to use from many threads. A forked child continues with a separate copy. There is no lock: each change is one
@@ -71,7 +71,7 @@ class Ledger:
         """Whether files can differ from the records: after a failed write, or if other processes can have written."""
         return self._elsewhere or self._forks != _forks
 
-    def look(self) -> None:
+    def mark_incomplete(self) -> None:
         """Record that stored files can differ from the records."""
         self._elsewhere = True
         self.changed()
@@ -84,7 +84,7 @@ class Ledger:
             found[key] = Receipt(size, state.digest(), "" if keys.is_log(key) else version)
         return found
 
-    def seal(self, key: str) -> object:
+    def change_token(self, key: str) -> object:
         """Return an object that changes with each write to the key, to detect changes; None if there is no file."""
         return self._noted.get(key) or self._growing.get(key)
 
@@ -104,7 +104,7 @@ class Ledger:
             if not begun and self._under_way.pop(key):  # another write has just started
                 self._elsewhere = True
         if error is not None and not isinstance(error, _REFUSED):
-            self.look()
+            self.mark_incomplete()
 
     def note(self, key: str, size: int, digest: bytes, version: str) -> None:
         """Record a file that was stored as a whole."""
@@ -167,25 +167,25 @@ def _hash_of(tail: Tail) -> Any:
     return sha256(tail.content)
 
 
-class LedgerStore(FrontStore):
+class HashingStore(FrontStore):
     """A wrapper around a store that records size and hash of each stored file, without additional requests.
 
     Bytes are hashed before a write, large parts during the write. On storage without round trips, appends are not
     recorded, as the file can be read again.
 
-    A forked child has a separate copy. Pickling returns the wrapped store. `Ledger.incomplete` is then True, as other
-    processes can write.
+    A forked child has a separate copy. Pickling returns the wrapped store. `FileRecords.incomplete` is then True, as
+    other processes can write.
 
     Attributes:
-        ledger: The records of the stored files.
+        records: The records of the stored files.
 
     Args:
         real: The wrapped store.
 
     >>> from notata.store import open_store
-    >>> store = LedgerStore(open_store("memory://ledger"))
+    >>> store = HashingStore(open_store("memory://hashing"))
     >>> store.write("a.txt", b"abc")
-    >>> receipt = store.ledger.receipts()["a.txt"]
+    >>> receipt = store.records.receipts()["a.txt"]
     >>> receipt.size, receipt.sha256.hex()[:8]
     (3, 'ba7816bf')
     """
@@ -193,10 +193,10 @@ class LedgerStore(FrontStore):
     def __init__(self, real: Store) -> None:
         super().__init__(real)
         self._disk = isinstance(real.place(), Path)
-        self.ledger = Ledger()
+        self.records = FileRecords()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self.ledger.look()
+        self.records.mark_incomplete()
         return super().__reduce__()
 
     # -- write ---------------------------------------------------------------------------------------------
@@ -206,14 +206,14 @@ class LedgerStore(FrontStore):
         if not is_receipted(full):
             return self._real._write(key, data, match)
         digest = sha256(data).digest()
-        self.ledger.begin(full)
+        self.records.begin(full)
         try:
             version = self._real._write(key, data, match)
-            self.ledger.note(full, len(data), digest, version)
+            self.records.note(full, len(data), digest, version)
         except BaseException as error:  # an interrupt can come after the write
-            self.ledger.end(full, error)
+            self.records.end(full, error)
             raise
-        self.ledger.end(full)
+        self.records.end(full)
         return version
 
     _put = _write
@@ -222,59 +222,59 @@ class LedgerStore(FrontStore):
         full = self._full(keys.check(key))
         if not is_receipted(full):
             return self._real.start_write(key, data)
-        ledger, size, digest = self.ledger, len(data), sha256(data).digest()
+        records, size, digest = self.records, len(data), sha256(data).digest()
 
         def stored(future: Future[str]) -> None:
             failed = failure_of(future)
             if failed is None:
-                ledger.note(full, size, digest, future.result())
-            ledger.end(full, failed)
+                records.note(full, size, digest, future.result())
+            records.end(full, failed)
 
-        ledger.begin(full)
+        records.begin(full)
         try:
             future = self._real.start_write(key, data)
         except BaseException as error:
-            ledger.end(full, error)
+            records.end(full, error)
             raise
         future.add_done_callback(stored)  # the first callback, so that waiting callers see the record
         return future
 
     def _begin(self, key: str, match: str | None) -> Upload:
         upload, full = self._real._begin(key, match), self._full(key)
-        return _Hashed(self.ledger, full, upload) if is_receipted(full) else upload
+        return _HashedUpload(self.records, full, upload) if is_receipted(full) else upload
 
     def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
         full = self._full(key)
         if self.near:
             if not keys.is_log(full):
-                self.ledger.forget(full)
+                self.records.forget(full)
             return self._real._append(key, data, tail)
         if keys.is_log(full):  # a log has one writer
             after = self._real._append(key, data, tail)
-            self.ledger.grow(full, data, tail, after)
+            self.records.grow(full, data, tail, after)
             return after
-        self.ledger.begin(full)
+        self.records.begin(full)
         try:
             after = self._real._append(key, data, tail)
-            self.ledger.grow(full, data, tail, after)
+            self.records.grow(full, data, tail, after)
         except BaseException as error:
-            self.ledger.end(full, error)
+            self.records.end(full, error)
             raise
-        self.ledger.end(full)
+        self.records.end(full)
         return after
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
-        before = {name: self.ledger.seal(self._full(name)) for name in names}
+        before = {name: self.records.change_token(self._full(name)) for name in names}
         try:
             failures = self._real._delete(names)
         except BaseException:
-            self.ledger.look()
+            self.records.mark_incomplete()
             raise
         if failures or any(version and before[name] for name, version in names.items()):  # files may still exist
-            self.ledger.look()
+            self.records.mark_incomplete()
         for name in names.keys() - failures.keys():
-            if self.ledger.seal(self._full(name)) is before[name]:  # no write to this key since
-                self.ledger.forget(self._full(name))
+            if self.records.change_token(self._full(name)) is before[name]:  # no write to this key since
+                self.records.forget(self._full(name))
         return failures
 
     @contextmanager
@@ -285,7 +285,7 @@ class LedgerStore(FrontStore):
             return
         with self._real.local(key) as path:  # on a disk this is a rename
             yield path
-            self.ledger.forget(self._full(key))
+            self.records.forget(self._full(key))
 
     def _path(self, key: str) -> UPath:
         path = self._real._path(key)
@@ -294,19 +294,19 @@ class LedgerStore(FrontStore):
     def _make_parents(self, key: str) -> None:
         self._real._make_parents(key)
         if self.near:
-            self.ledger.changed()  # other code writes to this path
+            self.records.changed()  # other code writes to this path
 
 
-class _Hashed:
+class _HashedUpload:
     """A streamed write whose parts are hashed."""
 
-    __slots__ = ("_hash", "_key", "_ledger", "_open", "_size", "_upload")
+    __slots__ = ("_hash", "_key", "_open", "_records", "_size", "_upload")
 
-    def __init__(self, ledger: Ledger, key: str, upload: Upload) -> None:
-        self._ledger, self._key, self._upload = ledger, key, upload
+    def __init__(self, records: FileRecords, key: str, upload: Upload) -> None:
+        self._records, self._key, self._upload = records, key, upload
         self._hash, self._size = sha256(), 0
         self._open = True
-        ledger.begin(key)
+        records.begin(key)
 
     def write(self, part: bytes) -> None:
         self._size += len(part)
@@ -323,7 +323,7 @@ class _Hashed:
     def commit(self) -> str:
         try:
             version = self._upload.commit()
-            self._ledger.note(self._key, self._size, self._hash.digest(), version)
+            self._records.note(self._key, self._size, self._hash.digest(), version)
         except BaseException as error:
             self._end(error)
             raise
@@ -337,4 +337,4 @@ class _Hashed:
     def _end(self, error: BaseException | None = None) -> None:
         if self._open:
             self._open = False
-            self._ledger.end(self._key, error)
+            self._records.end(self._key, error)

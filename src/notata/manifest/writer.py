@@ -14,18 +14,18 @@ from notata._base.retries import attempts
 from notata.errors import BatchError, ConflictError, ExistsError, MissingError, TooLargeError
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
-from notata.manifest.ledger import LedgerStore
+from notata.manifest.hashing_store import HashingStore
 from notata.store import Entry
 from notata.store.gaps import Gaps, Skipped, ignore
 
-__all__ = ["Keeper"]
+__all__ = ["ManifestWriter"]
 
 _own = logging.getLogger("notata")
 
 _TRIES: Final = 5  # attempts to write a manifest that other processes write, too
 
 
-class Keeper:
+class ManifestWriter:
     """Writes ``manifest.json`` of one run.
 
     Cost on a bucket: one request. For a run that was resumed, has workers, or had a failed write, also a listing and
@@ -37,7 +37,7 @@ class Keeper:
         run_id: The id of the run.
         owner: The owner of the run, see `Document.owner`.
         check: Raises an error if another writer is known to own the run.
-        mine: Checks in the storage whether this writer still owns the run.
+        is_owner: Checks in the storage whether this writer still owns the run.
         resumed: Whether files of earlier attempts can exist.
         workers: Returns whether other processes are known to write files of the run.
         skipped: Called once for each entry that cannot be listed and is therefore not in the manifest.
@@ -46,12 +46,12 @@ class Keeper:
 
     def __init__(
         self,
-        store: LedgerStore,
+        store: HashingStore,
         run_id: str,
         owner: str,
         *,
         check: Callable[[], None] = lambda: None,
-        mine: Callable[[], bool] = lambda: True,
+        is_owner: Callable[[], bool] = lambda: True,
         resumed: bool = False,
         workers: Callable[[], bool] = lambda: False,
         skipped: Skipped = ignore,
@@ -61,7 +61,7 @@ class Keeper:
         self._run_id = run_id
         self._owner = owner
         self._check = check
-        self._mine = mine
+        self._is_owner = is_owner
         self._resumed = resumed
         self._workers = workers
         self._skipped = skipped
@@ -70,16 +70,16 @@ class Keeper:
         self._lock = Lock()
         self._version = ""
         self._before: Document | None = None
-        self._told = (-1, False)
+        self._written = (-1, False)
 
     @property
     def is_current(self) -> bool:
         """Whether the manifest includes all known writes and writers. No request."""
-        return self._told == (self._store.ledger.changes, self._workers())
+        return self._written == (self._store.records.changes, self._workers())
 
     def when_outdated(self, call: Callable[[], object]) -> None:
         """Call `call` after each change from now on."""
-        self._store.ledger.on_change = call
+        self._store.records.on_change = call
 
     def write(self, *, look: bool = False) -> None:
         """Store the manifest, unless it is current.
@@ -95,9 +95,9 @@ class Keeper:
         with self._lock.held():
             if self.is_current and not (look and (self._store.near or self._workers())):
                 return
-            told = self._store.ledger.changes, self._workers()
+            written = self._store.records.changes, self._workers()
             if self._store.near:  # the check is free there, and was not made before
-                self._mine()
+                self._is_owner()
             self._check()
             created = datetime.now().astimezone()
             if self._resumed and not self._version:
@@ -109,11 +109,11 @@ class Keeper:
                     "notata: cannot store the manifest of run %s: %s files exceed the size limit of %s, so the run "
                     "cannot be verified", self._run_id, f"{len(document.files):,}", keys.MANIFEST
                 )  # fmt: skip
-                self._told = told
+                self._written = written
                 return
             self._put(data)
             self._before = document
-            self._told = told
+            self._written = written
 
     def _fetch(self) -> Document | None:
         """Return the manifest of an earlier attempt; None if there is none or it is damaged."""
@@ -139,7 +139,7 @@ class Keeper:
                     self._version = self._store.create(keys.MANIFEST, data)
                 return
             except (ExistsError, ConflictError):  # from a request whose reply was lost, or from a displaced writer
-                self._mine()
+                self._is_owner()
                 self._check()
                 if last:
                     raise
@@ -148,19 +148,19 @@ class Keeper:
     # -- receipts ------------------------------------------------------------------------------------------
 
     def _files(self) -> dict[str, Receipt]:
-        ledger, near = self._store.ledger, self._store.near
-        if not (near or self._resumed or ledger.incomplete or self._workers()):
-            return ledger.receipts()
+        records, near = self._store.records, self._store.near
+        if not (near or self._resumed or records.incomplete or self._workers()):
+            return records.receipts()
         closed = Gaps()
         listing = self._store.list(skipped=closed)
-        known, unknown = merge(listing, ledger.receipts(), self._others(listing))
-        known |= self._unseen(closed)
+        known, unknown = merge(listing, records.receipts(), self._others(listing))
+        known |= self._unlisted(closed)
         if not near:
             return known | {entry.key: _listed(entry) for entry in unknown}
         grown = [entry for entry in listing if entry.key in known and known[entry.key].size < entry.size]
-        return known | self._looked_at([*unknown, *grown])
+        return known | self._read_files([*unknown, *grown])
 
-    def _unseen(self, closed: Gaps) -> dict[str, Receipt]:
+    def _unlisted(self, closed: Gaps) -> dict[str, Receipt]:
         """Report folders that cannot be listed; return the receipts of files stored there through this store."""
         errors = closed.errors(self._store.url)
         for error in errors:
@@ -168,7 +168,7 @@ class Keeper:
                 self._skipped(error)
         folders = {error.key for error in errors if error.key is not None}
         self._closed |= folders
-        own = self._store.ledger.receipts() if folders else {}
+        own = self._store.records.receipts() if folders else {}
         return {key: receipt for key, receipt in own.items() if any(key.startswith(f"{one}/") for one in folders)}
 
     def _others(self, listing: list[Entry]) -> list[Document]:
@@ -184,7 +184,7 @@ class Keeper:
                 continue
         return documents
 
-    def _looked_at(self, entries: list[Entry]) -> dict[str, Receipt]:
+    def _read_files(self, entries: list[Entry]) -> dict[str, Receipt]:
         """Read files that were not stored through this store. Files that no longer exist are omitted."""
         contents, errors = hashed(self._store, entries)
         listed = {entry.key: _listed(entry) for entry in entries}

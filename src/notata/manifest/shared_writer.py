@@ -12,15 +12,15 @@ from notata._base.retries import attempts
 from notata.errors import ConflictError, ExistsError, MissingError, NotataError
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
-from notata.manifest.ledger import LedgerStore
+from notata.manifest.hashing_store import HashingStore
 from notata.store import Entry
 
-__all__ = ["SharedKeeper"]
+__all__ = ["SharedManifestWriter"]
 
 _TRIES: Final = 20  # attempts to write a manifest that other processes write, too
 
 
-class SharedKeeper:
+class SharedManifestWriter:
     """Writes the manifest of a worker, together with other processes of the same rank.
 
     Args:
@@ -30,7 +30,7 @@ class SharedKeeper:
         owner: The owner of the run, see `Document.owner`.
     """
 
-    def __init__(self, store: LedgerStore, key: str, run_id: str, owner: str) -> None:
+    def __init__(self, store: HashingStore, key: str, run_id: str, owner: str) -> None:
         self._store = store
         self._key = key
         self._run_id = run_id
@@ -38,12 +38,12 @@ class SharedKeeper:
         self._lock = Lock()
         self._version = ""
         self._before: Document | None = None
-        self._told: dict[str, Receipt] = {}
+        self._written: dict[str, Receipt] = {}
 
     @property
-    def has_news(self) -> bool:
+    def is_outdated(self) -> bool:
         """Whether files were stored that are not in the manifest yet. No request."""
-        return self._store.ledger.receipts() != self._told
+        return self._store.records.receipts() != self._written
 
     def write(self) -> None:
         """Store the manifest, unless it is current. One request, and two more if another process has stored one.
@@ -52,8 +52,8 @@ class SharedKeeper:
             StorageError: The storage refused. Call again.
         """
         with self._lock.held():
-            own = self._store.ledger.receipts()
-            if own == self._told:
+            own = self._store.records.receipts()
+            if own == self._written:
                 return
             for last in attempts(_TRIES):
                 created = datetime.now().astimezone()
@@ -65,7 +65,7 @@ class SharedKeeper:
                     if last:
                         raise
                     self._fetch()
-            self._before, self._told = document, own
+            self._before, self._written = document, own
 
     def _put(self, data: bytes) -> None:
         if self._version:
@@ -84,7 +84,7 @@ class SharedKeeper:
     def _files(self, own: Mapping[str, Receipt]) -> Mapping[str, Receipt]:
         before = {} if self._before is None else self._before.files
         if not self._store.near:  # receipts have versions there, which show whether they are valid
-            news = {key: receipt for key, receipt in own.items() if self._told.get(key) != receipt}
+            news = {key: receipt for key, receipt in own.items() if self._written.get(key) != receipt}
             return {**own, **before, **news}
         known, unknown = merge(self._present({*before, *own}), own, [] if self._before is None else [self._before])
         found, _ = hashed(self._store, unknown)  # files just written by another process

@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar, cast
 from notata._base.threads import Bell, start_thread
 from notata.errors import StorageError
 
-__all__ = ["Desk"]
+__all__ = ["HelperThread"]
 
 _IDLE: Final = 1.0  # seconds without a call after which the thread ends
 
@@ -51,7 +51,7 @@ class _Call(Generic[T]):
             self._error = None  # break the reference cycle: the error references this frame
 
 
-class Desk:
+class HelperThread:
     """Makes the calls of the main thread in a helper thread; other threads make their calls directly.
 
     The helper thread starts with the first call of the main thread, and ends after a second without calls. If no thread
