@@ -306,7 +306,7 @@ def fail_on_a_full_disk(disk: Disk) -> None:
     assert metadata(disk)["status"] == "initialized"
     disk.make_room()
     log._at_exit()  # where no exception ended the script, functions of `atexit` may end the run first
-    exits._late()
+    exits._after_joining()
     assert metadata(disk)["status"] == "failed"
     assert LogReader(log.path).state.status == "failed"
 

@@ -224,7 +224,7 @@ def test_a_write_whose_reply_comes_after_an_append_to_the_same_file_leaves_it_op
     store.write("k", b"written ")
     assert raw(store)["k"] == b"written more"
     assert store.records.incomplete
-    assert store.records._under_way == {}
+    assert store.records._in_progress == {}
 
 
 def test_a_log_is_hashed_as_it_grows_and_not_again() -> None:
@@ -273,7 +273,7 @@ def test_a_streamed_write_that_is_given_up_is_not_under_way_for_ever() -> None:
     writer.abort()  # type: ignore[attr-defined]
     store.write("a", b"1")
     assert not store.records.incomplete
-    assert store.records._under_way == {}
+    assert store.records._in_progress == {}
 
 
 def test_a_write_whose_start_fails_is_not_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_a_write_whose_start_fails_is_not_under_way(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(faulty, "start_write", refuse)
     with pytest.raises(ConnectionError):
         store.start_write("a", b"1")
-    assert store.records._under_way == {}
+    assert store.records._in_progress == {}
     assert store.records.incomplete
 
 
@@ -465,7 +465,7 @@ def test_a_file_that_may_not_be_read_does_not_keep_a_run_from_its_end() -> None:
     assert receipts.check(where, without=["artifacts/secret"])["artifacts/secret"] == {"size": 1}
     report = LogReader(f"{where.url}/log_run").verify()
     assert (report.ok, report.unverified) == (True, ("artifacts/secret",))
-    assert str(report).startswith("ok; 1 file as it was")
+    assert str(report).startswith("ok; 1 file unchanged")
     assert "1 file checked by size only: artifacts/secret" in str(report)
 
 
@@ -474,7 +474,7 @@ def test_a_run_of_an_experiment_may_go_without() -> None:
     Experiment("e", where.url, manifest=False).add(x=1).mark_complete()
     Experiment("e", where.url).add(x=2).mark_complete()
     assert [name for name in where.names() if "manifest" in name] == ["e/runs/log_e_x_2/manifest.json"]
-    with pytest.raises(ConfigurationError, match="manifest is True or False"):
+    with pytest.raises(ConfigurationError, match="invalid manifest 'no'"):
         Logbook("run", where.url, manifest="no")  # type: ignore[arg-type]
 
 

@@ -179,7 +179,7 @@ def test_a_standard_error_that_cannot_be_written_disturbs_no_writer(
 
 _SCRIPT = """
 import os, sys
-from notata import progress
+from notata._base import progress
 with progress.bar("mesh.vtk", 10) as bar:
     print("to a file", flush=True)
     if os.fork() == 0:

@@ -70,7 +70,7 @@ def hidden(folder: Path) -> dict[str, int]:
 
 def dead_tag() -> str:
     """The tag of a process that has ended."""
-    command = [sys.executable, "-c", "from notata import processes; print(processes.tag())"]
+    command = [sys.executable, "-c", "from notata._base import processes; print(processes.tag())"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 

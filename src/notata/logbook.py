@@ -43,7 +43,7 @@ from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.lease import Lease
 from notata.run.parameters import Parameters, encoded, named
 from notata.run.recorder import Recorder
-from notata.run.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent
+from notata.run.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, resumed_fields, spent
 from notata.store import TIMEOUT, Store, open_base
 from notata.worker import Worker, WorkerConfig
 
@@ -284,7 +284,9 @@ class Logbook(Recorder):
             if overwrite:
                 self._replaced = self._lease.replace(fields)
             elif resume:
-                return self._lease.resume(fields, continued, force=resume == "force", unfinished=resume == "unfinished")
+                return self._lease.resume(
+                    fields, resumed_fields, force=resume == "force", unfinished=resume == "unfinished"
+                )
             else:
                 self._lease.claim(fields)
         except RunExistsError as error:
@@ -581,7 +583,7 @@ class Logbook(Recorder):
             return
         try:
             name = re.sub(r"\W", "_", type(error).__name__)[:80]
-            self._store.write(self._allowed(f"{keys.CAUGHT}/{_stamp()}-{name}.json"), self._describe(error))
+            self._store.write(self._check_key(f"{keys.CAUGHT}/{_stamp()}-{name}.json"), self._describe(error))
         except Exception as failure:  # inspecting a foreign exception can raise anything
             self.warning("The structure of that failure was not stored: %s", failure)
 
@@ -625,7 +627,7 @@ class Logbook(Recorder):
     # -- end -----------------------------------------------------------------------------------------------
 
     def _fail(self, reason: str, error: BaseException | None) -> None:
-        if self._unstored is not None and self._unstored.status == "failed":  # the first failure stands
+        if self._unstored is not None and self._unstored.status == "failed":  # keep the first failure
             reason, error = self._unstored.reason, self._unstored.error
         refresh()
         lost, interrupt = self._finish_queue("failed")
@@ -807,8 +809,8 @@ class Logbook(Recorder):
         if self.status in ENDED:  # an interrupt came after the status was stored, before the rest
             self._end(cast("Status", self.status), f"Marked {self.status}")
             return
-        error = exits.cause()
-        if error is None and self._can_end_late() and exits.later(self._at_exit):
+        error = exits.exit_cause()
+        if error is None and self._can_end_late() and exits.call_late(self._at_exit):
             return
         if unstored is not None and error in (None, unstored.failure):  # only the storage failed
             self.mark_complete()
@@ -841,14 +843,14 @@ class Logbook(Recorder):
             if self._final_status not in ENDED:
                 self.mark_complete()
             return
-        well = isinstance(error, SystemExit) and error.code in (None, 0)
-        asked = well and self.status != "complete" and exits.is_of_handler(error)
-        if well and not asked and self.status != "failed":
+        success = isinstance(error, SystemExit) and error.code in (None, 0)
+        by_signal = success and self.status != "complete" and exits.is_from_handler(error)
+        if success and not by_signal and self.status != "failed":
             if self._final_status not in ENDED:
                 self.mark_complete()
             return
         try:
-            self._fail(self._reason(error) + (" in a signal handler" if asked else ""), error)
+            self._fail(self._reason(error) + (" in a signal handler" if by_signal else ""), error)
         except Exception as failure:
             self._add_note(error, failure)
 

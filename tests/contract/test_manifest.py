@@ -298,7 +298,7 @@ def test_a_run_that_is_as_it_was(whole: Place) -> None:
     told = receipts.manifest(whole)["files"]
     assert (report.checked, report.bytes) == (len(told), sum(receipt["size"] for receipt in told.values()))
     assert (report.missing, report.changed, report.extra, report.unverified, report.clashes) == ((), (), (), (), ())
-    assert str(report).startswith(f"ok; {len(told)} files as they were, {report.bytes} bytes read")
+    assert str(report).startswith(f"ok; {len(told)} files unchanged, {report.bytes} bytes read")
 
 
 def test_what_is_missing_changed_and_extra_is_told(whole: Place) -> None:

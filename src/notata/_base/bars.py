@@ -34,7 +34,7 @@ class Bar(Callback):  # type: ignore[misc]
     def __init__(self, label: str, size: int | None = None) -> None:
         super().__init__(size)
         self._pid = os.getpid()
-        self._shown = _entered()
+        self._shown = _acquire_display()
         self._task: Any = None
         with suppress(Exception):
             if self._shown is not None:
@@ -50,7 +50,7 @@ class Bar(Callback):  # type: ignore[misc]
         """Remove the line. A second call does nothing."""
         shown, self._shown = self._shown, None
         if shown is not None and self._pid == os.getpid():
-            _left(shown, self._task)
+            _release_display(shown, self._task)
 
 
 class _Terminal:
@@ -94,7 +94,7 @@ class _Terminal:
         return self._file.fileno()
 
 
-class _Moved(progress.ProgressColumn):
+class _BytesColumn(progress.ProgressColumn):
     """Number of bytes so far, and the total number if known."""
 
     def render(self, task: progress.Task) -> Text:
@@ -103,18 +103,18 @@ class _Moved(progress.ProgressColumn):
         return Text(so_far if task.total is None else f"{so_far} of {decimal(int(task.total))}")
 
 
-def _entered() -> progress.Progress | None:
+def _acquire_display() -> progress.Progress | None:
     """Return the display, and start it with the first bar; None if there is no terminal."""
     global _display, _bars  # noqa: PLW0603
     with _lock:
         if _display is None:
-            _display = _begun()
+            _display = _start_display()
         if _display is not None:
             _bars += 1
         return _display
 
 
-def _left(display: progress.Progress, task: Any) -> None:
+def _release_display(display: progress.Progress, task: Any) -> None:
     global _display, _bars  # noqa: PLW0603
     with _lock, suppress(Exception):
         _bars -= 1
@@ -125,11 +125,11 @@ def _left(display: progress.Progress, task: Any) -> None:
             _end(display)
 
 
-def _begun() -> progress.Progress | None:
+def _start_display() -> progress.Progress | None:
     display = None
     try:
         if (console := _console()) is not None:
-            display = _made(console)
+            display = _make_display(console)
             display.start()
         return display
     except Exception:  # for example, no thread can be started, or no descriptor is free
@@ -162,11 +162,11 @@ def _is_terminal(stream: Any) -> bool:
         return False
 
 
-def _made(console: Console) -> progress.Progress:
+def _make_display(console: Console) -> progress.Progress:
     columns = (
         progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=_WIDEST)),
         progress.BarColumn(),  # the column that shrinks on a narrow terminal
-        _Moved(table_column=Column(no_wrap=True)),
+        _BytesColumn(table_column=Column(no_wrap=True)),
         progress.TransferSpeedColumn(table_column=Column(no_wrap=True)),
         progress.TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
@@ -174,7 +174,7 @@ def _made(console: Console) -> progress.Progress:
     return progress.Progress(*columns, console=console, redirect_stdout=_is_terminal(sys.stdout))
 
 
-def _forget() -> None:
+def _reset_after_fork() -> None:
     """Reset the display in a forked child, where the drawing thread is missing and may have held a lock."""
     global _lock, _display, _bars
     _lock, _display, _bars = threading.Lock(), None, 0
@@ -184,4 +184,4 @@ def _forget() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_reset_after_fork)

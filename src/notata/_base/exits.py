@@ -23,7 +23,7 @@ from notata._base.secrets import redacted
 from notata._base.terminal import one_line
 from notata.errors import ConfigurationError, Terminated
 
-__all__ = ["Sigterm", "abandon", "at_exit", "cause", "forget", "is_of_handler", "later", "used"]
+__all__ = ["Sigterm", "abandon", "at_exit", "call_late", "exit_cause", "forget", "is_from_handler", "mark_used"]
 
 Call = Callable[[], None]
 
@@ -54,7 +54,7 @@ def forget(call: Call) -> None:
     _late_calls.pop(call, None)
 
 
-def later(call: Call) -> bool:
+def call_late(call: Call) -> bool:
     """Register `call` to run after the `atexit` functions of the script. Return False if that is not possible.
 
     A child of `multiprocessing` does not run `atexit` functions.
@@ -76,7 +76,7 @@ def abandon(prefix: str) -> None:
         threads.pop(thread, None)
 
 
-def cause() -> BaseException | None:
+def exit_cause() -> BaseException | None:
     """Return the exception that ended the script: SIGTERM, or an uncaught exception; None if there is none."""
     if Sigterm.received is not None:
         ended = Sigterm.received
@@ -87,7 +87,7 @@ def cause() -> BaseException | None:
     return last
 
 
-def is_of_handler(error: BaseException) -> bool:
+def is_from_handler(error: BaseException) -> bool:
     """Check whether a signal handler of the script raised an exception, so that a signal ended the process."""
     handlers = {_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
     return any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__))
@@ -99,13 +99,13 @@ def _code(handler: object) -> CodeType | None:
     return code if isinstance(code, CodeType) else None
 
 
-def used() -> None:
+def mark_used() -> None:
     """Record that a thread of the script just used an object with a registered call."""
     global _used  # noqa: PLW0603
     _used = time.monotonic()
 
 
-def _early() -> None:
+def _before_joining() -> None:
     """Make the calls before the interpreter joins its threads, if no thread still uses a run."""
     if not _calls:
         return
@@ -121,7 +121,7 @@ def _early() -> None:
             _run()
 
 
-def _late() -> None:
+def _after_joining() -> None:
     """Make the remaining calls after all threads have ended; resolving host names may fail by then."""
     global _is_late  # noqa: PLW0603
     _is_late = True
@@ -142,8 +142,8 @@ def _run() -> None:
         try:
             call()
         except Exception as error:
-            told = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-            print(f"notata, at exit: {one_line(redacted(told), 4000)}", file=sys.stderr)  # noqa: T201
+            message = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+            print(f"notata, at exit: {one_line(redacted(message), 4000)}", file=sys.stderr)  # noqa: T201
         except BaseException as error:  # Ctrl-C ends one call; the others still run
             interrupt = error
     if interrupt is not None:
@@ -155,20 +155,20 @@ def _threads_ended() -> bool:
 
     The interpreter would wait for them, too, but first it closes its executors, which resolve host names.
     """
-    begun = time.monotonic()
-    while others := [thread for thread in threading.enumerate() if not _ends_by_itself(thread)]:
-        left = max(begun, _used) + _PATIENCE - time.monotonic()
+    started = time.monotonic()
+    while others := [thread for thread in threading.enumerate() if not _is_not_awaited(thread)]:
+        left = max(started, _used) + _PATIENCE - time.monotonic()
         if left <= 0:
             return False
         others[0].join(min(left, _SLICE))
     return True
 
 
-def _ends_by_itself(thread: threading.Thread) -> bool:
+def _is_not_awaited(thread: threading.Thread) -> bool:
     """Check whether not to wait for a thread: it is a daemon, belongs to an executor, or waits for the main thread."""
-    mine = thread is threading.current_thread() or thread is threading.main_thread()
+    is_known = thread is threading.current_thread() or thread is threading.main_thread()
     of_executor = thread in concurrent.futures.thread._threads_queues or type(thread).__module__.startswith(_EXECUTORS)
-    return mine or thread.daemon or of_executor or _awaits_main(thread)
+    return is_known or thread.daemon or of_executor or _awaits_main(thread)
 
 
 def _awaits_main(thread: threading.Thread) -> bool:
@@ -184,8 +184,8 @@ def _awaits_main(thread: threading.Thread) -> bool:
     return False
 
 
-atexit.register(_late)
-getattr(threading, "_register_atexit", atexit.register)(_early)
+atexit.register(_after_joining)
+getattr(threading, "_register_atexit", atexit.register)(_before_joining)
 
 
 class Sigterm:
@@ -210,7 +210,7 @@ class Sigterm:
         Sigterm.received = Sigterm.where = None  # forget the signal of an earlier handler
         self._active = True
         self._pid = os.getpid()
-        self._before: Any = signal.signal(signal.SIGTERM, self._handle)
+        self._previous: Any = signal.signal(signal.SIGTERM, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self._active or os.getpid() != self._pid:  # not in a forked child
@@ -219,14 +219,14 @@ class Sigterm:
         if Sigterm.received is not None or _ending:  # the process is already ending
             return
         Sigterm.received, Sigterm.where = Terminated(), _trace(frame)
-        if callable(self._before):
-            self._before(number, frame)
+        if callable(self._previous):
+            self._previous(number, frame)
         raise Sigterm.received
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        if callable(self._before):
-            self._before(number, frame)
-        elif self._before == signal.SIG_DFL:
+        if callable(self._previous):
+            self._previous(number, frame)
+        elif self._previous == signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
@@ -237,7 +237,7 @@ class Sigterm:
             return
         here = threading.current_thread() is threading.main_thread()
         if here and os.getpid() == self._pid and signal.getsignal(signal.SIGTERM) == self._handle:
-            signal.signal(signal.SIGTERM, self._before)
+            signal.signal(signal.SIGTERM, self._previous)
 
 
 def _trace(frame: FrameType | None) -> TracebackType | None:

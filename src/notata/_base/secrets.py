@@ -44,10 +44,10 @@ _HARD, _MEDIUM, _WEAK, _NONE = 3, 2, 1, 0
 _ANYWHERE: Final = 12  # minimum characters of a known value that is redacted within longer words, too
 _SHORT: Final = 4  # minimum characters of a secret option
 _SHORT_ELSEWHERE: Final = 6  # the same in other text, where shorter values would redact ordinary words
-_LOOKED_AT: Final = 80  # characters of a value that are checked
+_CHECKED: Final = 80  # characters of a value that are checked
 _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}  # of XML; faster than importing `html`
 _CHAIN: Final = 10  # causes of an error that are checked
-_LOOK_AGAIN: Final = 1.0  # seconds between two checks of the environment
+_UPDATE_INTERVAL: Final = 1.0  # seconds between two checks of the environment
 
 _TRIVIAL: Final = frozenset({"", "none", "null", "true", "false", "yes", "no", "default", HIDDEN, "nil", "undefined"})
 _WORDS: Final = frozenset({"anon", "browser", "cache", "cloud", "google_default"})  # values of `token` in gcsfs
@@ -128,11 +128,11 @@ def _is_random(value: str) -> bool:
     """Check whether a value looks random, unlike words, numbers, a version, a date or a path."""
     if len(value) < 8 or len(value.split(None, 1)) != 1 or _PATH.match(value):
         return False
-    value = value[:_LOOKED_AT]
+    value = value[:_CHECKED]
     return sum(len(part) for part in re.split(r"[-_./:,+=@~]", value) if part and not _WORDY.fullmatch(part)) >= 8
 
 
-def _hides(level: int, value: str, *, command: bool, quoted: bool = False, colon: bool = False) -> bool:
+def _must_redact(level: int, value: str, *, command: bool, quoted: bool = False, colon: bool = False) -> bool:
     """Check whether to redact a value after a name of this level."""
     if value.lower() in _TRIVIAL:
         return False
@@ -252,13 +252,13 @@ class _Known:
     def values(self) -> Values:
         if time.monotonic() >= self._due and self._lock.acquire(blocking=False):  # as a signal handler can log
             try:
-                self._due = time.monotonic() + _LOOK_AGAIN
-                self._look()
+                self._due = time.monotonic() + _UPDATE_INTERVAL
+                self._update()
             finally:
                 self._lock.release()
         return self._values
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         found = set(_of_environment())
         holders: list[Holder] = []
         with suppress(RuntimeError):  # another thread added a holder
@@ -304,7 +304,7 @@ _SIGN: Final = re.compile(r"(?:=>?|:(?!//|\d\d[:\]])|%3[dD])[ \t]{0,3}")  # exce
 _NAME_BEFORE: Final = re.compile(r"[ \t]{0,3}(?:[\"']\\{0,8})?([\w.-]{1,120})")
 _QUOTED: Final = re.compile(r"""(?P<open>[bBrRuU]{0,2}(?P<mark>\\*["']))""")
 _BARE: Final = re.compile(r"""[^\s&"',;]+""")
-_BEGINNING: Final = re.compile(rf"""[^\s&"',;]{{1,{_LOOKED_AT}}}""")
+_BEGINNING: Final = re.compile(rf"""[^\s&"',;]{{1,{_CHECKED}}}""")
 _CONNECTION: Final = re.compile(r"""[^;&"'=\r\n]{1,200};[ \w]{1,40}=""")
 _TO_SEMICOLON: Final = re.compile(r"""[^;&"'\r\n]+""")
 _FLAG: Final = re.compile(r"""(?<![\w-])--?([A-Za-z][\w.-]*+)["']?,?[ \t]+["']?(?=([^\s"',]+))""")
@@ -472,7 +472,7 @@ def _argument(before: str, argument: str) -> str:
     option = before[:1] == "-" and "=" not in before
     level = _level(before) if option else _NONE
     value = argument.lstrip("-") if argument.startswith("--") else argument
-    if level and _hides(level if value is argument else _WEAK, value, command=True):
+    if level and _must_redact(level if value is argument else _WEAK, value, command=True):
         return HIDDEN
     if option and before.lstrip("-") in ("u", "user", "userpwd", "proxy-user", "login"):
         user, colon, password = argument.partition(":")
@@ -515,7 +515,7 @@ def _flag_values(text: str) -> Iterator[tuple[int, int]]:
     for found in _FLAG.finditer(text):
         level, value = _level(found[1]), found[2]
         quoted_command = len(value) >= 6 and value[0] != "-" and not _ALPHABETIC.fullmatch(value)
-        if level and quoted_command and _hides(min(level, _MEDIUM), value, command=False):
+        if level and quoted_command and _must_redact(min(level, _MEDIUM), value, command=False):
             yield found.span(2)
 
 
@@ -533,20 +533,20 @@ def _assigned(text: str, *, command: bool) -> Iterator[tuple[int, int]]:
             continue
         name = before[1][::-1]
         at = end_of_name - before.end()  # start of the name
-        ahead = text[max(0, at - 3) : at]
-        escaped = ahead[-1:] == "%" and name[:2] in ("3F", "3f", "26")
+        preceding = text[max(0, at - 3) : at]
+        escaped = preceding[-1:] == "%" and name[:2] in ("3F", "3f", "26")
         if not (level := _level(name[2:] if escaped else name)):
             continue
-        if ahead == "://":
+        if preceding == "://":
             continue  # the user of a URL
         start, end, quoted = _value_at(text, at, sign.end(), command=command)
         value = text[start:end]
         if start < hidden or not value or (value.rpartition(".")[2] == name.rpartition(".")[2] and not command):
             continue  # password=self.password
-        asked = escaped or ahead[-1:] in ("?", "&")  # in a query
+        in_query = escaped or preceding[-1:] in ("?", "&")  # in a query
         colon = sign[0][0] == ":" and not quoted
-        if _hides(level, value, command=command or (asked and level > _WEAK), quoted=quoted, colon=colon):
-            hidden = end if quoted or end - start < _LOOKED_AT - 4 else _whole_value(text, end)
+        if _must_redact(level, value, command=command or (in_query and level > _WEAK), quoted=quoted, colon=colon):
+            hidden = end if quoted or end - start < _CHECKED - 4 else _whole_value(text, end)
             yield start, hidden
 
 

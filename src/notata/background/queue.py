@@ -287,7 +287,7 @@ class Queue:
 
     def _register_exit(self) -> None:
         exits.at_exit(self._finish)
-        exits.used()
+        exits.mark_used()
 
     def _recount(self) -> None:
         """Recompute all counts after an interrupt, and return writes to pending that it kept from starting."""

@@ -92,7 +92,7 @@ def _parsed(data: bytes) -> tuple[dict[str, Any], dict[str, Receipt]]:
     """Return the fields of a manifest, and the receipts of its files."""
     if len(data) <= _AT_ONCE:
         found = json.loads(data)
-        return found, {key: _receipt(told) for key, told in found["files"].items()}
+        return found, {key: _receipt(entry) for key, entry in found["files"].items()}
     start = data.find(b"\n", 0, _AT_ONCE) + 1
     if not start or not data.endswith(_END):
         raise ValueError(f"it has {len(data):,} bytes, but not one line for each file")
@@ -103,7 +103,7 @@ def _parsed(data: bytes) -> tuple[dict[str, Any], dict[str, Receipt]]:
         if end < start:
             raise ValueError(f"it has a line of more than {_AT_ONCE:,} bytes")
         lines = json.loads(b"{%s}" % data[start:end].rstrip(b",\n"))
-        files |= {key: _receipt(told) for key, told in lines.items()}
+        files |= {key: _receipt(entry) for key, entry in lines.items()}
         if len(files) > limits.MANIFEST_FILES:
             raise ValueError(f"it has more than {limits.MANIFEST_FILES:,} files")
         start = end + 1
@@ -123,11 +123,11 @@ def _quoted(key: str) -> str:
     return json.dumps(key, ensure_ascii=any("\ud800" <= character <= "\udfff" for character in key))
 
 
-def _receipt(told: Mapping[str, Any]) -> Receipt:
-    digest = bytes.fromhex(told.get("sha256", ""))
-    if len(digest) not in (0, 32) or not isinstance(told["size"], int):
-        raise ValueError(f"{told!r} is not the size and SHA-256 of a file")
-    return Receipt(told["size"], digest, str(told.get("etag") or told.get("generation") or ""))
+def _receipt(entry: Mapping[str, Any]) -> Receipt:
+    digest = bytes.fromhex(entry.get("sha256", ""))
+    if len(digest) not in (0, 32) or not isinstance(entry["size"], int):
+        raise ValueError(f"{entry!r} is not the size and SHA-256 of a file")
+    return Receipt(entry["size"], digest, str(entry.get("etag") or entry.get("generation") or ""))
 
 
 def mark(version: str) -> str:
@@ -164,7 +164,8 @@ def merge(
     for entry in listing:
         if not is_receipted(entry.key):
             continue
-        receipt = max(_holding(entry, own, others), key=lambda held: held.size, default=None)  # for a log, the longest
+        # For a log, the longest receipt.
+        receipt = max(_valid_receipts(entry, own, others), key=lambda held: held.size, default=None)
         if receipt is None:
             unknown.append(entry)
         else:
@@ -172,18 +173,18 @@ def merge(
     return known, unknown
 
 
-def _holding(entry: Entry, own: Mapping[str, Receipt], others: Iterable[Document]) -> Iterator[Receipt]:
+def _valid_receipts(entry: Entry, own: Mapping[str, Receipt], others: Iterable[Document]) -> Iterator[Receipt]:
     """Yield the receipts that match a file as listed."""
     receipt = own.get(entry.key)
-    if receipt is not None and _holds(entry, receipt, None):
+    if receipt is not None and _is_valid(entry, receipt, None):
         yield _as_listed(entry, receipt)
     for document in others:
         receipt = document.files.get(entry.key)
-        if receipt is not None and _holds(entry, receipt, document.created):
+        if receipt is not None and _is_valid(entry, receipt, document.created):
             yield _as_listed(entry, receipt)
 
 
-def _holds(entry: Entry, receipt: Receipt, created: datetime | None) -> bool:
+def _is_valid(entry: Entry, receipt: Receipt, created: datetime | None) -> bool:
     if not receipt.sha256:
         return False
     if keys.is_log(entry.key):

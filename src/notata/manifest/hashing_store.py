@@ -29,7 +29,7 @@ __all__ = ["FileRecords", "HashingStore"]
 _DIGEST: Final = 32  # bytes of a SHA-256
 _SIZE: Final = 8  # bytes of an encoded size
 _GROWING: Final = 64  # maximum number of stored hash states, some 500 bytes each
-_BESIDE: Final = 2**20  # bytes from which another thread hashes a part during its write
+_PARALLEL: Final = 2**20  # bytes from which another thread hashes a part during its write
 _REFUSED: Final = (ConflictError, FileExistsError, FileNotFoundError)
 """Errors after which a write certainly had no effect. After any other error, this is unknown."""
 
@@ -60,25 +60,25 @@ class FileRecords:
     def __init__(self) -> None:
         self._noted: dict[str, bytes] = {}  # size, SHA-256 and version
         self._growing: dict[str, tuple[Any, int, str]] = {}  # hash state, size and version
-        self._under_way: dict[str, list[None]] = {}  # one element for each write in progress
+        self._in_progress: dict[str, list[None]] = {}  # one element for each write in progress
         self._forks = _forks
-        self._elsewhere = False
+        self._is_incomplete = False
         self.changes = 0
         self.on_change: Callable[[], object] = bool
 
     @property
     def incomplete(self) -> bool:
-        """Whether files can differ from the records: after a failed write, or if other processes can have written."""
-        return self._elsewhere or self._forks != _forks
+        """True if files can differ from the records: after a failed write, or if other processes can have written."""
+        return self._is_incomplete or self._forks != _forks
 
     def mark_incomplete(self) -> None:
         """Record that stored files can differ from the records."""
-        self._elsewhere = True
+        self._is_incomplete = True
         self.changed()
 
     def receipts(self) -> dict[str, Receipt]:
         """Return the current receipts."""
-        growing = self._growing.copy()  # first, as `_rest` moves files from here to `_noted`
+        growing = self._growing.copy()  # first, as `_finish_growing` moves files from here to `_noted`
         found = {key: _unpacked(packed) for key, packed in self._noted.copy().items()}
         for key, (state, size, version) in growing.items():
             found[key] = Receipt(size, state.digest(), "" if keys.is_log(key) else version)
@@ -92,17 +92,17 @@ class FileRecords:
 
     def begin(self, key: str) -> None:
         """Record the start of a write. If two writes to a file overlap, it is unknown which one came last."""
-        begun = self._under_way.setdefault(key, [])
-        begun.append(None)
-        if len(begun) > 1 or self._under_way.get(key) is not begun:  # another write has just ended
-            self._elsewhere = True
+        in_progress = self._in_progress.setdefault(key, [])
+        in_progress.append(None)
+        if len(in_progress) > 1 or self._in_progress.get(key) is not in_progress:  # another write has just ended
+            self._is_incomplete = True
 
     def end(self, key: str, error: BaseException | None = None) -> None:
         """Record the end of a write, successful or not."""
         with suppress(KeyError, IndexError):
-            (begun := self._under_way[key]).pop()
-            if not begun and self._under_way.pop(key):  # another write has just started
-                self._elsewhere = True
+            (in_progress := self._in_progress[key]).pop()
+            if not in_progress and self._in_progress.pop(key):  # another write has just started
+                self._is_incomplete = True
         if error is not None and not isinstance(error, _REFUSED):
             self.mark_incomplete()
 
@@ -130,16 +130,16 @@ class FileRecords:
             self._noted.pop(key, None)
             self._growing[key] = state, after.size, after.version or ""
             if len(growing := list(self._growing)) > _GROWING:
-                self._rest(growing[0])
+                self._finish_growing(growing[0])
         elif not keys.is_log(key):
             self.forget(key)
-            self._elsewhere = True
+            self._is_incomplete = True
         else:  # the beginning of a log never changes
-            self._rest(key)
+            self._finish_growing(key)
         if not keys.is_log(key):
             self.changed()
 
-    def _rest(self, key: str) -> None:
+    def _finish_growing(self, key: str) -> None:
         """Keep only the digest of a file that grew, without the hash state to continue it."""
         if (grown := self._growing.get(key)) is not None:
             state, size, version = grown
@@ -310,7 +310,7 @@ class _HashedUpload:
 
     def write(self, part: bytes) -> None:
         self._size += len(part)
-        if len(part) < _BESIDE:
+        if len(part) < _PARALLEL:
             self._hash.update(part)
             self._upload.write(part)
             return

@@ -37,12 +37,12 @@ class SharedManifestWriter:
         self._owner = owner
         self._lock = Lock()
         self._version = ""
-        self._before: Document | None = None
+        self._previous: Document | None = None
         self._written: dict[str, Receipt] = {}
 
     @property
     def is_outdated(self) -> bool:
-        """Whether files were stored that are not in the manifest yet. No request."""
+        """True if files were stored that are not in the manifest yet. No request."""
         return self._store.records.receipts() != self._written
 
     def write(self) -> None:
@@ -65,7 +65,7 @@ class SharedManifestWriter:
                     if last:
                         raise
                     self._fetch()
-            self._before, self._written = document, own
+            self._previous, self._written = document, own
 
     def _put(self, data: bytes) -> None:
         if self._version:
@@ -75,18 +75,18 @@ class SharedManifestWriter:
 
     def _fetch(self) -> None:
         """Read the manifest that another process with this rank has stored."""
-        self._version, self._before = "", None
+        self._version, self._previous = "", None
         with suppress(MissingError, ValueError):
             found = self._store.fetch(self._key)
             self._version = found.version
-            self._before = Document.parse(found.data)
+            self._previous = Document.parse(found.data)
 
     def _files(self, own: Mapping[str, Receipt]) -> Mapping[str, Receipt]:
-        before = {} if self._before is None else self._before.files
+        before = {} if self._previous is None else self._previous.files
         if not self._store.near:  # receipts have versions there, which show whether they are valid
-            news = {key: receipt for key, receipt in own.items() if self._written.get(key) != receipt}
-            return {**own, **before, **news}
-        known, unknown = merge(self._present({*before, *own}), own, [] if self._before is None else [self._before])
+            changes = {key: receipt for key, receipt in own.items() if self._written.get(key) != receipt}
+            return {**own, **before, **changes}
+        known, unknown = merge(self._present({*before, *own}), own, [] if self._previous is None else [self._previous])
         found, _ = hashed(self._store, unknown)  # files just written by another process
         looked_at = ((entry, found[entry.key]) for entry in unknown if entry.key in found)
         return known | {entry.key: Receipt(read.size, read.sha256, entry.version) for entry, read in looked_at}

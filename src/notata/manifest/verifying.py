@@ -63,15 +63,15 @@ class VerifyReport:
     skipped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        what = "file as it was" if self.checked == 1 else "files as they were"
-        told = [f"{self.checked} {what}, {self.bytes} bytes read"]
+        what = "file unchanged" if self.checked == 1 else "files unchanged"
+        parts = [f"{self.checked} {what}, {self.bytes} bytes read"]
         if self.unverified:
             count = f"{len(self.unverified)} file{'s' * (len(self.unverified) > 1)}"
-            told.append(f"{count} checked by size only: {listed(self.unverified, _NAMED)}")
+            parts.append(f"{count} checked by size only: {listed(self.unverified, _NAMED)}")
         for name, word in _WORDS.items():
             if found := getattr(self, name):
-                told.append(f"{len(found)} {word}: {listed(found, _NAMED)}")
-        return f"{'ok' if self.ok else 'NOT ok'}; {'; '.join(told)}"
+                parts.append(f"{len(found)} {word}: {listed(found, _NAMED)}")
+        return f"{'ok' if self.ok else 'NOT ok'}; {'; '.join(parts)}"
 
 
 _WORDS: Final = {  # without `grown`, which is normal
@@ -107,13 +107,13 @@ def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = Non
     unread = {key for key in files.keys() - listed.keys() if key in closed or closed & set(_folders([key]))}
     missing = set(files.keys() - listed.keys() - unread)
     present = {key: receipt for key, receipt in files.items() if key in listed}
-    changed = {key for key, receipt in present.items() if not _may_hold(listed[key], receipt)}
-    wanted = [_as_then(listed[key], receipt) for key, receipt in present.items() if key not in changed]
-    read, errors = hashed(store, wanted, with_md5=_undigested(present), tally=tally)
+    changed = {key for key, receipt in present.items() if not _size_matches(listed[key], receipt)}
+    wanted = [_with_previous_size(listed[key], receipt) for key, receipt in present.items() if key not in changed]
+    read, errors = hashed(store, wanted, with_md5=_with_md5_etag(present), tally=tally)
     missing |= {key for key, error in errors.items() if isinstance(error, FileNotFoundError)}
     if others := [error for key, error in errors.items() if key not in missing]:
         raise BatchError(f"cannot read {len(others)} files in {store.url}", others)
-    verdicts = {key: _holds(content, present[key], listed[key]) for key, content in read.items()}
+    verdicts = {key: _is_unchanged(content, present[key], listed[key]) for key, content in read.items()}
     changed |= {key for key, verdict in verdicts.items() if verdict is False}
     unverified = {key for key, verdict in verdicts.items() if verdict is None}
     if _comparable(present, listed, verdicts):
@@ -137,22 +137,22 @@ def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = Non
     )
 
 
-def _may_hold(entry: Entry, receipt: Receipt) -> bool:
+def _size_matches(entry: Entry, receipt: Receipt) -> bool:
     """Check whether the size allows unchanged content; a log can be longer."""
     return entry.size == receipt.size or (keys.is_log(entry.key) and entry.size > receipt.size) or entry.size < 0
 
 
-def _as_then(entry: Entry, receipt: Receipt) -> Entry:
+def _with_previous_size(entry: Entry, receipt: Receipt) -> Entry:
     """Return the entry with the previous size, as a log can be longer now."""
     return replace(entry, size=receipt.size)
 
 
-def _undigested(files: Mapping[str, Receipt]) -> list[str]:
+def _with_md5_etag(files: Mapping[str, Receipt]) -> list[str]:
     """Return the files without digest whose ETag is the MD5 of the content, as for S3 objects written at once."""
     return [key for key, receipt in files.items() if not receipt.sha256 and _MD5.fullmatch(mark(receipt.version))]
 
 
-def _holds(content: Content, receipt: Receipt, entry: Entry) -> bool | None:
+def _is_unchanged(content: Content, receipt: Receipt, entry: Entry) -> bool | None:
     """Check whether the content is unchanged; None if that is unknown."""
     if content.size != receipt.size:
         return False

@@ -69,12 +69,12 @@ class ManifestWriter:
         self._most_files = most_files
         self._lock = Lock()
         self._version = ""
-        self._before: Document | None = None
+        self._previous: Document | None = None
         self._written = (-1, False)
 
     @property
     def is_current(self) -> bool:
-        """Whether the manifest includes all known writes and writers. No request."""
+        """True if the manifest includes all known writes and writers. No request."""
         return self._written == (self._store.records.changes, self._workers())
 
     def when_outdated(self, call: Callable[[], object]) -> None:
@@ -101,7 +101,7 @@ class ManifestWriter:
             self._check()
             created = datetime.now().astimezone()
             if self._resumed and not self._version:
-                self._before = self._fetch()
+                self._previous = self._fetch()
             document = Document(self._run_id, self._owner, created, self._files())
             data = document.encode(self._store.url)
             if len(data) > limits.MANIFEST or len(document.files) > self._most_files:
@@ -112,7 +112,7 @@ class ManifestWriter:
                 self._written = written
                 return
             self._put(data)
-            self._before = document
+            self._previous = document
             self._written = written
 
     def _fetch(self) -> Document | None:
@@ -173,7 +173,7 @@ class ManifestWriter:
 
     def _others(self, listing: list[Entry]) -> list[Document]:
         """Return the manifests of an earlier attempt and of workers."""
-        documents = [] if self._before is None else [self._before]
+        documents = [] if self._previous is None else [self._previous]
         if not self._workers():
             return documents
         names = [entry.key for entry in listing if keys.is_manifest(entry.key) and entry.key != keys.MANIFEST]

@@ -25,7 +25,7 @@ _GIT_FRESH: Final = 10.0  # seconds that the answer of git is cached
 _FILTERS: Final = 100  # maximum number of filters that a checkout can configure
 _DRIVER: Final = re.compile(r"[\w.-]+", re.ASCII)
 
-_HARMLESS: Final = (
+_SAFE_OPTIONS: Final = (
     "--no-pager",
     *("-c", "core.fsmonitor=false"),  # a monitor can be any program
     *("-c", f"core.hooksPath={os.devnull}"),
@@ -150,22 +150,24 @@ def _git(folder: str, _: int) -> dict[str, Any] | None:
     `dirty` is omitted if finding out would run a program of the checkout.
     """
     until = time.monotonic() + _GIT_SECONDS
-    filters = _asked(folder, until, "config", "-z", "--name-only", "--get-regexp", r"^filter\.", codes=(0, 1))
+    filters = _run_git(folder, until, "config", "-z", "--name-only", "--get-regexp", r"^filter\.", codes=(0, 1))
     if filters is None:
         return None
-    harmless = _without_filters(filters)
-    if harmless is None:
-        told = _asked(folder, until, "rev-parse", "--verify", "-q", "HEAD", codes=(0, 1))
-        branch = _asked(folder, until, "symbolic-ref", "-q", "--short", "HEAD", codes=(0, 1))
-        return None if told is None else {"commit": told.strip() or None, "branch": _given((branch or "").strip())}
-    told = _asked(folder, until, *harmless, "status", *_STATUS)
-    if told is None:
+    without_filters = _without_filters(filters)
+    if without_filters is None:
+        output = _run_git(folder, until, "rev-parse", "--verify", "-q", "HEAD", codes=(0, 1))
+        branch = _run_git(folder, until, "symbolic-ref", "-q", "--short", "HEAD", codes=(0, 1))
+        return (
+            None if output is None else {"commit": output.strip() or None, "branch": _real_name((branch or "").strip())}
+        )
+    output = _run_git(folder, until, *without_filters, "status", *_STATUS)
+    if output is None:
         return None
-    lines = told.splitlines()
-    said = {name: value for name, _, value in (line[2:].partition(" ") for line in lines if line.startswith("# "))}
+    lines = output.splitlines()
+    headers = {name: value for name, _, value in (line[2:].partition(" ") for line in lines if line.startswith("# "))}
     return {
-        "commit": _given(said.get("branch.oid")),
-        "branch": _given(said.get("branch.head")),
+        "commit": _real_name(headers.get("branch.oid")),
+        "branch": _real_name(headers.get("branch.head")),
         "dirty": any(not line.startswith("#") for line in lines),
     }
 
@@ -183,14 +185,14 @@ def _without_filters(names: str) -> list[str] | None:
     return [word for driver in sorted(drivers) for setting in off for word in ("-c", f"filter.{driver}.{setting}")]
 
 
-def _asked(folder: str, until: float, *arguments: str, codes: tuple[int, ...] = (0,)) -> str | None:
+def _run_git(folder: str, until: float, *arguments: str, codes: tuple[int, ...] = (0,)) -> str | None:
     """Return the output of git, run without programs that the checkout configures; None if git fails."""
-    program = _program("git")
+    program = _find_program("git")
     if program is None:
         return None
     try:
         done = subprocess.run(
-            [program, *_HARMLESS, *arguments],
+            [program, *_SAFE_OPTIONS, *arguments],
             cwd=folder,
             env={name: value for name, value in os.environ.items() if name != "GIT_CONFIG"} | _GIT_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
@@ -204,7 +206,7 @@ def _asked(folder: str, until: float, *arguments: str, codes: tuple[int, ...] = 
     return done.stdout.decode("utf-8", "replace") if done.returncode in codes else None
 
 
-def _program(name: str) -> str | None:
+def _find_program(name: str) -> str | None:
     """Return the path of a program in an absolute folder of PATH, as a checkout can contain a file of that name."""
     name = f"{name}.exe" if sys.platform == "win32" else name
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
@@ -214,6 +216,6 @@ def _program(name: str) -> str | None:
     return None
 
 
-def _given(value: str | None) -> str | None:
+def _real_name(value: str | None) -> str | None:
     """Return a name; None for placeholders of git in parentheses, such as ``(initial)`` and ``(detached)``."""
     return None if not value or value.startswith("(") else value

@@ -77,26 +77,26 @@ def text(error: BaseException, redact: Redact = str) -> str:
 
 def _text_of(error: BaseException, redact: Redact) -> str:
     try:
-        told = traceback.TracebackException.from_exception(error)
-        whole = "".join(told.format())
+        formatted = traceback.TracebackException.from_exception(error)
+        whole = "".join(formatted.format())
     except Exception:  # for example, a SyntaxError with invalid attributes
         return redact(f"{kind(error)}: {_message(error)}\n")
-    places = set(_places(told))
+    locations = set(_locations(formatted))
     parts: list[str] = []
-    for is_place, lines in groupby(whole.split("\n"), lambda line: line.lstrip(" |+-") in places):
+    for is_location, lines in groupby(whole.split("\n"), lambda line: line.lstrip(" |+-") in locations):
         part = "\n".join(lines)  # redact all lines at once, as a secret can span several lines
-        parts.append(part if is_place else redact(part))
+        parts.append(part if is_location else redact(part))
     return "\n".join(parts)
 
 
-def _places(told: traceback.TracebackException | None) -> Iterator[str]:
+def _locations(trace: traceback.TracebackException | None) -> Iterator[str]:
     """Yield the lines of a traceback that contain the location of a frame."""
-    if told is None:
+    if trace is None:
         return
-    for frame in told.stack:
+    for frame in trace.stack:
         yield f'File "{frame.filename}", line {frame.lineno}, in {frame.name}'
-    for other in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
-        yield from _places(other)
+    for other in (trace.__cause__, trace.__context__, *(getattr(trace, "exceptions", None) or ())):
+        yield from _locations(other)
 
 
 def describe(error: BaseException, redact: Redact = str, *, variables: bool = False) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def describe(error: BaseException, redact: Redact = str, *, variables: bool = Fa
         ``function``, ``code`` and, on request, ``variables``. If present, ``cause`` (or ``context``, the exception
         being handled) in the same form, and the members of a group in ``exceptions``.
     """
-    return _Describing(redact, variables).of(error, _CHAIN)
+    return _Describer(redact, variables).of(error, _CHAIN)
 
 
 class Caught(Generic[N]):
@@ -135,7 +135,7 @@ class Caught(Generic[N]):
         self._reraise = reraise
         self.error: BaseException | None = None
 
-    def _again(self) -> Caught[N]:
+    def _copy(self) -> Caught[N]:
         """Return a new object for each call of a decorated function."""
         return Caught(self._record, self._kinds, self._reraise)
 
@@ -152,12 +152,12 @@ class Caught(Generic[N]):
 
         @functools.wraps(function)
         def catching(*arguments: Any, **options: Any) -> Any:
-            with self._again():
+            with self._copy():
                 return function(*arguments, **options)
 
         @functools.wraps(function)
         async def awaiting(*arguments: Any, **options: Any) -> Any:
-            with self._again():
+            with self._copy():
                 return await function(*arguments, **options)
 
         return awaiting if inspect.iscoroutinefunction(function) else catching
@@ -174,10 +174,10 @@ class Caught(Generic[N]):
         return not self._reraise
 
 
-class _Describing:
+class _Describer:
     def __init__(self, redact: Redact, variables: bool) -> None:
         self._redact = redact
-        self._repr = _Short(redact) if variables else None
+        self._repr = _ShortRepr(redact) if variables else None
         self._seen: set[int] = set()
 
     def of(self, error: BaseException, depth: int) -> dict[str, Any]:
@@ -185,35 +185,35 @@ class _Describing:
         found: dict[str, Any] = {
             "type": kind(error),
             "message": self._redact(_message(error)),
-            "frames": [self._frame(frame, line) for frame, line in _walk(error.__traceback__)],
+            "frames": [self._frame(frame, line) for frame, line in _frames_of(error.__traceback__)],
         }
         if notes := _notes(error):
             found["notes"] = [self._redact(note) for note in notes]
         if isinstance(error, BaseExceptionGroup):
             found["exceptions"] = [self.of(member, depth - 1) for member in error.exceptions if depth > 1]
-        name, before = _before(error)
+        name, before = _cause_or_context(error)
         if before is not None and id(before) not in self._seen and depth > 1:
             found[name] = self.of(before, depth - 1)
         return found
 
     def _frame(self, frame: FrameType, line: int) -> dict[str, Any]:
         code = frame.f_code
-        told: dict[str, Any] = {
+        described: dict[str, Any] = {
             "file": code.co_filename,
             "line": line,
             "function": code.co_qualname,
             "code": self._redact(linecache.getline(code.co_filename, line, frame.f_globals).strip()),
         }
         if self._repr is not None:
-            told["variables"] = {
+            described["variables"] = {
                 name: HIDDEN if _is_secret(name, value) else self._repr.of(value)
                 for name, value in frame.f_locals.items()
                 if _is_data(name, value)
             }
-        return told
+        return described
 
 
-def _walk(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+def _frames_of(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
     """Yield frames and line numbers, the innermost last; for a long traceback, only its beginning and end."""
     frames = list(traceback.walk_tb(trace))
     if len(frames) > _FRAMES:
@@ -221,7 +221,7 @@ def _walk(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
     yield from frames
 
 
-def _before(error: BaseException) -> tuple[str, BaseException | None]:
+def _cause_or_context(error: BaseException) -> tuple[str, BaseException | None]:
     if error.__cause__ is not None or error.__suppress_context__:
         return "cause", error.__cause__
     return "context", error.__context__
@@ -260,7 +260,7 @@ def _text(value: object) -> str:
         return f"<{type(value).__qualname__}, which cannot be shown>"
 
 
-class _Short(reprlib.Repr):
+class _ShortRepr(reprlib.Repr):
     """Short representations. Secrets are redacted before the text is shortened."""
 
     def __init__(self, redact: Redact) -> None:

@@ -218,7 +218,7 @@ class Journal(logging.Handler):
         return bool(self._chunk) and record.threadName == _STORAGE_THREAD and record.levelno < logging.WARNING
 
     def _enqueue(self, data: bytes, urgent: bool) -> None:
-        exits.used()
+        exits.mark_used()
         with self._lock:
             if self._silent:
                 return
@@ -230,10 +230,10 @@ class Journal(logging.Handler):
             if self._dropped:
                 self._add_pending(self._missing_lines(), now)
             self._add_pending(data, now)
-            news = self._bytes - len(data) < self._threshold <= self._bytes
+            must_wake = self._bytes - len(data) < self._threshold <= self._bytes
             if urgent and not self._has_urgent:
-                self._has_urgent, self._urgent_since, news = True, now, True
-            if not self._at_once and (news or self._thread is None):
+                self._has_urgent, self._urgent_since, must_wake = True, now, True
+            if not self._at_once and (must_wake or self._thread is None):
                 self._wake()
 
     def _add_pending(self, data: bytes, now: float) -> None:
@@ -300,7 +300,7 @@ class Journal(logging.Handler):
         with self._storing:
             if self._pending or self._chunk or self._dropped or self._contested or self._silent or self._is_nested():
                 return False
-            exits.used()
+            exits.mark_used()
             self._appending = sys._getframe()
             try:
                 exits.at_exit(self._finish)

@@ -240,9 +240,9 @@ class Lease:
         with self._lock.held():
             ending = {**fields, "status": status}
             self._unstored_end = ending if status == "failed" else {}
-            news = self._change(ending, adopted)
+            is_new = self._change(ending, adopted)
             self._unstored_end = {}
-            return news
+            return is_new
 
     @property
     def owner(self) -> str:
@@ -256,7 +256,7 @@ class Lease:
 
     @property
     def is_owner_process(self) -> bool:
-        """Whether this process claimed the run, and is not a fork of the process that did."""
+        """True if this process claimed the run, False in a forked child."""
         return os.getpid() == self._pid
 
     def is_owner(self) -> bool:
@@ -286,11 +286,11 @@ class Lease:
         In a signal handler that interrupts this method, the interrupted call stores the fields.
         """
         if is_running(self._changing):
-            news = self.is_new_status(fields.get("status"))
+            is_new = self.is_new_status(fields.get("status"))
             # A new dictionary, so that the interrupted call detects the change.
             self._from_handlers = {**self._from_handlers, **fields}
             self.fields |= fields
-            return news
+            return is_new
         self._changing = sys._getframe()
         try:
             return self._store_change(fields, before_retry)

@@ -146,21 +146,21 @@ class Parameters(Mapping[str, Any]):
         self,
         store: Store,
         check: Callable[[], None],
-        say: Callable[..., None],
+        log: Callable[..., None],
         stored: Callable[[], None],
         *,
         new: bool,
     ) -> None:
         self._store = store
         self._check = check
-        self._say = say
-        self._tell = stored
+        self._log = log
+        self._on_stored = stored
         self._lock = Lock()
         self._file: tuple[str, bytes] | None = ("", b"") if new else None
         self._values: dict[str, Any] | None = {} if new else None
-        self._there: set[str] = set()  # suffixes of files that may exist
+        self._existing: set[str] = set()  # suffixes of files that may exist
         self._merging: FrameType | None = None  # the call that merges values; see `is_running`
-        self._left: dict[str, Any] = {}  # values that a signal handler leaves to that call
+        self._from_handlers: dict[str, Any] = {}  # values that a signal handler leaves to that call
 
     def __call__(self, /, ext: str = "yaml", **values: Any) -> None:
         """Merge values into the parameters, and store them as ``params.yaml`` or ``params.json``.
@@ -193,7 +193,7 @@ class Parameters(Mapping[str, Any]):
         self._check()
         with self._lock.held():
             self._merge(ext, values)
-        self._tell()
+        self._on_stored()
 
     def _merge(self, ext: str, values: Mapping[str, Any]) -> None:
         """Store the current values merged with these.
@@ -202,20 +202,20 @@ class Parameters(Mapping[str, Any]):
         """
         if is_running(self._merging):
             encoded(self._store, values, ext)  # refuse invalid values here
-            self._left = {**self._left, **values}
+            self._from_handlers = {**self._from_handlers, **values}
             return
         self._merging = sys._getframe()
         try:
-            self._put(ext, {**self, **values})
+            self._store_values(ext, {**self, **values})
         finally:
-            self._store_left(ext)
+            self._store_from_handlers(ext)
 
-    def _store_left(self, ext: str) -> None:
+    def _store_from_handlers(self, ext: str) -> None:
         """Store the values of signal handlers, even after one interrupt, as their calls have already returned."""
         interrupt: BaseException | None = None
-        while left := self._left:
+        while left := self._from_handlers:
             try:
-                self._put(ext, {**self, **left})
+                self._store_values(ext, {**self, **left})
             except Exception:
                 raise
             except BaseException as error:
@@ -223,36 +223,36 @@ class Parameters(Mapping[str, Any]):
                     raise
                 interrupt = error
                 continue
-            if self._left is left:
-                self._left = {}
+            if self._from_handlers is left:
+                self._from_handlers = {}
         if interrupt is not None:
             raise interrupt
 
-    def _put(self, ext: str, values: Mapping[str, Any]) -> None:
+    def _store_values(self, ext: str, values: Mapping[str, Any]) -> None:
         data = encoded(self._store, values, ext)
-        self._there |= {self._now()[0], ext} - {""}
+        self._existing |= {self._current_file()[0], ext} - {""}
         self._store.write(_KEYS[ext], data)
-        if others := self._there - {ext}:
+        if others := self._existing - {ext}:
             self._file = self._values = None  # if the next request fails, read the files again
             self._store.delete([_KEYS[other] for other in others])
-            self._there = {ext}
+            self._existing = {ext}
         self._file, self._values = (ext, data), None
-        self._say(logging.INFO, "Saved params (%s) in %s", ext, _KEYS[ext])
+        self._log(logging.INFO, "Saved params (%s) in %s", ext, _KEYS[ext])
 
     def begin(self, values: Mapping[str, Any]) -> None:
         """Store the parameters of a new run, or replace those of a resumed run."""
         with self._lock.held():
-            ext, _ = self._now()
+            ext, _ = self._current_file()
             if ext:
-                if self._are(values):
+                if self._equals(values):
                     return
-                self._say(logging.WARNING, "The parameters differ from the previous ones: %s is replaced", _KEYS[ext])
-            self._put("yaml", values)
+                self._log(logging.WARNING, "The parameters differ from the previous ones: %s is replaced", _KEYS[ext])
+            self._store_values("yaml", values)
 
-    def _are(self, values: Mapping[str, Any]) -> bool:
+    def _equals(self, values: Mapping[str, Any]) -> bool:
         """Check whether the stored values equal these, as stored: NaN equals NaN, and JSON keys are strings."""
         try:
-            stored, (ext, _) = self._stored(), self._now()
+            stored, (ext, _) = self._stored(), self._current_file()
         except DecodeError:
             return False
         data = encoded(self._store, values, ext)
@@ -262,7 +262,7 @@ class Parameters(Mapping[str, Any]):
             return encoded(self._store, stored, ext) == data
         return False
 
-    def _now(self) -> tuple[str, bytes]:
+    def _current_file(self) -> tuple[str, bytes]:
         with self._lock.held():
             if self._file is None:
                 self._file = _stored(self._store)
@@ -273,7 +273,7 @@ class Parameters(Mapping[str, Any]):
         if known is not None:  # readers do not wait for writers
             return known
         with self._lock.held():
-            values = _values(self._store, *self._now())
+            values = _values(self._store, *self._current_file())
             self._values = values
             return values
 

@@ -266,9 +266,9 @@ class Recorder(Lines, ABC):
         own = PurePath(source.url.rpartition("://")[2]).name
         target = keys.artifact(own if name is None else name)
         self._check()
-        found = self._wanted(source, target)
+        found = self._files_to_store(source, target)
         if not found:
-            raise _nothing(path, source)
+            raise _no_files_error(path, source)
         wanted = {keys.check(f"{target}/{entry.key}"): entry for entry in found}
         with shown(progress, own) as callback:
             self._store.take(wanted, source, callback=callback)
@@ -279,12 +279,12 @@ class Recorder(Lines, ABC):
         self.info("Saved folder %s (%d files, %d bytes) in %s", own, len(found), size, target)
         return self._store.place(target)
 
-    def _wanted(self, source: Store, target: str) -> list[Entry]:
+    def _files_to_store(self, source: Store, target: str) -> list[Entry]:
         """Return the files of a folder except those of this run; for a folder in the run, except earlier copies."""
-        mine, there = _root(self._store), _root(source)
-        within = there != mine and there.startswith(mine)
-        left_out = f"{mine}{target}/" if within else mine
-        return [entry for entry in source.list() if not f"{there}{entry.key}".startswith(left_out)]
+        own_root, root = _location(self._store), _location(source)
+        within = root != own_root and root.startswith(own_root)
+        left_out = f"{own_root}{target}/" if within else own_root
+        return [entry for entry in source.list() if not f"{root}{entry.key}".startswith(left_out)]
 
     # -- data and plots ------------------------------------------------------------------------------------
 
@@ -406,7 +406,7 @@ class Recorder(Lines, ABC):
     def _write(self, form: formats.WriteFormat, what: str, name: str, key: str, value: Any) -> StoredPath:
         self._check()
         with self._locating_errors(key), self._store.open(key, "wb") as file:
-            formats.write(_rooted(form, name), value, file)
+            formats.write(_with_root(form, name), value, file)
         self.info("Saved %s %s in %s", what, name, key)
         return self._store.place(key)
 
@@ -436,9 +436,9 @@ class Recorder(Lines, ABC):
         >>> log["artifacts/settings/config.json"].write_text("{}")
         2
         """
-        return self._store.path(self._allowed(key))
+        return self._store.path(self._check_key(key))
 
-    def _allowed(self, key: str | os.PathLike[str]) -> str:
+    def _check_key(self, key: str | os.PathLike[str]) -> str:
         """Return a valid key; raise an error if another writer is known to own the run."""
         checked = keys.check(key)
         self._check()
@@ -475,7 +475,7 @@ class Recorder(Lines, ABC):
         >>> log["artifacts/table.csv"].read_text()
         't,x\n0,1\n'
         """
-        return self._store.open(self._allowed(key), mode, encoding=encoding, errors=errors, newline=newline)
+        return self._store.open(self._check_key(key), mode, encoding=encoding, errors=errors, newline=newline)
 
     def local(self, key: str) -> AbstractContextManager[Path]:
         """Return a context manager with a temporary local path, for libraries that need one (HDF5, netCDF, SQLite).
@@ -495,7 +495,7 @@ class Recorder(Lines, ABC):
         >>> log["artifacts/mesh.vtk"].exists()
         True
         """
-        return self._local(self._allowed(key))
+        return self._local(self._check_key(key))
 
     @contextmanager
     def _local(self, key: str) -> Iterator[Path]:
@@ -504,7 +504,7 @@ class Recorder(Lines, ABC):
         self.info("Saved file %s in %s", key.rpartition("/")[2], key)
 
 
-def _nothing(path: str | os.PathLike[str] | UPath, folder: Store) -> StorageError:
+def _no_files_error(path: str | os.PathLike[str] | UPath, folder: Store) -> StorageError:
     """Return the error for a folder without files to store."""
     beside, name = open_beside(path)
     with suppress(NotataError):
@@ -517,14 +517,14 @@ def _nothing(path: str | os.PathLike[str] | UPath, folder: Store) -> StorageErro
     )
 
 
-def _root(store: Store) -> str:
+def _location(store: Store) -> str:
     """Return the canonical location of a store, with links of a local disk resolved."""
     place = store.place()
     url = place.resolve().as_posix() if isinstance(place, Path) else store.url
     return url if url.endswith("/") else f"{url}/"
 
 
-def _rooted(form: formats.WriteFormat, name: str | int) -> formats.WriteFormat:
+def _with_root(form: formats.WriteFormat, name: str | int) -> formats.WriteFormat:
     """Return the format with `name` as the root in its error messages, as in ``metrics.layers[3].weight``."""
     if not isinstance(form, formats.Json | formats.Yaml | formats.Npy | formats.Npz):
         return form

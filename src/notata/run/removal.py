@@ -68,7 +68,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
     run = run.strictly()
     gaps = Gaps()
     listed = run.everything(skipped=gaps) if entries is None else list(entries)
-    last = _announce(run, found)
+    last = _mark_replacing(run, found)
     gone: dict[str, int] = {}
     errors: dict[str, Exception] = {error.key or "": error for error in gaps.errors(run.url)}
     listed = [entry for entry in listed if entry.key != keys.METADATA]
@@ -76,7 +76,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
         if start:
             _check(run, last.version)
         some = listed[start : start + _AT_ONCE]
-        errors |= _removed(run, some)
+        errors |= _remove_files(run, some)
         gone |= {entry.key: entry.size for entry in some if entry.key not in errors}
         if any(isinstance(error, DeadlineError) for error in errors.values()):
             break  # each further batch would wait as long
@@ -84,7 +84,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
     if not errors:  # with errors, metadata.json stays, so that the remaining files can be found
         _check(run, last.version)
         links = run.remove_links()
-        errors |= _removed(run, [last])
+        errors |= _remove_files(run, [last])
         gone |= {} if errors or found is None else {last.key: last.size}
     left = () if errors else tuple(run.irregular())
     run.remove_empty_folders()
@@ -93,24 +93,24 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
     )
 
 
-def _announce(run: Store, found: Blob | None) -> Entry:
+def _mark_replacing(run: Store, found: Blob | None) -> Entry:
     """Set the status ``replacing`` and remove the owner in metadata.json; its next heartbeat detects that."""
     fields = {} if found is None else parsed(found.data) or {}
     data = encode(JSON, {**{name: value for name, value in fields.items() if name != LEASE}, "status": "replacing"})
     try:
         version = run.create(keys.METADATA, data) if found is None else run.replace(keys.METADATA, data, found.version)
     except (ConflictError, ExistsError) as error:
-        raise _taken(run) from error
+        raise _claimed_error(run) from error
     return Entry(keys.METADATA, len(data) if found is None else found.size, datetime.now(UTC), version)
 
 
 def _check(run: Store, version: str) -> None:
     now = stored(run)
     if now is None or now.version != version:
-        raise _taken(run)
+        raise _claimed_error(run)
 
 
-def _taken(run: Store) -> ConflictError:
+def _claimed_error(run: Store) -> ConflictError:
     return ConflictError(
         f"cannot remove {run.url}: another writer has claimed the run; its files are kept. Wait for the run to end",
         url=run.url,
@@ -118,7 +118,7 @@ def _taken(run: Store) -> ConflictError:
     )
 
 
-def _removed(run: Store, entries: Iterable[Entry]) -> dict[str, Exception]:
+def _remove_files(run: Store, entries: Iterable[Entry]) -> dict[str, Exception]:
     """Remove files in the listed versions concurrently; return errors by key."""
     listed = list(entries)
     try:

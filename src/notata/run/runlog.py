@@ -135,28 +135,28 @@ def _parsed(whole_text: str) -> Iterator[LogLine]:
         lines.pop()
     for whole in lines:
         line = whole.removesuffix("\r")  # line ends of Windows
-        begun = _begun(line)
-        if begun is None:
+        found = _parse_head(line)
+        if found is None:
             message.append(line.removeprefix(_INDENT) if head[0] is not None else line)
             continue
         if message:
             yield LogLine(*head, "\n".join(message), offset)
-        time, level, text = begun
-        if (told := time.utcoffset()) is not None:
-            offset = told
+        time, level, text = found
+        if (utc_offset := time.utcoffset()) is not None:
+            offset = utc_offset
         head, message = (time.replace(tzinfo=None), level), [text]
     if message:
         yield LogLine(*head, "\n".join(message), offset)
 
 
-def _begun(line: str) -> tuple[datetime, str, str] | None:
+def _parse_head(line: str) -> tuple[datetime, str, str] | None:
     """Return time, level and text of a line that begins a message; the time has an offset if the line has one."""
     match = _HEAD.fullmatch(line)
     try:
-        begun = datetime.fromisoformat(match[1] + (match[2] or "")) if match else None
+        time = datetime.fromisoformat(match[1] + (match[2] or "")) if match else None
     except ValueError:  # for example, the 31st of February
         return None
-    return (begun, match[3], match[4]) if match and begun and begun.year in YEARS else None
+    return (time, match[3], match[4]) if match and time and time.year in YEARS else None
 
 
 def _number(level: str) -> int:

@@ -30,13 +30,13 @@ __all__ = [
     "WORKERS",
     "RunState",
     "claimable",
-    "continued",
     "judge",
     "lease_of",
     "look",
     "metadata",
     "number",
     "parsed",
+    "resumed_fields",
     "spent",
     "stored",
 ]
@@ -65,7 +65,7 @@ COPIED: Final = "copied"
 MISSED: Final = 4
 """Number of missed heartbeats after which a run counts as dead."""
 
-_OF_THE_END: Final = {"end_time", "failure_reason", "failure_type", "runtime_sec", ROW}
+_END_FIELDS: Final = {"end_time", "failure_reason", "failure_type", "runtime_sec", ROW}
 
 _LONG: Final = 1e9  # seconds; no run is older
 
@@ -147,7 +147,7 @@ def judge(fields: Mapping[str, Any], found: Blob) -> RunState:
     seen = datetime.now(UTC) - timedelta(seconds=silent)
     status = fields.get("status")
     if status in ENDED:
-        return RunState(status, seen, f"status in its metadata{_because(fields)}")
+        return RunState(status, seen, f"status in its metadata{_reason_text(fields)}")
     if status == "replacing":
         what = "a copy from another location" if COPIED in fields else "a replacement by another run"
         return RunState(status, seen, f"{what} is in progress, or was interrupted")
@@ -170,7 +170,7 @@ def _life(lease: Mapping[str, Any], silent: float, seen: datetime) -> tuple[Stat
     return "running", seen, f"last heartbeat from {who} {silent:.0f} s ago; one is due every {heartbeat:g} s", True
 
 
-def _because(fields: Mapping[str, Any]) -> str:
+def _reason_text(fields: Mapping[str, Any]) -> str:
     reason = one_line(str(fields.get("failure_reason") or "").partition("\n")[0], _REASON)
     return f": {reason}" if reason else ""
 
@@ -193,7 +193,7 @@ def number(value: object) -> float | None:
         return None
 
 
-def continued(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState) -> dict[str, Any]:
+def resumed_fields(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState) -> dict[str, Any]:
     """Return the metadata of a resumed run: the old fields without its end, and one more entry in `RESUMES`.
 
     Args:
@@ -208,7 +208,7 @@ def continued(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState)
         "runtime_sec": _spent_before(old, state),
     }
     entry |= {name: old[name] for name in ("failure_reason",) if name in old}
-    kept = {name: value for name, value in old.items() if name not in _OF_THE_END}
+    kept = {name: value for name, value in old.items() if name not in _END_FIELDS}
     new = {name: value for name, value in fresh.items() if name != "start_time"}
     return {**fresh, **kept, **new, RESUMES: [*_resumes(old), entry]}
 
@@ -224,10 +224,10 @@ def _spent_before(old: Mapping[str, Any], state: RunState) -> float:
     if (known := number(old.get("runtime_sec"))) is not None:
         return known
     resumes = _resumes(old)
-    begun = moment(resumes[-1].get("time") if resumes else old.get("start_time"))
-    if begun is None:
+    started = moment(resumes[-1].get("time") if resumes else old.get("start_time"))
+    if started is None:
         return 0.0
-    return round(spent(old) + max(0.0, (state.last_seen - begun).total_seconds()), 3)
+    return round(spent(old) + max(0.0, (state.last_seen - started).total_seconds()), 3)
 
 
 def _resumes(fields: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -136,7 +136,7 @@ def removable(
     >>> from notata import Logbook
     >>> log = Logbook("a", "memory://removable")
     >>> [run.run_id for run in removable("memory://removable", recursive=True, failed=print)]
-    memory://removable/log_a is running (process ... lives); end it, or remove it by force
+    memory://removable/log_a is running (process ... is alive); end it, or remove it by force
     []
     """
     choice = Choice(status, where)
