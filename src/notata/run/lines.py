@@ -7,10 +7,10 @@ from typing import Any
 
 from notata.run.journal import Journal, RunLogger, level_of
 
-__all__ = ["Lines"]
+__all__ = ["LogMethods"]
 
 
-class Lines:
+class LogMethods:
     """Methods that write a line to log.txt.
 
     Attributes:

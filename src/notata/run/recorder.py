@@ -18,7 +18,7 @@ from notata._base.progress import Wanted, shown
 from notata._base.terminal import one_line
 from notata.errors import ConfigurationError, EncodeError, FolderError, MissingError, NotataError, StorageError
 from notata.formats import Drawing, current_figure, encode
-from notata.run.lines import Lines
+from notata.run.lines import LogMethods
 from notata.store import Entry, Store, open_beside, open_store
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ __all__ = ["Recorder"]
 _NAMED: Final = 20  # files that a warning names
 
 
-class Recorder(Lines, ABC):
+class Recorder(LogMethods, ABC):
     """The writers of one run. Each writer stores one file atomically and logs a line.
 
     Attributes:
