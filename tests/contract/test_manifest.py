@@ -98,7 +98,7 @@ def test_a_failed_run_has_a_manifest_with_its_traceback(place: Place) -> None:
 def test_a_run_that_ends_at_exit_has_a_manifest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     log = place.logbook()
     log.text("t", "x")
-    monkeypatch.setattr(exits, "later", lambda call: False)  # functions of `atexit` have run
+    monkeypatch.setattr(exits, "call_late", lambda call: False)  # functions of `atexit` have run
     log._at_exit()
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "failed"
     assert set(receipts.check(place)) == {"artifacts/t.txt", "log.txt"}
