@@ -68,7 +68,7 @@ def _nothing_goes_on(_nothing_stays_in_memory: None) -> Iterator[None]:
     for call in tuple(exits._calls):
         owner = getattr(call, "__self__", None)
         if isinstance(owner, Logbook):
-            owner._lease.let_go()
+            owner._lease.release()
             owner.handler.silence()
         elif isinstance(owner, Worker):
             owner.handler.silence()

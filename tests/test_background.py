@@ -41,7 +41,7 @@ from notata import (
 )
 from notata._base import exits
 from notata.background import BackgroundStore
-from notata.manifest import LedgerStore
+from notata.manifest import HashingStore
 from notata.store import Store, in_flight, open_store
 from notata.store.files import PART
 from notata.store.local import UNSTORED
@@ -222,7 +222,7 @@ def test_what_is_pending_is_bounded_and_a_writer_waits_for_room(gated: Gated, si
             seen.append(queue._bytes)
 
     with thread(write) as writing:
-        eventually(lambda: queue._line)
+        eventually(lambda: queue._waiters)
         assert not writing.done()
         assert len(queue._slots) == fits < 50
         gated.hall.open()
@@ -249,7 +249,7 @@ def test_a_value_larger_than_the_queue_goes_in_parts(gated: Gated, most: int) ->
     seen: list[int] = []
     gated.hall.watch = lambda: seen.append(store._queue._bytes)
     with thread(lambda: store.write("large", data)) as writing:
-        eventually(lambda: store._queue._line)
+        eventually(lambda: store._queue._waiters)
         assert not writing.done()
         assert raw(gated).get("large") is None
         gated.hall.open()
@@ -290,9 +290,9 @@ def test_who_came_first_gets_the_room(gated: Gated) -> None:
     store = behind(gated, 10_000)
     store.write("a", b"x" * 4000)
     with thread(lambda: store.write("b", b"x" * 6000)):
-        eventually(lambda: len(store._queue._line) == 1)
+        eventually(lambda: len(store._queue._waiters) == 1)
         with thread(lambda: store.write("c", b"")):  # there were room for this one
-            eventually(lambda: len(store._queue._line) == 2)
+            eventually(lambda: len(store._queue._waiters) == 2)
             assert list(store._queue._slots) == ["a"]
             gated.hall.open()
     store.settle()
@@ -483,7 +483,7 @@ def raises(kind: type[Exception], call: Callable[[], Any]) -> bool:
 
 def open_when_waited_for(gated: Gated, store: BackgroundStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not wait finds the hall closed."""
-    monkeypatch.setattr(store._queue, "_may_wait", gated.hall.open)
+    monkeypatch.setattr(store._queue, "_check_can_wait", gated.hall.open)
 
 
 @pytest.mark.parametrize("road", list(STORE_ROADS))
@@ -591,7 +591,7 @@ def test_a_deletion_waits_for_all_that_is_queued(gated: Gated) -> None:
     store.write("k", b"waits")
     store.write("l", b"x" * 9 * MIB)
     waiting, queue = threading.Event(), store._queue
-    queue._may_wait = waiting.set  # type: ignore[method-assign]
+    queue._check_can_wait = waiting.set  # type: ignore[method-assign]
     with thread(lambda: store.delete(["k"])):
         assert waiting.wait(SECONDS)
         gated.hall.open()
@@ -607,7 +607,7 @@ def test_who_waits_for_a_value_waits_for_what_took_its_place(gated: Gated) -> No
     gated.hall.wait_for(1)
     store.write("k", b"first")
     waiting, queue = threading.Event(), store._queue
-    queue._may_wait = waiting.set  # type: ignore[method-assign]
+    queue._check_can_wait = waiting.set  # type: ignore[method-assign]
     with thread(lambda: store.read("k")) as reading:
         assert waiting.wait(SECONDS)
         store.write("k", b"second")
@@ -941,7 +941,7 @@ def test_a_storage_that_does_not_answer_is_not_waited_for_at_the_end(gated: Gate
     group = store.lost()
     assert group is not None
     assert len(group.exceptions) == 1000
-    assert sum("not tried any more" in str(error) for error in group.exceptions) > 900
+    assert sum("not tried, as" in str(error) for error in group.exceptions) > 900
 
 
 def refuse(hall: Hall, key: str) -> str:
@@ -967,7 +967,7 @@ def test_a_flush_that_takes_too_long(gated: Gated) -> None:
     log = Logbook("run", gated, background=True)
     log.text("x", "1")
     gated.hall.wait_for(1)
-    with pytest.raises(DeadlineError, match=r"1 writes to .* were not stored within 0\.01 s; they go on waiting"):
+    with pytest.raises(DeadlineError, match=r"1 writes to .* were not stored within 0\.01 s\. They stay pending"):
         log.flush(timeout=0.01)
     gated.hall.open()
     log.flush(timeout=SECONDS)
@@ -994,7 +994,7 @@ def test_a_plain_run_flushes_its_log(faulty: FaultyStore) -> None:
     log = Logbook("run", faulty)
     log.flush()
     log.flush(timeout=1.0)
-    assert type(log._store) is LedgerStore
+    assert type(log._store) is HashingStore
     assert type(log._store._real) is FaultyStore
 
 
@@ -1004,13 +1004,13 @@ def test_an_interrupt_of_a_writer_that_waits_leaves_nothing_half_queued(gated: G
         store.write(name, b"1")
 
     def interrupt() -> None:
-        eventually(lambda: store._queue._line)
+        eventually(lambda: store._queue._waiters)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     with thread(interrupt), pytest.raises(KeyboardInterrupt):
         store.write("d", b"1")
         threading.Event().wait(SECONDS)
-    assert not store._queue._line
+    assert not store._queue._waiters
     gated.hall.open()
     store.settle()
     assert set(raw(gated)) == {"a", "b", "c"}
@@ -1036,13 +1036,13 @@ def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
         if not waits:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(store._queue, "_may_wait", wait)
+    monkeypatch.setattr(store._queue, "_check_can_wait", wait)
     for position in itertools.count():
-        at = At(position, interrupt, ("queue.py", "desk.py"))
+        at = At(position, interrupt, ("queue.py", "helper_thread.py"))
         with pytest.raises(KeyboardInterrupt):
             at.call(partial(store.write, "d", b"1"))
-        store._queue._desk.run(list)  # after all that was asked before
-        assert not store._queue._line, position
+        store._queue._helper.run(list)  # after all that was asked before
+        assert not store._queue._waiters, position
         if waits:
             break
     assert position > 10
@@ -1052,7 +1052,7 @@ def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
     assert set(raw(gated)) == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("where", ["_note", "_awake", "start_write"])
+@pytest.mark.parametrize("where", ["_note", "_register_exit", "start_write"])
 def test_an_interrupt_within_a_call_is_mended(gated: Gated, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gated.hall.open()
     store = behind(gated)
@@ -1129,7 +1129,7 @@ def test_a_stream_that_is_ended_at_once_waits_for_the_older_write(
             older.set_result("")
 
     monkeypatch.setattr(faulty, "start_write", lambda key, data: older)
-    monkeypatch.setattr(store._queue, "_may_wait", finish)
+    monkeypatch.setattr(store._queue, "_check_can_wait", finish)
     store.write("k", b"old")
     store._queue.write_through()
     store.write("k", b"new" * 5 * MIB)
@@ -1182,7 +1182,7 @@ def test_a_run_that_was_not_ended_is_failed_once_all_is_stored(gated: Gated) -> 
     log.text("x", "1")
     gated.hall.wait_for(1)
     with thread(log._at_exit) as ending:
-        eventually(lambda: log._queue is not None and log._queue._queue.is_through)
+        eventually(lambda: log._queue is not None and log._queue._queue.writes_through)
         assert not ending.done()
         assert log.status == "initialized"
         gated.hall.open()
@@ -1196,7 +1196,7 @@ def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None
     store.write("a", b"1")
     store.write("b", b"1")
     queue = store._queue
-    original = queue._may_wait
+    original = queue._check_can_wait
     nested: list[str] = []
 
     def handler() -> None:
@@ -1206,7 +1206,7 @@ def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None
             with thread(gated.hall.open):
                 store.write("d", b"1")
 
-    queue._may_wait = handler  # type: ignore[method-assign]
+    queue._check_can_wait = handler  # type: ignore[method-assign]
     store.write("c", b"1")
     store.settle()
     assert set(raw(gated)) == set("abcd")
@@ -1214,7 +1214,7 @@ def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None
 
 def test_options(faulty: FaultyStore) -> None:
     for wrong in (0, -1, True, 1.5, "64"):
-        with pytest.raises(ConfigurationError, match="max_pending is a number of bytes"):
+        with pytest.raises(ConfigurationError, match="pass a positive number of bytes"):
             Logbook("run", faulty, background=True, max_pending=wrong)  # type: ignore[arg-type]
     experiment = Experiment("e", faulty, background=True, max_pending=MIB)
     with experiment.add(dt=0.1) as log:
@@ -1274,7 +1274,7 @@ def test_an_end_that_takes_long_says_what_it_waits_for(
         eventually(lambda: caplog.messages)
         gated.hall.open()
     assert caplog.messages == [
-        f"notata: 3 files wait to be stored in {gated.url}/log_a; Ctrl-C gives up those that have not begun"
+        f"notata: waiting for 3 pending files to be stored in {gated.url}/log_a; Ctrl-C discards those not started yet"
     ]
     assert log.status == "complete"
 
@@ -1327,9 +1327,9 @@ def test_a_reason_does_not_repeat_what_is_lost(faulty: FaultyStore) -> None:
 @pytest.mark.parametrize("timeout", ["5", -1, float("nan")])
 def test_a_timeout_that_makes_no_sense_is_refused(faulty: FaultyStore, timeout: Any) -> None:
     for background in (True, False):
-        with pytest.raises(ConfigurationError, match="timeout is a number of seconds"):
+        with pytest.raises(ConfigurationError, match=r"invalid timeout .*: pass a number of seconds"):
             Logbook(None, faulty, background=background).flush(timeout)
-    with pytest.raises(ConfigurationError, match="background is True or False"):
+    with pytest.raises(ConfigurationError, match="invalid background"):
         Logbook("b", faulty, background="yes")  # type: ignore[arg-type]
 
 
@@ -1349,9 +1349,9 @@ def test_who_waits_for_room_while_the_run_ends_writes_at_once(gated: Gated) -> N
     assert log._queue is not None
     queue = log._queue._queue
     with thread(late):
-        eventually(lambda: queue._line)
+        eventually(lambda: queue._waiters)
         with thread(log.mark_complete):
-            eventually(lambda: queue.is_through)
+            eventually(lambda: queue.writes_through)
             gated.hall.open()
     assert told == ["artifacts/two"]
     assert (log.status, list(queue._slots), log._queue.lost(again=True)) == ("complete", [], None)

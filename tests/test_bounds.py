@@ -34,7 +34,7 @@ from notata import (
 from notata._base import limits
 from notata.formats import NPZ, PARQUET, decode, encode
 from notata.formats.pickle_facts import pickle_facts
-from notata.manifest import Document, Keeper, LedgerStore
+from notata.manifest import Document, HashingStore, ManifestWriter
 from notata.manifest.document import Receipt
 from notata.store import open_store
 from tests.tools import fuzz
@@ -75,8 +75,8 @@ def test_a_file_beyond_its_limit_is_refused_with_what_to_do(key: str) -> None:
     assert (error.url, error.key) == (run, key)
     size = {8 * 2**20: "8.4 MB", 256 * 2**20: "268.4 MB"}[limit]
     assert str(error) == (
-        f"cannot read {run}/{key}: it has {size}, and notata reads at most {size} of such a file. Check who wrote it "
-        f"and whether it is damaged; its bytes can be read in pieces by reader[{key!r}].open('rb')"
+        f"cannot read {run}/{key}: it has {size}, and the limit for this file is {size}. It may be damaged or forged; "
+        f"to read its bytes in pieces, use reader[{key!r}].open('rb')"
     )
 
 
@@ -139,7 +139,7 @@ def test_a_run_whose_metadata_is_too_large_can_be_removed_and_replaced(tmp_path:
 
 def test_metadata_that_could_not_be_read_again_is_refused() -> None:
     with Logbook("run", f"memory://{uuid.uuid4().hex}") as log:
-        with pytest.raises(EncodeError, match=r"metadata\.json would have 8\.4 MB, and notata reads at most 8\.4 MB"):
+        with pytest.raises(EncodeError, match=r"metadata\.json: it would have 8\.4 MB, and the limit is 8\.4 MB"):
             log.meta(comment="a" * limits.METADATA)
         log.meta(comment="short")
     assert LogReader(log.url).meta["comment"] == "short"
@@ -148,13 +148,17 @@ def test_metadata_that_could_not_be_read_again_is_refused() -> None:
 
 def test_parameters_that_could_not_be_read_again_are_refused() -> None:
     log = Logbook("run", f"memory://{uuid.uuid4().hex}", params={"dt": 0.1})
-    with pytest.raises(EncodeError, match=r"params\.yaml would have .* store large values as artifacts"):
+    with pytest.raises(EncodeError, match=r"params\.yaml: it would have .* Store large values as artifacts"):
         log.params(text="a" * limits.PARAMS)
-    with pytest.raises(EncodeError, match=r"params has too many values to be read again: .* more than 500,000 values"):
+    with pytest.raises(
+        EncodeError, match=r"cannot store params, as they could not be read again: .* more than 500,000 values"
+    ):
         log.params(values=list(range(limits.VALUES)))
-    with pytest.raises(EncodeError, match=r"params\.json would have"):
+    with pytest.raises(EncodeError, match=r"params\.json: it would have"):
         log.params(ext="json", text="a" * limits.PARAMS)
-    with pytest.raises(EncodeError, match=r"params has too many values to be read again: this JSON has more than"):
+    with pytest.raises(
+        EncodeError, match=r"cannot store params, as they could not be read again: this JSON has more than"
+    ):
         log.params(ext="json", values=list(range(limits.VALUES)))
     assert dict(log.params) == LogReader(log.url).params == {"dt": 0.1}
     with pytest.raises(EncodeError):
@@ -188,7 +192,7 @@ def test_values_of_which_there_are_too_many_are_not_read() -> None:
     many = b'{"x": [' + b"{}," * limits.VALUES + b"1]}"
     put(f"{run}/params.json", many)
     put(f"{run}/artifacts/metrics.json", many)
-    with pytest.raises(DecodeError, match=r"params\.json cannot be read: this JSON has more than 500,000 values"):
+    with pytest.raises(DecodeError, match=r"params\.json: this JSON has more than 500,000 values"):
         assert LogReader(run).params
     assert search.show(run).problems == ()
     (row,) = search.table(run)
@@ -224,16 +228,16 @@ def test_a_long_manifest_is_read_in_blocks_of_lines() -> None:
 
 def test_of_too_many_files_no_manifest_is_stored(caplog: pytest.LogCaptureFixture) -> None:
     store = open_store(f"memory://{uuid.uuid4().hex}")
-    noting = LedgerStore(store)
+    noting = HashingStore(store)
     for name in ("a", "b", "c"):
         noting.write(name, b"")
-    Keeper(noting, "run", "5a1f", most_files=2).write()
+    ManifestWriter(noting, "run", "5a1f", most_files=2).write()
     assert [entry.key for entry in store.list()] == ["a", "b", "c"]
     assert caplog.messages == [
-        "notata: run run has 3 files, which is too many for a manifest.json that can be read again; it cannot be "
-        "verified"
+        "notata: cannot store the manifest of run run: 3 files exceed the size limit of manifest.json, so the run "
+        "cannot be verified"
     ]
-    Keeper(noting, "run", "5a1f", most_files=3).write()
+    ManifestWriter(noting, "run", "5a1f", most_files=3).write()
     assert [entry.key for entry in store.list()] == ["a", "b", "c", "manifest.json"]
 
 

@@ -87,7 +87,7 @@ def test_an_error_is_one_line_and_no_traceback(tmp_path: Path) -> None:
     notata("demo", "--run-id", "a", folder=tmp_path)
     again = process("demo", "--run-id", "a", folder=tmp_path)
     assert again.returncode == 3
-    assert again.stderr.startswith("Error: run 'a' exists already")
+    assert again.stderr.startswith("Error: cannot create run 'a': it already exists")
     assert "Traceback" not in again.stderr
     wrong = notata("demo", "--storage-option", "nothing", folder=tmp_path)
     assert wrong.returncode == 2

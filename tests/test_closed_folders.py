@@ -104,8 +104,8 @@ def test_so_do_the_other_commands(base: Path, command: list[str]) -> None:
 def test_verify_checks_what_it_can(base: Path) -> None:
     done = shell("verify", base)
     assert done.returncode == 3
-    assert f"{base}/log_a: ok; 2 files as they were" in done.stdout
-    assert f"{base}/log_b: ok; 2 files as they were" in done.stdout
+    assert f"{base}/log_a: ok; 2 files unchanged" in done.stdout
+    assert f"{base}/log_b: ok; 2 files unchanged" in done.stdout
     assert done.stdout.count("cannot list") == 2
 
 
@@ -141,11 +141,11 @@ with Logbook("a", sys.argv[1], overwrite=True) as log:
 """
     done = ordinary("-c", script, str(base))
     assert done.returncode == 0, done.stderr
-    assert "not removed of the earlier run 'a': cannot list" in done.stderr
+    assert "a file of the earlier run 'a' was not removed: cannot list" in done.stderr
     assert LogReader(base / "log_a").state.status == "complete"
     assert not (base / "log_a/artifacts/notes.txt").exists()
     assert (base / "log_a/artifacts/new.txt").read_text() == "y"
-    assert "not removed of the earlier run" in (base / "log_a/log.txt").read_text()
+    assert "a file of the earlier run" in (base / "log_a/log.txt").read_text()
     assert (base / "log_a/artifacts" / CLOSED / "theirs.txt").read_text() == "theirs"
 
 
@@ -300,7 +300,7 @@ def test_folders_deeper_than_the_systems_paths_are_named_and_skipped(tmp_path: P
         assert "too long for the file system" in done.stderr
         assert len(done.stderr) < 1000
         assert notata("verify", str(tmp_path), folder=tmp_path).returncode == 3
-        with pytest.warns(IncompleteListingWarning, match="not removed of the earlier run"):
+        with pytest.warns(IncompleteListingWarning, match="a file of the earlier run"):
             Logbook("a", tmp_path, overwrite=True).mark_complete()
         done = notata("rm", "--yes", str(tmp_path / "log_a"), folder=tmp_path)
         assert done.returncode == 3

@@ -313,7 +313,7 @@ def test_a_line_that_cannot_be_synced_is_taken_back_and_stored_later(
     log.info("a")
     disk.failing = lambda state: errno.EIO
     log.info("b")
-    assert "log.txt waits to be stored" in caplog.text
+    assert "cannot store log.txt now" in caplog.text
     disk.failing = lambda state: 0
     log.info("c")
     log.flush()
@@ -350,6 +350,6 @@ def test_a_store_says_so_once_and_takes_it_along(tmp_path: Path, disk: Disk) -> 
 
 
 def test_it_is_true_or_false(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="durable is True or False, not 'always'"):
+    with pytest.raises(ConfigurationError, match="invalid durable 'always': pass True or False"):
         Logbook("run", tmp_path, durable="always")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

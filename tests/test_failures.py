@@ -402,7 +402,7 @@ def test_what_cannot_be_caught_is_refused_at_once() -> None:
         with pytest.raises(ConfigurationError, match="decorates functions"):
             catching([])(wrong)  # type: ignore[arg-type]
     for kind in ("ValueError", ValueError(), len, int):
-        with pytest.raises(ConfigurationError, match="types of exceptions"):
+        with pytest.raises(ConfigurationError, match="pass exception types"):
             catching([], kind)  # type: ignore[arg-type]
 
 

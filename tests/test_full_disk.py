@@ -258,7 +258,7 @@ def keep_lines(disk: Disk) -> None:
         for said in (log, worker):
             for number in range(50):
                 said.info("%s %s", number, "y" * 1000)
-    assert len([line for line in told if "log.txt waits to be stored" in line]) == 2  # once for each
+    assert len([line for line in told if "cannot store log.txt now" in line]) == 2  # once for each
     assert "no space left" in told[0]
     after = disk.files()
     for key in ("outputs/log_run/log.txt", "outputs/log_run/workers/0/log.txt"):
@@ -312,7 +312,7 @@ def fail_on_a_full_disk(disk: Disk) -> None:
     assert metadata(disk)["status"] == "initialized"
     disk.make_room()
     log._at_exit()  # where no exception ended the script, functions of `atexit` may end the run first
-    exits._late()
+    exits._after_joining()
     assert metadata(disk)["status"] == "failed"
     assert LogReader(log.path).state.status == "failed"
 

@@ -72,7 +72,7 @@ def test_a_worker_s_log_and_warning_have_one_line_of_what_the_folder_says(tmp_pa
         with Worker(folder, 0):
             pass
     told = [str(one.message) for one in caught]
-    assert any("has died" in one for one in told)
+    assert any("is dead" in one for one in told)
     assert_tame("".join(told).replace("\n", NEXT_LINE), 1000)
     logs = [path.read_text() for path in folder.rglob("workers/*/log.txt")]
     assert len(logs) == 1

@@ -22,8 +22,8 @@ from tests.backends import Place
 
 HELD = (
     "journal.py", "processes.py", "appending.py", "lines.py", "lease.py", "memory.py", "local.py", "local_locks.py",
-    "ledger.py", "keeper.py", "parameters.py", "queue.py", "desk.py", "writes.py", "in_flight.py", "threads.py",
-    "threading.py",
+    "hashing_store.py", "writer.py", "parameters.py", "queue.py", "helper_thread.py", "writes.py", "in_flight.py",
+    "threads.py", "threading.py",
 )  # fmt: skip
 """Files whose code holds a lock, or a state that two calls share."""
 

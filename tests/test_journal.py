@@ -118,7 +118,7 @@ class ByHand(Journal):
 
     def work(self) -> None:
         """Append whatever is due by now."""
-        while (self._waiting or self._chunk) and self._due() <= self._clock():
+        while (self._pending or self._chunk) and self._next_append() <= self._clock():
             self._try()
 
 
@@ -492,7 +492,7 @@ def test_the_first_line_after_a_cut_one_waits_like_any_other() -> None:
     clock = Clock()
     own = ByHand(store.appender("log.txt", end=b"\n"), at_once=False, clock=clock)
     logger_of(own).info("a")
-    assert own._due() == clock.now + 5
+    assert own._next_append() == clock.now + 5
     own.flush()
     assert place.bytes("log.txt").startswith(b"[2026-01-02T03:04:05] INFO cut\n[")
 
@@ -525,7 +525,7 @@ def test_a_warning_is_soon_again_once_a_flush_has_found_the_storage_well() -> No
     assert messages(stored(place)) == ["a"]
     clock.now += 10
     logger.warning("b")
-    assert own._due() <= clock.now + 1
+    assert own._next_append() <= clock.now + 1
 
 
 BURSTS = st.lists(
@@ -565,7 +565,7 @@ def cost_of(gap: float, size: int, before: int, warnings: int, seconds: float = 
         number += 1
         logger.log(logging.WARNING if warnings and number % warnings == 0 else logging.INFO, line)
         until = clock.now + gap
-        while (own._waiting or own._chunk) and (due := own._due()) <= until:
+        while (own._pending or own._chunk) and (due := own._next_append()) <= until:
             clock.now = max(clock.now, due)
             own._try()
         clock.now = until
@@ -630,7 +630,7 @@ def test_a_logging_thread_never_waits_and_lines_beyond_the_bound_are_counted(
     assert said[0] == "first"
     expected, dropped = 0, 0
     for message in said[1:]:
-        if gap := re.fullmatch(r"notata: (\d+) lines are missing here; the storage did not take them", message):
+        if gap := re.fullmatch(r"notata: (\d+) lines are missing here; they could not be stored", message):
             expected += int(gap[1])
             dropped += int(gap[1])
         else:
@@ -655,7 +655,7 @@ def test_the_count_of_missing_lines_is_stored_though_no_line_follows(
         logger.info("x" * 300)
     end.gate.set()
     own.flush()
-    assert end.messages == ["first", "notata: 7 lines are missing here; the storage did not take them"]
+    assert end.messages == ["first", "notata: 7 lines are missing here; they could not be stored"]
 
 
 FAULTS = st.lists(st.none() | st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=8)
@@ -872,7 +872,7 @@ def test_the_journal_on_the_root_logger_outlives_a_storage_that_fails(eager: Non
     assert [text for text in said if text.isdigit()] == [str(n) for n in range(20)]
     assert len(said) <= 22
     assert len(store.operations) - before <= 60
-    assert [text.partition(",")[0] for text in listening.said] == ["notata: log.txt waits to be stored"]
+    assert [text.partition(",")[0] for text in listening.said] == ["notata: cannot store log.txt now"]
 
 
 def test_the_lines_of_two_runs_on_the_root_logger_do_not_feed_each_other() -> None:
@@ -1008,7 +1008,7 @@ def test_a_run_that_is_still_its_own_goes_on_behind_another_s_change(near: bool,
         asked.append(True)
         return True
 
-    own = ByHand(end, at_once=near, mine=mine)
+    own = ByHand(end, at_once=near, is_owner=mine)
     logger = logger_of(own)
     logger.info("a")
     logger.info("b")
@@ -1020,7 +1020,7 @@ def test_a_run_that_is_still_its_own_goes_on_behind_another_s_change(near: bool,
 @pytest.mark.parametrize("near", [True, False])
 def test_a_run_that_is_another_s_falls_silent(near: bool) -> None:
     end, heard = Contested(1), threading.Event()
-    own = ByHand(end, at_once=near, mine=lambda: False)
+    own = ByHand(end, at_once=near, is_owner=lambda: False)
     logger = logger_of(own)
     listening = Listening(heard)
     with attached(listening, "notata"):
@@ -1039,7 +1039,7 @@ def test_a_run_whose_owner_cannot_be_told_keeps_its_lines() -> None:
 
     down: list[Exception] = [ConnectionError("nobody answers")] * 3
     end, clock = Contested(1), Clock()
-    own = ByHand(end, at_once=False, mine=mine, clock=clock)
+    own = ByHand(end, at_once=False, is_owner=mine, clock=clock)
     logger_of(own).info("a")
     for _ in range(8):
         clock.now += 100

@@ -55,35 +55,35 @@ EXAMPLES = [
 
 REFUSED = [
     ("", "'' cannot be a key: it is empty"),
-    ("/", "'/' cannot be a key: it is absolute and would leave the run's folder; keys are relative to it"),
+    ("/", "'/' cannot be a key: it is absolute, but keys are relative to the run's folder"),
     ("/etc/passwd", "it is absolute"),
     ("//a", "it is absolute"),
-    ("a/", "'a/' cannot be a key: it ends in a slash; name the file, or the folder without the slash"),
-    ("a//", "it ends in a slash"),
+    ("a/", "'a/' cannot be a key: it ends with a slash; pass the name of a file, or a folder without the slash"),
+    ("a//", "it ends with a slash"),
     ("a//b", "'a//b' cannot be a key: it has an empty segment ('//')"),
-    (".", "'.' cannot be a key: it has the segment '.' and could leave the run's folder"),
-    ("..", "it has the segment '..' and could leave the run's folder"),
+    (".", "'.' cannot be a key: it has the segment '.', which could leave the run's folder"),
+    ("..", "it has the segment '..', which could leave the run's folder"),
     ("../../esc", "it has the segment '..'"),
     ("a/../b", "it has the segment '..'"),
     ("a/..", "it has the segment '..'"),
     ("./a", "it has the segment '.'"),
     ("a/./b", "it has the segment '.'"),
-    ("a\\b", r"'a\\b' cannot be a key: it has a backslash; folders are separated by '/'"),
-    ("..\\a", "it has a backslash"),
-    ("a\0b", r"'a\x00b' cannot be a key: it has the control character '\x00'"),
-    ("a\nb", r"it has the control character '\n'"),
-    ("a\x7f", r"it has the control character '\x7f'"),
-    ("é\x85", r"it has the control character '\x85'"),
-    ("a\udc80", r"it has the lone surrogate '\udc80', which UTF-8 cannot hold"),
-    ("a\ufffe", r"it has '\ufffe', which no XML listing of a bucket can hold"),
-    ("a\uffff", r"it has '\uffff', which no XML listing of a bucket can hold"),
-    ("a?versionId=3", "S3 reads '?versionId=' as a version of another file"),
+    ("a\\b", r"'a\\b' cannot be a key: it contains a backslash; separate folders with '/'"),
+    ("..\\a", "it contains a backslash"),
+    ("a\0b", r"'a\x00b' cannot be a key: it contains the control character '\x00'"),
+    ("a\nb", r"it contains the control character '\n'"),
+    ("a\x7f", r"it contains the control character '\x7f'"),
+    ("é\x85", r"it contains the control character '\x85'"),
+    ("a\udc80", r"it contains the lone surrogate '\udc80', which UTF-8 cannot encode"),
+    ("a\ufffe", r"it contains '\ufffe', which is invalid in the XML listing of a bucket"),
+    ("a\uffff", r"it contains '\uffff', which is invalid in the XML listing of a bucket"),
+    ("a?versionId=3", "S3 interprets '?versionId=' as a version of another file"),
     ("a?versionId=/b", "'?versionId='"),
-    (".notata-3f9a", "names that begin with '.notata-' are kept for unfinished writes"),
-    ("a/.notata-/b", "names that begin with '.notata-' are kept for unfinished writes"),
-    ("x" * 256, "a segment has 256 bytes; file systems hold 255"),
-    ("a/" + "é" * 128, "a segment has 256 bytes; file systems hold 255"),
-    ("/".join(["x" * 255] * 4) + "/y", "with its prefix it has 1025 bytes; buckets hold 1024"),
+    (".notata-3f9a", "names that begin with '.notata-' are reserved for unfinished writes"),
+    ("a/.notata-/b", "names that begin with '.notata-' are reserved for unfinished writes"),
+    ("x" * 256, "a segment has 256 bytes; file systems allow 255"),
+    ("a/" + "é" * 128, "a segment has 256 bytes; file systems allow 255"),
+    ("/".join(["x" * 255] * 4) + "/y", "with its prefix it has 1025 bytes; buckets allow 1024"),
 ]
 
 
@@ -125,7 +125,7 @@ def test_one_illegal_segment_anywhere_is_refused(key: str, segment: str, data: s
     segments = key.split("/")
     segments.insert(data.draw(st.integers(0, len(segments))), segment)
     error = _refusal("/".join(segments))
-    reasons = ("it is absolute", "it ends in a slash", "empty segment") if not segment else (repr(segment[:8]),)
+    reasons = ("it is absolute", "it ends with a slash", "empty segment") if not segment else (repr(segment[:8]),)
     assert any(reason in str(error) for reason in reasons)
 
 
@@ -141,7 +141,7 @@ def test_a_key_and_its_prefix_hold_1024_bytes_together(prefix: str, over: int) -
     size = len(f"{prefix}{key}".encode())
     assert size == 1024 + over
     if over > 0:
-        assert f"with its prefix it has {size} bytes; buckets hold 1024" in str(_refusal(key, prefix))
+        assert f"with its prefix it has {size} bytes; buckets allow 1024" in str(_refusal(key, prefix))
     else:
         assert keys.check(key, prefix=prefix) == key
 
@@ -167,13 +167,13 @@ def test_a_path_is_a_key_too() -> None:
 
 @pytest.mark.parametrize("key", [b"a", 5, None, 1.5, ["a"]])
 def test_what_is_no_string_is_refused(key: object) -> None:
-    assert str(_refusal(key)) == f"a key is a string, not {type(key).__name__}: {key!r}"
+    assert str(_refusal(key)) == f"invalid key {key!r} of type {type(key).__name__}: pass a string"
 
 
 def test_the_message_on_a_long_key_stays_short() -> None:
     error = _refusal("x" * 5000)
     assert str(error) == f"'{'x' * 80}'… (5000 characters) cannot be a key: a segment has 5000 bytes; " + (
-        "file systems hold 255"
+        "file systems allow 255"
     )
 
 
@@ -223,8 +223,8 @@ def test_the_suffix_of_an_artifact_is_stable(name: str, suffix: str) -> None:
         ("/etc/passwd", "'/etc/passwd' cannot be a key: it is absolute"),
         ("../../esc", "'../../esc' cannot be a key: it has the segment '..'"),
         ("..", "it has the segment '..'"),
-        ("debug/", "it ends in a slash"),
-        (".notata-x", "kept for unfinished writes"),
+        ("debug/", "it ends with a slash"),
+        (".notata-x", "reserved for unfinished writes"),
         ("x" * 252, "a segment has 256 bytes"),
     ],
 )
@@ -245,13 +245,13 @@ def test_a_run_has_one_folder(run_id: str) -> None:
 @pytest.mark.parametrize(
     ("run_id", "message"),
     [
-        ("", "a run id is not empty; leave it out to have one made"),
-        ("a/b", "'a/b' cannot be a run id: it has a '/'; put folders into base_dir"),
-        ("../b", "'../b' cannot be a run id: it has a '/'"),
-        ("a\\b", r"'log_a\\b' cannot be a run's folder: it has a backslash"),
-        ("a\nb", r"'log_a\nb' cannot be a run's folder: it has the control character '\n'"),
+        ("", "invalid run id: it is empty; omit run_id to generate one"),
+        ("a/b", "'a/b' cannot be a run id: it contains a '/'; put folders into base_dir"),
+        ("../b", "'../b' cannot be a run id: it contains a '/'"),
+        ("a\\b", r"'log_a\\b' cannot be a run's folder: it contains a backslash"),
+        ("a\nb", r"'log_a\nb' cannot be a run's folder: it contains the control character '\n'"),
         ("x" * 252, "cannot be a run's folder: a segment has 256 bytes"),
-        ("to be a key\0", r"'log_to be a key\x00' cannot be a run's folder: it has the control character '\x00'"),
+        ("to be a key\0", r"'log_to be a key\x00' cannot be a run's folder: it contains the control character '\x00'"),
     ],
 )
 def test_a_run_id_that_is_no_folder_name_is_refused(run_id: str, message: str) -> None:
@@ -266,7 +266,7 @@ def test_a_run_id_that_is_no_folder_name_is_refused(run_id: str, message: str) -
 @pytest.mark.parametrize("key", [".notata-3f9a", "a/.notata-3f9a", "a/.notata-x/b", ".notata-/x", ".notata-"])
 def test_our_own_unfinished_writes_are_reserved(key: str) -> None:
     assert keys.is_reserved(key)
-    assert "kept for unfinished writes" in str(_refusal(key))
+    assert "reserved for unfinished writes" in str(_refusal(key))
 
 
 @given(LEGAL)

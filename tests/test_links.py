@@ -422,7 +422,7 @@ def test_verify_tells_of_links_and_pipes(tmp_path: Path, outside: Path) -> None:
     os.mkfifo(run / "pipe")
     report = LogReader(run).verify()
     assert (report.ok, report.irregular) == (True, ("artifacts/stolen.txt", "pipe"))
-    assert "2 no files (links, pipes or the like), not checked: artifacts/stolen.txt, pipe" in str(report)
+    assert "2 not regular files (links, pipes or the like), not checked: artifacts/stolen.txt, pipe" in str(report)
     place_link(run / "artifacts/swapped.txt", run / "artifacts/notes.txt")
     report = LogReader(run).verify()
     assert (report.ok, report.missing) == (False, ("artifacts/swapped.txt",))

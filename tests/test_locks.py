@@ -110,7 +110,7 @@ def test_lines_that_had_to_wait_are_all_there_and_only_the_first_waited(
             log.info(str(number))
         assert tries == []
     monkeypatch.undo()
-    assert "log.txt waits to be stored" in caplog.text
+    assert "cannot store log.txt now" in caplog.text
     log.mark_complete()
     said = [line.rpartition(" ")[2] for line in (tmp_path / "log_run/log.txt").read_text().splitlines()]
     assert said == ["initialized", "before", *map(str, range(100)), "complete"]

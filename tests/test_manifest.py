@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from notata import BatchError, ConfigurationError, ConflictError, Experiment, Logbook, LogReader, StorageError
 from notata.background import BackgroundStore
-from notata.manifest import Document, Ledger, LedgerStore, Receipt, merge, verify
+from notata.manifest import Document, FileRecords, HashingStore, Receipt, merge, verify
 from notata.manifest.hashing import hashed
 from notata.store import Entry, Store, open_store
 from notata.store.appending import Tail
@@ -43,11 +43,11 @@ def place() -> Place:
     return Place("memory", f"memory://{uuid.uuid4().hex}")
 
 
-def far() -> tuple[FaultyStore, LedgerStore]:
+def far() -> tuple[FaultyStore, HashingStore]:
     """A store as a bucket is: its appends are noted, as to look at the file would be a request."""
     faulty = FaultyStore(open_store(place().url))
     faulty.is_local = False
-    return faulty, LedgerStore(faulty)
+    return faulty, HashingStore(faulty)
 
 
 def raw(store: Store) -> dict[str, bytes]:
@@ -56,7 +56,7 @@ def raw(store: Store) -> dict[str, bytes]:
     return {path[start:]: fs.cat_file(path) for path in fs.find(store.url)}
 
 
-# -- the ledger --------------------------------------------------------------------------------------------
+# -- the records --------------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["a", "b", "deep/c"])
 DATA = st.binary(max_size=20) | st.sampled_from([b"x" * (PART + 1), b"y" * (2 * PART)])
@@ -106,8 +106,8 @@ def test_no_receipt_is_false_whatever_was_done_and_failed(
         with suppress(StorageError, BatchError):
             do(store, *step)
     faulty.heal()
-    stored, own = raw(faulty), store.ledger.receipts()
-    if store.ledger.incomplete:
+    stored, own = raw(faulty), store.records.receipts()
+    if store.records.incomplete:
         assert fails_at is not None or "append" in [verb for verb, _, _ in steps]  # of what was not known before
         own, unknown = merge(faulty.list(), own)
         assert {entry.key for entry in unknown} | set(own) == set(stored)
@@ -135,30 +135,30 @@ def test_it_makes_the_operations_of_the_store_behind_and_no_other(verb: str) -> 
 
 def test_it_has_the_properties_of_the_store_behind() -> None:
     real = open_store(place().url)
-    front = LedgerStore(real)
-    for name in ("url", "folders", "is_local", "shared", "supports_cas", "sized", "queues", "progress"):
+    front = HashingStore(real)
+    for name in ("url", "folders", "near", "shared", "swaps", "sized", "queues", "progress"):
         assert getattr(front, name) == getattr(real, name), name
     assert type(front.below("a")._real) is type(real)
     assert front.below("a").url == real.below("a").url
-    assert front.below("a").ledger is front.ledger
-    assert copy.copy(front).ledger is front.ledger
+    assert front.below("a").records is front.records
+    assert copy.copy(front).records is front.records
 
 
 def test_sent_to_another_process_it_is_the_store_behind() -> None:
     real = open_store(place().url)
-    front = LedgerStore(real)
-    assert not front.ledger.incomplete
+    front = HashingStore(real)
+    assert not front.records.incomplete
     assert type(pickle.loads(pickle.dumps(front))) is type(real)
-    assert front.ledger.incomplete
+    assert front.records.incomplete
 
 
 def test_a_path_of_the_store_notes_what_is_written_through_it() -> None:
-    front = LedgerStore(open_store(place().url))
+    front = HashingStore(open_store(place().url))
     path = front.path("a/b.txt")
     path.write_text("x")
     path.parent.joinpath("c.txt").write_text("y")
     path.rename("d.txt")
-    assert set(front.ledger.receipts()) == {"a/c.txt", "a/d.txt"}
+    assert set(front.records.receipts()) == {"a/c.txt", "a/d.txt"}
 
 
 def test_who_waits_for_a_write_in_the_background_finds_it_noted() -> None:
@@ -168,28 +168,28 @@ def test_who_waits_for_a_write_in_the_background_finds_it_noted() -> None:
         queue.write(f"{number}", b"%d" % number)
         queue.write("same", b"%d" % number)
     queue.settle()
-    assert not store.ledger.incomplete
-    assert {key: receipt.sha256 for key, receipt in store.ledger.receipts().items()} == {
+    assert not store.records.incomplete
+    assert {key: receipt.sha256 for key, receipt in store.records.receipts().items()} == {
         key: sha256(data).digest() for key, data in raw(faulty).items()
     }
 
 
 def test_two_writes_at_once_leave_it_open_which_came_last() -> None:
-    ledger = Ledger()
-    ledger.begin("a")
-    ledger.begin("b")
-    assert not ledger.incomplete
-    ledger.begin("a")
-    assert ledger.incomplete
+    records = FileRecords()
+    records.begin("a")
+    records.begin("b")
+    assert not records.incomplete
+    records.begin("a")
+    assert records.incomplete
 
 
 def test_a_write_that_begins_within_the_beginning_of_another_one_is_noticed() -> None:
     """In another thread or a signal handler, wherever that comes."""
     for number in itertools.count():
-        ledger = Ledger()
-        inside = At(number, partial(ledger.begin, "k"), ["ledger.py"])
-        inside.call(partial(ledger.begin, "k"))
-        assert ledger.incomplete == inside.came
+        records = FileRecords()
+        inside = At(number, partial(records.begin, "k"), ["hashing_store.py"])
+        inside.call(partial(records.begin, "k"))
+        assert records.incomplete == inside.came
         if not inside.came:
             break
     assert number > 2
@@ -197,14 +197,14 @@ def test_a_write_that_begins_within_the_beginning_of_another_one_is_noticed() ->
 
 def test_a_write_that_begins_within_the_end_of_another_one_is_not_forgotten() -> None:
     for number in itertools.count():
-        ledger = Ledger()
-        ledger.begin("k")
-        inside = At(number, partial(ledger.begin, "k"), ["ledger.py"])
-        inside.call(partial(ledger.end, "k"))
+        records = FileRecords()
+        records.begin("k")
+        inside = At(number, partial(records.begin, "k"), ["hashing_store.py"])
+        inside.call(partial(records.end, "k"))
         if not inside.came:
             break
-        ledger.begin("k")
-        assert ledger.incomplete
+        records.begin("k")
+        assert records.incomplete
     assert number > 2
 
 
@@ -220,11 +220,11 @@ def test_a_write_whose_reply_comes_after_an_append_to_the_same_file_leaves_it_op
 
     faulty._write = appended_meanwhile  # type: ignore[method-assign]
     store._append("j", b"more", Tail(0, "", b""))
-    assert not store.ledger.incomplete
+    assert not store.records.incomplete
     store.write("k", b"written ")
     assert raw(store)["k"] == b"written more"
-    assert store.ledger.incomplete
-    assert store.ledger._under_way == {}
+    assert store.records.incomplete
+    assert store.records._in_progress == {}
 
 
 def test_a_log_is_hashed_as_it_grows_and_not_again() -> None:
@@ -233,7 +233,7 @@ def test_a_log_is_hashed_as_it_grows_and_not_again() -> None:
     lines = [b"line %d\n" % number for number in range(100)]
     for line in lines:
         end.append(line)
-    receipt = store.ledger.receipts()["log.txt"]
+    receipt = store.records.receipts()["log.txt"]
     assert (receipt.size, receipt.sha256) == (len(b"".join(lines)), sha256(b"".join(lines)).digest())
     assert [operation.verb for operation in faulty.operations] == ["append"] * 100
 
@@ -246,23 +246,23 @@ def test_of_a_log_whose_beginning_is_not_known_what_was_known_stays() -> None:
     with pytest.raises(ConflictError):
         end.append(b"two\n")
     end.append(b"two\n")
-    assert store.ledger.receipts()["log.txt"] == Receipt(4, sha256(b"one\n").digest())
+    assert store.records.receipts()["log.txt"] == Receipt(4, sha256(b"one\n").digest())
 
 
 def test_many_growing_files_keep_their_receipts() -> None:
     faulty, store = far()
     for number in range(300):
         store.append(f"{number}", b"one", 0)
-    assert len(store.ledger._growing) < 100
-    assert {receipt.sha256 for receipt in store.ledger.receipts().values()} == {sha256(b"one").digest()}
-    assert len(store.ledger.receipts()) == len(raw(faulty)) == 300
+    assert len(store.records._growing) < 100
+    assert {receipt.sha256 for receipt in store.records.receipts().values()} == {sha256(b"one").digest()}
+    assert len(store.records.receipts()) == len(raw(faulty)) == 300
 
 
 def test_a_receipt_takes_less_than_200_bytes_beside_its_name() -> None:
-    ledger, names = Ledger(), [f"artifacts/steps/{number:06}.json" for number in range(20_000)]
+    records, names = FileRecords(), [f"artifacts/steps/{number:06}.json" for number in range(20_000)]
     for name in names:
-        ledger.note(name, 1000, bytes(32), f'"{MD5_OF_1}"')
-    size = sys.getsizeof(ledger._noted) + sum(map(sys.getsizeof, ledger._noted.values()))
+        records.note(name, 1000, bytes(32), f'"{MD5_OF_1}"')
+    size = sys.getsizeof(records._noted) + sum(map(sys.getsizeof, records._noted.values()))
     assert size / len(names) < 200
 
 
@@ -272,8 +272,8 @@ def test_a_streamed_write_that_is_given_up_is_not_under_way_for_ever() -> None:
     writer.write(b"x" * (2 * PART))
     writer.abort()  # type: ignore[attr-defined]
     store.write("a", b"1")
-    assert not store.ledger.incomplete
-    assert store.ledger._under_way == {}
+    assert not store.records.incomplete
+    assert store.records._in_progress == {}
 
 
 def test_a_write_whose_start_fails_is_not_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,8 +285,8 @@ def test_a_write_whose_start_fails_is_not_under_way(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(faulty, "start_write", refuse)
     with pytest.raises(ConnectionError):
         store.start_write("a", b"1")
-    assert store.ledger._under_way == {}
-    assert store.ledger.incomplete
+    assert store.records._in_progress == {}
+    assert store.records.incomplete
 
 
 # -- the document ------------------------------------------------------------------------------------------
@@ -465,8 +465,8 @@ def test_a_file_that_may_not_be_read_does_not_keep_a_run_from_its_end() -> None:
     assert receipts.check(where, without=["artifacts/secret"])["artifacts/secret"] == {"size": 1}
     report = LogReader(f"{where.url}/log_run").verify()
     assert (report.ok, report.unverified) == (True, ("artifacts/secret",))
-    assert str(report).startswith("ok; 1 file as it was")
-    assert "1 file could be checked by size only: artifacts/secret" in str(report)
+    assert str(report).startswith("ok; 1 file unchanged")
+    assert "1 file checked by size only: artifacts/secret" in str(report)
 
 
 def test_a_run_of_an_experiment_may_go_without() -> None:
@@ -474,7 +474,7 @@ def test_a_run_of_an_experiment_may_go_without() -> None:
     Experiment("e", where.url, manifest=False).add(x=1).mark_complete()
     Experiment("e", where.url).add(x=2).mark_complete()
     assert [name for name in where.names() if "manifest" in name] == ["e/runs/log_e_x_2/manifest.json"]
-    with pytest.raises(ConfigurationError, match="manifest is True or False"):
+    with pytest.raises(ConfigurationError, match="invalid manifest 'no'"):
         Logbook("run", where.url, manifest="no")  # type: ignore[arg-type]
 
 
@@ -521,11 +521,11 @@ def test_a_progress_callback_is_told_of_the_bytes() -> None:
 def test_a_file_that_goes_while_it_is_verified_is_missing_and_one_that_cannot_be_read_is_an_error() -> None:
     faulty, store = far()
     store.write_many({"a": b"1", "b": b"2"})
-    files = store.ledger.receipts()
+    files = store.records.receipts()
     faulty.fail(1, key="a", error=FileNotFoundError)
     assert verify(store, files).missing == ("a",)
     faulty.fail(1, key="a")
-    with pytest.raises(BatchError, match="could not be read") as caught:
+    with pytest.raises(BatchError, match="cannot read 1 files") as caught:
         verify(store, files)
     assert [getattr(error, "key", None) for error in caught.value.exceptions] == ["a"]
 
@@ -545,7 +545,7 @@ def test_a_file_that_goes_while_it_is_verified_is_missing_and_one_that_cannot_be
 def test_a_receipt_is_held_to_what_it_says(change: Callable[[Receipt], Receipt], told: list[str]) -> None:
     _, store = far()
     store.write("a", b"1")
-    report = verify(store, {key: change(receipt) for key, receipt in store.ledger.receipts().items()})
+    report = verify(store, {key: change(receipt) for key, receipt in store.records.receipts().items()})
     assert [name for name in ("missing", "changed", "unverified") if getattr(report, name)] == told
     assert report.ok is (told in ([], ["unverified"]))
 

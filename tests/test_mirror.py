@@ -302,7 +302,7 @@ def test_a_bucket_cannot_be_mirrored(kind: Any) -> None:
 def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="mirror_options are for"):
         Logbook("run", tmp_path, mirror_options={"key": "k"})
-    with pytest.raises(ConfigurationError, match="mirror_timeout is a number of seconds, not -1"):
+    with pytest.raises(ConfigurationError, match="invalid mirror_timeout -1: pass a number of seconds"):
         Logbook("run", tmp_path, mirror="memory://far", mirror_timeout=-1)
     for inside in (tmp_path, tmp_path / "log_run", tmp_path / "log_run" / "copies"):
         with pytest.raises(ConfigurationError, match="one lies in the other"):

@@ -28,7 +28,7 @@ def test_a_writer_whose_folder_is_gone_says_so(moved: bool, tmp_path: Path) -> N
     else:
         shutil.rmtree(folder)
     for _ in range(2):
-        with pytest.raises(RunDisplacedError, match=r"its metadata\.json is not there any more, as if its folder was"):
+        with pytest.raises(RunDisplacedError, match=r"its metadata\.json is missing, so its folder was"):
             log.meta(step=1)
     with pytest.raises(RunDisplacedError, match="moved or deleted"):
         log.text("notes", "x")
@@ -39,7 +39,7 @@ def test_a_run_that_another_writer_took_is_told_apart_from_one_that_is_gone() ->
     url = f"memory://{uuid.uuid4().hex}"
     log = Logbook("a", url)
     Logbook("a", url, overwrite=True)
-    with pytest.raises(RunDisplacedError, match="belongs to another writer by now"):
+    with pytest.raises(RunDisplacedError, match="belongs to another writer now"):
         log.meta(step=1)
 
 

@@ -39,10 +39,10 @@ def test_a_folder_that_is_none_is_told_from_one_without_files(tmp_path: Path) ->
     memory = open_store("memory://odd-files")
     memory.write("a.txt", b"a")
     for path in (tmp_path / "a.txt", "memory://odd-files/a.txt"):
-        with pytest.raises(FolderError, match=r"a\.txt is a file, which file\(\) stores"):
+        with pytest.raises(FolderError, match=r"a\.txt as a folder: it is a file; use file\(\)"):
             log.folder(path)
     for path in (tmp_path / "empty", tmp_path / "none", "memory://odd-files/none"):
-        with pytest.raises(MissingError, match="there is no file in"):
+        with pytest.raises(MissingError, match="has no files besides those of this run"):
             log.folder(path)
 
 

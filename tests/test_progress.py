@@ -62,7 +62,9 @@ def test_a_callback_hears_of_the_bytes_of_a_file_and_of_a_folder(log: Logbook, m
 
 
 def test_what_is_no_callback_is_refused(log: Logbook, mesh: Path) -> None:
-    with pytest.raises(ConfigurationError, match="progress is True, False or an fsspec callback, not str"):
+    with pytest.raises(
+        ConfigurationError, match="invalid progress of type str: pass True, False or an fsspec callback"
+    ):
         log.file(mesh, progress="yes")
 
 
@@ -177,7 +179,7 @@ def test_a_standard_error_that_cannot_be_written_disturbs_no_writer(
 
 _SCRIPT = """
 import os, sys
-from notata import progress
+from notata._base import progress
 with progress.bar("mesh.vtk", 10) as bar:
     print("to a file", flush=True)
     if os.fork() == 0:

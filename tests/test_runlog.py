@@ -95,7 +95,7 @@ def test_messages_of_a_level_and_above(noisy: int) -> None:
     assert [line.level for line in log.at(noisy)] == names[4:9]
     assert [line.level for line in log.at(logging.ERROR)] == ["ERROR", "CRITICAL"]
     assert [line.level for line in log.at(15)] == names[1:9]
-    with pytest.raises(ConfigurationError, match="no level"):
+    with pytest.raises(ConfigurationError, match="invalid log level"):
         log.at("loud")
 
 

@@ -138,7 +138,7 @@ def test_a_store_that_refuses_each_swap_is_an_error_after_a_few(place: Place) ->
     with counted() as sent, habit(refuses_to_swap), pytest.raises(StorageError) as caught:
         log.mark_complete()
     assert 4 < len(sent) < 60
-    assert "does not carry out conditional writes (If-Match) as it should" in str(caught.value)
+    assert "its conditional writes (If-Match) do not work" in str(caught.value)
     assert caught.value.key == "metadata.json"
     log.mark_complete()
 

@@ -98,7 +98,7 @@ def test_an_identity_is_one_process_s_and_stays() -> None:
         names = [processes.identity(), processes.identity(first.pid), processes.identity(second.pid)]
         assert len(set(names)) == 3
         assert names == [processes.identity(pid) for pid in (os.getpid(), first.pid, second.pid)]
-        script = "from notata import processes; import sys; print(processes.identity(int(sys.argv[1])))"
+        script = "from notata._base import processes; import sys; print(processes.identity(int(sys.argv[1])))"
         command = [sys.executable, "-c", script, str(first.pid)]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == names[1]
 
@@ -305,7 +305,7 @@ def test_any_metadata_is_judged(fields: dict[str, Any], age: float | None) -> No
 def test_a_run_with_any_metadata_can_go_on(fields: dict[str, Any]) -> None:
     seconds = state.spent(fields)
     assert isinstance(seconds, float)
-    after = state.continued(FRESH, fields, FAR)
+    after = state.resumed_fields(FRESH, fields, FAR)
     assert after["status"] == "initialized"
     assert after["run_id"] == "run"
     assert isinstance(state.spent(after), float)
@@ -328,7 +328,7 @@ def test_what_is_no_object_is_no_metadata(data: bytes) -> None:
     assert state.parsed(data) is None
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     place.put("metadata.json", data)
-    with pytest.raises(StorageError, match=r"holds no JSON object") as caught:
+    with pytest.raises(StorageError, match="it is not a JSON object") as caught:
         state.look(place.store())
     assert caught.value.key == "metadata.json"
 
@@ -358,7 +358,7 @@ def test_a_look_is_one_read_and_changes_nothing() -> None:
 def test_judging_and_going_on_leave_what_they_are_given() -> None:
     old = {"status": "failed", "start_time": FRESH["start_time"], "resumes": [{"time": "x"}], "runtime_sec": 3}
     copy, fresh = json.loads(json.dumps(old)), dict(FRESH)
-    after = state.continued(fresh, old, FAR)
+    after = state.resumed_fields(fresh, old, FAR)
     after["resumes"].append({})
     assert (old, fresh) == (copy, FRESH)
 
@@ -378,7 +378,7 @@ def test_a_run_that_goes_on_keeps_what_it_had_but_its_end() -> None:
         "machine": "node17",
         "environment": {"host": "old"},
     }
-    after = state.continued({**FRESH, "environment": {"host": "new"}}, old, RunState("failed", FAR.last_seen, ""))
+    after = state.resumed_fields({**FRESH, "environment": {"host": "new"}}, old, RunState("failed", FAR.last_seen, ""))
     assert {name: after[name] for name in after if name != "resumes"} == {
         "run_id": "run",
         "status": "initialized",
@@ -402,15 +402,15 @@ def test_the_time_of_several_resumptions_adds_up() -> None:
     def died(seconds: float) -> RunState:
         return RunState("died", begun + timedelta(seconds=seconds), "it is gone")
 
-    fields = state.continued(fresh(1000), fresh(0), died(10))
+    fields = state.resumed_fields(fresh(1000), fresh(0), died(10))
     assert state.spent(fields) == pytest.approx(10)
-    fields = state.continued(fresh(2000), fields, died(1020))
+    fields = state.resumed_fields(fresh(2000), fields, died(1020))
     assert state.spent(fields) == pytest.approx(30)
     ended = {**fields, "status": "complete", "end_time": "x", "runtime_sec": 100.0}
-    fields = state.continued(fresh(3000), ended, RunState("complete", begun + timedelta(seconds=2070), ""))
+    fields = state.resumed_fields(fresh(3000), ended, RunState("complete", begun + timedelta(seconds=2070), ""))
     assert state.spent(fields) == pytest.approx(100)
     assert "runtime_sec" not in fields
-    fields = state.continued(fresh(4000), fields, died(3005))
+    fields = state.resumed_fields(fresh(4000), fields, died(3005))
     assert state.spent(fields) == pytest.approx(105)
     assert [entry["after"] for entry in fields["resumes"]] == ["died", "died", "complete", "died"]
     assert fields["start_time"] == fresh(0)["start_time"]
@@ -418,8 +418,8 @@ def test_the_time_of_several_resumptions_adds_up() -> None:
 
 @pytest.mark.parametrize("begun", ["2026-11-22T07:59:50", "2026-11-22T08:00:10+00:00", "soon", None, 7])
 def test_a_beginning_that_tells_nothing_costs_no_negative_time(begun: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert state.spent(state.continued(FRESH, {"start_time": begun}, FAR)) >= 0
-    assert state.spent(state.continued(FRESH, {}, FAR)) == 0.0
+    assert state.spent(state.resumed_fields(FRESH, {"start_time": begun}, FAR)) >= 0
+    assert state.spent(state.resumed_fields(FRESH, {}, FAR)) == 0.0
 
 
 def test_a_run_without_a_resumption_has_spent_nothing() -> None:

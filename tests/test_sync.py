@@ -955,7 +955,7 @@ def test_a_copy_that_is_told_to_stop_stops(here: Place, there: Place) -> None:
         RunCopy(source, there.store().below("log_a"), stop=stop).update()
     assert "log_a/log.txt" not in tree(there)
     state = LogReader(f"{there.url}/log_a").state
-    assert (state.status, state.why) == ("replacing", "it is being copied from elsewhere, or was to be")
+    assert (state.status, state.why) == ("replacing", "a copy from another location is in progress, or was interrupted")
 
 
 def test_what_is_no_run_is_an_error(here: Place, there: Place) -> None:

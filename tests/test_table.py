@@ -376,7 +376,7 @@ def test_the_last_row_goes_with_the_last_run(sweep: Experiment) -> None:
     shutil.rmtree(Path(str(sweep.runs_dir)) / "log_sweep_dt_0.1")
     assert sweep.to_dataframe().empty
     assert cells(sweep) == []
-    with pytest.raises(UnknownNameError, match="none, as it has no run"):
+    with pytest.raises(UnknownNameError, match="none, as there are no runs"):
         sweep.select(dt=0.1)
 
 

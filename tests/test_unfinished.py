@@ -70,7 +70,7 @@ def hidden(folder: Path) -> dict[str, int]:
 
 def dead_tag() -> str:
     """The tag of a process that has ended."""
-    command = [sys.executable, "-c", "from notata import processes; print(processes.tag())"]
+    command = [sys.executable, "-c", "from notata._base import processes; print(processes.tag())"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -92,7 +92,7 @@ def test_a_resumed_run_removes_what_its_killed_writer_left(tmp_path: Path) -> No
     with resumed(tmp_path) as log:
         assert hidden(tmp_path) == {}
         line = log.log_path.read_text().splitlines()[-1]
-    assert line.endswith(f"INFO Removed what ended processes left unfinished: 1 writes, {size} bytes")
+    assert line.endswith(f"INFO Removed unfinished writes of ended processes: 1 writes, {size} bytes")
 
 
 def test_three_kills_leave_no_more_than_one(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from notata._base import exits
 from notata.errors import EncodeError
 from notata.store import open_store
 from notata.testing import FaultyStore
-from notata.worker import Post
+from notata.worker import WorkerConfig
 from tests.test_generic import Plain
 
 
@@ -71,18 +71,18 @@ def test_a_rank_is_a_legal_name(log: Logbook, rank: Any) -> None:
 
 
 def test_arguments_that_make_no_sense(log: Logbook) -> None:
-    with pytest.raises(ConfigurationError, match="durable is True or False, not 'always'"):
+    with pytest.raises(ConfigurationError, match="invalid durable 'always': pass True or False"):
         Worker(log.path, 0, durable="always")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="is no level of the log"):
+    with pytest.raises(ConfigurationError, match="invalid log level"):
         Worker(log.path, 0, log_level="loud")
-    with pytest.raises(ConfigurationError, match=r"workers in metadata\.json is notata's own"):
+    with pytest.raises(ConfigurationError, match=r"cannot set workers in metadata\.json"):
         log.meta(workers=8)
     assert "workers" not in json.loads((log.path / "metadata.json").read_text())
 
 
 def test_a_damaged_metadata_is_told(log: Logbook) -> None:
     (log.path / "metadata.json").write_text("{")
-    with pytest.raises(StorageError, match="is not the metadata of a run"):
+    with pytest.raises(StorageError, match="so not the metadata of a run"):
         Worker(log.path, 0)
 
 
@@ -102,7 +102,7 @@ def test_a_pickle_carries_the_store_and_little_else(log: Logbook) -> None:
     data = pickle.dumps(worker)
     assert len(data) < 700
     other = pickle.loads(data)
-    assert (other.rank, other.url, other.logger.level, other._post) == ("3", log.url, logging.INFO, worker._post)
+    assert (other.rank, other.url, other.logger.level, other._config) == ("3", log.url, logging.INFO, worker._config)
     other.info("and the other one too")
     other.close()
     assert messages(worker.log_path) == ["INFO it has a lock, a thread, an open file", "INFO and the other one too"]
@@ -133,7 +133,9 @@ def test_another_run_of_that_id_has_workers_of_its_own(tmp_path: Path) -> None:
 
 def test_a_pickle_in_a_file_holds_no_credentials() -> None:
     store = open_store("s3://bucket/outputs/log_run", {"key": "AKIAKEY12345", "secret": "SECRET-of-ours"})
-    worker = Worker._of(store, Post.at({"start_time": "2026-03-01T09:30:00+01:00"}, "3", logging.INFO, manifest=True))
+    worker = Worker._of(
+        store, WorkerConfig.at({"start_time": "2026-03-01T09:30:00+01:00"}, "3", logging.INFO, manifest=True)
+    )
     assert b"SECRET-of-ours" in pickle.dumps(worker)  # another process is to reach the bucket
     kept = formats.encode(formats.PICKLE, {"worker": worker})
     assert b"SECRET-of-ours" not in kept
@@ -142,7 +144,7 @@ def test_a_pickle_in_a_file_holds_no_credentials() -> None:
 
 
 def test_the_logbook_still_stays_where_it_is(log: Logbook) -> None:
-    with pytest.raises(TypeError, match=r"give another process a worker of it, log\.worker\(rank\)"):
+    with pytest.raises(TypeError, match=r"Pass a worker, log\.worker\(rank\)"):
         pickle.dumps(log)
 
 
@@ -218,7 +220,7 @@ def test_a_line_that_cannot_be_stored_is_kept(tmp_path: Path, caplog: pytest.Log
     for _ in range(2):  # the first one looks where the log ends
         store.fail(1, key="workers/0/log.txt", error=lambda: OSError(28, "No space left on device"))
         worker.info("a")
-        assert "log.txt waits to be stored" in caplog.text
+        assert "cannot store log.txt now" in caplog.text
         store.heal()
     with pytest.raises(FullError):
         store.fail(1, key="workers/0/log.txt", error=lambda: OSError(28, "No space left on device"))

@@ -1,7 +1,7 @@
-"""The record of a scientific run as plain files, on a disk or in a bucket.
+"""Record scientific runs as plain files, on a disk or in a bucket.
 
-A run is a folder ``log_<run_id>`` wherever fsspec reaches: a local disk, an S3 or GCS bucket, memory. The same script
-and the same calls write the same folder::
+A run is a folder ``log_<run_id>`` on any storage that fsspec supports: a local disk, an S3 or GCS bucket, memory. The
+same script writes the same folder on each of them::
 
     from notata import Logbook
 
@@ -108,7 +108,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """`notata.search`, imported when it is first used: a run does without."""
+    """Import `notata.search` on first use; writing a run does not need it."""
     if name == "search":
         return _importlib.import_module("notata.search")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""``python -m notata`` is the command ``notata``."""
+"""Run the command ``notata`` as ``python -m notata``."""
 
 from notata.cli import main
 

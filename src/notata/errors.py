@@ -1,38 +1,38 @@
-"""Every error of notata; it knows only how a text becomes one line without secrets.
+"""Exceptions and warnings of notata.
 
-Each is also the builtin that a caller would expect, so ``except FileExistsError`` works::
+Each exception is also the builtin that a caller expects, so ``except FileExistsError`` works::
 
     NotataError
-    ├── KeyNameError (ValueError)              a name that cannot be a key, refused before anything is written
-    ├── EncodeError (TypeError, ValueError)    a value that its format cannot hold
-    ├── DecodeError (ValueError)               a file that its format cannot read
+    ├── KeyNameError (ValueError)              the name is not a valid key; nothing was written
+    ├── EncodeError (TypeError, ValueError)    the format cannot store this value
+    ├── DecodeError (ValueError)               the format cannot read this file
     ├── PackageMissingError (ImportError, RuntimeError)  an optional package is not installed
-    ├── ConfigurationError (ValueError)        a base_dir, protocol or option that cannot work
-    ├── RunExistsError (FileExistsError)       the run id is taken
-    ├── RunDisplacedError (RuntimeError)       another writer owns the run by now
-    ├── RunEndedError (RuntimeError)           the run has ended and takes no second ending
+    ├── ConfigurationError (ValueError)        invalid base_dir, protocol or option
+    ├── RunExistsError (FileExistsError)       a run with this id already exists
+    ├── RunDisplacedError (RuntimeError)       another writer has taken over the run
+    ├── RunEndedError (RuntimeError)           the run has already ended
     ├── BatchError (ExceptionGroup)            several keys of one batch failed, each with its own error
-    └── StorageError (OSError)                 the storage refused or failed
-        ├── MissingError (FileNotFoundError)         nothing under this key
-        │   ├── ContainerMissingError                no such bucket
-        │   └── UnknownNameError (KeyError)          no file, array or run of this name; the message lists what there is
-        │       └── RunMissingError (ValueError)     no run, or no experiment
-        ├── ExistsError (FileExistsError)            an exclusive create that lost
-        ├── ConflictError                            compare and swap, or append: the content is another one by now
+    └── StorageError (OSError)                 the storage refused the request or failed
+        ├── MissingError (FileNotFoundError)         there is no file under this key
+        │   ├── ContainerMissingError                the bucket does not exist
+        │   └── UnknownNameError (KeyError)          no file, array or run has this name; the message lists valid names
+        │       └── RunMissingError (ValueError)     the run or experiment does not exist
+        ├── ExistsError (FileExistsError)            exclusive create: the file already exists
+        ├── ConflictError                            compare-and-swap or append: the content has changed
         ├── FolderError (IsADirectoryError, NotADirectoryError)  a file where a folder is needed, or the reverse
-        ├── LinkError                                a link where a file or a folder is needed; it is not followed
-        ├── AccessError (PermissionError)            credentials or permissions
+        ├── LinkError                                a link where a file or folder is needed; notata does not follow it
+        ├── AccessError (PermissionError)            missing credentials or permissions
         ├── UnreachableError (ConnectionError)       no server answered at this address
-        ├── TooLargeError (DecodeError)              a file is too large to be read whole
-        ├── DeadlineError (TimeoutError)             no answer in time; the effect is unknown
+        ├── TooLargeError (DecodeError)              the file is too large to read whole
+        ├── DeadlineError (TimeoutError)             no answer in time; it is unknown whether the operation took effect
         ├── FullError                                no space left
-        └── StoredNameError (KeyNameError)           a stored file has a name that cannot be used here
+        └── StoredNameError (KeyNameError)           the name of a stored file cannot be used here
 
-    UnprotectedWarning (UserWarning)           the storage cannot promise that a run has one writer
-    DamagedFileWarning (UserWarning)           a listing cannot look into a file
+    UnprotectedWarning (UserWarning)           the storage cannot guarantee that a run has only one writer
+    DamagedFileWarning (UserWarning)           a listing cannot read a damaged file
     IncompleteListingWarning (UserWarning)     a listing skipped a folder or a file
 
-    Terminated (SystemExit)                    SIGTERM asked the process to end
+    Terminated (SystemExit)                    the process received SIGTERM
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ def _message(text: str, url: str | None = None) -> str:
 
 
 class NotataError(Exception):
-    """The root of all errors of notata.
+    """Base class of all notata exceptions.
 
-    Its message is one printable line of at most 4000 characters without credentials, whatever a file or a server put
-    into it.
+    The message is one printable line of at most 4000 characters. Credentials are redacted, also in text that comes
+    from a file or a server.
 
     Attributes:
-        url: The storage location concerned, without credentials; None where none is.
-        key: The key below `url`; None where the error is not about one key.
+        url: The storage location concerned, without credentials; None if there is none.
+        key: The key below `url`; None if the error does not concern a single key.
     """
 
     def __init__(self, message: str, *, url: str | None = None, key: str | None = None) -> None:
@@ -102,14 +102,14 @@ class NotataError(Exception):
 
 
 class KeyNameError(NotataError, ValueError):
-    """A name that cannot be a key on every backend."""
+    """The name is not a valid key on every backend."""
 
 
 class EncodeError(NotataError, TypeError, ValueError):
-    """A value that its format cannot hold.
+    """The format cannot store this value.
 
     Attributes:
-        where: The path to the offending part inside the value, e.g. ``"metrics.layers[3].weight"``.
+        where: The path to the unsupported part of the value, e.g. ``"metrics.layers[3].weight"``.
     """
 
     def __init__(self, message: str, *, where: str = "", url: str | None = None, key: str | None = None) -> None:
@@ -118,24 +118,24 @@ class EncodeError(NotataError, TypeError, ValueError):
 
 
 class DecodeError(NotataError, ValueError):
-    """A stored file that its format cannot read: damaged, cut off, or of another format than its name says."""
+    """The format cannot read this file: it is damaged, truncated, or its suffix does not match its content."""
 
 
 class PackageMissingError(NotataError, ImportError, RuntimeError):
-    """An optional package is not installed; the message says how to get it."""
+    """An optional package is not installed; the message says how to install it."""
 
 
 class ConfigurationError(NotataError, ValueError):
-    """A base folder, protocol or option that cannot work."""
+    """A base folder, protocol or option is invalid."""
 
 
 class RunExistsError(NotataError, FileExistsError):
-    """The run id is taken.
+    """A run with this id already exists.
 
     Attributes:
-        status: The status of the run that has the id, such as ``complete`` or ``running``; None if it is not known.
-        reader: That run as a `notata.LogReader`; None if the error does not come from a `notata.Logbook`. It is not
-            pickled with the error, as it holds credentials.
+        status: The status of the existing run, such as ``complete`` or ``running``; None if it is unknown.
+        reader: The existing run as a `notata.LogReader`; None if the error does not come from a `notata.Logbook`. It
+            contains credentials, so it is not pickled with the error.
 
     >>> from notata import Logbook
     >>> Logbook("once", "memory://taken").mark_complete()
@@ -155,17 +155,17 @@ class RunExistsError(NotataError, FileExistsError):
 
 
 class RunDisplacedError(NotataError, RuntimeError):
-    """Another writer owns the run by now: nothing of the run's state was changed."""
+    """Another writer has taken over the run. The state of the run is unchanged."""
 
 
 class RunEndedError(NotataError, RuntimeError):
-    """The run has ended already, and its end stands."""
+    """The run has already ended, and its status cannot change."""
 
 
 class StorageError(NotataError, OSError):
-    """The storage refused or failed; its own error is the cause.
+    """The storage refused the request or failed. The exception of the storage library is the cause.
 
-    `errno` is set as on the builtin twin, so code that looks at it works on every backend.
+    `errno` has the value of the corresponding builtin exception, so code that checks it works on every backend.
     """
 
     code: int = errno.EIO
@@ -176,7 +176,7 @@ class StorageError(NotataError, OSError):
 
 
 class MissingError(StorageError, FileNotFoundError):
-    """Nothing is stored under this key."""
+    """There is no file under this key."""
 
     code = errno.ENOENT
 
@@ -186,38 +186,38 @@ class ContainerMissingError(MissingError):
 
 
 class UnknownNameError(MissingError, KeyError):
-    """Nothing has this name: no file of a run, no array of a bundle, no run of an experiment.
+    """No file of the run, array of the bundle or run of the experiment has this name.
 
-    The message lists what there is.
+    The message lists the names that exist.
     """
 
-    __str__ = Exception.__str__  # a KeyError would show the repr
+    __str__ = Exception.__str__  # KeyError.__str__ returns the repr of the message
 
 
 class RunMissingError(UnknownNameError, ValueError):
-    """There is no run, or no experiment, at this place or of this id."""
+    """There is no run or experiment with this id or at this location."""
 
 
 class ExistsError(StorageError, FileExistsError):
-    """An exclusive create met an existing file; that file is untouched."""
+    """An exclusive create found an existing file, which is unchanged."""
 
     code = errno.EEXIST
 
 
 class ConflictError(StorageError):
-    """The stored content is not the one that was expected; it is untouched."""
+    """The stored content is not the expected version. It is unchanged."""
 
     code = errno.EAGAIN
 
 
 class FolderError(StorageError, IsADirectoryError, NotADirectoryError):
-    """A file where a folder is needed, or a folder where a file is needed."""
+    """There is a file where a folder is needed, or a folder where a file is needed."""
 
     code = errno.ENOTDIR
 
 
 class LinkError(StorageError):
-    """A link lies where a file or a folder is needed. notata did not follow it, and changed nothing."""
+    """There is a link where a file or a folder is needed. notata did not follow it and changed nothing."""
 
     code = errno.ELOOP
 
@@ -229,19 +229,19 @@ class AccessError(StorageError, PermissionError):
 
 
 class UnreachableError(StorageError, ConnectionError):
-    """Nobody answered at the storage's address."""
+    """No server answered at the address of the storage."""
 
     code = errno.ECONNREFUSED
 
 
 class DeadlineError(StorageError, TimeoutError):
-    """No answer in time. Whether the operation took effect is unknown."""
+    """The storage did not answer in time. It is unknown whether the operation took effect."""
 
     code = errno.ETIMEDOUT
 
 
 class TooLargeError(StorageError, DecodeError):
-    """A file exceeds the size that notata itself reads whole: it is damaged, forged, or far larger than usual."""
+    """A file exceeds the size limit for files that notata reads whole. It may be damaged or forged."""
 
     code = errno.EFBIG
 
@@ -253,7 +253,7 @@ class FullError(StorageError):
 
 
 class StoredNameError(StorageError, KeyNameError):
-    """A stored file has a name that no key can have, or that its disk takes for the name of another file."""
+    """A stored file has a name that is not a valid key, or that its disk treats as the name of another file."""
 
     code = errno.EINVAL
 
@@ -274,21 +274,21 @@ class BatchError(NotataError, ExceptionGroup[Exception]):
 
 
 class UnprotectedWarning(UserWarning):
-    """This storage cannot promise that a run has exactly one writer."""
+    """The storage cannot guarantee that a run has exactly one writer."""
 
 
 class DamagedFileWarning(UserWarning):
-    """A file is damaged, so a listing cannot tell what is in it; to load it is an error."""
+    """A damaged file cannot be read for a listing. Loading the file raises an error."""
 
 
 class IncompleteListingWarning(UserWarning):
-    """A listing skipped a folder that it could not open, or a file whose name no key can have."""
+    """A listing skipped a folder that it could not open, or a file whose name is not a valid key."""
 
 
 class Terminated(SystemExit):
-    """The process was asked to end by SIGTERM; raised in its main thread by `notata._base.exits.Sigterm`.
+    """The process received SIGTERM. `notata._base.exits.Sigterm` raises this exception in the main thread.
 
-    It is a `SystemExit` with the code 143, so ``except Exception`` does not swallow it.
+    It is a `SystemExit` with code 143, so ``except Exception`` does not catch it.
     """
 
     def __init__(self) -> None:

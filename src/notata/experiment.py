@@ -1,4 +1,4 @@
-"""Many runs of one name: each with an id made of its parameters, and a row in a table; it knows nothing of bytes."""
+"""Write many runs of one experiment: ids made of parameters, and a table with one row for each run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Experiment", "LogbookOptions"]
 
 
 class LogbookOptions(TypedDict, total=False):
-    """What an experiment hands on to each of its runs; `Logbook` says what it means."""
+    """Options that an experiment passes to each of its runs; see `Logbook`."""
 
     heartbeat: float | None
     environment: bool
@@ -43,38 +43,38 @@ class LogbookOptions(TypedDict, total=False):
 
 
 class Experiment:
-    """Runs that belong together: a folder with ``runs/log_<run_id>`` for each, and the table ``index.csv``.
+    """A group of runs: a folder with ``runs/log_<run_id>`` for each run, and the table ``index.csv``.
 
-    Safe with many threads, processes and machines on one folder: each run has one writer, and what the table says of
-    a run is stored with that run. index.csv is a copy of it for people and for a quick look: on a disk and in memory
-    it has a run's row when the run's end returns; in a bucket it follows within half a minute, at the end of the
-    process, and at `write_index`.
+    Many threads, processes and machines can use one folder: each run has one writer, and its row of the table is
+    stored with the run. index.csv is a copy of the rows for people and for quick reading. On a disk and in memory, the
+    row is there when the call that ends the run returns. In a bucket, it follows within half a minute, at the end of
+    the process, and at `write_index`.
 
     Attributes:
-        name: As given.
-        url: Where the experiment lies, without credentials.
-        base_dir: The folder that it lies in.
-        exp_dir: Its folder.
-        runs_dir: ``runs/`` in it.
-        index_file: ``index.csv`` in it.
+        name: The given name.
+        url: The location of the experiment, without credentials.
+        base_dir: The folder that contains the experiment.
+        exp_dir: The folder of the experiment.
+        runs_dir: The folder ``runs/``.
+        index_file: The path of ``index.csv``.
 
     Args:
-        name: Of the folder, and the beginning of each run's id. With ``/`` for folders in folders; the ids begin with
-            the last part then.
+        name: The name of the folder, and the beginning of each run id. It may contain ``/`` for nested folders; the run
+            ids then begin with the last part.
         base_dir: As for `Logbook`.
-        storage_options: For fsspec. They reach no file, no message and no repr.
+        storage_options: Options for fsspec. They never appear in a file, message or repr.
         timeout: As for `Logbook`.
-        mirror: Where copies of the runs are to follow them: a base folder as for `base_dir`. Each run is at the same
-            place below it as below `base_dir`: ``<mirror>/<name>/runs/log_<run_id>``.
+        mirror: A base folder, as for `base_dir`, that copies of the runs are written to. A copy has the same path as
+            the run: ``<mirror>/<name>/runs/log_<run_id>``.
         mirror_options: `storage_options` of `mirror`.
-        **options: For each `Logbook`: `heartbeat`, `environment`, `log_level`, `echo`, `handle_sigterm`,
-            `failure_variables`, `background`, `max_pending`, `manifest`, `durable` (which has index.csv outlast a power
-            cut as well), `mirror_timeout`.
+        **options: Options for each `Logbook`: `heartbeat`, `environment`, `log_level`, `echo`, `handle_sigterm`,
+            `failure_variables`, `background`, `max_pending`, `manifest`, `durable` (which also applies to index.csv),
+            `mirror_timeout`.
 
     Raises:
         KeyNameError: The name is not legal on every backend.
-        ConfigurationError: `base_dir` cannot hold runs, or an option is none.
-        StorageError: The folders cannot be made on this disk.
+        ConfigurationError: `base_dir` cannot contain runs, or an option is unknown.
+        StorageError: The folders cannot be created on this disk.
 
     >>> experiment = Experiment("decay", "memory://experiments")
     >>> for rate in (0.5, 2.0):
@@ -98,8 +98,8 @@ class Experiment:
         if unknown := options.keys() - LogbookOptions.__annotations__.keys():
             known = ", ".join(sorted(LogbookOptions.__annotations__))
             raise ConfigurationError(
-                f"{', '.join(sorted(unknown))}: an experiment takes name, base_dir, storage_options, timeout, "
-                f"mirror, mirror_options, and for its runs {known}"
+                f"unknown option {', '.join(sorted(unknown))}: an experiment takes name, base_dir, storage_options, "
+                f"timeout, mirror, mirror_options, and for its runs {known}"
             )
         self.name = keys.check(name)
         self._base = open_base(base_dir, storage_options, timeout=timeout)
@@ -117,36 +117,36 @@ class Experiment:
     def __repr__(self) -> str:
         return f"Experiment({self.name!r}, {self._base.url!r})"
 
-    # -- where ---------------------------------------------------------------------------------------------
+    # -- locations -----------------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
-        """Where the experiment lies, without credentials."""
+        """The location of the experiment, without credentials."""
         return self._store.url
 
     @property
     def base_dir(self) -> StoredPath:
-        """The folder that the experiment lies in."""
+        """The folder that contains the experiment."""
         return self._base.path_for()
 
     @property
     def exp_dir(self) -> StoredPath:
-        """The experiment's folder."""
+        """The folder of the experiment."""
         return self._store.path_for()
 
     @property
     def runs_dir(self) -> StoredPath:
-        """``runs/`` in it."""
+        """The folder ``runs/`` of the experiment."""
         return self._runs.path_for()
 
     @property
     def index_file(self) -> StoredPath:
-        """``index.csv`` in it."""
+        """The path of ``index.csv``."""
         return self._store.path_for(keys.INDEX)
 
     @property
     def reader(self) -> ExperimentReader:
-        """The runs so far, as others see them. No request.
+        """Return a reader of the runs stored so far. No request.
 
         >>> experiment = Experiment("read", "memory://experiments")
         >>> len(experiment.reader)
@@ -163,27 +163,29 @@ class Experiment:
     @overload
     def add(self, /, **params: Any) -> Logbook: ...
     def add(self, /, skip_existing: bool | Literal["complete"] = False, **params: Any) -> Logbook | None:
-        """Begin the run that has these parameters.
+        """Start the run that has these parameters.
 
-        At its end, complete or failed, its row is recorded, with what ``artifacts/metrics.json`` holds then.
+        When the run ends as complete or failed, its row is recorded, with the current values of
+        ``artifacts/metrics.json``.
 
         Args:
-            skip_existing: What to do about a run that is there already. False: that is an error. True: leave it,
-                however it stands. ``"complete"``: leave it if it is complete, or lives and may become so; go on with
-                it, with all its files, if it failed or died. Of many processes that try at once, one gets it.
-            **params: Of the run; they make its id. The same parameters make the same id, others another one.
+            skip_existing: How to handle an existing run. False: raise an error. True: skip the run, whatever its
+                state. ``"complete"``: skip a run that is complete, running or of unknown state; resume a failed or dead
+                run, with all its files. If many processes try at once, exactly one succeeds.
+            **params: The parameters of the run. The run id is made of them: equal parameters give equal ids, different
+                parameters give different ids.
 
         Returns:
-            The logbook, with these parameters stored; None if the run was left as it is, so check before `with`. To
-            skip a block in one statement: ``with suppress(RunExistsError), experiment.add(dt=0.1) as log:``.
+            The logbook, with these parameters stored; None if the run is skipped, so check before `with`. To skip a
+            block in one statement: ``with suppress(RunExistsError), experiment.add(dt=0.1) as log:``.
 
         Raises:
-            RunExistsError: `skip_existing` is False, and the run is there.
+            RunExistsError: The run exists, and `skip_existing` is False.
             EncodeError: A parameter has no plain form; nothing was written.
             StorageError: The storage cannot be reached or written.
 
-        Cost: as a `Logbook` with parameters. With ``"complete"`` one request for a run that is left, one more than that
-        for one that begins, and as for `resume` of a `Logbook` for one that goes on.
+        Cost: as for a `Logbook` with parameters. With ``"complete"``, a skipped run costs one request, a new run one
+        more than a `Logbook`, and a resumed run the same as `resume` of a `Logbook`.
 
         >>> experiment = Experiment("add", "memory://experiments")
         >>> with experiment.add(omega=2.0, dt=1e-3) as log:
@@ -194,15 +196,13 @@ class Experiment:
         """
         if skip_existing not in (True, False, "complete"):
             raise ConfigurationError(
-                f"skip_existing is True, False or 'complete', not {skip_existing!r}; parameters are keywords: "
+                f"invalid skip_existing {skip_existing!r}: pass True, False or 'complete', and parameters as keywords: "
                 "add(dt=0.1), add(**values), add(**vars(args))"
             )
         import difflib
 
         if alike := difflib.get_close_matches("skip_existing", params, 1, 0.85):
-            warnings.warn(
-                f"{alike[0]} is taken for a parameter; did you mean skip_existing?", UserWarning, stacklevel=2
-            )
+            warnings.warn(f"{alike[0]} is used as a parameter; did you mean skip_existing?", UserWarning, stacklevel=2)
         try:
             return Member(
                 self.run_id(**params),
@@ -218,8 +218,8 @@ class Experiment:
             if skip_existing:
                 return None
             refused = RunExistsError(
-                f"{error.url} exists already, as these parameters were used before. Pass skip_existing=True to leave "
-                "that run as it is, or skip_existing='complete' to go on with it if it failed or died.",
+                f"cannot start the run at {error.url}: a run with these parameters already exists. Pass "
+                "skip_existing=True to skip it, or skip_existing='complete' to resume it if it failed or died.",
                 url=error.url,
                 key=error.key,
             )
@@ -227,7 +227,7 @@ class Experiment:
             raise refused from error
 
     def run_id(self, /, **params: Any) -> str:
-        """The id of the run that has these parameters, whether there is one or not. No request.
+        """Return the id of the run with these parameters; the run need not exist. No request.
 
         Raises:
             EncodeError: A parameter has no plain form.
@@ -238,20 +238,19 @@ class Experiment:
         return runids.run_id(self.name.rpartition("/")[2], params)
 
     def record(self, log: Logbook, metrics_file: str = keys.METRICS) -> None:
-        """Record a run's row anew: its parameters, its state, and its metrics as they are stored now.
+        """Update the row of a run: its parameters, its state, and its metrics as currently stored.
 
-        Runs made by `add` do so at their end. This is for metrics that came later, or lie elsewhere.
+        Runs made by `add` do this at their end. Use `record` for metrics that are added later, or in another file.
 
         Args:
             log: The run.
             metrics_file: The key of a JSON file of names and values.
 
         Raises:
-            RunDisplacedError: Another writer has the run by now.
+            RunDisplacedError: Another writer has taken over the run.
             StorageError: The row could not be stored with the run.
 
-        Cost: one request, one more if the row is another one than before, and in a bucket from time to time two for
-        index.csv.
+        Cost: one request, and one more if the row has changed. In a bucket, from time to time two more for index.csv.
 
         >>> experiment = Experiment("record", "memory://experiments")
         >>> with experiment.add(dt=0.1) as log:
@@ -268,21 +267,20 @@ class Experiment:
             self._ended(log)
 
     def _ended(self, log: Logbook) -> None:
-        """Put the row of a run that has ended into index.csv. It is stored with the run, so no failure here matters."""
+        """Add the row of an ended run to index.csv. The run stores its row, too, so a failure here loses nothing."""
         self._keeper.put(table.of_ended(log.run_id, log._lease.fields, log._lease.version))
 
     # -- the table -----------------------------------------------------------------------------------------
 
     def to_dataframe(self) -> pd.DataFrame:
-        """The table of all runs as a pandas DataFrame: run_id, parameters, status, metrics; NaN where a run has none.
+        """Return the table of all runs as a pandas DataFrame: run_id, parameters, status, metrics. Gaps are NaN.
 
-        There is one row for each run in the folder, from what the run itself has stored; a removed run has none.
-        This brings index.csv up to date too, if it can. `ExperimentReader.table` says which columns there are, and what
-        it costs.
+        The table has one row for each run in the folder, from the row stored with the run; removed runs have none. This
+        also updates index.csv, if possible. For the columns and the cost see `ExperimentReader.table`.
 
         Raises:
             PackageMissingError: pandas is not installed. It is an `ImportError`.
-            StorageError: The experiment cannot be listed. Of reads, a `BatchError`.
+            StorageError: The experiment cannot be listed. Failed reads raise a `BatchError`.
 
         >>> experiment = Experiment("frame", "memory://experiments")
         >>> with experiment.add(dt=0.1) as log:
@@ -293,17 +291,16 @@ class Experiment:
         return table.to_pandas(self._keeper.gather())
 
     def select(self, /, **filters: Any) -> pd.DataFrame:
-        """The rows of `to_dataframe` whose columns have these values.
+        """Return the rows of `to_dataframe` that match these values.
 
         Args:
-            **filters: Values by column: a value; several in a list, tuple or set, of which one must be the run's (a
-                list is also found by itself); or a function that is called with the run's value and says whether it
-                fits. None is found where a run has None, and a run without the column is never found. True is not 1.
-                For a part of a dictionary write ``select(optimizer={"lr": 0.1})`` or
-                ``select(**{"optimizer.lr": 0.1})``.
+            **filters: One filter for each column: a value; a list, tuple or set of values, one of which must match (a
+                list also matches an equal list); or a function that takes the run's value and returns whether it
+                matches. None matches None. A run without the column never matches. True does not match 1. For a part of
+                a dictionary write ``select(optimizer={"lr": 0.1})`` or ``select(**{"optimizer.lr": 0.1})``.
 
         Raises:
-            UnknownNameError: There is no such column; the message lists those that there are. It is a `KeyError`.
+            UnknownNameError: There is no such column; the message lists the columns. It is a `KeyError`.
             EncodeError: A value has no plain form, so no run can have it.
             PackageMissingError: pandas is not installed.
             StorageError: As for `to_dataframe`.
@@ -321,20 +318,21 @@ class Experiment:
         wanted = {name: _fitting(name, value) for name, value in formats.flattened(filters).items()}
         for name in wanted:
             if name not in frame:
-                there = ", ".join(frame.columns) or "none, as it has no run"
+                there = ", ".join(frame.columns) or "none, as there are no runs"
                 raise UnknownNameError(f"the table of {self.url} has no column {name!r}; it has {there}", key=name)
         chosen = [all(name in row and fits(row[name]) for name, fits in wanted.items()) for row in found.records()]
         return frame[chosen] if chosen else frame
 
     def write_index(self) -> StoredPath:
-        """Bring index.csv up to date: a row for every run that has ended, whoever wrote it, and none for removed runs.
+        """Update index.csv: one row for every run that has ended, from any process, and none for removed runs.
 
         Returns:
-            Where it lies.
+            The path of index.csv.
 
         Raises:
-            ConflictError: Others wrote it all the time.
-            StorageError: The experiment cannot be listed, or index.csv not be written. Of reads, a `BatchError`.
+            ConflictError: Other processes changed index.csv at every attempt.
+            StorageError: The experiment cannot be listed, or index.csv cannot be written. Failed reads raise a
+                `BatchError`.
 
         Cost: as `ExperimentReader.table`, and one request.
 
@@ -348,7 +346,7 @@ class Experiment:
 
 
 def _fitting(name: str, wanted: Any) -> Callable[[Any], bool]:
-    """Return what tells whether a value is one that `Experiment.select` was asked for."""
+    """Return a function that checks whether a value matches a filter of `Experiment.select`."""
     if callable(wanted) and not isinstance(wanted, type):
         return lambda value: bool(wanted(value))
     plain = formats.plain(wanted, name)
@@ -357,14 +355,14 @@ def _fitting(name: str, wanted: Any) -> Callable[[Any], bool]:
 
 
 class Member(Logbook):
-    """A run of an experiment: with its end, and in the same request, it stores what the table says of it."""
+    """A run of an experiment. It stores its row of the table in the request that stores its end."""
 
-    def _last_fields(self) -> Mapping[str, Any]:
+    def _end_fields(self) -> Mapping[str, Any]:
         try:
             return {ROW: table.described(self._store, self.params, table.metrics_file(self._lease.fields))}
-        except NotataError:  # damaged parameters of a run that went on: who reads the row looks for itself
+        except NotataError:  # a resumed run with damaged parameters: a reader of the row reads the files instead
             return {}
 
-    def _params_stored(self) -> None:
-        if self.status in ENDED:  # parameters that come late are in the table too
-            self._lease.update(**self._last_fields())
+    def _on_params_stored(self) -> None:
+        if self.status in ENDED:  # the table includes parameters that are added after the end
+            self._lease.update(**self._end_fields())

@@ -1,4 +1,4 @@
-"""One run being written; it knows nothing of other runs, nor where and how its bytes are stored."""
+"""Write one run: `Logbook`, its start, its status and its end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from notata.errors import (
     RunExistsError,
     StorageError,
 )
-from notata.manifest import Keeper, LedgerStore
+from notata.manifest import HashingStore, ManifestWriter
 from notata.mirror.places import apart, base_of_copies
 from notata.provenance import failures
 from notata.provenance.environment import capture, imported_packages
@@ -43,9 +43,9 @@ from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.lease import Lease
 from notata.run.parameters import Parameters, encoded, named
 from notata.run.recorder import Recorder
-from notata.run.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, continued, spent
+from notata.run.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, resumed_fields, spent
 from notata.store import TIMEOUT, Store, open_base
-from notata.worker import Post, Worker
+from notata.worker import Worker, WorkerConfig
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -59,86 +59,89 @@ __all__ = ["Logbook"]
 Status: TypeAlias = Literal["initialized", "complete", "failed"]
 Callback: TypeAlias = Callable[["Logbook"], object]
 
-_NAMED: Final = 20  # leftovers of an earlier run, each by a warning
+_NAMED: Final = 20  # remaining files of an earlier run that get a warning each
 _OWN_FIELDS: Final = {"run_id", "status", LEASE, MIRROR, RESUMES, ROW, WORKERS}
-_MOST_CAUGHT: Final = 100  # failures that get a file each; what catches more, catches them in a loop
+_MOST_CAUGHT: Final = 100  # caught exceptions that get a file each; more than that come from a loop
 
 
 class Logbook(Recorder):
     """The record of one run: a folder ``log_<run_id>`` on any storage.
 
-    The run is claimed when the object is made: of any number of processes that ask for one id, one gets it. As a
-    context manager it ends ``complete``, or ``failed`` when an exception leaves the block, KeyboardInterrupt and
-    ``sys.exit(3)`` included; ``sys.exit(0)`` says that all went well, unless a signal handler calls it. A run that has
-    not ended when the interpreter does is marked ``failed`` then, with the
-    exception that ended the script if one did. Safe to use from many threads.
+    Creating the object claims the run id. If several processes request the same id, exactly one succeeds.
+
+    As a context manager, the run ends as ``complete``, or as ``failed`` if an exception leaves the block. That
+    includes KeyboardInterrupt and ``sys.exit(3)``. ``sys.exit(0)`` counts as success, unless a signal handler calls
+    it. If the interpreter ends before the run does, the run is marked ``failed``; the exception that ended the script
+    becomes the reason. Safe to use from many threads.
 
     Attributes:
-        run_id: As given, as a string; or the one that was made.
-        url: Where the run lies, without credentials.
-        path: The run's folder, a `pathlib.Path` on a local disk and a `upath.UPath` anywhere.
-        log_path: ``log.txt`` in it.
+        run_id: The given id as a string, or the generated id.
+        url: The location of the run, without credentials.
+        path: The run's folder, a `pathlib.Path` on a local disk and a `upath.UPath` on any storage.
+        log_path: The path of ``log.txt``.
         params: The parameters.
-        reader: This run, to read back what it has written.
-        logger: What `info` and the others log to: a `logging.Logger` that no registry holds.
-        handler: The `logging.Handler` that writes log.txt, for loggers of your own.
-        datadir: ``data/`` below it.
-        plotdir: ``plots/`` below it.
-        artifactsdir: ``artifacts/`` below it.
-        callback: What runs when the run has ended.
-        mirror: The copy that follows the run; None unless one was asked for.
+        reader: A reader of this run, for the files written so far.
+        logger: The `logging.Logger` that `info` and the other log methods use. It is in no registry of `logging`.
+        handler: The `logging.Handler` that writes log.txt. Add it to your own loggers.
+        datadir: The folder ``data/``.
+        plotdir: The folder ``plots/``.
+        artifactsdir: The folder ``artifacts/``.
+        callback: The function called after the run has ended.
+        mirror: The copy that follows the run; None without ``mirror=``.
 
     Args:
-        run_id: A string or an int; part of a folder name, so without ``/``. When not given, one is made of the
-            time in UTC and a random part, such as ``2026-11-22T19-50-03.123Z-4f2a9c``: it sorts by time.
-        base_dir: Where runs are kept: any fsspec URL (``s3://bucket/outputs``), local path or UPath. When not given,
-            the environment variable NOTATA_BASE_DIR, else ``outputs``.
-        params: Saved as ``params.yaml`` at once: a mapping, or an object with named values, such as the namespace of
-            `argparse`, a dataclass, an attrs class or a pydantic model.
-        overwrite: Remove a run that has this id, every file of it, and start over. A run that a living parent process
-            is writing is refused.
-        preallocate: Make ``data/``, ``plots/`` and ``artifacts/`` at once. A bucket has no folders.
-        callback: Called with this object once the final status is stored.
-        resume: Resume the run with this id and keep all its files, if it has ended or died; create it if there is
-            none. A running run is refused. If several processes try at once, one of them gets it. A complete run is
-            reopened, and ends with the status of this attempt; ``"unfinished"`` refuses it instead. ``"force"`` also
-            takes a run of which it is unknown whether it is running.
-        heartbeat: Seconds from one sign of life to the next, a small request each; 0 for none. When not given, 30
-            where others can see the run and changes are safe (local disk, S3, GCS), else none.
-        environment: Record interpreter, machine, process, packages and git commit in metadata.json; at the end also
-            the packages that were imported since. Environment variables never.
-        log_level: What goes to log.txt: a name or number of `logging`. When not given, the environment variable
-            NOTATA_LOG_LEVEL, else ``INFO``.
-        echo: Show the lines of log.txt on standard error too, as they are written, and at the start where the run lies.
+        run_id: A string or an int without ``/``; it becomes part of a folder name. By default, notata generates an id
+            that sorts by time, from the UTC time and a random part: ``2026-11-22T19-50-03.123Z-4f2a9c``.
+        base_dir: The folder that contains the runs: any fsspec URL (``s3://bucket/outputs``), local path or UPath. The
+            default is the environment variable NOTATA_BASE_DIR, else ``outputs``.
+        params: Parameters to save as ``params.yaml`` at the start: a mapping, or an object with named values, such as
+            the namespace of `argparse`, a dataclass, an attrs class or a pydantic model.
+        overwrite: Remove an existing run with this id, including all its files, and start over. A run that a living
+            parent process is writing is refused.
+        preallocate: Create ``data/``, ``plots/`` and ``artifacts/`` at the start. A bucket has no folders.
+        callback: A function that is called with this object after the final status is stored.
+        resume: Resume the run with this id and keep all its files, if it has ended or died; create it if it does not
+            exist. A running run is refused. If several processes try at once, exactly one succeeds. A complete run is
+            reopened and ends with the status of this attempt; ``"unfinished"`` refuses it instead. ``"force"`` also
+            resumes a run if it is unknown whether it is running.
+        heartbeat: Seconds between two heartbeats, each of which is a small request; 0 for none. The default is 30 if
+            other processes can see the run and the storage supports compare-and-swap (local disk, S3, GCS), else none.
+        environment: Record interpreter, machine, process, packages and git commit in metadata.json. Packages imported
+            later are added at the end. Environment variables are never recorded.
+        log_level: The lowest level written to log.txt: a name or number of `logging`. The default is the environment
+            variable NOTATA_LOG_LEVEL, else ``INFO``.
+        echo: Print the location of the run and each line of log.txt to standard error, too.
         handle_sigterm: Turn SIGTERM into an exception in the main thread, so that the run ends ``failed: SIGTERM``.
-        failure_variables: Record the local variables of a failure's frames too, shortened. They may hold secrets.
-        background: Have writers return as soon as their value is encoded and queued, and store it meanwhile. Failed
-            writes raise a `BatchError` at the next writer, at `flush` or at the end, and the run is not complete then.
-        max_pending: Bytes that may be on their way in the background; with a full queue a writer waits.
-        durable: Have what is written outlast a power cut, not only the process: on a local disk each file is fsynced
-            before a call returns, and each line of the log, which takes the time that the disk takes. A bucket keeps
-            what it has acknowledged anyway.
-        mirror: Where a copy of the run is to follow it: any base folder as for `base_dir`, which is a local disk or in
-            memory then. The run neither waits for it nor fails by it; `notata sync` finishes what is missing.
+        failure_variables: Also record the local variables of each frame of a failure, shortened. They may contain
+            secrets.
+        background: Return from writers once the value is encoded and queued, and store it in the background. Failed
+            writes raise a `BatchError` at the next writer, at `flush` or at the end; the run is then not complete.
+        max_pending: Maximum number of pending bytes in background mode. If the queue is full, writers wait.
+        durable: Make written data survive a power failure, not only the end of the process. On a local disk, notata
+            calls fsync for each file and each log line before the call returns. A bucket is durable without it.
+        mirror: A base folder, as for `base_dir`, that a copy of the run is written to; `base_dir` must be a local disk
+            or in memory. The run does not wait for the copy or fail because of it; `notata sync` completes the copy.
         mirror_options: `storage_options` of `mirror`.
-        mirror_timeout: Seconds that the end of the interpreter waits for the copy.
-        storage_options: For fsspec, such as ``{"endpoint_url": …}``. They reach no file, no message and no repr.
-        timeout: Seconds that one request may take, besides the time its size needs. A storage that has never
+        mirror_timeout: Seconds that the interpreter waits for the copy at exit.
+        storage_options: Options for fsspec, such as ``{"endpoint_url": …}``. They never appear in a file, message or
+            repr.
+        timeout: Seconds that one request may take, in addition to the time for its size. A storage that has never
             answered gets at most 10.
-        progress: Show a bar in the terminal for whatever takes more than one part of 8 MiB, written or read back.
+        progress: Show a progress bar in the terminal when more than 8 MiB are written or read.
         manifest: Store ``manifest.json`` at the end: each file with its size and SHA-256, for `LogReader.verify`.
 
     Raises:
-        RunExistsError: The id is taken. It is a `FileExistsError`; its `status` and `reader` are those of the run that
-            has the id.
+        RunExistsError: A run with this id already exists. It is a `FileExistsError`; its `status` and `reader` belong
+            to the existing run.
         KeyNameError: The id cannot be part of a folder name on every backend.
-        ConfigurationError: `base_dir` cannot hold runs, or an argument makes no sense.
+        ConfigurationError: `base_dir` cannot contain runs, or an argument is invalid.
         EncodeError: A parameter has no YAML form; nothing was written.
-        StorageError: The storage cannot be reached or written; which error says why, and what to do.
+        StorageError: The storage cannot be reached or written. The subclass and message state the reason and the
+            solution.
 
-    Cost: one request to claim a run on a bucket (one more for the first run of a process in a bucket that is not
-    Amazon's, to prove that claims hold there), and one for `params`. To go on with a run: four, and one or two for
-    `params`. To overwrite one: five, the deletions, and one for `params`.
+    Cost on a bucket: one request to claim a run, and one for `params`. Outside of Amazon S3, the first run of a process
+    in a bucket needs one more, to test conditional writes. Resuming a run takes four requests, and one or two for
+    `params`. Overwriting a run takes five, the deletions, and one for `params`.
 
     >>> with Logbook("oscillator", "memory://outputs", params={"omega": 2.0}) as run:
     ...     path = run.json("metrics", {"energy": 0.5})
@@ -177,7 +180,7 @@ class Logbook(Recorder):
         _check_switches(background=background, manifest=manifest, durable=durable, echo=echo)
         level = level_of(log_level)
         given = named(params)
-        self.run_id = _made_run_id() if run_id is None else str(run_id)
+        self.run_id = _generate_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
         base = open_base(base_dir, storage_options, timeout=timeout)
@@ -186,20 +189,20 @@ class Logbook(Recorder):
         if copy is not None:
             copy = copy.below(folder)
             apart(plain, copy)
-        self._redacted = _without_secrets_of(plain, copy)
+        self._redact = _redactor_of(plain, copy)
         if progress:
             self._store = self._store.with_progress(bar)
-        noting = self._store = LedgerStore(self._store) if manifest else self._store
+        hashing = self._store = HashingStore(self._store) if manifest else self._store
         self._queue = self._in_background(max_pending) if background else None
         if given:
-            encoded(self._store, given)  # what cannot be stored is refused before anything is
+            encoded(self._store, given)  # refuse invalid values before anything is written
         self._lease = Lease(self._store, self.run_id, heartbeat)
-        self._start, self._earlier = time.monotonic(), 0.0
+        self._start, self._previous_runtime = time.monotonic(), 0.0
         self._runtime: float | None = None
         self._ending = threading.RLock()
         self._variables = failure_variables
         self._caught = 0
-        self._told: str = "initialized"
+        self._final_status: str = "initialized"
         self._unstored: _Unstored | None = None
         self._attached: list[logging.Logger] = []
         self._workers: WeakSet[Worker] = WeakSet()
@@ -208,37 +211,37 @@ class Logbook(Recorder):
         self._mirror: Mirror | None = None
         try:
             before = self._claim(environment, overwrite, resume, copy)
-            self._keeper = self._kept(noting, before) if isinstance(noting, LedgerStore) else None
+            self._manifest = self._manifest_writer(hashing, before) if isinstance(hashing, HashingStore) else None
             self._begin(before, level, params=given, preallocate=preallocate, echo=echo)
             if copy is not None:
-                self._follow(plain, copy, overwrite, mirror_timeout)
+                self._start_mirror(plain, copy, overwrite, mirror_timeout)
         except BaseException:
-            self._let_go()
+            self._release()
             raise
 
     def _in_background(self, max_pending: int) -> BackgroundStore:
-        """Put a queue in front of the store."""
+        """Wrap the store in a queue."""
         from notata.background import BackgroundStore
 
-        queue = BackgroundStore(self._store, max_pending, check=self._check, lost=self._say_lost)
+        queue = BackgroundStore(self._store, max_pending, check=self._check, lost=self._log_lost)
         self._store = queue
         return queue
 
-    def _kept(self, store: LedgerStore, before: RunState | None) -> Keeper:
-        """What stores the manifest."""
-        return Keeper(
+    def _manifest_writer(self, store: HashingStore, before: RunState | None) -> ManifestWriter:
+        """Return the writer of the manifest."""
+        return ManifestWriter(
             store,
             self.run_id,
             self._lease.owner,
             check=self._check,
-            mine=self._lease.mine,
+            is_owner=self._lease.is_owner,
             resumed=before is not None,
             workers=lambda: self._lease.fields.get(WORKERS) is True,
-            skipped=self._say_skipped,
+            skipped=self._log_skipped,
         )
 
     def _remove_abandoned(self) -> None:
-        """Remove what earlier writers of this run, which were killed, had not finished."""
+        """Remove unfinished writes of earlier writers of this run that were killed."""
         try:
             removed = self._plain.remove_abandoned()
         except (BatchError, StorageError) as failure:
@@ -246,42 +249,44 @@ class Logbook(Recorder):
             return
         if removed:
             size = sum(max(0, entry.size) for entry in removed)
-            self.info("Removed what ended processes left unfinished: %d writes, %d bytes", len(removed), size)
+            self.info("Removed unfinished writes of ended processes: %d writes, %d bytes", len(removed), size)
 
-    def _say_left(self) -> None:
-        """Name what could not be removed of the earlier run."""
-        for error in self._lease.left.errors(self.url)[-_NAMED:]:
-            told = f"not removed of the earlier run {self.run_id!r}: {safe(str(error))}"
-            self.warning("%s", told)
-            warnings.warn(told, IncompleteListingWarning, stacklevel=5)
+    def _warn_unremoved(self) -> None:
+        """Warn about files of the earlier run that could not be removed."""
+        for error in self._lease.unremoved.errors(self.url)[-_NAMED:]:
+            text = f"a file of the earlier run {self.run_id!r} was not removed: {safe(str(error))}"
+            self.warning("%s", text)
+            warnings.warn(text, IncompleteListingWarning, stacklevel=5)
 
-    def _say_skipped(self, error: StorageError) -> None:
+    def _log_skipped(self, error: StorageError) -> None:
         self.warning("Not in the manifest: %s", safe(str(error)))
-        with suppress(StorageError):  # the lines before it are stored already
+        with suppress(StorageError):  # earlier lines are already stored
             self.handler.flush()
 
-    def _say_lost(self, key: str, error: NotataError) -> None:
+    def _log_lost(self, key: str, error: NotataError) -> None:
         self.error("Lost %s: %s", key, error)
 
-    def _follow(self, source: Store, target: Store, overwrite: bool, timeout: float) -> None:
-        """Have the run copied, in a thread."""
+    def _start_mirror(self, source: Store, target: Store, overwrite: bool, timeout: float) -> None:
+        """Start copying the run in a thread."""
         from notata.mirror.live import Mirror
 
         self._mirror = Mirror(source, target, self.run_id, replace=overwrite, timeout=timeout, tell=self.logger.log)
         self._mirror.begin()
 
     def _claim(self, environment: bool, overwrite: bool, resume: bool | str, copy: Store | None) -> RunState | None:
-        """Have the run; how it stood, if it goes on."""
+        """Claim, replace or resume the run. Return its previous state if it was resumed."""
         fields: dict[str, Any] = {"run_id": self.run_id, "status": "initialized", "start_time": times.now()}
         if copy is not None:
             fields[MIRROR] = copy.url
         if environment:
-            fields["environment"] = capture(self._redacted)
+            fields["environment"] = capture(self._redact)
         try:
             if overwrite:
                 self._replaced = self._lease.replace(fields)
             elif resume:
-                return self._lease.resume(fields, continued, force=resume == "force", unfinished=resume == "unfinished")
+                return self._lease.resume(
+                    fields, resumed_fields, force=resume == "force", unfinished=resume == "unfinished"
+                )
             else:
                 self._lease.claim(fields)
         except RunExistsError as error:
@@ -298,16 +303,16 @@ class Logbook(Recorder):
         preallocate: bool,
         echo: bool,
     ) -> None:
-        """Open the log and write what is known at the start."""
+        """Open the log, and write the parameters and folders."""
         try:
-            self._earlier = spent(self._lease.fields)
+            self._previous_runtime = spent(self._lease.fields)
             if echo:
                 show(f"notata: run {self.run_id!r} at {self.url}")
             self._open_log(before, level, echo)
             if before is not None and (self._store.is_local or before.status not in ENDED):
                 self._remove_abandoned()
             self._params = Parameters(
-                self._store, self._check, self.logger.log, self._params_stored, new=before is None
+                self._store, self._check, self.logger.log, self._on_params_stored, new=before is None
             )
             if params:
                 self._params.begin(params)
@@ -317,7 +322,7 @@ class Logbook(Recorder):
             self._lease.keep_alive()
             exits.at_exit(self._at_exit)
         except BaseException as error:
-            with suppress(Exception):  # nobody will hold this run: let it say so
+            with suppress(Exception):  # no caller gets this run, so mark it failed
                 self._lease.end("failed", end_time=times.now(), failure_reason=failures.shortened(self._reason(error)))
             raise
 
@@ -326,9 +331,9 @@ class Logbook(Recorder):
             self._store.appender(keys.LOG, new=before is None, end=b"\n"),
             at_once=self._store.is_local,
             level=level,
-            redact=self._redacted,
-            mine=self._lease.mine,
-            lost=lambda: self._lease.displaced,
+            redact=self._redact,
+            is_owner=self._lease.is_owner,
+            is_displaced=lambda: self._lease.displaced,
             show=show if echo else bool,
         )
         self.logger = RunLogger("notata", level)
@@ -337,46 +342,46 @@ class Logbook(Recorder):
             self.info("Logbook resumed by owner %s; before: %s (%s)", self._lease.owner, before.status, before.why)
         elif self._replaced:
             self.info("Logbook initialized in place of an earlier run (owner %s)", self._lease.owner)
-            self._say_left()
+            self._warn_unremoved()
         else:
             self.info("Logbook initialized")
             return
-        # An old owner that still writes is to find that the log is not its own any more. The name makes these bytes
-        # differ from any that it may have written in this second: on S3 equal bytes are one version.
+        # Flush, so that a previous owner that is still writing detects that it has lost the log. The owner's name
+        # makes these bytes unique: on S3, equal bytes have the same version.
         self.handler.flush()
 
     def __repr__(self) -> str:
         return f"Logbook({self.run_id!r}, {self.url!r}, status={self.status!r})"
 
-    # -- where ---------------------------------------------------------------------------------------------
+    # -- locations -----------------------------------------------------------------------------------------
 
     @property
     def log_path(self) -> StoredPath:
-        """``log.txt`` in the run's folder. In a bucket it may be some seconds behind; `flush` makes it current."""
+        """The path of ``log.txt``. In a bucket the file may lag some seconds behind; `flush` makes it current."""
         return self._store.path_for(keys.LOG)
 
     @property
     def datadir(self) -> StoredPath:
-        """``data/`` below the run's folder."""
+        """The folder ``data/`` of the run."""
         return self._store.path_for(keys.DATA)
 
     @property
     def plotdir(self) -> StoredPath:
-        """``plots/`` below the run's folder."""
+        """The folder ``plots/`` of the run."""
         return self._store.path_for(keys.PLOTS)
 
     @property
     def artifactsdir(self) -> StoredPath:
-        """``artifacts/`` below the run's folder."""
+        """The folder ``artifacts/`` of the run."""
         return self._store.path_for(keys.ARTIFACTS)
 
     def attach(self, logger: str | logging.Logger | None = None) -> None:
-        """Have a logger's records in log.txt too, until the run ends; then nothing of it is left in `logging`.
+        """Write the records of a logger to log.txt, until the run ends. Then the handler is removed from the logger.
 
-        Which records there are, the logger's own level decides, and after it the level of log.txt.
+        The logger's own level decides which records are produced. The level of log.txt then filters them.
 
         Args:
-            logger: It or its name; the root logger, which hears all others, when not given.
+            logger: The logger or its name; by default the root logger, which receives the records of all loggers.
 
         Raises:
             RunEndedError: The run has ended.
@@ -389,55 +394,59 @@ class Logbook(Recorder):
         """
         target = logger if isinstance(logger, logging.Logger) else logging.getLogger(logger)
         if self.status in ENDED:
-            raise RunEndedError(f"run {self.run_id!r} has ended and hears no logger any more", url=self.url)
+            raise RunEndedError(
+                f"cannot attach a logger to run {self.run_id!r}: it has ended. Attach loggers before the end, or "
+                "resume the run",
+                url=self.url,
+            )
         if self.handler not in target.handlers:
             target.addHandler(self.handler)
             self._attached.append(target)
 
     @property
     def reader(self) -> LogReader:
-        """This run as others see it, to read back what it has written so far; its log is flushed first.
+        """Return a reader of this run, for the files written so far. The log is flushed first.
 
         >>> path = log.json("so_far", {"loss": 0.5})
         >>> log.reader.load_json("so_far")
         {'loss': 0.5}
         """
-        with suppress(StorageError):  # its lines are kept; what there is can be read
+        with suppress(StorageError):  # the lines stay pending; the stored files can be read
             self.handler.flush()
         return LogReader._of(self._store)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Store what is not stored yet: what writers queued in background mode, then the lines of log.txt.
+        """Store all pending data: queued writes in background mode, then the lines of log.txt.
 
-        In a bucket the lines cost one request for a small log, some for a large one. If something was stored after the
-        run ended, its manifest is brought up to date: one request. If the run has failed and that could not be stored,
-        it is stored now.
+        In a bucket the lines cost one request for a small log, some for a large one. If files were written after the
+        run ended, the manifest is updated with one request. If the status ``failed`` could not be stored before, it
+        is stored now.
 
         Args:
-            timeout: Seconds to wait for what is queued; as long as it takes when not given.
+            timeout: Seconds to wait for queued writes; no limit by default.
 
         Raises:
-            DeadlineError: It takes longer. What is queued goes on being stored.
-            BatchError: Writes were lost since this was last told; it holds each one's error.
-            StorageError: The storage refused the lines. They are kept, and tried again.
+            DeadlineError: The timeout was exceeded. Queued writes continue in the background.
+            BatchError: Writes were lost since the last report; it contains one error for each.
+            StorageError: The storage refused the lines. They stay pending and are retried.
 
         >>> log.flush()
         """
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
-            raise ConfigurationError(f"timeout is a number of seconds, or None for no limit, not {timeout!r}")
+            raise ConfigurationError(f"invalid timeout {timeout!r}: pass a number of seconds, or None for no limit")
         if self._unstored is not None and self._unstored.status == "failed":
             self._fail(self._unstored.reason, self._unstored.error)
         if self._queue is not None:
             self._queue.settle(timeout)
         self.handler.flush()
-        if self._told in ENDED:
+        if self._final_status in ENDED:
             self._store_manifest(look=True)
         if self._queue is not None and (lost := self._queue.lost()) is not None:
             raise lost
 
     @property
     def mirror(self) -> Mirror | None:
-        """The copy that follows the run, to ask how far it is; None without ``mirror=``.
+        """The copy that follows the run, with its progress; None without ``mirror=``.
 
         >>> log.mirror is None
         True
@@ -448,9 +457,9 @@ class Logbook(Recorder):
 
     @property
     def params(self) -> Parameters:
-        """The parameters: ``log.params["omega"]`` reads one, ``log.params(omega=2.0)`` adds to them and stores them.
+        """The parameters: ``log.params["omega"]`` reads one, ``log.params(omega=2.0)`` adds one and stores all.
 
-        Reading costs no request, but the first time in a run that was resumed. What a call takes and raises:
+        Reading costs no request, except for the first read in a resumed run. For the arguments and errors of a call see
         `notata.run.parameters.Parameters`.
 
         >>> log.params(dt=1e-3, scheme="leapfrog")
@@ -463,53 +472,53 @@ class Logbook(Recorder):
         """Merge fields into metadata.json. One request.
 
         Args:
-            **fields: As for `json`. `run_id`, `status`, `lease`, `mirror`, `resumes`, `row` and `workers` are notata's
-                own.
+            **fields: Values as for `json`. The names `run_id`, `status`, `lease`, `mirror`, `resumes`, `row` and
+                `workers` are reserved.
 
         Raises:
-            ConfigurationError: A field is notata's own.
+            ConfigurationError: A field name is reserved.
             EncodeError: A field has no plain form.
-            RunDisplacedError: Another writer has the run by now; nothing was changed.
+            RunDisplacedError: Another writer has taken over the run; nothing was changed.
 
         >>> log.meta(machine="node17", temperature_K=300)
         """
         if own := _OWN_FIELDS & fields.keys():
             raise ConfigurationError(
-                f"{', '.join(sorted(own))} in metadata.json is notata's own; choose another name, and end a run with "
-                "mark_complete() or mark_failed()",
+                f"cannot set {', '.join(sorted(own))} in metadata.json: notata reserves this name. Choose another "
+                "name, and end a run with mark_complete() or mark_failed()",
                 url=self.url,
                 key=keys.METADATA,
             )
-        with self._telling(keys.METADATA):
+        with self._locating_errors(keys.METADATA):
             plain = formats.plain(fields, "metadata")
         self._lease.update(**plain)
 
     @property
     def status(self) -> str:
-        """``initialized``, ``complete`` or ``failed``, as this run last stored it. No request."""
+        """The status as this run last stored it: ``initialized``, ``complete`` or ``failed``. No request."""
         return str(self._lease.fields.get("status", "unknown"))
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the run has taken, until it ended; with those before it went on, as far as is known."""
-        return self._so_far() if self._runtime is None else self._runtime
+        """Seconds from the start to the end of the run, or until now. Earlier attempts are included, if known."""
+        return self._current_runtime() if self._runtime is None else self._runtime
 
-    def _so_far(self) -> float:
-        return round(self._earlier + time.monotonic() - self._start, 6)
+    def _current_runtime(self) -> float:
+        return round(self._previous_runtime + time.monotonic() - self._start, 6)
 
     def mark_complete(self) -> None:
-        """End the run: ``status: complete``, `end_time`, `runtime_sec`; then the callback. At most two requests.
+        """End the run as complete: store `status`, `end_time` and `runtime_sec`, then call the callback.
 
-        What is queued in background mode, and what of the log is not stored, is stored first: a run is complete only
-        when all that it wrote is there. If a write was lost, it is marked failed instead. A second call does nothing.
+        Pending writes and log lines are stored first, so a complete run has all its files. If a write was lost, the run
+        is marked failed instead. A second call does nothing. Cost: at most two requests.
 
         Raises:
-            BatchError: Writes were lost in background mode, and the run has failed; it holds each one's error.
-            RunEndedError: It has failed already, and that stands.
-            RunDisplacedError: Another writer has the run by now.
+            BatchError: Writes were lost in background mode, and the run has failed; it contains one error for each.
+            RunEndedError: The run has already failed, and stays failed.
+            RunDisplacedError: Another writer has taken over the run.
             StorageError: The log or the status could not be stored. The run has not ended; call again.
         """
-        lost, interrupt = self._settled("complete")
+        lost, interrupt = self._finish_queue("complete")
         problem = interrupt or lost
         if problem is None:
             self._end("complete", "Marked complete")
@@ -517,28 +526,28 @@ class Logbook(Recorder):
         try:
             self._fail(self._reason(problem), problem)
         except Exception as failure:
-            self._note(problem, failure)
+            self._add_note(problem, failure)
         raise problem
 
     def mark_failed(self, reason: str, error: BaseException | None = None) -> None:
-        """End the run: ``status: failed``, `failure_reason`, `end_time`, `runtime_sec`; then the callback.
+        """End the run as failed: store `status`, `failure_reason`, `end_time` and `runtime_sec`; call the callback.
 
-        With an exception also `failure_type`, the traceback with causes and notes in ``artifacts/debug/traceback.txt``,
-        and its structure in ``artifacts/debug/failure.json``. A run that was complete can still fail; of one that has
-        failed, the first failure stands. Two requests, and two for an exception.
+        For an exception, notata also stores `failure_type`, the traceback with causes and notes in
+        ``artifacts/debug/traceback.txt``, and its structure in ``artifacts/debug/failure.json``. A complete run can
+        still fail. A failed run keeps its first failure. In background mode, pending writes are stored first, and
+        `failure_reason` also names lost writes. Cost: two requests, and two more for an exception.
 
         Args:
-            reason: In a few words. Beyond 4096 characters it is cut, and says how long it was; store long output by
-                `text`.
-            error: What failed. When not given, the exception that is being handled, if one is.
-
-        In background mode what is queued is stored first; what is lost is named in `failure_reason` too.
+            reason: A short description. Text beyond 4096 characters is cut, and its length is noted; store long output
+                with `text`.
+            error: The exception. The default is the exception being handled, if there is one.
 
         Raises:
-            BatchError: The run has failed as it should; besides, writes were lost in background mode.
-            RunDisplacedError: Another writer has the run by now.
-            StorageError: The status could not be stored, and the run has not ended. It is stored with the next sign of
-                life, by `flush`, or at exit. Or the status is stored, and something of the exception or the log is not.
+            BatchError: The run is marked failed, and writes were lost in background mode.
+            RunDisplacedError: Another writer has taken over the run.
+            StorageError: The status could not be stored, and the run has not ended. It is retried at the next
+                heartbeat, by `flush`, and at exit. Or the status is stored, but a part of the exception or the log is
+                not.
         """
         self._fail(str(reason), sys.exc_info()[1] if error is None else error)
 
@@ -549,15 +558,15 @@ class Logbook(Recorder):
     def catch(self, *kinds: type[BaseException], reraise: bool = False) -> Caught[Any]:
         """Record a failure that does not end the run, as a context manager or a decorator.
 
-        An exception of the block becomes an ERROR with its traceback in the log, and a file of its structure in
-        ``artifacts/debug/caught/`` (the first hundred of a run), and goes no further. No storage failure does either.
+        An exception in the block is suppressed and logged as an ERROR with its traceback. For the first hundred of a
+        run, its structure is stored in ``artifacts/debug/caught/``. If that file cannot be stored, a warning is logged.
 
         Args:
-            *kinds: Which exceptions; `Exception` when none is given.
-            reraise: Let it go on to the caller.
+            *kinds: The exception types to catch; by default `Exception`.
+            reraise: Raise the exception again after recording it.
 
         Returns:
-            A context manager and decorator, whose `error` is the exception afterwards.
+            A context manager and decorator. Afterwards its attribute `error` is the exception.
 
         >>> with log.catch(ArithmeticError) as caught:
         ...     ratio = 1 / 0
@@ -574,26 +583,26 @@ class Logbook(Recorder):
             return
         try:
             name = re.sub(r"\W", "_", type(error).__name__)[:80]
-            self._store.write(self._allowed(f"{keys.CAUGHT}/{_stamp()}-{name}.json"), self._described(error))
-        except Exception as failure:  # whatever an exception of somebody else's does when it is looked at
+            self._store.write(self._check_key(f"{keys.CAUGHT}/{_stamp()}-{name}.json"), self._describe(error))
+        except Exception as failure:  # inspecting a foreign exception can raise anything
             self.warning("The structure of that failure was not stored: %s", failure)
 
     def worker(self, rank: int | str) -> Worker:
-        """Another writer of this run, for a process of a pool, a rank, or a thread: it pickles, this object does not.
+        """Return another writer of this run, for a process of a pool, a rank, or a thread.
 
-        It has the writers and a log of its own, and no part in the run's life. Those that are used in this process are
-        closed when the run ends; others should be closed by then.
+        A worker can be pickled; a Logbook cannot. It has the same writers and its own log, but it cannot end the run.
+        Workers used in this process are closed when the run ends. Close workers of other processes before that.
 
         Args:
-            rank: What tells it from the others of the run: an int or a string, part of a folder name.
+            rank: A name that is unique among the workers of the run: an int or a string, part of a folder name.
 
         Raises:
             KeyNameError: The rank cannot be part of a folder name on every backend.
             RunEndedError: The run has ended.
-            RunDisplacedError: Another writer has the run by now.
-            StorageError: That the run has workers could not be stored.
+            RunDisplacedError: Another writer has taken over the run.
+            StorageError: metadata.json could not be updated.
 
-        Cost: one request for the first worker of a run, to say in metadata.json that it has some.
+        Cost: one request for the first worker of a run, which sets the field `workers` in metadata.json.
 
         >>> with log.worker(3) as worker:
         ...     path = worker.text("parts/3", "a quarter of it")
@@ -603,24 +612,28 @@ class Logbook(Recorder):
         name = keys.worker(rank)
         self._check()
         if self.status in ENDED:
-            raise RunEndedError(f"run {self.run_id!r} has ended and takes no worker any more", url=self.url)
+            raise RunEndedError(
+                f"cannot create a worker of run {self.run_id!r}: it has ended. Create workers before the end, or "
+                "resume the run",
+                url=self.url,
+            )
         if self._lease.fields.get(WORKERS) is not True:
             self._lease.update(**{WORKERS: True})
-        post = Post.at(self._lease.fields, name, self.logger.level, manifest=self._keeper is not None)
-        worker = Worker._of(self._plain, post)
+        config = WorkerConfig.at(self._lease.fields, name, self.logger.level, manifest=self._manifest is not None)
+        worker = Worker._of(self._plain, config)
         self._workers.add(worker)
         return worker
 
     # -- end -----------------------------------------------------------------------------------------------
 
     def _fail(self, reason: str, error: BaseException | None) -> None:
-        if self._unstored is not None and self._unstored.status == "failed":  # the first failure stands
+        if self._unstored is not None and self._unstored.status == "failed":  # keep the first failure
             reason, error = self._unstored.reason, self._unstored.error
         refresh()
-        lost, interrupt = self._settled("failed")
-        if lost is not None and lost.message in reason:  # that is what failed
+        lost, interrupt = self._finish_queue("failed")
+        if lost is not None and lost.message in reason:  # the lost writes are the reason
             lost = None
-        reason = failures.shortened(self._redacted(reason))
+        reason = failures.shortened(self._redact(reason))
         if lost is not None:
             known = isinstance(error, BatchError) and {*map(id, error.exceptions)} <= {*map(id, lost.exceptions)}
             reason = lost.message if known else f"{reason}; {lost.message}"
@@ -638,9 +651,9 @@ class Logbook(Recorder):
         if lost is not None:
             raise lost
 
-    def _settled(self, status: Status) -> tuple[BatchError | None, BaseException | None]:
-        """What is lost, and which interrupt came, until all that was queued is stored or lost; then nothing is."""
-        if self._queue is None or not (self._ends(status) or self._told != status):
+    def _finish_queue(self, status: Status) -> tuple[BatchError | None, BaseException | None]:
+        """Finish the queue. Return the lost writes, and an interrupt that came while waiting."""
+        if self._queue is None or not (self._changes_status(status) or self._final_status != status):
             return None, None
         interrupt: BaseException | None = None
         try:
@@ -649,60 +662,61 @@ class Logbook(Recorder):
             interrupt = error
         return self._queue.lost(again=True), interrupt
 
-    def _note(self, error: BaseException, failure: Exception) -> None:
-        """Tell in an error what else went wrong while the run was marked failed."""
-        told = "; ".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
-        error.add_note(f"notata: while run {self.run_id!r} was marked failed: {told}")
+    def _add_note(self, error: BaseException, failure: Exception) -> None:
+        """Add a note to an error about a second failure, while the run was marked failed."""
+        text = "; ".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
+        error.add_note(f"notata: while run {self.run_id!r} was marked failed: {text}")
 
     def _reason(self, error: BaseException) -> str:
-        return self._redacted(failures.reason(error))
+        return self._redact(failures.reason(error))
 
-    def _described(self, error: BaseException) -> builtins.bytes:
-        told = failures.describe(error, self._redacted, variables=self._variables)
-        return formats.encode(formats.Json("failure"), told)
+    def _describe(self, error: BaseException) -> builtins.bytes:
+        description = failures.describe(error, self._redact, variables=self._variables)
+        return formats.encode(formats.Json("failure"), description)
 
-    def _ends(self, status: Status) -> bool:
-        """Whether this status would be news; refused where it cannot be."""
-        return self._lease.is_news(status) if self._lease.here else self._lease.end(status)
+    def _changes_status(self, status: Status) -> bool:
+        """Check whether this status differs from the current one; raise an error if the change is not allowed."""
+        return self._lease.is_new_status(status) if self._lease.is_owner_process else self._lease.end(status)
 
     def _end(self, status: Status, line: str, error: BaseException | None = None, **fields: Any) -> None:
-        """Store the end: of a complete run once all else is stored, of a failed one before what else is to be told.
+        """Store the status with which the run ends.
 
-        The line of the log follows the status where it costs nothing; in a bucket that of a complete run goes first,
-        in the one request that stores the rest of the log.
+        A complete run stores it last, after all other data. A failed run stores it first, before the traceback. The log
+        line follows the status where that costs nothing. For a complete run in a bucket it comes first, in the same
+        request as the rest of the log.
         """
-        if not self._ends(status) and self._told == status:
+        if not self._changes_status(status) and self._final_status == status:
             return
         with self._ending:
-            news = self._ends(status)
-            if not news and self._told == status:
+            is_new = self._changes_status(status)
+            if not is_new and self._final_status == status:
                 return
             line_first = status == "complete" and not self._store.is_local
-            runtime = self._so_far()
-            if news:
-                fields |= {**self._late_imports(), **self._last_fields()}
+            runtime = self._current_runtime()
+            if is_new:
+                fields |= {**self._late_imports(), **self._end_fields()}
             try:
-                if news and line_first:
+                if is_new and line_first:
                     self.info(line)
-                if news and status == "complete":
+                if is_new and status == "complete":
                     self._close_workers()
                     self.handler.flush()
                     self._store_manifest()
-                # What was stored by a request whose reply was lost, or before an interrupt, is no news: the rest is.
-                if news:
+                # The status may already be stored by a request whose reply was lost, or before an interrupt.
+                if is_new:
                     self._store_end(status, runtime, fields)
             except Exception as failure:
                 self._unstored = _Unstored(status, failure, str(fields.get("failure_reason", "")), error)
                 self.error("%s, but that was not stored: %s", line, failure)
                 raise
-            self._let_go()
+            self._release()
             self.handler.close()
-            self._told, self._runtime, self._unstored = status, runtime, None
+            self._final_status, self._runtime, self._unstored = status, runtime, None
             if not line_first:
                 self.note(line, logging.ERROR if status == "failed" else logging.INFO)
         try:
             if status == "failed":
-                self._tell(error)
+                self._store_failure(error)
         finally:
             try:
                 if self.callback is not None:
@@ -713,54 +727,54 @@ class Logbook(Recorder):
                     self._mirror.finish()
 
     def _late_imports(self) -> Mapping[str, Any]:
-        """Return the environment with packages that were imported since; nothing where it is not recorded."""
-        told = self._lease.fields.get("environment")
-        known = told.get("packages") if isinstance(told, dict) else None
-        if not isinstance(told, dict) or not isinstance(known, dict):
+        """Return the environment with packages imported since the start; empty if no environment is recorded."""
+        environment = self._lease.fields.get("environment")
+        known = environment.get("packages") if isinstance(environment, dict) else None
+        if not isinstance(environment, dict) or not isinstance(known, dict):
             return {}
-        return {"environment": {**told, "packages": dict(sorted({**known, **imported_packages()}.items()))}}
+        return {"environment": {**environment, "packages": dict(sorted({**known, **imported_packages()}.items()))}}
 
     def _store_end(self, status: Status, runtime: float, fields: Mapping[str, Any]) -> None:
-        """Store the status. A worker that has come meanwhile is in the manifest of a complete run."""
+        """Store the status. The manifest of a complete run includes a worker that was added at the same time."""
         adopted = self._store_manifest if status == "complete" else bool
         self._lease.end(status, adopted=adopted, end_time=times.now(), runtime_sec=runtime, **fields)
 
     def _store_manifest(self, *, look: bool = False) -> None:
-        """Have manifest.json tell what is stored by now; with `look`, also by others."""
-        if self._keeper is not None and self._lease.here:
+        """Update manifest.json; with `look`, also for files stored by other processes."""
+        if self._manifest is not None and self._lease.is_owner_process:
             exits.forget(self._store_manifest)
-            self._keeper.write(look=look)
+            self._manifest.write(look=look)
 
     def _store_manifest_late(self) -> None:
-        """As `_store_manifest`, once the run has ended, and from now on at exit too; the end stands if that fails."""
-        if self._keeper is None:
+        """Update manifest.json after the end of the run, and again at exit. A failure does not change the status."""
+        if self._manifest is None:
             return
-        self._keeper.when_outdated(lambda: exits.at_exit(self._store_manifest))
+        self._manifest.when_outdated(lambda: exits.at_exit(self._store_manifest))
         try:
             self._store_manifest()
         except NotataError as failure:
             exits.at_exit(self._store_manifest)
             self.warning("%s was not stored: %s", keys.MANIFEST, failure)
 
-    def _params_stored(self) -> None:
-        """Parameters were added: for those who keep many runs."""
+    def _on_params_stored(self) -> None:
+        """Handle added parameters; a hook for subclasses."""
 
-    def _last_fields(self) -> Mapping[str, Any]:
-        """What is stored with the end, besides: for those who keep many runs."""
+    def _end_fields(self) -> Mapping[str, Any]:
+        """Return additional fields to store at the end; a hook for subclasses."""
         return {}
 
     def _close_workers(self) -> None:
-        """Store what is left of those that are used in this process."""
+        """Close the workers that are used in this process."""
         for worker in list(self._workers):
             worker.close()
 
-    def _tell(self, error: BaseException | None) -> None:
-        """Store what there is to know of a failure: the exception, and the log up to it, those of workers too."""
+    def _store_failure(self, error: BaseException | None) -> None:
+        """Store the details of a failure: the exception and the log, and the logs of workers."""
         problem: StorageError | None = None
         if error is not None:
-            text = formats.encode(formats.TEXT, failures.text(error, self._redacted))
-            # One by one: at exit, some Pythons start no thread any more.
-            for key, data in ((keys.TRACEBACK, text), (keys.FAILURE, self._described(error))):
+            text = formats.encode(formats.TEXT, failures.text(error, self._redact))
+            # One after the other: at exit, some Python versions cannot start a thread.
+            for key, data in ((keys.TRACEBACK, text), (keys.FAILURE, self._describe(error))):
                 try:
                     self._store.write(key, data)
                 except StorageError as failure:
@@ -772,12 +786,12 @@ class Logbook(Recorder):
 
     def _check(self) -> None:
         self._lease.check()
-        if self._mirror is not None and self._told in ENDED:  # what comes after the end is copied too
+        if self._mirror is not None and self._final_status in ENDED:  # files written after the end are copied, too
             self._mirror.expect_more()
 
-    def _let_go(self) -> None:
-        """Leave nothing behind in the process: no handler in `logging`, no signal handler, nothing to do at exit."""
-        self._lease.let_go()
+    def _release(self) -> None:
+        """Release the run, and remove its handlers for logging, signals and exit from the process."""
+        self._lease.release()
         while self._attached:
             self._attached.pop().removeHandler(self.handler)
         if self._sigterm is not None:
@@ -785,36 +799,36 @@ class Logbook(Recorder):
         exits.forget(self._at_exit)
 
     def _at_exit(self) -> None:
-        """The interpreter ends and the run has not: say so, with the exception that ended the script if one did."""
-        if not self._lease.here or self._lease.displaced or self._told in ENDED:
+        """End the run when the interpreter ends; an exception that ended the script becomes the reason."""
+        if not self._lease.is_owner_process or self._lease.displaced or self._final_status in ENDED:
             return
         unstored = self._unstored
         if unstored is not None and unstored.status == "failed":
             self._fail(unstored.reason, unstored.error)
             return
-        if self.status in ENDED:  # an interrupt came between the end and what follows it
+        if self.status in ENDED:  # an interrupt came after the status was stored, before the rest
             self._end(cast("Status", self.status), f"Marked {self.status}")
             return
-        error = exits.cause()
-        if error is None and self._can_wait() and exits.later(self._at_exit):
+        error = exits.exit_cause()
+        if error is None and self._can_end_late() and exits.call_late(self._at_exit):
             return
-        if unstored is not None and error in (None, unstored.failure):  # all went well but the storage
+        if unstored is not None and error in (None, unstored.failure):  # only the storage failed
             self.mark_complete()
             return
         reason = "the process ended without mark_complete() or mark_failed()" if error is None else self._reason(error)
         self._fail(reason, error)
 
-    def _can_wait(self) -> bool:
-        """Whether the run can be ended by the last step of the interpreter, without a network and without threads.
+    def _can_end_late(self) -> bool:
+        """Check whether the run can end in the last step of the interpreter, without network and threads.
 
-        Until then functions of `atexit` may end it.
+        Until then, functions of `atexit` can end it.
         """
         return self._store.is_local and self._queue is None and self._mirror is None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"run {self.run_id!r} is written by this process; give another process a worker of it, "
-            "log.worker(rank), or the URL and a run id of its own"
+            f"cannot pickle the Logbook of run {self.run_id!r}: a run has one writing process. Pass a worker, "
+            "log.worker(rank), to the other process, or a URL and a different run id"
         )
 
     def __enter__(self) -> Self:
@@ -823,33 +837,33 @@ class Logbook(Recorder):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._lease.here:  # a forked child leaves the block too, but the run is its parent's
+        if not self._lease.is_owner_process:  # a forked child leaves the block, too, but the run belongs to its parent
             return
         if error is None:
-            if self._told not in ENDED:
+            if self._final_status not in ENDED:
                 self.mark_complete()
             return
-        well = isinstance(error, SystemExit) and error.code in (None, 0)
-        asked = well and self.status != "complete" and exits.is_of_handler(error)
-        if well and not asked and self.status != "failed":
-            if self._told not in ENDED:
+        success = isinstance(error, SystemExit) and error.code in (None, 0)
+        by_signal = success and self.status != "complete" and exits.is_from_handler(error)
+        if success and not by_signal and self.status != "failed":
+            if self._final_status not in ENDED:
                 self.mark_complete()
             return
         try:
-            self._fail(self._reason(error) + (" in a signal handler" if asked else ""), error)
+            self._fail(self._reason(error) + (" in a signal handler" if by_signal else ""), error)
         except Exception as failure:
-            self._note(error, failure)
+            self._add_note(error, failure)
 
 
 @dataclass(frozen=True, slots=True)
 class _Unstored:
-    """The end of a run that the storage did not take.
+    """The end of a run that could not be stored.
 
     Attributes:
-        status: How the run was to end.
+        status: The status to store.
         failure: The error of the storage.
-        reason: Why the run failed, if it did.
-        error: The exception that it failed with, if there is one.
+        reason: The reason of a failed run.
+        error: The exception of a failed run, if there is one.
     """
 
     status: Status
@@ -859,34 +873,36 @@ class _Unstored:
 
 
 def _check_arguments(callback: object, *, overwrite: bool, resume: object, mirror_timeout: object) -> None:
-    """Refuse what makes no sense, before anything is done."""
+    """Refuse invalid arguments before anything is done."""
     if callback is not None and not callable(callback):
-        raise ConfigurationError(f"callback is a function of the logbook, not {type(callback).__name__}")
+        raise ConfigurationError(
+            f"invalid callback of type {type(callback).__name__}: pass a function that takes the logbook"
+        )
     if resume and overwrite:
-        raise ConfigurationError("resume goes on with the old run and overwrite removes it: choose one")
+        raise ConfigurationError("resume keeps an existing run and overwrite removes it: pass only one of them")
     if isinstance(mirror_timeout, bool) or not isinstance(mirror_timeout, int | float) or not mirror_timeout >= 0:
-        raise ConfigurationError(f"mirror_timeout is a number of seconds, not {mirror_timeout!r}")
+        raise ConfigurationError(f"invalid mirror_timeout {mirror_timeout!r}: pass a number of seconds")
     if resume not in (True, False, "force", "unfinished"):
-        raise ConfigurationError(f"resume is True, False, 'force' or 'unfinished', not {resume!r}")
+        raise ConfigurationError(f"invalid resume {resume!r}: pass True, False, 'force' or 'unfinished'")
 
 
-def _without_secrets_of(store: Store, copy: Store | None) -> Callable[[str], str]:
-    """What takes the secrets of a run's storage, and of that of its copy, out of a text."""
+def _redactor_of(store: Store, copy: Store | None) -> Callable[[str], str]:
+    """Return a function that redacts the secrets of the run's storage and of the copy's storage in a text."""
     return store.redacted if copy is None else lambda text: copy.redacted(store.redacted(text))
 
 
 def _check_switches(**switches: object) -> None:
     for name, value in switches.items():
         if value not in (True, False):
-            raise ConfigurationError(f"{name} is True or False, not {value!r}")
+            raise ConfigurationError(f"invalid {name} {value!r}: pass True or False")
 
 
 def _stamp() -> str:
-    """The time in UTC to the microsecond, as part of a file name."""
+    """Return the time in UTC with microseconds, as part of a file name."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%fZ}"
 
 
-def _made_run_id() -> str:
-    """Legible, sortable, unique: ``2026-11-22T19-50-03.123Z-4f2a9c``."""
+def _generate_run_id() -> str:
+    """Return a readable, sortable, unique run id: ``2026-11-22T19-50-03.123Z-4f2a9c``."""
     now = datetime.now(UTC)
     return f"{now:%Y-%m-%dT%H-%M-%S}.{now.microsecond // 1000:03d}Z-{secrets.token_hex(3)}"

@@ -1,4 +1,4 @@
-"""One of several processes that write one run; it knows not how the run ends, and changes nothing of its state."""
+"""Write to a run that another process owns: `Worker`, for ranks, pool processes and threads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from notata.errors import (
     RunEndedError,
     RunMissingError,
 )
-from notata.manifest import LedgerStore, SharedKeeper
+from notata.manifest import HashingStore, SharedManifestWriter
 from notata.provenance import failures
 from notata.reader import LogReader
 from notata.run.journal import Journal, RunLogger, level_of
@@ -39,26 +39,26 @@ if TYPE_CHECKING:
     from notata.store.appending import Appender
     from notata.store.stored_path import StoredPath
 
-__all__ = ["Post", "Worker"]
+__all__ = ["Worker", "WorkerConfig"]
 
-_TRIES: Final = 20  # at metadata.json, which the owner and other workers change as well
+_TRIES: Final = 20  # attempts to change metadata.json, which the owner and other workers change, too
 
-_here: WeakValueDictionary[tuple[str, Post, bytes], Worker] = WeakValueDictionary()
-"""The workers that came to this process in a pickle: with each task comes another, and it is to be the same."""
+_unpickled_workers: WeakValueDictionary[tuple[str, WorkerConfig, bytes], Worker] = WeakValueDictionary()
+"""The workers unpickled in this process. Each task of a pool unpickles its worker again, and shares the first one."""
 
-_here_lock = Lock()
+_unpickled_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
-    """What a worker is told besides where its run lies.
+class WorkerConfig:
+    """Settings of a worker, besides the location of its run.
 
     Attributes:
-        rank: Which of the run's workers it is.
-        level: From which on lines are logged.
-        manifest: Whether it leaves a manifest.
-        begun: What tells the run from another one that is put in its place.
-        owner: Whose the run is, see `notata.manifest.Document.owner`.
+        rank: The name of the worker, unique in the run.
+        level: The lowest level that is logged.
+        manifest: Whether the worker stores a manifest.
+        begun: The start time of the run, which distinguishes the run from a later one in the same folder.
+        owner: The owner of the run, see `notata.manifest.Document.owner`.
     """
 
     rank: str
@@ -69,53 +69,53 @@ class Post:
 
     @classmethod
     def at(cls, fields: Mapping[str, Any], rank: str, level: int, manifest: bool) -> Self:
-        """At a run with these fields in its metadata."""
-        return cls(rank, level, manifest, _begun(fields), str(lease_of(fields).get("owner", ""))[:8])
+        """Return the settings for a run with these metadata fields."""
+        return cls(rank, level, manifest, _start_time(fields), str(lease_of(fields).get("owner", ""))[:8])
 
 
 class Worker(Recorder):
-    """A writer of a run that somebody else owns: a rank of an MPI job or of torchrun, a process of a pool, a thread.
+    """A writer of a run that another process owns, such as an MPI rank, a torchrun rank, a pool process or a thread.
 
-    It has the writers of a `Logbook`, and a log of its own, ``workers/<rank>/log.txt``. It has no part in the run's
-    life: it neither ends the run nor keeps it alive, and its failure is not the run's. An exception that leaves its
-    ``with`` block is logged, with its traceback, and goes on.
+    A worker has the writers of a `Logbook`, and its own log ``workers/<rank>/log.txt``. It cannot end the run or keep
+    it alive, and its failure does not fail the run. If an exception leaves its ``with`` block, the worker logs the
+    traceback, and the exception propagates.
 
-    Made by `Logbook.worker`, or from any process and machine by the run's URL. It pickles, with the credentials of its
-    storage, so it can be sent to the processes of a pool; they find out of themselves whatever else they need. Safe to
-    use from many threads.
+    Create a worker with `Logbook.worker`, or in any process and on any machine from the run's URL. A worker can be
+    pickled, including the credentials of its storage, and sent to the processes of a pool. Safe to use from many
+    threads.
 
     Attributes:
-        rank: As given, as a string.
-        run_id: Of the run.
-        url: Where the run lies, without credentials.
+        rank: The given rank, as a string.
+        run_id: The id of the run.
+        url: The location of the run, without credentials.
         path: The run's folder.
-        log_path: ``workers/<rank>/log.txt`` in it.
-        reader: The run, to read what is stored so far.
-        logger: What `info` and the others log to: a `logging.Logger` that no registry holds.
-        handler: The `logging.Handler` that writes the log, for loggers of your own.
+        log_path: The path of ``workers/<rank>/log.txt``.
+        reader: A reader of the run, for the files stored so far.
+        logger: The `logging.Logger` that `info` and the other log methods use. It is in no registry of `logging`.
+        handler: The `logging.Handler` that writes the log. Add it to your own loggers.
 
     Args:
-        url: The run's folder, as `Logbook.url` has it: any fsspec URL, local path or UPath.
-        rank: What tells this worker from the others of the run, such as the rank of an MPI process: an int or a
-            string, part of a folder name. A rank that is used again goes on with the same log.
-        storage_options: For fsspec. They reach no file, no message and no repr.
+        url: The run's folder, as in `Logbook.url`: any fsspec URL, local path or UPath.
+        rank: A name that is unique among the workers of the run, such as the MPI rank: an int or a string, part of a
+            folder name. A rank that is used again continues the same log.
+        storage_options: Options for fsspec. They never appear in a file, message or repr.
         timeout: As for `Logbook`.
         log_level: As for `Logbook`.
         durable: As for `Logbook`.
-        manifest: Store ``workers/<rank>/manifest.json`` when it is closed: each file that it wrote, with its size and
-            SHA-256, from which the run's own manifest takes what is true at the end.
+        manifest: Store ``workers/<rank>/manifest.json`` when the worker is closed: each file that it wrote, with its
+            size and SHA-256. The run's manifest takes over the entries that are valid at the end.
 
     Raises:
-        RunMissingError: There is no run yet. Let its owner begin first.
+        RunMissingError: The run does not exist yet. Start its owner first.
         RunEndedError: The run has ended.
         KeyNameError: The rank cannot be part of a folder name on every backend.
         StorageError: The run cannot be read or changed.
 
     Warns:
-        UserWarning: The run has died: nobody will end it.
+        UserWarning: The run is dead, so its owner will not end it.
 
-    Cost: one request, and another one for the first worker of a run, unless `Logbook.worker` has announced it. In a
-    bucket each process looks once for the end of its log, and stores a manifest when it is closed, in one request.
+    Cost: one request, and one more for the first worker of a run, unless `Logbook.worker` already sent it. In a bucket
+    each process looks up the end of its log once, and stores its manifest with one request when it is closed.
 
     >>> from notata import Logbook
     >>> run = Logbook("shared", "memory://workers")
@@ -141,65 +141,65 @@ class Worker(Recorder):
     ) -> None:
         for name, value in (("durable", durable), ("manifest", manifest)):
             if value not in (True, False):
-                raise ConfigurationError(f"{name} is True or False, not {value!r}")
+                raise ConfigurationError(f"invalid {name} {value!r}: pass True or False")
         name, level = keys.worker(rank), level_of(log_level)
         store = open_store(url, storage_options, timeout=timeout)
         if durable:
             store = store.durably()
-        fields, died = _announced(store)
-        self._begin(store, Post.at(fields, name, level, manifest))
+        fields, dead_reason = _register_worker(store)
+        self._begin(store, WorkerConfig.at(fields, name, level, manifest))
         self.info("Worker %s attached to the run by process %d on %s", self.rank, os.getpid(), platform.node())
-        if died:
-            self.warning("The run has died, so nobody will end it: %s", died)
+        if dead_reason:
+            self.warning("The run is dead, so its owner will not end it: %s", dead_reason)
 
-    def _begin(self, store: Store, post: Post) -> None:
-        self._plain, self._post = store, post
-        self._run = _Run(store, post.begun)
+    def _begin(self, store: Store, config: WorkerConfig) -> None:
+        self._plain, self._config = store, config
+        self._run = _Run(store, config.begun)
         self._pid = 0  # of the process that wrote last
-        itself = weakref.ref(self)  # a worker that is forgotten goes at once, but not while something waits
+        reference = weakref.ref(self)  # an unused worker can be collected, but not while data is pending
 
         def used() -> None:
-            if (worker := itself()) is not None:
+            if (worker := reference()) is not None:
                 worker._pid = os.getpid()
                 exits.at_exit(worker._at_exit)
 
-        noting = LedgerStore(store) if post.manifest else None
-        if noting is not None:
-            noting.ledger.on_change = used
-        self._store = store if noting is None else noting
-        self._keeper = None if noting is None else self._kept(noting)
+        hashing = HashingStore(store) if config.manifest else None
+        if hashing is not None:
+            hashing.records.on_change = used
+        self._store = store if hashing is None else hashing
+        self._manifest = None if hashing is None else self._manifest_writer(hashing)
         self.handler = Journal(
-            _LateEnd(self._store, keys.worker_file(post.rank, keys.LOG), used),
+            _LazyAppender(self._store, keys.worker_file(config.rank, keys.LOG), used),
             at_once=store.is_local,
-            level=post.level,
+            level=config.level,
             redact=store.redacted,
-            mine=self._run.is_there,
-            lost=self._run.is_gone,
+            is_owner=self._run.is_there,
+            is_displaced=self._run.is_gone,
         )
-        self.logger = RunLogger("notata", post.level)
+        self.logger = RunLogger("notata", config.level)
         self.logger.addHandler(self.handler)
 
-    def _kept(self, store: LedgerStore) -> SharedKeeper:
-        """What stores the manifest."""
-        return SharedKeeper(store, keys.worker_file(self.rank, keys.MANIFEST), self.run_id, self._post.owner)
+    def _manifest_writer(self, store: HashingStore) -> SharedManifestWriter:
+        """Return the writer of the manifest."""
+        return SharedManifestWriter(store, keys.worker_file(self.rank, keys.MANIFEST), self.run_id, self._config.owner)
 
     @classmethod
-    def _of(cls, store: Store, post: Post) -> Self:
-        """The worker of a run that is known; no request."""
+    def _of(cls, store: Store, config: WorkerConfig) -> Self:
+        """Return a worker with these settings, without a request."""
         self = cls.__new__(cls)
-        self._begin(store, post)
+        self._begin(store, config)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self._plain, self._post)
+        return _unpickled, (self._plain, self._config)
 
     def __repr__(self) -> str:
         return f"Worker({self.url!r}, {self.rank!r})"
 
     @property
     def rank(self) -> str:
-        """What tells this worker from the others of the run."""
-        return self._post.rank
+        """The name of this worker, unique in the run."""
+        return self._config.rank
 
     @property
     def run_id(self) -> str:
@@ -208,12 +208,12 @@ class Worker(Recorder):
 
     @property
     def log_path(self) -> StoredPath:
-        """``workers/<rank>/log.txt`` in the run's folder. In a bucket it may be some seconds behind."""
+        """The path of ``workers/<rank>/log.txt``. In a bucket the file may lag some seconds behind."""
         return self._store.path_for(keys.worker_file(self.rank, keys.LOG))
 
     @property
     def reader(self) -> LogReader:
-        """The run as it is stored so far, whoever wrote it. No request.
+        """Return a reader of the run, for all files stored so far, from any writer. No request.
 
         >>> from notata import Logbook
         >>> worker = Logbook("read", "memory://workers", params={"omega": 2.0}).worker(0)
@@ -228,10 +228,10 @@ class Worker(Recorder):
     # -- end -----------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Store what of the log is not stored yet. In a bucket one request for a small log, some for a large one.
+        """Store the pending log lines. In a bucket, one request for a small log, some for a large one.
 
         Raises:
-            StorageError: The storage refused. The lines are kept, and tried again.
+            StorageError: The storage refused. The lines stay pending and are retried.
 
         >>> from notata import Logbook
         >>> worker = Logbook("flushed", "memory://workers").worker(0)
@@ -240,12 +240,13 @@ class Worker(Recorder):
         self.handler.flush()
 
     def close(self) -> None:
-        """Store what waits, and the manifest, and keep no file open. So do the ends of a ``with`` block and the script.
+        """Store pending lines and the manifest, and close the log file.
 
-        What is written afterwards is stored all the same: close again.
+        The end of a ``with`` block and the end of the script close the worker, too. A closed worker can still write;
+        close it again afterwards.
 
         Raises:
-            RunDisplacedError: Another run was put in the place of this one.
+            RunDisplacedError: The run was replaced by another run.
             StorageError: The storage refused. Call again.
 
         >>> from notata import Logbook
@@ -254,15 +255,15 @@ class Worker(Recorder):
         """
         self.handler.flush()
         self.handler.close()
-        if self._keeper is not None and self._pid == os.getpid():
-            if self._store.is_local and self._keeper.has_news:  # it costs nothing there, and nothing else has told
+        if self._manifest is not None and self._pid == os.getpid():
+            if self._store.is_local and self._manifest.is_outdated:  # the check is free there, and was not made before
                 self._run.is_there()
             self._run.check()
-            self._keeper.write()
+            self._manifest.write()
         exits.forget(self._at_exit)
 
     def _at_exit(self) -> None:
-        if self._pid == os.getpid():  # else it is for the parent process to do
+        if self._pid == os.getpid():  # else the parent process does it
             self.close()
 
     def __enter__(self) -> Self:
@@ -284,7 +285,7 @@ class Worker(Recorder):
 
 
 class _Run:
-    """The run that a worker writes to, and whether another one was put in its place."""
+    """The run that a worker writes to; it detects that the run was replaced by another one."""
 
     __slots__ = ("_gone", "_store", "start")
 
@@ -294,33 +295,34 @@ class _Run:
         self.start = start
 
     def is_gone(self) -> bool:
-        """As far as is known. No request."""
+        """Check whether the run is known to be replaced or removed. No request."""
         return self._gone
 
     def is_there(self) -> bool:
-        """Ask the storage."""
+        """Check in the storage whether the run is still the same one. One request."""
         try:
             found = self._store.fetch(keys.METADATA)
         except MissingError:
             self._gone = True
         else:
-            self._gone = _begun(parsed(found.data) or {}) != self.start
+            self._gone = _start_time(parsed(found.data) or {}) != self.start
         return not self._gone
 
     def check(self) -> None:
-        """Refuse to write where the run is known to be another one."""
+        """Raise an error if the run is known to be replaced or removed."""
         if self._gone:
             raise RunDisplacedError(
-                f"the run at {self._store.url} was replaced by another one, to which this worker does not belong",
+                f"cannot write to the run at {self._store.url}: it was removed or replaced by another run. Create a "
+                "new worker for that run",
                 url=self._store.url,
                 key=keys.METADATA,
             )
 
 
-class _LateEnd:
-    """The end of a log that is looked for when the first line comes: most copies of a worker never write one.
+class _LazyAppender:
+    """An appender that looks up the end of its log at the first line, as most copies of a worker never write one.
 
-    Its size counts from there.
+    Its size counts from that position.
     """
 
     __slots__ = ("_begun_at", "_end", "_key", "_store", "_used")
@@ -352,26 +354,26 @@ class _LateEnd:
             self._end.close()
 
 
-def _arrived(store: Store, post: Post) -> Worker:
-    """The worker that a pickle brings: the one that came before, if it is in use still."""
-    key = (store.url, post, pickle.dumps(store))
-    with _here_lock.held():
-        worker = _here.get(key)
+def _unpickled(store: Store, config: WorkerConfig) -> Worker:
+    """Return the worker of a pickle: the one unpickled before, if it is still in use."""
+    key = (store.url, config, pickle.dumps(store))
+    with _unpickled_lock.held():
+        worker = _unpickled_workers.get(key)
         if worker is None:
-            worker = _here[key] = Worker._of(store, post)
+            worker = _unpickled_workers[key] = Worker._of(store, config)
         return worker
 
 
-def _announced(store: Store) -> tuple[dict[str, Any], str]:
-    """Have metadata.json say that the run has workers, by compare and swap: whose the run is stays as it is.
+def _register_worker(store: Store) -> tuple[dict[str, Any], str]:
+    """Set the field `workers` in metadata.json by compare-and-swap; the owner stays the same.
 
     Returns:
-        Its fields, and why the run is dead, if it is.
+        The fields of metadata.json, and the reason why the run is dead; empty if it is not.
     """
     for last in attempts(_TRIES):
-        found = _look(store)
+        found = _read_metadata(store)
         fields = metadata(found, store.url, keys.METADATA)
-        died = _life(store, fields, found)
+        dead_reason = _check_alive(store, fields, found)
         if fields.get(WORKERS) is True or not store.supports_cas:
             break
         fields = {**fields, WORKERS: True}
@@ -383,37 +385,39 @@ def _announced(store: Store) -> tuple[dict[str, Any], str]:
                 raise
         else:
             break
-    return fields, died
+    return fields, dead_reason
 
 
-def _look(store: Store) -> Blob:
+def _read_metadata(store: Store) -> Blob:
     found = stored(store)
     if found is None:
         raise RunMissingError(
-            f"there is no run at {store.url} to work for: it has no {keys.METADATA}. Give the worker the url of a "
-            "Logbook, once that has begun",
+            f"cannot attach a worker to {store.url}: there is no {keys.METADATA}, so it is not a run. Pass the url of "
+            "a Logbook that has started",
             url=store.url,
             key=keys.METADATA,
         )
     return found
 
 
-def _life(store: Store, fields: Mapping[str, Any], found: Blob) -> str:
-    """Why the run is dead, if it is; refused where it takes no workers any more."""
+def _check_alive(store: Store, fields: Mapping[str, Any], found: Blob) -> str:
+    """Return why the run is dead, or an empty string; raise an error if the run has ended."""
     state = judge(fields, found)
     if state.status in ENDED or state.status == "replacing":
         what = "is being replaced" if state.status == "replacing" else "has ended"
         raise RunEndedError(
-            f"the run at {store.url} {what} and takes no worker ({state.why}); a run that is resumed takes them again",
+            f"cannot attach a worker to the run at {store.url}: it {what} ({state.why}). Resume the run first",
             url=store.url,
             key=keys.METADATA,
         )
     if state.status != "died":
         return ""
-    warnings.warn(f"the run at {store.url} has died, so nobody will end it: {state.why}", UserWarning, stacklevel=4)
+    warnings.warn(
+        f"the run at {store.url} is dead, so its owner will not end it: {state.why}", UserWarning, stacklevel=4
+    )
     return state.why
 
 
-def _begun(fields: Mapping[str, Any]) -> str:
-    """What tells a run from another one that is put in its place."""
+def _start_time(fields: Mapping[str, Any]) -> str:
+    """Return the start time, which distinguishes a run from a later one in the same folder."""
     return str(fields.get("start_time", ""))

@@ -356,7 +356,7 @@ def test_a_damaged_part_is_told_and_the_others_compared(tmp_path: Path) -> None:
     (tmp_path / "log_b/metadata.json").write_text("[]")
     errors: list[NotataError] = []
     found = compare(tmp_path / "log_a", tmp_path / "log_b", failed=errors.append)
-    assert ["holds no JSON object" in str(error) for error in errors] == [True] * 4
+    assert ["not a JSON object" in str(error) for error in errors] == [True] * 4
     assert told(found, "files").keys() == set()
 
 

@@ -354,7 +354,7 @@ def test_who_takes_the_run_before_the_first_step_keeps_it(lost: bool) -> None:
     found = None if lost else run.fetch("metadata.json")
     with place.logbook("a", overwrite=True) as log:
         log.text("n", "new")
-    with pytest.raises(ConflictError, match="another writer has the run"):
+    with pytest.raises(ConflictError, match="another writer has claimed the run"):
         remove_run(run, found)
     assert log.reader.verify().ok
     assert log.reader.load_text("n") == "new"
@@ -422,7 +422,7 @@ def test_who_takes_the_run_meanwhile_keeps_what_they_write(
     run = Between(place.store().below("log_a"), when, take)
     found = run.fetch("metadata.json")
     if when == 1:
-        with pytest.raises(ConflictError, match="another writer has the run"):
+        with pytest.raises(ConflictError, match="another writer has claimed the run"):
             remove_run(run, found)
     else:
         assert not remove_run(run, found).errors

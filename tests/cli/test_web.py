@@ -89,7 +89,7 @@ def test_a_server_that_knows_of_no_ranges_gives_what_was_asked_for(web: Threadin
     assert [store.read("log.txt", 3, 9), store.read("log.txt", 9)] == [whole[3:9], whole[9:]]
     assert store.read("log.txt", 3, len(whole) + 1) == whole[3:]
     done = notata("verify", url, folder=tmp_path)  # of the log as much as there was when its digest was taken
-    assert (done.returncode, done.stdout) == (0, f"{url}: ok; 1 file as it was, {_logged(tmp_path)} bytes read\n")
+    assert (done.returncode, done.stdout) == (0, f"{url}: ok; 1 file unchanged, {_logged(tmp_path)} bytes read\n")
 
 
 def test_cat_of_a_whole_server_names_what_is_there(web: ThreadingHTTPServer, tmp_path: Path) -> None:

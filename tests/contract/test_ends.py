@@ -214,7 +214,7 @@ def test_a_thread_that_does_nothing_with_the_run(tmp_path: Path, end: End) -> No
 def test_a_script_without_a_run_waits_for_nobody() -> None:
     script = (
         "import threading, notata\n"
-        "from notata import exits\n"
+        "from notata._base import exits\n"
         "exits._PATIENCE = 1000\n"
         "threading.Thread(target=threading.main_thread().join).start()"
     )

@@ -229,7 +229,7 @@ def test_skip_existing_may_be_given_by_position_as_in_0_3_0(sweep: Experiment) -
 
 @pytest.mark.parametrize("skip", ["failed", None, 2])
 def test_skip_existing_is_one_of_three(place: Place, sweep: Experiment, skip: Any) -> None:
-    with pytest.raises(ConfigurationError, match="skip_existing is True, False or 'complete'"):
+    with pytest.raises(ConfigurationError, match=r"invalid skip_existing .*: pass True, False or 'complete'"):
         sweep.add(skip_existing=skip, dt=0.1)
     assert place.names() == []
 
@@ -322,7 +322,7 @@ def test_a_dataframe_of_no_run(place: Place, sweep: Experiment) -> None:
     assert sweep.to_dataframe().empty
     assert sweep.select().empty
     assert isinstance(sweep.to_dataframe(), pd.DataFrame)
-    with pytest.raises(KeyError, match="it has none, as it has no run"):
+    with pytest.raises(KeyError, match="it has none, as there are no runs"):
         sweep.select(dt=0.1)
 
 
@@ -967,7 +967,7 @@ def test_what_others_wrote_into_the_index_is_kept_beside(sweep: Experiment, plac
 
 
 def test_a_word_that_is_nearly_skip_existing_is_doubted(sweep: Experiment) -> None:
-    with pytest.warns(UserWarning, match="skip_exisiting is taken for a parameter; did you mean skip_existing"):
+    with pytest.warns(UserWarning, match="skip_exisiting is used as a parameter; did you mean skip_existing"):
         sweep.add(n=1, skip_exisiting=True)
 
 

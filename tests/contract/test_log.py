@@ -108,7 +108,7 @@ def test_levels(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         log.info("no")
         log.warning("yes")
     assert place.log("b") == ["WARNING yes"]
-    with pytest.raises(ConfigurationError, match="'loud' is no level of the log; it is a number, or one of CRITICAL"):
+    with pytest.raises(ConfigurationError, match="invalid log level 'loud': pass a number, or one of CRITICAL"):
         place.logbook("c", log_level="loud")
     assert "log_c/metadata.json" not in place.names()
 
@@ -134,7 +134,7 @@ def test_loggers_of_others(place: Place) -> None:
         "INFO Marked complete",
     ]
     assert logging.getLogger(name).handlers == []
-    with pytest.raises(RunEndedError, match="hears no logger"):
+    with pytest.raises(RunEndedError, match="cannot attach a logger"):
         log.attach(name)
 
 

@@ -459,7 +459,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> 
     with pytest.raises(ConfigurationError):
         Logbook("run", "memory://senseless", **arguments)
     for values in ({"a": 1}, argparse.Namespace(a=1)):
-        with pytest.raises(ConfigurationError, match="parameters are keywords"):
+        with pytest.raises(ConfigurationError, match="pass them as keywords"):
             Logbook(None, "memory://senseless").params(values)  # type: ignore[arg-type]
 
 
@@ -488,9 +488,9 @@ def test_parameters_may_be_an_object_with_named_values(place: Place, params: obj
 def test_true_is_another_parameter_than_1(place: Place) -> None:
     place.logbook(params={"p": 1, "x": 2.0}).mark_failed("on purpose")
     place.logbook(params={"p": 1, "x": 2}, resume=True).mark_failed("on purpose")
-    assert not any("not those of before" in line for line in place.log())
+    assert not any("differ from the previous ones" in line for line in place.log())
     place.logbook(params={"p": True, "x": 2}, resume=True).mark_complete()
-    assert sum("not those of before" in line for line in place.log()) == 1
+    assert sum("differ from the previous ones" in line for line in place.log()) == 1
     assert yaml.safe_load(place.bytes("log_run/params.yaml"))["p"] is True
 
 

@@ -98,7 +98,7 @@ def test_a_failed_run_has_a_manifest_with_its_traceback(place: Place) -> None:
 def test_a_run_that_ends_at_exit_has_a_manifest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     log = place.logbook()
     log.text("t", "x")
-    monkeypatch.setattr(exits, "later", lambda call: False)  # functions of `atexit` have run
+    monkeypatch.setattr(exits, "call_late", lambda call: False)  # functions of `atexit` have run
     log._at_exit()
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "failed"
     assert set(receipts.check(place)) == {"artifacts/t.txt", "log.txt"}
@@ -160,10 +160,10 @@ def test_a_displaced_writer_leaves_its_successors_manifest_alone(place: Place, r
     stored = place.bytes("log_run/manifest.json")
     with pytest.raises(RunDisplacedError):
         old.mark_failed("late")
-    assert old._keeper is not None
+    assert old._manifest is not None
     old._lease.displaced = False
     with pytest.raises(RunDisplacedError):
-        old._keeper.write()
+        old._manifest.write()
     assert place.bytes("log_run/manifest.json") == stored
     assert reader(place).verify().ok
 
@@ -298,7 +298,7 @@ def test_a_run_that_is_as_it_was(whole: Place) -> None:
     told = receipts.manifest(whole)["files"]
     assert (report.checked, report.bytes) == (len(told), sum(receipt["size"] for receipt in told.values()))
     assert (report.missing, report.changed, report.extra, report.unverified, report.clashes) == ((), (), (), (), ())
-    assert str(report).startswith(f"ok; {len(told)} files as they were, {report.bytes} bytes read")
+    assert str(report).startswith(f"ok; {len(told)} files unchanged, {report.bytes} bytes read")
 
 
 def test_what_is_missing_changed_and_extra_is_told(whole: Place) -> None:
@@ -334,7 +334,7 @@ def test_a_run_without_an_end_cannot_be_verified(place: Place) -> None:
     again = place.logbook(resume=True)
     with pytest.raises(MissingError, match="being written still"):
         reader(place).verify()
-    again._keeper = None  # as when it cannot be stored
+    again._manifest = None  # as when it cannot be stored
     again.mark_failed("on purpose")
     with pytest.raises(MissingError, match="earlier attempt"):
         reader(place).verify()
@@ -391,7 +391,7 @@ def test_an_intact_copy_elsewhere_is_ok_though_the_manifest_has_no_digest_of_a_f
     verified = LogReader(tmp_path / "copy/log_run").verify()
     by_size = {"artifacts/parts"} | ({"artifacts/foreign"} if bucket.name == "gcs" else set())
     assert (verified.ok, set(verified.unverified)) == (True, by_size)
-    assert "could be checked by size only" in str(verified)
+    assert "checked by size only" in str(verified)
     assert notata("verify", str(tmp_path / "copy"), folder=tmp_path).returncode == 0
     (tmp_path / "copy/log_run/artifacts/parts").write_bytes(b"y")
     assert LogReader(tmp_path / "copy/log_run").verify().changed == ("artifacts/parts",)

@@ -461,7 +461,7 @@ def test_on_a_disk_a_worker_of_a_run_that_was_replaced_finds_out_at_its_end(tmp_
     worker = attach(place, 0)
     worker.text("a", "1")
     place.logbook(heartbeat=0, overwrite=True).mark_complete()
-    with pytest.raises(RunDisplacedError, match="was replaced by another one"):
+    with pytest.raises(RunDisplacedError, match="replaced by another run"):
         worker.close()
     assert not any("workers" in name for name in place.names(logs=True))
 
@@ -470,27 +470,27 @@ def test_on_a_disk_a_worker_of_a_run_that_was_replaced_finds_out_at_its_end(tmp_
 
 
 def test_there_is_a_run_to_attach_to(place: Place) -> None:
-    with pytest.raises(RunMissingError, match=r"there is no run at .*log_none to work for"):
+    with pytest.raises(RunMissingError, match=r"cannot attach a worker to .*log_none"):
         attach(place, 0, "none")
     log = place.logbook()
     log.mark_complete()
-    with pytest.raises(RunEndedError, match="has ended and takes no worker"):
+    with pytest.raises(RunEndedError, match="it has ended"):
         attach(place, 0)
-    with pytest.raises(RunEndedError, match="has ended and takes no worker"):
+    with pytest.raises(RunEndedError, match="it has ended"):
         log.worker(0)
     place.put("log_run/metadata.json", json.dumps(metadata(place) | {"status": "replacing"}).encode())
-    with pytest.raises(RunEndedError, match="is being replaced and takes no worker"):
+    with pytest.raises(RunEndedError, match="it is being replaced"):
         attach(place, 0)
     assert [name for name in place.names(logs=True) if "workers" in name] == []
 
 
 def test_a_dead_run_takes_a_worker_and_says_so(place: Place) -> None:
     die(place, "dead")
-    with pytest.warns(UserWarning, match="has died, so nobody will end it") as warned:
+    with pytest.warns(UserWarning, match="is dead, so its owner will not end it") as warned:
         worker = attach(place, 0, "dead")
     assert warned[0].filename.endswith("test_workers.py")
     worker.close()
-    assert log_of(place, 0, "dead")[1].startswith("WARNING The run has died, so nobody will end it: process ")
+    assert log_of(place, 0, "dead")[1].startswith("WARNING The run is dead, so its owner will not end it: process ")
     with place.logbook("dead", resume=True):
         worker.text("late", "x")
         worker.close()
@@ -518,7 +518,7 @@ def test_a_worker_of_a_run_that_was_replaced_finds_out(bucket: Place) -> None:
     new = bucket.logbook(overwrite=True)
     worker.info("which run is this?")
     worker.flush()
-    with pytest.raises(RunDisplacedError, match="was replaced by another one"):
+    with pytest.raises(RunDisplacedError, match="replaced by another run"):
         worker.text("notes", "x")
     worker.info("nobody hears this")
     worker.flush()

@@ -194,7 +194,7 @@ def test_a_run_that_goes_on_with_other_parameters_says_so(place: Place, ext: str
         log.params(ext, omega=2.0, steps=1)
     log = place.logbook(resume=True, params={"omega": 3.0})
     log.flush()
-    assert f"WARNING The parameters are not those of before: params.{ext} is replaced" in place.log()
+    assert f"WARNING The parameters differ from the previous ones: params.{ext} is replaced" in place.log()
     assert place.names() == ["log_run/manifest.json", "log_run/metadata.json", "log_run/params.yaml"]
     assert stored(place, "params.yaml") == b"omega: 3.0\n"
     assert dict(log.params) == {"omega": 3.0}
@@ -345,7 +345,7 @@ def test_an_array_of_a_bundle_may_be_called_name(place: Place) -> None:
     assert array_of(place, "data/d.npz")["name"].tolist() == [1]
     assert array_of(place, "data/e.npz").files == ["x"]
     for arrays in ({"x": [1]}, {"name": [1]}):
-        with pytest.raises(errors.ConfigurationError, match="the first argument is the name of the bundle"):
+        with pytest.raises(errors.ConfigurationError, match="pass the name of the bundle first"):
             log.arrays(**arrays)  # type: ignore[call-overload]
 
 
@@ -762,7 +762,7 @@ def test_of_a_folder_what_is_no_regular_file_is_left_out_and_named(
     assert below(place) == ["results/a.dat", "results/deep/b.dat", "results/deep/er/c d.dat", "results/to_file"]
     assert stored(place, "artifacts/results/to_file") == b"a.dat"
     log.flush()
-    told = "Left out of folder results, as they are no regular files: deep/to_nothing, pipe, socket, to_folder"
+    told = "Skipped in folder results, as they are not regular files: deep/to_nothing, pipe, socket, to_folder"
     assert f"WARNING {told}" in place.log()
 
 
@@ -782,7 +782,7 @@ def test_no_folder_and_no_file_in_it(place: Place, results: Path) -> None:
         results / "none",
         UPath(f"{place.url}/none", **place.options),
     ):
-        with pytest.raises(errors.MissingError, match="no file in"):
+        with pytest.raises(errors.MissingError, match="cannot store folder"):
             log.folder(nothing)
     assert place.names() == ["log_run/metadata.json"]
 

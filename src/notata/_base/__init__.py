@@ -1,1 +1,1 @@
-"""Helpers for all layers: names of files, text that is safe to show, threads, processes, the end of the process."""
+"""Helpers for all layers: keys, safe text, threads, processes, and the end of the process."""

@@ -1,7 +1,7 @@
-"""The one display on the terminal whose lines are the bars of a process; imported when the first is shown.
+"""Show progress bars on the terminal: one display for all bars of a process. Imported with the first bar.
 
-A bar is decoration: it is drawn only where standard error is a terminal or a notebook, and no error of the display
-reaches the caller, whose value is still to be stored.
+Bars are drawn only if standard error is a terminal or a notebook. Errors of the display never reach the caller, as
+they must not prevent a value from being stored.
 """
 
 from __future__ import annotations
@@ -29,34 +29,35 @@ _bars = 0
 
 
 class Bar(Callback):  # type: ignore[misc]
-    """One line of the display. It never raises: without a display it only counts."""
+    """One progress bar, a line of the display. It never raises. Without a display it only counts."""
 
     def __init__(self, label: str, size: int | None = None) -> None:
         super().__init__(size)
         self._pid = os.getpid()
-        self._shown = _entered()
+        self._shown = _acquire_display()
         self._task: Any = None
         with suppress(Exception):
             if self._shown is not None:
                 self._task = self._shown.add_task(label, total=size)
 
     def call(self, hook_name: str | None = None, **_: Any) -> None:
-        """Show where it stands; fsspec calls it at each change."""
+        """Show the current value; fsspec calls this after each change."""
         with suppress(Exception):
-            if self._shown is not None and self._pid == os.getpid():  # a forked child has no part in the display
+            if self._shown is not None and self._pid == os.getpid():  # a forked child does not use the display
                 self._shown.update(self._task, completed=self.value, total=self.size)
 
     def close(self) -> None:
         """Remove the line. A second call does nothing."""
         shown, self._shown = self._shown, None
         if shown is not None and self._pid == os.getpid():
-            _left(shown, self._task)
+            _release_display(shown, self._task)
 
 
 class _Terminal:
-    """A text file on a terminal that may be lost at any time: a closed window, a dropped connection.
+    """A text file on a terminal that can disappear at any time: a closed window, a dropped connection.
 
-    It has a descriptor of its own. What the buffer of `sys.stderr` could not write would make Python's exit code 120.
+    It has a separate descriptor. Text that the buffer of `sys.stderr` cannot write would change Python's exit code to
+    120.
     """
 
     def __init__(self, descriptor: int, encoding: str) -> None:
@@ -93,27 +94,27 @@ class _Terminal:
         return self._file.fileno()
 
 
-class _Moved(progress.ProgressColumn):
-    """Bytes so far, of how many where that is known."""
+class _BytesColumn(progress.ProgressColumn):
+    """Number of bytes so far, and the total number if known."""
 
     def render(self, task: progress.Task) -> Text:
-        """As rich asks for it."""
+        """Return the text of the column for rich."""
         so_far = decimal(int(task.completed))
         return Text(so_far if task.total is None else f"{so_far} of {decimal(int(task.total))}")
 
 
-def _entered() -> progress.Progress | None:
-    """The display of all bars, begun with the first; None where there is none to draw on."""
+def _acquire_display() -> progress.Progress | None:
+    """Return the display, and start it with the first bar; None if there is no terminal."""
     global _display, _bars  # noqa: PLW0603
     with _lock:
         if _display is None:
-            _display = _begun()
+            _display = _start_display()
         if _display is not None:
             _bars += 1
         return _display
 
 
-def _left(display: progress.Progress, task: Any) -> None:
+def _release_display(display: progress.Progress, task: Any) -> None:
     global _display, _bars  # noqa: PLW0603
     with _lock, suppress(Exception):
         _bars -= 1
@@ -124,14 +125,14 @@ def _left(display: progress.Progress, task: Any) -> None:
             _end(display)
 
 
-def _begun() -> progress.Progress | None:
+def _start_display() -> progress.Progress | None:
     display = None
     try:
         if (console := _console()) is not None:
-            display = _made(console)
+            display = _make_display(console)
             display.start()
         return display
-    except Exception:  # no thread can be started, no descriptor is free
+    except Exception:  # for example, no thread can be started, or no descriptor is free
         if display is not None:
             _end(display)
         return None
@@ -145,7 +146,7 @@ def _end(display: progress.Progress) -> None:
 
 
 def _console() -> Console | None:
-    """A console on standard error if that is a terminal, or in a notebook."""
+    """Return a console on standard error or in a notebook; None if standard error is not a terminal."""
     notebook = Console(stderr=True)
     if notebook.is_jupyter:
         return notebook
@@ -157,24 +158,24 @@ def _console() -> Console | None:
 def _is_terminal(stream: Any) -> bool:
     try:
         return os.isatty(stream.fileno())
-    except Exception:  # None, closed, or an object that is no file
+    except Exception:  # None, closed, or not a file
         return False
 
 
-def _made(console: Console) -> progress.Progress:
+def _make_display(console: Console) -> progress.Progress:
     columns = (
         progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=_WIDEST)),
-        progress.BarColumn(),  # the one that gives way on a narrow terminal
-        _Moved(table_column=Column(no_wrap=True)),
+        progress.BarColumn(),  # the column that shrinks on a narrow terminal
+        _BytesColumn(table_column=Column(no_wrap=True)),
         progress.TransferSpeedColumn(table_column=Column(no_wrap=True)),
         progress.TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
-    # What a script prints meanwhile goes above the bars, but to a terminal only: a file keeps what is sent to it.
+    # Output of the script appears above the bars if standard output is a terminal; output to a file is unchanged.
     return progress.Progress(*columns, console=console, redirect_stdout=_is_terminal(sys.stdout))
 
 
-def _forget() -> None:
-    """In a forked child: the thread that draws is not there, and may have held a lock."""
+def _reset_after_fork() -> None:
+    """Reset the display in a forked child, where the drawing thread is missing and may have held a lock."""
     global _lock, _display, _bars
     _lock, _display, _bars = threading.Lock(), None, 0
     for name in ("stdout", "stderr"):
@@ -183,4 +184,4 @@ def _forget() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -1,4 +1,4 @@
-"""The bytes of any buffer; it knows neither values nor files."""
+"""Access the bytes of any buffer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["flat"]
 
 
 def flat(data: Buffer) -> memoryview:
-    """The bytes of a buffer as they lie in memory, without a copy; of a strided one a copy in C order.
+    """Return the bytes of a buffer as in memory, without a copy; for a strided buffer, a copy in C order.
 
     Raises:
-        TypeError: It has no buffer, or one of Python objects, whose bytes are addresses.
+        TypeError: The object has no buffer, or a buffer of Python objects, whose bytes are addresses.
 
     >>> bytes(flat(memoryview(b"abcd")[::2]))
     b'ac'
@@ -24,7 +24,7 @@ def flat(data: Buffer) -> memoryview:
     if view.format == "B" and view.ndim == 1 and view.contiguous:
         return view
     if "O" in view.format:
-        raise TypeError("an array of objects has no bytes of its own; use pickle")
+        raise TypeError("cannot store an array of objects as bytes: it contains only addresses; use pickle")
     if not view.contiguous:
         return memoryview(view.tobytes())
     return pickle.PickleBuffer(view).raw()  # memoryview.cast refuses Fortran order and empty axes

@@ -1,4 +1,4 @@
-"""Values for people, and what a notebook shows of runs and tables; it knows names and values, and not whence."""
+"""Format human-readable sizes, times and names, and HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, Final
 
 __all__ = ["counted", "duration", "indefinite", "listed", "rows", "sections", "shortened", "size"]
 
-_MOST: Final = 60  # rows that are shown
-_WIDTH: Final = 200  # characters of a value that are shown
-_LARGEST: Final = 10**30  # bytes; a server may say that a file has more than a float can hold
+_MOST: Final = 60  # displayed rows
+_WIDTH: Final = 200  # displayed characters of a value
+_LARGEST: Final = 10**30  # bytes; a server can report a size beyond the range of a float
 
 
 def size(count: int) -> str:
-    """A size in bytes for people.
+    """Return a human-readable size.
 
     >>> size(512), size(3_500_000)
     ('512 B', '3.5 MB')
@@ -29,7 +29,7 @@ def size(count: int) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things.
+    """Return a number with its noun in the singular or plural.
 
     >>> counted(1, "run"), counted(3, "file")
     ('1 run', '3 files')
@@ -38,7 +38,7 @@ def counted(number: int, what: str) -> str:
 
 
 def indefinite(name: str) -> str:
-    """Return a name after its indefinite article.
+    """Return a name with its indefinite article.
 
     >>> indefinite("set"), indefinite("ndarray"), indefinite("object")
     ('a set', 'an ndarray', 'an object')
@@ -47,7 +47,7 @@ def indefinite(name: str) -> str:
 
 
 def listed(names: Iterable[str], most: int) -> str:
-    """Return names in a row, the first `most` of them, and how many more there are.
+    """Return the first `most` names, separated by commas, and the number of further names.
 
     >>> listed(["a", "b"], 2), listed("abcde", 2), listed([], 2)
     ('a, b', 'a, b and 3 more', '')
@@ -58,7 +58,7 @@ def listed(names: Iterable[str], most: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span for people, two units at most.
+    """Return a human-readable time span of at most two units.
 
     >>> [duration(seconds) for seconds in (0.0123, 4.26, 59.97, 252, 11_100, 187_200)]
     ['12 ms', '4.3 s', '1 min 0 s', '4 min 12 s', '3 h 5 min', '2 d 4 h']
@@ -76,7 +76,7 @@ def duration(seconds: float) -> str:
 
 
 def shortened(text: str, width: int = 40) -> str:
-    """A text of at most so many characters: of a longer one its beginning and its end.
+    """Return a text of at most `width` characters; a longer text keeps its beginning and end.
 
     >>> shortened("sweep_dt_0.05_method_leapfrog--04e39daf28760228", 30)
     'sweep_dt_0.05_meth…daf28760228'
@@ -88,7 +88,7 @@ def shortened(text: str, width: int = 40) -> str:
 
 
 def sections(title: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """A title and tables of names and values, those without entries left out.
+    """Return HTML with a title and tables of names and values; empty tables are skipped.
 
     >>> sections("run a", {"params": {"omega": 2.0}})
     '<div><b>run a</b><table><caption>params</caption><tr><th>omega</th><td>2.0</td></tr></table></div>'
@@ -102,7 +102,7 @@ def sections(title: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def rows(title: str, columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
-    """A title and a table of many rows.
+    """Return HTML with a title and a table of many rows.
 
     >>> rows("sweep", ["dt"], [{"dt": 0.1}])
     '<div><b>sweep</b><table><tr><th>dt</th></tr><tr><td>0.1</td></tr></table></div>'
@@ -128,6 +128,6 @@ def _shown(value: Any) -> str:
 
 
 def _escaped(text: str) -> str:
-    from html import escape  # 2 ms that only a notebook needs
+    from html import escape  # the import takes 2 ms, and only notebooks need it
 
     return escape(text)

@@ -1,7 +1,7 @@
-"""The names of a run folder, and which names are legal; it knows nothing of bytes and URLs.
+"""Build and check keys, the names of files in a run folder.
 
-A key is a relative POSIX path below the run's folder, such as ``artifacts/debug/dump.txt``. The rules below
-are those of the strictest backend, so a key that is legal here is the same file on every one of them.
+A key is a relative POSIX path below the run's folder, such as ``artifacts/debug/dump.txt``. The rules below are those
+of the strictest backend, so a valid key names the same file on every backend.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ RUNS: Final = "runs"
 WORKERS: Final = "workers"
 
 RESERVED: Final = ".notata-"
-"""Names that begin with this are ours (unfinished writes, locks): hidden from listings, refused as keys."""
+"""Prefix of names reserved for unfinished writes and locks. Listings hide such names, and they are invalid as keys."""
 
 _SEGMENT_BYTES: Final = 255  # NAME_MAX of Linux and macOS
 _KEY_BYTES: Final = 1024  # S3 and GCS
@@ -72,7 +72,7 @@ _LOGS: Final = re.compile(r"(?:workers/[^/]+/)?log\.txt")
 _MANIFESTS: Final = re.compile(r"(?:workers/[^/]+/)?manifest\.json")
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.=+-]*)*")
-"""Nearly all keys: legal if they are short, which one look tells."""
+"""Pattern of nearly all keys. A short key that matches is valid without further checks."""
 
 
 def check(key: str | os.PathLike[str], *, prefix: str = "") -> str:
@@ -81,18 +81,18 @@ def check(key: str | os.PathLike[str], *, prefix: str = "") -> str:
     Args:
         key: Relative POSIX path. No empty, ``.`` or ``..`` segment, no leading or trailing slash, no
             backslash, no control character or lone surrogate, no ``?versionId=``; at most 255 bytes of
-            UTF-8 a segment.
-        prefix: What a bucket puts before the key; together they hold at most 1024 bytes.
+            UTF-8 per segment.
+        prefix: The prefix of the key in a bucket; together they have at most 1024 bytes.
 
     Raises:
-        KeyNameError: It is not legal; the message says why.
+        KeyNameError: The key is not legal; the message states the reason.
 
     >>> check("artifacts/debug/dump.txt")
     'artifacts/debug/dump.txt'
     """
     text = os.fspath(key) if not isinstance(key, str) and isinstance(key, os.PathLike) else key
     if not isinstance(text, str):
-        raise KeyNameError(f"a key is a string, not {type(text).__name__}: {text!r}")
+        raise KeyNameError(f"invalid key {text!r} of type {type(text).__name__}: pass a string")
     if len(text) + len(prefix) <= _SEGMENT_BYTES and _PLAIN.fullmatch(text):
         return text
     if problem := _problem(text, prefix):
@@ -101,7 +101,7 @@ def check(key: str | os.PathLike[str], *, prefix: str = "") -> str:
 
 
 def problem_of_stored(name: str) -> str | None:
-    """Return why a stored name can be neither a key nor that of an unfinished write; None if it can.
+    """Return the reason why a stored name is neither a valid key nor an unfinished write; None if it is.
 
     >>> problem_of_stored("artifacts/.notata-3f9a"), problem_of_stored("artifacts//x")
     (None, "it has an empty segment ('//')")
@@ -112,7 +112,7 @@ def problem_of_stored(name: str) -> str | None:
 
 
 def stays_below(name: str) -> bool:
-    """Check whether a stored name stays below its folder even if a storage resolves ``..`` in it.
+    """Check whether a stored name stays below its folder, even if the storage resolves ``..`` in it.
 
     >>> stays_below("artifacts/../x"), stays_below("../x"), stays_below("a/../../x")
     (True, False, False)
@@ -129,13 +129,13 @@ def _problem(key: str, prefix: str, *, reserved: bool = False) -> str | None:
     if not key:
         return "it is empty"
     if key.startswith("/"):
-        return "it is absolute and would leave the run's folder; keys are relative to it"
+        return "it is absolute, but keys are relative to the run's folder"
     if key.endswith("/"):
-        return "it ends in a slash; name the file, or the folder without the slash"
+        return "it ends with a slash; pass the name of a file, or a folder without the slash"
     if "\\" in key:
-        return "it has a backslash; folders are separated by '/'"
+        return "it contains a backslash; separate folders with '/'"
     if "?versionId=" in key:
-        return "S3 reads '?versionId=' as a version of another file"
+        return "S3 interprets '?versionId=' as a version of another file"
     return _character_problem(key) or _segment_problem(key, reserved) or _size_problem(key, prefix)
 
 
@@ -144,11 +144,11 @@ def _character_problem(key: str) -> str | None:
         return None
     for character in key:
         if unicodedata.category(character) == "Cc":
-            return f"it has the control character {character!r}"
+            return f"it contains the control character {character!r}"
         if unicodedata.category(character) == "Cs":
-            return f"it has the lone surrogate {character!r}, which UTF-8 cannot hold"
+            return f"it contains the lone surrogate {character!r}, which UTF-8 cannot encode"
         if character in "\ufffe\uffff":
-            return f"it has {character!r}, which no XML listing of a bucket can hold"
+            return f"it contains {character!r}, which is invalid in the XML listing of a bucket"
     return None
 
 
@@ -157,21 +157,21 @@ def _segment_problem(key: str, reserved: bool) -> str | None:
         if not segment:
             return "it has an empty segment ('//')"
         if segment in (".", ".."):
-            return f"it has the segment {segment!r} and could leave the run's folder"
+            return f"it has the segment {segment!r}, which could leave the run's folder"
         if segment.startswith(RESERVED) and not reserved:
-            return f"names that begin with {RESERVED!r} are kept for unfinished writes"
+            return f"names that begin with {RESERVED!r} are reserved for unfinished writes"
         if len(segment.encode()) > _SEGMENT_BYTES:
-            return f"a segment has {len(segment.encode())} bytes; file systems hold {_SEGMENT_BYTES}"
+            return f"a segment has {len(segment.encode())} bytes; file systems allow {_SEGMENT_BYTES}"
     return None
 
 
 def _size_problem(key: str, prefix: str) -> str | None:
     size = len(f"{prefix}{key}".encode())
-    return f"with its prefix it has {size} bytes; buckets hold {_KEY_BYTES}" if size > _KEY_BYTES else None
+    return f"with its prefix it has {size} bytes; buckets allow {_KEY_BYTES}" if size > _KEY_BYTES else None
 
 
 def is_reserved(key: str) -> bool:
-    """Whether a stored name is one of our own unfinished writes or locks, not the user's file.
+    """Check whether a stored name is an unfinished write or a lock of notata, not a file of the user.
 
     >>> is_reserved("artifacts/.notata-3f9a")
     True
@@ -180,7 +180,7 @@ def is_reserved(key: str) -> bool:
 
 
 def is_log(key: str) -> bool:
-    """Whether a file of a run is one of its own logs, which only ever grow.
+    """Check whether a file of a run is one of its logs, which only grow.
 
     >>> is_log("log.txt"), is_log("workers/3/log.txt"), is_log("artifacts/log.txt")
     (True, True, False)
@@ -189,7 +189,7 @@ def is_log(key: str) -> bool:
 
 
 def is_manifest(key: str) -> bool:
-    """Whether a file is the manifest of a run, or of one of its workers.
+    """Check whether a file is the manifest of a run, or of one of its workers.
 
     >>> is_manifest("manifest.json"), is_manifest("workers/3/manifest.json"), is_manifest("data/manifest.json")
     (True, True, False)
@@ -207,7 +207,7 @@ def join(folder: str, name: str) -> str:
 
 
 def artifact(name: str | int, suffix: str = "") -> str:
-    """The key of an artifact: below ``artifacts/``, with `suffix` unless the name ends in it already.
+    """Return the key of an artifact below ``artifacts/``; `suffix` is added if it is missing.
 
     >>> artifact("debug/traceback", ".txt"), artifact("notes.txt", ".txt")
     ('artifacts/debug/traceback.txt', 'artifacts/notes.txt')
@@ -216,7 +216,7 @@ def artifact(name: str | int, suffix: str = "") -> str:
 
 
 def data(name: str | int, suffix: str) -> str:
-    """The key of an array: below ``data/``.
+    """Return the key of an array below ``data/``.
 
     >>> data("states/T", ".npy")
     'data/states/T.npy'
@@ -225,7 +225,7 @@ def data(name: str | int, suffix: str) -> str:
 
 
 def plot(name: str | int, suffix: str) -> str:
-    """The key of a figure: below ``plots/``.
+    """Return the key of a figure below ``plots/``.
 
     >>> plot("energy", ".png")
     'plots/energy.png'
@@ -236,23 +236,23 @@ def plot(name: str | int, suffix: str) -> str:
 def _below(folder: str, name: str | int, suffix: str) -> str:
     if isinstance(name, int):
         name = str(name)
-    name = check(name)  # before joining, so that "/etc/passwd" is told apart from "etc/passwd"
+    name = check(name)  # before joining, to distinguish "/etc/passwd" from "etc/passwd"
     return check(f"{folder}/{name if suffix and name.endswith(suffix) else name + suffix}")
 
 
 def run_folder(run_id: str) -> str:
-    """The folder of a run, one segment: ``log_<run_id>``.
+    """Return the name of a run folder, one segment: ``log_<run_id>``.
 
     Raises:
-        KeyNameError: The id is empty, holds a ``/`` or cannot be part of a file name.
+        KeyNameError: The id is empty, contains a ``/`` or cannot be part of a file name.
 
     >>> run_folder("oscillator_dt1e-3")
     'log_oscillator_dt1e-3'
     """
     if not run_id:
-        raise KeyNameError("a run id is not empty; leave it out to have one made")
+        raise KeyNameError("invalid run id: it is empty; omit run_id to generate one")
     if "/" in run_id:
-        raise KeyNameError(f"{quoted(run_id)} cannot be a run id: it has a '/'; put folders into base_dir")
+        raise KeyNameError(f"{quoted(run_id)} cannot be a run id: it contains a '/'; put folders into base_dir")
     folder = f"log_{run_id}"
     if problem := _problem(folder, ""):
         raise KeyNameError(f"{quoted(folder)} cannot be a run's folder: {problem}", key=folder)
@@ -260,7 +260,7 @@ def run_folder(run_id: str) -> str:
 
 
 def run_id(folder: str) -> str:
-    """The id of the run whose folder has this name, or this path or URL.
+    """Return the id of a run from the name, path or URL of its folder.
 
     >>> run_id("s3://bucket/outputs/log_log_a")
     'log_a'
@@ -269,24 +269,24 @@ def run_id(folder: str) -> str:
 
 
 def worker(rank: int | str) -> str:
-    """The name of a worker, one segment of a key.
+    """Return the name of a worker, one segment of a key.
 
     Raises:
-        KeyNameError: It cannot be part of a file name on every backend.
+        KeyNameError: The rank cannot be part of a file name on every backend.
 
     >>> worker(3), worker("node17-0")
     ('3', 'node17-0')
     """
     if isinstance(rank, bool) or not isinstance(rank, int | str):
-        raise KeyNameError(f"a rank is an int or a string, not {type(rank).__name__}: {rank!r}")
+        raise KeyNameError(f"invalid rank {rank!r} of type {type(rank).__name__}: pass an int or a string")
     name = check(str(rank))
     if "/" in name:
-        raise KeyNameError(f"{quoted(name)} cannot be a rank: it has a '/'", key=name)
+        raise KeyNameError(f"{quoted(name)} cannot be a rank: it contains a '/'", key=name)
     return name
 
 
 def worker_file(rank: str, name: str) -> str:
-    """The key of a file that a worker has for itself.
+    """Return the key of a worker's own file.
 
     >>> worker_file("3", LOG)
     'workers/3/log.txt'

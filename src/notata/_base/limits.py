@@ -1,8 +1,8 @@
-"""Size limits of the files that notata itself reads whole, by their keys; it reads nothing.
+"""Define size limits of the files that notata reads whole.
 
-What a run folder holds was perhaps written by a stranger, or by a server that never stops. So each file that notata
-reads whole has a limit. Writers keep the same limits, so what one of them stores can be read again. Files that a user
-asks for (`LogReader.load`, `Logbook.open`, a path object) have none.
+The files of a run folder can come from an untrusted person or from a server that never stops sending. Each file that
+notata reads whole therefore has a limit. Writers keep the same limits, so that every stored file can be read again.
+Files that a user requests (`LogReader.load`, `Logbook.open`, a path object) have no limit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 METADATA: Final = 8 * 2**20
-"""Bytes of metadata.json: those of one request. It is stored again at each heartbeat."""
+"""Bytes of metadata.json, the size of one request. The file is stored again at each heartbeat."""
 
 PARAMS: Final = 8 * 2**20
 """Bytes of params.yaml and params.json. Values as JSON take up to 30 times their bytes in memory."""
@@ -41,31 +41,31 @@ VALUES: Final = 500_000
 """Values of parameters and of metrics, keys included; PyYAML takes about 5 µs and 400 bytes for each."""
 
 METRICS: Final = 4 * 2**20
-"""Bytes of artifacts/metrics.json that tables, filters and comparisons read."""
+"""Bytes of artifacts/metrics.json for tables, filters and comparisons."""
 
 ROW_PARAMS: Final = 2**20
-"""Bytes of parameters that metadata.json repeats for tables; more are read from their file."""
+"""Bytes of parameters that metadata.json repeats for tables; larger parameters are read from their file."""
 
 MANIFEST: Final = 256 * 2**20
-"""Bytes of manifest.json: those of about 1.5 million files."""
+"""Bytes of manifest.json, for about 1.5 million files."""
 
 MANIFEST_FILES: Final = 1_500_000
 """Files in a manifest."""
 
 INDEX: Final = 64 * 2**20
-"""Bytes of index.csv: those of some 200,000 runs with twenty columns."""
+"""Bytes of index.csv, for some 200,000 runs with twenty columns."""
 
 INDEX_CELLS: Final = 4_000_000
 """Parameters and metrics in all rows of index.csv."""
 
 LOG: Final = 256 * 2**20
-"""Bytes of log.txt that `LogReader.log` reads; `tail` and `grep` read any log in pieces."""
+"""Bytes of log.txt for `LogReader.log`; `tail` and `grep` read logs of any size in pieces."""
 
 LINE: Final = 64 * 2**20
 """Bytes of one line that `grep` matches."""
 
 LINE_SHOWN: Final = 16 * 2**20
-"""Bytes of a log's last lines that `tail` shows, and of one line that `follow` holds back until it ends."""
+"""Bytes of the last lines that `tail` shows, and of an unfinished line that `follow` buffers."""
 
 
 _LIMITS: Final = {
@@ -79,7 +79,7 @@ _LIMITS: Final = {
 
 
 def limit_of(key: str) -> int | None:
-    """Return how many bytes of this file notata reads whole; None of one that only a user asks for.
+    """Return the size limit of a file that notata reads whole; None for all other files.
 
     >>> limit_of("runs/log_a/metadata.json"), limit_of("artifacts/model.bin")
     (8388608, None)
@@ -88,15 +88,15 @@ def limit_of(key: str) -> int | None:
 
 
 def check_size(url: str, key: str, size: int, limit: int) -> None:
-    """Refuse to read a file whole that is larger than its limit.
+    """Raise an error if a file is larger than its limit.
 
     Raises:
-        TooLargeError: It is.
+        TooLargeError: The file is larger.
     """
     if size > limit:
         raise TooLargeError(
-            f"cannot read {url}/{key}: it has {display.size(size)}, and notata reads at most {display.size(limit)} of "
-            "such a file. Check who wrote it and whether it is damaged; its bytes can be read in pieces by "
+            f"cannot read {url}/{key}: it has {display.size(size)}, and the limit for this file is "
+            f"{display.size(limit)}. It may be damaged or forged; to read its bytes in pieces, use "
             f"reader[{key!r}].open('rb')",
             url=url,
             key=key,
@@ -104,16 +104,16 @@ def check_size(url: str, key: str, size: int, limit: int) -> None:
 
 
 def check_stored(data: bytes, key: str, url: str | None = None) -> bytes:
-    """Return the bytes of a file if they are few enough to be read again.
+    """Return the content of a file if it is within the size limit for reading it again.
 
     Raises:
-        EncodeError: They are not.
+        EncodeError: The content exceeds the limit.
     """
     limit = limit_of(key)
     if limit is not None and len(data) > limit:
         raise EncodeError(
-            f"{key} would have {display.size(len(data))}, and notata reads at most {display.size(limit)} of it again; "
-            "store large values as artifacts, by json(), array() or save()",
+            f"cannot store {key}: it would have {display.size(len(data))}, and the limit is {display.size(limit)}. "
+            "Store large values as artifacts with json(), array() or save()",
             url=url,
             key=key,
         )
@@ -121,7 +121,7 @@ def check_stored(data: bytes, key: str, url: str | None = None) -> bytes:
 
 
 def has_too_many_values(value: object) -> bool:
-    """Check whether a value that was read from JSON has more values than `VALUES`, keys included.
+    """Check whether a JSON value has more values than `VALUES`, including keys.
 
     >>> has_too_many_values({"a": [1, 2]})
     False

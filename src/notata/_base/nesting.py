@@ -1,4 +1,4 @@
-"""Whether a call runs within another call of its own thread, as a signal handler does; it knows nothing else."""
+"""Detect that a call runs inside another call of the same thread, as a signal handler does."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def is_running(frame: FrameType | None, innermost: FrameType | None = None) -> b
     """Check whether a call, given by its frame, is among the callers of this one.
 
     Args:
-        frame: Of the call.
-        innermost: Look at the calls of another thread, from its innermost one, instead.
+        frame: The frame of the call.
+        innermost: The innermost frame of another thread, to check the calls of that thread instead.
 
-    A signal handler, or the `__del__` of an object that is collected, may run within any call of its thread. A flag
-    cannot tell that: an interrupt may come before the flag is taken back.
+    A signal handler, or the `__del__` of a collected object, can run within any call of its thread. A flag cannot
+    detect this reliably: an interrupt can come before the flag is reset.
 
     >>> is_running(sys._getframe()), is_running(None)
     (True, False)

@@ -1,4 +1,4 @@
-"""What to say when an optional package is not installed; it knows neither what the package is for nor values."""
+"""Import optional packages, with an error message that names the extra to install."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["needed"]
 
 @contextmanager
 def needed(why: str, requirement: str, extra: str = "") -> Iterator[None]:
-    """Import an optional package inside; if that fails, the error says how to get it.
+    """Turn an `ImportError` in the block into an error that states how to install the package.
 
     Args:
-        why: What needs which package, as the message begins.
-        requirement: What pip is to install.
-        extra: The extra of notata that holds it.
+        why: The beginning of the message, which names the feature and the package.
+        requirement: The requirement for pip.
+        extra: The extra of notata that contains the package.
 
     Raises:
-        PackageMissingError: It is not installed.
+        PackageMissingError: The package is not installed.
 
     >>> with needed("a tide needs moonlight", "moonlight>=2", "tides"):
     ...     import moonlight

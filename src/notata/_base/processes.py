@@ -1,6 +1,6 @@
-"""Whether a process lives, told apart from every other one, and what a fork leaves behind; it knows nothing of runs.
+"""Identify processes uniquely, check whether they are alive, and lock safely across forks.
 
-A process id alone says little: it is used again, and each machine and container counts its own.
+A process id alone is ambiguous: the system reuses it, and each machine and container has its own ids.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNKNOWN: Final = ""
 
 
 class Lock:
-    """A reentrant lock that a forked child finds free: the thread that held it is not there to release it.
+    """A reentrant lock that is free in a forked child, where the thread that held it does not exist.
 
     >>> lock = Lock()
     >>> with lock.held(), lock.held():
@@ -34,13 +34,13 @@ class Lock:
         self._lock, self._pid = threading.RLock(), os.getpid()
 
     def held(self) -> AbstractContextManager[object]:
-        """Return the context manager that holds it.
+        """Return a context manager that holds the lock.
 
-        It is the lock of `threading` itself, which an interrupt cannot leave held: Python code that takes and releases
-        a lock can be interrupted between the two.
+        It is the lock of `threading` itself, which an interrupt cannot leave locked. Python code that acquires and
+        releases a lock can be interrupted in between.
 
         Raises:
-            StorageError: On entry: the interpreter is ending, and another thread holds it.
+            StorageError: On entry, if the interpreter is ending and another thread holds the lock.
         """
         if os.getpid() != self._pid:
             self._lock, self._pid = threading.RLock(), os.getpid()
@@ -48,27 +48,30 @@ class Lock:
 
 
 class _Last:
-    """A lock that nobody waits for: while the interpreter ends, a thread that was stopped may hold it for ever."""
+    """A lock without waiting, as a thread that was stopped at exit can hold the lock forever."""
 
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
 
     def __enter__(self) -> None:
         if not self._lock.acquire(blocking=False):
-            raise StorageError("the interpreter is ending while another thread uses this run; nothing was stored")
+            raise StorageError(
+                "cannot store this: the interpreter is ending while another thread uses the run. Join threads before "
+                "the script ends"
+            )
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
 
 def identity(pid: int | None = None) -> str:
-    """A name that no other process has: boot of the machine, process namespace, process id and time of start.
+    """Return a unique name of a process: boot of the machine, process namespace, process id and start time.
 
     Args:
-        pid: Of a process on this machine; this one when not given.
+        pid: The id of a process on this machine; by default, this process.
 
     Returns:
-        The name; empty where the system does not tell (everywhere but on Linux).
+        The name; empty if the system does not support this (everywhere except Linux).
     """
     pid = os.getpid() if pid is None else pid
     here, start = _machine(), _start(pid)
@@ -76,7 +79,7 @@ def identity(pid: int | None = None) -> str:
 
 
 def alive(name: str) -> bool | None:
-    """Whether the process of this `identity` lives; None if that cannot be seen from here.
+    """Check whether the process with this `identity` is alive; None if unknown, as on another machine.
 
     >>> alive(identity()) in (True, None), alive("another machine/1/2")
     (True, None)
@@ -97,7 +100,7 @@ def alive(name: str) -> bool | None:
 
 
 def tag() -> str:
-    """Return this process's `identity` in a short form that can be part of a file name; empty where it has none.
+    """Return the `identity` of this process in a short form for file names; empty if it has none.
 
     >>> not tag() or is_running(tag())
     True
@@ -112,11 +115,11 @@ def _tag(pid: int) -> str:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_tag.cache_clear)  # a child may have the process id of a forebear
+    os.register_at_fork(after_in_child=_tag.cache_clear)  # a child can have the process id of a former ancestor
 
 
 def is_running(tag: str) -> bool | None:
-    """Check whether the process of a `tag` runs; None if that cannot be seen from here, as on another machine.
+    """Check whether the process with this `tag` is running; None if unknown, as on another machine.
 
     >>> is_running("0123456789ab-1-2") is None
     True
@@ -131,7 +134,7 @@ def _digest(machine: str) -> str:
 
 
 def is_ancestor(name: str) -> bool:
-    """Check whether the process of this `identity` is alive and an ancestor of this one; False if unknown.
+    """Check whether the process with this `identity` is alive and an ancestor of this process; False if unknown.
 
     >>> is_ancestor(identity()), is_ancestor(identity(os.getppid())) or not identity()
     (False, True)
@@ -154,19 +157,19 @@ def _machine() -> str:
 
 
 def _start(pid: int) -> str:
-    """When a process started, in ticks since the boot; empty if there is none, or a dead one that its parent forgot."""
+    """Return the start time of a process in ticks since the boot; empty if it does not exist or is a zombie."""
     fields = _stat(pid)
     return _UNKNOWN if not fields or fields[0] in "ZX" else fields[19]
 
 
 def _parent(pid: int) -> int:
-    """The process that started another one; 0 if there is none, or the system does not tell."""
+    """Return the id of the parent of a process; 0 if it is unknown."""
     fields = _stat(pid)
     return int(fields[1]) if fields else 0
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of proc(5) after the command's name, which may hold anything: state (3), ppid (4) … starttime (22)."""
+    """Return the fields of proc(5) after the command name, which can be any text: state (3), ppid (4) … start (22)."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()

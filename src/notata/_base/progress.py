@@ -1,4 +1,4 @@
-"""What a caller may say of progress, and the callback that it becomes; it knows nothing of what is moved."""
+"""Turn the argument `progress` into a callback."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["Wanted", "bar", "shown"]
 
 Wanted: TypeAlias = "bool | Callback"
-"""True for a bar, False for none, or any fsspec callback."""
+"""True for a progress bar, False for none, or any fsspec callback."""
 
 
 def bar(label: str, size: int | None = None) -> Callback:
-    """A bar, whose size may become known later.
+    """Return a progress bar; its size can be set later.
 
     >>> with bar("mesh.vtk", 100) as callback:
     ...     callback.relative_update(60)
@@ -32,10 +32,10 @@ def bar(label: str, size: int | None = None) -> Callback:
 
 @contextmanager
 def shown(wanted: Wanted, label: str) -> Iterator[Callback | None]:
-    """The callback of one call that takes long, closed at its end if it is a bar of ours.
+    """Yield the callback of a long call; a bar is closed at the end of the block.
 
     Raises:
-        ConfigurationError: It is neither a bool nor a callback.
+        ConfigurationError: `wanted` is neither a bool nor a callback.
     """
     if isinstance(wanted, bool):
         if not wanted:
@@ -47,5 +47,7 @@ def shown(wanted: Wanted, label: str) -> Iterator[Callback | None]:
     from fsspec.callbacks import Callback
 
     if not isinstance(wanted, Callback):
-        raise ConfigurationError(f"progress is True, False or an fsspec callback, not {type(wanted).__name__}")
+        raise ConfigurationError(
+            f"invalid progress of type {type(wanted).__name__}: pass True, False or an fsspec callback"
+        )
     yield wanted

@@ -1,4 +1,4 @@
-"""Bounded repetition with growing random pauses; it knows nothing of what is repeated."""
+"""Retry with a maximum number of attempts and growing random pauses."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LONGEST: Final = 1.0
 
 
 def pauses(first: float = _FIRST, longest: float = _LONGEST) -> Iterator[float]:
-    """Yield pauses in seconds: each is random, between a half and all of a bound that doubles up to `longest`.
+    """Yield random pauses in seconds, between half and all of a bound that doubles up to `longest`.
 
-    Callers that failed at the same moment do not meet again at the same moment.
+    The random part separates callers that failed at the same time.
 
     >>> [0.5 <= pause / bound <= 1 for pause, bound in zip(pauses(1, 5), (1, 2, 4, 5, 5))]
     [True, True, True, True, True]
@@ -34,16 +34,16 @@ def attempts(
     longest: float = _LONGEST,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Iterator[bool]:
-    """Yield `count` times, and pause before each repetition: for a loop that ends by itself when it succeeds.
+    """Yield `count` times, with a pause before each retry. The loop should break when it succeeds.
 
     Args:
-        count: How often.
-        first: The longest that the first pause may be, in seconds; later ones double.
-        longest: The longest that any pause may be.
-        sleep: Waits for this many seconds.
+        count: The number of attempts.
+        first: Maximum of the first pause in seconds; it doubles for each further pause.
+        longest: Maximum of all pauses in seconds.
+        sleep: A function that waits for a number of seconds.
 
     Yields:
-        Whether this attempt is the last one.
+        True for the last attempt, else False.
 
     >>> list(attempts(3, sleep=lambda seconds: None))
     [False, False, True]

@@ -1,11 +1,11 @@
-"""Find secrets by value and by form, and hide them in files, log lines, errors and reprs.
+"""Find secrets by value and by form, and redact them in files, log lines, errors and reprs.
 
-By value: the credentials that this process knows. These are the storage options of its connections, what their
-client libraries resolved, and environment variables whose names say that they are secret. By form: ``password=…``,
-``Authorization: …``, ``//user:password@host``, signed URLs, private keys, and the tokens of well-known services.
+By value: credentials that this process knows. These are the storage options of its connections, credentials that the
+client libraries resolved, and environment variables with secret names. By form: ``password=…``, ``Authorization: …``,
+``//user:password@host``, signed URLs, private keys, and the tokens of well-known services.
 
-A *hard* name (``password``) hides any value. A *medium* one (``token``) hides any value of a command line, but in
-other text only what is no plain word or number. A *weak* one (``key``) hides only what looks random.
+A *hard* name (``password``) redacts any value. A *medium* name (``token``) redacts any value in a command line, but not
+plain words and numbers in other text. A *weak* name (``key``) redacts only values that look random.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ HIDDEN: Final = "***"
 
 _HARD, _MEDIUM, _WEAK, _NONE = 3, 2, 1, 0
 
-_ANYWHERE: Final = 12  # characters from which a known value is hidden inside of longer words, too
-_SHORT: Final = 4  # characters of an option that may be secret
-_SHORT_ELSEWHERE: Final = 6  # and in texts about something else: a shorter one would blot out words of a log
-_LOOKED_AT: Final = 80  # characters of a value that tell whether it is secret
-_ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}  # in XML; importing `html` takes longer than this
-_CHAIN: Final = 10  # causes of an error that are looked at
-_LOOK_AGAIN: Final = 1.0  # seconds for which the environment's secrets are taken as known
+_ANYWHERE: Final = 12  # minimum characters of a known value that is redacted within longer words, too
+_SHORT: Final = 4  # minimum characters of a secret option
+_SHORT_ELSEWHERE: Final = 6  # the same in other text, where shorter values would redact ordinary words
+_CHECKED: Final = 80  # characters of a value that are checked
+_ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}  # of XML; faster than importing `html`
+_CHAIN: Final = 10  # causes of an error that are checked
+_UPDATE_INTERVAL: Final = 1.0  # seconds between two checks of the environment
 
 _TRIVIAL: Final = frozenset({"", "none", "null", "true", "false", "yes", "no", "default", HIDDEN, "nil", "undefined"})
-_WORDS: Final = frozenset({"anon", "browser", "cache", "cloud", "google_default"})  # of gcsfs's `token`: where it is
-_FOLDERS: Final = frozenset({"PWD", "OLDPWD"})  # which name the working folder, not a password
+_WORDS: Final = frozenset({"anon", "browser", "cache", "cloud", "google_default"})  # values of `token` in gcsfs
+_FOLDERS: Final = frozenset({"PWD", "OLDPWD"})  # the working folder, not a password
 
 # -- names ---------------------------------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ _PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 def is_secret_name(name: str, value: str = "") -> bool:
-    """Check whether what has this name is secret; under a weak name, such as ``key``, only what looks random.
+    """Check whether a value with this name is secret; with a weak name, such as ``key``, only if it looks random.
 
     >>> is_secret_name("db_password"), is_secret_name("tokenizer"), is_secret_name("key", "5")
     (True, False, False)
@@ -125,15 +125,15 @@ _ALPHABETIC: Final = re.compile(r"[A-Za-z]{1,24}[.!?:]*")
 
 
 def _is_random(value: str) -> bool:
-    """Check whether a value is a made-up one, not words, numbers, a version, a date or a path."""
+    """Check whether a value looks random, unlike words, numbers, a version, a date or a path."""
     if len(value) < 8 or len(value.split(None, 1)) != 1 or _PATH.match(value):
         return False
-    value = value[:_LOOKED_AT]
+    value = value[:_CHECKED]
     return sum(len(part) for part in re.split(r"[-_./:,+=@~]", value) if part and not _WORDY.fullmatch(part)) >= 8
 
 
-def _hides(level: int, value: str, *, command: bool, quoted: bool = False, colon: bool = False) -> bool:
-    """Check whether a value that was found behind a name of this level is to be hidden."""
+def _must_redact(level: int, value: str, *, command: bool, quoted: bool = False, colon: bool = False) -> bool:
+    """Check whether to redact a value after a name of this level."""
     if value.lower() in _TRIVIAL:
         return False
     if level == _WEAK or (level == _MEDIUM and colon and not quoted and not command):
@@ -147,16 +147,16 @@ def _hides(level: int, value: str, *, command: bool, quoted: bool = False, colon
 
 
 class Holder(Protocol):
-    """Whoever knows credentials, such as a connection to a storage."""
+    """An object that knows credentials, such as a connection to a storage."""
 
     def secret_values(self) -> Iterable[str]: ...
 
 
 class Values:
-    """Secret values, hidden in every form that a text may have them in: as they are, in a repr, JSON, XML or a URL.
+    """Secret values to redact in a text: unchanged, or as encoded in a repr, JSON, XML or a URL.
 
     Args:
-        values: The secrets themselves. Short ones are hidden as words, long ones inside of words too.
+        values: The secrets. Short ones are redacted as whole words, long ones within words, too.
 
     >>> Values(["s3cr3t/key=value"]).hide("GET /?k=s3cr3t%2Fkey%3Dvalue")
     'GET /?k=***'
@@ -167,7 +167,7 @@ class Values:
         self._pattern = re.compile("|".join(map(re.escape, forms))) if forms else None
 
     def hide(self, text: str, kept: str = "") -> str:
-        """Return the text without the values; a part of `kept`, an address that may be shown, stays."""
+        """Return the text without the values; parts of `kept`, an address that can be shown, are kept."""
         if self._pattern is None or self._pattern.search(text) is None:
             return text
         return self._pattern.sub(lambda found: found[0] if found[0] in kept or _in_word(found) else HIDDEN, text)
@@ -179,13 +179,13 @@ def _in_word(found: re.Match[str]) -> bool:
     if end - start >= _ANYWHERE:
         return False
     value = found[0].replace("_", "x") if found[0].isalpha() else found[0]
-    text = found.string.replace("_", "x") if found[0].isalpha() else found.string  # test is a part of test_data
+    text = found.string.replace("_", "x") if found[0].isalpha() else found.string  # as `test` is part of `test_data`
     before, after = text[start - 1 : start], text[end : end + 1]
     return (value[0].isalnum() and before.isalnum()) or (value[-1].isalnum() and after.isalnum())
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield a secret as it is, as a repr, JSON, XML or a URL shows it, and line by line."""
+    """Yield a secret unchanged, as encoded in a repr, JSON, XML or a URL, and line by line."""
     if not secret:
         return
     encoded = [quote(secret, safe=safe, errors="replace") for safe in ("", "/")]
@@ -198,19 +198,19 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def leaves(options: object, name: str = "") -> Iterator[str]:
-    """Yield every string in nested storage options that may be secret; a plain word is not, unless its name says so."""
+    """Yield each string in nested storage options that can be secret; a plain word only if its name is secret."""
     for name_, value in _named(options, name):
         if len(value) >= _SHORT and value not in _WORDS and (_level(name_) or not re.fullmatch("[A-Za-z_]+", value)):
             yield value
 
 
 def within(options: object, name: str = "", *, users: bool = False) -> Iterator[str]:
-    """Yield the strings in nested storage options that are secret: by their name, their form, or as part of a URL.
+    """Yield the secret strings in nested storage options, by name, by form, or as part of a URL.
 
     Args:
-        options: Mappings and sequences of anything.
-        name: What a string that is in no mapping is called.
-        users: Yield the user names of URLs, too.
+        options: Mappings and sequences of any values.
+        name: The name of strings outside of a mapping.
+        users: Also yield the user names of URLs.
     """
     for name_, value in _named(options, name):
         if len(value) >= _SHORT and value not in _WORDS and is_secret_name(name_, value):
@@ -233,7 +233,7 @@ def _named(options: object, name: str) -> Iterator[tuple[str, str]]:
 
 
 class _Known:
-    """The secrets of this process: of the holders that live, and of the environment."""
+    """The secrets of this process: those of living holders, and of the environment."""
 
     def __init__(self) -> None:
         self._holders: WeakSet[Holder] = WeakSet()
@@ -250,21 +250,21 @@ class _Known:
         self._due = float("-inf")
 
     def values(self) -> Values:
-        if time.monotonic() >= self._due and self._lock.acquire(blocking=False):  # a signal handler may log
+        if time.monotonic() >= self._due and self._lock.acquire(blocking=False):  # as a signal handler can log
             try:
-                self._due = time.monotonic() + _LOOK_AGAIN
-                self._look()
+                self._due = time.monotonic() + _UPDATE_INTERVAL
+                self._update()
             finally:
                 self._lock.release()
         return self._values
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         found = set(_of_environment())
         holders: list[Holder] = []
-        with suppress(RuntimeError):  # another thread adds one
+        with suppress(RuntimeError):  # another thread added a holder
             holders = list(self._holders)
         for holder in holders:
-            with suppress(Exception):  # whatever a library makes of its credentials
+            with suppress(Exception):  # a client library can raise anything
                 found.update(value for value in holder.secret_values() if len(value) >= _SHORT_ELSEWHERE)
         if found != self._found:
             self._values, self._found = Values(found), frozenset(found)
@@ -274,19 +274,19 @@ _known = _Known()
 
 
 def watch(holder: Holder) -> None:
-    """Hide the secret values of a holder in every text, as long as it lives."""
+    """Redact the secret values of a holder in every text, as long as the holder exists."""
     _known.add(holder)
 
 
 def refresh() -> None:
-    """Look at the environment and the connections anew before the next text; else that happens once a second."""
+    """Check the environment and the connections again before the next text, not only once a second."""
     _known.refresh()
 
 
 def _of_environment() -> Iterator[str]:
-    """Yield the secrets among the environment variables, which reach no file even if a message repeats them."""
+    """Yield the secrets in environment variables, to redact them if a message repeats them."""
     variables: list[tuple[str, str]] = []
-    with suppress(RuntimeError):  # another thread sets one
+    with suppress(RuntimeError):  # another thread set a variable
         variables = list(os.environ.items())
     for name, value in variables:
         if is_secret_name(name, value) and name not in _FOLDERS:
@@ -299,12 +299,12 @@ def _of_environment() -> Iterator[str]:
 
 # -- by form -------------------------------------------------------------------------------------------------
 
-_SIGN: Final = re.compile(r"(?:=>?|:(?!//|\d\d[:\]])|%3[dD])[ \t]{0,3}")  # not that of a time
+_SIGN: Final = re.compile(r"(?:=>?|:(?!//|\d\d[:\]])|%3[dD])[ \t]{0,3}")  # except the colon of a time
 # The name before a sign, matched in the reversed text.
 _NAME_BEFORE: Final = re.compile(r"[ \t]{0,3}(?:[\"']\\{0,8})?([\w.-]{1,120})")
 _QUOTED: Final = re.compile(r"""(?P<open>[bBrRuU]{0,2}(?P<mark>\\*["']))""")
 _BARE: Final = re.compile(r"""[^\s&"',;]+""")
-_BEGINNING: Final = re.compile(rf"""[^\s&"',;]{{1,{_LOOKED_AT}}}""")
+_BEGINNING: Final = re.compile(rf"""[^\s&"',;]{{1,{_CHECKED}}}""")
 _CONNECTION: Final = re.compile(r"""[^;&"'=\r\n]{1,200};[ \w]{1,40}=""")
 _TO_SEMICOLON: Final = re.compile(r"""[^;&"'\r\n]+""")
 _FLAG: Final = re.compile(r"""(?<![\w-])--?([A-Za-z][\w.-]*+)["']?,?[ \t]+["']?(?=([^\s"',]+))""")
@@ -324,11 +324,11 @@ def _token(found: re.Match[str]) -> str:
 
 
 def _if_signed(found: re.Match[str]) -> str:
-    return HIDDEN if found[1] else found[0]  # a word without a second part is passed over, and not looked at again
+    return HIDDEN if found[1] else found[0]  # consume a word without a second part, so that it is checked only once
 
 
 def _user(found: re.Match[str]) -> str:
-    numbers = found[2].isdigit() and len(found[2]) <= 5  # user and group ids, ports, times
+    numbers = found[2].isdigit() and len(found[2]) <= 5  # user and group ids, ports and times
     return found[0] if numbers else f"{found[1]}{HIDDEN}"
 
 
@@ -344,7 +344,7 @@ _Rule = tuple[tuple[str, ...], re.Pattern[str], Callable[[re.Match[str]], str]]
 
 _RULES: Final[tuple[_Rule, ...]] = (
     (("://",), re.compile(r"(://)[^/\s\"'<>]*(?=@)"), _same),
-    # A password with a slash in it is no legal URL, but people write it; host:port/path@x is no such one.
+    # A URL with a slash in the password is invalid but common. host:port/path@x is not such a URL.
     (("://",), re.compile(r"(://[^/\s@:\"'<>]+:)(?!\d{1,5}(?:/|$))[^\s\"'<>@]{1,200}(?=@)"), _same),
     (("://",), re.compile(r"(hooks\.slack\.com/(?:services|workflows)/|/api/webhooks/|/webhookb2/|"
                           r"api\.telegram\.org/bot)[^\s\"'<>]+"), _same),
@@ -373,11 +373,11 @@ _HINTS: Final = tuple(dict.fromkeys(hint for hints, _, _ in _RULES for hint in h
 
 
 def redacted(text: str, kept: str = "") -> str:
-    """Return a text without secrets: neither the values that this process knows, nor what has a secret's form.
+    """Return a text with all secrets redacted: known values of this process, and text in the form of a secret.
 
     Args:
-        text: Anything that is about to leave the process.
-        kept: An address that may be shown; known values that are a part of it stay.
+        text: Any text that leaves the process.
+        kept: An address that can be shown; known values that are part of it are kept.
 
     >>> redacted("PUT https://ada:hunter2@host/x?X-Amz-Signature=0f3b9c1d2e&n_tokens=5")
     'PUT https://***@host/x?X-Amz-Signature=***&n_tokens=5'
@@ -386,10 +386,10 @@ def redacted(text: str, kept: str = "") -> str:
 
 
 def without_secrets(error: Exception) -> Exception:
-    """Return an error whose text, and that of what it was raised from, has no secrets; most are returned as they are.
+    """Return an error with secrets redacted in its text and in the text of its causes. Most errors are unchanged.
 
-    The client libraries of storages put signed addresses and parts of requests into their errors, and Python prints
-    the whole chain of an error.
+    Client libraries include signed addresses and parts of requests in their errors, and Python prints the whole chain
+    of causes.
     """
     seen: set[int] = set()
     first, above = error, None
@@ -413,7 +413,7 @@ def _put_below(above: BaseException, old: BaseException, new: BaseException) -> 
 
 
 def _clean(error: BaseException) -> BaseException:
-    """Return an error without secrets in its text: itself with other arguments, or where that does not help another."""
+    """Return an error without secrets in its text: the same error with new arguments, or else a new error."""
     text = _text(error)
     shown = redacted(text)
     if shown == text and not any(isinstance(one, str) and redacted(one) != one for one in error.args):
@@ -434,7 +434,7 @@ def _text(error: BaseException) -> str:
 
 
 def arguments(given: Iterable[object]) -> list[str]:
-    """Return the arguments of a command line without secrets: what follows ``--password``, and what has their form.
+    """Return the arguments of a command line with secrets redacted: values of ``--password`` etc., and by form.
 
     >>> arguments(["fit.py", "--token", "hunter2", "--tokenizer", "bpe", "-u", "ada:hunter2", "--key-size", "5"])
     ['fit.py', '--token', '***', '--tokenizer', 'bpe', '-u', 'ada:***', '--key-size', '5']
@@ -448,10 +448,10 @@ def arguments(given: Iterable[object]) -> list[str]:
 
 
 def shown_url(url: str) -> str:
-    """Return a URL without user, password, and the query of a web address, in each part of a chain.
+    """Return a URL without user and password, and without the query of a web address, in each part of a chain.
 
     Raises:
-        ValueError: It is not a URL.
+        ValueError: The text is not a URL.
 
     >>> shown_url("sftp://ada:secret@host/runs")
     'sftp://host/runs'
@@ -468,11 +468,11 @@ def shown_url(url: str) -> str:
 
 
 def _argument(before: str, argument: str) -> str:
-    """Return one argument without secrets, which the one before it may name."""
+    """Return one argument with secrets redacted; the previous argument can be its name."""
     option = before[:1] == "-" and "=" not in before
     level = _level(before) if option else _NONE
     value = argument.lstrip("-") if argument.startswith("--") else argument
-    if level and _hides(level if value is argument else _WEAK, value, command=True):
+    if level and _must_redact(level if value is argument else _WEAK, value, command=True):
         return HIDDEN
     if option and before.lstrip("-") in ("u", "user", "userpwd", "proxy-user", "login"):
         user, colon, password = argument.partition(":")
@@ -485,7 +485,7 @@ def _argument(before: str, argument: str) -> str:
 
 def _by_form(text: str) -> str:
     low = text.lower()
-    for hint in _HINTS:  # a loop of searches for plain words takes a third of the time of a pattern
+    for hint in _HINTS:  # searching for plain words takes a third of the time of a pattern
         if hint in low:
             text = _rules(text, low)
             break
@@ -505,7 +505,7 @@ def _rules(text: str, low: str) -> str:
 
 
 def _flags(text: str) -> str:
-    """Hide what follows options in a text that quotes a command line."""
+    """Redact the values of options in a text that quotes a command line."""
     if not (" -" in text or "'-" in text or '"-' in text or text.startswith("-")):
         return text
     return _without(text, _flag_values(text))
@@ -515,49 +515,49 @@ def _flag_values(text: str) -> Iterator[tuple[int, int]]:
     for found in _FLAG.finditer(text):
         level, value = _level(found[1]), found[2]
         quoted_command = len(value) >= 6 and value[0] != "-" and not _ALPHABETIC.fullmatch(value)
-        if level and quoted_command and _hides(min(level, _MEDIUM), value, command=False):
+        if level and quoted_command and _must_redact(min(level, _MEDIUM), value, command=False):
             yield found.span(2)
 
 
 def _assignments(text: str, *, command: bool = False) -> str:
-    """Hide the values of ``name=value``, ``name: value`` and ``"name": "value"`` whose names say so."""
+    """Redact the values of ``name=value``, ``name: value`` and ``"name": "value"`` with secret names."""
     return _without(text, _assigned(text, command=command))
 
 
 def _assigned(text: str, *, command: bool) -> Iterator[tuple[int, int]]:
-    hidden = 0  # up to where: a value in a hidden one is not looked for again, as "pw=pw=pw=…" would take hours
+    hidden = 0  # end of the last redacted value; not searched again, as "pw=pw=pw=…" would take hours
     for sign in _SIGN.finditer(text):
         end_of_name = sign.start()
         before = _NAME_BEFORE.match(text[max(0, end_of_name - 160) : end_of_name][::-1])
         if before is None:
             continue
         name = before[1][::-1]
-        at = end_of_name - before.end()  # where it begins
-        ahead = text[max(0, at - 3) : at]
-        escaped = ahead[-1:] == "%" and name[:2] in ("3F", "3f", "26")
+        at = end_of_name - before.end()  # start of the name
+        preceding = text[max(0, at - 3) : at]
+        escaped = preceding[-1:] == "%" and name[:2] in ("3F", "3f", "26")
         if not (level := _level(name[2:] if escaped else name)):
             continue
-        if ahead == "://":
+        if preceding == "://":
             continue  # the user of a URL
         start, end, quoted = _value_at(text, at, sign.end(), command=command)
         value = text[start:end]
         if start < hidden or not value or (value.rpartition(".")[2] == name.rpartition(".")[2] and not command):
             continue  # password=self.password
-        asked = escaped or ahead[-1:] in ("?", "&")  # in a query
+        in_query = escaped or preceding[-1:] in ("?", "&")  # in a query
         colon = sign[0][0] == ":" and not quoted
-        if _hides(level, value, command=command or (asked and level > _WEAK), quoted=quoted, colon=colon):
-            hidden = end if quoted or end - start < _LOOKED_AT - 4 else _whole_value(text, end)
+        if _must_redact(level, value, command=command or (in_query and level > _WEAK), quoted=quoted, colon=colon):
+            hidden = end if quoted or end - start < _CHECKED - 4 else _whole_value(text, end)
             yield start, hidden
 
 
 def _value_at(text: str, name: int, start: int, *, command: bool) -> tuple[int, int, bool]:
-    """Return where the value of a name begins and ends, and whether it is in quotes."""
+    """Return the start and end of the value of a name, and whether the value is in quotes."""
     if opened := _QUOTED.match(text, start):
         mark = opened["mark"]
         at = opened.end()
         while (end := text.find(mark, at)) > 0 and len(mark) == 1 and text[end - 1] == "\\":
             at = end + 1
-        if end < 0:  # it is not closed: a part of a longer text
+        if end < 0:  # the quote is not closed, as in a part of a longer text
             end = len(text) if command else _end_of_line(text, start)
         return opened.end(), end, True
     whole = command and not text[:name].strip("-+")  # --secret=several words
@@ -571,7 +571,7 @@ def _value_at(text: str, name: int, start: int, *, command: bool) -> tuple[int, 
 
 
 def _whole_value(text: str, end: int) -> int:
-    """Return where a value ends of which only the beginning was looked at: all of it would take too long each time."""
+    """Return the end of a value of which only the beginning was checked, to save time."""
     rest = _BARE.match(text, end)
     return rest.end() if rest else end
 
@@ -591,7 +591,7 @@ def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:
 
 
 def _hidden_in(text: str, *, users: bool = False) -> Iterator[str]:
-    """Yield the parts of a setting that have a secret's form, such as the password of a URL."""
+    """Yield the parts of a setting that have the form of a secret, such as the password of a URL."""
     for found in re.finditer(r"://([^/\s@:]*):([^\s@]+)@|://([^/\s@:]+)@", text):
         yield from (part for part in found.groups()[not users :] if part and len(part) >= _SHORT)
     yield from (text[start:end] for start, end in _assigned(text, command=True) if end - start >= _SHORT)

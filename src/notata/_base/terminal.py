@@ -1,4 +1,4 @@
-"""Text that any terminal, log line or error takes: what a run folder says never becomes a control sequence there."""
+"""Escape untrusted text for terminals, log lines and errors, so that it has no control sequences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 __all__ = ["one_line", "quoted", "safe", "safe_lines", "show"]
 
 _UNSAFE: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"  # and what turns text around
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"  # including text direction
 )
 _KEPT: Final = "\n\t"
 _BREAKS: Final = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
@@ -18,7 +18,7 @@ _MORE: Final = "…"
 
 
 def safe(text: str) -> str:
-    r"""One line: control characters, and bytes that are no UTF-8, as their escapes.
+    r"""Return a text as one line: control characters and invalid UTF-8 become escapes.
 
     >>> safe("log_\x1b[31ma\nb")
     'log_\\x1b[31ma\\nb'
@@ -27,10 +27,10 @@ def safe(text: str) -> str:
 
 
 def one_line(value: object, most: int = 200) -> str:
-    r"""Return a value that somebody else wrote as one printable line of at most `most` characters.
+    r"""Return an untrusted value as one printable line of at most `most` characters.
 
-    For whatever a run folder or a server says, before it enters a message, a line of a log or an error. Line breaks
-    become spaces, other control characters their escapes, and a long text ends in ``…``.
+    Use it for text from a run folder or a server in messages, log lines and errors. Line breaks become spaces, other
+    control characters become escapes, and a long text ends with ``…``.
 
     >>> one_line("n1\n  ssh-ed25519 AAAA\x1b[2J"), one_line("abcdef", 4)
     ('n1 ssh-ed25519 AAAA\\x1b[2J', 'abc…')
@@ -41,9 +41,9 @@ def one_line(value: object, most: int = 200) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a name or another short text that somebody else wrote as an error may show it: in quotes and escaped.
+    """Return an untrusted name or other short text for an error message, in quotes and escaped.
 
-    Of one that is longer than 120 characters the first 80 are shown.
+    If it is longer than 120 characters, only the first 80 are shown.
 
     >>> quoted("log_a"), quoted("x" * 5000).endswith("x'… (5000 characters)")
     ("'log_a'", True)
@@ -52,7 +52,7 @@ def quoted(text: str) -> str:
 
 
 def safe_lines(text: str) -> str:
-    r"""As `safe`, with ends of lines and tabs kept.
+    r"""Return a text like `safe`, but keep line ends and tabs.
 
     >>> safe_lines("a\tb\n\x1b]0;title\x07c\n")
     'a\tb\n\\x1b]0;title\\x07c\n'
@@ -61,8 +61,8 @@ def safe_lines(text: str) -> str:
 
 
 def show(text: str) -> None:
-    """Print lines on standard error, if they can be printed there."""
-    with suppress(Exception):  # it is closed, or the terminal is lost
+    """Print lines on standard error, and ignore errors."""
+    with suppress(Exception):  # standard error can be closed, or the terminal lost
         print(safe_lines(text), file=sys.stderr, flush=True)  # noqa: T201
 
 

@@ -1,10 +1,10 @@
-"""Threads, futures and events that an interrupt cannot leave locked.
+"""Provide threads, futures and events that an interrupt cannot leave locked.
 
-Python raises KeyboardInterrupt in the main thread, between two of its instructions. ``with lock`` is safe for a lock
-that is written in C: no instruction lies between taking it and entering the block. `threading.Condition` takes its lock
-in a function of its own; an interrupt within that function leaves the lock taken for ever, and the next thread that
-needs it waits for ever. `threading.Event`, `threading.Thread.start`, `concurrent.futures.Future` and
-`concurrent.futures.ThreadPoolExecutor` are built on it. What is here does the same without that.
+Python raises KeyboardInterrupt in the main thread, between two instructions. ``with lock`` is safe for a lock written
+in C: there is no instruction between acquiring the lock and entering the block. `threading.Condition` acquires its lock
+in a Python function. An interrupt within that function leaves the lock acquired forever, and the next thread that needs
+it never continues. `threading.Event`, `threading.Thread.start`, `concurrent.futures.Future` and
+`concurrent.futures.ThreadPoolExecutor` use it. The classes of this module do not have this problem.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ NO_THREADS: Final = (
     "the system allows this process no more threads. Raise the limit (ulimit -u, or pids.max of the container or job), "
     "or start fewer threads"
 )
-"""Why a thread could not be started, and what to do, for messages."""
+"""Text for messages: the reason why a thread could not be started, and the solution."""
 
 
 class Bell:
-    """Wakes a waiting thread. A signal handler may use it at any moment, which `threading.Event` does not allow."""
+    """A signal that wakes a waiting thread. Unlike `threading.Event`, a signal handler can use it at any time."""
 
     __slots__ = ("_rung",)
 
@@ -41,7 +41,7 @@ class Bell:
         self._rung.put(None)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it rings, or so many seconds; return whether it rang."""
+        """Wait until it rings, or until the timeout in seconds; return whether it rang."""
         try:
             self._rung.get(timeout=seconds)
         except Empty:
@@ -50,7 +50,7 @@ class Bell:
 
 
 class Event:
-    """A flag that is set once, and that threads wait for."""
+    """A flag that is set once; threads can wait for it."""
 
     def __init__(self) -> None:
         self._is_set = False
@@ -65,7 +65,7 @@ class Event:
             bell.ring()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it is set, or so many seconds; return whether it is set."""
+        """Wait until it is set, or until the timeout in seconds; return whether it is set."""
         bell = Bell()
         self._bells.append(bell)
         if not self._is_set:
@@ -75,7 +75,7 @@ class Event:
 
 
 class Condition(threading.Condition):
-    """A `threading.Condition` whose lock ``with`` takes by itself, as it does any lock.
+    """A `threading.Condition` that ``with`` locks without a Python function in between.
 
     >>> changed = Condition()
     >>> with changed:
@@ -89,13 +89,13 @@ class Condition(threading.Condition):
         try:
             return super().wait(timeout)
         except BaseException:
-            if not self._is_owned():  # type: ignore[attr-defined]  # an interrupt came where it was given back
+            if not self._is_owned():  # type: ignore[attr-defined]  # an interrupt came before it was reacquired
                 self.acquire()
             raise
 
 
 class Outcome(Future[T]):
-    """A `concurrent.futures.Future` that may be waited for, and given callbacks, in the main thread.
+    """A `concurrent.futures.Future` that the main thread can safely wait for and add callbacks to.
 
     >>> outcome = Outcome()
     >>> outcome.set_result(4)
@@ -112,7 +112,7 @@ class Outcome(Future[T]):
         try:
             return super().result(0)
         finally:
-            del self  # an error holds this frame, and the future holds the error
+            del self  # break the reference cycle: the error references this frame, and the future the error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         self._wait(timeout)
@@ -122,7 +122,7 @@ class Outcome(Future[T]):
         bell = Bell()
         self.add_done_callback(bell.ring)
         if not bell.wait(seconds):
-            raise TimeoutError(f"there is no outcome after {seconds} s")
+            raise TimeoutError(f"no result after {seconds} s")
 
 
 def start_thread(work: Callable[[], object], name: str) -> threading.Thread:
@@ -134,16 +134,16 @@ def start_thread(work: Callable[[], object], name: str) -> threading.Thread:
     thread = threading.Thread(target=work, name=name, daemon=True)
     try:
         whole(thread.start)
-    except RuntimeError:  # the thread that called it may have been the last one that the system allows
+    except RuntimeError:  # the helper thread of `whole` may have been the last one that the system allows
         thread.start()
     return thread
 
 
 def whole(call: Callable[[], T]) -> T:
-    """Return what `call` returns, or raise what it raises; an interrupt that comes meanwhile does not cut it in two.
+    """Make a call that an interrupt cannot stop halfway; return its result, or raise its exception.
 
-    It is for calls that start threads, as those wait under a lock until the thread runs: in the main thread, a short
-    thread of its own makes the call, where one can be started.
+    Use it for calls that start threads, as these wait under a lock until the thread runs. In the main thread, a
+    short-lived helper thread makes the call, if it can be started.
 
     >>> whole(threading.active_count) > 0
     True
@@ -158,7 +158,7 @@ def whole(call: Callable[[], T]) -> T:
             return call()
         return outcome.result()
     finally:
-        del outcome  # an error holds this frame
+        del outcome  # break the reference cycle: the error references this frame
 
 
 def _make(call: Callable[[], T], outcome: Outcome[T]) -> None:
@@ -171,10 +171,10 @@ def _make(call: Callable[[], T], outcome: Outcome[T]) -> None:
 
 
 class Pool:
-    """Threads that make calls, started as they are needed, `most` at the most; as a context, they end with the block.
+    """A pool of at most `most` threads, started as needed; as a context manager, it ends them with the block.
 
-    `concurrent.futures.ThreadPoolExecutor` takes a lock of its own in `submit`, for which a signal handler that comes
-    just then, and submits as well, would wait for ever.
+    `concurrent.futures.ThreadPoolExecutor` acquires a lock in `submit`. A signal handler that interrupts `submit`, and
+    calls it, too, would wait forever.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -185,10 +185,10 @@ class Pool:
         self._threads: list[threading.Thread] = []
 
     def submit(self, work: Callable[[], object]) -> None:
-        """Have a thread make this call; what it returns or raises is lost.
+        """Make a call in a thread of the pool. Its result or exception is ignored.
 
         Raises:
-            RuntimeError: No thread can be started; another one may make the call all the same.
+            RuntimeError: No thread can be started; a running thread may still make the call.
         """
         self._calls.put(work)
         try:
@@ -214,7 +214,7 @@ class Pool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Wait until all calls have been made, and end the threads."""
+        """Wait for all calls, and end the threads."""
         for _ in self._threads:
             self._calls.put(None)
         for thread in self._threads:

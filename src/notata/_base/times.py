@@ -1,4 +1,4 @@
-"""Moments as text: the times that files of a run contain."""
+"""Write and parse the times in the files of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["YEARS", "moment", "now"]
 
 YEARS: Final = range(1900, 9000)
-"""Those that a time in a run may have: no sum or difference of two such times is out of the range of `datetime`."""
+"""Valid years of a time in a run. Sums and differences of such times are within the range of `datetime`."""
 
 
 def now() -> str:
@@ -17,9 +17,9 @@ def now() -> str:
 
 
 def moment(text: object, *, needs_zone: bool = False) -> datetime | None:
-    """Return the moment that a file of a run names, with a time zone; None if `text` is no time between 1900 and 9000.
+    """Parse a time of a run file, and return it with a time zone; None if `text` is not a time in `YEARS`.
 
-    A time without a zone, as notata 0.3.0 wrote it, is in the time zone of this machine, or None with `needs_zone`.
+    A time without a zone, as in notata 0.3.0, is in the time zone of this machine. With `needs_zone` it returns None.
 
     >>> moment("2026-03-01T09:30:00.250+01:00")
     datetime.datetime(2026, 3, 1, 9, 30, 0, 250000, tzinfo=datetime.timezone(datetime.timedelta(seconds=3600)))

@@ -1,6 +1,7 @@
-"""A store in front of another one that takes writes in the background, with the same verbs; it knows nothing of runs.
+"""Store files in the background: a wrapper around a store that queues writes.
 
-It is bounded, keeps the order of each key, and reads what it wrote. `notata.logbook` puts it in front if asked to.
+The queue is bounded, and keeps the order of the writes to each key. A read waits for pending writes to its key.
+`notata.logbook` uses the wrapper if ``background=True``.
 """
 
 from notata.background.store import BackgroundStore

@@ -1,4 +1,4 @@
-"""Path objects in memory and in buckets that wait for what is on its way to them; those of a disk are in the store."""
+"""Path objects in memory and in buckets that wait for pending writes. Those of a disk are in `notata.store`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from notata.store.paths import RunPath
 __all__ = ["WaitingPath"]
 
 
-class _Arriving(Protocol):
-    """The store in front."""
+class _QueueingStore(Protocol):
+    """The store that queues writes."""
 
     def arrive(self, key: str) -> None: ...
 
 
 class WaitingPath(RunPath):
-    """A path in memory or in a bucket whose looks at the storage wait for what is pending at or below it."""
+    """A path in memory or in a bucket that waits for pending writes at or below it before it reads the storage."""
 
     __slots__ = ()
 
@@ -27,7 +27,7 @@ class WaitingPath(RunPath):
         return cls._bound(store, path._where, path._made)
 
     def _arrive(self) -> None:
-        cast("_Arriving", self._store).arrive(self._key)
+        cast("_QueueingStore", self._store).arrive(self._key)
 
     @property
     def fs(self) -> Any:
@@ -36,7 +36,7 @@ class WaitingPath(RunPath):
 
     @property
     def storage_options(self) -> Mapping[str, Any]:
-        self._arrive()  # who asks for them goes to the storage by another road
+        self._arrive()  # the caller may access the storage directly
         return super().storage_options
 
     @property
@@ -45,8 +45,8 @@ class WaitingPath(RunPath):
         return super().info
 
 
-def _looking(name: str) -> Callable[..., Any]:
-    """The method of a `RunPath`, after a wait."""
+def _waiting_method(name: str) -> Callable[..., Any]:
+    """Return a method of `RunPath` that first waits for pending writes."""
     method = getattr(RunPath, name)
 
     def look(self: WaitingPath, *arguments: Any, **options: Any) -> Any:
@@ -62,5 +62,5 @@ _LOOKS: Final[Iterable[str]] = (
     *("stat", "walk"),
 )
 for _name in _LOOKS:
-    setattr(WaitingPath, _name, _looking(_name))
-WaitingPath.__name__ = WaitingPath.__qualname__ = RunPath.__name__  # for who sees one, it is no other kind of path
+    setattr(WaitingPath, _name, _waiting_method(_name))
+WaitingPath.__name__ = WaitingPath.__qualname__ = RunPath.__name__  # users see only one kind of path

@@ -1,6 +1,6 @@
-"""What is pending for each key, in which order it goes, and what is lost; it never knows what a write is for.
+"""Queue pending writes by key, send them in order, and keep the errors of lost writes.
 
-Of each key at most one write is with the storage, and at most one waits: a newer one takes its place.
+For each key, at most one write is in progress and at most one is pending. A newer write replaces the pending one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 from notata._base import exits
 from notata._base.display import listed
 from notata._base.threads import Bell, start_thread
-from notata.background.desk import Desk
+from notata.background.helper_thread import HelperThread
 from notata.background.writes import ABORT, COMMIT, OVERHEAD, PART, Item, Stream, Value
 from notata.errors import BatchError, DeadlineError, NotataError, StorageError, UnreachableError
 from notata.store import Store
@@ -29,20 +29,20 @@ from notata.store.local import UNSTORED
 
 __all__ = ["Lost", "Queue"]
 
-_AT_ONCE: Final = 32  # items with the storage; 64 connections are there (store/s3.py)
-_STREAMS: Final = 3  # parts of streams with the storage
-_PATIENCE: Final = 2.0  # seconds that the end of a run takes without a word
+_AT_ONCE: Final = 32  # concurrent writes; the limit is 64 connections (store/s3.py)
+_STREAMS: Final = 3  # concurrent parts of streams
+_PATIENCE: Final = 2.0  # seconds that the end of a run waits before it logs a warning
 _NAMED: Final = 5  # lost keys that a message names
 _THREAD: Final = "notata-background"
 _STORAGE_THREAD: Final = "fsspecIO"
 _own = logging.getLogger("notata")
 
 Lost = Callable[[str, NotataError], None]
-"""Told of each write that failed, in any thread; it must not wait for the storage."""
+"""Called for each failed write, in any thread; it must not wait for the storage."""
 
 
 class _Slot:
-    """The writes of one key: one with the storage, and the newest."""
+    """The writes of one key: the one in progress, and the newest pending one."""
 
     __slots__ = ("next", "running")
 
@@ -56,15 +56,15 @@ class _Slot:
 
 
 @dataclass
-class _Place:
-    """A place in the line of those who wait for room.
+class _Waiter:
+    """A caller that waits for space in the queue.
 
     Attributes:
-        cost: Bytes that are to be added.
-        key: Of the write, if it may take the place of an older one.
-        add: Adds it.
-        was_added: Whether it was; False where nothing is queued any more, None as long as it waits.
-        bell: Rings when it does not wait any more.
+        cost: Bytes to add.
+        key: The key of the write, if it can replace an older one.
+        add: A function that adds the write.
+        was_added: True if it was added, False if the queue accepts no more writes, None while it waits.
+        bell: Rings when the wait is over.
     """
 
     cost: int
@@ -75,11 +75,10 @@ class _Place:
 
 
 class Queue:
-    """What is pending, in which order it goes, and what is lost.
+    """A queue of pending writes and of the errors of lost writes.
 
-    Its lock is held for bookkeeping only, never while the storage is asked, and never by the main thread: that has its
-    calls made by a `Desk`, so that neither an interrupt nor a signal handler comes while they are half done. Whoever
-    waits holds nothing.
+    The lock is held only for bookkeeping, never during a request. The main thread never holds it: `HelperThread` makes
+    its calls, so that neither an interrupt nor a signal handler can stop them halfway. A waiting caller holds no lock.
     """
 
     def __init__(self, store: Store, most: int, check: Callable[[], None], lost: Lost) -> None:
@@ -88,64 +87,64 @@ class Queue:
         root = store.path_for() if store.folders else None
         self._root = str(root) if isinstance(root, Path) else None
         self._most = most
-        self._say = lost
+        self._on_lost = lost
         self._check = check
         self._lost: dict[str, tuple[NotataError, bool]] = {}
-        self._quiet = 0
-        self.is_through = False
+        self._deferring = 0
+        self.writes_through = False
         self._begin()
 
     def _begin(self) -> None:
-        """Start with nothing: at first, and in a forked child, whose parent keeps what waits."""
+        """Start with an empty queue: in a new object, and in a forked child, as the parent keeps its own writes."""
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._desk = Desk(_THREAD)
-        self._bells: deque[Bell] = deque()  # of those who wait for a change
-        self._here = threading.local()
+        self._helper = HelperThread(_THREAD)
+        self._bells: deque[Bell] = deque()  # of callers that wait for a change
+        self._local = threading.local()
         self._slots: dict[str, _Slot] = {}
-        self._within: dict[str, int] = {}  # how many slots there are at or below a key
-        self._ready: deque[str] = deque()  # keys of which one may begin
-        self._busy: set[Stream] = set()  # that have steps
-        self._stepping: set[Stream] = set()  # of which one is being done
-        self._streams: deque[Stream] = deque()  # of which one may be done
-        self._line: deque[_Place] = deque()  # of those who wait for room
+        self._within: dict[str, int] = {}  # number of slots at or below a key
+        self._ready: deque[str] = deque()  # keys whose pending write can start
+        self._busy: set[Stream] = set()  # streams with steps
+        self._stepping: set[Stream] = set()  # streams with a step in progress
+        self._streams: deque[Stream] = deque()  # streams whose next step can start
+        self._waiters: deque[_Waiter] = deque()  # callers that wait for space
         self._count = 0
         self._bytes = 0
         self._in_flight = 0
-        self._unanswered = 0  # writes in a row
+        self._unanswered = 0  # consecutive writes without an answer
 
-    def _mine(self) -> None:
+    def _check_process(self) -> None:
         if os.getpid() != self._pid:
             self._begin()
             self._lost = {}
 
     def check(self) -> None:
-        """Refuse to begin a write that is not to be made any more."""
+        """Raise an error if writes are not allowed any more."""
         self._check()
 
     # -- in ------------------------------------------------------------------------------------------------
 
     def put(self, value: Value) -> bool:
-        """Queue a value, as soon as there is room. False if it is to be written at once."""
-        self._mine()
+        """Queue a value as soon as there is space. Return False if the caller has to write it directly."""
+        self._check_process()
         return value.cost <= self._most and self._enter(value.cost, value.key, partial(self._add, value))
 
     def give(self, stream: Stream, part: bytes) -> None:
-        """Queue a part, as soon as there is room."""
+        """Queue a part of a stream as soon as there is space."""
         cost = len(part) + OVERHEAD
         if cost > self._most or not self._enter(cost, None, partial(self._add_step, stream, PART, part, cost)):
             self._at_once(stream, PART, part)
 
     def commit(self, stream: Stream) -> None:
-        """Queue the end of a stream: it is the newest write to its key from now on."""
+        """Queue the end of a stream, which becomes the newest write to its key."""
         if stream.cost > self._most or not self._enter(stream.cost, stream.key, partial(self._add, stream)):
             self._at_once(stream, COMMIT)
             self.stored(stream.key)
             stream.over = True
 
     def abort(self, stream: Stream) -> None:
-        """Give a stream up, unless its end is queued. It does not wait."""
-        self._desk.run(partial(self._abort, stream))
+        """Abort a stream, unless its end is already queued. Do not wait."""
+        self._helper.run(partial(self._abort, stream))
 
     def _abort(self, stream: Stream) -> None:
         with self._lock:
@@ -159,7 +158,7 @@ class Queue:
         self._launch()
 
     def _at_once(self, stream: Stream, kind: str, part: bytes = b"") -> None:
-        """Do a step in the caller's thread, after those that wait."""
+        """Do a step in the caller's thread, after all pending steps."""
         self._wait_for(lambda: not stream.steps and stream.at_work is None)
         if stream.error is not None:
             self.lose(stream, stream.error)
@@ -169,58 +168,58 @@ class Queue:
         stream.take(kind, part)
 
     def _enter(self, cost: int, key: str | None, add: Callable[[], None]) -> bool:
-        """Add something when there is room for so many bytes, after those who came before.
+        """Add a write when there is space for its bytes, after callers that came before.
 
         Returns:
-            Whether it was added; False once nothing is queued any more.
+            Whether it was added; False if the queue accepts no more writes.
         """
-        place = _Place(cost, key, add)
+        waiter = _Waiter(cost, key, add)
         try:
-            self._desk.run(partial(self._line_up, place))  # which an interrupt does not take back
-            if place.was_added is None:
-                self._may_wait()
-            while place.was_added is None:
-                place.bell.wait()
-                self._help()
+            self._helper.run(partial(self._add_waiter, waiter))  # an interrupt does not undo this
+            if waiter.was_added is None:
+                self._check_can_wait()
+            while waiter.was_added is None:
+                waiter.bell.wait()
+                self._start_ready()
         finally:
-            if place.was_added is None:  # an interrupt: nobody waits in this place any more
-                self._desk.run(partial(self._step_out, place))
-        return place.was_added
+            if waiter.was_added is None:  # an interrupt ended the wait
+                self._helper.run(partial(self._remove_waiter, waiter))
+        return waiter.was_added
 
-    def _line_up(self, place: _Place) -> None:
+    def _add_waiter(self, waiter: _Waiter) -> None:
         with self._lock:
-            self._line.append(place)
+            self._waiters.append(waiter)
             self._admit()
         self._pump()
 
-    def _step_out(self, place: _Place) -> None:
+    def _remove_waiter(self, waiter: _Waiter) -> None:
         with self._lock:
-            if place in self._line:
-                self._line.remove(place)
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
             self._ring()
         self._pump()
 
     def _admit(self) -> None:
-        """Add what there is room for, of those who wait. Holds the lock."""
-        while self._line and (self.is_through or self._fits(self._line[0].cost, self._line[0].key)):
-            place = self._line.popleft()
-            if not self.is_through:
-                place.add()
-            place.was_added = not self.is_through
-            place.bell.ring()
+        """Add the writes of waiting callers while there is space. The caller holds the lock."""
+        while self._waiters and (self.writes_through or self._fits(self._waiters[0].cost, self._waiters[0].key)):
+            waiter = self._waiters.popleft()
+            if not self.writes_through:
+                waiter.add()
+            waiter.was_added = not self.writes_through
+            waiter.bell.ring()
 
     def _ring(self) -> None:
-        """Tell those who wait that something has changed. Holds the lock."""
+        """Wake all waiting callers after a change. The caller holds the lock."""
         self._admit()
-        for place in self._line:
-            place.bell.ring()
-        for _ in range(len(self._bells)):  # one that is added meanwhile has seen the change
+        for waiter in self._waiters:
+            waiter.bell.ring()
+        for _ in range(len(self._bells)):  # a bell added during the loop has seen the change
             self._bells.popleft().ring()
 
-    def _help(self) -> None:
-        """Begin what nobody else could begin."""
+    def _start_ready(self) -> None:
+        """Start writes that no other thread could start."""
         if self._streams or self._ready:
-            self._desk.run(self._pump)
+            self._helper.run(self._pump)
 
     def _fits(self, cost: int, key: str | None) -> bool:
         slot = self._slots.get(key) if key is not None else None
@@ -228,10 +227,10 @@ class Queue:
         return self._bytes - replaced + cost <= self._most
 
     def _add(self, item: Item) -> None:
-        """Make it the newest write of its key. Holds the lock."""
+        """Make an item the newest write of its key. The caller holds the lock."""
         old: Item | None = None
         try:
-            self._awake()
+            self._register_exit()
             self._count += 1
             item.since = self._count
             slot = self._slots.get(item.key)
@@ -240,7 +239,7 @@ class Queue:
                 self._note(item.key, 1)
             old = slot.next
             if old is not None:
-                item.since = old.since  # who waits for the old one waits for this
+                item.since = old.since  # a caller that waits for the old one waits for this one
             slot.next = item
             more = item.cost - (old.cost if old is not None else 0)
             self._bytes += more
@@ -248,29 +247,29 @@ class Queue:
                 self._ready.append(item.key)
             if isinstance(item, Stream):
                 item.over = True
-        except BaseException:  # an interrupt came between two steps
-            self._mend()
+        except BaseException:  # an interrupt came between two statements
+            self._recount()
             raise
         if isinstance(old, Stream):
             self._give_up(old)
 
     def _add_step(self, stream: Stream, kind: str, part: bytes = b"", cost: int = 0) -> None:
-        """Queue a step of a stream. Holds the lock."""
+        """Queue a step of a stream. The caller holds the lock."""
         if stream.error is not None and kind == PART:
-            return  # it is told at its next call
+            return  # the next call of the writer raises the error
         try:
-            self._awake()
+            self._register_exit()
             self._busy.add(stream)
             stream.steps.append((kind, part, cost))
             self._bytes += cost
             if stream.at_work is None and len(stream.steps) == 1:
                 self._streams.append(stream)
         except BaseException:
-            self._mend()
+            self._recount()
             raise
 
     def _give_up(self, stream: Stream) -> None:
-        """Have nothing stay of a stream. Holds the lock."""
+        """Remove a stream and its steps, and abort its upload. The caller holds the lock."""
         stream.over = True
         self._clear(stream)
         if stream.upload is not None or stream.at_work is not None:
@@ -286,12 +285,12 @@ class Queue:
         with suppress(ValueError):
             self._streams.remove(stream)
 
-    def _awake(self) -> None:
+    def _register_exit(self) -> None:
         exits.at_exit(self._finish)
-        exits.used()
+        exits.mark_used()
 
-    def _mend(self) -> None:
-        """Count anew what an interrupt may have left half counted, and take back what it kept from beginning."""
+    def _recount(self) -> None:
+        """Recompute all counts after an interrupt, and return writes to pending that it kept from starting."""
         me = threading.get_ident()
         for key, slot in list(self._slots.items()):
             late = slot.running
@@ -316,7 +315,7 @@ class Queue:
         self._ring()
 
     def _note(self, key: str, more: int, *, alone: bool = False) -> None:
-        """Count a key in the folders that it is in; on a disk, for path objects too."""
+        """Count a key in all its folders; on a disk, also register it for path objects."""
         names = [key] if alone else ["", key, *_folders(key)]
         for name in names:
             count = self._within.get(name, 0) + more
@@ -333,7 +332,7 @@ class Queue:
     # -- out -----------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Begin what may begin."""
+        """Start all writes and steps that can start."""
         self._send()
         self._launch()
 
@@ -343,7 +342,7 @@ class Queue:
                 self._start(item)
         except BaseException:
             with self._lock:
-                self._mend()
+                self._recount()
             raise
 
     def _next(self) -> Item | None:
@@ -361,12 +360,13 @@ class Queue:
         return None
 
     def _start(self, item: Item) -> None:
-        before = getattr(self._here, "starting", False)
-        self._here.starting = True
+        before = getattr(self._local, "starting", False)
+        self._local.starting = True
         try:
-            if self.is_through and self._unanswered >= _AT_ONCE:
+            if self.writes_through and self._unanswered >= _AT_ONCE:
                 raise UnreachableError(
-                    f"cannot write {item.store._shown(item.name)}: not tried any more, as the storage did not answer",
+                    f"cannot write {item.store._shown(item.name)}: not tried, as the storage did not answer earlier "
+                    "writes. Check the connection",
                     url=item.store.url,
                     key=item.name,
                 )
@@ -375,20 +375,20 @@ class Queue:
         except Exception as error:
             self.finished(item, error)
         finally:
-            self._here.starting = before
+            self._local.starting = before
 
     def finished(self, item: Item, error: BaseException | None) -> None:
-        """A write is stored or lost. Called in any thread, and never waits."""
+        """Finish a write that is stored or lost. It can be called in any thread, and never waits."""
         slot = self._slots.get(item.key)
         if slot is None or slot.running is not item:
             return
-        failure = None if error is None else _brief(item.failed(error))
+        failure = None if error is None else _without_frames(item.failed(error))
         if failure is not None:
-            self._tell(item.key, failure)
+            self._report(item.key, failure)
         with self._lock:
             if slot.running is not item:
                 return
-            if failure is None:  # before it counts as settled: who waits looks without the lock
+            if failure is None:  # update this first, as waiting callers read without the lock
                 self._lost.pop(item.key, None)
                 self._unanswered = 0
             else:
@@ -402,30 +402,30 @@ class Queue:
             else:
                 del self._slots[item.key]
                 self._note(item.key, -1)
-            self._rest()
-        if not getattr(self._here, "starting", False):  # else who begins goes on with the next one
+            self._after_change()
+        if not getattr(self._local, "starting", False):  # else the loop that starts writes continues
             self._pump()
 
-    def _rest(self) -> None:
-        """Tell those who wait. Holds the lock."""
+    def _after_change(self) -> None:
+        """Wake waiting callers, and unregister from exit if the queue is empty. The caller holds the lock."""
         if not (self._slots or self._busy):
             exits.forget(self._finish)
         self._ring()
 
-    def _tell(self, key: str, failure: NotataError) -> None:
-        with suppress(Exception):  # a handler of somebody else's must not end this thread
-            self._say(key, failure)
+    def _report(self, key: str, failure: NotataError) -> None:
+        with suppress(Exception):  # a foreign logging handler must not end this thread
+            self._on_lost(key, failure)
 
     # -- streams -------------------------------------------------------------------------------------------
 
     def _launch(self) -> None:
-        """Have a thread do steps, if some can be done."""
+        """Start a thread for steps of streams, if any step can start."""
         while self._streams and len(self._stepping) < _STREAMS:
             try:
                 start_thread(self._work, _THREAD)
-            except RuntimeError:  # the interpreter is ending, and starts none
+            except RuntimeError:  # no thread can be started, as the interpreter is ending
                 if _in_storage_thread() and not self._near:
-                    with self._lock:  # who waits does it
+                    with self._lock:  # a waiting caller does the steps
                         self._ring()
                     return
                 self._work()
@@ -433,7 +433,7 @@ class Queue:
                 return
 
     def _work(self) -> None:
-        """Do steps of streams, until none can be done or enough others do."""
+        """Do steps of streams, until none can start or enough other threads do them."""
         while True:
             with self._lock:
                 if not self._streams or len(self._stepping) >= _STREAMS:
@@ -454,7 +454,7 @@ class Queue:
                 raise error
 
     def _taken(self, stream: Stream, kind: str, error: BaseException | None) -> None:
-        """A step is done."""
+        """Finish a step of a stream."""
         if error is not None and kind == ABORT:
             _own.warning("notata: could not clean up after %s: %s", stream.key, stream.failed(error))
         with self._lock:
@@ -472,24 +472,24 @@ class Queue:
                 self._busy.discard(stream)
             slot = self._slots.get(stream.key)
             ended = slot is not None and slot.running is stream and (kind == COMMIT or stream.error is not None)
-            self._rest()
+            self._after_change()
         if ended:
             self.finished(stream, stream.error)
         else:
-            self._send()  # what there was room for
+            self._send()  # writes for which there is space now
 
     # -- wait ----------------------------------------------------------------------------------------------
 
     def wait(self, key: str) -> None:
-        """Wait until the writes to a key that are pending by now are stored or lost."""
+        """Wait until the currently pending writes to a key are stored or lost."""
         if key in self._slots:
-            self._mine()
+            self._check_process()
             self._wait_for(partial(self._settled, key, self._count))
 
     def wait_below(self, folder: str) -> None:
-        """As `wait`, for a key and all below it."""
+        """Wait like `wait`, for a key and all keys below it."""
         if folder in self._within:
-            self._mine()
+            self._check_process()
             self._wait_below(folder)
 
     def _wait_below(self, folder: str, until: float | None = None) -> None:
@@ -499,16 +499,17 @@ class Queue:
             self._wait_for(partial(self._settled, key, upto), until)
 
     def settle(self, timeout: float | None = None) -> None:
-        self._mine()
+        self._check_process()
         until = None if timeout is None else time.monotonic() + timeout
         given_up = [stream for stream in self._busy.copy() if stream.over or stream.error is not None]
         try:
             self._wait_below("", until)
             for stream in given_up:
-                self._wait_for(partial(self._left, stream), until)
+                self._wait_for(partial(self._is_done, stream), until)
         except TimeoutError:
             raise DeadlineError(
-                f"{len(self._slots)} writes to {self._url} were not stored within {timeout} s; they go on waiting",
+                f"{len(self._slots)} writes to {self._url} were not stored within {timeout} s. They stay pending; call "
+                "flush() again",
                 url=self._url,
             ) from None
 
@@ -516,15 +517,15 @@ class Queue:
         slot = self._slots.get(key)
         return slot is None or not (items := slot.items) or items[0].since > upto
 
-    def _left(self, stream: Stream) -> bool:
+    def _is_done(self, stream: Stream) -> bool:
         return stream not in self._busy
 
     def _wait_for(self, done: Callable[[], bool], until: float | None = None) -> None:
         if done():
             return
-        self._may_wait()
+        self._check_can_wait()
         while True:
-            self._help()
+            self._start_ready()
             bell = Bell()
             self._bells.append(bell)
             if done():
@@ -534,29 +535,31 @@ class Queue:
                 raise TimeoutError("it takes longer")
             bell.wait(left)
 
-    def _may_wait(self) -> None:
-        """Refuse to wait in the thread that is waited for."""
+    def _check_can_wait(self) -> None:
+        """Raise an error if waiting would never end: at exit, and in the thread of the storage."""
         if sys.is_finalizing():
-            raise StorageError("the interpreter is ending, so nothing that waits can be stored any more", url=self._url)
+            raise StorageError(
+                "cannot store pending writes: the interpreter is ending. Call flush() earlier", url=self._url
+            )
         if _in_storage_thread() and not self._near:
             raise StorageError(
-                "the storage cannot be waited for on fsspec's own thread; use another one, or a larger max_pending",
+                "cannot wait for the storage in fsspec's own thread; use another thread, or a larger max_pending",
                 url=self._url,
             )
 
     def cancel(self, key: str) -> None:
-        """Forget what is pending for a key and has not begun."""
-        self._mine()
-        self._desk.run(partial(self._cancel, key))
+        """Discard the pending write of a key that has not started."""
+        self._check_process()
+        self._helper.run(partial(self._cancel, key))
 
     def _cancel(self, key: str) -> None:
         with self._lock:
             self._take_back(key)
-            self._rest()
+            self._after_change()
         self._pump()
 
     def _take_back(self, key: str) -> Item | None:
-        """Return what was pending for a key and had not begun; it will not be stored. Holds the lock."""
+        """Remove and return the pending write of a key that has not started. The caller holds the lock."""
         slot = self._slots.get(key)
         item = None if slot is None else slot.next
         if slot is None or item is None:
@@ -571,106 +574,106 @@ class Queue:
         return item
 
     def drop(self) -> None:
-        """Lose what is pending and has not begun."""
-        self._mine()
-        self._desk.run(self._drop)
+        """Discard all pending writes that have not started; they count as lost."""
+        self._check_process()
+        self._helper.run(self._drop)
 
     def _drop(self) -> None:
-        late = InterruptedError("it had not begun when an interrupt came")
+        late = InterruptedError("an interrupt came before the write started")
         with self._lock:
             for key in list(self._slots):
                 item = self._take_back(key)
                 if item is not None:
                     self._lost[key] = item.failed(late), False
-            self._rest()
+            self._after_change()
         self._pump()
 
     def finish(self) -> None:
-        """At the end of a run: wait for all that is pending. An interrupt meanwhile loses what has not begun."""
+        """Wait for all pending writes at the end of a run. An interrupt discards writes that have not started."""
         self.write_through()
         try:
             try:
                 self.settle(_PATIENCE)
             except DeadlineError:
                 _own.warning(
-                    "notata: %d files wait to be stored in %s; Ctrl-C gives up those that have not begun",
+                    "notata: waiting for %d pending files to be stored in %s; Ctrl-C discards those not started yet",
                     len(self._slots),
                     self._url,
                 )
                 self.settle()
         except BaseException:
             self.drop()
-            self.settle()  # what has begun, ends by its own time limit
+            self.settle()  # writes in progress have their own time limit
             raise
 
     def write_through(self) -> None:
-        self._mine()
-        if not self.is_through:
-            self._desk.run(self._close)
+        self._check_process()
+        if not self.writes_through:
+            self._helper.run(self._close)
 
     def _close(self) -> None:
         with self._lock:
-            self.is_through, self._unanswered = True, 0
+            self.writes_through, self._unanswered = True, 0
             self._ring()
 
     def _finish(self) -> None:
-        """At exit."""
+        """Store pending writes at exit."""
         if os.getpid() == self._pid:
             try:
                 self.finish()
             finally:
-                self.tell()
+                self.raise_lost()
 
     # -- what is lost --------------------------------------------------------------------------------------
 
     def lose(self, item: Item, error: NotataError) -> None:
-        """A write failed, and its writer is told so just now."""
+        """Record a failed write whose error is raised to its writer now."""
         known = self._lost.get(item.key)
         self._lost[item.key] = (error, True)
         if known is None or known[0] is not error:
-            self._tell(item.key, error)
+            self._report(item.key, error)
 
     def stored(self, key: str) -> None:
-        """A key is as was wanted, however it came to be."""
-        self._mine()
+        """Forget the lost write of a key, as the key is stored now."""
+        self._check_process()
         self._lost.pop(key, None)
 
     @contextmanager
-    def telling_later(self) -> Iterator[None]:
-        """Raise what is lost now, and nothing within the block, which is to be done whole."""
-        self.tell()
-        self._quiet += 1
+    def errors_deferred(self) -> Iterator[None]:
+        """Raise the errors of lost writes now, and none within the block."""
+        self.raise_lost()
+        self._deferring += 1
         try:
             yield
         finally:
-            self._quiet -= 1
+            self._deferring -= 1
 
-    def tell(self, without: Collection[str] = ()) -> None:
-        """Raise what is lost and was not told yet, but for these keys."""
-        self._mine()
-        if self._lost and not self._quiet and (group := self.lost(without=without)) is not None:
+    def raise_lost(self, without: Collection[str] = ()) -> None:
+        """Raise the unreported errors of lost writes, except for these keys."""
+        self._check_process()
+        if self._lost and not self._deferring and (group := self.lost(without=without)) is not None:
             raise group
 
     def lost(self, *, again: bool = False, without: Collection[str] = ()) -> BatchError | None:
-        self._mine()
-        chosen = self._desk.run(partial(self._told, again, without)) if self._lost else {}
+        self._check_process()
+        chosen = self._helper.run(partial(self._take_unreported, again, without)) if self._lost else {}
         if not chosen:
             return None
         chosen = dict(sorted(chosen.items()))
         what = "1 write was" if len(chosen) == 1 else f"{len(chosen)} writes were"
         return BatchError(f"{what} lost in {self._url}: {listed(chosen, _NAMED)}", list(chosen.values()))
 
-    def _told(self, again: bool, without: Collection[str]) -> dict[str, NotataError]:
-        """Return what is lost, by its key; it counts as told from now on."""
+    def _take_unreported(self, again: bool, without: Collection[str]) -> dict[str, NotataError]:
+        """Return the errors of lost writes by key, and mark them as reported."""
         with self._lock:
-            untold = {key: error for key, (error, told) in self._lost.items() if again or not told}
-            chosen = {key: error for key, error in untold.items() if key not in without}
+            unreported = {key: error for key, (error, reported) in self._lost.items() if again or not reported}
+            chosen = {key: error for key, error in unreported.items() if key not in without}
             self._lost |= {key: (error, True) for key, error in chosen.items()}
         return chosen
 
 
-def _brief(failure: NotataError) -> NotataError:
-    """Without the frames and the further causes of the library's error: hundreds of them would be shown as one."""
+def _without_frames(failure: NotataError) -> NotataError:
+    """Remove frames and further causes from an error, as a group can show hundreds of errors."""
     failure.__traceback__ = None
     if (cause := failure.__cause__) is not None:
         cause.__traceback__ = cause.__cause__ = cause.__context__ = None
@@ -678,7 +681,7 @@ def _brief(failure: NotataError) -> NotataError:
 
 
 def _folders(key: str) -> Iterator[str]:
-    """The folders that a key is in."""
+    """Yield all folders that contain a key."""
     at = key.rfind("/")
     while at > 0:
         yield key[:at]

@@ -1,4 +1,4 @@
-"""The store that queues what is written; it knows which verb waits for which writes, and nothing of how they go."""
+"""Provide `BackgroundStore`, a store that queues writes; its other methods wait for pending writes of their keys."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ __all__ = ["BackgroundStore"]
 
 
 class BackgroundStore(FrontStore):
-    """A store whose writes are queued.
+    """A wrapper around a store that queues writes.
 
-    `write`, ``open("w")`` and what is made of them return once the value is in the queue; when it is full, once there
-    is room. A value that fits into no queue is written at once. Everything else waits for the writes of its keys.
+    `write`, ``open("w")`` and methods based on them return when the value is in the queue. If the queue is full, they
+    wait for space. A value larger than the queue is written directly. All other methods wait for the pending writes of
+    their keys.
 
-    A write that fails is *lost* until its key is stored after all. The next write raises what is lost, once.
+    A failed write is *lost* until its key is stored. The next write raises the errors of lost writes once.
 
-    Safe to use from many threads; a forked child begins with an empty queue. It pickles as the store behind it.
+    Safe to use from many threads. A forked child starts with an empty queue. Pickling returns the wrapped store.
 
     Args:
-        real: The store behind it.
-        max_pending: Bytes that may be on their way, 1 KiB for each item included.
-        check: Called before a write is begun; what it raises is why the write fails.
-        lost: Told of each write that failed.
+        real: The wrapped store.
+        max_pending: Maximum number of pending bytes, including 1 KiB for each item.
+        check: Called before a write starts; if it raises an exception, the write fails with it.
+        lost: Called for each failed write.
 
     >>> from notata.store import open_store
     >>> store = BackgroundStore(open_store("memory://background"), 2**20)
@@ -61,33 +62,33 @@ class BackgroundStore(FrontStore):
         lost: Lost = lambda key, error: None,
     ) -> None:
         if isinstance(max_pending, bool) or not isinstance(max_pending, int) or max_pending <= 0:
-            raise ConfigurationError(f"max_pending is a number of bytes, not {max_pending!r}")
+            raise ConfigurationError(f"invalid max_pending {max_pending!r}: pass a positive number of bytes")
         super().__init__(real)
         self._queue = Queue(real, max_pending, check, lost)
         self.queues = True
 
-    # -- what waits ----------------------------------------------------------------------------------------
+    # -- pending writes ------------------------------------------------------------------------------------
 
     def settle(self, timeout: float | None = None) -> None:
-        """Wait until what is pending by now is stored or lost.
+        """Wait until all currently pending writes are stored or lost.
 
         Raises:
-            DeadlineError: It takes longer than `timeout` seconds. What waits goes on waiting.
+            DeadlineError: It takes longer than `timeout` seconds. The writes stay pending.
         """
         self._queue.settle(timeout)
 
     def finish(self) -> None:
-        """Wait for all that is pending, and from now on have every write be stored when its call returns.
+        """Wait for all pending writes. From now on, each write is stored before its call returns.
 
-        It says so after two seconds. An interrupt meanwhile loses what has not begun, and is raised then.
+        After two seconds, a warning is logged. An interrupt discards writes that have not started, and is then raised.
         """
         self._queue.finish()
 
     def lost(self, *, again: bool = False) -> BatchError | None:
-        """What is lost and was not told yet, or with `again` all that is; it counts as told then.
+        """Return the errors of lost writes that were not reported yet, or with `again` all; mark them as reported.
 
         Returns:
-            One error for each key; None if nothing is.
+            One error for each key; None if there are none.
         """
         return self._queue.lost(again=again)
 
@@ -100,9 +101,9 @@ class BackgroundStore(FrontStore):
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         full = self._full(key)
         if match is None:
-            self._queue.tell()
+            self._queue.raise_lost()
             if self._queue.put(Value(self._real, key, full, data)):
-                return ""  # who writes without a version to match does not ask for the new one
+                return ""  # without a version to match, the caller does not need the new version
         self._queue.wait(full)
         version = self._real._put(key, data, match)
         self._queue.stored(full)
@@ -111,7 +112,7 @@ class BackgroundStore(FrontStore):
     def _begin(self, key: str, match: str | None) -> Upload:
         full = self._full(key)
         if match is None:
-            self._queue.tell()
+            self._queue.raise_lost()
             return Stream(self._queue, self._real, key, full)
         self._queue.wait(full)
         return self._real._begin(key, match)
@@ -125,28 +126,28 @@ class BackgroundStore(FrontStore):
         return self._real.appender(key, new=new, end=end)
 
     def write_many(self, files: Mapping[str, Buffer], *, callback: Any = None) -> None:
-        if self._queue.is_through:
+        if self._queue.writes_through:
             for key in files:
                 self._queue.wait(self._full(key))
             self._real.write_many(files, callback=callback)
             return
         if callback is not None:
             callback.set_size(len(files))
-        with self._queue.telling_later():
+        with self._queue.errors_deferred():
             for key, data in files.items():
                 self.write(key, data)
                 if callback is not None:
                     callback.relative_update(1)
 
     def copy_from(self, files: Mapping[str, Entry], source: Store, *, callback: Any = None) -> None:
-        with self._queue.telling_later():
+        with self._queue.errors_deferred():
             super().copy_from(files, source, callback=callback)
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         gone = {name: self._full(name) for name in names}
-        if names:  # what is pending may be to take their place: it is stored first, or nothing is removed
+        if names:  # pending writes may replace these files: store them first, or remove nothing
             self._queue.settle()
-            self._queue.tell(without=gone.values())
+            self._queue.raise_lost(without=gone.values())
         failures = self._real._delete(names)
         for name in names.keys() - failures.keys():
             self._queue.stored(gone[name])
@@ -158,7 +159,7 @@ class BackgroundStore(FrontStore):
             with super().local(key) as path:
                 yield path
             return
-        with self._real.local(key) as path:  # on a disk it is a rename
+        with self._real.local(key) as path:  # on a disk this is a rename
             yield path
             self._queue.wait(self._full(key))
         self._queue.stored(self._full(key))

@@ -1,6 +1,6 @@
-"""The writes of a queue: one that is a single request, and one in parts; they know one key and its store.
+"""Define the items of a queue: `Value`, a write in one request, and `Stream`, an upload in parts.
 
-A write of up to 8 MiB is one item of the queue; a larger one is a stream, whose parts are items, and whose end is one.
+A write of up to 8 MiB is one item. A larger write is a stream; its parts and its end are separate items.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["ABORT", "COMMIT", "OVERHEAD", "PART", "Item", "Stream", "Value"]
 
 OVERHEAD: Final = 1024
-"""Bytes that an item costs besides its data."""
+"""Bytes that an item counts in addition to its data."""
 
 
 class Line(Protocol):
-    """What a write asks of the queue that it is in: `notata.background.queue.Queue`."""
+    """The interface of the queue for its items; `notata.background.queue.Queue` implements it."""
 
     def check(self) -> None: ...
     def give(self, stream: Stream, part: bytes) -> None: ...
@@ -40,11 +40,11 @@ class Item(ABC):
     """A write to one key.
 
     Attributes:
-        store: The store behind, and `name` what it calls the key.
-        key: Relative to the store that the queue belongs to.
-        cost: Bytes that it takes of the queue.
-        since: The number of the oldest write that it stands for, itself or one that it took the place of.
-        by: The thread that is about to begin it.
+        store: The wrapped store. `name` is the key relative to this store.
+        key: The key relative to the store of the queue.
+        cost: Bytes that the item counts in the queue.
+        since: The number of the oldest write that this item stands for: its own, or that of a write it replaced.
+        by: The id of the thread that is starting it.
     """
 
     cost = OVERHEAD
@@ -55,14 +55,14 @@ class Item(ABC):
 
     @abstractmethod
     def begin(self, queue: Line) -> None:
-        """Have it go to the storage, and tell the queue when it is `finished`."""
+        """Start the write, and call `finished` of the queue at its end."""
 
     def resumed(self, queue: Line) -> bool:
-        """Whether it went to the storage already, before an interrupt came; then it is not sent again."""
+        """Return whether the write was already sent before an interrupt came, so that it is not sent again."""
         return False
 
     def failed(self, error: BaseException) -> NotataError:
-        """An error of ours that says why it was not stored."""
+        """Return a notata error with the reason why the item was not stored."""
         if isinstance(error, Exception):
             ours = self.store._translated(error, "write", self.name)
             if ours.key == self.name:
@@ -74,7 +74,7 @@ class Item(ABC):
 
 
 class Value(Item):
-    """A write that is one request."""
+    """A write in one request."""
 
     def __init__(self, store: Store, name: str, key: str, data: bytes) -> None:
         super().__init__(store, name, key)
@@ -91,7 +91,7 @@ class Value(Item):
         if self._sent is None:
             return False
         self.by = 0
-        self._sent.add_done_callback(partial(self._done, queue))  # once more, as it may not have come to that
+        self._sent.add_done_callback(partial(self._done, queue))  # again, as the interrupt may have come before it
         return True
 
     def _done(self, queue: Line, future: Future[str]) -> None:
@@ -106,13 +106,13 @@ PART, COMMIT, ABORT = "part", "commit", "abort"
 
 
 class Stream(Item):
-    """An upload in parts, which the queue's threads take to the storage one after the other.
+    """An upload in parts, which the threads of the queue send one after the other.
 
     Attributes:
-        steps: What they are to do: a kind, a part, what it costs.
-        at_work: What the step that one of them is doing costs; None while none is.
-        over: Whether its writer is through with it.
-        error: Why it failed.
+        steps: The pending steps: a kind, a part, and its cost.
+        at_work: The cost of the step in progress; None if there is none.
+        over: Whether the writer has finished or aborted it.
+        error: The error that made it fail.
     """
 
     def __init__(self, queue: Line, store: Store, name: str, key: str) -> None:
@@ -139,22 +139,26 @@ class Stream(Item):
             self._queue.abort(self)
 
     def _check(self) -> None:
-        """Tell the writer of a failure."""
+        """Raise the error of a failed stream."""
         if os.getpid() != self._pid:
-            raise StorageError(f"{self.store._shown(self.name)} was begun by the parent process", key=self.name)
+            raise StorageError(
+                f"cannot write {self.store._shown(self.name)} in a forked child: the parent process opened it. Open it "
+                "in the child",
+                key=self.name,
+            )
         if self.error is not None:
             self._queue.lose(self, self.error)
             raise self.error
 
     def begin(self, queue: Line) -> None:
-        """Its turn has come: its last step may be done."""
+        """Queue the last step, as no other write to the key is in progress."""
         if self.error is not None:
             queue.finished(self, self.error)
         else:
             queue.step(self, COMMIT)
 
     def take(self, kind: str, part: bytes) -> None:
-        """Do a step."""
+        """Do one step of the upload."""
         if kind == ABORT:
             upload, self.upload = self.upload, None
             if upload is not None:

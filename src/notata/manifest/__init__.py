@@ -1,12 +1,23 @@
-"""What a run consists of: each file with its size and SHA-256, noted while it is stored; it knows no run's life.
+"""Store and verify the manifest of a run: each file with its size and SHA-256.
 
-`LedgerStore` notes, `Keeper` stores ``manifest.json``, `verify` reads the files again and compares.
+`HashingStore` records sizes and hashes during writes, `ManifestWriter` stores ``manifest.json``, and `verify` reads the
+files again and compares them.
 """
 
 from notata.manifest.document import Document, Receipt, merge
-from notata.manifest.keeper import Keeper
-from notata.manifest.ledger import Ledger, LedgerStore
-from notata.manifest.shared import SharedKeeper
+from notata.manifest.hashing_store import FileRecords, HashingStore
+from notata.manifest.shared_writer import SharedManifestWriter
 from notata.manifest.verifying import VerifyReport, verify
+from notata.manifest.writer import ManifestWriter
 
-__all__ = ["Document", "Keeper", "Ledger", "LedgerStore", "Receipt", "SharedKeeper", "VerifyReport", "merge", "verify"]
+__all__ = [
+    "Document",
+    "FileRecords",
+    "HashingStore",
+    "ManifestWriter",
+    "Receipt",
+    "SharedManifestWriter",
+    "VerifyReport",
+    "merge",
+    "verify",
+]

@@ -1,4 +1,4 @@
-"""The text of a manifest and what it says, and which of several say it of a file as it is now; it knows no storage."""
+"""Encode, parse and merge manifests."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["Document", "Receipt", "is_receipted", "mark", "merge"]
 
 _OWN: Final = (keys.MANIFEST, keys.METADATA)
 _MARKS: Final = {"s3": "etag", "s3a": "etag", "gs": "generation", "gcs": "generation"}
-_AT_ONCE: Final = 2**20  # bytes of JSON that are parsed at once: in memory they take up to 30 times as much
+_AT_ONCE: Final = 2**20  # bytes of JSON parsed at once; they take up to 30 times as much memory
 _END: Final = b"\n}}\n"
-_TICK: Final = 2.0  # seconds: FAT tells times no finer; others do by far
+_TICK: Final = 2.0  # seconds; the resolution of times on FAT, the coarsest file system
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What is known of a file's content.
+    """The size, hash and version of a file.
 
     Attributes:
-        size: In bytes.
-        sha256: Its digest; empty where it is not known.
-        version: As the storage tells it, see `Entry.version`; empty where that says nothing.
+        size: The size in bytes.
+        sha256: The digest; empty if it is unknown.
+        version: The version in the storage, see `Entry.version`; empty if there is none.
     """
 
     size: int
@@ -39,13 +39,13 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A manifest.
+    """The content of a manifest.
 
     Attributes:
-        run_id: Of the run.
-        owner: Which logbook wrote it, as in ``lease.owner`` of metadata.json, of which this is the beginning.
-        created: When it was begun, before the files were looked at; with a time zone.
-        files: What is known of each, by key.
+        run_id: The id of the run.
+        owner: The logbook that wrote it: the first characters of ``lease.owner`` in metadata.json.
+        created: The time before the files were checked, with a time zone.
+        files: The receipt of each file, by key.
     """
 
     run_id: str
@@ -54,10 +54,10 @@ class Document:
     files: Mapping[str, Receipt] = field(default_factory=dict)
 
     def encode(self, url: str) -> bytes:
-        r"""The text of manifest.json in UTF-8, a line for each file.
+        r"""Return the content of manifest.json in UTF-8, with one line for each file.
 
         Args:
-            url: Where the run lies, which decides whether a version is an ETag, a generation, or of no use elsewhere.
+            url: The location of the run. It determines whether versions are stored as ETags, as generations, or not.
 
         >>> moment = datetime.fromisoformat("2026-03-01T09:30:00.250+01:00")
         >>> text = Document("a", "5a1f0c4b", moment, {"x.txt": Receipt(3, bytes(32), '"9f"')}).encode("s3://b/log_a")
@@ -74,36 +74,36 @@ class Document:
 
     @classmethod
     def parse(cls, data: bytes) -> Document:
-        """What a manifest.json says.
+        """Parse a manifest.json.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The data is not a valid manifest.
         """
         try:
             found, files = _parsed(data)
             if (created := moment(found["created"])) is None:
-                raise ValueError(f"it is no manifest: {found['created']!r:.100} is no time")
+                raise ValueError(f"it is not a manifest: {found['created']!r:.100} is not a time")
             return cls(str(found["run_id"]), str(found["owner"]), created, files)
         except (LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            raise ValueError(f"it is no manifest: {error!r}") from error
+            raise ValueError(f"it is not a manifest: {error!r}") from error
 
 
 def _parsed(data: bytes) -> tuple[dict[str, Any], dict[str, Receipt]]:
-    """Return the fields of a manifest, and what it says of the files."""
+    """Return the fields of a manifest, and the receipts of its files."""
     if len(data) <= _AT_ONCE:
         found = json.loads(data)
-        return found, {key: _receipt(told) for key, told in found["files"].items()}
+        return found, {key: _receipt(entry) for key, entry in found["files"].items()}
     start = data.find(b"\n", 0, _AT_ONCE) + 1
     if not start or not data.endswith(_END):
-        raise ValueError(f"it has {len(data):,} bytes, and not a line for each file")
+        raise ValueError(f"it has {len(data):,} bytes, but not one line for each file")
     files: dict[str, Receipt] = {}
     last = len(data) - len(_END)
     while start < last:
         end = last if last - start <= _AT_ONCE else data.rfind(b"\n", start, start + _AT_ONCE)
         if end < start:
-            raise ValueError(f"a line of it is longer than {_AT_ONCE:,} bytes")
+            raise ValueError(f"it has a line of more than {_AT_ONCE:,} bytes")
         lines = json.loads(b"{%s}" % data[start:end].rstrip(b",\n"))
-        files |= {key: _receipt(told) for key, told in lines.items()}
+        files |= {key: _receipt(entry) for key, entry in lines.items()}
         if len(files) > limits.MANIFEST_FILES:
             raise ValueError(f"it has more than {limits.MANIFEST_FILES:,} files")
         start = end + 1
@@ -117,26 +117,26 @@ def _line(key: str, receipt: Receipt, mark_name: str) -> str:
 
 
 def _quoted(key: str) -> str:
-    """A key as a JSON string; escaped where UTF-8 cannot hold what another program called its file."""
+    """Return a key as a JSON string, escaped if UTF-8 cannot encode the name of a file of another program."""
     if key.isascii():
         return encode_basestring_ascii(key)
     return json.dumps(key, ensure_ascii=any("\ud800" <= character <= "\udfff" for character in key))
 
 
-def _receipt(told: Mapping[str, Any]) -> Receipt:
-    digest = bytes.fromhex(told.get("sha256", ""))
-    if len(digest) not in (0, 32) or not isinstance(told["size"], int):
-        raise ValueError(f"{told!r} is not the size and SHA-256 of a file")
-    return Receipt(told["size"], digest, str(told.get("etag") or told.get("generation") or ""))
+def _receipt(entry: Mapping[str, Any]) -> Receipt:
+    digest = bytes.fromhex(entry.get("sha256", ""))
+    if len(digest) not in (0, 32) or not isinstance(entry["size"], int):
+        raise ValueError(f"{entry!r} is not the size and SHA-256 of a file")
+    return Receipt(entry["size"], digest, str(entry.get("etag") or entry.get("generation") or ""))
 
 
 def mark(version: str) -> str:
-    """A version as a manifest shows it: an ETag without its quotes."""
+    """Return a version as in a manifest: an ETag without quotes."""
     return version.strip('"')
 
 
 def is_receipted(key: str) -> bool:
-    """Whether a manifest tells of this file: not of itself, nor of metadata.json, which is stored after it."""
+    """Check whether a manifest includes this file: not itself, and not metadata.json, which is stored after it."""
     own = key.endswith(_OWN) and (key == keys.METADATA or keys.is_manifest(key))
     return not own and not keys.is_reserved(key)
 
@@ -144,15 +144,15 @@ def is_receipted(key: str) -> bool:
 def merge(
     listing: Iterable[Entry], own: Mapping[str, Receipt], others: Iterable[Document] = ()
 ) -> tuple[dict[str, Receipt], list[Entry]]:
-    """What is known of the files that are there.
+    """Find the valid receipt of each existing file.
 
     Args:
         listing: All files of the run.
-        own: What was noted while they were stored, with the versions of this storage.
-        others: Manifests that were stored before, the most trusted first: of an earlier end of the run, of workers.
+        own: Receipts recorded during writes, with the versions of this storage.
+        others: Manifests stored before, the most trusted first: of an earlier end of the run, and of workers.
 
     Returns:
-        The receipts that hold, and the files for which none does.
+        The valid receipts by key, and the files without a valid receipt.
 
     >>> entry = Entry("a", 1, datetime.fromisoformat("2026-03-01T09:30:00Z"), "v2")
     >>> [len(merge([entry], {"a": Receipt(1, bytes(32), version)})[1]) for version in ("v2", "v1")]
@@ -164,7 +164,8 @@ def merge(
     for entry in listing:
         if not is_receipted(entry.key):
             continue
-        receipt = max(_holding(entry, own, others), key=lambda held: held.size, default=None)  # of a log, the longest
+        # For a log, the longest receipt.
+        receipt = max(_valid_receipts(entry, own, others), key=lambda held: held.size, default=None)
         if receipt is None:
             unknown.append(entry)
         else:
@@ -172,18 +173,18 @@ def merge(
     return known, unknown
 
 
-def _holding(entry: Entry, own: Mapping[str, Receipt], others: Iterable[Document]) -> Iterator[Receipt]:
-    """The receipts that hold for a file as it is listed."""
+def _valid_receipts(entry: Entry, own: Mapping[str, Receipt], others: Iterable[Document]) -> Iterator[Receipt]:
+    """Yield the receipts that match a file as listed."""
     receipt = own.get(entry.key)
-    if receipt is not None and _holds(entry, receipt, None):
+    if receipt is not None and _is_valid(entry, receipt, None):
         yield _as_listed(entry, receipt)
     for document in others:
         receipt = document.files.get(entry.key)
-        if receipt is not None and _holds(entry, receipt, document.created):
+        if receipt is not None and _is_valid(entry, receipt, document.created):
             yield _as_listed(entry, receipt)
 
 
-def _holds(entry: Entry, receipt: Receipt, created: datetime | None) -> bool:
+def _is_valid(entry: Entry, receipt: Receipt, created: datetime | None) -> bool:
     if not receipt.sha256:
         return False
     if keys.is_log(entry.key):
@@ -192,7 +193,7 @@ def _holds(entry: Entry, receipt: Receipt, created: datetime | None) -> bool:
         return False
     if receipt.version:
         return mark(entry.version) == mark(receipt.version)
-    # A disk has no versions that could be written down: what was not written since is as it was then.
+    # A disk has no versions to store. A file that was not modified since the manifest is unchanged.
     return created is not None and 0 < entry.modified.timestamp() < created.timestamp() - _TICK
 
 

@@ -1,4 +1,4 @@
-"""Files read again and hashed, many at once, in bounded memory; it knows nothing of what they should be."""
+"""Read and hash many files concurrently, with bounded memory."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from notata.store.in_flight import InFlight, Tally, started_in_thread, then
 
 __all__ = ["Content", "hashed"]
 
-_SMALL: Final = 2**20  # bytes; read whole
+_SMALL: Final = 2**20  # bytes; files up to this size are read whole
 _PIECE: Final = 2**20
-_STREAMS: Final = 4  # of large files, each with at most 40 MiB on its way
+_STREAMS: Final = 4  # concurrent large files, each with at most 40 MiB in flight
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What was read of a file.
+    """The size and hash of the content of a file.
 
     Attributes:
-        size: How many bytes.
-        sha256: Of them.
-        md5: Of them too, which is the ETag of a small object in S3; empty where it was not asked for.
+        size: The number of bytes.
+        sha256: The SHA-256 digest.
+        md5: The MD5 digest, which is the ETag of a small object in S3; empty if it was not requested.
     """
 
     size: int
@@ -41,21 +41,21 @@ class Content:
 def hashed(
     store: Store, entries: Iterable[Entry], *, with_md5: Collection[str] = (), tally: Tally | None = None
 ) -> tuple[dict[str, Content], dict[str, Exception]]:
-    """Hash the first `Entry.size` bytes of files, or as many as there are.
+    """Hash the first `Entry.size` bytes of each file, or the whole file if it is shorter.
 
     Args:
-        store: Where they are.
-        entries: Which, as they were listed.
-        with_md5: Of which the MD5 is wanted too.
-        tally: Told of the bytes that are read.
+        store: The store with the files.
+        entries: The files, as listed.
+        with_md5: Keys of files that also need the MD5.
+        tally: Counts the bytes that are read.
 
     Returns:
-        What was read by key, and by key what kept a file from being read.
+        The contents by key, and the errors of files that could not be read, by key.
     """
     wanted = list(entries)
     tally, stop = tally or Tally(None, 0), Event()
     flying = InFlight[str, Content]()
-    if len(wanted) == 1:  # a log, at the end of most runs: to begin a thread takes longer than to read it
+    if len(wanted) == 1:  # usually the log at the end of a run: starting a thread takes longer than reading it
         with flying.until_landed():
             flying.begin(wanted[0].key, 0, _at_once, store, wanted[0], wanted[0].key in with_md5, tally, stop)
         return flying.results, flying.errors
@@ -80,7 +80,7 @@ def _at_once(*arguments: Any) -> Future[Content]:
 
 
 def _is_legal(key: str) -> bool:
-    """Whether it is a key; another program may have called its file anything."""
+    """Check whether a name is a valid key, as a file of another program can have any name."""
     try:
         return bool(keys.check(key))
     except KeyNameError:
@@ -96,7 +96,7 @@ def _of_blob(blob: Blob, md: bool, tally: Tally) -> Future[Content]:
 
 
 def _streamed(store: Store, entry: Entry, md: bool, tally: Tally, stop: Event) -> Content:
-    """Read a file in pieces, until told to stop."""
+    """Read and hash a file in pieces, until `stop` is set."""
     states: list[Any] = [sha256()] + [md5(usedforsecurity=False)] * md
     left = entry.size if entry.size >= 0 else None
     size = 0

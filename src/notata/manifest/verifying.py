@@ -1,4 +1,4 @@
-"""The files of a run beside what its manifest says of them; it reads, and never writes."""
+"""Compare the files of a run with its manifest. Nothing is written."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from notata.store.in_flight import Tally
 
 __all__ = ["VerifyReport", "verify"]
 
-_NAMED: Final = 5  # files that a sentence names
+_NAMED: Final = 5  # file names per sentence
 _COMPARABLE: Final = re.compile(r"[0-9a-f]{32}|[0-9]+")
-"""An ETag of an object that S3 got at once, or a generation; that of an upload in parts depends on the parts."""
+"""An ETag of an object written in one request, or a generation. The ETag of a multipart upload depends on the parts."""
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What `LogReader.verify` found.
+    """The result of `LogReader.verify`.
 
     Attributes:
-        ok: Whether every file of the manifest is there, and none is known to have changed. Files in `unverified` count
-            as there: they have the right size, and there is nothing else to compare.
-        checked: How many files were read, and are as they were.
-        bytes: How many bytes were read.
-        missing: Keys of files that are not there.
-        changed: Keys of files that have another content; without a digest in the manifest, of objects that were
+        ok: Whether every file of the manifest exists, and none is known to have changed. This includes files in
+            `unverified`: they have the right size, and nothing else can be compared.
+        checked: Number of files that were read and are unchanged.
+        bytes: Number of bytes that were read.
+        missing: Keys of files that do not exist.
+        changed: Keys of files with different content; without a digest in the manifest, keys of objects that were
             replaced after the run ended.
-        unverified: Keys of files of which only the size could be checked: the manifest has no digest of them, and they
-            are not the very objects that it saw, as in a copy.
-        grown: Keys of logs that have become longer, which is no damage: what they had then is as it was.
-        extra: Keys of files that the manifest does not know, which is no damage either.
-        clashes: Keys of files that are also folders of others, as a bucket can have them: a disk cannot hold both.
-        irregular: Names of links, pipes and the like. notata does not follow links, so nothing is known of what they
-            lead to; a file of the manifest that is a link by now is missing.
-        unread: Keys of files of the manifest in folders that could not be opened, so that `ok` is False.
-        skipped: Why folders could not be opened, or files not be used because of their names; at most 100, and how many
-            more there are.
+        unverified: Keys of files of which only the size could be checked: the manifest has no digest, and the objects
+            are not the original ones, for example in a copy.
+        grown: Keys of logs that have become longer. This is no damage: the previous content is unchanged.
+        extra: Keys of files that are not in the manifest. This is no damage.
+        clashes: Keys of files that are also folders of other files. A bucket can contain both, a disk cannot.
+        irregular: Names of links, pipes and the like. notata does not follow links, so their targets are not checked. A
+            file of the manifest that is now a link is missing.
+        unread: Keys of files of the manifest in folders that could not be opened. `ok` is then False.
+        skipped: Reasons why folders could not be opened, or why files cannot be used because of their names; at most
+            100, and the number of further ones.
     """
 
     ok: bool
@@ -63,38 +63,38 @@ class VerifyReport:
     skipped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        what = "file as it was" if self.checked == 1 else "files as they were"
-        told = [f"{self.checked} {what}, {self.bytes} bytes read"]
+        what = "file unchanged" if self.checked == 1 else "files unchanged"
+        parts = [f"{self.checked} {what}, {self.bytes} bytes read"]
         if self.unverified:
             count = f"{len(self.unverified)} file{'s' * (len(self.unverified) > 1)}"
-            told.append(f"{count} could be checked by size only: {listed(self.unverified, _NAMED)}")
+            parts.append(f"{count} checked by size only: {listed(self.unverified, _NAMED)}")
         for name, word in _WORDS.items():
             if found := getattr(self, name):
-                told.append(f"{len(found)} {word}: {listed(found, _NAMED)}")
-        return f"{'ok' if self.ok else 'NOT ok'}; {'; '.join(told)}"
+                parts.append(f"{len(found)} {word}: {listed(found, _NAMED)}")
+        return f"{'ok' if self.ok else 'NOT ok'}; {'; '.join(parts)}"
 
 
-_WORDS: Final = {  # nobody need be told of logs that have grown
+_WORDS: Final = {  # without `grown`, which is normal
     "missing": "missing",
     "changed": "changed",
     "unread": "in folders that cannot be opened",
     "extra": "not in the manifest",
     "clashes": "a file and a folder at once",
-    "irregular": "no files (links, pipes or the like), not checked",
+    "irregular": "not regular files (links, pipes or the like), not checked",
     "skipped": "skipped",
 }
 
 
 def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = None) -> VerifyReport:
-    """Read every file of a run again, and compare it with its receipt. One listing, and what reading costs.
+    """Read every file of a run again, and compare it with its receipt. Cost: one listing, and reading the files.
 
     Args:
-        store: The run's.
-        files: Of its manifest.
-        tally: Told of the bytes that are read.
+        store: The store of the run.
+        files: The receipts of its manifest.
+        tally: Counts the bytes that are read.
 
     Raises:
-        BatchError: Files could not be read; it holds each one's error.
+        BatchError: Files could not be read; it contains one error for each.
     """
     gaps = Gaps()
     closed: set[str] = set()
@@ -107,13 +107,13 @@ def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = Non
     unread = {key for key in files.keys() - listed.keys() if key in closed or closed & set(_folders([key]))}
     missing = set(files.keys() - listed.keys() - unread)
     present = {key: receipt for key, receipt in files.items() if key in listed}
-    changed = {key for key, receipt in present.items() if not _may_hold(listed[key], receipt)}
-    wanted = [_as_then(listed[key], receipt) for key, receipt in present.items() if key not in changed]
-    read, errors = hashed(store, wanted, with_md5=_undigested(present), tally=tally)
+    changed = {key for key, receipt in present.items() if not _size_matches(listed[key], receipt)}
+    wanted = [_with_previous_size(listed[key], receipt) for key, receipt in present.items() if key not in changed]
+    read, errors = hashed(store, wanted, with_md5=_with_md5_etag(present), tally=tally)
     missing |= {key for key, error in errors.items() if isinstance(error, FileNotFoundError)}
     if others := [error for key, error in errors.items() if key not in missing]:
-        raise BatchError(f"{len(others)} files could not be read in {store.url}", others)
-    verdicts = {key: _holds(content, present[key], listed[key]) for key, content in read.items()}
+        raise BatchError(f"cannot read {len(others)} files in {store.url}", others)
+    verdicts = {key: _is_unchanged(content, present[key], listed[key]) for key, content in read.items()}
     changed |= {key for key, verdict in verdicts.items() if verdict is False}
     unverified = {key for key, verdict in verdicts.items() if verdict is None}
     if _comparable(present, listed, verdicts):
@@ -137,23 +137,23 @@ def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = Non
     )
 
 
-def _may_hold(entry: Entry, receipt: Receipt) -> bool:
-    """Whether the size alone does not tell that it is another content; that of a log grows."""
+def _size_matches(entry: Entry, receipt: Receipt) -> bool:
+    """Check whether the size allows unchanged content; a log can be longer."""
     return entry.size == receipt.size or (keys.is_log(entry.key) and entry.size > receipt.size) or entry.size < 0
 
 
-def _as_then(entry: Entry, receipt: Receipt) -> Entry:
-    """A log as long as it was."""
+def _with_previous_size(entry: Entry, receipt: Receipt) -> Entry:
+    """Return the entry with the previous size, as a log can be longer now."""
     return replace(entry, size=receipt.size)
 
 
-def _undigested(files: Mapping[str, Receipt]) -> list[str]:
-    """The files whose ETag, that of an object which S3 got at once, is the MD5 of its content."""
+def _with_md5_etag(files: Mapping[str, Receipt]) -> list[str]:
+    """Return the files without digest whose ETag is the MD5 of the content, as for S3 objects written at once."""
     return [key for key, receipt in files.items() if not receipt.sha256 and _MD5.fullmatch(mark(receipt.version))]
 
 
-def _holds(content: Content, receipt: Receipt, entry: Entry) -> bool | None:
-    """Whether the content is what it was; None if nothing tells."""
+def _is_unchanged(content: Content, receipt: Receipt, entry: Entry) -> bool | None:
+    """Check whether the content is unchanged; None if that is unknown."""
     if content.size != receipt.size:
         return False
     if receipt.sha256:
@@ -169,15 +169,15 @@ def _as_key(name: str) -> str:
 def _comparable(files: Mapping[str, Receipt], listed: Mapping[str, Entry], verdicts: Mapping[str, bool | None]) -> bool:
     """Check whether versions of the manifest can be compared with those of this storage.
 
-    They can if they are the same for one unchanged file: then this is where the run was written, or a copy that gives
-    the same content the same ETag.
+    They can if they are equal for at least one unchanged file. Then this is the original location, or a copy in which
+    equal content has equal ETags.
     """
     known = ((key, receipt) for key, receipt in files.items() if receipt.version)
     return any(verdicts.get(key) and mark(listed[key].version) == mark(receipt.version) for key, receipt in known)
 
 
 def _folders(names: Iterable[str]) -> Iterator[str]:
-    """The folders that files are in, at any depth."""
+    """Yield all folders that contain the files, at any depth."""
     for name in names:
         while name := name.rpartition("/")[0]:
             yield name

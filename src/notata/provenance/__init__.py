@@ -1,1 +1,1 @@
-"""Where a run comes from, and why it failed: interpreter, machine, packages, git, exceptions."""
+"""Record the environment of a run and its failures: interpreter, machine, packages, git, exceptions."""

@@ -1,6 +1,6 @@
-"""The surroundings of a run: interpreter, machine, process, packages, git. It knows nothing of storage.
+"""Record the environment of a run: interpreter, machine, process, packages, git.
 
-Environment variables are never looked at for what is told: they hold secrets.
+Environment variables are never recorded, as they can contain secrets.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from notata._base.secrets import arguments, refresh
 
 __all__ = ["capture", "imported_packages"]
 
-_GIT_SECONDS: Final = 3.0  # of a working tree on a slow disk
-_GIT_FRESH: Final = 10.0  # that its answer is taken for true
-_FILTERS: Final = 100  # that a checkout may configure
+_GIT_SECONDS: Final = 3.0  # time limit for git, for a working tree on a slow disk
+_GIT_FRESH: Final = 10.0  # seconds that the answer of git is cached
+_FILTERS: Final = 100  # maximum number of filters that a checkout can configure
 _DRIVER: Final = re.compile(r"[\w.-]+", re.ASCII)
 
-_HARMLESS: Final = (
+_SAFE_OPTIONS: Final = (
     "--no-pager",
-    *("-c", "core.fsmonitor=false"),  # no monitor is started: it may be any program
+    *("-c", "core.fsmonitor=false"),  # a monitor can be any program
     *("-c", f"core.hooksPath={os.devnull}"),
-    *("-c", "safe.bareRepository=explicit"),  # a bare repository among the files of a checkout has its own settings
+    *("-c", "safe.bareRepository=explicit"),  # a bare repository in a checkout has its own settings
 )
 _STATUS: Final = (
     "--porcelain=v2",
@@ -37,11 +37,11 @@ _STATUS: Final = (
     "--no-ahead-behind",
     "--no-renames",
     "--untracked-files=no",
-    "--ignore-submodules=dirty",  # their commits are compared; a git that runs inside of them obeys their settings
+    "--ignore-submodules=dirty",  # compare only commits; git inside a submodule would use the submodule's settings
 )
 _GIT_ENVIRONMENT: Final = {
-    "GIT_OPTIONAL_LOCKS": "0",  # no index is refreshed: somebody else may work in that checkout
-    "GIT_ALLOW_PROTOCOL": "none",  # a partial clone fetches nothing, by whatever command it names
+    "GIT_OPTIONAL_LOCKS": "0",  # do not refresh the index, as another process may use the checkout
+    "GIT_ALLOW_PROTOCOL": "none",  # a partial clone must not fetch anything
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_TERMINAL_PROMPT": "0",
     "LC_ALL": "C",
@@ -49,19 +49,19 @@ _GIT_ENVIRONMENT: Final = {
 
 
 def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
-    """What can be told about where this process runs, as plain values; what cannot be found is left out.
+    """Return the environment of this process as plain values; unavailable parts are omitted.
 
-    Takes some milliseconds, and two calls of ``git`` for each folder that is asked about, once in ten seconds. Git runs
-    no program that the checkout configures: no filter, monitor or hook, nothing in a submodule, and it fetches nothing.
+    This takes some milliseconds and two calls of ``git`` per folder, cached for ten seconds. Git runs no program that
+    the checkout configures: no filter, monitor, hook or submodule. It fetches nothing.
 
     Args:
-        redact: Applied to the arguments of the command line. Secrets that `notata._base.secrets` knows are always
-            hidden.
+        redact: A function applied to the arguments of the command line. Secrets that `notata._base.secrets` finds are
+            always redacted.
 
     Returns:
         ``python`` (version, implementation, executable), ``platform``, ``host``, ``user``, ``pid``, ``argv``, ``cwd``,
-        ``packages`` (the version of each top-level package that is imported by now), and ``git`` (commit, branch,
-        dirty) where the script, or else the working folder, lies in a checkout.
+        ``packages`` (the version of each imported top-level package), and ``git`` (commit, branch, dirty) if the
+        script, or else the working folder, is in a checkout.
 
     >>> sorted(capture())[:2]
     ['argv', 'cwd']
@@ -80,7 +80,7 @@ def capture(redact: Callable[[str], str] = str) -> dict[str, Any]:
     refresh()
     found: dict[str, Any] = {}
     for name, ask in parts.items():
-        with suppress(Exception):  # a folder that was removed, a package that raises: no run is lost for that
+        with suppress(Exception):  # for example, a removed folder or a package that raises; the run continues
             found[name] = ask()
     return {name: value for name, value in found.items() if value is not None}
 
@@ -94,7 +94,7 @@ def _python() -> dict[str, str]:
 
 
 def _user() -> str:
-    """The name that the system knows, or its number; `getpass.getuser` would ask environment variables first."""
+    """Return the system's name or number of the user; `getpass.getuser` would use environment variables."""
     if sys.platform == "win32":
         return os.getlogin()
     import pwd
@@ -106,7 +106,7 @@ def _user() -> str:
 
 
 def imported_packages() -> dict[str, str]:
-    """Return the version of each top-level package that is imported by now: as installed, else as it says of itself.
+    """Return the version of each imported top-level package, from its metadata or else its ``__version__``.
 
     >>> imported_packages()["yaml"].split(".")[0]
     '6'
@@ -119,18 +119,18 @@ def imported_packages() -> dict[str, str]:
 
 @functools.cache
 def _version(name: str) -> str | None:
-    from importlib import metadata  # a tenth of the time of `packages_distributions`, which reads every package
+    from importlib import metadata  # ten times faster than `packages_distributions`, which reads every package
 
     version: object = None
     with suppress(Exception):
         version = metadata.version(name)
-    with suppress(Exception):  # a package may raise, or warn of the question
+    with suppress(Exception):  # a package can raise or warn here
         version = version or sys.modules[name].__version__
     return version if isinstance(version, str) else None
 
 
 def _script_folder() -> str | None:
-    """The folder of the script, unless that is an installed one: pytest, a notebook's kernel."""
+    """Return the folder of the script; None for an installed script, such as pytest or a notebook kernel."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     installed = (os.path.join(sys.prefix, ""), os.path.join(sys.base_prefix, ""))
     if not script or os.path.abspath(script).startswith(installed):
@@ -139,58 +139,60 @@ def _script_folder() -> str | None:
 
 
 def _git_of(folder: str | None) -> dict[str, Any] | None:
-    """What git says of a folder, at most `_GIT_FRESH` seconds ago: many runs may begin one after the other."""
+    """Return the git state of a folder, cached for `_GIT_FRESH` seconds, as many runs can start in a row."""
     return None if folder is None else _git(folder, int(time.monotonic() // _GIT_FRESH))
 
 
 @functools.lru_cache(8)
 def _git(folder: str, _: int) -> dict[str, Any] | None:
-    """Return commit, branch and whether tracked files were changed, by two calls of git.
+    """Return the commit, the branch and whether tracked files have changed, with two calls of git.
 
-    `dirty` is None where finding out would run a program of the checkout's own.
+    `dirty` is omitted if finding out would run a program of the checkout.
     """
     until = time.monotonic() + _GIT_SECONDS
-    filters = _asked(folder, until, "config", "-z", "--name-only", "--get-regexp", r"^filter\.", codes=(0, 1))
+    filters = _run_git(folder, until, "config", "-z", "--name-only", "--get-regexp", r"^filter\.", codes=(0, 1))
     if filters is None:
         return None
-    harmless = _without_filters(filters)
-    if harmless is None:
-        told = _asked(folder, until, "rev-parse", "--verify", "-q", "HEAD", codes=(0, 1))
-        branch = _asked(folder, until, "symbolic-ref", "-q", "--short", "HEAD", codes=(0, 1))
-        return None if told is None else {"commit": told.strip() or None, "branch": _given((branch or "").strip())}
-    told = _asked(folder, until, *harmless, "status", *_STATUS)
-    if told is None:
+    without_filters = _without_filters(filters)
+    if without_filters is None:
+        output = _run_git(folder, until, "rev-parse", "--verify", "-q", "HEAD", codes=(0, 1))
+        branch = _run_git(folder, until, "symbolic-ref", "-q", "--short", "HEAD", codes=(0, 1))
+        return (
+            None if output is None else {"commit": output.strip() or None, "branch": _real_name((branch or "").strip())}
+        )
+    output = _run_git(folder, until, *without_filters, "status", *_STATUS)
+    if output is None:
         return None
-    lines = told.splitlines()
-    said = {name: value for name, _, value in (line[2:].partition(" ") for line in lines if line.startswith("# "))}
+    lines = output.splitlines()
+    headers = {name: value for name, _, value in (line[2:].partition(" ") for line in lines if line.startswith("# "))}
     return {
-        "commit": _given(said.get("branch.oid")),
-        "branch": _given(said.get("branch.head")),
+        "commit": _real_name(headers.get("branch.oid")),
+        "branch": _real_name(headers.get("branch.head")),
         "dirty": any(not line.startswith("#") for line in lines),
     }
 
 
 def _without_filters(names: str) -> list[str] | None:
-    """Return arguments that switch the filters off that these names configure; None where that is not safe.
+    """Return arguments that disable the filters with these setting names; None if that is not safe.
 
-    `git status` runs the clean filter of a file to compare it, and a checkout may configure any program as one. A
-    filtered file that was touched counts as changed then, as its content is compared without the filter.
+    `git status` runs the clean filter of a file to compare it, and a checkout can configure any program as a filter.
+    Without the filter, a filtered file that was touched counts as changed.
     """
     drivers = {name.partition(".")[2].rpartition(".")[0] for name in names.split("\0") if name.count(".") > 1}
     if len(drivers) > _FILTERS or not all(_DRIVER.fullmatch(driver) for driver in drivers):
-        return None  # `-c` would split such a name elsewhere
+        return None  # `-c` would split such a name at the wrong place
     off = ("clean=", "smudge=", "process=", "required=false")
     return [word for driver in sorted(drivers) for setting in off for word in ("-c", f"filter.{driver}.{setting}")]
 
 
-def _asked(folder: str, until: float, *arguments: str, codes: tuple[int, ...] = (0,)) -> str | None:
-    """Return what git prints, run so that nothing that the checkout configures is run; None where it fails."""
-    program = _program("git")
+def _run_git(folder: str, until: float, *arguments: str, codes: tuple[int, ...] = (0,)) -> str | None:
+    """Return the output of git, run without programs that the checkout configures; None if git fails."""
+    program = _find_program("git")
     if program is None:
         return None
     try:
         done = subprocess.run(
-            [program, *_HARMLESS, *arguments],
+            [program, *_SAFE_OPTIONS, *arguments],
             cwd=folder,
             env={name: value for name, value in os.environ.items() if name != "GIT_CONFIG"} | _GIT_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
@@ -204,8 +206,8 @@ def _asked(folder: str, until: float, *arguments: str, codes: tuple[int, ...] = 
     return done.stdout.decode("utf-8", "replace") if done.returncode in codes else None
 
 
-def _program(name: str) -> str | None:
-    """Return the path of a program in an absolute folder of PATH: a checkout may have one of that name, too."""
+def _find_program(name: str) -> str | None:
+    """Return the path of a program in an absolute folder of PATH, as a checkout can contain a file of that name."""
     name = f"{name}.exe" if sys.platform == "win32" else name
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         path = os.path.join(folder, name)
@@ -214,6 +216,6 @@ def _program(name: str) -> str | None:
     return None
 
 
-def _given(value: str | None) -> str | None:
-    """A name; git puts what is none, ``(initial)`` and ``(detached)``, into parentheses."""
+def _real_name(value: str | None) -> str | None:
+    """Return a name; None for placeholders of git in parentheses, such as ``(initial)`` and ``(detached)``."""
     return None if not value or value.startswith("(") else value

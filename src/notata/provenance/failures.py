@@ -1,4 +1,4 @@
-"""An exception as text and as structure; it knows nothing of storage."""
+"""Describe exceptions as text and as structured data, and catch them with `Caught`."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from notata.errors import ConfigurationError
 __all__ = ["Caught", "Redact", "describe", "kind", "reason", "shortened", "text"]
 
 Redact = Callable[[str], str]
-"""Takes secrets out of a text."""
+"""Redacts secrets in a text."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
-N = TypeVar("N")  # what a decorated function returns besides: None, or nothing if its exceptions go on
+N = TypeVar("N")  # additional return type of a decorated function: None, or Never if exceptions are raised again
 
-_CHAIN: Final = 10  # causes that are followed; a loop of retries can chain thousands
-_FRAMES: Final = 200  # of one traceback; a recursion has a thousand
-_LONG: Final = 4096  # characters of a reason: metadata.json is read and written as a whole, for each look at the run
+_CHAIN: Final = 10  # maximum causes to follow; a retry loop can chain thousands
+_FRAMES: Final = 200  # maximum frames of one traceback; a recursion has a thousand
+_LONG: Final = 4096  # maximum characters of a reason, as each read of the run reads all of metadata.json
 
 
 def reason(error: BaseException) -> str:
-    """What happened, in its own words, or its type where it has none.
+    """Return the message of an exception, or its type if it has no message.
 
     >>> reason(ValueError("h = -1")), reason(KeyboardInterrupt()), reason(SystemExit(3))
     ('h = -1', 'KeyboardInterrupt', 'sys.exit(3)')
     """
     if type(error) is SystemExit and error.args:
         return f"sys.exit({error.code!r})"
-    if isinstance(error, BaseExceptionGroup):  # whose text ends in a count
+    if isinstance(error, BaseExceptionGroup):  # its text ends with a count
         return str(error.message)
     return _message(error) or type(error).__name__
 
 
 def shortened(reason: str) -> str:
-    """A reason of at most 4096 characters; of a longer one, its beginning and its length.
+    """Return a reason of at most 4096 characters; a longer one is cut, and its length is noted.
 
     >>> shortened("x" * 20_000_000)[4090:]
     'xxxxxx… (20000000 characters)'
@@ -52,7 +52,7 @@ def shortened(reason: str) -> str:
 
 
 def kind(error: BaseException) -> str:
-    """The full name of its type, as a traceback shows it.
+    """Return the full name of the type of an exception, as in a traceback.
 
     >>> import zipfile
     >>> kind(ValueError()), kind(zipfile.BadZipFile())
@@ -63,63 +63,63 @@ def kind(error: BaseException) -> str:
 
 
 def text(error: BaseException, redact: Redact = str) -> str:
-    """The traceback as Python prints it, with causes, notes and the members of groups.
+    """Return the traceback as Python prints it, with causes, notes and the members of groups.
 
     Args:
-        error: Anything that was raised.
-        redact: Applied to every line but those that name a file.
+        error: Any exception.
+        redact: A function applied to every line except those with a file name.
 
     Returns:
-        The text; a NUL as its escape, since grep takes a file with one for binary.
+        The text. A NUL becomes an escape, as grep treats a file with a NUL as binary.
     """
     return _text_of(error, redact).replace("\0", "\\x00")
 
 
 def _text_of(error: BaseException, redact: Redact) -> str:
     try:
-        told = traceback.TracebackException.from_exception(error)
-        whole = "".join(told.format())
-    except Exception:  # a SyntaxError that somebody made up, say
+        formatted = traceback.TracebackException.from_exception(error)
+        whole = "".join(formatted.format())
+    except Exception:  # for example, a SyntaxError with invalid attributes
         return redact(f"{kind(error)}: {_message(error)}\n")
-    places = set(_places(told))
+    locations = set(_locations(formatted))
     parts: list[str] = []
-    for is_place, lines in groupby(whole.split("\n"), lambda line: line.lstrip(" |+-") in places):
-        part = "\n".join(lines)  # at once, as a secret may have several lines
-        parts.append(part if is_place else redact(part))
+    for is_location, lines in groupby(whole.split("\n"), lambda line: line.lstrip(" |+-") in locations):
+        part = "\n".join(lines)  # redact all lines at once, as a secret can span several lines
+        parts.append(part if is_location else redact(part))
     return "\n".join(parts)
 
 
-def _places(told: traceback.TracebackException | None) -> Iterator[str]:
-    """The lines of a traceback that say where a frame is."""
-    if told is None:
+def _locations(trace: traceback.TracebackException | None) -> Iterator[str]:
+    """Yield the lines of a traceback that contain the location of a frame."""
+    if trace is None:
         return
-    for frame in told.stack:
+    for frame in trace.stack:
         yield f'File "{frame.filename}", line {frame.lineno}, in {frame.name}'
-    for other in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
-        yield from _places(other)
+    for other in (trace.__cause__, trace.__context__, *(getattr(trace, "exceptions", None) or ())):
+        yield from _locations(other)
 
 
 def describe(error: BaseException, redact: Redact = str, *, variables: bool = False) -> dict[str, Any]:
-    """The exception as plain values.
+    """Return an exception as plain values.
 
     Args:
-        error: Anything that was raised.
-        redact: Applied to messages, lines of code and variables.
-        variables: Whether each frame tells its local variables, as short representations.
+        error: Any exception.
+        redact: A function applied to messages, lines of code and variables.
+        variables: Whether to include the local variables of each frame, as short representations.
 
     Returns:
-        ``type``, ``message``, ``notes``, and ``frames``, the innermost last, each with ``file``, ``line``,
-        ``function``, ``code`` and, if asked for, ``variables``. Where there is one, ``cause`` (or ``context``, what was
+        ``type``, ``message``, ``notes``, and ``frames``, the innermost last. Each frame has ``file``, ``line``,
+        ``function``, ``code`` and, on request, ``variables``. If present, ``cause`` (or ``context``, the exception
         being handled) in the same form, and the members of a group in ``exceptions``.
     """
-    return _Describing(redact, variables).of(error, _CHAIN)
+    return _Describer(redact, variables).of(error, _CHAIN)
 
 
 class Caught(Generic[N]):
-    """A block, or a function, whose failure is recorded and goes no further: what `Logbook.catch` makes.
+    """The context manager and decorator of `Logbook.catch`, which records exceptions and suppresses them.
 
     Attributes:
-        error: What the block raised, or None.
+        error: The exception of the block, or None.
     """
 
     def __init__(
@@ -127,14 +127,16 @@ class Caught(Generic[N]):
     ) -> None:
         for one in kinds:
             if not (isinstance(one, type) and issubclass(one, BaseException)):
-                raise ConfigurationError(f"catch() takes types of exceptions, not {one!r}; decorate by @log.catch()")
+                raise ConfigurationError(
+                    f"invalid argument {one!r} of catch(): pass exception types; to decorate, write @log.catch()"
+                )
         self._record = record
         self._kinds = kinds
         self._reraise = reraise
         self.error: BaseException | None = None
 
-    def _again(self) -> Caught[N]:
-        """A new one for each call of a decorated function."""
+    def _copy(self) -> Caught[N]:
+        """Return a new object for each call of a decorated function."""
         return Caught(self._record, self._kinds, self._reraise)
 
     @overload
@@ -142,18 +144,20 @@ class Caught(Generic[N]):
     @overload
     def __call__(self, function: Callable[P, R]) -> Callable[P, R | N]: ...
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorate a function, or a coroutine function; its parameters stay known to type checkers."""
+        """Decorate a function or a coroutine function; type checkers keep its signature."""
         if not callable(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise ConfigurationError("catch() decorates functions, not generators; put `with log.catch():` into one")
+            raise ConfigurationError(
+                "cannot decorate a generator with catch(): it decorates functions; use `with log.catch():` inside"
+            )
 
         @functools.wraps(function)
         def catching(*arguments: Any, **options: Any) -> Any:
-            with self._again():
+            with self._copy():
                 return function(*arguments, **options)
 
         @functools.wraps(function)
         async def awaiting(*arguments: Any, **options: Any) -> Any:
-            with self._again():
+            with self._copy():
                 return await function(*arguments, **options)
 
         return awaiting if inspect.iscoroutinefunction(function) else catching
@@ -170,10 +174,10 @@ class Caught(Generic[N]):
         return not self._reraise
 
 
-class _Describing:
+class _Describer:
     def __init__(self, redact: Redact, variables: bool) -> None:
         self._redact = redact
-        self._repr = _Short(redact) if variables else None
+        self._repr = _ShortRepr(redact) if variables else None
         self._seen: set[int] = set()
 
     def of(self, error: BaseException, depth: int) -> dict[str, Any]:
@@ -181,43 +185,43 @@ class _Describing:
         found: dict[str, Any] = {
             "type": kind(error),
             "message": self._redact(_message(error)),
-            "frames": [self._frame(frame, line) for frame, line in _walk(error.__traceback__)],
+            "frames": [self._frame(frame, line) for frame, line in _frames_of(error.__traceback__)],
         }
         if notes := _notes(error):
             found["notes"] = [self._redact(note) for note in notes]
         if isinstance(error, BaseExceptionGroup):
             found["exceptions"] = [self.of(member, depth - 1) for member in error.exceptions if depth > 1]
-        name, before = _before(error)
+        name, before = _cause_or_context(error)
         if before is not None and id(before) not in self._seen and depth > 1:
             found[name] = self.of(before, depth - 1)
         return found
 
     def _frame(self, frame: FrameType, line: int) -> dict[str, Any]:
         code = frame.f_code
-        told: dict[str, Any] = {
+        described: dict[str, Any] = {
             "file": code.co_filename,
             "line": line,
             "function": code.co_qualname,
             "code": self._redact(linecache.getline(code.co_filename, line, frame.f_globals).strip()),
         }
         if self._repr is not None:
-            told["variables"] = {
+            described["variables"] = {
                 name: HIDDEN if _is_secret(name, value) else self._repr.of(value)
                 for name, value in frame.f_locals.items()
                 if _is_data(name, value)
             }
-        return told
+        return described
 
 
-def _walk(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
-    """Frames and their lines, the innermost last; of an endless recursion its beginning and its end."""
+def _frames_of(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+    """Yield frames and line numbers, the innermost last; for a long traceback, only its beginning and end."""
     frames = list(traceback.walk_tb(trace))
     if len(frames) > _FRAMES:
         frames = frames[: _FRAMES // 2] + frames[-_FRAMES // 2 :]
     yield from frames
 
 
-def _before(error: BaseException) -> tuple[str, BaseException | None]:
+def _cause_or_context(error: BaseException) -> tuple[str, BaseException | None]:
     if error.__cause__ is not None or error.__suppress_context__:
         return "cause", error.__cause__
     return "context", error.__context__
@@ -231,18 +235,18 @@ def _message(error: BaseException) -> str:
 
 
 def _is_data(name: str, value: object) -> bool:
-    """Whether a variable holds a value, and is not what a module defines and imports."""
+    """Check whether a variable is data, not a module, class or function."""
     code = inspect.ismodule(value) or inspect.isclass(value) or inspect.isroutine(value)
     return not code and not (name.startswith("__") and name.endswith("__"))
 
 
 def _is_secret(name: str, value: object) -> bool:
-    """Check whether the name of a variable says that its text is secret."""
+    """Check whether a variable is a text with a secret name."""
     return isinstance(value, str | bytes) and is_secret_name(name, str(value))
 
 
 def _notes(error: BaseException) -> list[str]:
-    """What `add_note` added; Python takes anything for notes, and so does this."""
+    """Return the notes of `add_note`. Python allows any object as `__notes__`."""
     notes = getattr(error, "__notes__", None)
     if notes is None:
         return []
@@ -256,8 +260,8 @@ def _text(value: object) -> str:
         return f"<{type(value).__qualname__}, which cannot be shown>"
 
 
-class _Short(reprlib.Repr):
-    """Short representations without secrets: those are taken out before anything is shortened."""
+class _ShortRepr(reprlib.Repr):
+    """Short representations. Secrets are redacted before the text is shortened."""
 
     def __init__(self, redact: Redact) -> None:
         super().__init__()

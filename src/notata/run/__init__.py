@@ -1,1 +1,1 @@
-"""One run folder while it is written: who owns it, its state, its parameters, its log and its files."""
+"""Write one run folder: its owner, state, parameters, log and files."""

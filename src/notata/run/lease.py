@@ -1,7 +1,4 @@
-"""Who owns a run: its metadata.json, claimed once, changed only by compare and swap, and kept alive by a heartbeat.
-
-It knows the fields that say whose a run is; what else a run writes, it does not know.
-"""
+"""Own a run: claim its metadata.json, change it by compare-and-swap, and send heartbeats."""
 
 from __future__ import annotations
 
@@ -45,18 +42,18 @@ from notata.store.gaps import Gaps
 
 __all__ = ["HEARTBEAT", "Lease"]
 
-Continue = Callable[[Mapping[str, Any], Mapping[str, Any], RunState], Mapping[str, Any]]
-"""Makes the fields of a run that goes on: of those of a new one, those that it had, and how it stood."""
+MergeFields = Callable[[Mapping[str, Any], Mapping[str, Any], RunState], Mapping[str, Any]]
+"""Returns the fields of a resumed run, from those of a new run, the previous fields, and the previous state."""
 
 HEARTBEAT: Final = 30.0
-"""Seconds from one sign of life to the next where others can see it, when nothing else is asked for."""
+"""Default seconds between two heartbeats, where other processes can see the run."""
 
-_BEATS: Final = 5  # of an owner, that may come between a look and a swap
-_TRIES: Final = 8  # to change metadata.json, which workers and people change too; with pauses, two seconds
+_REPLACE_TRIES: Final = 5  # attempts to replace an owner whose heartbeat may come between read and swap
+_TRIES: Final = 8  # attempts to change metadata.json, which workers and people change, too; about two seconds
 
-_GUARD: Final = (
+_GUARD_HINT: Final = (
     'If the script starts processes, put its code below `if __name__ == "__main__":`, as each child imports it again; '
-    "for a child's own files use log.worker(rank)."
+    "to write from a child, use log.worker(rank)."
 )
 
 _own = logging.getLogger("notata")
@@ -70,18 +67,19 @@ _NOT_CREATED: Final = (
     UnprotectedWarning,
     UnreachableError,
 )
-"""What says of a create that it had no effect; anything else leaves that open."""
+"""Errors after which a create certainly had no effect. After any other error, this is unknown."""
 
 
 class Lease:
-    """One writer's hold on one run.
+    """The ownership of one run by one writer.
 
     Safe to use from many threads of the owner's process.
 
     Attributes:
-        fields: What metadata.json holds, as far as this owner knows.
-        displaced: Whether this owner has learnt that another one has the run.
-        left: What `replace` could not remove of the old run: folders that cannot be opened, and odd names.
+        fields: The content of metadata.json, as this owner last stored or read it.
+        displaced: Whether this owner knows that another writer owns the run.
+        unremoved: Entries of the old run that `replace` could not remove: folders that cannot be opened, and files with
+            invalid names.
     """
 
     def __init__(self, store: Store, run_id: str, heartbeat: float | None = None) -> None:
@@ -92,62 +90,63 @@ class Lease:
         self._process = processes.identity()
         self._lock = processes.Lock()
         self._version = ""
-        self._asked_heartbeat = _checked(heartbeat)
+        self._asked_heartbeat = _checked_heartbeat(heartbeat)
         self._last = time.monotonic()
-        self._over = Event()
+        self._stopped = Event()
         self._changing: FrameType | None = None  # the call that changes fields; see `is_running`
-        self._left: dict[str, Any] = {}  # what a signal handler has left to it
-        self._owed: dict[str, Any] = {}  # the end of a failed run, until the storage has it
-        self._removed = False  # metadata.json was gone when it was looked for
+        self._from_handlers: dict[str, Any] = {}  # fields that a signal handler leaves to that call
+        self._unstored_end: dict[str, Any] = {}  # the end of a failed run, until it is stored
+        self._removed = False  # metadata.json was missing at the last read
         self.fields: dict[str, Any] = {}
         self.displaced = False
-        self.left = Gaps()
+        self.unremoved = Gaps()
 
-    # -- take ----------------------------------------------------------------------------------------------
+    # -- claim ---------------------------------------------------------------------------------------------
 
     def claim(self, fields: Mapping[str, Any]) -> None:
-        """Take a run id that nobody has. One request on a bucket.
+        """Claim an unused run id. One request on a bucket.
 
         Raises:
-            RunExistsError: Somebody has it. On local and memory a folder with any file in it counts.
+            RunExistsError: The id is in use. On a local disk and in memory, a folder with any file counts as in use.
         """
         if self._store.folders and self._store.occupied():
-            self._taken(None)
+            self._refuse_existing(None)
         try:
             self._create(fields)
         except ExistsError as error:
-            self._taken(error)
+            self._refuse_existing(error)
 
     def replace(self, fields: Mapping[str, Any]) -> bool:
-        """Take a run id whoever has it, and remove all that its old run left.
+        """Claim a run id from any owner, and remove all files of the old run.
 
-        metadata.json is switched first, to status ``replacing``: a reader never takes the rest of the old run for
-        the new one, and of several who do this at once one succeeds. 4 requests on a bucket, and the deletions.
+        metadata.json changes to status ``replacing`` first. A reader therefore never mistakes remaining files of the
+        old run for the new run, and if several processes do this at once, one succeeds. Cost: 4 requests on a bucket,
+        and the deletions.
 
         Returns:
-            Whether there was one.
+            Whether there was an old run.
 
         Raises:
-            RunExistsError: Another one took it meanwhile; or a parent of this process is writing it.
+            RunExistsError: Another writer claimed the run at the same time, or a parent of this process is writing it.
         """
         try:
             there = self._replace({**fields, "status": "replacing"})
-            self._store.clear(keep=[keys.METADATA], skipped=self.left)
+            self._store.clear(keep=[keys.METADATA], skipped=self.unremoved)
             self._swap(fields)
         except (ExistsError, ConflictError) as error:
-            self._taken(error)
+            self._refuse_existing(error)
         return there
 
     def _replace(self, fields: Mapping[str, Any]) -> bool:
-        """Take metadata.json from whoever has it; a sign of life that they give meanwhile does not keep it theirs."""
+        """Take over metadata.json from its owner; retry if a heartbeat of that owner comes first."""
         owner: object = None
-        for last in attempts(_BEATS):
+        for last in attempts(_REPLACE_TRIES):
             found = claimable(self._store)
             if found is None:
                 self._create(fields)
                 return False
             stored = parsed(found.data) or {}
-            if stored.get("status") not in ENDED and _is_of_parent(stored):
+            if stored.get("status") not in ENDED and _is_written_by_ancestor(stored):
                 self._refuse_child()
             before, owner = owner, lease_of(stored).get("owner")
             if before not in (None, owner):
@@ -162,21 +161,22 @@ class Lease:
         raise AssertionError("unreachable")
 
     def resume(
-        self, fresh: Mapping[str, Any], again: Continue, *, force: bool, unfinished: bool = False
+        self, fresh: Mapping[str, Any], merge: MergeFields, *, force: bool, unfinished: bool = False
     ) -> RunState | None:
-        """Take a run that ended or died, with all that it has, or begin it if there is none. 2 requests on a bucket.
+        """Resume an ended or dead run with all its files, or create the run. 2 requests on a bucket.
 
         Args:
-            fresh: The fields of a run that begins.
-            again: Makes those of one that goes on.
-            force: Also take a run of which it is unknown whether it is running, but never a running one.
-            unfinished: Leave a run that is complete.
+            fresh: The fields of a new run.
+            merge: Returns the fields of a resumed run.
+            force: Also resume a run if it is unknown whether it is running, but never one that is known to run.
+            unfinished: Refuse a complete run.
 
         Returns:
-            How the run stood; None if there was none.
+            The previous state of the run; None if the run is new.
 
         Raises:
-            RunExistsError: It lives, or is being replaced, or is to be left; or another one took it meanwhile.
+            RunExistsError: The run is running, is being replaced, or is complete and refused; or another writer
+                claimed it at the same time.
             StorageError: Its metadata.json is damaged.
         """
         try:
@@ -187,17 +187,17 @@ class Lease:
                 return None
             stored = metadata(found, self._store.url, keys.METADATA)
             state = judge(stored, found)
-            if state.status == "running" and _is_of_parent(stored):
+            if state.status == "running" and _is_written_by_ancestor(stored):
                 self._refuse_child()
-            if not _free(state, force=force, unfinished=unfinished):
-                self._alive(state)
+            if not _can_resume(state, force=force, unfinished=unfinished):
+                self._refuse_resume(state)
             self._version = found.version
-            self._take(again(fresh, stored, state))
+            self._take(merge(fresh, stored, state))
             return state
         except (ExistsError, ConflictError) as error:
             raise RunExistsError(
-                f"run {self._run_id!r} at {self._store.url} was taken by another writer just now, and cannot be "
-                "resumed before that one has ended.",
+                f"cannot resume run {self._run_id!r} at {self._store.url}: another writer has just claimed it. Wait "
+                "for it to end.",
                 url=self._store.url,
                 key=keys.METADATA,
             ) from error
@@ -208,44 +208,45 @@ class Lease:
         """Change fields of metadata.json. One request.
 
         Raises:
-            RunDisplacedError: Another owner has the run by now; nothing was changed.
+            RunDisplacedError: Another writer owns the run; nothing was changed.
         """
         with self._lock.held():
             self._change(fields)
 
     def end(self, status: str, *, adopted: Callable[[], object] = bool, **fields: Any) -> bool:
-        """Set the status with which the run ends. One request.
+        """Set the final status of the run. One request.
 
-        If the storage refuses that a run has failed, each sign of life tries again.
+        If the status ``failed`` cannot be stored, each heartbeat retries it.
 
         Args:
             status: ``complete`` or ``failed``.
-            adopted: Called where somebody changed other fields meanwhile, before the status is stored.
-            **fields: What is stored with it.
+            adopted: Called before the status is stored, if another process has changed other fields.
+            **fields: Fields to store with it.
 
         Returns:
-            Whether that was news; False where the run has this status already.
+            Whether the status is new; False if the run already has it.
 
         Raises:
-            RunEndedError: It has failed, and that stands.
-            RunDisplacedError: Another owner has the run by now, or this process is not the one that claimed it.
+            RunEndedError: The run has failed, and cannot become complete.
+            RunDisplacedError: Another writer owns the run, or this process is not the one that claimed it.
         """
-        if not self.here:
+        if not self.is_owner_process:
             raise RunDisplacedError(
-                f"run {self._run_id!r} at {self._store.url} is its parent process's; a forked child cannot end it",
+                f"cannot end run {self._run_id!r} at {self._store.url} in a forked child: the parent process owns it. "
+                "End it in the parent",
                 url=self._store.url,
                 key=keys.METADATA,
             )
         with self._lock.held():
             ending = {**fields, "status": status}
-            self._owed = ending if status == "failed" else {}
-            news = self._change(ending, adopted)
-            self._owed = {}
-            return news
+            self._unstored_end = ending if status == "failed" else {}
+            is_new = self._change(ending, adopted)
+            self._unstored_end = {}
+            return is_new
 
     @property
     def owner(self) -> str:
-        """A name for this owner in messages: the beginning of its token."""
+        """A short name of this owner for messages: the first characters of its token."""
         return self._token[:8]
 
     @property
@@ -254,89 +255,93 @@ class Lease:
         return self._version
 
     @property
-    def here(self) -> bool:
-        """Whether this is the process that took the run, not one forked from it."""
+    def is_owner_process(self) -> bool:
+        """True if this process claimed the run, False in a forked child."""
         return os.getpid() == self._pid
 
-    def mine(self) -> bool:
-        """Whether the run is this owner's still. One request.
+    def is_owner(self) -> bool:
+        """Check in the storage whether this owner still owns the run. One request.
 
         Raises:
-            StorageError: The storage does not tell.
+            StorageError: metadata.json cannot be read.
         """
         if self.displaced:
             return False
         with self._lock.held():
-            self.displaced = not self._found_mine()
+            self.displaced = not self._reload_if_owner()
             return not self.displaced
 
     def check(self) -> None:
-        """Refuse what a displaced owner wants to write. No request: it tells what is known.
+        """Raise an error if another writer is known to own the run. No request.
 
         Raises:
-            RunDisplacedError: Another owner has the run.
+            RunDisplacedError: Another writer owns the run.
         """
         if self.displaced:
-            raise self._gone()
+            raise self._displaced_error()
 
-    def _change(self, fields: Mapping[str, Any], tell: Callable[[], object] = bool) -> bool:
-        """Store fields, and whether that was news. A signal handler leaves its own to the call that it interrupts."""
+    def _change(self, fields: Mapping[str, Any], before_retry: Callable[[], object] = bool) -> bool:
+        """Store fields, and return whether the status is new.
+
+        In a signal handler that interrupts this method, the interrupted call stores the fields.
+        """
         if is_running(self._changing):
-            news = self.is_news(fields.get("status"))
-            self._left = {**self._left, **fields}  # another dictionary, by which the other call knows
+            is_new = self.is_new_status(fields.get("status"))
+            # A new dictionary, so that the interrupted call detects the change.
+            self._from_handlers = {**self._from_handlers, **fields}
             self.fields |= fields
-            return news
+            return is_new
         self._changing = sys._getframe()
         try:
-            return self._store_change(fields, tell)
+            return self._store_change(fields, before_retry)
         finally:
             try:
-                self._store_left()
+                self._store_from_handlers()
             finally:
-                self._changing = None  # it would keep alive whatever the caller has
-            if self._left:  # a handler came between the two
+                self._changing = None  # a frame keeps the objects of its callers alive
+            if self._from_handlers:  # a handler ran between the two statements
                 self._change({})
 
-    def _store_left(self) -> None:
-        """Store what signal handlers left to the call that they interrupted."""
-        while left := self._left:
+    def _store_from_handlers(self) -> None:
+        """Store the fields of signal handlers that interrupted a call."""
+        while left := self._from_handlers:
             self.check()
             try:
-                self._store_change(left, is_left=True)
+                self._store_change(left, is_from_handler=True)
             except EncodeError:
-                self._left = {}
+                self._from_handlers = {}
                 raise
-            if self._left is left:  # no handler has added to it meanwhile
-                self._left = {}
+            if self._from_handlers is left:  # no handler has added fields since
+                self._from_handlers = {}
 
     def _store_change(
-        self, fields: Mapping[str, Any], tell: Callable[[], object] = bool, *, is_left: bool = False
+        self, fields: Mapping[str, Any], before_retry: Callable[[], object] = bool, *, is_from_handler: bool = False
     ) -> bool:
-        refusals: list[tuple[str, ConflictError]] = []  # each with the version that was to be replaced
+        refusals: list[tuple[str, ConflictError]] = []  # each with the expected version
         for _ in attempts(_TRIES):
-            # What a handler left is among the fields that this owner knows, and not stored yet.
-            if (refusals or not is_left) and not self.is_news(fields.get("status")):
-                return bool(refusals)  # an earlier try took effect after all, and only now is that known
+            # Fields left by a handler are already in self.fields, but not stored yet.
+            if (refusals or not is_from_handler) and not self.is_new_status(fields.get("status")):
+                return bool(refusals)  # an earlier attempt took effect, although its reply was lost
             try:
                 self._swap({**self.fields, **fields})
             except ConflictError as error:
                 refusals.append((self._version, error))
                 self._adopt(error)
-                tell()
+                before_retry()
             else:
                 return True
         raise self._refused(refusals) from refusals[-1][1]
 
     def _refused(self, refusals: list[tuple[str, ConflictError]]) -> StorageError:
-        """The error of a change that the storage refused each time, though the run is this owner's."""
+        """Return the error for a change that the storage refused at each attempt, although this owner owns the run."""
         versions = {version for version, _ in refusals} | {self._version}
         if len(versions) == 1:
             why = (
-                "the storage refuses each replacement of the file, though nobody changed it: it does not carry out "
-                "conditional writes (If-Match) as it should. Run `notata doctor` on the base folder"
+                f"the storage refuses to replace {keys.METADATA} although it is unchanged, so its conditional writes "
+                "(If-Match) do not work. Run `notata doctor` on the base folder"
             )
         else:
-            why = f"others changed the file {len(versions) - 1} times meanwhile. Try again"
+            why = f"other processes changed {keys.METADATA} {len(versions) - 1} times. Try again"
         return StorageError(
             f"cannot change the state of run {self._run_id!r} at {self._store.url} after {len(refusals)} attempts: "
             f"{why}",
@@ -344,37 +349,36 @@ class Lease:
             key=keys.METADATA,
         )
 
-    def is_news(self, status: str | None) -> bool:
-        """Whether the run has another status than this one, as far as this owner knows. No request.
+    def is_new_status(self, status: str | None) -> bool:
+        """Check whether the run has a different status than this one, as far as this owner knows. No request.
 
         Raises:
-            RunEndedError: It has failed, and cannot become complete.
-            RunDisplacedError: Another owner has the run.
+            RunEndedError: The run has failed, and cannot become complete.
+            RunDisplacedError: Another writer owns the run.
         """
         self.check()
         stored = self.fields.get("status")
         if stored == "failed" and status == "complete":
             raise RunEndedError(
-                f"run {self._run_id!r} has failed already and cannot become complete; a new run can, or this one once "
-                "it is resumed",
+                f"cannot mark run {self._run_id!r} complete: it has already failed. Start a new run, or resume it",
                 url=self._store.url,
                 key=keys.METADATA,
             )
         return status is None or status != stored
 
     def _adopt(self, conflict: ConflictError) -> None:
-        """Take over what is there if it is this owner's: an edit by hand, or a write whose reply was lost."""
-        if not self._found_mine():
+        """Adopt the stored version if this owner wrote it: an edit by hand, or a write whose reply was lost."""
+        if not self._reload_if_owner():
             self.displaced = True
-            self._over.set()
-            raise self._gone() from conflict
+            self._stopped.set()
+            raise self._displaced_error() from conflict
 
-    def _gone(self) -> RunDisplacedError:
+    def _displaced_error(self) -> RunDisplacedError:
         what = (
-            f"is gone: its {keys.METADATA} is not there any more, as if its folder was moved or deleted. What this "
-            "writer still saves would lie in a folder that is no run; end it"
+            f"is gone: its {keys.METADATA} is missing, so its folder was moved or deleted. Files saved from now on "
+            "would not belong to a run; stop this writer"
             if self._removed
-            else "belongs to another writer by now; this one cannot change its state any more"
+            else "belongs to another writer now; this writer cannot change its state. Stop it"
         )
         return RunDisplacedError(
             f"run {self._run_id!r} at {self._store.url} {what}",
@@ -382,8 +386,8 @@ class Lease:
             key=keys.METADATA,
         )
 
-    def _found_mine(self) -> bool:
-        """Read what is stored, and take it over if it bears this owner's token."""
+    def _reload_if_owner(self) -> bool:
+        """Read the stored version, and adopt it if it has this owner's token. Return whether it does."""
         try:
             found = self._store.fetch(keys.METADATA)
         except MissingError:
@@ -396,41 +400,42 @@ class Lease:
         self.fields, self._version = stored, found.version
         return True
 
-    # -- live ----------------------------------------------------------------------------------------------
+    # -- heartbeat -----------------------------------------------------------------------------------------
 
     def keep_alive(self) -> None:
-        """Give a sign of life every `heartbeat` seconds, in a thread of its own, until the run ends."""
+        """Send a heartbeat every `heartbeat` seconds in a separate thread, until the run ends."""
         if self._heartbeat:
             try:
-                start_thread(partial(self._live, self._heartbeat), "notata-heartbeat")
+                start_thread(partial(self._send_heartbeats, self._heartbeat), "notata-heartbeat")
             except RuntimeError as error:
-                told = f"cannot start the thread that shows that run {self._run_id!r} is alive: {NO_THREADS}"
-                raise StorageError(told, url=self._store.url) from error
+                details = f"cannot start the heartbeat thread of run {self._run_id!r}: {NO_THREADS}"
+                raise StorageError(details, url=self._store.url) from error
 
-    def let_go(self) -> None:
-        """Give no more signs of life, and store what a signal handler left to a call that was interrupted."""
-        self._over.set()
-        if self._left:
+    def release(self) -> None:
+        """Stop the heartbeat, and store the fields of signal handlers that interrupted a call."""
+        self._stopped.set()
+        if self._from_handlers:
             self.update()
 
-    def _live(self, seconds: float) -> None:
-        while not self._over.wait(max(0.0, self._last + seconds - time.monotonic())):
-            if time.monotonic() < self._last + seconds:  # something else was written meanwhile, and is a sign too
+    def _send_heartbeats(self, seconds: float) -> None:
+        while not self._stopped.wait(max(0.0, self._last + seconds - time.monotonic())):
+            if time.monotonic() < self._last + seconds:  # any other change counts as a heartbeat, too
                 continue
             with self._lock.held():
-                if self._over.is_set() or self.fields.get("status") in ENDED:
+                if self._stopped.is_set() or self.fields.get("status") in ENDED:
                     return
                 self._last = time.monotonic()
-                with suppress(Exception):  # not stored: the next one is due soon; displaced: that is noted
-                    self._change(self._owed)
+                with suppress(Exception):  # the next heartbeat retries; `displaced` is set if another writer took over
+                    self._change(self._unstored_end)
             if self.displaced:
-                _own.warning("notata: %s", self._gone())
+                _own.warning("notata: %s", self._displaced_error())
 
     @functools.cached_property
     def _heartbeat(self) -> float | None:
-        """Seconds between two signs of life, None for none.
+        """Seconds between two heartbeats; None for none.
 
-        None unless asked for where nobody else sees the run (memory), and where a swap may write over a successor's.
+        The default is None if other processes cannot see the run (memory), and if the storage lacks compare-and-swap,
+        as a heartbeat could then overwrite the metadata of a new owner.
         """
         if self._asked_heartbeat is None:
             return HEARTBEAT if self._store.shared and self._store.supports_cas else None
@@ -444,28 +449,28 @@ class Lease:
             self._version = self._store.create(keys.METADATA, self._encoded(document, formats.JSON))
         except _NOT_CREATED:
             raise
-        except BaseException as error:  # a deadline, an interrupt: it may have taken effect
-            self._settle(error)
+        except BaseException as error:  # after a timeout or an interrupt, the create may have taken effect
+            self._resolve_unknown_effect(error)
         else:
             self.fields = document
             self._last = time.monotonic()
 
     def _take(self, fields: Mapping[str, Any]) -> None:
-        """Swap what another owner wrote for what this one does."""
+        """Replace the metadata of another owner by compare-and-swap."""
         try:
             self._swap(fields)
         except ConflictError:
             raise
         except BaseException as error:
-            self._settle(error)
+            self._resolve_unknown_effect(error)
 
-    def _settle(self, error: BaseException) -> None:
-        """After a write of unknown effect: go on if the run is ours; if the user wants to stop, say so in it."""
+    def _resolve_unknown_effect(self, error: BaseException) -> None:
+        """Handle a write of unknown effect: continue if this owner owns the run; after an interrupt, mark it failed."""
         try:
-            mine = self._found_mine()
+            is_owner = self._reload_if_owner()
         except Exception:
-            mine = False
-        if not mine:
+            is_owner = False
+        if not is_owner:
             raise error
         if not isinstance(error, Exception):
             self._change({"status": "failed", "failure_reason": type(error).__name__})
@@ -475,7 +480,7 @@ class Lease:
         document = self._signed(fields)
         data = self._encoded(document, formats.Json("metadata"))
         self._version = self._store.replace(keys.METADATA, data, self._version)
-        self.fields = document | self._left
+        self.fields = document | self._from_handlers
         self._last = time.monotonic()
 
     def _encoded(self, document: Mapping[str, Any], form: formats.Json) -> bytes:
@@ -494,12 +499,12 @@ class Lease:
 
     # -- refuse --------------------------------------------------------------------------------------------
 
-    def _taken(self, cause: Exception | None) -> NoReturn:
-        status, told = self._state()
+    def _refuse_existing(self, cause: Exception | None) -> NoReturn:
+        status, details = self._describe_existing()
         error = RunExistsError(
-            f"run {self._run_id!r} exists already at {self._store.url}{told}. Choose another run_id, leave it "
-            "out to have one made, or pass resume=True to go on with a run that ended or died, or overwrite=True to "
-            "remove that run and start over.",
+            f"cannot create run {self._run_id!r}: it already exists at {self._store.url}{details}. Choose another "
+            "run_id, or omit it to generate one. Pass resume=True to resume an ended or dead run, or overwrite=True to "
+            "remove the run and start over.",
             url=self._store.url,
             key=keys.METADATA,
         )
@@ -507,36 +512,36 @@ class Lease:
         raise error from cause
 
     def _refuse_child(self) -> NoReturn:
-        """The script of a parent that writes this run was imported again, as `multiprocessing` does it in a child."""
+        """Refuse a run that a parent process is writing: `multiprocessing` imports the script again in each child."""
         refused = RunExistsError(
-            f"run {self._run_id!r} at {self._store.url} is being written by a parent of this process, and a child "
-            f"cannot take it. {_GUARD}",
+            f"cannot claim run {self._run_id!r} at {self._store.url}: a parent of this process is writing it. "
+            f"{_GUARD_HINT}",
             url=self._store.url,
             key=keys.METADATA,
         )
         refused.status = "running"
         raise refused
 
-    def _state(self) -> tuple[str | None, str]:
-        """The status of the present run, and what it says of itself, as far as that can be read."""
+    def _describe_existing(self) -> tuple[str | None, str]:
+        """Return the status of the existing run, and details for a message, if they can be read."""
         try:
             fields, state = look(self._store)
-            hint = f". Its writer is a parent of this process. {_GUARD}" if _is_of_parent(fields) else ""
+            hint = f". Its writer is a parent of this process. {_GUARD_HINT}" if _is_written_by_ancestor(fields) else ""
             return state.status, f" (status {state.status}, started {one_line(fields['start_time'], 50)}){hint}"
         except Exception:
             return None, ""
 
-    def _alive(self, state: RunState) -> NoReturn:
+    def _refuse_resume(self, state: RunState) -> NoReturn:
         if state.status == "complete":
-            what, then = "is complete", "Pass resume=True to go on with it all the same."
+            what, then = "is complete", "Pass resume=True to resume it anyway."
         elif state.status == "replacing":
-            what, then = "is being replaced", "Only overwrite=True goes on from there."
+            what, then = "is being replaced", "Pass overwrite=True to continue the replacement."
         elif not state.certain:
-            what, then = "may be running", "If you know that nobody writes it any more, pass resume='force'."
+            what, then = "may be running", "If you know that no process is writing it, pass resume='force'."
         else:
-            what, then = "is running", "Wait until it has ended, or end it."
+            what, then = "is running", "Wait for it to end, or end it."
         error = RunExistsError(
-            f"run {self._run_id!r} at {self._store.url} {what} and cannot be resumed: {state.why}. {then}",
+            f"cannot resume run {self._run_id!r} at {self._store.url}: it {what} ({state.why}). {then}",
             url=self._store.url,
             key=keys.METADATA,
         )
@@ -544,24 +549,24 @@ class Lease:
         raise error
 
 
-def _is_of_parent(fields: Mapping[str, Any]) -> bool:
-    """Whether the owner of a run lives and is a parent of this process: on Linux any, elsewhere the nearest one."""
+def _is_written_by_ancestor(fields: Mapping[str, Any]) -> bool:
+    """Check whether the owner of a run is alive and an ancestor of this process; outside Linux, only the parent."""
     lease = lease_of(fields)
     if isinstance(name := lease.get("process"), str) and name:
         return processes.is_ancestor(name)
     return lease.get("host") == platform.node() and lease.get("pid") == os.getppid()
 
 
-def _checked(seconds: float | None) -> float | None:
-    """A `heartbeat=` as it was given, if it can be one."""
+def _checked_heartbeat(seconds: float | None) -> float | None:
+    """Return the argument `heartbeat` if it is valid."""
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
-        raise ConfigurationError(f"heartbeat is a number of seconds, or 0 for none; not {seconds!r}")
+        raise ConfigurationError(f"invalid heartbeat {seconds!r}: pass a number of seconds, or 0 for none")
     return float(seconds)
 
 
-def _free(state: RunState, *, force: bool, unfinished: bool) -> bool:
+def _can_resume(state: RunState, *, force: bool, unfinished: bool) -> bool:
     if state.status == "complete":
         return not unfinished
     if state.status == "running":

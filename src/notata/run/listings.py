@@ -1,4 +1,4 @@
-"""Which runs there are in a listing, and which files are whose; it knows keys, and asks no storage."""
+"""Find the runs in a listing, and the files of each run. No requests."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _OF_A_RUN_BELOW: Final = re.compile(rf"(?P<folder>(?:[^/]+/)*?log_[^/]+)/(?:{_SI
 def runs_in(
     entries: Mapping[str, Entry], *, root: str = "", lost: bool = False
 ) -> tuple[dict[str, dict[str, Entry]], dict[str, Entry]]:
-    """The runs of a listing, the outermost ones, each with its files by their keys in it; and the other files.
+    """Return the outermost runs in a listing, each with its files by key in the run, and the other files.
 
     Args:
         entries: The files, by key.
-        root: What the folder that was listed is called: one called ``log_…`` may be a run itself, as ``""``.
-        lost: Count those as runs too that have lost their metadata.json, as their manifests tell.
+        root: The name of the listed folder. If it begins with ``log_``, it can be a run itself, with the key ``""``.
+        lost: Include runs without metadata.json that have a manifest.
 
     >>> from notata.store import open_store
     >>> store = open_store("memory://listings")
@@ -49,9 +49,9 @@ def runs_in(
 def orphans_in(
     entries: Mapping[str, Entry], runs: Mapping[str, object], *, root: str = ""
 ) -> dict[str, dict[str, Entry]]:
-    """Folders ``log_…`` beside `runs` that hold what only runs hold, without a metadata.json; each with its files.
+    """Return folders ``log_…`` outside of `runs` that contain files of a run but no metadata.json, with their files.
 
-    Such is what a writer still saves whose run was moved or deleted meanwhile.
+    They remain if a run is moved or deleted while a writer still saves files.
 
     >>> from notata.store import open_store
     >>> store = open_store("memory://orphans")
@@ -65,7 +65,7 @@ def orphans_in(
 
 
 def split(entries: Mapping[str, Entry], folders: Iterable[str]) -> dict[str, dict[str, Entry]]:
-    """The files below each of these folders, of which none lies in another one, by their keys in it."""
+    """Return the files below each of these folders, by key in the folder. The folders must not be nested."""
     parts: dict[str, dict[str, Entry]] = {folder: {} for folder in folders}
     for key, entry in entries.items():
         if (folder := inside(key, parts)) is not None:
@@ -75,7 +75,7 @@ def split(entries: Mapping[str, Entry], folders: Iterable[str]) -> dict[str, dic
 
 
 def inside(key: str, folders: Iterable[str]) -> str | None:
-    """Which of these folders a key lies in, if it does.
+    """Return the folder that contains a key; None if none does.
 
     >>> inside("a/log_x/log.txt", {"a/log_x", "log_y"})
     'a/log_x'
@@ -92,7 +92,7 @@ def inside(key: str, folders: Iterable[str]) -> str | None:
 
 
 def name_of(url: str) -> str:
-    """The last part of a path or URL.
+    """Return the last part of a path or URL.
 
     >>> name_of("s3://bucket/outputs/log_a/")
     'log_a'

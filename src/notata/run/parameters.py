@@ -1,4 +1,4 @@
-"""The parameters of one run, params.yaml or params.json: merged, stored and read; it knows no other file of the run."""
+"""Merge, store and read the parameters of one run, params.yaml or params.json."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _FORMS: Final[dict[str, formats.Format]] = {
 }
 
 FILES: Final = tuple(_KEYS.values())
-"""The keys of the files that may hold the parameters of a run; of both the first one counts, as in 0.3.0."""
+"""Keys of the parameter files. If both exist, the first one is used, as in 0.3.0."""
 
 
 def encoded(store: Store, values: Mapping[str, Any], ext: str = "yaml") -> bytes:
-    """The bytes of the file that holds these values.
+    """Return the content of the file for these parameters.
 
     Raises:
-        EncodeError: A value has no plain form; the message names it. Or they are too many or too large to be read
-            again, see `notata._base.limits`.
+        EncodeError: A value has no plain form; the message names it. Or the parameters exceed the limits for reading
+            them, see `notata._base.limits`.
     """
     try:
         data = limits.check_stored(formats.encode(_FORMS[ext], values), _KEYS[ext])
@@ -55,7 +55,8 @@ def _check_values(data: bytes, ext: str) -> None:
             decoded(data, ext)
     except DecodeError as error:
         raise EncodeError(
-            f"params has too many values to be read again: {error}; store arrays by array() or json()", where="params"
+            f"cannot store params, as they could not be read again: {error}; store arrays with array() or json()",
+            where="params",
         ) from error
 
 
@@ -63,7 +64,7 @@ def named(values: object) -> Mapping[str, Any]:
     """Return the names and values of a mapping, or of an object that has named values.
 
     Raises:
-        ConfigurationError: It has none.
+        ConfigurationError: The object has no named values.
 
     >>> from argparse import Namespace
     >>> named(Namespace(omega=2.0))
@@ -76,17 +77,17 @@ def named(values: object) -> Mapping[str, Any]:
     found = formats.members(values)
     if found is None:
         raise ConfigurationError(
-            f"params are names and values, such as {{'omega': 2.0}}, an argparse.Namespace, a dataclass, or an attrs "
-            f"or pydantic object, not {type(values).__name__}"
+            f"invalid params of type {type(values).__name__}: pass names and values, such as {{'omega': 2.0}}, an "
+            "argparse.Namespace, a dataclass, or an attrs or pydantic object"
         )
     return {str(name): value for name, value in found}
 
 
 def decoded(data: bytes, ext: str = "yaml") -> dict[str, Any]:
-    """The values that the bytes of such a file hold; an empty YAML holds none.
+    """Return the parameters in the content of a file; empty YAML has none.
 
     Raises:
-        DecodeError: They are damaged, or no names and values.
+        DecodeError: The content is damaged, or has no names and values.
 
     >>> decoded(b"omega: 2.0")
     {'omega': 2.0}
@@ -95,23 +96,25 @@ def decoded(data: bytes, ext: str = "yaml") -> dict[str, Any]:
     if ext == "json" and limits.has_too_many_values(values):
         raise DecodeError(f"this JSON has more than {limits.VALUES:,} values")
     if values is not None and not isinstance(values, dict):
-        raise DecodeError(f"it holds {indefinite(type(values).__name__)}, where names and values are needed")
+        raise DecodeError(f"it contains {indefinite(type(values).__name__)} instead of names and values")
     return values or {}
 
 
 def parameters(store: Store) -> dict[str, Any]:
-    """The parameters of the run at a store's root; empty if it has none. One request for YAML, two for JSON or none.
+    """Return the parameters of the run in a store; empty if it has none.
+
+    Cost: one request if there is a YAML file, else two.
 
     Raises:
         DecodeError: The file is damaged.
-        StorageError: It cannot be read.
+        StorageError: The file cannot be read.
     """
     ext, data = _stored(store)
     return _values(store, ext, data)
 
 
 def _stored(store: Store) -> tuple[str, bytes]:
-    """Which file there is, and its bytes."""
+    """Return the suffix and content of the parameter file; empty if there is none."""
     for ext, key in _KEYS.items():
         try:
             return ext, store.read(key)
@@ -127,14 +130,14 @@ def _values(store: Store, ext: str, data: bytes) -> dict[str, Any]:
         return decoded(data, ext)
     except DecodeError as error:
         key = _KEYS[ext]
-        raise DecodeError(f"{store.url}/{key} cannot be read: {error}", url=store.url, key=key) from error
+        raise DecodeError(f"cannot read {store.url}/{key}: {error}", url=store.url, key=key) from error
 
 
 class Parameters(Mapping[str, Any]):
     """The parameters of a run: a mapping to read them, and a call to add to them.
 
-    What is read is what a reader of the run gets: a ``numpy.float32`` that was given is a float here, and a path a
-    string. No request, but the first time in a run that went on.
+    The values are the same as for a reader of the run: a ``numpy.float32`` becomes a float, and a path a string.
+    Reading costs no request, except for the first read in a resumed run.
 
     Safe to use from many threads.
     """
@@ -143,36 +146,37 @@ class Parameters(Mapping[str, Any]):
         self,
         store: Store,
         check: Callable[[], None],
-        say: Callable[..., None],
+        log: Callable[..., None],
         stored: Callable[[], None],
         *,
         new: bool,
     ) -> None:
         self._store = store
         self._check = check
-        self._say = say
-        self._tell = stored
+        self._log = log
+        self._on_stored = stored
         self._lock = Lock()
         self._file: tuple[str, bytes] | None = ("", b"") if new else None
         self._values: dict[str, Any] | None = {} if new else None
-        self._there: set[str] = set()  # files that there may be
+        self._existing: set[str] = set()  # suffixes of files that may exist
         self._merging: FrameType | None = None  # the call that merges values; see `is_running`
-        self._left: dict[str, Any] = {}  # what a signal handler has left to it
+        self._from_handlers: dict[str, Any] = {}  # values that a signal handler leaves to that call
 
     def __call__(self, /, ext: str = "yaml", **values: Any) -> None:
         """Merge values into the parameters, and store them as ``params.yaml`` or ``params.json``.
 
-        Atomic. One request; one more where the other file is there, which is removed: there is one set of parameters.
+        The write is atomic. A run has one parameter file: if the file with the other suffix exists, it is removed.
+        Cost: one request, and one more to remove the other file.
 
         Args:
             ext: ``yaml`` or ``json``.
-            **values: As for `Logbook.json`; a parameter that was there is replaced.
+            **values: Values as for `Logbook.json`. A new value overwrites a previous one.
 
         Raises:
             ConfigurationError: `ext` is neither.
             EncodeError: A value has no plain form; nothing was changed.
-            RunDisplacedError: Another writer has the run by now.
-            StorageError: The storage refused; the previous file is untouched.
+            RunDisplacedError: Another writer has taken over the run.
+            StorageError: The storage refused; the previous file is unchanged.
 
         >>> log.params(omega=2.0, steps=100)
         >>> log.params(steps=200)
@@ -182,32 +186,36 @@ class Parameters(Mapping[str, Any]):
         if not isinstance(ext, str) or ext not in _KEYS:
             if formats.members(ext) is not None:
                 raise ConfigurationError(
-                    "parameters are keywords: params(omega=2.0), or params(**values); of an object params(**vars(it))"
+                    f"cannot add parameters from {indefinite(type(ext).__name__)}: pass them as keywords, "
+                    "params(omega=2.0) or params(**values), or params(**vars(obj)) for an object"
                 )
-            raise ConfigurationError(f"ext is 'yaml' or 'json', not {ext!r}", url=self._store.url)
+            raise ConfigurationError(f"invalid ext {ext!r}: pass 'yaml' or 'json'", url=self._store.url)
         self._check()
         with self._lock.held():
             self._merge(ext, values)
-        self._tell()
+        self._on_stored()
 
     def _merge(self, ext: str, values: Mapping[str, Any]) -> None:
-        """Store the present values with these. A signal handler leaves its own to the call that it interrupts."""
+        """Store the current values merged with these.
+
+        In a signal handler that interrupts this method, the interrupted call stores the values.
+        """
         if is_running(self._merging):
-            encoded(self._store, values, ext)  # what cannot be stored is refused here
-            self._left = {**self._left, **values}
+            encoded(self._store, values, ext)  # refuse invalid values here
+            self._from_handlers = {**self._from_handlers, **values}
             return
         self._merging = sys._getframe()
         try:
-            self._put(ext, {**self, **values})
+            self._store_values(ext, {**self, **values})
         finally:
-            self._store_left(ext)
+            self._store_from_handlers(ext)
 
-    def _store_left(self, ext: str) -> None:
-        """Store what signal handlers left; their calls have returned, so one interrupt does not keep it from that."""
+    def _store_from_handlers(self, ext: str) -> None:
+        """Store the values of signal handlers, even after one interrupt, as their calls have already returned."""
         interrupt: BaseException | None = None
-        while left := self._left:
+        while left := self._from_handlers:
             try:
-                self._put(ext, {**self, **left})
+                self._store_values(ext, {**self, **left})
             except Exception:
                 raise
             except BaseException as error:
@@ -215,46 +223,46 @@ class Parameters(Mapping[str, Any]):
                     raise
                 interrupt = error
                 continue
-            if self._left is left:
-                self._left = {}
+            if self._from_handlers is left:
+                self._from_handlers = {}
         if interrupt is not None:
             raise interrupt
 
-    def _put(self, ext: str, values: Mapping[str, Any]) -> None:
+    def _store_values(self, ext: str, values: Mapping[str, Any]) -> None:
         data = encoded(self._store, values, ext)
-        self._there |= {self._now()[0], ext} - {""}
+        self._existing |= {self._current_file()[0], ext} - {""}
         self._store.write(_KEYS[ext], data)
-        if others := self._there - {ext}:
-            self._file = self._values = None  # which of them counts if the next request fails, the storage tells
+        if others := self._existing - {ext}:
+            self._file = self._values = None  # if the next request fails, read the files again
             self._store.delete([_KEYS[other] for other in others])
-            self._there = {ext}
+            self._existing = {ext}
         self._file, self._values = (ext, data), None
-        self._say(logging.INFO, "Saved params (%s) in %s", ext, _KEYS[ext])
+        self._log(logging.INFO, "Saved params (%s) in %s", ext, _KEYS[ext])
 
     def begin(self, values: Mapping[str, Any]) -> None:
-        """Store those of a run that begins, or in place of those that a run had which goes on."""
+        """Store the parameters of a new run, or replace those of a resumed run."""
         with self._lock.held():
-            ext, _ = self._now()
+            ext, _ = self._current_file()
             if ext:
-                if self._are(values):
+                if self._equals(values):
                     return
-                self._say(logging.WARNING, "The parameters are not those of before: %s is replaced", _KEYS[ext])
-            self._put("yaml", values)
+                self._log(logging.WARNING, "The parameters differ from the previous ones: %s is replaced", _KEYS[ext])
+            self._store_values("yaml", values)
 
-    def _are(self, values: Mapping[str, Any]) -> bool:
-        """Whether the stored ones are these; a NaN is one that is there, and in JSON every key is a string."""
+    def _equals(self, values: Mapping[str, Any]) -> bool:
+        """Check whether the stored values equal these, as stored: NaN equals NaN, and JSON keys are strings."""
         try:
-            stored, (ext, _) = self._stored(), self._now()
+            stored, (ext, _) = self._stored(), self._current_file()
         except DecodeError:
             return False
         data = encoded(self._store, values, ext)
         if formats.equal(stored, _values(self._store, ext, data)):
             return True
-        with suppress(EncodeError):  # what was written by hand may hold what we do not write
+        with suppress(EncodeError):  # a file written by hand can contain values that notata does not write
             return encoded(self._store, stored, ext) == data
         return False
 
-    def _now(self) -> tuple[str, bytes]:
+    def _current_file(self) -> tuple[str, bytes]:
         with self._lock.held():
             if self._file is None:
                 self._file = _stored(self._store)
@@ -262,10 +270,10 @@ class Parameters(Mapping[str, Any]):
 
     def _stored(self) -> dict[str, Any]:
         known = self._values
-        if known is not None:  # who reads does not wait for who writes
+        if known is not None:  # readers do not wait for writers
             return known
         with self._lock.held():
-            values = _values(self._store, *self._now())
+            values = _values(self._store, *self._current_file())
             self._values = values
             return values
 

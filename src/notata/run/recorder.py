@@ -1,4 +1,4 @@
-"""What a run writes: values under names, and any file by its key; it does not know who owns the run, or how it ends."""
+"""Write the files of a run: values by name, and any file by its key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from notata._base.progress import Wanted, shown
 from notata._base.terminal import one_line
 from notata.errors import ConfigurationError, EncodeError, FolderError, MissingError, NotataError, StorageError
 from notata.formats import Drawing, current_figure, encode
-from notata.run.lines import Lines
+from notata.run.lines import LogMethods
 from notata.store import Entry, Store, open_beside, open_store
 
 if TYPE_CHECKING:
@@ -34,23 +34,23 @@ __all__ = ["Recorder"]
 _NAMED: Final = 20  # files that a warning names
 
 
-class Recorder(Lines, ABC):
-    """The writers of one run. Each stores one file whole or not at all, and leaves a line in the log.
+class Recorder(LogMethods, ABC):
+    """The writers of one run. Each writer stores one file atomically and logs a line.
 
     Attributes:
-        url: Where the run lies, without credentials.
-        path: The run's folder, a `pathlib.Path` on a local disk and a `upath.UPath` anywhere.
+        url: The location of the run, without credentials.
+        path: The run's folder, a `pathlib.Path` on a local disk and a `upath.UPath` on any storage.
     """
 
     _store: Store
 
     @abstractmethod
     def _check(self) -> None:
-        """Refuse to write where the run is known to be another writer's."""
+        """Raise an error if another writer is known to own the run."""
 
     @property
     def url(self) -> str:
-        """Where the run lies, without credentials."""
+        """The location of the run, without credentials."""
         return self._store.url
 
     @property
@@ -61,22 +61,23 @@ class Recorder(Lines, ABC):
     # -- artifacts -----------------------------------------------------------------------------------------
 
     def text(self, name: str, content: str) -> StoredPath:
-        r"""Store text as ``artifacts/<name>.txt``, in place of what was there.
+        r"""Store text as ``artifacts/<name>.txt``, replacing a previous file.
 
-        Atomic: a reader sees the whole text or the previous one. One request up to 8 MiB, then parts.
+        The write is atomic: a reader sees the whole text or the previous one. Cost: one request up to 8 MiB, then one
+        for each part.
 
         Args:
-            name: Key below ``artifacts/``; folders are welcome, the suffix is added unless it is there.
-            content: Stored as UTF-8, its newlines as given. A lone surrogate, which UTF-8 cannot hold, becomes its
-                escape (``\udc80``): a crash dump is not lost for one character.
+            name: Key below ``artifacts/``. It may contain folders. The suffix is added if it is missing.
+            content: The text, stored as UTF-8 with its newlines unchanged. A lone surrogate, which UTF-8 cannot encode,
+                becomes its escape (``\udc80``), so that a crash dump is still stored.
 
         Returns:
-            Where the file lies.
+            The path of the file.
 
         Raises:
             KeyNameError: `name` is not legal on every backend.
             EncodeError: `content` is not a string.
-            StorageError: The storage refused; the previous file is untouched.
+            StorageError: The storage refused; the previous file is unchanged.
 
         >>> log.text("debug/traceback", "Traceback …").read_text()
         'Traceback …'
@@ -86,20 +87,20 @@ class Recorder(Lines, ABC):
     def json(self, name: str, data: Any) -> StoredPath:
         """Store structured data as ``artifacts/<name>.json``: 2 spaces, sorted keys, UTF-8.
 
-        numpy scalars and arrays, dates and times, paths, enumerations, dataclasses, sets and the like become what
-        `notata.formats.plain` says. NaN and Infinity are written as Python's json module does.
+        `notata.formats.plain` converts numpy scalars and arrays, dates and times, paths, enumerations, dataclasses,
+        sets and similar values. NaN and Infinity are written as by Python's json module.
 
         Args:
             name: As for `text`.
-            data: Anything that has a plain form.
+            data: Any value that has a plain form.
 
         Returns:
-            Where the file lies.
+            The path of the file.
 
         Raises:
             KeyNameError: `name` is not legal on every backend.
-            EncodeError: A part of it has no plain form; the message names it, as in ``metrics.layers[3].weight``.
-            StorageError: The storage refused; the previous file is untouched.
+            EncodeError: A part has no plain form; the message names it, as in ``metrics.layers[3].weight``.
+            StorageError: The storage refused; the previous file is unchanged.
 
         >>> print(log.json("metrics", {"max": 0.92, "at": {3, 1}}).read_text(), end="")
         {
@@ -115,20 +116,20 @@ class Recorder(Lines, ABC):
     def pickle(self, name: str, obj: Any, protocol: int = formats.PICKLE.protocol) -> StoredPath:
         """Store a Python object as ``artifacts/<name>.pkl``.
 
-        Streamed: the object needs no second copy of itself in memory. Read pickles only from those you trust.
+        The pickle is streamed, without a second copy of the object in memory. Load pickles only from sources you trust.
 
         Args:
             name: As for `text`.
-            obj: Anything that pickles. A path object of a run is stored without its storage options.
-            protocol: As for `pickle.dump`; the highest of this Python when not given, as in 0.3.0.
+            obj: Any object that can be pickled. A path object of a run is stored without its storage options.
+            protocol: As for `pickle.dump`. The default is the highest protocol of this Python, as in 0.3.0.
 
         Returns:
-            Where the file lies.
+            The path of the file.
 
         Raises:
             KeyNameError: `name` is not legal on every backend.
-            EncodeError: It does not pickle; the previous file is untouched.
-            StorageError: The storage refused; the previous file is untouched.
+            EncodeError: The object cannot be pickled; the previous file is unchanged.
+            StorageError: The storage refused; the previous file is unchanged.
 
         >>> log.pickle("model", {"weights": [1, 2]}).name
         'model.pkl'
@@ -136,20 +137,20 @@ class Recorder(Lines, ABC):
         return self._save(formats.Pickle(protocol), "pickle", name, obj)
 
     def bytes(self, name: str, data: Buffer | npt.NDArray[Any]) -> StoredPath:
-        r"""Store raw bytes as ``artifacts/<name>``, the name as given.
+        r"""Store raw bytes as ``artifacts/<name>``. No suffix is added.
 
         Args:
-            name: Key below ``artifacts/``, with the suffix that you want.
-            data: bytes, bytearray, memoryview, array, a numpy array: the bytes as they lie in memory, C order for
-                one that is strided.
+            name: Key below ``artifacts/``, including the suffix.
+            data: bytes, bytearray, memoryview, array or a numpy array, stored as in memory. A strided array is stored
+                in C order.
 
         Returns:
-            Where the file lies.
+            The path of the file.
 
         Raises:
             KeyNameError: `name` is not legal on every backend.
             EncodeError: `data` is not bytes-like.
-            StorageError: The storage refused; the previous file is untouched.
+            StorageError: The storage refused; the previous file is unchanged.
 
         >>> log.bytes("weights.raw", b"\x01\x02").read_bytes()
         b'\x01\x02'
@@ -157,24 +158,24 @@ class Recorder(Lines, ABC):
         return self._save(formats.BYTES, "bytes", name, data)
 
     def save(self, name: str, value: Any, format: formats.Format | type | str | None = None) -> StoredPath:
-        r"""Store a value as ``artifacts/<name>`` in a format of your own, of an installed package, or by its suffix.
+        r"""Store a value as ``artifacts/<name>`` in a given format, or in the format of its suffix.
 
         Args:
-            name: As for `text`. The format's suffix is added unless it is there.
-            value: What the format takes.
-            format: An object (or class) with `suffix`, ``write(value, file)`` and ``read(file)``; or the name of one
-                that is registered: ``text``, ``json``, ``yaml``, ``pickle``, ``npy``, ``npz``, ``csv``, ``netcdf``,
-                ``parquet``, and those of the entry point group ``notata.formats``. When not given, the suffix of
-                `name` says which.
+            name: As for `text`. The suffix of `format` is added if it is missing.
+            value: A value that the format supports.
+            format: An object or class with `suffix`, ``write(value, file)`` and ``read(file)``; or the name of a
+                registered format: ``text``, ``json``, ``yaml``, ``pickle``, ``npy``, ``npz``, ``csv``, ``netcdf``,
+                ``parquet``, and those of the entry point group ``notata.formats``. By default, the suffix of `name`
+                selects the format.
 
         Returns:
-            Where the file lies.
+            The path of the file.
 
         Raises:
             KeyNameError: `name` is not legal on every backend.
-            ConfigurationError: No format has that name, or that suffix.
-            EncodeError: The format cannot hold the value; the previous file is untouched.
-            StorageError: The storage refused; the previous file is untouched.
+            ConfigurationError: There is no format with this name or suffix.
+            EncodeError: The format cannot store the value; the previous file is unchanged.
+            StorageError: The storage refused; the previous file is unchanged.
 
         >>> class Lines:
         ...     suffix = ".lines"
@@ -190,32 +191,33 @@ class Recorder(Lines, ABC):
         form = formats.of_file(str(name)) if format is None else formats.as_format(format)
         if form is None:
             raise ConfigurationError(
-                f"no format is known for {name!r}: give it a suffix of one, or say format=. "
-                f"Known: {', '.join(sorted(formats.known()))}",
+                f"cannot save {name!r}: no format has this suffix. Use the suffix of a format, or pass format=. "
+                f"Known formats: {', '.join(sorted(formats.known()))}",
                 url=self.url,
             )
-        suffix = "" if format is None else form.suffix  # a suffix that was given stays: .yaml and .yml are one format
+        suffix = "" if format is None else form.suffix  # keep a given suffix: .yaml and .yml are the same format
         what = form.suffix.removeprefix(".") or formats.kind_of(form)
         return self._write(form, what, name, keys.artifact(name, suffix), value)
 
     def file(
         self, path: str | os.PathLike[str] | UPath, name: str | None = None, *, progress: Wanted = False
     ) -> StoredPath:
-        """Store a file that another program wrote as ``artifacts/<name>``. Streamed, bounded in memory.
+        """Store a file that another program wrote as ``artifacts/<name>``. Streamed, with bounded memory.
 
         Args:
             path: A local path, any fsspec URL, or a UPath.
-            name: Key below ``artifacts/``, with the suffix that you want; the file's own name when not given.
-            progress: Show a bar in the terminal; or any `fsspec.callbacks.Callback`, which is told of bytes.
+            name: Key below ``artifacts/``, including the suffix. The default is the name of the file.
+            progress: Show a progress bar in the terminal; or pass any `fsspec.callbacks.Callback`, which gets the
+                number of bytes.
 
         Returns:
-            Where the copy lies.
+            The path of the copy.
 
         Raises:
-            MissingError: There is no such file.
-            FolderError: It is a folder; `folder` takes those.
-            KeyNameError: The name is not legal on every backend; give another one.
-            StorageError: The file could not be read, or the storage refused; what was there is untouched.
+            MissingError: The file does not exist.
+            FolderError: The path is a folder; use `folder`.
+            KeyNameError: The name is not legal on every backend; pass another one.
+            StorageError: The file could not be read, or the storage refused; the previous file is unchanged.
 
         >>> with log.local("artifacts/mesh.vtk") as mesh:
         ...     size = mesh.write_text("# vtk DataFile Version 3.0")
@@ -234,24 +236,24 @@ class Recorder(Lines, ABC):
     def folder(
         self, path: str | os.PathLike[str] | UPath, name: str | None = None, *, progress: Wanted = False
     ) -> StoredPath:
-        """Store all files of a folder, and of the folders in it, below ``artifacts/<name>/``: many at once, streamed.
+        """Store all files of a folder and its subfolders below ``artifacts/<name>/``. Concurrent and streamed.
 
-        Each file is stored whole or not at all; the folder is not one unit. Empty folders are not kept, as a bucket
-        has none; links to folders, sockets and the like are left out, and a warning in the log names them. Of a folder
-        that holds this run, the run is left out; one within the run may be stored too.
+        Each file is stored atomically, but not the folder as a whole. Empty folders are skipped, as a bucket has none.
+        Links to folders, sockets and the like are skipped, too, and a warning in the log names them. If the folder
+        contains this run, the run is skipped. A folder within the run can be stored.
 
         Args:
             path: A local path, any fsspec URL, or a UPath.
-            name: Key below ``artifacts/``; the folder's own name when not given.
+            name: Key below ``artifacts/``. The default is the name of the folder.
             progress: As for `file`.
 
         Returns:
-            Where the copies lie.
+            The path of the folder with the copies.
 
         Raises:
-            MissingError: There is no such folder, or no file in it.
+            MissingError: The folder does not exist, or has no files.
             KeyNameError: A name is not legal on every backend; nothing was stored.
-            BatchError: Some files could not be stored; it holds each one's error, and the others are.
+            BatchError: Some files could not be stored; it contains one error for each. The other files are stored.
 
         >>> with log.local("artifacts/ignored") as beside:
         ...     for step in range(3):
@@ -264,48 +266,47 @@ class Recorder(Lines, ABC):
         own = PurePath(source.url.rpartition("://")[2]).name
         target = keys.artifact(own if name is None else name)
         self._check()
-        found = self._wanted(source, target)
+        found = self._files_to_store(source, target)
         if not found:
-            raise _nothing(path, source)
+            raise _no_files_error(path, source)
         wanted = {keys.check(f"{target}/{entry.key}"): entry for entry in found}
         with shown(progress, own) as callback:
             self._store.copy_from(wanted, source, callback=callback)
         if left_out := source.irregular():
             names = listed(map(one_line, left_out), _NAMED)
-            self.warning("Left out of folder %s, as they are no regular files: %s", own, names)
+            self.warning("Skipped in folder %s, as they are not regular files: %s", own, names)
         size = sum(entry.size for entry in found)
         self.info("Saved folder %s (%d files, %d bytes) in %s", own, len(found), size, target)
         return self._store.path_for(target)
 
-    def _wanted(self, source: Store, target: str) -> list[Entry]:
-        """The files of a folder without those of this run; of one within it, without what was stored of it before."""
-        mine, there = _root(self._store), _root(source)
-        within = there != mine and there.startswith(mine)
-        left_out = f"{mine}{target}/" if within else mine
-        return [entry for entry in source.list() if not f"{there}{entry.key}".startswith(left_out)]
+    def _files_to_store(self, source: Store, target: str) -> list[Entry]:
+        """Return the files of a folder except those of this run; for a folder in the run, except earlier copies."""
+        own_root, root = _location(self._store), _location(source)
+        within = root != own_root and root.startswith(own_root)
+        left_out = f"{own_root}{target}/" if within else own_root
+        return [entry for entry in source.list() if not f"{root}{entry.key}".startswith(left_out)]
 
     # -- data and plots ------------------------------------------------------------------------------------
 
     def array(self, name: str, array: npt.ArrayLike) -> StoredPath:
-        """Store one array as ``data/<name>.npy``, in place of what was there.
+        """Store one array as ``data/<name>.npy``, replacing a previous file.
 
-        Streamed into one atomic write: a reader sees the whole array or the previous one. Units are the caller's:
-        record them in `params`.
+        The write is streamed and atomic: a reader sees the whole array or the previous one. Record units in `params`.
 
         Args:
-            name: Key below ``data/``; folders are welcome, the suffix is added unless it is there.
-            array: Any shape, ``()`` included, and any dtype but object: of numpy, or of whatever has `__array__` (torch
-                and jax tensors are fetched from their device), or nested lists of numbers. C or Fortran order is
-                kept, byte order too.
+            name: Key below ``data/``. It may contain folders. The suffix is added if it is missing.
+            array: A numpy array, an object with `__array__` (torch and jax tensors are copied from their device), or
+                nested lists of numbers. Any shape, including ``()``; any dtype except object. C or Fortran order and
+                byte order are kept.
 
         Returns:
-            Where the file lies.
+            The path of the file.
 
         Raises:
             KeyNameError: `name` is not legal on every backend.
-            EncodeError: The dtype is object, or one that npy does not bring back; or a masked array has masked
-                elements. The message says what to do.
-            StorageError: The storage refused; the previous file is untouched.
+            EncodeError: The dtype is object, or npy cannot restore it; or a masked array has masked elements. The
+                message states the solution.
+            StorageError: The storage refused; the previous file is unchanged.
 
         References:
             NEP 1, the npy format.
@@ -320,57 +321,60 @@ class Recorder(Lines, ABC):
     @overload
     def arrays(self, /, *, name: str, compressed: bool = True, **arrays: npt.ArrayLike) -> StoredPath: ...
     def arrays(self, name: str | None = None, /, compressed: bool = True, **arrays: Any) -> StoredPath:
-        """Store several arrays as one bundle ``data/<name>.npz``, in place of what was there.
+        """Store several arrays as one bundle ``data/<name>.npz``, replacing a previous file.
 
         Args:
             name: As for `array`.
-            compressed: By zlib; else as they are, which is faster and larger.
-            **arrays: Each as for `array`; the keywords are their names in the bundle. One may be called ``name``.
+            compressed: Compress with zlib; without compression, writing is faster and the file larger.
+            **arrays: Arrays as for `array`; the keywords are their names in the bundle. ``name`` is also allowed.
 
         Returns:
-            Where the file lies.
+            The path of the file.
 
         Raises:
             KeyNameError: `name` is not legal on every backend.
-            EncodeError: As for `array`; the message names which.
-            StorageError: The storage refused; the previous file is untouched.
+            EncodeError: As for `array`; the message names the array.
+            StorageError: The storage refused; the previous file is unchanged.
 
         >>> log.arrays("trajectory", x=[0.0, 1.0], v=[1.0, 0.0]).name
         'trajectory.npz'
         """
         if not isinstance(compressed, bool | int):
             raise ConfigurationError(
-                f"compressed is True or False, not {type(compressed).__name__}; arrays are keywords, arrays('a', x=…)"
+                f"invalid compressed of type {type(compressed).__name__}: pass True or False, and arrays as keywords, "
+                "arrays('a', x=…)"
             )
         if name is None:  # by keyword, as in 0.3.0
             name = arrays.pop("name", None)
             if not isinstance(name, str):
-                raise ConfigurationError("the first argument is the name of the bundle: arrays('trajectory', x=…)")
+                raise ConfigurationError(
+                    "cannot store arrays without a name: pass the name of the bundle first, arrays('trajectory', x=…)"
+                )
         form = formats.Npz(bool(compressed))
         return self._write(form, "arrays", name, keys.data(name, form.suffix), arrays)
 
     def plot(
         self, name: str, fig: Figure | None = None, dpi: int = 200, formats: str | Iterable[str] = ("png",)
     ) -> list[StoredPath]:
-        """Store a matplotlib figure as ``plots/<name>.<format>``, in one format or several.
+        """Store a matplotlib figure as ``plots/<name>.<format>``, in one or more formats.
 
-        All formats are drawn before the first is stored. Each file is atomic. The figure is cut to its content
-        (``bbox_inches="tight"``) and stays open.
+        All formats are drawn before the first one is stored. Each file is written atomically. The figure is cropped to
+        its content (``bbox_inches="tight"``) and stays open.
 
         Args:
-            name: Key below ``plots/``; folders are welcome, the suffix is added unless it is there.
-            fig: A figure, or axes of one; the current figure of pyplot when not given.
+            name: Key below ``plots/``. It may contain folders. The suffix is added if it is missing.
+            fig: A figure, or the axes of a figure. The default is the current figure of pyplot.
             dpi: Dots per inch of raster formats.
             formats: Suffixes that matplotlib can write: ``png``, ``pdf``, ``svg``, …
 
         Returns:
-            Where each file lies, in the order of `formats`.
+            The path of each file, in the order of `formats`.
 
         Raises:
             KeyNameError: `name` is not legal on every backend.
             PackageMissingError: matplotlib is not installed. It is an `ImportError` and a `RuntimeError`.
-            EncodeError: There is no current figure, it is none, or matplotlib cannot write that format.
-            StorageError: The storage refused; what was there is untouched. Of several, a `BatchError`.
+            EncodeError: There is no current figure, `fig` is not a figure, or matplotlib cannot write the format.
+            StorageError: The storage refused; previous files are unchanged. Several formats raise a `BatchError`.
 
         >>> import matplotlib
         >>> matplotlib.use("agg")
@@ -387,7 +391,7 @@ class Recorder(Lines, ABC):
         self._check()
         drawn: dict[str, builtins.bytes] = {}
         for key, form in zip(wanted, forms, strict=True):
-            with self._telling(key):
+            with self._locating_errors(key):
                 drawn[key] = encode(form, current_figure() if fig is None else fig)
         if len(drawn) == 1:
             self._store.write(*next(iter(drawn.items())))
@@ -401,14 +405,14 @@ class Recorder(Lines, ABC):
 
     def _write(self, form: formats.WriteFormat, what: str, name: str, key: str, value: Any) -> StoredPath:
         self._check()
-        with self._telling(key), self._store.open(key, "wb") as file:
-            formats.write(_rooted(form, name), value, file)
+        with self._locating_errors(key), self._store.open(key, "wb") as file:
+            formats.write(_with_root(form, name), value, file)
         self.info("Saved %s %s in %s", what, name, key)
         return self._store.path_for(key)
 
     @contextmanager
-    def _telling(self, key: str) -> Iterator[None]:
-        """Tell errors of a format, which knows neither, where the value was to go."""
+    def _locating_errors(self, key: str) -> Iterator[None]:
+        """Add the URL and key to the errors of a format, which knows neither."""
         try:
             yield
         except EncodeError as error:
@@ -418,25 +422,24 @@ class Recorder(Lines, ABC):
     # -- any file ------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: str | os.PathLike[str]) -> StoredPath:
-        """The path object of any file of the run, which need not be there.
+        """Return the path object of any file of the run; the file need not exist.
 
-        On a local disk it is a `pathlib.Path` whose parents exist, so `np.save` and the builtin `open` take it.
-        Everywhere its own `open`, ``read_*``, ``write_*`` and `touch` keep the contract: a failed write publishes
-        nothing.
+        On a local disk, this is a `pathlib.Path` whose parents exist, for `np.save` and the builtin `open`. On any
+        storage, its methods `open`, ``read_*``, ``write_*`` and `touch` are atomic: a failed write changes nothing.
 
         Args:
-            key: Relative to the run's folder.
+            key: Key relative to the run's folder.
 
         Raises:
-            KeyNameError: It is not legal on every backend, or leaves the run's folder.
+            KeyNameError: The key is not legal on every backend, or leaves the run's folder.
 
         >>> log["artifacts/settings/config.json"].write_text("{}")
         2
         """
-        return self._store.path(self._allowed(key))
+        return self._store.path(self._check_key(key))
 
-    def _allowed(self, key: str | os.PathLike[str]) -> str:
-        """A legal key, while the run is this writer's as far as is known."""
+    def _check_key(self, key: str | os.PathLike[str]) -> str:
+        """Return a valid key; raise an error if another writer is known to own the run."""
         checked = keys.check(key)
         self._check()
         return checked
@@ -450,48 +453,49 @@ class Recorder(Lines, ABC):
         errors: str | None = None,
         newline: str | None = None,
     ) -> IO[Any]:
-        r"""A file object of any file of the run, for whatever writes to one (`np.savez`, `torch.save`, pandas).
+        r"""Open any file of the run, for libraries that take a file object (`np.savez`, `torch.save`, pandas).
 
         Args:
-            key: Relative to the run's folder.
-            mode: ``w``: nothing is visible before it closes cleanly, and nothing at all after an exception inside
-                its ``with`` block. ``x``: the same, where nothing is. ``a``: held in memory, added at the close, on
-                GCS too. ``r``: seekable. With ``b`` for bytes; else text. Writers do not seek: a library that must
-                (HDF5) takes `local`.
-            encoding: Of text; UTF-8 when not given, whatever the locale.
+            key: Key relative to the run's folder.
+            mode: ``w``: the file becomes visible when it is closed; after an exception in its ``with`` block, nothing
+                changes. ``x``: the same, but the file must not exist. ``a``: data is kept in memory and appended at
+                close, on GCS, too. ``r``: read, seekable. Add ``b`` for bytes; the default is text. Files opened for
+                writing are not seekable: for a library that seeks (HDF5), use `local`.
+            encoding: The encoding of text; UTF-8 by default, independent of the locale.
             errors: As for the builtin `open`.
-            newline: As for the builtin `open`, but text is written with its newlines as given.
+            newline: As for the builtin `open`, but by default newlines are written unchanged.
 
         Raises:
             KeyNameError: The key is not legal on every backend, or leaves the run's folder.
-            MissingError: Nothing to read.
-            ExistsError: ``x`` met a file.
+            MissingError: The file to read does not exist.
+            ExistsError: Mode ``x``, and the file exists.
 
         >>> with log.open("artifacts/table.csv", "w") as file:
         ...     size = file.write("t,x\n0,1\n")
         >>> log["artifacts/table.csv"].read_text()
         't,x\n0,1\n'
         """
-        return self._store.open(self._allowed(key), mode, encoding=encoding, errors=errors, newline=newline)
+        return self._store.open(self._check_key(key), mode, encoding=encoding, errors=errors, newline=newline)
 
     def local(self, key: str) -> AbstractContextManager[Path]:
-        """A real, temporary `pathlib.Path` for libraries that insist on a file name (HDF5, netCDF, VTK, SQLite).
+        """Return a context manager with a temporary local path, for libraries that need one (HDF5, netCDF, SQLite).
 
-        Nothing is there yet. On a clean exit its file is stored under `key`, whole; after an exception nothing is.
+        There is no file at the path yet. When the block ends, the file is stored under `key` atomically. After an
+        exception nothing is stored.
 
         Args:
-            key: Relative to the run's folder; the path has its last segment as name.
+            key: Key relative to the run's folder. Its last segment is the name of the path.
 
         Raises:
             KeyNameError: The key is not legal on every backend, or leaves the run's folder.
-            MissingError: No file was written there.
+            MissingError: No file was written to the path.
 
         >>> with log.local("artifacts/mesh.vtk") as path:
         ...     size = path.write_text("# vtk DataFile Version 3.0")
         >>> log["artifacts/mesh.vtk"].exists()
         True
         """
-        return self._local(self._allowed(key))
+        return self._local(self._check_key(key))
 
     @contextmanager
     def _local(self, key: str) -> Iterator[Path]:
@@ -500,24 +504,28 @@ class Recorder(Lines, ABC):
         self.info("Saved file %s in %s", key.rpartition("/")[2], key)
 
 
-def _nothing(path: str | os.PathLike[str] | UPath, folder: Store) -> StorageError:
-    """What is wrong with a folder in which there is nothing to store."""
+def _no_files_error(path: str | os.PathLike[str] | UPath, folder: Store) -> StorageError:
+    """Return the error for a folder without files to store."""
     beside, name = open_beside(path)
     with suppress(NotataError):
         if name and beside.locate(name):
-            return FolderError(f"{folder.url} is a file, which file() stores", url=folder.url)
-    return MissingError(f"there is no file in {folder.url}, besides those of this run", url=folder.url)
+            return FolderError(f"cannot store {folder.url} as a folder: it is a file; use file()", url=folder.url)
+    return MissingError(
+        f"cannot store folder {folder.url}: it does not exist, or has no files besides those of this run. "
+        "Check the path",
+        url=folder.url,
+    )
 
 
-def _root(store: Store) -> str:
-    """Where a store's keys begin, by one name however it was reached: on a local disk through links, say."""
+def _location(store: Store) -> str:
+    """Return the canonical location of a store, with links of a local disk resolved."""
     place = store.path_for()
     url = place.resolve().as_posix() if isinstance(place, Path) else store.url
     return url if url.endswith("/") else f"{url}/"
 
 
-def _rooted(form: formats.WriteFormat, name: str | int) -> formats.WriteFormat:
-    """The format whose errors call the value by its name, as in ``metrics.layers[3].weight``."""
+def _with_root(form: formats.WriteFormat, name: str | int) -> formats.WriteFormat:
+    """Return the format with `name` as the root in its error messages, as in ``metrics.layers[3].weight``."""
     if not isinstance(form, formats.Json | formats.Yaml | formats.Npy | formats.Npz):
         return form
     return dataclasses.replace(form, root=str(name).rpartition("/")[2].removesuffix(form.suffix))

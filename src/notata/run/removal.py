@@ -1,7 +1,7 @@
-"""How a run is removed: it says so first, and its metadata.json goes last; it knows not who wants it, nor other runs.
+"""Remove a run: mark it as ``replacing`` first, and delete its metadata.json last.
 
-Nobody takes half a run for a whole one: until its last file is gone it says ``replacing``, and who removes it once more
-goes on from there. Who takes the run meanwhile keeps what they write.
+A reader never mistakes a partly removed run for a complete one, and another removal continues where the first one
+stopped. If a new writer claims the run during the removal, its files are kept.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from notata.run.state import LEASE, parsed, stored
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps
 
-__all__ = ["Remains", "remove_run"]
+__all__ = ["RemovalResult", "remove_run"]
 
-_AT_ONCE: Final = 1000  # deletions of one request of S3, from one look at whose the run is to the next
+_AT_ONCE: Final = 1000  # files per deletion request of S3; the owner of the run is checked before each request
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
-    """What came of a removal.
+class RemovalResult:
+    """The result of a removal.
 
     Attributes:
-        gone: The files that were removed, with the size of each, by key; of those that it had.
-        errors: Why others were not, by key, folders that cannot be opened included; the run says ``replacing`` then.
-        left: What is neither a file nor a link, such as a pipe, and so was left.
-        links: The links that were removed; what they lead to is as it was.
+        gone: The size of each removed file, by key.
+        errors: The errors of files that were not removed, by key, including folders that cannot be opened. With errors,
+            the run keeps the status ``replacing``.
+        left: Entries that are neither files nor links, such as pipes. They are not removed.
+        links: The removed links. Their targets are unchanged.
     """
 
     gone: Mapping[str, int] = field(default_factory=dict)
@@ -40,19 +41,20 @@ class Remains:
     links: tuple[str, ...] = ()
 
 
-def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None = None) -> Remains:
-    """Remove the run at a store's root. On a bucket: a listing, a swap, the deletions, a look and a last deletion.
+def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None = None) -> RemovalResult:
+    """Remove the run in a store.
 
-    What another owner writes who takes the run meanwhile stays; S3 deletes by name, so there it stays if it comes
-    before this looks, which it does once for 1000 files and before metadata.json.
+    If another writer claims the run during the removal, its files are kept. S3 deletes by name, so there a file is kept
+    only if it is written before the next check. There is one check for every 1000 files, and one before metadata.json.
+    Cost on a bucket: a listing, a compare-and-swap, the deletions, a check and a last deletion.
 
     Args:
-        run: Of the run.
-        found: Its metadata.json as it was when this was decided; None if it had none.
-        entries: What to remove of it, as listed; when not given, all that it has, unfinished writes too.
+        run: The store of the run.
+        found: The metadata.json when the removal was decided; None if there was none.
+        entries: The files to remove, as listed; by default all files of the run, including unfinished writes.
 
     Raises:
-        ConflictError: metadata.json is another one by now, so nothing was removed; or from then on.
+        ConflictError: metadata.json has changed, so nothing was removed, or nothing more from then on.
         FolderError: The run's folder is a link; nothing was removed.
         StorageError: The storage failed.
 
@@ -66,7 +68,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
     run = run.strictly()
     gaps = Gaps()
     listed = run.list_all(skipped=gaps) if entries is None else list(entries)
-    last = _announce(run, found)
+    last = _mark_replacing(run, found)
     gone: dict[str, int] = {}
     errors: dict[str, Exception] = {error.key or "": error for error in gaps.errors(run.url)}
     listed = [entry for entry in listed if entry.key != keys.METADATA]
@@ -74,46 +76,50 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
         if start:
             _check(run, last.version)
         some = listed[start : start + _AT_ONCE]
-        errors |= _removed(run, some)
+        errors |= _remove_files(run, some)
         gone |= {entry.key: entry.size for entry in some if entry.key not in errors}
         if any(isinstance(error, DeadlineError) for error in errors.values()):
-            break  # each batch would wait as long
+            break  # each further batch would wait as long
     links: list[str] = []
-    if not errors:  # else it keeps saying that it goes: what is left is to be found
+    if not errors:  # with errors, metadata.json stays, so that the remaining files can be found
         _check(run, last.version)
         links = run.remove_links()
-        errors |= _removed(run, [last])
+        errors |= _remove_files(run, [last])
         gone |= {} if errors or found is None else {last.key: last.size}
     left = () if errors else tuple(run.irregular())
     run.remove_empty_folders()
-    return Remains({key: size for key, size in gone.items() if not keys.is_reserved(key)}, errors, left, tuple(links))
+    return RemovalResult(
+        {key: size for key, size in gone.items() if not keys.is_reserved(key)}, errors, left, tuple(links)
+    )
 
 
-def _announce(run: Store, found: Blob | None) -> Entry:
-    """Have metadata.json say that the run goes, and be nobody's: its owner learns so at the next sign of life."""
+def _mark_replacing(run: Store, found: Blob | None) -> Entry:
+    """Set the status ``replacing`` and remove the owner in metadata.json; its next heartbeat detects that."""
     fields = {} if found is None else parsed(found.data) or {}
     data = encode(JSON, {**{name: value for name, value in fields.items() if name != LEASE}, "status": "replacing"})
     try:
         version = run.create(keys.METADATA, data) if found is None else run.replace(keys.METADATA, data, found.version)
     except (ConflictError, ExistsError) as error:
-        raise _taken(run) from error
+        raise _claimed_error(run) from error
     return Entry(keys.METADATA, len(data) if found is None else found.size, datetime.now(UTC), version)
 
 
 def _check(run: Store, version: str) -> None:
     now = stored(run)
     if now is None or now.version != version:
-        raise _taken(run)
+        raise _claimed_error(run)
 
 
-def _taken(run: Store) -> ConflictError:
+def _claimed_error(run: Store) -> ConflictError:
     return ConflictError(
-        f"{run.url}: another writer has the run by now; what they write is left", url=run.url, key=keys.METADATA
+        f"cannot remove {run.url}: another writer has claimed the run; its files are kept. Wait for the run to end",
+        url=run.url,
+        key=keys.METADATA,
     )
 
 
-def _removed(run: Store, entries: Iterable[Entry]) -> dict[str, Exception]:
-    """Remove files as they were listed, many at once; why others were not, by key."""
+def _remove_files(run: Store, entries: Iterable[Entry]) -> dict[str, Exception]:
+    """Remove files in the listed versions concurrently; return errors by key."""
     listed = list(entries)
     try:
         run.remove(listed)

@@ -1,8 +1,8 @@
-"""The id of a run, made of its parameters: legible, legal, bounded, and another one for other parameters.
+"""Make run ids of parameters: readable, valid, short, and unique for each set of parameters.
 
-notata 0.3.0 joins names and values by underscores, as in ``sweep_dt_0.001_omega_2``. Several sets of parameters may
-become the same id so: floats are cut to five digits, and ``a="b", c=1`` looks like ``a_b_c=1``. An id of that form is
-kept where it is the only reading of itself; any other ends in ``--`` and a digest of the parameters.
+notata 0.3.0 joins names and values with underscores, as in ``sweep_dt_0.001_omega_2``. Such ids can be ambiguous:
+floats are rounded to five digits, and ``a="b", c=1`` gives the same text as ``a_b_c=1``. notata keeps an id of that
+form if it is unambiguous. Otherwise the id ends in ``--`` and a digest of the parameters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from notata.formats import flattened, plain
 __all__ = ["LONGEST", "run_id"]
 
 LONGEST: Final = 200
-"""Bytes that an id has at most. A folder's name may have 255."""
+"""Maximum bytes of an id. The name of a folder can have 255."""
 
 _DIGEST: Final = 16  # hexadecimal digits: of a million ids, two agree with a probability of 3e-8
 _VALUE: Final = 40  # characters of one value that an id with a digest shows
@@ -32,11 +32,11 @@ _LEGIBLE: Final = re.compile(r"[^A-Za-z0-9.+=,_-]+")
 
 
 def run_id(name: str, params: Mapping[str, Any]) -> str:
-    """The id of the run of an experiment that has these parameters.
+    """Return the id of a run of an experiment with these parameters.
 
     Args:
-        name: Of the experiment, which the id begins with.
-        params: Anything that has a plain form.
+        name: The name of the experiment, with which the id begins.
+        params: Parameters that have a plain form.
 
     Raises:
         EncodeError: A parameter has no plain form.
@@ -60,7 +60,7 @@ def run_id(name: str, params: Mapping[str, Any]) -> str:
 
 
 def _told(params: Mapping[str, Any], values: Mapping[str, Any]) -> str:
-    """Return a text that only these parameters have: JSON, and which keys are no strings, if any are not."""
+    """Return a text that is unique for these parameters: JSON, and a list of keys that are not strings."""
     whole = json.dumps(_canonical(values), sort_keys=True)
     nested = {name: params[name] for name, value in values.items() if isinstance(value, dict | list)}
     odd = sorted(json.dumps(path) for path in _odd_keys(plain(nested, "params", text_keys=False)))
@@ -68,7 +68,7 @@ def _told(params: Mapping[str, Any], values: Mapping[str, Any]) -> str:
 
 
 def _odd_keys(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path to each key of a dictionary that is no string, which it becomes in JSON."""
+    """Yield the path of each dictionary key that is not a string, as JSON converts it to one."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, item in items:
         is_odd = isinstance(value, dict) and not isinstance(name, str)
@@ -83,7 +83,7 @@ def _token(value: Any) -> str:
 
 
 def _exact(value: Any, token: str) -> bool:
-    """Whether no other value looks like this one."""
+    """Check whether no other value has this token."""
     if isinstance(value, bool) or value is None or isinstance(value, int):
         return True
     if isinstance(value, float):
@@ -94,9 +94,9 @@ def _exact(value: Any, token: str) -> bool:
 
 
 def _reading(shown: Sequence[tuple[str, str]]) -> bool:
-    """Whether these names and values are what their text is read as: with the shortest names that are possible.
+    """Check whether parsing the text of these names and values, with the shortest possible names, returns them.
 
-    Every text has one such reading at most, so two sets of parameters never share a text.
+    Every text has at most one such parse, so two sets of parameters never share a text.
     """
     pieces = "_".join(f"{key}_{token}" for key, token in shown).split("_") if shown else []
 
@@ -128,7 +128,7 @@ def _legal(run_id: str) -> bool:
 
 
 def _canonical(value: Any) -> Any:
-    """A plain value in which equal numbers are written equally."""
+    """Return a plain value in which equal numbers have equal text."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):

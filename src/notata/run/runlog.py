@@ -1,4 +1,4 @@
-"""log.txt read back: lines into times, levels and messages; it knows text, and nothing of files."""
+"""Parse log.txt into times, levels and messages."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class LogLine:
     """One message of a log.
 
     Attributes:
-        time: When it was written, in the local time of the machine that wrote it; None for text before the first
-            line that has one.
+        time: The time of the message, in the local time of the machine that wrote it; None for text before the first
+            line with a time.
         level: ``INFO``, ``WARNING``, …; empty without a time.
-        message: Its text, of several lines without their indent.
-        offset: What that local time is ahead of UTC; None where the log does not tell, as one of notata 0.3.0.
+        message: The text; continuation lines without their indent.
+        offset: The offset of the local time from UTC; None if the log does not contain it, as in notata 0.3.0.
     """
 
     time: datetime | None
@@ -45,7 +45,7 @@ class LogLine:
 
     @property
     def utc(self) -> datetime | None:
-        """When it was written, in UTC; None where the log does not tell.
+        """The time of the message in UTC; None if the log does not contain the offset.
 
         >>> RunLog("[2026-10-25T02:30:00+01:00] INFO begun")[0].utc.isoformat()
         '2026-10-25T01:30:00+00:00'
@@ -57,10 +57,10 @@ class LogLine:
 
 
 class RunLog(Sequence[LogLine]):
-    r"""The messages of a log.txt, of notata or of notata 0.3.0, in their order.
+    r"""The messages of a log.txt in file order. The format of notata 0.3.0 is supported, too.
 
     Attributes:
-        text: The whole file.
+        text: The text of the whole file.
 
     >>> log = RunLog("[2026-03-01T09:30:00] INFO begun\n[2026-03-01T09:30:02] ERROR no mean flow\n  h = 0\n")
     >>> log[1].level, log[1].message
@@ -84,10 +84,10 @@ class RunLog(Sequence[LogLine]):
         return len(self._lines)
 
     def at(self, level: int | str) -> list[LogLine]:
-        """The messages of this level and above.
+        """Return the messages of this level and above.
 
         Args:
-            level: Of `logging`, by number or name.
+            level: A level of `logging`, by number or name.
 
         Raises:
             ConfigurationError: There is no such level.
@@ -97,9 +97,9 @@ class RunLog(Sequence[LogLine]):
         return [line for line in self if numbers[line.level] >= least]
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a message, with columns ``time``, ``level``, ``message`` and ``utc``.
+        """Return a DataFrame with one row per message and columns ``time``, ``level``, ``message`` and ``utc``.
 
-        ``time`` is local; in ``utc`` no hour repeats, and it is NaT where the log tells no offset.
+        ``time`` is local time. ``utc`` has no repeated hours; it is NaT if the log does not contain the offset.
 
         Raises:
             PackageMissingError: pandas is not installed.
@@ -130,37 +130,37 @@ def _parsed(whole_text: str) -> Iterator[LogLine]:
     head: tuple[datetime | None, str] = (None, "")
     offset: timedelta | None = None
     message: list[str] = []
-    lines = whole_text.split("\n")  # not splitlines, which knows ten more ends of a line
+    lines = whole_text.split("\n")  # not splitlines, which splits at ten other characters, too
     if not lines[-1]:
         lines.pop()
     for whole in lines:
-        line = whole.removesuffix("\r")  # as Windows writes them
-        begun = _begun(line)
-        if begun is None:
+        line = whole.removesuffix("\r")  # line ends of Windows
+        found = _parse_head(line)
+        if found is None:
             message.append(line.removeprefix(_INDENT) if head[0] is not None else line)
             continue
         if message:
             yield LogLine(*head, "\n".join(message), offset)
-        time, level, text = begun
-        if (told := time.utcoffset()) is not None:
-            offset = told
+        time, level, text = found
+        if (utc_offset := time.utcoffset()) is not None:
+            offset = utc_offset
         head, message = (time.replace(tzinfo=None), level), [text]
     if message:
         yield LogLine(*head, "\n".join(message), offset)
 
 
-def _begun(line: str) -> tuple[datetime, str, str] | None:
-    """Time, level and text of a line that begins a message; the time has an offset where the line tells it."""
+def _parse_head(line: str) -> tuple[datetime, str, str] | None:
+    """Return time, level and text of a line that begins a message; the time has an offset if the line has one."""
     match = _HEAD.fullmatch(line)
     try:
-        begun = datetime.fromisoformat(match[1] + (match[2] or "")) if match else None
-    except ValueError:  # the 31st of February
+        time = datetime.fromisoformat(match[1] + (match[2] or "")) if match else None
+    except ValueError:  # for example, the 31st of February
         return None
-    return (begun, match[3], match[4]) if match and begun and begun.year in YEARS else None
+    return (time, match[3], match[4]) if match and time and time.year in YEARS else None
 
 
 def _number(level: str) -> int:
-    """The number of a level as a line has it, whose name is without spaces there: 0 of one that nobody knows here."""
+    """Return the number of a level name without spaces, as in a log line; 0 for an unknown name."""
     if numbered := _NUMBERED.fullmatch(level):
         return int(numbered[1])
     return {name.replace(" ", "-"): number for name, number in logging.getLevelNamesMapping().items()}.get(level, 0)

@@ -1,7 +1,7 @@
-"""How a run stands, as its metadata.json tells whoever reads it; nothing is written here.
+"""Determine the state of a run from its metadata.json. Nothing is written.
 
-A run that never ended says ``initialized`` for ever, alive or dead. What tells is its last sign of life, by the
-storage's own clock where that can be had, and on the same machine its process.
+A run that never ended has the status ``initialized`` forever, whether it is running or dead. Its state follows from its
+last heartbeat, by the clock of the storage if possible, and on the same machine from its process.
 """
 
 from __future__ import annotations
@@ -30,64 +30,64 @@ __all__ = [
     "WORKERS",
     "RunState",
     "claimable",
-    "continued",
     "judge",
     "lease_of",
     "look",
     "metadata",
     "number",
     "parsed",
+    "resumed_fields",
     "spent",
     "stored",
 ]
 
 ENDED: Final = ("complete", "failed")
-"""What the status of a run is that has ended, as metadata.json says it."""
+"""Values of `status` in metadata.json for a run that has ended."""
 
 LEASE: Final = "lease"
-"""The field of metadata.json that is ours: whose the run is, and their last sign of life."""
+"""Field of metadata.json: the owner of the run, and its last heartbeat."""
 
 MIRROR: Final = "mirror"
-"""The field of metadata.json that tells where the run is mirrored to, without credentials."""
+"""Field of metadata.json: the URL of the mirror, without credentials."""
 
 RESUMES: Final = "resumes"
-"""The field of metadata.json that tells when, after what, and so how often a run went on."""
+"""Field of metadata.json: one entry for each time that the run was resumed."""
 
 ROW: Final = "row"
-"""The field of metadata.json that tells what a table of runs shows of this one: parameters and metrics, at its end."""
+"""Field of metadata.json: the row of the run in tables, with parameters and metrics at the end of the run."""
 
 WORKERS: Final = "workers"
-"""The field of metadata.json that tells that others than the owner write files of the run."""
+"""Field of metadata.json: True if processes other than the owner write files of the run."""
 
 COPIED: Final = "copied"
-"""The field of metadata.json that tells of a copy which is being made, in place of what the run says of its end."""
+"""Field of metadata.json: a copy is in progress. It takes the place of the fields of the end."""
 
 MISSED: Final = 4
-"""Heartbeats without a sign of life after which a run has died."""
+"""Number of missed heartbeats after which a run counts as dead."""
 
-_OF_THE_END: Final = {"end_time", "failure_reason", "failure_type", "runtime_sec", ROW}
+_END_FIELDS: Final = {"end_time", "failure_reason", "failure_type", "runtime_sec", ROW}
 
-_LONG: Final = 1e9  # seconds: what is older was written by no run
+_LONG: Final = 1e9  # seconds; no run is older
 
-_NAME: Final = 100  # characters that are shown of a host or a process number: anybody may have written it
-_REASON: Final = 500  # and of why a run failed
+_NAME: Final = 100  # displayed characters of a host or a process number, as the file may be forged
+_REASON: Final = 500  # displayed characters of a failure reason
 
-_TICK: Final = 1.0  # second: the clocks of S3 and GCS tell no less
+_TICK: Final = 1.0  # seconds; the resolution of the clocks of S3 and GCS
 
 Status: TypeAlias = Literal["running", "complete", "failed", "replacing", "died"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """How a run stands, as a reader sees it.
+    """The state of a run, as a reader sees it.
 
     Attributes:
-        status: ``running``; ``complete``; ``failed``; ``replacing``: another run, or a copy, is being put in its place;
-            ``died``: it never ended, and its process is gone or silent.
-        last_seen: The last sign of life: how long ago is measured by the clock of the bucket's server; on a local disk
-            by the time of the file and the clock of this machine.
-        why: What that rests on, in a few words.
-        certain: False where a run counts as running only because nothing tells whether it does.
+        status: ``running``; ``complete``; ``failed``; ``replacing``: the run is being replaced by another run or a
+            copy; ``died``: the run never ended, and its process is gone or sends no heartbeats.
+        last_seen: The time of the last heartbeat. In a bucket, its age is measured by the server's clock; on a local
+            disk, by the time of the file and the clock of this machine.
+        why: The reason for this status, in a few words.
+        certain: False if it is unknown whether the run is running; the status is then ``running``.
     """
 
     status: Status
@@ -97,7 +97,7 @@ class RunState:
 
 
 def stored(store: Store) -> Blob | None:
-    """The metadata.json at a store's root; None where there is no run. One request."""
+    """Return the metadata.json of the run in a store; None if there is no run. One request."""
     try:
         return store.fetch(keys.METADATA)
     except ContainerMissingError:
@@ -107,7 +107,7 @@ def stored(store: Store) -> Blob | None:
 
 
 def claimable(store: Store) -> Blob | None:
-    """As `stored`, for a caller who removes or replaces the run: of a file that is too large only the beginning."""
+    """Return the metadata.json of a run to be removed or replaced; of a file that is too large, only the beginning."""
     try:
         return stored(store)
     except TooLargeError:
@@ -115,11 +115,11 @@ def claimable(store: Store) -> Blob | None:
 
 
 def look(store: Store) -> tuple[dict[str, Any], RunState]:
-    """Metadata and state of the run at a store's root. One request; nothing is written.
+    """Return the metadata and state of the run in a store. One request; nothing is written.
 
     Raises:
         MissingError: There is no metadata.json.
-        StorageError: It cannot be read, or is no JSON object.
+        StorageError: It cannot be read, or is not a JSON object.
     """
     found = store.fetch(keys.METADATA)
     fields = metadata(found, store.url, keys.METADATA)
@@ -127,53 +127,56 @@ def look(store: Store) -> tuple[dict[str, Any], RunState]:
 
 
 def metadata(found: Blob, url: str, key: str) -> dict[str, Any]:
-    """The fields of a metadata.json that was read.
+    """Return the fields of a metadata.json.
 
     Raises:
-        StorageError: It is no JSON object.
+        StorageError: It is not a JSON object.
     """
     fields = parsed(found.data)
     if fields is None:
-        raise StorageError(f"{url}/{key} is not the metadata of a run: it holds no JSON object", url=url, key=key)
+        raise StorageError(
+            f"cannot read {url}/{key}: it is not a JSON object, so not the metadata of a run", url=url, key=key
+        )
     return fields
 
 
 def judge(fields: Mapping[str, Any], found: Blob) -> RunState:
-    """How a run stands whose metadata.json was read as `found`."""
+    """Return the state of a run from its metadata.json `found`."""
     lease = lease_of(fields)
     silent = min(_silence(lease, found), _LONG)
     seen = datetime.now(UTC) - timedelta(seconds=silent)
     status = fields.get("status")
     if status in ENDED:
-        return RunState(status, seen, f"its metadata says so{_because(fields)}")
+        return RunState(status, seen, f"status in its metadata{_reason_text(fields)}")
     if status == "replacing":
-        what = "it is being copied from elsewhere" if COPIED in fields else "another run is being put in its place"
-        return RunState(status, seen, f"{what}, or was to be")
+        what = "a copy from another location" if COPIED in fields else "a replacement by another run"
+        return RunState(status, seen, f"{what} is in progress, or was interrupted")
     return RunState(*_life(lease, silent, seen))
 
 
 def _life(lease: Mapping[str, Any], silent: float, seen: datetime) -> tuple[Status, datetime, str, bool]:
-    """Whether a run lives that has not ended."""
+    """Return the fields of the `RunState` of a run that has not ended."""
     who = f"process {one_line(lease.get('pid'), _NAME)} on {one_line(lease.get('host'), _NAME)}"
     alive = processes.alive(str(lease.get("process", "")))
     if alive is not None:
-        return ("running", datetime.now(UTC), f"{who} lives", True) if alive else ("died", seen, f"{who} is gone", True)
+        now = datetime.now(UTC)
+        return ("running", now, f"{who} is alive", True) if alive else ("died", seen, f"{who} is gone", True)
     heartbeat = number(lease.get("heartbeat"))
     if heartbeat is None or heartbeat <= 0:
-        why = f"it has no heartbeat, so from here nothing tells; last change {silent:.0f} s ago"
+        why = f"it sends no heartbeats, so its state is unknown from here; last change {silent:.0f} s ago"
         return "running", seen, why, False
     if silent > MISSED * heartbeat + _TICK:
-        return "died", seen, f"no sign of life from {who} for {silent:.0f} s; one was due every {heartbeat:g} s", True
-    return "running", seen, f"{who} gave a sign of life {silent:.0f} s ago; one is due every {heartbeat:g} s", True
+        return "died", seen, f"no heartbeat from {who} for {silent:.0f} s; one was due every {heartbeat:g} s", True
+    return "running", seen, f"last heartbeat from {who} {silent:.0f} s ago; one is due every {heartbeat:g} s", True
 
 
-def _because(fields: Mapping[str, Any]) -> str:
+def _reason_text(fields: Mapping[str, Any]) -> str:
     reason = one_line(str(fields.get("failure_reason") or "").partition("\n")[0], _REASON)
     return f": {reason}" if reason else ""
 
 
 def _silence(lease: Mapping[str, Any], found: Blob) -> float:
-    """Seconds since the last sign of life: by the storage's clock, else by the owner's."""
+    """Return the seconds since the last heartbeat: by the clock of the storage, else by that of the owner."""
     if found.age is not None:
         return found.age
     beat = moment(lease.get("beat"), needs_zone=True)
@@ -181,7 +184,7 @@ def _silence(lease: Mapping[str, Any], found: Blob) -> float:
 
 
 def number(value: object) -> float | None:
-    """A finite number, if it is one: anybody may have written it."""
+    """Return a finite number as a float, else None, as metadata.json may be forged."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -190,13 +193,13 @@ def number(value: object) -> float | None:
         return None
 
 
-def continued(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState) -> dict[str, Any]:
-    """The metadata of a run that goes on: what it had, without its end, and one more entry in `RESUMES`.
+def resumed_fields(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState) -> dict[str, Any]:
+    """Return the metadata of a resumed run: the old fields without its end, and one more entry in `RESUMES`.
 
     Args:
-        fresh: The fields that it would have if it began now.
-        old: Those that it had.
-        state: How it stood.
+        fresh: The fields of a new run.
+        old: The previous fields.
+        state: The previous state.
     """
     entry = {
         "time": fresh["start_time"],
@@ -205,26 +208,26 @@ def continued(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunState)
         "runtime_sec": _spent_before(old, state),
     }
     entry |= {name: old[name] for name in ("failure_reason",) if name in old}
-    kept = {name: value for name, value in old.items() if name not in _OF_THE_END}
+    kept = {name: value for name, value in old.items() if name not in _END_FIELDS}
     new = {name: value for name, value in fresh.items() if name != "start_time"}
     return {**fresh, **kept, **new, RESUMES: [*_resumes(old), entry]}
 
 
 def spent(fields: Mapping[str, Any]) -> float:
-    """Seconds that a run took before it went on last, as far as is known."""
+    """Return the run time in seconds before the run was last resumed, if known, else 0."""
     resumes = _resumes(fields)
     return (number(resumes[-1].get("runtime_sec")) if resumes else None) or 0.0
 
 
 def _spent_before(old: Mapping[str, Any], state: RunState) -> float:
-    """Seconds that a run took by now: as it says itself, else up to its last sign of life."""
+    """Return the run time in seconds: as stored at its end, else up to the last heartbeat."""
     if (known := number(old.get("runtime_sec"))) is not None:
         return known
     resumes = _resumes(old)
-    begun = moment(resumes[-1].get("time") if resumes else old.get("start_time"))
-    if begun is None:
+    started = moment(resumes[-1].get("time") if resumes else old.get("start_time"))
+    if started is None:
         return 0.0
-    return round(spent(old) + max(0.0, (state.last_seen - begun).total_seconds()), 3)
+    return round(spent(old) + max(0.0, (state.last_seen - started).total_seconds()), 3)
 
 
 def _resumes(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -233,7 +236,7 @@ def _resumes(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def parsed(data: bytes) -> dict[str, Any] | None:
-    """metadata.json as a dictionary, if it is one."""
+    """Return metadata.json as a dictionary; None if it is not one."""
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):
@@ -242,6 +245,6 @@ def parsed(data: bytes) -> dict[str, Any] | None:
 
 
 def lease_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The field `LEASE`; empty where there is none, as in a run of notata 0.3.0."""
+    """Return the field `LEASE`; empty if there is none, as in a run of notata 0.3.0."""
     lease = fields.get(LEASE)
     return lease if isinstance(lease, dict) else {}

@@ -15,7 +15,7 @@ from notata._base.display import counted
 from notata._base.threads import Pool
 from notata.errors import ConfigurationError, ConflictError, NotataError, RunExistsError, RunMissingError
 from notata.run.listings import inside, name_of
-from notata.run.removal import Remains, remove_run
+from notata.run.removal import RemovalResult, remove_run
 from notata.run.state import claimable, judge, lease_of, parsed
 from notata.search.choosing import Choice, Wheres
 from notata.search.finding import Found, Place, URLs, each, look_up, tell_nobody
@@ -39,7 +39,7 @@ class Removal:
     """
 
     run: Run
-    remains: Remains | None = None
+    remains: RemovalResult | None = None
     error: NotataError | None = None
 
     @property
@@ -136,7 +136,7 @@ def removable(
     >>> from notata import Logbook
     >>> log = Logbook("a", "memory://removable")
     >>> [run.run_id for run in removable("memory://removable", recursive=True, failed=print)]
-    memory://removable/log_a is running (process ... lives); end it, or remove it by force
+    memory://removable/log_a is running (process ... is alive); end it, or remove it by force
     []
     """
     choice = Choice(status, where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from notata.run.journal import Growing, Journal
+from notata.run.journal import Appender, Journal
 
 
 class ByHand(Journal):
@@ -15,11 +15,11 @@ class ByHand(Journal):
 
     def work(self) -> None:
         """Append whatever is due by now."""
-        while (self._waiting or self._chunk) and self._due() <= self._clock():
+        while (self._pending or self._chunk) and self._next_append() <= self._clock():
             self._try()
 
 
-def logged(end: Growing, count: int, pause: float) -> float:
+def logged(end: Appender, count: int, pause: float) -> float:
     """Log `count` lines, one every `pause` seconds; the seconds that passed by that clock."""
     now = 0.0
     journal = ByHand(end, at_once=False, clock=lambda: now)

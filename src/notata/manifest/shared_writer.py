@@ -1,4 +1,4 @@
-"""Stores the manifest that several processes write together; it knows not which, nor what else they do."""
+"""Store a manifest that several processes write together."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from notata._base.retries import attempts
 from notata.errors import ConflictError, ExistsError, MissingError, NotataError
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
-from notata.manifest.ledger import LedgerStore
+from notata.manifest.hashing_store import HashingStore
 from notata.store import Entry
 
-__all__ = ["SharedKeeper"]
+__all__ = ["SharedManifestWriter"]
 
-_TRIES: Final = 20  # at a manifest that others write as well
+_TRIES: Final = 20  # attempts to write a manifest that other processes write, too
 
 
-class SharedKeeper:
-    """Stores the manifest of a worker, together with whoever has the same rank.
+class SharedManifestWriter:
+    """Writes the manifest of a worker, together with other processes of the same rank.
 
     Args:
-        store: The run's, which notes what this one stores.
-        key: Of the manifest.
-        run_id: Of the run.
-        owner: Whose the run is, see `Document.owner`.
+        store: The store of the run, which records what this process stores.
+        key: The key of the manifest.
+        run_id: The id of the run.
+        owner: The owner of the run, see `Document.owner`.
     """
 
-    def __init__(self, store: LedgerStore, key: str, run_id: str, owner: str) -> None:
+    def __init__(self, store: HashingStore, key: str, run_id: str, owner: str) -> None:
         self._store = store
         self._key = key
         self._run_id = run_id
         self._owner = owner
         self._lock = Lock()
         self._version = ""
-        self._before: Document | None = None
-        self._told: dict[str, Receipt] = {}
+        self._previous: Document | None = None
+        self._written: dict[str, Receipt] = {}
 
     @property
-    def has_news(self) -> bool:
-        """Whether something was stored that the manifest does not tell of. No request."""
-        return self._store.ledger.receipts() != self._told
+    def is_outdated(self) -> bool:
+        """True if files were stored that are not in the manifest yet. No request."""
+        return self._store.records.receipts() != self._written
 
     def write(self) -> None:
-        """Store the manifest, if there are news. One request, and two more where somebody else has stored one.
+        """Store the manifest, unless it is current. One request, and two more if another process has stored one.
 
         Raises:
             StorageError: The storage refused. Call again.
         """
         with self._lock.held():
-            own = self._store.ledger.receipts()
-            if own == self._told:
+            own = self._store.records.receipts()
+            if own == self._written:
                 return
             for last in attempts(_TRIES):
                 created = datetime.now().astimezone()
@@ -65,7 +65,7 @@ class SharedKeeper:
                     if last:
                         raise
                     self._fetch()
-            self._before, self._told = document, own
+            self._previous, self._written = document, own
 
     def _put(self, data: bytes) -> None:
         if self._version:
@@ -74,20 +74,20 @@ class SharedKeeper:
             self._version = self._store.create(self._key, data)
 
     def _fetch(self) -> None:
-        """What somebody else with this rank has stored."""
-        self._version, self._before = "", None
+        """Read the manifest that another process with this rank has stored."""
+        self._version, self._previous = "", None
         with suppress(MissingError, ValueError):
             found = self._store.fetch(self._key)
             self._version = found.version
-            self._before = Document.parse(found.data)
+            self._previous = Document.parse(found.data)
 
     def _files(self, own: Mapping[str, Receipt]) -> Mapping[str, Receipt]:
-        before = {} if self._before is None else self._before.files
-        if not self._store.is_local:  # there each has its version, by which it is known whether it holds
-            news = {key: receipt for key, receipt in own.items() if self._told.get(key) != receipt}
-            return {**own, **before, **news}
-        known, unknown = merge(self._present({*before, *own}), own, [] if self._before is None else [self._before])
-        found, _ = hashed(self._store, unknown)  # another with this rank wrote it just now, or somebody else did
+        before = {} if self._previous is None else self._previous.files
+        if not self._store.is_local:  # receipts have versions there, which show whether they are valid
+            changes = {key: receipt for key, receipt in own.items() if self._written.get(key) != receipt}
+            return {**own, **before, **changes}
+        known, unknown = merge(self._present({*before, *own}), own, [] if self._previous is None else [self._previous])
+        found, _ = hashed(self._store, unknown)  # files just written by another process
         looked_at = ((entry, found[entry.key]) for entry in unknown if entry.key in found)
         return known | {entry.key: Receipt(read.size, read.sha256, entry.version) for entry, read in looked_at}
 

@@ -1,7 +1,4 @@
-"""A store in front of another one that notes of each file what is stored: its size, SHA-256 and version.
-
-It knows nothing of runs, and asks the storage for nothing.
-"""
+"""Record size, SHA-256 and version of each file during writes, in a wrapper around a store. No additional requests."""
 
 from __future__ import annotations
 
@@ -27,17 +24,17 @@ if TYPE_CHECKING:
     from notata.store.files import Upload
     from notata.store.paths import RunPath
 
-__all__ = ["Ledger", "LedgerStore"]
+__all__ = ["FileRecords", "HashingStore"]
 
 _DIGEST: Final = 32  # bytes of a SHA-256
-_SIZE: Final = 8  # bytes that a size is kept in
-_GROWING: Final = 64  # files of which the state of the hash is kept, some 500 bytes each
-_BESIDE: Final = 2**20  # bytes from which on they are hashed while they are written, by another thread
+_SIZE: Final = 8  # bytes of an encoded size
+_GROWING: Final = 64  # maximum number of stored hash states, some 500 bytes each
+_PARALLEL: Final = 2**20  # bytes from which another thread hashes a part during its write
 _REFUSED: Final = (ConflictError, FileExistsError, FileNotFoundError)
-"""What says of a write that it had no effect; anything else leaves that open."""
+"""Errors after which a write certainly had no effect. After any other error, this is unknown."""
 
 _forks = 0
-"""How often this process was forked: a child may write files of its parent's run."""
+"""Number of forks of this process, as a child can write files of its parent's run."""
 
 
 def _count_fork() -> None:
@@ -49,80 +46,80 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_parent=_count_fork)
 
 
-class Ledger:
-    """What was stored under each key, in some 250 bytes each.
+class FileRecords:
+    """The size, hash and version of each stored file, in some 250 bytes per file.
 
-    Safe to use from many threads; in a forked child it goes on by itself. It has no lock: each change is one operation
-    of a dictionary or a list, so that neither a signal handler nor another thread ever waits for an interrupted call.
+    Safe to use from many threads. A forked child continues with a separate copy. There is no lock: each change is one
+    operation of a dictionary or a list, so neither a signal handler nor another thread waits for an interrupted call.
 
     Attributes:
-        changes: How many files were stored or removed so far; lines of logs do not count.
-        on_change: Called after each of these.
+        changes: Number of files stored or removed so far, without lines of logs.
+        on_change: Called after each change.
     """
 
     def __init__(self) -> None:
         self._noted: dict[str, bytes] = {}  # size, SHA-256 and version
-        self._growing: dict[str, tuple[Any, int, str]] = {}  # the hash so far, size and version
-        self._under_way: dict[str, list[None]] = {}  # one for each write that has begun and not ended
+        self._growing: dict[str, tuple[Any, int, str]] = {}  # hash state, size and version
+        self._in_progress: dict[str, list[None]] = {}  # one element for each write in progress
         self._forks = _forks
-        self._elsewhere = False
+        self._is_incomplete = False
         self.changes = 0
         self.on_change: Callable[[], object] = bool
 
     @property
     def incomplete(self) -> bool:
-        """Whether files may be there that are not as noted: a write failed, or others may have written."""
-        return self._elsewhere or self._forks != _forks
+        """True if files can differ from the records: after a failed write, or if other processes can have written."""
+        return self._is_incomplete or self._forks != _forks
 
-    def look(self) -> None:
-        """Take note that what is stored may be another thing."""
-        self._elsewhere = True
+    def mark_incomplete(self) -> None:
+        """Record that stored files can differ from the records."""
+        self._is_incomplete = True
         self.changed()
 
     def receipts(self) -> dict[str, Receipt]:
-        """What is known by now."""
-        growing = self._growing.copy()  # first: what grows no longer is noted before it is taken out
+        """Return the current receipts."""
+        growing = self._growing.copy()  # first, as `_finish_growing` moves files from here to `_noted`
         found = {key: _unpacked(packed) for key, packed in self._noted.copy().items()}
         for key, (state, size, version) in growing.items():
             found[key] = Receipt(size, state.digest(), "" if keys.is_log(key) else version)
         return found
 
-    def seal(self, key: str) -> object:
-        """What is another object after each time that something is stored under the key; None for nothing."""
+    def change_token(self, key: str) -> object:
+        """Return an object that changes with each write to the key, to detect changes; None if there is no file."""
         return self._noted.get(key) or self._growing.get(key)
 
     # -- write ---------------------------------------------------------------------------------------------
 
     def begin(self, key: str) -> None:
-        """A file is about to be stored. If two writes of a file overlap, it is unknown which came last."""
-        begun = self._under_way.setdefault(key, [])
-        begun.append(None)
-        if len(begun) > 1 or self._under_way.get(key) is not begun:  # another one ended just now
-            self._elsewhere = True
+        """Record the start of a write. If two writes to a file overlap, it is unknown which one came last."""
+        in_progress = self._in_progress.setdefault(key, [])
+        in_progress.append(None)
+        if len(in_progress) > 1 or self._in_progress.get(key) is not in_progress:  # another write has just ended
+            self._is_incomplete = True
 
     def end(self, key: str, error: BaseException | None = None) -> None:
-        """What was to be stored has been stored, or not."""
+        """Record the end of a write, successful or not."""
         with suppress(KeyError, IndexError):
-            (begun := self._under_way[key]).pop()
-            if not begun and self._under_way.pop(key):  # another one began just now
-                self._elsewhere = True
+            (in_progress := self._in_progress[key]).pop()
+            if not in_progress and self._in_progress.pop(key):  # another write has just started
+                self._is_incomplete = True
         if error is not None and not isinstance(error, _REFUSED):
-            self.look()
+            self.mark_incomplete()
 
     def note(self, key: str, size: int, digest: bytes, version: str) -> None:
-        """A file was stored whole."""
+        """Record a file that was stored as a whole."""
         self._noted[key] = size.to_bytes(_SIZE, "big") + digest + version.encode()
         self._growing.pop(key, None)
         self.changed()
 
     def forget(self, key: str) -> None:
-        """A file was removed, or stored by another road."""
+        """Remove the record of a file that was deleted, or written without this store."""
         self._noted.pop(key, None)
         self._growing.pop(key, None)
         self.changed()
 
     def grow(self, key: str, data: bytes, before: Tail, after: Tail) -> None:
-        """Bytes were added to the end of a file. Without the hash of those before, there is none of it now."""
+        """Record an append. If the hash of the previous bytes is unknown, the file has no hash."""
         known = self._growing.get(key)
         state = known[0].copy() if known is not None and known[1] == before.size else _hash_of(before)
         if state is not None:
@@ -133,17 +130,17 @@ class Ledger:
             self._noted.pop(key, None)
             self._growing[key] = state, after.size, after.version or ""
             if len(growing := list(self._growing)) > _GROWING:
-                self._rest(growing[0])
+                self._finish_growing(growing[0])
         elif not keys.is_log(key):
             self.forget(key)
-            self._elsewhere = True
-        else:  # the beginning of a log stays what it was
-            self._rest(key)
+            self._is_incomplete = True
+        else:  # the beginning of a log never changes
+            self._finish_growing(key)
         if not keys.is_log(key):
             self.changed()
 
-    def _rest(self, key: str) -> None:
-        """Keep the digest of a file that grew, and no longer what is needed to go on with it."""
+    def _finish_growing(self, key: str) -> None:
+        """Keep only the digest of a file that grew, without the hash state to continue it."""
         if (grown := self._growing.get(key)) is not None:
             state, size, version = grown
             mark = b"" if keys.is_log(key) else version.encode()
@@ -151,7 +148,7 @@ class Ledger:
             self._growing.pop(key, None)
 
     def changed(self) -> None:
-        """Something is another thing than it was."""
+        """Count a change, and call `on_change`."""
         self.changes += 1
         self.on_change()
 
@@ -162,7 +159,7 @@ def _unpacked(packed: bytes) -> Receipt:
 
 
 def _hash_of(tail: Tail) -> Any:
-    """The hash of a file whose whole content is known; else None."""
+    """Return the hash of a file whose whole content is known, else None."""
     if tail.size == 0:
         return sha256()
     if tail.content is None or len(tail.content) != tail.size:
@@ -170,25 +167,25 @@ def _hash_of(tail: Tail) -> Any:
     return sha256(tail.content)
 
 
-class LedgerStore(FrontStore):
-    """A store that notes what is stored through it. It makes the requests of the store behind it, and no other.
+class HashingStore(FrontStore):
+    """A wrapper around a store that records size and hash of each stored file, without additional requests.
 
-    Bytes are hashed before they go, large parts while they go. Where a write costs no round trip, appends are not
-    noted: who reads the ledger can look at the file.
+    Bytes are hashed before a write, large parts during the write. On storage without round trips, appends are not
+    recorded, as the file can be read again.
 
-    A forked child notes for itself; sent to another process, it is the store behind it. The ledger then knows that
-    others may have written (`Ledger.incomplete`).
+    A forked child has a separate copy. Pickling returns the wrapped store. `FileRecords.incomplete` is then True, as
+    other processes can write.
 
     Attributes:
-        ledger: What was stored.
+        records: The records of the stored files.
 
     Args:
-        real: The store behind it.
+        real: The wrapped store.
 
     >>> from notata.store import open_store
-    >>> store = LedgerStore(open_store("memory://ledger"))
+    >>> store = HashingStore(open_store("memory://hashing"))
     >>> store.write("a.txt", b"abc")
-    >>> receipt = store.ledger.receipts()["a.txt"]
+    >>> receipt = store.records.receipts()["a.txt"]
     >>> receipt.size, receipt.sha256.hex()[:8]
     (3, 'ba7816bf')
     """
@@ -196,10 +193,10 @@ class LedgerStore(FrontStore):
     def __init__(self, real: Store) -> None:
         super().__init__(real)
         self._disk = isinstance(real.path_for(), Path)
-        self.ledger = Ledger()
+        self.records = FileRecords()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self.ledger.look()
+        self.records.mark_incomplete()
         return super().__reduce__()
 
     # -- write ---------------------------------------------------------------------------------------------
@@ -209,14 +206,14 @@ class LedgerStore(FrontStore):
         if not is_receipted(full):
             return self._real._write(key, data, match)
         digest = sha256(data).digest()
-        self.ledger.begin(full)
+        self.records.begin(full)
         try:
             version = self._real._write(key, data, match)
-            self.ledger.note(full, len(data), digest, version)
-        except BaseException as error:  # an interrupt may come once it is stored
-            self.ledger.end(full, error)
+            self.records.note(full, len(data), digest, version)
+        except BaseException as error:  # an interrupt can come after the write
+            self.records.end(full, error)
             raise
-        self.ledger.end(full)
+        self.records.end(full)
         return version
 
     _put = _write
@@ -225,59 +222,59 @@ class LedgerStore(FrontStore):
         full = self._full(keys.check(key))
         if not is_receipted(full):
             return self._real.start_write(key, data)
-        ledger, size, digest = self.ledger, len(data), sha256(data).digest()
+        records, size, digest = self.records, len(data), sha256(data).digest()
 
         def stored(future: Future[str]) -> None:
             failed = failure_of(future)
             if failed is None:
-                ledger.note(full, size, digest, future.result())
-            ledger.end(full, failed)
+                records.note(full, size, digest, future.result())
+            records.end(full, failed)
 
-        ledger.begin(full)
+        records.begin(full)
         try:
             future = self._real.start_write(key, data)
         except BaseException as error:
-            ledger.end(full, error)
+            records.end(full, error)
             raise
-        future.add_done_callback(stored)  # the first one: who waits for the write finds it noted
+        future.add_done_callback(stored)  # the first callback, so that waiting callers see the record
         return future
 
     def _begin(self, key: str, match: str | None) -> Upload:
         upload, full = self._real._begin(key, match), self._full(key)
-        return _Hashed(self.ledger, full, upload) if is_receipted(full) else upload
+        return _HashedUpload(self.records, full, upload) if is_receipted(full) else upload
 
     def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
         full = self._full(key)
         if self.is_local:
             if not keys.is_log(full):
-                self.ledger.forget(full)
+                self.records.forget(full)
             return self._real._append(key, data, tail)
-        if keys.is_log(full):  # which has one writer
+        if keys.is_log(full):  # a log has one writer
             after = self._real._append(key, data, tail)
-            self.ledger.grow(full, data, tail, after)
+            self.records.grow(full, data, tail, after)
             return after
-        self.ledger.begin(full)
+        self.records.begin(full)
         try:
             after = self._real._append(key, data, tail)
-            self.ledger.grow(full, data, tail, after)
+            self.records.grow(full, data, tail, after)
         except BaseException as error:
-            self.ledger.end(full, error)
+            self.records.end(full, error)
             raise
-        self.ledger.end(full)
+        self.records.end(full)
         return after
 
     def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
-        before = {name: self.ledger.seal(self._full(name)) for name in names}
+        before = {name: self.records.change_token(self._full(name)) for name in names}
         try:
             failures = self._real._delete(names)
         except BaseException:
-            self.ledger.look()
+            self.records.mark_incomplete()
             raise
-        if failures or any(version and before[name] for name, version in names.items()):  # which may be there still
-            self.ledger.look()
+        if failures or any(version and before[name] for name, version in names.items()):  # files may still exist
+            self.records.mark_incomplete()
         for name in names.keys() - failures.keys():
-            if self.ledger.seal(self._full(name)) is before[name]:  # nothing was stored there meanwhile
-                self.ledger.forget(self._full(name))
+            if self.records.change_token(self._full(name)) is before[name]:  # no write to this key since
+                self.records.forget(self._full(name))
         return failures
 
     @contextmanager
@@ -286,9 +283,9 @@ class LedgerStore(FrontStore):
             with super().local(key) as path:
                 yield path
             return
-        with self._real.local(key) as path:  # on a disk it is a rename
+        with self._real.local(key) as path:  # on a disk this is a rename
             yield path
-            self.ledger.forget(self._full(key))
+            self.records.forget(self._full(key))
 
     def _path(self, key: str) -> UPath:
         path = self._real._path(key)
@@ -297,23 +294,23 @@ class LedgerStore(FrontStore):
     def _make_parents(self, key: str) -> None:
         self._real._make_parents(key)
         if self.is_local:
-            self.ledger.changed()  # a path that others write to
+            self.records.changed()  # other code writes to this path
 
 
-class _Hashed:
+class _HashedUpload:
     """A streamed write whose parts are hashed."""
 
-    __slots__ = ("_hash", "_key", "_ledger", "_open", "_size", "_upload")
+    __slots__ = ("_hash", "_key", "_open", "_records", "_size", "_upload")
 
-    def __init__(self, ledger: Ledger, key: str, upload: Upload) -> None:
-        self._ledger, self._key, self._upload = ledger, key, upload
+    def __init__(self, records: FileRecords, key: str, upload: Upload) -> None:
+        self._records, self._key, self._upload = records, key, upload
         self._hash, self._size = sha256(), 0
         self._open = True
-        ledger.begin(key)
+        records.begin(key)
 
     def write(self, part: bytes) -> None:
         self._size += len(part)
-        if len(part) < _BESIDE:
+        if len(part) < _PARALLEL:
             self._hash.update(part)
             self._upload.write(part)
             return
@@ -326,7 +323,7 @@ class _Hashed:
     def commit(self) -> str:
         try:
             version = self._upload.commit()
-            self._ledger.note(self._key, self._size, self._hash.digest(), version)
+            self._records.note(self._key, self._size, self._hash.digest(), version)
         except BaseException as error:
             self._end(error)
             raise
@@ -340,4 +337,4 @@ class _Hashed:
     def _end(self, error: BaseException | None = None) -> None:
         if self._open:
             self._open = False
-            self._ledger.end(self._key, error)
+            self._records.end(self._key, error)

@@ -1,8 +1,8 @@
-"""Short calls that neither an interrupt nor a signal handler can cut in two; it does not know what they do.
+"""Make short calls that neither an interrupt nor a signal handler can stop halfway.
 
-Python runs signal handlers, and raises KeyboardInterrupt, in the main thread only. So the main thread has its calls
-made by another thread: what that one does under a lock is always finished, and a signal handler that waits for it waits
-for a thread that goes on.
+Python runs signal handlers, and raises KeyboardInterrupt, in the main thread only. Another thread therefore makes the
+calls of the main thread. It always completes a call that holds a lock, and a signal handler that waits for the lock
+waits for a thread that is still running.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar, cast
 from notata._base.threads import Bell, start_thread
 from notata.errors import StorageError
 
-__all__ = ["Desk"]
+__all__ = ["HelperThread"]
 
 _IDLE: Final = 1.0  # seconds without a call after which the thread ends
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class _Call(Generic[T]):
-    """A call, and what came of it."""
+    """A call and its result or exception."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
@@ -48,17 +48,17 @@ class _Call(Generic[T]):
                 raise self._error
             return cast("T", self._result)
         finally:
-            self._error = None  # an error holds this frame, which holds the error
+            self._error = None  # break the reference cycle: the error references this frame
 
 
-class Desk:
-    """Makes the calls of the main thread in another one, and those of all other threads where they are.
+class HelperThread:
+    """Makes the calls of the main thread in a helper thread; other threads make their calls directly.
 
-    The thread starts with the first call of the main thread, and ends when none has come for a second. Where no thread
+    The helper thread starts with the first call of the main thread, and ends after a second without calls. If no thread
     can be started, the main thread makes its calls itself.
 
     Args:
-        name: Of the thread.
+        name: The name of the helper thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -67,14 +67,14 @@ class Desk:
         self._thread: threading.Thread | None = None
 
     def run(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, or raise what it raises.
+        """Call `work`, and return its result or raise its exception.
 
-        An interrupt that comes meanwhile is raised at once; the call is made all the same.
+        An interrupt during the call is raised at once, but the call is still completed.
         """
         if threading.current_thread() is not threading.main_thread():
             return work()
         if sys.is_finalizing():
-            raise StorageError("the interpreter is ending, so nothing can be stored in the background any more")
+            raise StorageError("cannot store this in the background: the interpreter is ending. Call flush() earlier")
         call = _Call(work)
         self._calls.put(cast("_Call[object]", call))
         if not self._is_served():
@@ -94,12 +94,12 @@ class Desk:
         while True:
             self._thread = me
             self._serve(_IDLE)
-            self._thread = None  # from here on a caller starts another one
+            self._thread = None  # from here on, a caller starts a new thread
             if self._calls.empty():
                 return
 
     def _serve(self, seconds: float) -> None:
-        """Make the calls that come, until none has come for so long."""
+        """Make calls until none has come for `seconds`."""
         while True:
             try:
                 call = self._calls.get(timeout=seconds)

@@ -1,4 +1,4 @@
-"""Stores a run's manifest, and keeps it true of what is stored afterwards; it knows not when a run ends."""
+"""Store the manifest of a run, and update it after later writes."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from notata._base.retries import attempts
 from notata.errors import BatchError, ConflictError, ExistsError, MissingError, TooLargeError
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
-from notata.manifest.ledger import LedgerStore
+from notata.manifest.hashing_store import HashingStore
 from notata.store import Entry
 from notata.store.gaps import Gaps, Skipped, ignore
 
-__all__ = ["Keeper"]
+__all__ = ["ManifestWriter"]
 
 _own = logging.getLogger("notata")
 
-_TRIES: Final = 5  # at a manifest that others write as well
+_TRIES: Final = 5  # attempts to write a manifest that other processes write, too
 
 
-class Keeper:
-    """Stores ``manifest.json`` of one run, for its one writer.
+class ManifestWriter:
+    """Writes ``manifest.json`` of one run.
 
-    Cost on a bucket: one request. For a run that was resumed, has workers, or of which a write failed, also a listing,
-    and one for each manifest that is there already. Where that costs no round trip, the folder is listed always, and
-    what came there by another road is read.
+    Cost on a bucket: one request. For a run that was resumed, has workers, or had a failed write, also a listing and
+    one request for each existing manifest. On storage without round trips, the folder is always listed, and files that
+    were not written through this store are read.
 
     Args:
-        store: The run's, which notes what is stored.
-        run_id: Of the run.
-        owner: Whose the run is, see `Document.owner`.
-        check: Refuses what a displaced owner wants to write.
-        mine: Asks the storage whether the run is this owner's still.
-        resumed: Whether files of earlier attempts may be there.
-        workers: Whether other processes are known to write files of the run.
-        skipped: Called once for each thing that cannot be listed and so is not in the manifest.
-        most_files: Files in a manifest; of a run with more none is stored, and a warning says so.
+        store: The store of the run, which records what is stored.
+        run_id: The id of the run.
+        owner: The owner of the run, see `Document.owner`.
+        check: Raises an error if another writer is known to own the run.
+        is_owner: Checks in the storage whether this writer still owns the run.
+        resumed: Whether files of earlier attempts can exist.
+        workers: Returns whether other processes are known to write files of the run.
+        skipped: Called once for each entry that cannot be listed and is therefore not in the manifest.
+        most_files: Maximum number of files. For a run with more, no manifest is stored and a warning is logged.
     """
 
     def __init__(
         self,
-        store: LedgerStore,
+        store: HashingStore,
         run_id: str,
         owner: str,
         *,
         check: Callable[[], None] = lambda: None,
-        mine: Callable[[], bool] = lambda: True,
+        is_owner: Callable[[], bool] = lambda: True,
         resumed: bool = False,
         workers: Callable[[], bool] = lambda: False,
         skipped: Skipped = ignore,
@@ -61,7 +61,7 @@ class Keeper:
         self._run_id = run_id
         self._owner = owner
         self._check = check
-        self._mine = mine
+        self._is_owner = is_owner
         self._resumed = resumed
         self._workers = workers
         self._skipped = skipped
@@ -69,59 +69,59 @@ class Keeper:
         self._most_files = most_files
         self._lock = Lock()
         self._version = ""
-        self._before: Document | None = None
-        self._told = (-1, False)
+        self._previous: Document | None = None
+        self._written = (-1, False)
 
     @property
     def is_current(self) -> bool:
-        """Whether the manifest tells of all that is known to be stored, and of all who write. No request."""
-        return self._told == (self._store.ledger.changes, self._workers())
+        """True if the manifest includes all known writes and writers. No request."""
+        return self._written == (self._store.records.changes, self._workers())
 
     def when_outdated(self, call: Callable[[], object]) -> None:
-        """Have `call` made after each change from now on."""
-        self._store.ledger.on_change = call
+        """Call `call` after each change from now on."""
+        self._store.records.on_change = call
 
     def write(self, *, look: bool = False) -> None:
-        """Store the manifest, if it does not tell all already.
+        """Store the manifest, unless it is current.
 
         Args:
-            look: Look again at what others may have stored, where that is known to happen: on a disk, in memory, and
-                in a run that has workers.
+            look: Check again for files of other processes, if these can exist: on a disk, in memory, and in a run that
+                has workers.
 
         Raises:
-            RunDisplacedError: Another writer has the run.
+            RunDisplacedError: Another writer owns the run.
             StorageError: The storage refused. Call again.
         """
         with self._lock.held():
             if self.is_current and not (look and (self._store.is_local or self._workers())):
                 return
-            told = self._store.ledger.changes, self._workers()
-            if self._store.is_local:  # it costs nothing there, and nothing else has told whether the run is another's
-                self._mine()
+            written = self._store.records.changes, self._workers()
+            if self._store.is_local:  # the check is free there, and was not made before
+                self._is_owner()
             self._check()
             created = datetime.now().astimezone()
             if self._resumed and not self._version:
-                self._before = self._fetch()
+                self._previous = self._fetch()
             document = Document(self._run_id, self._owner, created, self._files())
             data = document.encode(self._store.url)
             if len(data) > limits.MANIFEST or len(document.files) > self._most_files:
                 _own.warning(
-                    "notata: run %s has %s files, which is too many for a %s that can be read again; it cannot be "
-                    "verified", self._run_id, f"{len(document.files):,}", keys.MANIFEST
+                    "notata: cannot store the manifest of run %s: %s files exceed the size limit of %s, so the run "
+                    "cannot be verified", self._run_id, f"{len(document.files):,}", keys.MANIFEST
                 )  # fmt: skip
-                self._told = told
+                self._written = written
                 return
             self._put(data)
-            self._before = document
-            self._told = told
+            self._previous = document
+            self._written = written
 
     def _fetch(self) -> Document | None:
-        """What an earlier attempt stored, if that can be used."""
+        """Return the manifest of an earlier attempt; None if there is none or it is damaged."""
         try:
             found = self._store.fetch(keys.MANIFEST)
         except MissingError:
             return None
-        except TooLargeError:  # no manifest of ours: a new one replaces it
+        except TooLargeError:  # not written by notata: overwrite it
             self._version = self._store.stat(keys.MANIFEST).version
             return None
         self._version = found.version
@@ -138,59 +138,59 @@ class Keeper:
                 else:
                     self._version = self._store.create(keys.MANIFEST, data)
                 return
-            except (ExistsError, ConflictError):  # ours, by a request whose reply was lost, or a displaced writer's
-                self._mine()
+            except (ExistsError, ConflictError):  # from a request whose reply was lost, or from a displaced writer
+                self._is_owner()
                 self._check()
                 if last:
                     raise
                 self._fetch()
 
-    # -- what is there -------------------------------------------------------------------------------------
+    # -- receipts ------------------------------------------------------------------------------------------
 
     def _files(self) -> dict[str, Receipt]:
-        ledger, near = self._store.ledger, self._store.is_local
-        if not (near or self._resumed or ledger.incomplete or self._workers()):
-            return ledger.receipts()
+        records, near = self._store.records, self._store.is_local
+        if not (near or self._resumed or records.incomplete or self._workers()):
+            return records.receipts()
         closed = Gaps()
         listing = self._store.list(skipped=closed)
-        known, unknown = merge(listing, ledger.receipts(), self._others(listing))
-        known |= self._unseen(closed)
+        known, unknown = merge(listing, records.receipts(), self._others(listing))
+        known |= self._unlisted(closed)
         if not near:
             return known | {entry.key: _listed(entry) for entry in unknown}
         grown = [entry for entry in listing if entry.key in known and known[entry.key].size < entry.size]
-        return known | self._looked_at([*unknown, *grown])
+        return known | self._read_files([*unknown, *grown])
 
-    def _unseen(self, closed: Gaps) -> dict[str, Receipt]:
-        """Report what cannot be listed; return the receipts of files in there that were stored through here."""
+    def _unlisted(self, closed: Gaps) -> dict[str, Receipt]:
+        """Report folders that cannot be listed; return the receipts of files stored there through this store."""
         errors = closed.errors(self._store.url)
         for error in errors:
             if error.key is None or error.key not in self._closed:
                 self._skipped(error)
         folders = {error.key for error in errors if error.key is not None}
         self._closed |= folders
-        own = self._store.ledger.receipts() if folders else {}
+        own = self._store.records.receipts() if folders else {}
         return {key: receipt for key, receipt in own.items() if any(key.startswith(f"{one}/") for one in folders)}
 
     def _others(self, listing: list[Entry]) -> list[Document]:
-        """The manifests of an earlier attempt, and of workers."""
-        documents = [] if self._before is None else [self._before]
+        """Return the manifests of an earlier attempt and of workers."""
+        documents = [] if self._previous is None else [self._previous]
         if not self._workers():
             return documents
         names = [entry.key for entry in listing if keys.is_manifest(entry.key) and entry.key != keys.MANIFEST]
         for found in self._store.fetch_many(names).values():
             try:
                 documents.append(Document.parse(found.data))
-            except ValueError:  # damaged: its files are looked at, or listed
+            except ValueError:  # damaged: its files are read or listed instead
                 continue
         return documents
 
-    def _looked_at(self, entries: list[Entry]) -> dict[str, Receipt]:
-        """Read files that were not stored through here. One that is gone by now is none."""
+    def _read_files(self, entries: list[Entry]) -> dict[str, Receipt]:
+        """Read files that were not stored through this store. Files that no longer exist are omitted."""
         contents, errors = hashed(self._store, entries)
         listed = {entry.key: _listed(entry) for entry in entries}
         found = {key: replace(listed[key], size=read.size, sha256=read.sha256) for key, read in contents.items()}
         for key, error in errors.items():
-            if isinstance(error, PermissionError):  # of another user: it is there, and that is all
+            if isinstance(error, PermissionError):  # a file of another user: only its size is known
                 found[key] = listed[key]
             elif not isinstance(error, FileNotFoundError):
                 raise (
