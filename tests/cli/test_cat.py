@@ -369,7 +369,7 @@ def test_no_control_sequence_reaches_a_terminal(shown: str) -> None:
 def test_bytes_are_shown_as_hexadecimal_digits_on_a_terminal(shown: str) -> None:
     assert "signal.raw: bytes, 256 B" in shown
     assert "00000040  40 41 42 43 44 45 46 47 48 49 4a 4b 4c 4d 4e 4f  @ABCDEFGHIJKLMNO" in shown
-    assert "This is no text: only its beginning is shown on a terminal." in shown
+    assert "Binary file: only its beginning is shown on a terminal. Redirect the output to get all of it." in shown
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])

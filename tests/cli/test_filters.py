@@ -105,7 +105,7 @@ def test_rm_takes_only_runs_that_are_meant(sweep: str, tmp_path: Path) -> None:
         return {entry.key.partition("/")[0] for entry in store.list()}
 
     done = notata("rm", f"{sweep}/log_a", "--yes", "--status", "failed", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (1, "Nothing was removed: no run there is of this kind\n")
+    assert (done.returncode, done.stderr) == (1, "Nothing was removed: no run matches the filter\n")
     assert notata("rm", sweep, "--yes", "--status", "failed", folder=tmp_path).returncode == 2  # it takes -r
     assert there() == {"log_a", "log_b", "log_c"}
     assert [run.run_id for run in removable(sweep, recursive=True, status="failed", where="dt > 0.3")] == ["c"]
@@ -165,7 +165,7 @@ def test_verify_reads_files_of_runs_of_a_status_alone(
 def test_verify_that_looked_at_no_run_does_not_say_that_all_is_well(sweep: str, tmp_path: Path) -> None:
     done = notata("verify", sweep, "--status", "died", folder=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == "Nothing was verified: no run there is of this kind\n"
+    assert done.stderr == "Nothing was verified: no run matches\n"
     done = notata("verify", sweep, "--where", "dtt > 0.1", folder=tmp_path)
     assert (done.returncode, done.stderr.splitlines()[0]) == (3, "Note: no run has dtt; close to it: dt")
     done = notata("verify", "memory://nothing-to-verify", "--status", "died", folder=tmp_path)

@@ -166,19 +166,19 @@ def ended(group: click.Group, *arguments: str) -> tuple[int, str]:
         (
             MemoryError(),
             3,
-            "Error: not enough memory for what was asked for. Name fewer runs or files.\n",
+            "Error: not enough memory for this request. Name fewer runs or files.\n",
         ),
         (
             RecursionError("deep"),
             3,
-            "Error: a file of these runs is nested too deeply. Name fewer runs to see which one it is.\n",
+            "Error: a file of these runs is nested too deeply. Name fewer runs to find the file.\n",
         ),
         (
             KeyError(SECRET),
             3,
             "Error: KeyError: this is a bug in notata. Report it with the traceback that --debug shows\n",
         ),
-        (OSError(28, "No space left on device"), 3, "Error: the output cannot be written: No space left on device\n"),
+        (OSError(28, "No space left on device"), 3, "Error: cannot write the output: No space left on device\n"),
         (KeyboardInterrupt(), 130, "Interrupted\n"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
         (click.UsageError("odd"), 2, "Error: odd\nTry 'notata fail --help'\n"),
@@ -385,7 +385,7 @@ def test_a_pipe_that_nobody_reads_an_output_that_is_closed_and_one_that_is_full(
     silent = shell("$N verify nowhere 2>&- >&-", tmp_path)
     assert silent.returncode == 3
     full = shell("$N verify . > /dev/full", tmp_path)
-    assert (full.returncode, full.stderr) == (3, "Error: the output cannot be written: No space left on device\n")
+    assert (full.returncode, full.stderr) == (3, "Error: cannot write the output: No space left on device\n")
 
 
 @pytest.mark.parametrize(

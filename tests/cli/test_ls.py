@@ -322,7 +322,7 @@ def test_a_terminal_is_told_of_how_many_none_is_meant(
 def test_who_gave_no_place_is_told_which_was_meant(command: str, tmp_path: Path) -> None:
     told = notata(command, folder=tmp_path).stderr.splitlines()
     assert told[0].startswith("Error: there is no")
-    assert told[1:] == ["No URL was given, so NOTATA_BASE_DIR or outputs was meant; for this folder write ."]
+    assert told[1:] == ["No URL was given, so NOTATA_BASE_DIR or outputs is used; for this folder write ."]
     assert len(notata(command, ".", folder=tmp_path).stderr.splitlines()) <= 1
 
 

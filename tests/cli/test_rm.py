@@ -100,7 +100,7 @@ def test_what_is_no_run_is_refused_and_told(tmp_path: Path) -> None:
         (["sweep/log_a/*"], 2, "means files of sweep/log_a; only whole runs are removed"),
         (["-r", "sweep/*/artifacts/n.txt"], 2, "means files of sweep/log_a"),
         (["-r", "sweep/log_?/da*"], 2, "means files of sweep/log_a"),
-        ([], 2, "name what is to be removed"),
+        ([], 2, "no URL given: name the runs to remove"),
     ]:
         done = notata("rm", "--yes", *arguments, folder=tmp_path)
         assert (done.returncode, done.stdout) == (code, ""), arguments
@@ -141,7 +141,7 @@ def test_runs_without_sense_go_as_well_and_their_links_but_not_what_those_lead_t
     (tmp_path / "log_linked/link").symlink_to(tmp_path / "elsewhere")
     files = 3 * len(KEYS)  # one was lost, one has an odd name; what is unfinished counts not
     done = notata("rm", "-y", "log_lost", "log_broken", "log_linked", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "removed the link, not what it leads to: log_linked/link\n")
+    assert (done.returncode, done.stderr) == (0, "removed the link, but not its target: log_linked/link\n")
     assert done.stdout.startswith(f"Removed 3 runs, {files} files, ")
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
         "elsewhere", "elsewhere/kept",

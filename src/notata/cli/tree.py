@@ -1,4 +1,4 @@
-"""``notata tree``: what lies where."""
+"""``notata tree``: show folders and files as a tree."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ __all__ = ["tree"]
     ),
 )
 @urls_argument
-@click.option("-L", "--level", type=click.IntRange(min=1), help="Show what lies at most so deep below URL.")
+@click.option("-L", "--level", type=click.IntRange(min=1), help="Show entries up to this depth below URL.")
 @click.option("-d", "--directories", is_flag=True, help="Show folders only.")
-@click.option("--status", is_flag=True, help="Show how each run stands, which costs a request a run.")
+@click.option("--status", is_flag=True, help="Show the status of each run, which costs one request a run.")
 @size_option
 @storage_option()
 @json_option
@@ -43,10 +43,10 @@ def tree(
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Show what lies at URL and below, in one listing; nothing is read.
+    """Show the files and folders at and below URL, from one listing; no file is read.
 
-    URL is a folder, a run, a file, or a pattern in quotes: then each that it means has a tree of its own. Empty folders
-    of a disk are left out, as a bucket has none.
+    URL is a folder, a run, a file, or a quoted pattern; each match of a pattern has a tree of its own. Empty folders on
+    a disk are omitted, because a bucket has none.
     """
     from notata.search import trees
 
@@ -73,12 +73,12 @@ def tree(
 
 
 def _folders(root: Usage) -> int:
-    """How many there are, this one included."""
+    """Return the number of folders, including the root."""
     return sum(one.is_folder for _, one in _walk(root, None, True))
 
 
 def _walk(root: Usage, level: int | None, directories: bool) -> Iterator[tuple[str, Usage]]:
-    """All that is to be shown, each with the lines that lead to it; without recursion, however deep."""
+    """Yield all entries to show, each with its tree lines; without recursion, so that depth is not limited."""
     waiting: list[tuple[str, str, Usage]] = [("", "", root)]
     while waiting:
         lead, branch, one = waiting.pop()
@@ -92,7 +92,7 @@ def _walk(root: Usage, level: int | None, directories: bool) -> Iterator[tuple[s
 
 
 def _print(branch: str, one: Usage, size: Callable[[int], str]) -> None:
-    """One line: the lines that lead to it, its name, its size, and how it stands."""
+    """Print one line: tree lines, name, size and status."""
     name = safe(one.label if branch else one.name)
     if one.is_folder:
         name = click.style(name.rstrip("/") + "/", bold=one.kind == "run", fg="blue")
