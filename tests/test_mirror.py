@@ -344,7 +344,7 @@ def test_a_target_that_is_away_for_a_while(pair: Pair) -> None:
     assert pair.wanting() == set()
     told = [line for line in pair.here.log() if "mirror" in line]
     assert [line.partition(" ")[0] for line in told] == ["WARNING", "INFO"]
-    assert "is behind, and is tried again: cannot " in told[0]
+    assert "is behind, and notata retries: cannot " in told[0]
     assert told[1].endswith("has caught up")
 
 
@@ -393,7 +393,7 @@ def test_the_interpreter_gives_it_up(pair: Pair, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 1
     assert printed[0].startswith("notata: 4 files (")
-    assert printed[0].endswith("of run 'run' are not mirrored yet; they are gone with this process")
+    assert printed[0].endswith("of run 'run' are not mirrored yet; they are lost with this process")
     assert log.mirror is not None
     pair.far.line.open.set()
     settle(log.mirror)
@@ -439,7 +439,7 @@ def test_of_a_run_on_a_disk_it_says_how_to_finish(
     exits._run()
     waiting, given_up = capsys.readouterr().err.splitlines()
     assert waiting.startswith("notata: 3 files (")
-    assert waiting.endswith(f"to {pair.far.url}/log_run; that is waited for 0.02 s at most")
+    assert waiting.endswith(f"to {pair.far.url}/log_run; waiting at most 0.02 s")
     command = f"notata sync '{tmp_path}/my outputs/log_run' {pair.far.url}/log_run"
     assert given_up.endswith(f"; finish with: {command}")
     assert "of run 'run' are not mirrored yet (cannot " in given_up

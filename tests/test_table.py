@@ -330,7 +330,7 @@ def test_an_index_that_is_no_table_at_all_can_be_shown(sweep: Experiment) -> Non
     Path(str(sweep.index_file)).write_bytes(b"x" * 200_000)
     reader = ExperimentReader(sweep.exp_dir)
     assert rows(sweep) == {"sweep_dt_0.1": {"run_id": "sweep_dt_0.1", "dt": 0.1, "status": "complete"}}
-    with pytest.raises(DecodeError, match=r"index\.csv is no table"):
+    with pytest.raises(DecodeError, match=r"index\.csv is not a CSV table"):
         reader.index()
     reader._repr_html_()
 

@@ -151,7 +151,7 @@ def test_a_description_that_cannot_be_printed_is_a_fault_of_its_file_alone(
         (tmp_path / name).write_text(name)
     done = notata("cat", "a.xyz", "b.txt", folder=tmp_path)
     assert (done.returncode, done.stdout) == (3, "b.txt")
-    assert done.stderr == "Error: a.xyz: what atoms says of it cannot be printed: IndexError: no first atom\n"
+    assert done.stderr == "Error: a.xyz: cannot print its description as atoms: IndexError: no first atom\n"
 
 
 def test_bytes_are_shown_as_hexdump_has_them() -> None:

@@ -203,7 +203,7 @@ def test_a_line_tells_what_to_do_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     lines = [line.split("\t") for line in notata("doctor", "file", folder=tmp_path).stdout.splitlines()]
     told = next(text for _, state, text in lines if state == "no")
-    assert told == f"{tmp_path}/file is a file. Name a folder, or one that is yet to be made"
+    assert told == f"{tmp_path}/file is a file. Name a folder, which need not exist yet"
 
 
 def test_a_store_that_ignores_conditions(moto_server: Server, known_anew: None) -> None:
@@ -306,11 +306,11 @@ class Lying(FrontStore):
 @pytest.mark.parametrize(
     ("lie", "state", "told"),
     [
-        ("read", "no", "what was read is not what was written"),
+        ("read", "no", "the content read differs from the content written"),
         ("claim", "poor", "two creates of the same name both succeeded"),
         ("swap", "poor", "a swap of an old version succeeded"),
-        ("delete", "no", "what was deleted is still there"),
-        ("clock", "skipped", "the storage does not tell its time"),
+        ("delete", "no", "a deleted file is still there"),
+        ("clock", "skipped", "the storage does not report its time"),
     ],
 )
 def test_a_storage_that_does_not_do_what_it_says(lie: str, state: str, told: str) -> None:
@@ -341,7 +341,7 @@ def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_told_by_its_na
     store = open_store("memory://doctor-ended")
     monkeypatch.setattr(diagnosing._Examination, "_distance", broken)
     found = of(diagnose(store), "distance")
-    assert (found.state, found.told, bool(found.advice)) == ("no", "it failed by RuntimeError", True)
+    assert (found.state, found.told, bool(found.advice)) == ("no", "it failed with RuntimeError", True)
     monkeypatch.setattr(diagnosing._Examination, "_can_swap", interrupted)
     with pytest.raises(KeyboardInterrupt):
         diagnose(store)

@@ -81,7 +81,7 @@ def test_what_no_run_has_and_what_makes_no_sense_is_told(sweep: str, tmp_path: P
     for command in (("grep", "step"), ("tail",), ("rm", "-r", "--yes")):
         done = notata(*command, sweep, "--where", "dtt > 0.1", folder=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith("Note: no run has dtt; close to it: dt\n")
+        assert done.stderr.startswith("Note: no run has dtt; similar names: dt\n")
         assert notata(*command, sweep, "--where", "dt >", folder=tmp_path).returncode == 2
         assert notata(*command, sweep, "--status", "done", folder=tmp_path).returncode == 2
         done = notata(*command, sweep, "--status", "died", folder=tmp_path)
@@ -90,7 +90,7 @@ def test_what_no_run_has_and_what_makes_no_sense_is_told(sweep: str, tmp_path: P
 
 def test_a_file_that_was_named_is_of_no_run_to_filter(sweep: str, tmp_path: Path) -> None:
     done = notata("grep", "step", f"{sweep}/log_b/log.txt", "--status", "failed", folder=tmp_path)
-    told = f"nothing tells of the run of {sweep}/log_b/log.txt, a single file; with a filter name files by a pattern"
+    told = f"cannot filter {sweep}/log_b/log.txt: it is a single file, and its run is unknown; pass a pattern of files instead"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
     with pytest.raises(RunMissingError):
         tail(f"{sweep}/log_b/log.txt", status="failed")
@@ -167,7 +167,7 @@ def test_verify_that_looked_at_no_run_does_not_say_that_all_is_well(sweep: str, 
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "Nothing was verified: no run matches\n"
     done = notata("verify", sweep, "--where", "dtt > 0.1", folder=tmp_path)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (3, "Note: no run has dtt; close to it: dt")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (3, "Note: no run has dtt; similar names: dt")
     done = notata("verify", "memory://nothing-to-verify", "--status", "died", folder=tmp_path)
     assert done.stdout.endswith(": cannot tell: there is no run at memory://nothing-to-verify, or below it\n")
 
@@ -215,7 +215,7 @@ def test_du_and_cat_of_no_run_of_a_kind_find_nothing(sweep: str, tmp_path: Path)
         done = notata(*command, "--status", "died", folder=tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", ""), command
         done = notata(*command, "--where", "dtt > 1", folder=tmp_path)
-        assert (done.returncode, done.stderr) == (1, "Note: no run has dtt; close to it: dt\n"), command
+        assert (done.returncode, done.stderr) == (1, "Note: no run has dtt; similar names: dt\n"), command
 
 
 def test_cat_prints_files_of_runs_that_are_meant(shelf: Shelf, tmp_path: Path) -> None:
@@ -226,10 +226,10 @@ def test_cat_prints_files_of_runs_that_are_meant(shelf: Shelf, tmp_path: Path) -
 
 def test_cat_of_a_single_file_has_no_run_to_filter(sweep: str, tmp_path: Path) -> None:
     done = notata("cat", f"{sweep}/log_b/log.txt", "--status", "failed", folder=tmp_path)
-    told = f"nothing tells of the run of {sweep}/log_b/log.txt, a single file; with a filter name files by a pattern"
+    told = f"cannot filter {sweep}/log_b/log.txt: it is a single file, and its run is unknown; pass a pattern of files instead"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
     done = notata("cat", f"{sweep}/nothing", "--status", "failed", folder=tmp_path)
     assert (done.returncode, done.stderr) == (1, f"Error: there is no run at {sweep}/nothing, or below it\n")
     done = notata("cat", sweep, "--where", "dt > 0.3", folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"Error: {sweep} is a folder, no file; in it: log_c/")
+    assert done.stderr.startswith(f"Error: {sweep} is a folder, not a file; it contains: log_c/")

@@ -292,7 +292,7 @@ def test_exit_codes(shelf: Shelf, tmp_path: Path) -> None:
     assert code("ERROR", f"{shelf.url}/logs") == 1
     wrong = notata("grep", "(", shelf.url, *shelf.options, folder=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr == "Error: '(' is no regular expression: missing ), unterminated subpattern at position 0\n"
+    assert wrong.stderr == "Error: '(' is not a valid regular expression: missing ), unterminated subpattern at position 0\n"
     assert notata("grep", folder=tmp_path).returncode == 2
     assert code("-A", "-1", "x", shelf.url) == 2
 

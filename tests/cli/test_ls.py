@@ -173,7 +173,7 @@ def test_an_order_by_parameters_and_metrics(tmp_path: Path) -> None:
     ):
         assert "".join(names(ls(".", "--sort", key, folder=tmp_path))) == expected, key
     missing = ls(".", "--sort", "omgea", folder=tmp_path)
-    assert missing.stderr == "Note: no run has omgea; close to it: omega\n"
+    assert missing.stderr == "Note: no run has omgea; similar names: omega\n"
     assert len(names(missing)) == 7
     assert ls(".", "--sort", "omgea", "--status", "failed", folder=tmp_path).stderr == ""
     assert repr(runs(str(tmp_path), limit=2)).startswith("<Runs: 2 of 7 runs: 2 complete; ")

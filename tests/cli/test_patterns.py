@@ -53,7 +53,7 @@ def test_spans_are_the_longest_and_none_is_empty_or_within_another() -> None:
 
 @pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "(" * 5000 + ")" * 5000, "*"])
 def test_what_is_no_pattern_is_refused(pattern: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no regular expression"):
+    with pytest.raises(ConfigurationError, match="is not a valid regular expression"):
         Patterns(pattern)
 
 

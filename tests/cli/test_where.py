@@ -199,14 +199,14 @@ def test_names_that_no_run_has_are_told_with_close_ones() -> None:
     assert where(RUN)
     assert where.notes() == [
         "no run has foo['x y']",
-        "no run has omga; close to it: omega",
-        "no run has params.stpes; close to it: steps",
+        "no run has omga; similar names: omega",
+        "no run has params.stpes; similar names: steps",
         "size is that of the run; there is params.size too",
     ]
     places = Where("solver.stages[-3] == 1 or solver.stages[-9] == 1")
     assert places.notes() == []  # nothing was asked yet
     assert places(RUN)
-    assert places.notes() == ["no run has solver.stages[-9]; close to it: solver"]
+    assert places.notes() == ["no run has solver.stages[-9]; similar names: solver"]
     assert Where("omega ** 99999999 > 1")(RUN) is False
 
 
@@ -301,7 +301,7 @@ def test_a_filter_of_the_command(tmp_path: Path) -> None:
     assert (nothing.returncode, nothing.stdout, nothing.stderr) == (
         1,
         "",
-        "Note: no run has omgea; close to it: omega\n",
+        "Note: no run has omgea; similar names: omega\n",
     )
     bare = notata("ls", ".", "--where", "status == complete", folder=tmp_path)
     assert bare.stderr == "Note: no run has complete; a text needs quotes: status == 'complete'\n"

@@ -849,7 +849,7 @@ def test_an_index_that_cannot_be_written_ends_no_run_badly(caplog: pytest.LogCap
     log = begun(made, dt=0.1)
     log.mark_complete()
     assert log.status == "complete"
-    assert "run sweep_dt_0.1 ended, but index.csv was not brought up to date" in caplog.text
+    assert "run sweep_dt_0.1 ended, but index.csv was not updated" in caplog.text
     assert made.reader.table() == [{"run_id": "sweep_dt_0.1", "dt": 0.1, "status": "complete"}]
     store.fail(2, key="index.csv")
     assert len(made.to_dataframe()) == 1
@@ -868,7 +868,7 @@ def test_rows_that_cannot_be_written_at_the_end_of_the_process_cost_no_more_than
         begun(made, step=step).mark_complete()
     store.fail(2, key="index.csv", error=lambda: notata.ConflictError("others came before", url="", key=""))
     made._keeper._at_exit()
-    assert "the last rows are not in index.csv; write_index() puts them there" in caplog.text
+    assert "the last rows are not in index.csv; write_index() adds them" in caplog.text
     assert len(list(made.reader.index())) == 1
     made._keeper._at_exit()
     assert len(list(made.reader.index())) == len(made.reader.table()) == 3

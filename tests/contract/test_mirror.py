@@ -244,7 +244,7 @@ def end() -> End:
             process.send_signal(sent)
             process.wait()
         _, errors = process.communicate()
-        said = [line for line in errors.splitlines() if "that is waited for" not in line]  # on a slow machine
+        said = [line for line in errors.splitlines() if "waiting at most" not in line]  # on a slow machine
         return int(process.returncode), "\n".join(said)
 
     return end

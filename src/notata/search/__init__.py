@@ -1,8 +1,9 @@
-"""Looking into runs on any storage: what the command does, for notebooks and scripts.
+"""Search, inspection and removal of runs on any storage: the functions behind the command, for notebooks and scripts.
 
 Each function takes places as the command does: a run, an experiment or a folder of runs, as any fsspec URL, local path,
-`upath.UPath` or pattern. None writes, but for `remove`. Arguments of one name mean the same in all: `urls`, `status`,
-`where`, `storage_options`, `failed` (is told of what cannot be read, while the rest is given) and `timeout`.
+`upath.UPath` or pattern. Only `remove` and `diagnose` write. Arguments with the same name have the same meaning in all
+functions: `urls`, `status`, `where`, `storage_options`, `failed` (called with errors that do not stop the function) and
+`timeout`.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ _ROOMS: Final = {
     "verifying": ("Verdict", "verdicts"),
     "where": ("FACTS", "Where"),
 }
-"""Where each name is at home: a room is imported when a name of it is first used, as `notata ls` needs few of them."""
+"""The modules and their public names: a module is imported when one of its names is first used, to start quickly."""
 
 _HOMES: Final = {name: room for room, names in _ROOMS.items() for name in names}
 

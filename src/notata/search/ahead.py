@@ -1,4 +1,4 @@
-"""Files read ahead of who looks at them: many on their way at once, given in their order, bounded in memory."""
+"""Prefetching of files: many reads in flight, results in order, and bounded memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 
 def read_ahead(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T, Future[Blob] | None], None, None]:
-    """Ranges of many files, in the order in which they are wanted. At most 32 and 32 MiB are held at a time.
+    """Prefetch ranges of many files, and yield them in order. At most 32 ranges and 32 MiB are held at a time.
 
     Args:
-        wanted: What each is wanted for, its file, and the range ``[start, end)`` of it.
+        wanted: For each range a label, the file, and the first byte and the end of the range ``[start, end)``.
 
     Yields:
-        What it is wanted for, and what comes of the range; None for one of more than 8 MiB, which is left to who wants
-        it, while nothing else is on its way. Who closes this gives up what is.
+        The label and the future of the range. The future is None for a range of more than 8 MiB, which the caller reads
+        itself, while nothing else is in flight. Closing the generator cancels the reads in flight.
     """
     held: deque[tuple[T, int, Future[Blob] | None]] = deque()
     count = 0
@@ -51,7 +51,7 @@ def read_ahead(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T,
 
 
 def _begun(file: File, start: int, end: int) -> Future[Blob]:
-    """A read that has begun; an empty range costs no request."""
+    """Start a read; an empty range costs no request."""
     known: Future[Blob] = Outcome()
     if start >= end:
         known.set_result(Blob(b"", file.entry.size, file.entry.version))
@@ -64,10 +64,10 @@ def _begun(file: File, start: int, end: int) -> Future[Blob]:
 
 
 def opened(file: File) -> IO[bytes]:
-    """A file that was listed, to be read piece by piece.
+    """Open a listed file for reading in pieces.
 
     Raises:
-        StorageError: It cannot be read.
+        StorageError: The file cannot be read.
     """
     try:
         return file.store.open(file.entry.key, "rb")
@@ -76,5 +76,5 @@ def opened(file: File) -> IO[bytes]:
 
 
 def _unknown(file: File, error: KeyNameError) -> StorageError:
-    """Why a file is not read whose name no storage but its own takes: it was listed, so nobody gave a wrong one."""
+    """Return the error for a listed file whose name cannot be a key: the user did not pass this name."""
     return StorageError(f"cannot read {file.name}: {error}", url=file.store.url, key=file.entry.key)

@@ -1,7 +1,7 @@
-"""What comes to logs while their runs go on: only the end is read, and then only what is new.
+"""Following of growing logs: read the end of each log, and then only new bytes.
 
-Each look at a log is one read of a range: of the last bytes that are known, and of all behind them. Where those are
-others now, another file has been put there.
+Each poll of a log is one range read: the last known bytes, and all bytes after them. If the known bytes have changed,
+the file was replaced.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from notata.store.gaps import ignore
 
 __all__ = ["Following", "follow"]
 
-_MARK: Final = 64  # bytes before what is new that tell whether the file is still the same: a line has its time there
-_PIECE: Final = 2**20  # bytes of each log that a look brings at most
-_NEAR: Final = 0.2  # seconds between two looks at a log to which there is no network
+_MARK: Final = 64  # known bytes compared at each poll to detect a replaced file: the time of a line is among them
+_PIECE: Final = 2**20  # maximum bytes of each log in one poll
+_NEAR: Final = 0.2  # seconds between two polls of a local log
 _FAR: Final = 1.0
-_SLOWER: Final = 1.5  # times as long, after each look that brought nothing
-_LONGEST: Final = 10.0  # times as long, at most
-_STATE: Final = 5.0  # intervals between two looks at how a silent run stands
+_SLOWER: Final = 1.5  # factor of the interval after each poll without new lines
+_LONGEST: Final = 10.0  # maximum factor
+_STATE: Final = 5.0  # intervals between two polls of the state of a silent run
 
 _EVER: Final = float("inf")
 _GONE: Final = "gone"
@@ -60,30 +60,30 @@ def follow(
     tell: Callable[[str], object] = bool,
     timeout: float = TIMEOUT,
 ) -> Iterator[str]:
-    """The last lines of a run's log, and each further one when it comes, until the run has ended.
+    """Yield the last lines of a run's log, and each new line as it arrives, until the run has ended.
 
-    A look costs one request, of what is new alone. The longer nothing comes, the longer it waits: up to ten times the
-    interval. Every few looks that bring nothing, one more request asks how the run stands. A run that is resumed goes
-    on; where another log has been put in its place, that one begins. While the storage cannot be reached it waits.
+    A poll costs one request, which reads only new bytes. While nothing arrives, the interval grows up to tenfold. After
+    several silent polls, one more request reads the state of the run. A resumed run is followed further. If another log
+    replaces the file, following starts at its beginning. While the storage is unreachable, the iterator waits.
 
     Args:
-        urls: See `URLs`; a file may be given too, which is followed until the loop is left.
-        lines: As for `tail`: those that are there already.
-        workers: Follow the logs of workers too, also of those that come later.
-        status: Of runs of this status only, or of several, as it is at the beginning; as for `runs`.
-        where: Of runs for which this holds then; as for `runs`.
-        forever: Go on when the run has ended: it may be resumed.
-        interval: Seconds between two looks; 1 when not given, and 0.2 on a local disk.
-        storage_options: For fsspec.
-        tell: Is told of what is no line: an end, an outage, another log.
+        urls: See `URLs`; a file is allowed too, and is followed until the caller leaves the loop.
+        lines: Number of existing lines, as for `tail`.
+        workers: Follow the logs of workers too, including workers that start later.
+        status: Follow runs with this status or one of several, at the beginning; as for `runs`.
+        where: Follow runs that match this filter at the beginning; as for `runs`.
+        forever: Continue after the run has ended, because it may be resumed.
+        interval: Seconds between two polls; by default 1, and 0.2 on a local disk.
+        storage_options: Options for fsspec.
+        tell: Called with messages that are not log lines: the end of a run, an outage, a replaced log.
         timeout: As for `notata.Logbook`.
 
     Yields:
-        A line, without its end, once that has come.
+        A line without its line end, as soon as it is complete.
 
     Raises:
         MissingError: There is neither a run nor a file.
-        StorageError: It cannot be read, or not any more, and that is no outage.
+        StorageError: A log cannot be read, or not any more, for another reason than an outage.
 
     >>> from notata import Logbook
     >>> with Logbook("a", "memory://following") as log:
@@ -106,7 +106,7 @@ def follow(
 
 @dataclass(slots=True)
 class _End:
-    """How far a log has been read."""
+    """The read position in one log."""
 
     log: Log
     at: int = 0
@@ -114,40 +114,40 @@ class _End:
     begun: bytes = b""
 
     def forget(self) -> None:
-        """Begin at the start of another file."""
+        """Reset the position to the start of another file."""
         self.at, self.mark, self.begun = 0, b"", b""
 
     def take(self, data: bytes) -> str:
-        """The lines that are whole now."""
+        """Return the lines that are complete now."""
         self.at += len(data)
         self.mark = (self.mark + data)[-_MARK:]
         whole, end, begun = data.rpartition(b"\n")
         if not end and len(self.begun) + len(begun) <= limits.LINE_SHOWN:
             self.begun += begun
             return ""
-        if not end:  # a line that never ends is given in pieces
+        if not end:  # a very long line is returned in pieces
             whole, begun = begun, b""
         text, self.begun = self.begun + whole + end, begun
         return text.decode("utf-8", "surrogateescape")
 
     def rest(self) -> str:
-        """A line that was begun, and that nobody ends any more."""
+        """Return a line without an end that no writer will complete."""
         rest, self.begun = self.begun, b""
         return rest.decode("utf-8", "surrogateescape")
 
 
 @dataclass(slots=True)
 class _Run:
-    """A run, or a file of none, and how far its logs have been read.
+    """A run, or a file outside a run, and the read positions in its logs.
 
     Attributes:
-        name: What it is called.
-        store: Of its folder; None for a file of no run.
-        ends: Of its logs, by key.
-        waited: Seconds since it was asked for how it stands; as good as ever, if something came meanwhile.
-        silent: Whether the last look brought nothing.
-        end: How it ended, once that is known.
-        why: And why.
+        name: The name for users.
+        store: The store of its folder; None for a file outside a run.
+        ends: Read positions of its logs, by key.
+        waited: Seconds since its state was read; infinite if lines arrived since then.
+        silent: Whether the last poll brought nothing.
+        end: The final status, once it is known.
+        why: The reason of that status.
     """
 
     name: str
@@ -160,20 +160,20 @@ class _Run:
 
 
 class Following:
-    """Logs that are looked at again and again; to iterate over it gives their ends, and then what is new.
+    """Polls logs; iteration yields their last lines, and then new lines.
 
     Attributes:
-        ends: How each run ended, by its name: ``complete``, ``failed``, ``died``, or ``gone`` without metadata.json,
-            ``unreadable`` with a broken one.
+        ends: The final status of each run, by its name: ``complete``, ``failed``, ``died``; ``gone`` without
+            metadata.json, ``unreadable`` with a broken one.
 
     Args:
-        logs: Which ones, see `logs_at`.
-        lines: Of each, at first.
-        workers: Look for further workers too.
-        forever: Go on when all runs have ended.
-        interval: Seconds between two looks; None for what suits the storage.
-        tell: Is told of what is no line.
-        wait: Waits for some seconds.
+        logs: The logs, see `logs_at`.
+        lines: Number of existing lines of each log.
+        workers: Look for new workers too.
+        forever: Continue after all runs have ended.
+        interval: Seconds between two polls; None chooses by storage.
+        tell: Called with messages that are not log lines.
+        wait: Called to wait for some seconds.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Following:
                     run.waited += pause
 
     def _begin(self) -> Iterator[News]:
-        """The ends of the logs as they are now."""
+        """Yield the last lines of the logs."""
         for log in self._logs:
             run = self._runs.setdefault(log.run_name, _Run(log.run_name, log.run))
             run.ends[log.file.entry.key] = _End(log)
@@ -229,7 +229,7 @@ class Following:
     # -- looks at logs -------------------------------------------------------------------------------------
 
     def _look(self) -> Generator[News, None, tuple[bool, bool]]:
-        """What is new in each log; whether there was anything, and whether there is more of it already."""
+        """Yield new lines of each log; return whether there were any, and whether more are available already."""
         ends = [(run, end) for run in self._runs.values() for end in run.ends.values()]
         wanted = ((at, at[1].log.file, at[1].at - len(at[1].mark), at[1].at + _PIECE) for at in ends)
         came = more = False
@@ -247,7 +247,7 @@ class Following:
         return came, more
 
     def _new(self, run: _Run, end: _End, future: Future[Blob]) -> tuple[str, bool]:
-        """The lines that have come, and whether there is more already."""
+        """Return new lines, and whether more are available already."""
         try:
             blob = future.result()
         except MissingError as error:
@@ -258,7 +258,7 @@ class Following:
             return "", False
         self._back()
         if blob.size < end.at or not blob.data.startswith(end.mark):
-            self._tell(f"{end.log.file.name} is another one now; it begins here")
+            self._tell(f"{end.log.file.name} was replaced by another file, which begins here")
             end.forget()
             return "", True
         text = end.take(blob.data[len(end.mark) :])
@@ -274,22 +274,22 @@ class Following:
             run.waited = _EVER
 
     def _broken(self, error: StorageError) -> None:
-        """An outage is waited for; all else ends this."""
+        """Report an outage, during which polling continues; raise other errors."""
         if not isinstance(error, UnreachableError | DeadlineError) and type(error) is not StorageError:
             raise error
         if not self._out:
-            self._tell(f"{error}; waiting until it can be read again")
+            self._tell(f"{error}; waiting for the storage")
         self._out = True
 
     def _back(self) -> None:
         if self._out:
-            self._tell("the storage answers again")
+            self._tell("the storage is available again")
         self._out = False
 
     # -- looks at runs -------------------------------------------------------------------------------------
 
     def _settle(self) -> Iterator[News]:
-        """Let go of runs that had ended before the last look, which brought nothing; ask silent ones how they stand."""
+        """Stop following runs that ended before the last silent poll; read the state of other silent runs."""
         silent = [run for run in self._runs.values() if run.silent]
         for run in silent:
             if run.end and not self._forever:
@@ -312,7 +312,7 @@ class Following:
         del self._runs[run.name]
 
     def _asked(self, run: _Run, future: Future[Blob]) -> None:
-        """Take note of how a run stands."""
+        """Store the state of a run."""
         end, why = _end(future)
         if self._workers and end != _GONE:
             self._welcome(run)
@@ -320,14 +320,14 @@ class Following:
         if end == run.end:
             return
         if self._forever:
-            self._tell(f"{run.name}: {end}{why}" if end else f"{run.name} goes on")
+            self._tell(f"{run.name}: {end}{why}" if end else f"{run.name} was resumed")
         run.end, run.why = end, why
         self.ends.pop(run.name, None)
         if end:
             self.ends[run.name] = end
 
     def _welcome(self, run: _Run) -> None:
-        """Follow the workers too that have come."""
+        """Follow workers that started since the last check."""
         assert run.store is not None
         for entry in run.store.list(keys.WORKERS, skipped=ignore):
             if keys.is_log(entry.key) and entry.key not in run.ends:
@@ -335,7 +335,7 @@ class Following:
 
 
 def _unless_missing(error: NotataError) -> None:
-    """What was listed and is gone by now may come again."""
+    """Ignore a log that was removed after the listing, because it may reappear; raise other errors."""
     if not isinstance(error, MissingError) or isinstance(error, ContainerMissingError):
         raise error
 
@@ -346,10 +346,10 @@ def _metadata(run: _Run) -> File:
 
 
 def _end(future: Future[Blob]) -> tuple[str, str]:
-    """How a run has ended, and why; empty if it has not, or nothing tells.
+    """Return the final status of a run and its reason; empty if it has not ended or is unknown.
 
     Raises:
-        StorageError: It cannot be asked.
+        StorageError: The metadata cannot be read.
     """
     try:
         found = future.result()
