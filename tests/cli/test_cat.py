@@ -302,7 +302,8 @@ def test_a_run_and_a_folder_are_no_files_but_what_is_in_them_is_named(shelf: She
     for name, told in (
         (
             "log_old",
-            "is a run, not a file; it contains: artifacts/metrics.json, data/x.npy, log.txt, metadata.json, params.yaml",
+            "is a run, not a file; it contains: "
+            "artifacts/metrics.json, data/x.npy, log.txt, metadata.json, params.yaml",
         ),
         ("log_old/data", "is a folder, not a file; it contains: x.npy"),
         ("sweep/runs/*0.1*", "is a run, not a file; it contains: artifacts/metrics.json, log.txt, manifest.json"),

@@ -326,7 +326,7 @@ def test_a_storage_that_does_not_do_what_it_says(lie: str, state: str, told: str
     store.holds = False
     store.lie = ""
     looked = of(diagnose(store), "swap")
-    assert (looked.state, looked.told.startswith("notata looks ")) == ("poor", True)
+    assert (looked.state, looked.told.startswith("notata reads ")) == ("poor", True)
 
 
 def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_told_by_its_name(
@@ -409,7 +409,7 @@ def test_a_disk_that_is_small_and_one_behind_a_network_are_poor(
         (AccessError("RequestTimeTooSkewed"), "set it, by NTP"),
         (ContainerMissingError("no"), "Create the bucket"),
         (UnreachableError("no"), "Does the server run?"),
-        (DeadlineError("no"), "who does not answer"),
+        (DeadlineError("no"), "The server does not answer"),
         (AccessError("403 InvalidAccessKeyId"), WRONG_KEY),
         (AccessError("SignatureDoesNotMatch"), WRONG_KEY),
         (AccessError("403"), "(s3:PutObject; storage.objects.create; on a disk: modes)"),
@@ -428,8 +428,8 @@ def test_each_error_has_its_advice(error: NotataError, advice: str) -> None:
     [
         (5.0, "yes", "it agrees"),
         (-5.0, "yes", "it agrees"),
-        (5.1, "poor", "it is 5.1 s ahead of that"),
-        (-70.0, "poor", "it is 1 min 10 s behind that"),
+        (5.1, "poor", "it is 5.1 s ahead of the clock"),
+        (-70.0, "poor", "it is 1 min 10 s behind the clock"),
     ],
 )
 def test_clocks_agree_within_some_seconds(ahead: float, state: str, told: str) -> None:

@@ -71,9 +71,9 @@ def test_filters_are_those_of_ls_and_of_the_functions(sweep: str, tmp_path: Path
     assert {one.name for one in usage(sweep, by="run", where=lambda run: run.run_id > "b")} == {f"{sweep}/log_c"}
     found = contents(f"{sweep}/*/log.txt", status="failed", where=lambda run: run.params["dt"] < 0.3)
     assert [content.run_id for content in found] == ["b"]
-    with pytest.raises(ConfigurationError, match="no status 'done'"):
+    with pytest.raises(ConfigurationError, match="unknown status 'done'"):
         grep("step", sweep, status="done")
-    with pytest.raises(ConfigurationError, match="no status 'done'"):
+    with pytest.raises(ConfigurationError, match="unknown status 'done'"):
         verdicts(sweep, status="done")
 
 
@@ -90,7 +90,8 @@ def test_what_no_run_has_and_what_makes_no_sense_is_told(sweep: str, tmp_path: P
 
 def test_a_file_that_was_named_is_of_no_run_to_filter(sweep: str, tmp_path: Path) -> None:
     done = notata("grep", "step", f"{sweep}/log_b/log.txt", "--status", "failed", folder=tmp_path)
-    told = f"cannot filter {sweep}/log_b/log.txt: it is a single file, and its run is unknown; pass a pattern of files instead"
+    name = f"{sweep}/log_b/log.txt"
+    told = f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern of files instead"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
     with pytest.raises(RunMissingError):
         tail(f"{sweep}/log_b/log.txt", status="failed")
@@ -226,7 +227,8 @@ def test_cat_prints_files_of_runs_that_are_meant(shelf: Shelf, tmp_path: Path) -
 
 def test_cat_of_a_single_file_has_no_run_to_filter(sweep: str, tmp_path: Path) -> None:
     done = notata("cat", f"{sweep}/log_b/log.txt", "--status", "failed", folder=tmp_path)
-    told = f"cannot filter {sweep}/log_b/log.txt: it is a single file, and its run is unknown; pass a pattern of files instead"
+    name = f"{sweep}/log_b/log.txt"
+    told = f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern of files instead"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
     done = notata("cat", f"{sweep}/nothing", "--status", "failed", folder=tmp_path)
     assert (done.returncode, done.stderr) == (1, f"Error: there is no run at {sweep}/nothing, or below it\n")

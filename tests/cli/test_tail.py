@@ -270,7 +270,8 @@ def test_a_log_that_is_replaced_begins_anew(longer: bool) -> None:
     other = b"[10:00] other\n" * (5 if longer else 1)
     scene = Scene(store, lambda: store.write("log.txt", other), ended(store)).play()
     assert scene.read == ["[09:00] one\n[09:01] two\n", other.decode()]
-    assert scene.told == [f"{store.url}/log.txt was replaced by another file, which begins here", f"{store.url}: complete"]
+    replaced = f"{store.url}/log.txt was replaced by another file, which begins here"
+    assert scene.told == [replaced, f"{store.url}: complete"]
 
 
 def test_a_run_that_is_overwritten_and_one_that_is_removed() -> None:
