@@ -15,8 +15,8 @@ from notata.errors import ConflictError, DecodeError
 from notata.formats.array_facts import ArrayFacts, npy_facts, npz_facts
 from notata.formats.describing import Describers
 from notata.formats.pickle_facts import PickleFacts, pickle_facts
+from notata.search.block_reader import BlockReader
 from notata.search.describing import BytesFacts
-from notata.search.sparing import SparingReader
 from notata.store import open_store
 from tests.command import notata
 
@@ -186,7 +186,7 @@ def test_a_sparing_reader_fetches_blocks_once_and_of_one_version(asked: list[tup
     data = bytes(range(256)) * 1024
     store.write("x", data)
     asked.clear()
-    reader = SparingReader(store, "x", None)
+    reader = BlockReader(store, "x", None)
     reader.seek(-10, io.SEEK_END)
     assert reader.read(20) == data[-10:]
     reader.seek(-1000, io.SEEK_CUR)

@@ -332,17 +332,17 @@ def test_a_storage_that_does_not_do_what_it_says(lie: str, state: str, told: str
 def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_told_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(self: diagnosing._Examination) -> Check:
+    def interrupted(self: diagnosing._StorageChecks) -> Check:
         raise KeyboardInterrupt
 
-    def broken(self: diagnosing._Examination) -> Check:
+    def broken(self: diagnosing._StorageChecks) -> Check:
         raise RuntimeError(SECRET)
 
     store = open_store("memory://doctor-ended")
-    monkeypatch.setattr(diagnosing._Examination, "_distance", broken)
+    monkeypatch.setattr(diagnosing._StorageChecks, "_distance", broken)
     found = of(diagnose(store), "distance")
     assert (found.state, found.told, bool(found.advice)) == ("no", "it failed with RuntimeError", True)
-    monkeypatch.setattr(diagnosing._Examination, "_can_swap", interrupted)
+    monkeypatch.setattr(diagnosing._StorageChecks, "_can_swap", interrupted)
     with pytest.raises(KeyboardInterrupt):
         diagnose(store)
     assert store.everything() == []

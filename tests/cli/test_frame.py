@@ -228,7 +228,7 @@ def test_a_traceback_controls_no_terminal() -> None:
 def test_trouble_does_not_end_a_command_and_the_gravest_counts(tmp_path: Path) -> None:
     @click.command(cls=frame.Command)
     def fail() -> None:
-        trouble = frame.Trouble()
+        trouble = frame.ErrorCollector()
         for error in (MissingError("one"), StorageError("two"), MissingError("three")):
             trouble(error)
         trouble.end()
@@ -246,7 +246,7 @@ def test_which_place_was_meant_is_told_of_what_is_not_there_alone() -> None:
     @click.command(cls=frame.Command)
     @frame.urls_argument
     def fail(urls: list[str] | None) -> None:
-        trouble = frame.Trouble()
+        trouble = frame.ErrorCollector()
         for error in (StorageError("two"), ConfigurationError("three")):
             trouble(error)
         trouble.end()
@@ -467,5 +467,5 @@ def test_it_imports_where_there_is_neither_posix_nor_a_terminal(tmp_path: Path) 
 def test_failed_is_what_search_takes() -> None:
     taken: Callable[[NotataError], None]
     with click.Context(click.Command("x")):
-        taken = frame.Trouble()
+        taken = frame.ErrorCollector()
         taken(MissingError("x"))

@@ -10,9 +10,9 @@ import pytest
 
 from notata import ConfigurationError
 from notata.search import ahead
-from notata.search.ahead import read_ahead
 from notata.search.finding import File
 from notata.search.patterns import Line, Patterns, with_context
+from notata.search.prefetch import prefetched
 from notata.store import Entry, open_store
 
 
@@ -102,7 +102,7 @@ def test_so_many_bytes_and_no_more_are_on_their_way(
             key = f"{number:02}"
             yield number, File(key, store, Entry(key, size, datetime.now(UTC), "")), 0, size
 
-    for at, (number, future) in enumerate(read_ahead(wanted())):
+    for at, (number, future) in enumerate(prefetched(wanted())):
         assert number == at
         assert (future is None) == (sizes[number] > 20)
         assert future is None or len(future.result().data) == sizes[number]

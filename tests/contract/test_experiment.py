@@ -735,7 +735,7 @@ def test_half_a_minute_later_the_rows_that_wait_are_written(bucket: Place, monke
     timer.cancel()
     timer.function()  # as it does then
     assert [line["step"] for line in index(bucket)] == ["0", "1", "2"]
-    assert made._keeper._waiting == {}
+    assert made._keeper._pending == {}
     made._keeper._next = 0.0  # half a minute later again
     begun(made, step=3).mark_complete()
     assert [line["step"] for line in index(bucket)] == ["0", "1", "2", "3"]
@@ -925,11 +925,11 @@ def test_what_is_in_the_index_waits_no_more(sweep: Experiment) -> None:
     for number in range(3):
         sweep.add(number=number).mark_complete()
     sweep.write_index()
-    assert sweep._keeper._waiting == {}
+    assert sweep._keeper._pending == {}
     assert sweep._keeper._at_exit not in exits._calls
     sweep.add(number=3).mark_complete()
     sweep.to_dataframe()
-    assert sweep._keeper._waiting == {}
+    assert sweep._keeper._pending == {}
     assert sweep._keeper._at_exit not in exits._calls
 
 
@@ -991,12 +991,12 @@ def test_an_index_of_our_own_is_not_kept_when_it_changes(sweep: Experiment, plac
 def test_rows_that_others_come_before_are_tried_again(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     made = experiment(bucket)
     with monkeypatch.context() as patch:
-        patch.setattr("notata.table.index._swapped", lambda *_: False)
+        patch.setattr("notata.table.index._is_written", lambda *_: False)
         begun(made, step=0).mark_complete()
         assert made._keeper._timer is not None
         made._keeper._timer.cancel()
         made._keeper._due()
-        assert list(made._keeper._waiting) == [made.run_id(step=0)]
+        assert list(made._keeper._pending) == [made.run_id(step=0)]
         assert made._keeper._timer is not None
         made._keeper._timer.cancel()
     made._keeper._due()
@@ -1046,7 +1046,7 @@ def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypa
 
     def other() -> None:
         if made._keeper._lock.acquire(blocking=False):
-            made._keeper._done({})
+            made._keeper._remove_pending({})
             made._keeper._lock.release()
 
     def at_exit(call: Any) -> None:
@@ -1057,5 +1057,5 @@ def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypa
 
     monkeypatch.setattr(exits, "at_exit", at_exit)
     made.add(dt=0.1).mark_complete()
-    assert made._keeper._waiting
+    assert made._keeper._pending
     assert made._keeper._at_exit in exits._calls

@@ -54,7 +54,7 @@ def turn(mirror: Mirror) -> None:
     clock = mirror._clock
     assert isinstance(clock, Hasty)
     clock.seconds += live.PAUSE
-    mirror._turn()
+    mirror._poll()
     assert mirror.error is None
 
 

@@ -11,8 +11,8 @@ import click
 
 from notata._base.terminal import safe_lines
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, storage_option
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.frame import Command, ErrorCollector, json_option, storage_option
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 
 if TYPE_CHECKING:
     from notata.search import Content
@@ -62,7 +62,7 @@ def cat(
     from notata.errors import NotataError
     from notata.search import contents
 
-    trouble = Trouble()
+    collector = ErrorCollector()
     holds = filter_of(where)
     found = not (status or holds)
     for content in contents(
@@ -73,7 +73,7 @@ def cat(
         status=status,
         where=holds,
         storage_options=storage_options,
-        failed=trouble,
+        failed=collector,
     ):
         found = True
         try:
@@ -87,9 +87,9 @@ def cat(
                 for piece in content.pieces():
                     click.echo(piece, nl=False)
         except NotataError as error:
-            trouble(error)
-    tell_oddities(holds)
-    trouble.end(found=found)
+            collector(error)
+    print_filter_notes(holds)
+    collector.end(found=found)
 
 
 def _show(text: str) -> None:
@@ -110,4 +110,4 @@ def _show_text(content: Content) -> None:
             click.echo(safe_lines(decoder.decode(b"", final=True)), nl=False)
             return
     _show(str(content.unknown(first)))
-    output.complain("Binary file: only its beginning is shown on a terminal. Redirect the output to get all of it.")
+    output.error_line("Binary file: only its beginning is shown on a terminal. Redirect the output to get all of it.")

@@ -12,7 +12,7 @@ import click
 
 from notata._base.display import counted, shortened, size
 from notata.cli import output
-from notata.cli.frame import NOTHING, STORAGE, Command, Trouble, complete_url, json_option, storage_option
+from notata.cli.frame import NOTHING, STORAGE, Command, ErrorCollector, complete_url, json_option, storage_option
 
 if TYPE_CHECKING:
     from notata.search import Comparison, Difference
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _WORDS = {"equal": "equal", "changed": "changed", "only_a": "only in A", "only_b": "only in B", "unknown": "unknown"}
-_TOLD = {("run", "run_id"), ("run", "url")}  # printed above the table on a terminal
+_SHOWN_ABOVE = {("run", "run_id"), ("run", "url")}  # printed above the table on a terminal
 _WIDEST, _NARROWEST = 40, 12  # characters of a value
 _COLOURS = {"changed": "yellow", "only in A": "red", "only in B": "green", "unknown": "magenta", "equal": "dim"}
 
@@ -79,7 +79,7 @@ def compare(
     """
     from notata.search import compare as compared
 
-    trouble = Trouble()
+    collector = ErrorCollector()
     found = compared(
         a,
         b,
@@ -89,7 +89,7 @@ def compare(
         only=only,
         tolerance=tolerance,
         content=content,
-        failed=trouble,
+        failed=collector,
     )
     items = found.items if everything else found.differences
     if as_json:
@@ -99,8 +99,8 @@ def compare(
         _show(found, items)
     else:
         output.rows((), map(_cells, items))
-    trouble.code = max(trouble.code, NOTHING if found.differs else STORAGE if found.unknown else 0)
-    trouble.end()
+    collector.code = max(collector.code, NOTHING if found.differs else STORAGE if found.unknown else 0)
+    collector.end()
 
 
 def _cells(item: Difference) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def _show(found: Comparison, items: Sequence[Difference]) -> None:
         output.line(f"{side}  {run.name}")
     rows = []
     for item in items:
-        if (item.part, item.name) in _TOLD:
+        if (item.part, item.name) in _SHOWN_ABOVE:
             continue
         word = _WORDS[item.change]
         if item.relative and item.change == "changed":
@@ -136,8 +136,8 @@ def _show(found: Comparison, items: Sequence[Difference]) -> None:
     output.rows(("part", "name", "A", "B", ""), rows, colours=colours)
     count = sum(item.counts and item.change not in ("equal", "unknown") for item in found.items)
     unknown = sum(item.counts and item.change == "unknown" for item in found.items)
-    told = counted(count, "difference") if count else "no relevant difference"
-    output.line(told + (f", {unknown} unknown without --content" if unknown else ""))
+    summary = counted(count, "difference") if count else "no relevant difference"
+    output.line(summary + (f", {unknown} unknown without --content" if unknown else ""))
 
 
 def _room(rows: Sequence[Sequence[str]]) -> int:

@@ -13,7 +13,7 @@ import click
 from notata._base.terminal import safe
 from notata.errors import NotataError
 
-__all__ = ["adapt_bash", "places"]
+__all__ = ["adapt_bash", "complete_urls"]
 
 _SECONDS: Final = 3.0  # a user who pressed a key waits at most this long for a bucket
 _MOST: Final = 200  # suggestions
@@ -21,7 +21,7 @@ _SPECIAL: Final = re.compile(r"[^\w@%+=:,./-]")  # characters that bash would in
 _ESCAPED: Final = r"\\\g<0>"
 
 
-def places(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
+def complete_urls(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
     """Return completions of a partial URL, from one folder listing. The shell itself completes local paths."""
     from click.shell_completion import CompletionItem
 

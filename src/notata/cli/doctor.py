@@ -63,7 +63,7 @@ def doctor(
     else:
         output.rows(
             ("check", "state", "result"),
-            [(check.name, check.state, _told(check)) for check in checks],
+            [(check.name, check.state, _result_text(check)) for check in checks],
             colours=_COLOURS,
         )
     if checks[0].state == "no":  # the URL itself is wrong
@@ -71,7 +71,7 @@ def doctor(
     context.exit(max(_CODES.get(check.state, FOUND) for check in checks))
 
 
-def _told(check: Check) -> str:
+def _result_text(check: Check) -> str:
     """Return the result with the advice of the check, which replaces the shorter advice in an error message."""
-    told = check.told.partition("; ")[0] if check.state == "no" and check.advice else check.told
-    return f"{told}. {check.advice}".strip(". ")
+    result = check.told.partition("; ")[0] if check.state == "no" and check.advice else check.told
+    return f"{result}. {check.advice}".strip(". ")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, size_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.frame import Command, ErrorCollector, json_option, size_option, storage_option, urls_argument
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 
 if TYPE_CHECKING:
     from notata.search import Usage
@@ -70,9 +70,9 @@ def du(
         raise click.UsageError("-a, -d and -s need --by folder")
     if summarize and (files or depth is not None):
         raise click.UsageError("-s cannot be combined with -a or -d")
-    trouble = Trouble()
+    collector = ErrorCollector()
     holds = filter_of(where)
-    told = usage(
+    usages = usage(
         urls,
         by=by,
         depth=0 if summarize else depth,
@@ -80,25 +80,25 @@ def du(
         status=status,
         where=holds,
         storage_options=storage_options,
-        failed=trouble,
+        failed=collector,
     )
-    found = _print(_summed(_sorted(told, sort), total), human, as_json)
-    tell_oddities(holds)
-    trouble.end(found=found)
+    found = _print(_summed(_sorted(usages, sort), total), human, as_json)
+    print_filter_notes(holds)
+    collector.end(found=found)
 
 
-def _sorted(told: Iterable[Usage], sort: str | None) -> Iterable[Usage]:
+def _sorted(usages: Iterable[Usage], sort: str | None) -> Iterable[Usage]:
     if sort is None:
-        return told
-    return sorted(told, key=lambda one: (-one.size if sort == "size" else 0, one.name))
+        return usages
+    return sorted(usages, key=lambda one: (-one.size if sort == "size" else 0, one.name))
 
 
-def _summed(told: Iterable[Usage], total: bool) -> Iterator[Usage]:
+def _summed(usages: Iterable[Usage], total: bool) -> Iterator[Usage]:
     """Yield all lines, and at the end their sum; nested entries count once."""
     from notata.search import Usage
 
     whole = Usage("total", "total")
-    for one in told:
+    for one in usages:
         if not one.depth:
             whole.size += one.size
             whole.files += one.files
@@ -109,14 +109,14 @@ def _summed(told: Iterable[Usage], total: bool) -> Iterator[Usage]:
         yield whole
 
 
-def _print(told: Iterable[Usage], human: bool | None, as_json: bool) -> bool:
+def _print(usages: Iterable[Usage], human: bool | None, as_json: bool) -> bool:
     """Print all lines, and return whether there was one."""
     found = False
     unfinished = unfinished_files = 0
 
     def each() -> Iterator[Usage]:
         nonlocal found, unfinished, unfinished_files
-        for one in told:
+        for one in usages:
             found = found or one.kind != "total"
             if one.kind != "total" and not one.depth:
                 unfinished += one.unfinished
@@ -133,7 +133,7 @@ def _print(told: Iterable[Usage], human: bool | None, as_json: bool) -> bool:
     else:
         output.rows(("size", "name"), ((size(one.size), _name(one)) for one in each()))
     if not as_json:
-        output.tell_unfinished(unfinished_files, unfinished)
+        output.print_unfinished(unfinished_files, unfinished)
     return found
 
 

@@ -42,15 +42,15 @@ __all__ = [
     "STORAGE",
     "USAGE",
     "Command",
+    "ErrorCollector",
     "Group",
-    "Trouble",
     "code_of",
     "complete_url",
     "json_option",
+    "print_error",
     "progress_option",
     "size_option",
     "storage_option",
-    "tell",
     "urls_argument",
     "wanted",
 ]
@@ -73,7 +73,7 @@ _COMPLETE: Final = "_NOTATA_COMPLETE"  # set by a shell that requests completion
 
 _EXIT_CODES: Final = "Exit code: 0; 1 nothing found, or the runs differ; 2 usage; 3 storage."
 
-_TOLD: Final = 100  # errors that a command prints one by one
+_ERRORS_SHOWN: Final = 100  # errors that a command prints one by one
 
 _DEBUG: Final = "notata.debug"
 
@@ -148,8 +148,8 @@ class Group(click.Group):
             return super().invoke(ctx)
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else ctx.command_path
-            output.complain(f"Error: {' '.join(error.format_message().split())}")
-            output.complain(f"Try '{path} --help'")
+            output.error_line(f"Error: {' '.join(error.format_message().split())}")
+            output.error_line(f"Try '{path} --help'")
             ctx.exit(USAGE)
 
 
@@ -178,23 +178,25 @@ def _end(ctx: click.Context, error: Exception) -> NoReturn:
         _show_traceback(ctx, error)
     if isinstance(error, NotataError):
         if not ctx.meta.get(_DEBUG):
-            tell(error)
+            print_error(error)
         ctx.exit(code_of(error))
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         _drop_output()
-        output.complain(f"Error: cannot write the output: {error.strerror}")
+        output.error_line(f"Error: cannot write the output: {error.strerror}")
     elif isinstance(error, MemoryError):
-        output.complain("Error: not enough memory for this request. Name fewer runs or files.")
+        output.error_line("Error: not enough memory for this request. Name fewer runs or files.")
     elif isinstance(error, RecursionError):
-        output.complain("Error: a file of these runs is nested too deeply. Name fewer runs to find the file.")
+        output.error_line("Error: a file of these runs is nested too deeply. Name fewer runs to find the file.")
     else:
         where = "above" if ctx.meta.get(_DEBUG) else "that --debug shows"
-        output.complain(f"Error: {type(error).__name__}: this is a bug in notata. Report it with the traceback {where}")
+        output.error_line(
+            f"Error: {type(error).__name__}: this is a bug in notata. Report it with the traceback {where}"
+        )
     ctx.exit(STORAGE)
 
 
 def _interrupted(ctx: click.Context) -> NoReturn:
-    output.complain("Interrupted")
+    output.error_line("Interrupted")
     ctx.exit(_INTERRUPTED)
 
 
@@ -219,7 +221,7 @@ def _secrets(given: object) -> Iterator[str]:
     yield from within(given, users=True)
 
 
-class Trouble:
+class ErrorCollector:
     """Collects errors that do not end a command: prints each at once, and ends with the most severe exit code.
 
     Pass it as `failed` to functions of `notata.search`.
@@ -227,35 +229,35 @@ class Trouble:
 
     def __init__(self) -> None:
         self.code = FOUND
-        self._told: set[str] = set()
-        self._more = 0
+        self._printed: set[str] = set()
+        self._not_printed = 0
         self._debug = bool(click.get_current_context().meta.get(_DEBUG))
 
     def __call__(self, error: Exception) -> None:
         """Print an error, and continue."""
         if self._debug:
             raise error
-        self._tell_once(error)
+        self._print_once(error)
         code = code_of(error)
         if code == NOTHING and click.get_current_context().params.get("urls", ()) is None:
-            output.complain("No URL was given, so NOTATA_BASE_DIR or outputs is used; for this folder write .")
+            output.error_line("No URL was given, so NOTATA_BASE_DIR or outputs is used; for this folder write .")
         self.code = max(self.code, code)
 
-    def _tell_once(self, error: Exception) -> None:
+    def _print_once(self, error: Exception) -> None:
         """Print an error, unless it was printed before or too many were."""
-        told = str(error)
-        if told in self._told:
+        message = str(error)
+        if message in self._printed:
             return
-        if len(self._told) < _TOLD:
-            self._told.add(told)
-            tell(error)
+        if len(self._printed) < _ERRORS_SHOWN:
+            self._printed.add(message)
+            print_error(error)
         else:
-            self._more += 1
+            self._not_printed += 1
 
     def end(self, *, found: bool = True) -> None:
         """End the command: with the code of the errors, else by whether there was a result."""
-        if self._more:
-            output.complain(f"Error: and {self._more} more")
+        if self._not_printed:
+            output.error_line(f"Error: and {self._not_printed} more")
         click.get_current_context().exit(max(self.code, FOUND if found else NOTHING))
 
 
@@ -272,17 +274,17 @@ def code_of(error: Exception) -> int:
     return STORAGE
 
 
-def tell(error: Exception) -> None:
+def print_error(error: Exception) -> None:
     """Print an error as one line on standard error; of a batch at most three errors."""
     errors = error.exceptions if isinstance(error, BatchError) else [error]
     for inner in errors[:3]:
-        output.complain(f"Error: {' '.join(str(inner).split())}")
+        output.error_line(f"Error: {' '.join(str(inner).split())}")
     if len(errors) > 3:
-        output.complain(f"Error: and {len(errors) - 3} more")
+        output.error_line(f"Error: and {len(errors) - 3} more")
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    output.complain(f"Warning: {' '.join(str(message).split())}")
+    output.error_line(f"Warning: {' '.join(str(message).split())}")
 
 
 def _note_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -331,9 +333,9 @@ def urls_argument(function: _Function) -> _Function:
 
 def complete_url(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete local paths and names in a bucket, as `shell_complete` of an argument or option."""
-    from notata.cli.completing import places
+    from notata.cli.completing import complete_urls
 
-    return places(context, parameter, incomplete)
+    return complete_urls(context, parameter, incomplete)
 
 
 def json_option(function: _Function) -> _Function:

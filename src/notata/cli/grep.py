@@ -11,8 +11,8 @@ import click
 
 from notata._base.terminal import safe_lines
 from notata.cli import output
-from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.frame import FOUND, NOTHING, Command, ErrorCollector, json_option, storage_option
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 from notata.errors import NotataError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def grep(
     from notata.search.patterns import Patterns
 
     urls = arguments if patterns else arguments[1:]
-    trouble = Trouble()
+    collector = ErrorCollector()
     choice = {name: options.pop(name) for name in ("ignore_case", "fixed", "words", "whole")}
     looked_for = Patterns(patterns or arguments[:1], **choice)
     if options["most"] == 0:
@@ -99,12 +99,12 @@ def grep(
     near = [around if said is None else said for said in (before, after)]
     options |= {"before": near[0] or 0, "after": near[1] or 0}
     holds = filter_of(where)
-    files = searched(looked_for, list(urls) or None, where=holds, failed=trouble, **options)
+    files = searched(looked_for, list(urls) or None, where=holds, failed=collector, **options)
     with closing(files):
         if quiet:
-            if any(_told(files, Searched.any, trouble)):
+            if any(_results(files, Searched.any, collector)):
                 context.exit(FOUND)
-            trouble.end(found=False)
+            collector.end(found=False)
         printer = _Printer(
             numbers=numbers,
             names=names,
@@ -113,18 +113,18 @@ def grep(
             as_json=as_json,
         )
         show: Callable[[Searched], bool] = printer.name if names_only else printer.count if counts else printer.lines
-        found = sum(_told(files, show, trouble))
-    tell_oddities(holds)
-    trouble.end(found=bool(found))
+        found = sum(_results(files, show, collector))
+    print_filter_notes(holds)
+    collector.end(found=bool(found))
 
 
-def _told(files: Iterator[Searched], tell: Callable[[Searched], bool], trouble: Trouble) -> Iterator[bool]:
+def _results(files: Iterator[Searched], tell: Callable[[Searched], bool], collector: ErrorCollector) -> Iterator[bool]:
     """Yield the result of each file; print an error and continue with the next file."""
     for file in files:
         try:
             yield tell(file)
         except NotataError as error:
-            trouble(error)
+            collector(error)
 
 
 class _Printer:
@@ -152,7 +152,7 @@ class _Printer:
         """Print the name of a file that matches."""
         found = file.any()
         if found and self._json:
-            output.json_line(_told_of(file))
+            output.json_line(_file_fields(file))
         elif found:
             self._end(self._part(file.file.name, _NAME))
         return found
@@ -161,7 +161,7 @@ class _Printer:
         """Print how many lines of a file match."""
         count = file.count()
         if self._json:
-            output.json_line({**_told_of(file), "count": count})
+            output.json_line({**_file_fields(file), "count": count})
         else:
             self._end((self._head(file.file.name, ":") if self._named(file) else "") + str(count))
         return count > 0
@@ -186,7 +186,7 @@ class _Printer:
     def _line(self, match: Match, named: bool) -> None:
         if match.binary:
             self._stream.flush()
-            output.complain(f"Binary file {match.name} matches")
+            output.error_line(f"Binary file {match.name} matches")
             return
         if self._grouped and self._last not in (None, (match.name, match.number - 1)):
             self._end(self._part("--", _SIGN))
@@ -223,12 +223,12 @@ class _Printer:
             self._stream.write(line.encode("utf-8", "surrogateescape") + b"\n")
 
 
-def _told_of(file: Searched) -> dict[str, Any]:
+def _file_fields(file: Searched) -> dict[str, Any]:
     return {"name": file.file.name, "run_id": file.run_id, "key": file.file.key}
 
 
 def _record(match: Match) -> dict[str, Any]:
     """Return a line as an object; for a binary file, without number and text."""
-    told = {"name": match.name, "run_id": match.run_id, "key": match.key}
+    fields = {"name": match.name, "run_id": match.run_id, "key": match.key}
     text = {"number": None, "line": None} if match.binary else {"number": match.number, "line": match.line}
-    return {**told, **text, "matches": match.matches}
+    return {**fields, **text, "matches": match.matches}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import picking_options, tell_notes
+from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
+from notata.cli.picking import picking_options, print_notes
 
 if TYPE_CHECKING:
     from notata.search import Run
@@ -43,9 +43,9 @@ def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[
     """
     from notata.search import runs
 
-    trouble = Trouble()
-    found = runs(urls, storage_options=storage_options, failed=trouble, **picked)
-    tell_notes(found.notes)
+    collector = ErrorCollector()
+    found = runs(urls, storage_options=storage_options, failed=collector, **picked)
+    print_notes(found.notes)
     if as_json:
         for run in found:
             output.json_line(run.record())
@@ -66,7 +66,7 @@ def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[
             output.line(found.summary(), dim=True)
     elif found.total and output.is_terminal():
         output.line(found.summary(), dim=True)
-    trouble.end(found=bool(found))
+    collector.end(found=bool(found))
 
 
 def _for_people(run: Run) -> list[str]:

@@ -23,15 +23,15 @@ from notata._base.terminal import safe, safe_lines
 
 __all__ = [
     "COLOURS",
-    "complain",
     "content",
+    "error_line",
     "fits",
     "is_terminal",
     "json_line",
     "line",
+    "print_unfinished",
     "rows",
     "sizes",
-    "tell_unfinished",
 ]
 
 COLOURS: Final = {
@@ -64,16 +64,16 @@ def line(text: str = "", **style: Any) -> None:
     click.echo(click.style(safe(text), **style) if style else safe(text))
 
 
-def tell_unfinished(count: int, size: int) -> None:
+def print_unfinished(count: int, size: int) -> None:
     """Report unfinished writes, which sizes and listings leave out."""
     if count:
-        complain(
+        error_line(
             f"Note: not counted: {display.counted(count, 'unfinished write')}, {display.size(size)}. A killed process "
             "leaves them; they go when their run is resumed, overwritten or removed"
         )
 
 
-def complain(text: str) -> None:
+def error_line(text: str) -> None:
     """Print one line on standard error, without secrets."""
     click.echo(safe(redacted(text)), err=True)
 
@@ -148,7 +148,7 @@ def rows(
     shown = list(range(len(columns))) if fit is None else _fitting(columns, widths, set(fit), set(spare))
     if last is not None and _line(widths[place] for place in shown) > shutil.get_terminal_size().columns:
         shown.sort(key=lambda place: columns[place] == last)
-    told = [place for place in shown if columns[place] == "status"] or shown
+    coloured = [place for place in shown if columns[place] == "status"] or shown
     styles = {said: _style(words) for said, words in colours.items()}
     right = set(right)
     for number, line in enumerate(grid):
@@ -156,7 +156,7 @@ def rows(
         for place in shown:
             text = line[place]
             gap = " " * (widths[place] - _width(text))
-            style = {"bold": True} if not number else styles.get(text) if place in told else None
+            style = {"bold": True} if not number else styles.get(text) if place in coloured else None
             styled = click.style(text, **style) if style else text
             cells.append(gap + styled if columns[place] in right else styled + gap)
         click.echo("  ".join(cells).rstrip())

@@ -12,7 +12,7 @@ from notata.cli import output
 if TYPE_CHECKING:
     from notata.search import Where
 
-__all__ = ["filter_of", "filter_options", "picking_options", "tell_notes", "tell_oddities"]
+__all__ = ["filter_of", "filter_options", "picking_options", "print_filter_notes", "print_notes"]
 
 _STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
 """The values of `notata.search.choosing.STATUSES`, repeated here because that module is imported only on use."""
@@ -76,7 +76,7 @@ def picking_options(function: _Function) -> _Function:
 
 
 def filter_of(expression: str | None) -> Where | None:
-    """Return the filter of ``--where``; see `tell_oddities`."""
+    """Return the filter of ``--where``; see `print_filter_notes`."""
     if expression is None:
         return None
     from notata.search import Where
@@ -84,12 +84,12 @@ def filter_of(expression: str | None) -> Where | None:
     return Where(expression)
 
 
-def tell_oddities(holds: Where | None) -> None:
+def print_filter_notes(holds: Where | None) -> None:
     """Print notes about ``--where``, after the filter was evaluated for the runs."""
-    tell_notes(holds.notes() if holds else ())
+    print_notes(holds.notes() if holds else ())
 
 
-def tell_notes(notes: Iterable[str]) -> None:
+def print_notes(notes: Iterable[str]) -> None:
     """Print notes about a filter or an order."""
     for note in notes:
-        output.complain(f"Note: {note}")
+        output.error_line(f"Note: {note}")

@@ -9,8 +9,8 @@ import click
 
 from notata._base.display import counted, size
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 
 if TYPE_CHECKING:
     from notata.search import Removal, Run
@@ -61,7 +61,7 @@ def rm(
 
     if urls is None:
         raise click.UsageError("no URL given: name the runs to remove")
-    trouble = Trouble()
+    collector = ErrorCollector()
     holds = filter_of(where)
     runs = removable(
         urls,
@@ -70,31 +70,31 @@ def rm(
         status=status,
         where=holds,
         storage_options=storage_options,
-        failed=trouble,
+        failed=collector,
     )
-    tell_oddities(holds)
+    print_filter_notes(holds)
     if dry_run:
         _list([Removal(run) for run in runs], as_json)
-        trouble.end()
+        collector.end()
     if not runs:
-        if (status or where) and not trouble.code:
-            output.complain("Nothing was removed: no run matches the filter")
-        trouble.end(found=False)
+        if (status or where) and not collector.code:
+            output.error_line("Nothing was removed: no run matches the filter")
+        collector.end(found=False)
     if not yes and not _agreed(runs, recursive):
-        output.complain("Nothing was removed")
+        output.error_line("Nothing was removed")
         context.exit(1)
     done = []
-    for removal in removals(runs, force=force, failed=trouble):
+    for removal in removals(runs, force=force, failed=collector):
         done.append(removal)
         for name in removal.remains.left if removal.remains else ():
-            output.complain(f"kept, because it is not a regular file: {removal.run.name}/{name}")
+            output.error_line(f"kept, because it is not a regular file: {removal.run.name}/{name}")
         for name in removal.remains.links if removal.remains else ():
-            output.complain(f"removed the link, but not its target: {removal.run.name}/{name}")
+            output.error_line(f"removed the link, but not its target: {removal.run.name}/{name}")
         if as_json:
             output.json_line(removal.record())
     if not as_json:
         output.line(_sum(done))
-    trouble.end()
+    collector.end()
 
 
 def _list(removals: list[Removal], as_json: bool) -> None:
@@ -121,7 +121,7 @@ def _agreed(runs: list[Run], recursive: bool) -> bool:
         raise click.UsageError("Not a terminal: pass --yes to confirm.")
     if recursive or len(runs) > 1:
         for run in runs:
-            output.complain(f"{run.status:10} {run.files:>6} files {size(run.size):>10} {run.name}")
+            output.error_line(f"{run.status:10} {run.files:>6} files {size(run.size):>10} {run.name}")
     click.echo(f"Remove {_in_all(runs)}? [y/N] ", nl=False, err=True)
     try:
         answer = sys.stdin.readline()

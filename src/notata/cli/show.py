@@ -15,7 +15,7 @@ import click
 from notata._base.display import counted
 from notata._base.terminal import one_line, safe
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
+from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
 
 if TYPE_CHECKING:
     from notata.search import Overview, Run
@@ -63,9 +63,9 @@ def show(urls: list[str] | None, lines: int, every: bool, storage_options: dict[
     """
     from notata.search import overviews
 
-    trouble = Trouble()
+    collector = ErrorCollector()
     found = False
-    for overview in overviews(urls, lines=lines, every=every, storage_options=storage_options, failed=trouble):
+    for overview in overviews(urls, lines=lines, every=every, storage_options=storage_options, failed=collector):
         if as_json:
             output.json_line(overview.record())
         else:
@@ -73,7 +73,7 @@ def show(urls: list[str] | None, lines: int, every: bool, storage_options: dict[
                 output.line()
             _print(list(_parts(overview)), overview.run.status)
         found = True
-    trouble.end(found=found)
+    collector.end(found=found)
 
 
 # -- content -----------------------------------------------------------------------------------------------
@@ -133,28 +133,33 @@ def _times(run: Run) -> Iterator[tuple[str, str]]:
         yield "took", display.duration(run.seconds) + until.get(run.status, "")
 
 
-def _surroundings(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _surroundings(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     where = [("", "host"), ("process ", "pid"), ("user ", "user")]
-    if any(told.get(name) is not None for _, name in where):
-        yield "host", ", ".join(f"{what}{one_line(told[name])}" for what, name in where if told.get(name) is not None)
-    if isinstance(python := told.get("python"), dict):
+    if any(environment.get(name) is not None for _, name in where):
+        yield (
+            "host",
+            ", ".join(
+                f"{what}{one_line(environment[name])}" for what, name in where if environment.get(name) is not None
+            ),
+        )
+    if isinstance(python := environment.get("python"), dict):
         name = " ".join(str(part) for part in (python.get("implementation"), python.get("version")) if part)
-        yield "python", ", ".join(one_line(part) for part in (name, told.get("platform")) if part)
-    if isinstance(git := told.get("git"), dict):
+        yield "python", ", ".join(one_line(part) for part in (name, environment.get("platform")) if part)
+    if isinstance(git := environment.get("git"), dict):
         parts = (str(git.get("commit") or "")[:12], git.get("branch"), "with changes" if git.get("dirty") else "")
         yield "git", ", ".join(one_line(part) for part in parts if part)
-    if isinstance(argv := told.get("argv"), list):
+    if isinstance(argv := environment.get("argv"), list):
         import shlex
 
         yield "command", shlex.join(map(str, argv))
-    if told.get("cwd"):
-        yield "folder", str(told["cwd"])
+    if environment.get("cwd"):
+        yield "folder", str(environment["cwd"])
 
 
 def _failure(failure: Failure) -> Iterator[tuple[str]]:
     for relation, one in failure.chain():
-        told = f"{one.type}: {one.message}" if one.type else one.message
-        yield (f"{relation} {told}".lstrip(),)
+        text = f"{one.type}: {one.message}" if one.type else one.message
+        yield (f"{relation} {text}".lstrip(),)
         for frame in one.frames[-_FRAMES:]:
             yield (f"  {frame}",)
             if frame.code:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, progress_option, storage_option, wanted
+from notata.cli.frame import Command, ErrorCollector, json_option, progress_option, storage_option, wanted
 
 if TYPE_CHECKING:
     from notata.mirror import SyncReport
@@ -73,14 +73,14 @@ def sync(
         progress=wanted(progress),
     )
     if as_json:
-        told = [str(error) for error in errors]
-        output.json_line({**dataclasses.asdict(report), "bytes": report.bytes, "errors": told})
+        messages = [str(error) for error in errors]
+        output.json_line({**dataclasses.asdict(report), "bytes": report.bytes, "errors": messages})
     else:
         _list(report)
-    trouble = Trouble()
+    collector = ErrorCollector()
     for error in errors:
-        trouble(error)
-    trouble.end()
+        collector(error)
+    collector.end()
 
 
 def _list(report: SyncReport) -> None:
@@ -90,5 +90,5 @@ def _list(report: SyncReport) -> None:
         for key, size in sorted(files.items()):
             output.line(f"{verb:6} {size:>12} {key}")
     for name in report.left_out:
-        output.complain(f"skipped, because it is not a regular file: {name}")
+        output.error_line(f"skipped, because it is not a regular file: {name}")
     output.line(str(report))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import picking_options, tell_notes
+from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
+from notata.cli.picking import picking_options, print_notes
 
 if TYPE_CHECKING:
     from notata.search import RunTable
@@ -57,9 +57,9 @@ def table(urls: list[str] | None, as_csv: bool, as_json: bool, storage_options: 
 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json cannot be combined")
-    trouble = Trouble()
-    found = search.table(urls, storage_options=storage_options, failed=trouble, **picked)
-    tell_notes(found.notes)
+    collector = ErrorCollector()
+    found = search.table(urls, storage_options=storage_options, failed=collector, **picked)
+    print_notes(found.notes)
     if as_json:
         _print_json(found, bool(picked["columns"]))
     elif as_csv:
@@ -68,7 +68,7 @@ def table(urls: list[str] | None, as_csv: bool, as_json: bool, storage_options: 
         _print_rows(found, bool(picked["columns"]))
     elif found.runs.total and output.is_terminal():
         output.line(found.runs.summary(), dim=True)
-    trouble.end(found=len(found) > 0)
+    collector.end(found=len(found) > 0)
 
 
 def _print_json(found: RunTable, chosen: bool) -> None:
@@ -76,9 +76,9 @@ def _print_json(found: RunTable, chosen: bool) -> None:
         if chosen:
             output.json_line(row)
             continue
-        told = {"name": run.name, "run_id": run.run_id, "url": run.url, "status": run.status}
-        told |= {"failure_reason": run.failure_reason, "metrics_error": run.metrics_error}
-        output.json_line(told | {"params": run.params, "metrics": run.metrics})
+        fields = {"name": run.name, "run_id": run.run_id, "url": run.url, "status": run.status}
+        fields |= {"failure_reason": run.failure_reason, "metrics_error": run.metrics_error}
+        output.json_line(fields | {"params": run.params, "metrics": run.metrics})
 
 
 def _print_csv(found: RunTable) -> None:

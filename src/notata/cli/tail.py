@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notata.cli import output
-from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.frame import FOUND, NOTHING, Command, ErrorCollector, json_option, storage_option, urls_argument
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 
 if TYPE_CHECKING:
     from notata.search.tailing import News
@@ -68,22 +68,22 @@ def tail(
     from notata.search.following import Following
     from notata.search.tailing import logs_at, tails
 
-    trouble = Trouble()
+    collector = ErrorCollector()
     holds = filter_of(where)
     filters: dict[str, Any] = {"status": status, "where": holds}
-    logs = list(logs_at(urls, workers=workers, **filters, storage_options=storage_options, failed=trouble))
-    tell_oddities(holds)
+    logs = list(logs_at(urls, workers=workers, **filters, storage_options=storage_options, failed=collector))
+    print_filter_notes(holds)
     follow = follow or forever
     show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=as_json)
     if not follow:
-        for news in tails(logs, lines, failed=trouble):
+        for news in tails(logs, lines, failed=collector):
             show(news)
-        trouble.end(found=bool(logs))
-    watched = Following(logs, lines, workers=workers, forever=forever, interval=interval, tell=output.complain)
+        collector.end(found=bool(logs))
+    watched = Following(logs, lines, workers=workers, forever=forever, interval=interval, tell=output.error_line)
     for news in watched:
         show(news)
     well = set(watched.ends.values()) <= {"complete"}
-    context.exit(max(trouble.code, FOUND if well and logs else NOTHING))
+    context.exit(max(collector.code, FOUND if well and logs else NOTHING))
 
 
 class _Printer:
@@ -111,6 +111,6 @@ class _Printer:
 def _objects(news: News) -> None:
     from notata.run.runlog import RunLog
 
-    told = {"name": news.log.file.name, "run_id": news.log.run_id, "key": news.log.file.key}
+    fields = {"name": news.log.file.name, "run_id": news.log.run_id, "key": news.log.file.key}
     for line in RunLog(news.text):
-        output.json_line({**told, "time": line.time, "level": line.level, "message": line.message})
+        output.json_line({**fields, "time": line.time, "level": line.level, "message": line.message})

@@ -10,7 +10,7 @@ import click
 from notata._base.display import counted
 from notata._base.terminal import safe
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, size_option, storage_option, urls_argument
+from notata.cli.frame import Command, ErrorCollector, json_option, size_option, storage_option, urls_argument
 
 if TYPE_CHECKING:
     from notata.search import Usage
@@ -50,10 +50,10 @@ def tree(
     """
     from notata.search import trees
 
-    trouble = Trouble()
+    collector = ErrorCollector()
     folders = files = size = unfinished = unfinished_files = 0
     show = output.sizes(human)
-    for root in trees(urls, status=status, storage_options=storage_options, failed=trouble):
+    for root in trees(urls, status=status, storage_options=storage_options, failed=collector):
         for branch, one in _walk(root, level, directories):
             if as_json:
                 output.json_line(one.record() | ({"status": one.status or None} if status else {}))
@@ -68,8 +68,8 @@ def tree(
         output.line()
         output.line(f"{counted(folders, 'folder')}, {counted(files, 'file')}, {show(size)}{' bytes' * (show is str)}")
     if not as_json:
-        output.tell_unfinished(unfinished_files, unfinished)
-    trouble.end(found=bool(folders or files))
+        output.print_unfinished(unfinished_files, unfinished)
+    collector.end(found=bool(folders or files))
 
 
 def _folders(root: Usage) -> int:

@@ -18,7 +18,7 @@ from notata.cli.frame import (
     urls_argument,
     wanted,
 )
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 
 __all__ = ["verify"]
 
@@ -58,7 +58,7 @@ def verify(
     """
     from notata.search import verdicts
 
-    told: list[int] = []
+    codes: list[int] = []
     holds = filter_of(where)
     for verdict in verdicts(
         urls, status=status, where=holds, storage_options=storage_options, progress=wanted(progress)
@@ -67,8 +67,8 @@ def verify(
             output.json_line(verdict.record())
         else:
             output.line(str(verdict))
-        told.append(verdict.code)
-    tell_oddities(holds)
-    if not told:
-        output.complain("Nothing was verified: no run matches")
-    context.exit(max(told, default=STORAGE, key=_GRAVITY.index))
+        codes.append(verdict.code)
+    print_filter_notes(holds)
+    if not codes:
+        output.error_line("Nothing was verified: no run matches")
+    context.exit(max(codes, default=STORAGE, key=_GRAVITY.index))

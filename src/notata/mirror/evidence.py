@@ -16,7 +16,7 @@ from notata.errors import ConflictError
 from notata.store import Entry, Store
 from notata.store.files import part_size
 
-__all__ = ["END", "TRUSTED", "begins_with", "check", "digest_of", "same"]
+__all__ = ["END", "TRUSTED", "check", "continues_copy", "digest_of", "same"]
 
 END: Final = 64 * 2**10
 """Bytes at the end of a log that are compared to decide whether another one continues it."""
@@ -54,7 +54,7 @@ def same(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -
     return False
 
 
-def begins_with(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -> bool:
+def continues_copy(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -> bool:
     """Check whether a log continues the target's copy: whether the end of the copy is the same in the log.
 
     A copy that is `TRUSTED` needs no check. If the source is local, an MD5 of the target is conclusive. Otherwise one

@@ -27,12 +27,12 @@ from notata.errors import (
     StoredNameError,
     UnreachableError,
 )
-from notata.mirror.evidence import begins_with, check, digest_of, same
+from notata.mirror.evidence import check, continues_copy, digest_of, same
 from notata.store import Blob, Entry, Store
 from notata.store.files import PART
 from notata.store.in_flight import InFlight, Tally, started_in_thread
 
-__all__ = ["HOPELESS", "Brought", "Files", "Pair", "Verb", "delete", "look_up"]
+__all__ = ["HOPELESS", "CopyResult", "FileCopier", "Pair", "Verb", "delete", "look_up"]
 
 Verb: TypeAlias = Literal["equal", "copied", "appended", "gone"]
 
@@ -60,7 +60,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class CopyResult:
     """The result of copying one file.
 
     Attributes:
@@ -78,7 +78,7 @@ class Brought:
     size: int = 0
 
 
-class Files:
+class FileCopier:
     """Copies files from one store to another.
 
     Args:
@@ -113,7 +113,7 @@ class Files:
         self._tally = tally or Tally(None, 0)
         self._dry = dry
 
-    def bring(self, pairs: Mapping[str, Pair]) -> tuple[dict[str, Brought], dict[str, Exception]]:
+    def copy_all(self, pairs: Mapping[str, Pair]) -> tuple[dict[str, CopyResult], dict[str, Exception]]:
         """Make the target's files equal to the source's; return the results and the errors, by key.
 
         Small files come first, so that they and the streams of large ones do not take memory at the same time. If the
@@ -122,7 +122,7 @@ class Files:
         Raises:
             InterruptedError: `stop` was set.
         """
-        flying = InFlight[str, Brought](self._at_once, self._bytes_at_once)
+        flying = InFlight[str, CopyResult](self._at_once, self._bytes_at_once)
         given_up = Event()
         pool = Pool(self._at_once, "notata-copy")
         with pool, flying.until_landed(self._stop.set):
@@ -135,9 +135,9 @@ class Files:
         check(self._stop)
         return flying.results, flying.errors
 
-    def _one(self, key: str, pair: Pair, given_up: Event) -> Brought:
+    def _one(self, key: str, pair: Pair, given_up: Event) -> CopyResult:
         try:
-            return self._brought(keys.check(key), pair)
+            return self._copy_file(keys.check(key), pair)
         except HOPELESS:
             given_up.set()
             raise
@@ -146,7 +146,7 @@ class Files:
         except KeyNameError as error:
             raise StoredNameError(f"{self._source.url}: {error}", url=self._source.url, key=key) from None
 
-    def _brought(self, key: str, pair: Pair) -> Brought:
+    def _copy_file(self, key: str, pair: Pair) -> CopyResult:
         """Copy one file; if it changes on either side meanwhile, retry with the new version."""
         here = pair.here
         there = look_up(self._target, key) if pair.look else pair.there
@@ -162,26 +162,26 @@ class Files:
             there = look_up(self._target, key)
             now = look_up(self._source, key)
             if now is None:
-                return Brought("gone")
+                return CopyResult("gone")
             here = now
         raise AssertionError("unreachable")
 
-    def _step(self, key: str, here: Entry, there: Entry | None) -> Brought:
+    def _step(self, key: str, here: Entry, there: Entry | None) -> CopyResult:
         if there is not None:
             if same(self._source, here, self._target, there, self._stop):
                 self._tally.add(here.size)
-                return Brought("equal", 0, here.version)
-            if keys.is_log(key) and begins_with(self._source, here, self._target, there, self._stop):
+                return CopyResult("equal", 0, here.version)
+            if keys.is_log(key) and continues_copy(self._source, here, self._target, there, self._stop):
                 if here.size == there.size:
                     self._tally.add(here.size)
-                    return Brought("equal", 0, here.version)
+                    return CopyResult("equal", 0, here.version)
                 if self._target.near or there.size > _APPENDED:
                     return self._append(key, here, there)
         if 0 <= here.size <= PART:
             return self._small(key, here, there)
         return self._large(key, here)
 
-    def _append(self, key: str, here: Entry, there: Entry) -> Brought:
+    def _append(self, key: str, here: Entry, there: Entry) -> CopyResult:
         if not self._dry:
             step = max(PART, self._bytes_at_once)
             for start in range(there.size, here.size, step):
@@ -189,9 +189,9 @@ class Files:
                 end = min(start + step, here.size)
                 self._target.append(key, self._source.read(key, start, end), start)
         self._tally.add(here.size)
-        return Brought("appended", here.size - there.size, here.version, size=here.size)
+        return CopyResult("appended", here.size - there.size, here.version, size=here.size)
 
-    def _small(self, key: str, here: Entry, there: Entry | None) -> Brought:
+    def _small(self, key: str, here: Entry, there: Entry | None) -> CopyResult:
         """Copy in one read and one write; skip the write if the digest of the content shows that the target has it."""
         if there is None or there.size != here.size or not there.digest or self._source.near:
             there_like = ""
@@ -199,7 +199,7 @@ class Files:
             there_like = there.digest
         if self._dry and not there_like:
             self._tally.add(here.size)
-            return Brought("copied", here.size, here.version)
+            return CopyResult("copied", here.size, here.version)
         found = self._source.fetch(key, 0, PART) if here.size else Blob(b"", 0, here.version)
         if found.size > len(found.data):  # the file has grown meanwhile
             return self._large(key, here)
@@ -209,9 +209,9 @@ class Files:
             with self._target.keep_permissions(key, self._source, key):
                 version = self.store(key, found.data, there.version if there is not None else "")
             self._tally.add(here.size)
-            return Brought("copied", found.size, found.version, version, found.size)
+            return CopyResult("copied", found.size, found.version, version, found.size)
         self._tally.add(here.size)
-        return Brought("equal", 0, found.version) if equal else Brought("copied", found.size, found.version)
+        return CopyResult("equal", 0, found.version) if equal else CopyResult("copied", found.size, found.version)
 
     def store(self, key: str, data: bytes, version: str) -> str:
         """Store at most 8 MiB over this version, or over no file if it is empty; return the new version, if known.
@@ -227,18 +227,18 @@ class Files:
         self._target.write(key, data)
         return ""
 
-    def _large(self, key: str, here: Entry) -> Brought:
+    def _large(self, key: str, here: Entry) -> CopyResult:
         if self._dry:
             self._tally.add(max(0, here.size))
-            return Brought("copied", max(0, here.size), here.version)
-        told = _Told(self._stop, self._tally)
+            return CopyResult("copied", max(0, here.size), here.version)
+        callback = _CountingCallback(self._stop, self._tally)
         with self._streams:
             check(self._stop)
-            self._target.take({key: here}, self._source, callback=cast("Any", told))
-        return Brought("copied", told.bytes, here.version, size=told.bytes)
+            self._target.take({key: here}, self._source, callback=cast("Any", callback))
+        return CopyResult("copied", callback.bytes, here.version, size=callback.bytes)
 
 
-class _Told:
+class _CountingCallback:
     """A progress callback that counts the bytes of one stream, and aborts the stream on `stop`."""
 
     def __init__(self, stop: Event, tally: Tally) -> None:

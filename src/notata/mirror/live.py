@@ -153,7 +153,7 @@ class Mirror:
         self._owner = lease_of(parsed(source.read(keys.METADATA)) or {}).get("owner")
         self._schedule = Schedule()
         self._lengths: dict[str, int] = {}  # copied bytes of each log
-        self._sure = False  # whether the content of the target is known completely
+        self._target_is_known = False  # whether the content of the target is known completely
         self._pause = PAUSE
         # Shared by several threads:
         self._changed = Condition()
@@ -223,7 +223,7 @@ class Mirror:
         with self._changed:
             self._asked += 1
             asked = self._asked
-            self._go_on()
+            self._wake_thread()
             alone = self._thread is None
             while self._answered < asked and self._thread is not None and not self._over:
                 left = LONGEST if until is None else until - self._clock.now()
@@ -231,7 +231,7 @@ class Mirror:
                     raise DeadlineError(f"{self._missing()} are not in {self.url} after {timeout:g} s", url=self.url)
                 self._clock.wait(self._changed, left)
         if alone and not self._over:
-            self._turn()
+            self._poll()
         if self._error is not None:
             raise self._error
 
@@ -242,13 +242,13 @@ class Mirror:
         self._target.prepare()  # before the first request, as the script may end before it
         exits.at_exit(self._at_exit)
         with self._changed:
-            self._go_on()
+            self._wake_thread()
 
     def finish(self) -> None:
         """Copy the rest of an ended run, and stop. Only the exit of the interpreter waits for this."""
         with self._changed:
             self._ending, self._not_before = True, float("-inf")
-            self._go_on()
+            self._wake_thread()
 
     def expect_more(self) -> None:
         """Copy again soon, and at exit, because the run is about to be changed after its end."""
@@ -272,7 +272,7 @@ class Mirror:
 
     # -- the thread ----------------------------------------------------------------------------------------
 
-    def _go_on(self) -> None:
+    def _wake_thread(self) -> None:
         """Wake the thread that copies, or start one. The caller holds the lock."""
         if self._over:
             return
@@ -283,11 +283,11 @@ class Mirror:
 
     def _start(self, after: float) -> None:
         with suppress(RuntimeError):  # the interpreter is exiting, and starts no threads: `_wait` does the work
-            self._thread = start_thread(partial(self._begin_to_work, after), _THREAD)
+            self._thread = start_thread(partial(self._run_thread, after), _THREAD)
 
-    def _begin_to_work(self, after: float) -> None:
+    def _run_thread(self, after: float) -> None:
         try:
-            self._yield_to_others()
+            self._lower_priority()
             with self._changed:
                 if not self._woken:
                     self._clock.wait(self._changed, after)
@@ -302,7 +302,7 @@ class Mirror:
         """Copy until the run has ended and its copy is equal, or until the mirror gives up."""
         looks = 0
         while True:
-            pause = self._turn()
+            pause = self._poll()
             with self._changed:
                 if self._is_done(pause):
                     self._thread = None
@@ -333,14 +333,14 @@ class Mirror:
         """Return the seconds to wait, which at exit are limited by the timeout."""
         return seconds if self._exit is None else min(seconds, self._exit + self._timeout - self._clock.now())
 
-    def _yield_to_others(self) -> None:
+    def _lower_priority(self) -> None:
         """Lower the priority of this thread, so that threads of the run come first if processors are scarce."""
         if sys.platform.startswith("linux"):  # elsewhere the priority is that of the whole process
             with suppress(Exception):  # the first request reports errors of the target
                 self._target.filesystem()  # starts a thread that all storages share, which must keep its priority
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
-    def _turn(self) -> float | None:
+    def _poll(self) -> float | None:
         """Poll once, and copy the files that are due.
 
         Returns:
@@ -355,13 +355,13 @@ class Mirror:
             self._tried = now
         news = True
         try:
-            news = self._pass(whole)
+            news = self._copy_due(whole)
             if self._has_recovered():  # which logs a line that must be copied too
-                news = self._pass(whole)
+                news = self._copy_due(whole)
         except (RunDisplacedError, RunExistsError) as error:
-            self._refused(error)
+            self._stop_for_good(error)
         except Exception as error:
-            self._failed(error)
+            self._retry_later(error)
         with self._changed:
             self._answered = asked
             self._changed.notify_all()
@@ -373,17 +373,17 @@ class Mirror:
 
     # -- one pass ------------------------------------------------------------------------------------------
 
-    def _pass(self, whole: bool) -> bool:
+    def _copy_due(self, whole: bool) -> bool:
         """Copy due files, or with `whole` all changed ones; return whether there were changed files, due or not."""
         ended = self._has_ended()  # before the listing: if the run has ended by now, the listing is complete
         began = self._clock.now()
         changed = self._schedule.changed(self._source.list(skipped=ignore))
         self._pause = max(PAUSE, LOOKS * (self._clock.now() - began))
-        if whole or ended or not self._sure:
+        if whole or ended or not self._target_is_known:
             if changed:
                 self._copy.update(self._schedule.known)
-                self._note(changed.values())
-            self._sure = True
+                self._record_copied(changed.values())
+            self._target_is_known = True
         else:
             self._copy_some(self._due(changed))
         return bool(changed)
@@ -415,12 +415,12 @@ class Mirror:
     def _copy_some(self, due: Mapping[str, Entry]) -> None:
         """Copy these files of a running run; between large batches, copy logs and metadata.json."""
         signs = {key: entry for key, entry in due.items() if key == keys.METADATA or keys.is_log(key)}
-        told = self._clock.now()
+        last_signs = self._clock.now()
         for batch in _batches(entry for key, entry in due.items() if key not in signs):
             began = self._clock.now()
-            if began - told > SIGN:
+            if began - last_signs > SIGN:
                 self._copy_signs({keys.METADATA: None, **signs})
-                told = began
+                last_signs = began
             self._copy.update(self._schedule.known, only=[entry.key for entry in batch])
             self._schedule.sent(batch, began, self._clock.now())
         if signs:
@@ -433,9 +433,9 @@ class Mirror:
         if not due:
             return
         self._copy.update(self._schedule.known, only=list(due))
-        self._note(entry for entry in due.values() if entry is not None)
+        self._record_copied(entry for entry in due.values() if entry is not None)
 
-    def _note(self, copied: Iterable[Entry]) -> None:
+    def _record_copied(self, copied: Iterable[Entry]) -> None:
         """Record the copied length of logs, and how many bytes the next append sends again."""
         for entry in copied:
             if keys.is_log(entry.key):
@@ -453,9 +453,9 @@ class Mirror:
             self._tell(logging.INFO, f"The mirror {self.url} has caught up")
         return failed > 0
 
-    def _failed(self, error: Exception) -> None:
+    def _retry_later(self, error: Exception) -> None:
         """Record an error, and retry after a pause that grows; the content of the target is then unknown."""
-        self._sure = False
+        self._target_is_known = False
         self._error = error
         self._failures, self._tries = self._failures + 1, self._tries + 1
         pause = min(PAUSE * 2 ** min(self._tries - 1, 10), LONGEST if self._exit is None else SHORTEST)
@@ -466,13 +466,13 @@ class Mirror:
                 f"The mirror {self.url} is behind, and notata retries: {self._target.redacted(str(error))}",
             )
 
-    def _refused(self, error: Exception) -> None:
+    def _stop_for_good(self, error: Exception) -> None:
         """Stop for good after an error that a retry cannot solve."""
         self._error, self._over = error, True
         exits.forget(self._at_exit)
         if isinstance(error, RunExistsError):
             self._tell(logging.WARNING, f"Not mirrored: {error}")
-            _say(f"notata: run {self._run_id!r} is not mirrored: {error}")
+            _print_stderr(f"notata: run {self._run_id!r} is not mirrored: {error}")
 
     # -- at exit -------------------------------------------------------------------------------------------
 
@@ -483,7 +483,7 @@ class Mirror:
         with self._changed:
             self._exit, self._tries, self._not_before = self._clock.now(), 0, float("-inf")
             self._ending = True
-            self._go_on()
+            self._wake_thread()
         exits.at_exit(self._wait)
 
     def _wait(self) -> None:
@@ -496,7 +496,7 @@ class Mirror:
             if alone:
                 self._work()
             elif not self._thread_ended(self._exit + min(PATIENCE, self._timeout)) and self._timeout > PATIENCE:
-                _say(
+                _print_stderr(
                     f"notata: {self._missing()} of run {self._run_id!r} are being copied to {self.url}; waiting at "
                     f"most {self._timeout:g} s"
                 )
@@ -507,7 +507,7 @@ class Mirror:
             exits.abandon(_COPIERS)
             if not refused and (missing := self._missing()):
                 why = f" ({self._target.redacted(str(self._error))})" if self._error else ""
-                _say(f"notata: {missing} of run {self._run_id!r} are not mirrored yet{why}; {self._remedy()}")
+                _print_stderr(f"notata: {missing} of run {self._run_id!r} are not mirrored yet{why}; {self._remedy()}")
 
     def _thread_ended(self, until: float) -> bool:
         """Wait for the thread; return whether it has ended."""
@@ -547,7 +547,7 @@ def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield batch
 
 
-def _say(line: str) -> None:
+def _print_stderr(line: str) -> None:
     with suppress(OSError, ValueError):  # stderr is closed
         print(one_line(line, 4000), file=sys.stderr, flush=True)  # noqa: T201
 

@@ -12,7 +12,7 @@ from notata.store import Store, open_store
 if TYPE_CHECKING:
     from upath import UPath
 
-__all__ = ["apart", "base_of_copies"]
+__all__ = ["base_of_copies", "check_separate"]
 
 
 def base_of_copies(
@@ -39,7 +39,7 @@ def base_of_copies(
     return open_store(mirror, options, timeout=timeout)
 
 
-def apart(source: Store, target: Store) -> None:
+def check_separate(source: Store, target: Store) -> None:
     """Refuse two folders if they are the same, or one contains the other.
 
     Raises:

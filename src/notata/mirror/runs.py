@@ -21,7 +21,7 @@ from notata.errors import (
 )
 from notata.mirror.clashes import clashing
 from notata.mirror.evidence import TRUSTED, check, digest_of
-from notata.mirror.files import HOPELESS, Brought, Files, Pair, delete, look_up
+from notata.mirror.files import HOPELESS, CopyResult, FileCopier, Pair, delete, look_up
 from notata.run.state import COPIED, ENDED, RESUMES, lease_of, parsed, stored
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps, ignore
@@ -108,7 +108,7 @@ class RunCopy:
         self._replace = replace
         self._dry = dry_run
         self._stop = stop or Event()
-        self._files = Files(
+        self._files = FileCopier(
             source,
             target,
             at_once=at_once,
@@ -179,7 +179,7 @@ class _Pass:
         self._only = only
         self._again = again and copy._compared
         self._remembers = again
-        self._done: dict[str, Brought] = {}
+        self._done: dict[str, CopyResult] = {}
         self._errors: dict[str, Exception] = {}
         self._deleted: dict[str, int] = {}
 
@@ -188,22 +188,22 @@ class _Pass:
         # added meanwhile, and a later state at the target did not come from the source meanwhile.
         listed = self._listed() if found is None else found
         self._there, self._here = self._metadata(found)
-        fields, told = parsed(self._here.data), parsed(self._there.data) if self._there else None
-        over = self._guard(fields, told)
+        fields, there = parsed(self._here.data), parsed(self._there.data) if self._there else None
+        over = self._is_replaced(fields, there)
         if over and (self._known or self._again or self._only is not None):
             raise _AnotherRun
         entries = self._entries()
-        listed = self._named_alike(entries, listed)
+        listed = self._without_clashes(entries, listed)
         pairs = self._pairs(entries, listed)
         if pairs and self._copy._there is not None:
             self._check_target()
-        if over or (fields is not None and (self._there is None or (pairs and self._misleads(told)))):
+        if over or (fields is not None and (self._there is None or (pairs and self._claims_wrong_end(there)))):
             self._claim(fields or {}, over=over)
         if over:
             self._clear(listed, entries)
-        entries = self._bring(entries, pairs, listed)
+        entries = self._copy_files(entries, pairs, listed)
         clear = self._copy._delete and not over and self._only is None and not self._errors
-        if not self._copy._dry and self._may_mislead(entries, listed if clear else {}):
+        if not self._copy._dry and self._changes_target(entries, listed if clear else {}):
             self._check_source(fields)
         if clear:
             self._clear(listed, entries)
@@ -245,7 +245,7 @@ class _Pass:
         found = {key: look_up(self._source, key) for key in self._only if key != keys.METADATA}
         return {key: entry for key, entry in found.items() if entry is not None}
 
-    def _named_alike(self, entries: dict[str, Entry], listed: Mapping[str, Entry]) -> dict[str, Entry]:
+    def _without_clashes(self, entries: dict[str, Entry], listed: Mapping[str, Entry]) -> dict[str, Entry]:
         """Drop files whose names clash on the target's disk, with an error each; return the target's, by our names."""
         if not self._target.folds_names(may_write=not self._copy._dry):
             return dict(listed)
@@ -265,7 +265,7 @@ class _Pass:
         look = {key: key not in logs and (not self._again or key in self._known) for key in new}
         return {key: Pair(entry, logs.get(key), look=look[key]) for key, entry in new.items()}
 
-    def _guard(self, here: Mapping[str, Any] | None, there: Mapping[str, Any] | None) -> bool:
+    def _is_replaced(self, here: Mapping[str, Any] | None, there: Mapping[str, Any] | None) -> bool:
         """Check whether another run is to be replaced; raise an error if that is not allowed."""
         if self._there is None or self._there.data == self._here.data:
             return False
@@ -279,7 +279,7 @@ class _Pass:
                 url=self._target.url,
                 key=keys.METADATA,
             )
-        if why := _ahead(here, there):
+        if why := _why_ahead(here, there):
             raise RunExistsError(
                 f"{self._target.url} is ahead of {self._source.url}: {why}; sync the other way",
                 url=self._target.url,
@@ -287,7 +287,7 @@ class _Pass:
             )
         return there.get("status") == "replacing" and there.get(COPIED) == "over"
 
-    def _misleads(self, there: Mapping[str, Any] | None) -> bool:
+    def _claims_wrong_end(self, there: Mapping[str, Any] | None) -> bool:
         """Check whether the target claims an end that is not the source's, while its files are about to change."""
         assert self._there is not None
         return self._there.data != self._here.data and (there or {}).get("status") in ENDED
@@ -307,7 +307,7 @@ class _Pass:
         self._there = self._copy._there = Blob(data, len(data), version)
         self._copy._begun = (parsed(self._here.data) or {}).get("start_time")
 
-    def _bring(
+    def _copy_files(
         self, entries: dict[str, Entry], pairs: dict[str, Pair], listed: Mapping[str, Entry]
     ) -> dict[str, Entry]:
         """Copy what differs; return the current files of the source.
@@ -317,16 +317,16 @@ class _Pass:
         for last in range(_TRIES, 0, -1):
             look = False
             for _, phase in sorted(_phases(pairs).items()):
-                done, errors = self._copy._files.bring(phase)
+                done, errors = self._copy._files.copy_all(phase)
                 self._note(phase, done)
                 self._errors |= errors
-                look |= any(_calls_for_a_look(phase[key].here, brought) for key, brought in done.items())
+                look |= any(_needs_new_listing(phase[key].here, file_result) for key, file_result in done.items())
                 if any(isinstance(error, HOPELESS) for error in errors.values()):
                     return entries
             if not look or self._only is not None or last == 1:
                 break
             before, entries = entries, self._entries()
-            listed = self._named_alike(entries, listed)
+            listed = self._without_clashes(entries, listed)
             fresh = {key: entry for key, entry in entries.items() if before.get(key) != entry}
             pairs = {key: replace(pair, look=key in self._done) for key, pair in self._pairs(fresh, listed).items()}
         return entries
@@ -341,7 +341,7 @@ class _Pass:
         if found is None or self._there is None or found.data != self._there.data:
             raise ConflictError(f"{self._target.url}: another copy was put there", url=self._target.url)
 
-    def _may_mislead(self, entries: Mapping[str, Entry], listed: Mapping[str, Entry]) -> bool:
+    def _changes_target(self, entries: Mapping[str, Entry], listed: Mapping[str, Entry]) -> bool:
         """Check whether anything changes at the target."""
         there = None if self._there is None else self._there.data
         gone = listed.keys() - entries.keys() - {keys.METADATA}
@@ -353,25 +353,25 @@ class _Pass:
         Raises:
             ConflictError: One has begun. If the target said that the run has ended, it now says ``replacing``.
         """
-        if _which(parsed(_metadata(self._source).data)) == _which(fields):
+        if _identity(parsed(_metadata(self._source).data)) == _identity(fields):
             return
-        told = None if self._there is None else parsed(self._there.data)
-        if told is not None and told.get("status") in ENDED and any(map(_sent, self._done.values())):
-            self._set_metadata(_being_copied(told, "new"))
+        there = None if self._there is None else parsed(self._there.data)
+        if there is not None and there.get("status") in ENDED and any(map(_sent, self._done.values())):
+            self._set_metadata(_being_copied(there, "new"))
         raise ConflictError(f"{self._source.url}: another run or attempt began there", url=self._source.url)
 
-    def _note(self, pairs: Mapping[str, Pair], done: Mapping[str, Brought]) -> None:
+    def _note(self, pairs: Mapping[str, Pair], done: Mapping[str, CopyResult]) -> None:
         self._done |= done
         if not self._remembers:
             return
-        for key, brought in done.items():
-            if brought.verb == "gone":
+        for key, file_result in done.items():
+            if file_result.verb == "gone":
                 self._known.pop(key, None)
                 continue
-            self._known[key] = brought.source
-            if keys.is_log(key) and brought.verb != "equal":
+            self._known[key] = file_result.source
+            if keys.is_log(key) and file_result.verb != "equal":
                 here = pairs[key].here
-                self._copy._logs[key] = Entry(key, brought.size, here.modified, brought.target, TRUSTED)
+                self._copy._logs[key] = Entry(key, file_result.size, here.modified, file_result.target, TRUSTED)
 
     def _clear(self, listed: Mapping[str, Entry], entries: Mapping[str, Entry]) -> None:
         """Delete files that the source does not have."""
@@ -389,9 +389,9 @@ class _Pass:
         if self._there is None or self._there.data != self._here.data:
             check(self._copy._stop)
             self._set_metadata(self._here.data)
-            self._done[keys.METADATA] = Brought("copied", len(self._here.data))
+            self._done[keys.METADATA] = CopyResult("copied", len(self._here.data))
         else:
-            self._done[keys.METADATA] = Brought("equal")
+            self._done[keys.METADATA] = CopyResult("equal")
         if self._remembers:
             self._known[keys.METADATA] = self._here.version
         return self._only is None and not self._copy._dry
@@ -419,22 +419,22 @@ def _being_copied(fields: Mapping[str, Any], how: str) -> bytes:
     return json.dumps({**fields, "status": "replacing", COPIED: how}, indent=2).encode()
 
 
-def _calls_for_a_look(here: Entry, brought: Brought) -> bool:
+def _needs_new_listing(here: Entry, file_result: CopyResult) -> bool:
     """Check whether the source must be listed again, because its files have changed."""
-    newer = keys.is_manifest(here.key) and brought.source != here.version
-    return brought.verb == "gone" or newer
+    newer = keys.is_manifest(here.key) and file_result.source != here.version
+    return file_result.verb == "gone" or newer
 
 
-def _sent(brought: Brought) -> bool:
-    return brought.verb in ("copied", "appended")
+def _sent(file_result: CopyResult) -> bool:
+    return file_result.verb in ("copied", "appended")
 
 
-def _which(fields: Mapping[str, Any] | None) -> tuple[object, object]:
+def _identity(fields: Mapping[str, Any] | None) -> tuple[object, object]:
     """Return the identity of a run and of its attempt."""
     return (None, None) if fields is None else (fields.get("start_time"), lease_of(fields).get("owner"))
 
 
-def _ahead(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+def _why_ahead(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
     """Return why a copy is ahead of its run; empty if it is not."""
     times, copied = _times(here), _times(there)
     if copied > times:

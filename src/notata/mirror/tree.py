@@ -31,8 +31,8 @@ from notata.errors import (
 )
 from notata.mirror.clashes import clashing
 from notata.mirror.evidence import check
-from notata.mirror.files import Files, Pair, delete
-from notata.mirror.places import apart
+from notata.mirror.files import FileCopier, Pair, delete
+from notata.mirror.places import check_separate
 from notata.mirror.runs import Outcome, RunCopy
 from notata.run.listings import inside, name_of, runs_in, split
 from notata.run.removal import remove_run
@@ -181,7 +181,7 @@ def synced(
     if single:
         is_run = name_of(target.url).startswith("log_")
         target = target.strictly() if is_run else target.below(name_of(origin.url))
-    apart(origin, target)
+    check_separate(origin, target)
     with shown(progress, "sync") as callback:
         return _Sync(origin, target, delete=delete, dry_run=dry_run).run(single, callback)
 
@@ -219,7 +219,7 @@ class _Sync:
         if self._delete and not single and not self._clashing:  # with clashes, an extra name may be the same file
             self._clear({key: entry for key, entry in there.items() if key not in here}, runs)
         elif not single:
-            others = self._unmixed(others, runs_in(there)[0].keys() - runs.keys())
+            others = self._outside_runs(others, runs_in(there)[0].keys() - runs.keys())
         self._copy_files({key: Pair(entry, there.get(key)) for key, entry in others.items()})
         left_out = tuple(name for name in self._source.irregular() if not keys.is_reserved(name.replace(os.sep, "/")))
         done = (self._copied, self._appended, self._deleted)
@@ -283,7 +283,7 @@ class _Sync:
     def _failed(self, error: Exception) -> None:
         self._errors += error.exceptions if isinstance(error, BatchError) else [error]
 
-    def _unmixed(self, files: Mapping[str, Entry], runs: Iterable[str]) -> dict[str, Entry]:
+    def _outside_runs(self, files: Mapping[str, Entry], runs: Iterable[str]) -> dict[str, Entry]:
         """Drop files outside of the source's runs that would be inside a run of the destination, with an error each."""
         mixed = {key: folder for folder in runs for key in files if key.startswith(f"{folder}/")}
         for folder in sorted(set(mixed.values())):
@@ -292,7 +292,7 @@ class _Sync:
         return {key: entry for key, entry in files.items() if key not in mixed}
 
     def _copy_files(self, pairs: Mapping[str, Pair]) -> None:
-        files = Files(
+        files = FileCopier(
             self._source,
             self._target,
             at_once=AT_ONCE,
@@ -302,9 +302,9 @@ class _Sync:
             tally=self._tally,
             dry=self._dry,
         )
-        done, errors = files.bring(pairs)
-        self._copied |= {key: brought.bytes for key, brought in done.items() if brought.verb == "copied"}
-        self._equal += sum(brought.verb == "equal" for brought in done.values())
+        done, errors = files.copy_all(pairs)
+        self._copied |= {key: file_result.bytes for key, file_result in done.items() if file_result.verb == "copied"}
+        self._equal += sum(file_result.verb == "equal" for file_result in done.values())
         self._errors += errors.values()
 
     def _clear(self, extra: Mapping[str, Entry], runs: Iterable[str]) -> None:
@@ -314,13 +314,13 @@ class _Sync:
         for folder, entries in gone.items():
             check(self._stop)
             try:
-                removed = self._retire(folder, entries)
+                removed = self._remove_run(folder, entries)
             except (KeyNameError, StorageError) as error:
                 self._errors.append(error)
             else:
                 self._deleted |= {keys.join(folder, key): size for key, size in removed.items()}
 
-    def _retire(self, folder: str, entries: Mapping[str, Entry]) -> Mapping[str, int]:
+    def _remove_run(self, folder: str, entries: Mapping[str, Entry]) -> Mapping[str, int]:
         """Remove a run that the source does not have; return the files that are gone, or would be."""
         if self._dry:
             return {key: entry.size for key, entry in entries.items()}
@@ -357,25 +357,25 @@ def _no_destination(source: Store) -> ConfigurationError:
     runs = [""] if source.exists(keys.METADATA) else list(runs_in(_listed(source, Gaps()))[0])
     roots = sorted({_root(source, folder) for folder in runs[:_ASKED]} - {""})
     if not roots:
-        told = f"no destination was given, and {keys.METADATA} records no mirror. Name a destination"
+        reason = f"no destination was given, and {keys.METADATA} records no mirror. Name a destination"
     elif len(roots) > 1 or len(runs) > _ASKED:
         names = ", ".join(one_line(root) for root in roots[:_SHOWN])
-        told = f"no destination was given. The runs record these mirrors: {names}. Name the destination you want"
+        reason = f"no destination was given. The runs record these mirrors: {names}. Name the destination you want"
     else:
-        told = _confirmation(source, roots[0])
-    return ConfigurationError(f"cannot sync {source.url}: {told}", url=source.url)
+        reason = _confirmation(source, roots[0])
+    return ConfigurationError(f"cannot sync {source.url}: {reason}", url=source.url)
 
 
 def _confirmation(source: Store, root: str) -> str:
     """Return the part of the error about the recorded mirror: its address, and the command that syncs to it."""
-    told = (
+    reason = (
         f"no destination was given. {keys.METADATA} records the mirror {one_line(root)}; notata sends nothing to an "
         "address that only a run folder names"
     )
     if not _is_plain(root):
-        return f"{told}, and this one is not a plain address"
+        return f"{reason}, and this one is not a plain address"
     command = f"notata sync {shlex.quote(source.url)} {shlex.quote(root)}"
-    return f"{told}. If you trust it, run: {command}"
+    return f"{reason}. If you trust it, run: {command}"
 
 
 def _is_plain(url: str) -> bool:

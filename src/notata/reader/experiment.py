@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from notata._base import display, keys
 from notata.errors import DecodeError, MissingError, NotataError, RunMissingError
 from notata.reader.base import Reader
-from notata.reader.run import LogReader, there_is
+from notata.reader.run import LogReader, existing_names
 from notata.run.state import metadata
 from notata.store import TIMEOUT, Store, open_store
 from notata.table import Table, gather, runs_below, to_pandas
@@ -132,7 +132,7 @@ class ExperimentReader(Reader):
             return LogReader._of(self._store.below(folders[run_id]))
         by_id = {keys.run_id(folder): folder for folder in folders}
         if run_id not in by_id:
-            others = there_is(run_id, lambda: sorted(by_id))
+            others = existing_names(run_id, lambda: sorted(by_id))
             raise RunMissingError(f"there is no run {run_id!r} in {self.url}{others}", url=self.url, key=run_id)
         return LogReader._of(self._store.below(by_id[run_id]))
 
@@ -184,8 +184,8 @@ class ExperimentReader(Reader):
             rows = list(reader)
             return reader.fieldnames or [], rows
         except csv.Error as error:
-            told = f"{self.url}/{keys.INDEX} is not a CSV table: {error}"
-            raise DecodeError(told, url=self.url, key=keys.INDEX) from error
+            message = f"{self.url}/{keys.INDEX} is not a CSV table: {error}"
+            raise DecodeError(message, url=self.url, key=keys.INDEX) from error
 
     def table(self, *, fresh: bool = False) -> list[dict[str, Any]]:
         """Return a row for each run, by column: id, parameters, status and metrics; missing values are left out.

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from notata.store.stored_path import StoredPath
 
-__all__ = ["LogReader", "there_is"]
+__all__ = ["LogReader", "existing_names"]
 
 _SHOWN: Final = 20  # names that an error message lists
 _TAIL: Final = 64 * 2**10  # bytes at the end of a bundle that usually contain its table of contents
@@ -514,11 +514,11 @@ class LogReader(Reader):
             except TooLargeError:
                 raise
             except ValueError as error:
-                told = f"{self.url}/{keys.MANIFEST} is damaged: {error}"
-                raise DecodeError(told, url=self.url, key=keys.MANIFEST) from error
+                message = f"{self.url}/{keys.MANIFEST} is damaged: {error}"
+                raise DecodeError(message, url=self.url, key=keys.MANIFEST) from error
         if document is not None and str(lease_of(fields).get("owner", "")).startswith(document.owner):
             return document
-        why = _why_not(fields, state, document)
+        why = _why_no_manifest(fields, state, document)
         raise MissingError(
             f"run {self.run_id!r} at {self.url} cannot be verified: {why}", url=self.url, key=keys.MANIFEST
         )
@@ -623,15 +623,15 @@ class LogReader(Reader):
         try:
             yield
         except DecodeError as error:
-            told = DecodeError(f"{self.url}/{key} cannot be read: {error}", url=self.url, key=key)
-            raise told from error
+            named = DecodeError(f"{self.url}/{key} cannot be read: {error}", url=self.url, key=key)
+            raise named from error
 
     def _unknown(self, name: str, names: Callable[[], list[str]]) -> UnknownNameError:
         where = f"run {self.run_id!r} at {self.url}"
-        return UnknownNameError(f"there is no {name!r} in {where}{there_is(name, names)}", url=self.url, key=name)
+        return UnknownNameError(f"there is no {name!r} in {where}{existing_names(name, names)}", url=self.url, key=name)
 
 
-def _why_not(fields: Mapping[str, Any], state: RunState, document: Document | None) -> str:
+def _why_no_manifest(fields: Mapping[str, Any], state: RunState, document: Document | None) -> str:
     """Return the reason why there is no manifest."""
     if state.status == "running":
         return "it is still being written, and its manifest is stored at its end"
@@ -646,7 +646,7 @@ def _why_not(fields: Mapping[str, Any], state: RunState, document: Document | No
     return f"it has no {keys.MANIFEST}: it was written with manifest=False, or the manifest could not be stored"
 
 
-def there_is(name: str, names: Callable[[], list[str]]) -> str:
+def existing_names(name: str, names: Callable[[], list[str]]) -> str:
     """Return a hint with existing names, the most similar first."""
     try:
         there = names()

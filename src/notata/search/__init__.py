@@ -68,7 +68,7 @@ __all__ = [
     "verdicts",
 ]
 
-_ROOMS: Final = {
+_NAMES: Final = {
     "checks": ("Check",),
     "choosing": ("Runs", "runs"),
     "comparing": ("Comparison", "Difference", "compare"),
@@ -89,16 +89,16 @@ _ROOMS: Final = {
 }
 """The modules and their public names: a module is imported when one of its names is first used, to start quickly."""
 
-_HOMES: Final = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return [*globals(), *_MODULE_OF]

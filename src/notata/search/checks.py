@@ -17,7 +17,7 @@ from notata.errors import (
     UnreachableError,
 )
 
-__all__ = ["ALONE", "GAP", "WRONG_KEY", "Check", "State", "advice_on", "clock_check"]
+__all__ = ["READ_AFTER_END", "USE_UNIQUE_IDS", "WRONG_KEY", "Check", "State", "advice_on", "clock_check"]
 
 State: TypeAlias = Literal["yes", "poor", "no", "skipped", "info"]
 
@@ -26,7 +26,7 @@ WRONG_KEY: Final = "The access key or the secret is wrong, or of another store; 
 
 _SKEWED: Final = 5.0  # seconds; stored times have a resolution of a second, and a write takes time itself
 
-_NEEDED: Final = {
+_PERMISSIONS: Final = {
     "list": ("s3:ListBucket", "storage.objects.list"),
     "read": ("s3:GetObject", "storage.objects.get"),
     "write": ("s3:PutObject", "storage.objects.create"),
@@ -36,13 +36,13 @@ _NEEDED: Final = {
     "delete": ("s3:DeleteObject", "storage.objects.delete"),
 }
 
-ALONE: Final = (
+USE_UNIQUE_IDS: Final = (
     "The storage cannot tell two writers of one run id apart: give each run an id of its own, or use a storage with "
     "conditional writes."
 )
 """Advice for a storage on which two writers can claim the same run."""
 
-GAP: Final = (
+READ_AFTER_END: Final = (
     "Read a run there after it has ended. To read it while it is written, write to a local disk with mirror=."
 )
 """Advice for a storage that does not replace a file atomically."""
@@ -74,7 +74,7 @@ def advice_on(name: str, error: NotataError) -> str:
     if "Skew" in text:
         return "The clock of this machine is wrong: set it, by NTP for instance."
     if any(word in text for word in ("certificate", "encrypted connection", "kind of request", "quota", "proxy asks")):
-        return _own(text)
+        return _advice_in(text)
     if isinstance(error, ContainerMissingError):
         return "Create the bucket, or correct its name in the URL."
     if isinstance(error, UnreachableError):
@@ -84,7 +84,7 @@ def advice_on(name: str, error: NotataError) -> str:
     if isinstance(error, AccessError):
         if any(code in text for code in ("InvalidAccessKeyId", "SignatureDoesNotMatch")):
             return WRONG_KEY
-        aws, google = _NEEDED.get(name, ("that", "that"))
+        aws, google = _PERMISSIONS.get(name, ("that", "that"))
         return f"See below where credentials come from, and whether they allow it ({aws}; {google}; on a disk: modes)."
     if isinstance(error, FullError):
         return "Make room there, or choose another place."
@@ -93,7 +93,7 @@ def advice_on(name: str, error: NotataError) -> str:
     return "Correct the URL or the storage options." if isinstance(error, ConfigurationError) else "Try again later."
 
 
-def _own(text: str) -> str:
+def _advice_in(text: str) -> str:
     """Return the advice at the end of an error message."""
     advice = text.partition("; ")[2]
     return f"{advice[:1].upper()}{advice[1:]}."
@@ -103,7 +103,7 @@ def clock_check(ahead: float) -> Check:
     """Return the check result for a difference between clocks."""
     if abs(ahead) <= _SKEWED:
         return Check("clock", "yes", "it agrees with the clock of this machine", value=round(ahead, 1))
-    told = f"it is {duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the clock of this machine"
+    message = f"it is {duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the clock of this machine"
     return Check(
-        "clock", "poor", told, "Set the wrong clock. S3 refuses clocks that are off by 15 minutes.", round(ahead, 1)
+        "clock", "poor", message, "Set the wrong clock. S3 refuses clocks that are off by 15 minutes.", round(ahead, 1)
     )

@@ -12,8 +12,8 @@ from notata._base import display
 from notata._base.packages import needed
 from notata.errors import ConfigurationError, NotataError, RunMissingError
 from notata.run.listings import inside
-from notata.search.finding import Place, URLs, each, file_at, is_pattern, look_up, no_run, tell_nobody
-from notata.search.record import Run, place_read, records
+from notata.search.finding import Place, URLs, each, file_at, is_pattern, look_up, no_run, raise_error
+from notata.search.record import Run, look_up_and_read, records
 from notata.search.where import FACTS, Where, close_to, listed_alone, look, needs_values
 from notata.store import TIMEOUT, Blob, Store
 from notata.table import holdable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from upath import UPath
 
-__all__ = ["STATUSES", "Choice", "Runs", "Wheres", "narrowed", "runs", "seen"]
+__all__ = ["STATUSES", "Choice", "Runs", "Wheres", "find_runs", "look_up_filtered", "runs"]
 
 STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
 """The possible values of a run's status."""
@@ -65,9 +65,9 @@ class Runs(list[Run]):
         '1 run: 1 complete; 1.2 kB'
         """
         count = f"{len(self)} of {self.total}" if self.total > len(self) else f"{len(self)}"
-        told = ", ".join(f"{count} {status}" for status, count in self.counts().items())
+        statuses = ", ".join(f"{count} {status}" for status, count in self.counts().items())
         size = display.size(sum(run.size for run in self))
-        return f"{count} run{'s' * (self.total != 1)}" + f": {told}; {size}" * bool(self)
+        return f"{count} run{'s' * (self.total != 1)}" + f": {statuses}; {size}" * bool(self)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a pandas DataFrame with one row a run: the columns of `notata ls -l`, with spans in seconds.
@@ -113,7 +113,7 @@ def runs(
     limit: int | None = None,
     values: bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Runs:
     """Return a summary of each run at or below some places; a run found at several places appears once.
@@ -153,10 +153,10 @@ def runs(
     def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
         return records(place, values=values, failed=failed, read=read)
 
-    return seen(urls, choice, of_place, storage_options, failed, timeout, ahead=True)
+    return find_runs(urls, choice, of_place, storage_options, failed, timeout, prefetch=True)
 
 
-def seen(
+def find_runs(
     urls: URLs | None,
     choice: Choice,
     of_place: Callable[[Place, Mapping[str, Blob]], Iterable[Run]],
@@ -164,7 +164,7 @@ def seen(
     failed: Callable[[NotataError], None],
     timeout: float,
     *,
-    ahead: bool,
+    prefetch: bool,
 ) -> Runs:
     """Return the selected runs of some places.
 
@@ -175,15 +175,15 @@ def seen(
         storage_options: As for `runs`.
         failed: As for `runs`.
         timeout: As for `runs`.
-        ahead: Prefetch the metadata.json of runs during the listing; use it if all will be needed.
+        prefetch: Prefetch the metadata.json of runs during the listing; use it if all will be needed.
     """
     found: dict[str, Run] = {}
     total: set[str] = set()
     for url in each(urls):
         room = choice.room(len(found))
         try:
-            if ahead and room is None:
-                place, read = place_read(url, storage_options, timeout=timeout, failed=failed)
+            if prefetch and room is None:
+                place, read = look_up_and_read(url, storage_options, timeout=timeout, failed=failed)
             else:
                 place, read = look_up(url, storage_options, timeout=timeout, failed=failed, by_id=True), {}
             if not place.runs:
@@ -263,7 +263,7 @@ class Choice:
         return Runs(chosen[: self.limit], total=total, notes=notes)
 
 
-def narrowed(
+def look_up_filtered(
     url: str | os.PathLike[str] | UPath | Store,
     choice: Choice,
     storage_options: Mapping[str, Any] | None,
@@ -281,7 +281,7 @@ def narrowed(
     """
     if not choice.filters:
         return look_up(url, storage_options, timeout=timeout, failed=failed)
-    place, read = place_read(url, storage_options, timeout=timeout, failed=failed)
+    place, read = look_up_and_read(url, storage_options, timeout=timeout, failed=failed)
     if not place.runs:
         raise _no_run(url, place, storage_options, timeout)
     meant = choice.of(records(place, values=choice.values, failed=failed, read=read), len(place.runs))
@@ -299,8 +299,10 @@ def _no_run(
     with suppress(NotataError):
         if not is_pattern(url):
             name = file_at(url, options, timeout=timeout).name
-            told = f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern of files instead"
-            return RunMissingError(told, url=place.store.url)
+            message = (
+                f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern of files instead"
+            )
+            return RunMissingError(message, url=place.store.url)
     return no_run(place)
 
 

@@ -27,8 +27,8 @@ from notata.errors import (
 from notata.manifest import Document, Receipt, merge
 from notata.mirror.evidence import digest_of
 from notata.run.parameters import FILES as PARAMS
-from notata.search.ahead import opened
-from notata.search.finding import File, Found, look_up, no_run, tell_nobody
+from notata.search.finding import File, Found, look_up, no_run, raise_error
+from notata.search.prefetch import open_listed
 from notata.search.record import Run, records
 from notata.store import TIMEOUT, Entry, Store
 from notata.store.in_flight import mapped
@@ -125,7 +125,7 @@ def compare(
     only: Sequence[str] = PARTS,
     tolerance: float = 0.0,
     content: bool = False,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Comparison:
     """Compare two runs, on one storage or two.
@@ -173,7 +173,7 @@ def compare(
     for part in (part for part in PARTS if part in only):
         try:
             if part == "files":
-                items += _files(sides[0], sides[1], told=_told_elsewhere(only), content=content, failed=failed)
+                items += _files(sides[0], sides[1], never_counts=_never_counts(only), content=content, failed=failed)
             else:
                 items += _values(part, sides[0].values(part), sides[1].values(part), tolerance=tolerance)
         except NotataError as error:
@@ -228,10 +228,10 @@ class _Side:
 
     def _state(self) -> dict[str, Any]:
         own = {name: value for name, value in self.run.metadata.items() if name not in _OWN}
-        told = {"run_id": self.run.run_id, "url": self.run.url, "status": self.run.status, "size": self.run.size}
+        state = {"run_id": self.run.run_id, "url": self.run.url, "status": self.run.status, "size": self.run.size}
         if self.run.seconds is not None:
-            told["runtime_sec"] = self.run.seconds
-        return {**dict(_flattened(own)), **told}
+            state["runtime_sec"] = self.run.seconds
+        return {**dict(_flattened(own)), **state}
 
     def receipts(self) -> dict[str, Receipt]:
         """Return the manifest entries that match the current files."""
@@ -343,7 +343,7 @@ class _File:
         return self.entry.digest.partition(":")[0]
 
     def pieces(self) -> Iterator[bytes]:
-        with opened(self.file) as file:
+        with open_listed(self.file) as file:
             while piece := file.read(_PIECE):
                 yield piece
 
@@ -353,7 +353,7 @@ _Verdict: TypeAlias = "tuple[bool | None, str]"
 
 
 def _files(
-    a: _Side, b: _Side, *, told: Callable[[str], bool], content: bool, failed: Callable[[NotataError], None]
+    a: _Side, b: _Side, *, never_counts: Callable[[str], bool], content: bool, failed: Callable[[NotataError], None]
 ) -> Iterator[Difference]:
     """Compare the files of two runs."""
     receipts = a.receipts(), b.receipts()
@@ -361,9 +361,9 @@ def _files(
         key: (_File(a.file(key), receipts[0].get(key)), _File(b.file(key), receipts[1].get(key)))
         for key in a.files.keys() & b.files.keys()
     }
-    verdicts = {key: _known(*pair) for key, pair in both.items()}
+    verdicts = {key: _compare_listed(*pair) for key, pair in both.items()}
     near = a.store.near or b.store.near
-    unsure = [key for key in sorted(both) if verdicts[key][0] is None and (near or not told(key))]
+    unsure = [key for key in sorted(both) if verdicts[key][0] is None and (near or not never_counts(key))]
     with Pool(_READ_AT_ONCE, "notata-compare") as pool:
         for key, verdict in zip(unsure, mapped(lambda key: _read(*both[key], content), unsure, pool), strict=True):
             if isinstance(verdict, NotataError):
@@ -372,7 +372,7 @@ def _files(
                 verdicts[key] = verdict
     for key in sorted({**a.files, **b.files}):
         change, why = _change(key, verdicts, a.files)
-        yield Difference("files", key, change, _size(a, key), _size(b, key), counts=not told(key), why=why)
+        yield Difference("files", key, change, _size(a, key), _size(b, key), counts=not never_counts(key), why=why)
 
 
 def _change(key: str, verdicts: Mapping[str, _Verdict], here: Mapping[str, Entry]) -> tuple[Change, str]:
@@ -386,18 +386,18 @@ def _size(side: _Side, key: str) -> int | None:
     return side.files[key].size if key in side.files else None
 
 
-def _told_elsewhere(only: Sequence[str]) -> Callable[[str], bool]:
+def _never_counts(only: Sequence[str]) -> Callable[[str], bool]:
     """Return a check for files that never count by themselves: they always differ, or their values are compared."""
 
-    def told(key: str) -> bool:
+    def never_counts(key: str) -> bool:
         if key == keys.METADATA or keys.is_manifest(key) or keys.is_log(key):
             return True
         return ("params" in only and key in PARAMS) or ("metrics" in only and key == keys.METRICS)
 
-    return told
+    return never_counts
 
 
-def _known(a: _File, b: _File) -> _Verdict:
+def _compare_listed(a: _File, b: _File) -> _Verdict:
     """Compare by listings and manifests. A different digest of an S3 object proves nothing, see `Entry.digest`."""
     if a.entry.size >= 0 and b.entry.size >= 0:
         if a.entry.size != b.entry.size:
@@ -408,12 +408,16 @@ def _known(a: _File, b: _File) -> _Verdict:
         return True, "version"
     if a.sha256 and b.sha256:
         return a.sha256 == b.sha256, "sha256"
-    if a.kind and a.kind == b.kind and (a.entry.digest == b.entry.digest or (_sure(a) and _sure(b))):
+    if (
+        a.kind
+        and a.kind == b.kind
+        and (a.entry.digest == b.entry.digest or (_has_content_digest(a) and _has_content_digest(b)))
+    ):
         return a.entry.digest == b.entry.digest, "digest"
     return None, ""
 
 
-def _sure(file: _File) -> bool:
+def _has_content_digest(file: _File) -> bool:
     """Check whether a digest in a listing is certain to be a digest of the content."""
     return file.kind in ("md5", "crc32c") and file.store.url.startswith(("gs://", "gcs://"))
 
@@ -422,16 +426,16 @@ def _read(a: _File, b: _File, content: bool) -> _Verdict | NotataError:
     """Compare by reading local files, or with `content` both."""
     try:
         if a.store.near and b.store.near:
-            return _alike(a, b), "content"
+            return _have_equal_bytes(a, b), "content"
         for near, far in ((a, b), (b, a)):
-            if near.store.near and (verdict := _beside(near, far))[0] is not None:
+            if near.store.near and (verdict := _compare_with_checksum(near, far))[0] is not None:
                 return verdict
-        return (_alike(a, b), "content") if content else (None, "")
+        return (_have_equal_bytes(a, b), "content") if content else (None, "")
     except NotataError as error:
         return error
 
 
-def _beside(near: _File, far: _File) -> _Verdict:
+def _compare_with_checksum(near: _File, far: _File) -> _Verdict:
     """Compare a local file, which is read, with the known checksums of another one."""
     if far.sha256:
         digest = hashlib.sha256()
@@ -439,10 +443,10 @@ def _beside(near: _File, far: _File) -> _Verdict:
             digest.update(piece)
         return digest.digest() == far.sha256, "sha256"
     computed = digest_of(near.pieces(), far.entry.digest) if far.entry.digest else ""
-    if computed and (computed == far.entry.digest or _sure(far)):
+    if computed and (computed == far.entry.digest or _has_content_digest(far)):
         return computed == far.entry.digest, "digest"
     return None, ""
 
 
-def _alike(a: _File, b: _File) -> bool:
+def _have_equal_bytes(a: _File, b: _File) -> bool:
     return all(one == other for one, other in zip_longest(a.pieces(), b.pieces()))

@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 from notata import formats
 from notata._base import display, keys
 from notata.errors import DecodeError, KeyNameError, NotataError
+from notata.search.block_reader import HEAD, BlockReader
 from notata.search.finding import File, file_at
-from notata.search.sparing import HEAD, SparingReader
 from notata.store import TIMEOUT, Blob, Store, open_store
 
 if TYPE_CHECKING:
@@ -81,21 +81,23 @@ class Description:
         try:
             lines = list(facts.lines() if callable(getattr(facts, "lines", None)) else str(facts).splitlines())
         except Exception as error:  # from a user's format
-            told = f"{self.name}: cannot print its description as {self.kind}: {type(error).__name__}: {error}"
-            raise DecodeError(told, key=self.key) from error
+            message = f"{self.name}: cannot print its description as {self.kind}: {type(error).__name__}: {error}"
+            raise DecodeError(message, key=self.key) from error
         return "\n".join([f"{self.name}: {self.kind}, {display.size(self.size)}", *(f"  {line}" for line in lines)])
 
     def record(self) -> dict[str, Any]:
         """Return its fields by name, as plain values."""
         facts = self.facts
-        told = dataclasses.asdict(facts) if dataclasses.is_dataclass(facts) and not isinstance(facts, type) else facts
+        plain_facts = (
+            dataclasses.asdict(facts) if dataclasses.is_dataclass(facts) and not isinstance(facts, type) else facts
+        )
         return {
             "name": self.name,
             "run_id": self.run_id,
             "key": self.key,
             "size": self.size,
             "kind": self.kind,
-            "description": _plain(told),
+            "description": _plain(plain_facts),
         }
 
 
@@ -205,7 +207,7 @@ class Content:
     def _in_run(self) -> re.Match[str] | None:
         return _IN_RUN.fullmatch(f"{self.file.store.url}/{self.file.entry.key}")
 
-    def ahead(self) -> int:
+    def prefetch_size(self) -> int:
         """Return how many of its first bytes to prefetch; 0 for a file that is read as a stream."""
         size, wanted = self.file.entry.size, 0
         if 0 <= size <= _SMALL:
@@ -256,20 +258,20 @@ class Content:
         if self.is_described:
             return self.description().record()
         data = self.read()
-        told: dict[str, Any] = {"name": self.file.name, "run_id": self.run_id, "key": self.key, "size": len(data)}
+        fields: dict[str, Any] = {"name": self.file.name, "run_id": self.run_id, "key": self.key, "size": len(data)}
         if len(data) > _CONTENT:
             return self.unknown(data).record()
         try:
             text = data.decode()
         except UnicodeDecodeError:
             if self.raw:
-                return told | {"kind": "bytes", "base64": base64.b64encode(data).decode()}
+                return fields | {"kind": "bytes", "base64": base64.b64encode(data).decode()}
             return self.unknown(data).record()
         form = None if self.raw else _PARSED.get(os.path.splitext(self.file.key)[1].lower())
         if form is not None:
             with contextlib.suppress(NotataError):  # invalid content is returned as text
-                return told | {"kind": form.suffix[1:], "content": formats.plain(formats.decode(form, data))}
-        return told | {"kind": "text", "content": text}
+                return fields | {"kind": form.suffix[1:], "content": formats.plain(formats.decode(form, data))}
+        return fields | {"kind": "text", "content": text}
 
     def _told(self, kind: str, facts: Any) -> Description:
         return Description(self.file.name, self.run_id, self.key, self.file.entry.size, kind, facts)
@@ -287,7 +289,7 @@ class Content:
             return io.BytesIO(first.data)
         with self._guarded():
             if sparing and store.sized and self.file.entry.size >= 0:
-                return cast("IO[bytes]", SparingReader(store, key, first))
+                return cast("IO[bytes]", BlockReader(store, key, first))
             return store._open_read(key)
 
 

@@ -30,7 +30,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.search.checks import ALONE, GAP, WRONG_KEY, Check, advice_on, clock_check
+from notata.search.checks import READ_AFTER_END, USE_UNIQUE_IDS, WRONG_KEY, Check, advice_on, clock_check
 from notata.search.surroundings import file_system, space, surroundings
 from notata.store import Entry, Store, default_base, open_store
 from notata.store.gaps import Gaps
@@ -75,14 +75,14 @@ def diagnose(
     try:
         store = open_store(place, storage_options, timeout=timeout)
     except NotataError as error:
-        told = Check("url", "no", str(error), "Correct the URL, or install what the message names.")
-        return [told, *surroundings("", {}, str)]
-    found = [Check("url", "info", store.url), *_Examination(store, timeout + _GRACE, read_only=read_only).checks()]
+        invalid = Check("url", "no", str(error), "Correct the URL, or install what the message names.")
+        return [invalid, *surroundings("", {}, str)]
+    found = [Check("url", "info", store.url), *_StorageChecks(store, timeout + _GRACE, read_only=read_only).checks()]
     found += surroundings(store.url, storage_options or {}, store.redacted)
     return [replace(check, told=store.redacted(check.told), advice=store.redacted(check.advice)) for check in found]
 
 
-class _Examination:
+class _StorageChecks:
     """The checks of one storage."""
 
     def __init__(self, store: Store, seconds: float, *, read_only: bool) -> None:
@@ -92,28 +92,28 @@ class _Examination:
         self._probe = store.aside()
         self._first: Entry | None = None
         self._wrote = False
-        self._over = ""  # why no more checks are run
+        self._skip_reason = ""  # why no more checks are run
 
     def checks(self) -> Iterator[Check]:
         made = self._folders_to_make()
-        yield from self._reached()
+        yield from self._check_reach()
         if self._read_only:
             yield self._try("read", self._can_read_first)
             yield self._try("distance", self._distance)
             yield self._try("clock", self._clock_of_reply)
         else:
-            yield from self._written(made)
+            yield from self._checks_that_write(made)
         if self._store.near and self._store.shared:
-            yield from self._disk()
+            yield from self._disk_checks()
 
-    def _written(self, made: list[str]) -> Iterator[Check]:
+    def _checks_that_write(self, made: list[str]) -> Iterator[Check]:
         """Run the checks that write; in any case, remove the files afterwards."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnprotectedWarning)  # "claim" and "swap" report it
             try:
                 yield self._try("write", self._can_write)
                 yield self._try("read", self._can_read)
-                if not self._over and not self._store.near and not self._store.swaps:
+                if not self._skip_reason and not self._store.near and not self._store.swaps:
                     yield self._try("overwrite", self._can_overwrite)
                 yield self._try("claim", self._can_claim)
                 yield self._try("swap", self._can_swap)
@@ -123,44 +123,44 @@ class _Examination:
                 if self._store.near and self._store.shared:
                     yield self._try("links", self._can_link)
                     yield self._try("fsync", self._can_sync)
-                    yield self._try("names", self._tells_names_apart)
+                    yield self._try("names", self._distinguishes_case)
                 yield self._try("delete", self._can_delete)
             except BaseException:  # an interrupt
                 self._clean(made)
                 raise
         if not self._clean(made):
-            told = f"the test files could not be removed: {self._probe.url}"
-            yield Check("left", "poor", told, "Remove them later, or with other credentials.")
+            message = f"the test files could not be removed: {self._probe.url}"
+            yield Check("left", "poor", message, "Remove them later, or with other credentials.")
 
     def _try(self, name: str, work: Callable[[], Check]) -> Check:
         """Run one check. An error is its result; after a timeout, all other checks are skipped."""
-        if self._over:
-            return Check(name, "skipped", self._over)
+        if self._skip_reason:
+            return Check(name, "skipped", self._skip_reason)
         try:
-            found = _within(self._seconds, work)
+            found = _within_seconds(self._seconds, work)
             self._wrote |= name in _WRITING
             return found
         except NotataError as error:
             self._wrote |= name in _WRITING and isinstance(error, DeadlineError)  # the file may have been written
             advice = advice_on(name, error)
             if isinstance(error, _HOPELESS) or advice == WRONG_KEY:
-                self._over = "skipped after an earlier error"
+                self._skip_reason = "skipped after an earlier error"
             return Check(name, "no", str(error), advice)
         except TimeoutError:
             self._wrote |= name in _WRITING
-            self._over = "skipped after an earlier error"
+            self._skip_reason = "skipped after an earlier error"
             return Check(name, "no", f"no answer within {duration(self._seconds)}", advice_on(name, DeadlineError("")))
         except Exception as error:  # from a library, before any request
             return Check(name, "no", f"it failed with {type(error).__name__}", "Check the storage options.")
 
     # -- without writing -----------------------------------------------------------------------------------
 
-    def _reached(self) -> Iterator[Check]:
+    def _check_reach(self) -> Iterator[Check]:
         """Check whether the storage answers and can be listed."""
         listed = self._try("list", self._can_list)
-        if self._over and listed.advice != WRONG_KEY:
+        if self._skip_reason and listed.advice != WRONG_KEY:
             yield replace(listed, name="reach")
-            yield Check("list", "skipped", self._over)
+            yield Check("list", "skipped", self._skip_reason)
         else:
             yield Check("reach", "yes", "it answers")
             yield listed
@@ -174,8 +174,8 @@ class _Examination:
         except MissingError as error:  # only the bucket can be missing: a listing of no objects is no error
             raise ContainerMissingError(f"there is no bucket for {self._store.url}", url=self._store.url) from error
         if gaps.count:
-            told = f"listings skip entries that cannot be opened or named: {gaps.errors(self._store.url)[0]}"
-            return Check("list", "poor", told, "Make them readable, rename them, or keep runs in another folder.")
+            message = f"listings skip entries that cannot be opened or named: {gaps.errors(self._store.url)[0]}"
+            return Check("list", "poor", message, "Make them readable, rename them, or keep runs in another folder.")
         if self._first is not None:
             return Check("list", "yes", "files are there")
         if self._store.near and self._store.shared and os.path.isfile(self._store.url):
@@ -211,15 +211,17 @@ class _Examination:
             took.append(time.perf_counter() - begun)
         median = statistics.median(took)
         if self._store.near:
-            told = f"{median * 1000:.3f} ms a request; each line of a log is stored at once"
-            return Check("distance", "yes", told, value=median)
-        told = (
+            message = f"{median * 1000:.3f} ms a request; each line of a log is stored at once"
+            return Check("distance", "yes", message, value=median)
+        message = (
             f"{median * 1000:.0f} ms a round trip; a log call does not wait (lines are sent together, every 5 s at "
             f"most), an artifact takes about {duration(median)}"
         )
         if median <= _FAR:
-            return Check("distance", "yes", told, value=median)
-        return Check("distance", "poor", told, "Write with background=True, or to a local disk with mirror=.", median)
+            return Check("distance", "yes", message, value=median)
+        return Check(
+            "distance", "poor", message, "Write with background=True, or to a local disk with mirror=.", median
+        )
 
     # -- by writing ----------------------------------------------------------------------------------------
 
@@ -237,7 +239,7 @@ class _Examination:
         if self._probe.read("probe") != _DATA:
             return Check("overwrite", "no", "an overwritten file has its old content", "Runs cannot be kept there.")
         if gap := self._store.gap:
-            return Check("overwrite", "poor", gap, GAP)
+            return Check("overwrite", "poor", gap, READ_AFTER_END)
         return Check("overwrite", "yes", "files are replaced atomically: readers see the old file or the new one")
 
     def _can_claim(self) -> Check:
@@ -247,9 +249,9 @@ class _Examination:
         except ExistsError:
             if self._store.creates:
                 return Check("claim", "yes", "a second create of the same name was refused")
-            told = "notata looks for the file before it writes, so another writer may come in between"
-            return Check("claim", "poor", told, ALONE)
-        return Check("claim", "poor", "two creates of the same name both succeeded", ALONE)
+            message = "notata looks for the file before it writes, so another writer may come in between"
+            return Check("claim", "poor", message, USE_UNIQUE_IDS)
+        return Check("claim", "poor", "two creates of the same name both succeeded", USE_UNIQUE_IDS)
 
     def _can_swap(self) -> Check:
         version = self._probe.fetch("probe").version
@@ -259,9 +261,9 @@ class _Examination:
         except ConflictError:
             if self._store.swaps:
                 return Check("swap", "yes", "a swap of an old version was refused")
-            told = "notata reads before it writes, which is no guarantee: another writer may come in between"
-            return Check("swap", "poor", told, ALONE)
-        return Check("swap", "poor", "a swap of an old version succeeded", ALONE)
+            message = "notata reads before it writes, which is no guarantee: another writer may come in between"
+            return Check("swap", "poor", message, USE_UNIQUE_IDS)
+        return Check("swap", "poor", "a swap of an old version succeeded", USE_UNIQUE_IDS)
 
     def _can_append(self) -> Check:
         at = self._probe.append("log", b"first\n", at=0)
@@ -291,8 +293,8 @@ class _Examination:
         try:
             os.link(path, f"{path}-too")
         except OSError as error:
-            told = f"it has no hard links ({error.strerror}); runs are claimed by exclusive creation instead"
-            return Check("links", "poor", told, "Nothing to do, unless several machines share this folder.")
+            message = f"it has no hard links ({error.strerror}); runs are claimed by exclusive creation instead"
+            return Check("links", "poor", message, "Nothing to do, unless several machines share this folder.")
         os.unlink(f"{path}-too")
         return Check("links", "yes", "hard links work")
 
@@ -308,11 +310,11 @@ class _Examination:
         took = time.perf_counter() - begun
         return Check("fsync", "yes", f"a file is on the disk after {took * 1000:.1f} ms, as for durable=True", "", took)
 
-    def _tells_names_apart(self) -> Check:
+    def _distinguishes_case(self) -> Check:
         if not self._store.folds_names():
             return Check("names", "yes", "it distinguishes upper and lower case")
-        told = "it does not distinguish upper and lower case: A.txt and a.txt are one file"
-        return Check("names", "poor", told, "Use file names that differ in more than case; notata refuses others.")
+        message = "it does not distinguish upper and lower case: A.txt and a.txt are one file"
+        return Check("names", "poor", message, "Use file names that differ in more than case; notata refuses others.")
 
     def _folders_to_make(self) -> list[str]:
         """Return folders of a disk that do not exist yet, the innermost first."""
@@ -333,17 +335,17 @@ class _Examination:
                 if os.path.isdir(folder):
                     os.rmdir(folder)
 
-        if self._over and not self._wrote:
+        if self._skip_reason and not self._wrote:
             return True
         try:
-            _within(self._seconds, clean)
+            _within_seconds(self._seconds, clean)
         except Exception:
             return not self._wrote
         return True
 
     # -- a disk --------------------------------------------------------------------------------------------
 
-    def _disk(self) -> Iterator[Check]:
+    def _disk_checks(self) -> Iterator[Check]:
         folder = self._store.url
         while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
             folder = os.path.dirname(folder)
@@ -351,7 +353,7 @@ class _Examination:
         yield self._try("file system", lambda: file_system(folder))
 
 
-def _within(seconds: float, work: Callable[[], T]) -> T:
+def _within_seconds(seconds: float, work: Callable[[], T]) -> T:
     """Return the result of a call, or raise its error, if it ends in time; otherwise abandon the call."""
     results: list[T] = []
     errors: list[BaseException] = []

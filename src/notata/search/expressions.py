@@ -21,7 +21,7 @@ from notata._base.display import indefinite
 from notata.errors import ConfigurationError
 from notata.formats import equal
 
-__all__ = ["FUNCTIONS", "WORDS", "Expression", "Lacking", "Path"]
+__all__ = ["FUNCTIONS", "WORDS", "Expression", "MissingValueError", "Path"]
 
 Path: TypeAlias = tuple[str | int, ...]
 """A name and the parts that follow it: keys of dictionaries, or indexes of lists."""
@@ -33,11 +33,11 @@ _BITS: Final = 2**15  # maximum bits of an integer; Python reads no longer ones 
 T = TypeVar("T")
 
 
-class Lacking(Exception):
+class MissingValueError(Exception):
     """A name has no value."""
 
 
-class _TooMuch(Exception):
+class _TooLargeValueError(Exception):
     """A number is too large to be computed."""
 
 
@@ -70,7 +70,7 @@ def _is_in(part: Any, whole: Any) -> bool:
 
 def _matches(text: str, pattern: str) -> bool:
     if len(pattern) > _LONGEST_PATTERN:
-        raise _TooMuch(f"a pattern has at most {_LONGEST_PATTERN} characters")
+        raise _TooLargeValueError(f"a pattern has at most {_LONGEST_PATTERN} characters")
     return fnmatch.fnmatchcase(text, pattern)
 
 
@@ -148,11 +148,11 @@ class Expression:
         """Check whether it is true. Without a value, or with a value that does not fit, it is not.
 
         Args:
-            value_of: Returns the value of one of `paths`; raises `Lacking` or a `LookupError` if there is none.
+            value_of: Returns the value of one of `paths`; raises `MissingValueError` or `LookupError` without one.
         """
         try:
             return _known(lambda: bool(self._evaluator.of(self._tree, value_of)), otherwise=False)
-        except _TooMuch as error:
+        except _TooLargeValueError as error:
             self.too_much = str(error)
             return False
 
@@ -239,8 +239,8 @@ class Expression:
     def _compute(self, node: ast.expr) -> None:
         """Compute a part without names: if it fails, it fails for every run."""
         try:
-            _Evaluator().of(node, _nothing)
-        except (InvalidExpression, _TooMuch, *_FAILS) as error:
+            _Evaluator().of(node, _no_value)
+        except (InvalidExpression, _TooLargeValueError, *_FAILS) as error:
             raise self._wrong(node, f"it has no value: {' '.join(str(error).split())}") from None
 
     def _path(self, node: ast.expr) -> Path:
@@ -290,12 +290,12 @@ _FAILS: Final = (TypeError, ValueError, ArithmeticError, LookupError, RecursionE
 def _known(call: Callable[[], T], otherwise: T) -> T:
     try:
         return call()
-    except (Lacking, InvalidExpression, *_FAILS):
+    except (MissingValueError, InvalidExpression, *_FAILS):
         return otherwise
 
 
-def _nothing(_path: Path) -> Any:
-    raise Lacking
+def _no_value(_path: Path) -> Any:
+    raise MissingValueError
 
 
 def _number(value: Any) -> Any:
@@ -303,7 +303,7 @@ def _number(value: Any) -> Any:
     if not isinstance(value, int | float):
         raise TypeError(f"{indefinite(type(value).__name__)} is not a number")
     if isinstance(value, int) and value.bit_length() > _BITS:
-        raise _TooMuch(f"a number has at most {_BITS} bits")
+        raise _TooLargeValueError(f"a number has at most {_BITS} bits")
     return value
 
 
@@ -313,7 +313,7 @@ def _arithmetic(compute: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
 
 def _power(base: Any, exponent: Any) -> Any:
     if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * abs(exponent) > _BITS:
-        raise _TooMuch(f"a number has at most {_BITS} bits")
+        raise _TooLargeValueError(f"a number has at most {_BITS} bits")
     return base**exponent
 
 
@@ -379,7 +379,7 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]
                 return decisive
             unknown = unknown or truth is None
         if unknown:
-            raise Lacking
+            raise MissingValueError
         return not decisive
 
     def _eval_call(self, node: ast.Call) -> Any:

@@ -44,10 +44,10 @@ __all__ = [
     "is_pattern",
     "look_up",
     "no_run",
-    "tell_nobody",
+    "raise_error",
 ]
 
-_TOLD: Final = 20  # names skipped in one listing that are reported one by one
+_ERRORS_SHOWN: Final = 20  # names skipped in one listing that are reported one by one
 _MAGIC: Final = re.compile(r"[*?\[]")
 _BUCKET: Final = re.compile(r"(?!memory:|file:|local:)[A-Za-z][A-Za-z0-9+.-]*://(?!.*::)[^/?]+")
 
@@ -186,7 +186,7 @@ class Place:
         return found
 
 
-def tell_nobody(error: NotataError) -> None:
+def raise_error(error: NotataError) -> None:
     """Raise an error that ends the whole search."""
     raise error
 
@@ -217,15 +217,15 @@ def file_at(
     if isinstance(url, str) and is_bucket(url):  # a bucket has no parent
         url = f"{url.rstrip('/')}/"
     store, name = (url, "") if isinstance(url, Store) else open_beside(url, options, timeout=timeout)
-    told = MissingError(f"there is nothing at {_called(url, _below(store.url, name))}", url=store.url, key=name)
+    missing = MissingError(f"there is nothing at {_called(url, _below(store.url, name))}", url=store.url, key=name)
     if not name:
-        raise told
+        raise missing
     try:
         return File(_called(url, _below(store.url, name)), store, store.locate(name))
     except ContainerMissingError:
         raise
     except (MissingError, FolderError) as error:
-        raise told from error
+        raise missing from error
 
 
 def look_up(
@@ -234,7 +234,7 @@ def look_up(
     *,
     timeout: float = TIMEOUT,
     met: Callable[[Store, str, Entry], None] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     by_id: bool = False,
 ) -> Place:
     """Look up one URL. Cost: one listing of the keys that begin with its part before the first ``*``, ``?`` or ``[``.
@@ -295,13 +295,15 @@ class _Skips:
 
     def __call__(self, error: NotataError) -> None:
         self._count += 1
-        if self._count <= _TOLD:
+        if self._count <= _ERRORS_SHOWN:
             self._failed(error)
 
     def end(self, url: str) -> None:
         """Report the number of errors beyond the limit."""
-        if self._count > _TOLD:
-            self._failed(StorageError(f"{self._count - _TOLD} more files or folders in {url} were skipped", url=url))
+        if self._count > _ERRORS_SHOWN:
+            self._failed(
+                StorageError(f"{self._count - _ERRORS_SHOWN} more files or folders in {url} were skipped", url=url)
+            )
 
 
 def _folder_of_id(url: str | os.PathLike[str] | UPath | Store) -> str:
@@ -329,8 +331,8 @@ def _possible(
             found[folder] = files
             continue
         where = quoted(_below(store.url, folder))
-        told = f"cannot open the run {where}: {problem}; rename its folder"
-        failed(StoredNameError(told, url=store.url, key=folder))
+        message = f"cannot open the run {where}: {problem}; rename its folder"
+        failed(StoredNameError(message, url=store.url, key=folder))
     return found
 
 

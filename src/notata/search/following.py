@@ -25,9 +25,9 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.run.state import ENDED, judge, parsed
-from notata.search.ahead import read_ahead
 from notata.search.choosing import Wheres
 from notata.search.finding import File, URLs
+from notata.search.prefetch import prefetched
 from notata.search.tailing import LINES, Log, News, ends_of, log_of, logs_at
 from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.gaps import ignore
@@ -196,7 +196,7 @@ class Following:
         self._interval = interval if interval is not None else _NEAR if near else _FAR
         self._tell = tell
         self._wait = wait
-        self._out = False
+        self._has_outage = False
         self._runs: dict[str, _Run] = {}
 
     def __iter__(self) -> Generator[News, None, None]:
@@ -207,8 +207,8 @@ class Following:
             if more:
                 continue
             pause = self._interval if came else min(pause * _SLOWER, self._interval * _LONGEST)
-            if not self._out:
-                yield from self._settle()
+            if not self._has_outage:
+                yield from self._check_states()
             if self._runs and (self._forever or not any(run.end for run in self._runs.values())):
                 self._wait(pause)
                 for run in self._runs.values():
@@ -219,7 +219,7 @@ class Following:
         for log in self._logs:
             run = self._runs.setdefault(log.run_name, _Run(log.run_name, log.run))
             run.ends[log.file.entry.key] = _End(log)
-        with closing(ends_of(self._logs, self._lines, _unless_missing)) as ends:
+        with closing(ends_of(self._logs, self._lines, _ignore_missing)) as ends:
             for log, data, start, shown in ends:
                 end = self._runs[log.run_name].ends[log.file.entry.key]
                 end.at, end.mark = start + shown, data[:shown][-_MARK:]
@@ -235,7 +235,7 @@ class Following:
         came = more = False
         for run in self._runs.values():
             run.silent = True
-        with closing(read_ahead(wanted)) as coming:
+        with closing(prefetched(wanted)) as coming:
             for (run, end), future in coming:
                 assert future is not None
                 text, further = self._new(run, end, future)
@@ -254,9 +254,9 @@ class Following:
             self._missing(run, end, error)
             return "", False
         except StorageError as error:
-            self._broken(error)
+            self._handle_outage(error)
             return "", False
-        self._back()
+        self._report_recovery()
         if blob.size < end.at or not blob.data.startswith(end.mark):
             self._tell(f"{end.log.file.name} was replaced by another file, which begins here")
             end.forget()
@@ -267,55 +267,55 @@ class Following:
     def _missing(self, run: _Run, end: _End, error: MissingError) -> None:
         if isinstance(error, ContainerMissingError):
             raise error
-        self._back()
+        self._report_recovery()
         if end.at:
             self._tell(f"{end.log.file.name} was removed")
             end.forget()
             run.waited = _EVER
 
-    def _broken(self, error: StorageError) -> None:
+    def _handle_outage(self, error: StorageError) -> None:
         """Report an outage, during which polling continues; raise other errors."""
         if not isinstance(error, UnreachableError | DeadlineError) and type(error) is not StorageError:
             raise error
-        if not self._out:
+        if not self._has_outage:
             self._tell(f"{error}; waiting for the storage")
-        self._out = True
+        self._has_outage = True
 
-    def _back(self) -> None:
-        if self._out:
+    def _report_recovery(self) -> None:
+        if self._has_outage:
             self._tell("the storage is available again")
-        self._out = False
+        self._has_outage = False
 
     # -- looks at runs -------------------------------------------------------------------------------------
 
-    def _settle(self) -> Iterator[News]:
+    def _check_states(self) -> Iterator[News]:
         """Stop following runs that ended before the last silent poll; read the state of other silent runs."""
         silent = [run for run in self._runs.values() if run.silent]
         for run in silent:
             if run.end and not self._forever:
-                yield from self._let_go(run)
+                yield from self._stop_following(run)
         longest = _STATE * self._interval
         due = [run for run in silent if run.store is not None and run.name in self._runs and run.waited >= longest]
-        with closing(read_ahead((run, _metadata(run), 0, _PIECE) for run in due)) as coming:
+        with closing(prefetched((run, _metadata(run), 0, _PIECE) for run in due)) as coming:
             for run, future in coming:
                 assert future is not None
                 try:
-                    self._asked(run, future)
+                    self._store_state(run, future)
                 except StorageError as error:
-                    self._broken(error)
+                    self._handle_outage(error)
 
-    def _let_go(self, run: _Run) -> Iterator[News]:
+    def _stop_following(self, run: _Run) -> Iterator[News]:
         for end in run.ends.values():
             if rest := end.rest():
                 yield News(end.log, rest)
         self._tell(f"{run.name}: {run.end}{run.why}")
         del self._runs[run.name]
 
-    def _asked(self, run: _Run, future: Future[Blob]) -> None:
+    def _store_state(self, run: _Run, future: Future[Blob]) -> None:
         """Store the state of a run."""
         end, why = _end(future)
         if self._workers and end != _GONE:
-            self._welcome(run)
+            self._follow_new_workers(run)
         run.waited = 0.0
         if end == run.end:
             return
@@ -326,7 +326,7 @@ class Following:
         if end:
             self.ends[run.name] = end
 
-    def _welcome(self, run: _Run) -> None:
+    def _follow_new_workers(self, run: _Run) -> None:
         """Follow workers that started since the last check."""
         assert run.store is not None
         for entry in run.store.list(keys.WORKERS, skipped=ignore):
@@ -334,7 +334,7 @@ class Following:
                 run.ends[entry.key] = _End(log_of(run.name, run.store, entry.key, entry))
 
 
-def _unless_missing(error: NotataError) -> None:
+def _ignore_missing(error: NotataError) -> None:
     """Ignore a log that was removed after the listing, because it may reappear; raise other errors."""
     if not isinstance(error, MissingError) or isinstance(error, ContainerMissingError):
         raise error

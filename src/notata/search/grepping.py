@@ -14,10 +14,10 @@ from typing import IO, Any, Final
 
 from notata._base import display, keys, limits
 from notata.errors import NotataError, StorageError, TooLargeError
-from notata.search.ahead import opened, read_ahead
-from notata.search.choosing import Choice, Wheres, narrowed
-from notata.search.finding import File, Place, URLs, each, file_at, no_run, tell_nobody
+from notata.search.choosing import Choice, Wheres, look_up_filtered
+from notata.search.finding import File, Place, URLs, each, file_at, no_run, raise_error
 from notata.search.patterns import Line, Patterns, with_context
+from notata.search.prefetch import open_listed, prefetched
 from notata.store import TIMEOUT, Blob
 from notata.store.files import PART
 
@@ -67,7 +67,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class _How:
+class _Search:
     """The search in each file, and its output."""
 
     patterns: Patterns
@@ -83,7 +83,7 @@ class _Wanted:
 
     file: File
     alone: bool
-    told: bool
+    reports_binary: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ class Searched:
 
     file: File
     alone: bool
-    _how: _How = field(repr=False)
-    _told: bool = field(repr=False)
+    _how: _Search = field(repr=False)
+    _reports_binary: bool = field(repr=False)
     _coming: Future[Blob] | None = field(repr=False)
 
     @property
@@ -112,14 +112,14 @@ class Searched:
         Raises:
             StorageError: The file cannot be read, or not to its end.
         """
-        how, told = self._how, (self.file.name, self.run_id, self.file.key)
+        how, place = self._how, (self.file.name, self.run_id, self.file.key)
         patterns = None if how.invert else how.patterns
         with closing(self._lines(others=bool(how.before or how.after))) as lines:
             for number, text, matches in with_context(lines, how.before, how.after, how.most):
                 if not number:
-                    yield Match(*told, 0, "")
+                    yield Match(*place, 0, "")
                     return
-                yield Match(*told, number, text, matches, patterns if matches else None)
+                yield Match(*place, number, text, matches, patterns if matches else None)
 
     def count(self) -> int:
         """Return the number of matching lines.
@@ -153,7 +153,7 @@ class Searched:
                 if not binary:
                     yield from how.patterns.lines(text, number, invert=how.invert, others=others)
                     number += text.count("\n")
-                elif not self._told:
+                elif not self._reports_binary:
                     return
                 else:
                     found = how.patterns.lines(_NULS.sub("\n", text), invert=how.invert)
@@ -165,12 +165,12 @@ class Searched:
         if blob is not None and blob.size <= len(blob.data):
             yield from (blob.data,) if blob.data else ()
             return
-        with opened(self.file) as reader:
+        with open_listed(self.file) as reader:
             yield from _whole_lines(iter(lambda: self._read(reader), b""), self._too_long)
 
     def _too_long(self) -> TooLargeError:
-        told = f"cannot search {self.file.name} to its end: a line of it is longer than {display.size(limits.LINE)}"
-        return TooLargeError(told, url=self.file.store.url, key=self.file.entry.key)
+        message = f"cannot search {self.file.name} to its end: a line of it is longer than {display.size(limits.LINE)}"
+        return TooLargeError(message, url=self.file.store.url, key=self.file.entry.key)
 
     def _read(self, reader: IO[bytes]) -> bytes:
         try:
@@ -221,7 +221,7 @@ def grep(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Match]:
     r"""Yield the lines of runs that match a pattern: lines of their logs, and of files with a suffix of text files.
@@ -311,7 +311,7 @@ def searched(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Generator[Searched, None, None]:
     """Yield the files that `grep` searches, to count matches or find matching files. The arguments are the same.
@@ -322,17 +322,17 @@ def searched(
     >>> [(found.file.key, found.count()) for found in searched(Patterns("unstable"), "memory://searched")]
     [('log.txt', 1)]
     """
-    how = _How(patterns, invert, before, after, most)
+    how = _Search(patterns, invert, before, after, most)
     chosen = _Files(_globs(include), _globs(exclude), logs)
     files = _files(urls, chosen, Choice(status, where), storage_options, failed, timeout)
     return _ahead(files, how)
 
 
-def _ahead(files: Iterator[_Wanted], how: _How) -> Generator[Searched, None, None]:
+def _ahead(files: Iterator[_Wanted], how: _Search) -> Generator[Searched, None, None]:
     wanted = ((it, it.file, 0, it.file.entry.size if it.file.entry.size >= 0 else PART) for it in files)
-    with closing(read_ahead(wanted)) as coming:
+    with closing(prefetched(wanted)) as coming:
         for it, future in coming:
-            yield Searched(it.file, it.alone, how, it.told, future)
+            yield Searched(it.file, it.alone, how, it.reports_binary, future)
 
 
 def _globs(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -385,7 +385,7 @@ def _files(
     """Yield the files to search."""
     for url in each(urls):
         try:
-            place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+            place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
             if place.entries:
                 yield from _inside(place, chosen)
             elif not choice.filters:

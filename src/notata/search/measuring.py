@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from notata._base.keys import is_reserved
 from notata.errors import ConfigurationError, FolderError, MissingError, NotataError
 from notata.run.listings import inside, name_of
-from notata.search.choosing import Choice, Wheres, narrowed
-from notata.search.finding import File, Place, URLs, each, file_at, given, tell_nobody
+from notata.search.choosing import Choice, Wheres, look_up_filtered
+from notata.search.finding import File, Place, URLs, each, file_at, given, raise_error
 from notata.search.record import records
 from notata.store import TIMEOUT, Entry, Store
 
@@ -96,7 +96,7 @@ def trees(
     *,
     status: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Usage]:
     """Yield a tree of the files at and below each place; for a pattern, a tree for each matching file or folder.
@@ -129,7 +129,7 @@ def usage(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Usage]:
     """Yield sums of the sizes of files, including files that notata did not write.
@@ -185,9 +185,9 @@ def _trees_at(
 ) -> list[Usage]:
     """Return the trees at one place, of the selected runs; with `status`, including the status of each run."""
     try:
-        place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+        place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
         if not (place.entries or place.unfinished or choice.filters):
-            file = _alone(url, options, timeout)
+            file = _file_at(url, options, timeout)
             return [Usage(given(url), "folder") if file is None else _of_file(file.name, file.entry)]
         stands = {run.name: run.status for run in records(place)} if status else {}
         return list(_trees(place, stands))
@@ -205,10 +205,10 @@ def _places(
 ) -> Iterator[Place]:
     for url in each(urls):
         try:
-            place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+            place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
             if (
                 not (place.entries or place.unfinished or choice.filters)
-                and (file := _alone(url, options, timeout)) is not None
+                and (file := _file_at(url, options, timeout)) is not None
             ):
                 place = Place(file.name, file.name, place.store, {file.entry.key: file.entry}, {})
         except NotataError as error:
@@ -217,7 +217,7 @@ def _places(
         yield place
 
 
-def _alone(
+def _file_at(
     url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None, timeout: float
 ) -> File | None:
     """Return the file at a place without any file below it; None for an empty folder on a disk."""

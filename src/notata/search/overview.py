@@ -17,7 +17,7 @@ from notata._base import display, keys
 from notata.errors import ConfigurationError, NotataError
 from notata.run import parameters
 from notata.run.state import MIRROR, RESUMES, lease_of
-from notata.search.finding import Found, Place, URLs, each, is_pattern, look_up, no_run, tell_nobody
+from notata.search.finding import Found, Place, URLs, each, is_pattern, look_up, no_run, raise_error
 from notata.search.record import Run, records
 from notata.store import TIMEOUT, Blob, Store
 from notata.store.in_flight import InFlight
@@ -172,11 +172,11 @@ class Overview:
             "problems": self.problems,
         }
 
-    def _told_failure(self) -> dict[str, str]:
-        told: dict[str, str] = {}
+    def _failure_facts(self) -> dict[str, str]:
+        facts: dict[str, str] = {}
         for relation, one in self.failure.chain() if self.failure else ():
-            told |= {f"{relation} {one.type}".lstrip(): one.message} | {str(frame): frame.code for frame in one.frames}
-        return told
+            facts |= {f"{relation} {one.type}".lstrip(): one.message} | {str(frame): frame.code for frame in one.frames}
+        return facts
 
     def _repr_html_(self) -> str:
         """Return the summary as HTML for a notebook."""
@@ -186,7 +186,7 @@ class Overview:
             "state": {name: value for name, value in facts.items() if value is not None},
             "params": run.params,
             "metrics": run.metrics,
-            "failure": self._told_failure(),
+            "failure": self._failure_facts(),
             "files": {key: display.size(size) for key, size in self.sizes.items()},
         }
         return display.sections(f"run {run.run_id}", parts)
@@ -224,7 +224,7 @@ def show(
     >>> print(run.log[0].rpartition("] ")[2])
     INFO Marked complete
     """
-    place = _place(url, storage_options, timeout, tell_nobody)
+    place = _place(url, storage_options, timeout, raise_error)
     if len(place.runs) > 1:
         raise _several(place)
     return next(_overviews(place, lines))
@@ -236,7 +236,7 @@ def overviews(
     lines: int = 10,
     every: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Overview]:
     """Yield summaries of runs, as `show` returns them; files are read 32 at once.
@@ -279,8 +279,10 @@ def _place(
 
 def _several(place: Place) -> ConfigurationError:
     names = ", ".join([run.name for run in place.runs.values()][:_NAMED])
-    told = f"{place.given} has {len(place.runs)} runs, such as {names}; name one, pass a pattern, or show all (--all)"
-    return ConfigurationError(told, url=place.store.url)
+    message = (
+        f"{place.given} has {len(place.runs)} runs, such as {names}; name one, pass a pattern, or show all (--all)"
+    )
+    return ConfigurationError(message, url=place.store.url)
 
 
 def _overviews(place: Place, lines: int) -> Iterator[Overview]:
@@ -300,7 +302,7 @@ def _overviews(place: Place, lines: int) -> Iterator[Overview]:
         errors.setdefault(folder, []).append(error)
     for run in runs:
         folder = _found(run).folder
-        yield _Looking(run, blobs.get(folder, {}), errors.get(folder, ())).overview(lines)
+        yield _OverviewBuilder(run, blobs.get(folder, {}), errors.get(folder, ())).overview(lines)
 
 
 def _found(run: Run) -> Found:
@@ -331,7 +333,7 @@ def _caught(sizes: Mapping[str, int]) -> list[str]:
     return sorted(key for key in sizes if key.startswith(f"{keys.CAUGHT}/") and key.endswith(".json"))
 
 
-class _Looking:
+class _OverviewBuilder:
     """Builds the summary of one run from its files, and collects problems."""
 
     def __init__(self, run: Run, blobs: Mapping[str, Blob], errors: Iterable[Exception]) -> None:
@@ -431,29 +433,35 @@ class _Looking:
             return b""
 
 
-def _exception(key: str, told: Mapping[str, Any], depth: int) -> Failure:
+def _exception(key: str, description: Mapping[str, Any], depth: int) -> Failure:
     """Return an exception of a failure.json, with those that led to it."""
     cause, context = (
-        _exception(key, told[name], depth - 1) if depth and told.get(name) else None for name in ("cause", "context")
+        _exception(key, description[name], depth - 1) if depth and description.get(name) else None
+        for name in ("cause", "context")
     )
-    members = told.get("exceptions", ())[:_MEMBERS] if depth else ()
+    members = description.get("exceptions", ())[:_MEMBERS] if depth else ()
     return Failure(
         key,
-        str(told.get("type", "")),
-        str(told.get("message", "")),
-        tuple(_frame(one) for one in told.get("frames", ())[-_FRAMES:]),
+        str(description.get("type", "")),
+        str(description.get("message", "")),
+        tuple(_frame(one) for one in description.get("frames", ())[-_FRAMES:]),
         cause=cause,
         context=context,
         exceptions=tuple(_exception(key, one, depth - 1) for one in members),
     )
 
 
-def _frame(told: Mapping[str, Any]) -> Frame:
-    return Frame(str(told["file"]), int(told["line"]), str(told["function"]), str(told.get("code", "")))
+def _frame(description: Mapping[str, Any]) -> Frame:
+    return Frame(
+        str(description["file"]),
+        int(description["line"]),
+        str(description["function"]),
+        str(description.get("code", "")),
+    )
 
 
 def _environment(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known of the environment; without a capture, host and process id of the owner."""
-    told = fields.get("environment")
+    environment = fields.get("environment")
     lease = {name: value for name, value in lease_of(fields).items() if name in ("host", "pid")}
-    return {**lease, **told} if isinstance(told, dict) else lease
+    return {**lease, **environment} if isinstance(environment, dict) else lease

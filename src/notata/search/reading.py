@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from notata import formats
 from notata._base import display, keys
 from notata.errors import FolderError, MissingError, NotataError
-from notata.search.ahead import read_ahead
-from notata.search.choosing import Choice, Wheres, narrowed
+from notata.search.choosing import Choice, Wheres, look_up_filtered
 from notata.search.describing import Content
-from notata.search.finding import File, Place, URLs, each, file_at, is_bucket, is_pattern, look_up, tell_nobody
+from notata.search.finding import File, Place, URLs, each, file_at, is_bucket, is_pattern, look_up, raise_error
+from notata.search.prefetch import prefetched
 from notata.store import TIMEOUT, Store
 from notata.store.gaps import ignore
 
@@ -38,7 +38,7 @@ def contents(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Content]:
     """Yield files in the requested order; small ones are prefetched, 32 at once.
@@ -69,7 +69,7 @@ def contents(
     describers = formats.Describers()
     files = _files(urls, Choice(status, where), storage_options, failed, timeout)
     each_one = (Content(file, raw, stats, head, describers) for file in files)
-    with closing(read_ahead((content, content.file, 0, content.ahead()) for content in each_one)) as coming:
+    with closing(prefetched((content, content.file, 0, content.prefetch_size()) for content in each_one)) as coming:
         for content, future in coming:
             yield replace(content, _coming=future)
 
@@ -86,7 +86,7 @@ def _files(
             if not (choice.filters or is_pattern(url)):
                 yield file_at(url, options, timeout=timeout)
                 continue
-            place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+            place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
             if not (choice.filters or place.entries):
                 yield file_at(url, options, timeout=timeout)  # raises the error for a missing file
                 continue
@@ -109,8 +109,8 @@ def _matching(place: Place, failed: Callable[[NotataError], None]) -> Iterator[F
         below = {entry[len(key) :]: entry for entry in place.entries if entry.startswith(key)}
         failed(_folder(place.named(folder), place.store.url, "a run" if folder in place.runs else "a folder", below))
     elif folders:
-        told = f"{place.given} matches {len(folders)} folders, such as {place.named(folders[0])}; name files in them"
-        failed(MissingError(f"{told}, as in '{place.given}/{keys.LOG}'", url=place.store.url))
+        message = f"{place.given} matches {len(folders)} folders, such as {place.named(folders[0])}; name files in them"
+        failed(MissingError(f"{message}, as in '{place.given}/{keys.LOG}'", url=place.store.url))
 
 
 def _no_file(

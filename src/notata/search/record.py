@@ -12,7 +12,7 @@ from notata._base import keys
 from notata._base.times import moment
 from notata.errors import MissingError, NotataError
 from notata.run.state import ENDED, RunState, judge, lease_of, number, parsed, spent
-from notata.search.finding import Found, Place, look_up, tell_nobody
+from notata.search.finding import Found, Place, look_up, raise_error
 from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.in_flight import InFlight
 from notata.table import Row, rows_of
@@ -20,7 +20,7 @@ from notata.table import Row, rows_of
 if TYPE_CHECKING:
     from upath import UPath
 
-__all__ = ["Run", "fetched", "place_read", "read_at", "records"]
+__all__ = ["Run", "fetched", "look_up_and_read", "read_at", "records"]
 
 _METADATA_SIZE = 4096  # estimated bytes, to limit reads in flight
 _LONGEST = timedelta(days=365_000)  # maximum accepted time between two changes of a run, against wrong storage times
@@ -82,8 +82,8 @@ class Run:
     def host(self) -> str:
         """The machine that it ran on; empty if unknown."""
         environment = self.metadata.get("environment")
-        told = environment.get("host") if isinstance(environment, dict) else None
-        return str(lease_of(self.metadata).get("host") or told or "")
+        host = environment.get("host") if isinstance(environment, dict) else None
+        return str(lease_of(self.metadata).get("host") or host or "")
 
     def record(self) -> dict[str, Any]:
         """Return its fields by name, as `notata ls` prints them; without parameters and metrics."""
@@ -143,12 +143,12 @@ def records(
         yield _record(found, blobs.get(folder), errors.get(folder), rows.get(folder))
 
 
-def place_read(
+def look_up_and_read(
     url: str | os.PathLike[str] | UPath | Store,
     options: Mapping[str, Any] | None = None,
     *,
     timeout: float = TIMEOUT,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
 ) -> tuple[Place, dict[str, Blob]]:
     """Look up one URL, and return the metadata.json of those runs that were found during the listing, by folder.
 
@@ -274,9 +274,9 @@ def _seconds(
     fields: Mapping[str, Any], state: RunState, began: datetime | None, until: datetime | None
 ) -> float | None:
     """Return the duration of a run until this time."""
-    told = number(fields.get("runtime_sec"))
-    if state.status in ENDED and told is not None:
-        return told
+    recorded = number(fields.get("runtime_sec"))
+    if state.status in ENDED and recorded is not None:
+        return recorded
     resumes = fields.get("resumes")
     last = resumes[-1] if isinstance(resumes, list) and resumes and isinstance(resumes[-1], dict) else {}
     went_on = moment(last.get("time")) or began

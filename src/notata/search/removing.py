@@ -18,7 +18,7 @@ from notata.run.listings import inside, name_of
 from notata.run.removal import Remains, remove_run
 from notata.run.state import claimable, judge, lease_of, parsed
 from notata.search.choosing import Choice, Wheres
-from notata.search.finding import Found, Place, URLs, each, look_up, tell_nobody
+from notata.search.finding import Found, Place, URLs, each, look_up, raise_error
 from notata.search.record import Run, records
 from notata.store import TIMEOUT, Blob
 from notata.store.in_flight import mapped
@@ -71,7 +71,7 @@ def remove(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> list[Removal]:
     """Remove whole runs, without confirmation. No other file is changed.
@@ -127,7 +127,7 @@ def removable(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> list[Run]:
     """Return the runs that `remove` would remove. The arguments are the same.
@@ -149,23 +149,23 @@ def removable(
             for error in skipped:
                 if error.key is None or inside(error.key, place.runs) is None:  # its removal reports errors in a run
                     failed(error)
-            _must_mean_runs(place, recursive=recursive)
+            _check_names_runs(place, recursive=recursive)
         except NotataError as error:
             failed(error)
             continue
-        told = records(place, values=choice.values, failed=failed if choice.filters else None)
-        for run in choice.of(told, len(place.runs)):
+        found = records(place, values=choice.values, failed=failed if choice.filters else None)
+        for run in choice.of(found, len(place.runs)):
             if run.found is not None and run.found.is_orphan and not place.means(run.found.folder):
                 warnings.warn(f"{run.name} has no {keys.METADATA}, and is kept; name it to remove it", stacklevel=2)
             elif force or run.status != "running":
                 chosen.setdefault(run.url, run)
             else:
-                failed(_alive(run.name, run.why, certain=run.certain))
+                failed(_running_error(run.name, run.why, certain=run.certain))
     return list(chosen.values())
 
 
 def removals(
-    runs: Sequence[Run], *, force: bool = False, failed: Callable[[NotataError], None] = tell_nobody
+    runs: Sequence[Run], *, force: bool = False, failed: Callable[[NotataError], None] = raise_error
 ) -> Iterator[Removal]:
     """Remove these runs, 16 at once, and yield the results in order.
 
@@ -188,7 +188,7 @@ def _removal(run: Run, *, force: bool) -> Removal:
     try:
         store = _found(run).store
         blob = claimable(store)
-        _must_be(run, blob, force=force)
+        _check_unchanged(run, blob, force=force)
         return Removal(run, remove_run(store, blob))
     except NotataError as error:
         return Removal(run, error=error)
@@ -200,29 +200,29 @@ def _found(run: Run) -> Found:
     return run.found
 
 
-def _must_be(run: Run, blob: Blob | None, *, force: bool) -> None:
+def _check_unchanged(run: Run, blob: Blob | None, *, force: bool) -> None:
     """Check the run again: during the confirmation it may have been resumed or replaced."""
     fields = parsed(blob.data) or {} if blob else {}
     going = fields.get("status") == "replacing" and not lease_of(fields)  # another process removes it too
-    if _which(fields)[: 1 if going else 2] != _which(run.metadata)[: 1 if going else 2]:
+    if _identity(fields)[: 1 if going else 2] != _identity(run.metadata)[: 1 if going else 2]:
         raise ConflictError(f"{run.name} is another run by now, and was kept", url=run.url, key=keys.METADATA)
     if blob is not None and fields and not force:
         begun = fields.get("status") == "replacing"
         state = judge({**fields, "status": "initialized"}, blob) if begun else judge(fields, blob)
         if state.status == "running" and (state.certain or not begun):
-            raise _alive(run.name, state.why, certain=state.certain)
+            raise _running_error(run.name, state.why, certain=state.certain)
 
 
-def _which(fields: Mapping[str, Any]) -> tuple[object, object]:
+def _identity(fields: Mapping[str, Any]) -> tuple[object, object]:
     """Return the identity of the run and of its attempt."""
     return fields.get("start_time"), lease_of(fields).get("owner")
 
 
-def _alive(name: str, why: str, *, certain: bool) -> RunExistsError:
+def _running_error(name: str, why: str, *, certain: bool) -> RunExistsError:
     return RunExistsError(f"{name} {'is' if certain else 'may be'} running ({why}); end it, or remove it by force")
 
 
-def _must_mean_runs(place: Place, *, recursive: bool) -> None:
+def _check_names_runs(place: Place, *, recursive: bool) -> None:
     """Check that a place names whole runs, and each directly unless `recursive` is set."""
     if not place.runs:
         raise RunMissingError(f"there is no run at {place.given}; only runs are removed", url=place.store.url)
@@ -231,7 +231,7 @@ def _must_mean_runs(place: Place, *, recursive: bool) -> None:
     for folder, found in place.runs.items():
         if not place.covers(folder):
             raise ConfigurationError(f"{place.given} matches files of {found.name}; only whole runs can be removed")
-        if folder == "" and not _is_ours(place, found):
+        if folder == "" and not _is_run(place, found):
             raise RunMissingError(f"{place.given} has a {keys.METADATA}, but is not a run", url=place.store.url)
     below = [folder for folder in place.runs if not place.means(folder)]
     if below and not recursive:
@@ -239,7 +239,7 @@ def _must_mean_runs(place: Place, *, recursive: bool) -> None:
         raise ConfigurationError(f"{place.given} is not a run, but has {count} below it; -r removes them")
 
 
-def _is_ours(place: Place, found: Found) -> bool:
+def _is_run(place: Place, found: Found) -> bool:
     """Check whether a folder is a run: one that is not named log_… may have another program's metadata.json."""
     if name_of(place.store.url).startswith("log_"):
         return True

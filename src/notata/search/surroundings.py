@@ -61,9 +61,9 @@ def file_system(folder: str) -> Check:
     if kind is None:
         return Check("file system", "skipped", "this system does not report it")
     if kind.startswith(_NETWORKED):
-        told = f"{kind}, a file system over a network"
+        message = f"{kind}, a file system over a network"
         advice = "Claims and appends of several machines are only as safe as its server; others may see files late."
-        return Check("file system", "poor", told, advice)
+        return Check("file system", "poor", message, advice)
     return Check("file system", "yes", kind)
 
 

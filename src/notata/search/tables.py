@@ -13,8 +13,8 @@ from notata._base import display, keys
 from notata._base.packages import needed
 from notata.errors import NotataError, TooLargeError
 from notata.formats import flattened
-from notata.search.choosing import Choice, Runs, Wheres, seen
-from notata.search.finding import Found, Place, URLs, tell_nobody
+from notata.search.choosing import Choice, Runs, Wheres, find_runs
+from notata.search.finding import Found, Place, URLs, raise_error
 from notata.search.record import Run, read_at, records
 from notata.search.where import FACTS, close_to, find, listed_alone
 from notata.store import TIMEOUT, Blob
@@ -83,7 +83,7 @@ def table(
     limit: int | None = None,
     fresh: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> RunTable:
     """Return parameters, status and metrics of all runs at or below some places, of several experiments too.
@@ -130,7 +130,7 @@ def table(
     def of_place(place: Place, known: Mapping[str, Blob]) -> Iterator[Run]:
         return records(place, values=True, failed=failed, read=known) if read else _rows(place, failed)
 
-    found = seen(urls, choice, of_place, storage_options, failed, timeout, ahead=read)
+    found = find_runs(urls, choice, of_place, storage_options, failed, timeout, prefetch=read)
     paths, notes = _columns(found, asked)
     return RunTable([*paths], found, [*found.notes, *notes], paths)
 

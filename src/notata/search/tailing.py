@@ -11,10 +11,10 @@ from typing import Any, Final
 from notata._base import keys, limits
 from notata.errors import MissingError, NotataError
 from notata.run.state import stored
-from notata.search.ahead import read_ahead
-from notata.search.choosing import Choice, Wheres, narrowed
-from notata.search.finding import File, URLs, each, file_at, look_up, no_run, tell_nobody
+from notata.search.choosing import Choice, Wheres, look_up_filtered
+from notata.search.finding import File, URLs, each, file_at, look_up, no_run, raise_error
 from notata.search.patterns import lines_of
+from notata.search.prefetch import prefetched
 from notata.store import TIMEOUT, Entry, Store
 from notata.store.files import PART
 
@@ -72,7 +72,7 @@ def logs_at(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Log]:
     """Yield the logs at places: log.txt of runs, and files that the user named. Cost: one listing a place.
@@ -89,12 +89,12 @@ def logs_at(
     choice = Choice(status, where)
     for url in each(urls):
         try:
-            place = narrowed(url, choice, storage_options, failed=failed, timeout=timeout)
+            place = look_up_filtered(url, choice, storage_options, failed=failed, timeout=timeout)
             if choice.filters and not place.runs:
                 continue
             if not place.entries:
                 try:
-                    log = _alone(file_at(url, storage_options, timeout=timeout))
+                    log = _log_of_file(file_at(url, storage_options, timeout=timeout))
                 except MissingError:  # there is no file either: the URL may end with the id of a run
                     place = look_up(url, storage_options, timeout=timeout, by_id=True)
                     if not place.runs:
@@ -102,7 +102,7 @@ def logs_at(
                 else:
                     yield log
                     continue
-            found = [_inside(file) for file in place.files if place.means(file.entry.key)]
+            found = [_log_of_match(file) for file in place.files if place.means(file.entry.key)]
             for run in () if found else place.runs.values():
                 own = [key for key in run.files if keys.is_log(key) and (workers or key == keys.LOG)]
                 found += [log_of(run.name, run.store, key, run.files.get(key)) for key in sorted({keys.LOG, *own})]
@@ -120,7 +120,7 @@ def log_of(name: str, store: Store, key: str, entry: Entry | None = None) -> Log
     return Log(File(f"{name}/{key}", store, entry, ""), store, name)
 
 
-def _inside(file: File) -> Log:
+def _log_of_match(file: File) -> Log:
     """Return the log for a file that matches a pattern, and may be in a run."""
     if file.run is None:
         return Log(file, None, file.name)
@@ -128,7 +128,7 @@ def _inside(file: File) -> Log:
     return Log(file, run, file.name[: -len(file.key) - 1])
 
 
-def _alone(file: File) -> Log:
+def _log_of_file(file: File) -> Log:
     """Return the log for a file that the user named; log.txt may be that of a run."""
     if file.key == keys.LOG and stored(file.store) is not None:
         return Log(file, file.store, file.name[: -len(keys.LOG) - 1])
@@ -136,7 +136,7 @@ def _alone(file: File) -> Log:
 
 
 def tails(
-    logs: list[Log], lines: int = LINES, *, failed: Callable[[NotataError], None] = tell_nobody
+    logs: list[Log], lines: int = LINES, *, failed: Callable[[NotataError], None] = raise_error
 ) -> Iterator[News]:
     """Yield the last lines of logs, 32 at once. One request each, for the last 64 KiB; more if lines are long.
 
@@ -159,7 +159,7 @@ def ends_of(
     """
     sizes = [log.file.entry.size if log.file.entry.size >= 0 else PART for log in logs]
     wanted = ((log, log.file, max(0, size - _END), size) for log, size in zip(logs, sizes, strict=True))
-    with closing(read_ahead(wanted)) as coming:
+    with closing(prefetched(wanted)) as coming:
         for (log, future), size in zip(coming, sizes, strict=True):
             assert future is not None
             try:

@@ -9,7 +9,7 @@ from typing import Any
 from notata.errors import NotataError
 from notata.manifest import VerifyReport
 from notata.reader import LogReader
-from notata.search.choosing import Choice, Wheres, narrowed
+from notata.search.choosing import Choice, Wheres, look_up_filtered
 from notata.search.finding import Found, URLs, each, given, no_run
 from notata.store import TIMEOUT
 
@@ -48,8 +48,8 @@ class Verdict:
 
     def record(self) -> dict[str, Any]:
         """Return its fields by name."""
-        told = {"name": self.name, "run_id": self.run_id, "url": self.url, "code": self.code}
-        return told | ({"why": self.why} if self.report is None else asdict(self.report))
+        fields = {"name": self.name, "run_id": self.run_id, "url": self.url, "code": self.code}
+        return fields | ({"why": self.why} if self.report is None else asdict(self.report))
 
 
 def verdicts(
@@ -90,7 +90,7 @@ def _verdicts(
         errors: list[NotataError] = []
         found: list[Found] = []
         try:
-            place = narrowed(url, choice, options, failed=errors.append, timeout=timeout)
+            place = look_up_filtered(url, choice, options, failed=errors.append, timeout=timeout)
             found = [*place.runs.values()]
             if not (found or choice.filters):
                 raise no_run(place)
@@ -115,5 +115,5 @@ def _verdict(run: Found, progress: bool) -> Verdict:
     try:
         return Verdict(*called, LogReader(run.store).verify(progress=progress))
     except NotataError as error:
-        told = str(error)  # which names the run once more if its manifest is missing
-        return Verdict(*called, None, f"cannot tell: {told.partition(' cannot be verified: ')[2] or told}")
+        message = str(error)  # which names the run once more if its manifest is missing
+        return Verdict(*called, None, f"cannot tell: {message.partition(' cannot be verified: ')[2] or message}")

@@ -132,12 +132,12 @@ class Where:
             return []
         quoted = self._expression.quoted(self._unseen.__contains__, lambda path: path[0] in _TEXTS)
         bare = quoted[1] if quoted else ()
-        told = [_of_unseen(path, self._known) for path in sorted(self._unseen - {*bare}, key=str)]
+        notes = [_of_unseen(path, self._known) for path in sorted(self._unseen - {*bare}, key=str)]
         if quoted:
-            nobody = f"no run has {', '.join(map(_shown, bare))}; " if bare else ""
-            told.append(f"{nobody}a text needs quotes: {quoted[0]}")
-        told += [f"{name} is that of the run; there is {other} too" for name, other in sorted(self._shadowed.items())]
-        return told + [f"not computed for some runs: {self._expression.too_much}"] * bool(self._expression.too_much)
+            unseen = f"no run has {', '.join(map(_shown, bare))}; " if bare else ""
+            notes.append(f"{unseen}a text needs quotes: {quoted[0]}")
+        notes += [f"{name} is that of the run; there is {other} too" for name, other in sorted(self._shadowed.items())]
+        return notes + [f"not computed for some runs: {self._expression.too_much}"] * bool(self._expression.too_much)
 
 
 def needs_values(names: Iterable[str]) -> bool:
@@ -202,9 +202,9 @@ def _value(run: Run, path: Path) -> Any:
 
 def _root(run: Run, name: str) -> Any:
     if name in FACTS:
-        if (told := fact(run, name)) is None:
+        if (value := fact(run, name)) is None:
             raise LookupError(name)
-        return told
+        return value
     if name in _PARTS:
         return getattr(run, name)
     return run.params[name] if name in run.params else run.metrics[name]

@@ -9,7 +9,7 @@ metadata.json and metrics that the row was made from. A listing shows whether th
 from __future__ import annotations
 
 from notata.table.columns import parsed_rows
-from notata.table.index import Keeper
+from notata.table.index import IndexWriter
 from notata.table.row import Row, described, metrics_file, of_ended
 from notata.table.runs import (
     Table,
@@ -23,7 +23,7 @@ from notata.table.runs import (
 )
 
 __all__ = [
-    "Keeper",
+    "IndexWriter",
     "Row",
     "Table",
     "current_rows",

@@ -52,8 +52,8 @@ class Columns:
         before = before or cls({}, [], {})
         params = sorted({name for row in rows for name in row.params} | before.params.keys())
         metrics = sorted({name for row in rows for name in row.metrics} | before.metrics.keys())
-        told = {name for name in (REASON, ERROR) if any(getattr(row, name) for row in rows)} | {*before.optional}
-        optional = [name for name in (REASON, ERROR) if name in told]
+        needed = {name for name in (REASON, ERROR) if any(getattr(row, name) for row in rows)} | {*before.optional}
+        optional = [name for name in (REASON, ERROR) if name in needed]
         columns = {name: _PARAMS + name if _taken(name) else name for name in params}
         return cls(
             columns,

@@ -168,5 +168,5 @@ def sealed(row: Row, version: str, metrics: str) -> Row:
 
 def revision_of(row: Row, version: str, metrics: str) -> str:
     """Return the checksum of a row, a version of metadata.json, and the checksum of a version of the metrics."""
-    told = [row.run_id, row.status, row.params, row.metrics, row.failure_reason, row.metrics_error]
-    return crc(json.dumps([*told, version, metrics], sort_keys=True))
+    values = [row.run_id, row.status, row.params, row.metrics, row.failure_reason, row.metrics_error]
+    return crc(json.dumps([*values, version, metrics], sort_keys=True))

@@ -135,8 +135,8 @@ def _indexed(store: Store) -> tuple[Blob | None, dict[str, Row], TooLargeError |
         found = found_index(store)
         return found, {row.run_id: row for row in parsed_rows(found.data)} if found else {}, None
     except TooLargeError as error:
-        told = f"{error}; the table is read from the runs instead, which takes longer"
-        warnings.warn(told, DamagedFileWarning, stacklevel=5)
+        message = f"{error}; the table is read from the runs instead, which takes longer"
+        warnings.warn(message, DamagedFileWarning, stacklevel=5)
         return None, {}, error
 
 
@@ -181,10 +181,10 @@ def current_rows(rows: Iterable[Row], runs: Mapping[str, Mapping[str, Entry]]) -
         rows: The rows of index.csv.
         runs: The files of each run, by run id.
     """
-    return {row.run_id: row for row in rows if row.run_id in runs and _is_of(row, runs[row.run_id])}
+    return {row.run_id: row for row in rows if row.run_id in runs and _is_current(row, runs[row.run_id])}
 
 
-def _is_of(row: Row, files: Mapping[str, Entry]) -> bool:
+def _is_current(row: Row, files: Mapping[str, Entry]) -> bool:
     if keys.METADATA not in files:
         return False
     return row.revision == revision_of(row, files[keys.METADATA].version, _metrics_version(files))
@@ -230,7 +230,7 @@ def rows_of(
     wanted = {
         keys.join(runs[run_id][0], name): (run_id, name)
         for run_id, row in rows.items()
-        for name in _lacking(row, described[run_id], runs[run_id][1])
+        for name in _needed_files(row, described[run_id], runs[run_id][1])
     }
     files = (fetch or store.fetch_many)(wanted)
     metrics = {run_id: str(row.get(VERSION) or "") for run_id, row in described.items()}
@@ -259,7 +259,7 @@ def _size_of_metrics(files: Mapping[str, Entry]) -> int:
     return files[keys.METRICS].size if keys.METRICS in files else 0
 
 
-def _lacking(row: Row, described: Mapping[str, Any], files: Mapping[str, Entry]) -> Iterator[str]:
+def _needed_files(row: Row, described: Mapping[str, Any], files: Mapping[str, Entry]) -> Iterator[str]:
     """Yield the keys of files that are needed to complete a row."""
     ended = row.status in ENDED
     if not (ended and "params" in described):

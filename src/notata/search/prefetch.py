@@ -15,12 +15,12 @@ from notata.store import Blob
 from notata.store.files import PART
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
 
-__all__ = ["opened", "read_ahead"]
+__all__ = ["open_listed", "prefetched"]
 
 T = TypeVar("T")
 
 
-def read_ahead(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T, Future[Blob] | None], None, None]:
+def prefetched(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T, Future[Blob] | None], None, None]:
     """Prefetch ranges of many files, and yield them in order. At most 32 ranges and 32 MiB are held at a time.
 
     Args:
@@ -39,7 +39,7 @@ def read_ahead(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T,
             while held and (len(held) >= AT_ONCE or count + size > BYTES_AT_ONCE):
                 yield held[0][0], held[0][2]
                 count -= held.popleft()[1]
-            held.append((what, size, _begun(file, start, end) if small else None))
+            held.append((what, size, _start_read(file, start, end) if small else None))
             count += size
         while held:
             yield held[0][0], held[0][2]
@@ -50,7 +50,7 @@ def read_ahead(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T,
                 future.result()
 
 
-def _begun(file: File, start: int, end: int) -> Future[Blob]:
+def _start_read(file: File, start: int, end: int) -> Future[Blob]:
     """Start a read; an empty range costs no request."""
     known: Future[Blob] = Outcome()
     if start >= end:
@@ -59,11 +59,11 @@ def _begun(file: File, start: int, end: int) -> Future[Blob]:
     try:
         return file.store.start_fetch(file.entry.key, start, end)
     except KeyNameError as error:
-        known.set_exception(_unknown(file, error))
+        known.set_exception(_unreadable(file, error))
         return known
 
 
-def opened(file: File) -> IO[bytes]:
+def open_listed(file: File) -> IO[bytes]:
     """Open a listed file for reading in pieces.
 
     Raises:
@@ -72,9 +72,9 @@ def opened(file: File) -> IO[bytes]:
     try:
         return file.store.open(file.entry.key, "rb")
     except KeyNameError as error:
-        raise _unknown(file, error) from error
+        raise _unreadable(file, error) from error
 
 
-def _unknown(file: File, error: KeyNameError) -> StorageError:
+def _unreadable(file: File, error: KeyNameError) -> StorageError:
     """Return the error for a listed file whose name cannot be a key: the user did not pass this name."""
     return StorageError(f"cannot read {file.name}: {error}", url=file.store.url, key=file.entry.key)

@@ -12,7 +12,7 @@ from notata.store import Blob, Store
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["HEAD", "SparingReader"]
+__all__ = ["HEAD", "BlockReader"]
 
 HEAD: Final = 2**14
 """Bytes that usually contain the header of an array and its first values."""
@@ -20,7 +20,7 @@ HEAD: Final = 2**14
 _BLOCK: Final = 2**16
 
 
-class SparingReader(io.RawIOBase):
+class BlockReader(io.RawIOBase):
     """A read-only file for random access: each request fetches 64 KiB, and the last few blocks are kept."""
 
     def __init__(self, store: Store, key: str, first: Blob | None) -> None:
