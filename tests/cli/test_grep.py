@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from notata import ConfigurationError, Logbook, NotataError
 from notata.cli import main
-from notata.search import ahead, grep, grepping
+from notata.search import grep, grepping, prefetch
 from notata.search.grepping import Match, searched
 from notata.search.patterns import Patterns
 from notata.store import Blob, Entry, open_store
@@ -184,7 +184,7 @@ def test_any_files_and_options(made: dict[str, bytes], command: list[str]) -> No
 def test_files_in_pieces(made: dict[str, bytes], command: list[str]) -> None:
     whole = {key: data for key, data in made.items() if b"\0" not in data}  # from which piece on tells the piece
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ahead, "PART", 4)
+        patch.setattr(prefetch, "PART", 4)
         patch.setattr(grepping, "_PIECE", 5)
         compared(whole or {"d": b"a\n"}, command)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from notata import ConfigurationError
-from notata.search import ahead
+from notata.search import prefetch
 from notata.search.finding import File
 from notata.search.patterns import Line, Patterns, with_context
 from notata.search.prefetch import prefetched
@@ -87,8 +87,8 @@ def test_lines_around_those_that_match(
 def test_so_many_bytes_and_no_more_are_on_their_way(
     asked: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ahead, "BYTES_AT_ONCE", 30)
-    monkeypatch.setattr(ahead, "PART", 20)
+    monkeypatch.setattr(prefetch, "BYTES_AT_ONCE", 30)
+    monkeypatch.setattr(prefetch, "PART", 20)
     sizes = [10] * 40 + [25, 0, 10, 21]
     store = open_store("memory://ahead")
     store.write_many({f"{number:02}": b"x" * size for number, size in enumerate(sizes)})
