@@ -18,7 +18,7 @@ from notata._base import exits
 from notata.mirror.live import Mirror
 from notata.run.journal import Journal
 from notata.store import s3
-from notata.table import Keeper
+from notata.table import IndexWriter
 from tests import servers
 from tests.tools.odd_stores import s3 as odd_s3
 
@@ -74,8 +74,8 @@ def _nothing_goes_on(_nothing_stays_in_memory: None) -> Iterator[None]:
             owner.handler.silence()
         elif isinstance(owner, Journal):
             owner.silence()
-        elif isinstance(owner, Keeper):
-            owner._waiting.clear()
+        elif isinstance(owner, IndexWriter):
+            owner._pending.clear()
         elif isinstance(owner, Mirror):
             owner.give_up()
         exits.forget(call)

@@ -330,7 +330,7 @@ def test_a_failure_that_was_forged_is_told_as_a_problem(line: str) -> None:
         raise ValueError("h")
     told = '{"type": "ValueError", "message": "h", "frames": [{"file": "a", "line": ' + line + ', "function": "f"}]}'
     put(f"{base}/log_run/artifacts/debug/failure.json", told.encode())
-    assert search.show(f"{base}/log_run").problems == ("artifacts/debug/failure.json does not tell of an exception",)
+    assert search.show(f"{base}/log_run").problems == ("artifacts/debug/failure.json does not describe an exception",)
 
 
 # -- descriptions --------------------------------------------------------------------------------------------

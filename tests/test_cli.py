@@ -153,7 +153,7 @@ def test_sync_says_in_one_line_what_cannot_be_done(tmp_path: Path) -> None:
         assert nowhere.stderr.startswith("Error: there is no file at")
     notata("demo", "--run-id", "a", folder=tmp_path)
     assert "no destination was given" in notata("sync", "outputs/log_a", folder=tmp_path).stderr
-    assert "one lies in the other" in notata("sync", "outputs/log_a", "outputs", folder=tmp_path).stderr
+    assert "one contains the other" in notata("sync", "outputs/log_a", "outputs", folder=tmp_path).stderr
     assert notata("sync", folder=tmp_path).returncode == 2
 
 

@@ -363,7 +363,7 @@ def test_rm_says_which_links_it_removed(tmp_path: Path, outside: Path) -> None:
     done = notata("rm", "-y", "log_night", folder=tmp_path / "base")
     assert done.returncode == 0
     assert sorted(done.stderr.splitlines()) == [
-        f"removed the link, not what it leads to: log_night/artifacts/{name}" for name in ("away", "latest")
+        f"removed the link, but not its target: log_night/artifacts/{name}" for name in ("away", "latest")
     ]
     assert list((tmp_path / "base").iterdir()) == []
     assert content(outside) == before

@@ -300,12 +300,12 @@ def test_a_bucket_cannot_be_mirrored(kind: Any) -> None:
 
 
 def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="mirror_options are for"):
+    with pytest.raises(ConfigurationError, match="mirror_options need mirror="):
         Logbook("run", tmp_path, mirror_options={"key": "k"})
     with pytest.raises(ConfigurationError, match="invalid mirror_timeout -1: pass a number of seconds"):
         Logbook("run", tmp_path, mirror="memory://far", mirror_timeout=-1)
     for inside in (tmp_path, tmp_path / "log_run", tmp_path / "log_run" / "copies"):
-        with pytest.raises(ConfigurationError, match="one lies in the other"):
+        with pytest.raises(ConfigurationError, match="one contains the other"):
             Logbook("run", tmp_path, mirror=inside)
     with pytest.raises(ConfigurationError, match="cannot open nope:// storage"):
         Logbook("run", tmp_path, mirror="nope://bucket")
@@ -344,7 +344,7 @@ def test_a_target_that_is_away_for_a_while(pair: Pair) -> None:
     assert pair.wanting() == set()
     told = [line for line in pair.here.log() if "mirror" in line]
     assert [line.partition(" ")[0] for line in told] == ["WARNING", "INFO"]
-    assert "is behind, and is tried again: cannot " in told[0]
+    assert "is behind, and notata retries: cannot " in told[0]
     assert told[1].endswith("has caught up")
 
 
@@ -355,17 +355,17 @@ def test_it_is_tried_less_and_less_often(pair: Pair, monkeypatch: pytest.MonkeyP
         pair.far.line.error = lambda: ConnectionError("no route to host")
         pauses = []
         for _ in range(7):
-            pause = mirror._turn()
+            pause = mirror._poll()
             assert pause is not None
             pauses.append(pause)
             before = len(pair.far.operations)
-            assert mirror._turn() == pause  # not yet
+            assert mirror._poll() == pause  # not yet
             assert len(pair.far.operations) == before
             clock_of(mirror).seconds += pause
         assert pauses == [3, 6, 12, 24, 48, 60, 60]
         mirror._ending = True
         mirror._exit = clock_of(mirror).now()
-        assert mirror._turn() == 5  # no longer than that at exit
+        assert mirror._poll() == 5  # no longer than that at exit
 
 
 def test_writers_and_the_end_do_not_wait_for_a_target_that_stalls(pair: Pair) -> None:
@@ -393,7 +393,7 @@ def test_the_interpreter_gives_it_up(pair: Pair, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 1
     assert printed[0].startswith("notata: 4 files (")
-    assert printed[0].endswith("of run 'run' are not mirrored yet; they are gone with this process")
+    assert printed[0].endswith("of run 'run' are not mirrored yet; they are lost with this process")
     assert log.mirror is not None
     pair.far.line.open.set()
     settle(log.mirror)
@@ -412,14 +412,14 @@ def test_the_interpreter_waits_for_ever_if_told_to(
     told = threading.Event()
 
     def say(line: str) -> None:
-        assert f"waited for {seconds:g} s at most" in line
+        assert f"waiting at most {seconds:g} s" in line
         told.set()
 
     def answer() -> None:
         assert told.wait(60)
         pair.far.line.open.set()
 
-    monkeypatch.setattr(live, "_say", say)
+    monkeypatch.setattr(live, "_print_stderr", say)
     answering = threading.Thread(target=answer)
     answering.start()
     exits._run()
@@ -439,7 +439,7 @@ def test_of_a_run_on_a_disk_it_says_how_to_finish(
     exits._run()
     waiting, given_up = capsys.readouterr().err.splitlines()
     assert waiting.startswith("notata: 3 files (")
-    assert waiting.endswith(f"to {pair.far.url}/log_run; that is waited for 0.02 s at most")
+    assert waiting.endswith(f"to {pair.far.url}/log_run; waiting at most 0.02 s")
     command = f"notata sync '{tmp_path}/my outputs/log_run' {pair.far.url}/log_run"
     assert given_up.endswith(f"; finish with: {command}")
     assert "of run 'run' are not mirrored yet (cannot " in given_up
@@ -704,9 +704,9 @@ def test_looks_take_a_twentieth_of_the_time_at_most(pair: Pair, monkeypatch: pyt
     monkeypatch.setattr(live, "PAUSE", 3.0)
     with pair.here.logbook() as log:
         mirror = pair.by_hand(log)
-        assert mirror._turn() == 3.0
+        assert mirror._poll() == 3.0
         clock_of(mirror).per_look = 0.5  # a large folder, or a slow disk
-        pause = mirror._turn()
+        pause = mirror._poll()
         assert pause is not None
         assert pause >= 10.0
 
@@ -714,13 +714,13 @@ def test_looks_take_a_twentieth_of_the_time_at_most(pair: Pair, monkeypatch: pyt
 def test_nothing_is_asked_of_the_target_while_nothing_changes(pair: Pair) -> None:
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
-    mirror._turn()
+    mirror._poll()
     before = list(pair.far.operations)
     for _ in range(5):
-        mirror._turn()
+        mirror._poll()
     assert pair.far.operations == before
     log.text("notes", "a")
-    mirror._turn()
+    mirror._poll()
     told = pair.far.operations[len(before) :]
     assert [(operation.verb, operation.key) for operation in told] == [
         ("get", "metadata.json"),
@@ -734,7 +734,7 @@ def test_nothing_is_asked_of_the_target_while_nothing_changes(pair: Pair) -> Non
 def test_a_run_that_ends_between_two_looks_is_not_complete_before_its_files(pair: Pair) -> None:
     log = pair.here.logbook()
     mirror = pair.by_hand(log)
-    mirror._turn()
+    mirror._poll()
     log.text("first", "a")
     done = False
 
@@ -753,11 +753,11 @@ def test_a_run_that_ends_between_two_looks_is_not_complete_before_its_files(pair
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Far, "_put", put)
-        mirror._turn()
+        mirror._poll()
     assert done
     assert status(pair.here) == "complete"
     assert status(pair.there) == "initialized"
-    mirror._turn()
+    mirror._poll()
     assert status(pair.there) == "complete"
     assert pair.wanting() == set()
 
@@ -766,7 +766,7 @@ def test_a_run_that_ends_between_two_looks_is_not_complete_before_its_files(pair
 def test_a_run_that_ends_while_it_is_looked_at_is_complete_there_too(pair: Pair, manifest: bool) -> None:
     log = pair.here.logbook(manifest=manifest)
     mirror = pair.by_hand(log)
-    mirror._pass(False)
+    mirror._copy_due(False)
     has_ended = mirror._has_ended
 
     def asked_too_early() -> bool:
@@ -776,8 +776,8 @@ def test_a_run_that_ends_while_it_is_looked_at_is_complete_there_too(pair: Pair,
         return ended
 
     mirror._has_ended = asked_too_early  # type: ignore[method-assign]
-    mirror._pass(False)
-    mirror._pass(False)
+    mirror._copy_due(False)
+    mirror._copy_due(False)
     assert status(pair.there) == "complete"
     assert pair.wanting() == set()
     assert mirror.behind == Behind(0, 0)
@@ -817,7 +817,7 @@ def test_many_files_go_in_parts_with_the_sign_of_life_between_them(pair: Pair, m
     monkeypatch.setattr(live, "SIGN", 0.0)
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
-    mirror._turn()
+    mirror._poll()
     clock_of(mirror).per_look = 1.0
     for number in range(35):
         log._store.write(f"data/{number}.npy", b"x")
@@ -832,11 +832,11 @@ def test_many_files_go_in_parts_with_the_sign_of_life_between_them(pair: Pair, m
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Far, "_put", put)
-        mirror._turn()
+        mirror._poll()
     sent = [operation.key for operation in pair.far.operations[before:]]
     assert len([key for key in sent if key.startswith("data/")]) == 35
     assert "metadata.json" in sent[:-2]
-    mirror._turn()
+    mirror._poll()
     assert pair.wanting() == set()
 
 
@@ -893,7 +893,7 @@ def test_a_look_that_always_finds_something_new_after_the_end_is_not_a_busy_loop
         pass
     mirror = Mirror(log._store, pair.far.below("log_run"), "run", clock=clock)
     looks = 0
-    original = mirror._pass
+    original = mirror._copy_due
 
     def look(whole: bool) -> bool:
         nonlocal looks
@@ -902,7 +902,7 @@ def test_a_look_that_always_finds_something_new_after_the_end_is_not_a_busy_loop
             log._store.write("artifacts/again", b"%d" % looks)
         return original(whole)
 
-    mirror._pass = look  # type: ignore[method-assign]
+    mirror._copy_due = look  # type: ignore[method-assign]
     mirror._ending = True
     before = clock.seconds
     mirror._work()
@@ -928,7 +928,7 @@ def test_whichever_operation_at_the_target_fails(after: bool, monkeypatch: pytes
         for step in STEPS:
             step(log)
             mirror._not_before = float("-inf")
-            mirror._turn()
+            mirror._poll()
             failed += mirror.error is not None
             check_honest(pair)
         assert log.status == "complete"
@@ -993,10 +993,10 @@ def test_an_error_of_another_kind_is_no_end_either(pair: Pair) -> None:
     log = pair.here.logbook()
     mirror = pair.by_hand(log, tell=lambda level, line: lines.append((level, line)))
     pair.far.line.error = lambda: ZeroDivisionError("a bug")
-    mirror._turn()
+    mirror._poll()
     pair.far.line.error = None
     mirror._not_before = float("-inf")
-    mirror._turn()
+    mirror._poll()
     assert [level for level, _ in lines] == [logging.WARNING, logging.INFO]
     assert pair.wanting() == set()
 
@@ -1004,10 +1004,10 @@ def test_an_error_of_another_kind_is_no_end_either(pair: Pair) -> None:
 def test_a_folder_that_is_gone(pair: Pair) -> None:
     log = pair.here.logbook()
     mirror = pair.by_hand(log)
-    mirror._turn()
+    mirror._poll()
     before = content(pair.there)
     log._store.clear()
-    mirror._turn()
+    mirror._poll()
     assert isinstance(mirror.error, StorageError)
     assert content(pair.there) == before
 
@@ -1015,7 +1015,7 @@ def test_a_folder_that_is_gone(pair: Pair) -> None:
 def test_what_is_behind_is_told_in_files_and_bytes(pair: Pair) -> None:
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
-    mirror._turn()
+    mirror._poll()
     log._store.write("artifacts/a", bytes(1000))
     log._store.write("artifacts/b", bytes(500))
     assert mirror.behind == Behind(2, 1500)

@@ -82,7 +82,7 @@ def test_what_is_left_of_a_run_is_removed_by_its_name_only(tmp_path: Path) -> No
     done = process("rm", "-r", ".", "--yes", folder=tmp_path)  # here its warning would be an error
     assert done.returncode == 0
     assert sorted(line for line in done.stderr.splitlines() if "log_" in line) == [
-        f"Warning: ./{name} has no metadata.json, and is left; name it to remove it"
+        f"Warning: ./{name} has no metadata.json, and is kept; name it to remove it"
         for name in ("deep/log_c", "log_a", "log_b")
     ]
     assert not (tmp_path / "log_whole").exists()

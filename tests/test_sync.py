@@ -458,12 +458,12 @@ def test_one_folder_in_the_other_is_refused(here: Place, tmp_path: Path) -> None
         (here.url, here.url.removesuffix("/here")),
         (str(tmp_path), str(tmp_path / "x" / "..")),
     ]:
-        with pytest.raises(ConfigurationError, match="one lies in the other"):
+        with pytest.raises(ConfigurationError, match="one contains the other"):
             sync(source, target, delete=True)
     assert tree(here) == run()
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(ConfigurationError, match="one lies in the other"):
+    with pytest.raises(ConfigurationError, match="one contains the other"):
         sync(tmp_path / "real", tmp_path / "link" / "inside")
     sync(here.url, f"{here.url}s")  # the beginning of a name is no folder
 

@@ -22,7 +22,7 @@ from notata import DecodeError, Experiment, ExperimentReader, UnknownNameError, 
 from notata.search import remove
 from notata.search import table as table_of
 from notata.store import Store, open_store
-from notata.table import Keeper, Row, columns
+from notata.table import IndexWriter, Row, columns
 from notata.table.columns import encoded_rows
 from notata.table.row import crc, sealed
 from tests.command import notata
@@ -126,7 +126,7 @@ def test_whatever_a_row_holds_is_read_back_as_it_was(made: list[Row]) -> None:
 @given(TABLES)
 def test_rows_added_one_by_one_are_the_rows_written_at_once(made: list[Row]) -> None:
     store = open_store("memory://tables-one-by-one")
-    keeper = Keeper(store)
+    keeper = IndexWriter(store)
     for row in made:
         keeper.put(row)
     read = {row.run_id: row for row in columns.parsed_rows(store.read("index.csv"))} if made else {}
@@ -330,7 +330,7 @@ def test_an_index_that_is_no_table_at_all_can_be_shown(sweep: Experiment) -> Non
     Path(str(sweep.index_file)).write_bytes(b"x" * 200_000)
     reader = ExperimentReader(sweep.exp_dir)
     assert rows(sweep) == {"sweep_dt_0.1": {"run_id": "sweep_dt_0.1", "dt": 0.1, "status": "complete"}}
-    with pytest.raises(DecodeError, match=r"index\.csv is no table"):
+    with pytest.raises(DecodeError, match=r"index\.csv is not a CSV table"):
         reader.index()
     reader._repr_html_()
 

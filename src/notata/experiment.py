@@ -111,7 +111,7 @@ class Experiment:
         self._mirror = base_of_copies(self._base, mirror, mirror_options, timeout)
         if self._mirror is not None:
             self._mirror = self._mirror.below(name).below(keys.RUNS)
-        self._keeper = table.Keeper(self._store)
+        self._keeper = table.IndexWriter(self._store)
         self._runs.make_folder()
 
     def __repr__(self) -> str:

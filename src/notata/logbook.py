@@ -34,7 +34,7 @@ from notata.errors import (
     StorageError,
 )
 from notata.manifest import HashingStore, ManifestWriter
-from notata.mirror.places import apart, base_of_copies
+from notata.mirror.places import base_of_copies, check_separate
 from notata.provenance import failures
 from notata.provenance.environment import capture, imported_packages
 from notata.provenance.failures import Caught
@@ -188,7 +188,7 @@ class Logbook(Recorder):
         copy = base_of_copies(plain, mirror, mirror_options, timeout)
         if copy is not None:
             copy = copy.below(folder)
-            apart(plain, copy)
+            check_separate(plain, copy)
         self._redact = _redactor_of(plain, copy)
         if progress:
             self._store = self._store.with_progress(bar)

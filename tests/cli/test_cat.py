@@ -302,11 +302,12 @@ def test_a_run_and_a_folder_are_no_files_but_what_is_in_them_is_named(shelf: She
     for name, told in (
         (
             "log_old",
-            "is a run, no file; in it: artifacts/metrics.json, data/x.npy, log.txt, metadata.json, params.yaml",
+            "is a run, not a file; it contains: "
+            "artifacts/metrics.json, data/x.npy, log.txt, metadata.json, params.yaml",
         ),
-        ("log_old/data", "is a folder, no file; in it: x.npy"),
-        ("sweep/runs/*0.1*", "is a run, no file; in it: artifacts/metrics.json, log.txt, manifest.json"),
-        ("log_*", "means 8 folders, as "),
+        ("log_old/data", "is a folder, not a file; it contains: x.npy"),
+        ("sweep/runs/*0.1*", "is a run, not a file; it contains: artifacts/metrics.json, log.txt, manifest.json"),
+        ("log_*", "matches 8 folders, such as "),
         ("nothing", "there is nothing at "),
         ("log_old/*.nothing", "there is nothing at "),
     ):
@@ -315,7 +316,7 @@ def test_a_run_and_a_folder_are_no_files_but_what_is_in_them_is_named(shelf: She
         assert told in done.stderr
         assert done.stderr.count("\n") == 1
     done = notata("cat", shelf.url, *shelf.options, folder=tmp_path)
-    assert "is a folder of 11 runs, no file; in it: log_broken, log_died" in done.stderr
+    assert "is a folder of 11 runs, not a file; it contains: log_broken, log_died" in done.stderr
 
 
 def test_a_single_file_is_two_requests(moto_server: Server) -> None:
@@ -369,7 +370,7 @@ def test_no_control_sequence_reaches_a_terminal(shown: str) -> None:
 def test_bytes_are_shown_as_hexadecimal_digits_on_a_terminal(shown: str) -> None:
     assert "signal.raw: bytes, 256 B" in shown
     assert "00000040  40 41 42 43 44 45 46 47 48 49 4a 4b 4c 4d 4e 4f  @ABCDEFGHIJKLMNO" in shown
-    assert "This is no text: only its beginning is shown on a terminal." in shown
+    assert "Binary file: only its beginning is shown on a terminal. Redirect the output to get all of it." in shown
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
@@ -387,7 +388,7 @@ def test_a_bucket_that_is_not_there_is_no_file_that_is_not_there(
     store = open_store(f"{scheme}://{bucket}", server.options)
     store.filesystem().mkdir(bucket)
     store.write("there.txt", b"")
-    assert ", no file; in it: there.txt" in notata("cat", store.url, *options, folder=tmp_path).stderr
+    assert ", not a file; it contains: there.txt" in notata("cat", store.url, *options, folder=tmp_path).stderr
 
 
 def test_a_file_that_shows_no_size_is_read(tmp_path: Path) -> None:

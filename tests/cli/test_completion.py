@@ -14,7 +14,7 @@ import fsspec
 import pytest
 
 from notata import Logbook
-from notata.cli.completing import _joined, places
+from notata.cli.completing import _joined, complete_urls
 from tests.command import Done, notata
 from tests.servers import Server, free_port
 
@@ -80,16 +80,16 @@ def test_some_names_of_a_folder_that_are_no_secret_and_no_control(tmp_path: Path
     for name in names:
         fs.pipe_file(f"/completed/{name}", b"")
     context = click.Context(click.Command("ls"))
-    found = [item.value for item in places(context, click.Argument(["url"]), "memory://completed/log_")]
+    found = [item.value for item in complete_urls(context, click.Argument(["url"]), "memory://completed/log_")]
     assert found == [f"memory://completed/log_{number:03}" for number in range(200)]
-    found = [item.value for item in places(context, click.Argument(["url"]), "memory://completed/")]
+    found = [item.value for item in complete_urls(context, click.Argument(["url"]), "memory://completed/")]
     assert found == [f"memory://completed/log_{number:03}" for number in range(200)]
-    narrow = [item.value for item in places(context, click.Argument(["url"]), "memory://completed/log_x")]
+    narrow = [item.value for item in complete_urls(context, click.Argument(["url"]), "memory://completed/log_x")]
     assert narrow == ["memory://completed/log_x/"]
-    few = [item.value for item in places(context, click.Argument(["url"]), "memory://completed/o")]
+    few = [item.value for item in complete_urls(context, click.Argument(["url"]), "memory://completed/o")]
     assert few == ["memory://completed/other"]
     for begun in ("memory://completed/.", "memory://completed/b"):
-        assert places(context, click.Argument(["url"]), begun) == []
+        assert complete_urls(context, click.Argument(["url"]), begun) == []
     assert logging.root.manager.disable == logging.NOTSET
 
 

@@ -15,8 +15,8 @@ from notata.errors import ConflictError, DecodeError
 from notata.formats.array_facts import ArrayFacts, npy_facts, npz_facts
 from notata.formats.describing import Describers
 from notata.formats.pickle_facts import PickleFacts, pickle_facts
+from notata.search.block_reader import BlockReader
 from notata.search.describing import BytesFacts
-from notata.search.sparing import SparingReader
 from notata.store import open_store
 from tests.command import notata
 
@@ -151,7 +151,7 @@ def test_a_description_that_cannot_be_printed_is_a_fault_of_its_file_alone(
         (tmp_path / name).write_text(name)
     done = notata("cat", "a.xyz", "b.txt", folder=tmp_path)
     assert (done.returncode, done.stdout) == (3, "b.txt")
-    assert done.stderr == "Error: a.xyz: what atoms says of it cannot be printed: IndexError: no first atom\n"
+    assert done.stderr == "Error: a.xyz: cannot print its description as atoms: IndexError: no first atom\n"
 
 
 def test_bytes_are_shown_as_hexdump_has_them() -> None:
@@ -186,7 +186,7 @@ def test_a_sparing_reader_fetches_blocks_once_and_of_one_version(asked: list[tup
     data = bytes(range(256)) * 1024
     store.write("x", data)
     asked.clear()
-    reader = SparingReader(store, "x", None)
+    reader = BlockReader(store, "x", None)
     reader.seek(-10, io.SEEK_END)
     assert reader.read(20) == data[-10:]
     reader.seek(-1000, io.SEEK_CUR)

@@ -203,7 +203,7 @@ def test_a_line_tells_what_to_do_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     lines = [line.split("\t") for line in notata("doctor", "file", folder=tmp_path).stdout.splitlines()]
     told = next(text for _, state, text in lines if state == "no")
-    assert told == f"{tmp_path}/file is a file. Name a folder, or one that is yet to be made"
+    assert told == f"{tmp_path}/file is a file. Name a folder, which need not exist yet"
 
 
 def test_a_store_that_ignores_conditions(moto_server: Server, known_anew: None) -> None:
@@ -306,11 +306,11 @@ class Lying(FrontStore):
 @pytest.mark.parametrize(
     ("lie", "state", "told"),
     [
-        ("read", "no", "what was read is not what was written"),
+        ("read", "no", "the content read differs from the content written"),
         ("claim", "poor", "two creates of the same name both succeeded"),
         ("swap", "poor", "a swap of an old version succeeded"),
-        ("delete", "no", "what was deleted is still there"),
-        ("clock", "skipped", "the storage does not tell its time"),
+        ("delete", "no", "a deleted file is still there"),
+        ("clock", "skipped", "the storage does not report its time"),
     ],
 )
 def test_a_storage_that_does_not_do_what_it_says(lie: str, state: str, told: str) -> None:
@@ -326,23 +326,23 @@ def test_a_storage_that_does_not_do_what_it_says(lie: str, state: str, told: str
     store.holds = False
     store.lie = ""
     looked = of(diagnose(store), "swap")
-    assert (looked.state, looked.told.startswith("notata looks ")) == ("poor", True)
+    assert (looked.state, looked.told.startswith("notata reads ")) == ("poor", True)
 
 
 def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_told_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(self: diagnosing._Examination) -> Check:
+    def interrupted(self: diagnosing._StorageChecks) -> Check:
         raise KeyboardInterrupt
 
-    def broken(self: diagnosing._Examination) -> Check:
+    def broken(self: diagnosing._StorageChecks) -> Check:
         raise RuntimeError(SECRET)
 
     store = open_store("memory://doctor-ended")
-    monkeypatch.setattr(diagnosing._Examination, "_distance", broken)
+    monkeypatch.setattr(diagnosing._StorageChecks, "_distance", broken)
     found = of(diagnose(store), "distance")
-    assert (found.state, found.told, bool(found.advice)) == ("no", "it failed by RuntimeError", True)
-    monkeypatch.setattr(diagnosing._Examination, "_can_swap", interrupted)
+    assert (found.state, found.told, bool(found.advice)) == ("no", "it failed with RuntimeError", True)
+    monkeypatch.setattr(diagnosing._StorageChecks, "_can_swap", interrupted)
     with pytest.raises(KeyboardInterrupt):
         diagnose(store)
     assert store.list_all() == []
@@ -409,7 +409,7 @@ def test_a_disk_that_is_small_and_one_behind_a_network_are_poor(
         (AccessError("RequestTimeTooSkewed"), "set it, by NTP"),
         (ContainerMissingError("no"), "Create the bucket"),
         (UnreachableError("no"), "Does the server run?"),
-        (DeadlineError("no"), "who does not answer"),
+        (DeadlineError("no"), "The server does not answer"),
         (AccessError("403 InvalidAccessKeyId"), WRONG_KEY),
         (AccessError("SignatureDoesNotMatch"), WRONG_KEY),
         (AccessError("403"), "(s3:PutObject; storage.objects.create; on a disk: modes)"),
@@ -428,8 +428,8 @@ def test_each_error_has_its_advice(error: NotataError, advice: str) -> None:
     [
         (5.0, "yes", "it agrees"),
         (-5.0, "yes", "it agrees"),
-        (5.1, "poor", "it is 5.1 s ahead of that"),
-        (-70.0, "poor", "it is 1 min 10 s behind that"),
+        (5.1, "poor", "it is 5.1 s ahead of the clock"),
+        (-70.0, "poor", "it is 1 min 10 s behind the clock"),
     ],
 )
 def test_clocks_agree_within_some_seconds(ahead: float, state: str, told: str) -> None:

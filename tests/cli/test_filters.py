@@ -71,9 +71,9 @@ def test_filters_are_those_of_ls_and_of_the_functions(sweep: str, tmp_path: Path
     assert {one.name for one in usage(sweep, by="run", where=lambda run: run.run_id > "b")} == {f"{sweep}/log_c"}
     found = contents(f"{sweep}/*/log.txt", status="failed", where=lambda run: run.params["dt"] < 0.3)
     assert [content.run_id for content in found] == ["b"]
-    with pytest.raises(ConfigurationError, match="no status 'done'"):
+    with pytest.raises(ConfigurationError, match="unknown status 'done'"):
         grep("step", sweep, status="done")
-    with pytest.raises(ConfigurationError, match="no status 'done'"):
+    with pytest.raises(ConfigurationError, match="unknown status 'done'"):
         verdicts(sweep, status="done")
 
 
@@ -81,7 +81,7 @@ def test_what_no_run_has_and_what_makes_no_sense_is_told(sweep: str, tmp_path: P
     for command in (("grep", "step"), ("tail",), ("rm", "-r", "--yes")):
         done = notata(*command, sweep, "--where", "dtt > 0.1", folder=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith("Note: no run has dtt; close to it: dt\n")
+        assert done.stderr.startswith("Note: no run has dtt; similar names: dt\n")
         assert notata(*command, sweep, "--where", "dt >", folder=tmp_path).returncode == 2
         assert notata(*command, sweep, "--status", "done", folder=tmp_path).returncode == 2
         done = notata(*command, sweep, "--status", "died", folder=tmp_path)
@@ -90,7 +90,8 @@ def test_what_no_run_has_and_what_makes_no_sense_is_told(sweep: str, tmp_path: P
 
 def test_a_file_that_was_named_is_of_no_run_to_filter(sweep: str, tmp_path: Path) -> None:
     done = notata("grep", "step", f"{sweep}/log_b/log.txt", "--status", "failed", folder=tmp_path)
-    told = f"nothing tells of the run of {sweep}/log_b/log.txt, a single file; with a filter name files by a pattern"
+    name = f"{sweep}/log_b/log.txt"
+    told = f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern of files instead"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
     with pytest.raises(RunMissingError):
         tail(f"{sweep}/log_b/log.txt", status="failed")
@@ -105,7 +106,7 @@ def test_rm_takes_only_runs_that_are_meant(sweep: str, tmp_path: Path) -> None:
         return {entry.key.partition("/")[0] for entry in store.list()}
 
     done = notata("rm", f"{sweep}/log_a", "--yes", "--status", "failed", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (1, "Nothing was removed: no run there is of this kind\n")
+    assert (done.returncode, done.stderr) == (1, "Nothing was removed: no run matches the filter\n")
     assert notata("rm", sweep, "--yes", "--status", "failed", folder=tmp_path).returncode == 2  # it takes -r
     assert there() == {"log_a", "log_b", "log_c"}
     assert [run.run_id for run in removable(sweep, recursive=True, status="failed", where="dt > 0.3")] == ["c"]
@@ -165,9 +166,9 @@ def test_verify_reads_files_of_runs_of_a_status_alone(
 def test_verify_that_looked_at_no_run_does_not_say_that_all_is_well(sweep: str, tmp_path: Path) -> None:
     done = notata("verify", sweep, "--status", "died", folder=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == "Nothing was verified: no run there is of this kind\n"
+    assert done.stderr == "Nothing was verified: no run matches\n"
     done = notata("verify", sweep, "--where", "dtt > 0.1", folder=tmp_path)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (3, "Note: no run has dtt; close to it: dt")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (3, "Note: no run has dtt; similar names: dt")
     done = notata("verify", "memory://nothing-to-verify", "--status", "died", folder=tmp_path)
     assert done.stdout.endswith(": cannot tell: there is no run at memory://nothing-to-verify, or below it\n")
 
@@ -215,7 +216,7 @@ def test_du_and_cat_of_no_run_of_a_kind_find_nothing(sweep: str, tmp_path: Path)
         done = notata(*command, "--status", "died", folder=tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", ""), command
         done = notata(*command, "--where", "dtt > 1", folder=tmp_path)
-        assert (done.returncode, done.stderr) == (1, "Note: no run has dtt; close to it: dt\n"), command
+        assert (done.returncode, done.stderr) == (1, "Note: no run has dtt; similar names: dt\n"), command
 
 
 def test_cat_prints_files_of_runs_that_are_meant(shelf: Shelf, tmp_path: Path) -> None:
@@ -226,10 +227,11 @@ def test_cat_prints_files_of_runs_that_are_meant(shelf: Shelf, tmp_path: Path) -
 
 def test_cat_of_a_single_file_has_no_run_to_filter(sweep: str, tmp_path: Path) -> None:
     done = notata("cat", f"{sweep}/log_b/log.txt", "--status", "failed", folder=tmp_path)
-    told = f"nothing tells of the run of {sweep}/log_b/log.txt, a single file; with a filter name files by a pattern"
+    name = f"{sweep}/log_b/log.txt"
+    told = f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern of files instead"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
     done = notata("cat", f"{sweep}/nothing", "--status", "failed", folder=tmp_path)
     assert (done.returncode, done.stderr) == (1, f"Error: there is no run at {sweep}/nothing, or below it\n")
     done = notata("cat", sweep, "--where", "dt > 0.3", folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"Error: {sweep} is a folder, no file; in it: log_c/")
+    assert done.stderr.startswith(f"Error: {sweep} is a folder, not a file; it contains: log_c/")

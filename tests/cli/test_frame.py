@@ -166,19 +166,19 @@ def ended(group: click.Group, *arguments: str) -> tuple[int, str]:
         (
             MemoryError(),
             3,
-            "Error: not enough memory for what was asked for. Name fewer runs or files.\n",
+            "Error: not enough memory for this request. Name fewer runs or files.\n",
         ),
         (
             RecursionError("deep"),
             3,
-            "Error: a file of these runs is nested too deeply. Name fewer runs to see which one it is.\n",
+            "Error: a file of these runs is nested too deeply. Name fewer runs to find the file.\n",
         ),
         (
             KeyError(SECRET),
             3,
             "Error: KeyError: this is a bug in notata. Report it with the traceback that --debug shows\n",
         ),
-        (OSError(28, "No space left on device"), 3, "Error: the output cannot be written: No space left on device\n"),
+        (OSError(28, "No space left on device"), 3, "Error: cannot write the output: No space left on device\n"),
         (KeyboardInterrupt(), 130, "Interrupted\n"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
         (click.UsageError("odd"), 2, "Error: odd\nTry 'notata fail --help'\n"),
@@ -228,7 +228,7 @@ def test_a_traceback_controls_no_terminal() -> None:
 def test_trouble_does_not_end_a_command_and_the_gravest_counts(tmp_path: Path) -> None:
     @click.command(cls=frame.Command)
     def fail() -> None:
-        trouble = frame.Trouble()
+        trouble = frame.ErrorCollector()
         for error in (MissingError("one"), StorageError("two"), MissingError("three")):
             trouble(error)
         trouble.end()
@@ -246,7 +246,7 @@ def test_which_place_was_meant_is_told_of_what_is_not_there_alone() -> None:
     @click.command(cls=frame.Command)
     @frame.urls_argument
     def fail(urls: list[str] | None) -> None:
-        trouble = frame.Trouble()
+        trouble = frame.ErrorCollector()
         for error in (StorageError("two"), ConfigurationError("three")):
             trouble(error)
         trouble.end()
@@ -385,7 +385,7 @@ def test_a_pipe_that_nobody_reads_an_output_that_is_closed_and_one_that_is_full(
     silent = shell("$N verify nowhere 2>&- >&-", tmp_path)
     assert silent.returncode == 3
     full = shell("$N verify . > /dev/full", tmp_path)
-    assert (full.returncode, full.stderr) == (3, "Error: the output cannot be written: No space left on device\n")
+    assert (full.returncode, full.stderr) == (3, "Error: cannot write the output: No space left on device\n")
 
 
 @pytest.mark.parametrize(
@@ -467,5 +467,5 @@ def test_it_imports_where_there_is_neither_posix_nor_a_terminal(tmp_path: Path) 
 def test_failed_is_what_search_takes() -> None:
     taken: Callable[[NotataError], None]
     with click.Context(click.Command("x")):
-        taken = frame.Trouble()
+        taken = frame.ErrorCollector()
         taken(MissingError("x"))

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from notata import ConfigurationError, Logbook, NotataError
 from notata.cli import main
-from notata.search import ahead, grep, grepping
+from notata.search import grep, grepping, prefetch
 from notata.search.grepping import Match, searched
 from notata.search.patterns import Patterns
 from notata.store import Blob, Entry, open_store
@@ -184,7 +184,7 @@ def test_any_files_and_options(made: dict[str, bytes], command: list[str]) -> No
 def test_files_in_pieces(made: dict[str, bytes], command: list[str]) -> None:
     whole = {key: data for key, data in made.items() if b"\0" not in data}  # from which piece on tells the piece
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ahead, "PART", 4)
+        patch.setattr(prefetch, "PART", 4)
         patch.setattr(grepping, "_PIECE", 5)
         compared(whole or {"d": b"a\n"}, command)
 
@@ -292,7 +292,8 @@ def test_exit_codes(shelf: Shelf, tmp_path: Path) -> None:
     assert code("ERROR", f"{shelf.url}/logs") == 1
     wrong = notata("grep", "(", shelf.url, *shelf.options, folder=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr == "Error: '(' is no regular expression: missing ), unterminated subpattern at position 0\n"
+    reason = "missing ), unterminated subpattern at position 0"
+    assert wrong.stderr == f"Error: '(' is not a valid regular expression: {reason}\n"
     assert notata("grep", folder=tmp_path).returncode == 2
     assert code("-A", "-1", "x", shelf.url) == 2
 
@@ -518,7 +519,7 @@ def test_spans_and_lazy_errors() -> None:
     match = next(grep(["o[nw]", "t"], url, include="notes.txt"))
     assert (match.key, match.spans, match.binary) == ("artifacts/notes.txt", [(0, 2), (4, 5)], False)
     assert [match.line for match in grep("one", url, invert=True, include="*/notes.txt")] == ["three"]
-    with pytest.raises(ConfigurationError, match="no regular expression"):
+    with pytest.raises(ConfigurationError, match="not a valid regular expression"):
         grep("(", url)
     assert [match.line for match in grep("(?i)THREE", url, words=True)] == ["three"]
 

@@ -173,7 +173,7 @@ def test_an_order_by_parameters_and_metrics(tmp_path: Path) -> None:
     ):
         assert "".join(names(ls(".", "--sort", key, folder=tmp_path))) == expected, key
     missing = ls(".", "--sort", "omgea", folder=tmp_path)
-    assert missing.stderr == "Note: no run has omgea; close to it: omega\n"
+    assert missing.stderr == "Note: no run has omgea; similar names: omega\n"
     assert len(names(missing)) == 7
     assert ls(".", "--sort", "omgea", "--status", "failed", folder=tmp_path).stderr == ""
     assert repr(runs(str(tmp_path), limit=2)).startswith("<Runs: 2 of 7 runs: 2 complete; ")
@@ -322,7 +322,7 @@ def test_a_terminal_is_told_of_how_many_none_is_meant(
 def test_who_gave_no_place_is_told_which_was_meant(command: str, tmp_path: Path) -> None:
     told = notata(command, folder=tmp_path).stderr.splitlines()
     assert told[0].startswith("Error: there is no")
-    assert told[1:] == ["No URL was given, so NOTATA_BASE_DIR or outputs was meant; for this folder write ."]
+    assert told[1:] == ["No URL was given, so NOTATA_BASE_DIR or outputs is used; for this folder write ."]
     assert len(notata(command, ".", folder=tmp_path).stderr.splitlines()) <= 1
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from notata import ConfigurationError
-from notata.search import ahead
-from notata.search.ahead import read_ahead
+from notata.search import prefetch
 from notata.search.finding import File
 from notata.search.patterns import Line, Patterns, with_context
+from notata.search.prefetch import prefetched
 from notata.store import Entry, open_store
 
 
@@ -53,7 +53,7 @@ def test_spans_are_the_longest_and_none_is_empty_or_within_another() -> None:
 
 @pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "(" * 5000 + ")" * 5000, "*"])
 def test_what_is_no_pattern_is_refused(pattern: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no regular expression"):
+    with pytest.raises(ConfigurationError, match="is not a valid regular expression"):
         Patterns(pattern)
 
 
@@ -87,8 +87,8 @@ def test_lines_around_those_that_match(
 def test_so_many_bytes_and_no_more_are_on_their_way(
     asked: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ahead, "BYTES_AT_ONCE", 30)
-    monkeypatch.setattr(ahead, "PART", 20)
+    monkeypatch.setattr(prefetch, "BYTES_AT_ONCE", 30)
+    monkeypatch.setattr(prefetch, "PART", 20)
     sizes = [10] * 40 + [25, 0, 10, 21]
     store = open_store("memory://ahead")
     store.write_many({f"{number:02}": b"x" * size for number, size in enumerate(sizes)})
@@ -102,7 +102,7 @@ def test_so_many_bytes_and_no_more_are_on_their_way(
             key = f"{number:02}"
             yield number, File(key, store, Entry(key, size, datetime.now(UTC), "")), 0, size
 
-    for at, (number, future) in enumerate(read_ahead(wanted())):
+    for at, (number, future) in enumerate(prefetched(wanted())):
         assert number == at
         assert (future is None) == (sizes[number] > 20)
         assert future is None or len(future.result().data) == sizes[number]

@@ -92,15 +92,15 @@ def test_what_is_no_run_is_refused_and_told(tmp_path: Path) -> None:
         (["data"], 1, "there is no run at data; only runs are removed"),
         (["data/table.csv"], 1, "there is no run at data/table.csv"),
         (["nowhere"], 1, "there is no run at nowhere"),
-        (["other"], 1, "other has a metadata.json, but is no run"),
-        (["third"], 1, "third has a metadata.json, but is no run"),
-        (["sweep"], 2, "sweep is no run, and has 2 runs below it; -r removes them"),
-        (["sw*"], 2, "sw* is no run, and has 2 runs below it"),
+        (["other"], 1, "other has a metadata.json, but is not a run"),
+        (["third"], 1, "third has a metadata.json, but is not a run"),
+        (["sweep"], 2, "sweep is not a run, but has 2 runs below it; -r removes them"),
+        (["sw*"], 2, "sw* is not a run, but has 2 runs below it"),
         (["sweep/log_a/artifacts"], 1, "there is no run at sweep/log_a/artifacts"),
-        (["sweep/log_a/*"], 2, "means files of sweep/log_a; only whole runs are removed"),
-        (["-r", "sweep/*/artifacts/n.txt"], 2, "means files of sweep/log_a"),
-        (["-r", "sweep/log_?/da*"], 2, "means files of sweep/log_a"),
-        ([], 2, "name what is to be removed"),
+        (["sweep/log_a/*"], 2, "matches files of sweep/log_a; only whole runs can be removed"),
+        (["-r", "sweep/*/artifacts/n.txt"], 2, "matches files of sweep/log_a"),
+        (["-r", "sweep/log_?/da*"], 2, "matches files of sweep/log_a"),
+        ([], 2, "no URL given: name the runs to remove"),
     ]:
         done = notata("rm", "--yes", *arguments, folder=tmp_path)
         assert (done.returncode, done.stdout) == (code, ""), arguments
@@ -141,7 +141,7 @@ def test_runs_without_sense_go_as_well_and_their_links_but_not_what_those_lead_t
     (tmp_path / "log_linked/link").symlink_to(tmp_path / "elsewhere")
     files = 3 * len(KEYS)  # one was lost, one has an odd name; what is unfinished counts not
     done = notata("rm", "-y", "log_lost", "log_broken", "log_linked", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "removed the link, not what it leads to: log_linked/link\n")
+    assert (done.returncode, done.stderr) == (0, "removed the link, but not its target: log_linked/link\n")
     assert done.stdout.startswith(f"Removed 3 runs, {files} files, ")
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
         "elsewhere", "elsewhere/kept",
@@ -300,7 +300,7 @@ def test_a_run_that_began_again_while_somebody_was_asked_is_left(place: Place) -
     done = list(removals(runs, failed=told.append))
     assert [one.removed for one in done] == [False, False, True]
     assert [type(error) for error in told] == [ConflictError, ConflictError]
-    assert "log_b is another run by now, and was left" in str(told[1])
+    assert "log_b is another run by now, and was kept" in str(told[1])
     assert place.bytes("log_b/artifacts/n.txt") == b"new"
     again.mark_complete()
 

@@ -96,7 +96,7 @@ def test_the_fields_of_json_have_these_names(fleet: Path, tmp_path: Path) -> Non
 def test_a_folder_of_several_runs_is_refused_unless_all_are_asked_for(fleet: Path, tmp_path: Path) -> None:
     done = notata("show", str(fleet), folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"Error: {fleet} has 11 runs, as {fleet}/log_broken, ")
+    assert done.stderr.startswith(f"Error: {fleet} has 11 runs, such as {fleet}/log_broken, ")
     with pytest.raises(errors.ConfigurationError, match="has 11 runs"):
         show(fleet)
     assert notata("show", f"{fleet}/log_l*", "-n", "0", folder=tmp_path).stdout.count("  place  ") == 2
@@ -270,7 +270,7 @@ def test_a_forged_chain_of_failures_is_bounded(name: str, tmp_path: Path) -> Non
     assert failure is not None
     assert len(list(failure.chain())) <= 2**12
     store.write("artifacts/debug/failure.json", json.dumps({"frames": [], name: [3]}).encode())
-    assert show(store).problems == ("artifacts/debug/failure.json does not tell of an exception",)
+    assert show(store).problems == ("artifacts/debug/failure.json does not describe an exception",)
 
 
 def test_without_a_description_it_is_the_end_of_the_traceback() -> None:
@@ -283,7 +283,7 @@ def test_without_a_description_it_is_the_end_of_the_traceback() -> None:
     store.write("artifacts/debug/failure.json", b'{"frames": [{"line": 1}]}')
     found = show(store)
     assert found.failure == failure
-    assert found.problems == ("artifacts/debug/failure.json does not tell of an exception",)
+    assert found.problems == ("artifacts/debug/failure.json does not describe an exception",)
 
 
 def test_a_run_that_went_on_and_ended_well_shows_no_failure() -> None:
@@ -335,7 +335,7 @@ def test_a_failure_that_tells_of_no_exception(data: bytes) -> None:
     store = open_store("memory://show/no-failure/log_a")
     store.write_many({"metadata.json": b'{"status": "failed"}', "artifacts/debug/failure.json": data})
     found = show(store)
-    assert (found.failure, found.problems) == (None, ("artifacts/debug/failure.json does not tell of an exception",))
+    assert (found.failure, found.problems) == (None, ("artifacts/debug/failure.json does not describe an exception",))
 
 
 def test_the_end_of_a_long_traceback_begins_with_a_whole_line() -> None:

@@ -168,7 +168,7 @@ def test_nested_parameters_are_columns(tmp_path: Path) -> None:
     [whole] = table(where, columns=["optimizer"], where="optimizer.lr > 0.1")
     assert whole["optimizer"]["name"] == "sgd"
     [note] = table(where, columns=["optimizr.lr"]).notes
-    assert note.startswith("no run has optimizr.lr; close to it: optimizer.lr")
+    assert note.startswith("no run has optimizr.lr; similar names: optimizer.lr")
     done = notata("table", where, "--columns", "optimizer.*", "--sort", "optimizer.lr", "-r", "--csv", folder=tmp_path)
     assert done.stdout.splitlines() == ["optimizer.lr,optimizer.momentum,optimizer.name", "0.2,null,sgd", "0.1,,adam"]
     assert done.stderr == ""
@@ -186,7 +186,7 @@ def test_filters_and_orders_are_those_of_ls(tmp_path: Path) -> None:
     assert (none.returncode, none.stdout) == (1, "")
     assert notata("table", where, "--csv", "--json", folder=tmp_path).returncode == 2
     assert notata("table", "nowhere", folder=tmp_path).returncode == 1
-    with pytest.raises(ConfigurationError, match="there is no status"):
+    with pytest.raises(ConfigurationError, match="unknown status"):
         table(where, status="fine")
     with pytest.raises(ConfigurationError, match="limit"):
         table(where, limit=-1)

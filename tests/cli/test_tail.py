@@ -270,7 +270,8 @@ def test_a_log_that_is_replaced_begins_anew(longer: bool) -> None:
     other = b"[10:00] other\n" * (5 if longer else 1)
     scene = Scene(store, lambda: store.write("log.txt", other), ended(store)).play()
     assert scene.read == ["[09:00] one\n[09:01] two\n", other.decode()]
-    assert scene.told == [f"{store.url}/log.txt is another one now; it begins here", f"{store.url}: complete"]
+    replaced = f"{store.url}/log.txt was replaced by another file, which begins here"
+    assert scene.told == [replaced, f"{store.url}: complete"]
 
 
 def test_a_run_that_is_overwritten_and_one_that_is_removed() -> None:
@@ -313,7 +314,7 @@ def test_forever_goes_on_with_a_run_that_is_resumed() -> None:
         "diverged", "again", "complete",
     ]  # fmt: skip
     assert scene.told == [
-        f"{url}/log_x: failed: diverged", f"{url}/log_x goes on", f"{url}/log_x: complete", "interrupted",
+        f"{url}/log_x: failed: diverged", f"{url}/log_x was resumed", f"{url}/log_x: complete", "interrupted",
     ]  # fmt: skip
 
 
@@ -347,7 +348,7 @@ def test_an_outage_is_told_once_and_followed_through() -> None:
     assert scene.read == ["one\n", "two\n"]
     assert len(scene.told) == 3
     assert "no server answered" in scene.told[0]
-    assert scene.told[1:] == ["the storage answers again", f"{inner.url}: complete"]
+    assert scene.told[1:] == ["the storage is available again", f"{inner.url}: complete"]
 
 
 class Refusing(FrontStore):
@@ -385,7 +386,7 @@ def test_whatever_kind_of_outage_it_is_told_once_and_nothing_else_is_asked_meanw
     scene = Scene(store, out, *[nothing] * 5, back, ended(inner)).play()
     assert scene.read == ["one\n", "two\n"]
     assert scene.told == [
-        f"{error}; waiting until it can be read again", "the storage answers again", f"{inner.url}: complete",
+        f"{error}; waiting for the storage", "the storage is available again", f"{inner.url}: complete",
     ]  # fmt: skip
 
 
@@ -436,7 +437,7 @@ def test_a_run_that_goes_on_has_no_end_any_more() -> None:
     store = a_log(b"one\n")
     ended(store, "failed")()
     scene = Scene(store, nothing, ended(store, "initialized"), *[nothing] * 9, forever=True).play()
-    assert scene.told == [f"{store.url}: failed", f"{store.url} goes on", "interrupted"]
+    assert scene.told == [f"{store.url}: failed", f"{store.url} was resumed", "interrupted"]
     assert scene.watched.ends == {}
 
 

@@ -96,7 +96,7 @@ def test_cat_of_a_whole_server_names_what_is_there(web: ThreadingHTTPServer, tmp
     url = f"http://127.0.0.1:{web.server_port}"
     done = notata("cat", url, folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    there = f"Error: {url} is a folder of 1 run, no file; in it: log_a\n"
+    there = f"Error: {url} is a folder of 1 run, not a file; it contains: log_a\n"
     assert done.stderr == there
     known = url.replace("://", "://ada:secret77@")
     assert notata("cat", known, folder=tmp_path).stderr == there

@@ -117,15 +117,15 @@ def test_what_does_not_fit_does_not_match_and_raises_nothing(expression: str) ->
         ("omega | 1", 1, "omega | 1", "write 'and' and 'or'"),
         ("omega > 1 or abs() > 1", 14, "abs()", "takes 1 argument, not 0"),
         ("min() > 1", 1, "min()", "takes 1 or more arguments, not 0"),
-        ("min(steps, key=abs) > 1", 1, "min(steps, key=abs)", "no such thing"),
+        ("min(steps, key=abs) > 1", 1, "min(steps, key=abs)", "a filter cannot contain this"),
         ("(omega >\n foo(1))", None, " (foo(1))", "there is no function foo()"),
         ("max([]) > omega", 1, "max([])", "it has no value"),
         ("1 < foo(omega)", 5, "foo(omega)", "there is no function foo()"),
         ("1 < abs(omega, 2)", 5, "abs(omega, 2)", "takes 1 argument, not 2"),
         ("note.upper() == 'F'", 1, "note.upper()", "no methods"),
         ("'ä' == note and lambda: 1", None, "", "invalid syntax"),
-        ("'ä' == note and [x for x in steps]", 17, "[x for x in steps]", "no such thing"),
-        ("f'{omega}' == '2'", 1, "f'{omega}'", "no such thing"),
+        ("'ä' == note and [x for x in steps]", 17, "[x for x in steps]", "a filter cannot contain this"),
+        ("f'{omega}' == '2'", 1, "f'{omega}'", "a filter cannot contain this"),
         ("omega > 1 and 1 / 0", 15, "1 / 0", "division by zero"),
         ("omega > 9 ** 9 ** 9", 9, "9 ** 9 ** 9", "at most"),
         ("omega > 2 ** 99999999", 9, "2 ** 99999999", "at most"),
@@ -135,11 +135,11 @@ def test_what_does_not_fit_does_not_match_and_raises_nothing(expression: str) ->
         ("__import__('os')", 1, "__import__('os')", "there is no function"),
         ("().__class__", 1, "()", "only names have parts"),
         ("eval('1')", 1, "eval('1')", "there is no function"),
-        ("(omega := 1)", 2, "omega := 1", "no such thing"),
-        ("omega if 1 else 2", 1, "omega if 1 else 2", "no such thing"),
+        ("(omega := 1)", 2, "omega := 1", "a filter cannot contain this"),
+        ("omega if 1 else 2", 1, "omega if 1 else 2", "a filter cannot contain this"),
         ("params[omega] == 1", 1, "params[omega]", "only names have parts"),
-        ("b'x' == note", 1, "b'x'", "no such thing"),
-        ("omega > 1j", 9, "1j", "no such thing"),
+        ("b'x' == note", 1, "b'x'", "a filter cannot contain this"),
+        ("omega > 1j", 9, "1j", "a filter cannot contain this"),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_the_place_shown(
@@ -199,14 +199,14 @@ def test_names_that_no_run_has_are_told_with_close_ones() -> None:
     assert where(RUN)
     assert where.notes() == [
         "no run has foo['x y']",
-        "no run has omga; close to it: omega",
-        "no run has params.stpes; close to it: steps",
+        "no run has omga; similar names: omega",
+        "no run has params.stpes; similar names: steps",
         "size is that of the run; there is params.size too",
     ]
     places = Where("solver.stages[-3] == 1 or solver.stages[-9] == 1")
     assert places.notes() == []  # nothing was asked yet
     assert places(RUN)
-    assert places.notes() == ["no run has solver.stages[-9]; close to it: solver"]
+    assert places.notes() == ["no run has solver.stages[-9]; similar names: solver"]
     assert Where("omega ** 99999999 > 1")(RUN) is False
 
 
@@ -301,7 +301,7 @@ def test_a_filter_of_the_command(tmp_path: Path) -> None:
     assert (nothing.returncode, nothing.stdout, nothing.stderr) == (
         1,
         "",
-        "Note: no run has omgea; close to it: omega\n",
+        "Note: no run has omgea; similar names: omega\n",
     )
     bare = notata("ls", ".", "--where", "status == complete", folder=tmp_path)
     assert bare.stderr == "Note: no run has complete; a text needs quotes: status == 'complete'\n"

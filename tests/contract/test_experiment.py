@@ -735,7 +735,7 @@ def test_half_a_minute_later_the_rows_that_wait_are_written(bucket: Place, monke
     timer.cancel()
     timer.function()  # as it does then
     assert [line["step"] for line in index(bucket)] == ["0", "1", "2"]
-    assert made._keeper._waiting == {}
+    assert made._keeper._pending == {}
     made._keeper._next = 0.0  # half a minute later again
     begun(made, step=3).mark_complete()
     assert [line["step"] for line in index(bucket)] == ["0", "1", "2", "3"]
@@ -849,7 +849,7 @@ def test_an_index_that_cannot_be_written_ends_no_run_badly(caplog: pytest.LogCap
     log = begun(made, dt=0.1)
     log.mark_complete()
     assert log.status == "complete"
-    assert "run sweep_dt_0.1 ended, but index.csv was not brought up to date" in caplog.text
+    assert "run sweep_dt_0.1 ended, but index.csv was not updated" in caplog.text
     assert made.reader.table() == [{"run_id": "sweep_dt_0.1", "dt": 0.1, "status": "complete"}]
     store.fail(2, key="index.csv")
     assert len(made.to_dataframe()) == 1
@@ -868,7 +868,7 @@ def test_rows_that_cannot_be_written_at_the_end_of_the_process_cost_no_more_than
         begun(made, step=step).mark_complete()
     store.fail(2, key="index.csv", error=lambda: notata.ConflictError("others came before", url="", key=""))
     made._keeper._at_exit()
-    assert "the last rows are not in index.csv; write_index() puts them there" in caplog.text
+    assert "the last rows are not in index.csv; write_index() adds them" in caplog.text
     assert len(list(made.reader.index())) == 1
     made._keeper._at_exit()
     assert len(list(made.reader.index())) == len(made.reader.table()) == 3
@@ -925,11 +925,11 @@ def test_what_is_in_the_index_waits_no_more(sweep: Experiment) -> None:
     for number in range(3):
         sweep.add(number=number).mark_complete()
     sweep.write_index()
-    assert sweep._keeper._waiting == {}
+    assert sweep._keeper._pending == {}
     assert sweep._keeper._at_exit not in exits._calls
     sweep.add(number=3).mark_complete()
     sweep.to_dataframe()
-    assert sweep._keeper._waiting == {}
+    assert sweep._keeper._pending == {}
     assert sweep._keeper._at_exit not in exits._calls
 
 
@@ -991,12 +991,12 @@ def test_an_index_of_our_own_is_not_kept_when_it_changes(sweep: Experiment, plac
 def test_rows_that_others_come_before_are_tried_again(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     made = experiment(bucket)
     with monkeypatch.context() as patch:
-        patch.setattr("notata.table.index._swapped", lambda *_: False)
+        patch.setattr("notata.table.index._is_written", lambda *_: False)
         begun(made, step=0).mark_complete()
         assert made._keeper._timer is not None
         made._keeper._timer.cancel()
         made._keeper._due()
-        assert list(made._keeper._waiting) == [made.run_id(step=0)]
+        assert list(made._keeper._pending) == [made.run_id(step=0)]
         assert made._keeper._timer is not None
         made._keeper._timer.cancel()
     made._keeper._due()
@@ -1046,7 +1046,7 @@ def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypa
 
     def other() -> None:
         if made._keeper._lock.acquire(blocking=False):
-            made._keeper._done({})
+            made._keeper._remove_pending({})
             made._keeper._lock.release()
 
     def at_exit(call: Any) -> None:
@@ -1057,5 +1057,5 @@ def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypa
 
     monkeypatch.setattr(exits, "at_exit", at_exit)
     made.add(dt=0.1).mark_complete()
-    assert made._keeper._waiting
+    assert made._keeper._pending
     assert made._keeper._at_exit in exits._calls

@@ -54,7 +54,7 @@ def turn(mirror: Mirror) -> None:
     clock = mirror._clock
     assert isinstance(clock, Hasty)
     clock.seconds += live.PAUSE
-    mirror._turn()
+    mirror._poll()
     assert mirror.error is None
 
 
@@ -244,7 +244,7 @@ def end() -> End:
             process.send_signal(sent)
             process.wait()
         _, errors = process.communicate()
-        said = [line for line in errors.splitlines() if "that is waited for" not in line]  # on a slow machine
+        said = [line for line in errors.splitlines() if "waiting at most" not in line]  # on a slow machine
         return int(process.returncode), "\n".join(said)
 
     return end

@@ -1,4 +1,4 @@
-"""The command ``notata``: it knows how to ask and how to show, and leaves the work to `notata.search` and below."""
+"""The command line tool ``notata``: it parses options and prints results; `notata.search` does the work."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ __all__ = ["main"]
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="notata")
 def main() -> None:
-    """Keep the record of scientific runs as plain files, on a disk or in a bucket, and look into them.
+    """Inspect, compare, copy, check and remove recorded runs, on a disk or in a bucket.
 
-    URL is a run, an experiment, a folder of runs, or a pattern of them in quotes: a local path or any fsspec URL.
+    URL is a local path or any fsspec URL. It names a run, an experiment or a folder of runs, or it is a quoted pattern.
     Default: the environment variable NOTATA_BASE_DIR, else outputs.
     """
 

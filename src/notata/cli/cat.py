@@ -1,4 +1,4 @@
-"""``notata cat``: files of runs."""
+"""``notata cat``: print files of runs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import click
 
 from notata._base.terminal import safe_lines
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, storage_option
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.frame import Command, ErrorCollector, json_option, storage_option
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 
 if TYPE_CHECKING:
     from notata.search import Content
 
 __all__ = ["cat"]
 
-_LOOKED_AT = 8192  # bytes that tell whether a file is text
+_LOOKED_AT = 8192  # bytes that decide whether a file is shown as text
 
 
 @click.command(
     cls=Command,
-    short_help="Print files; arrays, pickles, tables and images as what is in them.",
+    short_help="Print files; describe arrays, pickles, tables and images.",
     examples=(
         "notata cat outputs/log_a/log.txt",
         "notata cat s3://bucket/outputs/log_a/data/energy.npy",
@@ -32,13 +32,13 @@ _LOOKED_AT = 8192  # bytes that tell whether a file is text
         "notata cat 's3://bucket/sweep/log_*/artifacts/debug/traceback.txt' --status failed",
         "notata cat --raw gs://bucket/outputs/log_a/plots/energy.png > energy.png",
     ),
-    epilog="Exit code: 0; 1 a file is not there, or is a folder, or no run is meant; 2 usage; 3 storage, or a file is "
+    epilog="Exit code: 0; 1 a file is missing or is a folder, or no run matches; 2 usage; 3 storage, or a file is "
     "damaged.",
 )
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
 @click.option("--raw", is_flag=True, help="Print the bytes of any file, npy, npz, pickle, parquet and png too.")
-@click.option("--stats/--no-stats", default=True, help="Statistics of arrays, for which they are read whole.")
-@click.option("--head", type=click.IntRange(min=0), default=6, help="How many first values of an array. Default: 6.")
+@click.option("--stats/--no-stats", default=True, help="Compute statistics of arrays, which reads the whole array.")
+@click.option("--head", type=click.IntRange(min=0), default=6, help="Show N first values of an array. Default: 6.")
 @filter_options
 @storage_option()
 @json_option
@@ -54,15 +54,15 @@ def cat(
 ) -> None:
     """Print files, one after the other.
 
-    URL is a file of a run or any other one, or a pattern in quotes. Text and files that nobody knows are printed as
-    they are; npy and npz as shape, dtype, statistics and first values; a pickle, which is never opened, as what it
-    would run and make; parquet as its columns; png as its size in pixels. With --status or --where URL is a pattern of
-    files in runs.
+    URL is any file, or a quoted pattern. Text and files of unknown formats are printed unchanged. An npy or npz file
+    is shown as shape, dtype, statistics and first values. A pickle is never loaded: the command shows which functions
+    it would call and which objects it would create. A parquet file is shown as its columns, a png file as its size in
+    pixels. With --status or --where, URL is a pattern that matches files in runs.
     """
     from notata.errors import NotataError
     from notata.search import contents
 
-    trouble = Trouble()
+    collector = ErrorCollector()
     holds = filter_of(where)
     found = not (status or holds)
     for content in contents(
@@ -73,7 +73,7 @@ def cat(
         status=status,
         where=holds,
         storage_options=storage_options,
-        failed=trouble,
+        failed=collector,
     ):
         found = True
         try:
@@ -87,9 +87,9 @@ def cat(
                 for piece in content.pieces():
                     click.echo(piece, nl=False)
         except NotataError as error:
-            trouble(error)
-    tell_oddities(holds)
-    trouble.end(found=found)
+            collector(error)
+    print_filter_notes(holds)
+    collector.end(found=found)
 
 
 def _show(text: str) -> None:
@@ -98,7 +98,7 @@ def _show(text: str) -> None:
 
 
 def _show_text(content: Content) -> None:
-    """A file on a terminal, without control sequences; of one that is no text the beginning."""
+    """Print a file on a terminal without control sequences; of a binary file, print the beginning."""
     from notata.search.describing import is_text
 
     with closing(content.pieces()) as pieces:
@@ -110,4 +110,4 @@ def _show_text(content: Content) -> None:
             click.echo(safe_lines(decoder.decode(b"", final=True)), nl=False)
             return
     _show(str(content.unknown(first)))
-    output.complain("This is no text: only its beginning is shown on a terminal.")
+    output.error_line("Binary file: only its beginning is shown on a terminal. Redirect the output to get all of it.")

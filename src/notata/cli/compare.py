@@ -1,4 +1,4 @@
-"""``notata compare``: two runs beside each other."""
+"""``notata compare``: show the differences between two runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from notata._base.display import counted, shortened, size
 from notata.cli import output
-from notata.cli.frame import NOTHING, STORAGE, Command, Trouble, complete_url, json_option, storage_option
+from notata.cli.frame import NOTHING, STORAGE, Command, ErrorCollector, complete_url, json_option, storage_option
 
 if TYPE_CHECKING:
     from notata.search import Comparison, Difference
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _WORDS = {"equal": "equal", "changed": "changed", "only_a": "only in A", "only_b": "only in B", "unknown": "unknown"}
-_TOLD = {("run", "run_id"), ("run", "url")}  # above the table, on a terminal
+_SHOWN_ABOVE = {("run", "run_id"), ("run", "url")}  # printed above the table on a terminal
 _WIDEST, _NARROWEST = 40, 12  # characters of a value
 _COLOURS = {"changed": "yellow", "only in A": "red", "only in B": "green", "unknown": "magenta", "equal": "dim"}
 
@@ -30,32 +30,32 @@ def _parts(_context: click.Context, _parameter: click.Parameter, value: str | No
 
     given = [part.strip() for part in value.split(",")] if value else list(PARTS)
     if strange := [part for part in given if part not in PARTS]:
-        raise click.BadParameter(f"there is no {strange[0]!r}; there are {', '.join(PARTS)}")
+        raise click.BadParameter(f"unknown part {strange[0]!r}; choose from {', '.join(PARTS)}")
     return given
 
 
 @click.command(
     cls=Command,
-    short_help="Tell what differs between two runs.",
+    short_help="Show the differences between two runs.",
     examples=(
         "notata compare outputs/log_a outputs/log_b",
         "notata compare outputs/log_a s3://bucket/outputs/log_a --only files --content",
         "notata compare log_a log_b --only params,metrics --tolerance 1e-6 --json",
     ),
-    epilog="Exit code: 0 nothing differs that counts; 1 something does, or there is no such run; 2 usage; 3 of some "
-    "files nothing tells without --content, or a storage failed.",
+    epilog="Exit code: 0 no relevant difference; 1 the runs differ, or one does not exist; 2 usage; 3 some files need "
+    "--content to be compared, or a storage failed.",
 )
 @click.argument("a", metavar="A", shell_complete=complete_url)
 @click.argument("b", metavar="B", shell_complete=complete_url)
 @click.option("--only", callback=_parts, metavar="PARTS", help="Some of run,params,metrics,environment,files.")
-@click.option("--all", "everything", is_flag=True, help="Show what is equal, too.")
+@click.option("--all", "everything", is_flag=True, help="Show equal values too.")
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     default=0.0,
-    help="Numbers are equal that differ by no more than this share of the larger one.",
+    help="Numbers are equal if they differ by at most this fraction of the larger one.",
 )
-@click.option("--content", is_flag=True, help="Download files of which nothing else tells whether they differ.")
+@click.option("--content", is_flag=True, help="Download files that sizes and checksums alone cannot compare.")
 @storage_option()
 @storage_option("--a-option", of=", of A alone")
 @storage_option("--b-option", of=", of B alone")
@@ -72,14 +72,14 @@ def compare(
     b_option: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Tell what differs between the runs A and B: parameters, metrics, surroundings, files.
+    """Show the differences between the runs A and B: parameters, metrics, environment, files.
 
-    Little is read: listings, metadata and manifests tell. What differs between any two runs (ids, times, logs) is shown
-    in brackets, and does not count.
+    The command reads listings, metadata and manifests, and as few files as possible. Values that differ between any two
+    runs (ids, times, logs) are shown in brackets and do not count as differences.
     """
     from notata.search import compare as compared
 
-    trouble = Trouble()
+    collector = ErrorCollector()
     found = compared(
         a,
         b,
@@ -89,7 +89,7 @@ def compare(
         only=only,
         tolerance=tolerance,
         content=content,
-        failed=trouble,
+        failed=collector,
     )
     items = found.items if everything else found.differences
     if as_json:
@@ -99,12 +99,12 @@ def compare(
         _show(found, items)
     else:
         output.rows((), map(_cells, items))
-    trouble.code = max(trouble.code, NOTHING if found.differs else STORAGE if found.unknown else 0)
-    trouble.end()
+    collector.code = max(collector.code, NOTHING if found.differs else STORAGE if found.unknown else 0)
+    collector.end()
 
 
 def _cells(item: Difference) -> tuple[str, ...]:
-    """A line for programs."""
+    """Return the cells of a line for programs."""
     relative = "" if item.relative is None else f"{item.relative:.6g}"
     return (item.part, item.change, item.name, *_sides(item), relative, "counts" if item.counts else "")
 
@@ -117,12 +117,12 @@ def _sides(item: Difference) -> tuple[str, str]:
 
 
 def _show(found: Comparison, items: Sequence[Difference]) -> None:
-    """Side by side, for people: long values by their beginnings and ends."""
+    """Print the runs side by side for people, with long values shortened in the middle."""
     for side, run in (("A", found.a), ("B", found.b)):
         output.line(f"{side}  {run.name}")
     rows = []
     for item in items:
-        if (item.part, item.name) in _TOLD:
+        if (item.part, item.name) in _SHOWN_ABOVE:
             continue
         word = _WORDS[item.change]
         if item.relative and item.change == "changed":
@@ -136,18 +136,18 @@ def _show(found: Comparison, items: Sequence[Difference]) -> None:
     output.rows(("part", "name", "A", "B", ""), rows, colours=colours)
     count = sum(item.counts and item.change not in ("equal", "unknown") for item in found.items)
     unknown = sum(item.counts and item.change == "unknown" for item in found.items)
-    told = counted(count, "difference") if count else "no difference that counts"
-    output.line(told + (f", {unknown} unknown without --content" if unknown else ""))
+    summary = counted(count, "difference") if count else "no relevant difference"
+    output.line(summary + (f", {unknown} unknown without --content" if unknown else ""))
 
 
 def _room(rows: Sequence[Sequence[str]]) -> int:
-    """The characters that a value of either side may have on this terminal."""
+    """Return how many characters a value of either side may take on this terminal."""
     others = sum(max((len(row[place]) for row in rows), default=0) for place in (0, 1, -1))
     return min(_WIDEST, max(_NARROWEST, (shutil.get_terminal_size().columns - others - 8) // 2))
 
 
 def _text(value: object) -> str:
-    """A value for people and lines: text as it is, all else as JSON."""
+    """Return a value as text: a string unchanged, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""What there is to complete a command line with, and what bash needs beside for URLs."""
+"""Suggestions for shell completion of paths and URLs, and the changes that bash needs to complete URLs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import click
 from notata._base.terminal import safe
 from notata.errors import NotataError
 
-__all__ = ["adapt_bash", "places"]
+__all__ = ["adapt_bash", "complete_urls"]
 
-_SECONDS: Final = 3.0  # that somebody who pressed a key waits for a bucket
+_SECONDS: Final = 3.0  # a user who pressed a key waits at most this long for a bucket
 _MOST: Final = 200  # suggestions
-_SPECIAL: Final = re.compile(r"[^\w@%+=:,./-]")  # what bash would take for more than text: it puts in what it is given
+_SPECIAL: Final = re.compile(r"[^\w@%+=:,./-]")  # characters that bash would interpret: it inserts suggestions unquoted
 _ESCAPED: Final = r"\\\g<0>"
 
 
-def places(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """What a URL that somebody began may go on with: one folder is listed. The shell itself knows local paths."""
+def complete_urls(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Return completions of a partial URL, from one folder listing. The shell itself completes local paths."""
     from click.shell_completion import CompletionItem
 
     if "://" not in incomplete:
@@ -36,7 +36,7 @@ def places(context: click.Context, _parameter: click.Parameter, incomplete: str)
 
 
 def _below(folder: str, options: dict[str, Any]) -> list[str]:
-    """Folders and files of one folder; none if it cannot be listed, or not in time."""
+    """Return the folders and files of one folder; none if it cannot be listed, or not in time."""
     from notata.store import open_store
 
     found: list[str] = []
@@ -47,11 +47,11 @@ def _below(folder: str, options: dict[str, Any]) -> list[str]:
             fs = store.filesystem()
             for entry in fs.ls(folder, detail=True):
                 name = str(entry["name"]).rstrip("/").rpartition("/")[2]
-                if name and not name.startswith(".") and safe(name) == name:  # a shell prints it as it is
+                if name and not name.startswith(".") and safe(name) == name:  # a shell prints names unescaped
                     found.append(f"{folder}/{name}{'/' * (entry['type'] == 'directory')}")
 
     try:
-        store = open_store(folder, options, timeout=_SECONDS)  # and its libraries, which take their time
+        store = open_store(folder, options, timeout=_SECONDS)  # imports libraries, which takes time
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
         thread.join(_SECONDS)
@@ -63,7 +63,7 @@ def _below(folder: str, options: dict[str, Any]) -> list[str]:
 
 
 def adapt_bash() -> None:
-    """Have bash complete URLs: it takes their colon for the end of a word."""
+    """Make bash complete URLs: by default it ends a word at a colon."""
     from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
     class Bash(BashComplete):
@@ -85,7 +85,7 @@ def adapt_bash() -> None:
 
 
 def _joined(words: list[str]) -> list[str]:
-    """Words without the breaks that bash makes at each colon and equals sign.
+    """Join the words that bash split at each colon and equals sign.
 
     >>> _joined(["ls", "-o", "key", "=", "a", "s3", ":", "//bucket/log_"])
     ['ls', '-o', 'key=a', 's3://bucket/log_']

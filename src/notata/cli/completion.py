@@ -1,4 +1,4 @@
-"""``notata completion``: the script by which a shell completes command lines."""
+"""``notata completion``: print the script with which a shell completes command lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VARIABLE: Final = "_NOTATA_COMPLETE"
 
 @click.command(
     cls=Command,
-    short_help="Print what a shell needs to complete command lines.",
+    short_help="Print the script for shell completion.",
     examples=(
         "notata completion bash > ~/.local/share/bash-completion/completions/notata",
         "notata completion zsh > ~/.zfunc/_notata   # with fpath+=~/.zfunc before compinit in ~/.zshrc",
@@ -28,16 +28,16 @@ _VARIABLE: Final = "_NOTATA_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script with which SHELL completes commands, options, local paths, and what lies in a bucket.
+    """Print the script with which SHELL completes commands, options, local paths and names in a bucket.
 
-    A bucket is asked for one folder, for three seconds at most, with the storage options that stand before on the line,
-    those of fsspec's configuration and those of the environment. Errors are silent.
+    To complete a bucket URL, notata lists one folder, for at most three seconds. It uses the storage options earlier on
+    the line, those of fsspec's configuration and those of the environment. Errors are not shown.
     """
     from click.shell_completion import ShellComplete, get_completion_class
 
     adapt_bash()
     kind = get_completion_class(shell)
     if kind is None:
-        raise click.UsageError(f"there is no completion for {shell}")
+        raise click.UsageError(f"click has no completion for {shell}")
     root = context.find_root().command
     click.echo(ShellComplete.source(kind(root, {}, "notata", _VARIABLE)))

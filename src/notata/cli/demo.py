@@ -1,4 +1,4 @@
-"""``notata demo``: an example run."""
+"""``notata demo``: record an example run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["demo"]
     ),
 )
 @click.argument("url", required=False)
-@click.option("--run-id", help="Name of the run; one is made when not given.")
+@click.option("--run-id", help="Name of the run. Default: a generated one.")
 @storage_option()
 def demo(url: str | None, run_id: str | None, storage_options: dict[str, Any]) -> None:
-    """Integrate the Lorenz system, record it at URL with every writer, and show what was stored.
+    """Integrate the Lorenz system, record it at URL with every kind of file, and show the stored files.
 
     URL is any fsspec URL or path. Default: the environment variable NOTATA_BASE_DIR, else outputs.
     """

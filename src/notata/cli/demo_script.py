@@ -1,7 +1,7 @@
-"""A real computation recorded with every writer: the Lorenz system, integrated, and its run shown.
+"""An example computation that stores every kind of file: it integrates the Lorenz system and shows its run.
 
-It is an ordinary script: it knows `Logbook` and numpy, and the same lines run on every storage. To show the run at the
-cost of one listing it asks the logbook's store.
+It is an ordinary script: it uses `Logbook` and numpy, and the same lines run on every storage. To show the run with one
+listing it uses the store of the logbook.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["PARAMS", "record", "show"]
 PARAMS: Final[dict[str, float | int]] = {"beta": 8 / 3, "dt": 0.005, "rho": 28.0, "sigma": 10.0, "steps": 8000}
 """E. N. Lorenz, Deterministic Nonperiodic Flow, J. Atmos. Sci. 20 (1963) 130: his parameters, dimensionless."""
 
-_SPAN: Final = 100  # steps that a neighbour is followed before it is brought back
+_SPAN: Final = 100  # steps between two rescalings of the neighbour's distance
 _LINES: Final = 4
 _WIDTH: Final = 100
 
@@ -42,7 +42,7 @@ def record(
         base_dir: As for `Logbook`.
         run_id: As for `Logbook`.
         storage_options: As for `Logbook`.
-        params: Of the system, and `dt` and `steps` of the integration.
+        params: Parameters of the system, and `dt` and `steps` of the integration.
 
     Returns:
         The logbook, complete.
@@ -85,7 +85,7 @@ def record(
 
 
 def _draw(log: Logbook, states: npt.NDArray[np.float64]) -> None:
-    """The attractor from the side, where matplotlib is installed."""
+    """Plot the attractor from the side, if matplotlib is installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -111,7 +111,7 @@ def _flow(params: Mapping[str, Any]) -> Callable[[npt.NDArray[np.float64]], npt.
 
 
 def _integrate(params: Mapping[str, Any], start: npt.ArrayLike = (1.0, 1.0, 1.0)) -> npt.NDArray[np.float64]:
-    """States at each step, shape (steps + 1, 3), by the classical fourth-order Runge-Kutta method."""
+    """Return the states at each step, shape (steps + 1, 3), by the classical fourth-order Runge-Kutta method."""
     import numpy as np
 
     flow, dt = _flow(params), params["dt"]
@@ -128,10 +128,10 @@ def _integrate(params: Mapping[str, Any], start: npt.ArrayLike = (1.0, 1.0, 1.0)
 
 
 def _lyapunov(params: Mapping[str, Any], states: npt.NDArray[np.float64], distance: float = 1e-8) -> float:
-    """Rate at which close trajectories part, per unit of time: the largest Lyapunov exponent.
+    """Return the rate at which close trajectories diverge, per unit of time: the largest Lyapunov exponent.
 
     G. Benettin, L. Galgani, J.-M. Strelcyn, Kolmogorov entropy and numerical experiments, Phys. Rev. A 14 (1976) 2338:
-    follow a neighbour, bring it back close again and again, and average its growth.
+    follow a neighbour, rescale its distance repeatedly, and average its growth.
     """
     import numpy as np
 
@@ -147,7 +147,7 @@ def _lyapunov(params: Mapping[str, Any], states: npt.NDArray[np.float64], distan
 
 
 def _crossings(states: npt.NDArray[np.float64]) -> Iterator[tuple[int, float, float]]:
-    """Steps at which x changes its sign, with y and z there."""
+    """Yield the steps at which x changes its sign, with y and z at these steps."""
     import numpy as np
 
     for step in np.flatnonzero(np.diff(np.sign(states[:, 0]))).tolist():
@@ -155,7 +155,7 @@ def _crossings(states: npt.NDArray[np.float64]) -> Iterator[tuple[int, float, fl
 
 
 def show(log: Logbook) -> str:
-    """The run as a tree with sizes, and the first lines of each file. One list, then one read a file."""
+    """Return the run as a tree with sizes, and the first lines of each file. Cost: one listing, and one read a file."""
     out = io.StringIO()
     entries = log._store.list()
     print(f"{log.url}  ({log.status})", file=out)
@@ -180,7 +180,7 @@ def _tree(files: list[tuple[str, int]]) -> Iterator[tuple[int, str, int | None]]
 
 
 def _head(data: bytes) -> str:
-    """The first lines of text; of anything else, its first bytes."""
+    """Return the first lines of a text file, or the first bytes of any other file."""
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""``notata doctor``: whether runs can be kept at a place."""
+"""``notata doctor``: check whether a storage can hold runs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _CODES = {"no": STORAGE, "poor": NOTHING}
 
 @click.command(
     cls=Command,
-    short_help="Find out whether runs can be kept at a place, and what to do if not.",
+    short_help="Check whether a storage can hold runs, and how to fix it if not.",
     examples=(
         "notata doctor",
         "notata doctor s3://bucket/outputs -o endpoint_url=http://127.0.0.1:9000",
         "notata doctor gs://bucket/outputs --read-only --json",
     ),
-    epilog="Exit code: 0 all is well; 1 something is poor, as slow or unprotected; 2 the URL makes no sense; 3 runs "
-    "cannot be kept there.",
+    epilog="Exit code: 0 all checks pass; 1 a check is poor, such as a slow or unprotected storage; 2 the URL is "
+    "wrong; 3 runs cannot be kept there.",
 )
 @click.argument("url", required=False, shell_complete=complete_url)
 @click.option("--read-only", is_flag=True, help="Write nothing.")
@@ -50,9 +50,9 @@ def doctor(
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Find out whether URL can be reached, listed, read and written, and what each no needs.
+    """Check whether URL can be reached, listed, read and written, and how to fix each check that fails.
 
-    It writes some small files into a hidden folder below URL, .notata-…, and removes them. No secret is shown.
+    The command writes some small files into a hidden folder below URL, .notata-…, and removes them. It shows no secret.
     """
     from notata.search import diagnose
 
@@ -62,16 +62,16 @@ def doctor(
             output.json_line(dataclasses.asdict(check))
     else:
         output.rows(
-            ("check", "state", "what was found"),
-            [(check.name, check.state, _told(check)) for check in checks],
+            ("check", "state", "result"),
+            [(check.name, check.state, _result_text(check)) for check in checks],
             colours=_COLOURS,
         )
-    if checks[0].state == "no":  # the URL itself
+    if checks[0].state == "no":  # the URL itself is wrong
         context.exit(USAGE)
     context.exit(max(_CODES.get(check.state, FOUND) for check in checks))
 
 
-def _told(check: Check) -> str:
-    """What was found, and what to do: the advice of the check, in place of the shorter one that an error carries."""
-    told = check.told.partition("; ")[0] if check.state == "no" and check.advice else check.told
-    return f"{told}. {check.advice}".strip(". ")
+def _result_text(check: Check) -> str:
+    """Return the result with the advice of the check, which replaces the shorter advice in an error message."""
+    result = check.told.partition("; ")[0] if check.state == "no" and check.advice else check.told
+    return f"{result}. {check.advice}".strip(". ")

@@ -1,4 +1,4 @@
-"""``notata du``: how many bytes there are, and where."""
+"""``notata du``: show how much space files take, and where."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, size_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.frame import Command, ErrorCollector, json_option, size_option, storage_option, urls_argument
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 
 if TYPE_CHECKING:
     from notata.search import Usage
@@ -20,7 +20,7 @@ __all__ = ["du"]
 
 @click.command(
     cls=Command,
-    short_help="Tell how many bytes there are, by folder, run or kind of file.",
+    short_help="Show sizes by folder, run or kind of file.",
     examples=(
         "notata du -d 1 s3://bucket/outputs",
         "notata du --by run --sort size gs://bucket/outputs",
@@ -30,17 +30,17 @@ __all__ = ["du"]
     ),
 )
 @urls_argument
-@click.option("-d", "--depth", type=click.IntRange(min=0), help="Tell folders that lie at most so deep below URL.")
-@click.option("-s", "--summarize", is_flag=True, help="Tell each URL only, as -d 0.")
-@click.option("-a", "--all", "files", is_flag=True, help="Tell files too.")
+@click.option("-d", "--depth", type=click.IntRange(min=0), help="Show folders up to this depth below URL.")
+@click.option("-s", "--summarize", is_flag=True, help="Show only a total for each URL, as -d 0.")
+@click.option("-a", "--all", "files", is_flag=True, help="Show files too.")
 @click.option(
     "--by",
     type=click.Choice(["folder", "run", "suffix"]),
     default="folder",
-    help="What a line is for: a folder, a run, or all files that end alike. Default: folder.",
+    help="Group sizes by folder, by run, or by the suffix of file names. Default: folder.",
 )
-@click.option("--sort", type=click.Choice(["name", "size"]), help="By name, or the largest first.")
-@click.option("-c", "--total", is_flag=True, help="Tell the sum of all URLs at the end.")
+@click.option("--sort", type=click.Choice(["name", "size"]), help="Order by name, or by size, the largest first.")
+@click.option("-c", "--total", is_flag=True, help="Show the sum of all URLs at the end.")
 @size_option
 @filter_options
 @storage_option()
@@ -59,20 +59,20 @@ def du(
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Sum up the sizes of files, in one listing of each URL; nothing is read unless a filter asks for it.
+    """Sum up the sizes of files, from one listing of each URL; files are read only if a filter needs them.
 
-    URL is a folder, a run, a file, or a pattern in quotes. A line for each folder: its size and its name. With
-    --status or --where only what lies in such runs counts.
+    URL is a folder, a run, a file, or a quoted pattern. Each line shows the size and the name of a folder. With
+    --status or --where, only files in matching runs count.
     """
     from notata.search import usage
 
     if by != "folder" and (summarize or files or depth is not None):
-        raise click.UsageError("-a, -d and -s go with --by folder")
+        raise click.UsageError("-a, -d and -s need --by folder")
     if summarize and (files or depth is not None):
-        raise click.UsageError("-s goes without -a and -d")
-    trouble = Trouble()
+        raise click.UsageError("-s cannot be combined with -a or -d")
+    collector = ErrorCollector()
     holds = filter_of(where)
-    told = usage(
+    usages = usage(
         urls,
         by=by,
         depth=0 if summarize else depth,
@@ -80,25 +80,25 @@ def du(
         status=status,
         where=holds,
         storage_options=storage_options,
-        failed=trouble,
+        failed=collector,
     )
-    found = _print(_summed(_sorted(told, sort), total), human, as_json)
-    tell_oddities(holds)
-    trouble.end(found=found)
+    found = _print(_summed(_sorted(usages, sort), total), human, as_json)
+    print_filter_notes(holds)
+    collector.end(found=found)
 
 
-def _sorted(told: Iterable[Usage], sort: str | None) -> Iterable[Usage]:
+def _sorted(usages: Iterable[Usage], sort: str | None) -> Iterable[Usage]:
     if sort is None:
-        return told
-    return sorted(told, key=lambda one: (-one.size if sort == "size" else 0, one.name))
+        return usages
+    return sorted(usages, key=lambda one: (-one.size if sort == "size" else 0, one.name))
 
 
-def _summed(told: Iterable[Usage], total: bool) -> Iterator[Usage]:
-    """What is told, and at the end the sum of what lies in nothing else that is told."""
+def _summed(usages: Iterable[Usage], total: bool) -> Iterator[Usage]:
+    """Yield all lines, and at the end their sum; nested entries count once."""
     from notata.search import Usage
 
     whole = Usage("total", "total")
-    for one in told:
+    for one in usages:
         if not one.depth:
             whole.size += one.size
             whole.files += one.files
@@ -109,14 +109,14 @@ def _summed(told: Iterable[Usage], total: bool) -> Iterator[Usage]:
         yield whole
 
 
-def _print(told: Iterable[Usage], human: bool | None, as_json: bool) -> bool:
-    """Print it; whether there was something."""
+def _print(usages: Iterable[Usage], human: bool | None, as_json: bool) -> bool:
+    """Print all lines, and return whether there was one."""
     found = False
     unfinished = unfinished_files = 0
 
     def each() -> Iterator[Usage]:
         nonlocal found, unfinished, unfinished_files
-        for one in told:
+        for one in usages:
             found = found or one.kind != "total"
             if one.kind != "total" and not one.depth:
                 unfinished += one.unfinished
@@ -133,7 +133,7 @@ def _print(told: Iterable[Usage], human: bool | None, as_json: bool) -> bool:
     else:
         output.rows(("size", "name"), ((size(one.size), _name(one)) for one in each()))
     if not as_json:
-        output.tell_unfinished(unfinished_files, unfinished)
+        output.print_unfinished(unfinished_files, unfinished)
     return found
 
 

@@ -1,7 +1,7 @@
-"""What all commands have in common: options, exit codes, and how an error is told; it knows no command.
+"""The common parts of all commands: options, exit codes and the printing of errors.
 
-A command is a function with ``@click.command(cls=Command)`` in a module of its own, named in ``cli/__init__.py``. It
-imports what it needs when it is called: ``notata --help`` imports every module of commands.
+A command is a function with ``@click.command(cls=Command)`` in a module of its own, registered in ``cli/__init__.py``.
+It imports its dependencies when it is called, because ``notata --help`` imports every command module.
 """
 
 from __future__ import annotations
@@ -42,38 +42,38 @@ __all__ = [
     "STORAGE",
     "USAGE",
     "Command",
+    "ErrorCollector",
     "Group",
-    "Trouble",
     "code_of",
     "complete_url",
     "json_option",
+    "print_error",
     "progress_option",
     "size_option",
     "storage_option",
-    "tell",
     "urls_argument",
     "wanted",
 ]
 
 FOUND: Final = 0
 NOTHING: Final = 1
-"""Nothing was found, or something differs."""
+"""No match, or the runs differ."""
 USAGE: Final = 2
 STORAGE: Final = 3
-"""A storage refused or failed, or what is there cannot be read."""
+"""A storage refused or failed, or a file cannot be read."""
 
-_INTERRUPTED: Final = 130  # as shells say it: 128 and the number of SIGINT
-_PIPE_CLOSED: Final = 141  # and of SIGPIPE
+_INTERRUPTED: Final = 130  # the convention of shells: 128 and the number of SIGINT
+_PIPE_CLOSED: Final = 141  # the same for SIGPIPE
 
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
-_UNCHECKED: Final = 50_000  # objects made before Python looks for cycles: a listing makes many, and few are in one
+_UNCHECKED: Final = 50_000  # new objects before Python searches for cycles: a listing makes many, and few form cycles
 
-_COMPLETE: Final = "_NOTATA_COMPLETE"  # set by a shell that wants to know how a line may go on
+_COMPLETE: Final = "_NOTATA_COMPLETE"  # set by a shell that requests completions
 
-_EXIT_CODES: Final = "Exit code: 0; 1 nothing found, or something differs; 2 usage; 3 storage."
+_EXIT_CODES: Final = "Exit code: 0; 1 nothing found, or the runs differ; 2 usage; 3 storage."
 
-_TOLD: Final = 100  # errors that a command prints one by one
+_ERRORS_SHOWN: Final = 100  # errors that a command prints one by one
 
 _DEBUG: Final = "notata.debug"
 
@@ -81,12 +81,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Command(click.Command):
-    """One command: its errors become a line or two and an exit code, and its warnings lines.
+    """A command that prints errors in a line or two, sets the exit code, and prints warnings as lines.
 
     Args:
         *arguments: As for `click.Command`.
-        examples: Command lines that the help ends with.
-        count: The option that a number means which is written as one, as in ``tail -3``.
+        examples: Command lines at the end of the help.
+        count: The option that a bare number stands for, as in ``tail -3``.
         **options: As for `click.Command`.
     """
 
@@ -124,7 +124,7 @@ class Command(click.Command):
                 try:
                     return super().invoke(ctx)
                 finally:
-                    sys.stdout.flush()  # what cannot be written is told here, not by Python at its end
+                    sys.stdout.flush()  # report a failed write here, before Python does at exit
             except Exception as error:
                 _end(ctx, error)
             except KeyboardInterrupt:
@@ -132,7 +132,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """The command as a whole: whatever it prints, the output takes it."""
+    """The command group, which makes the standard streams able to take any output."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         gc.set_threshold(_UNCHECKED)
@@ -148,8 +148,8 @@ class Group(click.Group):
             return super().invoke(ctx)
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else ctx.command_path
-            output.complain(f"Error: {' '.join(error.format_message().split())}")
-            output.complain(f"Try '{path} --help'")
+            output.error_line(f"Error: {' '.join(error.format_message().split())}")
+            output.error_line(f"Try '{path} --help'")
             ctx.exit(USAGE)
 
 
@@ -158,17 +158,17 @@ def _coloured() -> bool:
 
 
 def _make_printable() -> None:
-    """Replace streams that the shell has closed, and escape what the encoding of an output cannot hold."""
+    """Replace streams that the shell has closed, and escape characters that an output cannot encode."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
-        if stream is None:  # closed; a socket might get its number
+        if stream is None:  # closed; otherwise a socket could get its number
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
         elif mode == "w" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _end(ctx: click.Context, error: Exception) -> NoReturn:
-    """Tell what ended a command, and end with its exit code."""
+    """Print the error that ended a command, and exit with its code."""
     if isinstance(error, click.ClickException | click.exceptions.Exit):
         raise error
     if isinstance(error, BrokenPipeError):
@@ -178,29 +178,31 @@ def _end(ctx: click.Context, error: Exception) -> NoReturn:
         _show_traceback(ctx, error)
     if isinstance(error, NotataError):
         if not ctx.meta.get(_DEBUG):
-            tell(error)
+            print_error(error)
         ctx.exit(code_of(error))
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         _drop_output()
-        output.complain(f"Error: the output cannot be written: {error.strerror}")
+        output.error_line(f"Error: cannot write the output: {error.strerror}")
     elif isinstance(error, MemoryError):
-        output.complain("Error: not enough memory for what was asked for. Name fewer runs or files.")
+        output.error_line("Error: not enough memory for this request. Name fewer runs or files.")
     elif isinstance(error, RecursionError):
-        output.complain("Error: a file of these runs is nested too deeply. Name fewer runs to see which one it is.")
+        output.error_line("Error: a file of these runs is nested too deeply. Name fewer runs to find the file.")
     else:
         where = "above" if ctx.meta.get(_DEBUG) else "that --debug shows"
-        output.complain(f"Error: {type(error).__name__}: this is a bug in notata. Report it with the traceback {where}")
+        output.error_line(
+            f"Error: {type(error).__name__}: this is a bug in notata. Report it with the traceback {where}"
+        )
     ctx.exit(STORAGE)
 
 
 def _interrupted(ctx: click.Context) -> NoReturn:
-    output.complain("Interrupted")
+    output.error_line("Interrupted")
     ctx.exit(_INTERRUPTED)
 
 
 def _drop_output() -> None:
-    """Let go of an output that takes no more: Python flushes it once more at its end."""
-    with suppress(OSError, ValueError):  # one that is no file
+    """Redirect a closed output to the null device: Python flushes it once more at exit."""
+    with suppress(OSError, ValueError):  # an output that is not a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -213,54 +215,54 @@ def _show_traceback(ctx: click.Context, error: Exception) -> None:
 
 
 def _secrets(given: object) -> Iterator[str]:
-    """Yield what of an argument may be secret: anything in a storage option but an address, and parts of a URL."""
+    """Yield possible secrets of an argument: every storage option except addresses, and parts of a URL."""
     if isinstance(given, Mapping):
         yield from (leaf for leaf in leaves(given) if "://" not in leaf)
     yield from within(given, users=True)
 
 
-class Trouble:
-    """Errors that do not end a command: each is told at once, and at the end the gravest makes the exit code.
+class ErrorCollector:
+    """Collects errors that do not end a command: prints each at once, and ends with the most severe exit code.
 
-    It is what functions of `notata.search` take as `failed`.
+    Pass it as `failed` to functions of `notata.search`.
     """
 
     def __init__(self) -> None:
         self.code = FOUND
-        self._told: set[str] = set()
-        self._more = 0
+        self._printed: set[str] = set()
+        self._not_printed = 0
         self._debug = bool(click.get_current_context().meta.get(_DEBUG))
 
     def __call__(self, error: Exception) -> None:
-        """Tell it, and go on."""
+        """Print an error, and continue."""
         if self._debug:
             raise error
-        self._tell_once(error)
+        self._print_once(error)
         code = code_of(error)
         if code == NOTHING and click.get_current_context().params.get("urls", ()) is None:
-            output.complain("No URL was given, so NOTATA_BASE_DIR or outputs was meant; for this folder write .")
+            output.error_line("No URL was given, so NOTATA_BASE_DIR or outputs is used; for this folder write .")
         self.code = max(self.code, code)
 
-    def _tell_once(self, error: Exception) -> None:
-        """Print an error, unless it was printed already or there were too many."""
-        told = str(error)
-        if told in self._told:
+    def _print_once(self, error: Exception) -> None:
+        """Print an error, unless it was printed before or too many were."""
+        message = str(error)
+        if message in self._printed:
             return
-        if len(self._told) < _TOLD:
-            self._told.add(told)
-            tell(error)
+        if len(self._printed) < _ERRORS_SHOWN:
+            self._printed.add(message)
+            print_error(error)
         else:
-            self._more += 1
+            self._not_printed += 1
 
     def end(self, *, found: bool = True) -> None:
-        """End the command: with what went wrong, else with whether something was found."""
-        if self._more:
-            output.complain(f"Error: and {self._more} more")
+        """End the command: with the code of the errors, else by whether there was a result."""
+        if self._not_printed:
+            output.error_line(f"Error: and {self._not_printed} more")
         click.get_current_context().exit(max(self.code, FOUND if found else NOTHING))
 
 
 def code_of(error: Exception) -> int:
-    """The exit code of an error."""
+    """Return the exit code of an error."""
     if isinstance(error, BatchError):
         return max(code_of(inner) for inner in error.exceptions)
     if isinstance(error, StoredNameError):
@@ -272,17 +274,17 @@ def code_of(error: Exception) -> int:
     return STORAGE
 
 
-def tell(error: Exception) -> None:
-    """One line on standard error; of many errors three."""
+def print_error(error: Exception) -> None:
+    """Print an error as one line on standard error; of a batch at most three errors."""
     errors = error.exceptions if isinstance(error, BatchError) else [error]
     for inner in errors[:3]:
-        output.complain(f"Error: {' '.join(str(inner).split())}")
+        output.error_line(f"Error: {' '.join(str(inner).split())}")
     if len(errors) > 3:
-        output.complain(f"Error: and {len(errors) - 3} more")
+        output.error_line(f"Error: and {len(errors) - 3} more")
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    output.complain(f"Warning: {' '.join(str(message).split())}")
+    output.error_line(f"Warning: {' '.join(str(message).split())}")
 
 
 def _note_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -293,7 +295,7 @@ def _note_debug(context: click.Context, _parameter: click.Parameter, value: bool
 
 
 def _pairs(_context: click.Context, _parameter: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Any]:
-    """``key=value`` pairs as storage options; a value may be JSON."""
+    """Parse ``key=value`` pairs as storage options; a value may be JSON."""
     options: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -307,19 +309,19 @@ def _pairs(_context: click.Context, _parameter: click.Parameter, pairs: tuple[st
 
 
 def storage_option(*names: str, of: str = "") -> Callable[[_Function], _Function]:
-    """``-o``, ``--storage-option``, or these names: a dictionary; for the argument `storage_options` if not said."""
+    """Add ``-o``, ``--storage-option``, or these names: a dictionary; by default as the argument `storage_options`."""
     return click.option(
         *(names or ("-o", "--storage-option", "storage_options")),
         multiple=True,
         callback=_pairs,
         metavar="KEY=VALUE",
-        help=f"For fsspec{of}, as often as needed. Secrets are better kept in the environment or in fsspec's "
-        "configuration.",
+        help=f"Option for fsspec{of}; may be repeated. Keep secrets in the environment or in fsspec's "
+        "configuration instead.",
     )
 
 
 def urls_argument(function: _Function) -> _Function:
-    """Any number of places, as the argument `urls`; None where none is given, which is the base folder."""
+    """Add any number of URLs as the argument `urls`; None, for the base folder, if none is given."""
     return click.argument(
         "urls",
         metavar="[URL]...",
@@ -330,35 +332,35 @@ def urls_argument(function: _Function) -> _Function:
 
 
 def complete_url(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Local paths, and what lies in a bucket, for `shell_complete` of an argument or option."""
-    from notata.cli.completing import places
+    """Complete local paths and names in a bucket, as `shell_complete` of an argument or option."""
+    from notata.cli.completing import complete_urls
 
-    return places(context, parameter, incomplete)
+    return complete_urls(context, parameter, incomplete)
 
 
 def json_option(function: _Function) -> _Function:
-    """``--json``, as the argument `as_json`."""
+    """Add ``--json``, as the argument `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")(function)
 
 
 def progress_option(function: _Function) -> _Function:
-    """``--progress``, as the argument `progress`; see `wanted`."""
-    return click.option("--progress/--no-progress", default=None, help="A bar; shown on a terminal if not said.")(
+    """Add ``--progress``, as the argument `progress`; see `wanted`."""
+    return click.option("--progress/--no-progress", default=None, help="Show a progress bar. Default: on a terminal.")(
         function
     )
 
 
 def size_option(function: _Function) -> _Function:
-    """``--bytes`` and ``--human``, as the argument `human`: None if neither is given; see `output.sizes`."""
+    """Add ``--bytes`` and ``--human``, as the argument `human`: None if neither is given; see `output.sizes`."""
     return click.option(
         "--human/--bytes",
         " /-b",
         "human",
         default=None,
-        help="Sizes for people, as 3.5 MB, or in bytes. If not said: for people on a terminal.",
+        help="Show sizes as 3.5 MB, or in bytes. Default: as 3.5 MB on a terminal.",
     )(function)
 
 
 def wanted(progress: bool | None) -> bool:
-    """Whether a bar is to be shown."""
+    """Decide whether to show a progress bar."""
     return sys.stderr.isatty() if progress is None else progress

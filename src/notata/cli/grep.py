@@ -1,4 +1,4 @@
-"""``notata grep``: lines of many runs."""
+"""``notata grep``: print matching lines of many runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import click
 
 from notata._base.terminal import safe_lines
 from notata.cli import output
-from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.frame import FOUND, NOTHING, Command, ErrorCollector, json_option, storage_option
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 from notata.errors import NotataError
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ _COUNT: Final = click.IntRange(min=0)
     epilog="Exit code: 0 a line matches; 1 none does; 2 usage; 3 storage.",
 )
 @click.argument("arguments", metavar="PATTERN [URL]...", nargs=-1)
-@click.option("-e", "--regexp", "patterns", multiple=True, metavar="PATTERN", help="A pattern; then all else is URLs.")
-@click.option("-i", "--ignore-case", is_flag=True, help="Take upper and lower case for the same.")
-@click.option("-F", "--fixed-strings", "fixed", is_flag=True, help="Take patterns for plain text.")
+@click.option("-e", "--regexp", "patterns", multiple=True, metavar="PATTERN", help="A pattern; all arguments are URLs.")
+@click.option("-i", "--ignore-case", is_flag=True, help="Ignore upper and lower case.")
+@click.option("-F", "--fixed-strings", "fixed", is_flag=True, help="Match patterns as plain text.")
 @click.option("-w", "--word-regexp", "words", is_flag=True, help="Match whole words only.")
 @click.option("-x", "--line-regexp", "whole", is_flag=True, help="Match whole lines only.")
 @click.option("-v", "--invert-match", "invert", is_flag=True, help="Print the lines that do not match.")
 @click.option("-n", "--line-number", "numbers", is_flag=True, help="Print the number of each line.")
-@click.option("-l", "--files-with-matches", "names_only", is_flag=True, help="Print only names of files that match.")
-@click.option("-c", "--count", "counts", is_flag=True, help="Print only how many lines of each file match.")
+@click.option("-l", "--files-with-matches", "names_only", is_flag=True, help="Print only the names of matching files.")
+@click.option("-c", "--count", "counts", is_flag=True, help="Print only the number of matching lines of each file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing; stop at the first match.")
 @click.option("-m", "--max-count", "most", type=_COUNT, metavar="N", help="Stop each file after N matches.")
 @click.option("-A", "--after-context", "after", type=_COUNT, metavar="N", help="Print N lines after a match.")
@@ -56,10 +56,10 @@ _COUNT: Final = click.IntRange(min=0)
 @click.option("-C", "--context", "around", type=_COUNT, metavar="N", help="Print N lines before and after.")
 @click.option("-H", "--with-filename/--no-filename", "names", default=None, help="Print names of files, or none.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Search only files of this name, or path with a slash.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files of this name, or path with a slash.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Skip files of this name, or path with a slash.")
 @click.option("--logs", is_flag=True, help="Search only log.txt and the logs of workers.")
 @filter_options
-@click.option("-r", "-R", "--recursive", is_flag=True, hidden=True, expose_value=False)  # fingers know it from grep
+@click.option("-r", "-R", "--recursive", is_flag=True, hidden=True, expose_value=False)  # accepted by habit from grep
 @storage_option()
 @json_option
 @click.pass_context
@@ -80,10 +80,10 @@ def grep(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Print the lines of runs that match PATTERN, one of Python's regular expressions.
+    """Print the lines of runs that match PATTERN, a Python regular expression.
 
-    URL is a run, an experiment, any folder with runs below it, a file, or a pattern of those. Searched are the logs of
-    runs and files that hold text by their names; with --include, files of any kind.
+    URL is a run, an experiment, any folder with runs below it, a file, or a quoted pattern. The command searches the
+    logs of runs, and files whose suffix says that they are text; with --include, files of any kind.
     """
     if not patterns and not arguments:
         raise click.UsageError("Missing argument 'PATTERN'.")
@@ -91,7 +91,7 @@ def grep(
     from notata.search.patterns import Patterns
 
     urls = arguments if patterns else arguments[1:]
-    trouble = Trouble()
+    collector = ErrorCollector()
     choice = {name: options.pop(name) for name in ("ignore_case", "fixed", "words", "whole")}
     looked_for = Patterns(patterns or arguments[:1], **choice)
     if options["most"] == 0:
@@ -99,12 +99,12 @@ def grep(
     near = [around if said is None else said for said in (before, after)]
     options |= {"before": near[0] or 0, "after": near[1] or 0}
     holds = filter_of(where)
-    files = searched(looked_for, list(urls) or None, where=holds, failed=trouble, **options)
+    files = searched(looked_for, list(urls) or None, where=holds, failed=collector, **options)
     with closing(files):
         if quiet:
-            if any(_told(files, Searched.any, trouble)):
+            if any(_results(files, Searched.any, collector)):
                 context.exit(FOUND)
-            trouble.end(found=False)
+            collector.end(found=False)
         printer = _Printer(
             numbers=numbers,
             names=names,
@@ -113,28 +113,28 @@ def grep(
             as_json=as_json,
         )
         show: Callable[[Searched], bool] = printer.name if names_only else printer.count if counts else printer.lines
-        found = sum(_told(files, show, trouble))
-    tell_oddities(holds)
-    trouble.end(found=bool(found))
+        found = sum(_results(files, show, collector))
+    print_filter_notes(holds)
+    collector.end(found=bool(found))
 
 
-def _told(files: Iterator[Searched], tell: Callable[[Searched], bool], trouble: Trouble) -> Iterator[bool]:
-    """What each file says; trouble is told, and the others are asked all the same."""
+def _results(files: Iterator[Searched], tell: Callable[[Searched], bool], collector: ErrorCollector) -> Iterator[bool]:
+    """Yield the result of each file; print an error and continue with the next file."""
     for file in files:
         try:
             yield tell(file)
         except NotataError as error:
-            trouble(error)
+            collector(error)
 
 
 class _Printer:
-    """Prints what is found in files, for people or for programs: to these the bytes of a line as they are.
+    """Prints matches, formatted for people on a terminal; for programs, with the bytes of a line unchanged.
 
     Args:
-        numbers: Print those of lines.
-        names: Print those of files; None for what suits.
-        single: One place was given.
-        grouped: Lines are printed that are near others; a line of ``--`` parts what is not.
+        numbers: Print line numbers.
+        names: Print names of files; None prints them unless the search was for one file.
+        single: One URL was given.
+        grouped: Context lines are printed; a line of ``--`` separates groups.
         as_json: Print objects.
     """
 
@@ -152,7 +152,7 @@ class _Printer:
         """Print the name of a file that matches."""
         found = file.any()
         if found and self._json:
-            output.json_line(_told_of(file))
+            output.json_line(_file_fields(file))
         elif found:
             self._end(self._part(file.file.name, _NAME))
         return found
@@ -161,13 +161,13 @@ class _Printer:
         """Print how many lines of a file match."""
         count = file.count()
         if self._json:
-            output.json_line({**_told_of(file), "count": count})
+            output.json_line({**_file_fields(file), "count": count})
         else:
             self._end((self._head(file.file.name, ":") if self._named(file) else "") + str(count))
         return count > 0
 
     def lines(self, file: Searched) -> bool:
-        """Print the lines of a file that match, and those near them."""
+        """Print the matching lines of a file, and the lines around them."""
         found, named = False, self._named(file)
         with closing(file.matches()) as matches:
             for match in matches:
@@ -186,7 +186,7 @@ class _Printer:
     def _line(self, match: Match, named: bool) -> None:
         if match.binary:
             self._stream.flush()
-            output.complain(f"Binary file {match.name} matches")
+            output.error_line(f"Binary file {match.name} matches")
             return
         if self._grouped and self._last not in (None, (match.name, match.number - 1)):
             self._end(self._part("--", _SIGN))
@@ -209,7 +209,7 @@ class _Printer:
         return "".join((*parts, self._part(match.line[at:].removesuffix("\r"))))
 
     def _part(self, text: str, colour: str | None = None, *, bold: bool | None = None) -> str:
-        """A part of a line, as it is or as a terminal takes it."""
+        """Return a part of a line: unchanged, or styled for a terminal."""
         if not self._shown or not text:
             return text
         text = safe_lines(text)
@@ -223,12 +223,12 @@ class _Printer:
             self._stream.write(line.encode("utf-8", "surrogateescape") + b"\n")
 
 
-def _told_of(file: Searched) -> dict[str, Any]:
+def _file_fields(file: Searched) -> dict[str, Any]:
     return {"name": file.file.name, "run_id": file.run_id, "key": file.file.key}
 
 
 def _record(match: Match) -> dict[str, Any]:
-    """A line as an object; of a file that is no text, without number and text."""
-    told = {"name": match.name, "run_id": match.run_id, "key": match.key}
+    """Return a line as an object; for a binary file, without number and text."""
+    fields = {"name": match.name, "run_id": match.run_id, "key": match.key}
     text = {"number": None, "line": None} if match.binary else {"number": match.number, "line": match.line}
-    return {**told, **text, "matches": match.matches}
+    return {**fields, **text, "matches": match.matches}

@@ -1,4 +1,4 @@
-"""``notata ls``: which runs there are, and how they stand."""
+"""``notata ls``: list runs and their status."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import picking_options, tell_notes
+from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
+from notata.cli.picking import picking_options, print_notes
 
 if TYPE_CHECKING:
     from notata.search import Run
@@ -17,7 +17,7 @@ __all__ = ["ls"]
 
 _COLUMNS = ("run", "status", "age", "duration", "size")
 _MORE = ("started", "files", "host", "reason", "url")
-_REASON = 80  # characters of a reason that people are shown
+_REASON = 80  # characters of a failure reason shown to people
 
 
 @click.command(
@@ -31,22 +31,21 @@ _REASON = 80  # characters of a reason that people are shown
     ),
 )
 @urls_argument
-@click.option("-l", "--long", is_flag=True, help="Also when each began, its files, host, reason of failure and URL.")
+@click.option("-l", "--long", is_flag=True, help="Show start, files, host, failure reason and URL too.")
 @picking_options
 @storage_option()
 @json_option
 def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[str, Any], **picked: Any) -> None:
-    """List the runs at or below each URL, at any depth, by the names to call them by.
+    """List the runs at or below each URL, at any depth.
 
-    On a terminal ages and sizes are for people, and 'running?' marks a run of which it is unknown whether it still
-    runs. In a pipe there is one run a line, with tabs: ages and durations in seconds, sizes in bytes, and times as
-    ISO 8601.
+    On a terminal ages and sizes are human-readable, and 'running?' marks a run whose state is unknown. In a pipe there
+    is one run a line, with tabs: ages and durations in seconds, sizes in bytes, and times as ISO 8601.
     """
     from notata.search import runs
 
-    trouble = Trouble()
-    found = runs(urls, storage_options=storage_options, failed=trouble, **picked)
-    tell_notes(found.notes)
+    collector = ErrorCollector()
+    found = runs(urls, storage_options=storage_options, failed=collector, **picked)
+    print_notes(found.notes)
     if as_json:
         for run in found:
             output.json_line(run.record())
@@ -67,7 +66,7 @@ def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[
             output.line(found.summary(), dim=True)
     elif found.total and output.is_terminal():
         output.line(found.summary(), dim=True)
-    trouble.end(found=bool(found))
+    collector.end(found=bool(found))
 
 
 def _for_people(run: Run) -> list[str]:

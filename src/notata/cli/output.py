@@ -1,7 +1,7 @@
-"""What commands print: lines, tables and JSON, for people on a terminal and for programs in a pipe.
+"""Printing of lines, tables and JSON, for people on a terminal and for programs in a pipe.
 
-On a terminal a table has a head, colours, and sizes and times for people; in a pipe it has a line a row, a tab between
-two cells, values for programs, and no head. Names are one line everywhere. `NO_COLOR` is heeded.
+On a terminal a table has a header, colours, and human-readable sizes and times. In a pipe it has no header, one line a
+row, tabs between cells, and plain values. Names always stay on one line. `NO_COLOR` is respected.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from notata._base.terminal import safe, safe_lines
 
 __all__ = [
     "COLOURS",
-    "complain",
     "content",
+    "error_line",
     "fits",
     "is_terminal",
     "json_line",
     "line",
+    "print_unfinished",
     "rows",
     "sizes",
-    "tell_unfinished",
 ]
 
 COLOURS: Final = {
@@ -42,44 +42,44 @@ COLOURS: Final = {
     "replacing": "yellow",
     "unreadable": "red",
 }
-"""Of a status."""
+"""The colour of each status."""
 
-_DEEP: Final = 100  # levels of a value that JSON is made of; a run may hold more than Python's stack takes
+_DEEP: Final = 100  # levels of nesting in JSON output; values in a run may be nested deeper than Python's stack allows
 
 _FLAGS: Final = ("bold", "dim", "italic", "underline")
 
 
 def is_terminal() -> bool:
-    """Whether people read what is printed."""
+    """Check whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def sizes(human: bool | None = None) -> Callable[[int], str]:
-    """How sizes are shown: for people, in bytes, or if not said for who reads what is printed."""
+    """Return the function that formats sizes: human-readable, in bytes, or by default depending on the output."""
     return display.size if (is_terminal() if human is None else human) else str
 
 
 def line(text: str = "", **style: Any) -> None:
-    """Print one line, in a style of `click.style` on a terminal; what in it is no plain text is escaped."""
+    """Print one line, in a style of `click.style` on a terminal, with control characters escaped."""
     click.echo(click.style(safe(text), **style) if style else safe(text))
 
 
-def tell_unfinished(count: int, size: int) -> None:
+def print_unfinished(count: int, size: int) -> None:
     """Report unfinished writes, which sizes and listings leave out."""
     if count:
-        complain(
+        error_line(
             f"Note: not counted: {display.counted(count, 'unfinished write')}, {display.size(size)}. A killed process "
             "leaves them; they go when their run is resumed, overwritten or removed"
         )
 
 
-def complain(text: str) -> None:
+def error_line(text: str) -> None:
     """Print one line on standard error, without secrets."""
     click.echo(safe(redacted(text)), err=True)
 
 
 def content(data: bytes) -> None:
-    """Print what a file holds: as it is in a pipe, without control sequences on a terminal."""
+    """Print the content of a file: unchanged in a pipe, without control sequences on a terminal."""
     if is_terminal():
         click.echo(safe_lines(data.decode("utf-8", "surrogateescape")), nl=False)
     else:
@@ -87,7 +87,7 @@ def content(data: bytes) -> None:
 
 
 def json_line(record: object) -> None:
-    """Print an object as one line of JSON, in ASCII; numbers that JSON does not have are null, times are ISO 8601."""
+    """Print an object as one line of ASCII JSON; numbers that JSON does not have become null, times ISO 8601."""
     click.echo(json.dumps(_plain(record)))
 
 
@@ -121,22 +121,22 @@ def rows(
 ) -> list[str]:
     """Print a table.
 
-    On a terminal no cell is folded: a line that is too long for it goes on below, so that a name can be copied. It is
-    laid out here, as a table of rich takes 0.7 s for 1000 runs.
+    On a terminal cells are not folded: a line that is too long wraps, so that a name can be copied. The layout is
+    computed here, because a table of rich takes 0.7 s for 1000 runs.
 
     Args:
         columns: The names of the columns, for people.
-        table: The rows; cells are text already, as long as people shall read them.
-        right: Columns that are aligned at their right end.
-        colours: Of cells that say just this, as words for `click.style`, such as ``bold red``; in the column
-            ``status``, or in all where there is none.
-        fit: On a terminal, leave out columns that do not fit, those at the right first, but for these.
-        spare: Columns that are left out before others.
-        last: A column that is moved to the end on a terminal where the lines would not fit: what is padded to a long
-            name is hard to read once it is folded.
+        table: The rows; cells for people are already formatted as text.
+        right: Columns that are right-aligned.
+        colours: The colour of cells with exactly this text, as words for `click.style`, such as ``bold red``. They
+            apply to the column ``status``, or to all columns if there is none.
+        fit: On a terminal, omit columns that do not fit, starting at the right, but never these.
+        spare: Columns that are omitted before others.
+        last: A column that moves to the end on a terminal where the lines would not fit: cells padded to a long name
+            are hard to read once the line wraps.
 
     Returns:
-        The names of the columns that were left out.
+        The names of the omitted columns.
     """
     lines = ([safe(str(cell)) for cell in row] for row in table)
     if not is_terminal():
@@ -148,7 +148,7 @@ def rows(
     shown = list(range(len(columns))) if fit is None else _fitting(columns, widths, set(fit), set(spare))
     if last is not None and _line(widths[place] for place in shown) > shutil.get_terminal_size().columns:
         shown.sort(key=lambda place: columns[place] == last)
-    told = [place for place in shown if columns[place] == "status"] or shown
+    coloured = [place for place in shown if columns[place] == "status"] or shown
     styles = {said: _style(words) for said, words in colours.items()}
     right = set(right)
     for number, line in enumerate(grid):
@@ -156,7 +156,7 @@ def rows(
         for place in shown:
             text = line[place]
             gap = " " * (widths[place] - _width(text))
-            style = {"bold": True} if not number else styles.get(text) if place in told else None
+            style = {"bold": True} if not number else styles.get(text) if place in coloured else None
             styled = click.style(text, **style) if style else text
             cells.append(gap + styled if columns[place] in right else styled + gap)
         click.echo("  ".join(cells).rstrip())
@@ -164,19 +164,19 @@ def rows(
 
 
 def fits(columns: Sequence[str], table: Iterable[Sequence[object]]) -> bool:
-    """Whether a terminal of this width has room for all columns of a table."""
+    """Check whether a terminal of this width has room for all columns of a table."""
     grid = [columns, *table]
     widths = [max(_width(safe(str(cell))) for cell in column) for column in zip(*grid, strict=True)]
     return _line(widths) <= shutil.get_terminal_size().columns
 
 
 def _line(widths: Iterable[int]) -> int:
-    """The width of a line of cells, with two spaces between them."""
+    """Return the width of a line of cells, with two spaces between them."""
     return sum(width + 2 for width in widths) - 2
 
 
 def _width(text: str) -> int:
-    """The columns of a terminal that a text takes: a sign of some scripts takes two."""
+    """Return how many terminal columns a text takes: characters of some scripts take two."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -185,7 +185,7 @@ def _width(text: str) -> int:
 
 
 def _fitting(columns: Sequence[str], widths: Sequence[int], kept: set[str], spare: set[str]) -> list[int]:
-    """The places of the columns that fit, with two spaces between them; those that can be spared come last."""
+    """Return the places of the columns that fit, with two spaces between them; expendable columns come last."""
     shown = [place for place, name in enumerate(columns) if name in kept]
     room = shutil.get_terminal_size().columns + 2 - sum(widths[place] + 2 for place in shown)
     others = [place for place, name in enumerate(columns) if name not in kept]

@@ -1,4 +1,4 @@
-"""Options that say which of the runs that were found are meant, and in which order; for all commands that list runs."""
+"""Options that select and order runs, for all commands that list runs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from notata.cli import output
 if TYPE_CHECKING:
     from notata.search import Where
 
-__all__ = ["filter_of", "filter_options", "picking_options", "tell_notes", "tell_oddities"]
+__all__ = ["filter_of", "filter_options", "picking_options", "print_filter_notes", "print_notes"]
 
 _STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
-"""Those of `notata.search.choosing.STATUSES`, which is imported when a command runs."""
+"""The values of `notata.search.choosing.STATUSES`, repeated here because that module is imported only on use."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _statuses(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> list[str] | None:
-    """Those of all options, each of which may name several."""
+    """Return the statuses of all options, each of which may name several."""
     words = [word.strip() for one in given for word in one.split(",")]
     if strange := [word for word in words if word not in _STATUSES]:
         raise click.BadParameter(f"{strange[0]!r} is not one of {', '.join(map(repr, _STATUSES))}")
@@ -35,7 +35,7 @@ def _complete_statuses(_context: click.Context, _parameter: click.Parameter, inc
 
 
 def filter_options(function: _Function) -> _Function:
-    """``--status`` and ``--where``, as the arguments that functions of `notata.search` have."""
+    """Add ``--status`` and ``--where``, as the arguments that functions of `notata.search` have."""
     for option in reversed(
         (
             click.option(
@@ -44,12 +44,12 @@ def filter_options(function: _Function) -> _Function:
                 metavar=f"[{'|'.join(_STATUSES)}]",
                 callback=_statuses,
                 shell_complete=_complete_statuses,
-                help="Only runs of this status, or of several with commas between; may be given again.",
+                help="Only runs with this status; several are separated by commas or repeated options.",
             ),
             click.option(
                 "--where",
                 metavar="EXPRESSION",
-                help="Only runs for which this holds, such as 'omega > 1 and age < days(2)'.",
+                help="Only runs that match this filter, such as 'omega > 1 and age < days(2)'.",
             ),
         )
     ):
@@ -58,7 +58,7 @@ def filter_options(function: _Function) -> _Function:
 
 
 def picking_options(function: _Function) -> _Function:
-    """As `filter_options`, with ``--sort``, ``-r`` and ``-n``, as the arguments that `notata.search.runs` has."""
+    """Add the options of `filter_options`, and ``--sort``, ``-r`` and ``-n`` for `notata.search.runs`."""
     for option in reversed(
         (
             filter_options,
@@ -67,8 +67,8 @@ def picking_options(function: _Function) -> _Function:
                 metavar="KEY",
                 help="Order by name, status, started, ended, age, seconds, size, files, a parameter or a metric.",
             ),
-            click.option("-r", "--reverse", is_flag=True, help="Turn the order around."),
-            click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="At most N runs."),
+            click.option("-r", "--reverse", is_flag=True, help="Reverse the order."),
+            click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N runs."),
         )
     ):
         function = option(function)
@@ -76,7 +76,7 @@ def picking_options(function: _Function) -> _Function:
 
 
 def filter_of(expression: str | None) -> Where | None:
-    """What ``--where`` says; see `tell_oddities`."""
+    """Return the filter of ``--where``; see `print_filter_notes`."""
     if expression is None:
         return None
     from notata.search import Where
@@ -84,12 +84,12 @@ def filter_of(expression: str | None) -> Where | None:
     return Where(expression)
 
 
-def tell_oddities(holds: Where | None) -> None:
-    """What is odd about ``--where``, once it has been asked of the runs."""
-    tell_notes(holds.notes() if holds else ())
+def print_filter_notes(holds: Where | None) -> None:
+    """Print notes about ``--where``, after the filter was evaluated for the runs."""
+    print_notes(holds.notes() if holds else ())
 
 
-def tell_notes(notes: Iterable[str]) -> None:
-    """What is odd about a filter or an order."""
+def print_notes(notes: Iterable[str]) -> None:
+    """Print notes about a filter or an order."""
     for note in notes:
-        output.complain(f"Note: {note}")
+        output.error_line(f"Note: {note}")

@@ -1,4 +1,4 @@
-"""``notata rm``: runs that go, whole."""
+"""``notata rm``: remove whole runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import click
 
 from notata._base.display import counted, size
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 
 if TYPE_CHECKING:
     from notata.search import Removal, Run
@@ -20,7 +20,7 @@ __all__ = ["rm"]
 
 @click.command(
     cls=Command,
-    short_help="Remove runs, whole; ask first, and touch nothing else.",
+    short_help="Remove whole runs after confirmation; other files stay.",
     examples=(
         "notata rm outputs/log_a",
         "notata rm 's3://bucket/outputs/log_2026-03-*' --dry-run",
@@ -29,11 +29,11 @@ __all__ = ["rm"]
     ),
 )
 @urls_argument
-@click.option("-r", "--recursive", is_flag=True, help="Remove all runs at or below URL, where that is no run itself.")
+@click.option("-r", "--recursive", is_flag=True, help="Remove all runs at or below URL, if URL itself is not a run.")
 @click.option(
     "-y", "--yes", is_flag=True, help="Do not ask for confirmation; required if standard input is not a terminal."
 )
-@click.option("--force", is_flag=True, help="Remove runs too that are running.")
+@click.option("--force", is_flag=True, help="Remove running runs too.")
 @click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed.")
 @filter_options
 @storage_option()
@@ -51,17 +51,17 @@ def rm(
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Remove runs, after a question. Files beside them, and folders that are no runs, are left.
+    """Remove runs after confirmation. Other files and folders stay.
 
-    URL is a run, or a pattern that means runs; with -r also an experiment or a folder of runs. A run that is removed
-    says "replacing" until it is gone: after an interruption, remove it again. index.csv of an experiment is left as it
-    is.
+    URL is a run, or a quoted pattern that matches runs; with -r also an experiment or a folder of runs. While a run is
+    being removed, its status is "replacing"; after an interruption, remove it again. The index.csv of an experiment is
+    not changed.
     """
     from notata.search.removing import Removal, removable, removals
 
     if urls is None:
-        raise click.UsageError("name what is to be removed")
-    trouble = Trouble()
+        raise click.UsageError("no URL given: name the runs to remove")
+    collector = ErrorCollector()
     holds = filter_of(where)
     runs = removable(
         urls,
@@ -70,31 +70,31 @@ def rm(
         status=status,
         where=holds,
         storage_options=storage_options,
-        failed=trouble,
+        failed=collector,
     )
-    tell_oddities(holds)
+    print_filter_notes(holds)
     if dry_run:
         _list([Removal(run) for run in runs], as_json)
-        trouble.end()
+        collector.end()
     if not runs:
-        if (status or where) and not trouble.code:
-            output.complain("Nothing was removed: no run there is of this kind")
-        trouble.end(found=False)
+        if (status or where) and not collector.code:
+            output.error_line("Nothing was removed: no run matches the filter")
+        collector.end(found=False)
     if not yes and not _agreed(runs, recursive):
-        output.complain("Nothing was removed")
+        output.error_line("Nothing was removed")
         context.exit(1)
     done = []
-    for removal in removals(runs, force=force, failed=trouble):
+    for removal in removals(runs, force=force, failed=collector):
         done.append(removal)
         for name in removal.remains.left if removal.remains else ():
-            output.complain(f"left, as it is no file: {removal.run.name}/{name}")
+            output.error_line(f"kept, because it is not a regular file: {removal.run.name}/{name}")
         for name in removal.remains.links if removal.remains else ():
-            output.complain(f"removed the link, not what it leads to: {removal.run.name}/{name}")
+            output.error_line(f"removed the link, but not its target: {removal.run.name}/{name}")
         if as_json:
             output.json_line(removal.record())
     if not as_json:
         output.line(_sum(done))
-    trouble.end()
+    collector.end()
 
 
 def _list(removals: list[Removal], as_json: bool) -> None:
@@ -116,16 +116,16 @@ def _show(runs: list[Run]) -> None:
 
 
 def _agreed(runs: list[Run], recursive: bool) -> bool:
-    """Ask on the terminal whether the runs are to be removed; no answer means no."""
+    """Ask on the terminal whether to remove the runs; no answer means no."""
     if not sys.stdin.isatty():
         raise click.UsageError("Not a terminal: pass --yes to confirm.")
     if recursive or len(runs) > 1:
         for run in runs:
-            output.complain(f"{run.status:10} {run.files:>6} files {size(run.size):>10} {run.name}")
+            output.error_line(f"{run.status:10} {run.files:>6} files {size(run.size):>10} {run.name}")
     click.echo(f"Remove {_in_all(runs)}? [y/N] ", nl=False, err=True)
     try:
         answer = sys.stdin.readline()
-    except (OSError, ValueError):  # the terminal is lost; what was typed is no text
+    except (OSError, ValueError):  # the terminal was closed, or the input is not text
         answer = ""
     return answer.strip().lower() in ("y", "yes")
 

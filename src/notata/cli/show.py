@@ -1,4 +1,4 @@
-"""``notata show``: one run at a glance."""
+"""``notata show``: show a summary of one run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 from notata._base.display import counted
 from notata._base.terminal import one_line, safe
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
+from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
 
 if TYPE_CHECKING:
     from notata.search import Overview, Run
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["show"]
 
-_FILES: Final = 20  # of a folder that are shown
-_LONGEST: Final = 1000  # characters of why a run failed
-_WIDTH: Final = 200  # characters of a value that are shown
+_FILES: Final = 20  # files shown of a folder
+_LONGEST: Final = 1000  # characters shown of a failure reason
+_WIDTH: Final = 200  # characters shown of a value
 _FRAMES: Final = 3
 _LEVELS: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red", "DEBUG": "dim"}
 _LEVEL: Final = re.compile(r"\[[^\]]*\] (\w+) ")
@@ -33,7 +33,7 @@ _LEVEL: Final = re.compile(r"\[[^\]]*\] (\w+) ")
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A heading and rows of one cell or two; the style of each row's last cell, if it has one."""
+    """A heading, rows of one or two cells, and styles for the last cells of the rows, if any."""
 
     title: str
     rows: Sequence[tuple[str, ...]]
@@ -43,7 +43,7 @@ class _Part:
 @click.command(
     cls=Command,
     count="-n",
-    short_help="Show a run at a glance: status, parameters, failure, files, the log's end.",
+    short_help="Show a summary of a run: status, parameters, failure, files, end of the log.",
     examples=(
         "notata show outputs/log_a",
         "notata show -n 30 s3://bucket/outputs/log_a",
@@ -51,21 +51,21 @@ class _Part:
     ),
 )
 @urls_argument
-@click.option("-n", "--lines", type=click.IntRange(min=0), default=10, help="Of the log's end. Default: 10.")
-@click.option("--all", "every", is_flag=True, help="Show each run of a folder that has several.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=10, help="Last lines of the log. Default: 10.")
+@click.option("--all", "every", is_flag=True, help="Show each run of a folder with several runs.")
 @storage_option()
 @json_option
 def show(urls: list[str] | None, lines: int, every: bool, storage_options: dict[str, Any], as_json: bool) -> None:
-    """Show how a run stands and why, where and with what it ran, what it holds, and how its log ends.
+    """Show the status of a run, its failure, host, environment and content, and the end of its log.
 
-    URL is a run, a folder with one run below it, or a pattern in quotes, which may mean many. Little is read: no
-    artifact, and of the log only the end.
+    URL is a run, a folder with one run below it, or a quoted pattern, which may match many runs. The command reads
+    little: no artifact, and only the end of the log.
     """
     from notata.search import overviews
 
-    trouble = Trouble()
+    collector = ErrorCollector()
     found = False
-    for overview in overviews(urls, lines=lines, every=every, storage_options=storage_options, failed=trouble):
+    for overview in overviews(urls, lines=lines, every=every, storage_options=storage_options, failed=collector):
         if as_json:
             output.json_line(overview.record())
         else:
@@ -73,10 +73,10 @@ def show(urls: list[str] | None, lines: int, every: bool, storage_options: dict[
                 output.line()
             _print(list(_parts(overview)), overview.run.status)
         found = True
-    trouble.end(found=found)
+    collector.end(found=found)
 
 
-# -- what is shown -----------------------------------------------------------------------------------------
+# -- content -----------------------------------------------------------------------------------------------
 
 
 def _parts(one: Overview) -> Iterator[_Part]:
@@ -98,7 +98,7 @@ def _parts(one: Overview) -> Iterator[_Part]:
 
 
 def _facts(one: Overview) -> Iterator[tuple[str, str]]:
-    """What there is to say of a run, each with its name."""
+    """Yield the facts about a run, each with its name."""
     run = one.run
     if run.status != "complete":
         yield "why", one_line(run.failure_reason or run.why, _LONGEST)
@@ -133,28 +133,33 @@ def _times(run: Run) -> Iterator[tuple[str, str]]:
         yield "took", display.duration(run.seconds) + until.get(run.status, "")
 
 
-def _surroundings(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _surroundings(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     where = [("", "host"), ("process ", "pid"), ("user ", "user")]
-    if any(told.get(name) is not None for _, name in where):
-        yield "host", ", ".join(f"{what}{one_line(told[name])}" for what, name in where if told.get(name) is not None)
-    if isinstance(python := told.get("python"), dict):
+    if any(environment.get(name) is not None for _, name in where):
+        yield (
+            "host",
+            ", ".join(
+                f"{what}{one_line(environment[name])}" for what, name in where if environment.get(name) is not None
+            ),
+        )
+    if isinstance(python := environment.get("python"), dict):
         name = " ".join(str(part) for part in (python.get("implementation"), python.get("version")) if part)
-        yield "python", ", ".join(one_line(part) for part in (name, told.get("platform")) if part)
-    if isinstance(git := told.get("git"), dict):
+        yield "python", ", ".join(one_line(part) for part in (name, environment.get("platform")) if part)
+    if isinstance(git := environment.get("git"), dict):
         parts = (str(git.get("commit") or "")[:12], git.get("branch"), "with changes" if git.get("dirty") else "")
         yield "git", ", ".join(one_line(part) for part in parts if part)
-    if isinstance(argv := told.get("argv"), list):
+    if isinstance(argv := environment.get("argv"), list):
         import shlex
 
         yield "command", shlex.join(map(str, argv))
-    if told.get("cwd"):
-        yield "folder", str(told["cwd"])
+    if environment.get("cwd"):
+        yield "folder", str(environment["cwd"])
 
 
 def _failure(failure: Failure) -> Iterator[tuple[str]]:
     for relation, one in failure.chain():
-        told = f"{one.type}: {one.message}" if one.type else one.message
-        yield (f"{relation} {told}".lstrip(),)
+        text = f"{one.type}: {one.message}" if one.type else one.message
+        yield (f"{relation} {text}".lstrip(),)
         for frame in one.frames[-_FRAMES:]:
             yield (f"  {frame}",)
             if frame.code:
@@ -194,11 +199,11 @@ def _level(line: str) -> str:
     return _LEVELS.get(found[1], "") if found else ""
 
 
-# -- how it is printed -------------------------------------------------------------------------------------
+# -- printing ----------------------------------------------------------------------------------------------
 
 
 def _print(parts: Sequence[_Part], status: str) -> None:
-    """A heading and indented columns for each part that has rows; the first one's heading in the status's colour."""
+    """Print a heading and indented columns for each part with rows; the first heading has the colour of the status."""
     if output.is_terminal():
         _print_rich(parts, status)
         return

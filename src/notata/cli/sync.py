@@ -1,4 +1,4 @@
-"""``notata sync``: copies that are equal."""
+"""``notata sync``: make a copy of runs equal to the source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, progress_option, storage_option, wanted
+from notata.cli.frame import Command, ErrorCollector, json_option, progress_option, storage_option, wanted
 
 if TYPE_CHECKING:
     from notata.mirror import SyncReport
@@ -18,7 +18,7 @@ __all__ = ["sync"]
 
 @click.command(
     cls=Command,
-    short_help="Make a copy of runs equal to them; only what differs is sent.",
+    short_help="Make a copy of runs equal to the source; send only differences.",
     examples=(
         "notata sync outputs/log_a s3://bucket/outputs",
         "notata sync gs://bucket/outputs/sweep outputs/sweep --dry-run",
@@ -26,16 +26,16 @@ __all__ = ["sync"]
 )
 @click.argument("source")
 @click.argument("destination", required=False)
-@click.option("--dry-run", is_flag=True, help="Write nothing; list what would be done.")
+@click.option("--dry-run", is_flag=True, help="Write nothing; list the planned changes.")
 @click.option(
     "--delete",
     is_flag=True,
-    help="Delete at the destination what the source does not have, and replace other runs of the same id.",
+    help="Delete files at the destination that the source does not have, and replace other runs with the same id.",
 )
 @click.option(
     "--follow-links",
     is_flag=True,
-    help="Copy the content of files that links of SOURCE lead to; else links are left out and named.",
+    help="Copy the files that links of SOURCE point to. Default: skip links and list them.",
 )
 @storage_option()
 @storage_option("--source-option", of=", of the source alone")
@@ -54,7 +54,7 @@ def sync(
     as_json: bool,
     progress: bool | None,
 ) -> None:
-    """Make DESTINATION equal to SOURCE, a run, an experiment or a folder of them; only what differs is sent.
+    """Make DESTINATION equal to SOURCE, a run, an experiment or a folder of them; send only the differences.
 
     A run goes below DESTINATION, under its own name, unless DESTINATION is called log_… itself. Without DESTINATION
     the command sends nothing: it shows the mirror that the run records, and how to sync to it. Start the command again
@@ -73,22 +73,22 @@ def sync(
         progress=wanted(progress),
     )
     if as_json:
-        told = [str(error) for error in errors]
-        output.json_line({**dataclasses.asdict(report), "bytes": report.bytes, "errors": told})
+        messages = [str(error) for error in errors]
+        output.json_line({**dataclasses.asdict(report), "bytes": report.bytes, "errors": messages})
     else:
         _list(report)
-    trouble = Trouble()
+    collector = ErrorCollector()
     for error in errors:
-        trouble(error)
-    trouble.end()
+        collector(error)
+    collector.end()
 
 
 def _list(report: SyncReport) -> None:
-    """Each file that a dry run tells of, what was left out, and the sum."""
+    """Print each file of a dry run, the skipped names, and the sum."""
     listed = (("copy", report.copied), ("append", report.appended), ("delete", report.deleted))
     for verb, files in listed if report.dry_run else ():
         for key, size in sorted(files.items()):
             output.line(f"{verb:6} {size:>12} {key}")
     for name in report.left_out:
-        output.complain(f"left out, as it is no file: {name}")
+        output.error_line(f"skipped, because it is not a regular file: {name}")
     output.line(str(report))

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import picking_options, tell_notes
+from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
+from notata.cli.picking import picking_options, print_notes
 
 if TYPE_CHECKING:
     from notata.search import RunTable
 
 __all__ = ["table"]
 
-_WIDEST: Final = 40  # characters of a cell that people are shown
+_WIDEST: Final = 40  # characters of a cell shown to people
 _KEPT: Final = ("name", "run_id", "status")
 
 
@@ -39,27 +39,27 @@ def _names(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     multiple=True,
     metavar="NAMES",
     callback=_names,
-    help="Which columns, with commas: those of --sort, parameters, metrics, or patterns like 'optimizer.*'.",
+    help="Columns, separated by commas: those of --sort, parameters, metrics, or patterns like 'optimizer.*'.",
 )
 @picking_options
-@click.option("--fresh", is_flag=True, help="Read every run; take no row from index.csv.")
+@click.option("--fresh", is_flag=True, help="Read every run; do not use index.csv.")
 @click.option("--csv", "as_csv", is_flag=True, help="CSV with a header (RFC 4180).")
 @storage_option()
 @json_option
 def table(urls: list[str] | None, as_csv: bool, as_json: bool, storage_options: dict[str, Any], **picked: Any) -> None:
     """Show parameters, status and metrics of the runs at or below each URL, of several experiments too.
 
-    What a finished experiment has in index.csv is not read again from its runs, unless you pass --fresh: use it where
-    you do not trust whoever can write index.csv. On a terminal columns that do not fit
-    are left out; in a pipe there is a header and a run a line, with tabs.
+    For a finished experiment the command reads index.csv instead of its runs. Pass --fresh if you do not trust every
+    writer of index.csv. On a terminal, columns that do not fit are omitted. In a pipe there is a header and one run a
+    line, with tabs.
     """
     from notata import search
 
     if as_csv and as_json:
-        raise click.UsageError("--csv and --json exclude each other")
-    trouble = Trouble()
-    found = search.table(urls, storage_options=storage_options, failed=trouble, **picked)
-    tell_notes(found.notes)
+        raise click.UsageError("--csv and --json cannot be combined")
+    collector = ErrorCollector()
+    found = search.table(urls, storage_options=storage_options, failed=collector, **picked)
+    print_notes(found.notes)
     if as_json:
         _print_json(found, bool(picked["columns"]))
     elif as_csv:
@@ -68,7 +68,7 @@ def table(urls: list[str] | None, as_csv: bool, as_json: bool, storage_options: 
         _print_rows(found, bool(picked["columns"]))
     elif found.runs.total and output.is_terminal():
         output.line(found.runs.summary(), dim=True)
-    trouble.end(found=len(found) > 0)
+    collector.end(found=len(found) > 0)
 
 
 def _print_json(found: RunTable, chosen: bool) -> None:
@@ -76,13 +76,13 @@ def _print_json(found: RunTable, chosen: bool) -> None:
         if chosen:
             output.json_line(row)
             continue
-        told = {"name": run.name, "run_id": run.run_id, "url": run.url, "status": run.status}
-        told |= {"failure_reason": run.failure_reason, "metrics_error": run.metrics_error}
-        output.json_line(told | {"params": run.params, "metrics": run.metrics})
+        fields = {"name": run.name, "run_id": run.run_id, "url": run.url, "status": run.status}
+        fields |= {"failure_reason": run.failure_reason, "metrics_error": run.metrics_error}
+        output.json_line(fields | {"params": run.params, "metrics": run.metrics})
 
 
 def _print_csv(found: RunTable) -> None:
-    """Print all as it is, in UTF-8; what is no UTF-8 as escapes."""
+    """Print all values unchanged as CSV in UTF-8; bytes that are not UTF-8 are escaped."""
     import csv
     import io
 
@@ -98,9 +98,9 @@ def _print_csv(found: RunTable) -> None:
 
 
 def _print_rows(found: RunTable, chosen: bool) -> None:
-    """A line for each run; a terminal that has no room for all gets the ends of long ids, and first what differs.
+    """Print a line for each run; on a terminal that is too narrow, shorten long ids and prefer columns that differ.
 
-    The ids of an experiment repeat parameters, and would leave no room for a single metric.
+    Run ids of an experiment repeat parameters, and would leave no room for a metric.
     """
     from notata._base.display import counted, shortened
     from notata.search.tables import cell

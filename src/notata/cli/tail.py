@@ -1,4 +1,4 @@
-"""``notata tail``: the ends of logs, and what comes."""
+"""``notata tail``: print and follow the ends of logs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from notata.cli import output
-from notata.cli.frame import FOUND, NOTHING, Command, Trouble, json_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.frame import FOUND, NOTHING, Command, ErrorCollector, json_option, storage_option, urls_argument
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 
 if TYPE_CHECKING:
     from notata.search.tailing import News
@@ -19,7 +19,7 @@ __all__ = ["tail"]
 @click.command(
     cls=Command,
     count="-n",
-    short_help="Print the last lines of logs, and with -f what comes.",
+    short_help="Print the last lines of logs, and with -f follow them.",
     examples=(
         "notata tail outputs/log_pendulum",
         "notata tail -f s3://bucket/outputs/log_pendulum",
@@ -27,22 +27,22 @@ __all__ = ["tail"]
         "notata tail -n 1 -q 's3://bucket/sweep/runs/log_*'",
         "notata tail -f --json outputs/log_pendulum | jq -r 'select(.level == \"ERROR\") | .message'",
     ),
-    epilog="Exit code: 0; 1 nothing is there, or with -f a run did not end as complete; 2 usage; 3 storage.",
+    epilog="Exit code: 0; 1 no log found, or with -f a run did not end as complete; 2 usage; 3 storage.",
 )
 @urls_argument
 @click.option(
-    "-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="Of each log."
+    "-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="Lines of each log."
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the runs have ended.")
-@click.option("-F", "--forever", is_flag=True, help="As -f, but go on when they have ended too.")
-@click.option("--workers", is_flag=True, help="The logs of workers too.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they arrive, until the runs have ended.")
+@click.option("-F", "--forever", is_flag=True, help="As -f, but continue after the runs have ended.")
+@click.option("--workers", is_flag=True, help="Print the logs of workers too.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Between two looks; ten times as long where nothing comes.  [default: 0.2 on a local disk, else 1]",
+    help="Time between two polls; up to ten times as long for a quiet log.  [default: 0.2 on a local disk, else 1]",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print no names of several logs.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print the names of logs.")
 @filter_options
 @storage_option()
 @json_option
@@ -61,33 +61,33 @@ def tail(
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Print the last lines of the logs of runs, or of other files; only their ends are read.
+    """Print the last lines of the logs of runs, or of other files; only the ends of files are read.
 
-    URL is a run, an experiment, any folder with runs below it, a file, or a pattern of those.
+    URL is a run, an experiment, any folder with runs below it, a file, or a quoted pattern.
     """
     from notata.search.following import Following
     from notata.search.tailing import logs_at, tails
 
-    trouble = Trouble()
+    collector = ErrorCollector()
     holds = filter_of(where)
     filters: dict[str, Any] = {"status": status, "where": holds}
-    logs = list(logs_at(urls, workers=workers, **filters, storage_options=storage_options, failed=trouble))
-    tell_oddities(holds)
+    logs = list(logs_at(urls, workers=workers, **filters, storage_options=storage_options, failed=collector))
+    print_filter_notes(holds)
     follow = follow or forever
     show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=as_json)
     if not follow:
-        for news in tails(logs, lines, failed=trouble):
+        for news in tails(logs, lines, failed=collector):
             show(news)
-        trouble.end(found=bool(logs))
-    watched = Following(logs, lines, workers=workers, forever=forever, interval=interval, tell=output.complain)
+        collector.end(found=bool(logs))
+    watched = Following(logs, lines, workers=workers, forever=forever, interval=interval, tell=output.error_line)
     for news in watched:
         show(news)
     well = set(watched.ends.values()) <= {"complete"}
-    context.exit(max(trouble.code, FOUND if well and logs else NOTHING))
+    context.exit(max(collector.code, FOUND if well and logs else NOTHING))
 
 
 class _Printer:
-    """Prints what logs say, each under its name where there are several."""
+    """Prints news of logs, each under its name if there are several logs."""
 
     def __init__(self, *, names: bool, as_json: bool) -> None:
         self._names = names
@@ -95,7 +95,7 @@ class _Printer:
         self._last: str | None = None
 
     def __call__(self, news: News) -> None:
-        """Print it."""
+        """Print news of one log."""
         name = news.log.file.name
         if self._json:
             _objects(news)
@@ -111,6 +111,6 @@ class _Printer:
 def _objects(news: News) -> None:
     from notata.run.runlog import RunLog
 
-    told = {"name": news.log.file.name, "run_id": news.log.run_id, "key": news.log.file.key}
+    fields = {"name": news.log.file.name, "run_id": news.log.run_id, "key": news.log.file.key}
     for line in RunLog(news.text):
-        output.json_line({**told, "time": line.time, "level": line.level, "message": line.message})
+        output.json_line({**fields, "time": line.time, "level": line.level, "message": line.message})

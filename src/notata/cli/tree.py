@@ -1,4 +1,4 @@
-"""``notata tree``: what lies where."""
+"""``notata tree``: show folders and files as a tree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from notata._base.display import counted
 from notata._base.terminal import safe
 from notata.cli import output
-from notata.cli.frame import Command, Trouble, json_option, size_option, storage_option, urls_argument
+from notata.cli.frame import Command, ErrorCollector, json_option, size_option, storage_option, urls_argument
 
 if TYPE_CHECKING:
     from notata.search import Usage
@@ -28,9 +28,9 @@ __all__ = ["tree"]
     ),
 )
 @urls_argument
-@click.option("-L", "--level", type=click.IntRange(min=1), help="Show what lies at most so deep below URL.")
+@click.option("-L", "--level", type=click.IntRange(min=1), help="Show entries up to this depth below URL.")
 @click.option("-d", "--directories", is_flag=True, help="Show folders only.")
-@click.option("--status", is_flag=True, help="Show how each run stands, which costs a request a run.")
+@click.option("--status", is_flag=True, help="Show the status of each run, which costs one request a run.")
 @size_option
 @storage_option()
 @json_option
@@ -43,17 +43,17 @@ def tree(
     storage_options: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Show what lies at URL and below, in one listing; nothing is read.
+    """Show the files and folders at and below URL, from one listing; no file is read.
 
-    URL is a folder, a run, a file, or a pattern in quotes: then each that it means has a tree of its own. Empty folders
-    of a disk are left out, as a bucket has none.
+    URL is a folder, a run, a file, or a quoted pattern; each match of a pattern has a tree of its own. Empty folders on
+    a disk are omitted, because a bucket has none.
     """
     from notata.search import trees
 
-    trouble = Trouble()
+    collector = ErrorCollector()
     folders = files = size = unfinished = unfinished_files = 0
     show = output.sizes(human)
-    for root in trees(urls, status=status, storage_options=storage_options, failed=trouble):
+    for root in trees(urls, status=status, storage_options=storage_options, failed=collector):
         for branch, one in _walk(root, level, directories):
             if as_json:
                 output.json_line(one.record() | ({"status": one.status or None} if status else {}))
@@ -68,17 +68,17 @@ def tree(
         output.line()
         output.line(f"{counted(folders, 'folder')}, {counted(files, 'file')}, {show(size)}{' bytes' * (show is str)}")
     if not as_json:
-        output.tell_unfinished(unfinished_files, unfinished)
-    trouble.end(found=bool(folders or files))
+        output.print_unfinished(unfinished_files, unfinished)
+    collector.end(found=bool(folders or files))
 
 
 def _folders(root: Usage) -> int:
-    """How many there are, this one included."""
+    """Return the number of folders, including the root."""
     return sum(one.is_folder for _, one in _walk(root, None, True))
 
 
 def _walk(root: Usage, level: int | None, directories: bool) -> Iterator[tuple[str, Usage]]:
-    """All that is to be shown, each with the lines that lead to it; without recursion, however deep."""
+    """Yield all entries to show, each with its tree lines; without recursion, so that depth is not limited."""
     waiting: list[tuple[str, str, Usage]] = [("", "", root)]
     while waiting:
         lead, branch, one = waiting.pop()
@@ -92,7 +92,7 @@ def _walk(root: Usage, level: int | None, directories: bool) -> Iterator[tuple[s
 
 
 def _print(branch: str, one: Usage, size: Callable[[int], str]) -> None:
-    """One line: the lines that lead to it, its name, its size, and how it stands."""
+    """Print one line: tree lines, name, size and status."""
     name = safe(one.label if branch else one.name)
     if one.is_folder:
         name = click.style(name.rstrip("/") + "/", bold=one.kind == "run", fg="blue")

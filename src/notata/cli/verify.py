@@ -1,4 +1,4 @@
-"""``notata verify``: receipts against bytes."""
+"""``notata verify``: check the files of runs against their manifests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from notata.cli.frame import (
     urls_argument,
     wanted,
 )
-from notata.cli.picking import filter_of, filter_options, tell_oddities
+from notata.cli.picking import filter_of, filter_options, print_filter_notes
 
 __all__ = ["verify"]
 
 _GRAVITY = (FOUND, STORAGE, NOTHING)
-"""The gravest last: damage that is known, before what cannot be told."""
+"""From least to most severe: known damage counts more than an incomplete check."""
 
 
 @click.command(
@@ -34,8 +34,8 @@ _GRAVITY = (FOUND, STORAGE, NOTHING)
         "notata verify s3://bucket/outputs -o endpoint_url=http://127.0.0.1:9000",
         "notata verify outputs --status complete --where 'age < days(7)'",
     ),
-    epilog="Exit code: 0 all is as it was; 1 a file is missing or changed; 2 usage; 3 none is known to be, but of some "
-    "run not everything can be told, or there is none.",
+    epilog="Exit code: 0 all files match; 1 a file is missing or changed; 2 usage; 3 no damage is known, but a run "
+    "could not be checked completely, or there is no run.",
 )
 @urls_argument
 @filter_options
@@ -52,13 +52,13 @@ def verify(
     as_json: bool,
     progress: bool | None,
 ) -> None:
-    """Read the files of runs again and compare them with the manifests that their ends left.
+    """Read the files of runs again and compare them with the manifests that the runs stored at their end.
 
-    URL is a run, an experiment, or any folder with runs below it, or a pattern. A line for each run.
+    URL is a run, an experiment, any folder with runs below it, or a quoted pattern. Prints a line for each run.
     """
     from notata.search import verdicts
 
-    told: list[int] = []
+    codes: list[int] = []
     holds = filter_of(where)
     for verdict in verdicts(
         urls, status=status, where=holds, storage_options=storage_options, progress=wanted(progress)
@@ -67,8 +67,8 @@ def verify(
             output.json_line(verdict.record())
         else:
             output.line(str(verdict))
-        told.append(verdict.code)
-    tell_oddities(holds)
-    if not told:
-        output.complain("Nothing was verified: no run there is of this kind")
-    context.exit(max(told, default=STORAGE, key=_GRAVITY.index))
+        codes.append(verdict.code)
+    print_filter_notes(holds)
+    if not codes:
+        output.error_line("Nothing was verified: no run matches")
+    context.exit(max(codes, default=STORAGE, key=_GRAVITY.index))

@@ -1,8 +1,8 @@
-"""One tree of runs made equal to another: what differs is copied, whatever storage the two are on.
+"""Copies of runs: one tree of runs is made equal to another by copying the differences, on any storage.
 
-`tree` knows which runs and other files a folder has, `runs` copies one run so that its copy never says more than is
-there, `files` many files at once, and `evidence` tells which of them need not move. `live` follows one run while it is
-written, `schedule` says which of its files are due, and `places` where copies go. None knows what a file means.
+`tree` finds the runs and other files of a folder. `runs` copies one run so that its copy never claims more than it has.
+`files` copies many files at once, and `evidence` finds out which files are equal already. `live` follows one run while
+it is written, `schedule` decides which of its files are due, and `places` where copies go.
 """
 
 from notata.mirror.runs import Outcome, RunCopy

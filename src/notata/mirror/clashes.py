@@ -1,4 +1,4 @@
-"""Which files cannot be copied because the target's disk takes their names for those of others; it copies nothing."""
+"""Detection of files that cannot be copied because the disk of the target maps two names to one file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["clashing"]
 
 
 def clashing(target: Store, names: Iterable[str], there: Iterable[str]) -> dict[str, StoredNameError]:
-    """Return an error for each file that would replace another one at a target whose disk folds names.
+    """Return an error for each file that would overwrite another one on a target whose disk folds names.
 
     Args:
-        target: Where the files go.
-        names: Their keys, all that the source has.
-        there: The keys that the target has, as by `notata.store.spelling.aligned`.
+        target: The target of the copy.
+        names: All keys of the source.
+        there: The keys of the target, as returned by `notata.store.spelling.aligned`.
     """
     listed = list(names)
     found = collisions(listed)
@@ -32,8 +32,8 @@ def clashing(target: Store, names: Iterable[str], there: Iterable[str]) -> dict[
 
 def _error(target: Store, key: str, other: str) -> StoredNameError:
     return StoredNameError(
-        f"cannot copy {quoted(key)} to {target.url}: that disk takes its name for the one of {quoted(other)}; "
-        "rename one of them, or copy to a disk that tells upper and lower case apart",
+        f"cannot copy {quoted(key)} to {target.url}: that disk treats its name and {quoted(other)} as the same; "
+        "rename one of them, or copy to a disk that distinguishes upper and lower case",
         url=target.url,
         key=key,
     )

@@ -1,7 +1,7 @@
-"""Whether two stored files hold the same, as far as it can be known without moving either; it copies nothing.
+"""Comparison of two stored files, as far as possible without moving either.
 
-Sizes and digests tell, never times. What a listing tells of one side is computed of the other one, if that is near: a
-file on a disk is read, a bucket's is not.
+Sizes and digests decide, never times. If a listing provides a digest of one file, it is computed for the other one if
+that is local: a file on a disk is read, one in a bucket is not.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from notata.errors import ConflictError
 from notata.store import Entry, Store
 from notata.store.files import part_size
 
-__all__ = ["END", "TRUSTED", "begins_with", "check", "digest_of", "same"]
+__all__ = ["END", "TRUSTED", "check", "continues_copy", "digest_of", "same"]
 
 END: Final = 64 * 2**10
-"""Bytes at the end of a log that tell whether another one goes on from it."""
+"""Bytes at the end of a log that are compared to decide whether another one continues it."""
 
 TRUSTED: Final = "trusted:"
-"""As a digest: it was copied by who asks."""
+"""A digest that marks a file which the caller copied itself."""
 
 _PIECE: Final = 2**20
 
@@ -33,13 +33,13 @@ class _Hash(Protocol):
 
 
 def same(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -> bool:
-    """Whether two files are known to have the same content. No request; a file that is near is read.
+    """Check whether two files are known to have the same content. No request; a local file is read.
 
     Raises:
         ConflictError: A file changed while it was read.
-        InterruptedError: It was to stop.
+        InterruptedError: `stop` was set.
     """
-    if here.size != there.size or here.size < 0:  # a server that does not tell
+    if here.size != there.size or here.size < 0:  # negative: the server does not report the size
         return False
     if here.size == 0:
         return True
@@ -54,10 +54,10 @@ def same(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -
     return False
 
 
-def begins_with(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -> bool:
-    """Whether a log goes on from what the target has of it: whether that ends in what the log has there.
+def continues_copy(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -> bool:
+    """Check whether a log continues the target's copy: whether the end of the copy is the same in the log.
 
-    Of one that is `TRUSTED` it is known. An MD5 of the target tells for certain where the source is near. Else one
+    A copy that is `TRUSTED` needs no check. If the source is local, an MD5 of the target is conclusive. Otherwise one
     request on each side, of 64 KiB.
     """
     if not 0 < there.size <= here.size:
@@ -74,7 +74,7 @@ def begins_with(source: Store, here: Entry, target: Store, there: Entry, stop: E
 
 
 def digest_of(pieces: Iterator[bytes], like: str) -> str:
-    """The digest of a content, of the kind that another digest is of; empty where that kind cannot be computed.
+    """Return the digest of a content, of the same kind as another digest; empty if that kind cannot be computed.
 
     >>> digest_of(iter([b"ab", b"c"]), "md5:")
     'md5:900150983cd24fb0d6963f7d28e17f72'
@@ -91,13 +91,13 @@ def digest_of(pieces: Iterator[bytes], like: str) -> str:
 
 
 def check(stop: Event) -> None:
-    """Go no further once told so.
+    """Raise an error if `stop` is set.
 
     Raises:
-        InterruptedError: It was told.
+        InterruptedError: `stop` is set.
     """
     if stop.is_set():
-        raise InterruptedError("the copy was told to stop")
+        raise InterruptedError("the copy was stopped")
 
 
 def _kind(entry: Entry) -> str:
@@ -116,7 +116,7 @@ def _new(kind: str) -> _Hash | None:
 
 
 class _Hex:
-    """A CRC32C of Google's package, whose `hexdigest` is bytes."""
+    """Wraps a CRC32C of Google's package, whose `hexdigest` returns bytes."""
 
     def __init__(self, checksum: Any) -> None:
         self._checksum = checksum
@@ -127,7 +127,7 @@ class _Hex:
 
 
 def _of_parts(pieces: Iterator[bytes]) -> str:
-    """The MD5 of the MD5s of the parts in which we, and most others up to 8 GiB, send a large file to S3."""
+    """Return the MD5 of the MD5s of parts, as notata and most programs send files up to 8 GiB to S3."""
     whole, part = hashlib.md5(usedforsecurity=False), hashlib.md5(usedforsecurity=False)
     count, room = 0, part_size(0)
     for piece in pieces:
@@ -147,7 +147,7 @@ def _of_parts(pieces: Iterator[bytes]) -> str:
 
 
 def _pieces(store: Store, entry: Entry, stop: Event, size: int | None = None) -> Iterator[bytes]:
-    """A file's content, or the beginning of it, in pieces of equal size."""
+    """Yield a file's content, or the beginning of it, in pieces of equal size."""
     left = entry.size if size is None else size
     with store.open(entry.key, "rb") as file:
         while left and (piece := file.read(min(_PIECE, left))):

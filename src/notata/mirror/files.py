@@ -1,7 +1,7 @@
-"""Files of one store brought to another one: what is there already stays, the rest is copied, many at once.
+"""Copies of many files from one store to another; files that are equal already stay.
 
-Each file appears whole or not at all, and a small one only over what was looked at. It knows nothing of runs but which
-of their files only grow.
+Each file appears whole or not at all, and a small one overwrites only the version that was seen. Of runs, this module
+knows only which of their files are logs that grow.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from notata.errors import (
     StoredNameError,
     UnreachableError,
 )
-from notata.mirror.evidence import begins_with, check, digest_of, same
+from notata.mirror.evidence import check, continues_copy, digest_of, same
 from notata.store import Blob, Entry, Store
 from notata.store.files import PART
 from notata.store.in_flight import InFlight, Tally, started_in_thread
 
-__all__ = ["HOPELESS", "Brought", "Files", "Pair", "Verb", "delete", "look_up"]
+__all__ = ["HOPELESS", "CopyResult", "FileCopier", "Pair", "Verb", "delete", "look_up"]
 
 Verb: TypeAlias = Literal["equal", "copied", "appended", "gone"]
 
 _SMALL: Final = 64 * 2**10
 _TRIES: Final = 8
-_APPENDED: Final = 2**20  # bytes; a smaller log in a bucket is replaced whole by an append as well
-_STREAMS: Final = 2  # of large files, each with some 80 MiB: parts under way, and copies in the network library
+_APPENDED: Final = 2**20  # bytes; in a bucket an append to a smaller log replaces it as a whole anyway
+_STREAMS: Final = 2  # large files at once, each with about 80 MiB: parts in flight, and copies in the network library
 HOPELESS: Final = (ContainerMissingError, DeadlineError, FullError, UnreachableError)
-"""What other files would fail by too."""
+"""Errors that all other files would cause too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Pair:
     """A file on both sides.
 
     Attributes:
-        here: As the source lists it.
-        there: As the target does, if it has it.
-        look: Whether the target has to be asked first.
+        here: The entry of the source.
+        there: The entry of the target, if it has the file.
+        look: Whether to look up the target's entry first.
     """
 
     here: Entry
@@ -60,15 +60,15 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
-    """What became of one file.
+class CopyResult:
+    """The result of copying one file.
 
     Attributes:
-        verb: ``equal``: it was there; ``copied`` or ``appended``; ``gone``: the source has it no more.
-        bytes: That were sent.
-        source: Which version the target has now; if it changed meanwhile, perhaps one before that.
-        target: The target's version, where it is known.
-        size: Of the file, where it was sent.
+        verb: ``equal``: no copy was needed; ``copied`` or ``appended``; ``gone``: the source no longer has the file.
+        bytes: The number of bytes sent.
+        source: The source's version that the target has now; an older one if the file changed meanwhile.
+        target: The target's version, if known.
+        size: The size of the file, if it was sent.
     """
 
     verb: Verb
@@ -78,18 +78,18 @@ class Brought:
     size: int = 0
 
 
-class Files:
-    """Brings files from one store to another.
+class FileCopier:
+    """Copies files from one store to another.
 
     Args:
-        source: Where they are.
-        target: Where they are to be, under the same keys.
-        at_once: Small files under way.
-        bytes_at_once: Bytes of them.
-        streams: Lets few of the large ones go at once; shared by all who copy in this process.
-        stop: To give up.
-        tally: Told of the bytes of files that are done, or found to be there.
-        dry: Write nothing, and tell what would be done.
+        source: The store that has the files.
+        target: The store that gets them, under the same keys.
+        at_once: Maximum number of small files in flight.
+        bytes_at_once: Maximum bytes of small files in flight.
+        streams: Limits large files in flight; shared by all copies in this process.
+        stop: Set it to stop.
+        tally: Counts the bytes of files that are copied, or found to be equal.
+        dry: Write nothing, and return what would be done.
     """
 
     def __init__(
@@ -113,16 +113,16 @@ class Files:
         self._tally = tally or Tally(None, 0)
         self._dry = dry
 
-    def bring(self, pairs: Mapping[str, Pair]) -> tuple[dict[str, Brought], dict[str, Exception]]:
-        """Make the target have these files as the source has them; what became of each, and what failed.
+    def copy_all(self, pairs: Mapping[str, Pair]) -> tuple[dict[str, CopyResult], dict[str, Exception]]:
+        """Make the target's files equal to the source's; return the results and the errors, by key.
 
-        Small ones first, so that they and the streams of the large ones do not take memory at the same time. Where the
-        storage cannot be reached, or is full, those that have not begun are left out.
+        Small files come first, so that they and the streams of large ones do not take memory at the same time. If the
+        storage is unreachable or full, files that have not begun are left out.
 
         Raises:
-            InterruptedError: It was told to stop.
+            InterruptedError: `stop` was set.
         """
-        flying = InFlight[str, Brought](self._at_once, self._bytes_at_once)
+        flying = InFlight[str, CopyResult](self._at_once, self._bytes_at_once)
         given_up = Event()
         pool = Pool(self._at_once, "notata-copy")
         with pool, flying.until_landed(self._stop.set):
@@ -135,9 +135,9 @@ class Files:
         check(self._stop)
         return flying.results, flying.errors
 
-    def _one(self, key: str, pair: Pair, given_up: Event) -> Brought:
+    def _one(self, key: str, pair: Pair, given_up: Event) -> CopyResult:
         try:
-            return self._brought(keys.check(key), pair)
+            return self._copy_file(keys.check(key), pair)
         except HOPELESS:
             given_up.set()
             raise
@@ -146,8 +146,8 @@ class Files:
         except KeyNameError as error:
             raise StoredNameError(f"{self._source.url}: {error}", url=self._source.url, key=key) from None
 
-    def _brought(self, key: str, pair: Pair) -> Brought:
-        """Bring one file; where it changes on either side meanwhile, look again."""
+    def _copy_file(self, key: str, pair: Pair) -> CopyResult:
+        """Copy one file; if it changes on either side meanwhile, retry with the new version."""
         here = pair.here
         there = look_up(self._target, key) if pair.look else pair.there
         for last in attempts(_TRIES):
@@ -162,26 +162,26 @@ class Files:
             there = look_up(self._target, key)
             now = look_up(self._source, key)
             if now is None:
-                return Brought("gone")
+                return CopyResult("gone")
             here = now
         raise AssertionError("unreachable")
 
-    def _step(self, key: str, here: Entry, there: Entry | None) -> Brought:
+    def _step(self, key: str, here: Entry, there: Entry | None) -> CopyResult:
         if there is not None:
             if same(self._source, here, self._target, there, self._stop):
                 self._tally.add(here.size)
-                return Brought("equal", 0, here.version)
-            if keys.is_log(key) and begins_with(self._source, here, self._target, there, self._stop):
+                return CopyResult("equal", 0, here.version)
+            if keys.is_log(key) and continues_copy(self._source, here, self._target, there, self._stop):
                 if here.size == there.size:
                     self._tally.add(here.size)
-                    return Brought("equal", 0, here.version)
+                    return CopyResult("equal", 0, here.version)
                 if self._target.is_local or there.size > _APPENDED:
                     return self._append(key, here, there)
         if 0 <= here.size <= PART:
             return self._small(key, here, there)
         return self._large(key, here)
 
-    def _append(self, key: str, here: Entry, there: Entry) -> Brought:
+    def _append(self, key: str, here: Entry, there: Entry) -> CopyResult:
         if not self._dry:
             step = max(PART, self._bytes_at_once)
             for start in range(there.size, here.size, step):
@@ -189,19 +189,19 @@ class Files:
                 end = min(start + step, here.size)
                 self._target.append(key, self._source.read(key, start, end), start)
         self._tally.add(here.size)
-        return Brought("appended", here.size - there.size, here.version, size=here.size)
+        return CopyResult("appended", here.size - there.size, here.version, size=here.size)
 
-    def _small(self, key: str, here: Entry, there: Entry | None) -> Brought:
-        """In one read and one write, and none where the target has it and only its content could tell."""
+    def _small(self, key: str, here: Entry, there: Entry | None) -> CopyResult:
+        """Copy in one read and one write; skip the write if the digest of the content shows that the target has it."""
         if there is None or there.size != here.size or not there.digest or self._source.is_local:
             there_like = ""
         else:
             there_like = there.digest
         if self._dry and not there_like:
             self._tally.add(here.size)
-            return Brought("copied", here.size, here.version)
+            return CopyResult("copied", here.size, here.version)
         found = self._source.fetch(key, 0, PART) if here.size else Blob(b"", 0, here.version)
-        if found.size > len(found.data):  # it has grown meanwhile
+        if found.size > len(found.data):  # the file has grown meanwhile
             return self._large(key, here)
         equal = there_like != "" and digest_of(iter([found.data]), there_like) == there_like
         if not equal and not self._dry:
@@ -209,16 +209,16 @@ class Files:
             with self._target.keep_permissions(key, self._source, key):
                 version = self.store(key, found.data, there.version if there is not None else "")
             self._tally.add(here.size)
-            return Brought("copied", found.size, found.version, version, found.size)
+            return CopyResult("copied", found.size, found.version, version, found.size)
         self._tally.add(here.size)
-        return Brought("equal", 0, found.version) if equal else Brought("copied", found.size, found.version)
+        return CopyResult("equal", 0, found.version) if equal else CopyResult("copied", found.size, found.version)
 
     def store(self, key: str, data: bytes, version: str) -> str:
-        """Store at most 8 MiB, only over that version, or where nothing is without one. The new version, if known.
+        """Store at most 8 MiB over this version, or over no file if it is empty; return the new version, if known.
 
         Raises:
-            ConflictError: Another one is there.
-            ExistsError: One is there.
+            ConflictError: The target has another version.
+            ExistsError: The target has a file.
         """
         if version and self._target.supports_cas:
             return self._target.replace(key, data, version)
@@ -227,19 +227,19 @@ class Files:
         self._target.write(key, data)
         return ""
 
-    def _large(self, key: str, here: Entry) -> Brought:
+    def _large(self, key: str, here: Entry) -> CopyResult:
         if self._dry:
             self._tally.add(max(0, here.size))
-            return Brought("copied", max(0, here.size), here.version)
-        told = _Told(self._stop, self._tally)
+            return CopyResult("copied", max(0, here.size), here.version)
+        callback = _CountingCallback(self._stop, self._tally)
         with self._streams:
             check(self._stop)
-            self._target.copy_from({key: here}, self._source, callback=cast("Any", told))
-        return Brought("copied", told.bytes, here.version, size=told.bytes)
+            self._target.copy_from({key: here}, self._source, callback=cast("Any", callback))
+        return CopyResult("copied", callback.bytes, here.version, size=callback.bytes)
 
 
-class _Told:
-    """What is told of the bytes of one stream, and ends it once it is to stop."""
+class _CountingCallback:
+    """A progress callback that counts the bytes of one stream, and aborts the stream on `stop`."""
 
     def __init__(self, stop: Event, tally: Tally) -> None:
         self._stop = stop
@@ -247,17 +247,17 @@ class _Told:
         self.bytes = 0
 
     def set_size(self, size: int) -> None:
-        """Known already."""
+        """Ignore the size, which is known already."""
 
     def relative_update(self, count: int) -> None:
-        """Some more have been read."""
+        """Count bytes that were read."""
         check(self._stop)
         self.bytes += count
         self._tally.add(count)
 
 
 def look_up(store: Store, key: str) -> Entry | None:
-    """What a store has under a key, if it has anything. One request."""
+    """Return a store's entry for a key, or None. One request."""
     try:
         return store.stat(key)
     except ContainerMissingError:
@@ -267,7 +267,7 @@ def look_up(store: Store, key: str) -> Entry | None:
 
 
 def delete(store: Store, names: Iterable[str]) -> dict[str, Exception]:
-    """Delete files of a store, many at once; what failed, by name."""
+    """Delete files of a store, many at once; return the errors by name."""
     errors: dict[str, Exception] = {}
     legal = []
     for name in names:

@@ -1,11 +1,11 @@
-"""A copy of one run that follows it while it is written. It knows when to copy what; how, `RunCopy` knows.
+"""A mirror of one run: a copy that follows the run while it is written. It decides when to copy; `RunCopy` copies.
 
-The folder is all that it goes by: it is looked at again and again, so that whatever comes into it is copied, by
-whichever road it came, and whoever finds the folder later can finish. The rules:
+The mirror polls the folder of the run. So it copies every file there, by whatever means it was written, and another
+program that finds the folder later can finish the copy. The rules:
 
-* a look every `PAUSE` seconds, and less often where it takes long: it may take a 20th of the time;
-* files when `notata.mirror.schedule` says so; log.txt, which only grows, is appended to;
-* metadata.json last, whenever it changed: that of a run that has ended only with all that it consists of;
+* a poll every `PAUSE` seconds, and less often if it takes long: polls take at most a 20th of the time;
+* files when `notata.mirror.schedule` says that they are due; log.txt, which only grows, is appended to;
+* metadata.json last, whenever it changed: that of an ended run only after all other files;
 * everything at once, when the run ends and on `Mirror.flush`.
 """
 
@@ -45,29 +45,29 @@ from notata.store.gaps import ignore
 
 __all__ = ["Behind", "Clock", "Mirror"]
 
-PAUSE: Final = 3.0  # seconds from one look to the next, at least
-LOOKS: Final = 20.0  # times as long as a look takes, at least
-LONGEST: Final = 60.0  # seconds from one try to the next where the target fails
-SHORTEST: Final = 5.0  # the same at exit
-PATIENCE: Final = 2.0  # seconds at exit before it is said what is waited for
+PAUSE: Final = 3.0  # minimum seconds between two polls
+LOOKS: Final = 20.0  # minimum pause between two polls, as a multiple of the time a poll takes
+LONGEST: Final = 60.0  # maximum seconds between two tries after an error of the target
+SHORTEST: Final = 5.0  # the same maximum at exit
+PATIENCE: Final = 2.0  # seconds at exit before a message says that the process waits
 AT_ONCE: Final = 4
 BYTES_AT_ONCE: Final = PART
-BATCH: Final = 4 * PART  # bytes, and
-FILES: Final = 200  # that are copied at a time, so that in between
-SIGN: Final = 10.0  # seconds after which the log and the sign of life go first
-NICE: Final = 5  # not more: who is put aside while they hold the interpreter's lock hold up the run
+BATCH: Final = 4 * PART  # maximum bytes of a batch, and
+FILES: Final = 200  # maximum files of a batch, between which
+SIGN: Final = 10.0  # seconds after which logs and metadata.json are copied first
+NICE: Final = 5  # not more: a descheduled thread that holds the interpreter's lock blocks the run
 
-_EXTENDED: Final = 5 * 2**20  # bytes from which a bucket adds to a file without sending it again: S3 is the last one
-_LOOKS_AT_END: Final = 10  # in a row, that may find something new: somebody goes on writing there
+_EXTENDED: Final = 5 * 2**20  # bytes from which all buckets append without sending a file again; S3 has this limit
+_LOOKS_AT_END: Final = 10  # polls in a row without a pause, as long as each finds changes
 _THREAD: Final = "notata-mirror"
-_COPIERS: Final = "notata-copy"  # how the threads of `RunCopy` are called
+_COPIERS: Final = "notata-copy"  # the name of the threads of `RunCopy`
 
 _HOPELESS: Final = (AccessError, ConfigurationError, ContainerMissingError, KeyNameError)
-"""What another try some seconds later does not change: not worth waiting for at exit."""
+"""Errors that do not go away within seconds: at exit the mirror does not wait for another try."""
 
 
 class Behind(NamedTuple):
-    """What of a run is not in its copy yet.
+    """The files and bytes of a run that are not copied yet.
 
     >>> str(Behind(12, 34_000_000))
     '12 files (34.0 MB)'
@@ -81,36 +81,37 @@ class Behind(NamedTuple):
 
 
 class Clock:
-    """Seconds that pass, and waiting for them."""
+    """Monotonic time, and waiting."""
 
     def now(self) -> float:
-        """As `time.monotonic`."""
+        """Return seconds, as `time.monotonic`."""
         return time.monotonic()
 
     def wait(self, changed: Condition, seconds: float) -> None:
-        """Wait until notified, at most so long. The condition's lock is held."""
-        changed.wait(min(seconds, threading.TIMEOUT_MAX))  # it may be infinite
+        """Wait until notified, at most this many seconds. The caller holds the condition's lock."""
+        changed.wait(min(seconds, threading.TIMEOUT_MAX))  # seconds may be infinite
 
 
 class Copies(Protocol):
-    """What makes the target equal to the source as it is now: `notata.mirror.runs.RunCopy`."""
+    """The interface of `notata.mirror.runs.RunCopy`, which makes the target equal to the source."""
 
     def update(self, known: dict[str, str] | None = None, only: Collection[str] | None = None) -> object: ...
 
 
 class Mirror:
-    """The copy of one run that follows it: ``log.mirror``.
+    """A copy of one run that follows it: ``log.mirror``.
 
-    The run never waits for it and never fails by it. Safe to use from many threads; a forked child has no part in it.
+    The run never waits for its mirror, and never fails because of it. Safe to use from many threads; a forked child
+    does not use it.
 
     Args:
-        source: The run's folder, where a look costs no round trip. It holds the metadata.json of a run that has begun.
-        target: What becomes equal to it.
-        run_id: For messages.
-        replace: Put the copy in place of one of another run of this id.
-        timeout: Seconds that the end of the interpreter waits for it.
-        tell: Leaves a line in the run's log: a level of `logging`, and the text.
-        clock: Seconds that pass.
+        source: The run's folder, on a local disk or in memory. It contains metadata.json, as the run has begun.
+        target: The folder of the copy.
+        run_id: The run id, for messages.
+        replace: Replace the copy of another run with this id.
+        timeout: Maximum seconds that the exit of the interpreter waits for the copy.
+        tell: Called to write a line to the run's log, with a level of `logging` and the text.
+        clock: The clock.
 
     >>> from notata import Logbook
     >>> with Logbook("waves", "memory://outputs", mirror="memory://far/outputs") as log:
@@ -151,10 +152,10 @@ class Mirror:
         )
         self._owner = lease_of(parsed(source.read(keys.METADATA)) or {}).get("owner")
         self._schedule = Schedule()
-        self._lengths: dict[str, int] = {}  # of the logs, as they were copied
-        self._sure = False  # whether all that the target has is known
+        self._lengths: dict[str, int] = {}  # copied bytes of each log
+        self._target_is_known = False  # whether the content of the target is known completely
         self._pause = PAUSE
-        # What several threads share:
+        # Shared by several threads:
         self._changed = Condition()
         self._thread: threading.Thread | None = None
         self._asked = self._answered = 0
@@ -168,21 +169,21 @@ class Mirror:
     def __repr__(self) -> str:
         return f"Mirror({self._source.url!r}, {self.url!r})"
 
-    # -- what the user asks --------------------------------------------------------------------------------
+    # -- for users -----------------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
-        """Where the copy lies, without credentials."""
+        """The URL of the copy, without credentials."""
         return self._target.url
 
     @property
     def error(self) -> Exception | None:
-        """Why the last try failed; None if it did not."""
+        """The error of the last try; None if it succeeded."""
         return self._error
 
     @property
     def behind(self) -> Behind:
-        """What is not copied yet, in files and bytes, by a look at the run's folder.
+        """The number of files and bytes that are not copied yet, from a listing of the run's folder.
 
         >>> from notata import Logbook
         >>> log = Logbook("tides", "memory://outputs", mirror="memory://far/outputs")
@@ -197,17 +198,17 @@ class Mirror:
         return Behind(files, size)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Copy what is there now, and wait until that is done.
+        """Copy all current files, and wait until they are copied.
 
         Args:
-            timeout: Seconds to wait; as long as it takes when not given.
+            timeout: Maximum seconds to wait; by default no limit.
 
         Raises:
-            DeadlineError: It takes longer. It goes on all the same.
-            StorageError: The target cannot be written: what it said. It is tried again by and by.
-            BatchError: The same, of several files.
-            RunExistsError: The target holds another run of this id, or went on with this one.
-            RunDisplacedError: The run is another writer's by now, or this is a forked child.
+            DeadlineError: The copy takes longer. It continues in the background.
+            StorageError: The target cannot be written; the error is that of the target. The mirror retries later.
+            BatchError: The same, for several files.
+            RunExistsError: The target has another run with this id, or a later state of this run.
+            RunDisplacedError: Another writer has taken over the run, or this is a forked child.
 
         >>> from notata import Logbook
         >>> log = Logbook("ebb", "memory://outputs", mirror="memory://far/outputs")
@@ -215,14 +216,14 @@ class Mirror:
         >>> log.mirror.flush(timeout=60)
         """
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
-            raise ConfigurationError(f"timeout is a number of seconds, or None for no limit, not {timeout!r}")
+            raise ConfigurationError(f"timeout must be a number of seconds, or None for no limit, not {timeout!r}")
         if os.getpid() != self._pid:
             raise RunDisplacedError(f"run {self._run_id!r} is mirrored by its parent process", url=self.url)
         until = None if timeout is None else self._clock.now() + timeout
         with self._changed:
             self._asked += 1
             asked = self._asked
-            self._go_on()
+            self._wake_thread()
             alone = self._thread is None
             while self._answered < asked and self._thread is not None and not self._over:
                 left = LONGEST if until is None else until - self._clock.now()
@@ -230,27 +231,27 @@ class Mirror:
                     raise DeadlineError(f"{self._missing()} are not in {self.url} after {timeout:g} s", url=self.url)
                 self._clock.wait(self._changed, left)
         if alone and not self._over:
-            self._turn()
+            self._poll()
         if self._error is not None:
             raise self._error
 
-    # -- what the run says ---------------------------------------------------------------------------------
+    # -- for the run ---------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Follow the run, in a thread, until it has ended."""
-        self._target.prepare()  # the script may end before the first request
+        """Start to follow the run in a thread, until it has ended."""
+        self._target.prepare()  # before the first request, as the script may end before it
         exits.at_exit(self._at_exit)
         with self._changed:
-            self._go_on()
+            self._wake_thread()
 
     def finish(self) -> None:
-        """The run has ended: copy the rest and be done. Nobody waits for that but the end of the interpreter."""
+        """Copy the rest of an ended run, and stop. Only the exit of the interpreter waits for this."""
         with self._changed:
             self._ending, self._not_before = True, float("-inf")
-            self._go_on()
+            self._wake_thread()
 
     def expect_more(self) -> None:
-        """Something is about to be written though the run has ended: copy that soon, and at exit what came later."""
+        """Copy again soon, and at exit, because the run is about to be changed after its end."""
         if os.getpid() != self._pid or self._over:
             return
         exits.at_exit(self._at_exit)
@@ -260,7 +261,7 @@ class Mirror:
                 self._start(PAUSE)
 
     def give_up(self) -> None:
-        """Copy nothing more."""
+        """Stop copying."""
         exits.forget(self._at_exit)
         exits.forget(self._wait)
         self._stop.set()
@@ -271,8 +272,8 @@ class Mirror:
 
     # -- the thread ----------------------------------------------------------------------------------------
 
-    def _go_on(self) -> None:
-        """Have a thread that copies, and look what is asked of it. Holds the lock."""
+    def _wake_thread(self) -> None:
+        """Wake the thread that copies, or start one. The caller holds the lock."""
         if self._over:
             return
         self._woken = True
@@ -281,27 +282,27 @@ class Mirror:
             self._start(0.0)
 
     def _start(self, after: float) -> None:
-        with suppress(RuntimeError):  # the interpreter is ending, and starts none any more: `_wait` does its work
-            self._thread = start_thread(partial(self._begin_to_work, after), _THREAD)
+        with suppress(RuntimeError):  # the interpreter is exiting, and starts no threads: `_wait` does the work
+            self._thread = start_thread(partial(self._run_thread, after), _THREAD)
 
-    def _begin_to_work(self, after: float) -> None:
+    def _run_thread(self, after: float) -> None:
         try:
-            self._yield_to_others()
+            self._lower_priority()
             with self._changed:
                 if not self._woken:
                     self._clock.wait(self._changed, after)
             self._work()
         finally:
-            with self._changed:  # whoever waits for it is to know
+            with self._changed:  # notify all threads that wait for this one
                 if self._thread is threading.current_thread():
                     self._thread = None
                 self._changed.notify_all()
 
     def _work(self) -> None:
-        """Copy, until the run has ended and its copy is equal, or it is given up."""
+        """Copy until the run has ended and its copy is equal, or until the mirror gives up."""
         looks = 0
         while True:
-            pause = self._turn()
+            pause = self._poll()
             with self._changed:
                 if self._is_done(pause):
                     self._thread = None
@@ -312,7 +313,7 @@ class Mirror:
                     self._clock.wait(self._changed, PAUSE if looks > _LOOKS_AT_END else self._at_most(pause or 0.0))
 
     def _is_done(self, pause: float | None) -> bool:
-        """Whether there is nothing more to do. Holds the lock, so that who asks for something later finds no thread."""
+        """Check whether no work is left. The caller holds the lock, so that later requests start a new thread."""
         if self._over or self._is_hopeless():
             return True
         if pause is None and not self._woken:
@@ -322,28 +323,28 @@ class Mirror:
         return self._exit is not None and self._clock.now() >= self._exit + self._timeout
 
     def _is_hopeless(self) -> bool:
-        """Whether the target refused, at exit, in a way that a few seconds will not change."""
+        """Check whether the target refused, at exit, with errors that do not go away within seconds."""
         if self._exit is None or self._tried < self._exit or self._error is None:
             return False
         errors = self._error.exceptions if isinstance(self._error, BatchError) else [self._error]
         return all(isinstance(error, _HOPELESS) for error in errors)
 
     def _at_most(self, seconds: float) -> float:
-        """Seconds to wait, and at exit no longer than may be."""
+        """Return the seconds to wait, which at exit are limited by the timeout."""
         return seconds if self._exit is None else min(seconds, self._exit + self._timeout - self._clock.now())
 
-    def _yield_to_others(self) -> None:
-        """Have this thread come after those of the run where there are not processors enough for all."""
-        if sys.platform.startswith("linux"):  # elsewhere that is the whole process's
-            with suppress(Exception):  # what is wrong with the target, the first request says
-                self._target.filesystem()  # its own thread is everybody's, and is to be as the others
+    def _lower_priority(self) -> None:
+        """Lower the priority of this thread, so that threads of the run come first if processors are scarce."""
+        if sys.platform.startswith("linux"):  # elsewhere the priority is that of the whole process
+            with suppress(Exception):  # the first request reports errors of the target
+                self._target.filesystem()  # starts a thread that all storages share, which must keep its priority
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
-    def _turn(self) -> float | None:
-        """Look once, and copy what is due.
+    def _poll(self) -> float | None:
+        """Poll once, and copy the files that are due.
 
         Returns:
-            Seconds to the next time; None if nothing is left to copy of a run that has ended.
+            Seconds until the next poll; None if an ended run is copied completely.
         """
         with self._changed:
             self._woken = False
@@ -354,13 +355,13 @@ class Mirror:
             self._tried = now
         news = True
         try:
-            news = self._pass(whole)
-            if self._has_recovered():  # which leaves a line, and that is to be there too
-                news = self._pass(whole)
+            news = self._copy_due(whole)
+            if self._has_recovered():  # which logs a line that must be copied too
+                news = self._copy_due(whole)
         except (RunDisplacedError, RunExistsError) as error:
-            self._refused(error)
+            self._stop_for_good(error)
         except Exception as error:
-            self._failed(error)
+            self._retry_later(error)
         with self._changed:
             self._answered = asked
             self._changed.notify_all()
@@ -372,89 +373,89 @@ class Mirror:
 
     # -- one pass ------------------------------------------------------------------------------------------
 
-    def _pass(self, whole: bool) -> bool:
-        """Copy what is due, or all that there is; whether there was something, due or not."""
-        ended = self._has_ended()  # asked before the listing: what has ended by now has all of it there
+    def _copy_due(self, whole: bool) -> bool:
+        """Copy due files, or with `whole` all changed ones; return whether there were changed files, due or not."""
+        ended = self._has_ended()  # before the listing: if the run has ended by now, the listing is complete
         began = self._clock.now()
         changed = self._schedule.changed(self._source.list(skipped=ignore))
         self._pause = max(PAUSE, LOOKS * (self._clock.now() - began))
-        if whole or ended or not self._sure:
+        if whole or ended or not self._target_is_known:
             if changed:
                 self._copy.update(self._schedule.known)
-                self._note(changed.values())
-            self._sure = True
+                self._record_copied(changed.values())
+            self._target_is_known = True
         else:
             self._copy_some(self._due(changed))
         return bool(changed)
 
     def _has_ended(self) -> bool:
-        """Whether the run has.
+        """Check whether the run has ended.
 
         Raises:
-            RunDisplacedError: It is another writer's run by now, who may have a mirror of their own.
+            RunDisplacedError: Another writer has taken over the run, and may have a mirror of its own.
         """
         found = self._source.fetch(keys.METADATA)
         fields = metadata(found, self._source.url, keys.METADATA)
         if lease_of(fields).get("owner") != self._owner:
             raise RunDisplacedError(
-                f"run {self._run_id!r} at {self._source.url} belongs to another writer by now, and is not mirrored for "
-                "this one any more",
+                f"run {self._run_id!r} at {self._source.url} belongs to another writer by now, so this mirror has "
+                "stopped",
                 url=self._source.url,
                 key=keys.METADATA,
             )
         return fields.get("status") in ENDED
 
     def _due(self, changed: Mapping[str, Entry]) -> dict[str, Entry]:
-        """What of it is to be copied now."""
+        """Return the changed files that are to be copied now."""
         now = self._clock.now()
         due = self._schedule.due(changed, now)
-        whole = (key for key in changed if key == keys.METADATA or keys.is_log(key))  # at any time
+        whole = (key for key in changed if key == keys.METADATA or keys.is_log(key))  # due without being quiet
         return due | {key: changed[key] for key in whole if self._schedule.is_rested(key, now)}
 
     def _copy_some(self, due: Mapping[str, Entry]) -> None:
-        """Copy these of a run that goes on; where they are many, its logs and its sign of life in between."""
+        """Copy these files of a running run; between large batches, copy logs and metadata.json."""
         signs = {key: entry for key, entry in due.items() if key == keys.METADATA or keys.is_log(key)}
-        told = self._clock.now()
+        last_signs = self._clock.now()
         for batch in _batches(entry for key, entry in due.items() if key not in signs):
             began = self._clock.now()
-            if began - told > SIGN:
+            if began - last_signs > SIGN:
                 self._copy_signs({keys.METADATA: None, **signs})
-                told = began
+                last_signs = began
             self._copy.update(self._schedule.known, only=[entry.key for entry in batch])
             self._schedule.sent(batch, began, self._clock.now())
         if signs:
             self._copy_signs(signs)
 
     def _copy_signs(self, signs: Mapping[str, Entry | None]) -> None:
-        """Copy what tells how the run goes, as far as that may be sent again by now."""
+        """Copy the logs and metadata.json, except those that may not be sent again yet."""
         now = self._clock.now()
         due = {key: entry for key, entry in signs.items() if self._schedule.is_rested(key, now)}
         if not due:
             return
         self._copy.update(self._schedule.known, only=list(due))
-        self._note(entry for entry in due.values() if entry is not None)
+        self._record_copied(entry for entry in due.values() if entry is not None)
 
-    def _note(self, copied: Iterable[Entry]) -> None:
-        """Take note how much of the logs is there, and what a line of them costs."""
+    def _record_copied(self, copied: Iterable[Entry]) -> None:
+        """Record the copied length of logs, and how many bytes the next append sends again."""
         for entry in copied:
             if keys.is_log(entry.key):
                 self._lengths[entry.key] = entry.size
                 again = 0 if self._target.is_local or entry.size >= _EXTENDED else entry.size
                 self._schedule.sends_again(entry.key, again, self._clock.now())
 
-    # -- how it went ---------------------------------------------------------------------------------------
+    # -- results of a try ----------------------------------------------------------------------------------
 
     def _has_recovered(self) -> bool:
-        """Take note that all went well; whether that is news."""
+        """Record a success; return whether it follows an error."""
         failed, self._failures, self._tries, self._error = self._failures, 0, 0, None
         self._not_before = float("-inf")
         if failed:
             self._tell(logging.INFO, f"The mirror {self.url} has caught up")
         return failed > 0
 
-    def _failed(self, error: Exception) -> None:
-        """Try again later, each time a longer while; what the target holds by now is to be found out anew."""
-        self._sure = False
+    def _retry_later(self, error: Exception) -> None:
+        """Record an error, and retry after a pause that grows; the content of the target is then unknown."""
+        self._target_is_known = False
         self._error = error
         self._failures, self._tries = self._failures + 1, self._tries + 1
         pause = min(PAUSE * 2 ** min(self._tries - 1, 10), LONGEST if self._exit is None else SHORTEST)
@@ -462,31 +463,31 @@ class Mirror:
         if self._failures == 1 and not self._over:
             self._tell(
                 logging.WARNING,
-                f"The mirror {self.url} is behind, and is tried again: {self._target.redacted(str(error))}",
+                f"The mirror {self.url} is behind, and notata retries: {self._target.redacted(str(error))}",
             )
 
-    def _refused(self, error: Exception) -> None:
-        """Nothing will be copied, now or later."""
+    def _stop_for_good(self, error: Exception) -> None:
+        """Stop for good after an error that a retry cannot solve."""
         self._error, self._over = error, True
         exits.forget(self._at_exit)
         if isinstance(error, RunExistsError):
             self._tell(logging.WARNING, f"Not mirrored: {error}")
-            _say(f"notata: run {self._run_id!r} is not mirrored: {error}")
+            _print_stderr(f"notata: run {self._run_id!r} is not mirrored: {error}")
 
     # -- at exit -------------------------------------------------------------------------------------------
 
     def _at_exit(self) -> None:
-        """The interpreter ends. Wait once all runs have ended, so that one time serves all their mirrors."""
+        """Start to wait at exit. The wait begins after all runs have ended, so that their mirrors share one timeout."""
         if os.getpid() != self._pid or self._over:
             return
         with self._changed:
             self._exit, self._tries, self._not_before = self._clock.now(), 0, float("-inf")
             self._ending = True
-            self._go_on()
+            self._wake_thread()
         exits.at_exit(self._wait)
 
     def _wait(self) -> None:
-        """Wait for the rest, as long as that may take; then say what is missing."""
+        """Wait for the rest, at most until the timeout; then report missing files."""
         if os.getpid() != self._pid or self._exit is None:
             return
         try:
@@ -495,9 +496,9 @@ class Mirror:
             if alone:
                 self._work()
             elif not self._thread_ended(self._exit + min(PATIENCE, self._timeout)) and self._timeout > PATIENCE:
-                _say(
-                    f"notata: {self._missing()} of run {self._run_id!r} are on their way to {self.url}; that is waited "
-                    f"for {self._timeout:g} s at most"
+                _print_stderr(
+                    f"notata: {self._missing()} of run {self._run_id!r} are being copied to {self.url}; waiting at "
+                    f"most {self._timeout:g} s"
                 )
                 self._thread_ended(self._exit + self._timeout)
         finally:
@@ -506,10 +507,10 @@ class Mirror:
             exits.abandon(_COPIERS)
             if not refused and (missing := self._missing()):
                 why = f" ({self._target.redacted(str(self._error))})" if self._error else ""
-                _say(f"notata: {missing} of run {self._run_id!r} are not mirrored yet{why}; {self._remedy()}")
+                _print_stderr(f"notata: {missing} of run {self._run_id!r} are not mirrored yet{why}; {self._remedy()}")
 
     def _thread_ended(self, until: float) -> bool:
-        """Wait for the thread; whether it has ended."""
+        """Wait for the thread; return whether it has ended."""
         with self._changed:
             while self._thread is not None:
                 left = until - self._clock.now()
@@ -519,21 +520,21 @@ class Mirror:
         return True
 
     def _missing(self) -> str:
-        """What is not copied, for people; empty if nothing is."""
+        """Return the files that are not copied, for people; empty if there are none."""
         try:
             behind = self.behind
-        except Exception as error:  # the folder cannot be read any more
+        except Exception as error:  # the folder cannot be read
             return f"files ({error})"
         return str(behind) if behind.files else ""
 
     def _remedy(self) -> str:
         if not self._source.shared:
-            return "they are gone with this process"
+            return "they are lost with this process"
         return f"finish with: notata sync {shlex.quote(self._source.url)} {shlex.quote(self.url)}"
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Parts of a list that take about the same time, small files first."""
+    """Yield batches of files that take about the same time, small files first."""
     batch: list[Entry] = []
     size = 0
     for entry in sorted(entries, key=lambda entry: entry.size):
@@ -546,8 +547,8 @@ def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield batch
 
 
-def _say(line: str) -> None:
-    with suppress(OSError, ValueError):  # closed
+def _print_stderr(line: str) -> None:
+    with suppress(OSError, ValueError):  # stderr is closed
         print(one_line(line, 4000), file=sys.stderr, flush=True)  # noqa: T201
 
 

@@ -1,4 +1,4 @@
-"""Where the copies of runs go, and which places cannot be copies of each other; it copies nothing."""
+"""Locations of copies, and the check that two places can be copies of each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from notata.store import Store, open_store
 if TYPE_CHECKING:
     from upath import UPath
 
-__all__ = ["apart", "base_of_copies"]
+__all__ = ["base_of_copies", "check_separate"]
 
 
 def base_of_copies(
@@ -21,35 +21,35 @@ def base_of_copies(
     options: Mapping[str, Any] | None,
     timeout: float,
 ) -> Store | None:
-    """The base folder of the copies that are to follow what is at `store`, if there are to be any. No request.
+    """Return the base folder for the copies of runs at `store`, or None without a mirror. No request.
 
     Raises:
-        ConfigurationError: `store` is no place to follow, or `mirror` cannot hold runs.
+        ConfigurationError: Runs at `store` cannot be mirrored, or `mirror` cannot hold runs.
     """
     if mirror is None:
         if options is not None:
-            raise ConfigurationError("mirror_options are for the storage of mirror, and that is not given")
+            raise ConfigurationError("mirror_options need mirror=, which is not given")
         return None
     if not store.is_local:
         raise ConfigurationError(
-            f"mirror= copies what is on a local disk or in memory, and {store.url} is neither. Write there alone, with "
-            "background=True so that no call waits; or to a local disk, and have that mirrored there.",
+            f"mirror= copies from a local disk or from memory, and {store.url} is neither. Write there without "
+            "mirror=, with background=True so that no call waits; or write to a local disk, and mirror that there.",
             url=store.url,
         )
     return open_store(mirror, options, timeout=timeout)
 
 
-def apart(source: Store, target: Store) -> None:
-    """Refuse two folders of which one is, or lies in, the other.
+def check_separate(source: Store, target: Store) -> None:
+    """Refuse two folders if they are the same, or one contains the other.
 
     Raises:
-        ConfigurationError: They are not apart.
+        ConfigurationError: One folder contains the other.
     """
     ours, theirs = (f"{_real(store.url)}/" for store in (source, target))
     if not (ours.startswith(theirs) or theirs.startswith(ours)):
         return
-    if source.is_local or source.filesystem() == target.filesystem():  # else one name in two places
-        raise ConfigurationError(f"{source.url} and {target.url} are not apart: one lies in the other", url=target.url)
+    if source.is_local or source.filesystem() == target.filesystem():  # else the same path on two storages
+        raise ConfigurationError(f"{source.url} and {target.url} overlap: one contains the other", url=target.url)
 
 
 def _real(url: str) -> str:

@@ -1,4 +1,4 @@
-"""One run copied so that the copy never lies: what says that it is complete comes after all that it consists of."""
+"""The copy of one run: its metadata.json says that it is complete only after all other files are copied."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from notata.errors import (
 )
 from notata.mirror.clashes import clashing
 from notata.mirror.evidence import TRUSTED, check, digest_of
-from notata.mirror.files import HOPELESS, Brought, Files, Pair, delete, look_up
+from notata.mirror.files import HOPELESS, CopyResult, FileCopier, Pair, delete, look_up
 from notata.run.state import COPIED, ENDED, RESUMES, lease_of, parsed, stored
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps, ignore
@@ -35,15 +35,15 @@ _TRIES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a copy of one run did.
+    """The result of copying one run.
 
     Attributes:
-        copied: Bytes that were sent of each file that was copied whole, by key.
-        appended: Bytes that were added to each log.
-        deleted: What was deleted, with its size.
-        equal: Files that were there as they are.
-        whole: Whether the target's metadata.json is now as the source's was when the copy began; then all that the
-            source had at that moment is there.
+        copied: The bytes of each file that was copied whole, by key.
+        appended: The bytes that were appended to each log.
+        deleted: The deleted files, with their sizes.
+        equal: The number of files that were equal already.
+        whole: Whether the target's metadata.json equals that of the source at the beginning of the copy. Then the
+            target has all files that the source had at that moment.
     """
 
     copied: Mapping[str, int] = field(default_factory=dict)
@@ -54,28 +54,28 @@ class Outcome:
 
     @property
     def bytes(self) -> int:
-        """That were sent, or would be."""
+        """The number of bytes that were sent, or would be."""
         return sum(self.copied.values()) + sum(self.appended.values())
 
 
 class RunCopy:
-    """Makes the copy of one run equal to it, again and again if need be.
+    """Makes the copy of one run equal to it; may be used repeatedly.
 
-    The copy's metadata.json is claimed first, so that no other run gets mixed with this one, and says nothing of an
-    end before all files are there. It is changed by compare and swap, so that two who copy at once do no harm.
+    The copy's metadata.json is claimed first, so that no other run is mixed with this one. It says that the run has
+    ended only after all files are copied. It is changed by compare-and-swap, so that two copies at once are safe.
 
     Args:
         source: The run's folder.
-        target: The folder of its copy.
-        delete: Delete there what the source does not have.
-        replace: Take the place of another run of that id, which is removed; else that is an error. So it is where the
-            other one has come later, and taken the place of this one.
-        at_once: Small files under way.
-        bytes_at_once: Bytes of them.
-        stop: Set it to have `update` give up soon, with whole files only.
-        tally: Told of the bytes of files that are done, or found to be there.
-        streams: Lets few large files go at once, where several runs are copied.
-        dry_run: Write nothing, and tell what would be done.
+        target: The folder of the copy.
+        delete: Delete files that the source does not have.
+        replace: Remove another run with this id at the target; otherwise that is an error. It is also an error if the
+            other run came later, and replaced this one.
+        at_once: Maximum number of small files in flight.
+        bytes_at_once: Maximum bytes of small files in flight.
+        stop: Set it to make `update` stop soon, without incomplete files.
+        tally: Counts the bytes of files that are copied, or found to be equal.
+        streams: Limits large files in flight, if several runs are copied.
+        dry_run: Write nothing, and return what would be done.
 
     >>> from notata import Logbook
     >>> from notata.store import open_store
@@ -108,7 +108,7 @@ class RunCopy:
         self._replace = replace
         self._dry = dry_run
         self._stop = stop or Event()
-        self._files = Files(
+        self._files = FileCopier(
             source,
             target,
             at_once=at_once,
@@ -118,10 +118,10 @@ class RunCopy:
             tally=tally,
             dry=dry_run,
         )
-        self._there: Blob | None = None  # the target's metadata.json, as this one stored it last
-        self._begun: object = self  # which run that was, by its start
-        self._compared = False  # whether what the target has was looked at, so that only what is new need be
-        self._logs: dict[str, Entry] = {}  # of the target, as this one left them
+        self._there: Blob | None = None  # the target's metadata.json, as this copy stored it last
+        self._begun: object = self  # the start time of the run it is from
+        self._compared = False  # whether the target was listed, so that only new files need a comparison
+        self._logs: dict[str, Entry] = {}  # the target's logs, as this copy left them
 
     def update(
         self,
@@ -130,22 +130,21 @@ class RunCopy:
         *,
         listed: Mapping[str, Entry] | None = None,
     ) -> Outcome:
-        """Make the target equal to the source as it is now. Safe to call again, after an error too.
+        """Make the target equal to the source as it is now. Safe to call again, also after an error.
 
         Args:
-            known: The source's versions (`Entry.version`) of files that have been copied: such are not looked at again.
-                What is copied is added to it, metadata.json too. Give the same dictionary each time to the same
-                `RunCopy`.
-            only: Copy these files and no others. metadata.json is copied if it is among them and says of no end: that
-                of a run that has ended comes with a call without `only`.
-            listed: What the target was found to have just now, by key; else it is asked.
+            known: The source's versions (`Entry.version`) of copied files, which are skipped. The call adds the files
+                that it copies, including metadata.json. Pass the same dictionary each time to the same `RunCopy`.
+            only: Copy only these files. metadata.json is copied if it is among them and does not say that the run has
+                ended: that of an ended run is copied by a call without `only`.
+            listed: A current listing of the target, by key; by default the target is listed.
 
         Raises:
-            RunExistsError: Another run of that id is there; or the target is ahead of the source.
-            RunMissingError: The source is no run.
-            BatchError: Files could not be copied; it holds each one's error, and the others are there. metadata.json is
-                as it was, or says ``replacing``.
-            ConflictError: Others changed the target's metadata.json again and again.
+            RunExistsError: The target has another run with this id, or is ahead of the source.
+            RunMissingError: The source is not a run.
+            BatchError: Files could not be copied; it contains their errors, and the other files are copied.
+                metadata.json is unchanged, or says ``replacing``.
+            ConflictError: Other processes kept changing the target's metadata.json.
             StorageError: A storage refused or failed.
             InterruptedError: `stop` was set.
         """
@@ -154,7 +153,7 @@ class RunCopy:
             check(self._stop)
             try:
                 return _Pass(self, copied, only, again=known is not None).run(listed)
-            except _AnotherRun:  # what is known is of the one before
+            except _AnotherRun:  # what is known belongs to the previous run
                 self._logs.clear()
                 copied.clear()
                 self._compared, only, listed = False, None, None
@@ -166,11 +165,11 @@ class RunCopy:
 
 
 class _AnotherRun(Exception):
-    """The target has another run than it had, which is to be replaced."""
+    """The target has another run than before, which is to be replaced."""
 
 
 class _Pass:
-    """One look at both sides, and what follows from it."""
+    """One comparison of both sides, and the changes that follow from it."""
 
     def __init__(self, copy: RunCopy, known: dict[str, str], only: Collection[str] | None, *, again: bool) -> None:
         self._copy = copy
@@ -180,31 +179,31 @@ class _Pass:
         self._only = only
         self._again = again and copy._compared
         self._remembers = again
-        self._done: dict[str, Brought] = {}
+        self._done: dict[str, CopyResult] = {}
         self._errors: dict[str, Exception] = {}
         self._deleted: dict[str, int] = {}
 
     def run(self, found: Mapping[str, Entry] | None) -> Outcome:
-        # The target is looked at before the source: so what only it has was deleted at the source and not added since,
-        # and what it says more than the source did not come from there meanwhile.
+        # The target is listed before the source: so a file that only the target has was deleted at the source, and not
+        # added meanwhile, and a later state at the target did not come from the source meanwhile.
         listed = self._listed() if found is None else found
         self._there, self._here = self._metadata(found)
-        fields, told = parsed(self._here.data), parsed(self._there.data) if self._there else None
-        over = self._guard(fields, told)
+        fields, there = parsed(self._here.data), parsed(self._there.data) if self._there else None
+        over = self._is_replaced(fields, there)
         if over and (self._known or self._again or self._only is not None):
             raise _AnotherRun
         entries = self._entries()
-        listed = self._named_alike(entries, listed)
+        listed = self._without_clashes(entries, listed)
         pairs = self._pairs(entries, listed)
         if pairs and self._copy._there is not None:
             self._check_target()
-        if over or (fields is not None and (self._there is None or (pairs and self._misleads(told)))):
+        if over or (fields is not None and (self._there is None or (pairs and self._claims_wrong_end(there)))):
             self._claim(fields or {}, over=over)
         if over:
             self._clear(listed, entries)
-        entries = self._bring(entries, pairs, listed)
+        entries = self._copy_files(entries, pairs, listed)
         clear = self._copy._delete and not over and self._only is None and not self._errors
-        if not self._copy._dry and self._may_mislead(entries, listed if clear else {}):
+        if not self._copy._dry and self._changes_target(entries, listed if clear else {}):
             self._check_source(fields)
         if clear:
             self._clear(listed, entries)
@@ -224,7 +223,7 @@ class _Pass:
         return {entry.key: entry for entry in self._target.list(skipped=ignore)}
 
     def _metadata(self, found: Mapping[str, Entry] | None) -> tuple[Blob | None, Blob]:
-        """The target's metadata.json, and the source's; that of a target that was listed is read if it is another."""
+        """Return the target's and the source's metadata.json; that of a listed target is read only if it differs."""
         if self._copy._there is not None:
             return self._copy._there, _metadata(self._source)
         entry = None if found is None else found.get(keys.METADATA)
@@ -237,7 +236,7 @@ class _Pass:
         return stored(self._target), _metadata(self._source)
 
     def _entries(self) -> dict[str, Entry]:
-        """What the source has, or what of it is asked for."""
+        """Return the files of the source, or those of `only`."""
         if self._only is None:
             gaps = Gaps()
             listed = self._source.list(skipped=gaps)
@@ -246,8 +245,8 @@ class _Pass:
         found = {key: look_up(self._source, key) for key in self._only if key != keys.METADATA}
         return {key: entry for key, entry in found.items() if entry is not None}
 
-    def _named_alike(self, entries: dict[str, Entry], listed: Mapping[str, Entry]) -> dict[str, Entry]:
-        """Leave out, with an error, files whose names the target's disk takes for one; what it has, by our names."""
+    def _without_clashes(self, entries: dict[str, Entry], listed: Mapping[str, Entry]) -> dict[str, Entry]:
+        """Drop files whose names clash on the target's disk, with an error each; return the target's, by our names."""
         if not self._target.folds_names(may_write=not self._copy._dry):
             return dict(listed)
         there = aligned(listed, entries)
@@ -258,7 +257,7 @@ class _Pass:
         return there
 
     def _pairs(self, entries: Mapping[str, Entry], listed: Mapping[str, Entry]) -> dict[str, Pair]:
-        """What is not known to be there, beside what the target has of it, as far as is known without a look."""
+        """Return the files to copy with the target's entries, as far as these are known without a request."""
         new = {key: entry for key, entry in entries.items() if self._known.get(key) != entry.version}
         if self._only is None and not self._again:
             return {key: Pair(entry, listed.get(key)) for key, entry in new.items()}
@@ -266,8 +265,8 @@ class _Pass:
         look = {key: key not in logs and (not self._again or key in self._known) for key in new}
         return {key: Pair(entry, logs.get(key), look=look[key]) for key, entry in new.items()}
 
-    def _guard(self, here: Mapping[str, Any] | None, there: Mapping[str, Any] | None) -> bool:
-        """Whether another run is to be replaced; an error where it is not to be."""
+    def _is_replaced(self, here: Mapping[str, Any] | None, there: Mapping[str, Any] | None) -> bool:
+        """Check whether another run is to be replaced; raise an error if that is not allowed."""
         if self._there is None or self._there.data == self._here.data:
             return False
         if here is None or there is None or here.get("start_time") != there.get("start_time"):
@@ -280,7 +279,7 @@ class _Pass:
                 url=self._target.url,
                 key=keys.METADATA,
             )
-        if why := _ahead(here, there):
+        if why := _why_ahead(here, there):
             raise RunExistsError(
                 f"{self._target.url} is ahead of {self._source.url}: {why}; sync the other way",
                 url=self._target.url,
@@ -288,94 +287,94 @@ class _Pass:
             )
         return there.get("status") == "replacing" and there.get(COPIED) == "over"
 
-    def _misleads(self, there: Mapping[str, Any] | None) -> bool:
-        """Whether the target tells of an end that is not the source's, while its files are about to change."""
+    def _claims_wrong_end(self, there: Mapping[str, Any] | None) -> bool:
+        """Check whether the target claims an end that is not the source's, while its files are about to change."""
         assert self._there is not None
         return self._there.data != self._here.data and (there or {}).get("status") in ENDED
 
     def _claim(self, fields: Mapping[str, Any], *, over: bool) -> None:
-        """Say that the run is here, and nothing of its end; of a run that is replaced, that it is."""
+        """Claim the target for the run, without its end; mark a run that is being replaced."""
         data = self._here.data
         if over or fields.get("status") in ENDED:
             data = _being_copied(fields, "over" if over else "new")
         self._set_metadata(data)
 
     def _set_metadata(self, data: bytes) -> None:
-        """Store the target's metadata.json over what was there when it was looked at."""
+        """Replace the target's metadata.json, unless it changed since it was read."""
         if self._copy._dry:
             return
         version = self._copy._files.store(keys.METADATA, data, self._there.version if self._there else "")
         self._there = self._copy._there = Blob(data, len(data), version)
         self._copy._begun = (parsed(self._here.data) or {}).get("start_time")
 
-    def _bring(
+    def _copy_files(
         self, entries: dict[str, Entry], pairs: dict[str, Pair], listed: Mapping[str, Entry]
     ) -> dict[str, Entry]:
-        """Copy what differs; what the source has by now.
+        """Copy what differs; return the current files of the source.
 
-        Where files vanished meanwhile, they may have been renamed; and a manifest that is newer tells of new files.
+        Files that vanished may have been renamed, and a newer manifest lists new files. Both need a new listing.
         """
         for last in range(_TRIES, 0, -1):
             look = False
             for _, phase in sorted(_phases(pairs).items()):
-                done, errors = self._copy._files.bring(phase)
+                done, errors = self._copy._files.copy_all(phase)
                 self._note(phase, done)
                 self._errors |= errors
-                look |= any(_calls_for_a_look(phase[key].here, brought) for key, brought in done.items())
+                look |= any(_needs_new_listing(phase[key].here, file_result) for key, file_result in done.items())
                 if any(isinstance(error, HOPELESS) for error in errors.values()):
                     return entries
             if not look or self._only is not None or last == 1:
                 break
             before, entries = entries, self._entries()
-            listed = self._named_alike(entries, listed)
+            listed = self._without_clashes(entries, listed)
             fresh = {key: entry for key, entry in entries.items() if before.get(key) != entry}
             pairs = {key: replace(pair, look=key in self._done) for key, pair in self._pairs(fresh, listed).items()}
         return entries
 
     def _check_target(self) -> None:
-        """Put nothing among the files of another run, whose mirror has taken the place since. One request.
+        """Check that no other run's mirror has taken over the target since. One request.
 
         Raises:
-            ConflictError: Another one is there than this one stored.
+            ConflictError: The target has another metadata.json than this copy stored.
         """
         found = stored(self._target)
         if found is None or self._there is None or found.data != self._there.data:
             raise ConflictError(f"{self._target.url}: another copy was put there", url=self._target.url)
 
-    def _may_mislead(self, entries: Mapping[str, Entry], listed: Mapping[str, Entry]) -> bool:
-        """Whether anything changes at the target."""
+    def _changes_target(self, entries: Mapping[str, Entry], listed: Mapping[str, Entry]) -> bool:
+        """Check whether anything changes at the target."""
         there = None if self._there is None else self._there.data
         gone = listed.keys() - entries.keys() - {keys.METADATA}
         return bool(gone) or there != self._here.data or any(map(_sent, self._done.values()))
 
     def _check_source(self, fields: Mapping[str, Any] | None) -> None:
-        """Refuse to go on where another run or attempt has begun in the source's folder: its files may be among these.
+        """Check that no other run or attempt has begun in the source's folder: its files may be among the copied ones.
 
         Raises:
-            ConflictError: It has. If the target told of an end, it says by now that it is being copied.
+            ConflictError: One has begun. If the target said that the run has ended, it now says ``replacing``.
         """
-        if _which(parsed(_metadata(self._source).data)) == _which(fields):
+        if _identity(parsed(_metadata(self._source).data)) == _identity(fields):
             return
-        told = None if self._there is None else parsed(self._there.data)
-        if told is not None and told.get("status") in ENDED and any(map(_sent, self._done.values())):
-            self._set_metadata(_being_copied(told, "new"))
+        there = None if self._there is None else parsed(self._there.data)
+        if there is not None and there.get("status") in ENDED and any(map(_sent, self._done.values())):
+            self._set_metadata(_being_copied(there, "new"))
         raise ConflictError(f"{self._source.url}: another run or attempt began there", url=self._source.url)
 
-    def _note(self, pairs: Mapping[str, Pair], done: Mapping[str, Brought]) -> None:
+    def _note(self, pairs: Mapping[str, Pair], done: Mapping[str, CopyResult]) -> None:
         self._done |= done
         if not self._remembers:
             return
-        for key, brought in done.items():
-            if brought.verb == "gone":
+        for key, file_result in done.items():
+            if file_result.verb == "gone":
                 self._known.pop(key, None)
                 continue
-            self._known[key] = brought.source
-            if keys.is_log(key) and brought.verb != "equal":
+            self._known[key] = file_result.source
+            if keys.is_log(key) and file_result.verb != "equal":
                 here = pairs[key].here
-                self._copy._logs[key] = Entry(key, brought.size, here.modified, brought.target, TRUSTED)
+                self._copy._logs[key] = Entry(key, file_result.size, here.modified, file_result.target, TRUSTED)
 
     def _clear(self, listed: Mapping[str, Entry], entries: Mapping[str, Entry]) -> None:
-        """Delete what the source does not have."""
+        """Delete files that the source does not have."""
         extra = {key: entry.size for key, entry in listed.items() if key not in entries and key != keys.METADATA}
         check(self._copy._stop)
         errors = {} if self._copy._dry else delete(self._target, extra)
@@ -383,16 +382,16 @@ class _Pass:
         self._errors |= errors
 
     def _publish(self, fields: Mapping[str, Any] | None) -> bool:
-        """Have the target's metadata.json say what the source's said at first, if all is there that it tells of."""
+        """Store the source's first metadata.json at the target, if all other files are there."""
         ended = fields is None or fields.get("status") in ENDED
         if self._only is not None and (ended or keys.METADATA not in self._only):
             return False
         if self._there is None or self._there.data != self._here.data:
             check(self._copy._stop)
             self._set_metadata(self._here.data)
-            self._done[keys.METADATA] = Brought("copied", len(self._here.data))
+            self._done[keys.METADATA] = CopyResult("copied", len(self._here.data))
         else:
-            self._done[keys.METADATA] = Brought("equal")
+            self._done[keys.METADATA] = CopyResult("equal")
         if self._remembers:
             self._known[keys.METADATA] = self._here.version
         return self._only is None and not self._copy._dry
@@ -405,7 +404,7 @@ class _Pass:
 
 
 def _phases(pairs: Mapping[str, Pair]) -> dict[int, dict[str, Pair]]:
-    """Files in the order in which they are to be there: the logs tell of the others, and the receipts list all."""
+    """Group files by the order of copying: logs after files that they mention, and manifests last."""
     phases: dict[int, dict[str, Pair]] = {}
     for key, pair in pairs.items():
         rank = 1 if key in (keys.PARAMS_JSON, keys.PARAMS_YAML) else 0
@@ -416,27 +415,27 @@ def _phases(pairs: Mapping[str, Pair]) -> dict[int, dict[str, Pair]]:
 
 
 def _being_copied(fields: Mapping[str, Any], how: str) -> bytes:
-    """A metadata.json that says so."""
+    """Return a metadata.json that says that the run is being copied."""
     return json.dumps({**fields, "status": "replacing", COPIED: how}, indent=2).encode()
 
 
-def _calls_for_a_look(here: Entry, brought: Brought) -> bool:
-    """Whether the source has other files by now than it was found to have."""
-    newer = keys.is_manifest(here.key) and brought.source != here.version
-    return brought.verb == "gone" or newer
+def _needs_new_listing(here: Entry, file_result: CopyResult) -> bool:
+    """Check whether the source must be listed again, because its files have changed."""
+    newer = keys.is_manifest(here.key) and file_result.source != here.version
+    return file_result.verb == "gone" or newer
 
 
-def _sent(brought: Brought) -> bool:
-    return brought.verb in ("copied", "appended")
+def _sent(file_result: CopyResult) -> bool:
+    return file_result.verb in ("copied", "appended")
 
 
-def _which(fields: Mapping[str, Any] | None) -> tuple[object, object]:
-    """Which run this is, and which attempt at it."""
+def _identity(fields: Mapping[str, Any] | None) -> tuple[object, object]:
+    """Return the identity of a run and of its attempt."""
     return (None, None) if fields is None else (fields.get("start_time"), lease_of(fields).get("owner"))
 
 
-def _ahead(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
-    """Why a copy is ahead of its run, if it is."""
+def _why_ahead(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """Return why a copy is ahead of its run; empty if it is not."""
     times, copied = _times(here), _times(there)
     if copied > times:
         return f"the run was resumed there ({copied} times, and {times} here)"

@@ -1,4 +1,4 @@
-"""Which files of a folder are due to be copied, by what was seen of them and when; it knows times, and no storage."""
+"""The schedule of a mirror: which files of a folder are due to be copied, by their changes and times."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from notata.store import Entry
 __all__ = ["QUIET", "RATE", "REST", "Schedule"]
 
 QUIET: Final = 2.0
-"""Seconds that a file looks the same before it is copied: one that is being written is left alone."""
+"""Seconds that a file must stay unchanged before it is copied, so that half-written files are skipped."""
 
 REST: Final = 9.0
-"""Times as long as its sending took, before a file that changed is sent again: that takes a tenth of the time."""
+"""Pause before a changed file is sent again, as a multiple of the time it took: sending takes at most a tenth."""
 
 RATE: Final = 100e3
-"""Bytes a second that may be sent again where an append sends what is there already."""
+"""Bytes a second that may be sent again for an append to a storage that rewrites the file."""
 
-_OVERHEAD: Final = 2**16  # bytes that a file counts besides its own, when the time of a batch is shared out
+_OVERHEAD: Final = 2**16  # bytes added to the size of each file to share out the time of a batch
 
 
 class Schedule:
-    """What is copied of a folder, and what is to be copied now. Times are seconds of any one clock.
+    """The copied versions of a folder's files, and the files due now. Times are seconds of any one clock.
 
     Not safe to use from two threads at once.
 
     Attributes:
-        known: The version that is copied of each file, by its key.
+        known: The copied version of each file, by its key.
 
     >>> from datetime import UTC, datetime
     >>> old, new = (Entry("a", 1, datetime.now(UTC), version) for version in ("1", "2"))
@@ -42,14 +42,14 @@ class Schedule:
         self._rests: dict[str, float] = {}
 
     def changed(self, entries: Iterable[Entry]) -> dict[str, Entry]:
-        """Those of a whole listing that are not copied as they are now. What is gone is forgotten."""
+        """Return the files of a full listing whose current version is not copied. Forget deleted files."""
         listed = {entry.key: entry for entry in entries}
         for key in self.known.keys() - listed.keys():
             del self.known[key]
         return {key: entry for key, entry in listed.items() if self.known.get(key) != entry.version}
 
     def due(self, changed: Mapping[str, Entry], now: float) -> dict[str, Entry]:
-        """Those of what changed that have been quiet, and are not at rest after they were sent."""
+        """Return the changed files that have been quiet long enough, and whose pause after sending is over."""
         seen, self._seen = self._seen, {}
         self._rests = {key: until for key, until in self._rests.items() if until > now}
         due = {}
@@ -61,15 +61,15 @@ class Schedule:
         return due
 
     def is_rested(self, key: str, now: float) -> bool:
-        """Whether a file may be sent again."""
+        """Check whether a file may be sent again."""
         return self._rests.get(key, now) <= now
 
     def sent(self, entries: Iterable[Entry], began: float, now: float) -> None:
-        """Take note that these were sent together, so that each rests in proportion to the time that it took."""
+        """Record that these files were sent together, so that each pauses in proportion to the time it took."""
         sizes = {entry.key: entry.size + _OVERHEAD for entry in entries}
         share = REST * (now - began) / (sum(sizes.values()) or 1)
         self._rests |= {key: now + share * size for key, size in sizes.items()}
 
     def sends_again(self, key: str, size: int, now: float) -> None:
-        """Take note that the next append to a file sends so many bytes again."""
+        """Record that the next append to a file sends this many bytes again."""
         self._rests[key] = max(self._rests.get(key, now), now + size / RATE)

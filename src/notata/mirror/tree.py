@@ -1,6 +1,6 @@
-"""A tree of runs made equal to another one: which runs and other files there are, where they go, and what was done.
+"""Sync of a tree of runs: finds the runs and other files, where they go, and reports what was done.
 
-Each run is copied by `runs`; what lies outside of runs is files like any others.
+`runs` copies each run; files outside of runs are copied like any others.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from notata.errors import (
 )
 from notata.mirror.clashes import clashing
 from notata.mirror.evidence import check
-from notata.mirror.files import Files, Pair, delete
-from notata.mirror.places import apart
+from notata.mirror.files import FileCopier, Pair, delete
+from notata.mirror.places import check_separate
 from notata.mirror.runs import Outcome, RunCopy
 from notata.run.listings import inside, name_of, runs_in, split
 from notata.run.removal import remove_run
@@ -50,22 +50,22 @@ __all__ = ["SyncReport", "sync", "synced"]
 _RUNS_AT_ONCE: Final = 4
 _LARGE_AT_ONCE: Final = 2
 _SHOWN: Final = 3
-_ASKED: Final = 20  # runs whose recorded mirror an error shows
+_ASKED: Final = 20  # maximum number of runs whose recorded mirrors an error shows
 
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What a sync did, or with ``dry_run=True`` would do. Keys are those below `destination`.
+    """The result of a sync, or with ``dry_run=True`` the planned changes. Keys are relative to `destination`.
 
     Attributes:
-        source: Where from, without credentials.
-        destination: What was made equal to it, without credentials.
-        runs: How many runs the source has.
-        copied: Files that were sent whole, with the bytes of each.
-        appended: Logs that were added to, with the bytes that were.
+        source: The URL of the source, without credentials.
+        destination: The URL of the copy, without credentials.
+        runs: The number of runs in the source.
+        copied: Files that were copied whole, with the bytes of each.
+        appended: Logs that were appended to, with the added bytes.
         deleted: Files that were deleted, with the size of each.
-        equal: How many files were there already.
-        left_out: What is no file, such as a link or a pipe, and so was not copied.
+        equal: The number of files that were equal already.
+        left_out: Entries that are not regular files, such as links or pipes, and were not copied.
         dry_run: Whether nothing was written.
     """
 
@@ -81,7 +81,7 @@ class SyncReport:
 
     @property
     def bytes(self) -> int:
-        """That were sent, or would be."""
+        """The number of bytes that were sent, or would be."""
         return sum(self.copied.values()) + sum(self.appended.values())
 
     def __str__(self) -> str:
@@ -105,35 +105,35 @@ def sync(
     progress: Wanted = False,
     timeout: float = TIMEOUT,
 ) -> SyncReport:
-    """Make one folder of runs equal to another one, on whatever storage the two are; only what differs is sent.
+    """Make one folder of runs equal to another one, on any storage; only the differences are sent.
 
-    A file counts as equal if size and content are: what a bucket tells of the content is compared with what the other
-    side tells, or computed from a file on a disk; never times. Of log.txt only the new end is sent where the
-    destination has its beginning. Each file appears whole, many are sent at once in bounded memory, and a sync that was
-    interrupted is finished by the next one. A run that is still being written may be synced: its copy is as the run was
-    when the sync looked at it, and says that it is complete only once all its files are there.
+    Two files are equal if size and content are equal; times are not compared. The content is compared by checksums from
+    the buckets, or by reading local files. Of log.txt only the new end is sent if the destination has its beginning.
+    Each file appears whole, and many are sent at once in bounded memory. After an interruption, the next sync
+    continues. A running run can be synced: the copy is the run at the time of the sync, and is marked complete only
+    after all files are there.
 
     Args:
         source: The folder of a run or an experiment, or any folder of them: an fsspec URL, local path or UPath.
-        destination: What becomes equal to `source`. A run goes below it, under its own name, unless it is called
-            ``log_…`` itself. It is required: the field ``mirror`` of a run's metadata.json is only shown in the error,
-            because whoever wrote the folder chose it.
+        destination: The folder that becomes equal to `source`. A run goes below it, under its own name, unless the
+            folder is named ``log_…`` itself. It is required: the field ``mirror`` of a run's metadata.json is only
+            shown in the error, because the writer of the folder chose it.
         source_options: Storage options of the source, for fsspec.
-        destination_options: Those of the destination.
-        delete: Delete at the destination what the source does not have, and replace other runs of the same id.
-        dry_run: Write nothing; the report says what would be done.
-        follow_links: Copy the content of files that links of the source lead to. Without it links are left out, and the
-            report names them. Links to folders are always left out.
-        progress: Show a bar of the bytes that are compared or sent, or tell an fsspec callback.
-        timeout: Seconds that one request may take, besides the time its size needs.
+        destination_options: Storage options of the destination, for fsspec.
+        delete: Delete files at the destination that the source does not have, and replace other runs with the same id.
+        dry_run: Write nothing; the report lists the planned changes.
+        follow_links: Copy the content of files that links in the source point to. By default links are skipped, and the
+            report lists them. Links to folders are always skipped.
+        progress: Show a progress bar of bytes that are compared or sent, or call an fsspec callback.
+        timeout: Maximum seconds for one request, besides the time that its size needs.
 
     Raises:
-        RunMissingError: The source has no file at all.
-        ConfigurationError: One folder lies in the other one, or `destination` is missing. The message then shows which
-            mirror the runs record.
+        RunMissingError: The source contains no file.
+        ConfigurationError: One folder contains the other one, or `destination` is missing. In that case the message
+            shows the mirrors that the runs record.
         FolderError: The destination is named as the folder of a run, ``log_…``, and is a link.
-        BatchError: Some runs or files could not be copied, each with its error, such as a `RunExistsError` where the
-            destination has another run of that id, or is ahead of the source. All others were.
+        BatchError: Some runs or files could not be copied, each with its error, such as a `RunExistsError` if the
+            destination has another run with that id, or is ahead of the source. All others were copied.
         StorageError: A storage could not be reached or listed.
 
     >>> from notata import Logbook, sync
@@ -155,7 +155,7 @@ def sync(
     )
     if errors:
         first = "; ".join(str(error) for error in errors[:_SHOWN])
-        raise BatchError(f"{counted(len(errors), 'error')}, all else is there: {first}. {report}", errors)
+        raise BatchError(f"{counted(len(errors), 'error')}; everything else is copied: {first}. {report}", errors)
     return report
 
 
@@ -171,7 +171,7 @@ def synced(
     progress: Wanted = False,
     timeout: float = TIMEOUT,
 ) -> tuple[SyncReport, list[Exception]]:
-    """As `sync`; what was done, and what failed."""
+    """Sync as `sync` does; return the report and the errors."""
     origin = open_store(source, source_options, timeout=timeout)
     origin = origin.following_links() if follow_links else origin
     if destination is None:
@@ -181,13 +181,13 @@ def synced(
     if single:
         is_run = name_of(target.url).startswith("log_")
         target = target.strictly() if is_run else target.below(name_of(origin.url))
-    apart(origin, target)
+    check_separate(origin, target)
     with shown(progress, "sync") as callback:
         return _Sync(origin, target, delete=delete, dry_run=dry_run).run(single, callback)
 
 
 class _Sync:
-    """One tree on its way to another place."""
+    """One sync of a tree to another place."""
 
     def __init__(self, source: Store, target: Store, *, delete: bool, dry_run: bool) -> None:
         self._source = source
@@ -213,13 +213,13 @@ class _Sync:
         if self._target.folds_names(may_write=not self._dry):
             there = aligned(there, here)
             self._leave_out(clashing(self._target, here, there), runs, others)
-        self._errors += extra.errors(self._target.url) if self._delete else []  # which would be deleted
+        self._errors += extra.errors(self._target.url) if self._delete else []  # entries that should be deleted
         self._errors += [error for error in missed.errors(self._source.url) if not _in_run(error, runs)]
         self._copy_runs(runs, split(there, runs))
-        if self._delete and not single and not self._clashing:  # else what is extra may be the same file
+        if self._delete and not single and not self._clashing:  # with clashes, an extra name may be the same file
             self._clear({key: entry for key, entry in there.items() if key not in here}, runs)
         elif not single:
-            others = self._unmixed(others, runs_in(there)[0].keys() - runs.keys())
+            others = self._outside_runs(others, runs_in(there)[0].keys() - runs.keys())
         self._copy_files({key: Pair(entry, there.get(key)) for key, entry in others.items()})
         left_out = tuple(name for name in self._source.irregular() if not keys.is_reserved(name.replace(os.sep, "/")))
         done = (self._copied, self._appended, self._deleted)
@@ -231,7 +231,7 @@ class _Sync:
     def _leave_out(
         self, clashes: Mapping[str, StoredNameError], runs: dict[str, dict[str, Entry]], others: dict[str, Entry]
     ) -> None:
-        """Do not copy what would replace something else: files beside runs, and runs whose folders have one name."""
+        """Skip clashing names, which would overwrite each other: files outside of runs, and folders of runs."""
         self._clashing = bool(clashes)
         for key in clashes.keys() & others.keys():
             self._errors.append(clashes[key])
@@ -241,7 +241,7 @@ class _Sync:
             del runs[folder]
 
     def _copy_runs(self, runs: Mapping[str, object], there: Mapping[str, Mapping[str, Entry]]) -> None:
-        """Some at once, and of each the fewer files at once."""
+        """Copy several runs at once, with fewer files of each at once."""
         count = max(1, min(_RUNS_AT_ONCE, len(runs)))
         flying = InFlight[str, Outcome](count, count)
         pool = Pool(count, "notata-sync")
@@ -283,8 +283,8 @@ class _Sync:
     def _failed(self, error: Exception) -> None:
         self._errors += error.exceptions if isinstance(error, BatchError) else [error]
 
-    def _unmixed(self, files: Mapping[str, Entry], runs: Iterable[str]) -> dict[str, Entry]:
-        """Files that lie in no run of the source; one that lay in a run of the destination would be mixed with it."""
+    def _outside_runs(self, files: Mapping[str, Entry], runs: Iterable[str]) -> dict[str, Entry]:
+        """Drop files outside of the source's runs that would be inside a run of the destination, with an error each."""
         mixed = {key: folder for folder in runs for key in files if key.startswith(f"{folder}/")}
         for folder in sorted(set(mixed.values())):
             message = f"{self._target.url}/{folder} is a run, and {self._source.url}/{folder} has no {keys.METADATA}"
@@ -292,7 +292,7 @@ class _Sync:
         return {key: entry for key, entry in files.items() if key not in mixed}
 
     def _copy_files(self, pairs: Mapping[str, Pair]) -> None:
-        files = Files(
+        files = FileCopier(
             self._source,
             self._target,
             at_once=AT_ONCE,
@@ -302,26 +302,26 @@ class _Sync:
             tally=self._tally,
             dry=self._dry,
         )
-        done, errors = files.bring(pairs)
-        self._copied |= {key: brought.bytes for key, brought in done.items() if brought.verb == "copied"}
-        self._equal += sum(brought.verb == "equal" for brought in done.values())
+        done, errors = files.copy_all(pairs)
+        self._copied |= {key: file_result.bytes for key, file_result in done.items() if file_result.verb == "copied"}
+        self._equal += sum(file_result.verb == "equal" for file_result in done.values())
         self._errors += errors.values()
 
     def _clear(self, extra: Mapping[str, Entry], runs: Iterable[str]) -> None:
-        """Delete what the source does not have and what is in none of its runs, whose own extra files are gone."""
+        """Delete runs and files that the source does not have; `RunCopy` deletes extra files in its runs."""
         gone, others = runs_in({key: entry for key, entry in extra.items() if not inside(key, runs)})
         self._remove(others)
         for folder, entries in gone.items():
             check(self._stop)
             try:
-                removed = self._retire(folder, entries)
+                removed = self._remove_run(folder, entries)
             except (KeyNameError, StorageError) as error:
                 self._errors.append(error)
             else:
                 self._deleted |= {keys.join(folder, key): size for key, size in removed.items()}
 
-    def _retire(self, folder: str, entries: Mapping[str, Entry]) -> Mapping[str, int]:
-        """Remove a run, as far as the source does not have it; what is gone, or would be."""
+    def _remove_run(self, folder: str, entries: Mapping[str, Entry]) -> Mapping[str, int]:
+        """Remove a run that the source does not have; return the files that are gone, or would be."""
         if self._dry:
             return {key: entry.size for key, entry in entries.items()}
         run = self._target.below(folder)
@@ -336,12 +336,12 @@ class _Sync:
 
 
 def _in_run(error: StorageError, runs: Mapping[str, object]) -> bool:
-    """Check whether the copy of a run will report this itself."""
+    """Check whether the copy of a run will report this error itself."""
     return error.key is not None and inside(error.key, runs) is not None
 
 
 def _listed(source: Store, skipped: Gaps) -> dict[str, Entry]:
-    """What the source has. A source without any file is a misspelt one."""
+    """Return the files of the source; a source without any file is an error, as its name may be wrong."""
     here = {entry.key: entry for entry in source.list(skipped=skipped)}
     if not here and not skipped.count:
         raise RunMissingError(f"there is no file at {source.url}", url=source.url)
@@ -349,33 +349,33 @@ def _listed(source: Store, skipped: Gaps) -> dict[str, Entry]:
 
 
 def _no_destination(source: Store) -> ConfigurationError:
-    """The error that asks for a destination, and shows the mirror that the runs record.
+    """Return the error for a missing destination, which shows the mirrors that the runs record.
 
-    That mirror is never acted on: a run folder that somebody else made would choose where the user's data and
+    notata never syncs to a recorded mirror: the creator of the run folder would choose where the user's data and
     credentials go, and with ``delete=True`` what is deleted there.
     """
     runs = [""] if source.exists(keys.METADATA) else list(runs_in(_listed(source, Gaps()))[0])
     roots = sorted({_root(source, folder) for folder in runs[:_ASKED]} - {""})
     if not roots:
-        told = f"no destination was given, and {keys.METADATA} records no mirror. Name a destination"
+        reason = f"no destination was given, and {keys.METADATA} records no mirror. Name a destination"
     elif len(roots) > 1 or len(runs) > _ASKED:
         names = ", ".join(one_line(root) for root in roots[:_SHOWN])
-        told = f"no destination was given. The runs record these mirrors: {names}. Name the destination you want"
+        reason = f"no destination was given. The runs record these mirrors: {names}. Name the destination you want"
     else:
-        told = _confirmation(source, roots[0])
-    return ConfigurationError(f"cannot sync {source.url}: {told}", url=source.url)
+        reason = _confirmation(source, roots[0])
+    return ConfigurationError(f"cannot sync {source.url}: {reason}", url=source.url)
 
 
 def _confirmation(source: Store, root: str) -> str:
-    """Return what an error says of the recorded mirror: its address, and the command that syncs to it."""
-    told = (
+    """Return the part of the error about the recorded mirror: its address, and the command that syncs to it."""
+    reason = (
         f"no destination was given. {keys.METADATA} records the mirror {one_line(root)}; notata sends nothing to an "
         "address that only a run folder names"
     )
     if not _is_plain(root):
-        return f"{told}, and this one is no plain address"
+        return f"{reason}, and this one is not a plain address"
     command = f"notata sync {shlex.quote(source.url)} {shlex.quote(root)}"
-    return f"{told}. If you trust it, run: {command}"
+    return f"{reason}. If you trust it, run: {command}"
 
 
 def _is_plain(url: str) -> bool:
@@ -389,7 +389,7 @@ def _is_plain(url: str) -> bool:
 
 
 def _root(source: Store, folder: str) -> str:
-    """Where the whole source would be if this run of it is where it is mirrored to; empty where nothing says so."""
+    """Return the place of the whole source if this run is where it is mirrored; empty if the run records no mirror."""
     try:
         url = (parsed(source.read(keys.join(folder, keys.METADATA))) or {}).get(MIRROR)
     except (MissingError, FolderError):

@@ -1,4 +1,4 @@
-"""Runs as those see them who do not write them: one, or many. It never writes."""
+"""Read-only access to one run, or to many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What readers of one run and of many have in common: a store, and how they show themselves. It reads nothing."""
+"""The common base of readers of one run and of many: a store, and their representations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Reader"]
 
 
 class Reader:
-    """Somebody who looks at a folder and never writes."""
+    """A read-only view of a folder."""
 
     _store: Store
 
     @classmethod
     def _of(cls, store: Store) -> Self:
-        """Of what is known to be there: nothing is asked."""
+        """Return a reader of a folder that is known to exist; no request."""
         self = object.__new__(cls)
         self._store = store
         return self
@@ -31,20 +31,20 @@ class Reader:
 
     @property
     def url(self) -> str:
-        """Where it lies, without credentials."""
+        """The URL of the folder, without credentials."""
         return self._store.url
 
     @property
     def path(self) -> StoredPath:
-        """The folder."""
+        """The path of the folder."""
         return self._store.path_for()
 
     def _warn_skipped(self, error: StorageError) -> None:
-        """Say what a listing skips: what can be read is returned."""
+        """Warn about a name that a listing skips; everything else is returned."""
         warnings.warn(str(error), IncompleteListingWarning, stacklevel=6)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """What it says of itself, or why it cannot: nothing that is only shown raises."""
+        """Print the object, or the reason why it cannot be read: displaying an object never raises."""
         try:
             printer.text(repr(self) if cycle else str(self))
         except (NotataError, DamagedFileWarning, IncompleteListingWarning) as error:

@@ -1,4 +1,4 @@
-"""Many runs that were written, or are being written: an experiment, or any folder of runs. It never writes."""
+"""Read-only access to many runs: an experiment, or any folder of runs, finished or not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from notata._base import display, keys
 from notata.errors import DecodeError, MissingError, NotataError, RunMissingError
 from notata.reader.base import Reader
-from notata.reader.run import LogReader, there_is
+from notata.reader.run import LogReader, existing_names
 from notata.run.state import metadata
 from notata.store import TIMEOUT, Store, open_store
 from notata.table import Table, gather, runs_below, to_pandas
@@ -25,10 +25,10 @@ __all__ = ["ExperimentReader"]
 
 
 class ExperimentReader(Reader):
-    """The runs of an experiment, or of any folder that holds runs, as those see them who do not write them.
+    """A reader of the runs of an experiment, or of any folder with runs. It never writes.
 
-    A mapping of sorts: ``len(exp)``, iteration over `LogReader`, ``exp[run_id]``, ``exp[0]``. Each look lists anew, so
-    an experiment that is being written can be watched.
+    It supports ``len(exp)``, iteration over `LogReader`, ``exp[run_id]`` and ``exp[0]``. Each access lists the folder
+    again, so that a running experiment can be watched.
 
     Attributes:
         path: The folder.
@@ -36,14 +36,14 @@ class ExperimentReader(Reader):
         runs_path: ``runs/`` in it.
 
     Args:
-        path: The folder of an experiment, with ``runs/log_<run_id>`` in it, or one with ``log_<run_id>`` in it: any
-            fsspec URL, local path or UPath.
-        storage_options: For fsspec. They reach no file, no message and no repr.
+        path: The folder of an experiment, with ``runs/log_<run_id>`` in it, or a folder with ``log_<run_id>`` in it:
+            any fsspec URL, local path or UPath.
+        storage_options: Options for fsspec. They appear in no file, message or repr.
         timeout: As for `Logbook`.
 
     Raises:
         RunMissingError: There is no such folder, or no run in it. It is a `FileNotFoundError`.
-        StorageError: It cannot be listed.
+        StorageError: The folder cannot be listed.
 
     >>> from notata import Experiment
     >>> experiment = Experiment("sweep", "memory://reading-many")
@@ -79,7 +79,7 @@ class ExperimentReader(Reader):
         return [*runs_below(self._store.list(skipped=self._warn_skipped))]
 
     def _begun(self) -> bool:
-        """Whether it is one that has no run yet, which a disk can tell."""
+        """Check whether the folder is an experiment without runs, which only a disk can show."""
         return self._store.folders and bool(self.runs_path.is_dir())
 
     @property
@@ -89,12 +89,12 @@ class ExperimentReader(Reader):
 
     @property
     def index_path(self) -> StoredPath:
-        """``index.csv`` in it, which need not be there."""
+        """The path of ``index.csv``, which need not exist."""
         return self._store.path_for(keys.INDEX)
 
     @property
     def runs_path(self) -> StoredPath:
-        """``runs/`` in it."""
+        """The path of ``runs/``."""
         return self._store.path_for(keys.RUNS)
 
     @property
@@ -114,12 +114,12 @@ class ExperimentReader(Reader):
         return run_id in [keys.run_id(folder) for folder in self._folders()]
 
     def __getitem__(self, run_id: str | int) -> LogReader:
-        """One run, by its id or its place in the order of names.
+        """Return one run, by its id or its position in the order of names.
 
         Raises:
-            RunMissingError: There is no run of this id; the message lists those that there are. It is a `KeyError`.
-            IndexError: There are not so many.
-            TypeError: It is neither a string nor an integer.
+            RunMissingError: There is no run with this id; the message lists existing ids. It is a `KeyError`.
+            IndexError: There are fewer runs.
+            TypeError: `run_id` is neither a string nor an integer.
         """
         if isinstance(run_id, bool) or not isinstance(run_id, str | int):
             raise TypeError(
@@ -132,7 +132,7 @@ class ExperimentReader(Reader):
             return LogReader._of(self._store.below(folders[run_id]))
         by_id = {keys.run_id(folder): folder for folder in folders}
         if run_id not in by_id:
-            others = there_is(run_id, lambda: sorted(by_id))
+            others = existing_names(run_id, lambda: sorted(by_id))
             raise RunMissingError(f"there is no run {run_id!r} in {self.url}{others}", url=self.url, key=run_id)
         return LogReader._of(self._store.below(by_id[run_id]))
 
@@ -140,27 +140,27 @@ class ExperimentReader(Reader):
 
     @property
     def params(self) -> dict[str, dict[str, Any]]:
-        """The parameters of all runs, by run id. As `table` costs."""
+        """The parameters of all runs, by run id. Cost: as for `table`."""
         return {row.run_id: dict(row.params) for row in self._table().rows}
 
     @property
     def meta(self) -> dict[str, dict[str, Any]]:
-        """metadata.json of all runs, by run id. A list and one read a run, 32 at once.
+        """The metadata.json of all runs, by run id. Cost: a listing and one read a run, 32 at once.
 
         Raises:
-            StorageError: One is damaged.
+            StorageError: A metadata.json is damaged.
         """
         found = self._store.fetch_many(f"{folder}/{keys.METADATA}" for folder in self._folders())
         return {keys.run_id(key.rpartition("/")[0]): metadata(blob, self.url, key) for key, blob in found.items()}
 
     def index(self) -> Iterator[dict[str, Any]]:
-        """The rows of index.csv as they stand there, each by column and as text; none without the file. One request.
+        """Return the rows of index.csv as stored, each by column and as text; none without the file. One request.
 
-        Of a run that was removed the row is there until index.csv is written again. `table` has the values as they
-        were stored, and exactly the runs that are there.
+        The row of a removed run stays until index.csv is written again. Use `table` for the values as they were stored,
+        and for exactly the existing runs.
 
         Raises:
-            DecodeError: It is no table.
+            DecodeError: The file is not a CSV table.
 
         >>> experiment = Experiment("index", "memory://reading-many")
         >>> with experiment.add(dt=0.1) as run:
@@ -176,7 +176,7 @@ class ExperimentReader(Reader):
         return iter(self._indexed(data)[1])
 
     def _indexed(self, data: bytes) -> tuple[Sequence[str], list[dict[str, Any]]]:
-        """The names of the columns of index.csv, and its rows."""
+        """Return the names of the columns of index.csv, and its rows."""
         import csv
 
         try:
@@ -184,28 +184,27 @@ class ExperimentReader(Reader):
             rows = list(reader)
             return reader.fieldnames or [], rows
         except csv.Error as error:
-            told = f"{self.url}/{keys.INDEX} is no table: {error}"
-            raise DecodeError(told, url=self.url, key=keys.INDEX) from error
+            message = f"{self.url}/{keys.INDEX} is not a CSV table: {error}"
+            raise DecodeError(message, url=self.url, key=keys.INDEX) from error
 
     def table(self, *, fresh: bool = False) -> list[dict[str, Any]]:
-        """A row for each run: its id, parameters, status and metrics by column; what a run does not have is left out.
+        """Return a row for each run, by column: id, parameters, status and metrics; missing values are left out.
 
-        A run that was removed has no row, even if index.csv still has one.
+        A removed run has no row, even if index.csv still has one. Checksums in index.csv detect changes, but not
+        forgery: pass ``fresh=True`` if you do not trust every writer of that file.
 
-        Rows of index.csv are trusted as far as whoever may write that file: its checksums find changes, not forgery.
-
-        Rows are in the order of index.csv, then by start. `status` is that of `RunState`: of a run that failed or died
-        `failure_reason` says why. A parameter or metric that is called like another column is ``params.<name>`` or
+        Rows are in the order of index.csv, then by start. `status` is that of `RunState`; for a failed or dead run
+        `failure_reason` has the reason. A parameter or metric with the name of another column is ``params.<name>`` or
         ``metrics.<name>``. Each value in a dictionary is a column, such as ``optimizer.lr``.
 
-        Cost: one list per 1000 files, one read for index.csv, and one for each run that is not in it or has changed
-        since; up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.
+        Cost: one listing per 1000 files, one read for index.csv, and one for each run without a current row; up to
+        three for a run that has not ended, or was written by notata 0.3.0. 32 reads at once.
 
         Args:
-            fresh: Read every run; take no row from index.csv.
+            fresh: Read every run; do not use rows of index.csv.
 
         Raises:
-            StorageError: It cannot be listed. Of reads, a `BatchError`.
+            StorageError: The folder cannot be listed. If reads fail, a `BatchError`.
         """
         return self._table(fresh=fresh).records()
 
@@ -213,7 +212,7 @@ class ExperimentReader(Reader):
         return gather(self._store, skipped=self._warn_skipped, fresh=fresh)
 
     def to_pandas(self, *, fresh: bool = False) -> pd.DataFrame:
-        """As `table`, as a pandas DataFrame; what a run does not have is NaN.
+        """Return `table` as a pandas DataFrame; missing values are NaN.
 
         Args:
             fresh: As for `table`.
@@ -245,11 +244,11 @@ class ExperimentReader(Reader):
         )
 
     def _holder(self, folders: Iterable[str]) -> str:
-        """The name of the folder that holds the runs: this one, if it is a plain folder of runs."""
+        """Return the name of the folder that contains the runs: this one, if it is a plain folder of runs."""
         return self.name if any("/" not in folder for folder in folders) else keys.RUNS
 
     def _repr_html_(self) -> str:
-        """The table for a notebook."""
+        """Return the table as HTML for a notebook."""
         title = f"experiment {self.name}"
         try:
             rows = self._table()

@@ -1,4 +1,4 @@
-"""A run that was written, or is being written: what it holds, and how it stands. It never writes."""
+"""Read-only access to one run, finished or not."""
 
 from __future__ import annotations
 
@@ -43,36 +43,36 @@ if TYPE_CHECKING:
 
     from notata.store.stored_path import StoredPath
 
-__all__ = ["LogReader", "there_is"]
+__all__ = ["LogReader", "existing_names"]
 
-_SHOWN: Final = 20  # names that an error lists
-_TAIL: Final = 64 * 2**10  # bytes at the end of a bundle that mostly hold its table of contents
+_SHOWN: Final = 20  # names that an error message lists
+_TAIL: Final = 64 * 2**10  # bytes at the end of a bundle that usually contain its table of contents
 _RAISE: Final = object()
 
 
 class LogReader(Reader):
-    """A run as those see it who do not write it.
+    """A reader of one run. It never writes.
 
-    Reading changes nothing, and what is told is what is stored at that moment: a run that is being written can be
-    watched. One request for each look, and one to begin with.
+    It returns what is stored at that moment, so that a running run can be watched. Each access takes one request, and
+    so does the constructor.
 
-    ``reader["artifacts/x.json"]`` is the path object of a file, ``key in reader`` tells whether it is there, and
-    iteration gives the keys of all files.
+    ``reader["artifacts/x.json"]`` is the path object of a file, ``key in reader`` checks whether it exists, and
+    iteration yields the keys of all files.
 
     Attributes:
-        run_id: As it was given.
+        run_id: The id that was given when the run began.
         url: Where the run lies, without credentials.
         path: The run's folder.
 
     Args:
         path: The folder of a run, ``log_<run_id>``: any fsspec URL, local path or UPath.
-        storage_options: For fsspec. They reach no file, no message and no repr.
+        storage_options: Options for fsspec. They appear in no file, message or repr.
         timeout: As for `Logbook`.
-        progress: Show a bar in the terminal for whatever takes more than one part of 8 MiB to read.
+        progress: Show a progress bar in the terminal for every file larger than one part of 8 MiB.
 
     Raises:
         RunMissingError: There is no run. It is a `FileNotFoundError`, and a `ValueError`.
-        StorageError: It cannot be read.
+        StorageError: The run cannot be read.
 
     >>> from notata import Logbook
     >>> with Logbook("seen", "memory://reading", params={"omega": 2.0}) as run:
@@ -107,7 +107,7 @@ class LogReader(Reader):
                 key=keys.METADATA,
             ) from error
 
-    # -- what the run is -----------------------------------------------------------------------------------
+    # -- state and metadata --------------------------------------------------------------------------------
 
     @property
     def run_id(self) -> str:
@@ -116,7 +116,7 @@ class LogReader(Reader):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """metadata.json. One request.
+        """The content of metadata.json. One request.
 
         >>> run = Logbook("meta", "memory://reading")
         >>> LogReader("memory://reading/log_meta").meta["status"]
@@ -126,10 +126,10 @@ class LogReader(Reader):
 
     @property
     def state(self) -> RunState:
-        """How the run stands: ``running``, ``complete``, ``failed``, ``replacing`` or ``died``. One request.
+        """The state of the run: ``running``, ``complete``, ``failed``, ``replacing`` or ``died``. One request.
 
-        A run has died that never ended and whose process is gone (seen from the same machine), or that missed four
-        heartbeats (from anywhere, by the storage's clock).
+        A run that has not ended counts as died if its process is gone (as seen on the same machine), or if it missed
+        four heartbeats (as seen from anywhere, by the clock of the storage).
 
         >>> run = Logbook("state", "memory://reading")
         >>> state = LogReader("memory://reading/log_state").state
@@ -140,7 +140,7 @@ class LogReader(Reader):
 
     @property
     def params(self) -> dict[str, Any]:
-        """The parameters, of params.yaml or params.json; empty if the run has none. One request, or two.
+        """The parameters from params.yaml or params.json; empty if the run has none. One request, or two.
 
         Raises:
             DecodeError: The file is damaged.
@@ -153,10 +153,10 @@ class LogReader(Reader):
 
     @property
     def log(self) -> RunLog:
-        """The messages of log.txt, each with time, level and text; none where nothing is stored yet. One request.
+        """The messages of log.txt, each with time, level and text; empty if nothing is stored yet. One request.
 
         Raises:
-            TooLargeError: It has more than 256 MiB. `notata.search.tail` and `notata.search.grep` read any log.
+            TooLargeError: The log exceeds 256 MiB. `notata.search.tail` and `notata.search.grep` read any log.
 
         >>> run = Logbook("talking", "memory://reading")
         >>> run.warning("step size is at its minimum")
@@ -170,7 +170,7 @@ class LogReader(Reader):
             data = b""
         return RunLog(data.decode("utf-8", "backslashreplace"))
 
-    # -- what it holds -------------------------------------------------------------------------------------
+    # -- content -------------------------------------------------------------------------------------------
 
     @property
     def files(self) -> list[str]:
@@ -204,10 +204,10 @@ class LogReader(Reader):
 
     @property
     def arrays(self) -> list[str]:
-        """What `load_array` takes, sorted: ``name`` for ``data/<name>.npy``, ``bundle:name`` for one of a bundle.
+        """The names that `load_array` takes, sorted: ``name`` for ``data/<name>.npy``, ``bundle:name`` for a bundle.
 
-        One list, and one request for each bundle, of its last 64 KiB. Of a bundle that is damaged nothing can be
-        listed, and a `DamagedFileWarning` says so.
+        Cost: one listing, and one request for each bundle, for its last 64 KiB. The arrays of a damaged bundle cannot
+        be listed, and a `DamagedFileWarning` names it.
 
         >>> run = Logbook("arrays", "memory://reading")
         >>> paths = run.array("states/t", [0.0, 0.5]), run.arrays("trajectory", x=[1.0], v=[0.0])
@@ -224,7 +224,7 @@ class LogReader(Reader):
         for bundle in bundles:
             try:
                 members = self._members(bundle.key, ends[bundle.key])
-            except MissingError:  # removed since it was listed
+            except MissingError:  # removed since the listing
                 continue
             except DecodeError as error:
                 tell(bundle.key, error)
@@ -233,7 +233,7 @@ class LogReader(Reader):
         return sorted(names)
 
     def _members(self, key: str, end: bytes) -> list[str]:
-        """The names in a bundle: of its end, if the table of contents is within that."""
+        """Return the names in a bundle; from its end, if that contains the table of contents."""
         try:
             return formats.NPZ.members(io.BytesIO(end))
         except DecodeError:
@@ -244,7 +244,7 @@ class LogReader(Reader):
         warnings.warn(one_line(f"{self.url}/{key} is damaged: {error}", 1000), DamagedFileWarning, stacklevel=4)
 
     def _known_arrays(self) -> list[str]:
-        """What an error lists: no warning is to come before it."""
+        """Return the arrays for an error message, without warnings before it."""
         return self._arrays(lambda key, error: None)
 
     def _bundles(self) -> list[str]:
@@ -257,19 +257,19 @@ class LogReader(Reader):
     # -- load ----------------------------------------------------------------------------------------------
 
     def load_array(self, name: str) -> npt.NDArray[Any]:
-        """An array, with the shape, dtype and order in which it was stored.
+        """Return an array, with the shape, dtype and order in which it was stored.
 
         Args:
-            name: As `arrays` lists it: ``energy``, ``states/t``, or ``bundle:name`` for one of a bundle.
+            name: A name from `arrays`: ``energy``, ``states/t``, or ``bundle:name`` for an array of a bundle.
 
         Returns:
             The array, in memory.
 
         Raises:
-            UnknownNameError: There is none; the message lists what there is. It is a `FileNotFoundError` and a
+            UnknownNameError: There is no such array; the message lists existing ones. It is a `FileNotFoundError` and a
                 `KeyError`.
-            DecodeError: The file is damaged, or holds Python objects.
-            StorageError: It cannot be read.
+            DecodeError: The file is damaged, or contains Python objects.
+            StorageError: The file cannot be read.
 
         >>> run = Logbook("load-array", "memory://reading")
         >>> paths = run.array("t", [0.0, 0.5]), run.arrays("trajectory", x=[1.0])
@@ -277,24 +277,24 @@ class LogReader(Reader):
         >>> reader.load_array("t").tolist(), reader.load_array("trajectory:x").tolist()
         ([0.0, 0.5], [1.0])
         """
-        name = str(name)  # a number is a name too, as for `Logbook.array`
+        name = str(name)  # numbers are accepted, as by `Logbook.array`
         for bundle, member in _splits(name):
             try:
                 key = keys.data(bundle, formats.NPZ.suffix)
                 with self._opened(key) as file, self._reading(key):
                     return formats.NPZ.read_member(file, member)
-            except (MissingError, FolderError, KeyNameError, KeyError):  # "a:b" may be a file of its own
+            except (MissingError, FolderError, KeyNameError, KeyError):  # "a:b" may be the name of a file
                 continue
         array: npt.NDArray[Any] = self._load(formats.NPY, name, keys.DATA, self._known_arrays)
         return array
 
     def load_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
-        """All arrays of a bundle ``data/<name>.npz``, by name.
+        """Return all arrays of a bundle ``data/<name>.npz``, by name.
 
         Raises:
             UnknownNameError: There is no such bundle.
-            DecodeError: The file is damaged, or holds Python objects.
-            StorageError: It cannot be read.
+            DecodeError: The file is damaged, or contains Python objects.
+            StorageError: The file cannot be read.
 
         >>> run = Logbook("load-arrays", "memory://reading")
         >>> path = run.arrays("trajectory", x=[1.0], v=[0.0])
@@ -305,16 +305,16 @@ class LogReader(Reader):
         return arrays
 
     def load_json(self, name: str, default: Any = _RAISE) -> Any:
-        """A JSON artifact; the suffix may be left out.
+        """Return the value of a JSON artifact; the suffix may be left out.
 
         Args:
-            name: As it was given to `Logbook.json`.
-            default: What to return if there is none.
+            name: The name that was given to `Logbook.json`.
+            default: The value to return if there is no such artifact.
 
         Raises:
-            UnknownNameError: There is none, and no `default`. (notata 0.3.0 returned ``{}``.)
-            DecodeError: The file holds no JSON.
-            StorageError: It cannot be read.
+            UnknownNameError: There is no such artifact, and no `default`. (notata 0.3.0 returned ``{}``.)
+            DecodeError: The file is not valid JSON.
+            StorageError: The file cannot be read.
 
         >>> run = Logbook("load-json", "memory://reading")
         >>> path = run.json("metrics", {"loss": 0.5})
@@ -325,17 +325,17 @@ class LogReader(Reader):
         if default is _RAISE:
             return self._load(formats.JSON, name)
         try:
-            return self._load(formats.JSON, name, names=list)  # nobody reads what the error would list
+            return self._load(formats.JSON, name, names=list)  # the error is caught, so it need not list names
         except UnknownNameError:
             return default
 
     def load_text(self, name: str) -> str:
-        """A text artifact, UTF-8; the suffix ``.txt`` may be left out, any other is part of the name.
+        """Return a text artifact, in UTF-8; the suffix ``.txt`` may be left out, any other is part of the name.
 
         Raises:
-            UnknownNameError: There is none.
-            DecodeError: It is not UTF-8.
-            StorageError: It cannot be read.
+            UnknownNameError: There is no such artifact.
+            DecodeError: The file is not UTF-8.
+            StorageError: The file cannot be read.
 
         >>> run = Logbook("load-text", "memory://reading")
         >>> path = run.text("notes", "converged")
@@ -345,11 +345,11 @@ class LogReader(Reader):
         return str(self._load(formats.TEXT, name, exact=True))
 
     def load_bytes(self, name: str) -> bytes:
-        r"""The bytes of any artifact, by its whole name.
+        r"""Return the bytes of any artifact, by its full name.
 
         Raises:
-            UnknownNameError: There is none.
-            StorageError: It cannot be read.
+            UnknownNameError: There is no such artifact.
+            StorageError: The file cannot be read.
 
         >>> run = Logbook("load-bytes", "memory://reading")
         >>> path = run.bytes("weights.raw", b"\x01\x02")
@@ -359,16 +359,16 @@ class LogReader(Reader):
         return bytes(self._load(formats.BYTES, name))
 
     def load_pickle(self, name: str) -> Any:
-        """The object of a pickle; the suffix may be left out.
+        """Return the object of a pickle; the suffix may be left out.
 
-        **Unpickling runs whatever code the pickle names**: one that somebody else made, or could have changed, can do
-        all that you can, such as deleting your files or sending your credentials away. Load only pickles of whose
-        origin you are sure. Nothing else here unpickles anything: neither `load` nor `load_array` does.
+        **Unpickling runs any code that the pickle names**: a pickle that another person made or changed can do
+        everything that you can, such as deleting your files or sending your credentials away. Load only pickles whose
+        origin you are sure of. No other method unpickles anything: neither `load` nor `load_array` does.
 
         Raises:
-            UnknownNameError: There is none.
-            DecodeError: It does not unpickle: damaged, or its classes are not there.
-            StorageError: It cannot be read.
+            UnknownNameError: There is no such artifact.
+            DecodeError: The file cannot be unpickled: it is damaged, or its classes cannot be imported.
+            StorageError: The file cannot be read.
 
         >>> run = Logbook("load-pickle", "memory://reading")
         >>> path = run.pickle("model", {"weights": [1, 2]})
@@ -378,17 +378,17 @@ class LogReader(Reader):
         return self._load(formats.PICKLE, name)
 
     def load_table(self, name: str, library: Literal["pandas", "polars", "arrow"] = "pandas") -> Any:
-        """A table that was saved as Parquet; the suffix may be left out.
+        """Return a table that was saved as Parquet; the suffix may be left out.
 
         Args:
-            name: As it was given to `Logbook.save`.
-            library: Whose table to return.
+            name: The name that was given to `Logbook.save`.
+            library: The library whose table type to return.
 
         Raises:
-            UnknownNameError: There is none.
+            UnknownNameError: There is no such artifact.
             PackageMissingError: pyarrow, or that library, is not installed.
-            DecodeError: The file is no Parquet.
-            StorageError: It cannot be read.
+            DecodeError: The file is not valid Parquet.
+            StorageError: The file cannot be read.
 
         >>> run = Logbook("load-table", "memory://reading")
         >>> path = run.save("table.parquet", {"t": [0.0, 0.5], "x": [1.0, 0.9]})
@@ -398,20 +398,20 @@ class LogReader(Reader):
         return formats.table_as(self._load(formats.named("parquet"), name), library)
 
     def load(self, key: str, format: formats.Format | type | str | None = None) -> Any:
-        """Any file of the run, as its suffix says.
+        """Return the content of any file of the run, decoded by its suffix.
 
-        ``.json``, ``.yaml``, ``.txt``, ``.npy``, ``.npz`` (a dictionary of arrays), ``.csv``, ``.nc``, and those of
-        installed formats; bytes for all others. A pickle is not loaded: `load_pickle` says why.
+        ``.json``, ``.yaml``, ``.txt``, ``.npy``, ``.npz`` (a dictionary of arrays), ``.csv``, ``.nc``, and suffixes of
+        installed formats; bytes for all others. Pickles are refused for safety, see `load_pickle`.
 
         Args:
-            key: Relative to the run's folder, or to ``artifacts/``.
-            format: As for `Logbook.save`, where the suffix does not say it; its suffix may be left out.
+            key: The key relative to the run's folder, or to ``artifacts/``.
+            format: As for `Logbook.save`, if the suffix does not determine the format; its suffix may be left out.
 
         Raises:
-            UnknownNameError: There is no such file; the message lists those that there are.
-            ConfigurationError: It is a pickle, or `format` is none.
+            UnknownNameError: There is no such file; the message lists existing ones.
+            ConfigurationError: The file is a pickle, or `format` is not a format.
             DecodeError: The file is not of its format.
-            StorageError: It cannot be read.
+            StorageError: The file cannot be read.
 
         >>> run = Logbook("load", "memory://reading", params={"omega": 2.0})
         >>> path = run.array("t", [0.0, 0.5])
@@ -423,7 +423,7 @@ class LogReader(Reader):
         form = (formats.of_file(key) or formats.BYTES) if format is None else formats.as_format(format)
         if format is None and isinstance(form, formats.Pickle):
             raise ConfigurationError(
-                f"{key} is a pickle, and to load one runs the code that it names; if you trust it, use load_pickle",
+                f"{key} is a pickle, and loading it runs the code that it names; if you trust it, use load_pickle",
                 url=self.url,
                 key=key,
             )
@@ -448,11 +448,11 @@ class LogReader(Reader):
         return self._first(form, candidates, name, names or (lambda: self._names(folder)))
 
     def _first(self, form: formats.Format, candidates: Sequence[str], name: str, names: Callable[[], list[str]]) -> Any:
-        """The value of the first of these files that is there."""
+        """Return the value of the first of these files that exists."""
         for key in candidates:
             try:
                 file = self._opened(key)
-            except (MissingError, FolderError) as error:  # a folder is no file, and a bucket has none
+            except (MissingError, FolderError) as error:  # FolderError: on a disk the key is a folder
                 missing = error
                 continue
             with file, self._reading(key):
@@ -462,26 +462,26 @@ class LogReader(Reader):
     def _opened(self, key: str) -> IO[bytes]:
         return self._store.open(key, "rb")
 
-    # -- whole ---------------------------------------------------------------------------------------------
+    # -- verification --------------------------------------------------------------------------------------
 
     def verify(self, *, progress: Wanted = False) -> VerifyReport:
-        """Read every file of the run, and compare it with what the run's end noted in ``manifest.json``.
+        """Read every file of the run, and compare it with ``manifest.json``, which the run stored at its end.
 
-        Many files are read at once, large ones in pieces, so memory stays bounded. Of a log its beginning is compared:
-        lines that came later are no damage.
+        Many files are read at once, large ones in pieces, so that memory is bounded. Only the recorded beginning of a
+        log is compared: lines added later are no damage.
 
         Args:
-            progress: Show a bar in the terminal; or any `fsspec.callbacks.Callback`, which is told of bytes.
+            progress: Show a progress bar in the terminal; or any `fsspec.callbacks.Callback`, which counts bytes.
 
         Returns:
-            What is missing, changed, extra; `VerifyReport.ok` says whether all is as it was.
+            Missing, changed and extra files; `VerifyReport.ok` is true if all files match.
 
         Raises:
-            MissingError: There is no manifest, or only one of an earlier attempt; the message says why.
+            MissingError: There is no manifest, or only one of an earlier attempt; the message has the reason.
             DecodeError: The manifest is damaged.
-            StorageError: Something cannot be read. Of files, a `BatchError`.
+            StorageError: A read failed. If files cannot be read, a `BatchError`.
 
-        Cost: metadata.json and the manifest read, a listing, and what it takes to read all files.
+        Cost: reads of metadata.json and the manifest, a listing, and the reads of all files.
 
         >>> with Logbook("verify", "memory://reading") as run:
         ...     path = run.text("notes", "converged")
@@ -499,10 +499,10 @@ class LogReader(Reader):
             return verify(self._store, document.files, tally)
 
     def _manifest(self) -> Document:
-        """What the end of the run noted.
+        """Return the manifest that the run stored at its end.
 
         Raises:
-            MissingError: It noted nothing.
+            MissingError: There is none.
         """
         fields, state = look(self._store)
         document = None
@@ -514,11 +514,11 @@ class LogReader(Reader):
             except TooLargeError:
                 raise
             except ValueError as error:
-                told = f"{self.url}/{keys.MANIFEST} is damaged: {error}"
-                raise DecodeError(told, url=self.url, key=keys.MANIFEST) from error
+                message = f"{self.url}/{keys.MANIFEST} is damaged: {error}"
+                raise DecodeError(message, url=self.url, key=keys.MANIFEST) from error
         if document is not None and str(lease_of(fields).get("owner", "")).startswith(document.owner):
             return document
-        why = _why_not(fields, state, document)
+        why = _why_no_manifest(fields, state, document)
         raise MissingError(
             f"run {self.run_id!r} at {self.url} cannot be verified: {why}", url=self.url, key=keys.MANIFEST
         )
@@ -526,25 +526,25 @@ class LogReader(Reader):
     # -- any file ------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: str | os.PathLike[str]) -> StoredPath:
-        """The path object of any file of the run, as of `Logbook`; nothing is made."""
+        """Return the path object of any file of the run, as in `Logbook`; no folder is created."""
         return self._store.path_for(keys.check(key))
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
-        """Give a file, or a folder with all its files, a real `pathlib.Path` for libraries that insist on a name.
+        """Provide a real `pathlib.Path` of a file, or of a folder with all its files, for libraries that need a name.
 
-        Of a run on a local disk it is the path of the file itself: open it for reading only. Of any other run it is a
+        For a run on a local disk it is the path of the file itself: open it only for reading. For any other run it is a
         copy in the system's temporary folder (TMPDIR), which is removed at the end of the block.
 
         Args:
-            key: Relative to the run's folder; the path has its last segment as name.
+            key: The key relative to the run's folder; its last segment is the name of the path.
 
         Raises:
             KeyNameError: The key is not legal on every backend, or leaves the run's folder.
-            UnknownNameError: There is neither a file nor a folder of this name. It is a `FileNotFoundError`.
-            StorageError: It cannot be read. Of several files, a `BatchError`.
+            UnknownNameError: There is neither a file nor a folder with this name. It is a `FileNotFoundError`.
+            StorageError: The file cannot be read. For several files, a `BatchError`.
 
-        Cost: as to read the file; of a folder, a list and the reads of its files, many at once. None on a local disk.
+        Cost: the reads of the file; for a folder, a listing and the reads of its files, many at once. None on a disk.
 
         >>> run = Logbook("local", "memory://reading")
         >>> path = run.text("mesh", "# vtk DataFile Version 3.0")
@@ -577,7 +577,7 @@ class LogReader(Reader):
         target.copy_from(wanted, self._store)
 
     def __contains__(self, key: object) -> bool:
-        """Whether there is a file of this key. One request."""
+        """Check whether there is a file with this key. One request."""
         if not isinstance(key, str | os.PathLike):
             return False
         try:
@@ -604,7 +604,7 @@ class LogReader(Reader):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """The run for a notebook: its state, parameters and files. A list and three reads."""
+        """Return the run as HTML for a notebook: state, parameters and files. Cost: a listing and three reads."""
         try:
             meta, state = look(self._store)
             facts = {"status": f"{state.status} ({state.why})", "url": self.url}
@@ -619,35 +619,35 @@ class LogReader(Reader):
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[None]:
-        """Tell errors of a format, which knows neither, which file it was."""
+        """Add the file to errors of a format, which does not know it."""
         try:
             yield
         except DecodeError as error:
-            told = DecodeError(f"{self.url}/{key} cannot be read: {error}", url=self.url, key=key)
-            raise told from error
+            named = DecodeError(f"{self.url}/{key} cannot be read: {error}", url=self.url, key=key)
+            raise named from error
 
     def _unknown(self, name: str, names: Callable[[], list[str]]) -> UnknownNameError:
         where = f"run {self.run_id!r} at {self.url}"
-        return UnknownNameError(f"there is no {name!r} in {where}{there_is(name, names)}", url=self.url, key=name)
+        return UnknownNameError(f"there is no {name!r} in {where}{existing_names(name, names)}", url=self.url, key=name)
 
 
-def _why_not(fields: Mapping[str, Any], state: RunState, document: Document | None) -> str:
-    """Why nothing tells what a run consists of."""
+def _why_no_manifest(fields: Mapping[str, Any], state: RunState, document: Document | None) -> str:
+    """Return the reason why there is no manifest."""
     if state.status == "running":
-        return "it is being written still, and what it consists of is noted at its end"
+        return "it is still being written, and its manifest is stored at its end"
     if state.status == "died":
-        return f"it died before its end, at which what it consists of is noted ({state.why})"
+        return f"it died before its end, at which the manifest is stored ({state.why})"
     if state.status == "replacing":
-        return "another run is being put in its place"
+        return "another run is replacing it"
     if document is not None:
         return f"its {keys.MANIFEST} is of an earlier attempt; the last one stored none"
     if not lease_of(fields):
-        return f"it has no {keys.MANIFEST}, as notata 0.3.0 wrote none"
-    return f"it has no {keys.MANIFEST}: it was written with manifest=False, or that could not be stored"
+        return f"it has no {keys.MANIFEST}, because notata 0.3.0 wrote none"
+    return f"it has no {keys.MANIFEST}: it was written with manifest=False, or the manifest could not be stored"
 
 
-def there_is(name: str, names: Callable[[], list[str]]) -> str:
-    """What there is, the most similar first."""
+def existing_names(name: str, names: Callable[[], list[str]]) -> str:
+    """Return a hint with existing names, the most similar first."""
     try:
         there = names()
     except NotataError:
@@ -664,7 +664,7 @@ def _stem(key: str, form: formats.Format) -> str:
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """What ``bundle:name`` may mean, as both may hold a colon."""
+    """Yield the possible meanings of ``bundle:name``, as both may contain a colon."""
     for at, character in enumerate(name):
         if character == ":" and 0 < at < len(name) - 1:
             yield name[:at], name[at + 1 :]

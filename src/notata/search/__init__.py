@@ -1,8 +1,9 @@
-"""Looking into runs on any storage: what the command does, for notebooks and scripts.
+"""Search, inspection and removal of runs on any storage: the functions behind the command, for notebooks and scripts.
 
 Each function takes places as the command does: a run, an experiment or a folder of runs, as any fsspec URL, local path,
-`upath.UPath` or pattern. None writes, but for `remove`. Arguments of one name mean the same in all: `urls`, `status`,
-`where`, `storage_options`, `failed` (is told of what cannot be read, while the rest is given) and `timeout`.
+`upath.UPath` or pattern. Only `remove` and `diagnose` write. Arguments with the same name have the same meaning in all
+functions: `urls`, `status`, `where`, `storage_options`, `failed` (called with errors that do not stop the function) and
+`timeout`.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ __all__ = [
     "verdicts",
 ]
 
-_ROOMS: Final = {
+_NAMES: Final = {
     "checks": ("Check",),
     "choosing": ("Runs", "runs"),
     "comparing": ("Comparison", "Difference", "compare"),
@@ -86,18 +87,18 @@ _ROOMS: Final = {
     "verifying": ("Verdict", "verdicts"),
     "where": ("FACTS", "Where"),
 }
-"""Where each name is at home: a room is imported when a name of it is first used, as `notata ls` needs few of them."""
+"""The modules and their public names: a module is imported when one of its names is first used, to start quickly."""
 
-_HOMES: Final = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return [*globals(), *_MODULE_OF]

@@ -1,4 +1,4 @@
-"""What one look at a storage found, and what to do about it; it knows errors, and asks nothing."""
+"""Results of storage checks, and advice on errors; this module sends no requests."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from notata.errors import (
     UnreachableError,
 )
 
-__all__ = ["ALONE", "GAP", "WRONG_KEY", "Check", "State", "advice_on", "clock_check"]
+__all__ = ["READ_AFTER_END", "USE_UNIQUE_IDS", "WRONG_KEY", "Check", "State", "advice_on", "clock_check"]
 
 State: TypeAlias = Literal["yes", "poor", "no", "skipped", "info"]
 
 WRONG_KEY: Final = "The access key or the secret is wrong, or of another store; see below where they come from."
-"""Advice after which no further look tells more."""
+"""Advice after which further checks are useless."""
 
-_SKEWED: Final = 5.0  # seconds; times are told in whole ones, and a write takes some itself
+_SKEWED: Final = 5.0  # seconds; stored times have a resolution of a second, and a write takes time itself
 
-_NEEDED: Final = {
+_PERMISSIONS: Final = {
     "list": ("s3:ListBucket", "storage.objects.list"),
     "read": ("s3:GetObject", "storage.objects.get"),
     "write": ("s3:PutObject", "storage.objects.create"),
@@ -36,29 +36,29 @@ _NEEDED: Final = {
     "delete": ("s3:DeleteObject", "storage.objects.delete"),
 }
 
-ALONE: Final = (
-    "Two writers of one run id are not told apart there: give each run an id of its own, or use a storage with "
+USE_UNIQUE_IDS: Final = (
+    "The storage cannot tell two writers of one run id apart: give each run an id of its own, or use a storage with "
     "conditional writes."
 )
-"""What to do about a storage whose claims do not hold."""
+"""Advice for a storage on which two writers can claim the same run."""
 
-GAP: Final = (
-    "Read a run there once it has ended. Where others read it while it is written, write to a local disk with mirror=."
+READ_AFTER_END: Final = (
+    "Read a run there after it has ended. To read it while it is written, write to a local disk with mirror=."
 )
-"""What to do about a storage that does not replace a file in one step."""
+"""Advice for a storage that does not replace a file atomically."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one look at a storage found.
+    """The result of one check of a storage.
 
     Attributes:
-        name: What was looked at, such as ``write`` or ``clock``.
-        state: ``yes``; ``no``: runs cannot be kept there; ``poor``: they can, with a drawback; ``skipped``: nothing was
-            tried; ``info``: nothing that could be right or wrong.
-        told: What was found, in a line.
-        advice: What to do about it; empty where there is nothing to do.
-        value: As a number, where it is one: seconds, or bytes.
+        name: The name of the check, such as ``write`` or ``clock``.
+        state: ``yes``: it works; ``no``: runs cannot be kept there; ``poor``: it works with a drawback; ``skipped``: it
+            was not tried; ``info``: a fact that is neither right nor wrong.
+        told: The result, in one line.
+        advice: What to do about it; empty if there is nothing to do.
+        value: The result as a number, if there is one: seconds, or bytes.
     """
 
     name: str
@@ -69,41 +69,41 @@ class Check:
 
 
 def advice_on(name: str, error: NotataError) -> str:
-    """What to do about an error, in a sentence or two."""
+    """Return advice on an error, in a sentence or two."""
     text = str(error)
     if "Skew" in text:
         return "The clock of this machine is wrong: set it, by NTP for instance."
     if any(word in text for word in ("certificate", "encrypted connection", "kind of request", "quota", "proxy asks")):
-        return _own(text)
+        return _advice_in(text)
     if isinstance(error, ContainerMissingError):
         return "Create the bucket, or correct its name in the URL."
     if isinstance(error, UnreachableError):
         return "Check the address and port (endpoint_url, region), proxies and the network. Does the server run?"
     if isinstance(error, DeadlineError):
-        return "Somebody may listen there who does not answer: check the address, firewalls and proxies; or try later."
+        return "The server does not answer: check the address, firewalls and proxies; or try later."
     if isinstance(error, AccessError):
         if any(code in text for code in ("InvalidAccessKeyId", "SignatureDoesNotMatch")):
             return WRONG_KEY
-        aws, google = _NEEDED.get(name, ("that", "that"))
+        aws, google = _PERMISSIONS.get(name, ("that", "that"))
         return f"See below where credentials come from, and whether they allow it ({aws}; {google}; on a disk: modes)."
     if isinstance(error, FullError):
         return "Make room there, or choose another place."
     if isinstance(error, FolderError):
-        return "Name a folder, or one that is yet to be made."
+        return "Name a folder, which need not exist yet."
     return "Correct the URL or the storage options." if isinstance(error, ConfigurationError) else "Try again later."
 
 
-def _own(text: str) -> str:
-    """The advice that an error carries, behind what it says."""
+def _advice_in(text: str) -> str:
+    """Return the advice at the end of an error message."""
     advice = text.partition("; ")[2]
     return f"{advice[:1].upper()}{advice[1:]}."
 
 
 def clock_check(ahead: float) -> Check:
-    """What a difference of clocks means."""
+    """Return the check result for a difference between clocks."""
     if abs(ahead) <= _SKEWED:
-        return Check("clock", "yes", "it agrees with that of this machine", value=round(ahead, 1))
-    told = f"it is {duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} that of this machine"
+        return Check("clock", "yes", "it agrees with the clock of this machine", value=round(ahead, 1))
+    message = f"it is {duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the clock of this machine"
     return Check(
-        "clock", "poor", told, "Set the clock that is wrong. S3 refuses who is 15 minutes off.", round(ahead, 1)
+        "clock", "poor", message, "Set the wrong clock. S3 refuses clocks that are off by 15 minutes.", round(ahead, 1)
     )

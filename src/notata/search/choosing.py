@@ -1,4 +1,4 @@
-"""Many runs at a glance: those of several places, filtered, in an order, so many of them."""
+"""Selection of runs: list the runs of several places, filter, order and limit them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from notata._base import display
 from notata._base.packages import needed
 from notata.errors import ConfigurationError, NotataError, RunMissingError
 from notata.run.listings import inside
-from notata.search.finding import Place, URLs, each, file_at, is_pattern, look_up, no_run, tell_nobody
-from notata.search.record import Run, place_read, records
+from notata.search.finding import Place, URLs, each, file_at, is_pattern, look_up, no_run, raise_error
+from notata.search.record import Run, look_up_and_read, records
 from notata.search.where import FACTS, Where, close_to, listed_alone, look, needs_values
 from notata.store import TIMEOUT, Blob, Store
 from notata.table import holdable
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from upath import UPath
 
-__all__ = ["STATUSES", "Choice", "Runs", "Wheres", "narrowed", "runs", "seen"]
+__all__ = ["STATUSES", "Choice", "Runs", "Wheres", "find_runs", "look_up_filtered", "runs"]
 
 STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
-"""What the status of a run may be."""
+"""The possible values of a run's status."""
 
 Wheres: TypeAlias = "str | Where | Callable[[Run], bool]"
 """A filter: an expression as `Where` takes it, or a function of a `Run`."""
@@ -34,11 +34,11 @@ _SHOWN: Final = ("name", "status", "started", "age", "seconds", "size")
 
 
 class Runs(list[Run]):
-    """Runs that were found: a list that a notebook shows as a table.
+    """A list of runs that a notebook shows as a table.
 
     Attributes:
-        total: How many runs there are at the places, whether they are in the list or not.
-        notes: What is odd about the question, such as a name in a filter that no run has.
+        total: The number of runs at the places, before filter and limit.
+        notes: Notes about the request, such as a name in a filter that no run has.
     """
 
     def __init__(self, found: Iterable[Run] = (), *, total: int | None = None, notes: Iterable[str] = ()) -> None:
@@ -47,7 +47,7 @@ class Runs(list[Run]):
         self.notes = list(notes)
 
     def counts(self) -> dict[str, int]:
-        """How many runs there are of each status, in the order of `STATUSES`.
+        """Return the number of runs of each status, in the order of `STATUSES`.
 
         >>> Runs([Run("a", "a", "memory://a", "died"), Run("b", "b", "memory://b", "complete")]).counts()
         {'complete': 1, 'died': 1}
@@ -59,18 +59,18 @@ class Runs(list[Run]):
         return f"<Runs: {self.summary()}>"
 
     def summary(self) -> str:
-        """How many they are, how they stand, and how much they hold.
+        """Return the number of runs, their statuses and their total size as text.
 
         >>> Runs([Run("a", "a", "memory://a", "complete", size=1200)]).summary()
         '1 run: 1 complete; 1.2 kB'
         """
         count = f"{len(self)} of {self.total}" if self.total > len(self) else f"{len(self)}"
-        told = ", ".join(f"{count} {status}" for status, count in self.counts().items())
+        statuses = ", ".join(f"{count} {status}" for status, count in self.counts().items())
         size = display.size(sum(run.size for run in self))
-        return f"{count} run{'s' * (self.total != 1)}" + f": {told}; {size}" * bool(self)
+        return f"{count} run{'s' * (self.total != 1)}" + f": {statuses}; {size}" * bool(self)
 
     def to_pandas(self) -> pd.DataFrame:
-        """A pandas DataFrame with a row for each: what `notata ls -l` shows, times as times, spans in seconds.
+        """Return a pandas DataFrame with one row a run: the columns of `notata ls -l`, with spans in seconds.
 
         Raises:
             PackageMissingError: pandas is not installed.
@@ -113,31 +113,31 @@ def runs(
     limit: int | None = None,
     values: bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Runs:
-    """The runs at or below some places, each at a glance; a run that lies at several of them comes once.
+    """Return a summary of each run at or below some places; a run found at several places appears once.
 
     Args:
-        urls: See `notata.search.URLs`; the base folder if not given.
+        urls: See `notata.search.URLs`; by default the base folder.
         status: One of ``running``, ``complete``, ``failed``, ``died``, ``replacing``, ``unreadable``, or several.
         where: An expression such as ``"omega > 1 and age < days(2)"`` (see `Where`), or a function of a `Run`.
-        sort: What to order by: one of `notata.search.FACTS`, a parameter or a metric. Runs without it come last. If
-            not given, places as they are given, and runs by their folders.
-        reverse: The order turned around.
-        limit: How many to give at most.
-        values: Whether to read parameters and metrics; if not given, where an expression or an order asks for them.
-        storage_options: For fsspec.
-        failed: Is told of each place that cannot be listed, or where no run is, of each folder below it that cannot be
-            opened, of each name that cannot be used, and of each file of a run that the storage refused; the others
-            are given. If not given, the first such error is raised.
+        sort: The key to order by: one of `notata.search.FACTS`, a parameter or a metric. Runs without it come last. By
+            default places stay in the given order, and runs are ordered by folder.
+        reverse: Reverse the order.
+        limit: Maximum number of runs to return.
+        values: Whether to read parameters and metrics; by default only if an expression or an order needs them.
+        storage_options: Options for fsspec.
+        failed: Called with the error of each place that cannot be listed or has no run, of each folder below it that
+            cannot be opened, of each name that cannot be used, and of each file of a run that the storage refused. The
+            search continues with the others. By default, the first such error is raised.
         timeout: As for `notata.Logbook`.
 
-    Cost: one list per 1000 files and one read for each run, 32 at once; with `limit` and no filter or order only for so
-    many runs. With parameters or metrics up to two reads more for each run that is of no experiment.
+    Cost: one listing per 1000 files and one read for each run, 32 at once. With `limit` and neither filter nor order,
+    only that many runs are read. Parameters and metrics take up to two more reads for each run outside an experiment.
 
     Raises:
-        ConfigurationError: The filter cannot be read, or there is no such status.
+        ConfigurationError: The filter is invalid, or the status is unknown.
         RunMissingError: There is no run.
         StorageError: A place cannot be listed.
 
@@ -153,10 +153,10 @@ def runs(
     def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
         return records(place, values=values, failed=failed, read=read)
 
-    return seen(urls, choice, of_place, storage_options, failed, timeout, ahead=True)
+    return find_runs(urls, choice, of_place, storage_options, failed, timeout, prefetch=True)
 
 
-def seen(
+def find_runs(
     urls: URLs | None,
     choice: Choice,
     of_place: Callable[[Place, Mapping[str, Blob]], Iterable[Run]],
@@ -164,26 +164,26 @@ def seen(
     failed: Callable[[NotataError], None],
     timeout: float,
     *,
-    ahead: bool,
+    prefetch: bool,
 ) -> Runs:
-    """The runs of some places that are meant.
+    """Return the selected runs of some places.
 
     Args:
         urls: As for `runs`.
-        choice: Which are meant.
-        of_place: Reads the runs of a place, of which some metadata.json have been read, by folder.
+        choice: The selection.
+        of_place: Reads the runs of a place; its second argument has metadata.json files read before, by folder.
         storage_options: As for `runs`.
         failed: As for `runs`.
         timeout: As for `runs`.
-        ahead: Read the metadata.json of runs while others are listed; all will be needed.
+        prefetch: Prefetch the metadata.json of runs during the listing; use it if all will be needed.
     """
     found: dict[str, Run] = {}
     total: set[str] = set()
     for url in each(urls):
         room = choice.room(len(found))
         try:
-            if ahead and room is None:
-                place, read = place_read(url, storage_options, timeout=timeout, failed=failed)
+            if prefetch and room is None:
+                place, read = look_up_and_read(url, storage_options, timeout=timeout, failed=failed)
             else:
                 place, read = look_up(url, storage_options, timeout=timeout, failed=failed, by_id=True), {}
             if not place.runs:
@@ -198,14 +198,14 @@ def seen(
 
 @dataclass(frozen=True)
 class Choice:
-    """Which runs are meant, and in which order.
+    """A selection and an order of runs.
 
     Attributes:
-        status: Of one of these; None for any.
+        status: Select runs with one of these statuses; None selects any.
         where: A filter.
-        sort: What to order by.
-        reverse: The order turned around.
-        limit: How many at most.
+        sort: The key to order by.
+        reverse: Reverse the order.
+        limit: Maximum number of runs.
     """
 
     status: str | Iterable[str] | None = None
@@ -218,37 +218,37 @@ class Choice:
         wanted = [self.status] if isinstance(self.status, str) else None if self.status is None else [*self.status]
         for name in wanted or ():
             if name not in STATUSES:
-                raise ConfigurationError(f"there is no status {name!r}; there are {', '.join(STATUSES)}")
+                raise ConfigurationError(f"unknown status {name!r}; choose from {', '.join(STATUSES)}")
         if self.limit is not None and self.limit < 0:
-            raise ConfigurationError(f"limit is a number of runs, not {self.limit}")
+            raise ConfigurationError(f"limit must be 0 or more, not {self.limit}")
         object.__setattr__(self, "status", wanted or None)
         object.__setattr__(self, "where", Where(self.where) if isinstance(self.where, str) else self.where)
 
     @property
     def values(self) -> bool:
-        """Whether parameters and metrics are needed; a function may look at anything."""
+        """Whether parameters and metrics are needed. A filter function may use any of them."""
         sorts = self.sort is not None and needs_values([self.sort.partition(".")[0]])
         return sorts or (self.where.values if isinstance(self.where, Where) else self.where is not None)
 
     @property
     def metadata(self) -> bool:
-        """Whether more is needed than a listing and index.csv tell."""
+        """Whether the selection needs more than a listing and index.csv provide."""
         sorts = self.sort is not None and not listed_alone([self.sort, self.sort.partition(".")[0]])
         return sorts or (self.where.metadata if isinstance(self.where, Where) else self.where is not None)
 
     @property
     def filters(self) -> bool:
-        """Whether it is of some runs only."""
+        """Whether the selection filters runs."""
         return self.status is not None or self.where is not None
 
     def room(self, count: int) -> int | None:
-        """How many more runs need be read, if so many have been; None for all."""
+        """Return how many more runs to read after `count` of them; None for all."""
         if self.limit is None or self.filters or self.sort or self.reverse:
             return None
         return self.limit - count
 
     def of(self, found: Iterable[Run], total: int) -> Runs:
-        """Those of some runs that are meant, in order."""
+        """Return the selected runs, in order."""
         found = list(found)
         chosen = [run for run in found if self.status is None or run.status in self.status]
         if self.where is not None:
@@ -263,7 +263,7 @@ class Choice:
         return Runs(chosen[: self.limit], total=total, notes=notes)
 
 
-def narrowed(
+def look_up_filtered(
     url: str | os.PathLike[str] | UPath | Store,
     choice: Choice,
     storage_options: Mapping[str, Any] | None,
@@ -271,9 +271,9 @@ def narrowed(
     failed: Callable[[NotataError], None],
     timeout: float,
 ) -> Place:
-    """What one URL means; with a filter, of its runs those alone that are meant, and no other files than theirs.
+    """Look up one URL; with a filter, keep only the selected runs and their files.
 
-    A listing; with a filter also one read for each run, and those that its parameters and metrics take.
+    Cost: one listing; with a filter also one read for each run, and the reads for its parameters and metrics.
 
     Raises:
         RunMissingError: There is no run to filter.
@@ -281,7 +281,7 @@ def narrowed(
     """
     if not choice.filters:
         return look_up(url, storage_options, timeout=timeout, failed=failed)
-    place, read = place_read(url, storage_options, timeout=timeout, failed=failed)
+    place, read = look_up_and_read(url, storage_options, timeout=timeout, failed=failed)
     if not place.runs:
         raise _no_run(url, place, storage_options, timeout)
     meant = choice.of(records(place, values=choice.values, failed=failed, read=read), len(place.runs))
@@ -295,24 +295,26 @@ def narrowed(
 def _no_run(
     url: str | os.PathLike[str] | UPath | Store, place: Place, options: Mapping[str, Any] | None, timeout: float
 ) -> RunMissingError:
-    """Why there is no run to filter: what was given may be a file."""
+    """Return the error for a place without a run to filter; the URL may name a file."""
     with suppress(NotataError):
         if not is_pattern(url):
             name = file_at(url, options, timeout=timeout).name
-            told = f"nothing tells of the run of {name}, a single file; with a filter name files by a pattern"
-            return RunMissingError(told, url=place.store.url)
+            message = (
+                f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern of files instead"
+            )
+            return RunMissingError(message, url=place.store.url)
     return no_run(place)
 
 
 def _sorted(found: Sequence[Run], name: str, reverse: bool) -> list[Run]:
-    """Numbers before texts before all else; runs without a value come last either way."""
+    """Order numbers before texts before other values; runs without a value come last in both directions."""
     keyed = [(_rank(look(run, name)), run) for run in found]
     ranked = sorted(((rank, run) for rank, run in keyed if rank), key=lambda pair: pair[0] or (), reverse=reverse)
     return [run for _, run in ranked] + [run for rank, run in keyed if rank is None]
 
 
 def _rank(value: Any) -> tuple[int, Any] | None:
-    if value is None or value != value:  # not a number
+    if value is None or value != value:  # NaN
         return None
     if isinstance(value, int | float):
         return 0, value

@@ -1,6 +1,6 @@
-"""What differs between two runs, wherever each lies; it reads what tells, and no file of which something tells already.
+"""Comparison of two runs on any storage, which downloads a file only if nothing else shows whether it differs.
 
-Two runs never have the same id, times, process, log and receipts: these are told, and do not count.
+Two runs always differ in id, times, process, log and manifests. These differences are listed, but do not count.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from notata.errors import (
 from notata.manifest import Document, Receipt, merge
 from notata.mirror.evidence import digest_of
 from notata.run.parameters import FILES as PARAMS
-from notata.search.ahead import opened
-from notata.search.finding import File, Found, look_up, no_run, tell_nobody
+from notata.search.finding import File, Found, look_up, no_run, raise_error
+from notata.search.prefetch import open_listed
 from notata.search.record import Run, records
 from notata.store import TIMEOUT, Entry, Store
 from notata.store.in_flight import mapped
@@ -41,9 +41,9 @@ __all__ = ["PARTS", "Comparison", "Difference", "compare"]
 Change: TypeAlias = Literal["equal", "changed", "only_a", "only_b", "unknown"]
 
 PARTS: Final = ("run", "params", "metrics", "environment", "files")
-"""What is compared, in this order."""
+"""The parts of a comparison, in this order."""
 
-_OWN: Final = frozenset({"environment", "lease", "row", "copied"})  # of metadata.json: told elsewhere, or nobody's
+_OWN: Final = frozenset({"environment", "lease", "row", "copied"})  # in metadata.json: in another part, or internal
 _ALWAYS: Final = frozenset({"run_id", "url", "start_time", "end_time", "runtime_sec", "resumes", "mirror", "size"})
 _ALWAYS_AROUND: Final = frozenset({"pid"})
 _PIECE: Final = 2**20
@@ -52,18 +52,18 @@ _READ_AT_ONCE: Final = 8  # files
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing of both runs, or of one.
+    """One compared value or file, which both runs have or only one.
 
     Attributes:
         part: One of `PARTS`.
-        name: What it is called: a dotted path for values, a key for files.
-        change: ``changed``, ``only_a``, ``only_b``; ``unknown``: nothing tells without a download; ``equal``.
-        a: The value, or the size of the file, in the first run; None where it has none.
-        b: In the second run.
-        relative: Of two numbers, the change as a share of the first one; None where that is none.
-        counts: Whether this makes the runs different; what differs between any two runs does not.
-        why: Of a file, what tells: ``size``, ``sha256``, ``digest``, ``content``, ``version`` (it is the same
-            file); empty where nothing does.
+        name: A dotted path for values, a key for files.
+        change: ``changed``, ``only_a``, ``only_b``, ``equal``, or ``unknown`` if only a download could tell.
+        a: The value, or the size of the file, in the first run; None if it has none.
+        b: The same in the second run.
+        relative: For two numbers, the change as a fraction of the first one; None if undefined.
+        counts: Whether this makes the runs different; values that differ between any two runs do not count.
+        why: For a file, the evidence: ``size``, ``sha256``, ``digest``, ``content``, ``version`` (both are the same
+            file); empty if there is none.
     """
 
     part: str
@@ -78,12 +78,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two runs have in common, and what not.
+    """The result of comparing two runs.
 
     Attributes:
         a: The first run.
-        b: The second one.
-        items: Everything that was compared, equal or not.
+        b: The second run.
+        items: Every compared value and file, equal or not.
     """
 
     a: Run
@@ -96,22 +96,22 @@ class Comparison:
 
     @property
     def differences(self) -> list[Difference]:
-        """What differs, or may."""
+        """The items that differ or may differ."""
         return [item for item in self.items if item.change != "equal"]
 
     @property
     def differs(self) -> bool:
-        """Whether something is known to differ that counts."""
+        """Whether a difference that counts is known."""
         return any(item.counts and item.change != "unknown" for item in self.differences)
 
     @property
     def unknown(self) -> bool:
-        """Whether of something that counts nothing tells whether it differs."""
+        """Whether the comparison of an item that counts is unknown."""
         return any(item.counts and item.change == "unknown" for item in self.differences)
 
     @property
     def equal(self) -> bool:
-        """Whether nothing differs that counts."""
+        """Whether no difference counts, and none is unknown."""
         return not self.differs and not self.unknown
 
 
@@ -125,30 +125,30 @@ def compare(
     only: Sequence[str] = PARTS,
     tolerance: float = 0.0,
     content: bool = False,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Comparison:
-    """What differs between two runs, on one storage or two.
+    """Compare two runs, on one storage or two.
 
-    Cost: a listing of each; their metadata.json and manifest.json; the parameters and metrics of those that have not
-    ended, up to two reads. Files near by (on a disk, in memory) are read where no receipt tells of both, others only
-    with `content`.
+    Cost: a listing of each run; their metadata.json and manifest.json; for runs that have not ended, up to two reads of
+    parameters and metrics. Local files (on a disk or in memory) are read if the manifests do not cover both. Other
+    files are read only with `content`.
 
     Args:
         a: The first run.
-        b: The second one.
-        storage_options: For fsspec, of both.
-        a_options: Over these, of the first run.
-        b_options: Of the second one.
-        only: Which of `PARTS` are compared.
-        tolerance: Numbers count as equal that differ by no more than this share of the larger one.
-        content: Read files of which nothing else tells whether they differ.
-        failed: Is told of a part that cannot be read; the others are compared.
+        b: The second run.
+        storage_options: Options for fsspec, for both runs.
+        a_options: Options for the first run; they override `storage_options`.
+        b_options: Options for the second run; they override `storage_options`.
+        only: The `PARTS` to compare.
+        tolerance: Numbers are equal if they differ by at most this fraction of the larger one.
+        content: Download files if nothing else shows whether they differ.
+        failed: Called with the error of a part that cannot be read; the other parts are compared.
         timeout: As for `notata.Logbook`.
 
     Raises:
         RunMissingError: There is no run at one of the places.
-        ConfigurationError: There are several, or `only` names no part.
+        ConfigurationError: A place has several runs, or `only` contains an unknown part.
         StorageError: A storage cannot be read.
 
     >>> from notata import Logbook
@@ -161,9 +161,9 @@ def compare(
     <Comparison of memory://comparing/log_a and memory://comparing/log_b: 1 difference>
     """
     if strange := [part for part in only if part not in PARTS]:
-        raise ConfigurationError(f"there is no part {strange[0]!r} to compare; there are {', '.join(PARTS)}")
+        raise ConfigurationError(f"cannot compare unknown part {strange[0]!r}; choose from {', '.join(PARTS)}")
     if not 0 <= tolerance < math.inf:
-        raise ConfigurationError(f"a tolerance is a share of 0 or more, not {tolerance!r}")
+        raise ConfigurationError(f"tolerance must be a finite number of 0 or more, not {tolerance!r}")
     values = not {"params", "metrics"}.isdisjoint(only)
     sides = [
         _Side.at(url, {**(storage_options or {}), **(own or {})}, values=values, timeout=timeout)
@@ -173,7 +173,7 @@ def compare(
     for part in (part for part in PARTS if part in only):
         try:
             if part == "files":
-                items += _files(sides[0], sides[1], told=_told_elsewhere(only), content=content, failed=failed)
+                items += _files(sides[0], sides[1], never_counts=_never_counts(only), content=content, failed=failed)
             else:
                 items += _values(part, sides[0].values(part), sides[1].values(part), tolerance=tolerance)
         except NotataError as error:
@@ -210,11 +210,11 @@ class _Side:
         return cls(next(records(place, values=values)), next(iter(place.runs.values())))
 
     def file(self, key: str) -> File:
-        """One of its files."""
+        """Return one of the run's files."""
         return File(f"{self.run.name}/{key}", self.store, self.files[key], "")
 
     def values(self, part: str) -> dict[str, Any]:
-        """A part by dotted path."""
+        """Return the values of a part by dotted path."""
         if not self.run.metadata:
             raise StorageError(f"{self.run.name}: {self.run.why}", url=self.run.url, key=keys.METADATA)
         if part == "run":
@@ -228,24 +228,24 @@ class _Side:
 
     def _state(self) -> dict[str, Any]:
         own = {name: value for name, value in self.run.metadata.items() if name not in _OWN}
-        told = {"run_id": self.run.run_id, "url": self.run.url, "status": self.run.status, "size": self.run.size}
+        state = {"run_id": self.run.run_id, "url": self.run.url, "status": self.run.status, "size": self.run.size}
         if self.run.seconds is not None:
-            told["runtime_sec"] = self.run.seconds
-        return {**dict(_flattened(own)), **told}
+            state["runtime_sec"] = self.run.seconds
+        return {**dict(_flattened(own)), **state}
 
     def receipts(self) -> dict[str, Receipt]:
-        """What its manifests tell of its files as they are now."""
+        """Return the manifest entries that match the current files."""
         documents = []
-        for key in sorted(filter(keys.is_manifest, self.files), key=len):  # of the run first, then of workers
+        for key in sorted(filter(keys.is_manifest, self.files), key=len):  # that of the run before those of workers
             try:
                 documents.append(Document.parse(self.store.read(key)))
-            except (MissingError, ValueError):  # gone since, or damaged: then it tells nothing
+            except (MissingError, ValueError):  # removed meanwhile, or damaged: then it is no evidence
                 continue
         return merge(self.files.values(), {}, documents)[0]
 
 
 def _unread(why: str, params: bool) -> str:
-    """What of a run's `metrics_error` is about its parameters, or about its metrics."""
+    """Return the part of a run's `metrics_error` that concerns its parameters, or its metrics."""
     first, both, rest = why.partition(f"; {keys.METRICS}")
     if params or not both:
         return first if first.startswith(PARAMS) is params else ""
@@ -256,7 +256,7 @@ def _unread(why: str, params: bool) -> str:
 
 
 def _values(part: str, a: Mapping[str, Any], b: Mapping[str, Any], *, tolerance: float) -> Iterator[Difference]:
-    """What two sets of names and values have in common, and what not."""
+    """Compare two mappings of names to values."""
     always = {"run": _ALWAYS, "environment": _ALWAYS_AROUND}.get(part, frozenset())
     for name in sorted({**a, **b}):
         counts = name.partition(".")[0] not in always
@@ -270,7 +270,7 @@ def _values(part: str, a: Mapping[str, Any], b: Mapping[str, Any], *, tolerance:
 
 
 def _flattened(value: object, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested names and values by dotted path; a name with a dot in it is quoted.
+    """Yield nested values by dotted path; a name that contains a dot is quoted.
 
     >>> dict(_flattened({"solver": {"order": 4, "name": "rk4"}, "a.b": [1, 2]}))
     {'solver.order': 4, 'solver.name': 'rk4', '"a.b"': [1, 2]}
@@ -294,7 +294,7 @@ def _same(a: object, b: object, tolerance: float) -> bool:
 
 
 def _close(a: Any, b: Any, tolerance: float) -> bool:
-    if a == b or (a != a and b != b):  # or both are no number
+    if a == b or (a != a and b != b):  # equal, or both NaN
         return True
     try:
         return bool(tolerance) and math.isclose(a, b, rel_tol=tolerance)
@@ -321,7 +321,7 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of one of the runs, and what is known of it."""
+    """A file of one of the runs, with its manifest entry."""
 
     file: File
     receipt: Receipt | None
@@ -343,27 +343,27 @@ class _File:
         return self.entry.digest.partition(":")[0]
 
     def pieces(self) -> Iterator[bytes]:
-        with opened(self.file) as file:
+        with open_listed(self.file) as file:
             while piece := file.read(_PIECE):
                 yield piece
 
 
 _Verdict: TypeAlias = "tuple[bool | None, str]"
-"""Whether two files hold the same, if that is known, and what tells."""
+"""Whether two files have the same content, if known, and the evidence."""
 
 
 def _files(
-    a: _Side, b: _Side, *, told: Callable[[str], bool], content: bool, failed: Callable[[NotataError], None]
+    a: _Side, b: _Side, *, never_counts: Callable[[str], bool], content: bool, failed: Callable[[NotataError], None]
 ) -> Iterator[Difference]:
-    """What files the two have, and whether they hold the same."""
+    """Compare the files of two runs."""
     receipts = a.receipts(), b.receipts()
     both = {
         key: (_File(a.file(key), receipts[0].get(key)), _File(b.file(key), receipts[1].get(key)))
         for key in a.files.keys() & b.files.keys()
     }
-    verdicts = {key: _known(*pair) for key, pair in both.items()}
+    verdicts = {key: _compare_listed(*pair) for key, pair in both.items()}
     near = a.store.is_local or b.store.is_local
-    unsure = [key for key in sorted(both) if verdicts[key][0] is None and (near or not told(key))]
+    unsure = [key for key in sorted(both) if verdicts[key][0] is None and (near or not never_counts(key))]
     with Pool(_READ_AT_ONCE, "notata-compare") as pool:
         for key, verdict in zip(unsure, mapped(lambda key: _read(*both[key], content), unsure, pool), strict=True):
             if isinstance(verdict, NotataError):
@@ -372,7 +372,7 @@ def _files(
                 verdicts[key] = verdict
     for key in sorted({**a.files, **b.files}):
         change, why = _change(key, verdicts, a.files)
-        yield Difference("files", key, change, _size(a, key), _size(b, key), counts=not told(key), why=why)
+        yield Difference("files", key, change, _size(a, key), _size(b, key), counts=not never_counts(key), why=why)
 
 
 def _change(key: str, verdicts: Mapping[str, _Verdict], here: Mapping[str, Entry]) -> tuple[Change, str]:
@@ -386,19 +386,19 @@ def _size(side: _Side, key: str) -> int | None:
     return side.files[key].size if key in side.files else None
 
 
-def _told_elsewhere(only: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a file is no difference by itself: two runs never have the same, or its values are compared."""
+def _never_counts(only: Sequence[str]) -> Callable[[str], bool]:
+    """Return a check for files that never count by themselves: they always differ, or their values are compared."""
 
-    def told(key: str) -> bool:
+    def never_counts(key: str) -> bool:
         if key == keys.METADATA or keys.is_manifest(key) or keys.is_log(key):
             return True
         return ("params" in only and key in PARAMS) or ("metrics" in only and key == keys.METRICS)
 
-    return told
+    return never_counts
 
 
-def _known(a: _File, b: _File) -> _Verdict:
-    """What listings and manifests tell. That an S3 object shows another digest proves nothing, see `Entry.digest`."""
+def _compare_listed(a: _File, b: _File) -> _Verdict:
+    """Compare by listings and manifests. A different digest of an S3 object proves nothing, see `Entry.digest`."""
     if a.entry.size >= 0 and b.entry.size >= 0:
         if a.entry.size != b.entry.size:
             return False, "size"
@@ -408,41 +408,45 @@ def _known(a: _File, b: _File) -> _Verdict:
         return True, "version"
     if a.sha256 and b.sha256:
         return a.sha256 == b.sha256, "sha256"
-    if a.kind and a.kind == b.kind and (a.entry.digest == b.entry.digest or (_sure(a) and _sure(b))):
+    if (
+        a.kind
+        and a.kind == b.kind
+        and (a.entry.digest == b.entry.digest or (_has_content_digest(a) and _has_content_digest(b)))
+    ):
         return a.entry.digest == b.entry.digest, "digest"
     return None, ""
 
 
-def _sure(file: _File) -> bool:
-    """Whether a digest that a listing tells is one of the content for certain."""
+def _has_content_digest(file: _File) -> bool:
+    """Check whether a digest in a listing is certain to be a digest of the content."""
     return file.kind in ("md5", "crc32c") and file.store.url.startswith(("gs://", "gcs://"))
 
 
 def _read(a: _File, b: _File, content: bool) -> _Verdict | NotataError:
-    """What reading tells: of a file that is near, or with `content` of both."""
+    """Compare by reading local files, or with `content` both."""
     try:
         if a.store.is_local and b.store.is_local:
-            return _alike(a, b), "content"
+            return _have_equal_bytes(a, b), "content"
         for near, far in ((a, b), (b, a)):
-            if near.store.is_local and (verdict := _beside(near, far))[0] is not None:
+            if near.store.is_local and (verdict := _compare_with_checksum(near, far))[0] is not None:
                 return verdict
-        return (_alike(a, b), "content") if content else (None, "")
+        return (_have_equal_bytes(a, b), "content") if content else (None, "")
     except NotataError as error:
         return error
 
 
-def _beside(near: _File, far: _File) -> _Verdict:
-    """A file that is read, beside what is known of another one."""
+def _compare_with_checksum(near: _File, far: _File) -> _Verdict:
+    """Compare a local file, which is read, with the known checksums of another one."""
     if far.sha256:
         digest = hashlib.sha256()
         for piece in near.pieces():
             digest.update(piece)
         return digest.digest() == far.sha256, "sha256"
     computed = digest_of(near.pieces(), far.entry.digest) if far.entry.digest else ""
-    if computed and (computed == far.entry.digest or _sure(far)):
+    if computed and (computed == far.entry.digest or _has_content_digest(far)):
         return computed == far.entry.digest, "digest"
     return None, ""
 
 
-def _alike(a: _File, b: _File) -> bool:
+def _have_equal_bytes(a: _File, b: _File) -> bool:
     return all(one == other for one, other in zip_longest(a.pieces(), b.pieces()))

@@ -1,4 +1,4 @@
-"""What is in a file: its bytes, or a description where bytes tell nobody anything; it knows no other files."""
+"""Content of files: the bytes, or a description if the bytes are not readable for people."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 from notata import formats
 from notata._base import display, keys
 from notata.errors import DecodeError, KeyNameError, NotataError
+from notata.search.block_reader import HEAD, BlockReader
 from notata.search.finding import File, file_at
-from notata.search.sparing import HEAD, SparingReader
 from notata.store import TIMEOUT, Blob, Store, open_store
 
 if TYPE_CHECKING:
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 __all__ = ["BytesFacts", "Content", "Description", "describe", "is_text"]
 
-_SMALL: Final = 2**20  # bytes of a file that is fetched beforehand
+_SMALL: Final = 2**20  # size up to which a file is prefetched
 _PIECE: Final = 2**20
-_CONTENT: Final = 2**26  # bytes of text that a record holds
-_SHOWN: Final = 256  # bytes of a file that nothing is known of
+_CONTENT: Final = 2**26  # bytes of text in a record
+_SHOWN: Final = 256  # bytes shown of a file of unknown kind
 _IN_RUN: Final = re.compile(r"(?:^|.*?/)log_([^/]+)/((?:artifacts|data|plots|workers)/.+|[^/]+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class BytesFacts:
-    """The beginning of a file of which nothing else is known.
+    """The beginning of a file of unknown kind.
 
     Attributes:
-        head: Its first bytes, as hexadecimal digits.
+        head: The first bytes, as hexadecimal digits.
     """
 
     head: str
 
     def lines(self) -> list[str]:
-        """For people, as `hexdump -C` has it."""
+        """Return the bytes for people, in the format of `hexdump -C`."""
         data = bytes.fromhex(self.head)
         rows = [data[at : at + 16] for at in range(0, len(data), 16)]
         return [f"{at * 16:08x}  {row.hex(' '):47}  {_printable(row)}" for at, row in enumerate(rows)]
@@ -57,16 +57,16 @@ def _printable(row: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a file holds.
+    """A description of the content of a file.
 
     Attributes:
-        name: What it is called: the place as it was given, and the path below it.
-        run_id: Of its run; None if it lies in none.
-        key: What it is called in its run, or in its place.
-        size: In bytes.
+        name: The place as it was given, and the path below it.
+        run_id: The id of its run; None if it is in no run.
+        key: The key in its run, or in its place.
+        size: The size in bytes.
         kind: ``npy``, ``npz``, ``pickle``, ``parquet``, ``png``, the name of another format that describes its files,
             or ``bytes``.
-        facts: A `notata.formats.array_facts.ArrayFacts` or another dataclass, by kind.
+        facts: A `notata.formats.array_facts.ArrayFacts` or another dataclass, depending on `kind`.
     """
 
     name: str
@@ -80,27 +80,29 @@ class Description:
         facts = self.facts
         try:
             lines = list(facts.lines() if callable(getattr(facts, "lines", None)) else str(facts).splitlines())
-        except Exception as error:  # of a user's format
-            told = f"{self.name}: what {self.kind} says of it cannot be printed: {type(error).__name__}: {error}"
-            raise DecodeError(told, key=self.key) from error
+        except Exception as error:  # from a user's format
+            message = f"{self.name}: cannot print its description as {self.kind}: {type(error).__name__}: {error}"
+            raise DecodeError(message, key=self.key) from error
         return "\n".join([f"{self.name}: {self.kind}, {display.size(self.size)}", *(f"  {line}" for line in lines)])
 
     def record(self) -> dict[str, Any]:
-        """Its fields by name, as plain values."""
+        """Return its fields by name, as plain values."""
         facts = self.facts
-        told = dataclasses.asdict(facts) if dataclasses.is_dataclass(facts) and not isinstance(facts, type) else facts
+        plain_facts = (
+            dataclasses.asdict(facts) if dataclasses.is_dataclass(facts) and not isinstance(facts, type) else facts
+        )
         return {
             "name": self.name,
             "run_id": self.run_id,
             "key": self.key,
             "size": self.size,
             "kind": self.kind,
-            "description": _plain(told),
+            "description": _plain(plain_facts),
         }
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it, besides numbers that are none."""
+    """Return a value as JSON types; non-finite numbers stay."""
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -121,23 +123,24 @@ def describe(
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
 ) -> Description:
-    """What a file holds: of an array shape, dtype, first values and statistics; of a pickle what it would run.
+    """Describe the content of a file: shape, dtype, values and statistics of an array, the calls of a pickle.
 
-    Nothing is unpickled, and no array is ever whole in memory.
+    Nothing is unpickled, and no array is in memory as a whole.
 
-    Cost: one request to look it up, and one for each 8 MiB; without `stats` one for an array, of its first 16 KiB.
+    Cost: one request for the lookup, and one for each 8 MiB; without `stats` one request for an array, which reads its
+    first 16 KiB.
 
     Args:
         url: The file; or its run, or another folder, with `key`.
-        key: Of the file in that folder, as ``data/energy.npy``.
-        stats: Read arrays whole, in pieces, for the statistics of their values.
-        head: How many first values to tell.
-        storage_options: For fsspec.
+        key: The key of the file in that folder, such as ``data/energy.npy``.
+        stats: Read whole arrays, in pieces, to compute statistics of their values.
+        head: Number of first values to include.
+        storage_options: Options for fsspec.
         timeout: As for `notata.Logbook`.
 
     Raises:
         MissingError: There is no such file.
-        DecodeError: It is damaged, or not what its name says.
+        DecodeError: The file is damaged, or its name has the suffix of another format.
 
     >>> from notata import Logbook
     >>> run = Logbook("a", "memory://describing")
@@ -162,14 +165,14 @@ def describe(
 
 @dataclass(slots=True)
 class Content:
-    """A file that was asked for, and is read once.
+    """A file that is read once.
 
     Attributes:
-        file: Which one.
-        raw: Whether its bytes are wanted, whatever it is.
+        file: The file.
+        raw: Whether to return its bytes, even if its kind has a description.
         stats: As for `describe`.
         head: As for `describe`.
-        describers: Who knows which kinds of files are described.
+        describers: Maps the kinds of files to the formats that describe them.
     """
 
     file: File
@@ -181,7 +184,7 @@ class Content:
 
     @property
     def run_id(self) -> str | None:
-        """Of its run; of a single file, whose folder nobody looked into, as its path says."""
+        """The id of its run; for a single file, without a listing of its folder, by its path."""
         if self.file.run is not None:
             return keys.run_id(f"{self.file.store.url}/{self.file.run}" if self.file.run else self.file.store.url)
         found = self._in_run()
@@ -189,13 +192,13 @@ class Content:
 
     @property
     def key(self) -> str:
-        """What it is called in its run, or in its place if it is in none."""
+        """The key in its run, or in its place if it is in no run."""
         found = None if self.file.run is not None else self._in_run()
         return found[2] if found else self.file.key
 
     @property
     def is_described(self) -> bool:
-        """Whether it is of a kind that is described, and that is wanted."""
+        """Whether its kind has a description, and `raw` is false."""
         return self._describer() is not None
 
     def _describer(self) -> tuple[str, Describer] | None:
@@ -204,8 +207,8 @@ class Content:
     def _in_run(self) -> re.Match[str] | None:
         return _IN_RUN.fullmatch(f"{self.file.store.url}/{self.file.entry.key}")
 
-    def ahead(self) -> int:
-        """How many of its first bytes are worth to be fetched before its turn comes; 0 for what is read as a stream."""
+    def prefetch_size(self) -> int:
+        """Return how many of its first bytes to prefetch; 0 for a file that is read as a stream."""
         size, wanted = self.file.entry.size, 0
         if 0 <= size <= _SMALL:
             wanted = size
@@ -213,26 +216,26 @@ class Content:
             wanted = min(max(0, size), HEAD)
         try:
             keys.check(self.file.entry.key)
-        except KeyNameError:  # another program's name: it is read when its turn comes
+        except KeyNameError:  # a name given by another program: read without prefetch
             return 0
         return wanted
 
     def pieces(self) -> Generator[bytes, None, None]:
-        """Its bytes, some at a time."""
+        """Yield its bytes in pieces."""
         with self._opened() as file, self._guarded():
             while piece := file.read(_PIECE):
                 yield piece
 
     def read(self, most: int = _CONTENT) -> bytes:
-        """Its first bytes, and one more than `most` if there are more."""
+        """Return its first bytes, and one more than `most` if there are more."""
         with self._opened() as file, self._guarded():
             return file.read(most + 1)
 
     def description(self) -> Description:
-        """What it holds.
+        """Return a description of its content.
 
         Raises:
-            DecodeError: It is damaged, or not what its name says.
+            DecodeError: The file is damaged, or its name has the suffix of another format.
         """
         found = self._describer()
         if found is None:
@@ -247,28 +250,28 @@ class Content:
             raise DecodeError(f"{self.file.name}: {error}", url=self.file.store.url, key=self.file.key) from error
 
     def unknown(self, data: bytes) -> Description:
-        """What can be told of it that begins with these bytes, if nothing else is known."""
+        """Return the description of a file of unknown kind that begins with these bytes."""
         return self._told("bytes", BytesFacts(data[:_SHOWN].hex()))
 
     def record(self) -> dict[str, Any]:
-        """It with its content, parsed where it is JSON or YAML, or with its description."""
+        """Return its fields with its description, or with its content, parsed if it is JSON or YAML."""
         if self.is_described:
             return self.description().record()
         data = self.read()
-        told: dict[str, Any] = {"name": self.file.name, "run_id": self.run_id, "key": self.key, "size": len(data)}
+        fields: dict[str, Any] = {"name": self.file.name, "run_id": self.run_id, "key": self.key, "size": len(data)}
         if len(data) > _CONTENT:
             return self.unknown(data).record()
         try:
             text = data.decode()
         except UnicodeDecodeError:
             if self.raw:
-                return told | {"kind": "bytes", "base64": base64.b64encode(data).decode()}
+                return fields | {"kind": "bytes", "base64": base64.b64encode(data).decode()}
             return self.unknown(data).record()
         form = None if self.raw else _PARSED.get(os.path.splitext(self.file.key)[1].lower())
         if form is not None:
-            with contextlib.suppress(NotataError):  # what cannot be read as such is text
-                return told | {"kind": form.suffix[1:], "content": formats.plain(formats.decode(form, data))}
-        return told | {"kind": "text", "content": text}
+            with contextlib.suppress(NotataError):  # invalid content is returned as text
+                return fields | {"kind": form.suffix[1:], "content": formats.plain(formats.decode(form, data))}
+        return fields | {"kind": "text", "content": text}
 
     def _told(self, kind: str, facts: Any) -> Description:
         return Description(self.file.name, self.run_id, self.key, self.file.entry.size, kind, facts)
@@ -277,16 +280,16 @@ class Content:
         return self.file.store._guard("read", self.file.entry.key)
 
     def _opened(self, sparing: bool = False) -> IO[bytes]:
-        """A seekable file; a sparing one fetches no more than 64 KiB around what is asked for."""
+        """Return a seekable file; a sparing one fetches at most 64 KiB around each read."""
         store, key = self.file.store, self.file.entry.key
         first = None if self._coming is None else self._coming.result()
-        if first is not None and not first.data:  # nothing was fetched; files of /proc have no size, and a content
+        if first is not None and not first.data:  # nothing was prefetched; files in /proc have size 0, but a content
             first = None
         if first is not None and len(first.data) == first.size:
             return io.BytesIO(first.data)
         with self._guarded():
             if sparing and store.sized and self.file.entry.size >= 0:
-                return cast("IO[bytes]", SparingReader(store, key, first))
+                return cast("IO[bytes]", BlockReader(store, key, first))
             return store._open_read(key)
 
 
@@ -298,7 +301,7 @@ _PARSED: Final[dict[str, formats.Format]] = {
 
 
 def is_text(data: bytes) -> bool:
-    r"""Whether the beginning of a file looks like text.
+    r"""Check whether the beginning of a file looks like text.
 
     >>> is_text(b"caf\xc3"), is_text(b"\x93NUMPY"), is_text(b"PK\x00")
     (True, False, False)

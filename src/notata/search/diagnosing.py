@@ -1,7 +1,7 @@
-"""Whether a storage does what notata needs of it, found out by doing it; it knows no run, and leaves nothing behind.
+"""Tests of a storage, which try the operations that notata needs and remove their files afterwards.
 
-What is tried lies in a hidden folder of its own and is removed. No secret is told: of credentials only where they would
-come from.
+All test files are in one hidden folder, which is removed at the end. No secret is shown: of credentials only their
+sources.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.search.checks import ALONE, GAP, WRONG_KEY, Check, advice_on, clock_check
+from notata.search.checks import READ_AFTER_END, USE_UNIQUE_IDS, WRONG_KEY, Check, advice_on, clock_check
 from notata.search.surroundings import file_system, space, surroundings
 from notata.store import Entry, Store, default_base, open_store
 from notata.store.gaps import Gaps
@@ -43,8 +43,8 @@ __all__ = ["diagnose"]
 T = TypeVar("T")
 
 _TIMEOUT: Final = 5.0  # seconds for one request
-_GRACE: Final = 10.0  # more for one check: what it takes to load a library, and to find credentials
-_REQUESTS: Final = 5  # that tell how far it is
+_GRACE: Final = 10.0  # additional seconds for one check, to load libraries and to find credentials
+_REQUESTS: Final = 5  # requests that measure the round trip time
 _FAR: Final = 0.25  # seconds
 _WRITING: Final = ("write", "overwrite", "claim", "append", "links", "fsync", "names", "clock")
 _HOPELESS: Final = (ConfigurationError, ContainerMissingError, DeadlineError, UnreachableError)
@@ -58,15 +58,15 @@ def diagnose(
     read_only: bool = False,
     timeout: float = _TIMEOUT,
 ) -> list[Check]:
-    """Find out whether runs can be kept at a place: by writing, claiming, swapping, appending and deleting there.
+    """Check whether a storage can hold runs: write, claim, swap, append and delete there.
 
-    What that needs lies in one hidden folder below the place, and is removed.
+    The test files are in one hidden folder below the place, which is removed.
 
     Args:
-        url: Where runs are to be kept; the base folder of this machine if it is not given.
-        storage_options: For fsspec.
-        read_only: Write nothing, and tell what reading tells.
-        timeout: Seconds for one request. After a silence nothing more is asked.
+        url: The place for runs; by default the base folder of this machine.
+        storage_options: Options for fsspec.
+        read_only: Write nothing; run only the checks that read.
+        timeout: Seconds for one request. After a timeout, no more requests are sent.
 
     >>> {check.name: check.state for check in diagnose("memory://diagnosing") if check.name in ("write", "claim")}
     {'write': 'yes', 'claim': 'yes'}
@@ -75,15 +75,15 @@ def diagnose(
     try:
         store = open_store(place, storage_options, timeout=timeout)
     except NotataError as error:
-        told = Check("url", "no", str(error), "Correct the URL, or install what the message names.")
-        return [told, *surroundings("", {}, str)]
-    found = [Check("url", "info", store.url), *_Examination(store, timeout + _GRACE, read_only=read_only).checks()]
+        invalid = Check("url", "no", str(error), "Correct the URL, or install what the message names.")
+        return [invalid, *surroundings("", {}, str)]
+    found = [Check("url", "info", store.url), *_StorageChecks(store, timeout + _GRACE, read_only=read_only).checks()]
     found += surroundings(store.url, storage_options or {}, store.redacted)
     return [replace(check, told=store.redacted(check.told), advice=store.redacted(check.advice)) for check in found]
 
 
-class _Examination:
-    """One storage that is looked at."""
+class _StorageChecks:
+    """The checks of one storage."""
 
     def __init__(self, store: Store, seconds: float, *, read_only: bool) -> None:
         self._store = store
@@ -92,28 +92,28 @@ class _Examination:
         self._probe = store.hidden_folder()
         self._first: Entry | None = None
         self._wrote = False
-        self._over = ""  # why nothing more is tried
+        self._skip_reason = ""  # why no more checks are run
 
     def checks(self) -> Iterator[Check]:
         made = self._folders_to_make()
-        yield from self._reached()
+        yield from self._check_reach()
         if self._read_only:
             yield self._try("read", self._can_read_first)
             yield self._try("distance", self._distance)
             yield self._try("clock", self._clock_of_reply)
         else:
-            yield from self._written(made)
+            yield from self._checks_that_write(made)
         if self._store.is_local and self._store.shared:
-            yield from self._disk()
+            yield from self._disk_checks()
 
-    def _written(self, made: list[str]) -> Iterator[Check]:
-        """What is found by writing; whatever comes of it, what was written is removed."""
+    def _checks_that_write(self, made: list[str]) -> Iterator[Check]:
+        """Run the checks that write; in any case, remove the files afterwards."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnprotectedWarning)  # "claim" and "swap" tell of it
+            warnings.simplefilter("ignore", UnprotectedWarning)  # "claim" and "swap" report it
             try:
                 yield self._try("write", self._can_write)
                 yield self._try("read", self._can_read)
-                if not self._over and not self._store.is_local and not self._store.supports_cas:
+                if not self._skip_reason and not self._store.is_local and not self._store.supports_cas:
                     yield self._try("overwrite", self._can_overwrite)
                 yield self._try("claim", self._can_claim)
                 yield self._try("swap", self._can_swap)
@@ -123,44 +123,44 @@ class _Examination:
                 if self._store.is_local and self._store.shared:
                     yield self._try("links", self._can_link)
                     yield self._try("fsync", self._can_sync)
-                    yield self._try("names", self._tells_names_apart)
+                    yield self._try("names", self._distinguishes_case)
                 yield self._try("delete", self._can_delete)
             except BaseException:  # an interrupt
                 self._clean(made)
                 raise
         if not self._clean(made):
-            told = f"what was tried could not be removed: {self._probe.url}"
-            yield Check("left", "poor", told, "Remove it, by other credentials or later.")
+            message = f"the test files could not be removed: {self._probe.url}"
+            yield Check("left", "poor", message, "Remove them later, or with other credentials.")
 
     def _try(self, name: str, work: Callable[[], Check]) -> Check:
-        """One check; its error is an answer, and a silence ends all others."""
-        if self._over:
-            return Check(name, "skipped", self._over)
+        """Run one check. An error is its result; after a timeout, all other checks are skipped."""
+        if self._skip_reason:
+            return Check(name, "skipped", self._skip_reason)
         try:
-            found = _within(self._seconds, work)
+            found = _within_seconds(self._seconds, work)
             self._wrote |= name in _WRITING
             return found
         except NotataError as error:
-            self._wrote |= name in _WRITING and isinstance(error, DeadlineError)  # it may have
+            self._wrote |= name in _WRITING and isinstance(error, DeadlineError)  # the file may have been written
             advice = advice_on(name, error)
             if isinstance(error, _HOPELESS) or advice == WRONG_KEY:
-                self._over = "not tried, after what went before"
+                self._skip_reason = "skipped after an earlier error"
             return Check(name, "no", str(error), advice)
         except TimeoutError:
             self._wrote |= name in _WRITING
-            self._over = "not tried, after what went before"
+            self._skip_reason = "skipped after an earlier error"
             return Check(name, "no", f"no answer within {duration(self._seconds)}", advice_on(name, DeadlineError("")))
-        except Exception as error:  # of a library, before any request
-            return Check(name, "no", f"it failed by {type(error).__name__}", "Look at the storage options.")
+        except Exception as error:  # from a library, before any request
+            return Check(name, "no", f"it failed with {type(error).__name__}", "Check the storage options.")
 
     # -- without writing -----------------------------------------------------------------------------------
 
-    def _reached(self) -> Iterator[Check]:
-        """Whether somebody answers, and lists."""
+    def _check_reach(self) -> Iterator[Check]:
+        """Check whether the storage answers and can be listed."""
         listed = self._try("list", self._can_list)
-        if self._over and listed.advice != WRONG_KEY:
+        if self._skip_reason and listed.advice != WRONG_KEY:
             yield replace(listed, name="reach")
-            yield Check("list", "skipped", self._over)
+            yield Check("list", "skipped", self._skip_reason)
         else:
             yield Check("reach", "yes", "it answers")
             yield listed
@@ -171,11 +171,11 @@ class _Examination:
             self._first = next(self._store.scan(skipped=gaps), None)
         except ContainerMissingError:
             raise
-        except MissingError as error:  # a listing misses no object: what it misses is the bucket
+        except MissingError as error:  # only the bucket can be missing: a listing of no objects is no error
             raise ContainerMissingError(f"there is no bucket for {self._store.url}", url=self._store.url) from error
         if gaps.count:
-            told = f"listings skip what they cannot open or name: {gaps.errors(self._store.url)[0]}"
-            return Check("list", "poor", told, "Make it readable, rename it, or keep runs in another folder.")
+            message = f"listings skip entries that cannot be opened or named: {gaps.errors(self._store.url)[0]}"
+            return Check("list", "poor", message, "Make them readable, rename them, or keep runs in another folder.")
         if self._first is not None:
             return Check("list", "yes", "files are there")
         if self._store.is_local and self._store.shared and os.path.isfile(self._store.url):
@@ -193,33 +193,35 @@ class _Examination:
 
     def _clock_of_reply(self) -> Check:
         if self._first is None:
-            return Check("clock", "skipped", "nothing is there that tells the time")
+            return Check("clock", "skipped", "there is no file with a time")
         age = self._store.fetch(self._first.key, 0, 1).age
         if age is None:
-            return Check("clock", "skipped", "the storage does not tell its time")
+            return Check("clock", "skipped", "the storage does not report its time")
         return clock_check(age + self._first.modified.timestamp() - time.time())
 
     def _distance(self) -> Check:
-        """The median of a few small requests, one after the other."""
+        """Return the median time of a few small requests, one after the other."""
         took = []
         for _ in range(_REQUESTS):
             begun = time.perf_counter()
             try:
                 self._probe.exists("nothing")
-            except AccessError:  # S3 says so of what is not there to who may not list
+            except AccessError:  # S3 says so for a missing object if the credentials may not list
                 self._store.occupied()
             took.append(time.perf_counter() - begun)
         median = statistics.median(took)
         if self._store.is_local:
-            told = f"{median * 1000:.3f} ms a look; each line of a log is stored at once"
-            return Check("distance", "yes", told, value=median)
-        told = (
+            message = f"{median * 1000:.3f} ms a request; each line of a log is stored at once"
+            return Check("distance", "yes", message, value=median)
+        message = (
             f"{median * 1000:.0f} ms a round trip; a log call does not wait (lines are sent together, every 5 s at "
             f"most), an artifact takes about {duration(median)}"
         )
         if median <= _FAR:
-            return Check("distance", "yes", told, value=median)
-        return Check("distance", "poor", told, "Write with background=True, or to a local disk with mirror=.", median)
+            return Check("distance", "yes", message, value=median)
+        return Check(
+            "distance", "poor", message, "Write with background=True, or to a local disk with mirror=.", median
+        )
 
     # -- by writing ----------------------------------------------------------------------------------------
 
@@ -229,16 +231,16 @@ class _Examination:
 
     def _can_read(self) -> Check:
         if self._probe.read("probe") != _DATA:
-            return Check("read", "no", "what was read is not what was written", "Nothing can be kept safely there.")
-        return Check("read", "yes", "what was written was read back")
+            return Check("read", "no", "the content read differs from the content written", "Do not keep runs there.")
+        return Check("read", "yes", "the content read is the content written")
 
     def _can_overwrite(self) -> Check:
         self._probe.write("probe", _DATA)
         if self._probe.read("probe") != _DATA:
-            return Check("overwrite", "no", "what was written over a file is not there", "Runs cannot be kept there.")
+            return Check("overwrite", "no", "an overwritten file has its old content", "Runs cannot be kept there.")
         if gap := self._store.gap:
-            return Check("overwrite", "poor", gap, GAP)
-        return Check("overwrite", "yes", "a file was replaced by one rename: readers see the old one or the new one")
+            return Check("overwrite", "poor", gap, READ_AFTER_END)
+        return Check("overwrite", "yes", "files are replaced atomically: readers see the old file or the new one")
 
     def _can_claim(self) -> Check:
         self._probe.create("claim", b"first")
@@ -247,9 +249,9 @@ class _Examination:
         except ExistsError:
             if self._store.supports_exclusive_create:
                 return Check("claim", "yes", "a second create of the same name was refused")
-            told = "notata looks for the file and then writes there, so another writer may come between"
-            return Check("claim", "poor", told, ALONE)
-        return Check("claim", "poor", "two creates of the same name both succeeded", ALONE)
+            message = "notata looks for the file before it writes, so another writer may come in between"
+            return Check("claim", "poor", message, USE_UNIQUE_IDS)
+        return Check("claim", "poor", "two creates of the same name both succeeded", USE_UNIQUE_IDS)
 
     def _can_swap(self) -> Check:
         version = self._probe.fetch("probe").version
@@ -259,22 +261,22 @@ class _Examination:
         except ConflictError:
             if self._store.supports_cas:
                 return Check("swap", "yes", "a swap of an old version was refused")
-            told = "notata looks before it writes there, which is no promise: another writer may come between"
-            return Check("swap", "poor", told, ALONE)
-        return Check("swap", "poor", "a swap of an old version succeeded", ALONE)
+            message = "notata reads before it writes, which is no guarantee: another writer may come in between"
+            return Check("swap", "poor", message, USE_UNIQUE_IDS)
+        return Check("swap", "poor", "a swap of an old version succeeded", USE_UNIQUE_IDS)
 
     def _can_append(self) -> Check:
         at = self._probe.append("log", b"first\n", at=0)
         self._probe.append("log", b"second\n", at=at)
         if self._probe.read("log") != b"first\nsecond\n":
-            return Check("append", "no", "what was appended is not there", "Logs cannot be kept there.")
+            return Check("append", "no", "the appended lines are missing", "Logs cannot be kept there.")
         return Check("append", "yes", "two lines were appended")
 
     def _can_delete(self) -> Check:
         self._probe.delete(["probe", "claim", "log"])
         if self._probe.exists("probe"):
-            return Check("delete", "no", "what was deleted is still there", "Is the bucket under a retention policy?")
-        return Check("delete", "yes", "what was written was removed")
+            return Check("delete", "no", "a deleted file is still there", "Is the bucket under a retention policy?")
+        return Check("delete", "yes", "the test files were removed")
 
     def _clock(self) -> Check:
         begun = time.time()
@@ -282,7 +284,7 @@ class _Examination:
         ended = time.time()
         written = self._probe.stat("probe").modified.timestamp()
         if written <= 0:
-            return Check("clock", "skipped", "the storage does not tell its time")
+            return Check("clock", "skipped", "the storage does not report its time")
         return clock_check(written - (begun + ended) / 2)
 
     def _can_link(self) -> Check:
@@ -291,10 +293,10 @@ class _Examination:
         try:
             os.link(path, f"{path}-too")
         except OSError as error:
-            told = f"it has no hard links ({error.strerror}); runs are claimed by exclusive creation instead"
-            return Check("links", "poor", told, "Nothing need be done unless machines share this folder.")
+            message = f"it has no hard links ({error.strerror}); runs are claimed by exclusive creation instead"
+            return Check("links", "poor", message, "Nothing to do, unless several machines share this folder.")
         os.unlink(f"{path}-too")
-        return Check("links", "yes", "hard links hold")
+        return Check("links", "yes", "hard links work")
 
     def _can_sync(self) -> Check:
         begun = time.perf_counter()
@@ -308,14 +310,14 @@ class _Examination:
         took = time.perf_counter() - begun
         return Check("fsync", "yes", f"a file is on the disk after {took * 1000:.1f} ms, as for durable=True", "", took)
 
-    def _tells_names_apart(self) -> Check:
+    def _distinguishes_case(self) -> Check:
         if not self._store.folds_names():
-            return Check("names", "yes", "it tells upper and lower case apart")
-        told = "it does not tell upper and lower case apart: A.txt and a.txt are one file"
-        return Check("names", "poor", told, "Give files names that differ in more than case; notata refuses others.")
+            return Check("names", "yes", "it distinguishes upper and lower case")
+        message = "it does not distinguish upper and lower case: A.txt and a.txt are one file"
+        return Check("names", "poor", message, "Use file names that differ in more than case; notata refuses others.")
 
     def _folders_to_make(self) -> list[str]:
-        """Folders of a disk that are not there yet, the innermost first."""
+        """Return folders of a disk that do not exist yet, the innermost first."""
         folders = []
         path = self._store.url
         while self._store.is_local and self._store.shared and not os.path.lexists(path):
@@ -324,7 +326,7 @@ class _Examination:
         return folders
 
     def _clean(self, made: list[str]) -> bool:
-        """Remove what is left of the probe, and folders that were made for it; whether nothing is left."""
+        """Remove the test files and the folders created for them; return whether nothing is left."""
 
         def clean() -> None:
             self._probe.clear()
@@ -333,17 +335,17 @@ class _Examination:
                 if os.path.isdir(folder):
                     os.rmdir(folder)
 
-        if self._over and not self._wrote:
+        if self._skip_reason and not self._wrote:
             return True
         try:
-            _within(self._seconds, clean)
+            _within_seconds(self._seconds, clean)
         except Exception:
             return not self._wrote
         return True
 
     # -- a disk --------------------------------------------------------------------------------------------
 
-    def _disk(self) -> Iterator[Check]:
+    def _disk_checks(self) -> Iterator[Check]:
         folder = self._store.url
         while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
             folder = os.path.dirname(folder)
@@ -351,8 +353,8 @@ class _Examination:
         yield self._try("file system", lambda: file_system(folder))
 
 
-def _within(seconds: float, work: Callable[[], T]) -> T:
-    """What a call returns or raises, if it does so in time; else it is left to itself."""
+def _within_seconds(seconds: float, work: Callable[[], T]) -> T:
+    """Return the result of a call, or raise its error, if it ends in time; otherwise abandon the call."""
     results: list[T] = []
     errors: list[BaseException] = []
 

@@ -1,8 +1,8 @@
-"""Expressions over named values, evaluated by simpleeval and never by Python; it knows no runs.
+"""Expressions over named values, evaluated by simpleeval and never by Python's eval.
 
-What simpleeval guards by lists of what is forbidden is allowed here by name: comparisons, arithmetic on numbers, names
-with their parts, and `FUNCTIONS`. There are no methods and no attributes of Python objects, and no regular expressions,
-which may take for ever: `fnmatch` does not. Import it late.
+simpleeval guards by lists of forbidden things. This module instead allows only: comparisons, arithmetic on numbers,
+names with their parts, and `FUNCTIONS`. There are no methods and no attributes of Python objects, and no regular
+expressions, whose matching may take exponential time, unlike `fnmatch`. Import this module only when needed.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from notata._base.display import indefinite
 from notata.errors import ConfigurationError
 from notata.formats import equal
 
-__all__ = ["FUNCTIONS", "WORDS", "Expression", "Lacking", "Path"]
+__all__ = ["FUNCTIONS", "WORDS", "Expression", "MissingValueError", "Path"]
 
 Path: TypeAlias = tuple[str | int, ...]
-"""A name and what follows it: that of a part, or a place in a list."""
+"""A name and the parts that follow it: keys of dictionaries, or indexes of lists."""
 
 _LONGEST: Final = 4096  # characters of an expression
 _LONGEST_PATTERN: Final = 1000  # characters
-_BITS: Final = 2**15  # of an integer; Python reads no longer ones from JSON
+_BITS: Final = 2**15  # maximum bits of an integer; Python reads no longer ones from JSON
 
 T = TypeVar("T")
 
 
-class Lacking(Exception):
-    """There is nothing by this name."""
+class MissingValueError(Exception):
+    """A name has no value."""
 
 
-class _TooMuch(Exception):
-    """A number too large to be computed here."""
+class _TooLargeValueError(Exception):
+    """A number is too large to be computed."""
 
 
 def _texts(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of texts that refuses other values by its name."""
+    """Return a function that accepts only strings; its error names the function."""
 
     def checked(*values: Any) -> Any:
         for value in values:
@@ -70,7 +70,7 @@ def _is_in(part: Any, whole: Any) -> bool:
 
 def _matches(text: str, pattern: str) -> bool:
     if len(pattern) > _LONGEST_PATTERN:
-        raise _TooMuch(f"a pattern has at most {_LONGEST_PATTERN} characters")
+        raise _TooLargeValueError(f"a pattern has at most {_LONGEST_PATTERN} characters")
     return fnmatch.fnmatchcase(text, pattern)
 
 
@@ -79,7 +79,7 @@ FUNCTIONS: Final[Mapping[str, tuple[Callable[..., Any], int, int]]] = {
     "contains": (lambda whole, part: _is_in(part, whole), 2, 2),
     "days": (lambda count: _number(count) * 86_400, 1, 1),
     "endswith": (_texts("endswith", str.endswith), 2, 2),
-    "has": (bool, 1, 1),  # its argument alone tells
+    "has": (bool, 1, 1),  # never called: `_Evaluator` only checks that its argument has a value
     "hours": (lambda count: _number(count) * 3600, 1, 1),
     "len": (_length, 1, 1),
     "lower": (_texts("lower", str.lower), 1, 1),
@@ -89,10 +89,10 @@ FUNCTIONS: Final[Mapping[str, tuple[Callable[..., Any], int, int]]] = {
     "minutes": (lambda count: _number(count) * 60, 1, 1),
     "startswith": (_texts("startswith", str.startswith), 2, 2),
 }
-"""What may be called, each with the least and the greatest number of its arguments."""
+"""The functions of expressions, each with the minimum and maximum number of arguments."""
 
 WORDS: Final[Mapping[str, Any]] = {"true": True, "false": False, "null": None}
-"""Names that are values, as in JSON; a parameter called so is ``params.true``."""
+"""Names of constants, as in JSON; a parameter with such a name is ``params.true``."""
 
 _OF_TEXTS: Final = {"contains", "endswith", "matches", "startswith"}
 
@@ -100,18 +100,18 @@ _OPERAND: Final = re.compile(r"((?:==|!=|<=|>=|<|>)\s*)([^'\"=<>]+?)(?=\s*(?:\ba
 
 
 class Expression:
-    """An expression that was read and checked.
+    """A parsed and checked expression.
 
     Attributes:
-        text: As it was given.
-        paths: The names that it uses, with their parts as far as they are written.
-        too_much: Why it could not be computed with some values; empty if it could.
+        text: The text as it was given.
+        paths: The names that it uses, with the parts that follow them.
+        too_much: Why it could not be computed for some values; empty if it could.
 
     Args:
-        text: Such as ``omega > 1 and solver.order in [2, 4]``.
+        text: An expression such as ``omega > 1 and solver.order in [2, 4]``.
 
     Raises:
-        ConfigurationError: It cannot be read, uses what there is not, or a part of it has no value.
+        ConfigurationError: The text is invalid, uses something unknown, or a constant part of it cannot be computed.
 
     >>> expression = Expression("omega > 1 and params['learning rate'] < 0.1")
     >>> expression.paths
@@ -127,7 +127,7 @@ class Expression:
             raise ConfigurationError(f"a filter has at most {_LONGEST} characters, not {len(text)}")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of Python, about what it would do with '\\d' or 1and 2
+                warnings.simplefilter("ignore")  # Python's warnings about '\\d' or 1and 2
                 self._tree = _Words().visit(ast.parse(text.strip(), mode="eval").body)
         except SyntaxError as error:
             rest = self._from(error.offset)
@@ -145,25 +145,25 @@ class Expression:
             raise self._refused("it is nested too deeply") from None
 
     def holds(self, value_of: Callable[[Path], Any]) -> bool:
-        """Whether it is true; not where it cannot be told, for want of a value or for one that does not fit.
+        """Check whether it is true. Without a value, or with a value that does not fit, it is not.
 
         Args:
-            value_of: The value of one of `paths`; it raises `Lacking` or a `LookupError` where there is none.
+            value_of: Returns the value of one of `paths`; raises `MissingValueError` or `LookupError` without one.
         """
         try:
             return _known(lambda: bool(self._evaluator.of(self._tree, value_of)), otherwise=False)
-        except _TooMuch as error:
+        except _TooLargeValueError as error:
             self.too_much = str(error)
             return False
 
     def quoted(
         self, is_unseen: Callable[[Path], bool], is_text: Callable[[Path], bool]
     ) -> tuple[str, tuple[Path, ...]] | None:
-        """Return the expression with quotes around what is a text, if anything in it looks so, and those names.
+        """Return the expression with quotes added around strings, and the quoted names; None if no quotes are missing.
 
         Args:
-            is_unseen: Whether no run has a value of this name: compared with another value it is a text.
-            is_text: Whether all values of this name are texts: what is compared with one is a text too, as in
+            is_unseen: Checks whether no run has a value of this name: compared with another value it is a string.
+            is_text: Checks whether all values of this name are strings: values compared with it are strings too, as in
                 ``started > 2026-11-28``.
         """
         found = [node for node in self._bare(is_unseen, is_text) if node.lineno == node.end_lineno == 1]
@@ -174,7 +174,7 @@ class Expression:
         return (data.decode(), tuple(path for node in found for path in self._checked(node))) if found else None
 
     def _bare(self, is_unseen: Callable[[Path], bool], is_text: Callable[[Path], bool]) -> Iterator[ast.expr]:
-        """Yield the parts that look like texts without quotes."""
+        """Yield the parts that look like strings without quotes."""
         for operands in self._compared():
             paths = [tuple(self._checked(operand)) for operand in operands]
             seen = [path for some in paths for path in some if not is_unseen(path)]
@@ -185,7 +185,7 @@ class Expression:
                     yield operand
 
     def _compared(self) -> Iterator[list[ast.expr]]:
-        """Yield what is compared with one another, from left to right; of a list its elements."""
+        """Yield the operands of each comparison from left to right, with the elements of lists."""
         for node in ast.walk(self._tree):
             if isinstance(node, ast.Compare):
                 yield [element for operand in (node.left, *node.comparators) for element in _elements(operand)]
@@ -195,7 +195,7 @@ class Expression:
     # -- check ---------------------------------------------------------------------------------------------
 
     def _checked(self, node: ast.expr) -> Iterator[Path]:
-        """The paths below a node, all of which may be there."""
+        """Yield the paths below a node, and check all nodes."""
         if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
             yield self._path(node)
             return
@@ -206,7 +206,7 @@ class Expression:
         yield from paths
 
     def _parts(self, node: ast.expr) -> Iterator[ast.expr]:
-        """What a node is made of."""
+        """Yield the child nodes of a node."""
         match node:
             case ast.Constant(value=bool() | int() | float() | str() | None):
                 return
@@ -228,7 +228,7 @@ class Expression:
             case ast.BinOp(op=ast.BitAnd() | ast.BitOr()):
                 raise self._wrong(node, "write 'and' and 'or', not '&' and '|'")
             case _:
-                raise self._wrong(node, "a filter has no such thing")
+                raise self._wrong(node, "a filter cannot contain this")
 
     def _count(self, node: ast.expr, name: str, given: int) -> None:
         _, least, most = FUNCTIONS[name]
@@ -237,10 +237,10 @@ class Expression:
             raise self._wrong(node, f"{name}() takes {takes} argument{'s' * (takes != '1')}, not {given}")
 
     def _compute(self, node: ast.expr) -> None:
-        """Compute what no run has a part in: where that fails, it fails for every run."""
+        """Compute a part without names: if it fails, it fails for every run."""
         try:
-            _Evaluator().of(node, _nothing)
-        except (InvalidExpression, _TooMuch, *_FAILS) as error:
+            _Evaluator().of(node, _no_value)
+        except (InvalidExpression, _TooLargeValueError, *_FAILS) as error:
             raise self._wrong(node, f"it has no value: {' '.join(str(error).split())}") from None
 
     def _path(self, node: ast.expr) -> Path:
@@ -290,20 +290,20 @@ _FAILS: Final = (TypeError, ValueError, ArithmeticError, LookupError, RecursionE
 def _known(call: Callable[[], T], otherwise: T) -> T:
     try:
         return call()
-    except (Lacking, InvalidExpression, *_FAILS):
+    except (MissingValueError, InvalidExpression, *_FAILS):
         return otherwise
 
 
-def _nothing(_path: Path) -> Any:
-    raise Lacking
+def _no_value(_path: Path) -> Any:
+    raise MissingValueError
 
 
 def _number(value: Any) -> Any:
-    """A number that can be computed with; texts are neither repeated nor formatted."""
+    """Return a number that is safe for arithmetic; strings can neither be repeated nor formatted."""
     if not isinstance(value, int | float):
         raise TypeError(f"{indefinite(type(value).__name__)} is not a number")
     if isinstance(value, int) and value.bit_length() > _BITS:
-        raise _TooMuch(f"a number has at most {_BITS} bits")
+        raise _TooLargeValueError(f"a number has at most {_BITS} bits")
     return value
 
 
@@ -313,7 +313,7 @@ def _arithmetic(compute: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
 
 def _power(base: Any, exponent: Any) -> Any:
     if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * abs(exponent) > _BITS:
-        raise _TooMuch(f"a number has at most {_BITS} bits")
+        raise _TooLargeValueError(f"a number has at most {_BITS} bits")
     return base**exponent
 
 
@@ -342,9 +342,9 @@ _OPERATORS: Final[Mapping[type[ast.AST], Callable[..., Any]]] = {
 
 
 class _Evaluator(SimpleEval):  # type: ignore[misc]
-    """simpleeval with names that have parts, and with values that may be lacking.
+    """A simpleeval evaluator for names with parts, whose values may be missing.
 
-    ``and`` and ``or`` know what does not depend on what is lacking, as SQL does: ``a or b`` holds if `b` does.
+    ``and`` and ``or`` use three-valued logic, as SQL does: ``a or b`` is true if `b` is, even without a value of `a`.
     """
 
     def __init__(self) -> None:
@@ -360,7 +360,7 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]
         }
 
     def of(self, node: ast.expr, value_of: Callable[[Path], Any]) -> Any:
-        """The value of a node that was checked."""
+        """Return the value of a checked node."""
         self._value_of = value_of
         return self._eval(node)
 
@@ -379,7 +379,7 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]
                 return decisive
             unknown = unknown or truth is None
         if unknown:
-            raise Lacking
+            raise MissingValueError
         return not decisive
 
     def _eval_call(self, node: ast.Call) -> Any:
@@ -394,7 +394,7 @@ class _Words(ast.NodeTransformer):
 
 
 def _elements(node: ast.expr) -> list[ast.expr]:
-    """Return the elements of a list that is written out; anything else as the only one."""
+    """Return the elements of a list literal; any other node is returned as the only element."""
     return node.elts if isinstance(node, ast.List | ast.Tuple | ast.Set) else [node]
 
 
@@ -407,7 +407,7 @@ def _is_number(node: ast.expr) -> bool:
 
 
 def _with_quotes(text: str) -> str:
-    """Return an expression that cannot be read, with quotes around what cannot be read in it; empty if useless."""
+    """Return an invalid expression with quotes around its invalid parts; empty if quotes do not help."""
     whole = _OPERAND.sub(lambda found: found[1] + (found[2] if _reads(found[2]) else repr(found[2].strip())), text)
     return whole if whole != text and _reads(whole) else ""
 
@@ -423,7 +423,7 @@ def _reads(text: str) -> bool:
 
 
 def _path_of(node: ast.expr) -> Path:
-    """The path of a node that was checked."""
+    """Return the path of a checked node."""
     match node:
         case ast.Attribute(value=whole, attr=name):
             return (*_path_of(whole), name)

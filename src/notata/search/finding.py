@@ -1,6 +1,6 @@
-"""What a URL that somebody gave means: a run, folders with runs below them, a pattern, or a file; one listing each.
+"""Lookup of URLs that a user names: a run, a folder with runs below it, a pattern or a file, with one listing each.
 
-What is found keeps the name by which it was asked for, as `grep` and `ls` do, so that it can be asked for again.
+Results keep the name by which the user asked for them, as with `grep` and `ls`, so that the user can pass it again.
 """
 
 from __future__ import annotations
@@ -44,28 +44,28 @@ __all__ = [
     "is_pattern",
     "look_up",
     "no_run",
-    "tell_nobody",
+    "raise_error",
 ]
 
-_TOLD: Final = 20  # things that one listing skips are reported one by one
+_ERRORS_SHOWN: Final = 20  # names skipped in one listing that are reported one by one
 _MAGIC: Final = re.compile(r"[*?\[]")
 _BUCKET: Final = re.compile(r"(?!memory:|file:|local:)[A-Za-z][A-Za-z0-9+.-]*://(?!.*::)[^/?]+")
 
 URLs: TypeAlias = "str | os.PathLike[str] | UPath | Store | Iterable[str | os.PathLike[str] | UPath | Store]"
-"""One place, or several: of runs, experiments or folders of them. Names may be patterns with ``*``, ``?``, ``[…]``
-and, for folders however deep, ``**``; where something is called exactly so, it alone is meant."""
+"""One place or several: runs, experiments or folders of them. Names may be patterns with ``*``, ``?``, ``[…]`` and
+``**``, which matches folders at any depth. A file or folder with exactly this name takes precedence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A run that lies at or below a place that was asked for.
+    """A run at or below a place that a user named.
 
     Attributes:
-        name: What it is called: the place as it was given, and the path below it.
-        store: Of the run's folder.
-        files: Those it has, by key.
-        folder: Where it lies in the place; empty if it is the place itself.
-        unfinished: Files that are still being written, or that a killed process left, by key; they are none of `files`.
+        name: The place as it was given, and the path below it.
+        store: The store of the run's folder.
+        files: The files of the run, by key.
+        folder: The path of the run in the place; empty if it is the place itself.
+        unfinished: Files that are still being written, or that a killed process left, by key; not part of `files`.
     """
 
     name: str
@@ -76,39 +76,39 @@ class Found:
 
     @property
     def run_id(self) -> str:
-        """As it was given when the run began."""
+        """The id that was given when the run began."""
         return keys.run_id(self.store.url)
 
     @property
     def size(self) -> int:
-        """Of all its files, in bytes."""
+        """The size of all files, in bytes."""
         return sum(max(0, entry.size) for entry in self.files.values())
 
     @property
     def unfinished_size(self) -> int:
-        """Of all its unfinished writes, in bytes."""
+        """The size of all unfinished writes, in bytes."""
         return sum(max(0, entry.size) for entry in self.unfinished.values())
 
     @property
     def is_orphan(self) -> bool:
-        """Whether it has neither metadata nor a manifest: only its name and its files say that it is a run's."""
+        """Whether the run has neither metadata nor a manifest: only its name and files show that it is a run."""
         return keys.METADATA not in self.files and keys.MANIFEST not in self.files
 
     @property
     def reader(self) -> LogReader:
-        """The run for who wants more of it; nothing is asked yet."""
+        """A reader of the run; creating it costs no request."""
         return LogReader._of(self.store)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that was asked for.
+    """A file at or below a place that a user named.
 
     Attributes:
-        name: What it is called: the place as it was given, and the path below it.
-        store: Of the place.
-        entry: What is known of it; its key is that in `store`.
-        run: The folder of its run in `store`; None if it lies in no run, or nothing tells.
+        name: The place as it was given, and the path below it.
+        store: The store of the place.
+        entry: The entry of the file; its key is relative to `store`.
+        run: The folder of its run in `store`; None if it is in no run, or its run is unknown.
     """
 
     name: str
@@ -118,22 +118,22 @@ class File:
 
     @property
     def key(self) -> str:
-        """What it is called in its run, or in its place if it is in none."""
+        """The key in its run, or in the place if the file is in no run."""
         return self.entry.key[len(self.run) + 1 :] if self.run else self.entry.key
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What one URL means.
+    """The result of looking up one URL.
 
     Attributes:
-        given: As it was given, without credentials.
-        name: The folder that was listed: the same, or what stands before a pattern.
-        store: Of that folder.
-        entries: The files at or below it, those alone that a pattern means, by key.
-        runs: The runs among them, whole, by their folders; those too that have lost their metadata.json, and what a
-            writer still saved whose run was moved or deleted.
-        pattern: What follows `name` in what was given, if that is a pattern.
+        given: The URL as it was given, without credentials.
+        name: The listed folder: the same URL, or the part before a pattern.
+        store: The store of that folder.
+        entries: The files at or below it, by key; with a pattern, only matching files.
+        runs: The runs among them, with all their files, by folder. They include runs that lost their metadata.json, and
+            files that a writer stored after its run was moved or deleted.
+        pattern: The part of the URL after `name`, if that is a pattern.
         unfinished: Files at or below it that are still being written, or that a killed process left, by key.
     """
 
@@ -146,34 +146,34 @@ class Place:
     unfinished: Mapping[str, Entry] = field(default_factory=dict)
 
     def means(self, key: str) -> bool:
-        """Whether a file or folder is itself what was named, and not merely in what was."""
+        """Check whether the URL names a file or folder itself, and not merely a folder above it."""
         if not self.pattern or not key:
             return not (self.pattern or key)
         return key == self.pattern or _matches(tuple(self.pattern.split("/")), tuple(key.split("/")))
 
     def covers(self, folder: str) -> bool:
-        """Whether all of a folder was asked for, and not just files in it."""
+        """Check whether the URL names all of a folder, and not only files in it."""
         return not self.pattern or (folder != "" and _meant(self.pattern)(folder) is not None)
 
     def named(self, key: str) -> str:
-        """What a file or folder below it is called."""
+        """Return the name of a file or folder below the place, for users."""
         return _below(self.name, key)
 
     @property
     def files(self) -> Iterator[File]:
-        """Every file, sorted by key."""
+        """All files, sorted by key."""
         for key, entry in sorted(self.entries.items()):
             yield File(self.named(key), self.store, entry, inside(key, self.runs))
 
     def parts(self) -> dict[str, dict[str, Entry]]:
-        """The files and folders that a pattern means, each with its files by key; a shell gives those.
+        """Return the files and folders that match a pattern, as in a shell, each with its files by key.
 
-        Without a pattern it is the place itself, as ``""``.
+        Without a pattern the place itself is the only part, as ``""``.
         """
         return self._parts(self.entries)
 
     def unfinished_parts(self) -> dict[str, dict[str, Entry]]:
-        """As `parts`, of unfinished writes."""
+        """Return the same as `parts`, for unfinished writes."""
         return self._parts(self.unfinished)
 
     def _parts(self, entries: Mapping[str, Entry]) -> dict[str, dict[str, Entry]]:
@@ -186,46 +186,46 @@ class Place:
         return found
 
 
-def tell_nobody(error: NotataError) -> None:
-    """What becomes of an error that ends the whole search: it is raised."""
+def raise_error(error: NotataError) -> None:
+    """Raise an error that ends the whole search."""
     raise error
 
 
 def no_run(place: Place) -> RunMissingError:
-    """What to say of a place without any run."""
+    """Return the error for a place without any run."""
     return RunMissingError(f"there is no run at {place.given}, or below it", url=place.store.url)
 
 
 def each(urls: URLs | None) -> list[str | os.PathLike[str] | UPath | Store]:
-    """The places of an argument; without one the base folder of this machine."""
+    """Return the places of an argument; by default the base folder of this machine."""
     if urls is None:
         return [default_base()]
     if isinstance(urls, str | bytes | os.PathLike | Store) or not isinstance(urls, Iterable):
-        return [urls]  # a UPath of a bucket is none of them, and what is no place is told when it is looked up
+        return [urls]  # a UPath of a bucket is none of these types; look_up rejects invalid places
     return list(urls)
 
 
 def file_at(
     url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT
 ) -> File:
-    """The file that a URL names. One request.
+    """Return the file that a URL names. Cost: one request.
 
     Raises:
-        MissingError: There is nothing of this name, or a folder.
+        MissingError: There is no file of this name, or it is a folder.
         ContainerMissingError: There is no such bucket.
     """
-    if isinstance(url, str) and is_bucket(url):  # which has no parent
+    if isinstance(url, str) and is_bucket(url):  # a bucket has no parent
         url = f"{url.rstrip('/')}/"
     store, name = (url, "") if isinstance(url, Store) else open_beside(url, options, timeout=timeout)
-    told = MissingError(f"there is nothing at {_called(url, _below(store.url, name))}", url=store.url, key=name)
+    missing = MissingError(f"there is nothing at {_called(url, _below(store.url, name))}", url=store.url, key=name)
     if not name:
-        raise told
+        raise missing
     try:
         return File(_called(url, _below(store.url, name)), store, store.locate(name))
     except ContainerMissingError:
         raise
     except (MissingError, FolderError) as error:
-        raise told from error
+        raise missing from error
 
 
 def look_up(
@@ -234,25 +234,25 @@ def look_up(
     *,
     timeout: float = TIMEOUT,
     met: Callable[[Store, str, Entry], None] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     by_id: bool = False,
 ) -> Place:
-    """What one URL means. One listing, of what begins as it does up to its first ``*``, ``?`` or ``[``.
+    """Look up one URL. Cost: one listing of the keys that begin with its part before the first ``*``, ``?`` or ``[``.
 
     Args:
         url: The URL.
-        options: For fsspec.
+        options: Options for fsspec.
         timeout: As for `notata.Logbook`.
-        met: Is told of a run's metadata.json while others are still listed: of the store, the folder and the file. It
-            is told of most, as some are known for runs at the end only.
+        met: Called during the listing with the store, folder and entry of the metadata.json of a run. It is called for
+            most runs, because some can be recognized only at the end of the listing.
         failed: Called with the error of each folder below that cannot be opened, and of each file or run whose name
-            cannot be used; at most 20, then once with how many more there are. If not given, the first one is raised.
-        by_id: Where there is nothing, look for a run of this id: ``outputs/a`` means ``outputs/log_a`` then. That takes
-            one listing more, also for a URL of a file.
+            cannot be used; at most 20, then once with the number of the others. By default, the first one is raised.
+        by_id: If the listing is empty, look for a run with this id: ``outputs/a`` then means ``outputs/log_a``. This
+            takes one more listing, also for a URL of a file.
 
     Raises:
-        ConfigurationError: It is no URL, or of no storage that is known here.
-        StorageError: It cannot be listed.
+        ConfigurationError: The URL is invalid, or of an unknown kind of storage.
+        StorageError: The storage cannot be listed.
     """
     root, pattern = _parted(url)
     store = open_store(root or ".", options, timeout=timeout)
@@ -266,7 +266,7 @@ def look_up(
             return place
     name = _called(root, store.url)
     runs, _ = runs_in(entries, root=name_of(store.url), lost=True)
-    if not runs and keys.METADATA in entries:  # a run by another name than log_…
+    if not runs and keys.METADATA in entries:  # a run whose folder is not named log_…
         runs = {"": entries}
     if _may_have_orphans(store.url, pattern):
         runs = dict(sorted((runs | orphans_in(entries, runs, root=name_of(store.url))).items()))
@@ -287,7 +287,7 @@ def look_up(
 
 
 class _Skips:
-    """Reports what a listing skips, and counts what is too much to report."""
+    """Reports names that a listing skips, and counts those beyond the limit."""
 
     def __init__(self, failed: Callable[[NotataError], None]) -> None:
         self._failed = failed
@@ -295,17 +295,19 @@ class _Skips:
 
     def __call__(self, error: NotataError) -> None:
         self._count += 1
-        if self._count <= _TOLD:
+        if self._count <= _ERRORS_SHOWN:
             self._failed(error)
 
     def end(self, url: str) -> None:
-        """Report how many were too many."""
-        if self._count > _TOLD:
-            self._failed(StorageError(f"{self._count - _TOLD} more files or folders in {url} were skipped", url=url))
+        """Report the number of errors beyond the limit."""
+        if self._count > _ERRORS_SHOWN:
+            self._failed(
+                StorageError(f"{self._count - _ERRORS_SHOWN} more files or folders in {url} were skipped", url=url)
+            )
 
 
 def _folder_of_id(url: str | os.PathLike[str] | UPath | Store) -> str:
-    """Return the URL of the run whose id stands in place of the folder's name; empty if none may."""
+    """Return the URL of the run whose id a URL ends with; empty if no run can have it."""
     if not isinstance(url, str) or "::" in url or is_bucket(url):
         return ""
     parent, slash, name = url.rstrip("/").rpartition("/")
@@ -313,7 +315,7 @@ def _folder_of_id(url: str | os.PathLike[str] | UPath | Store) -> str:
 
 
 def _may_have_orphans(url: str, pattern: str) -> bool:
-    """Whether a listing tells of runs that lost their metadata.json: not one of a part of a run."""
+    """Check whether a listing can contain runs that lost their metadata.json; a listing of a part of a run cannot."""
     above, _, name = url.rstrip("/").rpartition("/")
     return "/log_" not in f"/{above}" and not (pattern and name.startswith("log_"))
 
@@ -321,7 +323,7 @@ def _may_have_orphans(url: str, pattern: str) -> bool:
 def _possible(
     runs: Mapping[str, Mapping[str, Entry]], store: Store, failed: Callable[[NotataError], object]
 ) -> dict[str, Mapping[str, Entry]]:
-    """Return the runs that can be opened. Other programs may have made folders whose names no key can have."""
+    """Return the runs that can be opened. Other programs may create folders with names that no key can have."""
     found = {}
     for folder, files in runs.items():
         problem = _problem(folder)
@@ -329,8 +331,8 @@ def _possible(
             found[folder] = files
             continue
         where = quoted(_below(store.url, folder))
-        told = f"cannot open the run {where}: {problem}; rename its folder"
-        failed(StoredNameError(told, url=store.url, key=folder))
+        message = f"cannot open the run {where}: {problem}; rename its folder"
+        failed(StoredNameError(message, url=store.url, key=folder))
     return found
 
 
@@ -346,7 +348,7 @@ def _listed(
     skipped: Callable[[NotataError], object],
     unfinished: dict[str, Entry],
 ) -> dict[str, Entry]:
-    """The files of a store by key, in order. A folder ``log_…`` in no other one is a run if it has a metadata.json."""
+    """Return the files of a store by key, in order. An outermost folder ``log_…`` with a metadata.json is a run."""
     entries = {}
     if name_of(store.url).startswith("log_"):
         met = None
@@ -366,14 +368,14 @@ def _listed(
 
 
 def given(url: str | os.PathLike[str] | UPath | Store) -> str:
-    """What a place is called of which nothing else is known, without credentials.
+    """Return the name of a place for users, without a lookup and without credentials.
 
     >>> given("sftp://ada:secret@host/runs")
     'sftp://host/runs'
     """
     try:
         root, pattern = _parted(url)
-        if isinstance(root, str) and "://" in root:  # its package need not be installed
+        if isinstance(root, str) and "://" in root:  # the package of its storage need not be installed
             return _below(shown_url(root), pattern)
         return _below(_called(root, open_store(root or ".").url), pattern)
     except (NotataError, ValueError):
@@ -381,7 +383,7 @@ def given(url: str | os.PathLike[str] | UPath | Store) -> str:
 
 
 def is_pattern(url: str | os.PathLike[str] | UPath | Store) -> bool:
-    """Whether what was given means whatever is so called.
+    """Check whether a URL is a pattern.
 
     >>> is_pattern("s3://bucket/log_*/log.txt"), is_pattern("s3://bucket/log_a")
     (True, False)
@@ -390,7 +392,7 @@ def is_pattern(url: str | os.PathLike[str] | UPath | Store) -> bool:
 
 
 def is_bucket(url: str | os.PathLike[str] | UPath | Store) -> bool:
-    """Whether what was given is a bucket, or another server, whole.
+    """Check whether a URL is a whole bucket or server.
 
     >>> is_bucket("s3://bucket"), is_bucket("s3://bucket/log_a"), is_bucket("memory://a")
     (True, False, False)
@@ -401,7 +403,7 @@ def is_bucket(url: str | os.PathLike[str] | UPath | Store) -> bool:
 
 
 def _called(given: str | os.PathLike[str] | UPath | Store, url: str) -> str:
-    """What a place is called that was given: a local path as it is, all else by its URL without credentials."""
+    """Return the name of a place for users: a local path as it was given, else the URL without credentials."""
     if isinstance(given, str) and "://" not in given and "::" not in given:
         return given.rstrip("/") or given
     return url
@@ -414,7 +416,7 @@ def _below(name: str, key: str) -> str:
 
 
 def _parted(url: str | os.PathLike[str] | UPath | Store) -> tuple[str | os.PathLike[str] | UPath | Store, str]:
-    """The folder that stands before a pattern, and the pattern. Of buckets, chains and web addresses none is one."""
+    """Split a URL before a pattern. URLs of web servers and chained URLs have none, and a bucket name is none."""
     if not isinstance(url, str) or "::" in url or url.startswith(("http://", "https://")):
         return url, ""
     scheme, sign, path = url.rpartition("://")
@@ -428,7 +430,7 @@ def _parted(url: str | os.PathLike[str] | UPath | Store) -> tuple[str | os.PathL
 
 
 def _meant(pattern: str) -> Callable[[str], str | None]:
-    """What of a key a pattern means: the key, or the folder that it lies in; a name that is so called counts too."""
+    """Return a function that maps a key to the file or folder that matches the pattern; an exact name matches too."""
     parts = tuple(pattern.split("/"))
     folder = f"{pattern}/"
     matches = functools.cache(functools.partial(_matches, parts))
@@ -446,7 +448,7 @@ def _meant(pattern: str) -> Callable[[str], str | None]:
 
 
 def _matches(parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
-    taken = {0}  # how many of the names the parts up to here may stand for
+    taken = {0}  # numbers of leading names that the parts so far can match
     for part in parts:
         if part == "**":
             taken = set(range(min(taken), len(names) + 1))

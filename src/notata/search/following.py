@@ -1,7 +1,7 @@
-"""What comes to logs while their runs go on: only the end is read, and then only what is new.
+"""Following of growing logs: read the end of each log, and then only new bytes.
 
-Each look at a log is one read of a range: of the last bytes that are known, and of all behind them. Where those are
-others now, another file has been put there.
+Each poll of a log is one range read: the last known bytes, and all bytes after them. If the known bytes have changed,
+the file was replaced.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.run.state import ENDED, judge, parsed
-from notata.search.ahead import read_ahead
 from notata.search.choosing import Wheres
 from notata.search.finding import File, URLs
+from notata.search.prefetch import prefetched
 from notata.search.tailing import LINES, Log, News, ends_of, log_of, logs_at
 from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.gaps import ignore
 
 __all__ = ["Following", "follow"]
 
-_MARK: Final = 64  # bytes before what is new that tell whether the file is still the same: a line has its time there
-_PIECE: Final = 2**20  # bytes of each log that a look brings at most
-_NEAR: Final = 0.2  # seconds between two looks at a log to which there is no network
+_MARK: Final = 64  # known bytes compared at each poll to detect a replaced file: the time of a line is among them
+_PIECE: Final = 2**20  # maximum bytes of each log in one poll
+_NEAR: Final = 0.2  # seconds between two polls of a local log
 _FAR: Final = 1.0
-_SLOWER: Final = 1.5  # times as long, after each look that brought nothing
-_LONGEST: Final = 10.0  # times as long, at most
-_STATE: Final = 5.0  # intervals between two looks at how a silent run stands
+_SLOWER: Final = 1.5  # factor of the interval after each poll without new lines
+_LONGEST: Final = 10.0  # maximum factor
+_STATE: Final = 5.0  # intervals between two polls of the state of a silent run
 
 _EVER: Final = float("inf")
 _GONE: Final = "gone"
@@ -60,30 +60,30 @@ def follow(
     tell: Callable[[str], object] = bool,
     timeout: float = TIMEOUT,
 ) -> Iterator[str]:
-    """The last lines of a run's log, and each further one when it comes, until the run has ended.
+    """Yield the last lines of a run's log, and each new line as it arrives, until the run has ended.
 
-    A look costs one request, of what is new alone. The longer nothing comes, the longer it waits: up to ten times the
-    interval. Every few looks that bring nothing, one more request asks how the run stands. A run that is resumed goes
-    on; where another log has been put in its place, that one begins. While the storage cannot be reached it waits.
+    A poll costs one request, which reads only new bytes. While nothing arrives, the interval grows up to tenfold. After
+    several silent polls, one more request reads the state of the run. A resumed run is followed further. If another log
+    replaces the file, following starts at its beginning. While the storage is unreachable, the iterator waits.
 
     Args:
-        urls: See `URLs`; a file may be given too, which is followed until the loop is left.
-        lines: As for `tail`: those that are there already.
-        workers: Follow the logs of workers too, also of those that come later.
-        status: Of runs of this status only, or of several, as it is at the beginning; as for `runs`.
-        where: Of runs for which this holds then; as for `runs`.
-        forever: Go on when the run has ended: it may be resumed.
-        interval: Seconds between two looks; 1 when not given, and 0.2 on a local disk.
-        storage_options: For fsspec.
-        tell: Is told of what is no line: an end, an outage, another log.
+        urls: See `URLs`; a file is allowed too, and is followed until the caller leaves the loop.
+        lines: Number of existing lines, as for `tail`.
+        workers: Follow the logs of workers too, including workers that start later.
+        status: Follow runs with this status or one of several, at the beginning; as for `runs`.
+        where: Follow runs that match this filter at the beginning; as for `runs`.
+        forever: Continue after the run has ended, because it may be resumed.
+        interval: Seconds between two polls; by default 1, and 0.2 on a local disk.
+        storage_options: Options for fsspec.
+        tell: Called with messages that are not log lines: the end of a run, an outage, a replaced log.
         timeout: As for `notata.Logbook`.
 
     Yields:
-        A line, without its end, once that has come.
+        A line without its line end, as soon as it is complete.
 
     Raises:
         MissingError: There is neither a run nor a file.
-        StorageError: It cannot be read, or not any more, and that is no outage.
+        StorageError: A log cannot be read, or not any more, for another reason than an outage.
 
     >>> from notata import Logbook
     >>> with Logbook("a", "memory://following") as log:
@@ -106,7 +106,7 @@ def follow(
 
 @dataclass(slots=True)
 class _End:
-    """How far a log has been read."""
+    """The read position in one log."""
 
     log: Log
     at: int = 0
@@ -114,40 +114,40 @@ class _End:
     begun: bytes = b""
 
     def forget(self) -> None:
-        """Begin at the start of another file."""
+        """Reset the position to the start of another file."""
         self.at, self.mark, self.begun = 0, b"", b""
 
     def take(self, data: bytes) -> str:
-        """The lines that are whole now."""
+        """Return the lines that are complete now."""
         self.at += len(data)
         self.mark = (self.mark + data)[-_MARK:]
         whole, end, begun = data.rpartition(b"\n")
         if not end and len(self.begun) + len(begun) <= limits.LINE_SHOWN:
             self.begun += begun
             return ""
-        if not end:  # a line that never ends is given in pieces
+        if not end:  # a very long line is returned in pieces
             whole, begun = begun, b""
         text, self.begun = self.begun + whole + end, begun
         return text.decode("utf-8", "surrogateescape")
 
     def rest(self) -> str:
-        """A line that was begun, and that nobody ends any more."""
+        """Return a line without an end that no writer will complete."""
         rest, self.begun = self.begun, b""
         return rest.decode("utf-8", "surrogateescape")
 
 
 @dataclass(slots=True)
 class _Run:
-    """A run, or a file of none, and how far its logs have been read.
+    """A run, or a file outside a run, and the read positions in its logs.
 
     Attributes:
-        name: What it is called.
-        store: Of its folder; None for a file of no run.
-        ends: Of its logs, by key.
-        waited: Seconds since it was asked for how it stands; as good as ever, if something came meanwhile.
-        silent: Whether the last look brought nothing.
-        end: How it ended, once that is known.
-        why: And why.
+        name: The name for users.
+        store: The store of its folder; None for a file outside a run.
+        ends: Read positions of its logs, by key.
+        waited: Seconds since its state was read; infinite if lines arrived since then.
+        silent: Whether the last poll brought nothing.
+        end: The final status, once it is known.
+        why: The reason of that status.
     """
 
     name: str
@@ -160,20 +160,20 @@ class _Run:
 
 
 class Following:
-    """Logs that are looked at again and again; to iterate over it gives their ends, and then what is new.
+    """Polls logs; iteration yields their last lines, and then new lines.
 
     Attributes:
-        ends: How each run ended, by its name: ``complete``, ``failed``, ``died``, or ``gone`` without metadata.json,
-            ``unreadable`` with a broken one.
+        ends: The final status of each run, by its name: ``complete``, ``failed``, ``died``; ``gone`` without
+            metadata.json, ``unreadable`` with a broken one.
 
     Args:
-        logs: Which ones, see `logs_at`.
-        lines: Of each, at first.
-        workers: Look for further workers too.
-        forever: Go on when all runs have ended.
-        interval: Seconds between two looks; None for what suits the storage.
-        tell: Is told of what is no line.
-        wait: Waits for some seconds.
+        logs: The logs, see `logs_at`.
+        lines: Number of existing lines of each log.
+        workers: Look for new workers too.
+        forever: Continue after all runs have ended.
+        interval: Seconds between two polls; None chooses by storage.
+        tell: Called with messages that are not log lines.
+        wait: Called to wait for some seconds.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class Following:
         self._interval = interval if interval is not None else _NEAR if near else _FAR
         self._tell = tell
         self._wait = wait
-        self._out = False
+        self._has_outage = False
         self._runs: dict[str, _Run] = {}
 
     def __iter__(self) -> Generator[News, None, None]:
@@ -207,19 +207,19 @@ class Following:
             if more:
                 continue
             pause = self._interval if came else min(pause * _SLOWER, self._interval * _LONGEST)
-            if not self._out:
-                yield from self._settle()
+            if not self._has_outage:
+                yield from self._check_states()
             if self._runs and (self._forever or not any(run.end for run in self._runs.values())):
                 self._wait(pause)
                 for run in self._runs.values():
                     run.waited += pause
 
     def _begin(self) -> Iterator[News]:
-        """The ends of the logs as they are now."""
+        """Yield the last lines of the logs."""
         for log in self._logs:
             run = self._runs.setdefault(log.run_name, _Run(log.run_name, log.run))
             run.ends[log.file.entry.key] = _End(log)
-        with closing(ends_of(self._logs, self._lines, _unless_missing)) as ends:
+        with closing(ends_of(self._logs, self._lines, _ignore_missing)) as ends:
             for log, data, start, shown in ends:
                 end = self._runs[log.run_name].ends[log.file.entry.key]
                 end.at, end.mark = start + shown, data[:shown][-_MARK:]
@@ -229,13 +229,13 @@ class Following:
     # -- looks at logs -------------------------------------------------------------------------------------
 
     def _look(self) -> Generator[News, None, tuple[bool, bool]]:
-        """What is new in each log; whether there was anything, and whether there is more of it already."""
+        """Yield new lines of each log; return whether there were any, and whether more are available already."""
         ends = [(run, end) for run in self._runs.values() for end in run.ends.values()]
         wanted = ((at, at[1].log.file, at[1].at - len(at[1].mark), at[1].at + _PIECE) for at in ends)
         came = more = False
         for run in self._runs.values():
             run.silent = True
-        with closing(read_ahead(wanted)) as coming:
+        with closing(prefetched(wanted)) as coming:
             for (run, end), future in coming:
                 assert future is not None
                 text, further = self._new(run, end, future)
@@ -247,18 +247,18 @@ class Following:
         return came, more
 
     def _new(self, run: _Run, end: _End, future: Future[Blob]) -> tuple[str, bool]:
-        """The lines that have come, and whether there is more already."""
+        """Return new lines, and whether more are available already."""
         try:
             blob = future.result()
         except MissingError as error:
             self._missing(run, end, error)
             return "", False
         except StorageError as error:
-            self._broken(error)
+            self._handle_outage(error)
             return "", False
-        self._back()
+        self._report_recovery()
         if blob.size < end.at or not blob.data.startswith(end.mark):
-            self._tell(f"{end.log.file.name} is another one now; it begins here")
+            self._tell(f"{end.log.file.name} was replaced by another file, which begins here")
             end.forget()
             return "", True
         text = end.take(blob.data[len(end.mark) :])
@@ -267,75 +267,75 @@ class Following:
     def _missing(self, run: _Run, end: _End, error: MissingError) -> None:
         if isinstance(error, ContainerMissingError):
             raise error
-        self._back()
+        self._report_recovery()
         if end.at:
             self._tell(f"{end.log.file.name} was removed")
             end.forget()
             run.waited = _EVER
 
-    def _broken(self, error: StorageError) -> None:
-        """An outage is waited for; all else ends this."""
+    def _handle_outage(self, error: StorageError) -> None:
+        """Report an outage, during which polling continues; raise other errors."""
         if not isinstance(error, UnreachableError | DeadlineError) and type(error) is not StorageError:
             raise error
-        if not self._out:
-            self._tell(f"{error}; waiting until it can be read again")
-        self._out = True
+        if not self._has_outage:
+            self._tell(f"{error}; waiting for the storage")
+        self._has_outage = True
 
-    def _back(self) -> None:
-        if self._out:
-            self._tell("the storage answers again")
-        self._out = False
+    def _report_recovery(self) -> None:
+        if self._has_outage:
+            self._tell("the storage is available again")
+        self._has_outage = False
 
     # -- looks at runs -------------------------------------------------------------------------------------
 
-    def _settle(self) -> Iterator[News]:
-        """Let go of runs that had ended before the last look, which brought nothing; ask silent ones how they stand."""
+    def _check_states(self) -> Iterator[News]:
+        """Stop following runs that ended before the last silent poll; read the state of other silent runs."""
         silent = [run for run in self._runs.values() if run.silent]
         for run in silent:
             if run.end and not self._forever:
-                yield from self._let_go(run)
+                yield from self._stop_following(run)
         longest = _STATE * self._interval
         due = [run for run in silent if run.store is not None and run.name in self._runs and run.waited >= longest]
-        with closing(read_ahead((run, _metadata(run), 0, _PIECE) for run in due)) as coming:
+        with closing(prefetched((run, _metadata(run), 0, _PIECE) for run in due)) as coming:
             for run, future in coming:
                 assert future is not None
                 try:
-                    self._asked(run, future)
+                    self._store_state(run, future)
                 except StorageError as error:
-                    self._broken(error)
+                    self._handle_outage(error)
 
-    def _let_go(self, run: _Run) -> Iterator[News]:
+    def _stop_following(self, run: _Run) -> Iterator[News]:
         for end in run.ends.values():
             if rest := end.rest():
                 yield News(end.log, rest)
         self._tell(f"{run.name}: {run.end}{run.why}")
         del self._runs[run.name]
 
-    def _asked(self, run: _Run, future: Future[Blob]) -> None:
-        """Take note of how a run stands."""
+    def _store_state(self, run: _Run, future: Future[Blob]) -> None:
+        """Store the state of a run."""
         end, why = _end(future)
         if self._workers and end != _GONE:
-            self._welcome(run)
+            self._follow_new_workers(run)
         run.waited = 0.0
         if end == run.end:
             return
         if self._forever:
-            self._tell(f"{run.name}: {end}{why}" if end else f"{run.name} goes on")
+            self._tell(f"{run.name}: {end}{why}" if end else f"{run.name} was resumed")
         run.end, run.why = end, why
         self.ends.pop(run.name, None)
         if end:
             self.ends[run.name] = end
 
-    def _welcome(self, run: _Run) -> None:
-        """Follow the workers too that have come."""
+    def _follow_new_workers(self, run: _Run) -> None:
+        """Follow workers that started since the last check."""
         assert run.store is not None
         for entry in run.store.list(keys.WORKERS, skipped=ignore):
             if keys.is_log(entry.key) and entry.key not in run.ends:
                 run.ends[entry.key] = _End(log_of(run.name, run.store, entry.key, entry))
 
 
-def _unless_missing(error: NotataError) -> None:
-    """What was listed and is gone by now may come again."""
+def _ignore_missing(error: NotataError) -> None:
+    """Ignore a log that was removed after the listing, because it may reappear; raise other errors."""
     if not isinstance(error, MissingError) or isinstance(error, ContainerMissingError):
         raise error
 
@@ -346,10 +346,10 @@ def _metadata(run: _Run) -> File:
 
 
 def _end(future: Future[Blob]) -> tuple[str, str]:
-    """How a run has ended, and why; empty if it has not, or nothing tells.
+    """Return the final status of a run and its reason; empty if it has not ended or is unknown.
 
     Raises:
-        StorageError: It cannot be asked.
+        StorageError: The metadata cannot be read.
     """
     try:
         found = future.result()

@@ -1,4 +1,4 @@
-"""Lines of many runs that match a pattern, as `grep` finds them; it knows which files are looked into, and how."""
+"""Search for lines that match a pattern in many runs, as `grep` does."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import IO, Any, Final
 
 from notata._base import display, keys, limits
 from notata.errors import NotataError, StorageError, TooLargeError
-from notata.search.ahead import opened, read_ahead
-from notata.search.choosing import Choice, Wheres, narrowed
-from notata.search.finding import File, Place, URLs, each, file_at, no_run, tell_nobody
+from notata.search.choosing import Choice, Wheres, look_up_filtered
+from notata.search.finding import File, Place, URLs, each, file_at, no_run, raise_error
 from notata.search.patterns import Line, Patterns, with_context
+from notata.search.prefetch import open_listed, prefetched
 from notata.store import TIMEOUT, Blob
 from notata.store.files import PART
 
@@ -28,23 +28,23 @@ _TEXT: Final = frozenset({
     ".html", ".ini", ".ipynb", ".jl", ".json", ".jsonl", ".lock", ".log", ".m", ".md", ".ndjson", ".out", ".patch",
     ".py", ".r", ".rst", ".sbatch", ".sh", ".tex", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml",
 })  # fmt: skip
-"""Suffixes of files that hold text; one without may."""
+"""Suffixes of text files; a file without a suffix may be text."""
 
 _NULS: Final = re.compile("\0+")
-_PIECE: Final = 2**20  # bytes of a large file that are looked at in one go
+_PIECE: Final = 2**20  # bytes read at once from a large file
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A line that was found.
+    """A line that matches, or is near one.
 
     Attributes:
-        name: What its file is called: the place as it was given, and the path below it.
-        run_id: Of its run; None for a file that was given by its own name.
-        key: Of its file in the run.
-        number: Of the line, from 1; 0 for a file that is not text, of which no line is told.
-        line: Its text without its end; bytes that are no UTF-8 are in it as ``surrogateescape`` has them.
-        matches: False for a line that is only told as it is near one that matches.
+        name: The name of its file: the place as it was given, and the path below it.
+        run_id: The id of its run; None for a file in no known run.
+        key: The key of its file in the run.
+        number: The line number, from 1; 0 for a binary file, whose lines are not reported.
+        line: The text without its line end; bytes that are not UTF-8 are decoded with ``surrogateescape``.
+        matches: False for a context line near a match.
     """
 
     name: str
@@ -57,18 +57,18 @@ class Match:
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """What of the line matches: where each match begins and ends."""
+        """Start and end of each match in the line."""
         return self._patterns.spans(self.line) if self._patterns else []
 
     @property
     def binary(self) -> bool:
-        """Whether it tells no line, but that a file matches which is not text."""
+        """Whether this reports a match in a binary file instead of a line."""
         return self.number == 0
 
 
 @dataclass(frozen=True, slots=True)
-class _How:
-    """What is looked for in each file, and what is told of it."""
+class _Search:
+    """The search in each file, and its output."""
 
     patterns: Patterns
     invert: bool
@@ -79,50 +79,50 @@ class _How:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A file that is to be searched: whether it was given itself, and whether it is told that it is no text."""
+    """A file to search, whether the user named it directly, and whether to report matches if it is binary."""
 
     file: File
     alone: bool
-    told: bool
+    reports_binary: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """A file that is looked into, by one of its methods, once.
+    """A file that is searched once, by one of its methods.
 
     Attributes:
-        file: Which one.
-        alone: Whether the place that was given is this file.
+        file: The file.
+        alone: Whether the given place is this file.
     """
 
     file: File
     alone: bool
-    _how: _How = field(repr=False)
-    _told: bool = field(repr=False)
+    _how: _Search = field(repr=False)
+    _reports_binary: bool = field(repr=False)
     _coming: Future[Blob] | None = field(repr=False)
 
     @property
     def run_id(self) -> str | None:
-        """Of its run."""
+        """The id of its run."""
         return None if self.file.run is None else keys.run_id(self.file.run or self.file.store.url)
 
     def matches(self) -> Generator[Match, None, None]:
-        """The lines that are looked for, and those near them; of a file that is not text only that it has such.
+        """Yield matching lines and their context; for a binary file only that it matches.
 
         Raises:
-            StorageError: It cannot be read, or not to its end.
+            StorageError: The file cannot be read, or not to its end.
         """
-        how, told = self._how, (self.file.name, self.run_id, self.file.key)
+        how, place = self._how, (self.file.name, self.run_id, self.file.key)
         patterns = None if how.invert else how.patterns
         with closing(self._lines(others=bool(how.before or how.after))) as lines:
             for number, text, matches in with_context(lines, how.before, how.after, how.most):
                 if not number:
-                    yield Match(*told, 0, "")
+                    yield Match(*place, 0, "")
                     return
-                yield Match(*told, number, text, matches, patterns if matches else None)
+                yield Match(*place, number, text, matches, patterns if matches else None)
 
     def count(self) -> int:
-        """How many lines are looked for.
+        """Return the number of matching lines.
 
         Raises:
             StorageError: As for `matches`.
@@ -131,7 +131,7 @@ class Searched:
             return sum(1 for _ in islice(lines, self._how.most))
 
     def any(self) -> bool:
-        """Whether there is one; what comes after the first is not read.
+        """Check whether a line matches; nothing after the first match is read.
 
         Raises:
             StorageError: As for `matches`.
@@ -140,10 +140,10 @@ class Searched:
             return any(True for _ in lines)
 
     def _lines(self, *, others: bool = False) -> Generator[Line, None, None]:
-        """The lines that are looked for, with the others if they are asked for.
+        """Yield matching lines, and if `others` is true all other lines.
 
-        From where a NUL has told that a file is no text, its lines have no number; they end at NULs too, as for
-        `grep`. Of a file that nobody asked for, and whose name promises no text, there are none then.
+        After a NUL, which marks a binary file, lines have no number, and end at NULs too, as for `grep`. If the user
+        did not name the file and its suffix is not that of text, such lines are not reported.
         """
         how, number, binary = self._how, 1, False
         with closing(self._parts()) as parts:
@@ -153,36 +153,36 @@ class Searched:
                 if not binary:
                     yield from how.patterns.lines(text, number, invert=how.invert, others=others)
                     number += text.count("\n")
-                elif not self._told:
+                elif not self._reports_binary:
                     return
                 else:
                     found = how.patterns.lines(_NULS.sub("\n", text), invert=how.invert)
                     yield from ((0, line, True) for _, line, _ in found)
 
     def _parts(self) -> Generator[bytes, None, None]:
-        """The bytes of the file, in parts that end where a line ends."""
+        """Yield the bytes of the file, in parts that end at a line end."""
         blob = self._coming.result() if self._coming is not None else None
         if blob is not None and blob.size <= len(blob.data):
             yield from (blob.data,) if blob.data else ()
             return
-        with opened(self.file) as reader:
+        with open_listed(self.file) as reader:
             yield from _whole_lines(iter(lambda: self._read(reader), b""), self._too_long)
 
     def _too_long(self) -> TooLargeError:
-        told = f"cannot search {self.file.name} to its end: a line of it is longer than {display.size(limits.LINE)}"
-        return TooLargeError(told, url=self.file.store.url, key=self.file.entry.key)
+        message = f"cannot search {self.file.name} to its end: a line of it is longer than {display.size(limits.LINE)}"
+        return TooLargeError(message, url=self.file.store.url, key=self.file.entry.key)
 
     def _read(self, reader: IO[bytes]) -> bytes:
         try:
             return reader.read(_PIECE)
         except NotataError:
             raise
-        except OSError as error:  # of a disk
+        except OSError as error:  # from a disk
             raise StorageError(f"cannot read {self.file.name}: {error.strerror}", url=self.file.store.url) from error
 
 
 def _whole_lines(parts: Iterable[bytes], too_long: Callable[[], TooLargeError]) -> Iterator[bytes]:
-    """The same bytes, in parts that end where a line ends, or of what is no text, at a NUL.
+    """Yield the same bytes in parts that end at a line end, or without one at a NUL.
 
     Raises:
         TooLargeError: A line is longer than `limits.LINE`.
@@ -221,37 +221,41 @@ def grep(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Match]:
-    r"""The lines of runs that match a pattern: those of their logs, and of files that hold text by their names.
+    r"""Yield the lines of runs that match a pattern: lines of their logs, and of files with a suffix of text files.
 
-    They come in the order of the places, and of the keys in each, while later files are still on their way. A bucket is
-    asked for one listing of each place, a request per 1000 files, with `status` or `where` for the metadata.json of
-    each run, and for each file that is searched once, 32 at a time; of a file beyond 8 MiB for a part at a time, and
-    for none after `most` matches. At most some 64 MiB are held, a line that is longer apart.
+    Matches come in the order of the places, and of the keys in each, while later files are being fetched.
+
+    Cost: one listing of each place, a request per 1000 files. With `status` or `where`, one read of metadata.json for
+    each run. Each searched file takes one request, 32 at a time; files beyond 8 MiB are read in parts, and not after
+    `most` matches. At most about 64 MiB are held in memory, except for a longer line.
 
     Args:
-        pattern: One of Python's regular expressions (`re`), or several: a line matches that any of them matches. One of
-            several lines is as many patterns.
-        urls: See `URLs`; a file may be given too. Without it the base folder.
-        ignore_case: Take upper and lower case for the same, of any alphabet.
-        fixed: Take the pattern as it is, for text.
+        pattern: A Python regular expression (`re`), or several: a line matches if one of them matches. Each line of a
+            pattern with several lines is a pattern of its own.
+        urls: See `URLs`; a file is allowed too. By default the base folder.
+        ignore_case: Ignore upper and lower case, in any alphabet.
+        fixed: Match the pattern as plain text.
         words: Match whole words only.
         whole: Match whole lines only.
-        invert: Tell the lines that do not match.
-        before: Lines that are told before one that matches.
-        after: Lines that are told after it.
-        most: Matches of a file after which it is read no further.
-        include: Patterns with ``*``, ``?``, ``[…]`` of the names of files to search instead, or with a slash of their
-            paths in the run; then of any file.
-        exclude: The same of files not to search.
-        logs: Search log.txt and the logs of workers only.
-        status: Search runs of this status only, or of several; as for `runs`.
-        where: Search only runs for which this holds; as for `runs`.
-        storage_options: For fsspec.
-        failed: Is told of each place and file that cannot be read; the others are searched.
+        invert: Yield the lines that do not match.
+        before: Number of context lines before a match.
+        after: Number of context lines after a match.
+        most: Stop reading a file after this number of matches.
+        include: Patterns with ``*``, ``?``, ``[…]`` that names of searched files must match, or their paths in the run
+            if the pattern contains a slash. Files of any suffix are searched then.
+        exclude: Patterns of files to skip.
+        logs: Search only log.txt and the logs of workers.
+        status: Search only runs with this status or one of several; as for `runs`.
+        where: Search only runs that match this filter; as for `runs`.
+        storage_options: Options for fsspec.
+        failed: Called with the error of each place and file that cannot be read; the others are searched.
         timeout: As for `notata.Logbook`.
+
+    Raises:
+        ConfigurationError: The pattern is not a valid regular expression.
 
     Raises:
         ConfigurationError: The pattern is no regular expression.
@@ -307,10 +311,10 @@ def searched(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Generator[Searched, None, None]:
-    """The files that `grep` searches, for who wants to count, or only to know which match. Arguments as there.
+    """Yield the files that `grep` searches, to count matches or find matching files. The arguments are the same.
 
     >>> from notata import Logbook
     >>> with Logbook("a", "memory://searched") as log:
@@ -318,17 +322,17 @@ def searched(
     >>> [(found.file.key, found.count()) for found in searched(Patterns("unstable"), "memory://searched")]
     [('log.txt', 1)]
     """
-    how = _How(patterns, invert, before, after, most)
+    how = _Search(patterns, invert, before, after, most)
     chosen = _Files(_globs(include), _globs(exclude), logs)
     files = _files(urls, chosen, Choice(status, where), storage_options, failed, timeout)
     return _ahead(files, how)
 
 
-def _ahead(files: Iterator[_Wanted], how: _How) -> Generator[Searched, None, None]:
+def _ahead(files: Iterator[_Wanted], how: _Search) -> Generator[Searched, None, None]:
     wanted = ((it, it.file, 0, it.file.entry.size if it.file.entry.size >= 0 else PART) for it in files)
-    with closing(read_ahead(wanted)) as coming:
+    with closing(prefetched(wanted)) as coming:
         for it, future in coming:
-            yield Searched(it.file, it.alone, how, it.told, future)
+            yield Searched(it.file, it.alone, how, it.reports_binary, future)
 
 
 def _globs(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -337,19 +341,19 @@ def _globs(given: str | Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """Which files are searched."""
+    """A selection of files to search."""
 
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     logs: bool
 
     def wanted(self, file: File, named: bool, alone: bool = False) -> Iterator[_Wanted]:
-        """The file, if it is searched."""
+        """Yield the file if it is to be searched."""
         if self._takes(file.key, named):
             yield _Wanted(file, alone, named or bool(self.include or _suffix(file.key)))
 
     def _takes(self, key: str, named: bool) -> bool:
-        """Whether a file is searched, by its path in its run; one that was given by its own name need not hold text."""
+        """Check whether to search a file, by its path in its run; a file named directly need not be text."""
         if any(_is(key, glob) for glob in self.exclude) or (self.logs and not keys.is_log(key)):
             return False
         if self.include:
@@ -366,7 +370,7 @@ def _suffix(key: str) -> str:
 
 
 def _holds_text(key: str) -> bool:
-    """Whether it is text, and more than what tells of the run."""
+    """Check whether a key is that of a text file, other than metadata and manifests."""
     return _suffix(key) in _TEXT and key != keys.METADATA and not keys.is_manifest(key)
 
 
@@ -378,10 +382,10 @@ def _files(
     failed: Callable[[NotataError], None],
     timeout: float,
 ) -> Iterator[_Wanted]:
-    """The files that are searched."""
+    """Yield the files to search."""
     for url in each(urls):
         try:
-            place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+            place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
             if place.entries:
                 yield from _inside(place, chosen)
             elif not choice.filters:

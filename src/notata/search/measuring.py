@@ -1,6 +1,6 @@
-"""What lies where, and how large it is: folders and files as a tree, and sums by folder, run or kind of file.
+"""Sizes of files and folders: as a tree, and as sums by folder, run or kind of file.
 
-Nothing is read: one listing a place tells all. Folders are those that files lie in, as a bucket has no others.
+No file is read: one listing a place is enough. Only folders that contain files exist, as in a bucket.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from notata._base.keys import is_reserved
 from notata.errors import ConfigurationError, FolderError, MissingError, NotataError
 from notata.run.listings import inside, name_of
-from notata.search.choosing import Choice, Wheres, narrowed
-from notata.search.finding import File, Place, URLs, each, file_at, given, tell_nobody
+from notata.search.choosing import Choice, Wheres, look_up_filtered
+from notata.search.finding import File, Place, URLs, each, file_at, given, raise_error
 from notata.search.record import records
 from notata.store import TIMEOUT, Entry, Store
 
@@ -30,19 +30,19 @@ _FOLDERS: Final = ("folder", "run")
 
 @dataclass(slots=True)
 class Usage:
-    """What something holds.
+    """The size and content of a folder, a file or a group of files.
 
     Attributes:
-        name: What it is called: the place as it was given, and the path below it; of a kind of files their suffix.
-        kind: ``folder``; ``run``, a folder too; ``file``; ``suffix``; ``others``, the files of a place that lie in no
+        name: The place as it was given, and the path below it; for a kind of files their suffix.
+        kind: ``folder``; ``run``, a folder too; ``file``; ``suffix``; ``others``, the files of a place that are in no
             run.
-        size: Of its files, in bytes.
-        files: How many it has.
-        depth: How many folders below the place it lies.
-        status: How a run stands, where that was asked for.
+        size: The size of its files, in bytes.
+        files: The number of its files.
+        depth: The number of folders between the place and this one.
+        status: The status of a run, if it was requested.
         unfinished: Bytes of files that are still being written, or that a killed process left; not part of `size`.
-        unfinished_files: How many those are; they do not count in `files`.
-        inner: What lies in a folder, by name, folders with a slash at the end: a bucket may have both of one name.
+        unfinished_files: The number of those files; not part of `files`.
+        inner: The entries of a folder by name, with a slash at the end of folders: a bucket may have both of one name.
     """
 
     name: str
@@ -57,20 +57,20 @@ class Usage:
 
     @property
     def label(self) -> str:
-        """The last part of its name."""
+        """The last part of the name."""
         return name_of(self.name) or self.name
 
     @property
     def is_folder(self) -> bool:
-        """Whether files lie in it."""
+        """Whether it can contain files."""
         return self.kind in _FOLDERS
 
     def sorted(self) -> list[Usage]:
-        """What lies in it, by name."""
+        """Return the entries of a folder, sorted by name."""
         return [self.inner[name] for name in sorted(self.inner, key=lambda name: (name.rstrip("/"), name))]
 
     def record(self) -> dict[str, Any]:
-        """Its fields by name, without what lies in it."""
+        """Return its fields by name, without the entries of a folder."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -96,18 +96,18 @@ def trees(
     *,
     status: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Usage]:
-    """What lies at and below each place, a tree for each; of a pattern one for each file or folder that it means.
+    """Yield a tree of the files at and below each place; for a pattern, a tree for each matching file or folder.
 
     Cost: one listing a place, a request per 1000 files on a bucket.
 
     Args:
-        urls: See `URLs`; a place may be a file.
-        status: Tell how each run stands, too: one read a run, 32 at once.
-        storage_options: For fsspec.
-        failed: Is told of each place that cannot be listed, or where nothing is; the others are looked at.
+        urls: See `URLs`; a file is allowed too.
+        status: Include the status of each run: one read a run, 32 at once.
+        storage_options: Options for fsspec.
+        failed: Called with the error of each place that cannot be listed or is empty; the others are listed.
         timeout: As for `notata.Logbook`.
 
     >>> from notata import Logbook
@@ -129,27 +129,27 @@ def usage(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Usage]:
-    """How many bytes there are: sums of the sizes of files, other people's included.
+    """Yield sums of the sizes of files, including files that notata did not write.
 
-    Cost: as of `trees`, and what a filter takes, see `runs`.
+    Cost: that of `trees`, and the reads of a filter, see `runs`.
 
     Args:
-        urls: See `URLs`; a place may be a file.
-        by: ``folder``: each folder after those in it, a place after all that is below it, as `du` tells them. ``run``:
-            each run, and what lies in none. ``suffix``: each kind of file in all of the places, the largest first.
-        depth: Folders that lie deeper are left out, but count.
-        files: Tell files too, of folders.
-        status: Count only what lies in runs of this status, or of several; as for `runs`.
-        where: Count only what lies in runs for which this holds; as for `runs`.
-        storage_options: For fsspec.
+        urls: See `URLs`; a file is allowed too.
+        by: ``folder``: each folder after those in it, and a place after all folders below it, as `du` does. ``run``:
+            each run, and the files in no run. ``suffix``: each kind of file in all of the places, the largest first.
+        depth: Omit folders deeper than this; their files still count.
+        files: Include files in the output, with ``by="folder"``.
+        status: Count only files in runs with this status or one of several; as for `runs`.
+        where: Count only files in runs that match this filter; as for `runs`.
+        storage_options: Options for fsspec.
         failed: As for `trees`.
         timeout: As for `notata.Logbook`.
 
     Raises:
-        ConfigurationError: `by` is none of these, the filter cannot be read, or there is no such status.
+        ConfigurationError: `by` or the status is unknown, or the filter is invalid.
 
     >>> from notata import Logbook
     >>> for name in ("a", "b"):
@@ -160,7 +160,7 @@ def usage(
     [('.txt', 2)]
     """
     if by not in ("folder", "run", "suffix"):
-        raise ConfigurationError(f"by is 'folder', 'run' or 'suffix', not {by!r}")
+        raise ConfigurationError(f"by must be 'folder', 'run' or 'suffix', not {by!r}")
     choice = Choice(status, where)
     if by == "folder":
         for url in each(urls):
@@ -183,11 +183,11 @@ def _trees_at(
     failed: Callable[[NotataError], None],
     timeout: float,
 ) -> list[Usage]:
-    """What lies at and below one place, in the runs that are meant; with `status` how each of them stands."""
+    """Return the trees at one place, of the selected runs; with `status`, including the status of each run."""
     try:
-        place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+        place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
         if not (place.entries or place.unfinished or choice.filters):
-            file = _alone(url, options, timeout)
+            file = _file_at(url, options, timeout)
             return [Usage(given(url), "folder") if file is None else _of_file(file.name, file.entry)]
         stands = {run.name: run.status for run in records(place)} if status else {}
         return list(_trees(place, stands))
@@ -205,10 +205,10 @@ def _places(
 ) -> Iterator[Place]:
     for url in each(urls):
         try:
-            place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+            place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
             if (
                 not (place.entries or place.unfinished or choice.filters)
-                and (file := _alone(url, options, timeout)) is not None
+                and (file := _file_at(url, options, timeout)) is not None
             ):
                 place = Place(file.name, file.name, place.store, {file.entry.key: file.entry}, {})
         except NotataError as error:
@@ -217,10 +217,10 @@ def _places(
         yield place
 
 
-def _alone(
+def _file_at(
     url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None, timeout: float
 ) -> File | None:
-    """A place without any file below it: a file, or None for a folder of a disk that is empty."""
+    """Return the file at a place without any file below it; None for an empty folder on a disk."""
     try:
         return file_at(url, options, timeout=timeout)
     except MissingError as error:
@@ -247,7 +247,7 @@ def _trees(place: Place, stands: Mapping[str, str]) -> Iterator[Usage]:
 
 
 def _tree(place: Place, top: str, entries: Mapping[str, Entry], stands: Mapping[str, str]) -> Usage:
-    """The tree of what lies below one folder, by its path from there."""
+    """Return the tree of the files below one folder, which are given by their path relative to it."""
 
     def folder_at(path: str, depth: int) -> Usage:
         name = place.named(path)
@@ -275,7 +275,7 @@ def _tree(place: Place, top: str, entries: Mapping[str, Entry], stands: Mapping[
 
 
 def _sums(tree: Usage, depth: int | None, files: bool) -> Iterator[Usage]:
-    """A tree's folders, each after what lies in it; without recursion, as a disk's folders may be a thousand deep."""
+    """Yield a tree's folders, each after its content; without recursion, because folders may be a thousand deep."""
     waiting = [(tree, False)]
     while waiting:
         one, done = waiting.pop()

@@ -1,7 +1,7 @@
-"""One run at a glance: how it stands and why, where and with what it ran, what it holds, and how its log ends.
+"""Summaries of runs: status and reason, environment, content, and the end of the log.
 
-Little is read: a listing, metadata.json, parameters and metrics where that does not tell them, what tells of a failure,
-and the end of the log. What is damaged or lost is told, and all else is shown.
+Few requests are made: a listing, metadata.json, parameters and metrics if metadata.json does not contain them, the
+files that describe a failure, and the end of the log. Damaged or missing files are reported, and the rest is shown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from notata._base import display, keys
 from notata.errors import ConfigurationError, NotataError
 from notata.run import parameters
 from notata.run.state import MIRROR, RESUMES, lease_of
-from notata.search.finding import Found, Place, URLs, each, is_pattern, look_up, no_run, tell_nobody
+from notata.search.finding import Found, Place, URLs, each, is_pattern, look_up, no_run, raise_error
 from notata.search.record import Run, records
 from notata.store import TIMEOUT, Blob, Store
 from notata.store.in_flight import InFlight
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
 
 __all__ = ["Failure", "Frame", "Overview", "overviews", "show"]
 
-_LINE: Final = 200  # bytes of a line of a log, as a guess
-_END: Final = 2**20  # bytes of a log's end that are read at most
-_FAILURE: Final = 2**20  # bytes of a failure.json that is read
-_TEXT: Final = 2**14  # bytes of a traceback's end
-_FRAMES: Final = 5  # that are kept
-_CHAIN: Final = 10  # exceptions that led to one another
-_MEMBERS: Final = 5  # exceptions of a group
-_CAUGHT: Final = 3  # exceptions that were caught, the last ones
-_PARAMETERS: Final = 2**20  # bytes of them, or of metrics, that are read
-_NAMED: Final = 3  # runs that an error names
+_LINE: Final = 200  # estimated bytes of a line in a log
+_END: Final = 2**20  # maximum bytes read from the end of a log
+_FAILURE: Final = 2**20  # maximum size of a failure.json that is read
+_TEXT: Final = 2**14  # bytes read from the end of a traceback
+_FRAMES: Final = 5  # frames kept of a traceback
+_CHAIN: Final = 10  # maximum length of a chain of exceptions
+_MEMBERS: Final = 5  # exceptions kept of a group
+_CAUGHT: Final = 3  # last caught exceptions that are read
+_PARAMETERS: Final = 2**20  # maximum size of parameters or metrics that are read
+_NAMED: Final = 3  # runs that an error message names
 
 _OWN: Final = frozenset({
     "copied", "end_time", "environment", "failure_reason", "failure_type", "lease", "mirror", "resumes", "row",
     "run_id", "runtime_sec", "start_time", "status", "workers",
 })  # fmt: skip
-"""Fields of metadata.json that are shown as what they mean; others are the user's."""
+"""Fields of metadata.json that are shown in other parts; all other fields are the user's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where a program was.
+    """One frame of a traceback.
 
     Attributes:
-        file: Of the code.
-        line: Its number.
-        function: Its name.
-        code: The line itself.
+        file: The source file.
+        line: The line number.
+        function: The name of the function.
+        code: The source line.
     """
 
     file: str
@@ -68,17 +68,17 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An exception that ended a run, or that it caught.
+    """An exception that ended a run, or that the run caught.
 
     Attributes:
-        key: The file that tells of it.
-        type: Of the exception.
-        message: Its text.
-        frames: The last ones, the innermost at the end.
-        text: The end of the traceback, where nothing tells the frames.
+        key: The file that describes it.
+        type: The name of the exception type.
+        message: The text of the exception.
+        frames: The last frames, the innermost at the end.
+        text: The end of the traceback as text, if the frames are unknown.
         cause: The exception that it was raised from.
         context: The exception that was being handled when it was raised.
-        exceptions: The members of a group, the first ones.
+        exceptions: The first members of a group.
     """
 
     key: str
@@ -91,7 +91,7 @@ class Failure:
     exceptions: tuple[Failure, ...] = ()
 
     def chain(self, relation: str = "") -> Iterator[tuple[str, Failure]]:
-        """Yield this exception and those that led to it, each after what relates it to the one before.
+        """Yield this exception and those that led to it, each with its relation to the one before.
 
         >>> failure = Failure("", "ValueError", "h = -1", cause=Failure("", "KeyError", "'h'"))
         >>> [(relation, one.type) for relation, one in failure.chain()]
@@ -107,23 +107,23 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A run, and what there is to see of it at a glance.
+    """A run and its summary.
 
     Attributes:
-        run: How it stands, with its parameters and metrics.
-        environment: As `notata.provenance.environment.capture` described it at the start; host and process id are there
-            for each run that has an owner.
-        fields: What the user put into metadata.json.
-        failure: Why it failed, with its last frames; None where it did not, or nothing tells.
+        run: The status, parameters and metrics.
+        environment: The environment at the start, as captured by `notata.provenance.environment.capture`. Host and
+            process id are present for each run that has an owner.
+        fields: The fields that the user added to metadata.json.
+        failure: The exception that ended the run, with its last frames; None if the run did not fail, or it is unknown.
         caught: The last exceptions that `notata.Logbook.catch` recorded, the latest at the end.
-        caught_in_all: How many that are.
-        sizes: Of its files in bytes, by key.
-        workers: The ranks of those who wrote files of the run beside its owner.
-        mirror: Where it is mirrored to; empty if it is not.
-        resumes: When it went on, and after what, as metadata.json says.
+        caught_in_all: The number of all such exceptions.
+        sizes: The sizes of its files in bytes, by key.
+        workers: The ranks of workers that wrote files of the run.
+        mirror: The URL of the mirror; empty if there is none.
+        resumes: Times and reasons of resumptions, as recorded in metadata.json.
         log: The last lines of log.txt.
-        log_size: Of log.txt, in bytes.
-        problems: What cannot be read, and why.
+        log_size: The size of log.txt, in bytes.
+        problems: Messages about files that cannot be read.
     """
 
     run: Run
@@ -141,16 +141,16 @@ class Overview:
     problems: tuple[str, ...] = ()
 
     def below(self, folder: str) -> dict[str, int]:
-        """The sizes of the files in one folder of the run, by the path from there.
+        """Return the sizes of the files in one folder of the run, by their path in the folder.
 
         Args:
-            folder: Such as ``artifacts``, ``data`` or ``plots``.
+            folder: A folder such as ``artifacts``, ``data`` or ``plots``.
         """
         start = f"{folder}/"
         return {key[len(start) :]: size for key, size in self.sizes.items() if key.startswith(start)}
 
     def record(self) -> dict[str, Any]:
-        """Its fields by name, as plain values: those of its `Run`, and its own."""
+        """Return its fields by name, as plain values: those of its `Run`, and its own."""
         return {
             **self.run.record(),
             "params": self.run.params,
@@ -172,21 +172,21 @@ class Overview:
             "problems": self.problems,
         }
 
-    def _told_failure(self) -> dict[str, str]:
-        told: dict[str, str] = {}
+    def _failure_facts(self) -> dict[str, str]:
+        facts: dict[str, str] = {}
         for relation, one in self.failure.chain() if self.failure else ():
-            told |= {f"{relation} {one.type}".lstrip(): one.message} | {str(frame): frame.code for frame in one.frames}
-        return told
+            facts |= {f"{relation} {one.type}".lstrip(): one.message} | {str(frame): frame.code for frame in one.frames}
+        return facts
 
     def _repr_html_(self) -> str:
-        """The same for a notebook."""
+        """Return the summary as HTML for a notebook."""
         run = self.run
         facts = {"status": f"{run.status} ({run.why})", "url": run.url, "started": run.started, "took": run.seconds}
         parts = {
             "state": {name: value for name, value in facts.items() if value is not None},
             "params": run.params,
             "metrics": run.metrics,
-            "failure": self._told_failure(),
+            "failure": self._failure_facts(),
             "files": {key: display.size(size) for key, size in self.sizes.items()},
         }
         return display.sections(f"run {run.run_id}", parts)
@@ -199,21 +199,21 @@ def show(
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
 ) -> Overview:
-    """One run at a glance.
+    """Return a summary of one run.
 
     Cost: one listing, one read of metadata.json, one of the end of the log, and one each of parameters and metrics,
-    unless metadata.json tells them, as that of an experiment's run does at its end; one more of a failed run, and one
-    for each of the last three exceptions that were caught.
+    unless metadata.json contains them, as for ended runs of an experiment. A failed run takes one more read, and each
+    of the last three caught exceptions one.
 
     Args:
         url: The run, or a folder with one run at or below it.
-        lines: Of the log's end.
-        storage_options: For fsspec.
+        lines: Number of last lines of the log.
+        storage_options: Options for fsspec.
         timeout: As for `notata.Logbook`.
 
     Raises:
         RunMissingError: There is no run.
-        ConfigurationError: There are several.
+        ConfigurationError: There are several runs.
 
     >>> from notata import Logbook
     >>> with Logbook("a", "memory://overview", params={"dt": 0.1}) as log:
@@ -224,7 +224,7 @@ def show(
     >>> print(run.log[0].rpartition("] ")[2])
     INFO Marked complete
     """
-    place = _place(url, storage_options, timeout, tell_nobody)
+    place = _place(url, storage_options, timeout, raise_error)
     if len(place.runs) > 1:
         raise _several(place)
     return next(_overviews(place, lines))
@@ -236,17 +236,17 @@ def overviews(
     lines: int = 10,
     every: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Overview]:
-    """Runs at a glance, as `show` has one; what is read of many is read 32 at once.
+    """Yield summaries of runs, as `show` returns them; files are read 32 at once.
 
     Args:
-        urls: Runs, or patterns of them; a folder of one run, too.
-        lines: Of the log's end.
-        every: All runs of a folder, if it has several.
-        storage_options: For fsspec.
-        failed: Is told of each place where there is no run, or that cannot be looked at; the others are shown.
+        urls: Runs, patterns that match runs, or folders with one run each.
+        lines: Number of last lines of the log.
+        every: Accept folders with several runs.
+        storage_options: Options for fsspec.
+        failed: Called with the error of each place that has no run or cannot be listed; the others are shown.
         timeout: As for `notata.Logbook`.
 
     >>> from notata import Logbook
@@ -279,12 +279,14 @@ def _place(
 
 def _several(place: Place) -> ConfigurationError:
     names = ", ".join([run.name for run in place.runs.values()][:_NAMED])
-    told = f"{place.given} has {len(place.runs)} runs, as {names}; name one, a pattern, or ask for all of them (--all)"
-    return ConfigurationError(told, url=place.store.url)
+    message = (
+        f"{place.given} has {len(place.runs)} runs, such as {names}; name one, pass a pattern, or show all (--all)"
+    )
+    return ConfigurationError(message, url=place.store.url)
 
 
 def _overviews(place: Place, lines: int) -> Iterator[Overview]:
-    """The runs of a place; what is to be read of them is read together."""
+    """Yield the summaries of a place; the files of all its runs are read together."""
     runs = list(records(place, values=True))
     flying = InFlight[tuple[str, str], Blob]()
     with flying.until_landed():
@@ -300,16 +302,16 @@ def _overviews(place: Place, lines: int) -> Iterator[Overview]:
         errors.setdefault(folder, []).append(error)
     for run in runs:
         folder = _found(run).folder
-        yield _Looking(run, blobs.get(folder, {}), errors.get(folder, ())).overview(lines)
+        yield _OverviewBuilder(run, blobs.get(folder, {}), errors.get(folder, ())).overview(lines)
 
 
 def _found(run: Run) -> Found:
-    assert run.found is not None  # those of `records` have it
+    assert run.found is not None  # runs from `records` have it
     return run.found
 
 
 def _wanted(run: Run, found: Found, lines: int) -> Iterator[tuple[str, int, int]]:
-    """What is to be read of a run besides metadata.json: keys, and from where to where."""
+    """Yield the files to read of a run besides metadata.json: key, first byte and end."""
     sizes = {key: max(0, entry.size) for key, entry in found.files.items()}
     if sizes.get(keys.LOG) and lines:
         yield keys.LOG, max(0, sizes[keys.LOG] - max(4096, lines * _LINE)), sizes[keys.LOG]
@@ -321,7 +323,7 @@ def _wanted(run: Run, found: Found, lines: int) -> Iterator[tuple[str, int, int]
     for key in _caught(sizes)[-_CAUGHT:]:
         if 0 < sizes[key] <= _FAILURE:
             yield key, 0, sizes[key]
-    if not run.params:  # there are none, or it has no metadata.json that could tell, or they are damaged
+    if not run.params:  # there are none, they are not in metadata.json, or they are damaged
         yield from ((key, 0, sizes[key]) for key in parameters.FILES if 3 < sizes.get(key, 0) <= _PARAMETERS)
     if not run.metrics and 3 < sizes.get(keys.METRICS, 0) <= _PARAMETERS:
         yield keys.METRICS, 0, sizes[keys.METRICS]
@@ -331,8 +333,8 @@ def _caught(sizes: Mapping[str, int]) -> list[str]:
     return sorted(key for key in sizes if key.startswith(f"{keys.CAUGHT}/") and key.endswith(".json"))
 
 
-class _Looking:
-    """What the files of one run make of it; problems are collected on the way."""
+class _OverviewBuilder:
+    """Builds the summary of one run from its files, and collects problems."""
 
     def __init__(self, run: Run, blobs: Mapping[str, Blob], errors: Iterable[Exception]) -> None:
         self._run = run
@@ -362,7 +364,7 @@ class _Looking:
         )
 
     def _completed(self) -> Run:
-        """With parameters and metrics from their files, where metadata.json does not tell them."""
+        """Return the run with parameters and metrics from their files, if metadata.json does not contain them."""
         params, metrics = self._run.params, self._run.metrics
         for key in parameters.FILES:
             if not params and key in self._blobs:
@@ -384,7 +386,7 @@ class _Looking:
         described = self._described(keys.FAILURE)
         if described is not None:
             return described
-        if keys.FAILURE in self._blobs and keys.TRACEBACK in self._sizes:  # it is damaged
+        if keys.FAILURE in self._blobs and keys.TRACEBACK in self._sizes:  # failure.json is damaged
             size = self._sizes[keys.TRACEBACK]
             return self._of_text(self._read(keys.TRACEBACK, max(0, size - _TEXT), size))
         return self._of_text(self._blobs[keys.TRACEBACK].data) if keys.TRACEBACK in self._blobs else None
@@ -399,17 +401,17 @@ class _Looking:
         )
 
     def _described(self, key: str) -> Failure | None:
-        """An exception as `notata.provenance.failures.describe` told it."""
+        """Return an exception that `notata.provenance.failures.describe` recorded."""
         if key not in self._blobs:
             return None
         try:
             return _exception(key, json.loads(self._blobs[key].data), _CHAIN)
         except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError):
-            self._problems.append(f"{key} does not tell of an exception")
+            self._problems.append(f"{key} does not describe an exception")
             return None
 
     def _log(self, lines: int) -> tuple[str, ...]:
-        """The last lines; more is read while they are not within what was."""
+        """Return the last lines; read more until they are complete."""
         if not lines or keys.LOG not in self._blobs:
             return ()
         data, size = self._blobs[keys.LOG].data, self._sizes[keys.LOG]
@@ -419,7 +421,7 @@ class _Looking:
                 break
             data = more + data
         text = data.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
-        if len(data) < size:  # the first one may be a part
+        if len(data) < size:  # the first line may be incomplete
             text = text[1:] or text
         return tuple(line.removesuffix("\r") for line in text[-lines:])
 
@@ -431,29 +433,35 @@ class _Looking:
             return b""
 
 
-def _exception(key: str, told: Mapping[str, Any], depth: int) -> Failure:
+def _exception(key: str, description: Mapping[str, Any], depth: int) -> Failure:
     """Return an exception of a failure.json, with those that led to it."""
     cause, context = (
-        _exception(key, told[name], depth - 1) if depth and told.get(name) else None for name in ("cause", "context")
+        _exception(key, description[name], depth - 1) if depth and description.get(name) else None
+        for name in ("cause", "context")
     )
-    members = told.get("exceptions", ())[:_MEMBERS] if depth else ()
+    members = description.get("exceptions", ())[:_MEMBERS] if depth else ()
     return Failure(
         key,
-        str(told.get("type", "")),
-        str(told.get("message", "")),
-        tuple(_frame(one) for one in told.get("frames", ())[-_FRAMES:]),
+        str(description.get("type", "")),
+        str(description.get("message", "")),
+        tuple(_frame(one) for one in description.get("frames", ())[-_FRAMES:]),
         cause=cause,
         context=context,
         exceptions=tuple(_exception(key, one, depth - 1) for one in members),
     )
 
 
-def _frame(told: Mapping[str, Any]) -> Frame:
-    return Frame(str(told["file"]), int(told["line"]), str(told["function"]), str(told.get("code", "")))
+def _frame(description: Mapping[str, Any]) -> Frame:
+    return Frame(
+        str(description["file"]),
+        int(description["line"]),
+        str(description["function"]),
+        str(description.get("code", "")),
+    )
 
 
 def _environment(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of the surroundings; of a run without, what its owner said of itself."""
-    told = fields.get("environment")
+    """Return what is known of the environment; without a capture, host and process id of the owner."""
+    environment = fields.get("environment")
     lease = {name: value for name, value in lease_of(fields).items() if name in ("host", "pid")}
-    return {**lease, **told} if isinstance(told, dict) else lease
+    return {**lease, **environment} if isinstance(environment, dict) else lease

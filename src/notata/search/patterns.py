@@ -1,6 +1,6 @@
-"""Patterns and lines: which lines of a text match; it knows text, and nothing of files.
+"""Matching of lines against regular expressions.
 
-Text is bytes decoded as UTF-8 with ``surrogateescape``, so any bytes are text, and the same ones again.
+Text is bytes decoded as UTF-8 with ``surrogateescape``, so that any bytes are text and can be encoded back.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from notata.errors import ConfigurationError
 __all__ = ["Line", "Patterns", "lines_of", "with_context"]
 
 Line: TypeAlias = tuple[int, str, bool]
-"""A line: its number, from 1, its text without its end, and whether it is one that was looked for."""
+"""A line: its number, from 1, its text without the line end, and whether it matches."""
 
 _SPECIAL: Final = re.compile(r"[\\.^$*+?{}\[\]|()]")
 _FLAGS: Final = re.compile(r"(?:\(\?[aiLmsux]+\))*")
 
 
 class Patterns:
-    r"""What is looked for in a line: any of some patterns.
+    r"""A set of patterns; a line matches if one of them does.
 
     Args:
-        patterns: Python's regular expressions (`re`); one of several lines is as many patterns.
-        ignore_case: Take upper and lower case of any alphabet for the same.
-        fixed: Take the patterns as they are, for text.
+        patterns: Python regular expressions (`re`); each line of a pattern with several lines is one of its own.
+        ignore_case: Ignore upper and lower case, in any alphabet.
+        fixed: Match the patterns as plain text.
         words: Match whole words only.
         whole: Match whole lines only.
 
     Raises:
-        ConfigurationError: One is no regular expression.
+        ConfigurationError: A pattern is not a valid regular expression.
 
     >>> patterns = Patterns("converged|diverged", words=True)
     >>> [line for line in ("converged", "unconverged", "has diverged.") if patterns.match(line)]
@@ -58,18 +58,18 @@ class Patterns:
         if fixed or plain:
             each = ["|".join(map(re.escape, each))] if each else []
         self._expressions = [_compiled(part, around, flags) for part in each]
-        # Of plain text a match never goes beyond a line, so all lines are looked at in one go.
+        # A match of plain text never spans lines, so one search scans all lines.
         self._quick = _compiled(each[0], around, flags | re.MULTILINE) if plain else None
-        # And `re` takes ten times as long where it ignores case.
+        # `re` takes ten times as long when it ignores case.
         lowered = plain and ignore_case and each[0].isascii()
         self._lowered = _compiled(each[0].lower(), around, re.MULTILINE) if lowered else None
 
     def match(self, line: str) -> bool:
-        """Whether a line is one that is looked for."""
+        """Check whether a line matches."""
         return any(expression.search(line) for expression in self._expressions)
 
     def spans(self, line: str) -> list[tuple[int, int]]:
-        """What of a line matches: where each match begins and ends, sorted, none within another."""
+        """Return start and end of each match in a line, sorted, without nested ones."""
         found = {match.span() for expression in self._expressions for match in expression.finditer(line)}
         spans: list[tuple[int, int]] = []
         for start, end in sorted(found, key=lambda span: (span[0], -span[1])):
@@ -78,20 +78,20 @@ class Patterns:
         return spans
 
     def lines(self, text: str, number: int = 1, *, invert: bool = False, others: bool = False) -> Iterator[Line]:
-        """Those lines of a text that are looked for.
+        """Yield the matching lines of a text.
 
         Args:
-            text: Some lines; it ends where one ends.
-            number: Of the first one.
-            invert: Look for those that do not match.
-            others: Give the other lines too.
+            text: Whole lines; it ends with a line end.
+            number: The number of the first line.
+            invert: Yield the lines that do not match.
+            others: Yield all other lines too.
         """
         if self._quick is not None and not invert and not others:
             return self._found(text, number)
         return self._each(text, number, invert, others)
 
     def _found(self, text: str, number: int) -> Iterator[Line]:
-        """Those that match, with one search for each of them."""
+        """Yield matching lines, with one search for each of them."""
         search, lower = self._search(text)
         at = 0
         while at < len(text) and (match := search(lower, at)):
@@ -124,11 +124,11 @@ def _compiled(pattern: str, around: tuple[str, str], flags: re.RegexFlag) -> re.
     try:
         return re.compile(f"{begun}{around[0]}{pattern[len(begun) :]}{around[1]}", flags)
     except (re.error, RecursionError, OverflowError) as error:
-        raise ConfigurationError(f"{quoted(pattern)} is no regular expression: {error}") from error
+        raise ConfigurationError(f"{quoted(pattern)} is not a valid regular expression: {error}") from error
 
 
 def lines_of(text: str) -> list[str]:
-    r"""The lines of a text, without their ends, which are ``\n`` alone.
+    r"""Split a text into lines without their ends; only ``\n`` ends a line.
 
     >>> lines_of("a\r\n\nb\fc")
     ['a\r', '', 'b\x0cc']
@@ -140,7 +140,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def with_context(lines: Iterable[Line], before: int, after: int, most: int | None) -> Iterator[Line]:
-    """The lines that are looked for, `most` of them, each with those around it; every line once.
+    """Yield the first `most` matching lines, each with the lines around it; every line once.
 
     >>> lines = [(number, "", number in (3, 4, 9)) for number in range(1, 12)]
     >>> [number for number, *_ in with_context(lines, 1, 2, None)]

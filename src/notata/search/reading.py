@@ -1,6 +1,6 @@
-"""Files of runs, in the order in which they were asked for; what is in each, `describing` knows.
+"""Reading of files of runs, in the requested order; `describing` interprets their content.
 
-Small files are fetched many at once and given in order; large ones come as a stream, so memory is bounded.
+Small files are prefetched, many at once, and yielded in order; large ones are streamed, so that memory is bounded.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from notata import formats
 from notata._base import display, keys
 from notata.errors import FolderError, MissingError, NotataError
-from notata.search.ahead import read_ahead
-from notata.search.choosing import Choice, Wheres, narrowed
+from notata.search.choosing import Choice, Wheres, look_up_filtered
 from notata.search.describing import Content
-from notata.search.finding import File, Place, URLs, each, file_at, is_bucket, is_pattern, look_up, tell_nobody
+from notata.search.finding import File, Place, URLs, each, file_at, is_bucket, is_pattern, look_up, raise_error
+from notata.search.prefetch import prefetched
 from notata.store import TIMEOUT, Store
 from notata.store.gaps import ignore
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["contents"]
 
-_NAMED: Final = 8  # files that an error names
+_NAMED: Final = 8  # files that an error message names
 
 
 def contents(
@@ -38,25 +38,26 @@ def contents(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Content]:
-    """Files, in the order in which they were asked for; small ones are fetched 32 at once.
+    """Yield files in the requested order; small ones are prefetched, 32 at once.
 
-    Each is to be read before the next one is asked for.
+    Read each file before you request the next one.
 
-    Cost: one request to look a file up, one listing of what stands before a pattern; what a filter takes, see `runs`;
-    and the files.
+    Cost: one request to look up a file, one listing for a pattern, the reads of a filter (see `runs`), and the reads of
+    the files.
 
     Args:
-        urls: Files, or patterns of them; with a filter patterns only, as nothing tells of the run of a single file.
+        urls: Files, or patterns that match files. With a filter, only patterns are allowed, because the run of a single
+            file is unknown.
         raw: As for `Content`.
         stats: As for `describe`.
         head: As for `describe`.
-        status: Give files of runs of this status only, or of several; as for `runs`.
-        where: Give files of runs for which this holds only; as for `runs`.
-        storage_options: For fsspec.
-        failed: Is told of each place that is no file, or cannot be reached; the others are given.
+        status: Only files of runs with this status or one of several; as for `runs`.
+        where: Only files of runs that match this filter; as for `runs`.
+        storage_options: Options for fsspec.
+        failed: Called with the error of each place that is not a file or cannot be reached; the others are yielded.
         timeout: As for `notata.Logbook`.
 
     >>> from notata import Logbook
@@ -68,7 +69,7 @@ def contents(
     describers = formats.Describers()
     files = _files(urls, Choice(status, where), storage_options, failed, timeout)
     each_one = (Content(file, raw, stats, head, describers) for file in files)
-    with closing(read_ahead((content, content.file, 0, content.ahead()) for content in each_one)) as coming:
+    with closing(prefetched((content, content.file, 0, content.prefetch_size()) for content in each_one)) as coming:
         for content, future in coming:
             yield replace(content, _coming=future)
 
@@ -85,9 +86,9 @@ def _files(
             if not (choice.filters or is_pattern(url)):
                 yield file_at(url, options, timeout=timeout)
                 continue
-            place = narrowed(url, choice, options, failed=failed, timeout=timeout)
+            place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
             if not (choice.filters or place.entries):
-                yield file_at(url, options, timeout=timeout)  # which says that there is nothing
+                yield file_at(url, options, timeout=timeout)  # raises the error for a missing file
                 continue
         except NotataError as error:
             failed(_no_file(url, error, options, timeout))
@@ -96,8 +97,8 @@ def _files(
 
 
 def _matching(place: Place, failed: Callable[[NotataError], None]) -> Iterator[File]:
-    """The files that a pattern means; not those in folders that it means."""
-    parts = place.parts() if place.entries else {}  # a filter may have left none
+    """Yield the files that match a pattern, but not files in matching folders."""
+    parts = place.parts() if place.entries else {}  # a filter may leave no files
     for file in place.files:
         if file.entry.key in parts:
             yield file
@@ -108,14 +109,14 @@ def _matching(place: Place, failed: Callable[[NotataError], None]) -> Iterator[F
         below = {entry[len(key) :]: entry for entry in place.entries if entry.startswith(key)}
         failed(_folder(place.named(folder), place.store.url, "a run" if folder in place.runs else "a folder", below))
     elif folders:
-        told = f"{place.given} means {len(folders)} folders, as {place.named(folders[0])}; name files in them"
-        failed(MissingError(f"{told}, as in '{place.given}/{keys.LOG}'", url=place.store.url))
+        message = f"{place.given} matches {len(folders)} folders, such as {place.named(folders[0])}; name files in them"
+        failed(MissingError(f"{message}, as in '{place.given}/{keys.LOG}'", url=place.store.url))
 
 
 def _no_file(
     url: str | os.PathLike[str] | UPath | Store, error: NotataError, options: Mapping[str, Any] | None, timeout: float
 ) -> NotataError:
-    """Why it is no file; of a folder what is there."""
+    """Return the error for a place that is not a file; for a folder it lists the content."""
     folder = isinstance(url, Store) or is_bucket(url) or isinstance(error.__cause__, FolderError)
     if not isinstance(error, MissingError) or not folder:
         return error
@@ -132,4 +133,4 @@ def _no_file(
 
 def _folder(name: str, url: str, what: str, inside: Iterable[str]) -> MissingError:
     there = display.listed(sorted(inside), _NAMED) or "nothing"
-    return MissingError(f"{name} is {what}, no file; in it: {there}", url=url)
+    return MissingError(f"{name} is {what}, not a file; it contains: {there}", url=url)

@@ -1,4 +1,4 @@
-"""Runs at a glance, many at once: how each stands, when it ran, how much it holds, and what it was run with."""
+"""Records of runs, many at once: status, times, sizes, and if requested parameters and metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from notata._base import keys
 from notata._base.times import moment
 from notata.errors import MissingError, NotataError
 from notata.run.state import ENDED, RunState, judge, lease_of, number, parsed, spent
-from notata.search.finding import Found, Place, look_up, tell_nobody
+from notata.search.finding import Found, Place, look_up, raise_error
 from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.in_flight import InFlight
 from notata.table import Row, rows_of
@@ -20,37 +20,37 @@ from notata.table import Row, rows_of
 if TYPE_CHECKING:
     from upath import UPath
 
-__all__ = ["Run", "fetched", "place_read", "read_at", "records"]
+__all__ = ["Run", "fetched", "look_up_and_read", "read_at", "records"]
 
-_METADATA_SIZE = 4096  # bytes, for the bound of what is in flight
-_LONGEST = timedelta(days=365_000)  # between two changes of a run, whatever a storage says
+_METADATA_SIZE = 4096  # estimated bytes, to limit reads in flight
+_LONGEST = timedelta(days=365_000)  # maximum accepted time between two changes of a run, against wrong storage times
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run at a glance.
+    """A summary of a run.
 
     Attributes:
         name: The place as it was given, and the path below it.
-        run_id: As it was given when the run began.
-        url: Where it lies, without credentials.
-        status: That of `notata.RunState`; ``unreadable`` where its metadata.json is none or cannot be read.
-        certain: False where a run counts as running only because nothing tells whether it does.
-        why: What the status rests on, in a few words.
-        started: When it began first; None where nothing tells.
-        ended: When it ended; None if it has not, or nothing tells.
-        seconds: That it took, pauses before a resumption apart; so far, if it is running; to its last sign of life, if
-            it died. None where nothing tells.
-        size: Of all its files, in bytes.
-        files: How many it has.
+        run_id: The id that was given when the run began.
+        url: The URL of its folder, without credentials.
+        status: The status of `notata.RunState`; ``unreadable`` if metadata.json is missing or cannot be read.
+        certain: False if the run counts as running only because its state is unknown.
+        why: The evidence for the status, in a few words.
+        started: When it first began; None if unknown.
+        ended: When it ended; None if it has not, or if unknown.
+        seconds: Its duration, without pauses before a resumption; until now if it is running; until its last sign of
+            life if it died. None if unknown.
+        size: The size of all its files, in bytes.
+        files: The number of its files.
         failure_reason: Why it failed, died or cannot be read; empty otherwise.
-        params: Its parameters, where they were asked for.
-        metrics: What ``artifacts/metrics.json`` holds, where it was asked for.
+        params: Its parameters, if they were requested.
+        metrics: The content of ``artifacts/metrics.json``, if it was requested.
         found: Its files, each with its size.
-        metadata: What its metadata.json says; empty where it cannot be read.
-        metrics_error: Why parameters or metrics that were asked for cannot be told; empty otherwise.
+        metadata: The content of its metadata.json; empty if it cannot be read.
+        metrics_error: Why requested parameters or metrics are missing; empty otherwise.
         unfinished: Bytes of files that are still being written, or that a killed process left; not part of `size`.
-        unfinished_files: How many those are; they do not count in `files`.
+        unfinished_files: The number of those files; not part of `files`.
     """
 
     name: str
@@ -75,18 +75,18 @@ class Run:
 
     @property
     def age(self) -> float | None:
-        """Seconds since it began; None where nothing tells."""
+        """Seconds since it began; None if unknown."""
         return None if self.started is None else (datetime.now(UTC) - self.started).total_seconds()
 
     @property
     def host(self) -> str:
-        """The machine that it ran on; empty where nothing tells."""
+        """The machine that it ran on; empty if unknown."""
         environment = self.metadata.get("environment")
-        told = environment.get("host") if isinstance(environment, dict) else None
-        return str(lease_of(self.metadata).get("host") or told or "")
+        host = environment.get("host") if isinstance(environment, dict) else None
+        return str(lease_of(self.metadata).get("host") or host or "")
 
     def record(self) -> dict[str, Any]:
-        """Its fields by name, as `notata ls` has them; without parameters and metrics."""
+        """Return its fields by name, as `notata ls` prints them; without parameters and metrics."""
         return {
             "name": self.name,
             "run_id": self.run_id,
@@ -114,16 +114,16 @@ def records(
     failed: Callable[[NotataError], None] | None = None,
     read: Mapping[str, Blob] | None = None,
 ) -> Iterator[Run]:
-    """The runs of a place, sorted by folder.
+    """Yield the runs of a place, sorted by folder.
 
     Args:
-        place: Where they are.
-        values: Give parameters and metrics too: up to two more reads for each run that has not ended, or is one of
-            notata 0.3.0's.
-        failed: Is told of each file that the storage refused. Its run is given all the same, without what it holds.
-        read: The metadata.json of some of them, by folder, if they have been read.
+        place: The place.
+        values: Include parameters and metrics: up to two more reads for each run that has not ended, or was written by
+            notata 0.3.0.
+        failed: Called with the error of each file that the storage refused. The run is yielded without its content.
+        read: The metadata.json of runs that are already read, by folder.
 
-    Cost: one read a run, 32 at once. No listing: that of the place tells sizes.
+    Cost: one read a run, 32 at once. No listing, because that of the place has the sizes.
 
     >>> from notata import Logbook
     >>> from notata.search.finding import look_up
@@ -143,16 +143,16 @@ def records(
         yield _record(found, blobs.get(folder), errors.get(folder), rows.get(folder))
 
 
-def place_read(
+def look_up_and_read(
     url: str | os.PathLike[str] | UPath | Store,
     options: Mapping[str, Any] | None = None,
     *,
     timeout: float = TIMEOUT,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
 ) -> tuple[Place, dict[str, Blob]]:
-    """What one URL means, and the metadata.json of its runs, by folder, as far as it is known where they are.
+    """Look up one URL, and return the metadata.json of those runs that were found during the listing, by folder.
 
-    A bucket is asked for them while it still lists: half of the time of either is waiting.
+    In a bucket the reads overlap with the listing, as most of the time of both is waiting.
     """
     flying = InFlight[str, Blob]()
 
@@ -166,7 +166,7 @@ def place_read(
 
 
 def fetched(runs: Mapping[str, Found], key: str) -> tuple[dict[str, Blob], dict[str, Exception]]:
-    """One file of each of many runs, and why it could not be read, by the same names. 32 reads at once."""
+    """Return one file of each of many runs, and the errors, by the same names. 32 reads at once."""
     flying = InFlight[str, Blob]()
     with flying.until_landed():
         for name, run in runs.items():
@@ -176,7 +176,7 @@ def fetched(runs: Mapping[str, Found], key: str) -> tuple[dict[str, Blob], dict[
 
 
 def read_at(store: Store, names: Iterable[str], failed: Callable[[NotataError], None] | None = None) -> dict[str, Blob]:
-    """Many files of one place; without those that cannot be read, of which `failed` is told. 32 reads at once."""
+    """Return many files of one place; errors are passed to `failed`, and their files omitted. 32 reads at once."""
     flying = InFlight[str, Blob]()
     with flying.until_landed():
         for name in names:
@@ -186,7 +186,7 @@ def read_at(store: Store, names: Iterable[str], failed: Callable[[NotataError], 
 
 
 def _tell(errors: Mapping[str, Exception], failed: Callable[[NotataError], None] | None) -> None:
-    """Tell of what the storage refused; that a file is not there is no failure."""
+    """Report what the storage refused; a missing file is not an error."""
     for error in errors.values():
         if failed is not None and isinstance(error, NotataError) and not isinstance(error, MissingError):
             failed(error)
@@ -222,7 +222,7 @@ def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row |
 
 
 def _unread(found: Found, why: str) -> Run:
-    """A run of which the listing alone tells."""
+    """Return a run of which only the listing is known."""
     return Run(
         name=found.name,
         run_id=found.run_id,
@@ -253,11 +253,11 @@ def _failure(fields: Mapping[str, Any], state: RunState) -> str:
 
 
 def _until(found: Found, fields: Mapping[str, Any], state: RunState) -> datetime | None:
-    """When its time was over: at its end; if it died, at its last sign of life; else now.
+    """Return the end of its duration: when it ended; if it died, its last sign of life; else now.
 
-    That sign is the heartbeat that it stored, by the clock of its start, or a file that it wrote later. How much later,
-    the listing tells, all of whose times are of one clock. The age that tells whether it lives is measured at each
-    read: no two looks would have the same.
+    The last sign of life is the stored heartbeat, by the clock of the writer, or a later file. How much later comes
+    from the listing, whose times are all by one clock. The age that decides whether a run is dead is not used here: it
+    is measured at each read, so that two calls would return different durations.
     """
     if state.status in ENDED:
         return moment(fields.get("end_time"))
@@ -273,10 +273,10 @@ def _until(found: Found, fields: Mapping[str, Any], state: RunState) -> datetime
 def _seconds(
     fields: Mapping[str, Any], state: RunState, began: datetime | None, until: datetime | None
 ) -> float | None:
-    """How long it took until then."""
-    told = number(fields.get("runtime_sec"))
-    if state.status in ENDED and told is not None:
-        return told
+    """Return the duration of a run until this time."""
+    recorded = number(fields.get("runtime_sec"))
+    if state.status in ENDED and recorded is not None:
+        return recorded
     resumes = fields.get("resumes")
     last = resumes[-1] if isinstance(resumes, list) and resumes and isinstance(resumes[-1], dict) else {}
     went_on = moment(last.get("time")) or began

@@ -1,4 +1,4 @@
-"""Removing runs: which runs match, whether they may be removed, and the result; `notata.run.removal` removes one."""
+"""Removal of runs: which runs match, whether they may be removed, and the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from notata.run.listings import inside, name_of
 from notata.run.removal import RemovalResult, remove_run
 from notata.run.state import claimable, judge, lease_of, parsed
 from notata.search.choosing import Choice, Wheres
-from notata.search.finding import Found, Place, URLs, each, look_up, tell_nobody
+from notata.search.finding import Found, Place, URLs, each, look_up, raise_error
 from notata.search.record import Run, records
 from notata.store import TIMEOUT, Blob
 from notata.store.in_flight import mapped
@@ -30,12 +30,12 @@ _AT_ONCE: Final = 16  # runs, each with six requests, most of them one after the
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What became of one run.
+    """The result of removing one run.
 
     Attributes:
-        run: As it was.
-        remains: What was removed, and what was not; None where nothing was.
-        error: Why nothing was.
+        run: The run before the removal.
+        remains: The removed files, and those that stayed; None if nothing was removed.
+        error: Why nothing was removed.
     """
 
     run: Run
@@ -44,11 +44,11 @@ class Removal:
 
     @property
     def removed(self) -> bool:
-        """Whether the run is gone."""
+        """Whether the run was removed completely."""
         return self.remains is not None and not self.remains.errors
 
     def record(self) -> dict[str, Any]:
-        """Its fields by name."""
+        """Return its fields by name."""
         gone = self.remains.gone if self.remains else {}
         return {
             "name": self.run.name,
@@ -71,33 +71,34 @@ def remove(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> list[Removal]:
-    """Remove runs, whole; nothing else is ever touched. Nobody is asked.
+    """Remove whole runs, without confirmation. No other file is changed.
 
-    A run says ``replacing`` from the first step on, and its metadata.json goes last: who is interrupted calls this once
-    more. `remove` does not touch index.csv of an experiment. No table shows the row of a removed run, and the row goes
-    when index.csv is written again.
+    The status of a run is ``replacing`` from the first step on, and its metadata.json is removed last. After an
+    interruption, call this function again. It does not change the index.csv of an experiment. No table shows the row of
+    a removed run, and the row is dropped when index.csv is next written.
 
     Args:
-        urls: Runs, or patterns that mean runs; see `notata.search.finding.URLs`.
-        recursive: Remove all runs at or below each place as well, where it is no run itself.
-        force: Remove a run too that is running: its writer learns of it, and what it writes until then stays behind.
-        status: Of these runs remove those of this status only, or of several; as for `runs`.
-        where: Of these runs remove those for which this holds; as for `runs`. A run of which that cannot be told stays.
-        storage_options: For fsspec.
-        failed: Is told of each place and run that cannot be removed; the others are.
+        urls: Runs, or patterns that match runs; see `notata.search.finding.URLs`.
+        recursive: Also remove all runs at or below each place that is not a run itself.
+        force: Also remove running runs. The writer notices the removal; files that it writes until then stay.
+        status: Remove only runs with this status or one of several; as for `runs`.
+        where: Remove only runs that match this filter; as for `runs`. Runs for which the filter cannot be evaluated are
+            kept.
+        storage_options: Options for fsspec.
+        failed: Called with the error of each place and run that cannot be removed; the others are removed.
         timeout: As for `notata.Logbook`.
 
     Returns:
-        What became of each run.
+        The result for each run.
 
     Raises:
         RunMissingError: There is no run at a place.
-        ConfigurationError: A place is no run, but has some below it.
+        ConfigurationError: A place is not a run, but has runs below it.
         RunExistsError: A run is running.
-        ConflictError: Somebody else took a run meanwhile.
+        ConflictError: Another process took over a run meanwhile.
 
     >>> from notata import Logbook
     >>> for name in ("a", "b"):
@@ -126,12 +127,12 @@ def removable(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> list[Run]:
-    """The runs that `remove` would remove, each as it stands. Arguments as there.
+    """Return the runs that `remove` would remove. The arguments are the same.
 
-    Cost: one listing a place and one read a run; those that a filter takes, see `runs`.
+    Cost: one listing a place and one read a run, and the reads of a filter, see `runs`.
 
     >>> from notata import Logbook
     >>> log = Logbook("a", "memory://removable")
@@ -146,32 +147,32 @@ def removable(
             skipped: list[NotataError] = []
             place = look_up(url, storage_options, timeout=timeout, failed=skipped.append, by_id=True)
             for error in skipped:
-                if error.key is None or inside(error.key, place.runs) is None:  # in a run, its removal reports it
+                if error.key is None or inside(error.key, place.runs) is None:  # its removal reports errors in a run
                     failed(error)
-            _must_mean_runs(place, recursive=recursive)
+            _check_names_runs(place, recursive=recursive)
         except NotataError as error:
             failed(error)
             continue
-        told = records(place, values=choice.values, failed=failed if choice.filters else None)
-        for run in choice.of(told, len(place.runs)):
+        found = records(place, values=choice.values, failed=failed if choice.filters else None)
+        for run in choice.of(found, len(place.runs)):
             if run.found is not None and run.found.is_orphan and not place.means(run.found.folder):
-                warnings.warn(f"{run.name} has no {keys.METADATA}, and is left; name it to remove it", stacklevel=2)
+                warnings.warn(f"{run.name} has no {keys.METADATA}, and is kept; name it to remove it", stacklevel=2)
             elif force or run.status != "running":
                 chosen.setdefault(run.url, run)
             else:
-                failed(_alive(run.name, run.why, certain=run.certain))
+                failed(_running_error(run.name, run.why, certain=run.certain))
     return list(chosen.values())
 
 
 def removals(
-    runs: Sequence[Run], *, force: bool = False, failed: Callable[[NotataError], None] = tell_nobody
+    runs: Sequence[Run], *, force: bool = False, failed: Callable[[NotataError], None] = raise_error
 ) -> Iterator[Removal]:
-    """Remove these runs, 16 at once; what became of each, in order.
+    """Remove these runs, 16 at once, and yield the results in order.
 
     Args:
-        runs: Of `removable`.
-        force: Remove one too that is running by now.
-        failed: Is told why a run, or a file of one, was not removed.
+        runs: The runs, from `removable`.
+        force: Also remove runs that are running by now.
+        failed: Called with the reason why a run, or a file of one, was not removed.
     """
     with Pool(_AT_ONCE, "notata-remove") as pool, closing(mapped(partial(_removal, force=force), runs, pool)) as ended:
         for done in ended:
@@ -187,7 +188,7 @@ def _removal(run: Run, *, force: bool) -> Removal:
     try:
         store = _found(run).store
         blob = claimable(store)
-        _must_be(run, blob, force=force)
+        _check_unchanged(run, blob, force=force)
         return Removal(run, remove_run(store, blob))
     except NotataError as error:
         return Removal(run, error=error)
@@ -195,51 +196,51 @@ def _removal(run: Run, *, force: bool) -> Removal:
 
 def _found(run: Run) -> Found:
     if run.found is None:
-        raise ConfigurationError(f"{run.name}: nothing tells where this run lies")
+        raise ConfigurationError(f"{run.name}: the folder of this run is unknown; pass runs from removable()")
     return run.found
 
 
-def _must_be(run: Run, blob: Blob | None, *, force: bool) -> None:
-    """Look once more: while somebody was asked, the run may have begun again, or be another one."""
+def _check_unchanged(run: Run, blob: Blob | None, *, force: bool) -> None:
+    """Check the run again: during the confirmation it may have been resumed or replaced."""
     fields = parsed(blob.data) or {} if blob else {}
-    going = fields.get("status") == "replacing" and not lease_of(fields)  # somebody else removes it as well
-    if _which(fields)[: 1 if going else 2] != _which(run.metadata)[: 1 if going else 2]:
-        raise ConflictError(f"{run.name} is another run by now, and was left", url=run.url, key=keys.METADATA)
+    going = fields.get("status") == "replacing" and not lease_of(fields)  # another process removes it too
+    if _identity(fields)[: 1 if going else 2] != _identity(run.metadata)[: 1 if going else 2]:
+        raise ConflictError(f"{run.name} is another run by now, and was kept", url=run.url, key=keys.METADATA)
     if blob is not None and fields and not force:
         begun = fields.get("status") == "replacing"
         state = judge({**fields, "status": "initialized"}, blob) if begun else judge(fields, blob)
         if state.status == "running" and (state.certain or not begun):
-            raise _alive(run.name, state.why, certain=state.certain)
+            raise _running_error(run.name, state.why, certain=state.certain)
 
 
-def _which(fields: Mapping[str, Any]) -> tuple[object, object]:
-    """Which run it is, and which attempt at it."""
+def _identity(fields: Mapping[str, Any]) -> tuple[object, object]:
+    """Return the identity of the run and of its attempt."""
     return fields.get("start_time"), lease_of(fields).get("owner")
 
 
-def _alive(name: str, why: str, *, certain: bool) -> RunExistsError:
+def _running_error(name: str, why: str, *, certain: bool) -> RunExistsError:
     return RunExistsError(f"{name} {'is' if certain else 'may be'} running ({why}); end it, or remove it by force")
 
 
-def _must_mean_runs(place: Place, *, recursive: bool) -> None:
-    """Whether runs are meant as a whole, and each by itself unless all below a folder are wanted."""
+def _check_names_runs(place: Place, *, recursive: bool) -> None:
+    """Check that a place names whole runs, and each directly unless `recursive` is set."""
     if not place.runs:
         raise RunMissingError(f"there is no run at {place.given}; only runs are removed", url=place.store.url)
     if "" in place.runs and os.path.islink(place.store.url):
         raise ConfigurationError(f"{place.given} is a link to a run; name that, or remove the link itself")
     for folder, found in place.runs.items():
         if not place.covers(folder):
-            raise ConfigurationError(f"{place.given} means files of {found.name}; only whole runs are removed")
-        if folder == "" and not _is_ours(place, found):
-            raise RunMissingError(f"{place.given} has a {keys.METADATA}, but is no run", url=place.store.url)
+            raise ConfigurationError(f"{place.given} matches files of {found.name}; only whole runs can be removed")
+        if folder == "" and not _is_run(place, found):
+            raise RunMissingError(f"{place.given} has a {keys.METADATA}, but is not a run", url=place.store.url)
     below = [folder for folder in place.runs if not place.means(folder)]
     if below and not recursive:
         count = counted(len(below), "run")
-        raise ConfigurationError(f"{place.given} is no run, and has {count} below it; -r removes them")
+        raise ConfigurationError(f"{place.given} is not a run, but has {count} below it; -r removes them")
 
 
-def _is_ours(place: Place, found: Found) -> bool:
-    """A folder by another name than log_… may have a metadata.json that is no run's."""
+def _is_run(place: Place, found: Found) -> bool:
+    """Check whether a folder is a run: one that is not named log_… may have another program's metadata.json."""
     if name_of(place.store.url).startswith("log_"):
         return True
     blob = claimable(found.store)

@@ -1,6 +1,6 @@
-"""What surrounds a storage on this machine: its disk, where credentials come from, variables, versions; no store.
+"""The environment of a storage on this machine: disk, sources of credentials, variables and versions.
 
-No secret is told: of credentials only where they would come from.
+No secret is shown: of credentials only their sources.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from notata.store import BASE_DIR
 __all__ = ["file_system", "kind_of", "space", "surroundings"]
 
 _NETWORKED: Final = ("9p", "afs", "beegfs", "ceph", "cifs", "fuse.", "glusterfs", "gpfs", "lustre", "nfs", "smb")
-_SHOWN: Final = ("NOTATA_LOG_LEVEL", "NOTATA_DISABLED")  # variables whose values are no secrets
+_SHOWN: Final = ("NOTATA_LOG_LEVEL", "NOTATA_DISABLED")  # variables without secrets
 _PACKAGES: Final = ("notata", "fsspec", "s3fs", "gcsfs", "universal_pathlib", "numpy", "obstore")
 _LITTLE: Final = 10**9  # bytes
 _VARIABLES: Final = {
@@ -48,7 +48,7 @@ _FILES: Final = {
 
 
 def space(folder: str) -> Check:
-    """How much room its disk has."""
+    """Check the free space of the disk."""
     free = shutil.disk_usage(folder).free
     if free < _LITTLE:
         return Check("space", "poor", f"{size(free)} are free", "Make room, or choose another place.", free)
@@ -56,19 +56,19 @@ def space(folder: str) -> Check:
 
 
 def file_system(folder: str) -> Check:
-    """What it lies on."""
+    """Check the file system of a folder."""
     kind = kind_of(os.path.realpath(folder))
     if kind is None:
-        return Check("file system", "skipped", "this system does not tell")
+        return Check("file system", "skipped", "this system does not report it")
     if kind.startswith(_NETWORKED):
-        told = f"{kind}, a file system over a network"
-        advice = "Claims and appends hold between machines as far as its server keeps them; others may see files late."
-        return Check("file system", "poor", told, advice)
+        message = f"{kind}, a file system over a network"
+        advice = "Claims and appends of several machines are only as safe as its server; others may see files late."
+        return Check("file system", "poor", message, advice)
     return Check("file system", "yes", kind)
 
 
 def kind_of(folder: str, table: str = "/proc/self/mounts") -> str | None:
-    """The type of the file system that a folder lies on, where the system has such a table."""
+    """Return the type of the file system of a folder, if the system has such a table."""
     try:
         with open(table, encoding="utf-8", errors="surrogateescape") as file:
             mounts = [line.split()[1:3] for line in file]
@@ -83,18 +83,18 @@ def kind_of(folder: str, table: str = "/proc/self/mounts") -> str | None:
 
 
 def surroundings(url: str, options: Mapping[str, Any], redact: Callable[[str], str]) -> Iterator[Check]:
-    """What is in force here, by name: credentials for a URL and its options, variables, versions."""
+    """Yield the names of credentials for a URL and its options, and of variables and versions on this machine."""
     scheme = {"s3a": "s3", "gcs": "gs"}.get(url.partition("://")[0], url.partition("://")[0])
     if scheme in _VARIABLES:
         yield Check(
-            "credentials", "info", "; ".join(_credentials(scheme, options)) or "none are set up that notata knows"
+            "credentials", "info", "; ".join(_credentials(scheme, options)) or "none found in the places notata knows"
         )
     yield Check("variables", "info", ", ".join(_variables()) or "none of NOTATA_… and FSSPEC_… are set")
     yield Check("versions", "info", ", ".join(f"{name} {version}" for name, version in _versions()))
 
 
 def _credentials(scheme: str, options: Mapping[str, Any]) -> Iterator[str]:
-    """Where credentials would come from, never one itself."""
+    """Yield the sources of credentials, never a credential itself."""
     if options:
         yield f"storage options: {', '.join(sorted(map(str, options)))}"
     if found := [name for name in _VARIABLES[scheme] if os.environ.get(name)]:

@@ -1,4 +1,4 @@
-"""Parameters, status and metrics of many runs side by side, from index.csv where it still holds, else from the runs."""
+"""Parameters, status and metrics of many runs side by side, from current rows of index.csv, else from the runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from notata._base import display, keys
 from notata._base.packages import needed
 from notata.errors import NotataError, TooLargeError
 from notata.formats import flattened
-from notata.search.choosing import Choice, Runs, Wheres, seen
-from notata.search.finding import Found, Place, URLs, tell_nobody
+from notata.search.choosing import Choice, Runs, Wheres, find_runs
+from notata.search.finding import Found, Place, URLs, raise_error
 from notata.search.record import Run, read_at, records
 from notata.search.where import FACTS, close_to, find, listed_alone
 from notata.store import TIMEOUT, Blob
@@ -31,19 +31,19 @@ _MAGIC: Final = frozenset("*?[")
 
 @dataclass(frozen=True)
 class RunTable:
-    """A table of runs: a sequence of rows, each a dictionary by column, without what the run does not have.
+    """A table of runs: a sequence of rows, each a dictionary by column, without columns that the run lacks.
 
     Attributes:
-        columns: Their names, from left to right. A parameter or metric whose name another column has already is
+        columns: The names from left to right. A parameter or metric whose name another column has already is
             ``params.<name>`` or ``metrics.<name>``.
         runs: The run of each row.
-        notes: What is odd about the question, such as a column that no run has.
+        notes: Notes about the request, such as a column that no run has.
     """
 
     columns: Sequence[str]
     runs: Runs
     notes: Sequence[str] = field(default=(), repr=False)
-    _paths: Mapping[str, str] = field(default_factory=dict, repr=False)  # of columns that are called something else
+    _paths: Mapping[str, str] = field(default_factory=dict, repr=False)  # full names of columns with another name
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -59,7 +59,7 @@ class RunTable:
         return {name: found[0] for name, found in values if found}
 
     def to_pandas(self) -> pd.DataFrame:
-        """The table as a pandas DataFrame; what a run does not have is NaN.
+        """Return the table as a pandas DataFrame; missing values are NaN.
 
         Raises:
             PackageMissingError: pandas is not installed.
@@ -83,30 +83,30 @@ def table(
     limit: int | None = None,
     fresh: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> RunTable:
-    """Parameters, status and metrics of all runs at or below some places, of several experiments too.
+    """Return parameters, status and metrics of all runs at or below some places, of several experiments too.
 
     Args:
         urls: As for `runs`.
-        columns: Which columns, in this order: `notata.search.FACTS`, parameters and metrics, parts of them
-            (``solver.order``), or patterns (``metrics.*``, ``optimizer.*``). If not given: the run's id, its
-            parameters, its status, its metrics, and why it failed; before all the name of the run, where runs of one id
-            lie in several folders. Each value in a dictionary is a column.
+        columns: Columns, in this order: `notata.search.FACTS`, parameters and metrics, parts of them
+            (``solver.order``), or patterns (``metrics.*``, ``optimizer.*``). By default the run id, the parameters, the
+            status, the metrics, and the failure reason; first the name of the run if several runs have the same id.
+            Each value in a dictionary is a column.
         status: As for `runs`.
         where: As for `runs`.
         sort: As for `runs`.
         reverse: As for `runs`.
         limit: As for `runs`.
-        fresh: Take no row from an index.csv, but read each run. The rows of an index.csv are trusted as far as whoever
-            may write that file: its checksums find changes, not forgery.
+        fresh: Read each run instead of index.csv. Checksums in index.csv detect changes, but not forgery: pass True if
+            you do not trust every writer of that file.
         storage_options: As for `runs`.
         failed: As for `runs`.
         timeout: As for `runs`.
 
-    Cost: one list per 1000 files, one read for each index.csv, and up to three for each run that is not in it or has
-    changed since; 32 reads at once. Columns, orders and filters that ask for times, hosts or metadata read each run.
+    Cost: one listing per 1000 files, one read for each index.csv, and up to three for each run without a current row;
+    32 reads at once. Columns, orders and filters that need times, hosts or metadata read each run.
 
     Raises:
         ConfigurationError: As for `runs`.
@@ -130,7 +130,7 @@ def table(
     def of_place(place: Place, known: Mapping[str, Blob]) -> Iterator[Run]:
         return records(place, values=True, failed=failed, read=known) if read else _rows(place, failed)
 
-    found = seen(urls, choice, of_place, storage_options, failed, timeout, ahead=read)
+    found = find_runs(urls, choice, of_place, storage_options, failed, timeout, prefetch=read)
     paths, notes = _columns(found, asked)
     return RunTable([*paths], found, [*found.notes, *notes], paths)
 
@@ -139,7 +139,7 @@ def table(
 
 
 def _rows(place: Place, failed: Callable[[NotataError], None]) -> Iterator[Run]:
-    """The runs of a place with parameters and metrics, sorted by folder."""
+    """Yield the runs of a place with parameters and metrics, sorted by folder."""
     known = _indexed(place, failed)
     others = replace(place, runs={folder: run for folder, run in place.runs.items() if folder not in known})
     read = {run.url: run for run in records(others, values=True, failed=failed)}
@@ -148,7 +148,7 @@ def _rows(place: Place, failed: Callable[[NotataError], None]) -> Iterator[Run]:
 
 
 def _indexed(place: Place, failed: Callable[[NotataError], None]) -> dict[str, Run]:
-    """The runs, by folder, whose rows in the index.csv of their experiments still hold."""
+    """Return the runs, by folder, that have a current row in the index.csv of their experiment."""
     siblings: dict[str, dict[str, Found]] = {}
     for folder, run in place.runs.items():
         siblings.setdefault(folder.rpartition("/")[0], {})[run.run_id] = run
@@ -158,7 +158,7 @@ def _indexed(place: Place, failed: Callable[[NotataError], None]) -> dict[str, R
     for index, blob in read_at(place.store, there, failed).items():
         try:
             found[index] = parsed_rows(blob.data)
-        except TooLargeError as error:  # then the runs are read
+        except TooLargeError as error:  # read the runs instead
             failed(error)
     known: dict[str, Run] = {}
     for parent, index in indexes.items():
@@ -169,7 +169,7 @@ def _indexed(place: Place, failed: Callable[[NotataError], None]) -> dict[str, R
 
 
 def _index_of(parent: str) -> str:
-    """Where the index.csv is of the runs in a folder."""
+    """Return the key of the index.csv of the runs in a folder."""
     if parent == keys.RUNS:
         return keys.INDEX
     return keys.join(parent.removesuffix(f"/{keys.RUNS}"), keys.INDEX)
@@ -181,7 +181,7 @@ def _of_row(run: Found, row: Row) -> Run:
         run.run_id,
         run.store.url,
         row.status,
-        why=f"{keys.INDEX} says so, and it is as new as the run",
+        why=f"from {keys.INDEX}, whose row is current",
         size=run.size,
         files=len(run.files),
         failure_reason=row.failure_reason,
@@ -196,7 +196,7 @@ def _of_row(run: Found, row: Row) -> Run:
 
 
 def _columns(runs: Runs, asked: Sequence[str] | None) -> tuple[dict[str, str], list[str]]:
-    """The columns, each with the name to look up, and what is odd about those that were asked for."""
+    """Return the columns with the names to look up, and notes about requested columns."""
     usual = dict(_usual(runs))
     if asked is None:
         return usual, []
@@ -219,7 +219,7 @@ def _columns(runs: Runs, asked: Sequence[str] | None) -> tuple[dict[str, str], l
 
 
 def _usual(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """The columns of a table of which nothing else is said, each with its full name."""
+    """Return the default columns, each with its full name."""
     params = {name: f"params.{name}" for name in sorted({name for run in runs for name in flattened(run.params)})}
     metrics = {name: f"metrics.{name}" for name in sorted({name for run in runs for name in flattened(run.metrics)})}
     taken = {*FACTS, *_PARTS, "metadata"}
@@ -238,7 +238,7 @@ def _free(name: str, path: str, taken: Iterable[str]) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value as the text of a cell: texts as they are, numbers as Python writes them, all else as JSON.
+    """Return a value as the text of a cell: strings unchanged, numbers as Python writes them, all else as JSON.
 
     >>> [cell(value) for value in ("1 s", 0.1, True, None, {"order": 4}, float("nan"))]
     ['1 s', '0.1', 'true', 'null', '{"order": 4}', 'nan']

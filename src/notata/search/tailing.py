@@ -1,4 +1,4 @@
-"""The ends of logs: which logs are meant, and their last lines; only these are read."""
+"""Last lines of logs, read from the end of each file."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, Final
 from notata._base import keys, limits
 from notata.errors import MissingError, NotataError
 from notata.run.state import stored
-from notata.search.ahead import read_ahead
-from notata.search.choosing import Choice, Wheres, narrowed
-from notata.search.finding import File, URLs, each, file_at, look_up, no_run, tell_nobody
+from notata.search.choosing import Choice, Wheres, look_up_filtered
+from notata.search.finding import File, URLs, each, file_at, look_up, no_run, raise_error
 from notata.search.patterns import lines_of
+from notata.search.prefetch import prefetched
 from notata.store import TIMEOUT, Entry, Store
 from notata.store.files import PART
 
 __all__ = ["LINES", "Log", "News", "ends_of", "log_of", "logs_at", "tail", "tails"]
 
 LINES: Final = 10
-"""Lines of a log that are given, if nobody says how many."""
+"""Default number of lines of a log."""
 
-_END: Final = 64 * 2**10  # bytes that mostly hold the last lines
+_END: Final = 64 * 2**10  # bytes that usually contain the last lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Log:
     """A file that is read from its end.
 
     Attributes:
-        file: Where it is.
-        run: The store of its run, whose state tells when nothing more comes; None for a file of no run.
-        run_name: What the run is called.
+        file: The file.
+        run: The store of its run, whose state tells whether the log has ended; None for a file outside a run.
+        run_name: The name of the run, for users.
     """
 
     file: File
@@ -42,18 +42,18 @@ class Log:
 
     @property
     def run_id(self) -> str | None:
-        """Of its run."""
+        """The id of its run."""
         return None if self.run is None else keys.run_id(self.run.url)
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a log says: the end of it at first, and then what is new.
+    """Lines of a log: its last lines at first, and then new ones.
 
     Attributes:
-        log: Which one.
-        text: Whole lines, each with its end, as far as they have one; bytes that are no UTF-8 are in it as
-            ``surrogateescape`` has them.
+        log: The log.
+        text: Whole lines, each with its line end, if it has one; bytes that are not UTF-8 are decoded with
+            ``surrogateescape``.
     """
 
     log: Log
@@ -61,7 +61,7 @@ class News:
 
     @property
     def lines(self) -> list[str]:
-        """Its lines without their ends."""
+        """The lines without their ends."""
         return lines_of(self.text)
 
 
@@ -72,37 +72,37 @@ def logs_at(
     status: str | Iterable[str] | None = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = tell_nobody,
+    failed: Callable[[NotataError], None] = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Log]:
-    """The logs that places mean: of runs log.txt, of files these. One listing a place.
+    """Yield the logs at places: log.txt of runs, and files that the user named. Cost: one listing a place.
 
     Args:
-        urls: See `URLs`; files too.
-        workers: Those of each run's workers too.
-        status: Of runs of this status only, or of several; as for `runs`.
-        where: Of runs for which this holds; as for `runs`.
-        storage_options: For fsspec.
-        failed: Is told of each place where nothing is.
+        urls: See `URLs`; files are allowed too.
+        workers: Include the logs of workers.
+        status: Only logs of runs with this status or one of several; as for `runs`.
+        where: Only logs of runs that match this filter; as for `runs`.
+        storage_options: Options for fsspec.
+        failed: Called with the error of each place without a log.
         timeout: As for `notata.Logbook`.
     """
     choice = Choice(status, where)
     for url in each(urls):
         try:
-            place = narrowed(url, choice, storage_options, failed=failed, timeout=timeout)
+            place = look_up_filtered(url, choice, storage_options, failed=failed, timeout=timeout)
             if choice.filters and not place.runs:
                 continue
             if not place.entries:
                 try:
-                    log = _alone(file_at(url, storage_options, timeout=timeout))
-                except MissingError:  # nor is there a file: it may be the id of a run
+                    log = _log_of_file(file_at(url, storage_options, timeout=timeout))
+                except MissingError:  # there is no file either: the URL may end with the id of a run
                     place = look_up(url, storage_options, timeout=timeout, by_id=True)
                     if not place.runs:
                         raise
                 else:
                     yield log
                     continue
-            found = [_inside(file) for file in place.files if place.means(file.entry.key)]
+            found = [_log_of_match(file) for file in place.files if place.means(file.entry.key)]
             for run in () if found else place.runs.values():
                 own = [key for key in run.files if keys.is_log(key) and (workers or key == keys.LOG)]
                 found += [log_of(run.name, run.store, key, run.files.get(key)) for key in sorted({keys.LOG, *own})]
@@ -115,35 +115,35 @@ def logs_at(
 
 
 def log_of(name: str, store: Store, key: str, entry: Entry | None = None) -> Log:
-    """A log of a run, which may be to come."""
+    """Return a log of a run, which need not exist yet."""
     entry = entry or Entry(key, 0, datetime.now(UTC), "")
     return Log(File(f"{name}/{key}", store, entry, ""), store, name)
 
 
-def _inside(file: File) -> Log:
-    """A file that was named by a pattern, and may lie in a run."""
+def _log_of_match(file: File) -> Log:
+    """Return the log for a file that matches a pattern, and may be in a run."""
     if file.run is None:
         return Log(file, None, file.name)
     run = file.store.below(file.run) if file.run else file.store
     return Log(file, run, file.name[: -len(file.key) - 1])
 
 
-def _alone(file: File) -> Log:
-    """A file that was named itself; of log.txt it is asked whether it lies in a run."""
+def _log_of_file(file: File) -> Log:
+    """Return the log for a file that the user named; log.txt may be that of a run."""
     if file.key == keys.LOG and stored(file.store) is not None:
         return Log(file, file.store, file.name[: -len(keys.LOG) - 1])
     return Log(file, None, file.name)
 
 
 def tails(
-    logs: list[Log], lines: int = LINES, *, failed: Callable[[NotataError], None] = tell_nobody
+    logs: list[Log], lines: int = LINES, *, failed: Callable[[NotataError], None] = raise_error
 ) -> Iterator[News]:
-    """The last lines of logs, 32 at once. A request each, of the last 64 KiB; more where lines are long.
+    """Yield the last lines of logs, 32 at once. One request each, for the last 64 KiB; more if lines are long.
 
     Args:
-        logs: Which ones, see `logs_at`.
-        lines: Of each, at most.
-        failed: Is told of each log that cannot be read.
+        logs: The logs, see `logs_at`.
+        lines: Maximum number of lines of each.
+        failed: Called with the error of each log that cannot be read.
     """
     with closing(ends_of(logs, lines, failed)) as ends:
         for log, data, _, shown in ends:
@@ -153,13 +153,13 @@ def tails(
 def ends_of(
     logs: list[Log], lines: int, failed: Callable[[NotataError], None]
 ) -> Generator[tuple[Log, bytes, int, int], None, None]:
-    """The last bytes of each log, where in it they begin, and from which of them on they are its last lines.
+    """Yield for each log its last bytes, their position in the file, and the index at which the last lines begin.
 
-    Of lines that take more than 16 MiB together only the end is given.
+    If the lines take more than 16 MiB together, only the end is returned.
     """
     sizes = [log.file.entry.size if log.file.entry.size >= 0 else PART for log in logs]
     wanted = ((log, log.file, max(0, size - _END), size) for log, size in zip(logs, sizes, strict=True))
-    with closing(read_ahead(wanted)) as coming:
+    with closing(prefetched(wanted)) as coming:
         for (log, future), size in zip(coming, sizes, strict=True):
             assert future is not None
             try:
@@ -174,7 +174,7 @@ def ends_of(
 
 
 def _last(data: bytes, lines: int) -> int:
-    """Before which byte the last lines begin; -1 if that is the first one, or is not among these."""
+    """Return the index of the byte before the last lines; -1 if they begin at the first byte or before it."""
     at = len(data) - data.endswith(b"\n")
     if not lines:
         return len(data) - 1
@@ -195,22 +195,22 @@ def tail(
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
 ) -> list[str]:
-    """The last lines of the log of a run, or of another file; of several one after the other.
+    """Return the last lines of the log of a run, or of another file; of several logs one after the other.
 
-    One listing, and one request for each log, of its last 64 KiB; more where lines are long.
+    Cost: one listing, and one request for each log, for its last 64 KiB; more if lines are long.
 
     Args:
-        urls: See `URLs`; a file may be given too. Without it the base folder.
-        lines: Of each log, at most.
-        workers: The logs of workers too.
-        status: Of runs of this status only, or of several; as for `runs`.
-        where: Of runs for which this holds; as for `runs`.
-        storage_options: For fsspec.
+        urls: See `URLs`; a file is allowed too. By default the base folder.
+        lines: Maximum number of lines of each log.
+        workers: Include the logs of workers.
+        status: Only runs with this status or one of several; as for `runs`.
+        where: Only runs that match this filter; as for `runs`.
+        storage_options: Options for fsspec.
         timeout: As for `notata.Logbook`.
 
     Raises:
         MissingError: There is neither a run nor a file.
-        StorageError: It cannot be read.
+        StorageError: A log cannot be read.
 
     >>> from notata import Logbook
     >>> with Logbook("a", "memory://tails") as log:

@@ -1,4 +1,4 @@
-"""Whether runs are whole: a verdict on each; it reads only."""
+"""Verification of runs against their manifests, with a verdict on each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from notata.errors import NotataError
 from notata.manifest import VerifyReport
 from notata.reader import LogReader
-from notata.search.choosing import Choice, Wheres, narrowed
+from notata.search.choosing import Choice, Wheres, look_up_filtered
 from notata.search.finding import Found, URLs, each, given, no_run
 from notata.store import TIMEOUT
 
@@ -18,14 +18,14 @@ __all__ = ["Verdict", "verdicts"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What there is to say of a run.
+    """The result of verifying a run.
 
     Attributes:
-        name: What the run is called: the place as it was given, and the path below it.
-        run_id: As it was given when the run began; None for a place where there is none.
-        url: Where it lies, without credentials; None for such a place.
-        report: What was found; None where nothing can be told.
-        why: Why not.
+        name: The place as it was given, and the path below it.
+        run_id: The id that was given when the run began; None for a place without a run.
+        url: The URL of its folder, without credentials; None for a place without a run.
+        report: The report; None if the run cannot be verified.
+        why: The reason, if the run cannot be verified.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Verdict:
 
     @property
     def code(self) -> int:
-        """0 if all is as it was, 1 if something is missing or changed, 3 if that cannot be told."""
+        """0 if all files match, 1 if a file is missing or changed, 3 if the check is incomplete."""
         if self.report is None:
             return 3
         if self.report.missing or self.report.changed:
@@ -47,9 +47,9 @@ class Verdict:
         return f"{self.name}: {self.why or self.report}"
 
     def record(self) -> dict[str, Any]:
-        """Its fields by name."""
-        told = {"name": self.name, "run_id": self.run_id, "url": self.url, "code": self.code}
-        return told | ({"why": self.why} if self.report is None else asdict(self.report))
+        """Return its fields by name."""
+        fields = {"name": self.name, "run_id": self.run_id, "url": self.url, "code": self.code}
+        return fields | ({"why": self.why} if self.report is None else asdict(self.report))
 
 
 def verdicts(
@@ -61,18 +61,17 @@ def verdicts(
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
 ) -> Iterator[Verdict]:
-    """A verdict on each run at or below these places; one on a place itself where there is none.
+    """Yield a verdict on each run at or below these places, or on a place itself if it has no run.
 
-    Cost: one listing a place, and every file that a manifest tells of is read; before that what a filter takes, see
-    `runs`.
+    Cost: one listing a place, and the read of every file in the manifests; with a filter also its reads, see `runs`.
 
     Args:
-        urls: See `notata.search.URLs`; the base folder if not given.
-        progress: Show a bar on standard error.
-        status: Of runs of this status only, or of several; as for `runs`.
-        where: Of runs for which this holds only; as for `runs`. Of a run whose metadata.json the storage refused, and
-            which may be one of them, there is a verdict on its place.
-        storage_options: For fsspec.
+        urls: See `notata.search.URLs`; by default the base folder.
+        progress: Show a progress bar on standard error.
+        status: Only runs with this status or one of several; as for `runs`.
+        where: Only runs that match this filter; as for `runs`. If the storage refuses the metadata.json of a run that
+            may match, there is a verdict on its place.
+        storage_options: Options for fsspec.
         timeout: As for `notata.Logbook`.
 
     >>> from notata import Logbook
@@ -91,13 +90,13 @@ def _verdicts(
         errors: list[NotataError] = []
         found: list[Found] = []
         try:
-            place = narrowed(url, choice, options, failed=errors.append, timeout=timeout)
+            place = look_up_filtered(url, choice, options, failed=errors.append, timeout=timeout)
             found = [*place.runs.values()]
             if not (found or choice.filters):
                 raise no_run(place)
         except NotataError as error:
             errors.append(error)
-        own = {run.store.url for run in found}  # what is skipped in a run is reported with it
+        own = {run.store.url for run in found}  # the verification of a run reports names skipped in it
         others = [error for error in errors if not _is_below(error, own)]
         yield from (Verdict(given(url), None, None, None, f"cannot tell: {error}") for error in others)
         for run in found:
@@ -116,5 +115,5 @@ def _verdict(run: Found, progress: bool) -> Verdict:
     try:
         return Verdict(*called, LogReader(run.store).verify(progress=progress))
     except NotataError as error:
-        told = str(error)  # which names the run once more where its manifest is missing
-        return Verdict(*called, None, f"cannot tell: {told.partition(' cannot be verified: ')[2] or told}")
+        message = str(error)  # which names the run once more if its manifest is missing
+        return Verdict(*called, None, f"cannot tell: {message.partition(' cannot be verified: ')[2] or message}")

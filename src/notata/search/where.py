@@ -1,4 +1,4 @@
-"""Which of many runs are meant: what a run is called by in a filter, and whether one holds for it."""
+"""Filters of runs: the names that an expression may use, and their values for a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FROM_LISTING: Final = {
     "params",
     "metrics",
 }
-"""What is known of a run without its metadata.json, if index.csv has its row."""
+"""Facts that are known without the metadata.json of a run, if index.csv has its row."""
 
 
 def _iso(time: datetime | None) -> str | None:
@@ -51,12 +51,12 @@ FACTS: Final[Mapping[str, Callable[[Run], Any]]] = {
     "metrics_error": lambda run: run.metrics_error or None,
     "host": lambda run: run.host or None,
 }
-"""What a filter, an order or a column may ask of any run: times as ISO 8601 in this machine's zone, spans in seconds,
-sizes in bytes; None where nothing tells. A parameter or metric of such a name is ``params.<name>``."""
+"""Names for filters, orders and columns: times as ISO 8601 in this machine's zone, spans in seconds, sizes in bytes.
+None means unknown. A parameter or metric of the same name is ``params.<name>`` or ``metrics.<name>``."""
 
 
 def fact(run: Run, name: str) -> Any:
-    """One of `FACTS`; None where nothing tells."""
+    """Return one of `FACTS`; None if it is unknown."""
     return FACTS[name](run)
 
 
@@ -66,19 +66,20 @@ _TEXTS: Final = {"name", "run_id", "url", "status", "started", "ended", "failure
 class Where:
     """A filter of runs.
 
-    A name in it is one of `FACTS`, else a parameter, else a metric; ``params``, ``metrics`` and ``metadata`` have the
-    rest as their parts: ``params.solver.order``, ``params['learning rate']``, ``metadata.environment.user``.
+    A name in it is one of `FACTS`, else a parameter, else a metric. ``params``, ``metrics`` and ``metadata`` give
+    access to everything else: ``params.solver.order``, ``params['learning rate']``, ``metadata.environment.user``.
 
-    A run that lacks a name, or has a value that does not fit (``None > 1``), does not match; with ``or`` it does if the
-    other side holds. There are comparisons, also chained, ``and``, ``or``, ``not``, ``in``, arithmetic on numbers,
-    ``true``, ``false`` and ``null``, and the functions of `notata.search.expressions.FUNCTIONS`. A text has quotes, and
-    1 is not true. Nothing that a run or a filter says is run as code.
+    A run that lacks a name, or whose value does not fit the operation (``None > 1``), does not match; with ``or`` it
+    matches if the other side holds. The language has comparisons, also chained, ``and``, ``or``, ``not``, ``in``,
+    arithmetic on numbers, ``true``, ``false`` and ``null``, and the functions of
+    `notata.search.expressions.FUNCTIONS`. Strings need quotes, and 1 is not true. No text of a run or filter is ever
+    executed as code.
 
     Args:
         expression: Such as ``omega > 1 and dt < 0.1``.
 
     Raises:
-        ConfigurationError: It cannot be read; the message says where.
+        ConfigurationError: The expression is invalid; the message shows where.
 
     >>> where = Where("omega > 1 and solver.order in [2, 4] and age < days(2)")
     >>> where.values
@@ -89,8 +90,8 @@ class Where:
     True
 
     Attributes:
-        values: Whether it asks for parameters or metrics.
-        metadata: Whether it asks for what only metadata.json tells.
+        values: Whether the filter uses parameters or metrics.
+        metadata: Whether the filter uses facts that only metadata.json provides.
     """
 
     def __init__(self, expression: str) -> None:
@@ -110,12 +111,12 @@ class Where:
         return self._expression.text
 
     def __call__(self, run: Run) -> bool:
-        """Whether the run matches."""
+        """Check whether a run matches."""
         self._notice(run)
         return self._expression.holds(lambda path: _value(run, path))
 
     def _notice(self, run: Run) -> None:
-        """Take note of what the run has, for `notes`."""
+        """Remember which names the run has, for `notes`."""
         self._asked = True
         self._unseen = {path for path in self._unseen if not _has(run, path)}
         for name in self._facts:
@@ -126,21 +127,21 @@ class Where:
             self._known |= run.params.keys() | run.metrics.keys()
 
     def notes(self) -> list[str]:
-        """What is odd about the filter, given the runs that it was asked about: names that none of them has."""
+        """Return notes about the filter after it was evaluated, such as names that none of the runs has."""
         if not self._asked:
             return []
         quoted = self._expression.quoted(self._unseen.__contains__, lambda path: path[0] in _TEXTS)
         bare = quoted[1] if quoted else ()
-        told = [_of_unseen(path, self._known) for path in sorted(self._unseen - {*bare}, key=str)]
+        notes = [_of_unseen(path, self._known) for path in sorted(self._unseen - {*bare}, key=str)]
         if quoted:
-            nobody = f"no run has {', '.join(map(_shown, bare))}; " if bare else ""
-            told.append(f"{nobody}a text needs quotes: {quoted[0]}")
-        told += [f"{name} is that of the run; there is {other} too" for name, other in sorted(self._shadowed.items())]
-        return told + [f"not computed for some runs: {self._expression.too_much}"] * bool(self._expression.too_much)
+            unseen = f"no run has {', '.join(map(_shown, bare))}; " if bare else ""
+            notes.append(f"{unseen}a text needs quotes: {quoted[0]}")
+        notes += [f"{name} is that of the run; there is {other} too" for name, other in sorted(self._shadowed.items())]
+        return notes + [f"not computed for some runs: {self._expression.too_much}"] * bool(self._expression.too_much)
 
 
 def needs_values(names: Iterable[str]) -> bool:
-    """Whether any of these names, parts left out, is that of a parameter or metric.
+    """Check whether one of these names, without their parts, is a parameter or a metric.
 
     >>> needs_values(["status", "age"]), needs_values(["omega"])
     (False, True)
@@ -149,14 +150,14 @@ def needs_values(names: Iterable[str]) -> bool:
 
 
 def listed_alone(names: Iterable[str]) -> bool:
-    """Whether a row of index.csv and a listing tell all of these."""
+    """Check whether a row of index.csv and a listing provide all of these names."""
     return all(name in _FROM_LISTING or (name not in FACTS and name != "metadata") for name in names)
 
 
 def look(run: Run, name: str) -> Any:
-    """The value that a run has by a name as columns and orders have it; None where there is none.
+    """Return the value that a run has under a name of a column or an order; None if it has none.
 
-    A name may have dots in it, or stand for a part of a value.
+    A name may contain dots, or refer to a part of a value.
 
     >>> run = Run("a", "a", "memory://a", "complete", params={"solver": {"order": 4}, "a.b": 1, "status": "x"})
     >>> [look(run, name) for name in ("status", "params.status", "solver.order", "a.b", "other")]
@@ -167,7 +168,7 @@ def look(run: Run, name: str) -> Any:
 
 
 def find(run: Run, name: str) -> tuple[Any] | None:
-    """Return the value that `look` looks for, in a tuple, as it may be None; None where a run has no such value."""
+    """Return the value of `look` in a tuple, because it may be None; return None if the run has no such value."""
     if name in FACTS:
         value = fact(run, name)
         return None if value is None else (value,)
@@ -201,9 +202,9 @@ def _value(run: Run, path: Path) -> Any:
 
 def _root(run: Run, name: str) -> Any:
     if name in FACTS:
-        if (told := fact(run, name)) is None:
+        if (value := fact(run, name)) is None:
             raise LookupError(name)
-        return told
+        return value
     if name in _PARTS:
         return getattr(run, name)
     return run.params[name] if name in run.params else run.metrics[name]
@@ -220,7 +221,7 @@ def _has(run: Run, path: Path) -> bool:
 
 
 def close_to(name: str, runs: Iterable[Run]) -> str:
-    """What to say of a name that none of these runs has."""
+    """Return a hint with similar names, for a name that none of these runs has."""
     return _close(name.removeprefix("params.").removeprefix("metrics."), _names(runs))
 
 
@@ -237,11 +238,11 @@ def _close(wanted: str, known: Iterable[str]) -> str:
     import difflib
 
     close = difflib.get_close_matches(wanted, sorted({*FACTS, *known}), 3, 0.6)
-    return f"; close to it: {', '.join(close)}" * bool(close)
+    return f"; similar names: {', '.join(close)}" * bool(close)
 
 
 def _shown(path: Sequence[str | int]) -> str:
-    """A path as it is written in a filter."""
+    """Return a path as written in a filter."""
     name = str(path[0])
     for step in path[1:]:
         name += f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]"

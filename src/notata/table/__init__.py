@@ -1,15 +1,15 @@
-"""The table of many runs, a row for each, and index.csv, the same for people; it does not know how runs are made.
+"""The table of many runs, one row a run, and its copy index.csv; this package does not create runs.
 
-What a row says is stored with each run: its metadata.json has, from its end on, the field `ROW` with parameters and
-metrics. So no row is lost with index.csv, none is torn, and none depends on another writer. index.csv is a copy of
-these rows: greppable, and one read in place of one for each run. Its last column is a checksum of a row and of the
-versions of metadata.json and of the metrics that it was made of; a listing tells whether those still are the versions.
+Each run stores its row: the field `ROW` of its metadata.json has parameters and metrics from its end on. So no row is
+lost with index.csv, torn, or dependent on another writer. index.csv is a copy of these rows that `grep` can search, and
+that takes one read instead of one for each run. Its last column is a checksum of the row and of the versions of
+metadata.json and metrics that the row was made from. A listing shows whether these versions are current.
 """
 
 from __future__ import annotations
 
 from notata.table.columns import parsed_rows
-from notata.table.index import Keeper
+from notata.table.index import IndexWriter
 from notata.table.row import Row, described, metrics_file, of_ended
 from notata.table.runs import (
     Table,
@@ -23,7 +23,7 @@ from notata.table.runs import (
 )
 
 __all__ = [
-    "Keeper",
+    "IndexWriter",
     "Row",
     "Table",
     "current_rows",

@@ -1,6 +1,6 @@
-"""Rows as the text of index.csv, and back: columns, cells and lines; it knows no storage.
+"""Conversion between rows and the text of index.csv: columns, cells and lines, without access to storage.
 
-Every cell is one line, so `grep` shows all of a row, and numbers, words and texts come back as what they were.
+Every cell is one line, so that `grep` shows whole rows, and numbers, words and texts keep their types.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = [
     "revision_in",
 ]
 
-_PARAMS: Final = "params."  # what stands before a name that another column has already
+_PARAMS: Final = "params."  # prefix of a name that another column has already
 _METRICS: Final = "metrics."
-_LONGEST: Final = 2**15 - 1  # characters of a cell: spreadsheets hold no more, and Python's csv module four times that
+_LONGEST: Final = 2**15 - 1  # maximum characters of a cell in spreadsheets; Python's csv module accepts four times that
 _AT_ONCE: Final = 2**20  # bytes of lines that are parsed at once
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)")
 _WORDS: Final = {"True": True, "False": False, "null": None, "nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -39,7 +39,7 @@ _WORDS: Final = {"True": True, "False": False, "null": None, "nan": math.nan, "i
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a table, from left to right; which are parameters and which metrics, their place tells."""
+    """The columns of a table, from left to right: parameters before the status, metrics after it."""
 
     params: Mapping[str, str]
     optional: Sequence[str]
@@ -47,13 +47,13 @@ class Columns:
 
     @classmethod
     def of(cls, rows: Iterable[Row], before: Columns | None = None) -> Columns:
-        """Those that these rows need, and those of before: parameters by name, then status, then metrics by name."""
+        """Return the columns of these rows and of `before`: parameters by name, status, then metrics by name."""
         rows = list(rows)
         before = before or cls({}, [], {})
         params = sorted({name for row in rows for name in row.params} | before.params.keys())
         metrics = sorted({name for row in rows for name in row.metrics} | before.metrics.keys())
-        told = {name for name in (REASON, ERROR) if any(getattr(row, name) for row in rows)} | {*before.optional}
-        optional = [name for name in (REASON, ERROR) if name in told]
+        needed = {name for name in (REASON, ERROR) if any(getattr(row, name) for row in rows)} | {*before.optional}
+        optional = [name for name in (REASON, ERROR) if name in needed]
         columns = {name: _PARAMS + name if _taken(name) else name for name in params}
         return cls(
             columns,
@@ -63,7 +63,7 @@ class Columns:
 
     @classmethod
     def read(cls, header: Sequence[str]) -> Columns | None:
-        """Those of a header, if it is one of ours."""
+        """Return the columns of a header that notata wrote; None for another one."""
         if header[:1] != [ID] or STATUS not in header or len(set(header)) < len(header):
             return None
         middle = header.index(STATUS)
@@ -78,13 +78,13 @@ class Columns:
         return [ID, *self.params.values(), STATUS, *self.optional, *self.metrics.values(), REVISION]
 
     def record(self, row: Row) -> list[tuple[str, Any]]:
-        """The row's values by column."""
+        """Return the row's values by column."""
         fixed = [(name, getattr(row, name)) for name in FIXED if getattr(row, name)]
         params = [(self.params[name], value) for name, value in row.params.items()]
         return fixed + params + [(self.metrics[name], value) for name, value in row.metrics.items()]
 
     def hold(self, row: Row) -> bool:
-        """Whether the row has its place here as it is: no name is new."""
+        """Check whether the columns can hold the row without a new column."""
         return (
             row.params.keys() <= self.params.keys()
             and row.metrics.keys() <= self.metrics.keys()
@@ -97,7 +97,7 @@ def _taken(name: str) -> bool:
 
 
 def parsed_rows(data: bytes) -> list[Row]:
-    """The rows of an index.csv, each run's last; none where it is no table, and no row that is not whole."""
+    """Return the rows of an index.csv, the last one of each run; without incomplete rows, and none if it is invalid."""
     header = header_of(data)
     columns = Columns.read(header)
     if columns is None:
@@ -127,7 +127,7 @@ def _of_cells(columns: Columns, cells: Mapping[str, str]) -> Row:
 
 
 def encoded_rows(rows: Sequence[Row]) -> bytes:
-    r"""An index.csv of these rows.
+    r"""Return an index.csv with these rows.
 
     >>> encoded_rows([Row("a", "complete", {"dt": 0.1}, {"n": 3}, revision="0")])
     b'run_id,dt,status,n,revision\na,0.1,complete,3,0\n'
@@ -137,9 +137,9 @@ def encoded_rows(rows: Sequence[Row]) -> bytes:
 
 
 def merged_rows(data: bytes, rows: Sequence[Row]) -> bytes:
-    """An index.csv with these rows, each in the place of an earlier one of its run.
+    """Return an index.csv with these rows, each in the place of an earlier row of its run.
 
-    Cells are taken over as they are: the less time this takes, the less others come before.
+    Other cells are copied unchanged: the less time this takes, the less likely is a conflict with another writer.
     """
     header = header_of(data)
     before = Columns.read(header)
@@ -161,7 +161,7 @@ def merged_rows(data: bytes, rows: Sequence[Row]) -> bytes:
 
 
 def appendable(data: bytes, row: Row) -> bytes:
-    """The line to append; empty where the table has to be written anew."""
+    """Return the line to append; empty if the table must be rewritten."""
     header = header_of(data)
     columns = Columns.read(header)
     if columns is None or columns.header != header or not columns.hold(row) or not data.endswith(b"\n"):
@@ -171,7 +171,7 @@ def appendable(data: bytes, row: Row) -> bytes:
 
 
 def revision_in(data: bytes, run_id: str) -> str | None:
-    r"""The revision that an index.csv has of a run; None if it has no row of it.
+    r"""Return the revision of a run in an index.csv; None if it has no row of the run.
 
     >>> revision_in(b"run_id,status,revision\na,complete,0f\n", "a")
     '0f'
@@ -184,17 +184,17 @@ def revision_in(data: bytes, run_id: str) -> str | None:
 
 
 def _beginning(run_id: str) -> bytes:
-    """How the line of a run begins, with the end of the line before."""
+    """Return the beginning of a run's line, with the end of the line before."""
     return b"\n" + _written([[_text(run_id), ""]])[:-1]
 
 
 def is_ours(data: bytes) -> bool:
-    """Whether an index.csv has the last column that 0.3.0 does not write."""
+    """Check whether an index.csv has the last column, which notata 0.3.0 does not write."""
     return header_of(data)[-1:] == [REVISION]
 
 
 def _line(columns: Columns, row: Row) -> list[str]:
-    """The row's cells. What is too long for one is left out, and with it the revision: the run is read for it."""
+    """Return the row's cells. Too long ones are omitted together with the revision, so that readers read the run."""
     values = {name: _text(value) if name in FIXED else _cell(value) for name, value in columns.record(row)}
     kept = {name: text for name, text in values.items() if len(text) <= _LONGEST}
     if len(kept) < len(values):
@@ -203,7 +203,7 @@ def _line(columns: Columns, row: Row) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    """A value as text that `_value` reads back: numbers and words as Python has them, what is none of these as JSON."""
+    """Return a value as text that `_value` reads back: numbers and words as in Python, everything else as JSON."""
     if isinstance(value, str):
         plain = value and value.isprintable() and value[0] not in '"[{' and _NUMBER.fullmatch(value) is None
         return value if plain and value not in _WORDS else json.dumps(value)
@@ -232,7 +232,7 @@ def _value(cell: str) -> Any:
 
 
 def _text(value: str) -> str:
-    """A text that is one line, so that `grep` shows all of a row."""
+    """Return a text on one line, so that `grep` shows whole rows."""
     return value if value.isprintable() and not value.startswith('"') else json.dumps(value)
 
 
@@ -241,7 +241,7 @@ def _untext(cell: str) -> str:
 
 
 def _lines(data: bytes) -> list[list[str]]:
-    """The lines that are whole; a line that is torn, or none of a table, costs no other one."""
+    """Return the complete lines; an incomplete or invalid line does not affect the others."""
     import csv
 
     texts = [line.removesuffix("\r") for line in data.decode("utf-8", "replace").split("\n")]
@@ -252,13 +252,13 @@ def _lines(data: bytes) -> list[list[str]]:
             return lines
     lines = []
     for text in texts:
-        with suppress(csv.Error):  # what it says is with the runs
+        with suppress(csv.Error):  # the row is stored with its run
             lines += csv.reader([text], strict=True)
     return lines
 
 
 def _lines_below(data: bytes) -> Iterator[list[str]]:
-    """The lines below the header, parsed a MiB at a time: as lists of cells they take up to 20 times their bytes."""
+    """Yield the lines below the header, parsed a MiB at a time: lists of cells take up to 20 times their bytes."""
     start = data.find(b"\n") + 1
     while start < len(data):
         end = data.find(b"\n", min(len(data), start + _AT_ONCE)) + 1 or len(data)
@@ -267,7 +267,7 @@ def _lines_below(data: bytes) -> Iterator[list[str]]:
 
 
 def header_of(data: bytes) -> list[str]:
-    r"""The names of the columns, from left to right.
+    r"""Return the names of the columns, from left to right.
 
     >>> header_of(b"run_id,dt,status\na,0.1,complete\n")
     ['run_id', 'dt', 'status']

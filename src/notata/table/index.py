@@ -1,4 +1,4 @@
-"""index.csv, kept for people and for a quick look: rows put into it by appending, or by compare and swap."""
+"""Writing of index.csv: rows are appended, or merged by compare-and-swap."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from notata.table.columns import appendable, encoded_rows, header_of, is_ours, m
 from notata.table.row import FIXED, Row, crc
 from notata.table.runs import Table, found_index, gather, row_now
 
-__all__ = ["Keeper"]
+__all__ = ["IndexWriter"]
 
-EVERY: Final = 30.0  # seconds from one index.csv in a bucket to the next; GCS takes one write a second to one object
-_SECONDS: Final = 30.0  # that somebody tries who others come before
+EVERY: Final = 30.0  # seconds between two writes of index.csv in a bucket; GCS takes one write a second to one object
+_SECONDS: Final = 30.0  # retries after conflicts with other writers
 
 _own = logging.getLogger("notata")
 
 
-class Keeper:
-    """Keeps the index.csv of one experiment, for one process.
+class IndexWriter:
+    """Keeps the index.csv of one experiment up to date, for one process.
 
-    On a disk and in memory a row is put in at once. In a bucket rows wait for others: up to half a minute, or to the
-    end of the process. A row that does not get in is not lost, as its run keeps it too.
+    On a disk and in memory a row is written at once. In a bucket rows are pending: up to half a minute, or until the
+    end of the process. A row that cannot be written is not lost, because its run stores it too.
 
-    Safe to use from many threads. It pickles without its rows; a forked child begins without them too.
+    Safe to use from many threads. Pickling omits pending rows; a forked child starts without them too.
     """
 
     def __init__(self, store: Store) -> None:
@@ -42,7 +42,7 @@ class Keeper:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._waiting: dict[str, Row] = {}
+        self._pending: dict[str, Row] = {}
         self._next = 0.0
         self._timer: threading.Timer | None = None
 
@@ -54,119 +54,120 @@ class Keeper:
         self._begin()
 
     def put(self, row: Row) -> None:
-        """Put in the row of a run that has ended; what goes wrong is a warning."""
+        """Write the row of a run that has ended; log errors as warnings."""
         try:
             if self._store.is_local:
-                _insist(self._store, lambda: _put(self._store, [row]), 0.01)
+                _retry_conflicts(self._store, lambda: _write_rows(self._store, [row]), 0.01)
                 return
-            due = self._wait(row)
+            due = self._add_pending(row)
             try:
                 if due:
                     self._merge()
             finally:
-                self._arm()
+                self._start_timer()
         except NotataError as error:
-            _own.warning("notata: run %s ended, but %s was not brought up to date: %s", row.run_id, keys.INDEX, error)
+            _own.warning("notata: run %s ended, but %s was not updated: %s", row.run_id, keys.INDEX, error)
 
     def gather(self) -> Table:
-        """The rows as the runs say now, and index.csv written by the way if others do not come before."""
-        waiting = self._now()
+        """Return the current rows of the runs, and rewrite index.csv unless another writer is faster."""
+        waiting = self._pending_rows()
         rows = gather(self._store)
         try:
             if _rewrite(self._store, rows):
-                self._done(waiting)
+                self._remove_pending(waiting)
         except StorageError as error:
-            _own.warning("notata: %s was not brought up to date: %s", keys.INDEX, error)
+            _own.warning("notata: %s was not updated: %s", keys.INDEX, error)
         return rows
 
     def write(self) -> None:
-        """Write it anew from the runs.
+        """Rewrite index.csv from the runs.
 
         Raises:
-            ConflictError: Others wrote it all the time.
-            StorageError: The runs cannot be read, or it cannot be written.
+            ConflictError: Other processes kept writing it.
+            StorageError: The runs cannot be read, or index.csv cannot be written.
         """
-        waiting = self._now()
-        _insist(self._store, lambda: _rewrite(self._store, gather(self._store)))
-        self._done(waiting)
+        waiting = self._pending_rows()
+        _retry_conflicts(self._store, lambda: _rewrite(self._store, gather(self._store)))
+        self._remove_pending(waiting)
 
-    # -- rows that wait ------------------------------------------------------------------------------------
+    # -- pending rows --------------------------------------------------------------------------------------
 
-    def _alone(self) -> AbstractContextManager[object]:
-        """Return the lock, by which an interrupt cannot leave it held."""
-        if os.getpid() != self._pid:  # forked: the lock may be held for ever, and the parent's rows are the parent's
+    def _own_lock(self) -> AbstractContextManager[object]:
+        """Return the lock; an interrupt cannot leave it held."""
+        if os.getpid() != self._pid:  # forked: the lock may be held for ever, and pending rows belong to the parent
             self._begin()
         return self._lock
 
-    def _wait(self, row: Row) -> bool:
-        """Have a row wait; whether the time has come for those that do."""
-        with self._alone():
-            self._waiting[row.run_id] = row
-            exits.at_exit(self._at_exit)  # not before: who finds no row waiting takes it back
+    def _add_pending(self, row: Row) -> bool:
+        """Add a pending row; return whether it is time to write."""
+        with self._own_lock():
+            self._pending[row.run_id] = row
+            exits.at_exit(self._at_exit)  # after adding the row: `_remove_pending` unregisters it if no row is pending
             due = time.monotonic() >= self._next
             if due:
                 self._next = time.monotonic() + EVERY
         return due
 
-    def _arm(self) -> None:
-        """Have a timer write the rows that wait, when it is time."""
-        with self._alone():
-            if not self._waiting or self._timer is not None:
+    def _start_timer(self) -> None:
+        """Start a timer that writes the pending rows when it is time."""
+        with self._own_lock():
+            if not self._pending or self._timer is not None:
                 return
             timer = threading.Timer(max(0.0, self._next - time.monotonic()), self._due)
             timer.daemon = True
-            with suppress(RuntimeError):  # the interpreter ends, and so does the waiting
+            with suppress(RuntimeError):  # the interpreter is exiting, and writes pending rows itself
                 timer.start()
                 self._timer = timer
 
     def _due(self) -> None:
-        with self._alone():
+        with self._own_lock():
             self._timer = None
             self._next = time.monotonic() + EVERY
-        with suppress(NotataError):  # there is another time, and the end of the process
+        with suppress(NotataError):  # retried by the next timer, and at exit
             self._merge()
-        self._arm()
+        self._start_timer()
 
     def _merge(self) -> bool:
-        """Write the rows that wait; whether nobody came before."""
-        rows = self._now()
-        if rows and not _put(self._store, list(rows.values())):
+        """Write the pending rows; return False on a conflict with another writer."""
+        rows = self._pending_rows()
+        if rows and not _write_rows(self._store, list(rows.values())):
             return False
-        self._done(rows)
+        self._remove_pending(rows)
         return True
 
-    def _now(self) -> dict[str, Row]:
-        with self._alone():
-            return dict(self._waiting)
+    def _pending_rows(self) -> dict[str, Row]:
+        with self._own_lock():
+            return dict(self._pending)
 
-    def _done(self, rows: Mapping[str, Row]) -> None:
-        """Take note that these rows are in index.csv."""
-        with self._alone():
+    def _remove_pending(self, rows: Mapping[str, Row]) -> None:
+        """Remove rows that are in index.csv by now from the pending ones."""
+        with self._own_lock():
             for run_id, row in rows.items():
-                if self._waiting.get(run_id) is row:
-                    del self._waiting[run_id]
-            if not self._waiting:
+                if self._pending.get(run_id) is row:
+                    del self._pending[run_id]
+            if not self._pending:
                 exits.forget(self._at_exit)
 
     def _at_exit(self) -> None:
         if os.getpid() != self._pid:
             return
         try:
-            _insist(self._store, self._merge)
+            _retry_conflicts(self._store, self._merge)
         except NotataError as error:
-            _own.warning("notata: the last rows are not in %s; write_index() puts them there: %s", keys.INDEX, error)
+            _own.warning("notata: the last rows are not in %s; write_index() adds them: %s", keys.INDEX, error)
 
 
 # -- one write ---------------------------------------------------------------------------------------------
 
 
-def _insist(store: Store, write: Callable[[], bool], longest: float = 2.0) -> None:
-    """Write though others do so too, with pauses of some random time."""
+def _retry_conflicts(store: Store, write: Callable[[], bool], longest: float = 2.0) -> None:
+    """Retry a write after conflicts, with random pauses."""
     give_up, pause = time.monotonic() + _SECONDS, min(0.05, longest)
     while not write():
         if time.monotonic() > give_up:
             raise ConflictError(
-                f"{store.url}/{keys.INDEX}: others write it all the time; no row is lost, as each run keeps its own",
+                f"cannot write {store.url}/{keys.INDEX}: other processes keep writing it; no row is lost, as each run "
+                "stores its own",
                 url=store.url,
                 key=keys.INDEX,
             )
@@ -174,55 +175,55 @@ def _insist(store: Store, write: Callable[[], bool], longest: float = 2.0) -> No
         pause = min(2 * pause, longest)
 
 
-def _put(store: Store, rows: Sequence[Row]) -> bool:
-    """Put rows in once; whether nobody came before. In a bucket two requests."""
+def _write_rows(store: Store, rows: Sequence[Row]) -> bool:
+    """Write rows once; return False on a conflict with another writer. In a bucket two requests."""
     found = found_index(store)
     if found is None:
-        return _swapped(store, None, encoded_rows(rows))
+        return _is_written(store, None, encoded_rows(rows))
     if store.is_local and len(rows) == 1 and (line := appendable(found.data, rows[0])):
         try:
             store.append(keys.INDEX, line, found.size)
         except ConflictError:
             return False
         return True
-    if not is_ours(found.data):  # of notata 0.3.0, or damaged
+    if not is_ours(found.data):  # written by notata 0.3.0, or damaged
         return _rewrite(store, gather(store))
     current = [row for row in (_current(store, found.data, row) for row in rows) if row is not None]
-    return _swapped(store, found, merged_rows(found.data, current))
+    return _is_written(store, found, merged_rows(found.data, current))
 
 
 def _current(store: Store, data: bytes, row: Row) -> Row | None:
-    """Return the row, where index.csv has none of its run. Else ask the run: another process may have resumed it."""
+    """Return the row if index.csv has no other one; else that of the run, which another process may have resumed."""
     if revision_in(data, row.run_id) in (None, row.revision):
         return row
     return row_now(store, row)
 
 
 def _rewrite(store: Store, table: Table) -> bool:
-    """Write it anew from the rows of the runs that ended or died; whether nobody came before."""
+    """Rewrite index.csv from the rows of ended and dead runs; return False on a conflict with another writer."""
     if table.unread is not None:
         raise table.unread
     data = encoded_rows([row for row in table.rows if row.status not in ("running", "replacing")])
     if table.found is not None and _is_only_copy(table.found.data, data, table.runs):
         with suppress(ExistsError):
             store.create(f"{keys.INDEX}.{crc(table.found.data)}.bak", table.found.data)
-    return _swapped(store, table.found, data)
+    return _is_written(store, table.found, data)
 
 
 def _is_only_copy(old: bytes, new: bytes, runs: Container[str]) -> bool:
-    """Check whether an index.csv says what neither its successor nor a run says.
+    """Check whether an index.csv has data that are neither in its successor nor in a run.
 
-    Such are columns that somebody added, and rows of notata 0.3.0, which kept them nowhere else.
+    These are columns that a user added, and rows of notata 0.3.0, which stored them only there.
     """
     if {*header_of(old)} - {*header_of(new), *FIXED}:
         return True
     return not is_ours(old) and any(row.run_id not in runs for row in parsed_rows(old))
 
 
-def _swapped(store: Store, found: Blob | None, data: bytes) -> bool:
+def _is_written(store: Store, found: Blob | None, data: bytes) -> bool:
     if found is not None and found.data == data:
         return True
-    limits.check_size(store.url, keys.INDEX, len(data), limits.INDEX)  # who would read it?
+    limits.check_size(store.url, keys.INDEX, len(data), limits.INDEX)  # readers refuse larger ones
     try:
         if found is None:
             store.create(keys.INDEX, data)

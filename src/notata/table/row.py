@@ -1,4 +1,4 @@
-"""What the table says of one run, and what of it the run keeps in its own metadata.json; it reads one run at most."""
+"""The row of one run in the table, and the field of metadata.json that stores it."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ REVISION: Final = "revision"
 FILE: Final = "metrics_file"
 VERSION: Final = "metrics_version"
 FIXED: Final = (ID, STATUS, REASON, ERROR, REVISION)
-_LARGEST: Final = 64 * 2**10  # bytes of metrics that metadata.json takes in; it is written again at each heartbeat
+_LARGEST: Final = 64 * 2**10  # maximum bytes of metrics in metadata.json, which is rewritten at each heartbeat
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the table says of one run.
+    """The row of one run in the table.
 
     Attributes:
-        run_id: Its id.
-        status: As `notata.RunState` has it; ``unreadable`` where metadata.json is damaged.
-        params: Its parameters.
-        metrics: What ``artifacts/metrics.json`` holds; empty without it.
+        run_id: The id of the run.
+        status: The status, as in `notata.RunState`; ``unreadable`` if metadata.json is damaged.
+        params: The parameters.
+        metrics: The content of ``artifacts/metrics.json``; empty without it.
         failure_reason: Why it failed, or died.
-        metrics_error: Why its metrics cannot be shown, if they cannot.
-        revision: A checksum of this and of the versions of metadata.json and the metrics that it was made of; empty
-            where the run may still change without them.
-        started: When it began, as metadata.json says.
+        metrics_error: Why its metrics cannot be shown, if so.
+        revision: A checksum of the row and of the versions of metadata.json and metrics that it was made from; empty if
+            the run may change without changing these versions.
+        started: The start time, as in metadata.json.
     """
 
     run_id: str
@@ -75,12 +75,12 @@ class Row:
 
 
 def described(store: Store, params: Mapping[str, Any], metrics_key: str = keys.METRICS) -> dict[str, Any]:
-    """The field `ROW` of a run at a store's root: its parameters, and its metrics as they are stored now. One request.
+    """Return the field `ROW` of a run at a store's root: parameters and the metrics as stored now. One request.
 
-    What cannot be told for now (no metrics yet, no answer, too many) is left out: who reads the row looks again.
+    Values that are unavailable now (no metrics yet, no answer, too many) are omitted: readers of the row look again.
 
     Raises:
-        EncodeError: Somebody stored parameters that have no form in JSON.
+        EncodeError: The parameters cannot be represented in JSON.
     """
     values = formats.plain(dict(params), "params")
     described: dict[str, Any] = {}
@@ -100,12 +100,12 @@ def described(store: Store, params: Mapping[str, Any], metrics_key: str = keys.M
 
 
 def metrics_file(fields: Mapping[str, Any]) -> str:
-    """The key of the file that a run's metrics were recorded from, as its metadata.json says."""
+    """Return the key of the file that a run's metrics were recorded from, as stored in its metadata.json."""
     return str(row_field(fields).get(FILE) or keys.METRICS)
 
 
 def of_run(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
-    """The row of a run that has ended, from what its metadata.json says in this version."""
+    """Return the row of a run that has ended, from this version of its metadata.json."""
     described = row_field(fields)
     row = Row(
         run_id,
@@ -120,27 +120,27 @@ def of_run(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
 
 
 def of_ended(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
-    """As `of_run`, for index.csv: without a revision where metadata.json leaves the parameters out.
+    """Return the row as `of_run` does, for index.csv: without a revision if metadata.json omits the parameters.
 
-    Such a row is completed from the run each time that the table is read.
+    Such a row is completed from the run whenever the table is read.
     """
     row = of_run(run_id, fields, version)
     return row if "params" in row_field(fields) else replace(row, revision="")
 
 
 def row_field(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The field `ROW` of a metadata.json; empty where there is none, or none of ours."""
+    """Return the field `ROW` of a metadata.json; empty if it is missing or invalid."""
     row = fields.get(ROW)
     return row if isinstance(row, dict) else {}
 
 
 def named_values(value: object) -> dict[str, Any]:
-    """A dictionary by strings; empty for anything else."""
+    """Return a dictionary with string keys; empty for any other value."""
     return {str(name): item for name, item in value.items()} if isinstance(value, dict) else {}
 
 
 def metrics_of(data: bytes, key: str) -> tuple[dict[str, Any], str]:
-    """Metrics, or why there are none."""
+    """Return metrics, and the reason if there are none."""
     try:
         value = formats.decode(formats.JSON, data)
     except DecodeError as error:
@@ -150,23 +150,23 @@ def metrics_of(data: bytes, key: str) -> tuple[dict[str, Any], str]:
     if not isinstance(value, dict):
         return {}, f"{key} holds {indefinite(type(value).__name__)}, where names and values are needed"
     try:
-        formats.encode(formats.JSON, [[[[value]]]])  # as deep as metadata.json holds it
+        formats.encode(formats.JSON, [[[[value]]]])  # the nesting of metrics in metadata.json
     except EncodeError as error:
         return {}, f"{key}: {error}"
     return value, ""
 
 
 def crc(data: str | bytes) -> str:
-    """A checksum of eight digits."""
+    """Return a checksum of eight digits."""
     return f"{zlib.crc32(data.encode() if isinstance(data, str) else data):08x}"
 
 
 def sealed(row: Row, version: str, metrics: str) -> Row:
-    """The row with its revision."""
+    """Return the row with its revision."""
     return replace(row, revision=revision_of(row, version, metrics))
 
 
 def revision_of(row: Row, version: str, metrics: str) -> str:
-    """Of what a row says, a version of metadata.json, and the checksum of one of the metrics."""
-    told = [row.run_id, row.status, row.params, row.metrics, row.failure_reason, row.metrics_error]
-    return crc(json.dumps([*told, version, metrics], sort_keys=True))
+    """Return the checksum of a row, a version of metadata.json, and the checksum of a version of the metrics."""
+    values = [row.run_id, row.status, row.params, row.metrics, row.failure_reason, row.metrics_error]
+    return crc(json.dumps([*values, version, metrics], sort_keys=True))

@@ -1,4 +1,4 @@
-"""The rows of all runs below a folder, from index.csv where it still holds, else from the runs; it never writes."""
+"""Reading of the rows of all runs below a folder: current rows from index.csv, the others from the runs."""
 
 from __future__ import annotations
 
@@ -53,11 +53,10 @@ class Table:
     """Rows, and the index.csv that was found with them.
 
     Attributes:
-        rows: One for each run that is there. In the order of index.csv; then those that it does not have, by their
-            start.
-        found: index.csv as it is; None where there is none.
+        rows: One row for each existing run: first in the order of index.csv, then the others by start.
+        found: The stored index.csv; None if there is none.
         runs: The folder of each run, by run id.
-        unread: Why index.csv was not used, though it is there; None if it was.
+        unread: Why an existing index.csv was not used; None if it was.
     """
 
     rows: Sequence[Row]
@@ -66,11 +65,11 @@ class Table:
     unread: TooLargeError | None = None
 
     def columns(self) -> list[str]:
-        """Return their names: as in index.csv without the revision, but one for each part of a dictionary."""
+        """Return the names of the columns, as in index.csv without the revision, but one for each dictionary item."""
         return [name for name in Columns.of(self._flat()).header if name != REVISION]
 
     def records(self) -> list[dict[str, Any]]:
-        """Each row by column; what a run does not have is left out."""
+        """Return each row by column; missing values are left out."""
         rows = self._flat()
         columns = Columns.of(rows)
         return [{name: value for name, value in columns.record(row) if name != REVISION} for row in rows]
@@ -81,7 +80,7 @@ class Table:
 
 
 def to_pandas(table: Table) -> pd.DataFrame:
-    """The table as a pandas DataFrame; what a run does not have is NaN.
+    """Return the table as a pandas DataFrame; missing values are NaN.
 
     Raises:
         PackageMissingError: pandas is not installed.
@@ -109,16 +108,16 @@ def gather(
     skipped: Skipped = ignore,
     fresh: bool = False,
 ) -> Table:
-    """The rows of all runs below a store's root.
+    """Return the rows of all runs below a store's root.
 
     Args:
-        store: Where they are.
-        entries: The files there, if they have been listed.
+        store: The store of the folder.
+        entries: The files there, if they are listed already.
         skipped: As for `Store.list`.
-        fresh: Read every run; take no row from index.csv, only its order.
+        fresh: Read every run; use only the order of index.csv, not its rows.
 
-    Cost: one list per 1000 files, one read for index.csv, and one read for each run that ended and is not in it (or has
-    changed since); up to three for a run that has not ended, or is one of notata 0.3.0's. 32 reads at once.
+    Cost: one listing per 1000 files, one read for index.csv, and one for each ended run without a current row; up to
+    three for a run that has not ended, or was written by notata 0.3.0. 32 reads at once.
     """
     listed = store.list(skipped=skipped) if entries is None else list(entries)
     runs = {keys.run_id(folder): (folder, files) for folder, files in runs_below(listed).items()}
@@ -131,18 +130,18 @@ def gather(
 
 
 def _indexed(store: Store) -> tuple[Blob | None, dict[str, Row], TooLargeError | None]:
-    """Return index.csv and its rows by run id. If it is too large, a warning says so, and it is left aside."""
+    """Return index.csv and its rows by run id. If it is too large, warn and do not use it."""
     try:
         found = found_index(store)
         return found, {row.run_id: row for row in parsed_rows(found.data)} if found else {}, None
     except TooLargeError as error:
-        told = f"{error}; the table is read from the runs instead, which takes longer"
-        warnings.warn(told, DamagedFileWarning, stacklevel=5)
+        message = f"{error}; the table is read from the runs instead, which takes longer"
+        warnings.warn(message, DamagedFileWarning, stacklevel=5)
         return None, {}, error
 
 
 def runs_below(entries: Iterable[Entry]) -> dict[str, dict[str, Entry]]:
-    """The files of each run of a listing, by the run's folder: ``log_<run_id>``, or that in ``runs/``. In order.
+    """Return the files of each run in a listing, by folder: ``log_<run_id>``, or the same in ``runs/``. Sorted.
 
     >>> from notata.store import open_store
     >>> store = open_store("memory://runs-below")
@@ -161,7 +160,7 @@ def runs_below(entries: Iterable[Entry]) -> dict[str, dict[str, Entry]]:
 
 
 def row_now(store: Store, row: Row) -> Row | None:
-    """Return the row of a run as its metadata.json has it now; None if the run has not ended, or was removed.
+    """Return the current row of a run from its metadata.json; None if the run has not ended, or was removed.
 
     One request.
     """
@@ -174,18 +173,18 @@ def row_now(store: Store, row: Row) -> Row | None:
 
 
 def current_rows(rows: Iterable[Row], runs: Mapping[str, Mapping[str, Entry]]) -> dict[str, Row]:
-    """Those rows of an index.csv that are what the runs say now, as a listing of their files tells; by run id.
+    """Return the rows of an index.csv that are current according to a listing of the runs' files, by run id.
 
-    Of metrics that were recorded from another file it cannot tell: such a row is read from the run each time.
+    A listing shows nothing about metrics recorded from another file: such a row is read from the run each time.
 
     Args:
-        rows: Of index.csv.
+        rows: The rows of index.csv.
         runs: The files of each run, by run id.
     """
-    return {row.run_id: row for row in rows if row.run_id in runs and _is_of(row, runs[row.run_id])}
+    return {row.run_id: row for row in rows if row.run_id in runs and _is_current(row, runs[row.run_id])}
 
 
-def _is_of(row: Row, files: Mapping[str, Entry]) -> bool:
+def _is_current(row: Row, files: Mapping[str, Entry]) -> bool:
     if keys.METADATA not in files:
         return False
     return row.revision == revision_of(row, files[keys.METADATA].version, _metrics_version(files))
@@ -196,7 +195,7 @@ def _metrics_version(files: Mapping[str, Entry]) -> str:
 
 
 def found_index(store: Store) -> Blob | None:
-    """index.csv, if there is one. One request."""
+    """Return index.csv, or None if there is none. One request."""
     try:
         return store.fetch(keys.INDEX)
     except MissingError:
@@ -204,7 +203,7 @@ def found_index(store: Store) -> Blob | None:
 
 
 def _read(store: Store, runs: Mapping[str, tuple[str, Mapping[str, Entry]]]) -> dict[str, Row]:
-    """Rows from the runs themselves."""
+    """Return rows read from the runs themselves."""
     names = {f"{folder}/{keys.METADATA}": run_id for run_id, (folder, _) in runs.items()}
     return rows_of(store, runs, {names[key]: blob for key, blob in store.fetch_many(names).items()})
 
@@ -215,13 +214,13 @@ def rows_of(
     blobs: Mapping[str, Blob],
     fetch: Callable[[Iterable[str]], Mapping[str, Blob]] | None = None,
 ) -> dict[str, Row]:
-    """Rows from the runs themselves, whose metadata.json was read. Up to two reads for each that has not ended.
+    """Return rows of runs whose metadata.json was read. Up to two reads for each run that has not ended.
 
     Args:
-        store: Where they lie.
-        runs: The folder of each in the store, and its files by key; by run id, or any other name.
-        blobs: Their metadata.json, by the same names; a run without is left out.
-        fetch: Reads files of `store`, as `Store.fetch_many` does, which it is if none is given.
+        store: The store that contains the runs.
+        runs: The folder of each run in the store, and its files by key; by run id, or any other name.
+        blobs: The metadata.json of runs, by the same names; runs without one are left out.
+        fetch: Reads files of `store`; by default `Store.fetch_many`.
     """
     rows = {run_id: _of_metadata(run_id, blob) for run_id, blob in blobs.items()}
     described = {run_id: row_field(parsed(blob.data) or {}) for run_id, blob in blobs.items()}
@@ -231,7 +230,7 @@ def rows_of(
     wanted = {
         keys.join(runs[run_id][0], name): (run_id, name)
         for run_id, row in rows.items()
-        for name in _lacking(row, described[run_id], runs[run_id][1])
+        for name in _needed_files(row, described[run_id], runs[run_id][1])
     }
     files = (fetch or store.fetch_many)(wanted)
     metrics = {run_id: str(row.get(VERSION) or "") for run_id, row in described.items()}
@@ -260,8 +259,8 @@ def _size_of_metrics(files: Mapping[str, Entry]) -> int:
     return files[keys.METRICS].size if keys.METRICS in files else 0
 
 
-def _lacking(row: Row, described: Mapping[str, Any], files: Mapping[str, Entry]) -> Iterator[str]:
-    """The files that a row has to be completed from."""
+def _needed_files(row: Row, described: Mapping[str, Any], files: Mapping[str, Entry]) -> Iterator[str]:
+    """Yield the keys of files that are needed to complete a row."""
     ended = row.status in ENDED
     if not (ended and "params" in described):
         yield from [key for key in parameters.FILES if key in files][:1]

@@ -1,4 +1,4 @@
-"""Files read ahead of who looks at them: many on their way at once, given in their order, bounded in memory."""
+"""Prefetching of files: many reads in flight, results in order, and bounded memory."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from notata.store import Blob
 from notata.store.files import PART
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
 
-__all__ = ["opened", "read_ahead"]
+__all__ = ["open_listed", "prefetched"]
 
 T = TypeVar("T")
 
 
-def read_ahead(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T, Future[Blob] | None], None, None]:
-    """Ranges of many files, in the order in which they are wanted. At most 32 and 32 MiB are held at a time.
+def prefetched(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T, Future[Blob] | None], None, None]:
+    """Prefetch ranges of many files, and yield them in order. At most 32 ranges and 32 MiB are held at a time.
 
     Args:
-        wanted: What each is wanted for, its file, and the range ``[start, end)`` of it.
+        wanted: For each range a label, the file, and the first byte and the end of the range ``[start, end)``.
 
     Yields:
-        What it is wanted for, and what comes of the range; None for one of more than 8 MiB, which is left to who wants
-        it, while nothing else is on its way. Who closes this gives up what is.
+        The label and the future of the range. The future is None for a range of more than 8 MiB, which the caller reads
+        itself, while nothing else is in flight. Closing the generator cancels the reads in flight.
     """
     held: deque[tuple[T, int, Future[Blob] | None]] = deque()
     count = 0
@@ -39,7 +39,7 @@ def read_ahead(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T,
             while held and (len(held) >= AT_ONCE or count + size > BYTES_AT_ONCE):
                 yield held[0][0], held[0][2]
                 count -= held.popleft()[1]
-            held.append((what, size, _begun(file, start, end) if small else None))
+            held.append((what, size, _start_read(file, start, end) if small else None))
             count += size
         while held:
             yield held[0][0], held[0][2]
@@ -50,8 +50,8 @@ def read_ahead(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T,
                 future.result()
 
 
-def _begun(file: File, start: int, end: int) -> Future[Blob]:
-    """A read that has begun; an empty range costs no request."""
+def _start_read(file: File, start: int, end: int) -> Future[Blob]:
+    """Start a read; an empty range costs no request."""
     known: Future[Blob] = Outcome()
     if start >= end:
         known.set_result(Blob(b"", file.entry.size, file.entry.version))
@@ -59,22 +59,22 @@ def _begun(file: File, start: int, end: int) -> Future[Blob]:
     try:
         return file.store.start_fetch(file.entry.key, start, end)
     except KeyNameError as error:
-        known.set_exception(_unknown(file, error))
+        known.set_exception(_unreadable(file, error))
         return known
 
 
-def opened(file: File) -> IO[bytes]:
-    """A file that was listed, to be read piece by piece.
+def open_listed(file: File) -> IO[bytes]:
+    """Open a listed file for reading in pieces.
 
     Raises:
-        StorageError: It cannot be read.
+        StorageError: The file cannot be read.
     """
     try:
         return file.store.open(file.entry.key, "rb")
     except KeyNameError as error:
-        raise _unknown(file, error) from error
+        raise _unreadable(file, error) from error
 
 
-def _unknown(file: File, error: KeyNameError) -> StorageError:
-    """Why a file is not read whose name no storage but its own takes: it was listed, so nobody gave a wrong one."""
+def _unreadable(file: File, error: KeyNameError) -> StorageError:
+    """Return the error for a listed file whose name cannot be a key: the user did not pass this name."""
     return StorageError(f"cannot read {file.name}: {error}", url=file.store.url, key=file.entry.key)

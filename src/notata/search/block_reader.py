@@ -1,4 +1,4 @@
-"""A file that is read here and there, by few requests and in little memory; it knows bytes, and not what they mean."""
+"""A file reader for random access with few requests and little memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from notata.store import Blob, Store
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["HEAD", "SparingReader"]
+__all__ = ["HEAD", "BlockReader"]
 
 HEAD: Final = 2**14
-"""Bytes that tell what an array is, and its first values."""
+"""Bytes that usually contain the header of an array and its first values."""
 
 _BLOCK: Final = 2**16
 
 
-class SparingReader(io.RawIOBase):
-    """A file that is read here and there: each request is for 64 KiB, and the last few are kept."""
+class BlockReader(io.RawIOBase):
+    """A read-only file for random access: each request fetches 64 KiB, and the last few blocks are kept."""
 
     def __init__(self, store: Store, key: str, first: Blob | None) -> None:
         self._store = store
@@ -55,7 +55,7 @@ class SparingReader(io.RawIOBase):
         return len(data)
 
     def _next(self) -> memoryview:
-        """Some bytes from here on; none at the end."""
+        """Return some bytes from the current position; none at the end."""
         if self._at >= self._size:
             return memoryview(b"")
         for start, held in self._held:
