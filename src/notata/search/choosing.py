@@ -226,19 +226,19 @@ class Choice:
 
     @property
     def values(self) -> bool:
-        """Whether parameters and metrics are needed. A filter function may use any of them."""
+        """True if parameters and metrics are needed. A filter function may use any of them."""
         sorts = self.sort is not None and needs_values([self.sort.partition(".")[0]])
         return sorts or (self.where.values if isinstance(self.where, Where) else self.where is not None)
 
     @property
     def metadata(self) -> bool:
-        """Whether the selection needs more than a listing and index.csv provide."""
+        """True if the selection needs more than a listing and index.csv provide."""
         sorts = self.sort is not None and not listed_alone([self.sort, self.sort.partition(".")[0]])
         return sorts or (self.where.metadata if isinstance(self.where, Where) else self.where is not None)
 
     @property
     def filters(self) -> bool:
-        """Whether the selection filters runs."""
+        """True if the selection filters runs."""
         return self.status is not None or self.where is not None
 
     def room(self, count: int) -> int | None:

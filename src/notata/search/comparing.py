@@ -101,17 +101,17 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
-        """Whether a difference that counts is known."""
+        """True if a difference that counts is known."""
         return any(item.counts and item.change != "unknown" for item in self.differences)
 
     @property
     def unknown(self) -> bool:
-        """Whether the comparison of an item that counts is unknown."""
+        """True if the comparison of an item that counts is unknown."""
         return any(item.counts and item.change == "unknown" for item in self.differences)
 
     @property
     def equal(self) -> bool:
-        """Whether no difference counts, and none is unknown."""
+        """True if no difference counts, and none is unknown."""
         return not self.differs and not self.unknown
 
 
@@ -349,7 +349,7 @@ class _File:
 
 
 _Verdict: TypeAlias = "tuple[bool | None, str]"
-"""Whether two files have the same content, if known, and the evidence."""
+"""True if two files have the same content, if known, and the evidence."""
 
 
 def _files(

@@ -198,7 +198,7 @@ class Content:
 
     @property
     def is_described(self) -> bool:
-        """Whether its kind has a description, and `raw` is false."""
+        """True if its kind has a description, and `raw` is false."""
         return self._describer() is not None
 
     def _describer(self) -> tuple[str, Describer] | None:

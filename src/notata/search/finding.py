@@ -91,7 +91,7 @@ class Found:
 
     @property
     def is_orphan(self) -> bool:
-        """Whether the run has neither metadata nor a manifest: only its name and files show that it is a run."""
+        """True if the run has neither metadata nor a manifest: only its name and files show that it is a run."""
         return keys.METADATA not in self.files and keys.MANIFEST not in self.files
 
     @property

@@ -62,7 +62,7 @@ class Match:
 
     @property
     def binary(self) -> bool:
-        """Whether this reports a match in a binary file instead of a line."""
+        """True if this reports a match in a binary file instead of a line."""
         return self.number == 0
 
 

@@ -62,7 +62,7 @@ class Usage:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it can contain files."""
+        """True if it can contain files."""
         return self.kind in _FOLDERS
 
     def sorted(self) -> list[Usage]:

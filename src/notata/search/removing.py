@@ -44,7 +44,7 @@ class Removal:
 
     @property
     def removed(self) -> bool:
-        """Whether the run was removed completely."""
+        """True if the run was removed completely."""
         return self.remains is not None and not self.remains.errors
 
     def record(self) -> dict[str, Any]:
