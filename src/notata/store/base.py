@@ -181,7 +181,7 @@ class Store(ABC):
 
     @property
     def gap(self) -> str:
-        """Description of what readers may see while a file is replaced, and why; empty if it is the old or the new file."""
+        """Description of what readers see while a file is replaced; empty if they see the old or the new file."""
         return ""
 
     def prepare(self) -> None:  # noqa: B027  most need nothing
