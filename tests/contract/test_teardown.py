@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,57 @@ def test_a_process_ends_whose_objects_use_the_run_to_the_last(shared: Place, bac
     reader = LogReader(shared.url + "/log_run", storage_options=shared.options)
     assert reader.state.status == ("complete" if ends else "failed")
     assert json.loads(shared.bytes("log_run/artifacts/kept.json")) == 1
+
+
+LAST = """
+import sys
+from notata import Logbook
+
+class Last:
+    def __del__(self):
+        log.info("bye")
+        log.text("notes", "written last")
+        log.meta(step=1)
+        log.flush()
+
+log = Logbook("run", sys.argv[1])
+last = Last()
+log.mark_complete()
+"""
+
+
+def test_on_a_disk_the_last_object_of_a_process_writes_as_at_any_time(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LAST, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "log_run/artifacts/notes.txt").read_text() == "written last"
+    assert json.loads((tmp_path / "log_run/metadata.json").read_text())["step"] == 1
+    assert "INFO bye" in (tmp_path / "log_run/log.txt").read_text()
+
+
+AT_EXIT = """
+import atexit, json, sys
+from notata import Logbook, StorageError
+
+def write():
+    try:
+        log.text("late", "x")
+    except StorageError as error:
+        print(error)
+
+url, options = json.loads(sys.argv[1])
+log = Logbook("run", url, storage_options=options)
+atexit.register(write)
+log.mark_complete()
+"""
+
+
+@pytest.mark.parametrize("shared", ["s3", "gcs"], indirect=True)
+def test_a_function_of_atexit_that_cannot_reach_a_bucket_is_told_why(shared: Place) -> None:
+    command = [sys.executable, "-c", AT_EXIT, json.dumps([shared.url, shared.options])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout or "script has ended" in done.stdout, done.stdout
 
 
 NO_THREADS = """

@@ -18,6 +18,7 @@ import io
 import shutil
 import sys
 import tempfile
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -34,6 +35,7 @@ from notata._base.terminal import quoted
 from notata.errors import (
     BatchError,
     ConflictError,
+    DeadlineError,
     ExistsError,
     FolderError,
     KeyNameError,
@@ -41,6 +43,7 @@ from notata.errors import (
     NotataError,
     StorageError,
     StoredNameError,
+    UnreachableError,
 )
 from notata.store import batches
 from notata.store.appending import NOTHING, Appender, Tail
@@ -788,6 +791,8 @@ class Store(ABC):
             hint = "the interpreter is ending"
         else:
             kind, hint = self._failure(error)
+            if kind in (UnreachableError, DeadlineError) and not threading.main_thread().is_alive():
+                hint += ". The script has ended, and some clients cannot connect after that; make the call earlier"
         ours = kind(f"cannot {doing} {self._shown(key)}: {hint}", url=self.url, key=key)
         ours.__cause__ = self._cause(error)
         return ours

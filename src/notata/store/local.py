@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from notata._base import keys
 from notata._base.terminal import quoted
@@ -327,7 +327,8 @@ class LocalStore(Store):
         """Open a regular file to read it; a pipe would block until a writer opens it."""
         folder, name = self._parent(key)
         with folder:
-            file = open(self._file(key), "rb", opener=lambda *_: folder.open(name, _READ, follow=self._follows))
+            # Not the builtin, which is gone in the last moments of the interpreter.
+            file = io.open(self._file(key), "rb", opener=lambda *_: folder.open(name, _READ, follow=self._follows))  # noqa: UP020
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
             raise OSError(errno.EINVAL, "it is no regular file")
@@ -487,8 +488,12 @@ class LocalStore(Store):
     # -- paths ---------------------------------------------------------------------------------------------
 
     def _path(self, key: str) -> UPath:
-        from notata.store.local_paths import path_of  # imports universal_pathlib: most of the start of `notata ls`
-
+        try:
+            from notata.store.local_paths import path_of  # imports universal_pathlib: most of the start of `notata ls`
+        except ImportError:
+            if not sys.is_finalizing():
+                raise
+            return cast("UPath", Path(self._file(key)))  # nothing can be imported any more, and the file is stored
         return path_of(self._file(key), self)
 
     @contextmanager
