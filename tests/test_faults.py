@@ -491,7 +491,7 @@ def test_a_run_that_only_the_storage_kept_from_being_complete_is_so_at_exit(
     store.fail(1, key="log.txt", after=after)
     with pytest.raises(StorageError) as caught, log:
         log.info("all went well")
-    monkeypatch.setattr(exits, "cause", lambda: caught.value)
+    monkeypatch.setattr(exits, "exit_cause", lambda: caught.value)
     log._at_exit()
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "complete"
     log.mark_failed("looked again")
@@ -499,7 +499,7 @@ def test_a_run_that_only_the_storage_kept_from_being_complete_is_so_at_exit(
     store.fail(1, key="log.txt", after=after)
     with pytest.raises(StorageError), log:
         pass
-    monkeypatch.setattr(exits, "cause", lambda: ValueError("something else"))
+    monkeypatch.setattr(exits, "exit_cause", lambda: ValueError("something else"))
     log._at_exit()
     assert json.loads(place.bytes("log_run/metadata.json"))["failure_reason"] == "something else"
 
