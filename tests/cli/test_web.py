@@ -16,7 +16,7 @@ from notata.store import open_store
 from tests.command import notata
 from tests.servers import free_port
 
-ENDING = " answers there; check the address and the network\n"
+ENDING = " answered at this address; check the address and the network\n"
 
 
 class Served(SimpleHTTPRequestHandler):
@@ -54,7 +54,7 @@ def test_an_address_where_nobody_listens_is_none_without_runs(tmp_path: Path) ->
     for command in commands(f"http://127.0.0.1:{free_port()}/runs"):
         done = notata(*command, folder=tmp_path)
         told = done.stderr or done.stdout  # a verdict is printed
-        assert (done.returncode, told.partition(": nobody")[2]) == (3, ENDING), command
+        assert (done.returncode, told.partition(": no server")[2]) == (3, ENDING), command
 
 
 @pytest.mark.parametrize(
