@@ -19,6 +19,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final
 
+from notata._base.nesting import thread_frames
 from notata._base.secrets import redacted
 from notata._base.terminal import one_line
 from notata.errors import ConfigurationError, Terminated
@@ -173,7 +174,7 @@ def _is_not_awaited(thread: threading.Thread) -> bool:
 
 def _awaits_main(thread: threading.Thread) -> bool:
     """Check whether a thread joins the main thread, or polls whether the main thread is alive."""
-    frame = sys._current_frames().get(thread.ident or 0)
+    frame = thread_frames().get(thread.ident or 0)
     while frame is not None:
         if frame.f_code is threading.Thread.join.__code__:
             joined = frame.f_locals

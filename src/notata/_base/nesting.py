@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from types import FrameType
 
-__all__ = ["is_running"]
+__all__ = ["is_running", "thread_frames"]
 
 
 def is_running(frame: FrameType | None, innermost: FrameType | None = None) -> bool:
@@ -27,3 +28,21 @@ def is_running(frame: FrameType | None, innermost: FrameType | None = None) -> b
             return True
         here = here.f_back
     return False
+
+
+def thread_frames() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread, by the identifier of the thread.
+
+    `sys._current_frames` holds a lock of the interpreter. Before Python 3.12, a garbage collection meanwhile may ask for
+    the same lock, and the process waits for ever (https://github.com/python/cpython/issues/106883). So none happens.
+
+    >>> sys._getframe() in thread_frames().values()
+    True
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collects:
+            gc.enable()

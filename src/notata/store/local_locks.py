@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Final
 
 from notata._base import keys
-from notata._base.nesting import is_running
+from notata._base.nesting import is_running, thread_frames
 from notata._base.retries import pauses
 from notata.store.local_folders import Folder
 
@@ -121,7 +121,7 @@ def _look_at_own(handle: int, path: str) -> None:
         OwnLockError: This thread holds it.
     """
     wanted = os.fstat(handle)
-    stacks: list[FrameType | None] = [*sys._current_frames().values()]
+    stacks: list[FrameType | None] = [*thread_frames().values()]
     for other, frame in list(_claims.items()):
         if other == handle or not _is_same(other, wanted):
             continue
