@@ -664,7 +664,7 @@ def test_the_doctor_names_what_holds_and_why_something_does_not(double: Callable
             Path(path2).write_bytes(Path(path1).read_bytes())
 
     for kind, state, words in [
-        (Renaming, "yes", "by one rename"),
+        (Renaming, "yes", "replaced atomically"),
         (Refusing, "poor", "cannot rename over a file"),
         (WebdavFileSystem, "poor", "the server decides"),
         (Without, "poor", "copied over the old one"),

@@ -136,7 +136,7 @@ def test_it_makes_the_operations_of_the_store_behind_and_no_other(verb: str) -> 
 def test_it_has_the_properties_of_the_store_behind() -> None:
     real = open_store(place().url)
     front = HashingStore(real)
-    for name in ("url", "folders", "near", "shared", "swaps", "sized", "queues", "progress"):
+    for name in ("url", "folders", "is_local", "shared", "supports_cas", "sized", "queues", "progress"):
         assert getattr(front, name) == getattr(real, name), name
     assert type(front.below("a")._real) is type(real)
     assert front.below("a").url == real.below("a").url

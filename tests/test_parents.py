@@ -42,7 +42,7 @@ def test_a_script_without_a_guard_does_not_lose_its_run_to_its_child(method: str
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = next(line for line in done.stderr.splitlines() if "RunExistsError: run 'a'" in line)
+    told = next(line for line in done.stderr.splitlines() if "RunExistsError: cannot " in line)
     assert 'put its code below `if __name__ == "__main__":`' in told
     assert "a parent of this process" in told
     reader = LogReader(tmp_path / "log_a")

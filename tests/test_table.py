@@ -437,7 +437,7 @@ def test_metadata_that_cannot_be_read_is_a_row_that_says_so(sweep: Experiment, d
     run(sweep, {"error": 0.6}, dt=0.2)
     told = rows(sweep)
     assert told["sweep_dt_0.1"]["status"] == "unreadable"
-    assert told["sweep_dt_0.1"]["failure_reason"] == "metadata.json holds no JSON object"
+    assert told["sweep_dt_0.1"]["failure_reason"] == "metadata.json is not a JSON object"
     assert (told["sweep_dt_0.1"]["dt"], told["sweep_dt_0.1"]["error"]) == (0.1, 0.5)
     assert told["sweep_dt_0.2"]["status"] == "complete"
     sweep.write_index()

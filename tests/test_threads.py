@@ -156,5 +156,5 @@ def test_what_a_whole_call_raises_is_raised() -> None:
 
 
 def test_there_is_no_outcome_yet() -> None:
-    with pytest.raises(TimeoutError, match="no outcome after 0 s"):
+    with pytest.raises(TimeoutError, match="no result after 0 s"):
         Outcome[int]().result(0)

@@ -66,7 +66,7 @@ def test_each_run_of_a_folder_whatever_its_kind(shelf: Shelf, tmp_path: Path) ->
     lost, broken, old = (records[f"log_{name}"] for name in ("lost", "broken", "old"))
     assert (lost["why"], list(lost["artifacts"]), len(lost["log"])) == ("it has no metadata.json", ["notes.txt"], 3)
     assert (broken["failure_reason"], broken["log"]) == (
-        "metadata.json holds no JSON object",
+        "metadata.json is not a JSON object",
         ["[2026-03-01T09:30:00] INFO begun"],
     )
     assert (old["params"], old["metrics"], old["seconds"]) == ({"omega": 1.5, "dt": 0.01}, {"energy": 1.25}, 90.5)

@@ -327,12 +327,12 @@ def test_what_is_missing_changed_and_extra_is_told(whole: Place) -> None:
 
 def test_a_run_without_an_end_cannot_be_verified(place: Place) -> None:
     log = place.logbook()
-    with pytest.raises(MissingError, match="being written still"):
+    with pytest.raises(MissingError, match="still being written"):
         reader(place).verify()
     log.mark_complete()
     assert reader(place).verify().ok
     again = place.logbook(resume=True)
-    with pytest.raises(MissingError, match="being written still"):
+    with pytest.raises(MissingError, match="still being written"):
         reader(place).verify()
     again._manifest = None  # as when it cannot be stored
     again.mark_failed("on purpose")

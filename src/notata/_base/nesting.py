@@ -33,8 +33,8 @@ def is_running(frame: FrameType | None, innermost: FrameType | None = None) -> b
 def thread_frames() -> dict[int, FrameType]:
     """Return the innermost frame of each thread, by the identifier of the thread.
 
-    `sys._current_frames` holds a lock of the interpreter. Before Python 3.12, a garbage collection meanwhile may ask for
-    the same lock, and the process waits for ever (https://github.com/python/cpython/issues/106883). So none happens.
+    `sys._current_frames` holds a lock of the interpreter. In Python 3.11, a garbage collection meanwhile may ask for it
+    too, and the process waits for ever (https://github.com/python/cpython/issues/106883). So none happens.
 
     >>> sys._getframe() in thread_frames().values()
     True

@@ -295,7 +295,7 @@ def _known(call: Callable[[], T], otherwise: T) -> T:
 
 
 def _no_value(_path: Path) -> Any:
-    raise MissingValueError
+    raise MissingValueError("the run has no path")
 
 
 def _number(value: Any) -> Any:
@@ -379,7 +379,7 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]
                 return decisive
             unknown = unknown or truth is None
         if unknown:
-            raise MissingValueError
+            raise MissingValueError("the run has no path")
         return not decisive
 
     def _eval_call(self, node: ast.Call) -> Any:

@@ -357,7 +357,7 @@ def _end(future: Future[Blob]) -> tuple[str, str]:
         return _GONE, f": it has no {keys.METADATA}"
     fields = parsed(found.data)
     if fields is None:
-        return _UNREADABLE, f": its {keys.METADATA} holds no JSON object"
+        return _UNREADABLE, f": its {keys.METADATA} is not a JSON object"
     state = judge(fields, found)
     if state.status == "failed":
         reason = one_line(fields.get("failure_reason") or "", 500)

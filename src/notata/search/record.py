@@ -240,7 +240,7 @@ def _unread(found: Found, why: str) -> Run:
 
 def _unreadable(error: Exception | None) -> str:
     if error is None:
-        return f"{keys.METADATA} holds no JSON object"
+        return f"{keys.METADATA} is not a JSON object"
     if isinstance(error, MissingError):
         return f"it has no {keys.METADATA}"
     return str(error) if isinstance(error, NotataError) else f"{keys.METADATA} cannot be read"

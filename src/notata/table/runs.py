@@ -247,7 +247,7 @@ def rows_of(
 def _of_metadata(run_id: str, blob: Blob) -> Row:
     fields = parsed(blob.data)
     if fields is None:
-        return Row(run_id, "unreadable", failure_reason=f"{keys.METADATA} holds no JSON object")
+        return Row(run_id, "unreadable", failure_reason=f"{keys.METADATA} is not a JSON object")
     state = judge(fields, blob)
     if state.status in ENDED:
         return of_run(run_id, fields, blob.version)
