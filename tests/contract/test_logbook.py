@@ -497,9 +497,7 @@ def test_true_is_another_parameter_than_1(place: Place) -> None:
 def test_parameters_that_lack_a_value_leave_no_run(place: Place) -> None:
     with pytest.raises(notata.EncodeError, match="params"):
         place.logbook(params=OmegaConf.create({"lr": "???"}))
-    with pytest.raises(
-        ConfigurationError, match="invalid params of type type: pass names and values"
-    ):
+    with pytest.raises(ConfigurationError, match="invalid params of type type: pass names and values"):
         place.logbook(params=Optimizer)
     assert "log_run/metadata.json" not in place.names()
 

@@ -36,7 +36,8 @@ def thread_frames() -> dict[int, FrameType]:
     `sys._current_frames` holds a lock of the interpreter. In Python 3.11, a garbage collection meanwhile may ask for it
     too, and the process waits for ever (https://github.com/python/cpython/issues/106883). So none happens.
 
-    >>> sys._getframe() in thread_frames().values()
+    >>> import threading
+    >>> threading.get_ident() in thread_frames()
     True
     """
     collects = gc.isenabled()

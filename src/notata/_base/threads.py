@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -21,6 +22,8 @@ from typing import Any, Final, Self, TypeVar
 __all__ = ["NO_THREADS", "Bell", "Condition", "Event", "Outcome", "Pool", "start_thread", "whole"]
 
 T = TypeVar("T")
+
+_STARTS: Final = 1000  # milliseconds until a thread has started, after an interrupt
 
 NO_THREADS: Final = (
     "the system allows this process no more threads. Raise the limit (ulimit -u, or pids.max of the container or job), "
@@ -132,11 +135,15 @@ def start_thread(work: Callable[[], object], name: str) -> threading.Thread:
         RuntimeError: No thread can be started: the interpreter is ending, or the system allows no more threads.
     """
     thread = threading.Thread(target=work, name=name, daemon=True)
+    _start(thread)
+    return thread
+
+
+def _start(thread: threading.Thread) -> None:
     try:
         whole(thread.start)
     except RuntimeError:  # the helper thread of `whole` may have been the last one that the system allows
         thread.start()
-    return thread
 
 
 def whole(call: Callable[[], T]) -> T:
@@ -195,7 +202,14 @@ class Pool:
             self._idle.pop()
         except IndexError:
             if len(self._threads) < self._most:
-                self._threads.append(start_thread(self._work, f"{self._name}_{len(self._threads)}"))
+                name = f"{self._name}_{len(self._threads)}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                self._threads.append(thread)  # before it starts, so that `__exit__` waits for it after an interrupt
+                try:
+                    _start(thread)
+                except RuntimeError:
+                    self._threads.remove(thread)
+                    raise
 
     def _work(self) -> None:
         while True:
@@ -218,4 +232,8 @@ class Pool:
         for _ in self._threads:
             self._calls.put(None)
         for thread in self._threads:
-            thread.join()
+            for _ in range(_STARTS):
+                with suppress(RuntimeError):
+                    thread.join()
+                    break
+                time.sleep(0.001)  # an interrupt came before the thread ran: it starts soon, or never

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from io import open  # noqa: A004, UP029  the builtin is gone in the last moments of the interpreter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, cast
 
@@ -327,8 +328,7 @@ class LocalStore(Store):
         """Open a regular file to read it; a pipe would block until a writer opens it."""
         folder, name = self._parent(key)
         with folder:
-            # Not the builtin, which is gone in the last moments of the interpreter.
-            file = io.open(self._file(key), "rb", opener=lambda *_: folder.open(name, _READ, follow=self._follows))  # noqa: UP020
+            file = open(self._file(key), "rb", opener=lambda *_: folder.open(name, _READ, follow=self._follows))
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
             raise OSError(errno.EINVAL, "it is no regular file")
