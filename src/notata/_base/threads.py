@@ -189,6 +189,7 @@ class Pool:
         self._name = name
         self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._idle: list[None] = []
+        self._created: list[threading.Thread] = []  # which may never start
         self._threads: list[threading.Thread] = []
 
     def submit(self, work: Callable[[], object]) -> None:
@@ -204,12 +205,13 @@ class Pool:
             if len(self._threads) < self._most:
                 name = f"{self._name}_{len(self._threads)}"
                 thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self._threads.append(thread)  # before it starts, so that `__exit__` waits for it after an interrupt
+                self._created.append(thread)
                 try:
-                    _start(thread)
+                    _start(thread)  # after an interrupt, it may run without being among those that count
                 except RuntimeError:
-                    self._threads.remove(thread)
+                    self._created.remove(thread)
                     raise
+                self._threads.append(thread)
 
     def _work(self) -> None:
         while True:
@@ -229,9 +231,9 @@ class Pool:
 
     def __exit__(self, *error: object) -> None:
         """Wait for all calls, and end the threads."""
-        for _ in self._threads:
+        for _ in self._created:
             self._calls.put(None)
-        for thread in self._threads:
+        for thread in self._created:
             for _ in range(_STARTS):
                 with suppress(RuntimeError):
                     thread.join()

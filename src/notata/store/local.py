@@ -328,7 +328,7 @@ class LocalStore(Store):
         """Open a regular file to read it; a pipe would block until a writer opens it."""
         folder, name = self._parent(key)
         with folder:
-            file = open(self._file(key), "rb", opener=lambda *_: folder.open(name, _READ, follow=self._follows))
+            file = open(self._file(key), "rb", opener=lambda *_: folder.open(name, _READ, follow=self._follows))  # noqa: UP020
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
             raise OSError(errno.EINVAL, "it is no regular file")
