@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -158,3 +160,33 @@ def test_what_a_whole_call_raises_is_raised() -> None:
 def test_there_is_no_outcome_yet() -> None:
     with pytest.raises(TimeoutError, match="no result after 0 s"):
         Outcome[int]().result(0)
+
+
+COLLECTING = """
+import gc, threading
+from notata._base.nesting import thread_frames
+
+over = threading.Event()
+
+def start_threads():
+    while not over.is_set():
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+
+for _ in range(4):
+    threading.Thread(target=start_threads, daemon=True).start()
+gc.set_threshold(3)
+for _ in range(1000):
+    cycle = [threading.local()]  # to free it, the interpreter needs the lock that it holds for the frames
+    cycle[0].value = 1
+    cycle.append(cycle)
+    del cycle
+    thread_frames()
+over.set()
+"""
+
+
+def test_the_frames_of_all_threads_are_read_without_a_garbage_collection() -> None:
+    done = subprocess.run([sys.executable, "-c", COLLECTING], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
