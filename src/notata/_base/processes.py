@@ -17,9 +17,33 @@ from typing import Final
 
 from notata.errors import StorageError
 
-__all__ = ["Lock", "alive", "identity", "is_ancestor", "is_running", "tag"]
+__all__ = ["ForkCheck", "Lock", "alive", "identity", "is_ancestor", "is_running", "tag"]
 
 _UNKNOWN: Final = ""
+
+
+class ForkCheck:
+    """Whether an object is used in a forked child of the process that made it.
+
+    A child has a copy of each object, but none of the threads, and it must not end or unlock what is its parent's.
+
+    >>> check = ForkCheck()
+    >>> check.is_forked()
+    False
+    """
+
+    __slots__ = ("_pid",)
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def is_forked(self) -> bool:
+        """Return True in a child that was forked after this object was made, or after its last `adopt`."""
+        return os.getpid() != self._pid
+
+    def adopt(self) -> None:
+        """Make this process the owner."""
+        self._pid = os.getpid()
 
 
 class Lock:
@@ -31,7 +55,7 @@ class Lock:
     """
 
     def __init__(self) -> None:
-        self._lock, self._pid = threading.RLock(), os.getpid()
+        self._lock, self._fork = threading.RLock(), ForkCheck()
 
     def held(self) -> AbstractContextManager[object]:
         """Return a context manager that holds the lock.
@@ -42,8 +66,9 @@ class Lock:
         Raises:
             StorageError: On entry, if the interpreter is ending and another thread holds the lock.
         """
-        if os.getpid() != self._pid:
-            self._lock, self._pid = threading.RLock(), os.getpid()
+        if self._fork.is_forked():
+            self._lock = threading.RLock()
+            self._fork.adopt()  # last, as an interrupt may come in between
         return _Last(self._lock) if sys.is_finalizing() else self._lock
 
 
