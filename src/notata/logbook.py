@@ -33,7 +33,7 @@ from notata.errors import (
     RunExistsError,
     StorageError,
 )
-from notata.manifest import HashingStore, ManifestWriter
+from notata.manifest import FileRecords, HashingBackend, ManifestWriter
 from notata.mirror.places import base_of_copies, check_separate
 from notata.provenance import failures
 from notata.provenance.environment import capture, imported_packages
@@ -50,7 +50,7 @@ from notata.worker import Worker, WorkerConfig
 if TYPE_CHECKING:
     from upath import UPath
 
-    from notata.background import BackgroundStore
+    from notata.background import BackgroundBackend
     from notata.mirror.live import Mirror
     from notata.store.stored_path import StoredPath
 
@@ -192,7 +192,10 @@ class Logbook(Recorder):
         self._redact = _redactor_of(plain, copy)
         if progress:
             self._store = self._store.with_progress(bar)
-        hashing = self._store = HashingStore(self._store) if manifest else self._store
+        hashing = HashingBackend(self._store.backend) if manifest else None
+        if hashing is not None:
+            self._store = Store(hashing, self._store.progress)
+        self._direct = self._store
         self._queue = self._in_background(max_pending) if background else None
         if given:
             encoded(self._store, given)  # refuse invalid values before anything is written
@@ -211,7 +214,7 @@ class Logbook(Recorder):
         self._mirror: Mirror | None = None
         try:
             before = self._claim(environment, overwrite, resume, copy)
-            self._manifest = self._manifest_writer(hashing, before) if isinstance(hashing, HashingStore) else None
+            self._manifest = None if hashing is None else self._manifest_writer(hashing.records, before)
             self._begin(before, level, params=given, preallocate=preallocate, echo=echo)
             if copy is not None:
                 self._start_mirror(plain, copy, overwrite, mirror_timeout)
@@ -219,18 +222,19 @@ class Logbook(Recorder):
             self._release()
             raise
 
-    def _in_background(self, max_pending: int) -> BackgroundStore:
+    def _in_background(self, max_pending: int) -> BackgroundBackend:
         """Wrap the store in a queue."""
-        from notata.background import BackgroundStore
+        from notata.background import BackgroundBackend
 
-        queue = BackgroundStore(self._store, max_pending, check=self._check, lost=self._log_lost)
-        self._store = queue
+        queue = BackgroundBackend(self._store.backend, max_pending, check=self._check, lost=self._log_lost)
+        self._store = Store(queue, self._store.progress)
         return queue
 
-    def _manifest_writer(self, store: HashingStore, before: RunState | None) -> ManifestWriter:
+    def _manifest_writer(self, records: FileRecords, before: RunState | None) -> ManifestWriter:
         """Return the writer of the manifest."""
         return ManifestWriter(
-            store,
+            self._direct,
+            records,
             self.run_id,
             self._lease.owner,
             check=self._check,
@@ -328,7 +332,7 @@ class Logbook(Recorder):
 
     def _open_log(self, before: RunState | None, level: int, echo: bool) -> None:
         self.handler = Journal(
-            self._store.appender(keys.LOG, new=before is None, end=b"\n"),
+            self._direct.appender(keys.LOG, new=before is None, end=b"\n"),
             at_once=self._store.is_local,
             level=level,
             redact=self._redact,

@@ -25,7 +25,7 @@ from notata.errors import (
     RunEndedError,
     RunMissingError,
 )
-from notata.manifest import HashingStore, SharedManifestWriter
+from notata.manifest import FileRecords, HashingBackend, SharedManifestWriter
 from notata.provenance import failures
 from notata.reader import LogReader
 from notata.run.journal import Journal, RunLogger, level_of
@@ -163,11 +163,11 @@ class Worker(Recorder):
                 worker._pid = os.getpid()
                 exits.at_exit(worker._at_exit)
 
-        hashing = HashingStore(store) if config.manifest else None
+        hashing = HashingBackend(store.backend) if config.manifest else None
         if hashing is not None:
             hashing.records.on_change = used
-        self._store = store if hashing is None else hashing
-        self._manifest = None if hashing is None else self._manifest_writer(hashing)
+        self._store = store if hashing is None else Store(hashing)
+        self._manifest = None if hashing is None else self._manifest_writer(hashing.records)
         self.handler = Journal(
             _LazyAppender(self._store, keys.worker_file(config.rank, keys.LOG), used),
             at_once=store.is_local,
@@ -179,9 +179,11 @@ class Worker(Recorder):
         self.logger = RunLogger("notata", config.level)
         self.logger.addHandler(self.handler)
 
-    def _manifest_writer(self, store: HashingStore) -> SharedManifestWriter:
+    def _manifest_writer(self, records: FileRecords) -> SharedManifestWriter:
         """Return the writer of the manifest."""
-        return SharedManifestWriter(store, keys.worker_file(self.rank, keys.MANIFEST), self.run_id, self._config.owner)
+        return SharedManifestWriter(
+            self._store, records, keys.worker_file(self.rank, keys.MANIFEST), self.run_id, self._config.owner
+        )
 
     @classmethod
     def _of(cls, store: Store, config: WorkerConfig) -> Self:

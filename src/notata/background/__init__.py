@@ -4,6 +4,6 @@ The queue is bounded, and keeps the order of the writes to each key. A read wait
 `notata.logbook` uses the wrapper if ``background=True``.
 """
 
-from notata.background.store import BackgroundStore
+from notata.background.backend import BackgroundBackend
 
-__all__ = ["BackgroundStore"]
+__all__ = ["BackgroundBackend"]

@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from notata._base import exits
@@ -25,7 +24,6 @@ from notata.background.helper_thread import HelperThread
 from notata.background.writes import ABORT, COMMIT, OVERHEAD, PART, Item, Stream, Value
 from notata.errors import BatchError, DeadlineError, NotataError, StorageError, UnreachableError
 from notata.store import Store
-from notata.store.local import UNSTORED
 
 __all__ = ["Lost", "Queue"]
 
@@ -84,8 +82,6 @@ class Queue:
     def __init__(self, store: Store, most: int, check: Callable[[], None], lost: Lost) -> None:
         self._url = store.url
         self._near = store.is_local
-        root = store.path_for() if store.folders else None
-        self._root = str(root) if isinstance(root, Path) else None
         self._most = most
         self._on_lost = lost
         self._check = check
@@ -315,19 +311,14 @@ class Queue:
         self._ring()
 
     def _note(self, key: str, more: int, *, alone: bool = False) -> None:
-        """Count a key in all its folders; on a disk, also register it for path objects."""
+        """Count a key in all its folders."""
         names = [key] if alone else ["", key, *_folders(key)]
         for name in names:
             count = self._within.get(name, 0) + more
-            path = None if self._root is None else os.path.join(self._root, *name.split("/")) if name else self._root
             if count:
                 self._within[name] = count
-                if path is not None:
-                    UNSTORED[path] = partial(self.wait_below, name)
             else:
                 self._within.pop(name, None)
-                if path is not None:
-                    UNSTORED.pop(path, None)
 
     # -- out -----------------------------------------------------------------------------------------------
 
@@ -365,7 +356,7 @@ class Queue:
         try:
             if self.writes_through and self._unanswered >= _AT_ONCE:
                 raise UnreachableError(
-                    f"cannot write {item.store._shown(item.name)}: not tried, as the storage did not answer earlier "
+                    f"cannot write {item.store.shown(item.name)}: not tried, as the storage did not answer earlier "
                     "writes. Check the connection",
                     url=item.store.url,
                     key=item.name,

@@ -64,10 +64,10 @@ class Item(ABC):
     def failed(self, error: BaseException) -> NotataError:
         """Return a notata error with the reason why the item was not stored."""
         if isinstance(error, Exception):
-            ours = self.store._translated(error, "write", self.name)
+            ours = self.store.translated(error, "write", self.name)
             if ours.key == self.name:
                 return ours
-        shown = self.store._shown(self.name)
+        shown = self.store.shown(self.name)
         ours = StorageError(f"cannot write {shown}: {str(error) or repr(error)}", url=self.store.url, key=self.name)
         ours.__cause__ = error
         return ours
@@ -142,7 +142,7 @@ class Stream(Item):
         """Raise the error of a failed stream."""
         if os.getpid() != self._pid:
             raise StorageError(
-                f"cannot write {self.store._shown(self.name)} in a forked child: the parent process opened it. Open it "
+                f"cannot write {self.store.shown(self.name)} in a forked child: the parent process opened it. Open it "
                 "in the child",
                 key=self.name,
             )
@@ -166,7 +166,7 @@ class Stream(Item):
             return
         if self.upload is None:
             self._queue.check()
-            self.upload = self.store._begin(self.name, None)
+            self.upload = self.store.backend.begin_upload(self.name, None)
         if kind == PART:
             self.upload.write(part)
         else:

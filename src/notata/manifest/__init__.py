@@ -1,11 +1,11 @@
 """Store and verify the manifest of a run: each file with its size and SHA-256.
 
-`HashingStore` records sizes and hashes during writes, `ManifestWriter` stores ``manifest.json``, and `verify` reads the
-files again and compares them.
+`HashingBackend` records sizes and hashes during writes, `ManifestWriter` stores ``manifest.json``, and `verify` reads
+the files again and compares them.
 """
 
 from notata.manifest.document import Document, Receipt, merge
-from notata.manifest.hashing_store import FileRecords, HashingStore
+from notata.manifest.recording import FileRecords, HashingBackend
 from notata.manifest.shared_writer import SharedManifestWriter
 from notata.manifest.verifying import VerifyReport, verify
 from notata.manifest.writer import ManifestWriter
@@ -13,7 +13,7 @@ from notata.manifest.writer import ManifestWriter
 __all__ = [
     "Document",
     "FileRecords",
-    "HashingStore",
+    "HashingBackend",
     "ManifestWriter",
     "Receipt",
     "SharedManifestWriter",

@@ -100,7 +100,7 @@ def _streamed(store: Store, entry: Entry, md: bool, tally: Tally, stop: Event) -
     states: list[Any] = [sha256()] + [md5(usedforsecurity=False)] * md
     left = entry.size if entry.size >= 0 else None
     size = 0
-    with store._guard("read", entry.key), store._stream(entry.key) as file:
+    with store.guard("read", entry.key), store.stream(entry.key) as file:
         while piece := file.read(_PIECE if left is None else min(_PIECE, left - size)):
             if stop.is_set():
                 raise InterruptedError("another file of the batch was interrupted")

@@ -12,8 +12,8 @@ from notata._base.retries import attempts
 from notata.errors import ConflictError, ExistsError, MissingError, NotataError
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
-from notata.manifest.hashing_store import HashingStore
-from notata.store import Entry
+from notata.manifest.recording import FileRecords
+from notata.store import Entry, Store
 
 __all__ = ["SharedManifestWriter"]
 
@@ -30,8 +30,9 @@ class SharedManifestWriter:
         owner: The owner of the run, see `Document.owner`.
     """
 
-    def __init__(self, store: HashingStore, key: str, run_id: str, owner: str) -> None:
+    def __init__(self, store: Store, records: FileRecords, key: str, run_id: str, owner: str) -> None:
         self._store = store
+        self._records = records
         self._key = key
         self._run_id = run_id
         self._owner = owner
@@ -43,7 +44,7 @@ class SharedManifestWriter:
     @property
     def is_outdated(self) -> bool:
         """True if files were stored that are not in the manifest yet. No request."""
-        return self._store.records.receipts() != self._written
+        return self._records.receipts() != self._written
 
     def write(self) -> None:
         """Store the manifest, unless it is current. One request, and two more if another process has stored one.
@@ -52,7 +53,7 @@ class SharedManifestWriter:
             StorageError: The storage refused. Call again.
         """
         with self._lock.held():
-            own = self._store.records.receipts()
+            own = self._records.receipts()
             if own == self._written:
                 return
             for last in attempts(_TRIES):

@@ -14,8 +14,8 @@ from notata._base.retries import attempts
 from notata.errors import BatchError, ConflictError, ExistsError, MissingError, TooLargeError
 from notata.manifest.document import Document, Receipt, merge
 from notata.manifest.hashing import hashed
-from notata.manifest.hashing_store import HashingStore
-from notata.store import Entry
+from notata.manifest.recording import FileRecords
+from notata.store import Entry, Store
 from notata.store.gaps import Gaps, Skipped, ignore
 
 __all__ = ["ManifestWriter"]
@@ -46,7 +46,8 @@ class ManifestWriter:
 
     def __init__(
         self,
-        store: HashingStore,
+        store: Store,
+        records: FileRecords,
         run_id: str,
         owner: str,
         *,
@@ -58,6 +59,7 @@ class ManifestWriter:
         most_files: int = limits.MANIFEST_FILES,
     ) -> None:
         self._store = store
+        self._records = records
         self._run_id = run_id
         self._owner = owner
         self._check = check
@@ -75,11 +77,11 @@ class ManifestWriter:
     @property
     def is_current(self) -> bool:
         """True if the manifest includes all known writes and writers. No request."""
-        return self._written == (self._store.records.changes, self._workers())
+        return self._written == (self._records.changes, self._workers())
 
     def when_outdated(self, call: Callable[[], object]) -> None:
         """Call `call` after each change from now on."""
-        self._store.records.on_change = call
+        self._records.on_change = call
 
     def write(self, *, look: bool = False) -> None:
         """Store the manifest, unless it is current.
@@ -95,7 +97,7 @@ class ManifestWriter:
         with self._lock.held():
             if self.is_current and not (look and (self._store.is_local or self._workers())):
                 return
-            written = self._store.records.changes, self._workers()
+            written = self._records.changes, self._workers()
             if self._store.is_local:  # the check is free there, and was not made before
                 self._is_owner()
             self._check()
@@ -148,7 +150,7 @@ class ManifestWriter:
     # -- receipts ------------------------------------------------------------------------------------------
 
     def _files(self) -> dict[str, Receipt]:
-        records, near = self._store.records, self._store.is_local
+        records, near = self._records, self._store.is_local
         if not (near or self._resumed or records.incomplete or self._workers()):
             return records.receipts()
         closed = Gaps()
@@ -168,7 +170,7 @@ class ManifestWriter:
                 self._skipped(error)
         folders = {error.key for error in errors if error.key is not None}
         self._closed |= folders
-        own = self._store.records.receipts() if folders else {}
+        own = self._records.receipts() if folders else {}
         return {key: receipt for key, receipt in own.items() if any(key.startswith(f"{one}/") for one in folders)}
 
     def _others(self, listing: list[Entry]) -> list[Document]:

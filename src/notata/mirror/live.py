@@ -143,7 +143,7 @@ class Mirror:
         self._stop = Event()
         self._copy: Copies = RunCopy(
             source,
-            target.with_bytes_at_once(PART),
+            target.sparing(PART),
             replace=replace,
             at_once=AT_ONCE,
             bytes_at_once=BYTES_AT_ONCE,

@@ -26,7 +26,7 @@ class BlockReader(io.RawIOBase):
     def __init__(self, store: Store, key: str, first: Blob | None) -> None:
         self._store = store
         self._key = key
-        first = store._get(key, 0, HEAD, None) if first is None else first
+        first = store.backend.get(key, 0, HEAD, None) if first is None else first
         self._size, self._version = first.size, first.version
         self._held: deque[tuple[int, bytes]] = deque([(0, first.data)], 16)
         self._at = 0
@@ -62,6 +62,6 @@ class BlockReader(io.RawIOBase):
             if start <= self._at < start + len(held):
                 return memoryview(held)[self._at - start :]
         start = max(0, min(self._at, self._size - _BLOCK))
-        data = self._store._get(self._key, start, min(self._size, start + _BLOCK), self._version).data
+        data = self._store.backend.get(self._key, start, min(self._size, start + _BLOCK), self._version).data
         self._held.append((start, data))
         return memoryview(data)[self._at - start :]

@@ -277,7 +277,7 @@ class Content:
         return Description(self.file.name, self.run_id, self.key, self.file.entry.size, kind, facts)
 
     def _guarded(self) -> contextlib.AbstractContextManager[None]:
-        return self.file.store._guard("read", self.file.entry.key)
+        return self.file.store.guard("read", self.file.entry.key)
 
     def _opened(self, sparing: bool = False) -> IO[bytes]:
         """Return a seekable file; a sparing one fetches at most 64 KiB around each read."""
@@ -290,7 +290,7 @@ class Content:
         with self._guarded():
             if sparing and store.sized and self.file.entry.size >= 0:
                 return cast("IO[bytes]", BlockReader(store, key, first))
-            return store._open_read(key)
+            return store.open(key, "rb")
 
 
 _PARSED: Final[dict[str, formats.Format]] = {

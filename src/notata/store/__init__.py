@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from notata._base.display import indefinite
 from notata.errors import ConfigurationError, StorageError
-from notata.store.base import ABSENT, Blob, Entry, Store
+from notata.store.backend import ABSENT, Backend
+from notata.store.entries import Blob, Entry
 from notata.store.options import check as check_options
+from notata.store.store import Store
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -23,6 +25,7 @@ __all__ = [
     "ABSENT",
     "BASE_DIR",
     "TIMEOUT",
+    "Backend",
     "Blob",
     "Entry",
     "Store",
@@ -60,7 +63,7 @@ _FLATTENED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:[/\\](?![/\\])|$)"
 
 
 def open_store(
-    base: str | os.PathLike[str] | UPath | Store,
+    base: str | os.PathLike[str] | UPath | Store | Backend,
     storage_options: Mapping[str, Any] | None = None,
     *,
     timeout: float = TIMEOUT,
@@ -68,7 +71,7 @@ def open_store(
     """Return the store whose root is `base`. This makes no request and creates nothing.
 
     Args:
-        base: Any fsspec URL, local path, `upath.UPath` (whose storage options are used), or a store.
+        base: Any fsspec URL, local path, `upath.UPath` (whose storage options are used), a store or a backend.
         storage_options: For fsspec. They override those of the UPath, and both override fsspec's configuration and the
             environment variables of the cloud. For S3 also ``{"engine": "obstore"}``: plain writes and reads use
             obstore.
@@ -81,10 +84,12 @@ def open_store(
         StorageError: The interpreter is ending.
 
     >>> open_store("memory://runs").below("log_a")
-    MemoryStore('memory://runs/log_a')
+    Store('memory://runs/log_a')
     """
     if isinstance(base, Store):
         return base
+    if isinstance(base, Backend):
+        return Store(base)
     if sys.is_finalizing():  # no backend can be imported any more
         raise StorageError("cannot open a storage: the interpreter is ending; open it earlier")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
@@ -100,18 +105,18 @@ def open_store(
     if "::" not in url:
         check_options(scheme, {name: value for name, value in options.items() if name != "engine"})
     if scheme in ("file", "local") and "::" not in url:
-        from notata.store.local import LocalStore
+        from notata.store.local import LocalBackend
 
-        return LocalStore(_local_path(url), timeout)
+        return Store(LocalBackend(_local_path(url), timeout))
     if scheme == "memory":
-        from notata.store.memory import MemoryStore
+        from notata.store.memory import MemoryBackend
 
-        return MemoryStore(url.partition("://")[2], options)
+        return Store(MemoryBackend(url.partition("://")[2], options))
     return _remote(scheme, url, options, timeout)
 
 
 def open_base(
-    base: str | os.PathLike[str] | UPath | Store | None,
+    base: str | os.PathLike[str] | UPath | Store | Backend | None,
     storage_options: Mapping[str, Any] | None = None,
     *,
     timeout: float = TIMEOUT,
@@ -150,7 +155,7 @@ def open_beside(
     """Return the store of a file's folder and the file's name. The query of a signed URL stays with the store.
 
     >>> open_beside("memory://runs/results/mesh.vtk")
-    (MemoryStore('memory://runs/results'), 'mesh.vtk')
+    (Store('memory://runs/results'), 'mesh.vtk')
     """
     from upath import UPath
 
@@ -177,25 +182,25 @@ def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> S
     if engine is not None and (scheme not in ("s3", "s3a") or engine not in ("s3fs", "obstore")):
         raise ConfigurationError(f"engine is 's3fs' or 'obstore', for s3:// only; not {engine!r} for {scheme}://")
     if engine == "obstore":
-        from notata.store.s3_obstore import ObstoreS3Store as Chosen
+        from notata.store.s3_obstore import ObstoreS3Backend as Chosen
     elif scheme in ("s3", "s3a"):
-        from notata.store.s3 import S3Store as Chosen  # type: ignore[assignment]
+        from notata.store.s3 import S3Backend as Chosen  # type: ignore[assignment]
     elif scheme in ("gs", "gcs"):
-        from notata.store.gcs import GCSStore as Chosen  # type: ignore[assignment]
+        from notata.store.gcs import GCSBackend as Chosen  # type: ignore[assignment]
     else:
         from fsspec import get_filesystem_class
 
         if scheme in ("abfs", "abfss", "az"):
-            from notata.store.azure import AzureStore as Chosen  # type: ignore[assignment]
+            from notata.store.azure import AzureBackend as Chosen  # type: ignore[assignment]
         else:
-            from notata.store.generic import GenericStore as Chosen  # type: ignore[assignment]
+            from notata.store.generic import GenericBackend as Chosen  # type: ignore[assignment]
 
         try:
             get_filesystem_class(scheme)
         except (ImportError, ValueError) as error:
             extra = f"; for example, run pip install 'notata[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else ""
             raise ConfigurationError(f"cannot open {scheme}:// storage: {error}{extra}", url=scheme) from error
-    return Chosen(url, options, timeout)
+    return Store(Chosen(url, options, timeout))
 
 
 def _location(base: str | os.PathLike[str] | UPath) -> tuple[str, dict[str, Any]]:

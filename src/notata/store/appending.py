@@ -5,11 +5,14 @@ This module handles sizes and versions of one key, never the meaning of the byte
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from notata._base.processes import ForkCheck
 from notata.errors import ConflictError, MissingError
+
+if TYPE_CHECKING:
+    from notata.store.store import Store
 
 _TRIES: Final = 1000  # attempts to append to a local file that others append to as well
 
@@ -60,26 +63,6 @@ NOTHING: Final = Tail(0, "", b"")
 """The tail of a missing file."""
 
 
-class Read(Protocol):
-    """The result of a read: `notata.store.Blob`."""
-
-    @property
-    def data(self) -> bytes: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def version(self) -> str: ...
-
-
-class Appendable(Protocol):
-    """The store of the file: `notata.store.Store`."""
-
-    @property
-    def is_local(self) -> bool: ...
-    def fetch(self, key: str, start: int = 0, end: int | None = None) -> Read: ...
-    def _append_once(self, key: str, data: bytes, tail: Tail) -> Tail: ...
-
-
 class Appender:
     """The single writer of a growing file. It remembers its end, so that an append is one request with a known result.
 
@@ -89,13 +72,13 @@ class Appender:
         key: The file.
     """
 
-    def __init__(self, store: Appendable, key: str, tail: Tail, end: bytes = b"") -> None:
+    def __init__(self, store: Store, key: str, tail: Tail, end: bytes = b"") -> None:
         self._store = store
         self._tail = replace(tail, held=Held())
         self._end = end
         self._open = _cut(tail.content or b"", end)
         self._in_doubt = False
-        self._pid = os.getpid()
+        self._fork = ForkCheck()
         self.key = key
 
     @property
@@ -117,13 +100,14 @@ class Appender:
         Raises:
             ConflictError: Another writer changed the file. Nothing was added; the next call appends at the current end.
         """
-        if os.getpid() != self._pid:
-            self._pid, self._in_doubt = os.getpid(), False
+        if self._fork.is_forked():
+            self._in_doubt = False
+            self._fork.adopt()
         repeated, self._in_doubt = self._in_doubt, True  # an interrupted call may have written
         for last in range(_TRIES, 0, -1):
             whole = self._end + data if self._open else data
             try:
-                self._tail = self._store._append_once(self.key, whole, self._tail)
+                self._tail = self._store.append_once(self.key, whole, self._tail)
             except ConflictError:
                 if repeated and self._found(whole):
                     break

@@ -3,27 +3,28 @@
 As on S3, a conditional write puts a token into the file's metadata. If a refusal follows a lost reply, the token shows
 that the file is our own.
 
-This module uses adlfs's file system and its service client. Reads, listings and deletions use `GenericStore`.
+This module uses adlfs's file system and its service client. Reads, listings and deletions use `GenericBackend`.
 """
 
 from __future__ import annotations
 
+import builtins
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from fsspec.asyn import sync
 
-from notata.store.base import ABSENT
+from notata.store.backend import ABSENT
 from notata.store.files import Upload
-from notata.store.generic import GenericStore
+from notata.store.generic import GenericBackend
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from notata.store.clients import Client
 
-__all__ = ["AzureStore"]
+__all__ = ["AzureBackend"]
 
 _METADATA: Final = {"is_directory": "false"}
 """Metadata that adlfs gives each file."""
@@ -31,7 +32,7 @@ _METADATA: Final = {"is_directory": "false"}
 _TOKEN: Final = "notata_write"  # names in Azure's metadata follow the rules of C# identifiers
 
 
-class AzureStore(GenericStore):
+class AzureBackend(GenericBackend):
     """Files below one folder of a container."""
 
     supports_exclusive_create = True
@@ -44,7 +45,7 @@ class AzureStore(GenericStore):
     def _version(self, info: dict[str, Any]) -> str:
         return str(info.get("etag") or "").strip('"')
 
-    def _put(self, key: str, data: bytes, match: str | None) -> str:
+    def put(self, key: str, data: bytes, match: str | None) -> str:
         def put(client: Client, token: str) -> str:
             return client.call(_upload, client.fs, self._name(key), data, match, token, size=len(data))
 
@@ -69,7 +70,7 @@ class AzureStore(GenericStore):
         if match == ABSENT and status in (409, 412):
             return FileExistsError(key)
         if match and status in (404, 412):
-            return self._conflict(key, "another writer changed or removed it")
+            return self.conflict(key, "another writer changed or removed it")
         return None
 
     def _own(self, key: str, token: str) -> str | None:
@@ -82,7 +83,7 @@ class AzureStore(GenericStore):
             raise
         return _tag(found) if found["metadata"].get(_TOKEN) == token else None
 
-    def _begin(self, key: str, match: str | None) -> Upload:
+    def begin_upload(self, key: str, match: str | None) -> Upload:
         return _Blocks(self, key, match)
 
 
@@ -92,16 +93,16 @@ class _Blocks:
     Azure deletes the blocks of an aborted write within a week.
     """
 
-    def __init__(self, store: AzureStore, key: str, match: str | None) -> None:
-        self._store = store
+    def __init__(self, backend: AzureBackend, key: str, match: str | None) -> None:
+        self._backend = backend
         self._key = key
         self._match = match
-        self._name = store._name(key)
-        self._blocks: list[str] = []
+        self._name = backend._name(key)
+        self._blocks: builtins.list[str] = []
 
     def write(self, part: bytes) -> None:
         block = secrets.token_hex(16)  # unique among all writers of this name
-        self._store._connection.run_with(
+        self._backend._connection.run_with(
             lambda client: client.call(_stage, client.fs, self._name, block, part, size=len(part))
         )
         self._blocks.append(block)
@@ -110,7 +111,7 @@ class _Blocks:
         def commit(client: Client, token: str) -> str:
             return client.call(_commit, client.fs, self._name, self._blocks, self._match, token)
 
-        return self._store._put_if(self._key, self._match, commit)
+        return self._backend._put_if(self._key, self._match, commit)
 
     def abort(self) -> None:
         self._blocks = []
@@ -148,7 +149,7 @@ def _stage(fs: AbstractFileSystem, name: str, block: str, part: bytes) -> None:
     sync(fs.loop, stage)
 
 
-def _commit(fs: AbstractFileSystem, name: str, blocks: list[str], match: str | None, token: str) -> str:
+def _commit(fs: AbstractFileSystem, name: str, blocks: builtins.list[str], match: str | None, token: str) -> str:
     async def commit() -> Any:
         from azure.storage.blob import BlobBlock
 

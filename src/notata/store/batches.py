@@ -8,18 +8,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 from notata._base.threads import Event, Pool
-from notata.errors import BatchError, ConflictError
+from notata.errors import BatchError
 from notata.store.entries import Blob, Entry
 from notata.store.files import PART
 from notata.store.in_flight import AT_ONCE, InFlight, Tally, started_in_thread, then
 
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
+
+    from notata.store.store import Store
 
 __all__ = ["copy", "fetch", "remove", "write"]
 
@@ -29,26 +31,8 @@ _STREAMS: Final = 2  # large values at once, each with about 80 MiB: parts in fl
 T = TypeVar("T")
 
 
-class Files(Protocol):
-    """The store of the files: `notata.store.Store`."""
-
-    url: str
-    queues: bool
-    sized: bool
-
-    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]: ...
-    def start_write(self, key: str, data: bytes) -> Future[str]: ...
-    def write(self, key: str, data: memoryview) -> None: ...
-    def open(self, key: str, mode: str) -> IO[Any]: ...
-    def filesystem(self) -> object: ...
-    def keep_permissions(self, key: str, source: Any, source_key: str) -> AbstractContextManager[None]: ...
-    def _stream(self, key: str) -> IO[bytes]: ...
-    def _conflict(self, key: str, why: str) -> ConflictError: ...
-    def _guard(self, doing: str, key: str | None) -> AbstractContextManager[None]: ...
-
-
 def fetch(
-    store: Files,
+    store: Store,
     ranges: Mapping[str, tuple[int, int | None]],
     *,
     callback: Callback | None = None,
@@ -63,7 +47,7 @@ def fetch(
     return _each(store, start, sizes, "reads", callback=callback, without=without)
 
 
-def write(store: Files, files: Mapping[str, memoryview], callback: Callback | None) -> None:
+def write(store: Store, files: Mapping[str, memoryview], callback: Callback | None) -> None:
     """Store many values."""
     with _threads(_STREAMS) as streams:
 
@@ -76,7 +60,7 @@ def write(store: Files, files: Mapping[str, memoryview], callback: Callback | No
         _each(store, start, sizes, "writes", callback=callback)
 
 
-def copy(store: Files, files: Mapping[str, Entry], source: Files, callback: Callback | None) -> None:
+def copy(store: Store, files: Mapping[str, Entry], source: Store, callback: Callback | None) -> None:
     """Copy files of another store to keys of this one."""
     tally = Tally(callback, sum(max(0, entry.size) for entry in files.values()))
     stop = Event()
@@ -102,11 +86,11 @@ def copy(store: Files, files: Mapping[str, Entry], source: Files, callback: Call
         _each(store, start, sizes, "copies", give_up=stop.set)
 
 
-def _stream(store: Files, name: str, entry: Entry, source: Files, stop: Event, tally: Tally) -> None:
+def _stream(store: Store, name: str, entry: Entry, source: Store, stop: Event, tally: Tally) -> None:
     """Copy one file in pieces, until `stop` is set."""
-    guarded = source._guard("read", entry.key)  # the writer's errors are translated already
+    guarded = source.guard("read", entry.key)  # the writer's errors are translated already
     kept = store.keep_permissions(name, source, entry.key)
-    with guarded, kept, source._stream(entry.key) as reader, store.open(name, "wb") as writer:
+    with guarded, kept, source.stream(entry.key) as reader, store.open(name, "wb") as writer:
         before = _state(reader)
         while part := reader.read(_SMALL):
             if stop.is_set():
@@ -115,7 +99,7 @@ def _stream(store: Files, name: str, entry: Entry, source: Files, stop: Event, t
             tally.add(len(part))
         after = _state(reader)
         if before is not None and after is not None and _is_torn(before, after, writer.tell()):
-            raise source._conflict(entry.key, "it changed while it was read; wait until its writer has ended")
+            raise source.conflict(entry.key, "it changed while it was read; wait until its writer has ended")
 
 
 def _state(reader: IO[bytes]) -> os.stat_result | None:
@@ -134,7 +118,7 @@ def _is_torn(before: os.stat_result, after: os.stat_result, count: int) -> bool:
 
 
 def remove(start: Callable[[str], Future[Any]], names: Iterable[str]) -> dict[str, Exception]:
-    """Implement `Store._delete` for backends with one deletion per request. Return failures by name."""
+    """Implement `Backend.delete` for backends with one deletion per request. Return failures by name."""
     flying = InFlight[str, Any]()
     with flying.until_landed():
         for name in names:
@@ -143,7 +127,7 @@ def remove(start: Callable[[str], Future[Any]], names: Iterable[str]) -> dict[st
 
 
 def _each(
-    store: Files,
+    store: Store,
     start: Callable[[str], Future[T]],
     sizes: Mapping[str, int],
     what: str,

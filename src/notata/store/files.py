@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fsspec.callbacks import Callback
     from typing_extensions import Buffer
 
+    from notata.store.entries import Blob
+
 __all__ = ["PART", "AtomicWriter", "Body", "RangeReader", "TextWriter", "Upload", "part_size"]
 
 PART: Final = 8 * 2**20
@@ -252,7 +254,7 @@ class RangeReader(io.RawIOBase):
         self,
         first: bytes,
         size: int,
-        begin: Callable[[int, int], Future[bytes]],
+        begin: Callable[[int, int], Future[Blob]],
         name: str,
         callback: Callback | None = None,
     ) -> None:
@@ -261,7 +263,7 @@ class RangeReader(io.RawIOBase):
         self._size = size
         self._begin = begin
         self._at = 0
-        self._pending: deque[tuple[int, Future[bytes]]] = deque()  # parts that follow each other, by their starts
+        self._pending: deque[tuple[int, Future[Blob]]] = deque()  # parts that follow each other, by their starts
         self._requested = self._prefetch = 0
         self._held, self._held_at = b"", 0
         self._next_start = -1  # where the last part ended
@@ -336,7 +338,7 @@ class RangeReader(io.RawIOBase):
         self._request(end)
         start, future = self._pending.popleft()
         try:
-            self._held, self._held_at = future.result(), start
+            self._held, self._held_at = future.result().data, start
         except BaseException:  # the next read starts again here
             self._forget()
             raise

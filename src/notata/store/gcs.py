@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import builtins
 import json
 import logging
 import os
@@ -33,20 +34,23 @@ from notata.errors import (
 )
 from notata.store import batches
 from notata.store.appending import Tail
-from notata.store.base import ABSENT, Blob, Entry
+from notata.store.backend import ABSENT
+from notata.store.entries import Blob, Entry
 from notata.store.files import Upload
 from notata.store.gaps import Gap, gap_or
 from notata.store.gcs_refusals import asking, session_options
 from notata.store.http_errors import WebPageError, failure_of_page, failure_of_reply, failure_of_tls
 from notata.store.patience import current
-from notata.store.remote import BucketStore, Connection
+from notata.store.remote import BucketBackend, Connection
 from notata.store.unfinished import new_name
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from upath import UPath
 
-__all__ = ["GCSStore", "connect"]
+    from notata.store.store import Store
+
+__all__ = ["GCSBackend", "connect"]
 
 _TOKEN: Final = "notata-write"
 _REWRITTEN: Final = 2**20  # an append to a smaller object rewrites it in 2 requests; composing takes 4
@@ -112,7 +116,7 @@ def _beyond_end(record: logging.LogRecord) -> bool:
     return not (record.exc_info and record.exc_info[1] and _status(record.exc_info[1]) == 416)
 
 
-class GCSStore(BucketStore):
+class GCSBackend(BucketBackend):
     """Files below one prefix of a GCS bucket."""
 
     leaves_unfinished = True
@@ -143,6 +147,10 @@ class GCSStore(BucketStore):
         return f"{base.removesuffix('/storage/v1/')}/{service}/storage/v1/b/{{}}/o"
 
     # -- write ---------------------------------------------------------------------------------------------
+
+    def put(self, key: str, data: bytes, match: str | None) -> str:
+        with self._bucket_needed(key):
+            return self._put(key, data, match)
 
     def _put(self, key: str, data: bytes, match: str | None) -> str:
         token = "" if match is None else secrets.token_hex(16)
@@ -184,13 +192,13 @@ class GCSStore(BucketStore):
                 return found
         if match == ABSENT:
             raise FileExistsError(key) from error
-        raise self._conflict(key, "another writer changed it") from error
+        raise self.conflict(key, "another writer changed it") from error
 
-    def _begin(self, key: str, match: str | None) -> Upload:
+    def begin_upload(self, key: str, match: str | None) -> Upload:
         with self._bucket_needed(key):
             return _Resumable(self, key) if match is None else _HiddenUpload(self, key)
 
-    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+    def append(self, key: str, data: bytes, tail: Tail) -> Tail:
         if tail.size > _REWRITTEN:
             return Tail(tail.size + len(data), self._extend(key, data, tail))
         if tail.content is None:
@@ -215,13 +223,13 @@ class GCSStore(BucketStore):
             self._remove_quietly(hidden)
 
     def _mended(self, key: str, data: bytes, tail: Tail, version: str) -> str:
-        whole = self._get(key, 0, tail.size, None).data + data
+        whole = self.get(key, 0, tail.size, None).data + data
         return self._connection.run(self._upload, self._name(key), whole, version, "")
 
     def _hidden_name(self, key: str) -> str:
         return self._name(keys.join(key.rpartition("/")[0], new_name()))
 
-    def _compose(self, key: str, sources: list[str], match: str) -> dict[str, Any]:
+    def _compose(self, key: str, sources: builtins.list[str], match: str) -> dict[str, Any]:
         token = secrets.token_hex(16)
         try:
             composed: dict[str, Any] = self._call(
@@ -260,7 +268,7 @@ class GCSStore(BucketStore):
         except FileNotFoundError as error:
             if version is not None:
                 await self._nothing(key)
-                raise self._conflict(key, "it changed while it was read") from error
+                raise self.conflict(key, "it changed while it was read") from error
             raise
         except Exception as error:
             if _status(error) == 416 or "not satisfiable" in str(error):  # the file is empty, or ends earlier
@@ -280,10 +288,18 @@ class GCSStore(BucketStore):
         found: dict[str, Any] = await self._ask("GET", "b/{}/o/{}", name, json_out=True)
         return found
 
-    def _stat(self, key: str) -> Entry:
+    def stat(self, key: str) -> Entry:
         return _entry(key, self._connection.run(self._look_up, self._name(key)))
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
+    def has_file(self, key: str) -> bool:
+        """Check whether an object exists."""
+        try:
+            self.stat(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         token: str | None = None
         while True:
             with self._bucket_needed(folder or None, "list"):
@@ -302,22 +318,22 @@ class GCSStore(BucketStore):
             if not token:
                 return
 
-    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+    def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         async def remove(name: str) -> None:
             with suppress(FileExistsError):  # gcsfs's error for 412: the object has another version by now
                 await self._ask("DELETE", "b/{}/o/{}", self._exact(name), ifGenerationMatch=names[name])
 
         return batches.remove(lambda name: self._connection.start(remove, name), names)
 
-    def _path(self, key: str) -> UPath:
+    def path(self, key: str, store: Store) -> UPath:
         from notata.store.paths import RunPath
 
         url = f"gs://{self._bucket}/{self._prefix}".rstrip("/")
-        return RunPath.of(self, url, self._connection.options, key)
+        return RunPath.of(store, url, self._connection.options, key)
 
     # -- errors --------------------------------------------------------------------------------------------
 
-    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+    def failure(self, error: Exception) -> tuple[type[NotataError], str]:
         from aiohttp import ClientConnectionError
         from google.auth.exceptions import GoogleAuthError
 
@@ -343,11 +359,7 @@ class GCSStore(BucketStore):
             )
         if status >= 500:
             return StorageError, f"the store failed repeatedly ({status}); try later"
-        return super()._failure(error)
-
-    def _write(self, key: str, data: bytes, match: str | None) -> str:
-        with self._guard("write", key), self._bucket_needed(key):
-            return self._put(key, data, match)
+        return super().failure(error)
 
     @contextmanager
     def _bucket_needed(self, key: str | None, doing: str = "write") -> Iterator[None]:
@@ -356,8 +368,7 @@ class GCSStore(BucketStore):
             yield
         except FileNotFoundError as error:
             raise ContainerMissingError(
-                f"cannot {doing} {self._shown(key)}: there is no bucket {self._bucket!r}; create it, or correct the "
-                "URL",
+                f"cannot {doing} {self.shown(key)}: there is no bucket {self._bucket!r}; create it, or correct the URL",
                 url=self.url,
                 key=key,
             ) from error
@@ -376,15 +387,16 @@ class _Resumable:
     https://cloud.google.com/storage/docs/resumable-uploads
     """
 
-    def __init__(self, store: GCSStore, key: str) -> None:
+    def __init__(self, backend: GCSBackend, key: str) -> None:
         from gcsfs.core import initiate_upload
 
-        self._store = store
+        self._backend = backend
         self._held = b""
         self._sent = 0
         self._sending: Future[bytes] | None = None
-        self._ask, arguments = store._connection.ask, (store.filesystem(), store._bucket, store._name(key), _TYPE)
-        self._session: str | None = store._connection.run(self._ask, initiate_upload, *arguments)
+        self._ask = backend._connection.ask
+        arguments = backend.filesystem(), backend._bucket, backend._name(key), _TYPE
+        self._session: str | None = backend._connection.run(self._ask, initiate_upload, *arguments)
 
     def write(self, part: bytes) -> None:
         if self._held:
@@ -399,7 +411,7 @@ class _Resumable:
 
     def _send(self, part: bytes, total: int | None) -> None:
         self._wait()
-        self._sending = self._store._connection.start(self._put, part, self._sent, total)
+        self._sending = self._backend._connection.start(self._put, part, self._sent, total)
         self._sent += len(part)
 
     def _wait(self) -> bytes:
@@ -415,7 +427,7 @@ class _Resumable:
 
         while True:
             headers = {"Content-Range": f"bytes {at}-{at + len(part) - 1}/{'*' if total is None else total}"}
-            call, data = self._store._connection.fs._call, UnclosableBytesIO(part)
+            call, data = self._backend._connection.fs._call, UnclosableBytesIO(part)
             answer, reply = await self._ask(call, "POST", self._session, size=len(part), headers=headers, data=data)
             if reply and total is not None:
                 _of_size(total, int(json.loads(reply)["size"]))
@@ -434,7 +446,7 @@ class _Resumable:
         session, self._session, self._sending = self._session, None, None
         if session is not None:
             with suppress(FileNotFoundError):
-                self._store._connection.run(self._ask, self._store.filesystem()._call, "DELETE", session)
+                self._backend._connection.run(self._ask, self._backend.filesystem()._call, "DELETE", session)
 
 
 class _HiddenUpload:
@@ -443,11 +455,11 @@ class _HiddenUpload:
     GCS supports the condition only in simple requests, and a resumable upload is not one.
     """
 
-    def __init__(self, store: GCSStore, key: str) -> None:
-        self._store = store
+    def __init__(self, backend: GCSBackend, key: str) -> None:
+        self._backend = backend
         self._key = key
-        self._name = store._hidden_name(key)
-        self._upload = _Resumable(store, store._key(self._name))
+        self._name = backend._hidden_name(key)
+        self._upload = _Resumable(backend, backend._key(self._name))
 
     def write(self, part: bytes) -> None:
         self._upload.write(part)
@@ -455,11 +467,11 @@ class _HiddenUpload:
     def commit(self) -> str:
         self._upload.commit()
         try:
-            if self._store.exists(self._key):  # emulators ignore the condition in compose; GCS itself supports it
+            if self._backend.has_file(self._key):  # emulators ignore the condition in compose; GCS itself supports it
                 raise FileExistsError(self._key)
-            return str(self._store._compose(self._key, [self._name], ABSENT)["generation"])
+            return str(self._backend._compose(self._key, [self._name], ABSENT)["generation"])
         finally:
-            self._store._remove_quietly(self._name)
+            self._backend._remove_quietly(self._name)
 
     def abort(self) -> None:
         self._upload.abort()

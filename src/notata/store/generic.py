@@ -7,6 +7,7 @@ detect two writers with one run id. A write goes to a hidden name and is moved i
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import inspect
 import posixpath
@@ -26,15 +27,16 @@ from notata._base import keys, limits
 from notata.errors import ConfigurationError, KeyNameError, NotataError, StorageError, UnprotectedWarning
 from notata.store import batches, web
 from notata.store.appending import Tail
-from notata.store.base import ABSENT, Blob, Entry
+from notata.store.backend import ABSENT
 from notata.store.client_errors import class_names, failure_of_client, is_dropped
 from notata.store.clients import Client, ClientConnection, ClientFile
+from notata.store.entries import Blob, Entry
 from notata.store.files import PART, Upload
 from notata.store.gaps import Gap, gap_or
 from notata.store.http_errors import failure_of_tls
 from notata.store.in_flight import started_in_thread
 from notata.store.publishing import Step, make_folder, move_over, step_of, unfinished_in, write_hidden
-from notata.store.remote import RemoteStore, without_credentials
+from notata.store.remote import RemoteBackend, without_credentials
 
 if TYPE_CHECKING:
     import io
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from upath import UPath
 
-__all__ = ["CACHES", "GenericStore"]
+    from notata.store.store import Store
+
+__all__ = ["CACHES", "GenericBackend"]
 
 CACHES: Final = frozenset({"blockcache", "cached", "filecache", "simplecache"})
 """Protocols that keep local copies: files written through them appear late, or never."""
@@ -78,7 +82,7 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
 """By protocol, options that let files be shared and errors be reported in time."""
 
 
-class GenericStore(RemoteStore):
+class GenericBackend(RemoteBackend):
     """Files below one URL of any fsspec protocol."""
 
     supports_exclusive_create = False
@@ -114,7 +118,7 @@ class GenericStore(RemoteStore):
         if misread := set(_MISREAD.get(self._scheme(), "")) & set(key):
             characters = " ".join(sorted(misread))
             raise KeyNameError(
-                f"{self._shown(key)} cannot be a name over {self._scheme()}: its client interprets {characters}, "
+                f"{self.shown(key)} cannot be a name over {self._scheme()}: its client interprets {characters}, "
                 "and would write another file; choose another name",
                 url=self.url,
                 key=key,
@@ -136,7 +140,7 @@ class GenericStore(RemoteStore):
         if not client.call(move_over, client.fs, source, target):
             self._connection.has_exchanged = True
 
-    def _put(self, key: str, data: bytes, match: str | None) -> str:
+    def put(self, key: str, data: bytes, match: str | None) -> str:
         self._check(key, match)
         return self._connection.run_with(
             lambda client: self._publish(client, key, data, match), repeatable=match is None
@@ -153,9 +157,9 @@ class GenericStore(RemoteStore):
             with suppress(Exception):  # listings hide it, and the next owner removes it
                 client.call(client.fs.rm_file, hidden)
             raise
-        return self._stat(key).version
+        return self.stat(key).version
 
-    def _begin(self, key: str, match: str | None) -> Upload:
+    def begin_upload(self, key: str, match: str | None) -> Upload:
         return _Moved(self, key, match)
 
     def _check(self, key: str, match: str | None, *, warn: bool = True) -> None:
@@ -163,7 +167,7 @@ class GenericStore(RemoteStore):
         if match is None:
             return
         try:
-            present = self._stat(key).version
+            present = self.stat(key).version
         except FileNotFoundError:
             present = ABSENT
         if match == ABSENT and warn:
@@ -176,44 +180,39 @@ class GenericStore(RemoteStore):
         if match == ABSENT and present != ABSENT:
             raise FileExistsError(key)
         if match != ABSENT and present != match:
-            raise self._conflict(key, "another writer changed it")
+            raise self.conflict(key, "another writer changed it")
 
     def _scheme(self) -> str:
         return self._url.partition(":")[0]
 
-    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+    def append(self, key: str, data: bytes, tail: Tail) -> Tail:
         try:
-            old = self._get(key, 0, None, None)
+            old = self.get(key, 0, None, None)
         except FileNotFoundError:
             if tail.size:
                 raise
-            version = self._put(key, data, None)
+            version = self.put(key, data, None)
             return Tail(len(data), version, again=len(data))
         if old.size != tail.size:
-            raise self._conflict(key, f"it has {old.size} bytes, not {tail.size}")
-        version = self._put(key, old.data + data, old.version)
+            raise self.conflict(key, f"it has {old.size} bytes, not {tail.size}")
+        version = self.put(key, old.data + data, old.version)
         return Tail(old.size + len(data), version, again=old.size + len(data))
 
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        return self._connection.run_with(lambda client: self._get_by(client, key, start, end, version))
+    def get(self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None) -> Blob:
+        return self._connection.run_with(lambda client: self._get_by(client, key, start, end, version, limit))
 
-    def _get_whole(self, key: str, start: int = 0) -> Blob:
-        return self._connection.run_with(lambda client: self._get_whole_by(client, key, start))
-
-    def _get_whole_by(self, client: Client, key: str, start: int) -> Blob:
-        entry, limit = self._stat_by(client, key), limits.limit_of(key)
-        if limit is None:
-            return self._read_by(client, entry, start, None)
+    def _get_by(
+        self, client: Client, key: str, start: int, end: int | None, version: str | None, limit: int | None
+    ) -> Blob:
+        entry = self._stat_by(client, key)
+        if version is not None and entry.version != version:
+            raise self.conflict(key, "it changed while it was read")
+        if end is not None or limit is None:
+            return self._read_by(client, entry, start, end)
         limits.check_size(self.url, key, entry.size, limit)
         found = self._read_by(client, entry, start, None if entry.size >= 0 else start + limit + 1)
         limits.check_size(self.url, key, len(found.data), limit)
         return found
-
-    def _get_by(self, client: Client, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        entry = self._stat_by(client, key)
-        if version is not None and entry.version != version:
-            raise self._conflict(key, "it changed while it was read")
-        return self._read_by(client, entry, start, end)
 
     def _read_by(self, client: Client, entry: Entry, start: int, end: int | None) -> Blob:
         """Read a range of a file that was looked up, never more than its size, whatever a server sends."""
@@ -226,17 +225,14 @@ class GenericStore(RemoteStore):
         data = client.call(_read, client.fs, name, start, end, size=wanted) if wanted else b""
         return Blob(data, entry.size, entry.version)
 
-    def _stream(self, key: str) -> IO[bytes]:
+    def open_read(self, key: str, *, once: bool = False) -> IO[bytes] | None:
+        """Open a file of a web server: one request for all of it, or a download if the server has no ranges."""
         if not self._web:
-            return super()._stream(key)
-        opened = self._connection.run_with(lambda client: client.open(self._name(key), "rb"))
-        return cast("IO[bytes]", opened)
-
-    def _open_read(self, key: str) -> io.BufferedReader | io.BytesIO:
-        """Open as in any store; from a web server without ranges, download the file once to a temporary file."""
-        if self._web and (whole := self._connection.run_with(partial(self._whole_of_web, key))) is not None:
-            return whole
-        return super()._open_read(key)
+            return None
+        if once:
+            opened = self._connection.run_with(lambda client: client.open(self._name(key), "rb"))
+            return cast("IO[bytes]", opened)
+        return self._connection.run_with(partial(self._whole_of_web, key))
 
     def _whole_of_web(self, key: str, client: Client) -> io.BufferedReader | None:
         entry, name = self._stat_by(client, key), self._name(key)
@@ -245,7 +241,7 @@ class GenericStore(RemoteStore):
         with client.open(name, "rb", block_size=0) as reader:
             return web.fetched_once(cast("IO[bytes]", reader))
 
-    def _stat(self, key: str) -> Entry:
+    def stat(self, key: str) -> Entry:
         return self._connection.run_with(lambda client: self._stat_by(client, key))
 
     def _stat_by(self, client: Client, key: str) -> Entry:
@@ -256,18 +252,18 @@ class GenericStore(RemoteStore):
             raise IsADirectoryError(name)
         return self._entry(key, info)
 
-    def _has_folder(self, key: str) -> bool:
+    def has_folder(self, key: str) -> bool:
         if self._web:
-            return super()._has_folder(key)
+            return super().has_folder(key)
         try:
-            self._stat(key)
+            self.stat(key)
         except IsADirectoryError:
             return True
         except (FileNotFoundError, NotADirectoryError):
             pass
         return False
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
+    def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         self._connection.client.invalidate_cache()
         by_folders = not self._web and _lists_by_folders(self._connection.client.fs)
         for found in self._walk(folder, beginning) if by_folders else self._find(folder):
@@ -321,7 +317,7 @@ class GenericStore(RemoteStore):
             if info.get("type") != "directory" and path != name:
                 yield keys.join(folder, path[start:].lstrip("/")), info
 
-    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+    def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         def remove(key: str) -> None:
             self._connection.run_with(lambda client: self._delete_by(client, key, names[key]))
 
@@ -354,22 +350,22 @@ class GenericStore(RemoteStore):
         mark = mark or f"{info.get('ino') or info.get('unique')}-{_stamp(info)}-{info.get('size')}"
         return hashlib.sha256(str(mark).encode()).hexdigest()[:16]
 
-    def _path(self, key: str) -> UPath:
+    def path(self, key: str, store: Store) -> UPath:
         from notata.store.paths import RunPath
 
-        return RunPath.of(self, _below(self._url, self._prefix), self._connection.options, key)
+        return RunPath.of(store, _below(self._url, self._prefix), self._connection.options, key)
 
-    def _shown(self, key: str | None) -> str:
+    def shown(self, key: str | None) -> str:
         return _below(self.url, key or "")
 
-    def _cause(self, error: Exception) -> Exception | None:
-        return None if self._query else super()._cause(error)  # the cause may contain the whole address
+    def cause(self, error: Exception) -> Exception | None:
+        return None if self._query else super().cause(error)  # the cause may contain the whole address
 
-    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+    def failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, NotImplementedError):
             return ConfigurationError, f"{self._scheme()} does not support this operation; choose another storage"
         known = failure_of_tls(error) or (web.failure_of_web(error) if self._web else failure_of_client(error))
-        return known or super()._failure(error)
+        return known or super().failure(error)
 
 
 def _below(url: str, key: str) -> str:
@@ -449,11 +445,11 @@ def _lists_by_folders(fs: AbstractFileSystem) -> bool:
     return not isinstance(fs, AsyncFileSystem) or type(fs)._find is AsyncFileSystem._find
 
 
-def _listed_by(name: str, client: Client) -> list[dict[str, Any]]:
+def _listed_by(name: str, client: Client) -> builtins.list[dict[str, Any]]:
     return client.call(_listed, client.fs, name)
 
 
-def _listed(fs: AbstractFileSystem, name: str) -> list[dict[str, Any]]:
+def _listed(fs: AbstractFileSystem, name: str) -> builtins.list[dict[str, Any]]:
     """List one folder; a file that is removed meanwhile is left out."""
     try:
         return cast("list[dict[str, Any]]", fs.ls(name, detail=True))
@@ -506,15 +502,15 @@ class _Connect:
 class _Moved:
     """A streamed write: to a hidden name, then moved into place."""
 
-    def __init__(self, store: GenericStore, key: str, match: str | None) -> None:
-        self._store = store
+    def __init__(self, backend: GenericBackend, key: str, match: str | None) -> None:
+        self._backend = backend
         self._key = key
         self._match = match
-        store._check(key, match)
-        self._target = store._name(key)
+        backend._check(key, match)
+        self._target = backend._name(key)
         self._hidden = unfinished_in(posixpath.dirname(self._target))
         self._size = 0
-        self._client, self._file = store._connection.run_with(self._opened)
+        self._client, self._file = backend._connection.run_with(self._opened)
 
     def _opened(self, client: Client) -> tuple[Client, ClientFile]:
         client.call(make_folder, client.fs, posixpath.dirname(self._target))
@@ -530,14 +526,14 @@ class _Moved:
     def commit(self) -> str:
         self._file.close()
         info = self._client.call(self._client.fs.info, self._hidden)
-        stored = self._store._entry(self._key, info).size
+        stored = self._backend._entry(self._key, info).size
         if stored not in (self._size, _UNKNOWN):
             raise StorageError(
                 f"the storage has only {stored} of {self._size} bytes; check for free space and write the file again"
             )
-        self._store._check(self._key, self._match, warn=False)
-        self._store._move(self._client, self._hidden, self._target)
-        return self._store._stat(self._key).version
+        self._backend._check(self._key, self._match, warn=False)
+        self._backend._move(self._client, self._hidden, self._target)
+        return self._backend.stat(self._key).version
 
     def abort(self) -> None:
         for step in (self._file.abandon, partial(self._client.call, self._client.fs.rm_file, self._hidden)):

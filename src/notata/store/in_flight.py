@@ -18,7 +18,17 @@ from notata._base.threads import Bell, Outcome, Pool
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
-__all__ = ["AT_ONCE", "BYTES_AT_ONCE", "InFlight", "Tally", "failure_of", "mapped", "started_in_thread", "then"]
+__all__ = [
+    "AT_ONCE",
+    "BYTES_AT_ONCE",
+    "InFlight",
+    "Tally",
+    "failure_of",
+    "mapped",
+    "started_in_thread",
+    "then",
+    "translated",
+]
 
 AT_ONCE: Final = 32
 """Small requests of a batch in flight; there are 64 connections (store/s3.py)."""
@@ -247,6 +257,39 @@ class _Chain(Outcome[T]):
 
     def cancel(self) -> bool:
         return self._now.cancel()
+
+
+def translated(first: Future[T], translate: Callable[[Exception], Exception]) -> Future[T]:
+    """Return the future of the same call, with its error replaced by that of `translate`."""
+    return _Translated(first, translate)
+
+
+class _Translated(Outcome[T]):
+    """The outcome of a call, with another error. After a cancel, it ends when the call has ended."""
+
+    def __init__(self, first: Future[T], translate: Callable[[Exception], Exception]) -> None:
+        super().__init__()
+        self._first = first
+        self._translate = translate
+        first.add_done_callback(self._end)
+
+    def _end(self, first: Future[T]) -> None:
+        if first.cancelled():
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif (error := first.exception()) is not None:
+            self.set_exception(self._translated(error) if isinstance(error, Exception) else error)
+        else:
+            self.set_result(first.result())
+
+    def _translated(self, error: Exception) -> Exception:
+        try:
+            return self._translate(error)
+        except Exception as failed:  # whoever waits must get an outcome
+            return failed
+
+    def cancel(self) -> bool:
+        return self._first.cancel()
 
 
 _pools: dict[int, Pool] = {}

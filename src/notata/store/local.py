@@ -7,11 +7,11 @@ write, read or removal leaves the user's folder through a link.
 
 from __future__ import annotations
 
+import builtins
 import copy
 import errno
 import io
 import os
-import shutil
 import stat
 import sys
 import time
@@ -22,12 +22,13 @@ from io import open  # noqa: A004, UP029  the builtin is gone in the last moment
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, cast
 
-from notata._base import keys
+from notata._base import keys, limits
 from notata._base.terminal import quoted
 from notata.errors import DeadlineError, LinkError, NotataError, StoredNameError
 from notata.store.appending import Held, Tail
-from notata.store.base import ABSENT, Blob, Entry, Store
+from notata.store.backend import ABSENT, Backend
 from notata.store.durability import Durability
+from notata.store.entries import Blob, Entry
 from notata.store.gaps import Gap
 from notata.store.local_folders import Folder, LinkMetError, make_folder, open_folder, parent
 from notata.store.local_locks import LockHeldError, NoLockError, OwnLockError, hold, locked, release
@@ -39,16 +40,13 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from upath import UPath
 
+    from notata.store.backend import Staging
+    from notata.store.store import Store
+
 if sys.platform != "win32":
     import resource
 
-__all__ = ["UNSTORED", "LocalStore"]
-
-UNSTORED: Final[dict[str, Callable[[], None]]] = {}
-"""By path, files that are not stored yet and their folders: the function that waits for them.
-
-It is empty unless `notata.background` writes in the background; path objects look here.
-"""
+__all__ = ["LocalBackend"]
 
 _FOLDER_TRIES: Final = 100  # another process may remove the empty folder that we are about to write into
 _COPIED: Final = 2**20
@@ -62,7 +60,7 @@ It is also limited to a quarter of the files that the process may open; the rest
 """
 
 
-class LocalStore(Store):
+class LocalBackend(Backend):
     """Files below one folder of a local disk.
 
     Args:
@@ -152,16 +150,16 @@ class LocalStore(Store):
         """Open the folder of a file, and return it with the file's name there."""
         return parent(self._root, keys.join(self._below, key))
 
-    def _make_parents(self, key: str) -> None:
+    def make_parents(self, key: str) -> None:
         make_folder(self._root, keys.join(self._below, key).rpartition("/")[0])
         if self._durability is not None:
             self._durability.forget_folder(os.path.dirname(self._file(key)))
 
-    def _make_folder(self, key: str) -> None:
+    def make_folder(self, key: str) -> None:
         make_folder(self._root, keys.join(self._below, key))
 
-    def _put(self, key: str, data: bytes, match: str | None) -> str:
-        upload = self._begin(key, match)
+    def put(self, key: str, data: bytes, match: str | None) -> str:
+        upload = self.begin_upload(key, match)
         try:
             upload.write(data)
             version = upload.commit()
@@ -178,25 +176,25 @@ class LocalStore(Store):
         try:
             if version_of(self._looked_up(key)) == version:
                 return version
-            found = self._get(key, 0, None, None)
+            found = self.get(key, 0, None, None)
         except OSError:
             return version
         return found.version if found.data == data else version
 
-    def _begin(self, key: str, match: str | None) -> Staged:
+    def begin_upload(self, key: str, match: str | None) -> Staged:
         mode = self._limits.pop(self._file(key), None)
         staged = self._begun(key, match)
         if mode is not None:
             staged.limit(mode)
         return staged
 
-    def _permissions(self, key: str) -> int | None:
+    def permissions(self, key: str) -> int | None:
         try:
             return stat.S_IMODE(self._looked_up(key).st_mode)
         except OSError:  # the reader gets the error
             return None
 
-    def _limit(self, key: str, mode: int | None) -> None:
+    def limit_permissions(self, key: str, mode: int | None) -> None:
         if mode is None:
             self._limits.pop(self._file(key), None)
         else:
@@ -206,7 +204,7 @@ class LocalStore(Store):
         if match is None:
             return self._staged(key, self._spelled(key, Folder.replace))
         if match and not self._holds(key):
-            raise self._conflict(key, "another writer removed it")
+            raise self.conflict(key, "another writer removed it")
         publish = self._link if match == ABSENT else self._swap(key, match)
         return self._staged(key, self._spelled(key, publish), stamped=True)
 
@@ -225,7 +223,7 @@ class LocalStore(Store):
         other = self._spelling.clash(self._folder, key, once=once)
         if other is not None:
             text = (
-                f"cannot write {quoted(self._shown(key))}: this disk does not distinguish its name from "
+                f"cannot write {quoted(self.shown(key))}: this disk does not distinguish its name from "
                 f"{quoted(other)}, which is another file; choose a name that differs in more than upper and lower "
                 "case or accents"
             )
@@ -245,7 +243,7 @@ class LocalStore(Store):
             except FileNotFoundError:  # the folder does not exist yet, or another process removes empty folders
                 if last == 1:
                     raise
-                self._make_parents(key)
+                self.make_parents(key)
         raise AssertionError("unreachable")
 
     def _link(self, folder: Folder, temporary: str, name: str) -> str | None:
@@ -256,23 +254,23 @@ class LocalStore(Store):
             try:
                 with _all_locked(folder, name, self._timeout):
                     if not _is_version(folder, name, match):
-                        raise self._conflict(key, "another writer changed it")
+                        raise self.conflict(key, "another writer changed it")
                     folder.replace(temporary, name)
             except FileNotFoundError as error:  # another writer owns the run by now and has cleared its folder
-                raise self._conflict(key, "another writer cleared the folder") from error
+                raise self.conflict(key, "another writer cleared the folder") from error
             except OwnLockError as error:
-                raise self._conflict(key, "the call that this one interrupts is about to store it") from error
+                raise self.conflict(key, "the call that this one interrupts is about to store it") from error
 
         return publish
 
-    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+    def append(self, key: str, data: bytes, tail: Tail) -> Tail:
         at = tail.size
         if at == 0 and not self._holds(key):
-            self._put(key, data, ABSENT)
+            self.put(key, data, ABSENT)
             return Tail(len(data), held=tail.held)
         self._check_spelling(key, once=True)
         if (size := self._extended(key, data, at, tail.held)) != at:
-            raise self._conflict(key, f"it has {size} bytes, not {at}")
+            raise self.conflict(key, f"it has {size} bytes, not {at}")
         return Tail(at + len(data), held=tail.held)
 
     def _extended(self, key: str, data: bytes, at: int, held: Held | None) -> int:
@@ -314,17 +312,24 @@ class LocalStore(Store):
         with folder:
             return _Growing(folder, name)
 
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        with self._open_read(key) as file:  # buffered, as a raw read may be short, and limited to 2 GiB
+    def get(self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None) -> Blob:
+        with self.open_read(key) as file:  # buffered, as a raw read may be short, and limited to 2 GiB
             state = os.fstat(file.fileno())
             if version is not None and version_of(state) != version:
-                raise self._conflict(key, "it changed while it was read")
+                raise self.conflict(key, "it changed while it was read")
             if start:
                 file.seek(start)
-            data = file.read() if end is None else file.read(max(0, end - start))
+            if end is not None:
+                data = file.read(max(0, end - start))
+            elif limit is None:
+                data = file.read()
+            else:
+                limits.check_size(self.url, key, state.st_size - start, limit)
+                data = file.read(limit + 1)  # it may have grown since
+                limits.check_size(self.url, key, len(data), limit)
         return Blob(data, state.st_size, version_of(state), max(0.0, time.time() - state.st_mtime))
 
-    def _open_read(self, key: str) -> io.BufferedReader:
+    def open_read(self, key: str, *, once: bool = False) -> io.BufferedReader:
         """Open a regular file to read it; a pipe would block until a writer opens it."""
         folder, name = self._parent(key)
         with folder:
@@ -334,7 +339,7 @@ class LocalStore(Store):
             raise OSError(errno.EINVAL, "it is no regular file")
         return file
 
-    def _stat(self, key: str) -> Entry:
+    def stat(self, key: str) -> Entry:
         state = self._looked_up(key)
         if stat.S_ISDIR(state.st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a folder")
@@ -357,7 +362,7 @@ class LocalStore(Store):
 
     # -- list ----------------------------------------------------------------------------------------------
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
+    def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         for found in self._walk(folder, beginning):
             if isinstance(found, Gap):
                 yield found
@@ -378,7 +383,7 @@ class LocalStore(Store):
 
     def _walk(
         self, folder: str = "", beginning: str = ""
-    ) -> Iterator[tuple[str, Folder, list[os.DirEntry[str]]] | Gap]:
+    ) -> Iterator[tuple[str, Folder, builtins.list[os.DirEntry[str]]] | Gap]:
         """Yield each folder at and below `folder`, open, with its content, outer ones first. No links are followed.
 
         A folder below `folder` that cannot be opened is a `Gap`.
@@ -408,10 +413,10 @@ class LocalStore(Store):
                 yield Gap(key, error)
             beginning = ""
 
-    def irregular(self) -> list[str]:
+    def irregular(self) -> builtins.list[str]:
         return sorted(keys.join(key, child.name).replace("/", os.sep) for key, _, child in self._irregular())
 
-    def _folders(self) -> Iterator[tuple[str, Folder, list[os.DirEntry[str]]]]:
+    def _folders(self) -> Iterator[tuple[str, Folder, builtins.list[os.DirEntry[str]]]]:
         """Yield the same as `_walk` from the root, without folders that cannot be opened."""
         with suppress(OSError):
             yield from (found for found in self._walk() if not isinstance(found, Gap))
@@ -425,7 +430,7 @@ class LocalStore(Store):
 
     # -- remove --------------------------------------------------------------------------------------------
 
-    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+    def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         failures: dict[str, Exception] = {}
         patience = self._timeout
         for name, version in names.items():
@@ -455,15 +460,8 @@ class LocalStore(Store):
                 if _is_version(folder, name, version):
                     folder.unlink(name)
 
-    def remove_links(self) -> list[str]:
-        removed = []
-        for key, folder, child in self._irregular():
-            if child.is_symlink():
-                link = keys.join(key, child.name)
-                with self._guard("remove the link", link):
-                    folder.unlink(child.name)
-                removed.append(link)
-        return sorted(removed)
+    def links(self) -> builtins.list[str]:
+        return [keys.join(key, child.name) for key, _, child in self._irregular() if child.is_symlink()]
 
     def remove_empty_folders(self) -> None:
         for folder in sorted((key for key, _, _ in self._folders()), key=len, reverse=True):
@@ -487,48 +485,35 @@ class LocalStore(Store):
 
     # -- paths ---------------------------------------------------------------------------------------------
 
-    def _path(self, key: str) -> UPath:
+    def path(self, key: str, store: Store) -> UPath:
         try:
             from notata.store.local_paths import path_of  # imports universal_pathlib: most of the start of `notata ls`
         except ImportError:
             if not sys.is_finalizing():
                 raise
             return cast("UPath", Path(self._file(key)))  # nothing can be imported any more, and the file is stored
-        return path_of(self._file(key), self)
+        return path_of(self._file(key), self, store)
 
-    @contextmanager
-    def local(self, key: str) -> Iterator[Path]:
-        with ExitStack() as opened:
-            with self._guard("make the folders of", keys.check(key)):
-                self._make_parents(key)
-                folder, name = self._parent(key)
-                opened.enter_context(folder)
-                temporary = new_name()
-                folder.mkdir(temporary, 0o700)
-                opened.callback(folder.remove_tree, temporary)
-                beside = opened.enter_context(folder.folder(temporary))
-            path = Path(folder.path_of(temporary), name)
-            yield path
-            self._must_be_file(path, key)
-            if path.is_symlink():
-                with self._writer(key) as target, path.open("rb") as source:
-                    shutil.copyfileobj(source, target, _COPIED)
-                return
-            with self._guard("write", key):
-                self._spelling.learn(folder.path_of(temporary))
-                self._check_spelling(key)
-                if self._durability is not None:
-                    self._durability.sync_closed(str(path))
-                beside.replace(name, name, folder)
-                if self._durability is not None:
-                    self._durability.sync_folder(folder.path)
+    def stage(self, key: str) -> Staging:
+        return _Beside(self, key)
+
+    def _publish(self, key: str, folder: Folder, inside: Folder, path: str) -> None:
+        """Give a file that another program wrote in a folder beside its target the name of the target."""
+        name = key.rpartition("/")[2]
+        self._spelling.learn(path)
+        self._check_spelling(key)
+        if self._durability is not None:
+            self._durability.sync_closed(os.path.join(path, name))
+        inside.replace(name, name, folder)
+        if self._durability is not None:
+            self._durability.sync_folder(folder.path)
 
     def filesystem(self) -> AbstractFileSystem:
         from fsspec.implementations.local import LocalFileSystem
 
         return LocalFileSystem()
 
-    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+    def failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, LinkMetError):
             return LinkError, (
                 f"{error.name!r} below {self._root} is a link, and notata follows no links below your folder. Remove "
@@ -539,7 +524,32 @@ class LocalStore(Store):
                 f"another process held the lock of {error.path} for {error.seconds:g} s, so nothing was changed. Find "
                 "the process, for example with fuser or lsof, and end it, or pass a larger timeout="
             )
-        return super()._failure(error)
+        return super().failure(error)
+
+
+class _Beside:
+    """A file in a hidden folder beside its target, which another program writes."""
+
+    def __init__(self, backend: LocalBackend, key: str) -> None:
+        backend.make_parents(key)
+        self._backend = backend
+        self._key = key
+        with ExitStack() as opened:
+            self._folder, self._name = backend._parent(key)
+            opened.enter_context(self._folder)
+            temporary = new_name()
+            self._folder.mkdir(temporary, 0o700)
+            opened.callback(self._folder.remove_tree, temporary)
+            self._inside = opened.enter_context(self._folder.folder(temporary))
+            self._temporary = self._folder.path_of(temporary)
+            self._opened = opened.pop_all()
+        self.path = Path(self._temporary, self._name)
+
+    def publish(self) -> None:
+        self._backend._publish(self._key, self._folder, self._inside, self._temporary)
+
+    def close(self) -> None:
+        self._opened.close()
 
 
 def _open_files_allowed() -> int:

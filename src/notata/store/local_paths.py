@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from upath.implementations.local import PosixUPath, WindowsUPath
 
 from notata.errors import ExistsError
-from notata.store.local import UNSTORED, LocalStore
 from notata.store.paths import TextAndBytes
+from notata.store.store import Store
 
 if TYPE_CHECKING:
     from upath import UPath
+
+    from notata.store.local import LocalBackend
 
     _LocalPath = PosixUPath
 else:
@@ -23,9 +26,30 @@ else:
 __all__ = ["LocalRunPath", "path_of"]
 
 
-def path_of(file: str, store: LocalStore) -> UPath:
-    """Return the path object of a file, whose own reads and writes have the guarantees of this store."""
-    return LocalRunPath._of(file, store)
+def path_of(file: str, backend: LocalBackend, store: Store) -> UPath:
+    """Return the path object of a file.
+
+    Args:
+        file: Its absolute name.
+        backend: The folder that it is in. Its own reads and writes have the guarantees of this backend.
+        store: The store that the path belongs to: `backend`, or what is around it. It knows which writes are pending.
+    """
+    return LocalRunPath._of(file, _Home(backend, store))
+
+
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """What a path and those derived from it share."""
+
+    backend: LocalBackend
+    store: Store | None
+
+    def arrive(self, file: str) -> None:
+        """Wait for the pending writes to a file or below a folder."""
+        if self.store is not None and self.store.queues:
+            key = os.path.relpath(os.path.abspath(file), self.backend.url).replace(os.sep, "/")
+            if key != ".." and not key.startswith("../"):
+                self.store.arrive("" if key == "." else key)
 
 
 class _Keeping:
@@ -36,7 +60,7 @@ class _Keeping:
 
     def __get__(self, path: LocalRunPath | None, kind: type[LocalRunPath]) -> Callable[..., LocalRunPath]:
         make: Callable[..., LocalRunPath] = getattr(super(LocalRunPath, kind), self._name)
-        return make if path is None else lambda *arguments: path._with_store(make(*arguments))
+        return make if path is None else lambda *arguments: path._with_home(make(*arguments))
 
 
 class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
@@ -46,27 +70,27 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
     atomic. Paths derived from it, for example by ``/`` or ``parent``, are of the same kind.
     """
 
-    _store: LocalStore | None = None
+    _home: _Home | None = None
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         return object.__new__(cls)  # UPath's own looks up the class by protocol, and the empty protocol is taken
 
     @classmethod
-    def _of(cls, file: str, store: LocalStore | None) -> Self:
+    def _of(cls, file: str, home: _Home | None) -> Self:
         """Return the path of a file, faster than calling the class, which looks for a path to copy."""
         path = object.__new__(cls)
         cls.__init__(path, file)
-        path._store = store
+        path._home = home
         return path
 
-    def _with_store(self, path: Self) -> Self:
-        path._store = self._store
+    def _with_home(self, path: Self) -> Self:
+        path._home = self._home
         return path
 
     if sys.version_info >= (3, 12):
 
         def with_segments(self, *segments: str | os.PathLike[str]) -> Self:
-            return self._with_store(super().with_segments(*segments))
+            return self._with_home(super().with_segments(*segments))
 
     else:  # older versions make paths by class methods, which know no path to take the store from
         _from_parts = _Keeping("_from_parts")
@@ -74,23 +98,23 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
 
         @property
         def parents(self) -> tuple[Self, ...]:
-            return tuple(self._with_store(path) for path in super().parents)
+            return tuple(self._with_home(path) for path in super().parents)
 
     def rename(self, target: Any, **_: Any) -> Self:
-        return self._with_store(super().rename(target))
+        return self._with_home(super().rename(target))
 
     def replace(self, target: Any, **_: Any) -> Self:
-        return self._with_store(super().replace(target))
+        return self._with_home(super().replace(target))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        store = self._store
-        return _restored, (str(self), *(store.trusted if store is not None else ("", False)))
+        home = self._home
+        return _restored, (str(self), *(home.backend.trusted if home is not None else ("", False)))
 
     def __fspath__(self) -> str:
         """Return the name after waiting for pending writes to it. Whatever opens or examines a path calls this."""
         name = super().__fspath__()
-        if UNSTORED and (arrive := UNSTORED.get(os.path.abspath(name))) is not None:
-            arrive()
+        if self._home is not None:
+            self._home.arrive(name)
         return name
 
     # Python 3.13 uses the text of a path for these methods.
@@ -107,9 +131,14 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         self.__fspath__()
         return super().walk(*arguments, **options)
 
-    def _inside(self) -> tuple[LocalStore, str]:
+    def _inside(self) -> tuple[LocalBackend, str]:
+        """Return the backend of this file's folder, and its name there."""
         path = os.path.abspath(self)
-        return (self._store or LocalStore(os.path.dirname(path))).beside(path)
+        if self._home is not None:
+            return self._home.backend.beside(path)
+        from notata.store.local import LocalBackend
+
+        return LocalBackend(os.path.dirname(path)).beside(path)
 
     def open(  # type: ignore[override]
         self,
@@ -121,17 +150,18 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         **_: Any,
     ) -> IO[Any]:
         """Open as `notata.Logbook.open` does: ``w`` publishes at a clean close, ``x`` creates, ``a`` appends."""
-        store, name = self._inside()
+        backend, name = self._inside()
+        store = Store(backend)
         if "+" in mode:
-            with store._guard("open", name):
-                return open(self, mode, buffering, encoding, errors, newline, opener=store.opener(name))
+            with store.guard("open", name):
+                return open(self, mode, buffering, encoding, errors, newline, opener=backend.opener(name))
         return store.open(name, mode, encoding=encoding, errors=errors, newline=newline)
 
     def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
         """Create an empty file if the name is free; with ``exist_ok=False``, exactly one of many callers succeeds."""
-        store, name = self._inside()
+        backend, name = self._inside()
         try:
-            store.create(name, b"")
+            Store(backend).create(name, b"")
         except ExistsError:
             if not exist_ok:
                 raise
@@ -139,5 +169,9 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
 
 
 def _restored(file: str, root: str, durable: bool) -> LocalRunPath:
-    store = LocalStore(root) if root else None
-    return LocalRunPath._of(file, store.durably() if store is not None and durable else store)
+    from notata.store.local import LocalBackend
+
+    backend = LocalBackend(root) if root else None
+    if backend is None:
+        return LocalRunPath._of(file, None)
+    return LocalRunPath._of(file, _Home(backend.durably() if durable else backend, None))

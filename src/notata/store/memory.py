@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
-from notata._base import keys
+from notata._base import keys, limits
 from notata._base.nesting import is_running
 from notata.store.appending import Tail
-from notata.store.base import ABSENT, Blob, Entry, Store
+from notata.store.backend import ABSENT, Backend
+from notata.store.entries import Blob, Entry
 from notata.store.gaps import Gap, gap_or
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from notata.store.files import Upload
+    from notata.store.store import Store
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryBackend"]
 
 _locks: dict[str, threading.RLock] = {}
 """By path, for compare-and-swap: the whole process shares one dictionary of files, so it shares the locks too.
@@ -49,7 +51,7 @@ def _lock_of(path: str) -> threading.RLock:
     return _locks.get(path) or _locks.setdefault(path, threading.RLock())
 
 
-class MemoryStore(Store):
+class MemoryBackend(Backend):
     """Files below one path of ``memory://``, which the whole process shares."""
 
     folders = True
@@ -68,21 +70,21 @@ class MemoryStore(Store):
     def _file(self, key: str) -> str:
         return f"{self._base}/{key}" if key else self._base
 
-    def _put(self, key: str, data: bytes, match: str | None) -> str:
+    def put(self, key: str, data: bytes, match: str | None) -> str:
         path = self._file(key)
         with _lock_of(path):
             self._make_folders(path)
             if match is None:
                 return self._set(path, data)
             if is_running(_swapping.get(path)):
-                raise self._conflict(key, "the call that this one interrupts is about to store it")
+                raise self.conflict(key, "the call that this one interrupts is about to store it")
             _swapping[path] = sys._getframe()
             try:
                 present = self._fs.store.get(path)
                 if match == ABSENT and (present is not None or path in self._fs.pseudo_dirs):
                     raise FileExistsError(path)
                 if match and (present is None or _version(present) != match):
-                    raise self._conflict(key, "another writer changed it")
+                    raise self.conflict(key, "another writer changed it")
                 return self._set(path, data)
             finally:
                 _swapping.pop(path, None)
@@ -102,17 +104,17 @@ class MemoryStore(Store):
                 raise NotADirectoryError(parent)
             self._fs.pseudo_dirs.append(parent)
 
-    def _begin(self, key: str, match: str | None) -> Upload:
-        return _Held(self, key, match)
+    def begin_upload(self, key: str, match: str | None) -> Upload:
+        return _Collected(self, key, match)
 
-    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+    def append(self, key: str, data: bytes, tail: Tail) -> Tail:
         path = self._file(key)
         with _lock_of(path):
             present = self._fs.store.get(path)
             if present is not None:
                 size = present.seek(0, io.SEEK_END)
                 if size != tail.size:
-                    raise self._conflict(key, f"it has {size} bytes, not {tail.size}")
+                    raise self.conflict(key, f"it has {size} bytes, not {tail.size}")
                 try:
                     present.write(data)
                 except BufferError:  # another call reads its size right now, maybe the one that a handler interrupts
@@ -122,18 +124,20 @@ class MemoryStore(Store):
                 return Tail(size + len(data))
         if tail.size:
             raise FileNotFoundError(key)
-        self._put(key, data, ABSENT)
+        self.put(key, data, ABSENT)
         return Tail(len(data))
 
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None) -> Blob:
         file = self._present(key)
         if version is not None and _version(file) != version:
-            raise self._conflict(key, "it changed while it was read")
+            raise self.conflict(key, "it changed while it was read")
         data = file.getvalue()
+        if end is None and limit is not None:
+            limits.check_size(self.url, key, len(data) - start, limit)
         age = max(0.0, (datetime.now(UTC) - file.modified).total_seconds())
         return Blob(data[start:end] if start or end is not None else data, len(data), _version(file), age)
 
-    def _open_read(self, key: str) -> io.BytesIO:
+    def open_read(self, key: str, *, once: bool = False) -> io.BytesIO:
         return io.BytesIO(self._present(key).getvalue())  # a copy: fsspec's readers share one position
 
     def _present(self, key: str) -> MemoryFile:
@@ -145,19 +149,19 @@ class MemoryStore(Store):
                 raise IsADirectoryError(path) from None
             raise FileNotFoundError(path) from None
 
-    def _stat(self, key: str) -> Entry:
+    def stat(self, key: str) -> Entry:
         return _entry(key, self._present(key))
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
+    def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         inside = self._file(folder) + "/"
         for path, file in self._fs.store.copy().items():  # atomic, whatever other threads do
             if path.startswith(inside + beginning):
                 yield gap_or(_entry(keys.join(folder, path[len(inside) :]), file))
 
-    def _has_folder(self, key: str) -> bool:
-        return super()._has_folder(key) or self._file(key) in self._fs.pseudo_dirs
+    def has_folder(self, key: str) -> bool:
+        return super().has_folder(key) or self._file(key) in self._fs.pseudo_dirs
 
-    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+    def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         for name, version in names.items():
             path = self._file(name)
             with _lock_of(path):
@@ -191,20 +195,20 @@ class MemoryStore(Store):
             while True:
                 self._fs.pseudo_dirs.remove(folder)
 
-    def _path(self, key: str) -> UPath:
+    def path(self, key: str, store: Store) -> UPath:
         from notata.store.paths import RunPath
 
-        return RunPath.of(self, f"memory://{self._base}", self._options, key)
+        return RunPath.of(store, f"memory://{self._base}", self._options, key)
 
     def filesystem(self) -> AbstractFileSystem:
         return self._fs
 
 
-class _Held:
+class _Collected:
     """A streamed write, collected in memory."""
 
-    def __init__(self, store: MemoryStore, key: str, match: str | None) -> None:
-        self._store = store
+    def __init__(self, backend: MemoryBackend, key: str, match: str | None) -> None:
+        self._backend = backend
         self._key = key
         self._match = match
         self._held = io.BytesIO()
@@ -213,7 +217,7 @@ class _Held:
         self._held.write(part)
 
     def commit(self) -> str:
-        return self._store._put(self._key, self._held.getvalue(), self._match)
+        return self._backend.put(self._key, self._held.getvalue(), self._match)
 
     def abort(self) -> None:
         self._held = io.BytesIO()

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import errno
+import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
     from upath.types import StatResultType
 
-    from notata.store.base import Store
+    from notata.store.store import Store
 
 __all__ = ["RunPath", "TextAndBytes"]
 
@@ -125,10 +126,6 @@ class RunPath(TextAndBytes, ProxyUPath):
             "Pass them a file object, path.open('wb') or log.open(key, 'wb'), or a temporary local file, log.local(key)"
         )
 
-    def bound_to(self, store: Store) -> Self:
-        """Return the same path, with its own reads and writes going through a wrapper of this store."""
-        return type(self)._bound(store, self._where, self._made)
-
     def _from_upath(self, upath: UPath, /) -> Self:  # type: ignore[override]
         if isinstance(upath, RunPath) or not upath.is_absolute():
             return upath  # type: ignore[return-value]
@@ -206,8 +203,27 @@ class RunPath(TextAndBytes, ProxyUPath):
 
     def stat(self, *, follow_symlinks: bool = True) -> StatResultType:
         """Return size and time as universal_pathlib does; errors of the storage become a `StorageError`."""
-        with self._store._guard("look up", self._key):
+        self._store.arrive(self._key)
+        with self._store.guard("look up", self._key):
             return super().stat(follow_symlinks=follow_symlinks)
+
+    @property
+    def fs(self) -> Any:
+        """The file system, after waiting for pending writes here: the caller may access the storage directly."""
+        self._store.arrive(self._key)
+        return super().fs
+
+    @property
+    def storage_options(self) -> Mapping[str, Any]:
+        """The options of the file system, after waiting as `fs` does."""
+        self._store.arrive(self._key)
+        return super().storage_options
+
+    @property
+    def info(self) -> Any:
+        """The path's cached file type, after waiting as `fs` does."""
+        self._store.arrive(self._key)
+        return super().info
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove exactly this file."""
@@ -222,6 +238,7 @@ class RunPath(TextAndBytes, ProxyUPath):
 
     def rmdir(self, recursive: bool = False) -> None:
         """Remove an empty folder, or with `recursive` everything below it."""
+        self._store.arrive(self._key)
         below = [entry.key for entry in self._store.list(self._key)]
         if below and not recursive:
             raise OSError(errno.ENOTEMPTY, "the folder is not empty; pass recursive=True to remove it", str(self))
@@ -259,7 +276,8 @@ class RunPath(TextAndBytes, ProxyUPath):
 
     def iterdir(self) -> Iterator[Self]:
         """Yield the children of this folder, without unfinished writes."""
-        with self._store._guard("list", self._key):
+        self._store.arrive(self._key)
+        with self._store.guard("list", self._key):
             children = list(super().iterdir())
         return (child for child in children if not keys.is_reserved(child.name))
 
@@ -277,6 +295,22 @@ class RunPath(TextAndBytes, ProxyUPath):
     def rglob(self, pattern: str, **_: Any) -> Iterator[Self]:
         """Yield matching files and folders at any depth."""
         return self.glob(f"**/{pattern}")
+
+
+def _waiting(name: str) -> Callable[..., Any]:
+    """Return a method of universal_pathlib that first waits for pending writes."""
+    method = getattr(ProxyUPath, name)
+
+    @functools.wraps(method)
+    def wait_and_call(self: RunPath, *arguments: Any, **options: Any) -> Any:
+        self._store.arrive(self._key)
+        return method(self, *arguments, **options)
+
+    return wait_and_call
+
+
+for _name in ("copy", "copy_into", "lstat", "move", "move_into", "samefile", "walk"):
+    setattr(RunPath, _name, _waiting(_name))
 
 
 def _restored(store: Store, key: str) -> UPath:

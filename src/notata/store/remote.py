@@ -27,7 +27,8 @@ from notata._base.secrets import Values, leaves, shown_url, watch, within
 from notata._base.threads import NO_THREADS, Outcome, whole
 from notata.errors import ConfigurationError, KeyNameError, NotataError, StorageError
 from notata.store.appending import NOTHING, Tail
-from notata.store.base import Blob, Store
+from notata.store.backend import Backend
+from notata.store.entries import Blob
 from notata.store.files import PART
 from notata.store.in_flight import BYTES_AT_ONCE, failure_of
 from notata.store.options import names as option_names
@@ -36,7 +37,7 @@ from notata.store.patience import Patience, current
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["BucketStore", "Connection", "RemoteStore", "without_credentials"]
+__all__ = ["BucketBackend", "Connection", "RemoteBackend", "without_credentials"]
 
 _CREDENTIALS: Final = (  # attributes of botocore's and google-auth's credentials; a property might renew them
     "access_key", "secret_key", "token", "_access_key", "_secret_key", "_token", "_refresh_token", "_client_secret",
@@ -276,7 +277,7 @@ class _Started(Outcome[T]):
             self._task.cancel()
 
 
-class RemoteStore(Store):
+class RemoteBackend(Backend):
     """A store over an fsspec file system: a bucket and a prefix, or a path."""
 
     def __init__(self, url: str, connection: Connection) -> None:
@@ -298,19 +299,19 @@ class RemoteStore(Store):
     def _small(self, key: str, tail: Tail) -> Tail:
         """Return the content of a small file, which an append replaces as a whole."""
         try:
-            old = self._get(key, 0, None, None)
+            old = self.get(key, 0, None, None)
         except FileNotFoundError:
             if tail.size:
                 raise
             return NOTHING
         if old.size != tail.size:
-            raise self._conflict(key, f"it has {old.size} bytes, not {tail.size}")
+            raise self.conflict(key, f"it has {old.size} bytes, not {tail.size}")
         return Tail(old.size, old.version, old.data)
 
     def _version_at(self, key: str, size: int) -> str:
-        now = self._stat(key)
+        now = self.stat(key)
         if now.size != size:
-            raise self._conflict(key, f"it has {now.size} bytes, not {size}")
+            raise self.conflict(key, f"it has {now.size} bytes, not {size}")
         return now.version
 
     def _enter(self, folder: str) -> None:
@@ -339,14 +340,14 @@ class RemoteStore(Store):
     def _key(self, name: str) -> str:
         return name[len(self._prefix) + 1 :] if self._prefix else name
 
-    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+    def failure(self, error: Exception) -> tuple[type[NotataError], str]:
         if isinstance(error, ImportError):
             return ConfigurationError, f"{error}; install it in the same environment as notata"
         if isinstance(error, TypeError):
             return ConfigurationError, (
                 f"these storage options do not fit this protocol{self._misfit(error)}; check their names"
             )
-        return super()._failure(error)
+        return super().failure(error)
 
     def _misfit(self, error: TypeError) -> str:
         """Return the names of options that an error mentions, but never a value."""
@@ -357,7 +358,7 @@ class RemoteStore(Store):
         return super().redacted(self._connection.secrets.hide(text, self.url))
 
 
-class BucketStore(RemoteStore):
+class BucketBackend(RemoteBackend):
     """A store with asynchronous requests: many can be in flight without a thread for each."""
 
     @abstractmethod
@@ -368,26 +369,16 @@ class BucketStore(RemoteStore):
     async def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
         """Read ``[start, end)`` in one request; with `version`, only of that version."""
 
-    def start_write(self, key: str, data: bytes) -> Future[str]:
-        return self._connection.start(self._guarded, "write", keys.check(key), self._send, key, data)
+    def start_put(self, key: str, data: bytes) -> Future[str]:
+        return self._connection.start(self._send, key, data)
 
-    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
-        limit = limits.limit_of(key) if end is None else None
-        return self._connection.start(self._guarded, "read", keys.check(key), self._fetch, key, start, end, None, limit)
+    def start_get(
+        self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None
+    ) -> Future[Blob]:
+        return self._connection.start(self._fetch, key, start, end, version, limit)
 
-    def _start_read(self, key: str, start: int, end: int, version: str) -> Future[bytes]:
-        return self._connection.start(self._guarded, "read", key, self._part, key, start, end, version)
-
-    async def _guarded(self, doing: str, key: str, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Return the result of a request, with its errors translated to ours."""
-        with self._guard(doing, key):
-            return await work(*args)
-
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        return self._connection.run(self._fetch, key, start, end, version)
-
-    def _get_whole(self, key: str, start: int = 0) -> Blob:
-        return self._connection.run(self._fetch, key, start, None, None, limits.limit_of(key))
+    def get(self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None) -> Blob:
+        return self._connection.run(self._fetch, key, start, end, version, limit)
 
     async def _fetch(
         self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None

@@ -9,6 +9,7 @@ A version is an ETag without quotes. A read compares it with that of the reply, 
 
 from __future__ import annotations
 
+import builtins
 import os
 import re
 import secrets
@@ -34,20 +35,23 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.store.appending import Tail
-from notata.store.base import ABSENT, Blob, Entry
+from notata.store.backend import ABSENT
+from notata.store.entries import Blob, Entry
 from notata.store.files import PART
 from notata.store.gaps import Gap, gap_or
 from notata.store.http_errors import WebPageError, failure_of_page, failure_of_reply, failure_of_tls, plain_code
 from notata.store.in_flight import InFlight
 from notata.store.patience import current, note_progress
-from notata.store.remote import BucketStore, Connection
+from notata.store.remote import BucketBackend, Connection
 from notata.store.s3_conditions import ALL, Conditions, Known, is_amazon, tag_of, try_completions, try_conditions
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from upath import UPath
 
-__all__ = ["S3Store", "connect", "known"]
+    from notata.store.store import Store
+
+__all__ = ["S3Backend", "connect", "known"]
 
 _TOKEN: Final = "notata-write"
 _BUSY_TRIES: Final = 8  # after a 409, which AWS returns for simultaneous conditional writes
@@ -142,7 +146,7 @@ def _time(text: Any) -> datetime:
         return parsed
 
 
-class S3Store(BucketStore):
+class S3Backend(BucketBackend):
     """Files below one prefix of an S3 bucket."""
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
@@ -172,7 +176,7 @@ class S3Store(BucketStore):
 
     # -- write ---------------------------------------------------------------------------------------------
 
-    def _put(self, key: str, data: bytes, match: str | None) -> str:
+    def put(self, key: str, data: bytes, match: str | None) -> str:
         if match is None:
             return self._connection.run(self._send, key, data)
         return self._put_if(key, data, match)
@@ -215,13 +219,11 @@ class S3Store(BucketStore):
 
     @property
     def supports_exclusive_create(self) -> bool:
-        with self._guard("write to", None):
-            return self._tested_conditions().supports_exclusive_create
+        return self._tested_conditions().supports_exclusive_create
 
     @property
     def supports_cas(self) -> bool:
-        with self._guard("write to", None):
-            return self._tested_conditions().supports_cas
+        return self._tested_conditions().supports_cas
 
     def _tested_conditions(self) -> Conditions:
         """Return the conditions that the store supports in plain writes. Other stores than Amazon's are tested once."""
@@ -253,7 +255,7 @@ class S3Store(BucketStore):
         if condition := conditions.header(match):
             return condition
         try:
-            present = self._stat(key).version
+            present = self.stat(key).version
         except FileNotFoundError:
             present = ABSENT
         if present != match:
@@ -262,7 +264,7 @@ class S3Store(BucketStore):
 
     def _unmet(self, key: str, match: str) -> Exception:
         """Return the error for a condition that does not hold."""
-        return FileExistsError(key) if match == ABSENT else self._conflict(key, "another writer changed it")
+        return FileExistsError(key) if match == ABSENT else self.conflict(key, "another writer changed it")
 
     def _endpoint(self) -> str:
         return str(self._connection.fs.s3.meta.endpoint_url)
@@ -272,10 +274,10 @@ class S3Store(BucketStore):
 
     # -- larger writes -------------------------------------------------------------------------------------
 
-    def _begin(self, key: str, match: str | None) -> _Multipart:
+    def begin_upload(self, key: str, match: str | None) -> _Multipart:
         return _Multipart(self, key, match)
 
-    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+    def append(self, key: str, data: bytes, tail: Tail) -> Tail:
         if tail.size >= _SMALLEST_PART:
             return Tail(tail.size + len(data), self._extend(key, data, tail))
         if tail.content is None:
@@ -302,7 +304,7 @@ class S3Store(BucketStore):
         """Extend a large object by sending all of it again, if the server cannot copy it."""
         with self._upload(key, version) as upload:
             for start in range(0, size, PART):
-                piece = self._get(key, start, min(start + PART, size), version).data
+                piece = self.get(key, start, min(start + PART, size), version).data
                 if len(piece) < PART:  # only the last part may be small
                     piece, data = piece + data, b""
                 upload.write(piece)
@@ -328,7 +330,7 @@ class S3Store(BucketStore):
             upload.copy(size, version)
         except Exception as error:
             if _status(error) == 412:
-                raise self._conflict(key, "another writer changed it") from error
+                raise self.conflict(key, "another writer changed it") from error
             if _status(error) in (405, 501):
                 raise _NoPartCopyError("the store has no UploadPartCopy") from error
             raise
@@ -338,7 +340,7 @@ class S3Store(BucketStore):
     async def _range(self, key: str, start: int, end: int, version: str | None) -> Blob:
         blob = await self._part_of(key, start, end) if end > start else await self._nothing(key)
         if version not in (None, blob.version):
-            raise self._conflict(key, "it changed while it was read")
+            raise self.conflict(key, "it changed while it was read")
         return blob
 
     async def _part_of(self, key: str, start: int, end: int) -> Blob:
@@ -375,14 +377,14 @@ class S3Store(BucketStore):
             return Blob(data, int(whole) if whole else len(data), tag_of(str(reply["ETag"])), written)
         raise AssertionError("unreachable")
 
-    def _stat(self, key: str) -> Entry:
+    def stat(self, key: str) -> Entry:
         return self._connection.run(self._look_up, key)
 
     async def _look_up(self, key: str) -> Entry:
         head = await self._ask("head_object", self._name(key))
         return _entry(key, int(head["ContentLength"]), head)
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
+    def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         arguments: dict[str, Any] = {"Prefix": self._inside(folder) + beginning}
         while True:
             page = self._call("list_objects_v2", **arguments)
@@ -396,7 +398,7 @@ class S3Store(BucketStore):
                 raise OSError("the store sent an incomplete list without a token for the rest; check endpoint_url")
             arguments["ContinuationToken"] = token
 
-    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+    def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         odd = [name for name in names if keys.problem_of_stored(name)]
         failures = self._delete_together([name for name in names if name not in set(odd)])
         for name in odd:  # one per request: if a server refuses one of them, it refuses the whole request
@@ -415,12 +417,12 @@ class S3Store(BucketStore):
         if not _NOT_XML.search(name):
             return self._delete_together([name])
         if {"", ".", ".."} & set(name.split("/")):
-            text = f"cannot delete {quoted(self._shown(name))} by its name; use the program that wrote it"
+            text = f"cannot delete {quoted(self.shown(name))} by its name; use the program that wrote it"
             raise StoredNameError(text, url=self.url, key=name)
         self._call("delete_object", self._exact(name))
         return {}
 
-    def _delete_together(self, listed: list[str]) -> dict[str, Exception]:
+    def _delete_together(self, listed: builtins.list[str]) -> dict[str, Exception]:
         # Without versions: few S3 stores support them in a bulk deletion, and some refuse such a request.
         failures: dict[str, Exception] = {}
         for start in range(0, len(listed), _DELETED_AT_ONCE):
@@ -431,15 +433,15 @@ class S3Store(BucketStore):
                 failures[self._key(error["Key"])] = refused(f"{error.get('Code')}: {error.get('Message')}")
         return failures
 
-    def _path(self, key: str) -> UPath:
+    def path(self, key: str, store: Store) -> UPath:
         from notata.store.paths import RunPath
 
         url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
-        return RunPath.of(self, url, self._connection.options, key)
+        return RunPath.of(store, url, self._connection.options, key)
 
     # -- errors --------------------------------------------------------------------------------------------
 
-    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
+    def failure(self, error: Exception) -> tuple[type[NotataError], str]:
         from botocore import exceptions as boto
         from botocore.parsers import ResponseParserError
 
@@ -485,7 +487,7 @@ class S3Store(BucketStore):
             )
         if status >= 500:
             return StorageError, f"the store failed repeatedly ({status} {code}); try later"
-        return super()._failure(error)
+        return super().failure(error)
 
 
 def _is_web_page(reply: Mapping[str, Any]) -> bool:
@@ -505,23 +507,23 @@ class _Multipart:
     It carries a token as a put does. s3fs would send the parts of a file object one after the other.
     """
 
-    def __init__(self, store: S3Store, key: str, match: str | None) -> None:
-        self._store = store
+    def __init__(self, backend: S3Backend, key: str, match: str | None) -> None:
+        self._backend = backend
         self._key = key
-        self._name = store._name(key)
+        self._name = backend._name(key)
         self._match = match
-        self._conditions = None if match is None else store._conditions_for_completion()
+        self._conditions = None if match is None else backend._conditions_for_completion()
         self._token = secrets.token_hex(16)
-        self._parts = InFlight[int, str](bytes_at_once=store.bytes_at_once)  # their ETags, by number
+        self._parts = InFlight[int, str](bytes_at_once=backend.bytes_at_once)  # their ETags, by number
         self._count = 0
-        self._id: str | None = store._connection.run(self._create, undo=self._end)
+        self._id: str | None = backend._connection.run(self._create, undo=self._end)
 
     async def _create(self) -> str:
-        reply = await self._store._ask("create_multipart_upload", self._name, Metadata={_TOKEN: self._token})
+        reply = await self._backend._ask("create_multipart_upload", self._name, Metadata={_TOKEN: self._token})
         return str(reply["UploadId"])
 
     async def _end(self, upload: str) -> None:
-        await self._store._ask("abort_multipart_upload", self._name, UploadId=upload)
+        await self._backend._ask("abort_multipart_upload", self._name, UploadId=upload)
 
     def write(self, part: bytes) -> None:
         self._add(len(part), self._send, part)
@@ -538,22 +540,22 @@ class _Multipart:
     def _add(self, size: int, work: Callable[..., Coroutine[Any, Any, str]], *arguments: Any) -> None:
         """Start the next part once there is room for it."""
         self._count += 1
-        self._parts.begin(self._count, size, self._store._connection.start, work, self._count, *arguments)
+        self._parts.begin(self._count, size, self._backend._connection.start, work, self._count, *arguments)
         self._parts.check()
 
     async def _send(self, number: int, part: bytes) -> str:
         place = {"UploadId": self._id, "PartNumber": number}
-        reply = await self._store._ask("upload_part", self._name, size=self._parts.bytes, Body=part, **place)
+        reply = await self._backend._ask("upload_part", self._name, size=self._parts.bytes, Body=part, **place)
         return str(reply["ETag"])
 
     async def _copy(self, number: int, start: int, end: int, version: str) -> str:
-        reply = await self._store._ask(
+        reply = await self._backend._ask(
             "upload_part_copy",
             self._name,
             size=self._parts.bytes,
-            CopySource={"Bucket": self._store._bucket, "Key": self._name},
+            CopySource={"Bucket": self._backend._bucket, "Key": self._name},
             CopySourceRange=f"bytes={start}-{end - 1}",
-            CopySourceIfMatch=self._store._tested_conditions().tag(version),
+            CopySourceIfMatch=self._backend._tested_conditions().tag(version),
             UploadId=self._id,
             PartNumber=number,
         )
@@ -568,7 +570,7 @@ class _Multipart:
         parts = [{"PartNumber": number, "ETag": mark} for number, mark in sorted(self._parts.results.items())]
         condition = self._condition()
         try:
-            reply = self._store._call(
+            reply = self._backend._call(
                 "complete_multipart_upload",
                 self._name,
                 UploadId=self._id,
@@ -579,22 +581,22 @@ class _Multipart:
             # A repeated completion finds its upload gone; the token shows whether the first one succeeded.
             if _status(error) not in (404, 409, 412):
                 raise
-            version = self._store._own(self._name, self._token)
+            version = self._backend._own(self._name, self._token)
             if version is None:
                 if self._match is None or _status(error) == 404:
                     raise
-                raise self._store._unmet(self._key, self._match) from error
+                raise self._backend._unmet(self._key, self._match) from error
             self._id = None
             return version
         self._id = None
         if mark := reply.get("ETag"):  # Ceph RGW 16 sends none
             return tag_of(str(mark))
-        return self._store._own(self._name, self._token) or ""
+        return self._backend._own(self._name, self._token) or ""
 
     def _condition(self) -> dict[str, str]:
         if self._match is None or self._conditions is None:
             return {}
-        return self._store._condition(self._conditions, self._key, self._match)
+        return self._backend._condition(self._conditions, self._key, self._match)
 
     def abort(self) -> None:
         upload, self._id = self._id, None
@@ -603,7 +605,7 @@ class _Multipart:
         self._parts.cancel()  # a part that arrives after the abort would remain stored
         self._parts.errors.clear()
         try:
-            self._store._connection.run(self._end, upload)
+            self._backend._connection.run(self._end, upload)
         except FileNotFoundError:
             return
 

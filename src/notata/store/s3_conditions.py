@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from notata._base import keys
 from notata.errors import UnprotectedWarning
-from notata.store.base import ABSENT
+from notata.store.backend import ABSENT
 from notata.store.unfinished import new_name
 
 __all__ = ["ALL", "Conditions", "Known", "is_amazon", "tag_of", "try_completions", "try_conditions"]

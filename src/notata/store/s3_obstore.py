@@ -16,9 +16,9 @@ import fsspec.config
 
 from notata._base.packages import needed
 from notata.errors import ConfigurationError
-from notata.store.base import Blob
+from notata.store.entries import Blob
 from notata.store.patience import note_progress
-from notata.store.s3 import S3Store
+from notata.store.s3 import S3Backend
 from notata.store.s3_conditions import tag_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
     from obstore.store import S3Store as Client
 
-__all__ = ["ObstoreS3Store"]
+__all__ = ["ObstoreS3Backend"]
 
 _KNOWN: Final[dict[str, set[str] | None]] = {
     "anon": None,
@@ -53,7 +53,7 @@ _pid = 0
 """The process of obstore's threads: a forked child has none of them."""
 
 
-class ObstoreS3Store(S3Store):
+class ObstoreS3Backend(S3Backend):
     """Files below one prefix of an S3 bucket, through obstore if that keeps the store's guarantees."""
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 import errno
-import os
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from notata._base.processes import ForkCheck
 from notata.store.files import Upload
 
 if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
+    from notata.store.store import Store
+
 
 __all__ = ["Appending", "Writing"]
-
-
-class Files(Protocol):
-    """The store of the file: `notata.store.Store`."""
-
-    def append(self, key: str, data: bytes) -> int: ...
-    def _write(self, key: str, data: bytes, match: str | None) -> str: ...
-    def _begin(self, key: str, match: str | None) -> Upload: ...
-    def _callback(self, key: str) -> Callback | None: ...
-    def _guard(self, doing: str, key: str | None) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
     """The target of an `AtomicWriter` in the modes ``w`` and ``x``."""
 
-    store: Files
+    store: Store
     key: str
     match: str | None
 
     def put(self, data: bytes) -> object:
-        return self.store._write(self.key, data, self.match)
+        return self.store.put(self.key, data, self.match)
 
     def begin(self) -> Upload:
-        with self.store._guard("write", self.key):
+        with self.store.guard("write", self.key):
             return _Guarded(
-                self.store, self.key, self.store._begin(self.key, self.match), self.store._callback(self.key)
+                self.store,
+                self.key,
+                self.store.backend.begin_upload(self.key, self.match),
+                self.store.callback(self.key),
             )
 
 
@@ -49,36 +43,36 @@ class Writing:
 class _Guarded:
     """An upload with its errors translated to ours."""
 
-    store: Files
+    store: Store
     key: str
     upload: Upload
     callback: Callback | None
-    pid: int = field(default_factory=os.getpid)
+    fork: ForkCheck = field(default_factory=ForkCheck)
 
     def write(self, part: bytes) -> None:
-        with self.store._guard("write", self.key):
+        with self.store.guard("write", self.key):
             self._check()
             self.upload.write(part)
         if self.callback is not None:
             self.callback.relative_update(len(part))
 
     def commit(self) -> str:
-        with self.store._guard("write", self.key):
+        with self.store.guard("write", self.key):
             self._check()
             version = self.upload.commit()
         self._close()
         return version
 
     def abort(self) -> None:
-        if os.getpid() != self.pid:
+        if self.fork.is_forked():
             return
         self._close()
-        with self.store._guard("give up writing", self.key):
+        with self.store.guard("give up writing", self.key):
             self.upload.abort()
 
     def _check(self) -> None:
         """Refuse the upload in a forked child: it belongs to the parent process."""
-        if os.getpid() != self.pid:
+        if self.fork.is_forked():
             raise OSError(errno.EPERM, "the parent process started this write; open the file again in the child")
 
     def _close(self) -> None:
@@ -89,7 +83,7 @@ class _Guarded:
 class Appending:
     """The target of an `AtomicWriter` in mode ``a``: it collects in memory, then appends once."""
 
-    def __init__(self, store: Files, key: str) -> None:
+    def __init__(self, store: Store, key: str) -> None:
         self._store = store
         self._key = key
         self._held = bytearray()

@@ -1,31 +1,29 @@
-"""Tools for the tests of notata's users: a store that fails on demand, and a pytest fixture.
+"""Tools for the tests of notata's users: a backend that fails on demand, and a pytest fixture.
 
-`FaultyStore` wraps any store and makes its n-th operation fail, before or after it took effect. The fixture
-``memory_logbook`` (in `notata.testing.plugin`, which pytest loads automatically) is a run in memory.
+`FaultyBackend` wraps the backend of any store and makes its n-th operation fail, before or after it took effect. The
+fixture ``memory_logbook`` (in `notata.testing.plugin`, which pytest loads automatically) is a run in memory.
 """
 
 from __future__ import annotations
 
-import copy
+import builtins
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from notata._base import keys
-from notata.errors import NotataError
-from notata.store import Blob, Entry, Store
+from notata.store import Backend, Blob, Entry, Store
 from notata.store.gaps import Gap
+from notata.store.in_flight import started_in_thread
+from notata.store.wrapper import Wrapper
 
 if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
-    from upath import UPath
-
     from notata.store.appending import Tail
     from notata.store.files import Upload
 
-__all__ = ["FaultyStore", "Operation"]
+__all__ = ["FaultyBackend", "Operation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class Operation:
 class _Plan:
     """The planned failures; a store and the stores of its subfolders share it."""
 
-    operations: list[Operation] = field(default_factory=list)
+    operations: builtins.list[Operation] = field(default_factory=list)
     fails_at: int | None = None
     key: str | None = None
     matched: int = 0
@@ -64,17 +62,17 @@ class _Plan:
             return False
 
 
-class FaultyStore(Store):
-    """A wrapper of a store that fails on demand.
+class FaultyBackend(Wrapper):
+    """A wrapper of a backend that fails on demand.
 
     Args:
-        inner: The wrapped store.
+        inner: The store whose backend is wrapped, or a backend.
 
     >>> from notata import Logbook
     >>> from notata.store import open_store
-    >>> store = FaultyStore(open_store("memory://faulty"))
-    >>> log = Logbook("a", store)
-    >>> store.fail(1)
+    >>> storage = FaultyBackend(open_store("memory://faulty"))
+    >>> log = Logbook("a", storage)
+    >>> storage.fail(1)
     >>> log.text("notes", "lost")
     Traceback (most recent call last):
     notata.errors.UnreachableError: cannot write memory://faulty/log_a/artifacts/notes.txt: no server answered ...
@@ -82,30 +80,15 @@ class FaultyStore(Store):
     False
     """
 
-    def __init__(self, inner: Store) -> None:
-        super().__init__(inner.url)
-        self.inner = inner
-        self.folders = inner.folders
-        self.is_local = inner.is_local
-        self.leaves_unfinished = inner.leaves_unfinished
-        self.shared = inner.shared
+    def __init__(self, inner: Store | Backend) -> None:
+        super().__init__(inner.backend if isinstance(inner, Store) else inner)
         self._plan = _Plan()
-        self._below = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FaultyBackend, (self.inner,)
 
     @property
-    def supports_exclusive_create(self) -> bool:
-        return self.inner.supports_exclusive_create
-
-    @property
-    def supports_cas(self) -> bool:
-        return self.inner.supports_cas
-
-    @property
-    def gap(self) -> str:
-        return self.inner.gap
-
-    @property
-    def operations(self) -> list[Operation]:
+    def operations(self) -> builtins.list[Operation]:
         """All operations so far, including failed ones."""
         return self._plan.operations
 
@@ -136,7 +119,7 @@ class FaultyStore(Store):
             folder: Its key below this store.
             error: Makes the storage's error.
         """
-        self._plan.closed[keys.join(self._below, folder)] = error
+        self._plan.closed[self.full(folder)] = error
 
     def heal(self) -> None:
         """Stop failing."""
@@ -156,133 +139,78 @@ class FaultyStore(Store):
         if failing:
             raise self._plan.error()
 
-    def durably(self) -> FaultyStore:
-        return self._before(self.inner.durably())
-
-    def following_links(self) -> FaultyStore:
-        return self._before(self.inner.following_links())
-
-    def strictly(self) -> FaultyStore:
-        return self._before(self.inner.strictly())
-
-    def _before(self, inner: Store) -> FaultyStore:
-        if inner is self.inner:
-            return self
-        other = copy.copy(self)
-        other.inner = inner
-        return other
-
-    def _enter(self, folder: str) -> None:
-        self.inner = self.inner.below(folder)
-        self._below = keys.join(self._below, folder)
-
-    def _put(self, key: str, data: bytes, match: str | None) -> str:
+    def put(self, key: str, data: bytes, match: str | None) -> str:
         with self._step("put", key):
-            return self.inner._put(key, data, match)
+            return self.inner.put(key, data, match)
 
-    def _begin(self, key: str, match: str | None) -> Upload:
+    def start_put(self, key: str, data: bytes) -> Future[str]:
+        return started_in_thread(self.put, key, data, None)
+
+    def begin_upload(self, key: str, match: str | None) -> Upload:
         with self._step("begin", key):
-            return _FaultyUpload(self, key, self.inner._begin(key, match))
+            return _FaultyUpload(self, key, self.inner.begin_upload(key, match))
 
-    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
+    def append(self, key: str, data: bytes, tail: Tail) -> Tail:
         with self._step("append", key):
-            return self.inner._append(key, data, tail)
+            return self.inner.append(key, data, tail)
 
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None) -> Blob:
         with self._step("get", key):
-            return self.inner._get(key, start, end, version)
+            return self.inner.get(key, start, end, version, limit)
 
-    def _stat(self, key: str) -> Entry:
+    def start_get(
+        self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None
+    ) -> Future[Blob]:
+        return started_in_thread(self.get, key, start, end, version, limit)
+
+    def open_read(self, key: str, *, once: bool = False) -> IO[bytes] | None:
+        return None  # each read is a `get`, and counts
+
+    def stat(self, key: str) -> Entry:
         with self._step("stat", key):
-            return self.inner._stat(key)
+            return self.inner.stat(key)
 
-    def _has_folder(self, key: str) -> bool:
+    def has_folder(self, key: str) -> bool:
         with self._step("list", key):
-            return self.inner._has_folder(key)
+            return self.inner.has_folder(key)
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
+    def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         with self._step("list", folder):
-            closed = {key: error for key, error in self._plan.closed.items() if f"{key}/".startswith(self._root())}
+            root = f"{self.full('')}/" if self.full("") else ""
+            closed = {key: error for key, error in self._plan.closed.items() if f"{key}/".startswith(root)}
             reported = set()
-            for found in self.inner._list(folder, beginning):
-                inside = next((key for key in closed if f"{self._root()}{found.key}".startswith(f"{key}/")), None)
+            for found in self.inner.list(folder, beginning):
+                inside = next((key for key in closed if f"{root}{found.key}".startswith(f"{key}/")), None)
                 if inside is None:
                     yield found
                 elif inside not in reported:
                     reported.add(inside)
-                    yield Gap(inside[len(self._root()) :], closed[inside]())
+                    yield Gap(inside[len(root) :], closed[inside]())
 
-    def _root(self) -> str:
-        return f"{self._below}/" if self._below else ""
-
-    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+    def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         with self._step("delete"):
-            return self.inner._delete(names)
+            return self.inner.delete(names)
 
-    def hidden_folder(self) -> FaultyStore:
-        other = self._before(self.inner.hidden_folder())
-        other.url = other.inner.url
-        return other
-
-    def folds_names(self, *, may_write: bool = True) -> bool:
-        return self.inner.folds_names(may_write=may_write)
-
-    def remove_empty_folders(self) -> None:
-        self.inner.remove_empty_folders()
-
-    def irregular(self) -> list[str]:
-        return self.inner.irregular()
-
-    def remove_links(self) -> list[str]:
-        return self.inner.remove_links()
-
-    def _path(self, key: str) -> UPath:
-        from notata.store.paths import RunPath
-
-        path = self.inner._path(key)
-        return path.bound_to(self) if isinstance(path, RunPath) else path
-
-    def _make_parents(self, key: str) -> None:
-        self.inner._make_parents(key)
-
-    def _make_folder(self, key: str) -> None:
-        self.inner._make_folder(key)
-
-    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
-        return self.inner._failure(error)
-
-    def redacted(self, text: str) -> str:
-        return self.inner.redacted(text)
-
-    def filesystem(self) -> AbstractFileSystem:
-        """Return the file system of the wrapped store, which does not fail."""
-        return self.inner.filesystem()
-
-    def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_plan": _Plan()}
-
-    def __copy__(self) -> FaultyStore:
-        other = object.__new__(FaultyStore)
-        other.__dict__ = copy.copy(self.__dict__)
-        return other
+    def stage(self, key: str) -> None:
+        return None  # a file of another program is streamed, so that its writes count
 
 
 class _FaultyUpload:
     """An upload whose steps count as operations."""
 
-    def __init__(self, store: FaultyStore, key: str, upload: Upload) -> None:
-        self._store = store
+    def __init__(self, backend: FaultyBackend, key: str, upload: Upload) -> None:
+        self._backend = backend
         self._key = key
         self._upload = upload
 
     def write(self, part: bytes) -> None:
-        with self._store._step("part", self._key):
+        with self._backend._step("part", self._key):
             self._upload.write(part)
 
     def commit(self) -> str:
-        with self._store._step("commit", self._key):
+        with self._backend._step("commit", self._key):
             return self._upload.commit()
 
     def abort(self) -> None:
-        with self._store._step("abort", self._key):
+        with self._backend._step("abort", self._key):
             self._upload.abort()

@@ -1,30 +1,27 @@
-"""Record size, SHA-256 and version of each file during writes, in a wrapper around a store. No additional requests."""
+"""Record size, SHA-256 and version of each file during writes, in a wrapper around a backend. No more requests."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from notata._base import keys
 from notata.errors import ConflictError
 from notata.manifest.document import Receipt, is_receipted
-from notata.store import Store
-from notata.store.front import FrontStore
+from notata.store.backend import Backend
 from notata.store.in_flight import failure_of, started_in_thread
+from notata.store.wrapper import Wrapper
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from notata.store.appending import Tail
+    from notata.store.backend import Staging
     from notata.store.files import Upload
-    from notata.store.paths import RunPath
 
-__all__ = ["FileRecords", "HashingStore"]
+__all__ = ["FileRecords", "HashingBackend"]
 
 _DIGEST: Final = 32  # bytes of a SHA-256
 _SIZE: Final = 8  # bytes of an encoded size
@@ -167,32 +164,31 @@ def _hash_of(tail: Tail) -> Any:
     return sha256(tail.content)
 
 
-class HashingStore(FrontStore):
-    """A wrapper around a store that records size and hash of each stored file, without additional requests.
+class HashingBackend(Wrapper):
+    """A wrapper around a backend that records size and hash of each stored file, without additional requests.
 
     Bytes are hashed before a write, large parts during the write. On storage without round trips, appends are not
     recorded, as the file can be read again.
 
-    A forked child has a separate copy. Pickling returns the wrapped store. `FileRecords.incomplete` is then True, as
+    A forked child has a separate copy. Pickling returns the wrapped backend. `FileRecords.incomplete` is then True, as
     other processes can write.
 
     Attributes:
         records: The records of the stored files.
 
     Args:
-        real: The wrapped store.
+        inner: The wrapped backend.
 
-    >>> from notata.store import open_store
-    >>> store = HashingStore(open_store("memory://hashing"))
-    >>> store.write("a.txt", b"abc")
-    >>> receipt = store.records.receipts()["a.txt"]
+    >>> from notata.store import Store, open_store
+    >>> hashing = HashingBackend(open_store("memory://hashing").backend)
+    >>> Store(hashing).write("a.txt", b"abc")
+    >>> receipt = hashing.records.receipts()["a.txt"]
     >>> receipt.size, receipt.sha256.hex()[:8]
     (3, 'ba7816bf')
     """
 
-    def __init__(self, real: Store) -> None:
-        super().__init__(real)
-        self._disk = isinstance(real.path_for(), Path)
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
         self.records = FileRecords()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -201,14 +197,14 @@ class HashingStore(FrontStore):
 
     # -- write ---------------------------------------------------------------------------------------------
 
-    def _write(self, key: str, data: bytes, match: str | None) -> str:
-        full = self._full(key)
+    def put(self, key: str, data: bytes, match: str | None) -> str:
+        full = self.full(key)
         if not is_receipted(full):
-            return self._real._write(key, data, match)
+            return self.inner.put(key, data, match)
         digest = sha256(data).digest()
         self.records.begin(full)
         try:
-            version = self._real._write(key, data, match)
+            version = self.inner.put(key, data, match)
             self.records.note(full, len(data), digest, version)
         except BaseException as error:  # an interrupt can come after the write
             self.records.end(full, error)
@@ -216,12 +212,10 @@ class HashingStore(FrontStore):
         self.records.end(full)
         return version
 
-    _put = _write
-
-    def start_write(self, key: str, data: bytes) -> Future[str]:
-        full = self._full(keys.check(key))
+    def start_put(self, key: str, data: bytes) -> Future[str]:
+        full = self.full(key)
         if not is_receipted(full):
-            return self._real.start_write(key, data)
+            return self.inner.start_put(key, data)
         records, size, digest = self.records, len(data), sha256(data).digest()
 
         def stored(future: Future[str]) -> None:
@@ -232,30 +226,30 @@ class HashingStore(FrontStore):
 
         records.begin(full)
         try:
-            future = self._real.start_write(key, data)
+            future = self.inner.start_put(key, data)
         except BaseException as error:
             records.end(full, error)
             raise
         future.add_done_callback(stored)  # the first callback, so that waiting callers see the record
         return future
 
-    def _begin(self, key: str, match: str | None) -> Upload:
-        upload, full = self._real._begin(key, match), self._full(key)
+    def begin_upload(self, key: str, match: str | None) -> Upload:
+        upload, full = self.inner.begin_upload(key, match), self.full(key)
         return _HashedUpload(self.records, full, upload) if is_receipted(full) else upload
 
-    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
-        full = self._full(key)
+    def append(self, key: str, data: bytes, tail: Tail) -> Tail:
+        full = self.full(key)
         if self.is_local:
             if not keys.is_log(full):
                 self.records.forget(full)
-            return self._real._append(key, data, tail)
+            return self.inner.append(key, data, tail)
         if keys.is_log(full):  # a log has one writer
-            after = self._real._append(key, data, tail)
+            after = self.inner.append(key, data, tail)
             self.records.grow(full, data, tail, after)
             return after
         self.records.begin(full)
         try:
-            after = self._real._append(key, data, tail)
+            after = self.inner.append(key, data, tail)
             self.records.grow(full, data, tail, after)
         except BaseException as error:
             self.records.end(full, error)
@@ -263,38 +257,40 @@ class HashingStore(FrontStore):
         self.records.end(full)
         return after
 
-    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
-        before = {name: self.records.change_token(self._full(name)) for name in names}
+    def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        before = {name: self.records.change_token(self.full(name)) for name in names}
         try:
-            failures = self._real._delete(names)
+            failures = self.inner.delete(names)
         except BaseException:
             self.records.mark_incomplete()
             raise
         if failures or any(version and before[name] for name, version in names.items()):  # files may still exist
             self.records.mark_incomplete()
         for name in names.keys() - failures.keys():
-            if self.records.change_token(self._full(name)) is before[name]:  # no write to this key since
-                self.records.forget(self._full(name))
+            if self.records.change_token(self.full(name)) is before[name]:  # no write to this key since
+                self.records.forget(self.full(name))
         return failures
 
-    @contextmanager
-    def local(self, key: str) -> Iterator[Path]:
-        if not self._disk:
-            with super().local(key) as path:
-                yield path
-            return
-        with self._real.local(key) as path:  # on a disk this is a rename
-            yield path
-            self.records.forget(self._full(key))
+    def stage(self, key: str) -> Staging | None:
+        staging = self.inner.stage(key)
+        return None if staging is None else _Unhashed(self.records, self.full(key), staging)
 
-    def _path(self, key: str) -> UPath:
-        path = self._real._path(key)
-        return path if self._disk else cast("UPath", cast("RunPath", path).bound_to(self))
-
-    def _make_parents(self, key: str) -> None:
-        self._real._make_parents(key)
+    def make_parents(self, key: str) -> None:
+        self.inner.make_parents(key)
         if self.is_local:
             self.records.changed()  # other code writes to this path
+
+
+class _Unhashed:
+    """A file that another program writes on the disk. Its hash is not known, and is computed at the end."""
+
+    def __init__(self, records: FileRecords, key: str, staging: Staging) -> None:
+        self._records, self._key, self._staging = records, key, staging
+        self.path, self.close = staging.path, staging.close
+
+    def publish(self) -> None:
+        self._staging.publish()
+        self._records.forget(self._key)
 
 
 class _HashedUpload:

@@ -1,36 +1,30 @@
 """The storage contract: commit, claim, append, read, list and delete files under one root, whatever their content.
 
-`Store` implements what is the same on every backend: it checks keys, turns a file object into one commit, limits how
-many requests run at once, and translates errors. A backend implements eight primitives (`_put` … `_path`). Each takes
-a checked key and may raise any error of its library; `_failure` translates that error.
-
-To add a backend: copy ``memory.py``, make `_put` exclusive and atomic for ``match=ABSENT`` and for a version, name the
-backend in ``store/__init__.py``, and add a fixture to ``tests/contract``. The suite checks the rest.
+`Store` is what the rest of notata uses. It checks keys, turns a file object into one commit, limits how many requests
+run at once, and translates errors. The bytes go to a `Backend` (``backend.py``), one class for each kind of storage.
+Hashing, background writes and planned failures are backends around other backends (``wrapper.py``).
 """
 
 from __future__ import annotations
 
 import builtins
 import codecs
-import copy
 import errno
 import io
 import shutil
 import sys
 import tempfile
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast, final
 
 from notata._base import keys, limits
 from notata._base.buffers import flat
 from notata._base.retries import attempts
-from notata._base.secrets import redacted, without_secrets
 from notata._base.terminal import quoted
 from notata.errors import (
     BatchError,
@@ -47,11 +41,11 @@ from notata.errors import (
 )
 from notata.store import batches
 from notata.store.appending import NOTHING, Appender, Tail
-from notata.store.builtin_errors import failure_of_builtin
+from notata.store.backend import ABSENT, Backend
 from notata.store.entries import Blob, Entry
-from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter, Upload
+from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter
 from notata.store.gaps import Gap, Skipped, ignore
-from notata.store.in_flight import BYTES_AT_ONCE, started_in_thread
+from notata.store.in_flight import translated
 from notata.store.targets import Appending, Writing
 from notata.store.unfinished import is_abandoned, is_unfinished, new_name
 
@@ -59,53 +53,65 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from fsspec.callbacks import Callback
     from typing_extensions import Buffer
-    from upath import UPath
 
     from notata.store.stored_path import StoredPath
 
-__all__ = ["ABSENT", "Blob", "Entry", "Store"]
+__all__ = ["Progress", "Store"]
 
-ABSENT: Final = ""
-"""Version to match when no file may exist under the key."""
-
-_APPENDS: Final = 160  # attempts to append to a file that other writers append to as well: about a minute
+T = TypeVar("T")
 
 Progress: TypeAlias = "Callable[[str, int | None], Callback]"
 
+_APPENDS: Final = 160  # attempts to append to a file that other writers append to as well: about a minute
 _FOR_OTHERS: Final = 0o044  # permission bits: the group and all others may read
 
 
-class Store(ABC):
+@final
+class Store:
     """Files under one root URL, with the same guarantees on every backend.
 
     A store is thread-safe, and a forked child opens its own connections. Pickling includes the credentials, so that
     another process can reach the same storage: send such a pickle, but do not keep it.
 
     Attributes:
-        url: The root, without credentials.
-        folders: Whether the backend has real folders, so that ``a`` and ``a/b`` cannot both be files.
-        is_local: Whether the files are on this machine, on a disk or in memory. A write then costs no round trip, so
-            callers need not collect small ones.
-        shared: Whether other processes can see the stored files.
-        sized: Whether the backend knows a file's size and can read a range of it.
-        leaves_unfinished: Whether a writer that is killed may leave a hidden file behind.
-        queues: Whether a write may wait for other writes, so that the storage's own thread must not start one.
+        backend: The storage. It has no guarantees beyond those of its verbs, and raises its own errors.
         progress: Makes a callback for a file that takes more than one part, from its name and, if known, its size. The
             callback receives the number of bytes.
-        bytes_at_once: Number of bytes of one large file that may be in flight while it is written.
     """
 
-    folders: bool = False
-    is_local: bool = False
-    shared: bool = True
-    sized: bool = True
-    leaves_unfinished: bool = False
-    queues: bool = False
-    progress: Progress | None = None
-    bytes_at_once: int = BYTES_AT_ONCE
+    def __init__(self, backend: Backend, progress: Progress | None = None) -> None:
+        self.backend = backend
+        self.progress = progress
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    @property
+    def url(self) -> str:
+        """The root, without credentials."""
+        return self.backend.url
+
+    @property
+    def folders(self) -> bool:
+        """True if the backend has real folders, so that ``a`` and ``a/b`` cannot both be files."""
+        return self.backend.folders
+
+    @property
+    def is_local(self) -> bool:
+        """True if the files are on this machine, on a disk or in memory. A write then costs no round trip."""
+        return self.backend.is_local
+
+    @property
+    def shared(self) -> bool:
+        """True if other processes can see the stored files."""
+        return self.backend.shared
+
+    @property
+    def sized(self) -> bool:
+        """True if the backend knows a file's size and can read a range of it."""
+        return self.backend.sized
+
+    @property
+    def queues(self) -> bool:
+        """True if a write may wait for other writes, so that the storage's own thread must not start one."""
+        return self.backend.queues
 
     @property
     def supports_exclusive_create(self) -> bool:
@@ -116,15 +122,22 @@ class Store(ABC):
         Raises:
             StorageError: The test failed because of the storage.
         """
-        return True
+        with self.guard("write to", None):
+            return self.backend.supports_exclusive_create
 
     @property
     def supports_cas(self) -> bool:
         """True if `replace` is an atomic compare-and-swap; tested as for `supports_exclusive_create`."""
-        return True
+        with self.guard("write to", None):
+            return self.backend.supports_cas
+
+    @property
+    def gap(self) -> str:
+        """Description of what readers see while a file is replaced; empty if they see the old or the new file."""
+        return self.backend.gap
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
+        return f"Store({self.url!r})"
 
     def _notata_for_file(self) -> tuple[Any, ...]:
         """Return how `notata.formats` pickles the store into a file: without storage options."""
@@ -132,63 +145,55 @@ class Store(ABC):
 
         return open_store, (self.url,)
 
-    def below(self, folder: str) -> Self:
+    def _on(self, backend: Backend) -> Store:
+        return self if backend is self.backend else Store(backend, self.progress)
+
+    def below(self, folder: str) -> Store:
         """Return the store of one of this store's folders. It shares the connection and costs no request."""
-        other = copy.copy(self)
-        other.url = self._shown(keys.check(folder))
-        other._enter(folder)
-        return other
+        return self._on(self.backend.below(keys.check(folder)))
 
-    def hidden_folder(self) -> Self:
+    def hidden_folder(self) -> Store:
         """Return the store of a new hidden folder, for trial files that are removed afterwards. No request."""
-        other = copy.copy(self)
-        folder = new_name()
-        other.url = self._shown(folder)
-        other._enter(folder)
-        return other
+        return self._on(self.backend.below(new_name()))
 
-    def with_progress(self, progress: Progress) -> Self:
+    def with_progress(self, progress: Progress) -> Store:
         """Return this store with `progress` callbacks for its large reads and writes."""
-        other = copy.copy(self)
-        other.progress = progress
-        return other
+        return Store(self.backend, progress)
 
-    def durably(self) -> Self:
+    def durably(self) -> Store:
         """Return this store with durable writes: what it wrote survives a power cut once the write returns.
 
         On a local disk, each file is fsynced before it gets its name, then its folder is; each append is fsynced too.
         A bucket is durable anyway and memory never is: for both, this returns the same store.
         """
-        return self
+        return self._on(self.backend.durably())
 
-    def following_links(self) -> Self:
+    def following_links(self) -> Store:
         """Return this store, with links to files read and listed as the files that they lead to.
 
         It is for folders whose content the user asks for. Links to folders are not followed. Only local disks have
         links.
         """
-        return self
+        return self._on(self.backend.following_links())
 
-    def strictly(self) -> Self:
+    def strictly(self) -> Store:
         """Return this store, with every operation refused if its root is a link. Only local disks have links.
 
         A folder that a user names may be a link. A run that is removed or written as a copy may not be one.
         """
-        return self
+        return self._on(self.backend.strictly())
 
-    def with_bytes_at_once(self, bytes_at_once: int) -> Self:
+    def sparing(self, bytes_at_once: int) -> Store:
         """Return this store with fewer bytes of one large file in flight: slower, but with less memory."""
-        other = copy.copy(self)
-        other.bytes_at_once = bytes_at_once
-        return other
+        return self._on(self.backend.sparing(bytes_at_once))
 
-    @property
-    def gap(self) -> str:
-        """Description of what readers see while a file is replaced; empty if they see the old or the new file."""
-        return ""
-
-    def prepare(self) -> None:  # noqa: B027  most need nothing
+    def prepare(self) -> None:
         """Start what the first request needs and what cannot start once the interpreter is ending. No request."""
+        self.backend.prepare()
+
+    def arrive(self, key: str) -> None:
+        """Wait for pending writes to a key and to all keys below it, if the store queues them. No request."""
+        self.backend.arrive(key)
 
     # -- write ---------------------------------------------------------------------------------------------
 
@@ -199,7 +204,7 @@ class Store(ABC):
             with self._writer(key) as writer:
                 writer.write(view)
         else:
-            self._write(keys.check(key), bytes(view), None)
+            self.put(keys.check(key), bytes(view), None)
 
     def start_write(self, key: str, data: bytes) -> Future[str]:
         """Start to store `data` (at most 8 MiB), replacing a previous file, without waiting for the result.
@@ -208,7 +213,8 @@ class Store(ABC):
             A future of the version, or of a `NotataError`. Its callbacks run in a thread of the storage: they must not
             wait for the storage themselves.
         """
-        return started_in_thread(self._write, keys.check(key), data, None)
+        with self.guard("write", keys.check(key)):
+            return self._translated_later(self.backend.start_put(key, data), "write", key)
 
     def create(self, key: str, data: Buffer) -> str:
         """Store `data` if no file exists. If several callers race, exactly one succeeds.
@@ -221,7 +227,7 @@ class Store(ABC):
         Raises:
             ExistsError: A file exists; it is unchanged.
         """
-        return self._write(keys.check(key), bytes(flat(data)), ABSENT)
+        return self.put(keys.check(key), bytes(flat(data)), ABSENT)
 
     def replace(self, key: str, data: Buffer, if_version: str) -> str:
         """Store `data` if the current version is `if_version` (compare-and-swap).
@@ -234,7 +240,7 @@ class Store(ABC):
         """
         if not if_version:
             raise ValueError("cannot replace a file: if_version is empty; call create() to store a new file")
-        return self._write(keys.check(key), bytes(flat(data)), if_version)
+        return self.put(keys.check(key), bytes(flat(data)), if_version)
 
     def append(self, key: str, data: Buffer, at: int | None = None) -> int:
         """Append to a file of size `at`; 0 creates it. Without `at`, append at the current end.
@@ -256,7 +262,7 @@ class Store(ABC):
         if at is None:
             return self._append_at_end(key, raw)
         try:
-            self._append_once(key, raw, Tail(at))
+            self.append_once(key, raw, Tail(at))
         except ConflictError:
             if not raw or not self._ends_in(key, raw, at):
                 raise
@@ -273,9 +279,9 @@ class Store(ABC):
         keys.check(key)
         if new:
             return Appender(self, key, NOTHING, end)
-        with self._guard("look up", key):
+        with self.guard("look up", key):
             try:
-                found = self._get(key, 0, PART, None)
+                found = self.backend.get(key, 0, PART)
             except FileNotFoundError:
                 return Appender(self, key, NOTHING, end)
         whole = found.data if len(found.data) == found.size else None
@@ -289,22 +295,23 @@ class Store(ABC):
             except MissingError:
                 at = 0
             try:
-                self._append_once(key, data, Tail(at))
+                self.append_once(key, data, Tail(at))
                 return at + len(data)
             except ConflictError:
                 if last:
                     raise
         raise AssertionError("unreachable")
 
-    def _append_once(self, key: str, data: bytes, tail: Tail) -> Tail:
-        with self._guard("append to", key):
+    def append_once(self, key: str, data: bytes, tail: Tail) -> Tail:
+        """Append to a file with this end, for `Appender`; raise a `ConflictError` if it has another one."""
+        with self.guard("append to", key):
             try:
-                return self._append(key, data, tail)
+                return self.backend.append(key, data, tail)
             except Exception as error:
-                kind = type(error) if isinstance(error, NotataError) else self._failure(error)[0]
+                kind = type(error) if isinstance(error, NotataError) else self.backend.failure(error)[0]
                 if kind is ExistsError or kind is MissingError:
                     why = "the file exists" if kind is ExistsError else "the file does not exist"
-                    raise self._conflict(key, f"{why}, but the append expected {tail.size} bytes") from error
+                    raise self.backend.conflict(key, f"{why}, but the append expected {tail.size} bytes") from error
                 raise
 
     def _ends_in(self, key: str, data: bytes, at: int) -> bool:
@@ -319,9 +326,10 @@ class Store(ABC):
         with self.open(source, "rb") as reader, self.open(target, "wb") as writer:
             shutil.copyfileobj(reader, writer, PART)
 
-    def _write(self, key: str, data: bytes, match: str | None) -> str:
-        with self._guard("write", key):
-            return self._put(key, data, match)
+    def put(self, key: str, data: bytes, match: str | None) -> str:
+        """Store at most 8 MiB in one request; with `match` only over that version. Return the new version."""
+        with self.guard("write", key):
+            return self.backend.put(key, data, match)
 
     # -- read ----------------------------------------------------------------------------------------------
 
@@ -335,26 +343,19 @@ class Store(ABC):
 
     def read_all(self, key: str) -> bytes:
         """Return all bytes of a file, whatever its size. One request per 8 MiB."""
-        with self._guard("read", keys.check(key)):
-            return self._get(key, 0, None, None).data
+        with self.guard("read", keys.check(key)):
+            return self.backend.get(key, 0, None).data
 
     def fetch(self, key: str, start: int = 0, end: int | None = None) -> Blob:
         """Read as `read` does, and return the file's size and its version (for `replace`) as well."""
-        with self._guard("read", keys.check(key)):
-            return self._get_whole(key, start) if end is None else self._get(key, start, end, None)
+        with self.guard("read", keys.check(key)):
+            return self.backend.get(key, start, end, None, limits.limit_of(key) if end is None else None)
 
-    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
-        """Start to `fetch`; the future holds the `Blob` or a `NotataError`."""
-        return started_in_thread(self.fetch, keys.check(key), start, end)
-
-    def _start_read(self, key: str, start: int, end: int, version: str) -> Future[bytes]:
-        """Start to read a range of one version, in one request."""
-
-        def read() -> bytes:
-            with self._guard("read", key):
-                return self._get(key, start, end, version).data
-
-        return started_in_thread(read)
+    def start_fetch(self, key: str, start: int = 0, end: int | None = None, version: str | None = None) -> Future[Blob]:
+        """Start to `fetch`, with `version` only of that version; the future holds the `Blob` or a `NotataError`."""
+        limit = limits.limit_of(key) if end is None else None
+        with self.guard("read", keys.check(key)):
+            return self._translated_later(self.backend.start_get(key, start, end, version, limit), "read", key)
 
     def stat(self, key: str) -> Entry:
         """Return size, time and version of one file. One request.
@@ -362,8 +363,8 @@ class Store(ABC):
         Raises:
             MissingError: The file does not exist.
         """
-        with self._guard("look up", keys.check(key)):
-            return self._stat(key)
+        with self.guard("look up", keys.check(key)):
+            return self.backend.stat(key)
 
     def locate(self, name: str) -> Entry:
         """Return the same as `stat`, for a file of another program, whose name need not be a legal key.
@@ -372,11 +373,12 @@ class Store(ABC):
             MissingError: The file does not exist.
             FolderError: The name is that of a folder, also in a bucket.
         """
-        with self._guard("look up", name):
+        with self.guard("look up", name):
             try:
-                return self._stat(name)
+                return self.backend.stat(name)
             except Exception as error:
-                if isinstance(self._translated(error, "look up", name), MissingError) and any(self._list(name)):
+                missing = isinstance(self.translated(error, "look up", name), MissingError)
+                if missing and any(self.backend.list(name)):
                     raise IsADirectoryError(errno.EISDIR, "is a folder") from error
                 raise
 
@@ -390,11 +392,8 @@ class Store(ABC):
 
     def has_folder(self, key: str) -> bool:
         """Check whether a folder of this name exists; in a bucket, whether a file lies below it. One request."""
-        with self._guard("look up", key):
-            return self._has_folder(key)
-
-    def _has_folder(self, key: str) -> bool:
-        return next(iter(self._list(key)), None) is not None
+        with self.guard("look up", key):
+            return self.backend.has_folder(key)
 
     def list(self, folder: str = "", beginning: str = "", *, skipped: Skipped | None = None) -> builtins.list[Entry]:
         """Return all files below `folder`, never from a cache and sorted by key. One request per 1000 on a bucket.
@@ -461,7 +460,7 @@ class Store(ABC):
         Raises:
             StorageError: The store cannot be listed. If deletions failed, a `BatchError`.
         """
-        if not self.leaves_unfinished:
+        if not self.backend.leaves_unfinished:
             return []
         found: builtins.list[Entry] = []
         for _ in self.scan(skipped=ignore, unfinished=found.append):
@@ -476,8 +475,8 @@ class Store(ABC):
         return any(not keys.is_reserved(found.key) for found in self._found())
 
     def _found(self, folder: str = "", beginning: str = "") -> Iterator[Entry | Gap]:
-        with self._guard("list", keys.check(folder) if folder else None):
-            yield from self._list(folder, beginning)
+        with self.guard("list", keys.check(folder) if folder else None):
+            yield from self.backend.list(folder, beginning)
 
     def _skip(self, gap: Gap, skipped: Skipped | None) -> None:
         """Report something that a listing skips, or raise its error if there is no callback."""
@@ -487,18 +486,18 @@ class Store(ABC):
         skipped(error)
 
     def _gap_error(self, gap: Gap) -> StorageError:
-        where = quoted(self._shown(gap.key))
+        where = quoted(self.shown(gap.key))
         if isinstance(gap.why, str):
             text = f"{where} cannot be a key: {gap.why}; rename or remove it with the program that wrote it"
             return StoredNameError(text, url=self.url, key=gap.key)
         if isinstance(gap.why, StorageError):
             return gap.why
-        kind, hint = self._failure(gap.why)
+        kind, hint = self.backend.failure(gap.why)
         if kind is KeyNameError:
             kind = StoredNameError
         kind = kind if issubclass(kind, StorageError) else StorageError
         error = kind(f"cannot list {where}: {hint}", url=self.url, key=gap.key)
-        error.__cause__ = self._cause(gap.why)
+        error.__cause__ = self.backend.cause(gap.why)
         return error
 
     # -- open ----------------------------------------------------------------------------------------------
@@ -545,29 +544,33 @@ class Store(ABC):
         return TextWriter(writer, encoding=encoding, errors=errors, newline=newline, from_start=from_start)
 
     def _reader(self, key: str) -> io.BufferedReader | io.BytesIO:
-        with self._guard("read", keys.check(key)):
-            return self._open_read(key)
+        with self.guard("read", keys.check(key)):
+            file = self.backend.open_read(key)
+            if file is not None:
+                return cast("io.BufferedReader | io.BytesIO", file)
+            first = self.backend.get(key, 0, PART)
 
-    def _open_read(self, key: str) -> io.BufferedReader | io.BytesIO:
-        first = self._get(key, 0, PART, None)
+        def start(begin: int, end: int) -> Future[Blob]:
+            return self.start_fetch(key, begin, end, first.version)
 
-        def start(begin: int, end: int) -> Future[bytes]:
-            return self._start_read(key, begin, end, first.version)
+        callback = self.callback(key, first.size) if first.size > len(first.data) else None
+        return io.BufferedReader(RangeReader(first.data, first.size, start, self.shown(key), callback), PART)
 
-        callback = self._callback(key, first.size) if first.size > len(first.data) else None
-        return io.BufferedReader(RangeReader(first.data, first.size, start, self._shown(key), callback), PART)
+    def stream(self, key: str) -> IO[bytes]:
+        """Open a file that is read once, from start to end. Its reads raise the backend's own errors: see `guard`."""
+        return self.backend.open_read(key, once=True) or self._reader(key)
 
-    def _callback(self, key: str, size: int | None = None) -> Callback | None:
+    def callback(self, key: str, size: int | None = None) -> Callback | None:
         """Return the progress callback for the bytes of one large file, or None."""
         return None if self.progress is None else self.progress(key.rpartition("/")[2], size)
 
     def _writer(self, key: str, kind: str = "w") -> AtomicWriter:
         keys.check(key)
         if kind == "a":
-            return AtomicWriter(Appending(self, key), self._shown(key))
+            return AtomicWriter(Appending(self, key), self.shown(key))
         if kind == "x" and self.exists(key):
-            raise ExistsError(f"{self._shown(key)} exists already", url=self.url, key=key)
-        return AtomicWriter(Writing(self, key, ABSENT if kind == "x" else None), self._shown(key))
+            raise ExistsError(f"{self.shown(key)} exists already", url=self.url, key=key)
+        return AtomicWriter(Writing(self, key, ABSENT if kind == "x" else None), self.shown(key))
 
     # -- many at once --------------------------------------------------------------------------------------
 
@@ -613,7 +616,8 @@ class Store(ABC):
         Raises:
             BatchError: Some files failed; it holds the error of each. The other files are stored.
         """
-        batches.write(self, {name: flat(data) for name, data in files.items()}, callback)
+        with self.backend.many_writes():
+            batches.write(self, {name: flat(data) for name, data in files.items()}, callback)
 
     def copy_from(self, files: Mapping[str, Entry], source: Store, *, callback: Callback | None = None) -> None:
         """Copy files of another store to keys of this one: streamed, many at once, at most about 160 MiB in memory.
@@ -627,7 +631,8 @@ class Store(ABC):
             StorageError: A single file could not be read or written.
             BatchError: Some of several files failed; it holds the error of each. The other files are stored.
         """
-        batches.copy(self, files, source, callback)
+        with self.backend.many_writes():
+            batches.copy(self, files, source, callback)
 
     def folds_names(self, *, may_write: bool = True) -> bool:
         """Check whether names that differ only in case are the same file, as on most disks of macOS and Windows.
@@ -636,7 +641,7 @@ class Store(ABC):
             may_write: Test with a file that is created and removed. Otherwise use the existing names, which may not be
                 enough to find out.
         """
-        return False
+        return self.backend.folds_names(may_write=may_write)
 
     @contextmanager
     def keep_permissions(self, key: str, source: Store, source_key: str) -> Iterator[None]:
@@ -644,41 +649,40 @@ class Store(ABC):
 
         Only local disks have permissions per file; a bucket has its own access rules.
         """
-        mode = source._permissions(source_key)
+        mode = source.backend.permissions(source_key)
         if mode is None or mode & _FOR_OTHERS == _FOR_OTHERS:
             yield
             return
-        self._limit(key, mode)
+        self.backend.limit_permissions(key, mode)
         try:
             yield
         except BaseException:  # a later file of this name is not affected
-            self._limit(key, None)
+            self.backend.limit_permissions(key, None)
             raise
 
-    def _permissions(self, key: str) -> int | None:
-        """Return the permission bits of a file, or None if the storage has none."""
-        return None
-
-    def _limit(self, key: str, mode: int | None) -> None:  # noqa: B027  a bucket has no permissions of a file
-        """Restrict the permissions of the next file stored under `key` to those in `mode`; None: do not restrict."""
-
-    def remove_empty_folders(self) -> None:  # noqa: B027  a bucket has no folders
+    def remove_empty_folders(self) -> None:
         """Remove the empty folders at and below the root, if the storage has folders."""
+        self.backend.remove_empty_folders()
 
     def irregular(self) -> builtins.list[str]:
         """Return the names of links, pipes and other special files below the root, which `list` leaves out.
 
         Only local disks have them.
         """
-        return []
+        return self.backend.irregular()
 
     def remove_links(self) -> builtins.list[str]:
         """Remove the links below the root, but never their targets. Only local disks have links.
 
         Returns:
             The names of the links.
+
+        Raises:
+            BatchError: Some links could not be removed; it holds the error of each.
         """
-        return []
+        links = sorted(self.backend.links())
+        self._remove(dict.fromkeys(links))
+        return links
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove exactly these files; a missing one is no error. S3: one request per 1000.
@@ -714,36 +718,30 @@ class Store(ABC):
         """Remove files by name; those with a version only if it still matches."""
         if not names:
             return
-        with self._guard("delete", next(iter(names)) if len(names) == 1 else None):
-            failures = self._delete(names)
+        with self.guard("delete", next(iter(names)) if len(names) == 1 else None):
+            failures = self.backend.delete(names)
         if failures:
-            errors = [self._translated(error, "delete", key) for key, error in failures.items()]
+            errors = [self.translated(error, "delete", key) for key, error in failures.items()]
             raise BatchError(f"{len(errors)} of {len(names)} deletions failed in {self.url}", errors)
 
     # -- paths ---------------------------------------------------------------------------------------------
 
     def path(self, key: str) -> StoredPath:
         """Return `key` as a path object. On a local disk this creates its parent folders; elsewhere no request."""
-        with self._guard("make the folders of", keys.check(key)):
-            self._make_parents(key)
-            return cast("StoredPath", self._path(key))
-
-    def make_folder(self, key: str = "") -> None:
-        """Create a folder, or the root, with its parents. A bucket needs no folders, so nothing happens there."""
-        with self._guard("make the folder", keys.check(key) if key else None):
-            if self.folders:
-                self._make_folder(key)
-
-    def _make_folder(self, key: str) -> None:
-        self._path(key).mkdir(parents=True, exist_ok=True)
+        with self.guard("make the folders of", keys.check(key)):
+            self.backend.make_parents(key)
+            return cast("StoredPath", self.backend.path(key, self))
 
     def path_for(self, key: str = "") -> StoredPath:
         """Return the path of a file that is already stored, or of the root. Unlike `path`, this creates nothing."""
-        with self._guard("name", key):
-            return cast("StoredPath", self._path(key))
+        with self.guard("name", key):
+            return cast("StoredPath", self.backend.path(key, self))
 
-    def _make_parents(self, key: str) -> None:  # noqa: B027  most have no folders
-        """Create the parent folders of a key, if other programs need them."""
+    def make_folder(self, key: str = "") -> None:
+        """Create a folder, or the root, with its parents. A bucket needs no folders, so nothing happens there."""
+        with self.guard("make the folder", keys.check(key) if key else None):
+            if self.folders:
+                self.backend.make_folder(key)
 
     @contextmanager
     def local(self, key: str) -> Iterator[Path]:
@@ -755,128 +753,76 @@ class Store(ABC):
         Raises:
             MissingError: The block wrote no file there.
         """
-        with tempfile.TemporaryDirectory(prefix="notata-") as folder:
-            path = Path(folder, keys.check(key).rpartition("/")[2])
+        with ExitStack() as opened:
+            with self.guard("make the folders of", keys.check(key)):
+                staging = self.backend.stage(key)
+            if staging is not None:
+                opened.callback(staging.close)
+                path = staging.path
+            else:
+                folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="notata-"))
+                path = Path(folder, key.rpartition("/")[2])
             yield path
             self._must_be_file(path, key)
+            if staging is not None and not path.is_symlink():
+                with self.guard("write", key):
+                    staging.publish()
+                return
             with self._writer(key) as target, path.open("rb") as source:
                 shutil.copyfileobj(source, target, PART)
 
     def _must_be_file(self, path: Path, key: str) -> None:
         if not path.is_file():
             found = "a folder" if path.is_dir() else "nothing"
-            raise MissingError(f"{self._shown(key)}: {found} was left at {path}, not a file", url=self.url, key=key)
+            raise MissingError(f"{self.shown(key)}: {found} was left at {path}, not a file", url=self.url, key=key)
 
-    @abstractmethod
     def filesystem(self) -> AbstractFileSystem:
         """Return the underlying fsspec file system, connected in this process. It lacks the store's guarantees."""
+        return self.backend.filesystem()
 
     # -- errors --------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _guard(self, doing: str, key: str | None) -> Iterator[None]:
-        """Translate a backend's errors to ours, each with its cause. This is the only place that does so."""
+    def guard(self, doing: str, key: str | None) -> Iterator[None]:
+        """Translate the backend's errors in a block to ours, each with its cause.
+
+        Args:
+            doing: What failed, as in ``cannot <doing> <URL>: …``.
+            key: The file, or None for the root.
+        """
         try:
             yield
         except (NotataError, Warning):  # do not wrap a warning that the user turned into an error
             raise
         except Exception as error:
-            raise self._translated(error, doing, key) from self._cause(error)
+            raise self.translated(error, doing, key) from self.backend.cause(error)
 
-    def _translated(self, error: Exception, doing: str, key: str | None) -> NotataError:
+    def translated(self, error: Exception, doing: str, key: str | None) -> NotataError:
+        """Return our error for one of the backend's. `guard`, batches and futures all use this."""
         if isinstance(error, NotataError):
             return error
         if sys.is_finalizing():  # a backend can no longer import what it needs to examine the error
             kind: type[NotataError] = StorageError
             hint = "the interpreter is ending"
         else:
-            kind, hint = self._failure(error)
+            kind, hint = self.backend.failure(error)
             if kind in (UnreachableError, DeadlineError) and not threading.main_thread().is_alive():
                 hint += ". The script has ended, and some clients cannot connect after that; make the call earlier"
-        ours = kind(f"cannot {doing} {self._shown(key)}: {hint}", url=self.url, key=key)
-        ours.__cause__ = self._cause(error)
+        ours = kind(f"cannot {doing} {self.shown(key)}: {hint}", url=self.url, key=key)
+        ours.__cause__ = self.backend.cause(error)
         return ours
 
-    def _cause(self, error: Exception) -> Exception | None:
-        """Return the cause for an error of ours: the backend's error, without secrets in its text."""
-        return without_secrets(error)
-
-    def _failure(self, error: Exception) -> tuple[type[NotataError], str]:
-        """Return the class of our error for `error`, and a hint for the user. Backends check their own types first."""
-        return failure_of_builtin(error, self.redacted(str(error) or type(error).__name__))
+    def _translated_later(self, started: Future[T], doing: str, key: str) -> Future[T]:
+        return translated(started, lambda error: self.translated(error, doing, key))
 
     def redacted(self, text: str) -> str:
         """Return `text` with secrets redacted: this store's storage options, credentials, and what looks like one."""
-        return redacted(text, self.url)
+        return self.backend.redacted(text)
 
-    def _conflict(self, key: str, why: str) -> ConflictError:
-        return ConflictError(f"{self._shown(key)}: {why}; nothing was written", url=self.url, key=key)
+    def conflict(self, key: str, why: str) -> ConflictError:
+        """Return the error for a file that is not as its writer or reader expected."""
+        return self.backend.conflict(key, why)
 
-    def _shown(self, key: str | None) -> str:
-        if not key:
-            return self.url
-        return f"{self.url}{key}" if self.url.endswith("://") else f"{self.url.rstrip('/')}/{key}"
-
-    # -- the primitives of a backend -----------------------------------------------------------------------
-
-    @abstractmethod
-    def _enter(self, folder: str) -> None:
-        """Move the root of this copy one folder down."""
-
-    @abstractmethod
-    def _put(self, key: str, data: bytes, match: str | None) -> str:
-        """Store at most 8 MiB in one atomic request, with `match` only over that version. Return the new version."""
-
-    @abstractmethod
-    def _begin(self, key: str, match: str | None) -> Upload:
-        """Start a streamed write; `match` is None or `ABSENT`."""
-
-    @abstractmethod
-    def _append(self, key: str, data: bytes, tail: Tail) -> Tail:
-        """Extend the file; raise a `ConflictError` if it does not match `tail`.
-
-        Other fields of `tail` may save a lookup. Return the tail after the append, with the content if the next append
-        needs it.
-        """
-
-    @abstractmethod
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        """Read a range in one request; with `version`, only of that version."""
-
-    def _get_whole(self, key: str, start: int = 0) -> Blob:
-        """Read a file from `start` to its end if it is within its size limit, with at most that much in memory."""
-        limit = limits.limit_of(key)
-        if limit is None:
-            return self._get(key, start, None, None)
-        found = self._get(key, start, start + min(limit + 1, PART), None)
-        limits.check_size(self.url, key, found.size - start, limit)
-        if len(found.data) == PART < found.size - start:
-            found = self._get(key, start, start + limit + 1, None)
-        limits.check_size(self.url, key, len(found.data), limit)
-        return found
-
-    def _stream(self, key: str) -> IO[bytes]:
-        """Return a file object that reads a file once, from start to end."""
-        return self._open_read(key)
-
-    @abstractmethod
-    def _stat(self, key: str) -> Entry:
-        """Look one file up."""
-
-    @abstractmethod
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
-        """Yield every file below `folder`, also reserved and unfinished ones, in any order, never from a cache.
-
-        A folder that cannot be opened is a `Gap`, and so is a file whose name the backend cannot use as a key.
-        """
-
-    @abstractmethod
-    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
-        """Remove files by exact name, those with a version only if it matches. Return the failures by name.
-
-        A missing file, or one with another version by now, is no failure.
-        """
-
-    @abstractmethod
-    def _path(self, key: str) -> UPath:
-        """Return the path object of a key, or of the root for an empty key."""
+    def shown(self, key: str | None) -> str:
+        """Return the URL of a key, without credentials."""
+        return self.backend.shown(key)
