@@ -655,7 +655,7 @@ def lose(log: Logbook, faulty: FaultyStore, *names: str) -> None:
         log._queue.settle()
 
 
-def test_failed_writes_are_one_error_at_the_flush_and_are_told_once(faulty: FaultyStore) -> None:
+def test_failed_writes_are_one_error_at_the_flush_and_are_reported_once(faulty: FaultyStore) -> None:
     lost: list[str] = []
     store = behind(faulty, lost=lambda key, error: lost.append(key))
     for key in ("a", "b"):
@@ -792,7 +792,7 @@ def test_the_exception_of_the_block_stays_and_lost_keys_are_a_note(faulty: Fault
     assert any("ERROR Lost artifacts/x.txt" in line for line in messages(log))
 
 
-def test_what_was_told_within_the_block_is_a_note_all_the_same(faulty: FaultyStore) -> None:
+def test_a_loss_reported_within_the_block_is_a_note_at_its_end_too(faulty: FaultyStore) -> None:
     with pytest.raises(ValueError, match="h = -1") as caught, Logbook("run", faulty, background=True) as log:
         lose(log, faulty, "x")
         with pytest.raises(BatchError):
@@ -802,7 +802,7 @@ def test_what_was_told_within_the_block_is_a_note_all_the_same(faulty: FaultySto
     assert "artifacts/x.txt" in caught.value.__notes__[0]
 
 
-def test_an_error_that_ends_the_block_is_not_told_again(faulty: FaultyStore) -> None:
+def test_an_error_that_ends_the_block_is_not_reported_again(faulty: FaultyStore) -> None:
     with pytest.raises(BatchError) as caught, Logbook("run", faulty, background=True) as log:
         lose(log, faulty, "x")
         log.text("y", "1")
@@ -810,7 +810,7 @@ def test_an_error_that_ends_the_block_is_not_told_again(faulty: FaultyStore) -> 
     assert LogReader(f"{faulty.url}/log_run").meta["failure_reason"].count("artifacts/x.txt") == 1
 
 
-def test_a_run_that_is_marked_failed_tells_what_is_lost(faulty: FaultyStore) -> None:
+def test_a_run_that_is_marked_failed_reports_lost_writes(faulty: FaultyStore) -> None:
     log = Logbook("run", faulty, background=True)
     lose(log, faulty, "x")
     with pytest.raises(BatchError, match=r"artifacts/x\.txt"):
@@ -837,7 +837,7 @@ def test_writes_after_the_end_are_stored_when_they_return(faulty: FaultyStore) -
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_a_stream_that_fails_tells_its_writer_and_is_lost(faulty: FaultyStore, nth: int) -> None:
+def test_a_stream_that_fails_raises_in_its_writer_and_is_lost(faulty: FaultyStore, nth: int) -> None:
     lost: list[str] = []
     store = behind(faulty, lost=lambda key, error: lost.append(key))
     store.write("k", b"old")
@@ -1283,7 +1283,7 @@ def test_an_end_that_takes_long_says_what_it_waits_for(
 
 
 @pytest.mark.parametrize("how", ["block", "mark_complete", "mark_failed", "exit"])
-def test_what_is_lost_is_told_though_the_status_cannot_be_stored(
+def test_lost_writes_are_reported_though_the_status_cannot_be_stored(
     faulty: FaultyStore, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = Logbook("a", faulty, background=True)
@@ -1386,7 +1386,7 @@ def test_a_deletion_that_fails_loses_no_newer_write(faulty: FaultyStore) -> None
     assert raw(faulty) == {"k": b"new"}
 
 
-def test_what_is_lost_is_told_before_a_batch_and_not_within(faulty: FaultyStore, tmp_path: Path) -> None:
+def test_lost_writes_are_reported_before_a_batch_and_not_within(faulty: FaultyStore, tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / str(number)).write_text("x")
     log = Logbook("a", faulty, background=True)

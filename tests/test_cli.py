@@ -96,7 +96,7 @@ def test_an_error_is_one_line_and_no_traceback(tmp_path: Path) -> None:
     assert "key=value" in wrong.stderr
 
 
-def test_sync_tells_what_it_would_do_and_does_it(tmp_path: Path) -> None:
+def test_sync_prints_what_it_would_do_and_does_it(tmp_path: Path) -> None:
     notata("demo", "--run-id", "a", folder=tmp_path)
     expected = stored(tmp_path / "outputs")
     would = notata("sync", "outputs/log_a", "copies", "--dry-run", folder=tmp_path)
@@ -234,7 +234,7 @@ def test_help_and_version(tmp_path: Path) -> None:
     assert subprocess.run([script, "--version"], capture_output=True, check=True).stdout
 
 
-def test_verify_tells_of_each_run_in_a_line_and_by_its_exit_code(tmp_path: Path) -> None:
+def test_verify_reports_each_run_in_a_line_and_by_its_exit_code(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         with Logbook(name, tmp_path / "out") as log:
             log.text("t", "whole")
@@ -269,7 +269,7 @@ def test_verify_finds_runs_below_a_folder_and_says_where_there_is_none(tmp_path:
     assert notata("verify", folder=tmp_path).returncode == 3
 
 
-def test_verify_tells_of_a_run_that_has_lost_its_metadata(tmp_path: Path) -> None:
+def test_verify_reports_a_run_that_has_lost_its_metadata(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with Logbook(name, tmp_path / "out") as log, log.worker("log_1") as worker:
             worker.text("t", "whole")

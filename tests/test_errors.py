@@ -77,7 +77,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server_at_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(errors.UnreachableError) as caught:
         Logbook("a", "s3://bucket/x", storage_options={"endpoint_url": endpoint, **SECRETS})

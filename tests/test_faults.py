@@ -590,7 +590,7 @@ def test_a_successor_is_not_mistaken_for_a_lost_reply() -> None:
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "initialized"
 
 
-def test_the_store_fails_as_it_is_told() -> None:
+def test_the_store_fails_as_configured() -> None:
     store, _, log = prepared()
     store.fail(1, key="artifacts/two.txt", error=lambda: TimeoutError("slow"))
     log.text("one", "1")

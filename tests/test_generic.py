@@ -555,7 +555,7 @@ def test_an_error_of_connecting_keeps_its_cause(double: Callable[..., Store]) ->
     assert str(cause.__cause__) == "the port is no number"
 
 
-def test_a_large_file_at_a_server_that_tells_no_size(double: Callable[..., Store], tmp_path: Path) -> None:
+def test_a_large_file_at_a_server_that_reports_no_size(double: Callable[..., Store], tmp_path: Path) -> None:
     class Unsized(Server):
         def info(self, path: str, **_: Any) -> Any:
             return {name: value for name, value in super().info(path).items() if name != "size"}

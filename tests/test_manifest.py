@@ -304,7 +304,7 @@ def test_a_document_reads_back(files: dict[str, Receipt], run_id: str) -> None:
     assert len(data.decode().split("\n")) == len(files) + 3
 
 
-def test_a_name_that_utf8_cannot_hold_is_told_all_the_same() -> None:
+def test_a_name_that_utf8_cannot_hold_is_reported_all_the_same() -> None:
     document = Document("a", "", NOW, {"artifacts/\udcff": Receipt(1, bytes(32)), "é": Receipt(2)})
     assert Document.parse(document.encode("/tmp/log_a")) == document
     assert "é".encode() in document.encode("/tmp/log_a")
@@ -441,7 +441,7 @@ def test_files_that_came_by_another_road_are_read_once_and_others_not_again(tmp_
     receipts.check(where)
 
 
-def test_what_rotted_since_an_earlier_attempt_is_told(tmp_path: Path) -> None:
+def test_what_rotted_since_an_earlier_attempt_is_reported(tmp_path: Path) -> None:
     """Its time says that nobody wrote it, so the receipt of the earlier attempt stays, and it is not read again."""
     where = Place("local", str(tmp_path))
     with where.logbook() as log:
@@ -507,7 +507,7 @@ def test_many_files_are_hashed_and_each_failure_is_kept_with_its_key() -> None:
     }
 
 
-def test_a_progress_callback_is_told_of_the_bytes() -> None:
+def test_a_progress_callback_receives_the_bytes() -> None:
     where = place()
     with where.logbook() as log:
         log.bytes("a", b"x" * (PART + 1))

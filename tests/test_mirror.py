@@ -403,7 +403,7 @@ def test_the_interpreter_gives_it_up(pair: Pair, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), 1e12])
-def test_the_interpreter_waits_for_ever_if_told_to(
+def test_the_interpreter_waits_without_limit_if_asked_to(
     pair: Pair, seconds: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "PATIENCE", 0.0)
@@ -495,7 +495,7 @@ def test_at_exit_where_no_thread_starts_any_more(
     assert capsys.readouterr().err == ""
 
 
-def test_a_name_that_no_bucket_takes_is_told_and_the_copy_does_not_say_complete(tmp_path: Path) -> None:
+def test_a_name_that_no_bucket_takes_is_reported_and_the_copy_does_not_say_complete(tmp_path: Path) -> None:
     here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
     with Logbook("run", here.url, mirror=there.url, mirror_timeout=10**9) as log:
         Path(str(log.path), "back\\slash").write_text("x")
@@ -880,7 +880,7 @@ def test_few_at_once(pair: Pair) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it for a thread")
-def test_the_thread_yields_to_others_and_nobody_else_does(pair: Pair) -> None:
+def test_only_the_thread_of_the_mirror_has_a_lower_priority(pair: Pair) -> None:
     log = pair.logbook()
     assert log.mirror is not None
     log.mirror.flush()
@@ -1014,7 +1014,7 @@ def test_a_folder_that_is_gone(pair: Pair) -> None:
     assert content(pair.there) == before
 
 
-def test_what_is_behind_is_told_in_files_and_bytes(pair: Pair) -> None:
+def test_the_backlog_is_reported_in_files_and_bytes(pair: Pair) -> None:
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
     mirror._poll()

@@ -209,7 +209,7 @@ def test_what_a_script_prints_to_a_file_stays_there_and_a_lost_terminal_keeps_it
     assert (tmp_path / "out").read_text() == "to a file\nof a child\nafter that\n"
 
 
-def test_large_values_are_told_and_small_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_values_are_reported_and_small_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Told] = []
 
     def bar(label: str, size: int | None = None) -> Callback:

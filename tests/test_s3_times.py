@@ -39,7 +39,7 @@ def test_what_is_no_time_is_refused_as_by_botocore() -> None:
             s3.parse_time(text)
 
 
-def test_a_listing_tells_when_each_file_was_written(moto_server: Server) -> None:
+def test_a_listing_has_the_time_of_each_file(moto_server: Server) -> None:
     folder = f"{moto_server.url}/{uuid.uuid4().hex}"
     store = open_store(folder, moto_server.options)
     store.write_many({"a": b"1", "b/c": b"2"})

@@ -331,7 +331,7 @@ def test_a_secret_by_its_form_reaches_no_file_log_line_repr_or_error(secret: str
     assert len(all_files(url)) >= 10
 
 
-def test_a_variable_whose_name_says_so_is_not_told() -> None:
+def test_a_variable_with_a_secret_name_is_not_reported() -> None:
     url = f"memory://{uuid.uuid4().hex}"
     with suppress(RuntimeError), Logbook("a", url, failure_variables=True):
         password = "plain words"

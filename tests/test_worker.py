@@ -49,7 +49,7 @@ def log(tmp_path: Path) -> Logbook:
 # -- who it is ---------------------------------------------------------------------------------------------
 
 
-def test_what_it_tells_of_itself(log: Logbook) -> None:
+def test_the_attributes_of_a_worker(log: Logbook) -> None:
     worker = log.worker(3)
     assert (worker.rank, worker.run_id, worker.url, worker.path) == ("3", "run", log.url, log.path)
     assert worker.log_path == log.path / "workers" / "3" / "log.txt"
@@ -80,7 +80,7 @@ def test_arguments_that_make_no_sense(log: Logbook) -> None:
     assert "workers" not in json.loads((log.path / "metadata.json").read_text())
 
 
-def test_a_damaged_metadata_is_told(log: Logbook) -> None:
+def test_damaged_metadata_is_reported_by_the_worker(log: Logbook) -> None:
     (log.path / "metadata.json").write_text("{")
     with pytest.raises(StorageError, match="so not the metadata of a run"):
         Worker(log.path, 0)
@@ -372,7 +372,7 @@ def test_a_forked_child_may_ask_for_one(log: Logbook) -> None:
     assert json.loads((log.path / "metadata.json").read_text())["workers"] is True
 
 
-def test_a_value_that_has_no_form_is_told_with_its_key(log: Logbook) -> None:
+def test_a_value_that_has_no_form_is_reported_with_its_key(log: Logbook) -> None:
     with pytest.raises(EncodeError) as caught:
         log.worker(0).json("metrics", {"a": object()})
     assert (caught.value.url, caught.value.key) == (log.url, "artifacts/metrics.json")

@@ -75,7 +75,7 @@ def test_json_makes_one_object_of_a_file_so_that_jq_works_over_runs(shelf: Shelf
     ]
 
 
-def test_a_single_file_is_told_as_one_of_a_pattern(fleet: Path, tmp_path: Path) -> None:
+def test_a_single_file_is_reported_as_one_of_a_pattern(fleet: Path, tmp_path: Path) -> None:
     for place in ("log_notes/params.yaml", "log_notes/workers/3/log.txt", "README.txt"):
         single, pattern = (
             json.loads(notata("cat", "--json", f"{fleet}/{name}", folder=tmp_path).stdout)

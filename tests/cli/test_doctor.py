@@ -159,7 +159,7 @@ def test_a_file_is_no_place_for_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["s3", "gcs"])
-def test_nobody_listens(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_no_server_listens(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     place = make_place(name, request)
     options = {**place.options, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
     with hurried():
@@ -169,7 +169,7 @@ def test_nobody_listens(name: str, request: pytest.FixtureRequest, tmp_path: Pat
     assert {states(found)[each] for each in ["list", *WRITTEN]} == {"skipped"}
 
 
-def test_somebody_listens_who_never_answers(moto_server: Server, tmp_path: Path) -> None:
+def test_a_server_that_never_answers(moto_server: Server, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         options = [f"-o{name}={value}" for name, value in {**moto_server.options, "endpoint_url": endpoint}.items()]
@@ -199,7 +199,7 @@ def test_an_endpoint_that_is_no_address(tmp_path: Path) -> None:
     assert done.stderr.endswith("is no address; it must begin with http:// or https://\n")
 
 
-def test_a_line_tells_what_to_do_once(tmp_path: Path) -> None:
+def test_each_line_says_once_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     lines = [line.split("\t") for line in notata("doctor", "file", folder=tmp_path).stdout.splitlines()]
     told = next(text for _, state, text in lines if state == "no")
@@ -329,7 +329,7 @@ def test_a_storage_that_does_not_do_what_it_says(lie: str, state: str, told: str
     assert (looked.state, looked.told.startswith("notata reads ")) == ("poor", True)
 
 
-def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_told_by_its_name(
+def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_reported_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupted(self: diagnosing._StorageChecks) -> Check:

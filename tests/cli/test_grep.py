@@ -241,7 +241,7 @@ def test_a_file_that_is_named_is_searched_whatever_it_is(shelf: Shelf) -> None:
     assert ours("-c", "--no-filename", "odd name", f"{url}/log_{ODD}/", "--logs", *options) == (0, b"1\n")
 
 
-def test_files_that_are_no_text_are_told_where_their_name_promised_it(tmp_path: Path) -> None:
+def test_files_that_are_no_text_are_reported_where_their_name_promised_it(tmp_path: Path) -> None:
     run = tmp_path / "log_x"
     (run / "artifacts").mkdir(parents=True)
     (run / "metadata.json").write_text("{}")
@@ -330,7 +330,7 @@ def test_what_is_printed_if_several_things_are_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("log_b_fails")
-def test_trouble_is_told_and_counts_more_than_what_was_found(tmp_path: Path) -> None:
+def test_trouble_is_reported_and_counts_more_than_what_was_found(tmp_path: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}"
     for name in ("a", "b", "c"):
         with Logbook(name, url) as log:
@@ -450,7 +450,7 @@ def slow(files: dict[str, bytes]) -> Slow:
     return store
 
 
-def test_what_is_found_is_told_while_later_files_are_on_their_way() -> None:
+def test_matches_are_printed_while_later_files_are_read() -> None:
     store = slow({"metadata.json": b"{}", **{f"{number:03}.txt": b"needle\n" for number in range(100)}})
     matches = grep("needle", store)
     got: list[Match] = []

@@ -214,7 +214,7 @@ def test_usage_and_what_is_not_there(fill: Fill, tmp_path: Path) -> None:
         runs(str(tmp_path / "nowhere"))
 
 
-def test_a_run_that_the_storage_refuses_is_told_and_the_others_are_listed(
+def test_a_run_that_the_storage_refuses_is_reported_and_the_others_are_listed(
     fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = fill(*({"run_id": name} for name in "abc"))
@@ -307,7 +307,7 @@ def test_an_address_is_shown_where_it_says_more_than_the_name(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("command", ["ls", "table"])
-def test_a_terminal_is_told_of_how_many_none_is_meant(
+def test_a_terminal_shows_how_many_runs_do_not_match(
     command: str, fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = fill({"run_id": "a"}, {"run_id": "b"})
@@ -319,7 +319,7 @@ def test_a_terminal_is_told_of_how_many_none_is_meant(
 
 
 @pytest.mark.parametrize("command", ["ls", "show", "du", "tail"])
-def test_who_gave_no_place_is_told_which_was_meant(command: str, tmp_path: Path) -> None:
+def test_without_an_argument_the_error_names_the_place_that_was_used(command: str, tmp_path: Path) -> None:
     told = notata(command, folder=tmp_path).stderr.splitlines()
     assert told[0].startswith("Error: there is no")
     assert told[1:] == ["No URL was given, so NOTATA_BASE_DIR or outputs is used; for this folder write ."]

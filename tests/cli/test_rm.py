@@ -79,7 +79,7 @@ def test_a_run_goes_and_all_else_stays(name: str, request: pytest.FixtureRequest
     place.store().clear()
 
 
-def test_what_is_no_run_is_refused_and_told(tmp_path: Path) -> None:
+def test_what_is_no_run_is_refused_and_reported(tmp_path: Path) -> None:
     fill(Place("local", str(tmp_path / "sweep")), "a", "b")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/table.csv").write_text("x")
@@ -175,7 +175,7 @@ def test_the_index_of_an_experiment_is_left_as_it_is(tmp_path: Path) -> None:
 # -- being asked ---------------------------------------------------------------------------------------------
 
 
-def test_in_a_pipe_nobody_is_asked_and_nothing_goes(tmp_path: Path) -> None:
+def test_without_a_terminal_nothing_is_asked_or_removed(tmp_path: Path) -> None:
     fill(Place("local", str(tmp_path)), "a")
     done = process("rm", "log_a", folder=tmp_path, given="y\n")
     assert done.returncode == 2
@@ -290,7 +290,7 @@ def test_a_run_that_is_running_is_refused_without_force(place: Place) -> None:
     assert not any("metadata.json" in name for name in place.names())
 
 
-def test_a_run_that_began_again_while_somebody_was_asked_is_left(place: Place) -> None:
+def test_a_run_that_began_again_during_the_question_is_kept(place: Place) -> None:
     fill(place, "a", "b", "c")
     runs = removable(f"{place.url}/log_*", storage_options=place.options)
     again = place.logbook("a", resume=True)
@@ -377,7 +377,7 @@ def test_of_many_files_it_looks_before_each_thousand_whose_the_run_is(monkeypatc
     assert json.loads(place.bytes("log_b/metadata.json"))["status"] == "replacing"
 
 
-def test_a_run_that_cannot_be_looked_at_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_be_looked_at_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def get(self: MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
         if self._file(key).endswith("log_b/metadata.json"):
             raise OSError("on purpose")
@@ -488,7 +488,7 @@ def test_whatever_fails_the_run_is_whole_or_says_replacing_and_the_repeat_finish
     place.store().clear()
 
 
-def test_what_fails_is_told_and_the_exit_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_is_reported_and_the_exit_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(Place("local", str(tmp_path)), "a", "b")
 
     kept = (tmp_path / "log_a/data").stat()

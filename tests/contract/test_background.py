@@ -137,7 +137,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(place: Place) -> None:
         assert not uploads.get("Uploads")
 
 
-def test_a_lost_write_of_a_bucket_is_told(bucket: Place) -> None:
+def test_a_lost_write_of_a_bucket_is_reported(bucket: Place) -> None:
     store = FaultyStore(bucket.store())
     log = Logbook("run", store, background=True)
     store.fail(1, key="artifacts/x.txt")
@@ -406,7 +406,7 @@ def test_however_a_process_ends_what_is_pending_is_stored(
     assert meta(reachable).get("failure_reason") == reason
 
 
-def test_what_is_lost_is_told_at_exit(reachable: Place, run: Run) -> None:
+def test_lost_writes_are_reported_at_exit(reachable: Place, run: Run) -> None:
     code, errors = run(reachable, lose_one)
     assert code == 0
     assert "notata, at exit: BatchError: 1 write was lost in" in errors

@@ -555,7 +555,7 @@ def test_the_rows_of_the_index(place: Place, sweep: Experiment) -> None:
     assert list(reader(place).index()) == []
 
 
-def test_a_reader_told_as_text(place: Place, sweep: Experiment) -> None:
+def test_a_reader_as_text(place: Place, sweep: Experiment) -> None:
     fill(sweep)
     sweep.write_index()
     assert str(reader(place)).splitlines() == [
@@ -799,7 +799,7 @@ def test_one_bad_file_costs_its_own_row_only(sweep: Experiment, place: Place) ->
     assert "aliases" in rows[sweep.run_id(number=1)]["metrics_error"]
 
 
-def test_metrics_too_large_for_a_table_are_told_and_not_read(sweep: Experiment) -> None:
+def test_metrics_too_large_for_a_table_are_reported_and_not_read(sweep: Experiment) -> None:
     with sweep.add(dt=0.1) as log:
         log.json("metrics", {"curve": "x" * 5 * 2**20})
     assert "too much for a table" in sweep.reader.table()[0]["metrics_error"]
@@ -941,7 +941,7 @@ def test_the_id_of_parameters_can_be_asked_for(sweep: Experiment) -> None:
     assert sweep.run_id(dt=0.2) not in sweep.reader
 
 
-def test_a_run_with_damaged_parameters_is_gone_on_with(sweep: Experiment, place: Place) -> None:
+def test_a_run_with_damaged_parameters_is_resumed(sweep: Experiment, place: Place) -> None:
     sweep.add(dt=0.1).mark_failed("on purpose")
     folder = f"{sweep.name}/runs/log_{sweep.run_id(dt=0.1)}"
     place.put(f"{folder}/params.yaml", b"dt: [")

@@ -58,7 +58,7 @@ def fill(log: Logbook) -> None:
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["direct", "background"])
-def test_the_manifest_tells_of_each_file_what_is_there(place: Place, background: bool) -> None:
+def test_the_manifest_describes_each_file_as_it_is_stored(place: Place, background: bool) -> None:
     with place.logbook(params={"a": 1}, background=background) as log:
         fill(log)
     told = receipts.check(place)
@@ -302,7 +302,7 @@ def test_a_run_that_is_as_it_was(whole: Place) -> None:
     assert str(report).startswith(f"ok; {len(told)} files unchanged, {report.bytes} bytes read")
 
 
-def test_what_is_missing_changed_and_extra_is_told(whole: Place) -> None:
+def test_missing_changed_and_extra_files_are_reported(whole: Place) -> None:
     fs, log = whole.raw(), whole.bytes("log_run/log.txt")
     fs.rm_file(f"{whole.url}/log_run/artifacts/table.csv")
     whole.put("log_run/artifacts/t.txt", b"Another text")  # of the same size
@@ -348,7 +348,7 @@ def test_a_run_without_an_end_cannot_be_verified(place: Place) -> None:
         reader(place, "old").verify()
 
 
-def test_a_file_where_a_folder_is_needed_is_told(bucket: Place) -> None:
+def test_a_file_where_a_folder_is_needed_is_reported(bucket: Place) -> None:
     with bucket.logbook() as log:
         log.bytes("a", b"1")
         log.bytes("a/b", b"2")

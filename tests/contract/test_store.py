@@ -592,7 +592,7 @@ def test_many_threads_share_a_store(store: Store, place: Place) -> None:
     assert len(place.names()) == 40
 
 
-def test_a_repr_tells_no_secret(place: Place) -> None:
+def test_a_repr_contains_no_secret(place: Place) -> None:
     store = place.store()
     for text in (repr(store), str(store), store.url, repr(store.path("a")), str(store.path("a"))):
         assert "testsecret" not in text

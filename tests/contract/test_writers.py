@@ -517,7 +517,7 @@ def test_a_format_as_object_class_name_and_suffix(place: Place) -> None:
     assert last_line(log, place) == "INFO Saved lines a in artifacts/a.lines"
 
 
-def test_a_format_that_nobody_knows_is_refused_with_those_that_there_are(place: Place) -> None:
+def test_an_unknown_format_is_refused_with_a_list_of_formats(place: Place) -> None:
     log = place.logbook()
     with pytest.raises(errors.ConfigurationError, match=r"'mesh\.xyz'.*format=.*json"):
         log.save("mesh.xyz", 1)
