@@ -22,7 +22,7 @@ import aiohttp
 from notata import Logbook
 from notata._base import exits
 from notata.store import open_store
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 
 
 def cold() -> None:
@@ -109,7 +109,7 @@ def forget_to_end(begin: Callable[..., Logbook]) -> None:
 
 def end_well_with_a_mirror_that_stalls(begin: Callable[..., Logbook]) -> None:
     """What is asked of it is never answered."""
-    far = FaultyStore(open_store("memory://far"))
+    far = FaultyBackend(open_store("memory://far"))
     far.fail(1, error=stall)
     with begin(mirror=far, mirror_timeout=0.1):
         ready()
@@ -117,7 +117,7 @@ def end_well_with_a_mirror_that_stalls(begin: Callable[..., Logbook]) -> None:
 
 def end_well_with_a_copy_that_stalls(begin: Callable[..., Logbook]) -> None:
     """The same, of a file."""
-    far = FaultyStore(open_store("memory://far"))
+    far = FaultyBackend(open_store("memory://far"))
     far.fail(1, key="artifacts/notes.txt", error=stall)
     with begin(mirror=far, mirror_timeout=0.1) as log:
         log.text("notes", "a")

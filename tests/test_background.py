@@ -40,13 +40,14 @@ from notata import (
     UnreachableError,
 )
 from notata._base import exits
-from notata.background import BackgroundStore
-from notata.manifest import HashingStore
+from notata.background import BackgroundBackend
+from notata.manifest import HashingBackend
 from notata.store import Store, in_flight, open_store
 from notata.store.files import PART
 from notata.store.local import UNSTORED
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 from tests.at_instruction import At
+from tests.exiting import run_at_exit
 
 MIB = 2**20
 SECONDS = 60
@@ -101,7 +102,7 @@ class Hall:
             assert self.changed.wait_for(lambda: len(self.inside) >= count, SECONDS), self.inside
 
 
-class Gated(FaultyStore):
+class Gated(FaultyBackend):
     """A store whose writes wait in a hall until it is opened; they can be made to fail as well."""
 
     def __init__(self, inner: Store) -> None:
@@ -113,14 +114,14 @@ class Gated(FaultyStore):
         other.__dict__ = dict(self.__dict__)
         return other
 
-    def _put(self, key: str, data: bytes, match: str | None) -> str:
+    def put(self, key: str, data: bytes, match: str | None) -> str:
         if match is not None:
-            return super()._put(key, data, match)
+            return super().put(key, data, match)
         with self.hall.passing("put", key, len(data)):
-            return super()._put(key, data, match)
+            return super().put(key, data, match)
 
-    def _begin(self, key: str, match: str | None) -> Any:
-        return GatedUpload(self.hall, key, super()._begin(key, match))
+    def begin_upload(self, key: str, match: str | None) -> Any:
+        return GatedUpload(self.hall, key, super().begin_upload(key, match))
 
 
 class GatedUpload:
@@ -147,11 +148,11 @@ def gated(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Gated]:
     store.hall.open()
 
 
-def behind(store: Store, max_pending: int = 64 * MIB, **options: Any) -> BackgroundStore:
-    return BackgroundStore(store, max_pending, **options)
+def behind(store: Store, max_pending: int = 64 * MIB, **options: Any) -> BackgroundBackend:
+    return BackgroundBackend(store, max_pending, **options)
 
 
-def raw(store: Store) -> dict[str, bytes]:
+def raw(store: Store | Logbook) -> dict[str, bytes]:
     """What is stored, read by plain fsspec."""
     fs: Any = fsspec.filesystem("memory" if store.url.startswith("memory") else "file")
     root = fs._strip_protocol(store.url)
@@ -211,25 +212,24 @@ def test_a_writer_does_not_wait_for_the_storage(gated: Gated) -> None:
 def test_what_is_pending_is_bounded_and_a_writer_waits_for_room(gated: Gated, size: int) -> None:
     most = 20_000
     store = behind(gated, most)
-    queue = store._queue
     seen: list[int] = []
-    gated.hall.watch = lambda: seen.append(queue._bytes)
+    gated.hall.watch = lambda: seen.append(store.stats().bytes)
     fits = most // (size + 1024)
 
     def write() -> None:
         for number in range(50):
             store.write(f"k{number}", b"x" * size)
-            seen.append(queue._bytes)
+            seen.append(store.stats().bytes)
 
     with thread(write) as writing:
-        eventually(lambda: queue._waiters)
+        eventually(lambda: store.stats().callers)
         assert not writing.done()
-        assert len(queue._slots) == fits < 50
+        assert len(store.stats().keys) == fits < 50
         gated.hall.open()
     store.settle()
     assert len(raw(gated)) == 50
     assert fits * (size + 1024) <= max(seen) <= most
-    assert queue._bytes == 0
+    assert store.stats().bytes == 0
 
 
 def test_a_value_that_fits_into_no_queue_is_written_at_once(gated: Gated) -> None:
@@ -237,7 +237,7 @@ def test_a_value_that_fits_into_no_queue_is_written_at_once(gated: Gated) -> Non
     store.write("small", b"1")
     with thread(lambda: store.write("large", b"x" * 20_000)):
         gated.hall.wait_for(2)
-        assert store._queue._bytes == 1025
+        assert store.stats().bytes == 1025
         gated.hall.open()
     assert raw(gated)["large"] == b"x" * 20_000
 
@@ -247,9 +247,9 @@ def test_a_value_larger_than_the_queue_goes_in_parts(gated: Gated, most: int) ->
     store = behind(gated, most)
     data = os.urandom(30 * MIB)
     seen: list[int] = []
-    gated.hall.watch = lambda: seen.append(store._queue._bytes)
+    gated.hall.watch = lambda: seen.append(store.stats().bytes)
     with thread(lambda: store.write("large", data)) as writing:
-        eventually(lambda: store._queue._waiters)
+        eventually(lambda: store.stats().callers)
         assert not writing.done()
         assert raw(gated).get("large") is None
         gated.hall.open()
@@ -275,7 +275,7 @@ def test_three_large_streams_at_once_and_more_may_be_open(gated: Gated) -> None:
         for file in files:
             file.write(part * 3 * MIB)
     gated.hall.wait_for(3)
-    eventually(lambda: len(store._queue._stepping) == 3)
+    eventually(lambda: store.stats().active_streams == 3)
     assert raw(gated).keys() <= {name for name in raw(gated) if ".notata" in name}
     gated.hall.open()
     for file in files:
@@ -290,10 +290,10 @@ def test_who_came_first_gets_the_room(gated: Gated) -> None:
     store = behind(gated, 10_000)
     store.write("a", b"x" * 4000)
     with thread(lambda: store.write("b", b"x" * 6000)):
-        eventually(lambda: len(store._queue._waiters) == 1)
+        eventually(lambda: store.stats().callers == 1)
         with thread(lambda: store.write("c", b"")):  # there were room for this one
-            eventually(lambda: len(store._queue._waiters) == 2)
-            assert list(store._queue._slots) == ["a"]
+            eventually(lambda: store.stats().callers == 2)
+            assert store.stats().keys == ("a",)
             gated.hall.open()
     store.settle()
     assert len(raw(gated)) == 3
@@ -307,7 +307,7 @@ def test_the_newest_takes_the_place_of_what_has_not_begun(gated: Gated) -> None:
     for number in range(10):
         store.write("k", str(number).encode())
         gated.hall.wait_for(1)
-    assert store._queue._bytes == 2 * 1025
+    assert store.stats().bytes == 2 * 1025
     gated.hall.open()
     store.settle()
     assert raw(gated) == {"k": b"9"}
@@ -335,8 +335,8 @@ def test_streams_and_values_of_one_key_keep_their_order(gated: Gated) -> None:
     store.write("k", b"small")
     store.settle()
     assert raw(gated) == {"k": b"small"}
-    assert store._queue._bytes == 0
-    assert not store._queue._busy
+    assert store.stats().bytes == 0
+    assert not store.stats().streams
 
 
 def test_a_stream_counts_from_its_end(gated: Gated) -> None:
@@ -394,8 +394,9 @@ def test_any_schedule_equals_a_model(schedule: list[tuple[str, str]], most: int)
     store.settle()
     assert raw(store) == {key: data for model in models for key, data in model.items()}
     assert store.lost() is None
-    assert not store._queue._within
-    assert store._queue._bytes == store._queue._in_flight == 0
+    assert not store.stats().prefixes
+    stats = store.stats()
+    assert stats.bytes == stats.in_flight == 0
 
 
 def step(verb: str, key: str, store: Store, model: dict[str, bytes], data: bytes) -> None:
@@ -448,7 +449,7 @@ def text(file: IO[Any]) -> Any:
         return file.read()
 
 
-STORE_ROADS: dict[str, Callable[[BackgroundStore], Any]] = {
+STORE_ROADS: dict[str, Callable[[BackgroundBackend], Any]] = {
     "read": lambda store: store.read(KEY),
     "fetch": lambda store: store.fetch(KEY).data,
     "range": lambda store: store.read(KEY, 0, 3),
@@ -470,7 +471,7 @@ STORE_ROADS: dict[str, Callable[[BackgroundStore], Any]] = {
     "replace": lambda store: store.replace(KEY, b"2", store.stat(KEY).version) and b"new",
     "x": lambda store: b"new" if raises(FileExistsError, lambda: store.open(KEY, "xb")) else b"",
     "create": lambda store: b"new" if raises(FileExistsError, lambda: store.create(KEY, b"2")) else b"",
-    "irregular": lambda store: b"new" if store.irregular() == [] and not store._queue._slots else b"",
+    "irregular": lambda store: b"new" if store.irregular() == [] and not store.stats().keys else b"",
 }
 
 
@@ -481,7 +482,7 @@ def raises(kind: type[Exception], call: Callable[[], Any]) -> bool:
     return True
 
 
-def open_when_waited_for(gated: Gated, store: BackgroundStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def open_when_waited_for(gated: Gated, store: BackgroundBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not wait finds the hall closed."""
     monkeypatch.setattr(store._queue, "_check_can_wait", gated.hall.open)
 
@@ -544,7 +545,7 @@ def test_path_objects_of_a_run_wait(gated: Gated, road: str, monkeypatch: pytest
         assert raises(TypeError, lambda: os.fspath(elsewhere))
         return
     log = Logbook("run", gated, background=True)
-    assert isinstance(log._store, BackgroundStore)
+    assert isinstance(log._store, BackgroundBackend)
     open_when_waited_for(gated, log._store, monkeypatch)
     path = log.text("deep/x", "new")
     assert path == log[KEY]
@@ -578,7 +579,7 @@ def replaced_by_local(log: Logbook) -> str:
 @pytest.mark.parametrize("road", list(RUN_ROADS))
 def test_a_run_reads_what_it_wrote(gated: Gated, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log = Logbook("run", gated, background=True)
-    assert isinstance(log._store, BackgroundStore)
+    assert isinstance(log._store, BackgroundBackend)
     open_when_waited_for(gated, log._store, monkeypatch)
     log.text("deep/x", "new" if road != "local" else "old")
     assert RUN_ROADS[road](log) == "new"
@@ -637,15 +638,15 @@ def test_it_is_the_real_store_when_it_is_pickled(gated: Gated) -> None:
 
 
 @pytest.fixture
-def faulty() -> FaultyStore:
-    return FaultyStore(open_store(f"memory://{uuid.uuid4().hex}"))
+def faulty() -> FaultyBackend:
+    return FaultyBackend(open_store(f"memory://{uuid.uuid4().hex}"))
 
 
 def messages(log: Logbook) -> list[str]:
-    return raw(log._store)["log.txt"].decode().splitlines()
+    return raw(log)["log.txt"].decode().splitlines()
 
 
-def lose(log: Logbook, faulty: FaultyStore, *names: str) -> None:
+def lose(log: Logbook, faulty: FaultyBackend, *names: str) -> None:
     """Have writes fail, and wait for that."""
     for name in names:
         faulty.fail(1, key=f"artifacts/{name}.txt")
@@ -654,7 +655,7 @@ def lose(log: Logbook, faulty: FaultyStore, *names: str) -> None:
         log._queue.settle()
 
 
-def test_failed_writes_are_one_error_at_the_flush_and_are_told_once(faulty: FaultyStore) -> None:
+def test_failed_writes_are_one_error_at_the_flush_and_are_reported_once(faulty: FaultyBackend) -> None:
     lost: list[str] = []
     store = behind(faulty, lost=lambda key, error: lost.append(key))
     for key in ("a", "b"):
@@ -676,13 +677,13 @@ def test_failed_writes_are_one_error_at_the_flush_and_are_told_once(faulty: Faul
     assert len(again.exceptions) == 2
 
 
-def _value(store: BackgroundStore, key: str) -> Any:
+def _value(store: BackgroundBackend, key: str) -> Any:
     from notata.background.writes import Value
 
-    return Value(store._real, key, key, b"x")
+    return Value(store.inner, key, key, b"x")
 
 
-def test_the_flush_raises_once(faulty: FaultyStore) -> None:
+def test_the_flush_raises_once(faulty: FaultyBackend) -> None:
     log = Logbook("run", faulty, background=True)
     lose(log, faulty, "x")
     with pytest.raises(BatchError, match=r"1 write was lost in memory://.*/log_run: artifacts/x\.txt") as caught:
@@ -703,31 +704,31 @@ def test_the_flush_raises_once(faulty: FaultyStore) -> None:
         lambda log: log.file(log["log.txt"], "y"),
     ],
 )
-def test_the_next_writer_raises_before_it_takes_anything(faulty: FaultyStore, write: Callable[[Logbook], Any]) -> None:
+def test_the_next_writer_raises_before_it_takes_anything(faulty: FaultyBackend, write: Callable[[Logbook], Any]) -> None:
     log = Logbook("run", faulty, background=True)
     lose(log, faulty, "x")
     log.info("no writer")
     with pytest.raises(BatchError, match=r"1 write was lost .*artifacts/x\.txt"):
         write(log)
     log.flush()
-    assert not [key for key in raw(log._store) if "y" in key.rpartition("/")[2]]
+    assert not [key for key in raw(log) if "y" in key.rpartition("/")[2]]
     log.text("y", "2")
     log.flush()
-    assert raw(log._store)["artifacts/y.txt"] == b"2"
+    assert raw(log)["artifacts/y.txt"] == b"2"
 
 
-def test_what_is_stored_after_all_is_not_lost(faulty: FaultyStore) -> None:
+def test_what_is_stored_after_all_is_not_lost(faulty: FaultyBackend) -> None:
     with Logbook("run", faulty, background=True) as log:
         lose(log, faulty, "x")
         with pytest.raises(BatchError):
             log.text("x", "not taken")
         log.text("x", "again")
     assert log.status == "complete"
-    assert raw(log._store)["artifacts/x.txt"] == b"again"
+    assert raw(log)["artifacts/x.txt"] == b"again"
 
 
 @pytest.mark.parametrize("how", ["create", "delete", "large"])
-def test_nor_what_is_stored_or_removed_at_once(faulty: FaultyStore, how: str) -> None:
+def test_nor_what_is_stored_or_removed_at_once(faulty: FaultyBackend, how: str) -> None:
     store = behind(faulty, 10_000)
     faulty.fail(1, key="x")
     store.write("x", b"1")
@@ -742,7 +743,7 @@ def test_nor_what_is_stored_or_removed_at_once(faulty: FaultyStore, how: str) ->
     assert store.lost(again=True) is None
 
 
-def test_a_run_with_a_lost_write_is_never_complete(faulty: FaultyStore) -> None:
+def test_a_run_with_a_lost_write_is_never_complete(faulty: FaultyBackend) -> None:
     log = Logbook("run", faulty, background=True)
     lose(log, faulty, "a")
     with pytest.raises(BatchError):
@@ -754,13 +755,13 @@ def test_a_run_with_a_lost_write_is_never_complete(faulty: FaultyStore) -> None:
     assert meta["status"] == "failed"
     assert meta["failure_reason"] == f"1 write was lost in {faulty.url}/log_run: artifacts/a.txt"
     assert meta["failure_type"] == "notata.errors.BatchError"
-    assert "cannot write" in raw(log._store)["artifacts/debug/traceback.txt"].decode()
+    assert "cannot write" in raw(log)["artifacts/debug/traceback.txt"].decode()
     with pytest.raises(RunEndedError):
         log.mark_complete()
     assert [type(error) for error in caught.value.exceptions] == [UnreachableError]
 
 
-def test_only_the_first_lost_keys_are_named(faulty: FaultyStore) -> None:
+def test_only_the_first_lost_keys_are_named(faulty: FaultyBackend) -> None:
     store = behind(faulty)
     for name in "abcdefgh":
         faulty.fail(1, key=name)
@@ -771,7 +772,7 @@ def test_only_the_first_lost_keys_are_named(faulty: FaultyStore) -> None:
     assert str(group) == f"8 writes were lost in {faulty.url}: a, b, c, d, e and 3 more (8 sub-exceptions)"
 
 
-def test_the_end_of_the_block_raises(faulty: FaultyStore) -> None:
+def test_the_end_of_the_block_raises(faulty: FaultyBackend) -> None:
     with pytest.raises(BatchError, match=r"1 write was lost"), Logbook("run", faulty, background=True) as log:
         faulty.fail(1, key="artifacts/x.txt")
         log.text("x", "lost")
@@ -779,7 +780,7 @@ def test_the_end_of_the_block_raises(faulty: FaultyStore) -> None:
     assert LogReader(f"{faulty.url}/log_run").state.status == "failed"
 
 
-def test_the_exception_of_the_block_stays_and_lost_keys_are_a_note(faulty: FaultyStore) -> None:
+def test_the_exception_of_the_block_stays_and_lost_keys_are_a_note(faulty: FaultyBackend) -> None:
     with pytest.raises(ValueError, match="h = -1") as caught, Logbook("run", faulty, background=True) as log:
         faulty.fail(1, key="artifacts/x.txt")
         log.text("x", "lost")
@@ -791,7 +792,7 @@ def test_the_exception_of_the_block_stays_and_lost_keys_are_a_note(faulty: Fault
     assert any("ERROR Lost artifacts/x.txt" in line for line in messages(log))
 
 
-def test_what_was_told_within_the_block_is_a_note_all_the_same(faulty: FaultyStore) -> None:
+def test_a_loss_reported_within_the_block_is_a_note_at_its_end_too(faulty: FaultyBackend) -> None:
     with pytest.raises(ValueError, match="h = -1") as caught, Logbook("run", faulty, background=True) as log:
         lose(log, faulty, "x")
         with pytest.raises(BatchError):
@@ -801,7 +802,7 @@ def test_what_was_told_within_the_block_is_a_note_all_the_same(faulty: FaultySto
     assert "artifacts/x.txt" in caught.value.__notes__[0]
 
 
-def test_an_error_that_ends_the_block_is_not_told_again(faulty: FaultyStore) -> None:
+def test_an_error_that_ends_the_block_is_not_reported_again(faulty: FaultyBackend) -> None:
     with pytest.raises(BatchError) as caught, Logbook("run", faulty, background=True) as log:
         lose(log, faulty, "x")
         log.text("y", "1")
@@ -809,7 +810,7 @@ def test_an_error_that_ends_the_block_is_not_told_again(faulty: FaultyStore) -> 
     assert LogReader(f"{faulty.url}/log_run").meta["failure_reason"].count("artifacts/x.txt") == 1
 
 
-def test_a_run_that_is_marked_failed_tells_what_is_lost(faulty: FaultyStore) -> None:
+def test_a_run_that_is_marked_failed_reports_lost_writes(faulty: FaultyBackend) -> None:
     log = Logbook("run", faulty, background=True)
     lose(log, faulty, "x")
     with pytest.raises(BatchError, match=r"artifacts/x\.txt"):
@@ -819,16 +820,16 @@ def test_a_run_that_is_marked_failed_tells_what_is_lost(faulty: FaultyStore) -> 
     log.mark_failed("again")
 
 
-def test_writes_after_the_end_are_stored_when_they_return(faulty: FaultyStore) -> None:
+def test_writes_after_the_end_are_stored_when_they_return(faulty: FaultyBackend) -> None:
     with Logbook("run", faulty, background=True) as log:
         pass
     faulty.fail(1, key="artifacts/x.txt")
     with pytest.raises(UnreachableError):
         log.text("x", "1")
     log.text("x", "2")
-    assert raw(log._store)["artifacts/x.txt"] == b"2"
+    assert raw(log)["artifacts/x.txt"] == b"2"
     log.array("large", np.zeros(2 * MIB))
-    assert len(raw(log._store)["data/large.npy"]) > 2 * MIB
+    assert len(raw(log)["data/large.npy"]) > 2 * MIB
     faulty.fail(2, key="data/large.npy")
     with pytest.raises(UnreachableError):
         log.array("large", np.zeros(2 * MIB))
@@ -836,7 +837,7 @@ def test_writes_after_the_end_are_stored_when_they_return(faulty: FaultyStore) -
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_a_stream_that_fails_tells_its_writer_and_is_lost(faulty: FaultyStore, nth: int) -> None:
+def test_a_stream_that_fails_raises_in_its_writer_and_is_lost(faulty: FaultyBackend, nth: int) -> None:
     lost: list[str] = []
     store = behind(faulty, lost=lambda key, error: lost.append(key))
     store.write("k", b"old")
@@ -845,7 +846,7 @@ def test_a_stream_that_fails_tells_its_writer_and_is_lost(faulty: FaultyStore, n
     with pytest.raises(UnreachableError, match="cannot write") as caught, store.open("k", "wb") as file:
         for _ in range(20):
             file.write(b"x" * 4 * MIB)
-            eventually(lambda: not store._queue._busy)
+            eventually(lambda: not store.stats().streams)
     assert caught.value.key == "k"
     store.settle()
     assert raw(faulty) == {"k": b"old"}
@@ -858,7 +859,7 @@ def test_a_stream_that_fails_tells_its_writer_and_is_lost(faulty: FaultyStore, n
     assert store.lost(again=True) is None
 
 
-def test_a_stream_that_fails_after_its_end_is_lost(faulty: FaultyStore) -> None:
+def test_a_stream_that_fails_after_its_end_is_lost(faulty: FaultyBackend) -> None:
     store = behind(faulty)
     faulty.fail(4, key="k")
     store.write("k", b"x" * 10 * MIB)
@@ -868,7 +869,7 @@ def test_a_stream_that_fails_after_its_end_is_lost(faulty: FaultyStore) -> None:
     with pytest.raises(BatchError):
         store.write("l", b"1")
     assert raw(faulty) == {}
-    assert store._queue._bytes == 0
+    assert store.stats().bytes == 0
 
 
 def test_a_stream_that_is_given_up_leaves_nothing(gated: Gated) -> None:
@@ -881,16 +882,16 @@ def test_a_stream_that_is_given_up_leaves_nothing(gated: Gated) -> None:
     store.settle()
     assert raw(gated) == {}
     assert store.lost(again=True) is None
-    assert not store._queue._busy
-    assert store._queue._bytes == 0
+    assert not store.stats().streams
+    assert store.stats().bytes == 0
     assert gated.hall.passed[-1] == ("abort", "k")
 
 
-def test_a_clean_up_that_fails_is_a_warning(faulty: FaultyStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_clean_up_that_fails_is_a_warning(faulty: FaultyBackend, caplog: pytest.LogCaptureFixture) -> None:
     store = behind(faulty)
     with pytest.raises(ZeroDivisionError), store.open("k", "wb") as file:
         file.write(b"x" * 20 * MIB)
-        eventually(lambda: not store._queue._busy)
+        eventually(lambda: not store.stats().streams)
         faulty.fail(1, key="k")
         raise ZeroDivisionError
     store.settle()
@@ -907,14 +908,14 @@ def test_a_displaced_writer_writes_no_more(gated: Gated) -> None:
     gated.hall.open()
     assert log._queue is not None
     log._queue.settle()
-    assert len([key for key in raw(log._store) if key.startswith("artifacts")]) == 32
+    assert len([key for key in raw(log) if key.startswith("artifacts")]) == 32
     group = log._queue.lost()
     assert group is not None
     assert {type(error.__cause__) for error in group.exceptions} == {RunDisplacedError}
     assert {getattr(error, "key", "") for error in group.exceptions} == {f"artifacts/x{n}.txt" for n in range(32, 40)}
 
 
-def test_a_stream_is_not_begun_either(faulty: FaultyStore) -> None:
+def test_a_stream_is_not_begun_either(faulty: FaultyBackend) -> None:
     def refuse() -> None:
         raise RunDisplacedError("it is another's")
 
@@ -971,7 +972,7 @@ def test_a_flush_that_takes_too_long(gated: Gated) -> None:
         log.flush(timeout=0.01)
     gated.hall.open()
     log.flush(timeout=SECONDS)
-    assert raw(log._store)["artifacts/x.txt"] == b"1"
+    assert raw(log)["artifacts/x.txt"] == b"1"
 
 
 def test_a_flush_waits_for_what_is_pending_by_now(gated: Gated) -> None:
@@ -983,19 +984,19 @@ def test_a_flush_waits_for_what_is_pending_by_now(gated: Gated) -> None:
         gated.hall.wait_for(2)
         assert not flushing.done()
         gated.hall.open()
-    assert raw(log._store)["artifacts/x.txt"] == b"1"
-    assert "artifacts/open" not in raw(log._store)
+    assert raw(log)["artifacts/x.txt"] == b"1"
+    assert "artifacts/open" not in raw(log)
     file.close()
     log.flush()
-    assert len(raw(log._store)["artifacts/open"]) == 9 * MIB
+    assert len(raw(log)["artifacts/open"]) == 9 * MIB
 
 
-def test_a_plain_run_flushes_its_log(faulty: FaultyStore) -> None:
+def test_a_plain_run_flushes_its_log(faulty: FaultyBackend) -> None:
     log = Logbook("run", faulty)
     log.flush()
     log.flush(timeout=1.0)
-    assert type(log._store) is HashingStore
-    assert type(log._store._real) is FaultyStore
+    assert type(log._store) is HashingBackend
+    assert type(log._store.inner) is FaultyBackend
 
 
 def test_an_interrupt_of_a_writer_that_waits_leaves_nothing_half_queued(gated: Gated) -> None:
@@ -1004,19 +1005,19 @@ def test_an_interrupt_of_a_writer_that_waits_leaves_nothing_half_queued(gated: G
         store.write(name, b"1")
 
     def interrupt() -> None:
-        eventually(lambda: store._queue._waiters)
+        eventually(lambda: store.stats().callers)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     with thread(interrupt), pytest.raises(KeyboardInterrupt):
         store.write("d", b"1")
         threading.Event().wait(SECONDS)
-    assert not store._queue._waiters
+    assert not store.stats().callers
     gated.hall.open()
     store.settle()
     assert set(raw(gated)) == {"a", "b", "c"}
     store.write("d", b"2")
     assert store.read("d") == b"2"
-    assert store._queue._bytes == 0
+    assert store.stats().bytes == 0
 
 
 def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
@@ -1042,7 +1043,7 @@ def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
         with pytest.raises(KeyboardInterrupt):
             at.call(partial(store.write, "d", b"1"))
         store._queue._helper.run(list)  # after all that was asked before
-        assert not store._queue._waiters, position
+        assert not store.stats().callers, position
         if waits:
             break
     assert position > 10
@@ -1072,8 +1073,9 @@ def test_an_interrupt_within_a_call_is_mended(gated: Gated, where: str, monkeypa
     with pytest.raises(KeyboardInterrupt):
         store.write("a/c", b"2")
     store.settle(SECONDS)
-    assert store._queue._bytes == store._queue._in_flight == 0
-    assert not store._queue._within
+    stats = store.stats()
+    assert stats.bytes == stats.in_flight == 0
+    assert not store.stats().prefixes
     assert not UNSTORED
     store.write("a/c", b"3")
     assert store.read("a/c") == b"3"
@@ -1092,7 +1094,7 @@ def test_where_no_thread_starts_all_is_done_in_the_one_there_is(no_threads: None
     assert len(raw(store)["large"]) == 20 * MIB
 
 
-def test_many_that_are_stored_at_once_do_not_nest(faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_that_are_stored_at_once_do_not_nest(faulty: FaultyBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write may be done before its beginning returns, as a storage in this process does it."""
     store = behind(faulty)
     held: list[Future[str]] = []
@@ -1118,7 +1120,7 @@ def test_many_that_are_stored_at_once_do_not_nest(faulty: FaultyStore, monkeypat
 
 
 def test_a_stream_that_is_ended_at_once_waits_for_the_older_write(
-    faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    faulty: FaultyBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = behind(faulty, MIB)
     older: Future[str] = Future()
@@ -1138,7 +1140,7 @@ def test_a_stream_that_is_ended_at_once_waits_for_the_older_write(
 
 
 def test_a_write_is_done_once_though_a_pool_took_it_and_refused_it(
-    faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    faulty: FaultyBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A `ThreadPoolExecutor` queues a call before it starts the thread that it may be refused."""
     taken: list[Callable[[], None]] = []
@@ -1163,31 +1165,32 @@ def test_what_waits_is_stored_where_no_thread_starts_any_more(gated: Gated, requ
     gated.hall.wait_for(33)
     request.getfixturevalue("no_threads")
     gated.hall.open()
-    store._queue._finish()
+    [finish] = exits.pending()
+    finish()
     assert len(raw(gated)) == 101
 
 
 def test_what_is_pending_is_done_at_exit_and_an_idle_queue_is_not_known_there(gated: Gated) -> None:
     store = behind(gated)
-    assert store._queue._finish not in exits._calls
+    before = exits.pending()
     store.write("k", b"1")
-    assert store._queue._finish in exits._calls
+    assert len(exits.pending()) == len(before) + 1
     gated.hall.open()
     store.settle()
-    assert store._queue._finish not in exits._calls
+    assert exits.pending() == before
 
 
 def test_a_run_that_was_not_ended_is_failed_once_all_is_stored(gated: Gated) -> None:
     log = Logbook("run", gated, background=True)
     log.text("x", "1")
     gated.hall.wait_for(1)
-    with thread(log._at_exit) as ending:
-        eventually(lambda: log._queue is not None and log._queue._queue.writes_through)
+    with thread(lambda: run_at_exit(log)) as ending:
+        eventually(lambda: log._queue is not None and log._queue.stats().writes_through)
         assert not ending.done()
         assert log.status == "initialized"
         gated.hall.open()
     assert log.status == "failed"
-    assert raw(log._store)["artifacts/x.txt"] == b"1"
+    assert raw(log)["artifacts/x.txt"] == b"1"
 
 
 def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None:
@@ -1212,14 +1215,14 @@ def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None
     assert set(raw(gated)) == set("abcd")
 
 
-def test_options(faulty: FaultyStore) -> None:
+def test_options(faulty: FaultyBackend) -> None:
     for wrong in (0, -1, True, 1.5, "64"):
         with pytest.raises(ConfigurationError, match="pass a positive number of bytes"):
             Logbook("run", faulty, background=True, max_pending=wrong)  # type: ignore[arg-type]
     experiment = Experiment("e", faulty, background=True, max_pending=MIB)
     with experiment.add(dt=0.1) as log:
         log.json("metrics", {"error": 0.5})
-        assert isinstance(log._store, BackgroundStore)
+        assert isinstance(log._store, BackgroundBackend)
         assert log._store._queue._most == MIB
     assert experiment.reader.table()[0]["error"] == 0.5
     with pytest.raises(MissingError):
@@ -1231,7 +1234,7 @@ def test_options(faulty: FaultyStore) -> None:
 
 def interrupt_when_waiting(monkeypatch: pytest.MonkeyPatch, gated: Gated, error: BaseException) -> None:
     """Have the end of a run be interrupted while it waits; the writes that have begun go on then."""
-    settle = BackgroundStore.finish.__globals__["Queue"].settle
+    settle = BackgroundBackend.finish.__globals__["Queue"].settle
     came: list[bool] = []
 
     def interrupted(self: Any, timeout: float | None = None) -> None:
@@ -1241,7 +1244,7 @@ def interrupt_when_waiting(monkeypatch: pytest.MonkeyPatch, gated: Gated, error:
         gated.hall.open()
         settle(self, timeout)
 
-    monkeypatch.setattr(BackgroundStore.finish.__globals__["Queue"], "settle", interrupted)
+    monkeypatch.setattr(BackgroundBackend.finish.__globals__["Queue"], "settle", interrupted)
 
 
 @pytest.mark.parametrize("block", [True, False], ids=["in an interrupted block", "at the end of a good one"])
@@ -1280,15 +1283,15 @@ def test_an_end_that_takes_long_says_what_it_waits_for(
 
 
 @pytest.mark.parametrize("how", ["block", "mark_complete", "mark_failed", "exit"])
-def test_what_is_lost_is_told_though_the_status_cannot_be_stored(
-    faulty: FaultyStore, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_lost_writes_are_reported_though_the_status_cannot_be_stored(
+    faulty: FaultyBackend, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = Logbook("a", faulty, background=True)
     lose(log, faulty, "x")
     faulty.fail(1, key="metadata.json")
     if how == "exit":
         monkeypatch.setattr(exits, "_ending", False)
-        exits._run()
+        exits.run_all()
         told = capsys.readouterr().err
     else:
         with pytest.raises(Exception) as caught:
@@ -1316,7 +1319,7 @@ def test_a_group_of_many_is_short_to_read(gated: Gated) -> None:
     assert "ConnectionError: on purpose" in lines[0]
 
 
-def test_a_reason_does_not_repeat_what_is_lost(faulty: FaultyStore) -> None:
+def test_a_reason_does_not_repeat_what_is_lost(faulty: FaultyBackend) -> None:
     with pytest.raises(BatchError), Logbook("a", faulty, background=True) as log:
         lose(log, faulty, "y")
         log.text("z", "raises")
@@ -1325,7 +1328,7 @@ def test_a_reason_does_not_repeat_what_is_lost(faulty: FaultyStore) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["5", -1, float("nan")])
-def test_a_timeout_that_makes_no_sense_is_refused(faulty: FaultyStore, timeout: Any) -> None:
+def test_a_timeout_that_makes_no_sense_is_refused(faulty: FaultyBackend, timeout: Any) -> None:
     for background in (True, False):
         with pytest.raises(ConfigurationError, match=r"invalid timeout .*: pass a number of seconds"):
             Logbook(None, faulty, background=background).flush(timeout)
@@ -1347,17 +1350,17 @@ def test_who_waits_for_room_while_the_run_ends_writes_at_once(gated: Gated) -> N
             told.append(str(error.key))
 
     assert log._queue is not None
-    queue = log._queue._queue
+    queue = log._queue
     with thread(late):
-        eventually(lambda: queue._waiters)
+        eventually(lambda: queue.stats().callers)
         with thread(log.mark_complete):
-            eventually(lambda: queue.writes_through)
+            eventually(lambda: queue.stats().writes_through)
             gated.hall.open()
     assert told == ["artifacts/two"]
-    assert (log.status, list(queue._slots), log._queue.lost(again=True)) == ("complete", [], None)
+    assert (log.status, queue.stats().keys, queue.lost(again=True)) == ("complete", (), None)
 
 
-def test_nothing_is_removed_before_what_takes_its_place_is_stored(faulty: FaultyStore) -> None:
+def test_nothing_is_removed_before_what_takes_its_place_is_stored(faulty: FaultyBackend) -> None:
     log = Logbook("a", faulty, params={"dt": 0.1}, background=True)
     path = log.text("old", "x")
     log.flush()
@@ -1371,7 +1374,7 @@ def test_nothing_is_removed_before_what_takes_its_place_is_stored(faulty: Faulty
     assert "log_a/params.yaml" in raw(faulty)
 
 
-def test_a_deletion_that_fails_loses_no_newer_write(faulty: FaultyStore) -> None:
+def test_a_deletion_that_fails_loses_no_newer_write(faulty: FaultyBackend) -> None:
     store = behind(faulty)
     store.write("k", b"old")
     store.settle()
@@ -1383,7 +1386,7 @@ def test_a_deletion_that_fails_loses_no_newer_write(faulty: FaultyStore) -> None
     assert raw(faulty) == {"k": b"new"}
 
 
-def test_what_is_lost_is_told_before_a_batch_and_not_within(faulty: FaultyStore, tmp_path: Path) -> None:
+def test_lost_writes_are_reported_before_a_batch_and_not_within(faulty: FaultyBackend, tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / str(number)).write_text("x")
     log = Logbook("a", faulty, background=True)

@@ -47,7 +47,7 @@ def test_files_on_the_local_disk_are_measured(bench: Bench, tmp_path: Path) -> N
     assert all(1950 <= path.stat().st_size <= 2050 for path in last)
 
 
-def test_a_contestant_does_what_it_is_told_and_is_asked_no_more_once_it_refused(bench: Bench) -> None:
+def test_a_peer_does_each_task_and_is_not_asked_again_after_a_refusal(bench: Bench) -> None:
     with bench.contest([peers.OURS, peers.PORT], bench.sites.at(MEMORY)) as contest:
         contest.each("begin")
         assert [answer.value for answer in contest.each("many", 4, 2)[peers.OURS]] == [2]

@@ -34,7 +34,7 @@ from notata import (
 from notata._base import limits
 from notata.formats import NPZ, PARQUET, decode, encode
 from notata.formats.pickle_facts import pickle_facts
-from notata.manifest import Document, HashingStore, ManifestWriter
+from notata.manifest import Document, HashingBackend, ManifestWriter
 from notata.manifest.document import Receipt
 from notata.store import open_store
 from tests.tools import fuzz
@@ -106,7 +106,7 @@ def test_what_a_user_asks_for_has_no_limit() -> None:
     assert LogReader(run)["artifacts/params.json"].read_bytes() == data
 
 
-def test_an_unreadable_run_is_told_and_the_others_are_listed() -> None:
+def test_an_unreadable_run_is_reported_and_the_others_are_listed() -> None:
     base = f"memory://{uuid.uuid4().hex}"
     for name in ("a", "b"):
         Logbook(name, base, params={"dt": 0.1}).mark_complete()
@@ -228,7 +228,7 @@ def test_a_long_manifest_is_read_in_blocks_of_lines() -> None:
 
 def test_of_too_many_files_no_manifest_is_stored(caplog: pytest.LogCaptureFixture) -> None:
     store = open_store(f"memory://{uuid.uuid4().hex}")
-    noting = HashingStore(store)
+    noting = HashingBackend(store)
     for name in ("a", "b", "c"):
         noting.write(name, b"")
     ManifestWriter(noting, "run", "5a1f", most_files=2).write()
@@ -286,7 +286,7 @@ def test_the_end_of_a_line_that_never_begins_is_shown(tmp_path: Path) -> None:
     assert list(map(len, search.tail(tmp_path / "log_run"))) == [5, 2**20]
 
 
-def test_a_file_with_a_line_that_is_too_long_is_told(tmp_path: Path) -> None:
+def test_a_file_with_a_line_that_is_too_long_is_reported(tmp_path: Path) -> None:
     with Logbook("run", tmp_path) as log:
         log.text("notes", "needle")
         (tmp_path / "log_run/artifacts/long.txt").write_bytes(b"needle\n" + b"a" * (limits.LINE + 2**21))
@@ -324,7 +324,7 @@ def test_lone_surrogates_reach_a_data_frame_as_escapes() -> None:
 
 
 @pytest.mark.parametrize("line", ["1e999", "-1e999", "NaN", "[]", "null", "9" * 5000])
-def test_a_failure_that_was_forged_is_told_as_a_problem(line: str) -> None:
+def test_a_failure_that_was_forged_is_reported_as_a_problem(line: str) -> None:
     base = f"memory://{uuid.uuid4().hex}"
     with pytest.raises(ValueError, match="h"), Logbook("run", base):
         raise ValueError("h")
@@ -424,7 +424,7 @@ def test_damaged_and_forged_files_raise_only_errors_of_notata(seed: int) -> None
     assert [finding for finding in tally.findings if "too" not in finding.what] == []
 
 
-def test_the_command_tells_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert fuzz.run(60, seed=3) == 0
     assert capsys.readouterr().out.startswith("60 examples, seed 3: 0 findings of 0 kinds; slowest ")
 

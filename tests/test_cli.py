@@ -13,6 +13,7 @@ import pytest
 
 from notata import Logbook, __version__
 from notata.store import open_store
+from tests.backends import Place
 from tests.command import notata, process
 from tests.servers import Server
 
@@ -57,8 +58,9 @@ def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
     expected = comparable(stored(tmp_path / "outputs" / "log_demo"))
     assert len(expected) == 14
     log = record("memory://demo", "demo")
-    assert comparable({entry.key: log._store.read(entry.key) for entry in log._store.list()}) == expected
-    log._store.clear()
+    memory = Place("memory", log.url)
+    assert comparable({name: memory.bytes(name) for name in memory.names(logs=True)}) == expected
+    memory.raw().rm(memory.url, recursive=True)
     for server in servers:
         options = [f"--storage-option={key}={value}" for key, value in server.options.items()]
         remote = notata("demo", f"{server.url}/demo", "--run-id", "demo", *options, folder=tmp_path)
@@ -94,7 +96,7 @@ def test_an_error_is_one_line_and_no_traceback(tmp_path: Path) -> None:
     assert "key=value" in wrong.stderr
 
 
-def test_sync_tells_what_it_would_do_and_does_it(tmp_path: Path) -> None:
+def test_sync_prints_what_it_would_do_and_does_it(tmp_path: Path) -> None:
     notata("demo", "--run-id", "a", folder=tmp_path)
     expected = stored(tmp_path / "outputs")
     would = notata("sync", "outputs/log_a", "copies", "--dry-run", folder=tmp_path)
@@ -232,7 +234,7 @@ def test_help_and_version(tmp_path: Path) -> None:
     assert subprocess.run([script, "--version"], capture_output=True, check=True).stdout
 
 
-def test_verify_tells_of_each_run_in_a_line_and_by_its_exit_code(tmp_path: Path) -> None:
+def test_verify_reports_each_run_in_a_line_and_by_its_exit_code(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         with Logbook(name, tmp_path / "out") as log:
             log.text("t", "whole")
@@ -267,7 +269,7 @@ def test_verify_finds_runs_below_a_folder_and_says_where_there_is_none(tmp_path:
     assert notata("verify", folder=tmp_path).returncode == 3
 
 
-def test_verify_tells_of_a_run_that_has_lost_its_metadata(tmp_path: Path) -> None:
+def test_verify_reports_a_run_that_has_lost_its_metadata(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with Logbook(name, tmp_path / "out") as log, log.worker("log_1") as worker:
             worker.text("t", "whole")

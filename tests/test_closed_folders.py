@@ -29,7 +29,7 @@ from notata import (
 )
 from notata.errors import NotataError
 from notata.store import open_store
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 from tests.command import notata
 
 CLOSED = "closed\x1b[31m"
@@ -174,7 +174,7 @@ def test_sync_copies_the_rest_and_the_copy_does_not_say_complete(base: Path, tmp
 
 
 def test_a_run_id_whose_folder_holds_nothing_else_is_taken(tmp_path: Path) -> None:
-    store = FaultyStore(open_store(tmp_path))
+    store = FaultyBackend(open_store(tmp_path))
     store.below("log_a").write("closed/x", b"1")
     store.close_folder("log_a/closed")
     with pytest.raises(RunExistsError):
@@ -184,9 +184,9 @@ def test_a_run_id_whose_folder_holds_nothing_else_is_taken(tmp_path: Path) -> No
 # -- folders that are ill, by a store that fails -----------------------------------------------------------
 
 
-def ill(tmp_path: Path, number: int) -> FaultyStore:
+def ill(tmp_path: Path, number: int) -> FaultyBackend:
     """Two runs; of one a folder fails with this error."""
-    store = FaultyStore(open_store(tmp_path))
+    store = FaultyBackend(open_store(tmp_path))
     for run_id in ("a", "b"):
         with Logbook(run_id, store) as log:
             log.text("sub/notes", "converged")
@@ -237,7 +237,7 @@ def test_readers_warn_and_give_the_rest(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_stored_into_a_run_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
-    source = FaultyStore(open_store(tmp_path / "source"))
+    source = FaultyBackend(open_store(tmp_path / "source"))
     source.write_many({"a.txt": b"1", "sub/b.txt": b"2"})
     source.close_folder("sub")
     log = Logbook("run", tmp_path / "outputs")
@@ -247,7 +247,7 @@ def test_a_folder_that_is_stored_into_a_run_is_stored_whole_or_not_at_all(tmp_pa
 
 
 def test_what_a_run_stored_in_it_stays_in_its_manifest(tmp_path: Path) -> None:
-    store = FaultyStore(open_store(tmp_path))
+    store = FaultyBackend(open_store(tmp_path))
     log = Logbook("a", store)
     log.text("sub/notes", "converged")
     store.close_folder("log_a/artifacts/sub")
@@ -312,7 +312,7 @@ def test_folders_deeper_than_the_systems_paths_are_named_and_skipped(tmp_path: P
 
 
 def test_sync_of_what_lies_beside_runs_names_a_closed_folder(tmp_path: Path) -> None:
-    source = FaultyStore(open_store(tmp_path / "here"))
+    source = FaultyBackend(open_store(tmp_path / "here"))
     source.write_many({"README": b"1", "closed/x": b"2"})
     source.close_folder("closed")
     with pytest.raises(BatchError, match="permission denied"):

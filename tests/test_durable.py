@@ -218,7 +218,7 @@ def test_all_that_a_call_wrote_is_there_after_a_power_cut(
     assert disk.after_a_power_cut() == on_the_disk(tmp_path)
 
 
-def test_a_folder_that_somebody_else_has_just_made_is_kept_too(tmp_path: Path, disk: Disk) -> None:
+def test_a_folder_that_another_process_has_just_made_is_synced_too(tmp_path: Path, disk: Disk) -> None:
     """Another process that writes there too may not have synced it yet."""
     (tmp_path / "outputs").mkdir()
     log = durable_run(tmp_path)

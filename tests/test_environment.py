@@ -18,7 +18,7 @@ import pytest
 from notata import Logbook, formats
 from notata.provenance import environment
 from notata.store import open_store
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 
 SECRET = "hunter2-do-not-tell"
 TELL = """
@@ -79,7 +79,7 @@ def elsewhere(tmp_path: Path) -> Path:
 # -- this process ------------------------------------------------------------------------------------------
 
 
-def test_the_process_is_told_as_the_system_knows_it(elsewhere: Path) -> None:
+def test_the_process_is_recorded_as_the_system_knows_it(elsewhere: Path) -> None:
     command = [sys.executable, "-c", TELL + SHOW, "one", "é", "--n=3"]
     with subprocess.Popen(command, cwd=elsewhere, stdout=subprocess.PIPE, text=True) as process:
         found = json.loads(process.communicate(timeout=50)[0])
@@ -103,15 +103,15 @@ def test_a_removed_working_folder_is_left_out(elsewhere: Path) -> None:
 
 
 @pytest.mark.parametrize("argv", ["[]", "['a', 5, None, b'x']"])
-def test_arguments_of_any_kind_are_told(argv: str) -> None:
+def test_arguments_of_any_kind_are_recorded(argv: str) -> None:
     assert len(told(f"import sys; sys.argv = {argv}\n" + SHOW)["argv"]) == len(eval(argv))
 
 
-def test_a_process_without_arguments_is_told() -> None:
+def test_a_process_without_arguments_is_recorded() -> None:
     assert told("import sys; del sys.argv\n" + SHOW)["argv"] == []
 
 
-def test_an_argument_that_is_no_text_is_told() -> None:
+def test_an_argument_that_is_no_text_is_recorded() -> None:
     command = [sys.executable.encode(), b"-c", (TELL + SHOW).encode(), b"\xff\xfe"]
     done = subprocess.run(command, cwd="/", capture_output=True, timeout=50, check=True)
     assert json.loads(done.stdout)["argv"] == ["-c", "\udcff\udcfe"]
@@ -132,7 +132,7 @@ print(json.dumps([before, json.loads(log["metadata.json"].read_text())["environm
 
 
 @pytest.mark.parametrize("end", ["complete", "failed"])
-def test_packages_that_a_run_imports_are_told_once_it_has_ended(end: str, elsewhere: Path, tmp_path: Path) -> None:
+def test_packages_that_a_run_imports_are_recorded_once_it_has_ended(end: str, elsewhere: Path, tmp_path: Path) -> None:
     (elsewhere / "latesolver.py").write_text("__version__ = '7.1'\n")
     before, after = told(LATE, str(tmp_path / "runs"), end, path=elsewhere)
     assert "latesolver" not in before["packages"]
@@ -140,8 +140,8 @@ def test_packages_that_a_run_imports_are_told_once_it_has_ended(end: str, elsewh
     assert after == {**before, "packages": {**after["packages"], **before["packages"]}}
 
 
-def test_packages_cost_no_request_and_none_are_told_where_no_environment_is_asked_for() -> None:
-    store = FaultyStore(open_store(f"memory://{uuid.uuid4().hex}"))
+def test_packages_cost_no_request_and_none_are_recorded_without_an_environment() -> None:
+    store = FaultyBackend(open_store(f"memory://{uuid.uuid4().hex}"))
     for asked in (True, False):
         log = Logbook(f"run-{asked}", store, environment=asked, manifest=False)
         before = len(store.operations)
@@ -168,11 +168,11 @@ def test_imported_packages_have_the_versions_that_are_installed() -> None:
     assert list(found) == sorted(found)
 
 
-def test_what_is_not_imported_is_not_told() -> None:
+def test_packages_that_are_not_imported_are_not_recorded() -> None:
     assert "pandas" not in told(SHOW)["packages"]
 
 
-def test_a_module_of_one_s_own_tells_its_version(elsewhere: Path) -> None:
+def test_the_version_of_a_local_module_is_recorded(elsewhere: Path) -> None:
     (elsewhere / "ownsolver.py").write_text("__version__ = '1.2'\n")
     (elsewhere / "plainsolver.py").write_text("")
     (elsewhere / "oddsolver.py").write_text("__version__ = (1, 2)\n")
@@ -207,7 +207,7 @@ pwd.getpwuid = getpwuid
 
 
 @pytest.mark.parametrize("before", ["", UNKNOWN_USER], ids=["known user", "unknown user"])
-def test_no_environment_variable_is_told(before: str, elsewhere: Path) -> None:
+def test_no_environment_variable_is_recorded(before: str, elsewhere: Path) -> None:
     names = "AWS_SECRET_ACCESS_KEY TOKEN USER LOGNAME USERNAME LNAME HOME HOSTNAME VIRTUAL_ENV PWD SHELL LANGUAGE"
     secrets = {name: f"{name.lower()}-{uuid.uuid4().hex}" for name in names.split()}
     found = told(before + SHOW, cwd=elsewhere, env=secrets)
@@ -278,7 +278,7 @@ def test_a_secret_argument_is_hidden(arguments: list[str], monkeypatch: pytest.M
     ],
     ids=" ".join,
 )
-def test_other_arguments_are_told_as_they_are(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_arguments_are_recorded_as_they_are(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
     assert environment.capture()["argv"] == ["run.py", *arguments]
 
@@ -293,7 +293,7 @@ def test_what_the_caller_knows_to_be_secret_is_hidden_in_arguments(monkeypatch: 
 # -- git ---------------------------------------------------------------------------------------------------
 
 
-def test_git_is_told_as_git_says(repo: Path) -> None:
+def test_the_git_state_is_recorded_as_git_reports_it(repo: Path) -> None:
     (repo / "untracked.txt").write_text("x")
     expected = {
         "commit": git(repo, "rev-parse", "HEAD"),
@@ -361,7 +361,7 @@ def test_the_script_s_checkout_goes_before_the_working_folder_s(repo: Path, else
     assert found["git"]["branch"] == "feature/one"
 
 
-def test_without_git_nothing_is_told_of_it(repo: Path, tmp_path: Path) -> None:
+def test_without_git_no_git_state_is_recorded(repo: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "git" not in told(cwd=repo, env={"PATH": str(tmp_path / "empty")})
 

@@ -180,7 +180,7 @@ def test_the_frames_are_python_s(call: Callable[[], object]) -> None:
     assert "variables" not in told["frames"][-1]
 
 
-def test_a_frame_tells_the_qualified_name_of_its_function() -> None:
+def test_a_frame_has_the_qualified_name_of_its_function() -> None:
     class Solver:
         def step(self) -> None:
             raise ValueError("x")
@@ -197,7 +197,7 @@ def test_code_that_is_in_no_file_has_an_empty_line() -> None:
     assert frame == {"file": "<made>", "line": 3, "function": "<module>", "code": ""}
 
 
-def test_causes_and_contexts_are_told_as_python_tells_them() -> None:
+def test_causes_and_contexts_are_reported_as_by_python() -> None:
     told = failures.describe(raised(caused))
     assert (told["type"], told["message"]) == ("KeyError", "'step'")
     assert (told["cause"]["type"], told["cause"]["message"]) == ("ValueError", "h = -1")
@@ -220,7 +220,7 @@ def test_a_cause_may_itself_have_a_context() -> None:
     assert (told["cause"]["type"], told["cause"]["context"]["type"]) == ("KeyError", "ValueError")
 
 
-def test_notes_and_the_members_of_groups_are_told() -> None:
+def test_notes_and_the_members_of_groups_are_reported() -> None:
     assert failures.describe(raised(noted))["notes"] == ["at step 7\nof 10", "é\udc80"]
     told = encoded(failures.describe(raised(grouped)))
     assert told["message"] == "outer (4 sub-exceptions)"
@@ -260,7 +260,7 @@ def test_a_long_chain_is_cut() -> None:
 
 
 @pytest.mark.parametrize("call", [recursing, to_and])
-def test_an_endless_recursion_is_told_by_its_beginning_and_its_end(call: Callable[[], object]) -> None:
+def test_an_endless_recursion_is_reported_by_its_beginning_and_its_end(call: Callable[[], object]) -> None:
     error = raised(call)
     told = encoded(failures.describe(error, variables=True))
     frames = traceback.extract_tb(error.__traceback__)
@@ -332,7 +332,7 @@ def test_variables_are_shown_shortened_whatever_they_are() -> None:
     assert told["odd"] == repr("\udc80\n")
 
 
-def test_the_frame_of_a_script_tells_its_variables() -> None:
+def test_the_frame_of_a_script_has_its_variables() -> None:
     scope = {"n": 3, "text": "x"}
     told = failures.describe(raised(lambda: exec("raise ValueError", scope)), variables=True)
     variables = encoded(told)["frames"][-1]["variables"]
@@ -416,7 +416,7 @@ def test_a_block_that_ends_well_forgets_the_error_of_the_one_before() -> None:
     assert block.error is None
 
 
-def test_an_exception_that_cannot_be_formatted_is_told_shortly() -> None:
+def test_an_exception_that_cannot_be_formatted_is_reported_briefly() -> None:
     made_up = SyntaxError("msg", ("f.py", 1, "not a number", "code"))  # type: ignore[arg-type]
     assert failures.text(made_up).startswith("SyntaxError: ")
     assert failures.describe(made_up)["type"] == "SyntaxError"

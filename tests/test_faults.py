@@ -36,9 +36,10 @@ from notata import (
 from notata._base import exits
 from notata.store import open_store
 from notata.store.files import PART
-from notata.testing import FaultyStore, Operation
+from notata.testing import FaultyBackend, Operation
 from tests import receipts
 from tests.backends import Place
+from tests.exiting import run_at_exit
 
 OLD = b"old" * 1000
 NEW = b"new" * 2000
@@ -162,9 +163,9 @@ PARAMS = [{"x": 1}, {"new": 1, "x": 1}]
 WHOLE = {OLD, NEW, OLD + NEW, BIG, b"new", b'{\n  "new": 1\n}\n', pickle.dumps({"new": 1}, -1), b""}
 
 
-def prepared(near: bool = True) -> tuple[FaultyStore, Place, Logbook]:
+def prepared(near: bool = True) -> tuple[FaultyBackend, Place, Logbook]:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
-    store = FaultyStore(open_store(place.url))
+    store = FaultyBackend(open_store(place.url))
     store.is_local = near
     log = Logbook("run", store, params={"x": 1}, log_level="DEBUG")
     log.bytes("a", OLD)
@@ -281,7 +282,7 @@ def check_log(place: Place, name: str) -> None:
 
 def test_a_claim_of_unknown_effect_is_looked_up() -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
-    store = FaultyStore(open_store(place.url))
+    store = FaultyBackend(open_store(place.url))
     store.fail(2, after=True, error=TimeoutError)  # 1 looks whether the folder is empty, 2 claims it
     with Logbook("run", store):
         pass
@@ -314,15 +315,15 @@ def test_an_interrupt_while_text_is_closed_is_not_hidden(mode: str) -> None:
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_every_operation_of_a_start_may_fail(after: bool, overwrite: bool, near: bool) -> None:
-    def start(store: FaultyStore) -> Logbook:
+    def start(store: FaultyBackend) -> Logbook:
         return Logbook("run", store, params={"x": 2}, overwrite=overwrite)
 
-    def fresh() -> tuple[FaultyStore, Place]:
+    def fresh() -> tuple[FaultyBackend, Place]:
         place = Place("memory", f"memory://{uuid.uuid4().hex}")
         if overwrite:
             with Logbook("run", place.url, params={"x": 1}) as old:
                 old.text("old", "old")
-        store = FaultyStore(open_store(place.url))
+        store = FaultyBackend(open_store(place.url))
         store.is_local = near
         return store, place
 
@@ -354,16 +355,16 @@ def test_every_operation_of_a_start_may_fail(after: bool, overwrite: bool, near:
 @pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_every_operation_of_a_resumption_may_fail(after: bool, near: bool) -> None:
-    def fresh() -> tuple[FaultyStore, Place]:
+    def fresh() -> tuple[FaultyBackend, Place]:
         place = Place("memory", f"memory://{uuid.uuid4().hex}")
         with suppress(ValueError), Logbook("run", place.url, params={"x": 1}) as log:
             log.text("old", "old")
             raise ValueError("the first end")
-        store = FaultyStore(open_store(place.url))
+        store = FaultyBackend(open_store(place.url))
         store.is_local = near
         return store, place
 
-    def resume(store: FaultyStore | str) -> Logbook:
+    def resume(store: FaultyBackend | str) -> Logbook:
         return Logbook("run", store, params={"x": 1}, resume=True)
 
     store, _ = fresh()
@@ -396,14 +397,14 @@ def test_every_operation_of_a_resumption_may_fail(after: bool, near: bool) -> No
 def test_every_operation_of_a_run_of_an_experiment_may_fail(after: bool, near: bool) -> None:
     """The row says what the run says, whatever failed, and index.csv says the same or nothing."""
 
-    def sweep(store: FaultyStore) -> None:
+    def sweep(store: FaultyBackend) -> None:
         with Experiment("e", store).add(x=1) as log:
             log.json("metrics", {"loss": 0.5})
 
-    def fresh() -> tuple[FaultyStore, Place]:
+    def fresh() -> tuple[FaultyBackend, Place]:
         place = Place("memory", f"memory://{uuid.uuid4().hex}")
         Experiment("e", place.url).add(x=0).mark_complete()
-        store = FaultyStore(open_store(place.url))
+        store = FaultyBackend(open_store(place.url))
         store.is_local = near
         return store, place
 
@@ -479,7 +480,7 @@ def test_a_lost_reply_of_the_end_that_something_else_finds_out_is_made_good() ->
     log.mark_complete()
     log.mark_complete()
     assert seen == ["complete"]
-    log._at_exit()
+    run_at_exit(log)
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "complete"
 
 
@@ -492,7 +493,7 @@ def test_a_run_that_only_the_storage_kept_from_being_complete_is_so_at_exit(
     with pytest.raises(StorageError) as caught, log:
         log.info("all went well")
     monkeypatch.setattr(exits, "exit_cause", lambda: caught.value)
-    log._at_exit()
+    run_at_exit(log)
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "complete"
     log.mark_failed("looked again")
     store, place, log = prepared(near=False)
@@ -500,7 +501,7 @@ def test_a_run_that_only_the_storage_kept_from_being_complete_is_so_at_exit(
     with pytest.raises(StorageError), log:
         pass
     monkeypatch.setattr(exits, "exit_cause", lambda: ValueError("something else"))
-    log._at_exit()
+    run_at_exit(log)
     assert json.loads(place.bytes("log_run/metadata.json"))["failure_reason"] == "something else"
 
 
@@ -508,9 +509,9 @@ STALLED = """
 import sys
 from notata import Logbook
 from notata.store import open_store
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 
-store = FaultyStore(open_store(sys.argv[1]))
+store = FaultyBackend(open_store(sys.argv[1]))
 store.is_local = sys.argv[2] == "near"
 try:
     with Logbook("run", store, heartbeat=0, environment=False):
@@ -554,7 +555,7 @@ def test_why_a_block_raised_is_stored_by_a_flush() -> None:
 
 def test_why_a_block_raised_is_stored_with_the_next_sign_of_life() -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
-    store = FaultyStore(open_store(place.url))
+    store = FaultyBackend(open_store(place.url))
     failed, healed = threading.Event(), threading.Event()
 
     def fail() -> ConnectionError:
@@ -589,7 +590,7 @@ def test_a_successor_is_not_mistaken_for_a_lost_reply() -> None:
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "initialized"
 
 
-def test_the_store_fails_as_it_is_told() -> None:
+def test_the_store_fails_as_configured() -> None:
     store, _, log = prepared()
     store.fail(1, key="artifacts/two.txt", error=lambda: TimeoutError("slow"))
     log.text("one", "1")

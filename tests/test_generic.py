@@ -40,8 +40,8 @@ from notata import (
 from notata.search import diagnose
 from notata.store import Store, open_store
 from notata.store.files import PART
-from notata.store.front import FrontStore
-from notata.testing import FaultyStore
+from notata.store.wrapper import Wrapper
+from notata.testing import FaultyBackend
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*exclusive writes are not supported:notata.UnprotectedWarning"),
@@ -210,7 +210,7 @@ def test_runs_are_copied_there_and_back(url: str, tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("front", [FrontStore, FaultyStore])
+@pytest.mark.parametrize("front", [Wrapper, FaultyBackend])
 def test_a_store_in_front_says_what_readers_may_see(front: Callable[[Store], Store], url: str, store: Store) -> None:
     assert front(store).gap == store.gap
     assert bool(store.gap) == url.startswith("copying:")
@@ -555,7 +555,7 @@ def test_an_error_of_connecting_keeps_its_cause(double: Callable[..., Store]) ->
     assert str(cause.__cause__) == "the port is no number"
 
 
-def test_a_large_file_at_a_server_that_tells_no_size(double: Callable[..., Store], tmp_path: Path) -> None:
+def test_a_large_file_at_a_server_that_reports_no_size(double: Callable[..., Store], tmp_path: Path) -> None:
     class Unsized(Server):
         def info(self, path: str, **_: Any) -> Any:
             return {name: value for name, value in super().info(path).items() if name != "size"}

@@ -31,7 +31,7 @@ from notata.errors import ConflictError
 from notata.run import journal
 from notata.run.journal import RATE, Journal, RunLogger
 from notata.store import Store, open_store
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 from tests.backends import Place
 
 MIB = 2**20
@@ -150,10 +150,10 @@ def attached(handler: logging.Handler, name: str | None = None) -> Iterator[logg
         logger.removeHandler(handler)
 
 
-def far(url: str | None = None) -> tuple[FaultyStore, Place]:
+def far(url: str | None = None) -> tuple[FaultyBackend, Place]:
     """A store whose log is collected, and another road to its bytes."""
     place = Place("memory" if url is None else "local", url or f"memory://{uuid.uuid4().hex}")
-    store = FaultyStore(open_store(place.url))
+    store = FaultyBackend(open_store(place.url))
     store.is_local = False
     return store, place
 
@@ -162,7 +162,7 @@ def stored(place: Place, key: str = "log.txt") -> str:
     return place.bytes(key).decode("utf-8")
 
 
-def fail_always(store: FaultyStore, key: str = "log.txt") -> None:
+def fail_always(store: FaultyBackend, key: str = "log.txt") -> None:
     """Fail every operation on a key until the store is healed."""
 
     def again() -> BaseException:
@@ -266,7 +266,7 @@ def test_a_message_of_several_lines_is_indented(message: str, lines: list[str]) 
 @given(st.lists(ANY_TEXT, min_size=1, max_size=4))
 @example(["\ud800", "\udc80\n\udfff", "\ud83d\ude00", "100 %d %"])
 @example(["\x00\x1b[31m", "\x85\u2028\x0b\x0c\x1c", "\ufeff"])
-def test_any_message_can_be_told_from_the_next(texts: list[str]) -> None:
+def test_each_message_is_separate_from_the_next(texts: list[str]) -> None:
     end = End()
     logger = at_once(end)
     for text in texts:
@@ -432,14 +432,14 @@ def test_a_factory_of_records_sees_where_a_line_was_logged(monkeypatch: pytest.M
     assert seeing.callers == ["test_journal.py test_a_factory_of_records_sees_where_a_line_was_logged"]
 
 
-def test_where_nobody_looks_no_stack_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stack_is_walked_for_stack_info_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def walk(*_: Any) -> NoReturn:
         raise AssertionError("it walks the stack")
 
     end, logger = End(), RunLogger("notata")
     logger.addHandler(Journal(end, at_once=True))
     logger.info("here", stack_info=True)
-    assert "test_where_nobody_looks" in end.text
+    assert "test_the_stack_is_walked_for_stack_info_only" in end.text
     monkeypatch.setattr(logging.Logger, "findCaller", walk)
     logger.info("a")
     assert end.text.endswith(" INFO a\n")
@@ -897,8 +897,8 @@ FORK = """
 import logging, os, sys, threading
 from notata import Logbook
 from notata.store import open_store
-from notata.testing import FaultyStore
-store = FaultyStore(open_store(sys.argv[1]))
+from notata.testing import FaultyBackend
+store = FaultyBackend(open_store(sys.argv[1]))
 store.is_local = sys.argv[2] == "near"
 log = Logbook("run", store, environment=False, heartbeat=0)
 """
@@ -1031,7 +1031,7 @@ def test_a_run_that_is_another_s_falls_silent(near: bool) -> None:
     assert len(listening.said) <= 1
 
 
-def test_a_run_whose_owner_cannot_be_told_keeps_its_lines() -> None:
+def test_a_run_with_an_unknown_owner_keeps_its_lines() -> None:
     def mine() -> bool:
         if down:
             raise down.pop()

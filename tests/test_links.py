@@ -413,7 +413,7 @@ def test_the_folder_of_a_run_that_is_named_may_be_a_link(tmp_path: Path, outside
     assert notata("show", str(tmp_path / "latest"), folder=tmp_path).returncode == 0
 
 
-def test_verify_tells_of_links_and_pipes(tmp_path: Path, outside: Path) -> None:
+def test_verify_reports_links_and_pipes(tmp_path: Path, outside: Path) -> None:
     with Logbook("day", tmp_path / "base") as log:
         log.text("notes", "mine")
         log.text("swapped", "mine")

@@ -140,9 +140,7 @@ def test_of_many_locks_that_are_held_only_the_first_is_waited_for(
     assert remove(str(tmp_path / "log_run"))[0].removed
 
 
-def test_a_lock_file_that_somebody_renews_is_not_waited_for_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_for_a_lock_file_that_is_renewed_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no locks, a file is the lock; one that is always new is never broken."""
 
     def none(handle: int, how: int) -> None:

@@ -24,13 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notata import BatchError, ConfigurationError, ConflictError, Experiment, Logbook, LogReader, StorageError
-from notata.background import BackgroundStore
-from notata.manifest import Document, FileRecords, HashingStore, Receipt, merge, verify
+from notata.background import BackgroundBackend
+from notata.manifest import Document, FileRecords, HashingBackend, Receipt, merge, verify
 from notata.manifest.hashing import hashed
 from notata.store import Entry, Store, open_store
 from notata.store.appending import Tail
 from notata.store.files import PART
-from notata.testing import FaultyStore, Operation
+from notata.testing import FaultyBackend, Operation
 from tests import receipts
 from tests.at_instruction import At
 from tests.backends import Place
@@ -43,11 +43,11 @@ def place() -> Place:
     return Place("memory", f"memory://{uuid.uuid4().hex}")
 
 
-def far() -> tuple[FaultyStore, HashingStore]:
+def far() -> tuple[FaultyBackend, HashingBackend]:
     """A store as a bucket is: its appends are noted, as to look at the file would be a request."""
-    faulty = FaultyStore(open_store(place().url))
+    faulty = FaultyBackend(open_store(place().url))
     faulty.is_local = False
-    return faulty, HashingStore(faulty)
+    return faulty, HashingBackend(faulty)
 
 
 def raw(store: Store) -> dict[str, bytes]:
@@ -120,7 +120,7 @@ def test_no_receipt_is_false_whatever_was_done_and_failed(
 @pytest.mark.parametrize("verb", VERBS)
 def test_it_makes_the_operations_of_the_store_behind_and_no_other(verb: str) -> None:
     ours, store = far()
-    plain = FaultyStore(open_store(place().url))
+    plain = FaultyBackend(open_store(place().url))
     plain.is_local = False
     for target in (store, plain):
         for data in (b"small", b"x" * (PART + 5)):
@@ -135,10 +135,10 @@ def test_it_makes_the_operations_of_the_store_behind_and_no_other(verb: str) -> 
 
 def test_it_has_the_properties_of_the_store_behind() -> None:
     real = open_store(place().url)
-    front = HashingStore(real)
+    front = HashingBackend(real)
     for name in ("url", "folders", "is_local", "shared", "supports_cas", "sized", "queues", "progress"):
         assert getattr(front, name) == getattr(real, name), name
-    assert type(front.below("a")._real) is type(real)
+    assert type(front.below("a").inner) is type(real)
     assert front.below("a").url == real.below("a").url
     assert front.below("a").records is front.records
     assert copy.copy(front).records is front.records
@@ -146,14 +146,14 @@ def test_it_has_the_properties_of_the_store_behind() -> None:
 
 def test_sent_to_another_process_it_is_the_store_behind() -> None:
     real = open_store(place().url)
-    front = HashingStore(real)
+    front = HashingBackend(real)
     assert not front.records.incomplete
     assert type(pickle.loads(pickle.dumps(front))) is type(real)
     assert front.records.incomplete
 
 
 def test_a_path_of_the_store_notes_what_is_written_through_it() -> None:
-    front = HashingStore(open_store(place().url))
+    front = HashingBackend(open_store(place().url))
     path = front.path("a/b.txt")
     path.write_text("x")
     path.parent.joinpath("c.txt").write_text("y")
@@ -163,7 +163,7 @@ def test_a_path_of_the_store_notes_what_is_written_through_it() -> None:
 
 def test_who_waits_for_a_write_in_the_background_finds_it_noted() -> None:
     faulty, store = far()
-    queue = BackgroundStore(store, 2**20)
+    queue = BackgroundBackend(store, 2**20)
     for number in range(200):
         queue.write(f"{number}", b"%d" % number)
         queue.write("same", b"%d" % number)
@@ -215,16 +215,16 @@ def test_a_write_whose_reply_comes_after_an_append_to_the_same_file_leaves_it_op
     def appended_meanwhile(key: str, data: bytes, match: str | None) -> str:
         version = write(key, data, match)
         if key == "k":
-            store._append(key, b"more", Tail(len(data), version, data))  # with what a bucket knows
+            store.append(key, b"more", Tail(len(data), version, data))  # with what a bucket knows
         return version
 
     faulty._write = appended_meanwhile  # type: ignore[method-assign]
-    store._append("j", b"more", Tail(0, "", b""))
+    store.append("j", b"more", Tail(0, "", b""))
     assert not store.records.incomplete
     store.write("k", b"written ")
     assert raw(store)["k"] == b"written more"
     assert store.records.incomplete
-    assert store.records._in_progress == {}
+    assert store.records.stats().in_progress == 0
 
 
 def test_a_log_is_hashed_as_it_grows_and_not_again() -> None:
@@ -253,7 +253,7 @@ def test_many_growing_files_keep_their_receipts() -> None:
     faulty, store = far()
     for number in range(300):
         store.append(f"{number}", b"one", 0)
-    assert len(store.records._growing) < 100
+    assert store.records.stats().growing < 100
     assert {receipt.sha256 for receipt in store.records.receipts().values()} == {sha256(b"one").digest()}
     assert len(store.records.receipts()) == len(raw(faulty)) == 300
 
@@ -273,7 +273,7 @@ def test_a_streamed_write_that_is_given_up_is_not_under_way_for_ever() -> None:
     writer.abort()  # type: ignore[attr-defined]
     store.write("a", b"1")
     assert not store.records.incomplete
-    assert store.records._in_progress == {}
+    assert store.records.stats().in_progress == 0
 
 
 def test_a_write_whose_start_fails_is_not_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_a_write_whose_start_fails_is_not_under_way(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(faulty, "start_write", refuse)
     with pytest.raises(ConnectionError):
         store.start_write("a", b"1")
-    assert store.records._in_progress == {}
+    assert store.records.stats().in_progress == 0
     assert store.records.incomplete
 
 
@@ -304,7 +304,7 @@ def test_a_document_reads_back(files: dict[str, Receipt], run_id: str) -> None:
     assert len(data.decode().split("\n")) == len(files) + 3
 
 
-def test_a_name_that_utf8_cannot_hold_is_told_all_the_same() -> None:
+def test_a_name_that_utf8_cannot_hold_is_reported_all_the_same() -> None:
     document = Document("a", "", NOW, {"artifacts/\udcff": Receipt(1, bytes(32)), "é": Receipt(2)})
     assert Document.parse(document.encode("/tmp/log_a")) == document
     assert "é".encode() in document.encode("/tmp/log_a")
@@ -361,17 +361,17 @@ def test_only_receipts_that_hold_are_merged() -> None:
 # -- the end of a run --------------------------------------------------------------------------------------
 
 
-def verbs(store: FaultyStore, before: int) -> list[tuple[str, str]]:
+def verbs(store: FaultyBackend, before: int) -> list[tuple[str, str]]:
     return [(operation.verb, operation.key) for operation in store.operations[before:]]
 
 
-def read(store: FaultyStore, before: int) -> list[str]:
+def read(store: FaultyBackend, before: int) -> list[str]:
     return sorted(key for verb, key in verbs(store, before) if verb == "get")
 
 
 def test_the_manifest_is_stored_before_the_status_and_nothing_is_listed() -> None:
     where = place()
-    faulty = FaultyStore(open_store(where.url))
+    faulty = FaultyBackend(open_store(where.url))
     faulty.is_local = False
     log = Logbook("run", faulty)
     log.text("t", "x")
@@ -383,7 +383,7 @@ def test_the_manifest_is_stored_before_the_status_and_nothing_is_listed() -> Non
 
 def test_a_failure_of_the_manifest_keeps_a_run_from_being_complete_and_a_failed_one_failed() -> None:
     where = place()
-    faulty = FaultyStore(open_store(where.url))
+    faulty = FaultyBackend(open_store(where.url))
     log = Logbook("run", faulty)
     faulty.fail(1, key="manifest.json")
     with pytest.raises(StorageError) as caught:
@@ -400,7 +400,7 @@ def test_a_failure_of_the_manifest_keeps_a_run_from_being_complete_and_a_failed_
 
 def test_the_status_waits_for_the_files_of_a_worker_that_came_meanwhile() -> None:
     where = place()
-    faulty = FaultyStore(open_store(where.url))
+    faulty = FaultyBackend(open_store(where.url))
     faulty.is_local = False
     log = Logbook("run", faulty)
     fields = json.loads(where.bytes("log_run/metadata.json"))
@@ -422,7 +422,7 @@ def test_the_status_waits_for_the_files_of_a_worker_that_came_meanwhile() -> Non
 
 def test_files_that_came_by_another_road_are_read_once_and_others_not_again(tmp_path: Path) -> None:
     where = Place("local", str(tmp_path))
-    faulty = FaultyStore(open_store(str(tmp_path)))
+    faulty = FaultyBackend(open_store(str(tmp_path)))
     log = Logbook("run", faulty)
     log.bytes("mine", b"x" * (PART + 1))
     log.text("t", "x")
@@ -441,7 +441,7 @@ def test_files_that_came_by_another_road_are_read_once_and_others_not_again(tmp_
     receipts.check(where)
 
 
-def test_what_rotted_since_an_earlier_attempt_is_told(tmp_path: Path) -> None:
+def test_what_rotted_since_an_earlier_attempt_is_reported(tmp_path: Path) -> None:
     """Its time says that nobody wrote it, so the receipt of the earlier attempt stays, and it is not read again."""
     where = Place("local", str(tmp_path))
     with where.logbook() as log:
@@ -457,7 +457,7 @@ def test_what_rotted_since_an_earlier_attempt_is_told(tmp_path: Path) -> None:
 
 def test_a_file_that_may_not_be_read_does_not_keep_a_run_from_its_end() -> None:
     where = place()
-    faulty = FaultyStore(open_store(where.url))
+    faulty = FaultyBackend(open_store(where.url))
     log = Logbook("run", faulty)
     where.put("log_run/artifacts/secret", b"1")
     faulty.fail(1, key="artifacts/secret", error=PermissionError)
@@ -480,7 +480,7 @@ def test_a_run_of_an_experiment_may_go_without() -> None:
 
 def test_a_run_whose_beginning_fails_has_none() -> None:
     where = place()
-    faulty = FaultyStore(open_store(where.url))
+    faulty = FaultyBackend(open_store(where.url))
     faulty.fail(1, key="params.yaml")
     with pytest.raises(StorageError):
         Logbook("run", faulty, params={"a": 1})
@@ -507,7 +507,7 @@ def test_many_files_are_hashed_and_each_failure_is_kept_with_its_key() -> None:
     }
 
 
-def test_a_progress_callback_is_told_of_the_bytes() -> None:
+def test_a_progress_callback_receives_the_bytes() -> None:
     where = place()
     with where.logbook() as log:
         log.bytes("a", b"x" * (PART + 1))
@@ -551,7 +551,7 @@ def test_a_receipt_is_held_to_what_it_says(change: Callable[[Receipt], Receipt],
 
 
 def test_to_verify_is_a_look_a_listing_and_the_files() -> None:
-    faulty = FaultyStore(open_store(place().url))
+    faulty = FaultyBackend(open_store(place().url))
     with Logbook("run", faulty) as log:
         log.text("t", "x")
     reader = LogReader(faulty.below("log_run"))

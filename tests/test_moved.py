@@ -35,7 +35,7 @@ def test_a_writer_whose_folder_is_gone_says_so(moved: bool, tmp_path: Path) -> N
     assert not folder.exists()
 
 
-def test_a_run_that_another_writer_took_is_told_apart_from_one_that_is_gone() -> None:
+def test_a_run_of_another_writer_differs_from_a_missing_run() -> None:
     url = f"memory://{uuid.uuid4().hex}"
     log = Logbook("a", url)
     Logbook("a", url, overwrite=True)

@@ -131,7 +131,7 @@ def test_twenty_seconds_of_refusals_are_within_thirty() -> None:
             now.append(now[-1] + pause)
 
 
-def test_what_the_store_asks_for_is_heeded_within_the_time_limit() -> None:
+def test_the_delay_that_the_server_requests_is_used_within_the_time_limit() -> None:
     patience = Patience(lambda: 30.0, lambda: 0.0)
     assert patience.pause(wanted=20.0) == 20.0
     assert patience.pause(wanted=20.0) is None

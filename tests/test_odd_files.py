@@ -19,7 +19,7 @@ from notata.store import open_beside, open_store
 from notata.store.in_flight import InFlight
 
 
-def test_a_pipe_is_refused_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     log = Logbook("run", tmp_path)
     os.mkfifo(str(log.path / "artifacts_pipe"))
     log["artifacts/x"]
@@ -32,7 +32,7 @@ def test_a_pipe_is_refused_and_keeps_nobody_waiting(tmp_path: Path) -> None:
     assert reader.files == ["log.txt", "metadata.json"]
 
 
-def test_a_folder_that_is_none_is_told_from_one_without_files(tmp_path: Path) -> None:
+def test_a_missing_folder_differs_from_an_empty_one(tmp_path: Path) -> None:
     log = Logbook("run", tmp_path)
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "empty").mkdir()
@@ -134,7 +134,7 @@ def web() -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ["mesh.vtk", "chunked.vtk"])
 @pytest.mark.parametrize("kind", [str, UPath])
-def test_a_signed_address_is_read_whole_and_told_to_nobody(
+def test_a_signed_address_is_read_whole_and_never_printed(
     name: str, kind: type[str | UPath], web: str, tmp_path: Path
 ) -> None:
     log = Logbook("run", tmp_path)

@@ -59,7 +59,7 @@ def test_a_child_may_replace_a_run_that_its_parent_has_ended(tmp_path: Path) -> 
     assert LogReader(tmp_path / "log_a").meta["lease"]["owner"] != before
 
 
-def test_where_the_system_tells_no_identity_the_process_id_of_the_parent_counts(tmp_path: Path) -> None:
+def test_without_a_process_identity_the_process_id_of_the_parent_counts(tmp_path: Path) -> None:
     log = Logbook("a", tmp_path)
     metadata = tmp_path / "log_a" / "metadata.json"
     fields = json.loads(metadata.read_text())

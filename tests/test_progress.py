@@ -19,7 +19,7 @@ from fsspec.callbacks import Callback
 from notata import ConfigurationError, Logbook, LogReader
 from notata._base import progress
 from notata.store.files import PART
-from notata.store.memory import MemoryStore
+from notata.store.memory import MemoryBackend
 
 
 class Told(Callback):  # type: ignore[misc]
@@ -209,7 +209,7 @@ def test_what_a_script_prints_to_a_file_stays_there_and_a_lost_terminal_keeps_it
     assert (tmp_path / "out").read_text() == "to a file\nof a child\nafter that\n"
 
 
-def test_large_values_are_told_and_small_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_values_are_reported_and_small_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Told] = []
 
     def bar(label: str, size: int | None = None) -> Callback:
@@ -218,7 +218,7 @@ def test_large_values_are_told_and_small_ones_are_not(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("notata.logbook.bar", bar)
     monkeypatch.setattr("notata.reader.run.bar", bar)
-    monkeypatch.delattr(MemoryStore, "_open_read")  # read by ranges, as buckets are
+    monkeypatch.delattr(MemoryBackend, "open_read")  # read by ranges, as buckets are
     url = f"memory://{uuid.uuid4().hex}"
     with Logbook("a", url, progress=True) as log:
         log.json("small", {})

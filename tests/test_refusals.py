@@ -22,7 +22,7 @@ from notata.store import Store, open_store
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.client_errors import failure_of_client
 from notata.store.http_errors import failure_of_reply, plain_code
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 from tests.counting import counted
 from tests.servers import Server
 
@@ -310,7 +310,7 @@ def test_a_page_that_is_stored_in_a_bucket_is_a_file(moto_server: Server, gcs_se
 
 
 def test_a_refusal_is_never_taken_for_a_missing_file() -> None:
-    store = FaultyStore(open_store(f"memory://{uuid.uuid4().hex}"))
+    store = FaultyBackend(open_store(f"memory://{uuid.uuid4().hex}"))
     store.write("data/x.npy", b"x")
     path = store.path_for("data/x.npy")
     for call in (path.exists, path.is_file, path.parent.is_dir, path.parent.exists):

@@ -189,7 +189,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def test_the_hour_that_repeats_at_the_end_of_summer_time_is_told_apart(berlin: None) -> None:
+def test_the_hour_that_repeats_at_the_end_of_summer_time_is_unambiguous(berlin: None) -> None:
     end = End()
     handler = Journal(end, at_once=True)
     moments = [datetime(2026, 10, 25, hour, minute, tzinfo=UTC) for hour in (0, 1) for minute in (30, 45)]
@@ -209,7 +209,7 @@ def test_the_hour_that_repeats_at_the_end_of_summer_time_is_told_apart(berlin: N
     assert log.to_pandas()["utc"].is_monotonic_increasing
 
 
-def test_a_log_of_0_3_0_tells_no_offset() -> None:
+def test_a_log_of_0_3_0_has_no_offset() -> None:
     log = RunLog(f"no time\n{HEAD}INFO a\n[2026-03-01T09:30:00+00:00] INFO b\n{HEAD}INFO c\n")
     assert [line.message for line in log] == ["no time", "a", "b", "c"]
     assert [line.offset for line in log] == [None, None, timedelta(0), timedelta(0)]

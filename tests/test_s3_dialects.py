@@ -156,7 +156,7 @@ def test_the_trial_touches_no_file_and_leaves_nothing(place: Place) -> None:
 
 
 def test_amazon_is_never_tried(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3.S3Store, "_endpoint", lambda self: "https://s3.eu-central-1.amazonaws.com")
+    monkeypatch.setattr(s3.S3Backend, "_endpoint", lambda self: "https://s3.eu-central-1.amazonaws.com")
     with counted() as sent:
         place.store().create("x", b"1")
     assert len(sent) == 1
@@ -183,7 +183,7 @@ def test_each_condition_is_tried_for_itself(
             warnings.simplefilter("always")
             log = place.logbook()
         assert told in str(caught[0].message) if told else not caught, caught
-        assert (log._lease.fields["lease"]["heartbeat"] is None) is (not swaps)
+        assert (json.loads(place.bytes("log_run/metadata.json"))["lease"]["heartbeat"] is None) is (not swaps)
         log.mark_complete()
 
 
@@ -295,11 +295,11 @@ def test_a_list_that_does_not_go_on_is_an_error(place: Place, monkeypatch: pytes
     page = {"Contents": [], "IsTruncated": True, "NextContinuationToken": "again"}
     asked: list[str] = []
 
-    def call(self: s3.S3Store, method: str, name: str | None = None, **arguments: Any) -> dict[str, Any]:
+    def call(self: s3.S3Backend, method: str, name: str | None = None, **arguments: Any) -> dict[str, Any]:
         asked.append(method)
         return page
 
-    monkeypatch.setattr(s3.S3Store, "_call", call)
+    monkeypatch.setattr(s3.S3Backend, "_call", call)
     with pytest.raises(StorageError, match="sent an incomplete list"):
         store.list()
     assert len(asked) == 2

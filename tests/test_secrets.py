@@ -27,7 +27,7 @@ from notata._base import secrets
 from notata.cli import main
 from notata.errors import NotataError, StorageError
 from notata.store import open_store
-from notata.store.memory import MemoryStore
+from notata.store.memory import MemoryBackend
 from tests.servers import Server
 
 X = "zQ9SECRETxyz1"
@@ -249,18 +249,18 @@ random_secrets = st.from_regex(r"[a-z][0-9][A-Z][a-z][0-9][A-Z][A-Za-z0-9]{8,30}
 any_secrets = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=4, max_size=30).map("Zq9{}§7x".format)
 
 
-class Refusing(MemoryStore):
+class Refusing(MemoryBackend):
     """A storage whose server repeats a text in every refusal to write below ``artifacts/refused``."""
 
     said = ""
 
-    def _put(self, key: str, data: bytes, match: str | None) -> str:
+    def put(self, key: str, data: bytes, match: str | None) -> str:
         if key.startswith("artifacts/refused"):
             try:
                 raise ValueError(self.said)
             except ValueError as cause:
                 raise OSError(5, self.said) from cause
-        return super()._put(key, data, match)
+        return super().put(key, data, match)
 
 
 @contextmanager
@@ -331,7 +331,7 @@ def test_a_secret_by_its_form_reaches_no_file_log_line_repr_or_error(secret: str
     assert len(all_files(url)) >= 10
 
 
-def test_a_variable_whose_name_says_so_is_not_told() -> None:
+def test_a_variable_with_a_secret_name_is_not_reported() -> None:
     url = f"memory://{uuid.uuid4().hex}"
     with suppress(RuntimeError), Logbook("a", url, failure_variables=True):
         password = "plain words"

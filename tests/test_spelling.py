@@ -22,7 +22,7 @@ from notata import BatchError, Logbook, LogReader, RunExistsError, StoredNameErr
 from notata._base import processes
 from notata.search import diagnose
 from notata.store import Store, open_store
-from notata.store.local import LocalStore
+from notata.store.local import LocalBackend
 from notata.store.spelling import Spelling, collisions
 from tests.tools.folding_disk import DISK
 
@@ -60,7 +60,7 @@ def exists(path: str) -> bool:
     return os.path.lexists(spelled(path))
 
 
-class FoldingStore(LocalStore):
+class FoldingStore(LocalBackend):
     """A local disk without regard to case."""
 
     def __init__(self, folder: str) -> None:
@@ -248,10 +248,10 @@ def test_unicode_forms_of_one_name(disk: Store, root: Path) -> None:
 # -- disks that fold Unicode forms, as doubles: none that does can be mounted here ---------------------------
 
 
-def as_form(form: str) -> type[LocalStore]:
+def as_form(form: str) -> type[LocalBackend]:
     """A disk that looks names up by one Unicode form: it stores that form, or what it was given where that is empty."""
 
-    class Normalizing(LocalStore):
+    class Normalizing(LocalBackend):
         def __init__(self, folder: str) -> None:
             super().__init__(folder)
             self._spelling = Spelling(lambda path: os.path.lexists(find(path)))

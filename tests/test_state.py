@@ -25,7 +25,7 @@ from notata._base import processes
 from notata.run import state
 from notata.run.state import RunState
 from notata.store import Blob, open_store
-from notata.testing import FaultyStore, Operation
+from notata.testing import FaultyBackend, Operation
 from tests.backends import Place
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
@@ -175,7 +175,7 @@ def test_what_a_run_says_of_its_end_stands(status: str) -> None:
     assert judged({"status": status}).status == status
 
 
-def test_a_failure_tells_its_reason_in_one_line() -> None:
+def test_a_failure_has_its_reason_in_one_line() -> None:
     assert judged({"status": "failed", "failure_reason": "h = -1\nat step 7"}).why.endswith(": h = -1")
     assert judged({"status": "failed"}).why
 
@@ -222,7 +222,7 @@ def test_a_run_elsewhere_lives_as_long_as_it_gives_signs(
 
 
 @pytest.mark.parametrize("beat", ["2026-01-02T03:04:05", "", "now", None, 5, [], "2126-01-02T03:04:05+00:00"])
-def test_an_owner_s_clock_that_tells_nothing_is_no_sign_of_death(beat: object) -> None:
+def test_an_invalid_beat_is_no_evidence_of_a_dead_run(beat: object) -> None:
     lease = {"process": "elsewhere/boot/pid:[1]/7/8", "heartbeat": 1.0, "beat": beat}
     found = judged({"status": "initialized", "lease": lease})
     assert found.status == "running"
@@ -314,7 +314,7 @@ def test_a_run_with_any_metadata_can_go_on(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("heartbeat", [math.nan, math.inf])
-def test_a_heartbeat_that_is_no_time_tells_nothing(heartbeat: float) -> None:
+def test_a_heartbeat_that_is_no_time_is_ignored(heartbeat: float) -> None:
     lease = {"process": "elsewhere/boot/pid:[1]/7/8", "heartbeat": heartbeat}
     assert judged({"status": "initialized", "lease": lease}, 1e6).certain is False
 
@@ -344,7 +344,7 @@ def test_a_look_is_one_read_and_changes_nothing() -> None:
     log = place.logbook()
     log.text("notes", "x")
     before = {name: place.bytes(name) for name in place.names()}
-    store = FaultyStore(open_store(f"{place.url}/log_run"))
+    store = FaultyBackend(open_store(f"{place.url}/log_run"))
     fields, found = state.look(store)
     assert store.operations == [Operation("get", "metadata.json")]
     assert {name: place.bytes(name) for name in place.names()} == before
@@ -417,7 +417,7 @@ def test_the_time_of_several_resumptions_adds_up() -> None:
 
 
 @pytest.mark.parametrize("begun", ["2026-11-22T07:59:50", "2026-11-22T08:00:10+00:00", "soon", None, 7])
-def test_a_beginning_that_tells_nothing_costs_no_negative_time(begun: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_start_gives_no_negative_duration(begun: object, monkeypatch: pytest.MonkeyPatch) -> None:
     assert state.spent(state.resumed_fields(FRESH, {"start_time": begun}, FAR)) >= 0
     assert state.spent(state.resumed_fields(FRESH, {}, FAR)) == 0.0
 

@@ -38,7 +38,7 @@ from notata.mirror.evidence import digest_of
 from notata.store import Entry, Store, open_store
 from notata.store.files import PART
 from notata.store.gaps import Skipped
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.command import notata
 
@@ -89,11 +89,11 @@ def status(place: Place, folder: str = "log_a") -> str:
     return fields["status"]
 
 
-def below(place: Place, folder: str = "log_a") -> FaultyStore:
-    return FaultyStore(place.store().below(folder))
+def below(place: Place, folder: str = "log_a") -> FaultyBackend:
+    return FaultyBackend(place.store().below(folder))
 
 
-def writes(store: FaultyStore) -> list[str]:
+def writes(store: FaultyBackend) -> list[str]:
     return [f"{step.verb} {step.key}" for step in store.operations if step.verb not in ("get", "list", "stat")]
 
 
@@ -102,7 +102,7 @@ def writes(store: FaultyStore) -> list[str]:
 
 def test_a_run_is_copied_whole_and_the_second_time_not_at_all(here: Place, there: Place) -> None:
     fill(here, run())
-    target = FaultyStore(there.store())
+    target = FaultyBackend(there.store())
     report = sync(f"{here.url}/log_a", target)
     assert tree(there) == tree(here) == run()
     assert report.copied == {key.removeprefix("log_a/"): len(data) for key, data in run().items()}
@@ -169,7 +169,7 @@ def test_a_tree_has_runs_and_other_files(here: Place, there: Place) -> None:
 def test_a_log_is_appended_to_where_the_destination_has_its_beginning(here: Place, there: Place) -> None:
     line = b"[2026-01-01T00:00:00] INFO step\n"
     fill(here, run() | {"log_a/log.txt": line * 9000})
-    target = FaultyStore(there.store())
+    target = FaultyBackend(there.store())
     sync(here.url, target)
     fill(here, {"log_a/log.txt": line * 9001, "log_a/workers/3/log.txt": line * 3, "log_a/artifacts/log.txt": line})
     before = len(target.operations)
@@ -204,7 +204,7 @@ def test_large_files_and_those_of_the_same_size(here: Place, there: Place) -> No
     assert tree(there) == tree(here)
 
 
-def test_bytes_of_all_files_are_told_to_a_callback(here: Place, there: Place) -> None:
+def test_bytes_of_all_files_are_reported_to_a_callback(here: Place, there: Place) -> None:
     from fsspec.callbacks import Callback
 
     class Notes(Callback):  # type: ignore[misc]
@@ -221,7 +221,7 @@ def test_bytes_of_all_files_are_told_to_a_callback(here: Place, there: Place) ->
     assert callback.size == whole + len(metadata())
 
 
-def test_what_tells_of_files_comes_after_them(here: Place, there: Place) -> None:
+def test_metadata_is_copied_after_the_files_it_describes(here: Place, there: Place) -> None:
     fill(here, run())
     target = below(there)
     RunCopy(here.store().below("log_a"), target, at_once=1).update()
@@ -239,7 +239,7 @@ def test_what_tells_of_files_comes_after_them(here: Place, there: Place) -> None
 # -- what is never said too early ----------------------------------------------------------------------------
 
 
-class Watched(FaultyStore):
+class Watched(FaultyBackend):
     """A destination that is looked at after every step."""
 
     look: Callable[[], None] = staticmethod(lambda: None)
@@ -413,7 +413,7 @@ def test_another_run_of_the_id_is_not_mixed_with_this_one(here: Place, there: Pl
 def test_a_run_that_was_to_be_replaced_is_replaced_by_the_next_sync(here: Place, there: Place) -> None:
     fill(here, run())
     fill(there, run(start_time="2025-05-05T00:00:00.000+00:00") | {"log_a/artifacts/mine": b"old"})
-    target = FaultyStore(there.store())
+    target = FaultyBackend(there.store())
     target.fail(4)  # after the list, and metadata.json read and set: the deletion
     with suppress(NotataError):
         sync(here.url, target, delete=True)
@@ -534,7 +534,7 @@ def test_an_odd_recorded_mirror_does_no_harm(mirror: Any, here: Place) -> None:
         assert not words[3].startswith("-")
 
 
-def test_runs_that_record_several_mirrors_are_told_of(here: Place, there: Place) -> None:
+def test_runs_that_record_several_mirrors_are_reported(here: Place, there: Place) -> None:
     fill(here, run(mirror=there.url))
     here.put("log_c/metadata.json", metadata(mirror="memory://elsewhere/log_c"))
     with pytest.raises(ConfigurationError, match=r"record these mirrors: memory://\S+, memory://\S+. Name the dest"):
@@ -566,7 +566,7 @@ def test_nothing_is_deleted_unless_asked_and_then_all_that_the_source_does_not_h
     fill(outside, {"kept": b"kept"})
     assert sync(here.url, there.url).deleted == {}
     assert tree(there) == tree(here) | extra
-    target = FaultyStore(there.store())
+    target = FaultyBackend(there.store())
     would = sync(here.url, target, delete=True, dry_run=True)
     assert writes(target) == []
     assert tree(there) == tree(here) | extra
@@ -583,7 +583,7 @@ def test_of_a_run_the_folder_of_the_run_alone_is_cleared(here: Place, there: Pla
     assert tree(there) == run() | {"log_b/metadata.json": metadata(), "notes.md": b"n"}
 
 
-def test_a_folder_of_an_illegal_name_is_told_and_the_rest_is_made_equal(tmp_path: Path) -> None:
+def test_a_folder_of_an_illegal_name_is_reported_and_the_rest_is_made_equal(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     Logbook("a", here).mark_complete()
     (here / "notes.txt").write_text("new")
@@ -612,7 +612,7 @@ def test_a_run_that_is_deleted_is_not_complete_meanwhile(here: Place, there: Pla
 # -- what does not hold still, and what cannot be copied -----------------------------------------------------
 
 
-class Changing(FaultyStore):
+class Changing(FaultyBackend):
     """A source that changes just before its n-th read of some file."""
 
     def change_before(self, key: str, change: Callable[[], None], verb: str = "get") -> None:
@@ -704,7 +704,7 @@ def test_a_run_whose_metadata_is_taken_by_another_one_meanwhile_is_refused(here:
 
 
 @pytest.mark.parametrize("name", ["a\\b", "tab\there", "x?versionId=3", "x" * 256])
-def test_a_name_that_cannot_be_a_key_is_told_and_all_else_copied(here: Place, there: Place, name: str) -> None:
+def test_a_name_that_cannot_be_a_key_is_reported_and_all_else_copied(here: Place, there: Place, name: str) -> None:
     fill(here, run() | {f"log_a/artifacts/{name}": b"odd", "index.csv": b"rows"})
     with pytest.raises(BatchError) as failed:
         sync(here.url, there.url)
@@ -721,7 +721,7 @@ def test_a_name_that_cannot_be_a_key_is_told_and_all_else_copied(here: Place, th
     assert status(there) == "complete"
 
 
-def test_a_file_where_a_folder_is_needed_is_told_and_all_else_copied(here: Place, there: Place) -> None:
+def test_a_file_where_a_folder_is_needed_is_reported_and_all_else_copied(here: Place, there: Place) -> None:
     fill(here, run() | {"log_a/artifacts/x/y": b"below"})
     fill(there, {"log_a/artifacts/x": b"a file"})
     with pytest.raises(BatchError) as failed:
@@ -740,7 +740,7 @@ def test_files_without_metadata_are_not_put_into_a_run(here: Place, there: Place
     assert tree(there) == run() | {"README": b"read"}
 
 
-def test_links_and_pipes_are_left_out_and_told(tmp_path: Path, there: Place) -> None:
+def test_links_and_pipes_are_skipped_and_reported(tmp_path: Path, there: Place) -> None:
     local = Place("local", str(tmp_path / "here"))
     fill(local, run())
     artifacts = tmp_path / "here/log_a/artifacts"
@@ -759,7 +759,7 @@ def test_links_and_pipes_are_left_out_and_told(tmp_path: Path, there: Place) -> 
     assert tree(there) == run() | {"log_a/artifacts/to_a_file": b"converged"}
 
 
-def test_names_that_are_no_text_are_told(tmp_path: Path, there: Place) -> None:
+def test_names_that_are_no_text_are_reported(tmp_path: Path, there: Place) -> None:
     local = Place("local", str(tmp_path / "here"))
     fill(local, run())
     with open(os.fsencode(tmp_path) + b"/here/log_a/artifacts/\xff", "wb") as file:
@@ -772,10 +772,10 @@ def test_names_that_are_no_text_are_told(tmp_path: Path, there: Place) -> None:
 def test_who_cannot_be_reached_is_not_asked_for_every_file(here: Place, there: Place) -> None:
     fill(here, run("initialized") | {f"log_a/artifacts/{number}": b"x" for number in range(500)})
 
-    class Gone(FaultyStore):
+    class Gone(FaultyBackend):
         tried = 0
 
-        def _put(self, key: str, data: bytes, match: str | None) -> str:
+        def put(self, key: str, data: bytes, match: str | None) -> str:
             self.tried += 1
             raise ConnectionError("gone")
 
@@ -935,7 +935,7 @@ def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where
     assert tree(there) == run()
 
 
-def test_what_came_late_is_there_before_the_manifest_that_tells_of_it(here: Place, there: Place) -> None:
+def test_late_files_are_copied_before_the_manifest_that_lists_them(here: Place, there: Place) -> None:
     fill(here, run() | {"log_a/manifest.json": b"{}"})
 
     def written_late() -> None:
@@ -946,7 +946,7 @@ def test_what_came_late_is_there_before_the_manifest_that_tells_of_it(here: Plac
     assert there.bytes("log_a/artifacts/late") == b"l"
 
 
-def test_a_copy_that_is_told_to_stop_stops(here: Place, there: Place) -> None:
+def test_a_copy_stops_on_request(here: Place, there: Place) -> None:
     fill(here, run())
     stop = Event()
     source = Changing(here.store().below("log_a"))
@@ -973,7 +973,7 @@ def test_damaged_metadata_is_copied_last_and_over_no_other(here: Place, there: P
     sync(here.url, there.url, delete=True)
     assert tree(there) == tree(here)
     fill(here, {"log_a/metadata.json": b"{ half"})
-    target = FaultyStore(there.store())
+    target = FaultyBackend(there.store())
     here.store().delete(["log_a/params.yaml"])
     sync(here.url, target, delete=True)
     assert writes(target) == ["put metadata.json", "delete ", "put metadata.json"]  # it is not complete meanwhile
@@ -998,7 +998,7 @@ def test_other_digests() -> None:
     assert digest_of(iter([b""]), "sha3:") == ""
 
 
-def test_a_listing_tells_what_it_knows(here: Place) -> None:
+def test_a_listing_has_what_the_store_knows(here: Place) -> None:
     fill(here, run())
     assert {entry.digest for entry in here.store().list()} == {""}
     assert Entry("k", 1, next(iter(here.store().list())).modified, "v").digest == ""

@@ -445,7 +445,7 @@ def test_metadata_that_cannot_be_read_is_a_row_that_says_so(sweep: Experiment, d
 
 
 @pytest.mark.parametrize("row", [[], "x", 3, {"params": 3, "metrics": []}, {"params": [1]}, {"metrics_error": {}}])
-def test_a_field_row_that_somebody_spoilt(sweep: Experiment, row: Any) -> None:
+def test_a_damaged_row_field(sweep: Experiment, row: Any) -> None:
     run(sweep, {"error": 0.5}, dt=0.1)
     _edit(sweep.runs_dir / "log_sweep_dt_0.1", lambda fields: fields.update(row=row))
     told = rows(sweep)["sweep_dt_0.1"]
@@ -534,7 +534,7 @@ def test_metrics_written_after_the_end_are_in_the_table(sweep: Experiment, by: s
         assert cells(sweep)[0]["error"] == str(error)
 
 
-def test_metrics_of_the_same_second_are_told_apart_by_their_version(memory: Store) -> None:
+def test_metrics_of_the_same_second_differ_by_their_version(memory: Store) -> None:
     """The clock of S3 tells seconds: that metrics are newer than the end cannot be told by it."""
     sweep = Experiment("sweep", memory)
     run(sweep, {"error": 0.5}, dt=0.1)
@@ -634,9 +634,9 @@ def test_a_complete_run_may_still_fail_and_has_one_row(sweep: Experiment) -> Non
 
 
 def test_what_index_csv_says_is_not_asked_of_the_runs_again(memory: Store) -> None:
-    from notata.testing import FaultyStore
+    from notata.testing import FaultyBackend
 
-    watched = FaultyStore(memory)
+    watched = FaultyBackend(memory)
     sweep = Experiment("sweep", watched)
     for dt in (0.1, 0.2, 0.3):
         run(sweep, {} if dt == 0.1 else {"error": dt}, dt=dt)

@@ -150,7 +150,7 @@ def test_writes_of_this_process_and_of_its_forked_children_bear_their_names(tmp_
         ("dead", 0, False),
     ],
 )
-def test_what_cannot_be_told_stays_for_a_day(name: str, age: float, stays: bool, tmp_path: Path) -> None:
+def test_files_of_unknown_state_are_kept_for_a_day(name: str, age: float, stays: bool, tmp_path: Path) -> None:
     Logbook("run", tmp_path, environment=False, heartbeat=0).mark_complete()
     name = f".notata-{dead_tag()}-0123456789abcdef" if name == "dead" else name
     path = leave(tmp_path / "log_run/data" / name, age)
@@ -166,7 +166,7 @@ def test_a_store_that_cannot_remove_them_does_not_keep_a_run_from_going_on(tmp_p
     def refuse(names: object) -> dict[str, Exception]:
         return {str(path): PermissionError("denied")}
 
-    store._delete = refuse  # type: ignore[method-assign]
+    store.delete = refuse  # type: ignore[method-assign]
     with Logbook("run", store, resume=True, environment=False, heartbeat=0) as log:
         assert "WARNING Unfinished writes of earlier attempts were not removed: " in log.log_path.read_text()
     assert log.status == "complete"

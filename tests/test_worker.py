@@ -29,11 +29,11 @@ from notata import (
     Worker,
     formats,
 )
-from notata._base import exits
 from notata.errors import EncodeError
 from notata.store import open_store
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 from notata.worker import WorkerConfig
+from tests.exiting import calls_at_exit
 from tests.test_generic import Plain
 
 
@@ -49,7 +49,7 @@ def log(tmp_path: Path) -> Logbook:
 # -- who it is ---------------------------------------------------------------------------------------------
 
 
-def test_what_it_tells_of_itself(log: Logbook) -> None:
+def test_the_attributes_of_a_worker(log: Logbook) -> None:
     worker = log.worker(3)
     assert (worker.rank, worker.run_id, worker.url, worker.path) == ("3", "run", log.url, log.path)
     assert worker.log_path == log.path / "workers" / "3" / "log.txt"
@@ -80,7 +80,7 @@ def test_arguments_that_make_no_sense(log: Logbook) -> None:
     assert "workers" not in json.loads((log.path / "metadata.json").read_text())
 
 
-def test_a_damaged_metadata_is_told(log: Logbook) -> None:
+def test_damaged_metadata_is_reported_by_the_worker(log: Logbook) -> None:
     (log.path / "metadata.json").write_text("{")
     with pytest.raises(StorageError, match="so not the metadata of a run"):
         Worker(log.path, 0)
@@ -214,7 +214,7 @@ def test_threads_may_share_it(log: Logbook) -> None:
 
 
 def test_a_line_that_cannot_be_stored_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = FaultyStore(open_store(tmp_path))
+    store = FaultyBackend(open_store(tmp_path))
     log = Logbook("run", store, environment=False, heartbeat=0)
     worker = log.worker(0)
     for _ in range(2):  # the first one looks where the log ends
@@ -230,11 +230,11 @@ def test_a_line_that_cannot_be_stored_is_kept(tmp_path: Path, caplog: pytest.Log
     store.heal()
     worker.close()
     assert messages(worker.log_path) == ["INFO a", "INFO a", "INFO b"]
-    assert not [call for call in exits._calls if getattr(call, "__self__", None) is worker.handler]
+    assert calls_at_exit(worker.handler) == []
 
 
 def test_a_run_is_not_complete_before_the_lines_of_its_workers_are_stored(tmp_path: Path) -> None:
-    store = FaultyStore(open_store(tmp_path))
+    store = FaultyBackend(open_store(tmp_path))
     log = Logbook("run", store, environment=False, heartbeat=0)
     worker = log.worker(0)
     store.fail(1, key="workers/0/log.txt", error=lambda: OSError(28, "No space left on device"))
@@ -293,8 +293,8 @@ def test_the_end_of_the_interpreter_closes_it(log: Logbook) -> None:
 import sys
 from notata import Worker
 from notata.store import open_store
-from notata.testing import FaultyStore
-store = FaultyStore(open_store(sys.argv[1]))
+from notata.testing import FaultyBackend
+store = FaultyBackend(open_store(sys.argv[1]))
 worker = Worker(store, 0)
 store.fail(1, key="workers/0/log.txt")
 worker.info("kept for the end")
@@ -372,7 +372,7 @@ def test_a_forked_child_may_ask_for_one(log: Logbook) -> None:
     assert json.loads((log.path / "metadata.json").read_text())["workers"] is True
 
 
-def test_a_value_that_has_no_form_is_told_with_its_key(log: Logbook) -> None:
+def test_a_value_that_has_no_form_is_reported_with_its_key(log: Logbook) -> None:
     with pytest.raises(EncodeError) as caught:
         log.worker(0).json("metrics", {"a": object()})
     assert (caught.value.url, caught.value.key) == (log.url, "artifacts/metrics.json")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from notata.store import Blob, open_store
-from notata.store.memory import MemoryStore
+from notata.store.memory import MemoryBackend
 from tests.backends import Place
 from tests.fleet import fill
 
@@ -65,25 +65,25 @@ def shelf(request: pytest.FixtureRequest, fleet: Path) -> Iterator[Shelf]:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     """Each range that is read of a file in memory: its key, where it begins, and how many bytes it has."""
     ranges: list[tuple[str, int, int]] = []
-    whole = MemoryStore._get
+    whole = MemoryBackend.get
 
-    def get(self: MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
         blob = whole(self, key, start, end, version)
         ranges.append((key, start, len(blob.data)))
         return blob
 
-    monkeypatch.setattr(MemoryStore, "_get", get)
+    monkeypatch.setattr(MemoryBackend, "get", get)
     return ranges
 
 
 @pytest.fixture
 def log_b_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads of ``log_b/log.txt`` in memory fail."""
-    whole = MemoryStore._get
+    whole = MemoryBackend.get
 
-    def get(self: MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
         if self._file(key).endswith("log_b/log.txt"):
             raise OSError("on purpose")
         return whole(self, key, start, end, version)
 
-    monkeypatch.setattr(MemoryStore, "_get", get)
+    monkeypatch.setattr(MemoryBackend, "get", get)

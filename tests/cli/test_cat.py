@@ -20,7 +20,7 @@ import pytest
 from notata import errors
 from notata.search import contents, describe
 from notata.store import open_store
-from notata.store.memory import MemoryStore
+from notata.store.memory import MemoryBackend
 from tests.cli.conftest import Shelf
 from tests.command import notata, terminal
 from tests.counting import counted
@@ -75,7 +75,7 @@ def test_json_makes_one_object_of_a_file_so_that_jq_works_over_runs(shelf: Shelf
     ]
 
 
-def test_a_single_file_is_told_as_one_of_a_pattern(fleet: Path, tmp_path: Path) -> None:
+def test_a_single_file_is_reported_as_one_of_a_pattern(fleet: Path, tmp_path: Path) -> None:
     for place in ("log_notes/params.yaml", "log_notes/workers/3/log.txt", "README.txt"):
         single, pattern = (
             json.loads(notata("cat", "--json", f"{fleet}/{name}", folder=tmp_path).stdout)
@@ -120,14 +120,14 @@ def test_they_are_fetched_before_they_are_asked_for() -> None:
     for number in range(40):
         put(f"ahead/{number:02}", b"x" * 10)
     begun: list[str] = []
-    whole = MemoryStore.start_fetch
+    whole = MemoryBackend.start_fetch
 
-    def start(self: MemoryStore, key: str, *range_: Any) -> Any:
+    def start(self: MemoryBackend, key: str, *range_: Any) -> Any:
         begun.append(key)
         return whole(self, key, *range_)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MemoryStore, "start_fetch", start)
+        patch.setattr(MemoryBackend, "start_fetch", start)
         files = contents("memory://cat/ahead/*")
         assert next(files).file.key == "00"
         assert len(begun) == 32

@@ -17,7 +17,7 @@ from notata.cli import output
 from notata.search import Comparison, compare
 from notata.search.comparing import Difference
 from notata.store import open_store
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.cli.conftest import Shelf
 from tests.command import notata, process, terminal
@@ -214,7 +214,7 @@ def test_status_and_failure_count() -> None:
 # -- files ---------------------------------------------------------------------------------------------------
 
 
-def test_the_first_thing_that_tells_is_told() -> None:
+def test_the_first_evidence_of_a_difference_is_reported() -> None:
     place = Place("memory", "memory://compare-why")
     for name, text in (("a", "other"), ("b", "OTHER")):
         with place.logbook(name, params={"dt": name}, heartbeat=0) as log:
@@ -237,7 +237,7 @@ def test_the_first_thing_that_tells_is_told() -> None:
     assert {(item.change, item.why) for item in same.items} == {("equal", "version"), ("equal", "size")}
 
 
-def test_what_nothing_tells_is_unknown_until_it_is_read(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_files_without_evidence_are_unknown_until_they_are_read(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     place = make_place("s3", request)
     for name in "ab":
         with place.logbook(name) as log:
@@ -260,7 +260,7 @@ def test_what_nothing_tells_is_unknown_until_it_is_read(request: pytest.FixtureR
     place.store().clear()
 
 
-def test_gcs_tells_by_its_digests(request: pytest.FixtureRequest) -> None:
+def test_digests_of_gcs_are_evidence(request: pytest.FixtureRequest) -> None:
     place = make_place("gcs", request)
     for name in "ab":
         place.put(f"log_{name}/metadata.json", b'{"status": "complete"}')
@@ -293,7 +293,7 @@ def test_a_file_on_a_disk_is_read_beside_a_receipt_or_digest(
     place.store().clear()
 
 
-def test_a_receipt_that_does_not_hold_tells_nothing(tmp_path: Path) -> None:
+def test_an_outdated_receipt_is_no_evidence(tmp_path: Path) -> None:
     for name in "ab":
         with Logbook(name, tmp_path) as log:
             log.text("n", "then")
@@ -324,7 +324,7 @@ def test_little_is_read(request: pytest.FixtureRequest) -> None:
 # -- what cannot be compared ---------------------------------------------------------------------------------
 
 
-def test_each_of_two_damaged_parts_is_told(tmp_path: Path) -> None:
+def test_each_of_two_damaged_parts_is_reported(tmp_path: Path) -> None:
     for name in "ab":
         with Logbook(name, tmp_path, params={"dt": name}) as log:
             log.json("metrics", {"e": name})
@@ -339,7 +339,7 @@ def test_each_of_two_damaged_parts_is_told(tmp_path: Path) -> None:
     assert "metrics" not in done.stderr.splitlines()[0]
 
 
-def test_a_damaged_part_is_told_and_the_others_compared(tmp_path: Path) -> None:
+def test_a_damaged_part_is_reported_and_the_others_compared(tmp_path: Path) -> None:
     for name in "ab":
         with Logbook(name, tmp_path, params={"dt": name}) as log:
             log.json("metrics", {"e": name})
@@ -380,13 +380,13 @@ def test_what_makes_no_sense(tmp_path: Path) -> None:
         compare(tmp_path / "out/log_a", tmp_path / "nowhere")
 
 
-def test_a_file_that_cannot_be_read_is_unknown_and_told() -> None:
+def test_a_file_that_cannot_be_read_is_unknown_and_reported() -> None:
     place = Place("memory", "memory://compare-fails")
     for name in "ab":
         with place.logbook(name) as log:
             log.text("n", f"text {name}")
         place.store().delete([f"log_{name}/manifest.json"])
-    store = FaultyStore(open_store(f"{place.url}/log_a"))
+    store = FaultyBackend(open_store(f"{place.url}/log_a"))
     store.fail(1, key="artifacts/n.txt")
     errors: list[NotataError] = []
     found = compare(store, f"{place.url}/log_b", only=["files"], failed=errors.append)
@@ -427,7 +427,7 @@ def test_a_terminal_gets_the_ends_of_long_values(tmp_path: Path, monkeypatch: py
     assert len(told[3]) <= 80
 
 
-def test_large_changes_are_told_as_factors_and_what_does_not_count_in_brackets(
+def test_large_changes_are_reported_as_factors_and_what_does_not_count_in_brackets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, few in (("a", 1.0), ("b", 21.0)):

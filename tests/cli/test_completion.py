@@ -99,7 +99,7 @@ def test_errors_are_silent(url: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 
-def test_nobody_there_is_silent_and_does_not_keep_the_shell(tmp_path: Path) -> None:
+def test_completion_ends_silently_without_a_server(tmp_path: Path) -> None:
     done = complete(["notata", "rm", "-o", f"endpoint_url=http://127.0.0.1:{free_port()}", "s3://bucket/x"], tmp_path)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 

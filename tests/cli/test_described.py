@@ -158,7 +158,7 @@ def test_bytes_are_shown_as_hexdump_has_them() -> None:
     assert BytesFacts(b"\x1fA~\x7f\x80\xe9 ".hex()).lines() == [f"00000000  {'1f 41 7e 7f 80 e9 20':47}  .A~... "]
 
 
-def test_text_that_is_too_long_for_a_record_is_told_by_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_that_is_too_long_for_a_record_is_reported_by_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("notata.search.describing._CONTENT", 10)
     open_store("memory://described").write_many({"a.txt": b"0123456789", "b.txt": b"0123456789a"})
     done = notata("cat", "--json", "memory://described/*.txt", folder=Path.cwd())

@@ -29,8 +29,8 @@ from notata.errors import (
 from notata.search import Check, diagnose, diagnosing, runs, surroundings
 from notata.search.checks import WRONG_KEY, advice_on, clock_check
 from notata.store import Blob, Entry, open_store, s3
-from notata.store.front import FrontStore
-from notata.testing import FaultyStore
+from notata.store.wrapper import Wrapper
+from notata.testing import FaultyBackend
 from tests import small_disk
 from tests.backends import Place
 from tests.cli.conftest import Shelf
@@ -159,7 +159,7 @@ def test_a_file_is_no_place_for_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["s3", "gcs"])
-def test_nobody_listens(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_no_server_listens(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     place = make_place(name, request)
     options = {**place.options, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
     with hurried():
@@ -169,7 +169,7 @@ def test_nobody_listens(name: str, request: pytest.FixtureRequest, tmp_path: Pat
     assert {states(found)[each] for each in ["list", *WRITTEN]} == {"skipped"}
 
 
-def test_somebody_listens_who_never_answers(moto_server: Server, tmp_path: Path) -> None:
+def test_a_server_that_never_answers(moto_server: Server, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         options = [f"-o{name}={value}" for name, value in {**moto_server.options, "endpoint_url": endpoint}.items()]
@@ -199,7 +199,7 @@ def test_an_endpoint_that_is_no_address(tmp_path: Path) -> None:
     assert done.stderr.endswith("is no address; it must begin with http:// or https://\n")
 
 
-def test_a_line_tells_what_to_do_once(tmp_path: Path) -> None:
+def test_each_line_says_once_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     lines = [line.split("\t") for line in notata("doctor", "file", folder=tmp_path).stdout.splitlines()]
     told = next(text for _, state, text in lines if state == "no")
@@ -230,27 +230,27 @@ def test_another_protocol_is_poor_and_says_why(tmp_path: Path) -> None:
 def test_each_check_stands_for_itself(verb: str) -> None:
     """One permission is lacking; the others are found to be there."""
 
-    class Lacking(FaultyStore):
-        def _put(self, key: str, data: bytes, match: str | None) -> str:
+    class Lacking(FaultyBackend):
+        def put(self, key: str, data: bytes, match: str | None) -> str:
             lacking = {None: "write", "": "claim"}.get(match, "swap")
             if verb == lacking and not (verb == "write" and data.startswith(b"first")):
                 raise PermissionError(13, "no")
-            return super()._put(key, data, match)
+            return super().put(key, data, match)
 
-        def _get(self, key: str, start: int, end: int | None, version: str | None):  # type: ignore[no-untyped-def]
+        def get(self, key: str, start: int, end: int | None, version: str | None):  # type: ignore[no-untyped-def]
             if verb == "read" and (start, end) == (0, None) and key == "probe":
                 raise PermissionError(13, "no")
-            return super()._get(key, start, end, version)
+            return super().get(key, start, end, version)
 
-        def _append(self, key: str, data: bytes, tail):  # type: ignore[no-untyped-def]
+        def append(self, key: str, data: bytes, tail):  # type: ignore[no-untyped-def]
             if verb == "append":
                 raise PermissionError(13, "no")
-            return super()._append(key, data, tail)
+            return super().append(key, data, tail)
 
-        def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
             if verb == "delete":
                 return dict.fromkeys(names, PermissionError(13, "no"))
-            return super()._delete(names)
+            return super().delete(names)
 
         def __copy__(self) -> Lacking:
             other = object.__new__(Lacking)
@@ -271,7 +271,7 @@ def test_each_check_stands_for_itself(verb: str) -> None:
     assert inner.list_all() == []
 
 
-class Lying(FrontStore):
+class Lying(Wrapper):
     """A storage that does something else than it says."""
 
     lie = ""
@@ -281,12 +281,12 @@ class Lying(FrontStore):
     def supports_cas(self) -> bool:
         return self.holds
 
-    def _put(self, key: str, data: bytes, match: str | None) -> str:
+    def put(self, key: str, data: bytes, match: str | None) -> str:
         lie = {"": "claim", None: ""}.get(match, "swap")
-        return super()._put(key, data, None if lie == self.lie else match)
+        return super().put(key, data, None if lie == self.lie else match)
 
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        return self._told(key, super()._get(key, start, end, version))
+    def get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+        return self._told(key, super().get(key, start, end, version))
 
     def _get_whole(self, key: str, start: int = 0) -> Blob:
         return self._told(key, super()._get_whole(key, start))
@@ -295,11 +295,11 @@ class Lying(FrontStore):
         blob = replace(blob, age=None) if self.lie == "clock" else blob
         return replace(blob, data=b"x" + blob.data) if self.lie == "read" and key == "probe" else blob
 
-    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
-        return {} if self.lie == "delete" else super()._delete(names)
+    def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+        return {} if self.lie == "delete" else super().delete(names)
 
-    def _stat(self, key: str) -> Entry:
-        entry = super()._stat(key)
+    def stat(self, key: str) -> Entry:
+        entry = super().stat(key)
         return replace(entry, modified=datetime.fromtimestamp(0, UTC)) if self.lie == "clock" else entry
 
 
@@ -329,7 +329,7 @@ def test_a_storage_that_does_not_do_what_it_says(lie: str, state: str, told: str
     assert (looked.state, looked.told.startswith("notata reads ")) == ("poor", True)
 
 
-def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_told_by_its_name(
+def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_reported_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupted(self: diagnosing._StorageChecks) -> Check:

@@ -14,7 +14,7 @@ import pytest
 from notata import ConfigurationError, Logbook
 from notata.search import usage
 from notata.store import Entry, open_store
-from notata.store.memory import MemoryStore
+from notata.store.memory import MemoryBackend
 from tests.cli.conftest import Shelf
 from tests.command import Done, notata, process, terminal
 from tests.counting import counted
@@ -157,14 +157,14 @@ def test_it_is_one_listing_of_ten_thousand_runs(monkeypatch: pytest.MonkeyPatch)
     for number in range(10_000):
         store.filesystem().pipe_file(f"/du/many/log_{number}/metadata.json", b"{}")
     listed = []
-    whole = MemoryStore.scan
+    whole = MemoryBackend.scan
 
-    def listing(self: MemoryStore, folder: str = "", beginning: str = "", **options: Any) -> Iterator[Entry]:
+    def listing(self: MemoryBackend, folder: str = "", beginning: str = "", **options: Any) -> Iterator[Entry]:
         listed.append(self.url)
         return whole(self, folder, beginning, **options)
 
-    monkeypatch.setattr(MemoryStore, "scan", listing)
-    monkeypatch.delattr(MemoryStore, "_get")  # nothing is read
+    monkeypatch.setattr(MemoryBackend, "scan", listing)
+    monkeypatch.delattr(MemoryBackend, "get")  # nothing is read
     sums = list(usage("memory://du/many"))
     assert (len(sums), sums[-1].size, sums[-1].files) == (10_001, 20_000, 10_000)
     assert listed == [store.url]

@@ -13,7 +13,7 @@ from notata import ConfigurationError, Logbook, RunMissingError
 from notata.run.listings import name_of
 from notata.search import contents, follow, grep, removable, tail, usage, verdicts
 from notata.store import Blob, open_store
-from notata.store.memory import MemoryStore
+from notata.store.memory import MemoryBackend
 from tests.cli.conftest import Shelf
 from tests.command import notata
 
@@ -77,7 +77,7 @@ def test_filters_are_those_of_ls_and_of_the_functions(sweep: str, tmp_path: Path
         verdicts(sweep, status="done")
 
 
-def test_what_no_run_has_and_what_makes_no_sense_is_told(sweep: str, tmp_path: Path) -> None:
+def test_what_no_run_has_and_what_makes_no_sense_is_reported(sweep: str, tmp_path: Path) -> None:
     for command in (("grep", "step"), ("tail",), ("rm", "-r", "--yes")):
         done = notata(*command, sweep, "--where", "dtt > 0.1", folder=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
@@ -173,17 +173,17 @@ def test_verify_that_looked_at_no_run_does_not_say_that_all_is_well(sweep: str, 
     assert done.stdout.endswith(": cannot tell: there is no run at memory://nothing-to-verify, or below it\n")
 
 
-def test_verify_tells_of_a_run_that_may_be_meant_and_cannot_be_read(
+def test_verify_reports_a_run_that_may_match_and_cannot_be_read(
     sweep: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = MemoryStore._get
+    whole = MemoryBackend.get
 
-    def get(self: MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
         if self._file(key).endswith("log_b/metadata.json"):
             raise OSError("on purpose")
         return whole(self, key, start, end, version)
 
-    monkeypatch.setattr(MemoryStore, "_get", get)
+    monkeypatch.setattr(MemoryBackend, "get", get)
     done = notata("verify", sweep, "--status", "failed", folder=tmp_path)
     assert done.returncode == 3
     told = done.stdout.splitlines()

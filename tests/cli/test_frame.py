@@ -95,7 +95,7 @@ def test_every_command_takes_an_unknown_option_for_usage(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - NO_STORAGE))
-def test_a_storage_option_that_is_none_is_told_without_it(name: str, tmp_path: Path) -> None:
+def test_a_storage_option_that_is_none_is_reported_without_it(name: str, tmp_path: Path) -> None:
     option = next(
         option for parameter in main.commands[name].params for option in parameter.opts if option.endswith("-option")
     )
@@ -242,7 +242,7 @@ def test_trouble_does_not_end_a_command_and_the_gravest_counts(tmp_path: Path) -
     )  # fmt: skip
 
 
-def test_which_place_was_meant_is_told_of_what_is_not_there_alone() -> None:
+def test_the_default_place_is_named_only_when_it_is_missing() -> None:
     @click.command(cls=frame.Command)
     @frame.urls_argument
     def fail(urls: list[str] | None) -> None:
@@ -375,7 +375,7 @@ def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedPr
     )
 
 
-def test_a_pipe_that_nobody_reads_an_output_that_is_closed_and_one_that_is_full(tmp_path: Path) -> None:
+def test_a_pipe_without_a_reader_a_closed_output_and_a_full_output(tmp_path: Path) -> None:
     for number in range(3):
         run(tmp_path, f"{number}")
     broken = shell("set -o pipefail; { sleep 0.01; $N verify . ; } | true", tmp_path)

@@ -28,7 +28,7 @@ from notata.search import grep, grepping, prefetch
 from notata.search.grepping import Match, searched
 from notata.search.patterns import Patterns
 from notata.store import Blob, Entry, open_store
-from notata.store.memory import MemoryStore
+from notata.store.memory import MemoryBackend
 from tests.backends import Place
 from tests.cli.conftest import Shelf
 from tests.command import notata, process, terminal
@@ -241,7 +241,7 @@ def test_a_file_that_is_named_is_searched_whatever_it_is(shelf: Shelf) -> None:
     assert ours("-c", "--no-filename", "odd name", f"{url}/log_{ODD}/", "--logs", *options) == (0, b"1\n")
 
 
-def test_files_that_are_no_text_are_told_where_their_name_promised_it(tmp_path: Path) -> None:
+def test_files_that_are_no_text_are_reported_where_their_name_promised_it(tmp_path: Path) -> None:
     run = tmp_path / "log_x"
     (run / "artifacts").mkdir(parents=True)
     (run / "metadata.json").write_text("{}")
@@ -330,7 +330,7 @@ def test_what_is_printed_if_several_things_are_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("log_b_fails")
-def test_trouble_is_told_and_counts_more_than_what_was_found(tmp_path: Path) -> None:
+def test_trouble_is_reported_and_counts_more_than_what_was_found(tmp_path: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}"
     for name in ("a", "b", "c"):
         with Logbook(name, url) as log:
@@ -432,7 +432,7 @@ def test_of_a_large_file_no_more_is_read_than_is_wanted(bucket: Place, monkeypat
     assert len(sent) == 1 + 3, sent
 
 
-class Slow(MemoryStore):
+class Slow(MemoryBackend):
     """Reads that end when they are told to."""
 
     coming: list[tuple[str, int, Future[Blob]]]
@@ -450,7 +450,7 @@ def slow(files: dict[str, bytes]) -> Slow:
     return store
 
 
-def test_what_is_found_is_told_while_later_files_are_on_their_way() -> None:
+def test_matches_are_printed_while_later_files_are_read() -> None:
     store = slow({"metadata.json": b"{}", **{f"{number:03}.txt": b"needle\n" for number in range(100)}})
     matches = grep("needle", store)
     got: list[Match] = []
@@ -483,7 +483,7 @@ def test_no_more_than_some_megabytes_are_on_their_way() -> None:
 
 
 def test_a_line_of_many_megabytes() -> None:
-    store = MemoryStore(uuid.uuid4().hex)
+    store = MemoryBackend(uuid.uuid4().hex)
     store.write_many(
         {"log_x/metadata.json": b"{}", "log_x/log.txt": b"a\n" + b"x" * 20_000_000 + b"needle" + b"y\nb\n"}
     )
@@ -492,15 +492,15 @@ def test_a_line_of_many_megabytes() -> None:
     store.clear()
 
 
-class Many(MemoryStore):
+class Many(MemoryBackend):
     """More runs than a test has the time to write."""
 
-    def _list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
+    def list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         for number in range(10_000):
             for key in ("log.txt", "metadata.json"):
                 yield Entry(f"log_{number:05}/{key}", 7, datetime.now(UTC), "")
 
-    def _get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
         return Blob(b"needle\n" if key.endswith("7/log.txt") else b"strawy\n", 7, "")
 
 

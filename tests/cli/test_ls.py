@@ -214,18 +214,18 @@ def test_usage_and_what_is_not_there(fill: Fill, tmp_path: Path) -> None:
         runs(str(tmp_path / "nowhere"))
 
 
-def test_a_run_that_the_storage_refuses_is_told_and_the_others_are_listed(
+def test_a_run_that_the_storage_refuses_is_reported_and_the_others_are_listed(
     fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = fill(*({"run_id": name} for name in "abc"))
-    whole = memory.MemoryStore.fetch
+    whole = memory.MemoryBackend.fetch
 
-    def fetch(self: memory.MemoryStore, key: str, *rest: Any) -> Any:
+    def fetch(self: memory.MemoryBackend, key: str, *rest: Any) -> Any:
         if self.url.endswith("log_b") or "log_b" in key:
             raise AccessError("not for you", url=self.url, key=key)
         return whole(self, key, *rest)
 
-    monkeypatch.setattr(memory.MemoryStore, "fetch", fetch)
+    monkeypatch.setattr(memory.MemoryBackend, "fetch", fetch)
     done = ls(url, folder=tmp_path)
     assert (done.returncode, done.stderr) == (3, "Error: not for you\n")
     assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["complete", "unreadable", "complete"]
@@ -307,7 +307,7 @@ def test_an_address_is_shown_where_it_says_more_than_the_name(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("command", ["ls", "table"])
-def test_a_terminal_is_told_of_how_many_none_is_meant(
+def test_a_terminal_shows_how_many_runs_do_not_match(
     command: str, fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = fill({"run_id": "a"}, {"run_id": "b"})
@@ -319,7 +319,7 @@ def test_a_terminal_is_told_of_how_many_none_is_meant(
 
 
 @pytest.mark.parametrize("command", ["ls", "show", "du", "tail"])
-def test_who_gave_no_place_is_told_which_was_meant(command: str, tmp_path: Path) -> None:
+def test_without_an_argument_the_error_names_the_place_that_was_used(command: str, tmp_path: Path) -> None:
     told = notata(command, folder=tmp_path).stderr.splitlines()
     assert told[0].startswith("Error: there is no")
     assert told[1:] == ["No URL was given, so NOTATA_BASE_DIR or outputs is used; for this folder write ."]
@@ -418,12 +418,12 @@ def test_the_seconds_of_a_run_that_died_are_the_same_in_each_look(
         lease["beat"] = None
     url = fill({"run_id": "a", "status": "initialized", "lease": lease})
     written = open_store(url).stat("log_a/metadata.json").modified
-    whole, ages = memory.MemoryStore._get, itertools.count(10, 0.1)
+    whole, ages = memory.MemoryBackend.get, itertools.count(10, 0.1)
 
-    def get(self: memory.MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(self: memory.MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
         return dataclasses.replace(whole(self, key, start, end, version), age=next(ages))  # another one at each read
 
-    monkeypatch.setattr(memory.MemoryStore, "_get", get)
+    monkeypatch.setattr(memory.MemoryBackend, "get", get)
     begun = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
     seconds = 90.25 if stored == "beat" else round((written - begun).total_seconds(), 3)
     for _ in range(2):

@@ -23,10 +23,10 @@ from notata.reader import LogReader
 from notata.run.removal import remove_run
 from notata.search import Run, removable, removals, remove
 from notata.store import Blob, Store, open_store
-from notata.store.front import FrontStore
-from notata.store.gcs import GCSStore
-from notata.store.memory import MemoryStore
-from notata.testing import FaultyStore
+from notata.store.wrapper import Wrapper
+from notata.store.gcs import GCSBackend
+from notata.store.memory import MemoryBackend
+from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.command import notata, process
 from tests.contract.conftest import make_place
@@ -79,7 +79,7 @@ def test_a_run_goes_and_all_else_stays(name: str, request: pytest.FixtureRequest
     place.store().clear()
 
 
-def test_what_is_no_run_is_refused_and_told(tmp_path: Path) -> None:
+def test_what_is_no_run_is_refused_and_reported(tmp_path: Path) -> None:
     fill(Place("local", str(tmp_path / "sweep")), "a", "b")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/table.csv").write_text("x")
@@ -175,7 +175,7 @@ def test_the_index_of_an_experiment_is_left_as_it_is(tmp_path: Path) -> None:
 # -- being asked ---------------------------------------------------------------------------------------------
 
 
-def test_in_a_pipe_nobody_is_asked_and_nothing_goes(tmp_path: Path) -> None:
+def test_without_a_terminal_nothing_is_asked_or_removed(tmp_path: Path) -> None:
     fill(Place("local", str(tmp_path)), "a")
     done = process("rm", "log_a", folder=tmp_path, given="y\n")
     assert done.returncode == 2
@@ -290,7 +290,7 @@ def test_a_run_that_is_running_is_refused_without_force(place: Place) -> None:
     assert not any("metadata.json" in name for name in place.names())
 
 
-def test_a_run_that_began_again_while_somebody_was_asked_is_left(place: Place) -> None:
+def test_a_run_that_began_again_during_the_question_is_kept(place: Place) -> None:
     fill(place, "a", "b", "c")
     runs = removable(f"{place.url}/log_*", storage_options=place.options)
     again = place.logbook("a", resume=True)
@@ -305,18 +305,18 @@ def test_a_run_that_began_again_while_somebody_was_asked_is_left(place: Place) -
     again.mark_complete()
 
 
-class Between(FrontStore):
+class Between(Wrapper):
     """Somebody does something just before the first, second, … deletion."""
 
     def __init__(self, real: Store, when: int, act: Callable[[], Any]) -> None:
         super().__init__(real)
         self.when, self.act = when, act
 
-    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+    def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         self.when -= 1
         if self.when == 0:
             self.act()
-        return super()._delete(names)
+        return super().delete(names)
 
 
 def test_who_else_replaces_or_removes_the_run_meanwhile() -> None:
@@ -368,7 +368,7 @@ def test_of_many_files_it_looks_before_each_thousand_whose_the_run_is(monkeypatc
     with pytest.raises(ConflictError):
         remove_run(run, run.fetch("metadata.json"))
     assert run.when == 0  # of three deletions one
-    faulty = FaultyStore(place.store().below("log_b"))
+    faulty = FaultyBackend(place.store().below("log_b"))
     place.store().filesystem().pipe_file("/rm-thousands/log_b/.notata-5f3a", b"unfinished")
     faulty.fail(6)  # after the metadata.json, a listing, a swap, a deletion and a look
     remains = remove_run(faulty, faulty.fetch("metadata.json"))
@@ -377,16 +377,16 @@ def test_of_many_files_it_looks_before_each_thousand_whose_the_run_is(monkeypatc
     assert json.loads(place.bytes("log_b/metadata.json"))["status"] == "replacing"
 
 
-def test_a_run_that_cannot_be_looked_at_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def get(self: MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
+def test_a_run_that_cannot_be_looked_at_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
         if self._file(key).endswith("log_b/metadata.json"):
             raise OSError("on purpose")
         return whole(self, key, start, end, version)
 
     place = Place("memory", "memory://rm-unreadable")
     fill(place, "a", "b")
-    whole = MemoryStore._get
-    monkeypatch.setattr(MemoryStore, "_get", get)
+    whole = MemoryBackend.get
+    monkeypatch.setattr(MemoryBackend, "get", get)
     for arguments in (["--status", "complete"], []):
         done = notata("rm", "-ry", place.url, *arguments, folder=Path.cwd())
         assert (done.returncode, done.stderr.count("on purpose")) == (3, 1)
@@ -396,12 +396,12 @@ def test_a_run_that_cannot_be_looked_at_is_told_once(monkeypatch: pytest.MonkeyP
 def heedful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the deletions of fake-gcs-server heed the condition that they carry, as those of GCS do."""
 
-    def delete(self: GCSStore, names: dict[str, str | None]) -> dict[str, Exception]:
+    def delete(self: GCSBackend, names: dict[str, str | None]) -> dict[str, Exception]:
         now = {entry.key: entry.version for entry in self.list_all()}
         return original(self, {name: version for name, version in names.items() if version in (None, now.get(name))})
 
-    original = GCSStore._delete
-    monkeypatch.setattr(GCSStore, "_delete", delete)
+    original = GCSBackend.delete
+    monkeypatch.setattr(GCSBackend, "delete", delete)
 
 
 @pytest.mark.parametrize("when", [1, 2])
@@ -449,15 +449,15 @@ def test_on_s3_too_who_takes_the_run_before_the_last_look_keeps_it(request: pyte
 # -- failures ------------------------------------------------------------------------------------------------
 
 
-class OneByOne(FrontStore):
+class OneByOne(Wrapper):
     """Deletes file by file, so that a failure comes between."""
 
-    def _delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
+    def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         return {name: error for name, version in names.items() for error in self._one(name, version)}
 
     def _one(self, name: str, version: str | None) -> Iterator[Exception]:
         try:
-            self._real._delete({name: version})
+            self.inner.delete({name: version})
         except Exception as error:
             yield error
 
@@ -468,7 +468,7 @@ def test_whatever_fails_the_run_is_whole_or_says_replacing_and_the_repeat_finish
     outcomes = []
     for nth in range(1, 100):
         fill(place, "a", "b")
-        store = FaultyStore(place.store().below("log_a"))
+        store = FaultyBackend(place.store().below("log_a"))
         store.fail(nth, after=after)
         told: list[NotataError] = []
         remove(OneByOne(store), failed=told.append)
@@ -488,7 +488,7 @@ def test_whatever_fails_the_run_is_whole_or_says_replacing_and_the_repeat_finish
     place.store().clear()
 
 
-def test_what_fails_is_told_and_the_exit_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_is_reported_and_the_exit_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(Place("local", str(tmp_path)), "a", "b")
 
     kept = (tmp_path / "log_a/data").stat()
@@ -527,7 +527,7 @@ def test_ten_thousand_runs_are_found_by_one_listing_and_many_go_at_once() -> Non
     for number in range(10_000):
         real.write(f"log_{number}/metadata.json", b'{"run_id": "x", "status": "complete"}')
     real.write("notes.md", b"kept")
-    store = FaultyStore(real)
+    store = FaultyBackend(real)
     runs = removable(store, recursive=True)
     assert len(runs) == 10_000
     assert [operation.verb for operation in store.operations].count("list") == 1

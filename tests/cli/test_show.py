@@ -15,7 +15,7 @@ import pytest
 from notata import Logbook, errors
 from notata.search import overviews, runs, show
 from notata.store import Blob, open_store
-from notata.store.memory import MemoryStore
+from notata.store.memory import MemoryBackend
 from tests.cli.conftest import Shelf
 from tests.command import notata, process, terminal
 from tests.counting import counted
@@ -308,7 +308,7 @@ def test_exceptions_that_were_caught_are_shown_the_last_three(tmp_path: Path) ->
 # -- what is damaged, and what is odd ----------------------------------------------------------------------
 
 
-def test_what_a_run_without_metadata_still_tells() -> None:
+def test_what_is_known_of_a_run_without_metadata() -> None:
     with Logbook("half", "memory://show", params={"dt": 0.1}) as log:
         log.json("metrics", {"error": 0.5})
     store = open_store("memory://show/log_half")
@@ -331,7 +331,7 @@ def test_what_a_run_without_metadata_still_tells() -> None:
         b'{"frames": [{"file": "a", "line": "x", "function": "f"}]}', b'{"frames": [3]}',
     ],
 )  # fmt: skip
-def test_a_failure_that_tells_of_no_exception(data: bytes) -> None:
+def test_a_failure_without_an_exception(data: bytes) -> None:
     store = open_store("memory://show/no-failure/log_a")
     store.write_many({"metadata.json": b'{"status": "failed"}', "artifacts/debug/failure.json": data})
     found = show(store)
@@ -349,17 +349,17 @@ def test_the_end_of_a_long_traceback_begins_with_a_whole_line() -> None:
 
 
 def test_a_log_that_cannot_be_read_any_more_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def get(self: MemoryStore, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
         if key == "log.txt" and len(asked) > 0:
             raise OSError("on purpose")
         asked.extend([key] * (key == "log.txt"))
         return whole(self, key, start, end, version)
 
     asked: list[str] = []
-    whole = MemoryStore._get
+    whole = MemoryBackend.get
     store = open_store("memory://show/refused/log_a")
     store.write_many({"log.txt": b"x" * 9000 + b"\none\ntwo\n" + b"y" * 4000, "metadata.json": b"{}"})
-    monkeypatch.setattr(MemoryStore, "_get", get)
+    monkeypatch.setattr(MemoryBackend, "get", get)
     found = show(store, lines=3)
     assert found.log == ("one", "two", "y" * 4000)
     assert len(found.problems) == 1
@@ -384,7 +384,7 @@ def test_what_a_run_says_of_itself_in_its_words(tmp_path: Path) -> None:
     assert second.startswith("  place")
 
 
-def test_a_run_that_went_on_is_told_by_its_last_part(tmp_path: Path) -> None:
+def test_a_resumed_run_is_shown_by_its_last_part(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     times = [(now - timedelta(seconds=ago)).isoformat() for ago in (1000, 900, 10)]
     fields = {
@@ -425,7 +425,7 @@ def test_a_time_that_is_no_number_hides_neither_the_run_nor_others(number: str, 
     assert [run.seconds for run in runs(store.url)] == [None, 2.0]
 
 
-def test_values_nested_however_deep_are_told_as_json(tmp_path: Path) -> None:
+def test_values_nested_however_deep_are_reported_as_json(tmp_path: Path) -> None:
     deep = '{"status": "complete", "deep": ' + '{"a":' * 900 + "1" + "}" * 901
     open_store("memory://nested").write("log_a/metadata.json", deep.encode())
     told = notata("show", "--json", "memory://nested/log_a", folder=tmp_path)

@@ -49,7 +49,7 @@ def test_a_notebook_shows_what_is_not_certain() -> None:
     assert ">running?<" in Runs([Run("a", "a", "memory://a", "running", certain=False)])._repr_html_()
 
 
-def test_of_variables_only_those_are_told_that_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_variables_without_secrets_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTATA_BASE_DIR", "sftp://ada:hunter2@host/runs")
     monkeypatch.setenv("NOTATA_TOKEN", "hunter2")
     monkeypatch.setenv("NOTATA_LOG_LEVEL", "DEBUG")

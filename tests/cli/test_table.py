@@ -219,7 +219,7 @@ def test_times_are_read_of_each_run_for_a_column_or_an_order_alone() -> None:
     assert (turned.notes, [row["dt"] for row in turned]) == ([], [0.25, 0.125, 0.0])
 
 
-def test_metrics_that_cannot_be_shown_are_told(tmp_path: Path) -> None:
+def test_metrics_that_cannot_be_shown_are_reported(tmp_path: Path) -> None:
     with Logbook("a", tmp_path) as log:
         log.json("metrics", [1, 2])
     (tmp_path / "log_a/params.yaml").write_text("a: [")

@@ -25,8 +25,8 @@ from notata.search import follow, following, tail, tailing
 from notata.search.following import Following
 from notata.search.tailing import Log, News, logs_at
 from notata.store import Blob, Store, open_store
-from notata.store.front import FrontStore
-from notata.testing import FaultyStore
+from notata.store.wrapper import Wrapper
+from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.cli.conftest import Shelf
 from tests.command import notata, process, terminal
@@ -58,7 +58,7 @@ def test_it_says_what_tail_says(shelf: Shelf, tmp_path: Path) -> None:
     assert workers.stdout == named(shelf.url, real(shelf.local, "-n1", *both).decode())
 
 
-def test_files_are_shown_too_and_nothing_is_told(shelf: Shelf, tmp_path: Path) -> None:
+def test_files_are_shown_too_without_other_output(shelf: Shelf, tmp_path: Path) -> None:
     notes = f"{shelf.url}/log_notes/artifacts/notes.txt"
     one = notata("tail", "-n2", notes, *shelf.options, folder=tmp_path)
     assert one.stdout == "ERROR in the middle\nlast line without end"
@@ -84,7 +84,7 @@ def test_a_number_alone_is_how_many_lines(shelf: Shelf, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("log_b_fails")
-def test_a_log_that_cannot_be_read_is_told_and_the_others_are_shown(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_read_is_reported_and_the_others_are_shown(tmp_path: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}"
     for name in ("a", "b", "c"):
         Logbook(name, url).mark_complete()
@@ -336,9 +336,9 @@ def test_several_runs_end_one_after_the_other() -> None:
     assert ["Marked" in text for text in scene.read] == [True, True]
 
 
-def test_an_outage_is_told_once_and_followed_through() -> None:
+def test_an_outage_is_reported_once_and_followed_through() -> None:
     inner = a_log(b"one\n")
-    store = FaultyStore(inner)
+    store = FaultyBackend(inner)
 
     def out() -> None:
         for nth in range(1, 5):
@@ -351,7 +351,7 @@ def test_an_outage_is_told_once_and_followed_through() -> None:
     assert scene.told[1:] == ["the storage is available again", f"{inner.url}: complete"]
 
 
-class Refusing(FrontStore):
+class Refusing(Wrapper):
     """Reads of it fail while there is an error."""
 
     errors: list[StorageError]
@@ -370,7 +370,7 @@ class Refusing(FrontStore):
 
 
 @pytest.mark.parametrize("error", [DeadlineError("late"), StorageError("odd"), UnreachableError("nobody")])
-def test_whatever_kind_of_outage_it_is_told_once_and_nothing_else_is_asked_meanwhile(error: StorageError) -> None:
+def test_whatever_kind_of_outage_it_is_reported_once_and_nothing_else_is_asked_meanwhile(error: StorageError) -> None:
     inner = a_log(b"one\n")
     store = Refusing(inner)
 
@@ -472,7 +472,7 @@ def test_of_which_run_a_file_is() -> None:
 
 
 def test_what_is_no_outage_ends_it() -> None:
-    store = FaultyStore(a_log(b"one\n"))
+    store = FaultyBackend(a_log(b"one\n"))
     scene = Scene(store, lambda: store.fail(1, error=lambda: PermissionError("on purpose")), nothing)
     with pytest.raises(AccessError):
         scene.play()

@@ -80,7 +80,7 @@ def test_nothing_there_and_an_empty_folder(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "Error: there is nothing at nothing\n")
 
 
-def test_json_tells_folders_before_what_lies_in_them(fleet: Path, tmp_path: Path) -> None:
+def test_json_lists_folders_before_their_files(fleet: Path, tmp_path: Path) -> None:
     done = notata("tree", "--json", "--status", str(fleet), folder=tmp_path)
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert set(records[0]) == {"name", "kind", "size", "files", "depth", "unfinished", "unfinished_files", "status"}

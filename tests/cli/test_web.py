@@ -50,7 +50,7 @@ def commands(url: str) -> list[tuple[str, ...]]:
     return [*named, ("cat", f"{url}/log.txt"), ("grep", "x", url), ("compare", url, url)]
 
 
-def test_an_address_where_nobody_listens_is_none_without_runs(tmp_path: Path) -> None:
+def test_an_address_without_a_server_is_an_error_and_not_an_empty_list(tmp_path: Path) -> None:
     for command in commands(f"http://127.0.0.1:{free_port()}/runs"):
         done = notata(*command, folder=tmp_path)
         told = done.stderr or done.stdout  # a verdict is printed
@@ -66,7 +66,7 @@ def test_an_address_where_nobody_listens_is_none_without_runs(tmp_path: Path) ->
         (404, 1, "there is no"),
     ],
 )
-def test_what_a_server_refuses_is_told(
+def test_what_a_server_refuses_is_reported(
     status: int, code: int, told: str, web: ThreadingHTTPServer, tmp_path: Path
 ) -> None:
     for command in (("ls",), ("cat",), ("compare", f"http://127.0.0.1:{web.server_port}/")):

@@ -194,7 +194,7 @@ def test_what_is_read_depends_on_the_names() -> None:
     assert all(getattr(RUN, name, None) is not None or name in ("host", "metrics_error") for name in FACTS)
 
 
-def test_names_that_no_run_has_are_told_with_close_ones() -> None:
+def test_names_that_no_run_has_are_reported_with_close_ones() -> None:
     where = Where("omga > 1 or params.stpes > 1 or foo['x y'] == 2 or omega > 1 or size > 1")
     assert where(RUN)
     assert where.notes() == [
@@ -226,7 +226,7 @@ def test_names_that_no_run_has_are_told_with_close_ones() -> None:
         ("run_id == 3 or omega > 1", "", "run_id == '3' or omega > 1"),
     ],
 )
-def test_a_text_without_quotes_is_told_with_the_right_expression(expression: str, names: str, better: str) -> None:
+def test_a_text_without_quotes_is_reported_with_the_right_expression(expression: str, names: str, better: str) -> None:
     where = Where(expression)
     where(RUN)
     assert where.notes() == [(f"no run has {names}; " if names else "") + f"a text needs quotes: {better}"]
@@ -250,7 +250,7 @@ def test_what_is_no_text_gets_no_quotes(expression: str) -> None:
         ("(host == node-1.cluster)", "(host == 'node-1.cluster')"),
     ],
 )
-def test_a_text_that_cannot_be_read_without_quotes_is_told_with_them(expression: str, better: str) -> None:
+def test_a_text_that_cannot_be_read_without_quotes_is_reported_with_them(expression: str, better: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Where(expression)
     assert str(caught.value).endswith(f"; a text needs quotes: {better}")
@@ -284,7 +284,7 @@ def test_true_false_and_null_are_words() -> None:
         ("3 in 'a3'", "an int cannot be in a str"),
     ],
 )
-def test_a_value_that_does_not_fit_is_told_in_words_of_the_filter(expression: str, why: str) -> None:
+def test_a_value_that_does_not_fit_is_reported_in_words_of_the_filter(expression: str, why: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Where(expression)
     assert str(caught.value).endswith(f"it has no value: {why}")

@@ -23,7 +23,7 @@ import pytest
 
 from notata import BatchError, Logbook, LogReader, StorageError
 from notata.store import open_store
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.contract.conftest import EVERYWHERE, emptied, make_place
 from tests.counting import counted
@@ -137,8 +137,8 @@ def test_an_upload_that_is_given_up_leaves_nothing(place: Place) -> None:
         assert not uploads.get("Uploads")
 
 
-def test_a_lost_write_of_a_bucket_is_told(bucket: Place) -> None:
-    store = FaultyStore(bucket.store())
+def test_a_lost_write_of_a_bucket_is_reported(bucket: Place) -> None:
+    store = FaultyBackend(bucket.store())
     log = Logbook("run", store, background=True)
     store.fail(1, key="artifacts/x.txt")
     log.text("x", "1")
@@ -250,7 +250,7 @@ def write_after_the_end(begin: Callable[..., Logbook]) -> None:
 
 def lose_one(begin: Callable[..., Logbook]) -> None:
     log = begin(faulty=True)
-    log._store._real._real.fail(1, key="artifacts/t3.txt")  # type: ignore[attr-defined]
+    log._store.inner.inner.fail(1, key="artifacts/t3.txt")  # type: ignore[attr-defined]
     for number in range(4):
         log.text(f"t{number}", "x")
 
@@ -274,7 +274,7 @@ def wait_to_be_killed(begin: Callable[..., Logbook]) -> None:
     ready()
 
 
-class Noting(FaultyStore):
+class Noting(FaultyBackend):
     """A store that notes who stores what, and takes its time."""
 
     def __copy__(self) -> Noting:
@@ -282,12 +282,12 @@ class Noting(FaultyStore):
         other.__dict__ = dict(self.__dict__)
         return other
 
-    def _put(self, key: str, data: bytes, match: str | None) -> str:
+    def put(self, key: str, data: bytes, match: str | None) -> str:
         if match is None:
             threading.Event().wait(0.005)
             with open(os.environ["NOTES"], "a") as file:
                 file.write(f"{os.getpid()} {key}\n")
-        return super()._put(key, data, match)
+        return super().put(key, data, match)
 
 
 def fork(begin: Callable[..., Logbook]) -> None:
@@ -341,7 +341,7 @@ def main(how: str, url: str, options: str, notes: str = "") -> None:
     def begin(*, faulty: bool = False, noting: bool = False, **arguments: Any) -> Logbook:
         store = open_store(url, json.loads(options))
         if faulty or noting:
-            store = (Noting if noting else FaultyStore)(store)
+            store = (Noting if noting else FaultyBackend)(store)
         return Logbook("run", store, background=True, **arguments)
 
     globals()[how](begin)
@@ -406,7 +406,7 @@ def test_however_a_process_ends_what_is_pending_is_stored(
     assert meta(reachable).get("failure_reason") == reason
 
 
-def test_what_is_lost_is_told_at_exit(reachable: Place, run: Run) -> None:
+def test_lost_writes_are_reported_at_exit(reachable: Place, run: Run) -> None:
     code, errors = run(reachable, lose_one)
     assert code == 0
     assert "notata, at exit: BatchError: 1 write was lost in" in errors

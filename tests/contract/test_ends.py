@@ -211,7 +211,7 @@ def test_a_thread_that_does_nothing_with_the_run(tmp_path: Path, end: End) -> No
     assert metadata(place)["failure_reason"] == UNENDED
 
 
-def test_a_script_without_a_run_waits_for_nobody() -> None:
+def test_a_script_without_a_run_does_not_wait_at_exit() -> None:
     script = (
         "import threading, notata\n"
         "from notata._base import exits\n"

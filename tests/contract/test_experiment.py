@@ -33,10 +33,12 @@ from notata._base import exits
 from notata.experiment import Experiment
 from notata.reader import ExperimentReader, LogReader
 from notata.store import local, open_store
-from notata.testing import FaultyStore
+from notata.table import IndexWriter
+from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.contract.conftest import QUICK, emptied, make_place
 from tests.counting import counted
+from tests.exiting import calls_at_exit, run_at_exit
 from tests.forks import forkserver
 
 
@@ -553,7 +555,7 @@ def test_the_rows_of_the_index(place: Place, sweep: Experiment) -> None:
     assert list(reader(place).index()) == []
 
 
-def test_a_reader_told_as_text(place: Place, sweep: Experiment) -> None:
+def test_a_reader_as_text(place: Place, sweep: Experiment) -> None:
     fill(sweep)
     sweep.write_index()
     assert str(reader(place)).splitlines() == [
@@ -755,12 +757,12 @@ def test_a_row_that_waited_does_not_replace_that_of_who_went_on_with_the_run(nea
     assert again is not None
     again.mark_complete()
     other.write_index()
-    one._keeper._at_exit()
+    run_at_exit(IndexWriter)
     assert {line["run_id"]: line["status"] for line in index(place)}["sweep_dt_0.1"] == "complete"
     later = one.add(dt=0.2)
     later.mark_failed("boom")
     assert other.add(dt=0.2, skip_existing="complete") is not None  # it lives now
-    one._keeper._at_exit()
+    run_at_exit(IndexWriter)
     assert {row["run_id"]: row["status"] for row in one.reader.table()}["sweep_dt_0.2"] == "running"
 
 
@@ -797,7 +799,7 @@ def test_one_bad_file_costs_its_own_row_only(sweep: Experiment, place: Place) ->
     assert "aliases" in rows[sweep.run_id(number=1)]["metrics_error"]
 
 
-def test_metrics_too_large_for_a_table_are_told_and_not_read(sweep: Experiment) -> None:
+def test_metrics_too_large_for_a_table_are_reported_and_not_read(sweep: Experiment) -> None:
     with sweep.add(dt=0.1) as log:
         log.json("metrics", {"curve": "x" * 5 * 2**20})
     assert "too much for a table" in sweep.reader.table()[0]["metrics_error"]
@@ -843,7 +845,7 @@ def test_a_run_of_an_experiment_costs_what_a_run_costs_and_one_look_at_its_metri
 
 
 def test_an_index_that_cannot_be_written_ends_no_run_badly(caplog: pytest.LogCaptureFixture) -> None:
-    store = FaultyStore(open_store("memory://experiment-faults"))
+    store = FaultyBackend(open_store("memory://experiment-faults"))
     made = Experiment("sweep", store)
     store.fail(1, key="index.csv")
     log = begun(made, dt=0.1)
@@ -861,21 +863,22 @@ def test_rows_that_cannot_be_written_at_the_end_of_the_process_cost_no_more_than
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notata.table.index._SECONDS", 0.0)
-    store = FaultyStore(open_store("memory://experiment-at-exit"))
+    store = FaultyBackend(open_store("memory://experiment-at-exit"))
     store.is_local = False  # as a bucket is
     made = Experiment("sweep", store)
     for step in range(3):
         begun(made, step=step).mark_complete()
     store.fail(2, key="index.csv", error=lambda: notata.ConflictError("others came before", url="", key=""))
-    made._keeper._at_exit()
+    [call] = calls_at_exit(IndexWriter)
+    call()
     assert "the last rows are not in index.csv; write_index() adds them" in caplog.text
     assert len(list(made.reader.index())) == 1
-    made._keeper._at_exit()
+    call()
     assert len(list(made.reader.index())) == len(made.reader.table()) == 3
 
 
 def test_metrics_that_cannot_be_read_at_the_end_are_read_later(place: Place) -> None:
-    store = FaultyStore(place.store())
+    store = FaultyBackend(place.store())
     made = Experiment("sweep", store)
     log = begun(made, dt=0.1)
     log.json("metrics", {"error": 0.5})
@@ -886,7 +889,7 @@ def test_metrics_that_cannot_be_read_at_the_end_are_read_later(place: Place) -> 
 
 
 def test_the_end_of_a_run_whose_reply_is_lost_has_one_row(place: Place) -> None:
-    store = FaultyStore(place.store())
+    store = FaultyBackend(place.store())
     made = Experiment("sweep", store)
     log = begun(made, dt=0.1)
     store.fail(1, key="metadata.json", after=True)
@@ -915,7 +918,7 @@ def test_writers_of_index_csv_who_always_come_second_say_so(tmp_path: Path, monk
     def refuse(self: Any, key: str, *_: Any) -> None:
         raise notata.ConflictError("on purpose", url="", key=key)
 
-    monkeypatch.setattr(local.LocalStore, "_put", refuse)
+    monkeypatch.setattr(local.LocalBackend, "put", refuse)
     Path(str(made.index_file)).write_text("torn")
     with pytest.raises(notata.ConflictError, match="no row is lost"):
         made.write_index()
@@ -926,11 +929,11 @@ def test_what_is_in_the_index_waits_no_more(sweep: Experiment) -> None:
         sweep.add(number=number).mark_complete()
     sweep.write_index()
     assert sweep._keeper._pending == {}
-    assert sweep._keeper._at_exit not in exits._calls
+    assert calls_at_exit(IndexWriter) == []
     sweep.add(number=3).mark_complete()
     sweep.to_dataframe()
     assert sweep._keeper._pending == {}
-    assert sweep._keeper._at_exit not in exits._calls
+    assert calls_at_exit(IndexWriter) == []
 
 
 def test_the_id_of_parameters_can_be_asked_for(sweep: Experiment) -> None:
@@ -938,7 +941,7 @@ def test_the_id_of_parameters_can_be_asked_for(sweep: Experiment) -> None:
     assert sweep.run_id(dt=0.2) not in sweep.reader
 
 
-def test_a_run_with_damaged_parameters_is_gone_on_with(sweep: Experiment, place: Place) -> None:
+def test_a_run_with_damaged_parameters_is_resumed(sweep: Experiment, place: Place) -> None:
     sweep.add(dt=0.1).mark_failed("on purpose")
     folder = f"{sweep.name}/runs/log_{sweep.run_id(dt=0.1)}"
     place.put(f"{folder}/params.yaml", b"dt: [")
@@ -1058,4 +1061,4 @@ def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypa
     monkeypatch.setattr(exits, "at_exit", at_exit)
     made.add(dt=0.1).mark_complete()
     assert made._keeper._pending
-    assert made._keeper._at_exit in exits._calls
+    assert len(calls_at_exit(IndexWriter)) == 1

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from notata import ConfigurationError, Logbook, RunEndedError, StorageError
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.counting import counted
 from tests.tools.lines import measure, wanted
@@ -249,7 +249,7 @@ def test_many_lines_are_each_there_once_though_replies_are_lost(bucket: Place) -
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_many_lines_are_each_there_once_though_appends_fail(bucket: Place, after: bool) -> None:
     """The failure reaches the journal, which tries again: at sizes that are rewritten, and at one that is extended."""
-    store = FaultyStore(bucket.store())
+    store = FaultyBackend(bucket.store())
     log = Logbook("run", store, heartbeat=0)
     expected = []
     for step in range(6):

@@ -22,6 +22,7 @@ from tests import receipts
 from tests.backends import Place
 from tests.command import notata
 from tests.counting import counted
+from tests.exiting import calls_at_exit, run_at_exit
 
 BIG = bytes(range(256)) * 2**16  # two parts
 
@@ -57,7 +58,7 @@ def fill(log: Logbook) -> None:
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["direct", "background"])
-def test_the_manifest_tells_of_each_file_what_is_there(place: Place, background: bool) -> None:
+def test_the_manifest_describes_each_file_as_it_is_stored(place: Place, background: bool) -> None:
     with place.logbook(params={"a": 1}, background=background) as log:
         fill(log)
     told = receipts.check(place)
@@ -99,7 +100,7 @@ def test_a_run_that_ends_at_exit_has_a_manifest(place: Place, monkeypatch: pytes
     log = place.logbook()
     log.text("t", "x")
     monkeypatch.setattr(exits, "call_late", lambda call: False)  # functions of `atexit` have run
-    log._at_exit()
+    run_at_exit(log)
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "failed"
     assert set(receipts.check(place)) == {"artifacts/t.txt", "log.txt"}
 
@@ -182,8 +183,8 @@ def test_what_comes_after_the_end_is_in_the_manifest_after_a_flush_and_at_exit(p
     assert "artifacts/metrics.json" in receipts.check(place)
     log.json("metrics", {"later": 1})
     log["artifacts/t.txt"].unlink()
-    [call] = [call for call in exits._calls if getattr(call, "__self__", None) is log]
-    call()
+    assert len(calls_at_exit(log)) == 1
+    run_at_exit(log)
     assert set(receipts.check(place)) == {"artifacts/metrics.json", "log.txt"}
 
 
@@ -301,7 +302,7 @@ def test_a_run_that_is_as_it_was(whole: Place) -> None:
     assert str(report).startswith(f"ok; {len(told)} files unchanged, {report.bytes} bytes read")
 
 
-def test_what_is_missing_changed_and_extra_is_told(whole: Place) -> None:
+def test_missing_changed_and_extra_files_are_reported(whole: Place) -> None:
     fs, log = whole.raw(), whole.bytes("log_run/log.txt")
     fs.rm_file(f"{whole.url}/log_run/artifacts/table.csv")
     whole.put("log_run/artifacts/t.txt", b"Another text")  # of the same size
@@ -347,7 +348,7 @@ def test_a_run_without_an_end_cannot_be_verified(place: Place) -> None:
         reader(place, "old").verify()
 
 
-def test_a_file_where_a_folder_is_needed_is_told(bucket: Place) -> None:
+def test_a_file_where_a_folder_is_needed_is_reported(bucket: Place) -> None:
     with bucket.logbook() as log:
         log.bytes("a", b"1")
         log.bytes("a/b", b"2")
@@ -399,7 +400,8 @@ def test_an_intact_copy_elsewhere_is_ok_though_the_manifest_has_no_digest_of_a_f
 
 def test_to_verify_costs_a_look_a_listing_and_the_files(bucket: Place) -> None:
     with bucket.logbook() as log:
-        log._store.write_many({f"artifacts/{number}": b"x" for number in range(10)})
+        for number in range(10):
+            log.bytes(str(number), b"x")
         log.bytes("two-parts", b"x" * (PART + 1))
     known = reader(bucket)
     with counted() as sent:

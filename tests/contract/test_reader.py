@@ -506,7 +506,7 @@ def damaged(key: str, whole: bytes) -> list[bytes]:
     return cut if key.endswith(".npy") else [*cut, whole[:-9] + b"?" * 9]  # npy has no sum: other bytes, other numbers
 
 
-def test_a_damaged_file_is_told_with_its_place(place: Place) -> None:
+def test_a_damaged_file_is_reported_with_its_place(place: Place) -> None:
     run = full(place)
     for key, load in DAMAGED:
         whole = place.bytes(f"log_run/{key}")
@@ -520,7 +520,7 @@ def test_a_damaged_file_is_told_with_its_place(place: Place) -> None:
         place.put(f"log_run/{key}", whole)
 
 
-def test_metadata_that_is_damaged_is_told(place: Place) -> None:
+def test_damaged_metadata_is_reported(place: Place) -> None:
     run = full(place)
     for data in (b"", b"{", b"[1]", b"\xff"):
         place.put("log_run/metadata.json", data)

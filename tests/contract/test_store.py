@@ -592,7 +592,7 @@ def test_many_threads_share_a_store(store: Store, place: Place) -> None:
     assert len(place.names()) == 40
 
 
-def test_a_repr_tells_no_secret(place: Place) -> None:
+def test_a_repr_contains_no_secret(place: Place) -> None:
     store = place.store()
     for text in (repr(store), str(store), store.url, repr(store.path("a")), str(store.path("a"))):
         assert "testsecret" not in text
@@ -646,7 +646,7 @@ def test_an_appender_meets_another_writer(place: Place, store: Store) -> None:
 def test_a_swap_whose_unfinished_file_another_writer_cleared_is_a_conflict(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     version = store.create("metadata.json", b"old")
-    upload = store._begin("metadata.json", version)
+    upload = store.begin_upload("metadata.json", version)
     upload.write(b"new")
     open_store(str(tmp_path)).clear(keep=["metadata.json"])
     with pytest.raises(errors.ConflictError, match="another writer cleared the folder"):

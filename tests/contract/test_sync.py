@@ -18,7 +18,7 @@ from notata.mirror import RunCopy
 from notata.mirror.evidence import digest_of
 from notata.store import gcs, s3
 from notata.store.files import PART
-from notata.testing import FaultyStore
+from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.contract.conftest import BUCKETS, make_place
 from tests.counting import counted
@@ -170,7 +170,7 @@ def test_a_tree_of_runs(near: Place, place: Place) -> None:
         assert files(back) == files(near)
 
 
-def test_a_file_beside_a_folder_of_its_name_is_told(bucket: Place, near: Place) -> None:
+def test_a_file_beside_a_folder_of_its_name_is_reported(bucket: Place, near: Place) -> None:
     with bucket.logbook("a") as log:
         log.text("x/y", "below")
         log.bytes("x", b"beside")
@@ -182,7 +182,7 @@ def test_a_file_beside_a_folder_of_its_name_is_told(bucket: Place, near: Place) 
     assert json.loads(near.bytes("log_a/metadata.json"))["status"] == "replacing"
 
 
-def test_what_a_bucket_tells_is_no_proof_against_being_sent(
+def test_a_file_whose_digest_in_the_bucket_differs_is_sent_again(
     tmp_path: Path, bucket: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An object encrypted by KMS has an ETag that is the MD5 of something else: it is sent again, and that is all."""
@@ -243,7 +243,7 @@ def test_a_run_copied_in_steps_is_whole_at_the_end(near: Place, place: Place) ->
 
 
 def sync_and_be_killed(source: str, shared: Place, nth: int, *, after: bool) -> None:
-    target = FaultyStore(shared.store())
+    target = FaultyBackend(shared.store())
     target.fail(nth, after=after, error=end_at_once)
     sync(source, target)
 

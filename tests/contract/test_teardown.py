@@ -153,7 +153,7 @@ Logbook("run", url, storage_options=options).mark_complete()
 
 @pytest.mark.parametrize("allowed", [0, 1])
 @pytest.mark.parametrize("shared", ["s3", "gcs"], indirect=True)
-def test_a_process_that_may_start_few_threads_is_told_so_at_once(shared: Place, allowed: int) -> None:
+def test_a_process_that_may_start_few_threads_gets_an_error_that_says_so(shared: Place, allowed: int) -> None:
     command = [sys.executable, "-c", NO_THREADS, json.dumps([shared.url, shared.options, allowed])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stderr

@@ -29,8 +29,8 @@ from upath import UPath
 from notata import Logbook, errors
 from notata.run.parameters import Parameters, parameters
 from notata.store import local, open_store
-from notata.store.local import LocalStore
-from notata.testing import FaultyStore
+from notata.store.local import LocalBackend
+from notata.testing import FaultyBackend
 from tests.backends import Place
 
 MIB = 2**20
@@ -138,7 +138,7 @@ def test_a_parameter_that_cannot_be_stored_changes_nothing(place: Place, ext: st
 
 
 def test_parameters_that_the_storage_refuses_are_not_there(place: Place) -> None:
-    faulty = FaultyStore(place.store())
+    faulty = FaultyBackend(place.store())
     log = Logbook("run", faulty, params={"omega": 2.0}, heartbeat=0)
     faulty.fail(1, key="params.yaml")
     with pytest.raises(errors.StorageError):
@@ -149,7 +149,7 @@ def test_parameters_that_the_storage_refuses_are_not_there(place: Place) -> None
 
 @pytest.mark.parametrize(("first", "second"), [("yaml", "json"), ("json", "yaml")])
 def test_no_parameter_is_lost_where_the_old_file_could_not_be_removed(place: Place, first: str, second: str) -> None:
-    faulty = FaultyStore(place.store())
+    faulty = FaultyBackend(place.store())
     log = Logbook("run", faulty, heartbeat=0)
     log.params(first, a=1)
     log.flush()
@@ -239,7 +239,7 @@ def test_a_parameter_that_was_stored_stays_whatever_fails_later(
     calls: list[tuple[str, int, bool, bool]], last: str
 ) -> None:
     """Each call may have its first or second request fail, before or after that took effect, and the run go on."""
-    store = FaultyStore(open_store(f"memory://{uuid.uuid4().hex}"))
+    store = FaultyBackend(open_store(f"memory://{uuid.uuid4().hex}"))
 
     def begun(*, new: bool) -> Parameters:
         return Parameters(store, lambda: None, lambda *line: None, lambda: None, new=new)
@@ -517,7 +517,7 @@ def test_a_format_as_object_class_name_and_suffix(place: Place) -> None:
     assert last_line(log, place) == "INFO Saved lines a in artifacts/a.lines"
 
 
-def test_a_format_that_nobody_knows_is_refused_with_those_that_there_are(place: Place) -> None:
+def test_an_unknown_format_is_refused_with_a_list_of_formats(place: Place) -> None:
     log = place.logbook()
     with pytest.raises(errors.ConfigurationError, match=r"'mesh\.xyz'.*format=.*json"):
         log.save("mesh.xyz", 1)
@@ -649,7 +649,7 @@ def test_a_file_that_cannot_be_read_leaves_the_old_one(
     (tmp_path / "a").write_bytes(b"x" * 20 * MIB)
     log = place.logbook()
     log.text("old", "stays")
-    monkeypatch.setattr(LocalStore, "_open_read", torn)
+    monkeypatch.setattr(LocalBackend, "open_read", torn)
     with pytest.raises(errors.StorageError, match=r"cannot read .*/a: .*input/output") as caught:
         log.file(tmp_path / "a", "old.txt")
     assert isinstance(caught.value.__cause__, OSError)
@@ -668,7 +668,7 @@ class Torn(io.BufferedReader):
         return data
 
 
-def torn(store: LocalStore, key: str) -> io.BufferedReader:
+def torn(store: LocalBackend, key: str) -> io.BufferedReader:
     return Torn(io.FileIO(store._file(key)))
 
 

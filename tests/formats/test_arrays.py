@@ -341,7 +341,7 @@ def test_after_a_refused_array_an_npz_writes_nothing_more() -> None:
 
 
 @given(st.data())
-def test_a_cut_off_file_is_told(data: st.DataObject) -> None:
+def test_a_truncated_file_is_an_error(data: st.DataObject) -> None:
     form: Any = data.draw(st.sampled_from([NPY, NPZ, Npz(compressed=False)]))
     array = np.arange(40.0).reshape(5, 8)
     whole = written(form, array if form is NPY else {"x": array, "é": array})
@@ -367,7 +367,7 @@ def test_a_changed_byte_is_an_error_of_ours_or_none(data: st.DataObject) -> None
 
 
 @given(st.binary(max_size=200))
-def test_what_is_no_array_is_told(data: bytes) -> None:
+def test_data_that_is_no_array_is_an_error(data: bytes) -> None:
     for form in (NPY, NPZ):
         with pytest.raises(DecodeError):
             form.read(io.BytesIO(data))

@@ -170,7 +170,7 @@ BAD: list[tuple[formats.Format, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("form", "data", "message"), BAD, ids=range(len(BAD)))
-def test_what_a_format_cannot_read_is_told(form: formats.Format, data: bytes, message: str) -> None:
+def test_data_that_a_format_cannot_read_is_an_error(form: formats.Format, data: bytes, message: str) -> None:
     with pytest.raises(DecodeError) as caught:
         form.read(io.BytesIO(data))
     assert message in str(caught.value)

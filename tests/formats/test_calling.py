@@ -142,7 +142,7 @@ def test_text_in_place_of_bytes_is_the_fault_of_the_format() -> None:
         formats.write(Texts(), 5, io.BytesIO())
 
 
-def test_a_format_that_seeks_is_told_of_path_format() -> None:
+def test_the_error_for_a_format_that_seeks_names_path_format() -> None:
     with pytest.raises(EncodeError, match=r"this file cannot seek. Use PathFormat, which gives a library a real file"):
         formats.write(Seeking(), 5, io.BytesIO())
 
@@ -187,7 +187,7 @@ def test_a_library_that_wants_a_path_has_one(tmp_path: Path, monkeypatch: pytest
     assert SQLITE.suffix == ".sqlite"
 
 
-def test_a_library_that_writes_elsewhere_is_told() -> None:
+def test_a_library_that_writes_elsewhere_is_an_error() -> None:
     def write(value: object, path: str) -> None:
         Path(path + ".npy").write_bytes(b"")
 

@@ -142,7 +142,7 @@ def test_a_broken_package_breaks_no_other() -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_an_unknown_name_is_told_those_there_are() -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ConfigurationError) as caught:
         named("vkt")
     assert isinstance(caught.value, NotataError)
@@ -169,7 +169,7 @@ def test_anything_else_is_none(given: object) -> None:
     assert f" is no format; pass the name of one ({there}), or an" in str(caught.value)
 
 
-def test_a_class_that_needs_arguments_is_told() -> None:
+def test_a_class_that_needs_arguments_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match=r"cannot create Needy without arguments: .*pass an instance"):
         as_format(Needy)
     assert as_format(Needy(3)).suffix == ".vtk"

@@ -108,13 +108,13 @@ def test_a_point_and_an_array_show_what_they_are_made_of() -> None:
         (b"cbuiltins\ngetattr\n.", "builtins.getattr"),
     ],
 )
-def test_what_is_dangerous_is_told(data: bytes, name: str) -> None:
+def test_dangerous_names_are_reported(data: bytes, name: str) -> None:
     found = facts(data)
     assert (found.imports, found.dangerous, found.warnings) == ((name,), (name,), ())
     assert f"DANGEROUS: {name}" in found.lines()
 
 
-def test_a_name_that_is_made_on_the_way_is_told_as_hidden() -> None:
+def test_a_computed_name_is_reported_as_hidden() -> None:
     found = facts(b"\x80\x04\x8c\x02os\x8c\x04join\x93)R\x8c\x06system\x93.")
     assert found.warnings == ("some of its imports have names that cannot be determined",)
 
@@ -171,6 +171,6 @@ def test_only_so_much_is_looked_at() -> None:
     assert found.value.endswith(" so far")
 
 
-def test_a_danger_is_told_by_whatever_name_it_is_imported() -> None:
+def test_a_danger_is_reported_by_whatever_name_it_is_imported() -> None:
     found = facts(b"cx\nos.system\n0cx.os\nsystem\n.")
     assert (found.imports, found.dangerous) == (("x.os.system",), ("x.os.system",))

@@ -189,7 +189,7 @@ def test_an_error_of_whoever_streams_stays_if_it_is_one_of_notata() -> None:
 
 
 @given(st.data())
-def test_a_damaged_file_is_told_or_read(data: st.DataObject) -> None:
+def test_a_damaged_file_is_an_error_or_is_read(data: st.DataObject) -> None:
     whole = written(PARQUET, TABLE)
     cut = data.draw(st.integers(0, len(whole) - 1))
     with pytest.raises(DecodeError) as caught:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import IO, TYPE_CHECKING
 
 from notata._base.threads import Outcome
-from notata.background.queue import Lost, Queue
+from notata.background.queue import Lost, Queue, QueueStats
 from notata.background.writes import Stream, Value
 from notata.errors import BatchError, ConfigurationError
 from notata.store import Backend, Blob, Entry, Store
@@ -88,6 +88,10 @@ class BackgroundBackend(Wrapper):
             One error for each key; None if there are none.
         """
         return self._queue.lost(again=again)
+
+    def stats(self) -> QueueStats:
+        """Return the current contents of the queue."""
+        return self._queue.stats()
 
     def arrive(self, key: str) -> None:
         """Wait for the writes to a key and to all keys below it."""
