@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
@@ -15,11 +14,10 @@ from notata.mirror.places import base_of_copies
 from notata.reader import ExperimentReader
 from notata.run import runids
 from notata.run.state import ENDED, ROW
-from notata.store import TIMEOUT, Store, open_base
+from notata.store import TIMEOUT, Location, open_base
 
 if TYPE_CHECKING:
     import pandas as pd
-    from upath import UPath
 
     from notata.store.stored_path import StoredPath
 
@@ -87,11 +85,11 @@ class Experiment:
     def __init__(
         self,
         name: str,
-        base_dir: str | os.PathLike[str] | UPath | Store | None = None,
+        base_dir: Location | None = None,
         *,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float = TIMEOUT,
-        mirror: str | os.PathLike[str] | UPath | Store | None = None,
+        mirror: Location | None = None,
         mirror_options: Mapping[str, Any] | None = None,
         **options: Unpack[LogbookOptions],
     ) -> None:

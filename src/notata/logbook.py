@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import logging
-import os
 import re
 import secrets
 import sys
@@ -44,12 +43,10 @@ from notata.run.lease import Lease
 from notata.run.parameters import Parameters, encoded, named
 from notata.run.recorder import Recorder
 from notata.run.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, resumed_fields, spent
-from notata.store import TIMEOUT, Store, open_base
+from notata.store import TIMEOUT, Location, Store, open_base
 from notata.worker import Worker, WorkerConfig
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from notata.background import BackgroundBackend
     from notata.mirror.live import Mirror
     from notata.store.stored_path import StoredPath
@@ -152,7 +149,7 @@ class Logbook(Recorder):
     def __init__(
         self,
         run_id: str | int | None = None,
-        base_dir: str | os.PathLike[str] | UPath | Store | None = None,
+        base_dir: Location | None = None,
         params: Mapping[str, Any] | object | None = None,
         overwrite: bool = False,
         preallocate: bool = False,
@@ -168,7 +165,7 @@ class Logbook(Recorder):
         background: bool = False,
         max_pending: int = 64 * 2**20,
         durable: bool = False,
-        mirror: str | os.PathLike[str] | UPath | Store | None = None,
+        mirror: Location | None = None,
         mirror_options: Mapping[str, Any] | None = None,
         mirror_timeout: float = 60.0,
         storage_options: Mapping[str, Any] | None = None,

@@ -31,11 +31,9 @@ from notata.reader import LogReader
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.recorder import Recorder
 from notata.run.state import ENDED, WORKERS, judge, lease_of, metadata, parsed, stored
-from notata.store import TIMEOUT, Blob, Store, open_store
+from notata.store import TIMEOUT, Blob, Location, Store, open_store
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from notata.store.appending import Appender
     from notata.store.stored_path import StoredPath
 
@@ -130,7 +128,7 @@ class Worker(Recorder):
 
     def __init__(
         self,
-        url: str | os.PathLike[str] | UPath | Store,
+        url: Location,
         rank: int | str,
         *,
         storage_options: Mapping[str, Any] | None = None,

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from notata.errors import ConfigurationError
-from notata.store import Store, open_store
-
-if TYPE_CHECKING:
-    from upath import UPath
+from notata.store import Location, Store, open_store
 
 __all__ = ["base_of_copies", "check_separate"]
 
 
 def base_of_copies(
     store: Store,
-    mirror: str | os.PathLike[str] | UPath | Store | None,
+    mirror: Location | None,
     options: Mapping[str, Any] | None,
     timeout: float,
 ) -> Store | None:

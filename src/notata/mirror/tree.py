@@ -10,7 +10,7 @@ import shlex
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from notata._base import keys
 from notata._base.display import counted
@@ -37,13 +37,10 @@ from notata.mirror.runs import Outcome, RunCopy
 from notata.run.listings import inside, name_of, runs_in, split
 from notata.run.removal import remove_run
 from notata.run.state import MIRROR, parsed
-from notata.store import TIMEOUT, Entry, Store, open_store
+from notata.store import TIMEOUT, Entry, Location, Store, open_store
 from notata.store.gaps import Gaps
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, InFlight, Tally, started_in_thread
 from notata.store.spelling import aligned
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 __all__ = ["SyncReport", "sync", "synced"]
 
@@ -94,8 +91,8 @@ class SyncReport:
 
 
 def sync(
-    source: str | os.PathLike[str] | UPath | Store,
-    destination: str | os.PathLike[str] | UPath | Store | None = None,
+    source: Location,
+    destination: Location | None = None,
     *,
     source_options: Mapping[str, Any] | None = None,
     destination_options: Mapping[str, Any] | None = None,
@@ -160,8 +157,8 @@ def sync(
 
 
 def synced(
-    source: str | os.PathLike[str] | UPath | Store,
-    destination: str | os.PathLike[str] | UPath | Store | None = None,
+    source: Location,
+    destination: Location | None = None,
     *,
     source_options: Mapping[str, Any] | None = None,
     destination_options: Mapping[str, Any] | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +11,11 @@ from notata.errors import DecodeError, MissingError, NotataError, RunMissingErro
 from notata.reader.base import Reader
 from notata.reader.run import LogReader, existing_names
 from notata.run.state import metadata
-from notata.store import TIMEOUT, Store, open_store
+from notata.store import TIMEOUT, Location, open_store
 from notata.table import Table, gather, runs_below, to_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
-    from upath import UPath
 
     from notata.store.stored_path import StoredPath
 
@@ -59,7 +57,7 @@ class ExperimentReader(Reader):
 
     def __init__(
         self,
-        path: str | os.PathLike[str] | UPath | Store,
+        path: Location,
         *,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float = TIMEOUT,

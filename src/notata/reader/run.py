@@ -33,13 +33,12 @@ from notata.reader.base import Reader
 from notata.run.parameters import parameters
 from notata.run.runlog import RunLog
 from notata.run.state import ENDED, RunState, lease_of, look
-from notata.store import TIMEOUT, Store, open_store
+from notata.store import TIMEOUT, Location, open_store
 from notata.store.gaps import ignore
 from notata.store.in_flight import Tally
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from upath import UPath
 
     from notata.store.stored_path import StoredPath
 
@@ -86,7 +85,7 @@ class LogReader(Reader):
 
     def __init__(
         self,
-        path: str | os.PathLike[str] | UPath | Store,
+        path: Location,
         *,
         storage_options: Mapping[str, Any] | None = None,
         timeout: float = TIMEOUT,

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from notata._base.display import indefinite
 from notata.errors import ConfigurationError, StorageError
@@ -28,12 +28,16 @@ __all__ = [
     "Backend",
     "Blob",
     "Entry",
+    "Location",
     "Store",
     "default_base",
     "open_base",
     "open_beside",
     "open_store",
 ]
+
+Location: TypeAlias = "str | os.PathLike[str] | UPath | Store | Backend"
+"""Where runs or files are: any fsspec URL, a local path, a `upath.UPath`, a store, or a backend."""
 
 BASE_DIR: Final = "NOTATA_BASE_DIR"
 """Environment variable with the folder of runs for scripts that give none."""
@@ -63,7 +67,7 @@ _FLATTENED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:[/\\](?![/\\])|$)"
 
 
 def open_store(
-    base: str | os.PathLike[str] | UPath | Store | Backend,
+    base: Location,
     storage_options: Mapping[str, Any] | None = None,
     *,
     timeout: float = TIMEOUT,
@@ -116,7 +120,7 @@ def open_store(
 
 
 def open_base(
-    base: str | os.PathLike[str] | UPath | Store | Backend | None,
+    base: Location | None,
     storage_options: Mapping[str, Any] | None = None,
     *,
     timeout: float = TIMEOUT,
