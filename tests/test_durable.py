@@ -18,7 +18,7 @@ import pytest
 
 from notata import ConfigurationError, Experiment, Logbook, LogReader, StorageError
 from notata.store import local, local_folders, local_locks, local_staged, open_store
-from tests.test_local import Watched
+from tests.test_local import Watched, alone  # noqa: F401
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere other calls sync, and the order is the same")
 
@@ -95,7 +95,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module in (local, local_folders, local_locks, local_staged, durability):
         monkeypatch.setattr(module, "os", watched)
     monkeypatch.setattr(local_locks, "fcntl", Watched(fcntl, found))
-    monkeypatch.setattr(local, "_KEPT", 1024)  # files that tests before left open do not count
     return found
 
 

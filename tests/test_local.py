@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import stat
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -48,9 +49,13 @@ class Watched:
 
 
 @pytest.fixture(autouse=True)
-def room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many connections may be open here, of tests before; the files of logs stay open all the same."""
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep what tests before left open from adding calls: too many open files, and files that are collected."""
     monkeypatch.setattr(local, "_KEPT", 1024)
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def held_open(folder: Path) -> list[int]:
