@@ -50,11 +50,12 @@ from notata.errors import (
 from notata.experiment import Experiment
 from notata.logbook import Logbook
 from notata.manifest import VerifyReport
-from notata.mirror import SyncReport, sync
+from notata.mirror import MirrorStorage, SyncReport, sync
 from notata.provenance.failures import Caught
 from notata.reader import ExperimentReader, LogReader
 from notata.run.runlog import LogLine, RunLog
 from notata.run.state import RunState
+from notata.store import Storage
 from notata.worker import Worker
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ __all__ = [
     "LogLine",
     "LogReader",
     "Logbook",
+    "MirrorStorage",
     "MissingError",
     "NotataError",
     "PackageMissingError",
@@ -93,6 +95,7 @@ __all__ = [
     "RunLog",
     "RunMissingError",
     "RunState",
+    "Storage",
     "StorageError",
     "StoredNameError",
     "SyncReport",

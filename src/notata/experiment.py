@@ -10,11 +10,11 @@ from notata import formats, table
 from notata._base import keys
 from notata.errors import ConfigurationError, NotataError, RunExistsError, UnknownNameError
 from notata.logbook import Logbook
-from notata.mirror.places import base_of_copies
+from notata.mirror.places import MirrorStorage, base_of_copies, exit_timeout
 from notata.reader import ExperimentReader
 from notata.run import runids
 from notata.run.state import ENDED, ROW
-from notata.store import TIMEOUT, Location, open_base
+from notata.store import Location, open_base
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,11 +33,8 @@ class LogbookOptions(TypedDict, total=False):
     echo: bool
     handle_sigterm: bool
     failure_variables: bool
-    background: bool
-    max_pending: int
+    background: bool | int
     manifest: bool
-    durable: bool
-    mirror_timeout: float
 
 
 class Experiment:
@@ -61,13 +58,10 @@ class Experiment:
             ids then begin with the last part.
         base_dir: As for `Logbook`.
         storage_options: Options for fsspec. They never appear in a file, message or repr.
-        timeout: As for `Logbook`.
         mirror: A base folder, as for `base_dir`, that copies of the runs are written to. A copy has the same path as
-            the run: ``<mirror>/<name>/runs/log_<run_id>``.
-        mirror_options: `storage_options` of `mirror`.
+            the run: ``<mirror>/<name>/runs/log_<run_id>``. For storage options, pass a `MirrorStorage`.
         **options: Options for each `Logbook`: `heartbeat`, `environment`, `log_level`, `echo`, `handle_sigterm`,
-            `failure_variables`, `background`, `max_pending`, `manifest`, `durable` (which also applies to index.csv),
-            `mirror_timeout`.
+            `failure_variables`, `background`, `manifest`.
 
     Raises:
         KeyNameError: The name is not legal on every backend.
@@ -88,27 +82,23 @@ class Experiment:
         base_dir: Location | None = None,
         *,
         storage_options: Mapping[str, Any] | None = None,
-        timeout: float = TIMEOUT,
         mirror: Location | None = None,
-        mirror_options: Mapping[str, Any] | None = None,
         **options: Unpack[LogbookOptions],
     ) -> None:
         if unknown := options.keys() - LogbookOptions.__annotations__.keys():
             known = ", ".join(sorted(LogbookOptions.__annotations__))
             raise ConfigurationError(
                 f"unknown option {', '.join(sorted(unknown))}: an experiment takes name, base_dir, storage_options, "
-                f"timeout, mirror, mirror_options, and for its runs {known}"
+                f"mirror, and for its runs {known}"
             )
         self.name = keys.check(name)
-        self._base = open_base(base_dir, storage_options, timeout=timeout)
-        if options.get("durable"):
-            self._base = self._base.durably()
+        self._base = open_base(base_dir, storage_options)
         self._store = self._base.below(name)
         self._runs = self._store.below(keys.RUNS)
         self._options = options
-        self._mirror = base_of_copies(self._base, mirror, mirror_options, timeout)
-        if self._mirror is not None:
-            self._mirror = self._mirror.below(name).below(keys.RUNS)
+        self._mirror = None
+        if (copies := base_of_copies(self._base, mirror)) is not None:
+            self._mirror = MirrorStorage(copies.below(name).below(keys.RUNS), exit_timeout=exit_timeout(mirror))
         self._keeper = table.IndexWriter(self._store)
         self._runs.make_folder()
 

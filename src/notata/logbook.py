@@ -20,7 +20,6 @@ from weakref import WeakSet
 
 from notata import formats
 from notata._base import exits, keys, times
-from notata._base.progress import bar
 from notata._base.secrets import refresh
 from notata._base.terminal import safe, show
 from notata.errors import (
@@ -32,8 +31,8 @@ from notata.errors import (
     RunExistsError,
     StorageError,
 )
-from notata.manifest import FileRecords, HashingBackend, ManifestWriter
-from notata.mirror.places import base_of_copies, check_separate
+from notata.manifest import ManifestWriter
+from notata.mirror.places import copy_of, exit_timeout
 from notata.provenance import failures
 from notata.provenance.environment import capture, imported_packages
 from notata.provenance.failures import Caught
@@ -43,11 +42,11 @@ from notata.run.lease import Lease
 from notata.run.parameters import Parameters, encoded, named
 from notata.run.recorder import Recorder
 from notata.run.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, resumed_fields, spent
-from notata.store import TIMEOUT, Location, Store, open_base
+from notata.run.storage import RunStorage
+from notata.store import Location, Store
 from notata.worker import Worker, WorkerConfig
 
 if TYPE_CHECKING:
-    from notata.background import BackgroundBackend
     from notata.mirror.live import Mirror
     from notata.store.stored_path import StoredPath
 
@@ -90,7 +89,8 @@ class Logbook(Recorder):
         run_id: A string or an int without ``/``; it becomes part of a folder name. By default, notata generates an id
             that sorts by time, from the UTC time and a random part: ``2026-11-22T19-50-03.123Z-4f2a9c``.
         base_dir: The folder that contains the runs: any fsspec URL (``s3://bucket/outputs``), local path or UPath. The
-            default is the environment variable NOTATA_BASE_DIR, else ``outputs``.
+            default is the environment variable NOTATA_BASE_DIR, else ``outputs``. For a time limit of requests, fsync
+            or progress bars, pass a `Storage`.
         params: Parameters to save as ``params.yaml`` at the start: a mapping, or an object with named values, such as
             the namespace of `argparse`, a dataclass, an attrs class or a pydantic model.
         overwrite: Remove an existing run with this id, including all its files, and start over. A run that a living
@@ -112,19 +112,14 @@ class Logbook(Recorder):
         failure_variables: Also record the local variables of each frame of a failure, shortened. They may contain
             secrets.
         background: Return from writers once the value is encoded and queued, and store it in the background. Failed
-            writes raise a `BatchError` at the next writer, at `flush` or at the end; the run is then not complete.
-        max_pending: Maximum number of pending bytes in background mode. If the queue is full, writers wait.
-        durable: Make written data survive a power failure, not only the end of the process. On a local disk, notata
-            calls fsync for each file and each log line before the call returns. A bucket is durable without it.
+            writes raise a `BatchError` at the next writer, at `flush` or at the end; the run is then not complete. At
+            most 64 MiB are pending, or the number of bytes that is given instead of True. If the queue is full, writers
+            wait.
         mirror: A base folder, as for `base_dir`, that a copy of the run is written to; `base_dir` must be a local disk
             or in memory. The run does not wait for the copy or fail because of it; `notata sync` completes the copy.
-        mirror_options: `storage_options` of `mirror`.
-        mirror_timeout: Seconds that the interpreter waits for the copy at exit.
+            For storage options, or another time limit at exit than 60 seconds, pass a `MirrorStorage`.
         storage_options: Options for fsspec, such as ``{"endpoint_url": …}``. They never appear in a file, message or
             repr.
-        timeout: Seconds that one request may take, in addition to the time for its size. A storage that has never
-            answered gets at most 10.
-        progress: Show a progress bar in the terminal when more than 8 MiB are written or read.
         manifest: Store ``manifest.json`` at the end: each file with its size and SHA-256, for `LogReader.verify`.
 
     Raises:
@@ -162,38 +157,30 @@ class Logbook(Recorder):
         echo: bool = False,
         handle_sigterm: bool = False,
         failure_variables: bool = False,
-        background: bool = False,
-        max_pending: int = 64 * 2**20,
-        durable: bool = False,
+        background: bool | int = False,
         mirror: Location | None = None,
-        mirror_options: Mapping[str, Any] | None = None,
-        mirror_timeout: float = 60.0,
         storage_options: Mapping[str, Any] | None = None,
-        timeout: float = TIMEOUT,
-        progress: bool = False,
         manifest: bool = True,
     ) -> None:
-        _check_arguments(callback, overwrite=overwrite, resume=resume, mirror_timeout=mirror_timeout)
-        _check_switches(background=background, manifest=manifest, durable=durable, echo=echo)
+        _check_arguments(callback, overwrite=overwrite, resume=resume)
+        _check_switches(manifest=manifest, echo=echo)
         level = level_of(log_level)
         given = named(params)
         self.run_id = _generate_run_id() if run_id is None else str(run_id)
         self.callback = callback
         folder = keys.run_folder(self.run_id)
-        base = open_base(base_dir, storage_options, timeout=timeout)
-        self._store = self._plain = plain = (base.durably() if durable else base).below(folder)
-        copy = base_of_copies(plain, mirror, mirror_options, timeout)
-        if copy is not None:
-            copy = copy.below(folder)
-            check_separate(plain, copy)
-        self._redact = _redactor_of(plain, copy)
-        if progress:
-            self._store = self._store.with_progress(bar)
-        hashing = HashingBackend(self._store.backend) if manifest else None
-        if hashing is not None:
-            self._store = Store(hashing, self._store.progress)
-        self._direct = self._store
-        self._queue = self._in_background(max_pending) if background else None
+        storage = RunStorage.of(
+            base_dir,
+            storage_options,
+            folder,
+            manifest=manifest,
+            background=background,
+            check=self._check,
+            lost=self._log_lost,
+        )
+        self._store, self._plain, self._queue = storage.store, storage.plain, storage.queue
+        copy = copy_of(storage.plain, mirror, folder)
+        self._redact = _redactor_of(storage.plain, copy)
         if given:
             encoded(self._store, given)  # refuse invalid values before anything is written
         self._lease = Lease(self._store, self.run_id, heartbeat)
@@ -211,27 +198,21 @@ class Logbook(Recorder):
         self._mirror: Mirror | None = None
         try:
             before = self._claim(environment, overwrite, resume, copy)
-            self._manifest = None if hashing is None else self._manifest_writer(hashing.records, before)
-            self._begin(before, level, params=given, preallocate=preallocate, echo=echo)
+            self._manifest = self._manifest_writer(storage, before)
+            self._begin(before, storage.direct, level, params=given, preallocate=preallocate, echo=echo)
             if copy is not None:
-                self._start_mirror(plain, copy, overwrite, mirror_timeout)
+                self._start_mirror(storage.plain, copy, overwrite, exit_timeout(mirror))
         except BaseException:
             self._release()
             raise
 
-    def _in_background(self, max_pending: int) -> BackgroundBackend:
-        """Wrap the store in a queue."""
-        from notata.background import BackgroundBackend
-
-        queue = BackgroundBackend(self._store.backend, max_pending, check=self._check, lost=self._log_lost)
-        self._store = Store(queue, self._store.progress)
-        return queue
-
-    def _manifest_writer(self, records: FileRecords, before: RunState | None) -> ManifestWriter:
-        """Return the writer of the manifest."""
+    def _manifest_writer(self, storage: RunStorage, before: RunState | None) -> ManifestWriter | None:
+        """Return the writer of the manifest, if there is to be one."""
+        if storage.records is None:
+            return None
         return ManifestWriter(
-            self._direct,
-            records,
+            storage.direct,
+            storage.records,
             self.run_id,
             self._lease.owner,
             check=self._check,
@@ -298,6 +279,7 @@ class Logbook(Recorder):
     def _begin(
         self,
         before: RunState | None,
+        direct: Store,
         level: int,
         *,
         params: Mapping[str, Any] | None,
@@ -309,7 +291,7 @@ class Logbook(Recorder):
             self._previous_runtime = spent(self._lease.fields)
             if echo:
                 show(f"notata: run {self.run_id!r} at {self.url}")
-            self._open_log(before, level, echo)
+            self._open_log(before, direct, level, echo)
             if before is not None and (self._store.is_local or before.status not in ENDED):
                 self._remove_abandoned()
             self._params = Parameters(
@@ -327,9 +309,9 @@ class Logbook(Recorder):
                 self._lease.end("failed", end_time=times.now(), failure_reason=failures.shortened(self._reason(error)))
             raise
 
-    def _open_log(self, before: RunState | None, level: int, echo: bool) -> None:
+    def _open_log(self, before: RunState | None, direct: Store, level: int, echo: bool) -> None:
         self.handler = Journal(
-            self._direct.appender(keys.LOG, new=before is None, end=b"\n"),
+            direct.appender(keys.LOG, new=before is None, end=b"\n"),
             at_once=self._store.is_local,
             level=level,
             redact=self._redact,
@@ -873,7 +855,7 @@ class _Unstored:
     error: BaseException | None
 
 
-def _check_arguments(callback: object, *, overwrite: bool, resume: object, mirror_timeout: object) -> None:
+def _check_arguments(callback: object, *, overwrite: bool, resume: object) -> None:
     """Refuse invalid arguments before anything is done."""
     if callback is not None and not callable(callback):
         raise ConfigurationError(
@@ -881,8 +863,6 @@ def _check_arguments(callback: object, *, overwrite: bool, resume: object, mirro
         )
     if resume and overwrite:
         raise ConfigurationError("resume keeps an existing run and overwrite removes it: pass only one of them")
-    if isinstance(mirror_timeout, bool) or not isinstance(mirror_timeout, int | float) or not mirror_timeout >= 0:
-        raise ConfigurationError(f"invalid mirror_timeout {mirror_timeout!r}: pass a number of seconds")
     if resume not in (True, False, "force", "unfinished"):
         raise ConfigurationError(f"invalid resume {resume!r}: pass True, False, 'force' or 'unfinished'")
 

@@ -31,7 +31,7 @@ from notata.reader import LogReader
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.recorder import Recorder
 from notata.run.state import ENDED, WORKERS, judge, lease_of, metadata, parsed, stored
-from notata.store import TIMEOUT, Blob, Location, Store, open_store
+from notata.store import Blob, Location, Store, open_store
 
 if TYPE_CHECKING:
     from notata.store.appending import Appender
@@ -97,9 +97,7 @@ class Worker(Recorder):
         rank: A name that is unique among the workers of the run, such as the MPI rank: an int or a string, part of a
             folder name. A rank that is used again continues the same log.
         storage_options: Options for fsspec. They never appear in a file, message or repr.
-        timeout: As for `Logbook`.
         log_level: As for `Logbook`.
-        durable: As for `Logbook`.
         manifest: Store ``workers/<rank>/manifest.json`` when the worker is closed: each file that it wrote, with its
             size and SHA-256. The run's manifest takes over the entries that are valid at the end.
 
@@ -132,18 +130,13 @@ class Worker(Recorder):
         rank: int | str,
         *,
         storage_options: Mapping[str, Any] | None = None,
-        timeout: float = TIMEOUT,
         log_level: int | str | None = None,
-        durable: bool = False,
         manifest: bool = True,
     ) -> None:
-        for name, value in (("durable", durable), ("manifest", manifest)):
-            if value not in (True, False):
-                raise ConfigurationError(f"invalid {name} {value!r}: pass True or False")
+        if manifest not in (True, False):
+            raise ConfigurationError(f"invalid manifest {manifest!r}: pass True or False")
         name, level = keys.worker(rank), level_of(log_level)
-        store = open_store(url, storage_options, timeout=timeout)
-        if durable:
-            store = store.durably()
+        store = open_store(url, storage_options)
         fields, dead_reason = _register_worker(store)
         self._begin(store, WorkerConfig.at(fields, name, level, manifest))
         self.info("Worker %s attached to the run by process %d on %s", self.rank, os.getpid(), platform.node())

@@ -5,7 +5,8 @@
 it is written, `schedule` decides which of its files are due, and `places` where copies go.
 """
 
+from notata.mirror.places import MirrorStorage
 from notata.mirror.runs import Outcome, RunCopy
 from notata.mirror.tree import SyncReport, sync
 
-__all__ = ["Outcome", "RunCopy", "SyncReport", "sync"]
+__all__ = ["MirrorStorage", "Outcome", "RunCopy", "SyncReport", "sync"]

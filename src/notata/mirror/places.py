@@ -1,31 +1,69 @@
-"""Locations of copies, and the check that two places can be copies of each other."""
+"""Where the copies of runs go, and the check that two places can be copies of each other."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from notata.errors import ConfigurationError
-from notata.store import Location, Store, open_store
+from notata.store import Location, Storage, Store, open_store
 
-__all__ = ["base_of_copies", "check_separate"]
+__all__ = ["MirrorStorage", "base_of_copies", "check_separate", "copy_of", "exit_timeout"]
 
 
-def base_of_copies(
-    store: Store,
-    mirror: Location | None,
-    options: Mapping[str, Any] | None,
-    timeout: float,
-) -> Store | None:
+@dataclass(frozen=True)
+class MirrorStorage(Storage):
+    """A `Storage` for copies of runs, as the argument `mirror` takes it.
+
+    Attributes:
+        exit_timeout: Seconds that the interpreter waits for the copy at exit.
+
+    >>> from notata import Logbook, MirrorStorage
+    >>> with Logbook("copied", "memory://here", mirror=MirrorStorage("memory://there", exit_timeout=5)) as log:
+    ...     log.mirror.url
+    'memory://there/log_copied'
+    """
+
+    exit_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        seconds = self.exit_timeout
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+            raise ConfigurationError(f"invalid exit_timeout {seconds!r}: pass a number of seconds")
+
+
+def exit_timeout(mirror: Location | None) -> float:
+    """Return the seconds that the interpreter waits for a copy at exit."""
+    return (mirror if isinstance(mirror, MirrorStorage) else MirrorStorage()).exit_timeout
+
+
+def copy_of(store: Store, mirror: Location | None, folder: str) -> Store | None:
+    """Return the folder for the copy of a run, or None without a mirror. No request.
+
+    Args:
+        store: The run.
+        mirror: The folder that contains the copies.
+        folder: The name of the run's folder there.
+
+    Raises:
+        ConfigurationError: The run cannot be mirrored, or not there.
+    """
+    base = base_of_copies(store, mirror)
+    if base is None:
+        return None
+    copy = base.below(folder)
+    check_separate(store, copy)
+    return copy
+
+
+def base_of_copies(store: Store, mirror: Location | None) -> Store | None:
     """Return the base folder for the copies of runs at `store`, or None without a mirror. No request.
 
     Raises:
         ConfigurationError: Runs at `store` cannot be mirrored, or `mirror` cannot hold runs.
     """
     if mirror is None:
-        if options is not None:
-            raise ConfigurationError("mirror_options need mirror=, which is not given")
         return None
     if not store.is_local:
         raise ConfigurationError(
@@ -33,7 +71,7 @@ def base_of_copies(
             "mirror=, with background=True so that no call waits; or write to a local disk, and mirror that there.",
             url=store.url,
         )
-    return open_store(mirror, options, timeout=timeout)
+    return open_store(mirror)
 
 
 def check_separate(source: Store, target: Store) -> None:

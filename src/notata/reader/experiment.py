@@ -11,7 +11,7 @@ from notata.errors import DecodeError, MissingError, NotataError, RunMissingErro
 from notata.reader.base import Reader
 from notata.reader.run import LogReader, existing_names
 from notata.run.state import metadata
-from notata.store import TIMEOUT, Location, open_store
+from notata.store import Location, open_store
 from notata.table import Table, gather, runs_below, to_pandas
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class ExperimentReader(Reader):
         path: The folder of an experiment, with ``runs/log_<run_id>`` in it, or a folder with ``log_<run_id>`` in it:
             any fsspec URL, local path or UPath.
         storage_options: Options for fsspec. They appear in no file, message or repr.
-        timeout: As for `Logbook`.
 
     Raises:
         RunMissingError: There is no such folder, or no run in it. It is a `FileNotFoundError`.
@@ -60,9 +59,8 @@ class ExperimentReader(Reader):
         path: Location,
         *,
         storage_options: Mapping[str, Any] | None = None,
-        timeout: float = TIMEOUT,
     ) -> None:
-        self._store = open_store(path, storage_options, timeout=timeout)
+        self._store = open_store(path, storage_options)
         listed = self._store.list(skipped=self._warn_skipped)
         if runs_below(listed) or self._begun():
             return

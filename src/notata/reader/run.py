@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from notata import formats
 from notata._base import display, keys
-from notata._base.progress import Wanted, bar, shown
+from notata._base.progress import Wanted, shown
 from notata._base.terminal import one_line
 from notata.errors import (
     ConfigurationError,
@@ -33,7 +33,7 @@ from notata.reader.base import Reader
 from notata.run.parameters import parameters
 from notata.run.runlog import RunLog
 from notata.run.state import ENDED, RunState, lease_of, look
-from notata.store import TIMEOUT, Location, open_store
+from notata.store import Location, open_store
 from notata.store.gaps import ignore
 from notata.store.in_flight import Tally
 
@@ -66,8 +66,6 @@ class LogReader(Reader):
     Args:
         path: The folder of a run, ``log_<run_id>``: any fsspec URL, local path or UPath.
         storage_options: Options for fsspec. They appear in no file, message or repr.
-        timeout: As for `Logbook`.
-        progress: Show a progress bar in the terminal for every file larger than one part of 8 MiB.
 
     Raises:
         RunMissingError: There is no run. It is a `FileNotFoundError`, and a `ValueError`.
@@ -88,12 +86,8 @@ class LogReader(Reader):
         path: Location,
         *,
         storage_options: Mapping[str, Any] | None = None,
-        timeout: float = TIMEOUT,
-        progress: bool = False,
     ) -> None:
-        self._store = open_store(path, storage_options, timeout=timeout)
-        if progress:
-            self._store = self._store.with_progress(bar)
+        self._store = open_store(path, storage_options)
         try:
             look(self._store)
         except ContainerMissingError:

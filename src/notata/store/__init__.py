@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from notata._base.display import indefinite
+from notata._base.progress import bar
 from notata.errors import ConfigurationError, StorageError
 from notata.store.backend import ABSENT, Backend
 from notata.store.entries import Blob, Entry
 from notata.store.options import check as check_options
+from notata.store.storage import TIMEOUT, Storage, check_seconds
 from notata.store.store import Store
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ __all__ = [
     "Blob",
     "Entry",
     "Location",
+    "Storage",
     "Store",
     "default_base",
     "open_base",
@@ -36,16 +39,13 @@ __all__ = [
     "open_store",
 ]
 
-Location: TypeAlias = "str | os.PathLike[str] | UPath | Store | Backend"
-"""Where runs or files are: any fsspec URL, a local path, a `upath.UPath`, a store, or a backend."""
+Location: TypeAlias = "str | os.PathLike[str] | UPath | Storage | Store | Backend"
+"""Where runs or files are: any fsspec URL, a local path, a `upath.UPath`, a `Storage`, a store, or a backend."""
 
 BASE_DIR: Final = "NOTATA_BASE_DIR"
 """Environment variable with the folder of runs for scripts that give none."""
 
 _DEFAULT_BASE_DIR: Final = "outputs"
-
-TIMEOUT: Final = 30.0
-"""Seconds that one request may take, plus the time for its size."""
 
 _EXTRAS: Final = {
     "abfs": "azure",
@@ -75,7 +75,7 @@ def open_store(
     """Return the store whose root is `base`. This makes no request and creates nothing.
 
     Args:
-        base: Any fsspec URL, local path, `upath.UPath` (whose storage options are used), a store or a backend.
+        base: Any fsspec URL, local path, `upath.UPath` (whose storage options are used), `Storage`, store or backend.
         storage_options: For fsspec. They override those of the UPath, and both override fsspec's configuration and the
             environment variables of the cloud. For S3 also ``{"engine": "obstore"}``: plain writes and reads use
             obstore.
@@ -94,10 +94,11 @@ def open_store(
         return base
     if isinstance(base, Backend):
         return Store(base)
+    if isinstance(base, Storage):
+        return _open_storage(base, storage_options)
     if sys.is_finalizing():  # no backend can be imported any more
         raise StorageError("cannot open a storage: the interpreter is ending; open it earlier")
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-        raise ConfigurationError(f"timeout is a number of seconds, not {timeout!r}")
+    check_seconds("timeout", timeout)
     if storage_options is not None and not isinstance(storage_options, Mapping):
         raise ConfigurationError(
             f"storage_options are names and values for fsspec, not {type(storage_options).__name__}"
@@ -132,6 +133,15 @@ def open_base(
     'outputs'
     """
     return open_store(default_base() if base is None else base, storage_options, timeout=timeout)
+
+
+def _open_storage(storage: Storage, options: Mapping[str, Any] | None) -> Store:
+    """Open a storage; `options` override its own."""
+    options = {**(storage.options or {}), **(options or {})} or None
+    store = open_base(storage.url, options, timeout=storage.timeout)
+    if storage.durable:
+        store = store.durably()
+    return store.with_progress(bar) if storage.progress else store
 
 
 def default_base() -> str:
