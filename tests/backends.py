@@ -8,7 +8,7 @@ from typing import Any
 
 import fsspec
 
-from notata import Logbook
+from notata import Logbook, Storage
 from notata.store import Store, open_store
 
 
@@ -40,7 +40,9 @@ class Place:
         return open_store(self.url, self.options, **options)
 
     def logbook(self, run_id: str | int | None = "run", **arguments: Any) -> Logbook:
-        return Logbook(run_id, self.url, storage_options=self.options, **arguments)
+        """Begin a run here; arguments of `Storage` go there."""
+        reached = {name: arguments.pop(name) for name in ("timeout", "durable", "progress") if name in arguments}
+        return Logbook(run_id, Storage(self.url, self.options, **reached), **arguments)
 
     def raw(self) -> Any:
         """Plain fsspec."""

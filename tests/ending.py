@@ -19,7 +19,7 @@ from typing import Any
 
 import aiohttp
 
-from notata import Logbook
+from notata import Logbook, MirrorStorage
 from notata._base import exits
 from notata.store import open_store
 from notata.testing import FaultyBackend
@@ -111,7 +111,7 @@ def end_well_with_a_mirror_that_stalls(begin: Callable[..., Logbook]) -> None:
     """What is asked of it is never answered."""
     far = FaultyBackend(open_store("memory://far"))
     far.fail(1, error=stall)
-    with begin(mirror=far, mirror_timeout=0.1):
+    with begin(mirror=MirrorStorage(far, exit_timeout=0.1)):
         ready()
 
 
@@ -119,7 +119,7 @@ def end_well_with_a_copy_that_stalls(begin: Callable[..., Logbook]) -> None:
     """The same, of a file."""
     far = FaultyBackend(open_store("memory://far"))
     far.fail(1, key="artifacts/notes.txt", error=stall)
-    with begin(mirror=far, mirror_timeout=0.1) as log:
+    with begin(mirror=MirrorStorage(far, exit_timeout=0.1)) as log:
         log.text("notes", "a")
         ready()
 

@@ -704,7 +704,9 @@ def test_the_flush_raises_once(faulty: FaultyBackend) -> None:
         lambda log: log.file(log["log.txt"], "y"),
     ],
 )
-def test_the_next_writer_raises_before_it_takes_anything(faulty: FaultyBackend, write: Callable[[Logbook], Any]) -> None:
+def test_the_next_writer_raises_before_it_takes_anything(
+    faulty: FaultyBackend, write: Callable[[Logbook], Any]
+) -> None:
     log = Logbook("run", faulty, background=True)
     lose(log, faulty, "x")
     log.info("no writer")
@@ -1216,10 +1218,10 @@ def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None
 
 
 def test_options(faulty: FaultyBackend) -> None:
-    for wrong in (0, -1, True, 1.5, "64"):
-        with pytest.raises(ConfigurationError, match="pass a positive number of bytes"):
-            Logbook("run", faulty, background=True, max_pending=wrong)  # type: ignore[arg-type]
-    experiment = Experiment("e", faulty, background=True, max_pending=MIB)
+    for wrong in (0, -1, 1.5, "64"):
+        with pytest.raises(ConfigurationError, match="pass True, False or a number of bytes"):
+            Logbook("run", faulty, background=wrong)  # type: ignore[arg-type]
+    experiment = Experiment("e", faulty, background=MIB)
     with experiment.add(dt=0.1) as log:
         log.json("metrics", {"error": 0.5})
         assert isinstance(log._store, BackgroundBackend)
@@ -1337,7 +1339,7 @@ def test_a_timeout_that_makes_no_sense_is_refused(faulty: FaultyBackend, timeout
 
 
 def test_who_waits_for_room_while_the_run_ends_writes_at_once(gated: Gated) -> None:
-    log = Logbook("a", gated, background=True, max_pending=3000)
+    log = Logbook("a", gated, background=3000)
     log.bytes("one", bytes(1500))
     gated.hall.wait_for(1)
     told: list[str] = []

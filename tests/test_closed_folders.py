@@ -134,7 +134,7 @@ def test_rm_removes_the_rest_and_the_run_says_so(base: Path) -> None:
 def test_overwrite_begins_anew_and_names_what_is_left(base: Path) -> None:
     script = """
 import sys, warnings
-from notata import Logbook
+from notata import Logbook, MirrorStorage
 warnings.simplefilter("always")
 with Logbook("a", sys.argv[1], overwrite=True) as log:
     log.text("new", "y")
@@ -260,7 +260,7 @@ def test_what_a_run_stored_in_it_stays_in_its_manifest(tmp_path: Path) -> None:
 
 
 def test_a_mirror_copies_the_rest_and_says_what_it_lacks(tmp_path: Path) -> None:
-    with Logbook("a", tmp_path / "here", mirror=str(tmp_path / "there"), mirror_timeout=0) as log:
+    with Logbook("a", tmp_path / "here", mirror=MirrorStorage(str(tmp_path / "there"), exit_timeout=0)) as log:
         log.text("notes", "converged")
         (tmp_path / "here/log_a/artifacts/odd\\name").write_text("x")
     assert log.mirror is not None

@@ -1,4 +1,4 @@
-"""``durable=True``: what a power cut leaves, by a model of a disk that keeps only what was synced."""
+"""``Storage(…, durable=True)``: what a power cut leaves, by a model of a disk that keeps only what was synced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from notata import ConfigurationError, Experiment, Logbook, LogReader, StorageError
+from notata import ConfigurationError, Experiment, Logbook, LogReader, Storage, StorageError
 from notata.store import local, local_folders, local_locks, local_staged, open_store
 from tests.test_local import Watched, alone  # noqa: F401
 
@@ -79,7 +79,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def durable_run(folder: Path, run_id: str = "run", **options: Any) -> Logbook:
-    return Logbook(run_id, folder / "outputs", environment=False, heartbeat=0, durable=True, **options)
+    return Logbook(run_id, Storage(folder / "outputs", durable=True), environment=False, heartbeat=0, **options)
 
 
 # -- order and number of the calls -------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_a_disk_without_locks(tmp_path: Path, disk: Disk, monkeypatch: pytest.Mo
 
 
 def test_an_experiment_and_its_table(tmp_path: Path, disk: Disk) -> None:
-    experiment = Experiment("decay", tmp_path / "outputs", durable=True, environment=False, heartbeat=0)
+    experiment = Experiment("decay", Storage(tmp_path / "outputs", durable=True), environment=False, heartbeat=0)
     for rate in (0.5, 2.0):
         with experiment.add(rate=rate) as log:
             log.json("metrics", {"half_life": 0.693 / rate})
@@ -336,7 +336,7 @@ def test_where_folders_cannot_be_synced_files_are(tmp_path: Path, disk: Disk) ->
 def test_in_memory_it_changes_nothing(disk: Disk) -> None:
     store = open_store("memory://durable")
     assert store.durably() is store
-    with Logbook("run", "memory://durable", durable=True) as log:
+    with Logbook("run", Storage("memory://durable", durable=True)) as log:
         log.text("notes", "x")
     assert disk.syncs == []
 
@@ -351,5 +351,5 @@ def test_a_store_says_so_once_and_takes_it_along(tmp_path: Path, disk: Disk) -> 
 
 def test_it_is_true_or_false(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="invalid durable 'always': pass True or False"):
-        Logbook("run", tmp_path, durable="always")  # type: ignore[arg-type]
+        Logbook("run", Storage(tmp_path, durable="always"))  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

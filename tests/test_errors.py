@@ -24,7 +24,7 @@ import pytest
 from upath import UPath
 
 import notata
-from notata import errors
+from notata import Storage, errors
 from notata.logbook import Logbook
 from notata.store import open_store
 from tests.backends import Place
@@ -101,7 +101,7 @@ def test_a_server_that_accepts_and_stays_silent(url: str) -> None:
         options: dict[str, Any] = {"endpoint_url": endpoint}
         options |= SECRETS if url.startswith("s3") else {"token": "anon", "project": "p"}
         with pytest.raises(errors.DeadlineError) as caught:
-            Logbook("a", url, storage_options=options, timeout=1.0)
+            Logbook("a", Storage(url, options, timeout=1.0))
     told(caught, url, "in time")
     assert isinstance(caught.value, TimeoutError)
 

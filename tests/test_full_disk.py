@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from notata import AccessError, BatchError, Experiment, FullError, Logbook, LogReader, StorageError, Worker
+from notata import AccessError, BatchError, Experiment, FullError, Logbook, LogReader, Storage, StorageError, Worker
 from notata._base import exits
 from notata.run.recorder import Recorder
 from notata.store import local
@@ -35,7 +35,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def quiet_run(disk: Disk, run_id: str = "run", **options: Any) -> Logbook:
-    return Logbook(run_id, disk.folder / "outputs", environment=False, heartbeat=0, **options)
+    place = Storage(disk.folder / "outputs", durable=options.pop("durable", False))
+    return Logbook(run_id, place, environment=False, heartbeat=0, **options)
 
 
 def metadata(disk: Disk, run_id: str = "run") -> dict[str, Any]:

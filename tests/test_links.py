@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from notata import Experiment, Logbook, LogReader, sync
+from notata import Experiment, Logbook, LogReader, Storage, sync
 from notata.errors import (
     BatchError,
     ConfigurationError,
@@ -201,7 +201,7 @@ def test_where_folders_have_no_descriptors_a_link_is_seen_too(
 @pytest.mark.usefixtures("by_name")
 def test_where_folders_have_no_descriptors_runs_are_written_and_removed(tmp_path: Path) -> None:
     for overwrite in (False, True):
-        with Logbook("night", tmp_path, overwrite=overwrite, durable=True, environment=False) as log:
+        with Logbook("night", Storage(tmp_path, durable=True), overwrite=overwrite, environment=False) as log:
             log.text("deep/notes", "mine")
             log["artifacts/a.txt"].write_text("a")
             with log.local("artifacts/b.txt") as path:
@@ -220,7 +220,7 @@ BEGINNINGS = {
     "resume": begun(resume=True),
     "resume by force": begun(resume="force"),
     "overwrite": begun(overwrite=True),
-    "durable": begun(overwrite=True, durable=True),
+    "durable": lambda base: begun(overwrite=True)(Storage(base, durable=True)),
     "background": begun(overwrite=True, background=True),
     "preallocate": begun(overwrite=True, preallocate=True),
 }

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from notata import DeadlineError, Logbook, NotataError
+from notata import DeadlineError, Logbook, NotataError, Storage
 from notata.search import remove
 from notata.store import local, local_folders, open_store
 
@@ -60,7 +60,7 @@ WRITES: dict[str, Callable[[Logbook], object]] = {
     "failed": lambda log: log.mark_failed("why"),
     "append": lambda log: log.open("log.txt", "a").close(),
     "flush": lambda log: log.flush(),
-    "overwrite": lambda log: Logbook(log.run_id, log.path.parent, overwrite=True, timeout=0.1),
+    "overwrite": lambda log: Logbook(log.run_id, Storage(log.path.parent, timeout=0.1), overwrite=True),
     "rm --force": lambda log: remove(str(log.path), force=True, timeout=0.1),
 }
 
@@ -68,7 +68,7 @@ WRITES: dict[str, Callable[[Logbook], object]] = {
 @pytest.mark.parametrize("name", ["", "log.txt", "metadata.json"])
 @pytest.mark.parametrize("write", WRITES)
 def test_a_lock_that_a_reader_holds_freezes_no_run(write: str, name: str, tmp_path: Path) -> None:
-    log = Logbook("run", tmp_path, timeout=0.1, heartbeat=0, environment=False)
+    log = Logbook("run", Storage(tmp_path, timeout=0.1), heartbeat=0, environment=False)
     log.info("a line")
     with held(tmp_path / "log_run" / name):
         error = in_time(lambda: WRITES[write](log))
@@ -77,7 +77,7 @@ def test_a_lock_that_a_reader_holds_freezes_no_run(write: str, name: str, tmp_pa
 
 @pytest.mark.parametrize("name", ["", "metadata.json"])
 def test_the_error_names_the_file_and_says_what_to_do(name: str, tmp_path: Path) -> None:
-    log = Logbook("run", tmp_path, timeout=0.1, heartbeat=0, environment=False)
+    log = Logbook("run", Storage(tmp_path, timeout=0.1), heartbeat=0, environment=False)
     before = (tmp_path / "log_run/metadata.json").read_bytes()
     with held(tmp_path / "log_run" / name):
         with pytest.raises(DeadlineError, match=r"another process held the lock of .*log_run") as caught:
@@ -94,7 +94,7 @@ def test_the_error_names_the_file_and_says_what_to_do(name: str, tmp_path: Path)
 def test_lines_that_had_to_wait_are_all_there_and_only_the_first_waited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = Logbook("run", tmp_path, timeout=0.1, heartbeat=0, environment=False)
+    log = Logbook("run", Storage(tmp_path, timeout=0.1), heartbeat=0, environment=False)
     log.info("before")
     tries: list[int] = []
     real = fcntl.flock

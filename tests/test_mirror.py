@@ -30,6 +30,7 @@ from notata import (
     KeyNameError,
     Logbook,
     LogReader,
+    MirrorStorage,
     RunDisplacedError,
     RunExistsError,
     StorageError,
@@ -105,7 +106,9 @@ class Pair:
         self.clock = Hasty()
 
     def logbook(self, **options: Any) -> Logbook:
-        return self.here.logbook(mirror=self.far, **options)
+        """Begin a run with a mirror; `exit_timeout` is that of the mirror."""
+        seconds = options.pop("exit_timeout", 60.0)
+        return self.here.logbook(mirror=MirrorStorage(self.far, exit_timeout=seconds), **options)
 
     def source(self) -> Store:
         """Return a store of the run's folder that is not the run's own."""
@@ -280,7 +283,7 @@ def test_the_background_too(pair: Pair) -> None:
 
 
 def test_a_run_of_a_sweep_in_memory_at_the_same_place(pair: Pair) -> None:
-    experiment = Experiment("deep/sweep", pair.here.url, mirror=pair.far, mirror_timeout=5)
+    experiment = Experiment("deep/sweep", pair.here.url, mirror=MirrorStorage(pair.far, exit_timeout=5))
     logs = [experiment.add(dt=dt) for dt in (0.1, 0.2)]
     for log in logs:
         with log:
@@ -302,10 +305,8 @@ def test_a_bucket_cannot_be_mirrored(kind: Any) -> None:
 
 
 def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="mirror_options need mirror="):
-        Logbook("run", tmp_path, mirror_options={"key": "k"})
-    with pytest.raises(ConfigurationError, match="invalid mirror_timeout -1: pass a number of seconds"):
-        Logbook("run", tmp_path, mirror="memory://far", mirror_timeout=-1)
+    with pytest.raises(ConfigurationError, match="invalid exit_timeout -1: pass a number of seconds"):
+        Logbook("run", tmp_path, mirror=MirrorStorage("memory://far", exit_timeout=-1))
     for inside in (tmp_path, tmp_path / "log_run", tmp_path / "log_run" / "copies"):
         with pytest.raises(ConfigurationError, match="one contains the other"):
             Logbook("run", tmp_path, mirror=inside)
@@ -372,7 +373,7 @@ def test_it_is_tried_less_and_less_often(pair: Pair, monkeypatch: pytest.MonkeyP
 
 def test_writers_and_the_end_do_not_wait_for_a_target_that_stalls(pair: Pair) -> None:
     pair.far.line.open.clear()
-    with pair.logbook(mirror_timeout=0.0) as log:
+    with pair.logbook(exit_timeout=0.0) as log:
         assert log.mirror is not None
         assert pair.far.line.reached.wait(60)
         log.text("notes", "a")
@@ -389,7 +390,7 @@ def test_writers_and_the_end_do_not_wait_for_a_target_that_stalls(pair: Pair) ->
 
 def test_the_interpreter_gives_it_up(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     pair.far.line.open.clear()
-    with pair.logbook(mirror_timeout=0.01) as log:
+    with pair.logbook(exit_timeout=0.01) as log:
         log.text("notes", "a")
     exits.run_all()
     printed = capsys.readouterr().err.splitlines()
@@ -408,7 +409,7 @@ def test_the_interpreter_waits_without_limit_if_asked_to(
 ) -> None:
     monkeypatch.setattr(live, "PATIENCE", 0.0)
     pair.far.line.open.clear()
-    with pair.logbook(mirror_timeout=seconds) as log:
+    with pair.logbook(exit_timeout=seconds) as log:
         log.text("notes", "a")
     assert log.mirror is not None
     told = threading.Event()
@@ -436,7 +437,7 @@ def test_of_a_run_on_a_disk_it_says_how_to_finish(
 ) -> None:
     monkeypatch.setattr(live, "PATIENCE", 0.0)
     pair.far.line.error = lambda: ConnectionError("no route to host")
-    with Logbook("run", tmp_path / "my outputs", mirror=pair.far, mirror_timeout=0.02):
+    with Logbook("run", tmp_path / "my outputs", mirror=MirrorStorage(pair.far, exit_timeout=0.02)):
         pass
     exits.run_all()
     waiting, given_up = capsys.readouterr().err.splitlines()
@@ -451,7 +452,7 @@ def test_no_time_is_lost_at_exit_where_the_target_refuses(
     pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair.far.line.error = lambda: PermissionError("no")
-    with Logbook("run", tmp_path, mirror=pair.far, mirror_timeout=10**9) as log:
+    with Logbook("run", tmp_path, mirror=MirrorStorage(pair.far, exit_timeout=10**9)) as log:
         pass
     exits.run_all()
     assert isinstance(log.mirror.error, AccessError)  # type: ignore[union-attr]
@@ -461,7 +462,7 @@ def test_no_time_is_lost_at_exit_where_the_target_refuses(
 
 def test_at_exit_all_runs_end_before_any_mirror_is_waited_for(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     pair.far.line.open.clear()
-    logs = [pair.here.logbook(f"{number}", mirror=pair.far, mirror_timeout=0.05) for number in range(3)]
+    logs = [pair.here.logbook(f"{number}", mirror=MirrorStorage(pair.far, exit_timeout=0.05)) for number in range(3)]
     waited: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Mirror, "_wait", lambda mirror: waited.extend(log.status for log in logs))
@@ -497,7 +498,7 @@ def test_at_exit_where_no_thread_starts_any_more(
 
 def test_a_name_that_no_bucket_takes_is_reported_and_the_copy_does_not_say_complete(tmp_path: Path) -> None:
     here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
-    with Logbook("run", here.url, mirror=there.url, mirror_timeout=10**9) as log:
+    with Logbook("run", here.url, mirror=MirrorStorage(there.url, exit_timeout=10**9)) as log:
         Path(str(log.path), "back\\slash").write_text("x")
         log.text("notes", "a")
     assert log.mirror is not None

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from fsspec.callbacks import Callback
 
-from notata import ConfigurationError, Logbook, LogReader
+from notata import ConfigurationError, Logbook, LogReader, Storage
 from notata._base import progress
 from notata.store.files import PART
 from notata.store.memory import MemoryBackend
@@ -220,7 +220,7 @@ def test_large_values_are_reported_and_small_ones_are_not(monkeypatch: pytest.Mo
     monkeypatch.setattr("notata.reader.run.bar", bar)
     monkeypatch.delattr(MemoryBackend, "open_read")  # read by ranges, as buckets are
     url = f"memory://{uuid.uuid4().hex}"
-    with Logbook("a", url, progress=True) as log:
+    with Logbook("a", Storage(url, progress=True)) as log:
         log.json("small", {})
         values = np.zeros(3 * PART // 8)
         log.array("large", values)
@@ -230,7 +230,7 @@ def test_large_values_are_reported_and_small_ones_are_not(monkeypatch: pytest.Mo
             raise RuntimeError
         assert (told[-1].label, told[-1].closed) == ("given_up", 1)
     told.clear()
-    reader = LogReader(f"{url}/log_a", progress=True)
+    reader = LogReader(Storage(f"{url}/log_a", progress=True))
     assert reader.load_json("small") == {}
     assert reader.load_array("large").shape == values.shape
     assert [(one.label, one.size, one.value) for one in told] == [

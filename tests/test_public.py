@@ -23,9 +23,9 @@ def test_the_public_names() -> None:
         "AccessError", "BatchError", "Caught", "ConfigurationError", "ConflictError", "ContainerMissingError",
         "DamagedFileWarning", "DeadlineError", "DecodeError", "EncodeError", "ExistsError", "Experiment",
         "ExperimentReader", "FolderError", "FullError", "IncompleteListingWarning", "KeyNameError", "LinkError",
-        "LogLine", "LogReader", "Logbook", "MissingError", "NotataError", "PackageMissingError", "RunDisplacedError",
-        "RunEndedError", "RunExistsError", "RunLog", "RunMissingError", "RunState", "StorageError", "StoredNameError",
-        "SyncReport", "TooLargeError", "UnknownNameError", "UnprotectedWarning", "UnreachableError", "VerifyReport",
+        "LogLine", "LogReader", "Logbook", "MirrorStorage", "MissingError", "NotataError", "PackageMissingError",
+        "RunDisplacedError", "RunEndedError", "RunExistsError", "RunLog", "RunMissingError", "RunState", "Storage",
+        "StorageError", "StoredNameError", "SyncReport", "TooLargeError", "UnknownNameError", "UnprotectedWarning", "UnreachableError", "VerifyReport",
         "Worker", "__version__", "sync",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)

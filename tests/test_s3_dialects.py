@@ -13,7 +13,17 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from notata import ConflictError, Experiment, Logbook, LogReader, RunExistsError, StorageError, UnprotectedWarning, sync
+from notata import (
+    ConflictError,
+    Experiment,
+    Logbook,
+    LogReader,
+    MirrorStorage,
+    RunExistsError,
+    StorageError,
+    UnprotectedWarning,
+    sync,
+)
 from notata._base import processes
 from notata.store import s3
 from notata.store.files import PART
@@ -259,7 +269,7 @@ def test_without_conditions_tables_and_copies_work(place: Place, tmp_path: Path)
             with sweep.add(dt=dt) as log:
                 log.text("notes", "x")
         sweep.write_index()
-        with Logbook("copied", tmp_path / "here", mirror=place.url, mirror_options=place.options) as log:
+        with Logbook("copied", tmp_path / "here", mirror=MirrorStorage(place.url, place.options)) as log:
             log.text("notes", "converged")
         report = sync(tmp_path / "here", place.url, destination_options=place.options)
     assert report.runs == 1

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notata import Logbook
+from notata import Logbook, MirrorStorage
 from notata._base import secrets
 from notata.cli import main
 from notata.errors import NotataError, StorageError
@@ -347,7 +347,7 @@ def test_mirror_options_reach_no_file_of_the_run(tmp_path: Path, capfd: pytest.C
     options = {"key": "k", "secret": secret, "endpoint_url": endpoint}
     with mock.patch.object(sys, "argv", ["s.py", secret]):
         with suppress(ValueError), Logbook(
-            "a", tmp_path, mirror="s3://bucket/x", mirror_options=options, mirror_timeout=0
+            "a", tmp_path, mirror=MirrorStorage("s3://bucket/x", options, exit_timeout=0)
         ) as log:  # fmt: skip
             log.info("copying with %s to %s", secret, endpoint)
             raise ValueError(f"refused {secret} at {endpoint}")

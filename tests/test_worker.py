@@ -72,7 +72,7 @@ def test_a_rank_is_a_legal_name(log: Logbook, rank: Any) -> None:
 
 def test_arguments_that_make_no_sense(log: Logbook) -> None:
     with pytest.raises(ConfigurationError, match="invalid durable 'always': pass True or False"):
-        Worker(log.path, 0, durable="always")  # type: ignore[arg-type]
+        Worker(Storage(log.path, durable="always"), 0)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="invalid log level"):
         Worker(log.path, 0, log_level="loud")
     with pytest.raises(ConfigurationError, match=r"cannot set workers in metadata\.json"):
@@ -159,8 +159,8 @@ def test_of_a_run_in_background_mode_it_stores_at_once(tmp_path: Path) -> None:
 
 def test_of_a_durable_run_it_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
-    log = Logbook("run", tmp_path, environment=False, heartbeat=0, durable=True)
-    workers = [log.worker(0), pickle.loads(pickle.dumps(log.worker(1))), Worker(log.url, 2, durable=True)]
+    log = Logbook("run", Storage(tmp_path, durable=True), environment=False, heartbeat=0)
+    workers = [log.worker(0), pickle.loads(pickle.dumps(log.worker(1))), Worker(Storage(log.url, durable=True), 2)]
     monkeypatch.setattr(os, "fsync", synced.append)
     for count, worker in enumerate(workers, 1):
         synced.clear()
@@ -291,7 +291,7 @@ def test_the_end_of_the_interpreter_closes_it(log: Logbook) -> None:
     """In a bucket lines wait; the road is the same on a disk that was full for a while."""
     script = """
 import sys
-from notata import Worker
+from notata import Storage, Worker
 from notata.store import open_store
 from notata.testing import FaultyBackend
 store = FaultyBackend(open_store(sys.argv[1]))

@@ -162,7 +162,7 @@ def test_while_an_event_loop_runs_as_in_a_notebook(place: Place) -> None:
 
 
 def test_calls_from_the_thread_of_the_storage_do_not_wait_for_ever(place: Place) -> None:
-    log = place.logbook(background=True, max_pending=4 * 2000)
+    log = place.logbook(background=4 * 2000)
     log.text("before", "x")
     outcome: list[Any] = []
     done = threading.Event()

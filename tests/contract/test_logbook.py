@@ -24,7 +24,8 @@ from omegaconf import OmegaConf
 from upath import UPath
 
 import notata
-from notata import ConfigurationError, Logbook, errors
+from notata import ConfigurationError, Logbook, Storage, errors
+from notata.store import open_store
 from tests.backends import Place
 
 
@@ -453,11 +454,34 @@ def test_a_repr_says_where_and_how(place: Place) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"resume": "unfinised"}, {"params": [1]}, {"params": "a=1"}, {"timeout": "x"}, {"storage_options": "key"}],
+    [{"resume": "unfinised"}, {"params": [1]}, {"params": "a=1"}, {"background": "yes"}, {"storage_options": "key"}],
 )
 def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         Logbook("run", "memory://senseless", **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"timeout": "x"}, {"timeout": 0}, {"timeout": True}, {"options": "key"}, {"durable": "yes"}, {"progress": 2}],
+)
+def test_a_storage_refuses_values_that_make_no_sense(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        Storage("memory://senseless", **arguments)
+
+
+def test_a_storage_shows_no_options() -> None:
+    storage = Storage("s3://bucket/outputs", {"secret": "abc123abc123"}, timeout=5)
+    assert repr(storage) == "Storage(url='s3://bucket/outputs', timeout=5, durable=False, progress=False)"
+
+
+def test_options_of_a_call_come_on_top_of_those_of_a_storage() -> None:
+    storage = Storage("s3://bucket/outputs", {"key": "k", "secret": "s"})
+    path = open_store(storage, {"secret": "other"}).path_for()
+    assert path.storage_options == {"key": "k", "secret": "other"}
+
+
+def test_params_in_one_object_are_refused() -> None:
     for values in ({"a": 1}, argparse.Namespace(a=1)):
         with pytest.raises(ConfigurationError, match="pass them as keywords"):
             Logbook(None, "memory://senseless").params(values)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import aiohttp
 import pytest
 
-from notata import BatchError, Logbook, LogReader, StorageError, sync
+from notata import BatchError, Logbook, LogReader, MirrorStorage, StorageError, sync
 from notata.mirror import live
 from notata.mirror.live import Behind, Mirror
 from notata.mirror.schedule import RATE
@@ -42,7 +42,7 @@ def here(tmp_path: Path) -> Place:
 
 
 def mirrored(here: Place, bucket: Place, **options: Any) -> Logbook:
-    return here.logbook(mirror=bucket.url, mirror_options=bucket.options, **options)
+    return here.logbook(mirror=MirrorStorage(bucket.url, bucket.options), **options)
 
 
 def by_hand(log: Logbook, bucket: Place) -> Mirror:
@@ -79,7 +79,7 @@ def test_the_copy_of_a_run_is_equal(here: Place, bucket: Place) -> None:
 
 def test_no_credential_is_stored_or_shown(here: Place, bucket: Place) -> None:
     options = {"key": "AKIASECRET", "secret": "hush-hush"} if bucket.name != "gcs" else {"token": "anon"}
-    with here.logbook(mirror=bucket.url, mirror_options={**bucket.options, **options}) as log:
+    with here.logbook(mirror=MirrorStorage(bucket.url, {**bucket.options, **options})) as log:
         assert log.mirror is not None
         try:
             log.mirror.flush()
@@ -259,14 +259,14 @@ def started(words: list[str]) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["forked", "fresh"])
 def test_a_script_that_ends_its_run_well(here: Place, named: Place, end: End, fresh: bool) -> None:
-    assert end(here, ending.end_well, fresh=fresh, mirror=named.url, mirror_options=named.options) == (0, "")
+    assert end(here, ending.end_well, fresh=fresh, mirror=MirrorStorage(named.url, named.options)) == (0, "")
     assert LogReader(f"{here.url}/log_run").state.status == "complete"
     assert content(here) == content(named)
 
 
 @ON_S3
 def test_a_script_that_forgets_to(here: Place, named: Place, end: End) -> None:
-    assert end(here, ending.forget_to_end, mirror=named.url, mirror_options=named.options) == (0, "")
+    assert end(here, ending.forget_to_end, mirror=MirrorStorage(named.url, named.options)) == (0, "")
     assert LogReader(f"{here.url}/log_run").state.status == "failed"
     assert "INFO the last line" in named.log()
     assert content(here) == content(named)
@@ -274,7 +274,7 @@ def test_a_script_that_forgets_to(here: Place, named: Place, end: End) -> None:
 
 @ON_S3
 def test_a_script_that_fails(here: Place, named: Place, end: End) -> None:
-    code, errors = end(here, ending.raise_without_a_block, mirror=named.url, mirror_options=named.options)
+    code, errors = end(here, ending.raise_without_a_block, mirror=MirrorStorage(named.url, named.options))
     assert code == 1
     assert "notata" not in errors.replace("/notata/", "")
     assert b"ValueError: h = -1" in named.bytes("log_run/artifacts/debug/traceback.txt")
@@ -284,7 +284,7 @@ def test_a_script_that_fails(here: Place, named: Place, end: End) -> None:
 @ON_S3
 @pytest.mark.parametrize("how", [ending.wait_for_sigterm, ending.wait_for_sigterm_in_the_block])
 def test_sigterm(here: Place, named: Place, end: End, how: Any) -> None:
-    code, errors = end(here, how, signal.SIGTERM, mirror=named.url, mirror_options=named.options)
+    code, errors = end(here, how, signal.SIGTERM, mirror=MirrorStorage(named.url, named.options))
     assert (code, errors) == (143, "")
     assert LogReader(f"{named.url}/log_run", storage_options=named.options).meta["failure_reason"] == "SIGTERM"
     assert content(here) == content(named)
@@ -292,7 +292,7 @@ def test_sigterm(here: Place, named: Place, end: End, how: Any) -> None:
 
 @ON_S3
 def test_what_came_after_the_end(here: Place, named: Place, end: End) -> None:
-    assert end(here, ending.write_after_the_end, mirror=named.url, mirror_options=named.options) == (0, "")
+    assert end(here, ending.write_after_the_end, mirror=MirrorStorage(named.url, named.options)) == (0, "")
     assert named.bytes("log_run/artifacts/late.txt") == b"a"
     assert named.bytes("log_run/artifacts/later.txt") == b"b"
     assert content(here) == content(named)
@@ -300,12 +300,12 @@ def test_what_came_after_the_end(here: Place, named: Place, end: End) -> None:
 
 @ON_S3
 def test_two_runs_and_a_forked_child(here: Place, named: Place, end: End) -> None:
-    assert end(here, ending.fork, mirror=named.url, mirror_options=named.options) == (0, "")
+    assert end(here, ending.fork, mirror=MirrorStorage(named.url, named.options)) == (0, "")
     assert content(here) == content(named)
 
 
 def test_a_script_that_is_killed_is_finished_by_sync(here: Place, named: Place, end: End) -> None:
-    code, _ = end(here, ending.wait, signal.SIGKILL, mirror=named.url, mirror_options=named.options)
+    code, _ = end(here, ending.wait, signal.SIGKILL, mirror=MirrorStorage(named.url, named.options))
     assert code == -signal.SIGKILL
     with here.logbook(resume=True) as log:
         log.text("more", "b")
@@ -318,7 +318,7 @@ def test_a_target_that_cannot_be_reached(here: Place, named: Place, end: End) ->
     with socket.socket() as nobody:
         nobody.bind(("localhost", 0))
         options = {**named.options, "endpoint_url": f"http://localhost:{nobody.getsockname()[1]}"}
-        arguments = {"mirror": named.url, "mirror_options": options, "mirror_timeout": 0.5}
+        arguments = {"mirror": MirrorStorage(named.url, options, exit_timeout=0.5)}
         code, errors = end(here, ending.forget_to_end, **arguments)
     assert code == 0
     assert len(errors.splitlines()) == 1, errors

@@ -143,7 +143,7 @@ def refuse(thread):
 threading.Thread.start = refuse
 for number in range(2):
     try:
-        Logbook(f"refused-{number}", url, storage_options=options, timeout=5)
+        Logbook(f"refused-{number}", Storage(url, options, timeout=5))
     except StorageError as error:
         print(error)
 threading.Thread.start = start

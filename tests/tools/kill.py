@@ -25,7 +25,7 @@ completes it. There ``complete`` is to mean all files of one run, and of none be
 ``initialized`` nothing of an earlier one; and while old files are removed it says ``replacing``. This process begins it
 once more.
 
-Cases, some of them by commas: ``local``; ``durable``, the same with ``durable=True``; ``s3`` and ``s3-background`` on
+Cases, some of them by commas: ``local``; ``durable``, the same with ``Storage(…, durable=True)``; ``s3`` and ``s3-background`` on
 SeaweedFS; ``gcs`` and ``gcs-background`` on fake-gcs-server; ``mirror``, from a local disk to SeaweedFS; ``again`` on a
 local disk, ``s3-again`` on SeaweedFS, in the background.
 
@@ -57,7 +57,7 @@ from typing import Any, Final
 
 import yaml
 
-from notata import Logbook, LogReader, RunMissingError, sync
+from notata import Logbook, LogReader, MirrorStorage, RunMissingError, Storage, sync
 from tests import servers
 from tests.backends import Place
 from tests.nursery import Script
@@ -151,11 +151,21 @@ def main(url: str, options: str, arguments: str, plan: str = "", threads: str = 
     tell("starting")
     if not plan:
         again(url, options, arguments)
-    log = Logbook(RUN, url, {"plan": plan}, storage_options=json.loads(options), **json.loads(arguments))
+    base, given = place_of(url, options, arguments)
+    log = Logbook(RUN, base, {"plan": plan}, **given)
     tell("claimed")
     for thread in range(1, int(threads)):
         threading.Thread(target=work, args=(log, plan, thread, int(flushes)), daemon=True).start()
     work(log, plan, 0, int(flushes))
+
+
+def place_of(url: str, options: str, arguments: str) -> tuple[Storage, dict[str, Any]]:
+    """The base folder of the script's runs, and the other arguments of `Logbook`."""
+    given = json.loads(arguments)
+    base = Storage(url, json.loads(options), durable=given.pop("durable", False))
+    if "mirror" in given:
+        given["mirror"] = MirrorStorage(*given["mirror"])
+    return base, given
 
 
 def again(url: str, options: str, arguments: str) -> None:
@@ -163,8 +173,8 @@ def again(url: str, options: str, arguments: str) -> None:
     for number in itertools.count():
         tell("begun", 0, number)
         params = {"generation": number}
-        given = {"storage_options": json.loads(options), **json.loads(arguments)}
-        with Logbook(RUN, url, params, overwrite=True, **given) as log:
+        base, given = place_of(url, options, arguments)
+        with Logbook(RUN, base, params, overwrite=True, **given) as log:
             log.text("same", str(number))
             for part in range(_PARTS):
                 log.text(f"{number}/{part}", str(number))
@@ -242,7 +252,7 @@ def kill(case: Case, place: Place, plan: str, tally: Tally, copy: Place | None =
 
 
 def _mirroring(copy: Place | None) -> dict[str, Any]:
-    return {} if copy is None else {"mirror": copy.url, "mirror_options": copy.options}
+    return {} if copy is None else {"mirror": [copy.url, copy.options]}
 
 
 def _looked_at(case: Case, place: Place, copy: Place | None, told: Told, plan: str, tally: Tally) -> Iterator[Problem]:
@@ -369,7 +379,7 @@ def _state(case: Case, place: Place, files: dict[str, bytes], told: Told) -> Ite
 
 def _resumed(place: Place, copy: Place | None, tally: Tally) -> Iterator[Problem]:
     try:
-        with place.logbook(RUN, resume=True, **_mirroring(copy)) as log:
+        with place.logbook(RUN, resume=True, mirror=copy and MirrorStorage(copy.url, copy.options)) as log:
             log.text("resumed", "and completed")
         if log.mirror is not None:
             log.mirror.flush(60.0)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-from notata import Logbook
+from notata import Logbook, Storage
 
 _TIMES = 10  # calls of one kind in a row
 
@@ -65,7 +65,7 @@ def measure(rounds: int, folder: str) -> dict[str, float]:
     with (
         tempfile.TemporaryDirectory(dir=folder) as inside,
         Logbook("speed", inside, heartbeat=0) as log,
-        Logbook("durable", inside, heartbeat=0, durable=True) as durable,
+        Logbook("durable", Storage(inside, durable=True), heartbeat=0) as durable,
     ):
         log.text("first", "")
         durable.text("first", "")
