@@ -22,6 +22,7 @@ from notata import (
     IncompleteListingWarning,
     Logbook,
     LogReader,
+    MirrorStorage,
     RunExistsError,
     StorageError,
     search,

@@ -25,7 +25,8 @@ def test_the_public_names() -> None:
         "ExperimentReader", "FolderError", "FullError", "IncompleteListingWarning", "KeyNameError", "LinkError",
         "LogLine", "LogReader", "Logbook", "MirrorStorage", "MissingError", "NotataError", "PackageMissingError",
         "RunDisplacedError", "RunEndedError", "RunExistsError", "RunLog", "RunMissingError", "RunState", "Storage",
-        "StorageError", "StoredNameError", "SyncReport", "TooLargeError", "UnknownNameError", "UnprotectedWarning", "UnreachableError", "VerifyReport",
+        "StorageError", "StoredNameError", "SyncReport",
+        "TooLargeError", "UnknownNameError", "UnprotectedWarning", "UnreachableError", "VerifyReport",
         "Worker", "__version__", "sync",
     ]  # fmt: skip
     assert all(hasattr(notata, name) for name in notata.__all__)

@@ -25,6 +25,7 @@ from notata import (
     KeyNameError,
     Logbook,
     LogReader,
+    Storage,
     StorageError,
     Worker,
     formats,

@@ -25,7 +25,7 @@ completes it. There ``complete`` is to mean all files of one run, and of none be
 ``initialized`` nothing of an earlier one; and while old files are removed it says ``replacing``. This process begins it
 once more.
 
-Cases, some of them by commas: ``local``; ``durable``, the same with ``Storage(…, durable=True)``; ``s3`` and ``s3-background`` on
+Cases, some of them by commas: ``local``; ``durable``, the same with fsync; ``s3`` and ``s3-background`` on
 SeaweedFS; ``gcs`` and ``gcs-background`` on fake-gcs-server; ``mirror``, from a local disk to SeaweedFS; ``again`` on a
 local disk, ``s3-again`` on SeaweedFS, in the background.
 

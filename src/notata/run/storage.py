@@ -66,6 +66,7 @@ class RunStorage:
         if background is not True and background is not False and (not isinstance(background, int) or background < 1):
             raise ConfigurationError(f"invalid background {background!r}: pass True, False or a number of bytes")
         plain = direct = open_base(base, options).below(folder)
+        plain.path_for()  # imports path objects now: a signal handler cannot use a module whose import it interrupts
         records, queue = None, None
         if manifest:
             hashing = HashingBackend(plain.backend)

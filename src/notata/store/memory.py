@@ -171,6 +171,9 @@ class MemoryBackend(Backend):
         self._prune({self._file(name).rpartition("/")[0] for name in names})
         return {}
 
+    def make_folder(self, key: str) -> None:
+        self._make_folders(self._file(key) + "/")
+
     def remove_empty_folders(self) -> None:
         inside = self._base + "/"
         if not any(path.startswith(inside) for path in self._fs.store.copy()):
