@@ -42,9 +42,8 @@ from notata import (
 from notata._base import exits
 from notata.background import BackgroundBackend
 from notata.manifest import HashingBackend
-from notata.store import Store, in_flight, open_store
+from notata.store import Backend, Store, in_flight, open_store
 from notata.store.files import PART
-from notata.store.local import UNSTORED
 from notata.testing import FaultyBackend
 from tests.at_instruction import At
 from tests.exiting import run_at_exit
@@ -103,16 +102,11 @@ class Hall:
 
 
 class Gated(FaultyBackend):
-    """A store whose writes wait in a hall until it is opened; they can be made to fail as well."""
+    """A backend whose writes wait in a hall until it is opened; they can be made to fail as well."""
 
     def __init__(self, inner: Store) -> None:
         super().__init__(inner)
         self.hall = Hall()
-
-    def __copy__(self) -> Gated:
-        other = object.__new__(Gated)
-        other.__dict__ = dict(self.__dict__)
-        return other
 
     def put(self, key: str, data: bytes, match: str | None) -> str:
         if match is not None:
@@ -148,11 +142,13 @@ def gated(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Gated]:
     store.hall.open()
 
 
-def behind(store: Store, max_pending: int = 64 * MIB, **options: Any) -> BackgroundBackend:
-    return BackgroundBackend(store, max_pending, **options)
+def behind(inner: Backend, max_pending: int = 64 * MIB, **options: Any) -> tuple[Store, BackgroundBackend]:
+    """A store that queues its writes, and its backend."""
+    background = BackgroundBackend(inner, max_pending, **options)
+    return Store(background), background
 
 
-def raw(store: Store | Logbook) -> dict[str, bytes]:
+def raw(store: Store | Backend | Logbook) -> dict[str, bytes]:
     """What is stored, read by plain fsspec."""
     fs: Any = fsspec.filesystem("memory" if store.url.startswith("memory") else "file")
     root = fs._strip_protocol(store.url)
@@ -193,17 +189,17 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_writer_does_not_wait_for_the_storage(gated: Gated) -> None:
-    store = behind(gated)
+    store, background = behind(gated)
     begun: list[str] = []
-    begin = gated.start_write
-    gated.start_write = lambda key, data: begun.append(key) or begin(key, data)  # type: ignore[func-returns-value,method-assign]
+    begin = gated.start_put
+    gated.start_put = lambda key, data: begun.append(key) or begin(key, data)  # type: ignore[func-returns-value,method-assign]
     for number in range(100):
         store.write(f"k{number}", b"x")
     gated.hall.wait_for(32)
     assert begun == [f"k{number}" for number in range(32)]
     assert raw(gated) == {}
     gated.hall.open()
-    store.settle()
+    background.settle()
     assert raw(gated) == {f"k{number}": b"x" for number in range(100)}
     assert gated.hall.most == {"put": 32}
 
@@ -211,91 +207,91 @@ def test_a_writer_does_not_wait_for_the_storage(gated: Gated) -> None:
 @pytest.mark.parametrize("size", [0, 1000])
 def test_what_is_pending_is_bounded_and_a_writer_waits_for_room(gated: Gated, size: int) -> None:
     most = 20_000
-    store = behind(gated, most)
+    store, background = behind(gated, most)
     seen: list[int] = []
-    gated.hall.watch = lambda: seen.append(store.stats().bytes)
+    gated.hall.watch = lambda: seen.append(background.stats().bytes)
     fits = most // (size + 1024)
 
     def write() -> None:
         for number in range(50):
             store.write(f"k{number}", b"x" * size)
-            seen.append(store.stats().bytes)
+            seen.append(background.stats().bytes)
 
     with thread(write) as writing:
-        eventually(lambda: store.stats().callers)
+        eventually(lambda: background.stats().callers)
         assert not writing.done()
-        assert len(store.stats().keys) == fits < 50
+        assert len(background.stats().keys) == fits < 50
         gated.hall.open()
-    store.settle()
+    background.settle()
     assert len(raw(gated)) == 50
     assert fits * (size + 1024) <= max(seen) <= most
-    assert store.stats().bytes == 0
+    assert background.stats().bytes == 0
 
 
 def test_a_value_that_fits_into_no_queue_is_written_at_once(gated: Gated) -> None:
-    store = behind(gated, 10_000)
+    store, background = behind(gated, 10_000)
     store.write("small", b"1")
     with thread(lambda: store.write("large", b"x" * 20_000)):
         gated.hall.wait_for(2)
-        assert store.stats().bytes == 1025
+        assert background.stats().bytes == 1025
         gated.hall.open()
     assert raw(gated)["large"] == b"x" * 20_000
 
 
 @pytest.mark.parametrize("most", [9 * MIB, 20 * MIB])
 def test_a_value_larger_than_the_queue_goes_in_parts(gated: Gated, most: int) -> None:
-    store = behind(gated, most)
+    store, background = behind(gated, most)
     data = os.urandom(30 * MIB)
     seen: list[int] = []
-    gated.hall.watch = lambda: seen.append(store.stats().bytes)
+    gated.hall.watch = lambda: seen.append(background.stats().bytes)
     with thread(lambda: store.write("large", data)) as writing:
-        eventually(lambda: store.stats().callers)
+        eventually(lambda: background.stats().callers)
         assert not writing.done()
         assert raw(gated).get("large") is None
         gated.hall.open()
-    store.settle()
+    background.settle()
     assert raw(gated) == {"large": data}
     assert PART <= max(seen) <= most
 
 
 def test_parts_that_fit_into_no_queue_are_written_at_once(gated: Gated) -> None:
     gated.hall.open()
-    store = behind(gated, MIB)
+    store, background = behind(gated, MIB)
     data = os.urandom(20 * MIB)
     store.write("large", data)
-    store.settle()  # the end of it fits
+    background.settle()  # the end of it fits
     assert raw(gated) == {"large": data}
     assert gated.hall.most_bytes == PART
 
 
 def test_three_large_streams_at_once_and_more_may_be_open(gated: Gated) -> None:
-    store = behind(gated, 128 * MIB)
+    store, background = behind(gated, 128 * MIB)
     files = [store.open(f"k{number}", "wb") for number in range(5)]
     for part in (b"a", b"b", b"c"):
         for file in files:
             file.write(part * 3 * MIB)
     gated.hall.wait_for(3)
-    eventually(lambda: store.stats().active_streams == 3)
+    eventually(lambda: background.stats().active_streams == 3)
     assert raw(gated).keys() <= {name for name in raw(gated) if ".notata" in name}
     gated.hall.open()
     for file in files:
         file.close()
-    store.settle()
+    background.settle()
     assert set(raw(gated)) == {f"k{number}" for number in range(5)}
     assert set(raw(gated).values()) == {b"a" * 3 * MIB + b"b" * 3 * MIB + b"c" * 3 * MIB}
     assert gated.hall.most["part"] == 3
 
 
 def test_who_came_first_gets_the_room(gated: Gated) -> None:
-    store = behind(gated, 10_000)
+    store, background = behind(gated, 10_000)
     store.write("a", b"x" * 4000)
     with thread(lambda: store.write("b", b"x" * 6000)):
-        eventually(lambda: store.stats().callers == 1)
+        eventually(lambda: background.stats().callers == 1)
         with thread(lambda: store.write("c", b"")):  # there were room for this one
-            eventually(lambda: store.stats().callers == 2)
-            assert store.stats().keys == ("a",)
+            eventually(lambda: background.stats().callers == 2)
+            assert background.stats().keys == ("a",)
             gated.hall.open()
-    store.settle()
+    background.settle()
     assert len(raw(gated)) == 3
 
 
@@ -303,19 +299,19 @@ def test_who_came_first_gets_the_room(gated: Gated) -> None:
 
 
 def test_the_newest_takes_the_place_of_what_has_not_begun(gated: Gated) -> None:
-    store = behind(gated)
+    store, background = behind(gated)
     for number in range(10):
         store.write("k", str(number).encode())
         gated.hall.wait_for(1)
-    assert store.stats().bytes == 2 * 1025
+    assert background.stats().bytes == 2 * 1025
     gated.hall.open()
-    store.settle()
+    background.settle()
     assert raw(gated) == {"k": b"9"}
     assert gated.hall.passed == [("put", "k"), ("put", "k")]
 
 
 def test_a_full_queue_takes_what_takes_the_place_of_another(gated: Gated) -> None:
-    store = behind(gated, 2 * 1025)
+    store, _ = behind(gated, 2 * 1025)
     for number in range(10):
         store.write("k", str(number).encode())
         gated.hall.wait_for(1)
@@ -324,7 +320,7 @@ def test_a_full_queue_takes_what_takes_the_place_of_another(gated: Gated) -> Non
 
 
 def test_streams_and_values_of_one_key_keep_their_order(gated: Gated) -> None:
-    store = behind(gated, 100 * MIB)
+    store, background = behind(gated, 100 * MIB)
     store.write("k", b"begun")
     gated.hall.wait_for(1)
     store.write("k", b"first " * 2 * MIB)
@@ -333,15 +329,15 @@ def test_streams_and_values_of_one_key_keep_their_order(gated: Gated) -> None:
     assert store.read("k") == b"second" * 2 * MIB
     store.write("k", b"third " * 2 * MIB)
     store.write("k", b"small")
-    store.settle()
+    background.settle()
     assert raw(gated) == {"k": b"small"}
-    assert store.stats().bytes == 0
-    assert not store.stats().streams
+    assert background.stats().bytes == 0
+    assert not background.stats().streams
 
 
 def test_a_stream_counts_from_its_end(gated: Gated) -> None:
     gated.hall.open()
-    store = behind(gated)
+    store, _ = behind(gated)
     with store.open("k", "wb") as file:
         file.write(b"x" * 10 * MIB)
         store.write("k", b"between")
@@ -381,7 +377,7 @@ def test_what_is_changed_after_the_call_is_stored_as_it_was(gated: Gated) -> Non
 )
 def test_any_schedule_equals_a_model(schedule: list[tuple[str, str]], most: int) -> None:
     """Four threads, each with keys of its own in one store."""
-    store = behind(open_store(f"memory://{uuid.uuid4().hex}"), most)
+    store, background = behind(open_store(f"memory://{uuid.uuid4().hex}").backend, most)
 
     def play(folder: str) -> dict[str, bytes]:
         mine, model = store.below(folder), dict[str, bytes]()
@@ -391,11 +387,11 @@ def test_any_schedule_equals_a_model(schedule: list[tuple[str, str]], most: int)
 
     with ThreadPoolExecutor(4) as pool:
         models = list(pool.map(play, ["t1", "t2", "t3", "t4"]))
-    store.settle()
+    background.settle()
     assert raw(store) == {key: data for model in models for key, data in model.items()}
-    assert store.lost() is None
-    assert not store.stats().prefixes
-    stats = store.stats()
+    assert background.lost() is None
+    assert not background.stats().prefixes
+    stats = background.stats()
     assert stats.bytes == stats.in_flight == 0
 
 
@@ -449,7 +445,7 @@ def text(file: IO[Any]) -> Any:
         return file.read()
 
 
-STORE_ROADS: dict[str, Callable[[BackgroundBackend], Any]] = {
+STORE_ROADS: dict[str, Callable[[Store], Any]] = {
     "read": lambda store: store.read(KEY),
     "fetch": lambda store: store.fetch(KEY).data,
     "range": lambda store: store.read(KEY, 0, 3),
@@ -471,8 +467,13 @@ STORE_ROADS: dict[str, Callable[[BackgroundBackend], Any]] = {
     "replace": lambda store: store.replace(KEY, b"2", store.stat(KEY).version) and b"new",
     "x": lambda store: b"new" if raises(FileExistsError, lambda: store.open(KEY, "xb")) else b"",
     "create": lambda store: b"new" if raises(FileExistsError, lambda: store.create(KEY, b"2")) else b"",
-    "irregular": lambda store: b"new" if store.irregular() == [] and not store.stats().keys else b"",
+    "irregular": lambda store: b"new" if store.irregular() == [] and not pending(store) else b"",
 }
+
+
+def pending(store: Store) -> tuple[str, ...]:
+    assert isinstance(store.backend, BackgroundBackend)
+    return store.backend.stats().keys
 
 
 def raises(kind: type[Exception], call: Callable[[], Any]) -> bool:
@@ -482,15 +483,15 @@ def raises(kind: type[Exception], call: Callable[[], Any]) -> bool:
     return True
 
 
-def open_when_waited_for(gated: Gated, store: BackgroundBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def open_when_waited_for(gated: Gated, background: BackgroundBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not wait finds the hall closed."""
-    monkeypatch.setattr(store._queue, "_check_can_wait", gated.hall.open)
+    monkeypatch.setattr(background._queue, "_check_can_wait", gated.hall.open)
 
 
 @pytest.mark.parametrize("road", list(STORE_ROADS))
 def test_a_store_reads_what_it_wrote(gated: Gated, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = behind(gated)
-    open_when_waited_for(gated, store, monkeypatch)
+    store, background = behind(gated)
+    open_when_waited_for(gated, background, monkeypatch)
     store.write(KEY, b"new")
     assert STORE_ROADS[road](store) == b"new"
 
@@ -541,12 +542,12 @@ def appended(path: Any) -> str:
 def test_path_objects_of_a_run_wait(gated: Gated, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
     local = not gated.url.startswith("memory")
     if road in LOCAL_ROADS and not local:
-        elsewhere: Any = behind(gated).path_for("x")
+        elsewhere: Any = behind(gated)[0].path_for("x")
         assert raises(TypeError, lambda: os.fspath(elsewhere))
         return
     log = Logbook("run", gated, background=True)
-    assert isinstance(log._store, BackgroundBackend)
-    open_when_waited_for(gated, log._store, monkeypatch)
+    assert log._queue is not None
+    open_when_waited_for(gated, log._queue, monkeypatch)
     path = log.text("deep/x", "new")
     assert path == log[KEY]
     assert path.name == "x.txt"
@@ -555,7 +556,7 @@ def test_path_objects_of_a_run_wait(gated: Gated, road: str, monkeypatch: pytest
     assert isinstance(path, Path) is local
     assert (PATH_ROADS | LOCAL_ROADS)[road](path) == "new"
     log.flush()
-    assert not UNSTORED
+    assert not log._queue.stats().prefixes
 
 
 RUN_ROADS: dict[str, Callable[[Logbook], Any]] = {
@@ -579,19 +580,19 @@ def replaced_by_local(log: Logbook) -> str:
 @pytest.mark.parametrize("road", list(RUN_ROADS))
 def test_a_run_reads_what_it_wrote(gated: Gated, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log = Logbook("run", gated, background=True)
-    assert isinstance(log._store, BackgroundBackend)
-    open_when_waited_for(gated, log._store, monkeypatch)
+    assert log._queue is not None
+    open_when_waited_for(gated, log._queue, monkeypatch)
     log.text("deep/x", "new" if road != "local" else "old")
     assert RUN_ROADS[road](log) == "new"
 
 
 def test_a_deletion_waits_for_all_that_is_queued(gated: Gated) -> None:
-    store = behind(gated)
+    store, background = behind(gated)
     store.write("k", b"begun")
     gated.hall.wait_for(1)
     store.write("k", b"waits")
     store.write("l", b"x" * 9 * MIB)
-    waiting, queue = threading.Event(), store._queue
+    waiting, queue = threading.Event(), background._queue
     queue._check_can_wait = waiting.set  # type: ignore[method-assign]
     with thread(lambda: store.delete(["k"])):
         assert waiting.wait(SECONDS)
@@ -603,11 +604,11 @@ def test_a_deletion_waits_for_all_that_is_queued(gated: Gated) -> None:
 
 
 def test_who_waits_for_a_value_waits_for_what_took_its_place(gated: Gated) -> None:
-    store = behind(gated)
+    store, background = behind(gated)
     store.write("k", b"begun")
     gated.hall.wait_for(1)
     store.write("k", b"first")
-    waiting, queue = threading.Event(), store._queue
+    waiting, queue = threading.Event(), background._queue
     queue._check_can_wait = waiting.set  # type: ignore[method-assign]
     with thread(lambda: store.read("k")) as reading:
         assert waiting.wait(SECONDS)
@@ -623,11 +624,11 @@ def test_who_waits_for_a_value_waits_for_what_took_its_place(gated: Gated) -> No
 def test_it_is_the_real_store_when_it_is_pickled(gated: Gated) -> None:
     gated.hall.open()
     plain = open_store(gated.url)
-    store = behind(plain)
+    store, background = behind(plain.backend)
     store.write("k", b"1")
-    assert type(pickle.loads(pickle.dumps(store))) is type(plain)
-    assert type(pickle.loads(pickle.dumps(store.below("a")))) is type(plain)
-    store.settle()
+    assert type(pickle.loads(pickle.dumps(store)).backend) is type(plain.backend)
+    assert type(pickle.loads(pickle.dumps(store.below("a"))).backend) is type(plain.backend)
+    background.settle()
     assert pickle.loads(pickle.dumps(store.path_for("k"))).read_bytes() == b"1"
     assert (store.url, store.folders, store.is_local) == (plain.url, plain.folders, plain.is_local)
     assert (store.shared, store.supports_cas, store.sized) == (plain.shared, plain.supports_cas, plain.sized)
@@ -657,30 +658,30 @@ def lose(log: Logbook, faulty: FaultyBackend, *names: str) -> None:
 
 def test_failed_writes_are_one_error_at_the_flush_and_are_reported_once(faulty: FaultyBackend) -> None:
     lost: list[str] = []
-    store = behind(faulty, lost=lambda key, error: lost.append(key))
+    _, background = behind(faulty, lost=lambda key, error: lost.append(key))
     for key in ("a", "b"):
         faulty.fail(1, key=key)
-        store._queue.put(_value(store, key))
-        store.settle()
-    store._queue.write_through()
-    group = store.lost()
+        background._queue.put(_value(background, key))
+        background.settle()
+    background._queue.write_through()
+    group = background.lost()
     assert group is not None
     assert str(group) == f"2 writes were lost in {faulty.url}: a, b (2 sub-exceptions)"
     assert [(type(error), error.key) for error in group.exceptions if isinstance(error, StorageError)] == [
         (UnreachableError, "a"),
         (UnreachableError, "b"),
     ]
-    assert store.lost() is None
+    assert background.lost() is None
     assert lost == ["a", "b"]
-    again = store.lost(again=True)
+    again = background.lost(again=True)
     assert again is not None
     assert len(again.exceptions) == 2
 
 
-def _value(store: BackgroundBackend, key: str) -> Any:
+def _value(background: BackgroundBackend, key: str) -> Any:
     from notata.background.writes import Value
 
-    return Value(store.inner, key, key, b"x")
+    return Value(Store(background.inner), key, key, b"x")
 
 
 def test_the_flush_raises_once(faulty: FaultyBackend) -> None:
@@ -731,18 +732,18 @@ def test_what_is_stored_after_all_is_not_lost(faulty: FaultyBackend) -> None:
 
 @pytest.mark.parametrize("how", ["create", "delete", "large"])
 def test_nor_what_is_stored_or_removed_at_once(faulty: FaultyBackend, how: str) -> None:
-    store = behind(faulty, 10_000)
+    store, background = behind(faulty, 10_000)
     faulty.fail(1, key="x")
     store.write("x", b"1")
-    store.settle()
+    background.settle()
     if how == "create":
         store.create("x", b"2")
     elif how == "delete":
         store.delete(["x"])
     else:
-        assert store.lost() is not None
+        assert background.lost() is not None
         store.write("x", b"2" * 20_000)
-    assert store.lost(again=True) is None
+    assert background.lost(again=True) is None
 
 
 def test_a_run_with_a_lost_write_is_never_complete(faulty: FaultyBackend) -> None:
@@ -764,12 +765,12 @@ def test_a_run_with_a_lost_write_is_never_complete(faulty: FaultyBackend) -> Non
 
 
 def test_only_the_first_lost_keys_are_named(faulty: FaultyBackend) -> None:
-    store = behind(faulty)
+    _, background = behind(faulty)
     for name in "abcdefgh":
         faulty.fail(1, key=name)
-        store._queue.put(_value(store, name))
-        store.settle()
-    group = store.lost()
+        background._queue.put(_value(background, name))
+        background.settle()
+    group = background.lost()
     assert group is not None
     assert str(group) == f"8 writes were lost in {faulty.url}: a, b, c, d, e and 3 more (8 sub-exceptions)"
 
@@ -841,64 +842,64 @@ def test_writes_after_the_end_are_stored_when_they_return(faulty: FaultyBackend)
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_a_stream_that_fails_raises_in_its_writer_and_is_lost(faulty: FaultyBackend, nth: int) -> None:
     lost: list[str] = []
-    store = behind(faulty, lost=lambda key, error: lost.append(key))
+    store, background = behind(faulty, lost=lambda key, error: lost.append(key))
     store.write("k", b"old")
-    store.settle()
+    background.settle()
     faulty.fail(nth, key="k")
     with pytest.raises(UnreachableError, match="cannot write") as caught, store.open("k", "wb") as file:
         for _ in range(20):
             file.write(b"x" * 4 * MIB)
-            eventually(lambda: not store.stats().streams)
+            eventually(lambda: not background.stats().streams)
     assert caught.value.key == "k"
-    store.settle()
+    background.settle()
     assert raw(faulty) == {"k": b"old"}
-    assert store.lost() is None
-    assert store.lost(again=True) is not None
+    assert background.lost() is None
+    assert background.lost(again=True) is not None
     assert lost == ["k"]
     assert [operation.verb for operation in faulty.operations].count("abort") == (nth > 1)
     store.write("k", b"new")
-    store.settle()
-    assert store.lost(again=True) is None
+    background.settle()
+    assert background.lost(again=True) is None
 
 
 def test_a_stream_that_fails_after_its_end_is_lost(faulty: FaultyBackend) -> None:
-    store = behind(faulty)
+    store, background = behind(faulty)
     faulty.fail(4, key="k")
     store.write("k", b"x" * 10 * MIB)
-    store.settle()
+    background.settle()
     assert faulty.operations[-2].verb == "commit"
     assert faulty.operations[-1].verb == "abort"
     with pytest.raises(BatchError):
         store.write("l", b"1")
     assert raw(faulty) == {}
-    assert store.stats().bytes == 0
+    assert background.stats().bytes == 0
 
 
 def test_a_stream_that_is_given_up_leaves_nothing(gated: Gated) -> None:
-    store = behind(gated)
+    store, background = behind(gated)
     with pytest.raises(ZeroDivisionError), store.open("k", "wb") as file:
         file.write(b"x" * 20 * MIB)
         gated.hall.wait_for(1)
         raise ZeroDivisionError
     gated.hall.open()
-    store.settle()
+    background.settle()
     assert raw(gated) == {}
-    assert store.lost(again=True) is None
-    assert not store.stats().streams
-    assert store.stats().bytes == 0
+    assert background.lost(again=True) is None
+    assert not background.stats().streams
+    assert background.stats().bytes == 0
     assert gated.hall.passed[-1] == ("abort", "k")
 
 
 def test_a_clean_up_that_fails_is_a_warning(faulty: FaultyBackend, caplog: pytest.LogCaptureFixture) -> None:
-    store = behind(faulty)
+    store, background = behind(faulty)
     with pytest.raises(ZeroDivisionError), store.open("k", "wb") as file:
         file.write(b"x" * 20 * MIB)
-        eventually(lambda: not store.stats().streams)
+        eventually(lambda: not background.stats().streams)
         faulty.fail(1, key="k")
         raise ZeroDivisionError
-    store.settle()
+    background.settle()
     assert "could not clean up after k" in caplog.text
-    assert store.lost(again=True) is None
+    assert background.lost(again=True) is None
 
 
 def test_a_displaced_writer_writes_no_more(gated: Gated) -> None:
@@ -921,27 +922,27 @@ def test_a_stream_is_not_begun_either(faulty: FaultyBackend) -> None:
     def refuse() -> None:
         raise RunDisplacedError("it is another's")
 
-    store = behind(faulty, check=refuse)
+    store, background = behind(faulty, check=refuse)
     with suppress(StorageError):
         store.write("k", b"x" * 10 * MIB)
-    store.settle()
-    group = store.lost(again=True)
+    background.settle()
+    group = background.lost(again=True)
     assert group is not None
     assert type(group.exceptions[0].__cause__) is RunDisplacedError
     assert faulty.operations == []
 
 
 def test_a_storage_that_does_not_answer_is_not_waited_for_at_the_end(gated: Gated) -> None:
-    store = behind(gated)
-    gated._put = lambda key, data, match: refuse(gated.hall, key)  # type: ignore[method-assign]
+    store, background = behind(gated)
+    gated.put = lambda key, data, match: refuse(gated.hall, key)  # type: ignore[method-assign]
     for number in range(1000):
         store.write(f"k{number}", b"x")
     gated.hall.wait_for(32)
-    store._queue.write_through()
+    background._queue.write_through()
     gated.hall.open()
-    store.settle()
+    background.settle()
     assert len(gated.hall.passed) < 100
-    group = store.lost()
+    group = background.lost()
     assert group is not None
     assert len(group.exceptions) == 1000
     assert sum("not tried, as" in str(error) for error in group.exceptions) > 900
@@ -953,12 +954,12 @@ def refuse(hall: Hall, key: str) -> str:
 
 
 def test_a_folder_and_a_file_of_one_name(tmp_path: Path) -> None:
-    store = behind(open_store(tmp_path))
+    store, background = behind(open_store(tmp_path).backend)
     store.write("a/b", b"1")
-    store.settle()
+    background.settle()
     store.write("a", b"1")
-    store.settle()
-    group = store.lost()
+    background.settle()
+    group = background.lost()
     assert group is not None
     assert [type(error) for error in group.exceptions] == [FolderError]
 
@@ -997,35 +998,36 @@ def test_a_plain_run_flushes_its_log(faulty: FaultyBackend) -> None:
     log = Logbook("run", faulty)
     log.flush()
     log.flush(timeout=1.0)
-    assert type(log._store) is HashingBackend
-    assert type(log._store.inner) is FaultyBackend
+    hashing = log._store.backend
+    assert type(hashing) is HashingBackend
+    assert type(hashing.inner) is FaultyBackend
 
 
 def test_an_interrupt_of_a_writer_that_waits_leaves_nothing_half_queued(gated: Gated) -> None:
-    store = behind(gated, 3 * 1025)
+    store, background = behind(gated, 3 * 1025)
     for name in "abc":
         store.write(name, b"1")
 
     def interrupt() -> None:
-        eventually(lambda: store.stats().callers)
+        eventually(lambda: background.stats().callers)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     with thread(interrupt), pytest.raises(KeyboardInterrupt):
         store.write("d", b"1")
         threading.Event().wait(SECONDS)
-    assert not store.stats().callers
+    assert not background.stats().callers
     gated.hall.open()
-    store.settle()
+    background.settle()
     assert set(raw(gated)) == {"a", "b", "c"}
     store.write("d", b"2")
     assert store.read("d") == b"2"
-    assert store.stats().bytes == 0
+    assert background.stats().bytes == 0
 
 
 def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
     gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = behind(gated, 3 * 1025)
+    store, background = behind(gated, 3 * 1025)
     for name in "abc":
         store.write(name, b"1")
     waits = False
@@ -1039,29 +1041,29 @@ def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
         if not waits:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(store._queue, "_check_can_wait", wait)
+    monkeypatch.setattr(background._queue, "_check_can_wait", wait)
     for position in itertools.count():
         at = At(position, interrupt, ("queue.py", "helper_thread.py"))
         with pytest.raises(KeyboardInterrupt):
             at.call(partial(store.write, "d", b"1"))
-        store._queue._helper.run(list)  # after all that was asked before
-        assert not store.stats().callers, position
+        background._queue._helper.run(list)  # after all that was asked before
+        assert not background.stats().callers, position
         if waits:
             break
     assert position > 10
     monkeypatch.undo()
     gated.hall.open()
-    store.settle()
+    background.settle()
     assert set(raw(gated)) == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("where", ["_note", "_register_exit", "start_write"])
+@pytest.mark.parametrize("where", ["_note", "_register_exit", "start_put"])
 def test_an_interrupt_within_a_call_is_mended(gated: Gated, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gated.hall.open()
-    store = behind(gated)
+    store, background = behind(gated)
     store.write("a/b", b"1")
-    store.settle()
-    owner: Any = store._queue if where.startswith("_") else gated
+    background.settle()
+    owner: Any = background._queue if where.startswith("_") else gated
     original, calls = getattr(owner, where), 0
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
@@ -1074,31 +1076,30 @@ def test_an_interrupt_within_a_call_is_mended(gated: Gated, where: str, monkeypa
     monkeypatch.setattr(owner, where, interrupted)
     with pytest.raises(KeyboardInterrupt):
         store.write("a/c", b"2")
-    store.settle(SECONDS)
-    stats = store.stats()
+    background.settle(SECONDS)
+    stats = background.stats()
     assert stats.bytes == stats.in_flight == 0
-    assert not store.stats().prefixes
-    assert not UNSTORED
+    assert not background.stats().prefixes
     store.write("a/c", b"3")
     assert store.read("a/c") == b"3"
 
 
 def test_where_no_thread_starts_all_is_done_in_the_one_there_is(no_threads: None) -> None:
-    store = behind(open_store(f"memory://{uuid.uuid4().hex}"))
+    store, background = behind(open_store(f"memory://{uuid.uuid4().hex}").backend)
     for number in range(2000):
         store.write(f"k{number}", b"x")
     store.write("large", b"x" * 20 * MIB)
     with suppress(ZeroDivisionError), store.open("given up", "wb") as file:
         file.write(b"x" * 20 * MIB)
         raise ZeroDivisionError
-    store.settle()
+    background.settle()
     assert len(raw(store)) == 2001
     assert len(raw(store)["large"]) == 20 * MIB
 
 
 def test_many_that_are_stored_at_once_do_not_nest(faulty: FaultyBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write may be done before its beginning returns, as a storage in this process does it."""
-    store = behind(faulty)
+    store, background = behind(faulty)
     held: list[Future[str]] = []
 
     def hold(key: str, data: bytes) -> Future[str]:
@@ -1107,35 +1108,35 @@ def test_many_that_are_stored_at_once_do_not_nest(faulty: FaultyBackend, monkeyp
 
     def do(key: str, data: bytes) -> Future[str]:
         future: Future[str] = Future()
-        future.set_result(faulty._put(key, data, None))
+        future.set_result(faulty.put(key, data, None))
         return future
 
-    monkeypatch.setattr(faulty, "start_write", hold)
+    monkeypatch.setattr(faulty, "start_put", hold)
     for number in range(3000):
         store.write(f"k{number}", b"x")
-    monkeypatch.setattr(faulty, "start_write", do)
+    monkeypatch.setattr(faulty, "start_put", do)
     for future in held:
         future.set_result("")
-    store.settle()
-    assert store.lost() is None
+    background.settle()
+    assert background.lost() is None
     assert len(raw(faulty)) == 3000 - 32
 
 
 def test_a_stream_that_is_ended_at_once_waits_for_the_older_write(
     faulty: FaultyBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = behind(faulty, MIB)
+    store, background = behind(faulty, MIB)
     older: Future[str] = Future()
 
     def finish() -> None:
         if not older.done():
-            faulty._put("k", b"old", None)
+            faulty.put("k", b"old", None)
             older.set_result("")
 
-    monkeypatch.setattr(faulty, "start_write", lambda key, data: older)
-    monkeypatch.setattr(store._queue, "_check_can_wait", finish)
+    monkeypatch.setattr(faulty, "start_put", lambda key, data: older)
+    monkeypatch.setattr(background._queue, "_check_can_wait", finish)
     store.write("k", b"old")
-    store._queue.write_through()
+    background._queue.write_through()
     store.write("k", b"new" * 5 * MIB)
     finish()
     assert raw(faulty) == {"k": b"new" * 5 * MIB}
@@ -1153,14 +1154,14 @@ def test_a_write_is_done_once_though_a_pool_took_it_and_refused_it(
             raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(in_flight, "_pools", {os.getpid(): Pool()})
-    future = faulty.start_write("k", b"1")
+    future = faulty.start_put("k", b"1")
     taken[0]()
     assert future.result() == faulty.stat("k").version
     assert [operation.verb for operation in faulty.operations] == ["put", "stat"]
 
 
 def test_what_waits_is_stored_where_no_thread_starts_any_more(gated: Gated, request: pytest.FixtureRequest) -> None:
-    store = behind(gated)
+    store, _ = behind(gated)
     for number in range(100):
         store.write(f"k{number}", b"x")
     store.write("large", b"x" * 20 * MIB)
@@ -1173,12 +1174,12 @@ def test_what_waits_is_stored_where_no_thread_starts_any_more(gated: Gated, requ
 
 
 def test_what_is_pending_is_done_at_exit_and_an_idle_queue_is_not_known_there(gated: Gated) -> None:
-    store = behind(gated)
+    store, background = behind(gated)
     before = exits.pending()
     store.write("k", b"1")
     assert len(exits.pending()) == len(before) + 1
     gated.hall.open()
-    store.settle()
+    background.settle()
     assert exits.pending() == before
 
 
@@ -1197,10 +1198,10 @@ def test_a_run_that_was_not_ended_is_failed_once_all_is_stored(gated: Gated) -> 
 
 def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None:
     """What its thread waits to add comes first, and is added without that thread."""
-    store = behind(gated, 2 * 1025 + 200)
+    store, background = behind(gated, 2 * 1025 + 200)
     store.write("a", b"1")
     store.write("b", b"1")
-    queue = store._queue
+    queue = background._queue
     original = queue._check_can_wait
     nested: list[str] = []
 
@@ -1213,7 +1214,7 @@ def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None
 
     queue._check_can_wait = handler  # type: ignore[method-assign]
     store.write("c", b"1")
-    store.settle()
+    background.settle()
     assert set(raw(gated)) == set("abcd")
 
 
@@ -1224,8 +1225,8 @@ def test_options(faulty: FaultyBackend) -> None:
     experiment = Experiment("e", faulty, background=MIB)
     with experiment.add(dt=0.1) as log:
         log.json("metrics", {"error": 0.5})
-        assert isinstance(log._store, BackgroundBackend)
-        assert log._store._queue._most == MIB
+        assert log._queue is not None
+        assert log._queue._queue._most == MIB
     assert experiment.reader.table()[0]["error"] == 0.5
     with pytest.raises(MissingError):
         open_store(faulty.url).read("log_run/metadata.json")
@@ -1377,11 +1378,11 @@ def test_nothing_is_removed_before_what_takes_its_place_is_stored(faulty: Faulty
 
 
 def test_a_deletion_that_fails_loses_no_newer_write(faulty: FaultyBackend) -> None:
-    store = behind(faulty)
+    store, background = behind(faulty)
     store.write("k", b"old")
-    store.settle()
+    background.settle()
     store.write("k", b"new")
-    store.settle()
+    background.settle()
     faulty.fail(1, key="", error=lambda: PermissionError("on purpose"))
     with pytest.raises(PermissionError):
         store.delete(["k"])

@@ -36,7 +36,7 @@ from notata.formats import NPZ, PARQUET, decode, encode
 from notata.formats.pickle_facts import pickle_facts
 from notata.manifest import Document, HashingBackend, ManifestWriter
 from notata.manifest.document import Receipt
-from notata.store import open_store
+from notata.store import Store, open_store
 from tests.tools import fuzz
 
 
@@ -228,16 +228,16 @@ def test_a_long_manifest_is_read_in_blocks_of_lines() -> None:
 
 def test_of_too_many_files_no_manifest_is_stored(caplog: pytest.LogCaptureFixture) -> None:
     store = open_store(f"memory://{uuid.uuid4().hex}")
-    noting = HashingBackend(store)
+    noting = HashingBackend(store.backend)
     for name in ("a", "b", "c"):
-        noting.write(name, b"")
-    ManifestWriter(noting, "run", "5a1f", most_files=2).write()
+        Store(noting).write(name, b"")
+    ManifestWriter(Store(noting), noting.records, "run", "5a1f", most_files=2).write()
     assert [entry.key for entry in store.list()] == ["a", "b", "c"]
     assert caplog.messages == [
         "notata: cannot store the manifest of run run: 3 files exceed the size limit of manifest.json, so the run "
         "cannot be verified"
     ]
-    ManifestWriter(noting, "run", "5a1f", most_files=3).write()
+    ManifestWriter(Store(noting), noting.records, "run", "5a1f", most_files=3).write()
     assert [entry.key for entry in store.list()] == ["a", "b", "c", "manifest.json"]
 
 

@@ -29,7 +29,7 @@ from notata import (
     sync,
 )
 from notata.errors import NotataError
-from notata.store import open_store
+from notata.store import Store, open_store
 from notata.testing import FaultyBackend
 from tests.command import notata
 
@@ -176,7 +176,7 @@ def test_sync_copies_the_rest_and_the_copy_does_not_say_complete(base: Path, tmp
 
 def test_a_run_id_whose_folder_holds_nothing_else_is_taken(tmp_path: Path) -> None:
     store = FaultyBackend(open_store(tmp_path))
-    store.below("log_a").write("closed/x", b"1")
+    Store(store).below("log_a").write("closed/x", b"1")
     store.close_folder("log_a/closed")
     with pytest.raises(RunExistsError):
         Logbook("a", store)
@@ -207,12 +207,12 @@ def ill(tmp_path: Path, number: int) -> FaultyBackend:
 def test_an_ill_folder_is_named_with_its_reason(tmp_path: Path, number: int, advice: str) -> None:
     store = ill(tmp_path, number)
     errors: list[NotataError] = []
-    assert [run.run_id for run in search.runs(store, failed=errors.append)] == ["a", "b"]
+    assert [run.run_id for run in search.runs(Store(store), failed=errors.append)] == ["a", "b"]
     assert [error.key for error in errors] == ["log_a/artifacts/sub"]
     assert isinstance(errors[0], StorageError)
     assert advice in str(errors[0])
     with pytest.raises(StorageError, match=advice):
-        search.runs(store)
+        search.runs(Store(store))
 
 
 def test_what_is_no_file_is_found_at_any_depth(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_readers_warn_and_give_the_rest(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_stored_into_a_run_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
     source = FaultyBackend(open_store(tmp_path / "source"))
-    source.write_many({"a.txt": b"1", "sub/b.txt": b"2"})
+    Store(source).write_many({"a.txt": b"1", "sub/b.txt": b"2"})
     source.close_folder("sub")
     log = Logbook("run", tmp_path / "outputs")
     with pytest.raises(AccessError, match="permission denied"):
@@ -314,7 +314,7 @@ def test_folders_deeper_than_the_systems_paths_are_named_and_skipped(tmp_path: P
 
 def test_sync_of_what_lies_beside_runs_names_a_closed_folder(tmp_path: Path) -> None:
     source = FaultyBackend(open_store(tmp_path / "here"))
-    source.write_many({"README": b"1", "closed/x": b"2"})
+    Store(source).write_many({"README": b"1", "closed/x": b"2"})
     source.close_folder("closed")
     with pytest.raises(BatchError, match="permission denied"):
         sync(source, tmp_path / "there")

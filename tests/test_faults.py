@@ -34,12 +34,13 @@ from notata import (
     StorageError,
 )
 from notata._base import exits
-from notata.store import open_store
+from notata.store import Store, open_store
 from notata.store.files import PART
 from notata.testing import FaultyBackend, Operation
 from tests import receipts
 from tests.backends import Place
 from tests.exiting import run_at_exit
+from tests.far import faults_in
 
 OLD = b"old" * 1000
 NEW = b"new" * 2000
@@ -165,8 +166,7 @@ WHOLE = {OLD, NEW, OLD + NEW, BIG, b"new", b'{\n  "new": 1\n}\n', pickle.dumps({
 
 def prepared(near: bool = True) -> tuple[FaultyBackend, Place, Logbook]:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
-    store = FaultyBackend(open_store(place.url))
-    store.is_local = near
+    store = faults_in(open_store(place.url), near)
     log = Logbook("run", store, params={"x": 1}, log_level="DEBUG")
     log.bytes("a", OLD)
     log.array("a", [0])
@@ -300,7 +300,7 @@ def test_a_claim_of_unknown_effect_is_looked_up() -> None:
 @pytest.mark.parametrize("mode", ["w", "a"])
 def test_an_interrupt_while_text_is_closed_is_not_hidden(mode: str) -> None:
     store, place, _ = prepared()
-    run = store.below("log_run")
+    run = Store(store).below("log_run")
     for error in (KeyboardInterrupt, lambda: OSError(errno.ENOSPC, "full")):
         file = run.open("artifacts/a", mode)
         file.write("x" * PART)
@@ -323,9 +323,7 @@ def test_every_operation_of_a_start_may_fail(after: bool, overwrite: bool, near:
         if overwrite:
             with Logbook("run", place.url, params={"x": 1}) as old:
                 old.text("old", "old")
-        store = FaultyBackend(open_store(place.url))
-        store.is_local = near
-        return store, place
+        return faults_in(open_store(place.url), near), place
 
     store, _ = fresh()
     start(store)
@@ -360,9 +358,7 @@ def test_every_operation_of_a_resumption_may_fail(after: bool, near: bool) -> No
         with suppress(ValueError), Logbook("run", place.url, params={"x": 1}) as log:
             log.text("old", "old")
             raise ValueError("the first end")
-        store = FaultyBackend(open_store(place.url))
-        store.is_local = near
-        return store, place
+        return faults_in(open_store(place.url), near), place
 
     def resume(store: FaultyBackend | str) -> Logbook:
         return Logbook("run", store, params={"x": 1}, resume=True)
@@ -404,9 +400,7 @@ def test_every_operation_of_a_run_of_an_experiment_may_fail(after: bool, near: b
     def fresh() -> tuple[FaultyBackend, Place]:
         place = Place("memory", f"memory://{uuid.uuid4().hex}")
         Experiment("e", place.url).add(x=0).mark_complete()
-        store = FaultyBackend(open_store(place.url))
-        store.is_local = near
-        return store, place
+        return faults_in(open_store(place.url), near), place
 
     store, _ = fresh()
     sweep(store)
@@ -511,8 +505,12 @@ from notata import Logbook
 from notata.store import open_store
 from notata.testing import FaultyBackend
 
-store = FaultyBackend(open_store(sys.argv[1]))
-store.is_local = sys.argv[2] == "near"
+
+class Backend(FaultyBackend):
+    is_local = sys.argv[2] == "near"
+
+
+store = Backend(open_store(sys.argv[1]))
 try:
     with Logbook("run", store, heartbeat=0, environment=False):
         store.fail(1, key="metadata.json")

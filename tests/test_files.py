@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from notata._base.buffers import flat
 from notata.errors import StorageError
+from notata.store import Blob
 from notata.store.files import PART, AtomicWriter, RangeReader, TextWriter
 
 MIB = 2**20
@@ -608,11 +609,11 @@ class Ranges:
         self.data = data
         self.asked: list[tuple[int, int]] = []
 
-    def __call__(self, start: int, end: int) -> Future[bytes]:
+    def __call__(self, start: int, end: int) -> Future[Blob]:
         assert 0 <= start < end <= len(self.data)
         self.asked.append((start, end))
-        part: Future[bytes] = Future()
-        part.set_result(self.data[start:end])
+        part: Future[Blob] = Future()
+        part.set_result(Blob(self.data[start:end], len(self.data), "1"))
         return part
 
     def reader(self, held: int) -> RangeReader:
@@ -726,8 +727,8 @@ def test_a_pickle_and_an_array_load_from_a_range_reader() -> None:
 
 
 def test_a_failed_fetch_is_raised_and_the_position_stands() -> None:
-    def begin(start: int, end: int) -> Future[bytes]:
-        part: Future[bytes] = Future()
+    def begin(start: int, end: int) -> Future[Blob]:
+        part: Future[Blob] = Future()
         part.set_exception(StorageError("gone meanwhile"))
         return part
 
@@ -806,10 +807,10 @@ class Coming:
     def __init__(self, size: int) -> None:
         self.data = np.arange(size, dtype="u4").astype("u1").tobytes()
         self.asked: list[tuple[int, int]] = []
-        self.flying: set[Future[bytes]] = set()
+        self.flying: set[Future[Blob]] = set()
         self.most = 0
 
-    def __call__(self, start: int, end: int) -> Future[bytes]:
+    def __call__(self, start: int, end: int) -> Future[Blob]:
         self.asked.append((start, end))
         part = _Arriving(self, self.data[start:end])
         self.flying.add(part)
@@ -820,15 +821,15 @@ class Coming:
         return RangeReader(self.data[:held], len(self.data), self, NAME)
 
 
-class _Arriving(Future[bytes]):
+class _Arriving(Future[Blob]):
     def __init__(self, coming: Coming, data: bytes) -> None:
         super().__init__()
         self._coming = coming
         self._data = data
 
-    def result(self, timeout: float | None = None) -> bytes:
+    def result(self, timeout: float | None = None) -> Blob:
         self._coming.flying.remove(self)
-        return self._data
+        return Blob(self._data, len(self._coming.data), "1")
 
     def cancel(self) -> bool:
         self._coming.flying.discard(self)
@@ -882,12 +883,12 @@ def test_a_read_that_failed_is_made_again_from_where_it_began() -> None:
     reader, failed = io.BufferedReader(coming.reader(PART), PART), []
 
     class Once(_Arriving):
-        def result(self, timeout: float | None = None) -> bytes:
+        def result(self, timeout: float | None = None) -> Blob:
             super().result(timeout)
             failed.append(True)
             raise StorageError("a reply was lost")
 
-    def begin(start: int, end: int) -> Future[bytes]:
+    def begin(start: int, end: int) -> Future[Blob]:
         if start == 3 * PART and not failed:
             coming.flying.add(part := Once(coming, b""))
             return part

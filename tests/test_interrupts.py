@@ -22,7 +22,7 @@ from tests.backends import Place
 
 HELD = (
     "journal.py", "processes.py", "appending.py", "lines.py", "lease.py", "memory.py", "local.py", "local_locks.py",
-    "hashing_store.py", "writer.py", "parameters.py", "queue.py", "helper_thread.py", "writes.py", "in_flight.py",
+    "recording.py", "writer.py", "parameters.py", "queue.py", "helper_thread.py", "writes.py", "in_flight.py",
     "threads.py", "threading.py",
 )  # fmt: skip
 """Files whose code holds a lock, or a state that two calls share."""

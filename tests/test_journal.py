@@ -33,6 +33,7 @@ from notata.run.journal import RATE, Journal, RunLogger
 from notata.store import Store, open_store
 from notata.testing import FaultyBackend
 from tests.backends import Place
+from tests.far import faults_in
 
 MIB = 2**20
 HEAD = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[+-]\d\d:\d\d)?\] (\S+) (.*)", re.DOTALL)
@@ -150,12 +151,10 @@ def attached(handler: logging.Handler, name: str | None = None) -> Iterator[logg
         logger.removeHandler(handler)
 
 
-def far(url: str | None = None) -> tuple[FaultyBackend, Place]:
-    """A store whose log is collected, and another road to its bytes."""
+def far(url: str | None = None, *, near: bool = False) -> tuple[FaultyBackend, Place]:
+    """A backend whose log is collected unless it is `near`, and another road to its bytes."""
     place = Place("memory" if url is None else "local", url or f"memory://{uuid.uuid4().hex}")
-    store = FaultyBackend(open_store(place.url))
-    store.is_local = False
-    return store, place
+    return faults_in(open_store(place.url), near), place
 
 
 def stored(place: Place, key: str = "log.txt") -> str:
@@ -490,7 +489,7 @@ def test_the_first_line_after_a_cut_one_waits_like_any_other() -> None:
     store, place = far()
     place.put("log.txt", b"[2026-01-02T03:04:05] INFO cut")
     clock = Clock()
-    own = ByHand(store.appender("log.txt", end=b"\n"), at_once=False, clock=clock)
+    own = ByHand(Store(store).appender("log.txt", end=b"\n"), at_once=False, clock=clock)
     logger_of(own).info("a")
     assert own._next_append() == clock.now + 5
     own.flush()
@@ -500,10 +499,9 @@ def test_the_first_line_after_a_cut_one_waits_like_any_other() -> None:
 @pytest.mark.parametrize(("content", "first"), [(b"", b"["), (b"a\n", b"a\n["), (b"a", b"a\n[")])
 def test_a_line_that_was_cut_is_ended_before_the_next(content: bytes, first: bytes) -> None:
     for near in (True, False):
-        store, place = far()
-        store.is_local = near
+        store, place = far(near=near)
         place.put("log.txt", content)
-        own = ByHand(store.appender("log.txt", end=b"\n"), at_once=near)
+        own = ByHand(Store(store).appender("log.txt", end=b"\n"), at_once=near)
         logger_of(own).info("next")
         own.flush()
         assert place.bytes("log.txt").startswith(first)
@@ -513,7 +511,7 @@ def test_a_line_that_was_cut_is_ended_before_the_next(content: bytes, first: byt
 def test_a_warning_is_soon_again_once_a_flush_has_found_the_storage_well() -> None:
     store, place = far()
     clock = Clock()
-    own = ByHand(store.appender("log.txt", new=True), at_once=False, clock=clock)
+    own = ByHand(Store(store).appender("log.txt", new=True), at_once=False, clock=clock)
     logger = logger_of(own)
     fail_always(store)
     logger.info("a")
@@ -668,9 +666,8 @@ FAULTS = st.lists(st.none() | st.tuples(st.integers(1, 3), st.booleans()), min_s
 def test_each_line_is_there_once_and_in_order_whatever_fails(
     faults: list[tuple[int, bool] | None], near: bool, flushing: bool
 ) -> None:
-    store, place = far()
-    store.is_local = near
-    own = ByHand(store.appender("log.txt", new=not near), at_once=near)
+    store, place = far(near=near)
+    own = ByHand(Store(store).appender("log.txt", new=not near), at_once=near)
     logger = logger_of(own)
     for number, fault in enumerate(faults):
         store.heal()
@@ -689,7 +686,7 @@ def test_each_line_is_there_once_and_in_order_whatever_fails(
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_line_at_once_is_there_when_the_call_returns_once_the_storage_is_well(after: bool) -> None:
     store, place = far()
-    logger = logger_of(Journal(store.appender("log.txt"), at_once=True))
+    logger = logger_of(Journal(Store(store).appender("log.txt"), at_once=True))
     store.fail(1, key="log.txt", after=after)
     logger.info("a")
     store.heal()
@@ -701,7 +698,7 @@ def test_a_line_at_once_is_there_when_the_call_returns_once_the_storage_is_well(
 def test_the_thread_tries_again_what_failed(eager: None, after: bool) -> None:
     store, place = far()
     heard = threading.Event()
-    own = Journal(store.appender("log.txt", new=True), at_once=False, clock=Clock())
+    own = Journal(Store(store).appender("log.txt", new=True), at_once=False, clock=Clock())
     logger = logger_of(own)
     store.fail(1, key="log.txt", after=after)
     with attached(Listening(heard), "notata"):
@@ -855,10 +852,9 @@ def test_logging_s_shutdown_does_not_wait_for_its_own_records() -> None:
 
 @pytest.mark.parametrize("near", [True, False])
 def test_the_journal_on_the_root_logger_outlives_a_storage_that_fails(eager: None, near: bool) -> None:
-    store, place = far()
-    store.is_local = near
+    store, place = far(near=near)
     heard = threading.Event()
-    own = Journal(store.appender("log.txt"), at_once=near, clock=Clock())
+    own = Journal(Store(store).appender("log.txt"), at_once=near, clock=Clock())
     listening = Listening(heard)
     with attached(own, "root"), attached(listening, "notata"):
         before = len(store.operations)
@@ -898,8 +894,13 @@ import logging, os, sys, threading
 from notata import Logbook
 from notata.store import open_store
 from notata.testing import FaultyBackend
-store = FaultyBackend(open_store(sys.argv[1]))
-store.is_local = sys.argv[2] == "near"
+
+
+class Backend(FaultyBackend):
+    is_local = sys.argv[2] == "near"
+
+
+store = Backend(open_store(sys.argv[1]))
 log = Logbook("run", store, environment=False, heartbeat=0)
 """
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -27,13 +27,14 @@ from notata import BatchError, ConfigurationError, ConflictError, Experiment, Lo
 from notata.background import BackgroundBackend
 from notata.manifest import Document, FileRecords, HashingBackend, Receipt, merge, verify
 from notata.manifest.hashing import hashed
-from notata.store import Entry, Store, open_store
+from notata.store import Backend, Entry, Store, open_store
 from notata.store.appending import Tail
 from notata.store.files import PART
 from notata.testing import FaultyBackend, Operation
 from tests import receipts
 from tests.at_instruction import At
 from tests.backends import Place
+from tests.far import FarBackend
 
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 MD5_OF_1 = "c4ca4238a0b923820dcc509a6f75849b"
@@ -43,14 +44,14 @@ def place() -> Place:
     return Place("memory", f"memory://{uuid.uuid4().hex}")
 
 
-def far() -> tuple[FaultyBackend, HashingBackend]:
+def far() -> tuple[FaultyBackend, Store, FileRecords]:
     """A store as a bucket is: its appends are noted, as to look at the file would be a request."""
-    faulty = FaultyBackend(open_store(place().url))
-    faulty.is_local = False
-    return faulty, HashingBackend(faulty)
+    faulty = FarBackend(open_store(place().url))
+    hashing = HashingBackend(faulty)
+    return faulty, Store(hashing), hashing.records
 
 
-def raw(store: Store) -> dict[str, bytes]:
+def raw(store: Store | Backend) -> dict[str, bytes]:
     """What is stored, read behind the store's back."""
     fs, start = store.filesystem(), len(store.url.removeprefix("memory:/")) + 1
     return {path[start:]: fs.cat_file(path) for path in fs.find(store.url)}
@@ -99,17 +100,17 @@ def test_no_receipt_is_false_whatever_was_done_and_failed(
     steps: list[tuple[str, str, bytes]], fails_at: int | None, after: bool
 ) -> None:
     """What is noted is what is there; after a failure, what is noted of the version that is there."""
-    faulty, store = far()
+    faulty, store, records = far()
     if fails_at is not None:
         faulty.fail(fails_at, after=after)
     for step in steps:
         with suppress(StorageError, BatchError):
             do(store, *step)
     faulty.heal()
-    stored, own = raw(faulty), store.records.receipts()
-    if store.records.incomplete:
+    stored, own = raw(faulty), records.receipts()
+    if records.incomplete:
         assert fails_at is not None or "append" in [verb for verb, _, _ in steps]  # of what was not known before
-        own, unknown = merge(faulty.list(), own)
+        own, unknown = merge(Store(faulty).list(), own)
         assert {entry.key for entry in unknown} | set(own) == set(stored)
     else:
         assert set(own) == set(stored)
@@ -119,10 +120,9 @@ def test_no_receipt_is_false_whatever_was_done_and_failed(
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_it_makes_the_operations_of_the_store_behind_and_no_other(verb: str) -> None:
-    ours, store = far()
-    plain = FaultyBackend(open_store(place().url))
-    plain.is_local = False
-    for target in (store, plain):
+    ours, store, _ = far()
+    plain = FarBackend(open_store(place().url))
+    for target in (store, Store(plain)):
         for data in (b"small", b"x" * (PART + 5)):
             with suppress(StorageError):
                 do(target, verb, "a", data)
@@ -134,9 +134,9 @@ def test_it_makes_the_operations_of_the_store_behind_and_no_other(verb: str) -> 
 
 
 def test_it_has_the_properties_of_the_store_behind() -> None:
-    real = open_store(place().url)
+    real = open_store(place().url).backend
     front = HashingBackend(real)
-    for name in ("url", "folders", "is_local", "shared", "supports_cas", "sized", "queues", "progress"):
+    for name in ("url", "folders", "is_local", "shared", "supports_cas", "sized", "queues"):
         assert getattr(front, name) == getattr(real, name), name
     assert type(front.below("a").inner) is type(real)
     assert front.below("a").url == real.below("a").url
@@ -145,7 +145,7 @@ def test_it_has_the_properties_of_the_store_behind() -> None:
 
 
 def test_sent_to_another_process_it_is_the_store_behind() -> None:
-    real = open_store(place().url)
+    real = open_store(place().url).backend
     front = HashingBackend(real)
     assert not front.records.incomplete
     assert type(pickle.loads(pickle.dumps(front))) is type(real)
@@ -153,8 +153,8 @@ def test_sent_to_another_process_it_is_the_store_behind() -> None:
 
 
 def test_a_path_of_the_store_notes_what_is_written_through_it() -> None:
-    front = HashingBackend(open_store(place().url))
-    path = front.path("a/b.txt")
+    front = HashingBackend(open_store(place().url).backend)
+    path = Store(front).path("a/b.txt")
     path.write_text("x")
     path.parent.joinpath("c.txt").write_text("y")
     path.rename("d.txt")
@@ -162,14 +162,15 @@ def test_a_path_of_the_store_notes_what_is_written_through_it() -> None:
 
 
 def test_who_waits_for_a_write_in_the_background_finds_it_noted() -> None:
-    faulty, store = far()
-    queue = BackgroundBackend(store, 2**20)
+    faulty, store, records = far()
+    background = BackgroundBackend(store.backend, 2**20)
+    queue = Store(background)
     for number in range(200):
         queue.write(f"{number}", b"%d" % number)
         queue.write("same", b"%d" % number)
-    queue.settle()
-    assert not store.records.incomplete
-    assert {key: receipt.sha256 for key, receipt in store.records.receipts().items()} == {
+    background.settle()
+    assert not records.incomplete
+    assert {key: receipt.sha256 for key, receipt in records.receipts().items()} == {
         key: sha256(data).digest() for key, data in raw(faulty).items()
     }
 
@@ -187,7 +188,7 @@ def test_a_write_that_begins_within_the_beginning_of_another_one_is_noticed() ->
     """In another thread or a signal handler, wherever that comes."""
     for number in itertools.count():
         records = FileRecords()
-        inside = At(number, partial(records.begin, "k"), ["hashing_store.py"])
+        inside = At(number, partial(records.begin, "k"), ["recording.py"])
         inside.call(partial(records.begin, "k"))
         assert records.incomplete == inside.came
         if not inside.came:
@@ -199,7 +200,7 @@ def test_a_write_that_begins_within_the_end_of_another_one_is_not_forgotten() ->
     for number in itertools.count():
         records = FileRecords()
         records.begin("k")
-        inside = At(number, partial(records.begin, "k"), ["hashing_store.py"])
+        inside = At(number, partial(records.begin, "k"), ["recording.py"])
         inside.call(partial(records.end, "k"))
         if not inside.came:
             break
@@ -209,53 +210,53 @@ def test_a_write_that_begins_within_the_end_of_another_one_is_not_forgotten() ->
 
 
 def test_a_write_whose_reply_comes_after_an_append_to_the_same_file_leaves_it_open_which_came_last() -> None:
-    faulty, store = far()
-    write = faulty._write
+    faulty, store, records = far()
+    write = faulty.put
 
     def appended_meanwhile(key: str, data: bytes, match: str | None) -> str:
         version = write(key, data, match)
         if key == "k":
-            store.append(key, b"more", Tail(len(data), version, data))  # with what a bucket knows
+            store.append_once(key, b"more", Tail(len(data), version, data))  # with what a bucket knows
         return version
 
-    faulty._write = appended_meanwhile  # type: ignore[method-assign]
-    store.append("j", b"more", Tail(0, "", b""))
-    assert not store.records.incomplete
+    faulty.put = appended_meanwhile  # type: ignore[method-assign]
+    store.append_once("j", b"more", Tail(0, "", b""))
+    assert not records.incomplete
     store.write("k", b"written ")
     assert raw(store)["k"] == b"written more"
-    assert store.records.incomplete
-    assert store.records.stats().in_progress == 0
+    assert records.incomplete
+    assert records.stats().in_progress == 0
 
 
 def test_a_log_is_hashed_as_it_grows_and_not_again() -> None:
-    faulty, store = far()
+    faulty, store, records = far()
     end = store.appender("log.txt", new=True)
     lines = [b"line %d\n" % number for number in range(100)]
     for line in lines:
         end.append(line)
-    receipt = store.records.receipts()["log.txt"]
+    receipt = records.receipts()["log.txt"]
     assert (receipt.size, receipt.sha256) == (len(b"".join(lines)), sha256(b"".join(lines)).digest())
     assert [operation.verb for operation in faulty.operations] == ["append"] * 100
 
 
 def test_of_a_log_whose_beginning_is_not_known_what_was_known_stays() -> None:
-    faulty, store = far()
+    faulty, store, records = far()
     end = store.appender("log.txt", new=True)
     end.append(b"one\n")
-    faulty.inner.append("log.txt", b"by another\n", 4)
+    Store(faulty.inner).append("log.txt", b"by another\n", 4)
     with pytest.raises(ConflictError):
         end.append(b"two\n")
     end.append(b"two\n")
-    assert store.records.receipts()["log.txt"] == Receipt(4, sha256(b"one\n").digest())
+    assert records.receipts()["log.txt"] == Receipt(4, sha256(b"one\n").digest())
 
 
 def test_many_growing_files_keep_their_receipts() -> None:
-    faulty, store = far()
+    faulty, store, records = far()
     for number in range(300):
         store.append(f"{number}", b"one", 0)
-    assert store.records.stats().growing < 100
-    assert {receipt.sha256 for receipt in store.records.receipts().values()} == {sha256(b"one").digest()}
-    assert len(store.records.receipts()) == len(raw(faulty)) == 300
+    assert records.stats().growing < 100
+    assert {receipt.sha256 for receipt in records.receipts().values()} == {sha256(b"one").digest()}
+    assert len(records.receipts()) == len(raw(faulty)) == 300
 
 
 def test_a_receipt_takes_less_than_200_bytes_beside_its_name() -> None:
@@ -267,26 +268,26 @@ def test_a_receipt_takes_less_than_200_bytes_beside_its_name() -> None:
 
 
 def test_a_streamed_write_that_is_given_up_is_not_under_way_for_ever() -> None:
-    _, store = far()
+    _, store, records = far()
     writer = store.open("a", "wb")
     writer.write(b"x" * (2 * PART))
     writer.abort()  # type: ignore[attr-defined]
     store.write("a", b"1")
-    assert not store.records.incomplete
-    assert store.records.stats().in_progress == 0
+    assert not records.incomplete
+    assert records.stats().in_progress == 0
 
 
 def test_a_write_whose_start_fails_is_not_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    faulty, store = far()
+    faulty, store, records = far()
 
     def refuse(key: str, data: bytes) -> Future[str]:
         raise ConnectionError
 
-    monkeypatch.setattr(faulty, "start_write", refuse)
+    monkeypatch.setattr(faulty, "start_put", refuse)
     with pytest.raises(ConnectionError):
         store.start_write("a", b"1")
-    assert store.records.stats().in_progress == 0
-    assert store.records.incomplete
+    assert records.stats().in_progress == 0
+    assert records.incomplete
 
 
 # -- the document ------------------------------------------------------------------------------------------
@@ -371,8 +372,7 @@ def read(store: FaultyBackend, before: int) -> list[str]:
 
 def test_the_manifest_is_stored_before_the_status_and_nothing_is_listed() -> None:
     where = place()
-    faulty = FaultyBackend(open_store(where.url))
-    faulty.is_local = False
+    faulty = FarBackend(open_store(where.url))
     log = Logbook("run", faulty)
     log.text("t", "x")
     before = len(faulty.operations)
@@ -400,8 +400,7 @@ def test_a_failure_of_the_manifest_keeps_a_run_from_being_complete_and_a_failed_
 
 def test_the_status_waits_for_the_files_of_a_worker_that_came_meanwhile() -> None:
     where = place()
-    faulty = FaultyBackend(open_store(where.url))
-    faulty.is_local = False
+    faulty = FarBackend(open_store(where.url))
     log = Logbook("run", faulty)
     fields = json.loads(where.bytes("log_run/metadata.json"))
     where.put("log_run/metadata.json", json.dumps({**fields, "workers": True}).encode())
@@ -492,7 +491,7 @@ def test_a_run_whose_beginning_fails_has_none() -> None:
 
 
 def test_many_files_are_hashed_and_each_failure_is_kept_with_its_key() -> None:
-    faulty, store = far()
+    faulty, store, _ = far()
     store.write_many({f"{number}": b"%d" % number for number in range(50)} | {"large": b"x" * (PART + 1)})
     entries = [*store.list(), entry("missing"), entry("missing too", 2**21)]
     faulty.fail(1, key="7", error=PermissionError)
@@ -519,9 +518,9 @@ def test_a_progress_callback_receives_the_bytes() -> None:
 
 
 def test_a_file_that_goes_while_it_is_verified_is_missing_and_one_that_cannot_be_read_is_an_error() -> None:
-    faulty, store = far()
+    faulty, store, records = far()
     store.write_many({"a": b"1", "b": b"2"})
-    files = store.records.receipts()
+    files = records.receipts()
     faulty.fail(1, key="a", error=FileNotFoundError)
     assert verify(store, files).missing == ("a",)
     faulty.fail(1, key="a")
@@ -543,9 +542,9 @@ def test_a_file_that_goes_while_it_is_verified_is_missing_and_one_that_cannot_be
     ],
 )
 def test_a_receipt_is_held_to_what_it_says(change: Callable[[Receipt], Receipt], told: list[str]) -> None:
-    _, store = far()
+    _, store, records = far()
     store.write("a", b"1")
-    report = verify(store, {key: change(receipt) for key, receipt in store.records.receipts().items()})
+    report = verify(store, {key: change(receipt) for key, receipt in records.receipts().items()})
     assert [name for name in ("missing", "changed", "unverified") if getattr(report, name)] == told
     assert report.ok is (told in ([], ["unverified"]))
 

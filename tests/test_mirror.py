@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import multiprocessing
@@ -89,11 +88,6 @@ class Far(FaultyBackend):
         with super()._step(verb, key):
             yield
 
-    def __copy__(self) -> Far:
-        other = object.__new__(Far)
-        other.__dict__ = copy.copy(self.__dict__)
-        return other
-
 
 class Pair:
     """A run in memory and where it is mirrored to, looked at by plain fsspec."""
@@ -117,7 +111,7 @@ class Pair:
     def by_hand(self, log: Logbook, **options: Any) -> Mirror:
         """The mirror of a run that has none of its own, which copies when told to, at a clock that stands still."""
         self.clock = Hasty()
-        return Mirror(open_store(log.url), self.far.below("log_run"), "run", clock=self.clock, **options)
+        return Mirror(open_store(log.url), Store(self.far.below("log_run")), "run", clock=self.clock, **options)
 
     def wanting(self) -> set[str]:
         """What is not there as it is here."""
@@ -748,14 +742,14 @@ def test_a_run_that_ends_between_two_looks_is_not_complete_before_its_files(pair
             log.text("second", "b")
             log.mark_complete()
 
-    original = Far._put
+    original = Far.put
 
     def put(store: Far, key: str, data: bytes, match: str | None) -> str:
         end("put", key)
         return original(store, key, data, match)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Far, "_put", put)
+        patch.setattr(Far, "put", put)
         mirror._poll()
     assert done
     assert status(pair.here) == "complete"
@@ -825,7 +819,7 @@ def test_many_files_go_in_parts_with_the_sign_of_life_between_them(pair: Pair, m
     for number in range(35):
         pair.source().write(f"data/{number}.npy", b"x")
     before = len(pair.far.operations)
-    original = Far._put
+    original = Far.put
 
     def put(store: Far, key: str, data: bytes, match: str | None) -> str:
         if key == "data/25.npy":
@@ -834,7 +828,7 @@ def test_many_files_go_in_parts_with_the_sign_of_life_between_them(pair: Pair, m
         return original(store, key, data, match)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Far, "_put", put)
+        patch.setattr(Far, "put", put)
         mirror._poll()
     sent = [operation.key for operation in pair.far.operations[before:]]
     assert len([key for key in sent if key.startswith("data/")]) == 35
@@ -856,7 +850,7 @@ def test_few_at_once(pair: Pair) -> None:
     """However many wait: four small files, or one large one and one part of it."""
     now, most = 0, 0
     lock = threading.Lock()
-    original = Far._put
+    original = Far.put
 
     def put(store: Far, key: str, data: bytes, match: str | None) -> str:
         nonlocal now, most
@@ -870,7 +864,7 @@ def test_few_at_once(pair: Pair) -> None:
                 now -= 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Far, "_put", put)
+        patch.setattr(Far, "put", put)
         with pair.logbook() as log:
             for number in range(300):
                 pair.source().write(f"data/{number}.npy", b"x")
@@ -894,7 +888,7 @@ def test_a_look_that_always_finds_something_new_after_the_end_is_not_a_busy_loop
     clock = Hasty()
     with pair.here.logbook() as log:
         pass
-    mirror = Mirror(open_store(log.url), pair.far.below("log_run"), "run", clock=clock)
+    mirror = Mirror(open_store(log.url), Store(pair.far.below("log_run")), "run", clock=clock)
     looks = 0
     original = mirror._copy_due
 

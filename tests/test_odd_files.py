@@ -159,7 +159,7 @@ def test_an_interrupt_ends_copies_that_have_begun(tmp_path: Path) -> None:
     seen: list[int] = []
 
     def stream(key: str) -> IO[bytes]:
-        file = type(source)._stream(source, key)
+        file = type(source).stream(source, key)
         read = file.read
 
         def slowly(size: int = -1) -> bytes:
@@ -173,7 +173,7 @@ def test_an_interrupt_ends_copies_that_have_begun(tmp_path: Path) -> None:
         return file
 
     stopped = threading.Event()
-    source._stream = stream  # type: ignore[method-assign]
+    source.stream = stream  # type: ignore[method-assign]
     log = Logbook("run", tmp_path)
 
     def interrupted(self: InFlight[str, object]) -> None:

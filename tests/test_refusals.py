@@ -310,11 +310,12 @@ def test_a_page_that_is_stored_in_a_bucket_is_a_file(moto_server: Server, gcs_se
 
 
 def test_a_refusal_is_never_taken_for_a_missing_file() -> None:
-    store = FaultyBackend(open_store(f"memory://{uuid.uuid4().hex}"))
+    faults = FaultyBackend(open_store(f"memory://{uuid.uuid4().hex}"))
+    store = Store(faults)
     store.write("data/x.npy", b"x")
     path = store.path_for("data/x.npy")
     for call in (path.exists, path.is_file, path.parent.is_dir, path.parent.exists):
-        store.fail(1, error=lambda: PermissionError("denied"))
+        faults.fail(1, error=lambda: PermissionError("denied"))
         with pytest.raises(errors.AccessError):
             call()
     assert path.exists()

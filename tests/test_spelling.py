@@ -60,7 +60,7 @@ def exists(path: str) -> bool:
     return os.path.lexists(spelled(path))
 
 
-class FoldingStore(LocalBackend):
+class FoldingBackend(LocalBackend):
     """A local disk without regard to case."""
 
     def __init__(self, folder: str) -> None:
@@ -77,8 +77,8 @@ class FoldingStore(LocalBackend):
     def _parent(self, key: str) -> Any:
         return super()._parent(self._there(key))
 
-    def _make_parents(self, key: str) -> None:
-        super()._make_parents(self._there(key))
+    def make_parents(self, key: str) -> None:
+        super().make_parents(self._there(key))
 
     def _enter(self, folder: str) -> None:
         super()._enter(self._there(folder))
@@ -97,7 +97,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def disk(root: Path) -> Store:
     """The disk: the real one, or its double."""
-    return open_store(root) if DISK else FoldingStore(str(root))
+    return open_store(root) if DISK else Store(FoldingBackend(str(root)))
 
 
 def refused(call: Callable[[], object], key: str) -> None:
@@ -126,7 +126,7 @@ def test_a_name_that_would_replace_another_file_is_refused(disk: Store, root: Pa
 def test_so_is_one_that_an_earlier_process_wrote(disk: Store, root: Path) -> None:
     with Logbook("run", disk) as log:
         log.text("A", "first")
-    fresh = open_store(root) if DISK else FoldingStore(str(root))
+    fresh = open_store(root) if DISK else Store(FoldingBackend(str(root)))
     with Logbook("run", fresh, resume=True) as log:
         refused(lambda: log.text("a", "second"), "artifacts/a.txt")
         log.text("A", "third")
@@ -271,7 +271,7 @@ def as_form(form: str) -> type[LocalBackend]:
 
 def test_a_disk_that_keeps_the_form_and_finds_both(tmp_path: Path) -> None:
     """As APFS does."""
-    store = as_form("")(str(tmp_path))
+    store = Store(as_form("")(str(tmp_path)))
     store.write(NFC, b"composed")
     with pytest.raises(StoredNameError):
         store.write(NFD, b"decomposed")

@@ -24,7 +24,7 @@ from notata import Experiment, Logbook, RunExistsError, StorageError
 from notata._base import processes
 from notata.run import state
 from notata.run.state import RunState
-from notata.store import Blob, open_store
+from notata.store import Blob, Store, open_store
 from notata.testing import FaultyBackend, Operation
 from tests.backends import Place
 
@@ -345,13 +345,13 @@ def test_a_look_is_one_read_and_changes_nothing() -> None:
     log.text("notes", "x")
     before = {name: place.bytes(name) for name in place.names()}
     store = FaultyBackend(open_store(f"{place.url}/log_run"))
-    fields, found = state.look(store)
+    fields, found = state.look(Store(store))
     assert store.operations == [Operation("get", "metadata.json")]
     assert {name: place.bytes(name) for name in place.names()} == before
     assert fields == json.loads(before["log_run/metadata.json"])
     assert found.status == "running"
     log.mark_failed("why")
-    found = state.look(store)[1]
+    found = state.look(Store(store))[1]
     assert (found.status, found.why.partition(": ")[2]) == ("failed", "why")
 
 

@@ -224,7 +224,7 @@ def test_bytes_of_all_files_are_reported_to_a_callback(here: Place, there: Place
 def test_metadata_is_copied_after_the_files_it_describes(here: Place, there: Place) -> None:
     fill(here, run())
     target = below(there)
-    RunCopy(here.store().below("log_a"), target, at_once=1).update()
+    RunCopy(here.store().below("log_a"), Store(target), at_once=1).update()
     steps = writes(target)
     assert steps[0] == steps[-1] == "put metadata.json"
     assert steps[-5:-1] == [
@@ -636,7 +636,7 @@ def test_a_file_that_vanishes_is_left_out_and_one_that_came_for_it_is_copied(her
         here.store().delete(["log_a/artifacts/notes.txt"])
 
     source.change_before("artifacts/notes.txt", rename)
-    outcome = RunCopy(source, there.store().below("log_a")).update()
+    outcome = RunCopy(Store(source), there.store().below("log_a")).update()
     assert outcome.whole
     assert tree(there) == tree(here)
     assert "log_a/artifacts/renamed.txt" in tree(there)
@@ -647,7 +647,7 @@ def test_a_file_that_changes_before_it_is_read_is_copied_as_it_is_then(here: Pla
     fill(here, run())
     source = Changing(here.store().below("log_a"))
     source.change_before("artifacts/notes.txt", lambda: here.put("log_a/artifacts/notes.txt", data))
-    RunCopy(source, there.store().below("log_a")).update()
+    RunCopy(Store(source), there.store().below("log_a")).update()
     assert tree(there) == tree(here)
 
 
@@ -661,7 +661,7 @@ def test_a_large_file_that_changes_while_it_is_read_is_read_anew(here: Place, th
         source.change_before("artifacts/large", lambda: here.put("log_a/artifacts/large", b"b" * (2 * PART)))
 
     source.change_before("artifacts/large", change)
-    RunCopy(source, there.store().below("log_a")).update()
+    RunCopy(Store(source), there.store().below("log_a")).update()
     assert begun.is_set()
     assert tree(there) == tree(here)
 
@@ -670,11 +670,11 @@ def test_a_destination_that_changes_meanwhile_is_looked_at_again(here: Place, th
     fill(here, run())
     target = Changing(there.store().below("log_a"))
     target.change_before("artifacts/notes.txt", lambda: there.put("log_a/artifacts/notes.txt", b"other"), "put")
-    RunCopy(here.store().below("log_a"), target).update()
+    RunCopy(here.store().below("log_a"), Store(target)).update()
     assert tree(there) == tree(here)
     there.put("log_a/metadata.json", metadata("initialized"))
     target.change_before("metadata.json", lambda: there.put("log_a/metadata.json", metadata("replacing")), "put")
-    assert RunCopy(here.store().below("log_a"), target).update().whole
+    assert RunCopy(here.store().below("log_a"), Store(target)).update().whole
     assert tree(there) == tree(here)
 
 
@@ -688,8 +688,8 @@ def test_a_run_that_ends_and_is_copied_by_another_one_meanwhile_is_not_ahead(her
         fill(there, run())
 
     target.change_before("metadata.json", end)
-    listed = {entry.key: entry for entry in target.list()}
-    assert RunCopy(here.store().below("log_a"), target).update(listed=listed).whole
+    listed = {entry.key: entry for entry in Store(target).list()}
+    assert RunCopy(here.store().below("log_a"), Store(target)).update(listed=listed).whole
     assert tree(there) == run()
 
 
@@ -699,7 +699,7 @@ def test_a_run_whose_metadata_is_taken_by_another_one_meanwhile_is_refused(here:
     other = metadata("initialized", start_time="another")
     target.change_before("metadata.json", lambda: there.put("log_a/metadata.json", other), "put")
     with pytest.raises(RunExistsError, match="another run"):
-        RunCopy(here.store().below("log_a"), target).update()
+        RunCopy(here.store().below("log_a"), Store(target)).update()
     assert tree(there) == {"log_a/metadata.json": other}
 
 
@@ -782,7 +782,7 @@ def test_who_cannot_be_reached_is_not_asked_for_every_file(here: Place, there: P
     gone = Gone(there.store().below("log_b"))
     fill(there, {"log_b/metadata.json": metadata("initialized")})
     with pytest.raises(BatchError) as failed:
-        RunCopy(here.store().below("log_a"), gone, at_once=4).update()
+        RunCopy(here.store().below("log_a"), Store(gone), at_once=4).update()
     assert isinstance(failed.value.exceptions[0], UnreachableError)
     assert gone.tried < 10
 
@@ -793,7 +793,7 @@ def test_who_cannot_be_reached_is_not_asked_for_every_file(here: Place, there: P
 def test_what_is_known_to_be_there_is_not_looked_at_again(here: Place, there: Place) -> None:
     fill(here, run("initialized"))
     target, known = below(there), dict[str, str]()
-    copy = RunCopy(here.store().below("log_a"), target)
+    copy = RunCopy(here.store().below("log_a"), Store(target))
     assert copy.update(known).whole
     assert known == {entry.key: entry.version for entry in here.store().below("log_a").list()}
     before = len(target.operations)
@@ -892,7 +892,7 @@ def test_a_run_that_is_replaced_while_it_is_copied_is_not_mixed_with_the_new_one
     fill(here, run())
     target = there.store().below("log_a")
     if copied_before:
-        RunCopy(here.store().below("log_a"), target).update()
+        RunCopy(here.store().below("log_a"), Store(target)).update()
     new = run("initialized") | {
         "log_a/metadata.json": metadata("initialized", start_time="2026-02-02"),
         "log_a/artifacts/notes.txt": b"of another run",
@@ -919,7 +919,7 @@ def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where
     """The listing of a folder that was just cleared says of no file that it was deleted."""
     fill(here, run())
     target = there.store().below("log_a")
-    RunCopy(here.store().below("log_a"), target).update()
+    RunCopy(here.store().below("log_a"), Store(target)).update()
     source = here.store().below("log_a")
     list_ = source.list
 
@@ -952,7 +952,7 @@ def test_a_copy_stops_on_request(here: Place, there: Place) -> None:
     source = Changing(here.store().below("log_a"))
     source.change_before("artifacts/notes.txt", stop.set)
     with pytest.raises(InterruptedError):
-        RunCopy(source, there.store().below("log_a"), stop=stop).update()
+        RunCopy(Store(source), there.store().below("log_a"), stop=stop).update()
     assert "log_a/log.txt" not in tree(there)
     state = LogReader(f"{there.url}/log_a").state
     assert (state.status, state.why) == ("replacing", "a copy from another location is in progress, or was interrupted")

@@ -166,7 +166,7 @@ def test_a_store_that_cannot_remove_them_does_not_keep_a_run_from_going_on(tmp_p
     def refuse(names: object) -> dict[str, Exception]:
         return {str(path): PermissionError("denied")}
 
-    store.delete = refuse  # type: ignore[method-assign]
+    store.backend.delete = refuse  # type: ignore[method-assign]
     with Logbook("run", store, resume=True, environment=False, heartbeat=0) as log:
         assert "WARNING Unfinished writes of earlier attempts were not removed: " in log.log_path.read_text()
     assert log.status == "complete"

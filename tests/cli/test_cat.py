@@ -120,14 +120,14 @@ def test_they_are_fetched_before_they_are_asked_for() -> None:
     for number in range(40):
         put(f"ahead/{number:02}", b"x" * 10)
     begun: list[str] = []
-    whole = MemoryBackend.start_fetch
+    whole = MemoryBackend.start_get
 
     def start(self: MemoryBackend, key: str, *range_: Any) -> Any:
         begun.append(key)
         return whole(self, key, *range_)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MemoryBackend, "start_fetch", start)
+        patch.setattr(MemoryBackend, "start_get", start)
         files = contents("memory://cat/ahead/*")
         assert next(files).file.key == "00"
         assert len(begun) == 32

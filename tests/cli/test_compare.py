@@ -16,7 +16,7 @@ from notata import ConfigurationError, Logbook, NotataError, RunMissingError, sy
 from notata.cli import output
 from notata.search import Comparison, compare
 from notata.search.comparing import Difference
-from notata.store import open_store
+from notata.store import Store, open_store
 from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.cli.conftest import Shelf
@@ -389,7 +389,7 @@ def test_a_file_that_cannot_be_read_is_unknown_and_reported() -> None:
     store = FaultyBackend(open_store(f"{place.url}/log_a"))
     store.fail(1, key="artifacts/n.txt")
     errors: list[NotataError] = []
-    found = compare(store, f"{place.url}/log_b", only=["files"], failed=errors.append)
+    found = compare(Store(store), f"{place.url}/log_b", only=["files"], failed=errors.append)
     assert told(found, "files") == {"artifacts/n.txt": ("unknown", 6, 6)}
     assert "artifacts/n.txt" in str(errors[0])
 

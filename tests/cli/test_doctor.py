@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ from notata.errors import (
 )
 from notata.search import Check, diagnose, diagnosing, runs, surroundings
 from notata.search.checks import WRONG_KEY, advice_on, clock_check
-from notata.store import Blob, Entry, open_store, s3
+from notata.store import Blob, Entry, Store, open_store, s3
 from notata.store.wrapper import Wrapper
 from notata.testing import FaultyBackend
 from tests import small_disk
@@ -237,10 +238,10 @@ def test_each_check_stands_for_itself(verb: str) -> None:
                 raise PermissionError(13, "no")
             return super().put(key, data, match)
 
-        def get(self, key: str, start: int, end: int | None, version: str | None):  # type: ignore[no-untyped-def]
+        def get(self, key: str, start: int, end: int | None, *rest: Any) -> Blob:
             if verb == "read" and (start, end) == (0, None) and key == "probe":
                 raise PermissionError(13, "no")
-            return super().get(key, start, end, version)
+            return super().get(key, start, end, *rest)
 
         def append(self, key: str, data: bytes, tail):  # type: ignore[no-untyped-def]
             if verb == "append":
@@ -252,13 +253,8 @@ def test_each_check_stands_for_itself(verb: str) -> None:
                 return dict.fromkeys(names, PermissionError(13, "no"))
             return super().delete(names)
 
-        def __copy__(self) -> Lacking:
-            other = object.__new__(Lacking)
-            other.__dict__ = dict(self.__dict__)
-            return other
-
     inner = open_store(f"memory://doctor-{verb}")
-    found = diagnose(Lacking(inner))
+    found = diagnose(Store(Lacking(inner)))
     assert of(found, verb).state == "no"
     assert of(found, verb).advice
     if verb in ("claim", "append"):
@@ -285,11 +281,8 @@ class Lying(Wrapper):
         lie = {"": "claim", None: ""}.get(match, "swap")
         return super().put(key, data, None if lie == self.lie else match)
 
-    def get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        return self._told(key, super().get(key, start, end, version))
-
-    def _get_whole(self, key: str, start: int = 0) -> Blob:
-        return self._told(key, super()._get_whole(key, start))
+    def get(self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None) -> Blob:
+        return self._told(key, super().get(key, start, end, version, limit))
 
     def _told(self, key: str, blob: Blob) -> Blob:
         blob = replace(blob, age=None) if self.lie == "clock" else blob
@@ -315,16 +308,17 @@ class Lying(Wrapper):
 )
 def test_a_storage_that_does_not_do_what_it_says(lie: str, state: str, told: str) -> None:
     inner = open_store(f"memory://doctor-lies-{lie}")
-    store = Lying(inner)
-    store.lie = lie
+    backend = Lying(inner.backend)
+    backend.lie = lie
+    store = Store(backend)
     found = diagnose(store)
     assert (of(found, lie).state, of(found, lie).told) == (state, told)
     assert {check.state for check in found if check.name in WRITTEN and check.name != lie} == {"yes"}
     inner.write("x", b"data")
     if lie == "clock":
         assert of(diagnose(store, read_only=True), lie).told == told
-    store.holds = False
-    store.lie = ""
+    backend.holds = False
+    backend.lie = ""
     looked = of(diagnose(store), "swap")
     assert (looked.state, looked.told.startswith("notata reads ")) == ("poor", True)
 

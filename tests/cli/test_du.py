@@ -7,13 +7,13 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from notata import ConfigurationError, Logbook
 from notata.search import usage
 from notata.store import Entry, open_store
+from notata.store.gaps import Gap
 from notata.store.memory import MemoryBackend
 from tests.cli.conftest import Shelf
 from tests.command import Done, notata, process, terminal
@@ -157,14 +157,14 @@ def test_it_is_one_listing_of_ten_thousand_runs(monkeypatch: pytest.MonkeyPatch)
     for number in range(10_000):
         store.filesystem().pipe_file(f"/du/many/log_{number}/metadata.json", b"{}")
     listed = []
-    whole = MemoryBackend.scan
+    whole = MemoryBackend.list
 
-    def listing(self: MemoryBackend, folder: str = "", beginning: str = "", **options: Any) -> Iterator[Entry]:
+    def listing(self: MemoryBackend, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         listed.append(self.url)
-        return whole(self, folder, beginning, **options)
+        return whole(self, folder, beginning)
 
-    monkeypatch.setattr(MemoryBackend, "scan", listing)
-    monkeypatch.delattr(MemoryBackend, "get")  # nothing is read
+    monkeypatch.setattr(MemoryBackend, "list", listing)
+    monkeypatch.setattr(MemoryBackend, "get", lambda *_: pytest.fail("nothing is read"))
     sums = list(usage("memory://du/many"))
     assert (len(sums), sums[-1].size, sums[-1].files) == (10_001, 20_000, 10_000)
     assert listed == [store.url]

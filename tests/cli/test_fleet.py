@@ -19,6 +19,7 @@ from notata.search import Run, contents, grep, runs, tail, usage
 from notata.search.finding import File, Found, _parted, file_at, look_up
 from notata.search.record import records
 from notata.store import Entry, open_store
+from notata.store.gaps import Gap
 from notata.store.memory import MemoryBackend
 from tests.backends import Place
 from tests.cli.conftest import Shelf
@@ -126,13 +127,13 @@ def test_only_what_begins_so_is_listed_and_runs_in_runs_are_not_met(monkeypatch:
     keys = ("log_ab/metadata.json", "log_ab/artifacts/log_c/metadata.json", "x/metadata.json", "log_b/metadata.json")
     open_store("memory://met").write_many(dict.fromkeys(keys, b"{}"))
     begun: list[str] = []
-    whole = MemoryBackend.scan
+    whole = MemoryBackend.list
 
-    def scan(self: MemoryBackend, folder: str = "", beginning: str = "", **options: Any) -> Iterator[Entry]:
+    def listing(self: MemoryBackend, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
         begun.append(beginning)
-        return whole(self, folder, beginning, **options)
+        return whole(self, folder, beginning)
 
-    monkeypatch.setattr(MemoryBackend, "scan", scan)
+    monkeypatch.setattr(MemoryBackend, "list", listing)
     met: list[str] = []
     look_up("memory://met", met=lambda store, folder, entry: met.append(folder))
     assert sorted(met) == ["log_ab", "log_b"]

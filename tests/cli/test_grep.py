@@ -27,7 +27,7 @@ from notata.cli import main
 from notata.search import grep, grepping, prefetch
 from notata.search.grepping import Match, searched
 from notata.search.patterns import Patterns
-from notata.store import Blob, Entry, open_store
+from notata.store import Blob, Entry, Store, open_store
 from notata.store.memory import MemoryBackend
 from tests.backends import Place
 from tests.cli.conftest import Shelf
@@ -437,7 +437,9 @@ class Slow(MemoryBackend):
 
     coming: list[tuple[str, int, Future[Blob]]]
 
-    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
+    def start_get(
+        self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None
+    ) -> Future[Blob]:
         future: Future[Blob] = Future()
         self.coming.append((key, (end or 0) - start, future))
         return future
@@ -446,13 +448,13 @@ class Slow(MemoryBackend):
 def slow(files: dict[str, bytes]) -> Slow:
     store = Slow(uuid.uuid4().hex)
     store.coming = []
-    store.write_many(files)
+    Store(store).write_many(files)
     return store
 
 
 def test_matches_are_printed_while_later_files_are_read() -> None:
     store = slow({"metadata.json": b"{}", **{f"{number:03}.txt": b"needle\n" for number in range(100)}})
-    matches = grep("needle", store)
+    matches = grep("needle", Store(store))
     got: list[Match] = []
     first = threading.Thread(target=lambda: got.append(next(matches)))
     first.start()
@@ -470,7 +472,7 @@ def test_matches_are_printed_while_later_files_are_read() -> None:
 def test_no_more_than_some_megabytes_are_on_their_way() -> None:
     store = slow({"metadata.json": b"{}", **{f"{number:03}.txt": b"x" * 6_000_000 for number in range(9)}})
     done: list[int] = []
-    reading = threading.Thread(target=lambda: done.append(len(list(grep("needle", store)))))
+    reading = threading.Thread(target=lambda: done.append(len(list(grep("needle", Store(store))))))
     reading.start()
     for number in range(9):
         while len(store.coming) <= number:
@@ -483,7 +485,7 @@ def test_no_more_than_some_megabytes_are_on_their_way() -> None:
 
 
 def test_a_line_of_many_megabytes() -> None:
-    store = MemoryBackend(uuid.uuid4().hex)
+    store = open_store(f"memory://{uuid.uuid4().hex}")
     store.write_many(
         {"log_x/metadata.json": b"{}", "log_x/log.txt": b"a\n" + b"x" * 20_000_000 + b"needle" + b"y\nb\n"}
     )
@@ -500,12 +502,12 @@ class Many(MemoryBackend):
             for key in ("log.txt", "metadata.json"):
                 yield Entry(f"log_{number:05}/{key}", 7, datetime.now(UTC), "")
 
-    def get(self, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None) -> Blob:
         return Blob(b"needle\n" if key.endswith("7/log.txt") else b"strawy\n", 7, "")
 
 
 def test_ten_thousand_runs() -> None:
-    found = [match.run_id for match in grep("needle", Many("many"))]
+    found = [match.run_id for match in grep("needle", Store(Many("many")))]
     assert found == [f"{number:05}" for number in range(7, 10_000, 10)]
 
 

@@ -218,14 +218,14 @@ def test_a_run_that_the_storage_refuses_is_reported_and_the_others_are_listed(
     fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = fill(*({"run_id": name} for name in "abc"))
-    whole = memory.MemoryBackend.fetch
+    whole = memory.MemoryBackend.get
 
-    def fetch(self: memory.MemoryBackend, key: str, *rest: Any) -> Any:
+    def get(self: memory.MemoryBackend, key: str, *rest: Any) -> Any:
         if self.url.endswith("log_b") or "log_b" in key:
             raise AccessError("not for you", url=self.url, key=key)
         return whole(self, key, *rest)
 
-    monkeypatch.setattr(memory.MemoryBackend, "fetch", fetch)
+    monkeypatch.setattr(memory.MemoryBackend, "get", get)
     done = ls(url, folder=tmp_path)
     assert (done.returncode, done.stderr) == (3, "Error: not for you\n")
     assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["complete", "unreadable", "complete"]

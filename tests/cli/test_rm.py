@@ -308,8 +308,8 @@ def test_a_run_that_began_again_during_the_question_is_kept(place: Place) -> Non
 class Between(Wrapper):
     """Somebody does something just before the first, second, … deletion."""
 
-    def __init__(self, real: Store, when: int, act: Callable[[], Any]) -> None:
-        super().__init__(real)
+    def __init__(self, inner: Store, when: int, act: Callable[[], Any]) -> None:
+        super().__init__(inner.backend)
         self.when, self.act = when, act
 
     def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
@@ -364,24 +364,25 @@ def test_of_many_files_it_looks_before_each_thousand_whose_the_run_is(monkeypatc
     monkeypatch.setattr("notata.run.removal._AT_ONCE", 2)
     place = Place("memory", "memory://rm-thousands")
     fill(place, "a", "b")
-    run = Between(place.store().below("log_a"), 1, lambda: place.logbook("a", overwrite=True).mark_complete())
+    between = Between(place.store().below("log_a"), 1, lambda: place.logbook("a", overwrite=True).mark_complete())
+    run = Store(between)
     with pytest.raises(ConflictError):
         remove_run(run, run.fetch("metadata.json"))
-    assert run.when == 0  # of three deletions one
+    assert between.when == 0  # of three deletions one
     faulty = FaultyBackend(place.store().below("log_b"))
     place.store().filesystem().pipe_file("/rm-thousands/log_b/.notata-5f3a", b"unfinished")
     faulty.fail(6)  # after the metadata.json, a listing, a swap, a deletion and a look
-    remains = remove_run(faulty, faulty.fetch("metadata.json"))
+    remains = remove_run(Store(faulty), Store(faulty).fetch("metadata.json"))
     assert remains.errors.keys() == {"data/x.npy", "log.txt"}
     assert remains.gone.keys() == {"artifacts/n.txt", "manifest.json", "params.yaml"}
     assert json.loads(place.bytes("log_b/metadata.json"))["status"] == "replacing"
 
 
 def test_a_run_that_cannot_be_looked_at_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(self: MemoryBackend, key: str, *rest: Any) -> Blob:
         if self._file(key).endswith("log_b/metadata.json"):
             raise OSError("on purpose")
-        return whole(self, key, start, end, version)
+        return whole(self, key, *rest)
 
     place = Place("memory", "memory://rm-unreadable")
     fill(place, "a", "b")
@@ -397,7 +398,7 @@ def heedful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the deletions of fake-gcs-server heed the condition that they carry, as those of GCS do."""
 
     def delete(self: GCSBackend, names: dict[str, str | None]) -> dict[str, Exception]:
-        now = {entry.key: entry.version for entry in self.list_all()}
+        now = {entry.key: entry.version for entry in Store(self).list_all()}
         return original(self, {name: version for name, version in names.items() if version in (None, now.get(name))})
 
     original = GCSBackend.delete
@@ -419,7 +420,7 @@ def test_who_takes_the_run_meanwhile_keeps_what_they_write(
         taken[0].text("n", "of the new run")
         taken[0].flush()
 
-    run = Between(place.store().below("log_a"), when, take)
+    run = Store(Between(place.store().below("log_a"), when, take))
     found = run.fetch("metadata.json")
     if when == 1:
         with pytest.raises(ConflictError, match="another writer has claimed the run"):
@@ -471,7 +472,7 @@ def test_whatever_fails_the_run_is_whole_or_says_replacing_and_the_repeat_finish
         store = FaultyBackend(place.store().below("log_a"))
         store.fail(nth, after=after)
         told: list[NotataError] = []
-        remove(OneByOne(store), failed=told.append)
+        remove(Store(OneByOne(store)), failed=told.append)
         left = [key for key in place.names(logs=True) if key.startswith("log_a/")]
         if not told:
             break
@@ -528,7 +529,7 @@ def test_ten_thousand_runs_are_found_by_one_listing_and_many_go_at_once() -> Non
         real.write(f"log_{number}/metadata.json", b'{"run_id": "x", "status": "complete"}')
     real.write("notes.md", b"kept")
     store = FaultyBackend(real)
-    runs = removable(store, recursive=True)
+    runs = removable(Store(store), recursive=True)
     assert len(runs) == 10_000
     assert [operation.verb for operation in store.operations].count("list") == 1
     assert sum(done.removed for done in removals(runs[:20])) == 20

@@ -338,13 +338,13 @@ def test_several_runs_end_one_after_the_other() -> None:
 
 def test_an_outage_is_reported_once_and_followed_through() -> None:
     inner = a_log(b"one\n")
-    store = FaultyBackend(inner)
+    faults = FaultyBackend(inner)
 
     def out() -> None:
         for nth in range(1, 5):
-            store.fail(nth)
+            faults.fail(nth)
 
-    scene = Scene(store, out, *[nothing] * 5, lambda: inner.append("log.txt", b"two\n"), ended(inner)).play()
+    scene = Scene(Store(faults), out, *[nothing] * 5, lambda: inner.append("log.txt", b"two\n"), ended(inner)).play()
     assert scene.read == ["one\n", "two\n"]
     assert len(scene.told) == 3
     assert "no server answered" in scene.told[0]
@@ -354,19 +354,26 @@ def test_an_outage_is_reported_once_and_followed_through() -> None:
 class Refusing(Wrapper):
     """Reads of it fail while there is an error."""
 
-    errors: list[StorageError]
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner.backend)
+        self.errors: list[StorageError] = []
+        self.looks: list[str] = []
 
-    def start_fetch(self, key: str, start: int = 0, end: int | None = None) -> Future[Blob]:
+    def start_get(
+        self, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None
+    ) -> Future[Blob]:
         self.looks.append(key)
         if not self.errors:
-            return super().start_fetch(key, start, end)
+            return super().start_get(key, start, end, version, limit)
         failed: Future[Blob] = Future()
         failed.set_exception(self.errors[0])
         return failed
 
-    def __init__(self, real: Store) -> None:
-        super().__init__(real)
-        self.errors, self.looks = [], list[str]()
+
+class RefusingFar(Refusing):
+    """The same, as far as a bucket."""
+
+    is_local = False
 
 
 @pytest.mark.parametrize("error", [DeadlineError("late"), StorageError("odd"), UnreachableError("nobody")])
@@ -383,7 +390,7 @@ def test_whatever_kind_of_outage_it_is_reported_once_and_nothing_else_is_asked_m
         assert set(store.looks) == {"log.txt"}
         inner.append("log.txt", b"two\n")
 
-    scene = Scene(store, out, *[nothing] * 5, back, ended(inner)).play()
+    scene = Scene(Store(store), out, *[nothing] * 5, back, ended(inner)).play()
     assert scene.read == ["one\n", "two\n"]
     assert scene.told == [
         f"{error}; waiting for the storage", "the storage is available again", f"{inner.url}: complete",
@@ -392,16 +399,15 @@ def test_whatever_kind_of_outage_it_is_reported_once_and_nothing_else_is_asked_m
 
 def test_a_bucket_that_is_missing_ends_it() -> None:
     store = Refusing(a_log(b"one\n"))
-    scene = Scene(store, lambda: store.errors.append(ContainerMissingError("no bucket")), nothing)
+    scene = Scene(Store(store), lambda: store.errors.append(ContainerMissingError("no bucket")), nothing)
     with pytest.raises(ContainerMissingError):
         scene.play()
 
 
 def test_how_often_it_looks_at_a_log_and_at_how_its_run_stands() -> None:
-    store = Refusing(a_log(b"one\n"))
-    logs = list(logs_at(store))
-    for near, pause in ((True, 0.3), (False, 1.5)):
-        store.is_local = near
+    inner = a_log(b"one\n")
+    for store, pause in ((Refusing(inner), 0.3), (RefusingFar(inner), 1.5)):
+        logs = list(logs_at(Store(store)))
         waited: list[float] = []
 
         def wait(seconds: float, waited: list[float] = waited) -> None:
@@ -473,7 +479,7 @@ def test_of_which_run_a_file_is() -> None:
 
 def test_what_is_no_outage_ends_it() -> None:
     store = FaultyBackend(a_log(b"one\n"))
-    scene = Scene(store, lambda: store.fail(1, error=lambda: PermissionError("on purpose")), nothing)
+    scene = Scene(Store(store), lambda: store.fail(1, error=lambda: PermissionError("on purpose")), nothing)
     with pytest.raises(AccessError):
         scene.play()
 

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from notata import BatchError, Logbook, LogReader, StorageError
-from notata.store import open_store
+from notata.store import Store, open_store
 from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.contract.conftest import EVERYWHERE, emptied, make_place
@@ -275,12 +275,7 @@ def wait_to_be_killed(begin: Callable[..., Logbook]) -> None:
 
 
 class Noting(FaultyBackend):
-    """A store that notes who stores what, and takes its time."""
-
-    def __copy__(self) -> Noting:
-        other = object.__new__(Noting)
-        other.__dict__ = dict(self.__dict__)
-        return other
+    """A backend that notes who stores what, and takes its time."""
 
     def put(self, key: str, data: bytes, match: str | None) -> str:
         if match is None:
@@ -341,7 +336,7 @@ def main(how: str, url: str, options: str, notes: str = "") -> None:
     def begin(*, faulty: bool = False, noting: bool = False, **arguments: Any) -> Logbook:
         store = open_store(url, json.loads(options))
         if faulty or noting:
-            store = (Noting if noting else FaultyBackend)(store)
+            store = Store((Noting if noting else FaultyBackend)(store))
         return Logbook("run", store, background=True, **arguments)
 
     globals()[how](begin)

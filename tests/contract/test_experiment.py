@@ -39,6 +39,7 @@ from tests.backends import Place
 from tests.contract.conftest import QUICK, emptied, make_place
 from tests.counting import counted
 from tests.exiting import calls_at_exit, run_at_exit
+from tests.far import FarBackend, faults_in
 from tests.forks import forkserver
 
 
@@ -746,10 +747,7 @@ def test_half_a_minute_later_the_rows_that_wait_are_written(bucket: Place, monke
 @pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
 def test_a_row_that_waited_does_not_replace_that_of_who_went_on_with_the_run(near: bool) -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
-    stores = [open_store(place.url), open_store(place.url)]
-    for store in stores:
-        store.is_local = near
-    one, other = (Experiment("sweep", store) for store in stores)
+    one, other = (Experiment("sweep", faults_in(open_store(place.url), near)) for _ in range(2))
     one.add(dt=0.0).mark_complete()  # the first row is written at once, and others wait
     other.add(dt=0.5).mark_complete()
     one.add(dt=0.1).mark_failed("boom")
@@ -863,8 +861,7 @@ def test_rows_that_cannot_be_written_at_the_end_of_the_process_cost_no_more_than
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notata.table.index._SECONDS", 0.0)
-    store = FaultyBackend(open_store("memory://experiment-at-exit"))
-    store.is_local = False  # as a bucket is
+    store = FarBackend(open_store("memory://experiment-at-exit"))
     made = Experiment("sweep", store)
     for step in range(3):
         begun(made, step=step).mark_complete()
@@ -1041,9 +1038,7 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> Non
 
 def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread may take the row before it for written while this one begins to wait."""
-    store = open_store(f"memory://{uuid.uuid4().hex}")
-    store.is_local = False
-    made = Experiment("sweep", store)
+    made = Experiment("sweep", FarBackend(open_store(f"memory://{uuid.uuid4().hex}")))
     made.add(dt=0.0).mark_complete()
     asked = exits.at_exit
 

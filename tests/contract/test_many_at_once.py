@@ -243,7 +243,7 @@ def test_an_upload_whose_begin_is_interrupted_is_ended(
     monkeypatch.setattr(aiohttp.ClientSession, "_request", request)
     monkeypatch.setattr(_Started, "result", result_or_interrupt)
     with pytest.raises(KeyboardInterrupt):
-        store.begin_upload("a", None)
+        store.backend.begin_upload("a", None)
     assert ended.wait(SECONDS)
     assert open_uploads(bucket) == []
 

@@ -195,7 +195,7 @@ def open_uploads(place: Place) -> list[Any]:
 def test_open_uploads_are_seen(place: Place) -> None:
     """The check above can fail: an upload that is begun shows."""
     if place.is_s3:
-        upload = place.store()._begin("a", None)
+        upload = place.store().backend.begin_upload("a", None)
         assert len(open_uploads(place)) == 1
         upload.abort()
     assert open_uploads(place) == []
@@ -646,7 +646,7 @@ def test_an_appender_meets_another_writer(place: Place, store: Store) -> None:
 def test_a_swap_whose_unfinished_file_another_writer_cleared_is_a_conflict(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     version = store.create("metadata.json", b"old")
-    upload = store.begin_upload("metadata.json", version)
+    upload = store.backend.begin_upload("metadata.json", version)
     upload.write(b"new")
     open_store(str(tmp_path)).clear(keep=["metadata.json"])
     with pytest.raises(errors.ConflictError, match="another writer cleared the folder"):

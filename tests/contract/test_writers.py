@@ -28,7 +28,7 @@ from upath import UPath
 
 from notata import Logbook, errors
 from notata.run.parameters import Parameters, parameters
-from notata.store import local, open_store
+from notata.store import Store, local, open_store
 from notata.store.local import LocalBackend
 from notata.testing import FaultyBackend
 from tests.backends import Place
@@ -239,7 +239,8 @@ def test_a_parameter_that_was_stored_stays_whatever_fails_later(
     calls: list[tuple[str, int, bool, bool]], last: str
 ) -> None:
     """Each call may have its first or second request fail, before or after that took effect, and the run go on."""
-    store = FaultyBackend(open_store(f"memory://{uuid.uuid4().hex}"))
+    faults = FaultyBackend(open_store(f"memory://{uuid.uuid4().hex}"))
+    store = Store(faults)
 
     def begun(*, new: bool) -> Parameters:
         return Parameters(store, lambda: None, lambda *line: None, lambda: None, new=new)
@@ -247,7 +248,7 @@ def test_a_parameter_that_was_stored_stays_whatever_fails_later(
     params, wanted, maybe = begun(new=True), dict[str, int](), dict[str, int]()
     for number, (ext, fails_at, after, goes_on) in enumerate(calls):
         name = f"p{number}"
-        store.fail(fails_at, after=after)
+        faults.fail(fails_at, after=after)
         try:
             params(ext, **{name: number})
         except errors.StorageError:
@@ -255,7 +256,7 @@ def test_a_parameter_that_was_stored_stays_whatever_fails_later(
         else:
             wanted[name] = number
         finally:
-            store.heal()
+            faults.heal()
         assert name in maybe or dict(params) == parameters(store)
         if goes_on:
             params = begun(new=False)
