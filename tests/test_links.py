@@ -211,7 +211,7 @@ def test_where_folders_have_no_descriptors_runs_are_written_and_removed(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def begun(**options: Any) -> Callable[[Path], Logbook]:
+def begun(**options: Any) -> Callable[[Path | Storage], Logbook]:
     return lambda base: Logbook("night", base, heartbeat=0, environment=False, **options)
 
 
