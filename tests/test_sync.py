@@ -670,11 +670,11 @@ def test_a_destination_that_changes_meanwhile_is_looked_at_again(here: Place, th
     fill(here, run())
     target = Changing(there.store().below("log_a"))
     target.change_before("artifacts/notes.txt", lambda: there.put("log_a/artifacts/notes.txt", b"other"), "put")
-    RunCopy(here.store().below("log_a"), target).update()
+    RunCopy(here.store().below("log_a"), Store(target)).update()
     assert tree(there) == tree(here)
     there.put("log_a/metadata.json", metadata("initialized"))
     target.change_before("metadata.json", lambda: there.put("log_a/metadata.json", metadata("replacing")), "put")
-    assert RunCopy(here.store().below("log_a"), target).update().whole
+    assert RunCopy(here.store().below("log_a"), Store(target)).update().whole
     assert tree(there) == tree(here)
 
 
@@ -699,7 +699,7 @@ def test_a_run_whose_metadata_is_taken_by_another_one_meanwhile_is_refused(here:
     other = metadata("initialized", start_time="another")
     target.change_before("metadata.json", lambda: there.put("log_a/metadata.json", other), "put")
     with pytest.raises(RunExistsError, match="another run"):
-        RunCopy(here.store().below("log_a"), target).update()
+        RunCopy(here.store().below("log_a"), Store(target)).update()
     assert tree(there) == {"log_a/metadata.json": other}
 
 
