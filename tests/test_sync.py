@@ -892,7 +892,7 @@ def test_a_run_that_is_replaced_while_it_is_copied_is_not_mixed_with_the_new_one
     fill(here, run())
     target = there.store().below("log_a")
     if copied_before:
-        RunCopy(here.store().below("log_a"), Store(target)).update()
+        RunCopy(here.store().below("log_a"), target).update()
     new = run("initialized") | {
         "log_a/metadata.json": metadata("initialized", start_time="2026-02-02"),
         "log_a/artifacts/notes.txt": b"of another run",
@@ -919,7 +919,7 @@ def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where
     """The listing of a folder that was just cleared says of no file that it was deleted."""
     fill(here, run())
     target = there.store().below("log_a")
-    RunCopy(here.store().below("log_a"), Store(target)).update()
+    RunCopy(here.store().below("log_a"), target).update()
     source = here.store().below("log_a")
     list_ = source.list
 
