@@ -47,6 +47,7 @@ from notata.store.files import PART
 from notata.store.local import UNSTORED
 from notata.testing import FaultyStore
 from tests.at_instruction import At
+from tests.exiting import run_at_exit
 
 MIB = 2**20
 SECONDS = 60
@@ -151,7 +152,7 @@ def behind(store: Store, max_pending: int = 64 * MIB, **options: Any) -> Backgro
     return BackgroundStore(store, max_pending, **options)
 
 
-def raw(store: Store) -> dict[str, bytes]:
+def raw(store: Store | Logbook) -> dict[str, bytes]:
     """What is stored, read by plain fsspec."""
     fs: Any = fsspec.filesystem("memory" if store.url.startswith("memory") else "file")
     root = fs._strip_protocol(store.url)
@@ -211,25 +212,24 @@ def test_a_writer_does_not_wait_for_the_storage(gated: Gated) -> None:
 def test_what_is_pending_is_bounded_and_a_writer_waits_for_room(gated: Gated, size: int) -> None:
     most = 20_000
     store = behind(gated, most)
-    queue = store._queue
     seen: list[int] = []
-    gated.hall.watch = lambda: seen.append(queue._bytes)
+    gated.hall.watch = lambda: seen.append(store.stats().bytes)
     fits = most // (size + 1024)
 
     def write() -> None:
         for number in range(50):
             store.write(f"k{number}", b"x" * size)
-            seen.append(queue._bytes)
+            seen.append(store.stats().bytes)
 
     with thread(write) as writing:
-        eventually(lambda: queue._waiters)
+        eventually(lambda: store.stats().callers)
         assert not writing.done()
-        assert len(queue._slots) == fits < 50
+        assert len(store.stats().keys) == fits < 50
         gated.hall.open()
     store.settle()
     assert len(raw(gated)) == 50
     assert fits * (size + 1024) <= max(seen) <= most
-    assert queue._bytes == 0
+    assert store.stats().bytes == 0
 
 
 def test_a_value_that_fits_into_no_queue_is_written_at_once(gated: Gated) -> None:
@@ -237,7 +237,7 @@ def test_a_value_that_fits_into_no_queue_is_written_at_once(gated: Gated) -> Non
     store.write("small", b"1")
     with thread(lambda: store.write("large", b"x" * 20_000)):
         gated.hall.wait_for(2)
-        assert store._queue._bytes == 1025
+        assert store.stats().bytes == 1025
         gated.hall.open()
     assert raw(gated)["large"] == b"x" * 20_000
 
@@ -247,9 +247,9 @@ def test_a_value_larger_than_the_queue_goes_in_parts(gated: Gated, most: int) ->
     store = behind(gated, most)
     data = os.urandom(30 * MIB)
     seen: list[int] = []
-    gated.hall.watch = lambda: seen.append(store._queue._bytes)
+    gated.hall.watch = lambda: seen.append(store.stats().bytes)
     with thread(lambda: store.write("large", data)) as writing:
-        eventually(lambda: store._queue._waiters)
+        eventually(lambda: store.stats().callers)
         assert not writing.done()
         assert raw(gated).get("large") is None
         gated.hall.open()
@@ -275,7 +275,7 @@ def test_three_large_streams_at_once_and_more_may_be_open(gated: Gated) -> None:
         for file in files:
             file.write(part * 3 * MIB)
     gated.hall.wait_for(3)
-    eventually(lambda: len(store._queue._stepping) == 3)
+    eventually(lambda: store.stats().active_streams == 3)
     assert raw(gated).keys() <= {name for name in raw(gated) if ".notata" in name}
     gated.hall.open()
     for file in files:
@@ -290,10 +290,10 @@ def test_who_came_first_gets_the_room(gated: Gated) -> None:
     store = behind(gated, 10_000)
     store.write("a", b"x" * 4000)
     with thread(lambda: store.write("b", b"x" * 6000)):
-        eventually(lambda: len(store._queue._waiters) == 1)
+        eventually(lambda: store.stats().callers == 1)
         with thread(lambda: store.write("c", b"")):  # there were room for this one
-            eventually(lambda: len(store._queue._waiters) == 2)
-            assert list(store._queue._slots) == ["a"]
+            eventually(lambda: store.stats().callers == 2)
+            assert store.stats().keys == ("a",)
             gated.hall.open()
     store.settle()
     assert len(raw(gated)) == 3
@@ -307,7 +307,7 @@ def test_the_newest_takes_the_place_of_what_has_not_begun(gated: Gated) -> None:
     for number in range(10):
         store.write("k", str(number).encode())
         gated.hall.wait_for(1)
-    assert store._queue._bytes == 2 * 1025
+    assert store.stats().bytes == 2 * 1025
     gated.hall.open()
     store.settle()
     assert raw(gated) == {"k": b"9"}
@@ -335,8 +335,8 @@ def test_streams_and_values_of_one_key_keep_their_order(gated: Gated) -> None:
     store.write("k", b"small")
     store.settle()
     assert raw(gated) == {"k": b"small"}
-    assert store._queue._bytes == 0
-    assert not store._queue._busy
+    assert store.stats().bytes == 0
+    assert not store.stats().streams
 
 
 def test_a_stream_counts_from_its_end(gated: Gated) -> None:
@@ -394,8 +394,9 @@ def test_any_schedule_equals_a_model(schedule: list[tuple[str, str]], most: int)
     store.settle()
     assert raw(store) == {key: data for model in models for key, data in model.items()}
     assert store.lost() is None
-    assert not store._queue._within
-    assert store._queue._bytes == store._queue._in_flight == 0
+    assert not store.stats().prefixes
+    stats = store.stats()
+    assert stats.bytes == stats.in_flight == 0
 
 
 def step(verb: str, key: str, store: Store, model: dict[str, bytes], data: bytes) -> None:
@@ -470,7 +471,7 @@ STORE_ROADS: dict[str, Callable[[BackgroundStore], Any]] = {
     "replace": lambda store: store.replace(KEY, b"2", store.stat(KEY).version) and b"new",
     "x": lambda store: b"new" if raises(FileExistsError, lambda: store.open(KEY, "xb")) else b"",
     "create": lambda store: b"new" if raises(FileExistsError, lambda: store.create(KEY, b"2")) else b"",
-    "irregular": lambda store: b"new" if store.irregular() == [] and not store._queue._slots else b"",
+    "irregular": lambda store: b"new" if store.irregular() == [] and not store.stats().keys else b"",
 }
 
 
@@ -642,7 +643,7 @@ def faulty() -> FaultyStore:
 
 
 def messages(log: Logbook) -> list[str]:
-    return raw(log._store)["log.txt"].decode().splitlines()
+    return raw(log)["log.txt"].decode().splitlines()
 
 
 def lose(log: Logbook, faulty: FaultyStore, *names: str) -> None:
@@ -710,10 +711,10 @@ def test_the_next_writer_raises_before_it_takes_anything(faulty: FaultyStore, wr
     with pytest.raises(BatchError, match=r"1 write was lost .*artifacts/x\.txt"):
         write(log)
     log.flush()
-    assert not [key for key in raw(log._store) if "y" in key.rpartition("/")[2]]
+    assert not [key for key in raw(log) if "y" in key.rpartition("/")[2]]
     log.text("y", "2")
     log.flush()
-    assert raw(log._store)["artifacts/y.txt"] == b"2"
+    assert raw(log)["artifacts/y.txt"] == b"2"
 
 
 def test_what_is_stored_after_all_is_not_lost(faulty: FaultyStore) -> None:
@@ -723,7 +724,7 @@ def test_what_is_stored_after_all_is_not_lost(faulty: FaultyStore) -> None:
             log.text("x", "not taken")
         log.text("x", "again")
     assert log.status == "complete"
-    assert raw(log._store)["artifacts/x.txt"] == b"again"
+    assert raw(log)["artifacts/x.txt"] == b"again"
 
 
 @pytest.mark.parametrize("how", ["create", "delete", "large"])
@@ -754,7 +755,7 @@ def test_a_run_with_a_lost_write_is_never_complete(faulty: FaultyStore) -> None:
     assert meta["status"] == "failed"
     assert meta["failure_reason"] == f"1 write was lost in {faulty.url}/log_run: artifacts/a.txt"
     assert meta["failure_type"] == "notata.errors.BatchError"
-    assert "cannot write" in raw(log._store)["artifacts/debug/traceback.txt"].decode()
+    assert "cannot write" in raw(log)["artifacts/debug/traceback.txt"].decode()
     with pytest.raises(RunEndedError):
         log.mark_complete()
     assert [type(error) for error in caught.value.exceptions] == [UnreachableError]
@@ -826,9 +827,9 @@ def test_writes_after_the_end_are_stored_when_they_return(faulty: FaultyStore) -
     with pytest.raises(UnreachableError):
         log.text("x", "1")
     log.text("x", "2")
-    assert raw(log._store)["artifacts/x.txt"] == b"2"
+    assert raw(log)["artifacts/x.txt"] == b"2"
     log.array("large", np.zeros(2 * MIB))
-    assert len(raw(log._store)["data/large.npy"]) > 2 * MIB
+    assert len(raw(log)["data/large.npy"]) > 2 * MIB
     faulty.fail(2, key="data/large.npy")
     with pytest.raises(UnreachableError):
         log.array("large", np.zeros(2 * MIB))
@@ -845,7 +846,7 @@ def test_a_stream_that_fails_tells_its_writer_and_is_lost(faulty: FaultyStore, n
     with pytest.raises(UnreachableError, match="cannot write") as caught, store.open("k", "wb") as file:
         for _ in range(20):
             file.write(b"x" * 4 * MIB)
-            eventually(lambda: not store._queue._busy)
+            eventually(lambda: not store.stats().streams)
     assert caught.value.key == "k"
     store.settle()
     assert raw(faulty) == {"k": b"old"}
@@ -868,7 +869,7 @@ def test_a_stream_that_fails_after_its_end_is_lost(faulty: FaultyStore) -> None:
     with pytest.raises(BatchError):
         store.write("l", b"1")
     assert raw(faulty) == {}
-    assert store._queue._bytes == 0
+    assert store.stats().bytes == 0
 
 
 def test_a_stream_that_is_given_up_leaves_nothing(gated: Gated) -> None:
@@ -881,8 +882,8 @@ def test_a_stream_that_is_given_up_leaves_nothing(gated: Gated) -> None:
     store.settle()
     assert raw(gated) == {}
     assert store.lost(again=True) is None
-    assert not store._queue._busy
-    assert store._queue._bytes == 0
+    assert not store.stats().streams
+    assert store.stats().bytes == 0
     assert gated.hall.passed[-1] == ("abort", "k")
 
 
@@ -890,7 +891,7 @@ def test_a_clean_up_that_fails_is_a_warning(faulty: FaultyStore, caplog: pytest.
     store = behind(faulty)
     with pytest.raises(ZeroDivisionError), store.open("k", "wb") as file:
         file.write(b"x" * 20 * MIB)
-        eventually(lambda: not store._queue._busy)
+        eventually(lambda: not store.stats().streams)
         faulty.fail(1, key="k")
         raise ZeroDivisionError
     store.settle()
@@ -907,7 +908,7 @@ def test_a_displaced_writer_writes_no_more(gated: Gated) -> None:
     gated.hall.open()
     assert log._queue is not None
     log._queue.settle()
-    assert len([key for key in raw(log._store) if key.startswith("artifacts")]) == 32
+    assert len([key for key in raw(log) if key.startswith("artifacts")]) == 32
     group = log._queue.lost()
     assert group is not None
     assert {type(error.__cause__) for error in group.exceptions} == {RunDisplacedError}
@@ -971,7 +972,7 @@ def test_a_flush_that_takes_too_long(gated: Gated) -> None:
         log.flush(timeout=0.01)
     gated.hall.open()
     log.flush(timeout=SECONDS)
-    assert raw(log._store)["artifacts/x.txt"] == b"1"
+    assert raw(log)["artifacts/x.txt"] == b"1"
 
 
 def test_a_flush_waits_for_what_is_pending_by_now(gated: Gated) -> None:
@@ -983,11 +984,11 @@ def test_a_flush_waits_for_what_is_pending_by_now(gated: Gated) -> None:
         gated.hall.wait_for(2)
         assert not flushing.done()
         gated.hall.open()
-    assert raw(log._store)["artifacts/x.txt"] == b"1"
-    assert "artifacts/open" not in raw(log._store)
+    assert raw(log)["artifacts/x.txt"] == b"1"
+    assert "artifacts/open" not in raw(log)
     file.close()
     log.flush()
-    assert len(raw(log._store)["artifacts/open"]) == 9 * MIB
+    assert len(raw(log)["artifacts/open"]) == 9 * MIB
 
 
 def test_a_plain_run_flushes_its_log(faulty: FaultyStore) -> None:
@@ -1004,19 +1005,19 @@ def test_an_interrupt_of_a_writer_that_waits_leaves_nothing_half_queued(gated: G
         store.write(name, b"1")
 
     def interrupt() -> None:
-        eventually(lambda: store._queue._waiters)
+        eventually(lambda: store.stats().callers)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     with thread(interrupt), pytest.raises(KeyboardInterrupt):
         store.write("d", b"1")
         threading.Event().wait(SECONDS)
-    assert not store._queue._waiters
+    assert not store.stats().callers
     gated.hall.open()
     store.settle()
     assert set(raw(gated)) == {"a", "b", "c"}
     store.write("d", b"2")
     assert store.read("d") == b"2"
-    assert store._queue._bytes == 0
+    assert store.stats().bytes == 0
 
 
 def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
@@ -1042,7 +1043,7 @@ def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
         with pytest.raises(KeyboardInterrupt):
             at.call(partial(store.write, "d", b"1"))
         store._queue._helper.run(list)  # after all that was asked before
-        assert not store._queue._waiters, position
+        assert not store.stats().callers, position
         if waits:
             break
     assert position > 10
@@ -1072,8 +1073,9 @@ def test_an_interrupt_within_a_call_is_mended(gated: Gated, where: str, monkeypa
     with pytest.raises(KeyboardInterrupt):
         store.write("a/c", b"2")
     store.settle(SECONDS)
-    assert store._queue._bytes == store._queue._in_flight == 0
-    assert not store._queue._within
+    stats = store.stats()
+    assert stats.bytes == stats.in_flight == 0
+    assert not store.stats().prefixes
     assert not UNSTORED
     store.write("a/c", b"3")
     assert store.read("a/c") == b"3"
@@ -1163,31 +1165,32 @@ def test_what_waits_is_stored_where_no_thread_starts_any_more(gated: Gated, requ
     gated.hall.wait_for(33)
     request.getfixturevalue("no_threads")
     gated.hall.open()
-    store._queue._finish()
+    [finish] = exits.pending()
+    finish()
     assert len(raw(gated)) == 101
 
 
 def test_what_is_pending_is_done_at_exit_and_an_idle_queue_is_not_known_there(gated: Gated) -> None:
     store = behind(gated)
-    assert store._queue._finish not in exits._calls
+    before = exits.pending()
     store.write("k", b"1")
-    assert store._queue._finish in exits._calls
+    assert len(exits.pending()) == len(before) + 1
     gated.hall.open()
     store.settle()
-    assert store._queue._finish not in exits._calls
+    assert exits.pending() == before
 
 
 def test_a_run_that_was_not_ended_is_failed_once_all_is_stored(gated: Gated) -> None:
     log = Logbook("run", gated, background=True)
     log.text("x", "1")
     gated.hall.wait_for(1)
-    with thread(log._at_exit) as ending:
-        eventually(lambda: log._queue is not None and log._queue._queue.writes_through)
+    with thread(lambda: run_at_exit(log)) as ending:
+        eventually(lambda: log._queue is not None and log._queue.stats().writes_through)
         assert not ending.done()
         assert log.status == "initialized"
         gated.hall.open()
     assert log.status == "failed"
-    assert raw(log._store)["artifacts/x.txt"] == b"1"
+    assert raw(log)["artifacts/x.txt"] == b"1"
 
 
 def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None:
@@ -1288,7 +1291,7 @@ def test_what_is_lost_is_told_though_the_status_cannot_be_stored(
     faulty.fail(1, key="metadata.json")
     if how == "exit":
         monkeypatch.setattr(exits, "_ending", False)
-        exits._run()
+        exits.run_all()
         told = capsys.readouterr().err
     else:
         with pytest.raises(Exception) as caught:
@@ -1347,14 +1350,14 @@ def test_who_waits_for_room_while_the_run_ends_writes_at_once(gated: Gated) -> N
             told.append(str(error.key))
 
     assert log._queue is not None
-    queue = log._queue._queue
+    queue = log._queue
     with thread(late):
-        eventually(lambda: queue._waiters)
+        eventually(lambda: queue.stats().callers)
         with thread(log.mark_complete):
-            eventually(lambda: queue.writes_through)
+            eventually(lambda: queue.stats().writes_through)
             gated.hall.open()
     assert told == ["artifacts/two"]
-    assert (log.status, list(queue._slots), log._queue.lost(again=True)) == ("complete", [], None)
+    assert (log.status, queue.stats().keys, queue.lost(again=True)) == ("complete", (), None)
 
 
 def test_nothing_is_removed_before_what_takes_its_place_is_stored(faulty: FaultyStore) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from notata import Logbook, __version__
 from notata.store import open_store
+from tests.backends import Place
 from tests.command import notata, process
 from tests.servers import Server
 
@@ -57,8 +58,9 @@ def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
     expected = comparable(stored(tmp_path / "outputs" / "log_demo"))
     assert len(expected) == 14
     log = record("memory://demo", "demo")
-    assert comparable({entry.key: log._store.read(entry.key) for entry in log._store.list()}) == expected
-    log._store.clear()
+    memory = Place("memory", log.url)
+    assert comparable({name: memory.bytes(name) for name in memory.names(logs=True)}) == expected
+    memory.raw().rm(memory.url, recursive=True)
     for server in servers:
         options = [f"--storage-option={key}={value}" for key, value in server.options.items()]
         remote = notata("demo", f"{server.url}/demo", "--run-id", "demo", *options, folder=tmp_path)

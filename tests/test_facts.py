@@ -216,7 +216,7 @@ def test_times_of_s3_are_read_as_botocore_reads_them(moto_server: Server, monkey
         "1772357400",
         1772357400.5,
     ):
-        assert s3._time(told) == parse_timestamp(told)
+        assert s3.parse_time(told) == parse_timestamp(told)
     asked: list[str] = []
 
     def slow(told: Any) -> Any:

@@ -39,6 +39,7 @@ from notata.store.files import PART
 from notata.testing import FaultyStore, Operation
 from tests import receipts
 from tests.backends import Place
+from tests.exiting import run_at_exit
 
 OLD = b"old" * 1000
 NEW = b"new" * 2000
@@ -479,7 +480,7 @@ def test_a_lost_reply_of_the_end_that_something_else_finds_out_is_made_good() ->
     log.mark_complete()
     log.mark_complete()
     assert seen == ["complete"]
-    log._at_exit()
+    run_at_exit(log)
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "complete"
 
 
@@ -492,7 +493,7 @@ def test_a_run_that_only_the_storage_kept_from_being_complete_is_so_at_exit(
     with pytest.raises(StorageError) as caught, log:
         log.info("all went well")
     monkeypatch.setattr(exits, "exit_cause", lambda: caught.value)
-    log._at_exit()
+    run_at_exit(log)
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "complete"
     log.mark_failed("looked again")
     store, place, log = prepared(near=False)
@@ -500,7 +501,7 @@ def test_a_run_that_only_the_storage_kept_from_being_complete_is_so_at_exit(
     with pytest.raises(StorageError), log:
         pass
     monkeypatch.setattr(exits, "exit_cause", lambda: ValueError("something else"))
-    log._at_exit()
+    run_at_exit(log)
     assert json.loads(place.bytes("log_run/metadata.json"))["failure_reason"] == "something else"
 
 

@@ -18,6 +18,7 @@ from notata.run.recorder import Recorder
 from notata.store import local
 from tests import small_disk
 from tests.contract.test_life import until
+from tests.exiting import run_at_exit
 from tests.small_disk import Disk
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a test cannot mount a disk of its own")
@@ -311,7 +312,7 @@ def fail_on_a_full_disk(disk: Disk) -> None:
     assert "while run 'run' was marked failed: FullError: cannot write" in caught.value.__notes__[0]
     assert metadata(disk)["status"] == "initialized"
     disk.make_room()
-    log._at_exit()  # where no exception ended the script, functions of `atexit` may end the run first
+    run_at_exit(log)  # where no exception ended the script, functions of `atexit` may end the run first
     exits._after_joining()
     assert metadata(disk)["status"] == "failed"
     assert LogReader(log.path).state.status == "failed"
@@ -408,7 +409,6 @@ def live_on(disk: Disk) -> None:
     told = metadata(disk)["lease"]["beat"]
     disk.make_room()
     until(lambda: metadata(disk)["lease"]["beat"] > told)
-    assert not log._lease.displaced
     log.mark_complete()
 
 

@@ -224,7 +224,7 @@ def test_a_write_whose_reply_comes_after_an_append_to_the_same_file_leaves_it_op
     store.write("k", b"written ")
     assert raw(store)["k"] == b"written more"
     assert store.records.incomplete
-    assert store.records._in_progress == {}
+    assert store.records.stats().in_progress == 0
 
 
 def test_a_log_is_hashed_as_it_grows_and_not_again() -> None:
@@ -253,7 +253,7 @@ def test_many_growing_files_keep_their_receipts() -> None:
     faulty, store = far()
     for number in range(300):
         store.append(f"{number}", b"one", 0)
-    assert len(store.records._growing) < 100
+    assert store.records.stats().growing < 100
     assert {receipt.sha256 for receipt in store.records.receipts().values()} == {sha256(b"one").digest()}
     assert len(store.records.receipts()) == len(raw(faulty)) == 300
 
@@ -273,7 +273,7 @@ def test_a_streamed_write_that_is_given_up_is_not_under_way_for_ever() -> None:
     writer.abort()  # type: ignore[attr-defined]
     store.write("a", b"1")
     assert not store.records.incomplete
-    assert store.records._in_progress == {}
+    assert store.records.stats().in_progress == 0
 
 
 def test_a_write_whose_start_fails_is_not_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_a_write_whose_start_fails_is_not_under_way(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(faulty, "start_write", refuse)
     with pytest.raises(ConnectionError):
         store.start_write("a", b"1")
-    assert store.records._in_progress == {}
+    assert store.records.stats().in_progress == 0
     assert store.records.incomplete
 
 

@@ -39,10 +39,11 @@ from notata._base import exits
 from notata.mirror import live, schedule
 from notata.mirror.live import Behind, Clock, Mirror
 from notata.mirror.schedule import Schedule
-from notata.store import Entry, Store
+from notata.store import Entry, Store, open_store
 from notata.store.files import PART
 from notata.testing import FaultyStore
 from tests.backends import Place
+from tests.exiting import calls_at_exit
 
 
 class Hasty(Clock):
@@ -101,13 +102,19 @@ class Pair:
         self.here = Place("memory", f"memory://{name}/here")
         self.there = Place("memory", f"memory://{name}/there")
         self.far = Far(self.there.store())
+        self.clock = Hasty()
 
     def logbook(self, **options: Any) -> Logbook:
         return self.here.logbook(mirror=self.far, **options)
 
+    def source(self) -> Store:
+        """Return a store of the run's folder that is not the run's own."""
+        return self.here.store().below("log_run")
+
     def by_hand(self, log: Logbook, **options: Any) -> Mirror:
         """The mirror of a run that has none of its own, which copies when told to, at a clock that stands still."""
-        return Mirror(log._store, self.far.below("log_run"), "run", clock=Hasty(), **options)
+        self.clock = Hasty()
+        return Mirror(open_store(log.url), self.far.below("log_run"), "run", clock=self.clock, **options)
 
     def wanting(self) -> set[str]:
         """What is not there as it is here."""
@@ -124,11 +131,6 @@ def pair() -> Iterator[Pair]:
     pair = Pair()
     yield pair
     pair.far.line.open.set()
-
-
-def clock_of(mirror: Mirror) -> Hasty:
-    assert isinstance(mirror._clock, Hasty)
-    return mirror._clock
 
 
 def settle(mirror: Mirror) -> None:
@@ -173,7 +175,7 @@ def test_the_copy_of_a_run_that_ended_is_equal(pair: Pair) -> None:
     assert log.mirror.url == pair.far.below("log_run").url
     settle(log.mirror)
     assert threads() == []
-    assert not any(isinstance(getattr(call, "__self__", None), Mirror) for call in exits._calls)
+    assert calls_at_exit(Mirror) == []
 
 
 def test_a_run_that_goes_on_is_there_too_and_says_that_it_does(pair: Pair) -> None:
@@ -361,10 +363,10 @@ def test_it_is_tried_less_and_less_often(pair: Pair, monkeypatch: pytest.MonkeyP
             before = len(pair.far.operations)
             assert mirror._poll() == pause  # not yet
             assert len(pair.far.operations) == before
-            clock_of(mirror).seconds += pause
+            pair.clock.seconds += pause
         assert pauses == [3, 6, 12, 24, 48, 60, 60]
         mirror._ending = True
-        mirror._exit = clock_of(mirror).now()
+        mirror._exit = pair.clock.now()
         assert mirror._poll() == 5  # no longer than that at exit
 
 
@@ -389,7 +391,7 @@ def test_the_interpreter_gives_it_up(pair: Pair, capsys: pytest.CaptureFixture[s
     pair.far.line.open.clear()
     with pair.logbook(mirror_timeout=0.01) as log:
         log.text("notes", "a")
-    exits._run()
+    exits.run_all()
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 1
     assert printed[0].startswith("notata: 4 files (")
@@ -422,7 +424,7 @@ def test_the_interpreter_waits_for_ever_if_told_to(
     monkeypatch.setattr(live, "_print_stderr", say)
     answering = threading.Thread(target=answer)
     answering.start()
-    exits._run()
+    exits.run_all()
     answering.join()
     log.mirror.flush(seconds)
     assert pair.wanting() == set()
@@ -436,7 +438,7 @@ def test_of_a_run_on_a_disk_it_says_how_to_finish(
     pair.far.line.error = lambda: ConnectionError("no route to host")
     with Logbook("run", tmp_path / "my outputs", mirror=pair.far, mirror_timeout=0.02):
         pass
-    exits._run()
+    exits.run_all()
     waiting, given_up = capsys.readouterr().err.splitlines()
     assert waiting.startswith("notata: 3 files (")
     assert waiting.endswith(f"to {pair.far.url}/log_run; waiting at most 0.02 s")
@@ -451,7 +453,7 @@ def test_no_time_is_lost_at_exit_where_the_target_refuses(
     pair.far.line.error = lambda: PermissionError("no")
     with Logbook("run", tmp_path, mirror=pair.far, mirror_timeout=10**9) as log:
         pass
-    exits._run()
+    exits.run_all()
     assert isinstance(log.mirror.error, AccessError)  # type: ignore[union-attr]
     assert "finish with: notata sync" in capsys.readouterr().err
     settle(log.mirror)  # type: ignore[arg-type]
@@ -463,7 +465,7 @@ def test_at_exit_all_runs_end_before_any_mirror_is_waited_for(pair: Pair, capsys
     waited: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Mirror, "_wait", lambda mirror: waited.extend(log.status for log in logs))
-        exits._run()
+        exits.run_all()
     assert waited == ["failed"] * 9
     capsys.readouterr()
 
@@ -483,7 +485,7 @@ def test_at_exit_where_no_thread_starts_any_more(
     settle(log.mirror)
     pair.here.put("log_run/artifacts/later.txt", b"by another road")
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    exits._run()
+    exits.run_all()
     assert pair.wanting() == set()
     pair.here.put("log_run/artifacts/last.txt", b"by another road")
     log.mirror._over = False
@@ -504,7 +506,7 @@ def test_a_name_that_no_bucket_takes_is_told_and_the_copy_does_not_say_complete(
     assert [isinstance(error, KeyNameError) for error in caught.value.exceptions] == [True]
     assert there.bytes("log_run/artifacts/notes.txt") == b"a"
     assert status(there) != "complete"
-    exits._run()  # and does not wait for long
+    exits.run_all()  # and does not wait for long
 
 
 # -- whose copy it is --------------------------------------------------------------------------------------
@@ -525,7 +527,7 @@ def test_another_run_at_the_target_is_left_alone(pair: Pair, capsys: pytest.Capt
     assert [line.partition(":")[0] for line in pair.here.log() if "irror" in line] == ["WARNING Not mirrored"]
     printed = capsys.readouterr().err
     assert printed.count("run 'run' is not mirrored: ") == printed.count("\n") == 1
-    exits._run()
+    exits.run_all()
     assert capsys.readouterr().err == ""
 
 
@@ -636,7 +638,7 @@ def test_a_forked_child_has_no_part_in_it(tmp_path: Path) -> None:
             log.mirror.flush()  # type: ignore[union-attr]
         except RunDisplacedError:
             refused.set()
-        exits._run()
+        exits.run_all()
 
     with Logbook("run", here.url, mirror=there.url) as log:
         assert log.mirror is not None
@@ -705,7 +707,7 @@ def test_looks_take_a_twentieth_of_the_time_at_most(pair: Pair, monkeypatch: pyt
     with pair.here.logbook() as log:
         mirror = pair.by_hand(log)
         assert mirror._poll() == 3.0
-        clock_of(mirror).per_look = 0.5  # a large folder, or a slow disk
+        pair.clock.per_look = 0.5  # a large folder, or a slow disk
         pause = mirror._poll()
         assert pause is not None
         assert pause >= 10.0
@@ -818,9 +820,9 @@ def test_many_files_go_in_parts_with_the_sign_of_life_between_them(pair: Pair, m
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
     mirror._poll()
-    clock_of(mirror).per_look = 1.0
+    pair.clock.per_look = 1.0
     for number in range(35):
-        log._store.write(f"data/{number}.npy", b"x")
+        pair.source().write(f"data/{number}.npy", b"x")
     before = len(pair.far.operations)
     original = Far._put
 
@@ -842,11 +844,11 @@ def test_many_files_go_in_parts_with_the_sign_of_life_between_them(pair: Pair, m
 
 def test_batches_are_bounded_in_bytes_and_number() -> None:
     entries = [entry(str(number), "1", size) for number, size in enumerate([5 * PART, 1, 3 * PART, 2 * PART, 0])]
-    sizes = [[entry.size for entry in batch] for batch in live._batches(entries)]
+    sizes = [[entry.size for entry in batch] for batch in live.batches(entries)]
     assert sizes == [[0, 1, 2 * PART], [3 * PART], [5 * PART]]
     many = [entry(str(number), "1") for number in range(450)]
-    assert [len(batch) for batch in live._batches(many)] == [200, 200, 50]
-    assert list(live._batches([])) == []
+    assert [len(batch) for batch in live.batches(many)] == [200, 200, 50]
+    assert list(live.batches([])) == []
 
 
 def test_few_at_once(pair: Pair) -> None:
@@ -870,7 +872,7 @@ def test_few_at_once(pair: Pair) -> None:
         patch.setattr(Far, "_put", put)
         with pair.logbook() as log:
             for number in range(300):
-                log._store.write(f"data/{number}.npy", b"x")
+                pair.source().write(f"data/{number}.npy", b"x")
         assert log.mirror is not None
         log.mirror.flush()
     assert 1 <= most <= 4
@@ -891,7 +893,7 @@ def test_a_look_that_always_finds_something_new_after_the_end_is_not_a_busy_loop
     clock = Hasty()
     with pair.here.logbook() as log:
         pass
-    mirror = Mirror(log._store, pair.far.below("log_run"), "run", clock=clock)
+    mirror = Mirror(open_store(log.url), pair.far.below("log_run"), "run", clock=clock)
     looks = 0
     original = mirror._copy_due
 
@@ -899,7 +901,7 @@ def test_a_look_that_always_finds_something_new_after_the_end_is_not_a_busy_loop
         nonlocal looks
         looks += 1
         if looks < 40:
-            log._store.write("artifacts/again", b"%d" % looks)
+            pair.source().write("artifacts/again", b"%d" % looks)
         return original(whole)
 
     mirror._copy_due = look  # type: ignore[method-assign]
@@ -943,7 +945,7 @@ def test_whichever_operation_at_the_target_fails(after: bool, monkeypatch: pytes
 
 
 def begin_large(log: Logbook) -> None:
-    log._store.write("artifacts/large", bytes(2500))
+    log.bytes("large", bytes(2500))
     log.info("large")
 
 
@@ -1006,7 +1008,7 @@ def test_a_folder_that_is_gone(pair: Pair) -> None:
     mirror = pair.by_hand(log)
     mirror._poll()
     before = content(pair.there)
-    log._store.clear()
+    pair.source().clear()
     mirror._poll()
     assert isinstance(mirror.error, StorageError)
     assert content(pair.there) == before
@@ -1016,8 +1018,8 @@ def test_what_is_behind_is_told_in_files_and_bytes(pair: Pair) -> None:
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
     mirror._poll()
-    log._store.write("artifacts/a", bytes(1000))
-    log._store.write("artifacts/b", bytes(500))
+    pair.source().write("artifacts/a", bytes(1000))
+    pair.source().write("artifacts/b", bytes(500))
     assert mirror.behind == Behind(2, 1500)
     assert str(mirror.behind) == "2 files (1.5 kB)"
     before = len(pair.here.bytes("log_run/log.txt"))

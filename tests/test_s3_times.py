@@ -27,8 +27,8 @@ from tests.servers import Server
     ],
 )
 def test_a_time_is_what_botocore_says(text: str | float) -> None:
-    assert s3._time(text) == parse_timestamp(text)
-    assert s3._time(text).tzinfo is not None
+    assert s3.parse_time(text) == parse_timestamp(text)
+    assert s3.parse_time(text).tzinfo is not None
 
 
 def test_what_is_no_time_is_refused_as_by_botocore() -> None:
@@ -36,7 +36,7 @@ def test_what_is_no_time_is_refused_as_by_botocore() -> None:
         with pytest.raises(ValueError):
             parse_timestamp(text)
         with pytest.raises(ValueError):
-            s3._time(text)
+            s3.parse_time(text)
 
 
 def test_a_listing_tells_when_each_file_was_written(moto_server: Server) -> None:

@@ -29,11 +29,11 @@ from notata import (
     Worker,
     formats,
 )
-from notata._base import exits
 from notata.errors import EncodeError
 from notata.store import open_store
 from notata.testing import FaultyStore
 from notata.worker import WorkerConfig
+from tests.exiting import calls_at_exit
 from tests.test_generic import Plain
 
 
@@ -230,7 +230,7 @@ def test_a_line_that_cannot_be_stored_is_kept(tmp_path: Path, caplog: pytest.Log
     store.heal()
     worker.close()
     assert messages(worker.log_path) == ["INFO a", "INFO a", "INFO b"]
-    assert not [call for call in exits._calls if getattr(call, "__self__", None) is worker.handler]
+    assert calls_at_exit(worker.handler) == []
 
 
 def test_a_run_is_not_complete_before_the_lines_of_its_workers_are_stored(tmp_path: Path) -> None:

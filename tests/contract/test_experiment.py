@@ -33,10 +33,12 @@ from notata._base import exits
 from notata.experiment import Experiment
 from notata.reader import ExperimentReader, LogReader
 from notata.store import local, open_store
+from notata.table import IndexWriter
 from notata.testing import FaultyStore
 from tests.backends import Place
 from tests.contract.conftest import QUICK, emptied, make_place
 from tests.counting import counted
+from tests.exiting import calls_at_exit, run_at_exit
 from tests.forks import forkserver
 
 
@@ -755,12 +757,12 @@ def test_a_row_that_waited_does_not_replace_that_of_who_went_on_with_the_run(nea
     assert again is not None
     again.mark_complete()
     other.write_index()
-    one._keeper._at_exit()
+    run_at_exit(IndexWriter)
     assert {line["run_id"]: line["status"] for line in index(place)}["sweep_dt_0.1"] == "complete"
     later = one.add(dt=0.2)
     later.mark_failed("boom")
     assert other.add(dt=0.2, skip_existing="complete") is not None  # it lives now
-    one._keeper._at_exit()
+    run_at_exit(IndexWriter)
     assert {row["run_id"]: row["status"] for row in one.reader.table()}["sweep_dt_0.2"] == "running"
 
 
@@ -867,10 +869,11 @@ def test_rows_that_cannot_be_written_at_the_end_of_the_process_cost_no_more_than
     for step in range(3):
         begun(made, step=step).mark_complete()
     store.fail(2, key="index.csv", error=lambda: notata.ConflictError("others came before", url="", key=""))
-    made._keeper._at_exit()
+    [call] = calls_at_exit(IndexWriter)
+    call()
     assert "the last rows are not in index.csv; write_index() adds them" in caplog.text
     assert len(list(made.reader.index())) == 1
-    made._keeper._at_exit()
+    call()
     assert len(list(made.reader.index())) == len(made.reader.table()) == 3
 
 
@@ -926,11 +929,11 @@ def test_what_is_in_the_index_waits_no_more(sweep: Experiment) -> None:
         sweep.add(number=number).mark_complete()
     sweep.write_index()
     assert sweep._keeper._pending == {}
-    assert sweep._keeper._at_exit not in exits._calls
+    assert calls_at_exit(IndexWriter) == []
     sweep.add(number=3).mark_complete()
     sweep.to_dataframe()
     assert sweep._keeper._pending == {}
-    assert sweep._keeper._at_exit not in exits._calls
+    assert calls_at_exit(IndexWriter) == []
 
 
 def test_the_id_of_parameters_can_be_asked_for(sweep: Experiment) -> None:
@@ -1058,4 +1061,4 @@ def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypa
     monkeypatch.setattr(exits, "at_exit", at_exit)
     made.add(dt=0.1).mark_complete()
     assert made._keeper._pending
-    assert made._keeper._at_exit in exits._calls
+    assert len(calls_at_exit(IndexWriter)) == 1

@@ -22,6 +22,7 @@ from tests import receipts
 from tests.backends import Place
 from tests.command import notata
 from tests.counting import counted
+from tests.exiting import calls_at_exit, run_at_exit
 
 BIG = bytes(range(256)) * 2**16  # two parts
 
@@ -99,7 +100,7 @@ def test_a_run_that_ends_at_exit_has_a_manifest(place: Place, monkeypatch: pytes
     log = place.logbook()
     log.text("t", "x")
     monkeypatch.setattr(exits, "call_late", lambda call: False)  # functions of `atexit` have run
-    log._at_exit()
+    run_at_exit(log)
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "failed"
     assert set(receipts.check(place)) == {"artifacts/t.txt", "log.txt"}
 
@@ -182,8 +183,8 @@ def test_what_comes_after_the_end_is_in_the_manifest_after_a_flush_and_at_exit(p
     assert "artifacts/metrics.json" in receipts.check(place)
     log.json("metrics", {"later": 1})
     log["artifacts/t.txt"].unlink()
-    [call] = [call for call in exits._calls if getattr(call, "__self__", None) is log]
-    call()
+    assert len(calls_at_exit(log)) == 1
+    run_at_exit(log)
     assert set(receipts.check(place)) == {"artifacts/metrics.json", "log.txt"}
 
 
@@ -399,7 +400,8 @@ def test_an_intact_copy_elsewhere_is_ok_though_the_manifest_has_no_digest_of_a_f
 
 def test_to_verify_costs_a_look_a_listing_and_the_files(bucket: Place) -> None:
     with bucket.logbook() as log:
-        log._store.write_many({f"artifacts/{number}": b"x" for number in range(10)})
+        for number in range(10):
+            log.bytes(str(number), b"x")
         log.bytes("two-parts", b"x" * (PART + 1))
     known = reader(bucket)
     with counted() as sent:

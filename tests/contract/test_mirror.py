@@ -21,6 +21,7 @@ from notata import BatchError, Logbook, LogReader, StorageError, sync
 from notata.mirror import live
 from notata.mirror.live import Behind, Mirror
 from notata.mirror.schedule import RATE
+from notata.store import open_store
 from notata.store.files import PART
 from tests import ending
 from tests.backends import Place
@@ -46,7 +47,7 @@ def mirrored(here: Place, bucket: Place, **options: Any) -> Logbook:
 
 def by_hand(log: Logbook, bucket: Place) -> Mirror:
     """The mirror of a run that has none of its own, which copies when told to, at a clock that stands still."""
-    return Mirror(log._store, bucket.store().below("log_run"), "run", clock=Hasty())
+    return Mirror(open_store(log.url), bucket.store().below("log_run"), "run", clock=Hasty())
 
 
 def turn(mirror: Mirror) -> None:
@@ -205,7 +206,7 @@ def test_one_part_at_a_time_and_few_small_files(here: Place, bucket: Place) -> N
         for number in range(3):
             log.bytes(f"large/{number}", bytes(3 * PART))
         for number in range(100):
-            log._store.write(f"data/{number}.npy", bytes(1000))
+            here.put(f"log_run/data/{number}.npy", bytes(1000))
     mirror = by_hand(log, bucket)
     with most_at_once() as seen:
         turn(mirror)

@@ -24,7 +24,18 @@ from notata._base.secrets import redacted
 from notata._base.terminal import one_line
 from notata.errors import ConfigurationError, Terminated
 
-__all__ = ["Sigterm", "abandon", "at_exit", "call_late", "exit_cause", "forget", "is_from_handler", "mark_used"]
+__all__ = [
+    "Sigterm",
+    "abandon",
+    "at_exit",
+    "call_late",
+    "exit_cause",
+    "forget",
+    "is_from_handler",
+    "mark_used",
+    "pending",
+    "run_all",
+]
 
 Call = Callable[[], None]
 
@@ -47,6 +58,11 @@ _ending = _is_late = False
 def at_exit(call: Call) -> None:
     """Register `call` for the end of the interpreter, in this process or in a forked child."""
     _calls[call] = None
+
+
+def pending() -> tuple[Call, ...]:
+    """Return the calls that are to be made at exit, in order."""
+    return tuple(_calls)
 
 
 def forget(call: Call) -> None:
@@ -113,13 +129,13 @@ def _before_joining() -> None:
     try:
         ended = _threads_ended()
     except Terminated:  # do not wait for threads after SIGTERM
-        _run()
+        run_all()
     except BaseException:
-        _run()
+        run_all()
         raise
     else:
         if ended:
-            _run()
+            run_all()
 
 
 def _after_joining() -> None:
@@ -128,10 +144,11 @@ def _after_joining() -> None:
     _is_late = True
     _calls.update(_late_calls)
     _late_calls.clear()
-    _run()
+    run_all()
 
 
-def _run() -> None:
+def run_all() -> None:
+    """Make all calls that are to be made at exit, and report those that fail."""
     global _ending  # noqa: PLW0603
     _ending = True
     interrupt: BaseException | None = None

@@ -27,7 +27,7 @@ from notata.errors import BatchError, DeadlineError, NotataError, StorageError, 
 from notata.store import Store
 from notata.store.local import UNSTORED
 
-__all__ = ["Lost", "Queue"]
+__all__ = ["Lost", "Queue", "QueueStats"]
 
 _AT_ONCE: Final = 32  # concurrent writes; the limit is 64 connections (store/s3.py)
 _STREAMS: Final = 3  # concurrent parts of streams
@@ -39,6 +39,31 @@ _own = logging.getLogger("notata")
 
 Lost = Callable[[str, NotataError], None]
 """Called for each failed write, in any thread; it must not wait for the storage."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The contents of a queue at one moment.
+
+    Attributes:
+        bytes: Size of all pending writes, including 1 KiB for each of them.
+        keys: Keys with a pending write, oldest first.
+        prefixes: Number of keys and folders with a pending write at or below them.
+        in_flight: Number of values that the storage is writing.
+        streams: Number of streams with pending steps.
+        active_streams: Number of streams of which the storage is writing a part.
+        callers: Number of callers that wait for space.
+        writes_through: Whether writes go directly to the storage, as after the end of a run.
+    """
+
+    bytes: int
+    keys: tuple[str, ...]
+    prefixes: int
+    in_flight: int
+    streams: int
+    active_streams: int
+    callers: int
+    writes_through: bool
 
 
 class _Slot:
@@ -117,6 +142,19 @@ class Queue:
         if os.getpid() != self._pid:
             self._begin()
             self._lost = {}
+
+    def stats(self) -> QueueStats:
+        """Return the current contents of the queue."""
+        return QueueStats(
+            bytes=self._bytes,
+            keys=tuple(self._slots),
+            prefixes=len(self._within),
+            in_flight=self._in_flight,
+            streams=len(self._busy),
+            active_streams=len(self._stepping),
+            callers=len(self._waiters),
+            writes_through=self.writes_through,
+        )
 
     def check(self) -> None:
         """Raise an error if writes are not allowed any more."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from notata.background.paths import WaitingPath
-from notata.background.queue import Lost, Queue
+from notata.background.queue import Lost, Queue, QueueStats
 from notata.background.writes import Stream, Value
 from notata.errors import BatchError, ConfigurationError
 from notata.store import Blob, Entry, Store
@@ -91,6 +91,10 @@ class BackgroundStore(FrontStore):
             One error for each key; None if there are none.
         """
         return self._queue.lost(again=again)
+
+    def stats(self) -> QueueStats:
+        """Return the current contents of the queue."""
+        return self._queue.stats()
 
     def arrive(self, key: str) -> None:
         """Wait for the writes to a key and to all keys below it."""

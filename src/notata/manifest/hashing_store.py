@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from notata._base import keys
 from notata.errors import ConflictError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from notata.store.files import Upload
     from notata.store.paths import RunPath
 
-__all__ = ["FileRecords", "HashingStore"]
+__all__ = ["FileRecords", "HashingStore", "RecordStats"]
 
 _DIGEST: Final = 32  # bytes of a SHA-256
 _SIZE: Final = 8  # bytes of an encoded size
@@ -46,6 +46,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_parent=_count_fork)
 
 
+class RecordStats(NamedTuple):
+    """Numbers of hashing states and of writes at one moment.
+
+    Attributes:
+        growing: Number of files whose hash can be continued by an append.
+        in_progress: Number of keys with a write in progress.
+    """
+
+    growing: int
+    in_progress: int
+
+
 class FileRecords:
     """The size, hash and version of each stored file, in some 250 bytes per file.
 
@@ -65,6 +77,10 @@ class FileRecords:
         self._is_incomplete = False
         self.changes = 0
         self.on_change: Callable[[], object] = bool
+
+    def stats(self) -> RecordStats:
+        """Return how many files and writes the records follow."""
+        return RecordStats(len(self._growing), len(self._in_progress))
 
     @property
     def incomplete(self) -> bool:

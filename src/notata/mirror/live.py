@@ -416,7 +416,7 @@ class Mirror:
         """Copy these files of a running run; between large batches, copy logs and metadata.json."""
         signs = {key: entry for key, entry in due.items() if key == keys.METADATA or keys.is_log(key)}
         last_signs = self._clock.now()
-        for batch in _batches(entry for key, entry in due.items() if key not in signs):
+        for batch in batches(entry for key, entry in due.items() if key not in signs):
             began = self._clock.now()
             if began - last_signs > SIGN:
                 self._copy_signs({keys.METADATA: None, **signs})
@@ -533,7 +533,7 @@ class Mirror:
         return f"finish with: notata sync {shlex.quote(self._source.url)} {shlex.quote(self.url)}"
 
 
-def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Yield batches of files that take about the same time, small files first."""
     batch: list[Entry] = []
     size = 0

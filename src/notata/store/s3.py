@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from upath import UPath
 
-__all__ = ["S3Store", "connect", "known"]
+__all__ = ["S3Store", "connect", "known", "parse_time"]
 
 _TOKEN: Final = "notata-write"
 _BUSY_TRIES: Final = 8  # after a 409, which AWS returns for simultaneous conditional writes
@@ -100,7 +100,7 @@ def connect(options: dict[str, Any]) -> AbstractFileSystem:
     fs.s3.meta.events.register_first("needs-retry.s3", _give_up)
     if ours:
         fs.s3.meta.events.register_first("needs-retry.s3", _slow_down, unique_id="notata-slow-down")
-    fs.session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+    fs.session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
     return fs
 
 
@@ -131,7 +131,7 @@ def _slow_down(response: Any, operation: Any, **context: Any) -> float | None:
     return seconds
 
 
-def _time(text: Any) -> datetime:
+def parse_time(text: Any) -> datetime:
     """Parse a time of a reply: ISO 8601 in a listing, RFC 9110 in a header."""
     try:
         return datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
