@@ -41,6 +41,7 @@ from notata import (
 )
 from notata._base import exits
 from notata.background import BackgroundStore
+from notata.background.keyed import FolderCounts
 from notata.manifest import HashingStore
 from notata.store import Store, in_flight, open_store
 from notata.store.files import PART
@@ -51,6 +52,7 @@ from tests.exiting import run_at_exit
 
 MIB = 2**20
 SECONDS = 60
+QUEUE_FILES = ("queue.py", "keyed.py", "room.py", "steps.py", "losses.py", "helper_thread.py")
 
 
 class Hall:
@@ -1039,7 +1041,7 @@ def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
 
     monkeypatch.setattr(store._queue, "_check_can_wait", wait)
     for position in itertools.count():
-        at = At(position, interrupt, ("queue.py", "helper_thread.py"))
+        at = At(position, interrupt, QUEUE_FILES)
         with pytest.raises(KeyboardInterrupt):
             at.call(partial(store.write, "d", b"1"))
         store._queue._helper.run(list)  # after all that was asked before
@@ -1053,13 +1055,13 @@ def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
     assert set(raw(gated)) == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("where", ["_note", "_register_exit", "start_write"])
+@pytest.mark.parametrize("where", ["add", "at_exit", "start_write"])
 def test_an_interrupt_within_a_call_is_mended(gated: Gated, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gated.hall.open()
     store = behind(gated)
     store.write("a/b", b"1")
     store.settle()
-    owner: Any = store._queue if where.startswith("_") else gated
+    owner: Any = {"add": FolderCounts, "at_exit": exits, "start_write": gated}[where]
     original, calls = getattr(owner, where), 0
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
@@ -1223,7 +1225,7 @@ def test_options(faulty: FaultyStore) -> None:
     with experiment.add(dt=0.1) as log:
         log.json("metrics", {"error": 0.5})
         assert isinstance(log._store, BackgroundStore)
-        assert log._store._queue._most == MIB
+        assert log._store._queue._room.most == MIB
     assert experiment.reader.table()[0]["error"] == 0.5
     with pytest.raises(MissingError):
         open_store(faulty.url).read("log_run/metadata.json")
