@@ -1292,7 +1292,7 @@ def test_what_is_lost_is_told_though_the_status_cannot_be_stored(
     lose(log, faulty, "x")
     faulty.fail(1, key="metadata.json")
     if how == "exit":
-        monkeypatch.setattr(exits, "_ending", False)
+        monkeypatch.setattr(exits, "_phase", exits.Phase.RUNNING)
         exits.run_all()
         told = capsys.readouterr().err
     else:
