@@ -36,7 +36,7 @@ from notata.errors import (
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.run.state import ENDED, LEASE, RunState, claimable, judge, lease_of, look, metadata, parsed
+from notata.run.state import ENDED, LEASE, RunState, claimable, lease_of, metadata, parsed, read_state, state_of
 from notata.store import Store
 from notata.store.gaps import Gaps
 
@@ -186,7 +186,7 @@ class Lease:
                 self._create(fresh)
                 return None
             stored = metadata(found, self._store.url, keys.METADATA)
-            state = judge(stored, found)
+            state = state_of(stored, found)
             if state.status == "running" and _is_written_by_ancestor(stored):
                 self._refuse_child()
             if not _can_resume(state, force=force, unfinished=unfinished):
@@ -525,7 +525,7 @@ class Lease:
     def _describe_existing(self) -> tuple[str | None, str]:
         """Return the status of the existing run, and details for a message, if they can be read."""
         try:
-            fields, state = look(self._store)
+            fields, state = read_state(self._store)
             hint = f". Its writer is a parent of this process. {_GUARD_HINT}" if _is_written_by_ancestor(fields) else ""
             return state.status, f" (status {state.status}, started {one_line(fields['start_time'], 50)}){hint}"
         except Exception:
