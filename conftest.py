@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from notata import Logbook, Worker
 from notata._base import exits
 from notata.mirror.live import Mirror
-from notata.run.journal import Journal
+from notata.run.growing import GrowingFile
 from notata.store import s3
 from notata.table import IndexWriter
 from tests import servers
@@ -69,11 +69,11 @@ def _nothing_goes_on(_nothing_stays_in_memory: None) -> Iterator[None]:
         owner = getattr(call, "__self__", None)
         if isinstance(owner, Logbook):
             owner._lease.release()
-            owner.handler.silence()
+            owner.handler.file.displace()
         elif isinstance(owner, Worker):
-            owner.handler.silence()
-        elif isinstance(owner, Journal):
-            owner.silence()
+            owner.handler.file.displace()
+        elif isinstance(owner, GrowingFile):
+            owner.displace()
         elif isinstance(owner, IndexWriter):
             owner._pending.clear()
         elif isinstance(owner, Mirror):

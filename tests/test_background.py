@@ -41,7 +41,9 @@ from notata import (
 )
 from notata._base import exits
 from notata.background import BackgroundBackend
+from notata.background.keyed import FolderCounts
 from notata.manifest import HashingBackend
+from notata.run.lease import Ownership
 from notata.store import Backend, Store, in_flight, open_store
 from notata.store.files import PART
 from notata.testing import FaultyBackend
@@ -50,6 +52,7 @@ from tests.exiting import run_at_exit
 
 MIB = 2**20
 SECONDS = 60
+QUEUE_FILES = ("queue.py", "keyed.py", "room.py", "steps.py", "losses.py", "helper_thread.py")
 
 
 class Hall:
@@ -907,7 +910,7 @@ def test_a_displaced_writer_writes_no_more(gated: Gated) -> None:
     for number in range(40):
         log.text(f"x{number}", "of the old one")
     gated.hall.wait_for(32)
-    log._lease.displaced = True
+    log._lease.ownership = Ownership.DISPLACED
     gated.hall.open()
     assert log._queue is not None
     log._queue.settle()
@@ -1043,7 +1046,7 @@ def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
 
     monkeypatch.setattr(background._queue, "_check_can_wait", wait)
     for position in itertools.count():
-        at = At(position, interrupt, ("queue.py", "helper_thread.py"))
+        at = At(position, interrupt, QUEUE_FILES)
         with pytest.raises(KeyboardInterrupt):
             at.call(partial(store.write, "d", b"1"))
         background._queue._helper.run(list)  # after all that was asked before
@@ -1057,13 +1060,13 @@ def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
     assert set(raw(gated)) == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("where", ["_note", "_register_exit", "start_put"])
+@pytest.mark.parametrize("where", ["add", "at_exit", "start_put"])
 def test_an_interrupt_within_a_call_is_mended(gated: Gated, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gated.hall.open()
     store, background = behind(gated)
     store.write("a/b", b"1")
     background.settle()
-    owner: Any = background._queue if where.startswith("_") else gated
+    owner: Any = {"add": FolderCounts, "at_exit": exits, "start_put": gated}[where]
     original, calls = getattr(owner, where), 0
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
@@ -1226,7 +1229,7 @@ def test_options(faulty: FaultyBackend) -> None:
     with experiment.add(dt=0.1) as log:
         log.json("metrics", {"error": 0.5})
         assert log._queue is not None
-        assert log._queue._queue._most == MIB
+        assert log._queue._queue._room.most == MIB
     assert experiment.reader.table()[0]["error"] == 0.5
     with pytest.raises(MissingError):
         open_store(faulty.url).read("log_run/metadata.json")
@@ -1293,7 +1296,7 @@ def test_lost_writes_are_reported_though_the_status_cannot_be_stored(
     lose(log, faulty, "x")
     faulty.fail(1, key="metadata.json")
     if how == "exit":
-        monkeypatch.setattr(exits, "_ending", False)
+        monkeypatch.setattr(exits, "_phase", exits.Phase.RUNNING)
         exits.run_all()
         told = capsys.readouterr().err
     else:

@@ -21,9 +21,9 @@ from tests.at_instruction import At
 from tests.backends import Place
 
 HELD = (
-    "journal.py", "processes.py", "appending.py", "lines.py", "lease.py", "memory.py", "local.py", "local_locks.py",
-    "recording.py", "writer.py", "parameters.py", "queue.py", "helper_thread.py", "writes.py", "in_flight.py",
-    "threads.py", "threading.py",
+    "journal.py", "growing.py", "processes.py", "appending.py", "lines.py", "lease.py", "memory.py", "local.py",
+    "local_locks.py", "recording.py", "writer.py", "parameters.py", "queue.py", "keyed.py", "room.py", "steps.py",
+    "losses.py", "helper_thread.py", "writes.py", "in_flight.py", "threads.py", "threading.py",
 )  # fmt: skip
 """Files whose code holds a lock, or a state that two calls share."""
 

@@ -28,8 +28,9 @@ from hypothesis import strategies as st
 
 from notata import Logbook, NotataError
 from notata.errors import ConflictError
-from notata.run import journal
-from notata.run.journal import RATE, Journal, RunLogger
+from notata.run import growing
+from notata.run.growing import RATE
+from notata.run.journal import Journal, RunLogger
 from notata.store import Store, open_store
 from notata.testing import FaultyBackend
 from tests.backends import Place
@@ -111,16 +112,20 @@ class Calling(End):
         self.call()
 
 
+def no_thread(work: Callable[[], object], name: str) -> NoReturn:
+    raise RuntimeError("can't start new thread")
+
+
 class ByHand(Journal):
     """A journal without a thread: a test looks at its clock instead."""
 
-    def _wake(self) -> None:
-        pass
+    def __init__(self, end: Any, **options: Any) -> None:
+        super().__init__(end, start=no_thread, **options)
 
     def work(self) -> None:
         """Append whatever is due by now."""
-        while (self._pending or self._chunk) and self._next_append() <= self._clock():
-            self._try()
+        while (left := self.file.seconds_left()) is not None and left <= 0:
+            self.file.try_append()
 
 
 def messages(text: str) -> list[str]:
@@ -191,7 +196,7 @@ def no_threads(seconds: float = 3.0) -> bool:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each line is due at once, where lines are collected."""
-    monkeypatch.setattr(journal, "FEW", 1)
+    monkeypatch.setattr(growing, "FEW", 1)
 
 
 # -- lines -------------------------------------------------------------------------------------------------
@@ -491,7 +496,7 @@ def test_the_first_line_after_a_cut_one_waits_like_any_other() -> None:
     clock = Clock()
     own = ByHand(Store(store).appender("log.txt", end=b"\n"), at_once=False, clock=clock)
     logger_of(own).info("a")
-    assert own._next_append() == clock.now + 5
+    assert own.file.seconds_left() == 5
     own.flush()
     assert place.bytes("log.txt").startswith(b"[2026-01-02T03:04:05] INFO cut\n[")
 
@@ -523,7 +528,9 @@ def test_a_warning_is_soon_again_once_a_flush_has_found_the_storage_well() -> No
     assert messages(stored(place)) == ["a"]
     clock.now += 10
     logger.warning("b")
-    assert own._next_append() <= clock.now + 1
+    left = own.file.seconds_left()
+    assert left is not None
+    assert left <= 1
 
 
 BURSTS = st.lists(
@@ -563,9 +570,9 @@ def cost_of(gap: float, size: int, before: int, warnings: int, seconds: float = 
         number += 1
         logger.log(logging.WARNING if warnings and number % warnings == 0 else logging.INFO, line)
         until = clock.now + gap
-        while (own._pending or own._chunk) and (due := own._next_append()) <= until:
-            clock.now = max(clock.now, due)
-            own._try()
+        while (left := own.file.seconds_left()) is not None and clock.now + left <= until:
+            clock.now += max(0.0, left)
+            own.file.try_append()
         clock.now = until
     return (end.sent - sum(map(len, end.appends)) - before) / (clock.now - 1000)  # the last gap may end behind
 
@@ -608,8 +615,8 @@ def test_no_thread_is_left_after_a_flush() -> None:
 def test_a_logging_thread_never_waits_and_lines_beyond_the_bound_are_counted(
     eager: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "HELD", 20_000)
-    monkeypatch.setattr(journal, "RESERVE", 5_000)
+    monkeypatch.setattr(growing, "HELD", 20_000)
+    monkeypatch.setattr(growing, "RESERVE", 5_000)
     end = Stuck()
     own = Journal(end, at_once=False, clock=Clock())
     logger = logger_of(own)
@@ -619,7 +626,7 @@ def test_a_logging_thread_never_waits_and_lines_beyond_the_bound_are_counted(
         logger.info("%d %s", number, "x" * 100)
     for number in range(1000, 1100):
         logger.warning("%d %s", number, "x" * 100)
-    assert own._bytes <= 26_000
+    assert own.file.pending_bytes <= 26_000
     end.gate.set()
     own.flush()
     logger.info("2000")
@@ -643,7 +650,7 @@ def test_a_logging_thread_never_waits_and_lines_beyond_the_bound_are_counted(
 def test_the_count_of_missing_lines_is_stored_though_no_line_follows(
     eager: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "HELD", 200)
+    monkeypatch.setattr(growing, "HELD", 200)
     end = Stuck()
     own = Journal(end, at_once=False, clock=Clock())
     logger = logger_of(own)

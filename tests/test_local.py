@@ -232,7 +232,7 @@ import fcntl, os, sys
 from notata import Logbook
 log = Logbook("run", sys.argv[1], environment=False, heartbeat=0)
 log.info("parent")
-held = log.handler._end._tail.held
+held = log.handler.file._file._tail.held
 before = held.file
 reading, writing = os.pipe()
 child = os.fork()
@@ -387,7 +387,7 @@ def test_a_number_that_is_another_file_by_now_gets_no_line(tmp_path: Path) -> No
     """A process may close what it did not open: to become a daemon, say."""
     log = Logbook("a", tmp_path)
     log.info("one")
-    handle = log.handler._end._tail.held.file._handle  # type: ignore[attr-defined]
+    handle = log.handler.file._file._tail.held.file._handle  # type: ignore[attr-defined]
     with (tmp_path / "results.csv").open("w") as other:
         os.dup2(other.fileno(), handle)
         log.info("two")

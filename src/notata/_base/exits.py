@@ -1,5 +1,14 @@
 """Handle the end of the process: make registered calls, and find the exception or signal that ended it.
 
+The process passes through the phases of `Phase`. In *running*, the script runs. When it is over, the exit waits for the
+threads of the script that still use a run; see `Role`. In *ending*, the registered calls are made: each open run stores
+its data and its status. In *late*, the functions of `atexit` have run, and the remaining calls are made.
+
+On SIGTERM, a handler of `Sigterm` responds in one of three ways; see `Response`. While the script runs, it raises
+`Terminated` in the main thread. The ``with`` block of a run then ends the run as failed; without a block, the call at
+exit does so, with SIGTERM as the `exit_cause`, and no longer waits for threads. Once the process is ending, SIGTERM is
+ignored, so that the calls can store everything.
+
 Calls at exit use ``threading._register_atexit``, not `atexit`. When `atexit` functions run, the executor that resolves
 host names is already closed, so a request to a host *name* fails (``cannot schedule new futures after shutdown``).
 Calls at exit cannot start threads: Python 3.12.1 and later refuse that.
@@ -9,22 +18,26 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures.thread  # registers its exit function first, so that ours runs before it
-import os
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from enum import Enum
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final
 
 from notata._base.nesting import thread_frames
+from notata._base.processes import ForkCheck
 from notata._base.secrets import redacted
 from notata._base.terminal import one_line
 from notata.errors import ConfigurationError, Terminated
 
 __all__ = [
+    "Phase",
+    "Response",
+    "Role",
     "Sigterm",
     "abandon",
     "at_exit",
@@ -51,8 +64,18 @@ _calls: dict[Call, None] = {}
 _late_calls: dict[Call, None] = {}
 """Calls to make after the functions of `atexit` have run."""
 
-_used = 0.0
-_ending = _is_late = False
+
+class Phase(Enum):
+    """How far the process has come."""
+
+    RUNNING = "running"  # the script runs, or the exit waits for its threads
+    ENDING = "ending"  # the calls are made
+    LATE = "late"  # the functions of `atexit` have run
+
+
+_phase = Phase.RUNNING
+_last_use = 0.0
+"""When a thread of the script last used an object with a registered call, as `time.monotonic`."""
 
 
 def at_exit(call: Call) -> None:
@@ -77,7 +100,7 @@ def call_late(call: Call) -> bool:
     A child of `multiprocessing` does not run `atexit` functions.
     """
     multiprocessing = sys.modules.get("multiprocessing.process")
-    if _is_late or (multiprocessing is not None and multiprocessing.parent_process() is not None):
+    if _phase is Phase.LATE or (multiprocessing is not None and multiprocessing.parent_process() is not None):
         return False
     _late_calls[call] = None
     return True
@@ -95,9 +118,8 @@ def abandon(prefix: str) -> None:
 
 def exit_cause() -> BaseException | None:
     """Return the exception that ended the script: SIGTERM, or an uncaught exception; None if there is none."""
-    if Sigterm.received is not None:
-        ended = Sigterm.received
-        return ended if ended.__traceback__ else ended.with_traceback(Sigterm.where)
+    if (received := Sigterm.received) is not None:
+        return received if received.__traceback__ else received.with_traceback(Sigterm.where)
     if hasattr(sys, "ps1"):  # in an interactive session, the last error belongs to an earlier line
         return None
     last: BaseException | None = getattr(sys, "last_value", None)
@@ -118,8 +140,8 @@ def _code(handler: object) -> CodeType | None:
 
 def mark_used() -> None:
     """Record that a thread of the script just used an object with a registered call."""
-    global _used  # noqa: PLW0603
-    _used = time.monotonic()
+    global _last_use  # noqa: PLW0603
+    _last_use = time.monotonic()
 
 
 def _before_joining() -> None:
@@ -127,21 +149,20 @@ def _before_joining() -> None:
     if not _calls:
         return
     try:
-        ended = _threads_ended()
+        have_ended = _wait_for_threads()
     except Terminated:  # do not wait for threads after SIGTERM
-        run_all()
+        have_ended = True
     except BaseException:
         run_all()
         raise
-    else:
-        if ended:
-            run_all()
+    if have_ended:
+        run_all()
 
 
 def _after_joining() -> None:
     """Make the remaining calls after all threads have ended; resolving host names may fail by then."""
-    global _is_late  # noqa: PLW0603
-    _is_late = True
+    global _phase  # noqa: PLW0603
+    _phase = Phase.LATE
     _calls.update(_late_calls)
     _late_calls.clear()
     run_all()
@@ -149,8 +170,9 @@ def _after_joining() -> None:
 
 def run_all() -> None:
     """Make all calls that are to be made at exit, and report those that fail."""
-    global _ending  # noqa: PLW0603
-    _ending = True
+    global _phase  # noqa: PLW0603
+    if _phase is Phase.RUNNING:
+        _phase = Phase.ENDING
     interrupt: BaseException | None = None
     for _ in range(_MOST):  # a call can register another one
         if not _calls:
@@ -168,28 +190,41 @@ def run_all() -> None:
         raise interrupt
 
 
-def _threads_ended() -> bool:
-    """Wait for the threads of the script while they use a run, and `_PATIENCE` seconds longer.
+def _wait_for_threads() -> bool:
+    """Wait for the threads of the script while they use a run, and `_PATIENCE` seconds longer. Return if they ended.
 
     The interpreter would wait for them, too, but first it closes its executors, which resolve host names.
     """
     started = time.monotonic()
-    while others := [thread for thread in threading.enumerate() if not _is_not_awaited(thread)]:
-        left = max(started, _used) + _PATIENCE - time.monotonic()
+    while others := [thread for thread in threading.enumerate() if _role(thread) is Role.WORKER]:
+        left = max(started, _last_use) + _PATIENCE - time.monotonic()
         if left <= 0:
             return False
         others[0].join(min(left, _SLICE))
     return True
 
 
-def _is_not_awaited(thread: threading.Thread) -> bool:
-    """Check whether not to wait for a thread: it is a daemon, belongs to an executor, or waits for the main thread."""
-    is_known = thread is threading.current_thread() or thread is threading.main_thread()
-    of_executor = thread in concurrent.futures.thread._threads_queues or type(thread).__module__.startswith(_EXECUTORS)
-    return is_known or thread.daemon or of_executor or _awaits_main(thread)
+class Role(Enum):
+    """What a thread does, which decides whether the exit waits for it."""
+
+    WORKER = "works for the script"  # the exit waits for these threads only
+    OWN = "is the main thread or the current one"
+    DAEMON = "may be stopped at any time"
+    OF_EXECUTOR = "is joined by its executor"
+    WATCHER = "waits for the end of the main thread"
 
 
-def _awaits_main(thread: threading.Thread) -> bool:
+def _role(thread: threading.Thread) -> Role:
+    if thread in (threading.current_thread(), threading.main_thread()):
+        return Role.OWN
+    if thread.daemon:
+        return Role.DAEMON
+    if thread in concurrent.futures.thread._threads_queues or type(thread).__module__.startswith(_EXECUTORS):
+        return Role.OF_EXECUTOR
+    return Role.WATCHER if _waits_for_main(thread) else Role.WORKER
+
+
+def _waits_for_main(thread: threading.Thread) -> bool:
     """Check whether a thread joins the main thread, or polls whether the main thread is alive."""
     frame = thread_frames().get(thread.ident or 0)
     while frame is not None:
@@ -206,10 +241,16 @@ atexit.register(_after_joining)
 getattr(threading, "_register_atexit", atexit.register)(_before_joining)
 
 
-class Sigterm:
-    """A signal handler that raises `Terminated` in the main thread when SIGTERM arrives.
+class Response(Enum):
+    """What a handler of SIGTERM does."""
 
-    A previous handler is called first, and `remove` restores it.
+    RAISE = "call the previous handler, and raise Terminated in the main thread"
+    IGNORE = "nothing: the process is already ending"
+    PASS_ON = "call the previous handler only: this one was removed, or the process is a forked child"
+
+
+class Sigterm:
+    """A signal handler that raises `Terminated` in the main thread when SIGTERM arrives; see `Response`.
 
     Attributes:
         received: The exception that was raised; None before SIGTERM.
@@ -226,35 +267,40 @@ class Sigterm:
                 "the Logbook in the main thread"
             )
         Sigterm.received = Sigterm.where = None  # forget the signal of an earlier handler
-        self._active = True
-        self._pid = os.getpid()
+        self._is_removed = False
+        self._fork = ForkCheck()
         self._previous: Any = signal.signal(signal.SIGTERM, self._handle)
 
+    def response(self) -> Response:
+        """Return what the handler would do on SIGTERM now."""
+        if self._is_removed or self._fork.is_forked():
+            return Response.PASS_ON
+        return Response.RAISE if Sigterm.received is None and _phase is Phase.RUNNING else Response.IGNORE
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self._active or os.getpid() != self._pid:  # not in a forked child
+        response = self.response()
+        if response is Response.PASS_ON:
             self._pass_on(number, frame)
-            return
-        if Sigterm.received is not None or _ending:  # the process is already ending
-            return
-        Sigterm.received, Sigterm.where = Terminated(), _trace(frame)
-        if callable(self._previous):
-            self._previous(number, frame)
-        raise Sigterm.received
+        elif response is Response.RAISE:
+            Sigterm.received, Sigterm.where = Terminated(), _trace(frame)
+            if callable(self._previous):
+                self._previous(number, frame)
+            raise Sigterm.received
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         if callable(self._previous):
             self._previous(number, frame)
         elif self._previous == signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     def remove(self) -> None:
-        """Restore the previous handler, unless another one was installed since."""
-        self._active = _ending  # stay active at exit, so that SIGTERM does not interrupt it
-        if _ending:
+        """Restore the previous handler, unless another one was installed since. At exit, keep ignoring SIGTERM."""
+        if _phase is not Phase.RUNNING:
             return
+        self._is_removed = True
         here = threading.current_thread() is threading.main_thread()
-        if here and os.getpid() == self._pid and signal.getsignal(signal.SIGTERM) == self._handle:
+        if here and not self._fork.is_forked() and signal.getsignal(signal.SIGTERM) == self._handle:
             signal.signal(signal.SIGTERM, self._previous)
 
 

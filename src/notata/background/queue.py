@@ -1,42 +1,60 @@
 """Queue pending writes by key, send them in order, and keep the errors of lost writes.
 
-For each key, at most one write is in progress and at most one is pending. A newer write replaces the pending one.
+A write passes through these places; `Queue.place_of` returns the place of the newest write to a key:
+
+1. *waiting*: its caller waits for space, in `Room`;
+2. *pending*: it has not started, in `KeyedWrites`. A newer write to the same key replaces it;
+3. *in flight*: the storage is writing it, in `KeyedWrites`. For each key at most one is;
+4. *stored*, or *lost*: its error is in `Losses` until the key is stored.
+
+A large file is a *stream*: its parts are sent while it is written, as steps in `StreamSteps`. Its end is a write like
+the others, and becomes the last step.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import Enum
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from notata._base import exits
-from notata._base.display import listed
+from notata._base.processes import ForkCheck
 from notata._base.threads import Bell, start_thread
 from notata.background.helper_thread import HelperThread
-from notata.background.writes import ABORT, COMMIT, OVERHEAD, PART, Item, Stream, Value
+from notata.background.keyed import FolderCounts, KeyedWrites
+from notata.background.losses import Losses, Lost
+from notata.background.room import Admission, Entry, Room
+from notata.background.steps import StreamSteps
+from notata.background.writes import OVERHEAD, Item, Step, StepKind, Stream, Value
 from notata.errors import BatchError, DeadlineError, NotataError, StorageError, UnreachableError
 from notata.store import Store
 
-__all__ = ["Lost", "Queue", "QueueStats"]
+__all__ = ["Lost", "Place", "Queue", "QueueStats"]
 
 _AT_ONCE: Final = 32  # concurrent writes; the limit is 64 connections (store/s3.py)
-_STREAMS: Final = 3  # concurrent parts of streams
 _PATIENCE: Final = 2.0  # seconds that the end of a run waits before it logs a warning
-_NAMED: Final = 5  # lost keys that a message names
 _THREAD: Final = "notata-background"
 _STORAGE_THREAD: Final = "fsspecIO"
 _own = logging.getLogger("notata")
 
-Lost = Callable[[str, NotataError], None]
-"""Called for each failed write, in any thread; it must not wait for the storage."""
+T = TypeVar("T")
+
+
+class Place(Enum):
+    """The place of the newest write to a key."""
+
+    PENDING = "pending"
+    IN_FLIGHT = "in flight"
+    LOST = "lost"
+    STORED = "stored"  # or there was no write
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,299 +82,192 @@ class QueueStats:
     writes_through: bool
 
 
-class _Slot:
-    """The writes of one key: the one in progress, and the newest pending one."""
-
-    __slots__ = ("next", "running")
-
-    def __init__(self) -> None:
-        self.running: Item | None = None
-        self.next: Item | None = None
-
-    @property
-    def items(self) -> list[Item]:
-        return [item for item in (self.running, self.next) if item is not None]
-
-
-@dataclass
-class _Waiter:
-    """A caller that waits for space in the queue.
-
-    Attributes:
-        cost: Bytes to add.
-        key: The key of the write, if it can replace an older one.
-        add: A function that adds the write.
-        was_added: True if it was added, False if the queue accepts no more writes, None while it waits.
-        bell: Rings when the wait is over.
-    """
-
-    cost: int
-    key: str | None
-    add: Callable[[], None]
-    was_added: bool | None = None
-    bell: Bell = field(default_factory=Bell)
-
-
 class Queue:
     """A queue of pending writes and of the errors of lost writes.
 
     The lock is held only for bookkeeping, never during a request. The main thread never holds it: `HelperThread` makes
     its calls, so that neither an interrupt nor a signal handler can stop them halfway. A waiting caller holds no lock.
+
+    Args:
+        store: The wrapped store.
+        most: Maximum number of bytes in the queue.
+        check: Raises an error if writes are not allowed any more.
+        lost: Called for each failed write.
     """
 
     def __init__(self, store: Store, most: int, check: Callable[[], None], lost: Lost) -> None:
         self._url = store.url
-        self._near = store.is_local
-        self._most = most
-        self._on_lost = lost
-        self._check = check
-        self._lost: dict[str, tuple[NotataError, bool]] = {}
-        self._deferring = 0
-        self.writes_through = False
-        self._begin()
+        self._is_local = store.is_local
+        self.check = check
+        self._losses = Losses(store.url, lost)
+        self._fork = ForkCheck()
+        self._begin(most, is_closed=False)
 
-    def _begin(self) -> None:
+    def _begin(self, most: int, *, is_closed: bool) -> None:
         """Start with an empty queue: in a new object, and in a forked child, as the parent keeps its own writes."""
-        self._pid = os.getpid()
         self._lock = threading.RLock()
         self._helper = HelperThread(_THREAD)
         self._bells: deque[Bell] = deque()  # of callers that wait for a change
         self._local = threading.local()
-        self._slots: dict[str, _Slot] = {}
-        self._within: dict[str, int] = {}  # number of slots at or below a key
-        self._ready: deque[str] = deque()  # keys whose pending write can start
-        self._busy: set[Stream] = set()  # streams with steps
-        self._stepping: set[Stream] = set()  # streams with a step in progress
-        self._streams: deque[Stream] = deque()  # streams whose next step can start
-        self._waiters: deque[_Waiter] = deque()  # callers that wait for space
-        self._count = 0
-        self._bytes = 0
-        self._in_flight = 0
+        self._folders = FolderCounts()
+        self._writes = KeyedWrites(self._folders)
+        self._steps = StreamSteps()
+        self._room = Room(most)
+        self._room.is_closed = is_closed
         self._unanswered = 0  # consecutive writes without an answer
 
     def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            self._begin()
-            self._lost = {}
+        if self._fork.is_forked():
+            self._begin(self._room.most, is_closed=self._room.is_closed)
+            self._losses.clear()
+            self._fork.adopt()
+
+    @property
+    def writes_through(self) -> bool:
+        """Whether the queue accepts no more writes, so that each one is stored before its call returns."""
+        return self._room.is_closed
+
+    def place_of(self, key: str) -> Place:
+        """Return where the newest write to a key is."""
+        if key in self._writes:
+            return Place.PENDING if self._writes.pending_cost(key) else Place.IN_FLIGHT
+        return Place.LOST if key in self._losses else Place.STORED
 
     def stats(self) -> QueueStats:
         """Return the current contents of the queue."""
         return QueueStats(
-            bytes=self._bytes,
-            keys=tuple(self._slots),
-            prefixes=len(self._within),
-            in_flight=self._in_flight,
-            streams=len(self._busy),
-            active_streams=len(self._stepping),
-            callers=len(self._waiters),
+            bytes=self._room.used,
+            keys=tuple(self._writes),
+            prefixes=len(self._folders),
+            in_flight=self._writes.values_in_flight,
+            streams=len(self._steps),
+            active_streams=self._steps.in_progress,
+            callers=self._room.waiting,
             writes_through=self.writes_through,
         )
-
-    def check(self) -> None:
-        """Raise an error if writes are not allowed any more."""
-        self._check()
 
     # -- in ------------------------------------------------------------------------------------------------
 
     def put(self, value: Value) -> bool:
         """Queue a value as soon as there is space. Return False if the caller has to write it directly."""
         self._check_process()
-        return value.cost <= self._most and self._enter(value.cost, value.key, partial(self._add, value))
+        return self._enter(value.cost, value.key, partial(self._add, value))
 
     def give(self, stream: Stream, part: bytes) -> None:
         """Queue a part of a stream as soon as there is space."""
-        cost = len(part) + OVERHEAD
-        if cost > self._most or not self._enter(cost, None, partial(self._add_step, stream, PART, part, cost)):
-            self._at_once(stream, PART, part)
+        step = Step(StepKind.PART, part, len(part) + OVERHEAD)
+        if not self._enter(step.cost, None, partial(self._add_step, stream, step)):
+            self._take_directly(stream, step)
 
     def commit(self, stream: Stream) -> None:
         """Queue the end of a stream, which becomes the newest write to its key."""
-        if stream.cost > self._most or not self._enter(stream.cost, stream.key, partial(self._add, stream)):
-            self._at_once(stream, COMMIT)
+        if not self._enter(stream.cost, stream.key, partial(self._add, stream)):
+            self._take_directly(stream, Step(StepKind.COMMIT))
             self.stored(stream.key)
-            stream.over = True
+            stream.is_over = True
+
+    def finish_stream(self, stream: Stream) -> None:
+        """Queue the last step of a stream, as its end is in flight."""
+        self._apply(partial(self._add_step, stream, Step(StepKind.COMMIT)))
+        self._launch()
 
     def abort(self, stream: Stream) -> None:
         """Abort a stream, unless its end is already queued. Do not wait."""
-        self._helper.run(partial(self._abort, stream))
+        self._helper.run(partial(self._change, partial(self._abort, stream)))
 
     def _abort(self, stream: Stream) -> None:
-        with self._lock:
-            if not stream.over:
-                self._give_up(stream)
-        self._pump()
+        if not stream.is_over:
+            self._give_up(stream)
 
-    def step(self, stream: Stream, kind: str) -> None:
-        with self._lock:
-            self._add_step(stream, kind)
-        self._launch()
-
-    def _at_once(self, stream: Stream, kind: str, part: bytes = b"") -> None:
+    def _take_directly(self, stream: Stream, step: Step) -> None:
         """Do a step in the caller's thread, after all pending steps."""
-        self._wait_for(lambda: not stream.steps and stream.at_work is None)
+        self._wait_for(lambda: not stream.steps and stream.step is None)
         if stream.error is not None:
             self.lose(stream, stream.error)
             raise stream.error
-        if kind == COMMIT:
+        if step.kind is StepKind.COMMIT:
             self.wait(stream.key)
-        stream.take(kind, part)
+        stream.take(step)
 
     def _enter(self, cost: int, key: str | None, add: Callable[[], None]) -> bool:
         """Add a write when there is space for its bytes, after callers that came before.
 
         Returns:
-            Whether it was added; False if the queue accepts no more writes.
+            Whether it was added; False if it is too large, or the queue accepts no more writes.
         """
-        waiter = _Waiter(cost, key, add)
+        if cost > self._room.most:
+            return False
+        entry = Entry(cost, add, lambda: 0 if key is None else self._writes.pending_cost(key))
         try:
-            self._helper.run(partial(self._add_waiter, waiter))  # an interrupt does not undo this
-            if waiter.was_added is None:
-                self._check_can_wait()
-            while waiter.was_added is None:
-                waiter.bell.wait()
-                self._start_ready()
+            self._helper.run(partial(self._change, partial(self._room.enter, entry)))  # an interrupt does not undo this
+            self._wait_for(lambda: entry.state is not Admission.WAITING)
         finally:
-            if waiter.was_added is None:  # an interrupt ended the wait
-                self._helper.run(partial(self._remove_waiter, waiter))
-        return waiter.was_added
-
-    def _add_waiter(self, waiter: _Waiter) -> None:
-        with self._lock:
-            self._waiters.append(waiter)
-            self._admit()
-        self._pump()
-
-    def _remove_waiter(self, waiter: _Waiter) -> None:
-        with self._lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            self._ring()
-        self._pump()
-
-    def _admit(self) -> None:
-        """Add the writes of waiting callers while there is space. The caller holds the lock."""
-        while self._waiters and (self.writes_through or self._fits(self._waiters[0].cost, self._waiters[0].key)):
-            waiter = self._waiters.popleft()
-            if not self.writes_through:
-                waiter.add()
-            waiter.was_added = not self.writes_through
-            waiter.bell.ring()
-
-    def _ring(self) -> None:
-        """Wake all waiting callers after a change. The caller holds the lock."""
-        self._admit()
-        for waiter in self._waiters:
-            waiter.bell.ring()
-        for _ in range(len(self._bells)):  # a bell added during the loop has seen the change
-            self._bells.popleft().ring()
-
-    def _start_ready(self) -> None:
-        """Start writes that no other thread could start."""
-        if self._streams or self._ready:
-            self._helper.run(self._pump)
-
-    def _fits(self, cost: int, key: str | None) -> bool:
-        slot = self._slots.get(key) if key is not None else None
-        replaced = slot.next.cost if slot is not None and slot.next is not None else 0
-        return self._bytes - replaced + cost <= self._most
+            if entry.state is Admission.WAITING:  # an interrupt ended the wait
+                self._helper.run(partial(self._change, partial(self._room.leave, entry)))
+        return entry.state is Admission.ADDED
 
     def _add(self, item: Item) -> None:
         """Make an item the newest write of its key. The caller holds the lock."""
-        old: Item | None = None
-        try:
-            self._register_exit()
-            self._count += 1
-            item.since = self._count
-            slot = self._slots.get(item.key)
-            if slot is None:
-                slot = self._slots[item.key] = _Slot()
-                self._note(item.key, 1)
-            old = slot.next
-            if old is not None:
-                item.since = old.since  # a caller that waits for the old one waits for this one
-            slot.next = item
-            more = item.cost - (old.cost if old is not None else 0)
-            self._bytes += more
-            if slot.running is None:
-                self._ready.append(item.key)
-            if isinstance(item, Stream):
-                item.over = True
-        except BaseException:  # an interrupt came between two statements
-            self._recount()
-            raise
+        self._register_exit()
+        old = self._writes.add(item)
+        self._room.used += item.cost - (0 if old is None else old.cost)
+        if isinstance(item, Stream):
+            item.is_over = True
         if isinstance(old, Stream):
             self._give_up(old)
 
-    def _add_step(self, stream: Stream, kind: str, part: bytes = b"", cost: int = 0) -> None:
+    def _add_step(self, stream: Stream, step: Step) -> None:
         """Queue a step of a stream. The caller holds the lock."""
-        if stream.error is not None and kind == PART:
+        if stream.error is not None and step.kind is StepKind.PART:
             return  # the next call of the writer raises the error
-        try:
-            self._register_exit()
-            self._busy.add(stream)
-            stream.steps.append((kind, part, cost))
-            self._bytes += cost
-            if stream.at_work is None and len(stream.steps) == 1:
-                self._streams.append(stream)
-        except BaseException:
-            self._recount()
-            raise
+        self._register_exit()
+        self._steps.add(stream, step)
+        self._room.used += step.cost
 
     def _give_up(self, stream: Stream) -> None:
-        """Remove a stream and its steps, and abort its upload. The caller holds the lock."""
-        stream.over = True
-        self._clear(stream)
-        if stream.upload is not None or stream.at_work is not None:
-            self._add_step(stream, ABORT)
-        elif stream in self._busy:
-            self._busy.discard(stream)
+        """Discard the steps of a stream, and abort its upload. The caller holds the lock."""
+        stream.is_over = True
+        self._room.used -= self._steps.discard(stream)
+        if stream.upload is not None or stream.step is not None:
+            self._add_step(stream, Step(StepKind.ABORT))
         self._ring()
-
-    def _clear(self, stream: Stream) -> None:
-        freed = sum(cost for _, _, cost in stream.steps)
-        stream.steps.clear()
-        self._bytes -= freed
-        with suppress(ValueError):
-            self._streams.remove(stream)
 
     def _register_exit(self) -> None:
         exits.at_exit(self._finish)
         exits.mark_used()
 
-    def _recount(self) -> None:
-        """Recompute all counts after an interrupt, and return writes to pending that it kept from starting."""
-        me = threading.get_ident()
-        for key, slot in list(self._slots.items()):
-            late = slot.running
-            if late is not None and late.by == me and not late.resumed(self):
-                slot.running, late.by = None, 0
-                slot.next = slot.next or late
-                slot.next.since = late.since
-            if not slot.items:
-                del self._slots[key]
-        running = [slot.running for slot in self._slots.values()]
-        self._in_flight = sum(isinstance(item, Value) for item in running)
-        self._ready = deque(key for key, slot in self._slots.items() if slot.running is None)
-        self._busy = {stream for stream in self._busy if stream.steps or stream.at_work is not None}
-        self._streams = deque(stream for stream in self._busy if stream.at_work is None)
-        self._bytes = sum(item.cost for slot in self._slots.values() for item in slot.items)
-        self._bytes += sum(cost for stream in self._busy for _, _, cost in stream.steps)
-        self._bytes += sum(stream.at_work or 0 for stream in self._busy)
-        for key in list(self._within):
-            self._note(key, -self._within[key], alone=True)
-        for key in self._slots:
-            self._note(key, 1)
+    # -- bookkeeping ---------------------------------------------------------------------------------------
+
+    def _change(self, work: Callable[[], object]) -> None:
+        """Change the queue under its lock, then start all writes and steps that can start."""
+        self._apply(work)
+        self._pump()
+
+    def _apply(self, work: Callable[[], T]) -> T:
+        """Change the queue under its lock. After an interrupt, count all again."""
+        with self._lock:
+            try:
+                return work()
+            except BaseException:
+                self._mend()
+                raise
+
+    def _mend(self) -> None:
+        """Count all again, and return writes to pending that an interrupt of this thread kept from starting."""
+        self._room.used = self._writes.mend(lambda item: item.was_sent(self)) + self._steps.mend()
         self._ring()
 
-    def _note(self, key: str, more: int, *, alone: bool = False) -> None:
-        """Count a key in all its folders."""
-        names = [key] if alone else ["", key, *_folders(key)]
-        for name in names:
-            count = self._within.get(name, 0) + more
-            if count:
-                self._within[name] = count
-            else:
-                self._within.pop(name, None)
+    def _after_change(self) -> None:
+        """Wake waiting callers, and unregister from exit if the queue is empty. The caller holds the lock."""
+        if not (self._writes or self._steps):
+            exits.forget(self._finish)
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake all waiting callers after a change. The caller holds the lock."""
+        self._room.admit()
+        for _ in range(len(self._bells)):  # a bell added during the loop has seen the change
+            self._bells.popleft().ring()
 
     # -- out -----------------------------------------------------------------------------------------------
 
@@ -370,23 +281,12 @@ class Queue:
             while (item := self._next()) is not None:
                 self._start(item)
         except BaseException:
-            with self._lock:
-                self._recount()
+            self._apply(self._mend)
             raise
 
     def _next(self) -> Item | None:
         with self._lock:
-            while self._ready and self._in_flight < _AT_ONCE:
-                slot = self._slots.get(self._ready.popleft())
-                if slot is None or slot.running is not None or slot.next is None:
-                    continue
-                item = slot.next
-                item.by = threading.get_ident()
-                slot.running = item
-                slot.next = None
-                self._in_flight += isinstance(item, Value)
-                return item
-        return None
+            return self._writes.start() if self._writes.values_in_flight < _AT_ONCE else None
 
     def _start(self, item: Item) -> None:
         before = getattr(self._local, "starting", False)
@@ -400,7 +300,7 @@ class Queue:
                     key=item.name,
                 )
             item.begin(self)
-            item.by = 0
+            item.starter = 0
         except Exception as error:
             self.finished(item, error)
         finally:
@@ -408,52 +308,35 @@ class Queue:
 
     def finished(self, item: Item, error: BaseException | None) -> None:
         """Finish a write that is stored or lost. It can be called in any thread, and never waits."""
-        slot = self._slots.get(item.key)
-        if slot is None or slot.running is not item:
+        if not self._writes.is_in_flight(item):
             return
         failure = None if error is None else _without_frames(item.failed(error))
         if failure is not None:
-            self._report(item.key, failure)
+            self._losses.announce(item.key, failure)
         with self._lock:
-            if slot.running is not item:
+            if not self._writes.is_in_flight(item):
                 return
             if failure is None:  # update this first, as waiting callers read without the lock
-                self._lost.pop(item.key, None)
+                self._losses.forget(item.key)
                 self._unanswered = 0
             else:
-                self._lost[item.key] = (failure, False)
+                self._losses.add(item.key, failure)
                 self._unanswered += isinstance(failure, UnreachableError | DeadlineError)
-            slot.running, item.by = None, 0
-            self._in_flight -= isinstance(item, Value)
-            self._bytes -= item.cost
-            if slot.next is not None:
-                self._ready.append(item.key)
-            else:
-                del self._slots[item.key]
-                self._note(item.key, -1)
+            self._writes.finish(item)
+            self._room.used -= item.cost
             self._after_change()
         if not getattr(self._local, "starting", False):  # else the loop that starts writes continues
             self._pump()
-
-    def _after_change(self) -> None:
-        """Wake waiting callers, and unregister from exit if the queue is empty. The caller holds the lock."""
-        if not (self._slots or self._busy):
-            exits.forget(self._finish)
-        self._ring()
-
-    def _report(self, key: str, failure: NotataError) -> None:
-        with suppress(Exception):  # a foreign logging handler must not end this thread
-            self._on_lost(key, failure)
 
     # -- streams -------------------------------------------------------------------------------------------
 
     def _launch(self) -> None:
         """Start a thread for steps of streams, if any step can start."""
-        while self._streams and len(self._stepping) < _STREAMS:
+        while self._steps.can_start():
             try:
                 start_thread(self._work, _THREAD)
             except RuntimeError:  # no thread can be started, as the interpreter is ending
-                if _in_storage_thread() and not self._near:
+                if _in_storage_thread() and not self._is_local:
                     with self._lock:  # a waiting caller does the steps
                         self._ring()
                     return
@@ -465,44 +348,33 @@ class Queue:
         """Do steps of streams, until none can start or enough other threads do them."""
         while True:
             with self._lock:
-                if not self._streams or len(self._stepping) >= _STREAMS:
-                    return
-                stream = self._streams.popleft()
-                if not stream.steps:
-                    continue
-                kind, part, stream.at_work = stream.steps.popleft()
-                self._stepping.add(stream)
+                stream = self._steps.start()
+            if stream is None or stream.step is None:
+                return
             error: BaseException | None = None
             try:
-                stream.take(kind, part)
+                stream.take(stream.step)
             except BaseException as raised:
                 error = raised
-            del part
-            self._taken(stream, kind, error)
+            self._taken(stream, stream.step, error)
             if error is not None and not isinstance(error, Exception) and _in_main_thread():
                 raise error
 
-    def _taken(self, stream: Stream, kind: str, error: BaseException | None) -> None:
+    def _taken(self, stream: Stream, step: Step, error: BaseException | None) -> None:
         """Finish a step of a stream."""
-        if error is not None and kind == ABORT:
+        if error is not None and step.kind is StepKind.ABORT:
             _own.warning("notata: could not clean up after %s: %s", stream.key, stream.failed(error))
         with self._lock:
-            self._stepping.discard(stream)
-            self._bytes -= stream.at_work or 0
-            stream.at_work = None
-            if error is not None and kind != ABORT:
+            self._room.used -= self._steps.finish(stream)
+            if error is not None and step.kind is not StepKind.ABORT:
                 stream.error = stream.failed(error)
-                self._clear(stream)
+                self._room.used -= self._steps.discard(stream)
                 if stream.upload is not None:
-                    self._add_step(stream, ABORT)
-            elif stream.steps:
-                self._streams.append(stream)
-            if not stream.steps:
-                self._busy.discard(stream)
-            slot = self._slots.get(stream.key)
-            ended = slot is not None and slot.running is stream and (kind == COMMIT or stream.error is not None)
+                    self._add_step(stream, Step(StepKind.ABORT))
+            is_end = step.kind is StepKind.COMMIT or stream.error is not None
+            is_finished = is_end and self._writes.is_in_flight(stream)
             self._after_change()
-        if ended:
+        if is_finished:
             self.finished(stream, stream.error)
         else:
             self._send()  # writes for which there is space now
@@ -511,50 +383,45 @@ class Queue:
 
     def wait(self, key: str) -> None:
         """Wait until the currently pending writes to a key are stored or lost."""
-        if key in self._slots:
+        if key in self._writes:
             self._check_process()
-            self._wait_for(partial(self._settled, key, self._count))
+            self._wait_for(partial(self._writes.is_settled, key, self._writes.number))
 
     def wait_below(self, folder: str) -> None:
         """Wait like `wait`, for a key and all keys below it."""
-        if folder in self._within:
+        if folder in self._folders:
             self._check_process()
             self._wait_below(folder)
 
     def _wait_below(self, folder: str, until: float | None = None) -> None:
-        upto = self._count
-        names = [key for key in list(self._slots) if not folder or f"{key}/".startswith(f"{folder}/")]
-        for key in names:
-            self._wait_for(partial(self._settled, key, upto), until)
+        number = self._writes.number
+        for key in self._writes:
+            if not folder or f"{key}/".startswith(f"{folder}/"):
+                self._wait_for(partial(self._writes.is_settled, key, number), until)
 
     def settle(self, timeout: float | None = None) -> None:
+        """Wait until all currently pending writes are stored or lost; see `BackgroundStore.settle`."""
         self._check_process()
         until = None if timeout is None else time.monotonic() + timeout
-        given_up = [stream for stream in self._busy.copy() if stream.over or stream.error is not None]
+        over = self._steps.over()
         try:
             self._wait_below("", until)
-            for stream in given_up:
-                self._wait_for(partial(self._is_done, stream), until)
+            for stream in over:  # such as aborted ones
+                self._wait_for(lambda stream=stream: stream not in self._steps, until)  # type: ignore[misc]
         except TimeoutError:
             raise DeadlineError(
-                f"{len(self._slots)} writes to {self._url} were not stored within {timeout} s. They stay pending; call "
-                "flush() again",
+                f"{len(self._writes)} writes to {self._url} were not stored within {timeout} s. They stay pending; "
+                "call flush() again",
                 url=self._url,
             ) from None
-
-    def _settled(self, key: str, upto: int) -> bool:
-        slot = self._slots.get(key)
-        return slot is None or not (items := slot.items) or items[0].since > upto
-
-    def _is_done(self, stream: Stream) -> bool:
-        return stream not in self._busy
 
     def _wait_for(self, done: Callable[[], bool], until: float | None = None) -> None:
         if done():
             return
         self._check_can_wait()
         while True:
-            self._start_ready()
+            if self._steps.can_start() or self._writes.can_start():  # no other thread could start these
+                self._helper.run(self._pump)
             bell = Bell()
             self._bells.append(bell)
             if done():
@@ -570,52 +437,13 @@ class Queue:
             raise StorageError(
                 "cannot store pending writes: the interpreter is ending. Call flush() earlier", url=self._url
             )
-        if _in_storage_thread() and not self._near:
+        if _in_storage_thread() and not self._is_local:
             raise StorageError(
                 "cannot wait for the storage in fsspec's own thread; use another thread, or a larger max_pending",
                 url=self._url,
             )
 
-    def cancel(self, key: str) -> None:
-        """Discard the pending write of a key that has not started."""
-        self._check_process()
-        self._helper.run(partial(self._cancel, key))
-
-    def _cancel(self, key: str) -> None:
-        with self._lock:
-            self._take_back(key)
-            self._after_change()
-        self._pump()
-
-    def _take_back(self, key: str) -> Item | None:
-        """Remove and return the pending write of a key that has not started. The caller holds the lock."""
-        slot = self._slots.get(key)
-        item = None if slot is None else slot.next
-        if slot is None or item is None:
-            return None
-        slot.next = None
-        self._bytes -= item.cost
-        if slot.running is None:
-            del self._slots[key]
-            self._note(key, -1)
-        if isinstance(item, Stream):
-            self._give_up(item)
-        return item
-
-    def drop(self) -> None:
-        """Discard all pending writes that have not started; they count as lost."""
-        self._check_process()
-        self._helper.run(self._drop)
-
-    def _drop(self) -> None:
-        late = InterruptedError("an interrupt came before the write started")
-        with self._lock:
-            for key in list(self._slots):
-                item = self._take_back(key)
-                if item is not None:
-                    self._lost[key] = item.failed(late), False
-            self._after_change()
-        self._pump()
+    # -- end -----------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Wait for all pending writes at the end of a run. An interrupt discards writes that have not started."""
@@ -626,79 +454,70 @@ class Queue:
             except DeadlineError:
                 _own.warning(
                     "notata: waiting for %d pending files to be stored in %s; Ctrl-C discards those not started yet",
-                    len(self._slots),
+                    len(self._writes),
                     self._url,
                 )
                 self.settle()
         except BaseException:
-            self.drop()
+            self._helper.run(partial(self._change, self._discard_pending))
             self.settle()  # writes in progress have their own time limit
             raise
 
     def write_through(self) -> None:
+        """Accept no more writes: from now on, each one is stored before its call returns."""
         self._check_process()
         if not self.writes_through:
-            self._helper.run(self._close)
+            self._helper.run(partial(self._apply, self._close))
 
     def _close(self) -> None:
-        with self._lock:
-            self.writes_through, self._unanswered = True, 0
-            self._ring()
+        self._room.is_closed, self._unanswered = True, 0
+        self._ring()
+
+    def _discard_pending(self) -> None:
+        """Discard all pending writes; they count as lost. The caller holds the lock."""
+        late = InterruptedError("an interrupt came before the write started")
+        for key in self._writes:
+            item = self._writes.take_back(key)
+            if item is not None:
+                self._losses.add(key, item.failed(late))
+                self._room.used -= item.cost
+                if isinstance(item, Stream):
+                    self._give_up(item)
+        self._after_change()
 
     def _finish(self) -> None:
         """Store pending writes at exit."""
-        if os.getpid() == self._pid:
+        if not self._fork.is_forked():
             try:
                 self.finish()
             finally:
                 self.raise_lost()
 
-    # -- what is lost --------------------------------------------------------------------------------------
+    # -- lost writes ---------------------------------------------------------------------------------------
 
     def lose(self, item: Item, error: NotataError) -> None:
         """Record a failed write whose error is raised to its writer now."""
-        known = self._lost.get(item.key)
-        self._lost[item.key] = (error, True)
-        if known is None or known[0] is not error:
-            self._report(item.key, error)
+        self._losses.add_reported(item.key, error)
 
     def stored(self, key: str) -> None:
         """Forget the lost write of a key, as the key is stored now."""
         self._check_process()
-        self._lost.pop(key, None)
+        self._losses.forget(key)
 
-    @contextmanager
-    def errors_deferred(self) -> Iterator[None]:
+    def errors_deferred(self) -> AbstractContextManager[None]:
         """Raise the errors of lost writes now, and none within the block."""
-        self.raise_lost()
-        self._deferring += 1
-        try:
-            yield
-        finally:
-            self._deferring -= 1
+        self._check_process()
+        return self._losses.deferred()
 
     def raise_lost(self, without: Collection[str] = ()) -> None:
         """Raise the unreported errors of lost writes, except for these keys."""
         self._check_process()
-        if self._lost and not self._deferring and (group := self.lost(without=without)) is not None:
-            raise group
+        self._losses.raise_unreported(without)
 
-    def lost(self, *, again: bool = False, without: Collection[str] = ()) -> BatchError | None:
+    def lost(self, *, again: bool = False) -> BatchError | None:
+        """Return the errors of lost writes that were not reported yet; see `BackgroundStore.lost`."""
         self._check_process()
-        chosen = self._helper.run(partial(self._take_unreported, again, without)) if self._lost else {}
-        if not chosen:
-            return None
-        chosen = dict(sorted(chosen.items()))
-        what = "1 write was" if len(chosen) == 1 else f"{len(chosen)} writes were"
-        return BatchError(f"{what} lost in {self._url}: {listed(chosen, _NAMED)}", list(chosen.values()))
-
-    def _take_unreported(self, again: bool, without: Collection[str]) -> dict[str, NotataError]:
-        """Return the errors of lost writes by key, and mark them as reported."""
-        with self._lock:
-            unreported = {key: error for key, (error, reported) in self._lost.items() if again or not reported}
-            chosen = {key: error for key, error in unreported.items() if key not in without}
-            self._lost |= {key: (error, True) for key, error in chosen.items()}
-        return chosen
+        return self._losses.take(again=again)
 
 
 def _without_frames(failure: NotataError) -> NotataError:
@@ -707,14 +526,6 @@ def _without_frames(failure: NotataError) -> NotataError:
     if (cause := failure.__cause__) is not None:
         cause.__traceback__ = cause.__cause__ = cause.__context__ = None
     return failure
-
-
-def _folders(key: str) -> Iterator[str]:
-    """Yield all folders that contain a key."""
-    at = key.rfind("/")
-    while at > 0:
-        yield key[:at]
-        at = key.rfind("/", 0, at)
 
 
 def _in_main_thread() -> bool:

@@ -5,20 +5,22 @@ A write of up to 8 MiB is one item. A larger write is a stream; its parts and it
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from notata._base.processes import ForkCheck
 from notata.errors import NotataError, StorageError
 from notata.store import Store
 
 if TYPE_CHECKING:
     from notata.store.files import Upload
 
-__all__ = ["ABORT", "COMMIT", "OVERHEAD", "PART", "Item", "Stream", "Value"]
+__all__ = ["OVERHEAD", "Item", "Step", "StepKind", "Stream", "Value"]
 
 OVERHEAD: Final = 1024
 """Bytes that an item counts in addition to its data."""
@@ -29,7 +31,7 @@ class Line(Protocol):
 
     def check(self) -> None: ...
     def give(self, stream: Stream, part: bytes) -> None: ...
-    def step(self, stream: Stream, kind: str) -> None: ...
+    def finish_stream(self, stream: Stream) -> None: ...
     def commit(self, stream: Stream) -> None: ...
     def abort(self, stream: Stream) -> None: ...
     def lose(self, item: Item, error: NotataError) -> None: ...
@@ -44,21 +46,21 @@ class Item(ABC):
         key: The key relative to the store of the queue.
         cost: Bytes that the item counts in the queue.
         since: The number of the oldest write that this item stands for: its own, or that of a write it replaced.
-        by: The id of the thread that is starting it.
+        starter: The id of the thread that is starting it.
     """
 
     cost = OVERHEAD
 
     def __init__(self, store: Store, name: str, key: str) -> None:
         self.store, self.name, self.key = store, name, key
-        self.since = self.by = 0
+        self.since = self.starter = 0
 
     @abstractmethod
     def begin(self, queue: Line) -> None:
         """Start the write, and call `finished` of the queue at its end."""
 
-    def resumed(self, queue: Line) -> bool:
-        """Return whether the write was already sent before an interrupt came, so that it is not sent again."""
+    def was_sent(self, queue: Line) -> bool:
+        """Check whether the write was sent before an interrupt came, so that it is not sent again."""
         return False
 
     def failed(self, error: BaseException) -> NotataError:
@@ -87,10 +89,10 @@ class Value(Item):
         self._sent = self.store.start_write(self.name, self.data)
         self._sent.add_done_callback(partial(self._done, queue))
 
-    def resumed(self, queue: Line) -> bool:
+    def was_sent(self, queue: Line) -> bool:
         if self._sent is None:
             return False
-        self.by = 0
+        self.starter = 0
         self._sent.add_done_callback(partial(self._done, queue))  # again, as the interrupt may have come before it
         return True
 
@@ -102,27 +104,41 @@ class Value(Item):
         queue.finished(self, error)
 
 
-PART, COMMIT, ABORT = "part", "commit", "abort"
+class StepKind(Enum):
+    """A request of an upload."""
+
+    PART = "part"
+    COMMIT = "commit"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a stream: its kind, the part to send, and the bytes that it counts in the queue."""
+
+    kind: StepKind
+    part: bytes = b""
+    cost: int = 0
 
 
 class Stream(Item):
     """An upload in parts, which the threads of the queue send one after the other.
 
     Attributes:
-        steps: The pending steps: a kind, a part, and its cost.
-        at_work: The cost of the step in progress; None if there is none.
-        over: Whether the writer has finished or aborted it.
+        steps: The pending steps.
+        step: The step in progress; None if there is none.
+        is_over: Whether the writer has finished or aborted it.
         error: The error that made it fail.
     """
 
     def __init__(self, queue: Line, store: Store, name: str, key: str) -> None:
         super().__init__(store, name, key)
         self._queue = queue
-        self._pid = os.getpid()
+        self._fork = ForkCheck()
         self.upload: Upload | None = None
-        self.steps: deque[tuple[str, bytes, int]] = deque()
-        self.at_work: int | None = None
-        self.over = False
+        self.steps: deque[Step] = deque()
+        self.step: Step | None = None
+        self.is_over = False
         self.error: NotataError | None = None
 
     def write(self, part: bytes) -> None:
@@ -135,12 +151,12 @@ class Stream(Item):
         return ""
 
     def abort(self) -> None:
-        if os.getpid() == self._pid:
+        if not self._fork.is_forked():
             self._queue.abort(self)
 
     def _check(self) -> None:
         """Raise the error of a failed stream."""
-        if os.getpid() != self._pid:
+        if self._fork.is_forked():
             raise StorageError(
                 f"cannot write {self.store.shown(self.name)} in a forked child: the parent process opened it. Open it "
                 "in the child",
@@ -155,11 +171,11 @@ class Stream(Item):
         if self.error is not None:
             queue.finished(self, self.error)
         else:
-            queue.step(self, COMMIT)
+            queue.finish_stream(self)
 
-    def take(self, kind: str, part: bytes) -> None:
+    def take(self, step: Step) -> None:
         """Do one step of the upload."""
-        if kind == ABORT:
+        if step.kind is StepKind.ABORT:
             upload, self.upload = self.upload, None
             if upload is not None:
                 upload.abort()
@@ -167,7 +183,7 @@ class Stream(Item):
         if self.upload is None:
             self._queue.check()
             self.upload = self.store.backend.begin_upload(self.name, None)
-        if kind == PART:
-            self.upload.write(part)
+        if step.kind is StepKind.PART:
+            self.upload.write(step.part)
         else:
             self.upload.commit()

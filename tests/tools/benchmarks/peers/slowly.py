@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
-from notata.run.journal import Appender, Journal
+from notata.run.growing import Appender
+from notata.run.journal import Journal
 
 
-class ByHand(Journal):
-    """A journal without a thread: who moves the clock has it look."""
-
-    def _wake(self) -> None:
-        pass
-
-    def work(self) -> None:
-        """Append whatever is due by now."""
-        while (self._pending or self._chunk) and self._next_append() <= self._clock():
-            self._try()
+def _no_thread(work: Callable[[], object], name: str) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def logged(end: Appender, count: int, pause: float) -> float:
     """Log `count` lines, one every `pause` seconds; the seconds that passed by that clock."""
     now = 0.0
-    journal = ByHand(end, at_once=False, clock=lambda: now)
+    journal = Journal(end, at_once=False, clock=lambda: now, start=_no_thread)
     logger = logging.Logger("slowly")
     logger.addHandler(journal)
     for number in range(count):
         logger.info("step %7d residual %.6e", number, 1.0 / (number + 1))
         now += pause
-        journal.work()
+        while (left := journal.file.seconds_left()) is not None and left <= 0:
+            journal.file.try_append()
     journal.flush()
     return now
