@@ -179,7 +179,7 @@ def leave_it_to_a_thread(begin: Callable[..., Logbook]) -> None:
 
 def be_watched(begin: Callable[..., Logbook]) -> None:
     """A thread waits for the main one to end, and would wait for ever if that one waited for it."""
-    exits._PATIENCE = 1000  # type: ignore[misc]
+    exits.PATIENCE = 1000  # type: ignore[misc]
     begin()
     ready()
     threading.Thread(target=threading.main_thread().join).start()
@@ -193,7 +193,7 @@ def poll() -> None:
 
 def leave_a_thread_that_waits_long(begin: Callable[..., Logbook]) -> None:
     """A thread that does nothing with the run for longer than is waited for: the run is ended once it has ended."""
-    exits._PATIENCE = 0.1  # type: ignore[misc]
+    exits.PATIENCE = 0.1  # type: ignore[misc]
     begin()
     ready()
     threading.Thread(target=threading.Event().wait, args=(0.5,)).start()

@@ -95,7 +95,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module in (local, local_folders, local_locks, local_staged, durability):
         monkeypatch.setattr(module, "os", watched)
     monkeypatch.setattr(local_locks, "fcntl", Watched(fcntl, found))
-    monkeypatch.setattr(local, "_KEPT", 1024)  # files that tests before left open do not count
+    monkeypatch.setattr(local, "OPEN_FILES", 1024)  # files that tests before left open do not count
     return found
 
 

@@ -440,7 +440,7 @@ def test_nothing_begins_in_a_read_only_folder(folder: Path) -> None:
 
 
 def turn_read_only(disk: Disk, durable: str = "") -> None:
-    local._KEPT = 0  # type: ignore[misc]  # a file that is open to write keeps a disk from being made read-only
+    local.OPEN_FILES = 0  # type: ignore[misc]  # a file that is open to write keeps a disk from being made read-only
     log = quiet_run(disk, durable=bool(durable))
     for write, _ in WRITERS.values():
         write(log, 100)

@@ -50,7 +50,7 @@ class Watched:
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many connections may be open here, of tests before; the files of logs stay open all the same."""
-    monkeypatch.setattr(local, "_KEPT", 1024)
+    monkeypatch.setattr(local, "OPEN_FILES", 1024)
 
 
 def held_open(folder: Path) -> list[int]:
@@ -154,7 +154,7 @@ def test_a_run_that_is_forgotten_leaves_nothing_open(tmp_path: Path) -> None:
 def test_of_many_runs_few_keep_their_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = os.dup(0)
     os.close(free)  # numbers are given from below, so as many files as this lie below the limit
-    monkeypatch.setattr(local, "_KEPT", free + 8)
+    monkeypatch.setattr(local, "OPEN_FILES", free + 8)
     logs = [quiet_run(tmp_path, f"run{number}") for number in range(20)]
     for log in logs * 3:
         log.info("a")

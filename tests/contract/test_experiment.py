@@ -862,7 +862,7 @@ def test_an_index_that_cannot_be_written_ends_no_run_badly(caplog: pytest.LogCap
 def test_rows_that_cannot_be_written_at_the_end_of_the_process_cost_no_more_than_a_word(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notata.table.index._SECONDS", 0.0)
+    monkeypatch.setattr("notata.table.index.RETRY_SECONDS", 0.0)
     store = FaultyStore(open_store("memory://experiment-at-exit"))
     store.is_local = False  # as a bucket is
     made = Experiment("sweep", store)
@@ -911,7 +911,7 @@ def test_a_displaced_run_records_no_row(place: Place, sweep: Experiment) -> None
 
 
 def test_writers_of_index_csv_who_always_come_second_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notata.table.index._SECONDS", 0.0)
+    monkeypatch.setattr("notata.table.index.RETRY_SECONDS", 0.0)
     made = Experiment("sweep", tmp_path)
     begun(made, dt=0.1).mark_complete()
 

@@ -38,7 +38,7 @@ def until(true: Callable[[], object], seconds: float = 30.0) -> None:
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Look from another machine, which sees no process of this one."""
-    return lambda: monkeypatch.setattr(processes, "_machine", lambda: "another machine")
+    return lambda: monkeypatch.setattr(processes, "machine", lambda: "another machine")
 
 
 # -- signs of life -----------------------------------------------------------------------------------------
