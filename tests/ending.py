@@ -135,9 +135,9 @@ def write_after_the_end(begin: Callable[..., Logbook]) -> None:
         ready()
     assert log.mirror is not None
     log.mirror.flush()
-    thread = log.mirror._thread
-    if thread is not None:
-        thread.join()
+    for thread in threading.enumerate():
+        if thread.name == "notata-mirror":
+            thread.join()
     log.text("late", "a")
     with open(str(log["artifacts/later.txt"]), "w") as file:
         file.write("b")

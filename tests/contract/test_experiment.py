@@ -32,7 +32,7 @@ from notata import (
 from notata._base import exits
 from notata.experiment import Experiment
 from notata.reader import ExperimentReader, LogReader
-from notata.store import Store, local, open_store
+from notata.store import Store, open_store
 from notata.table import IndexWriter
 from notata.testing import FaultyStore
 from tests.backends import Place
@@ -934,14 +934,11 @@ def test_a_displaced_run_records_no_row(place: Place, sweep: Experiment) -> None
 
 def test_writers_of_index_csv_who_always_come_second_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("notata.table.index.RETRY_SECONDS", 0.0)
-    made = Experiment("sweep", tmp_path)
+    store = FaultyStore(open_store(tmp_path))
+    made = Experiment("sweep", store)
     begun(made, dt=0.1).mark_complete()
-
-    def refuse(self: Any, key: str, *_: Any) -> None:
-        raise notata.ConflictError("on purpose", url="", key=key)
-
-    monkeypatch.setattr(local.LocalStore, "_put", refuse)
     Path(str(made.index_file)).write_text("torn")
+    store.fail(2, key="index.csv", error=lambda: notata.ConflictError("on purpose", url="", key=""))  # after a read
     with pytest.raises(notata.ConflictError, match="no row is lost"):
         made.write_index()
 
