@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
+from fsspec.core import strip_protocol
 
 from notata import Logbook, Storage
 from notata.store import Store, open_store
@@ -65,7 +66,7 @@ class Place:
     def names(self, *, logs: bool = False) -> list[str]:
         """Every file below, hidden ones too, listed by plain fsspec; ``log.txt``, which buckets get later, if asked."""
         fs = self.raw()
-        start = len(fs._strip_protocol(self.url)) + 1
+        start = len(strip_protocol(self.url)) + 1
         try:
             paths = fs.find(self.url)
         except RuntimeError:  # in memory: the log of a run that is open was written meanwhile

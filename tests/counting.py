@@ -1,14 +1,31 @@
-"""Requests counted at the client library: s3fs and gcsfs both send theirs through aiohttp."""
+"""Count, change, delay or fail requests at the client library: s3fs and gcsfs both send theirs through aiohttp."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import pytest
+
+Send = Callable[..., Awaitable[Any]]
+"""Sends a request: ``await send(method, url, **options)`` returns the response."""
+
+
+@contextmanager
+def intercepted(handle: Callable[..., Awaitable[Any]]) -> Iterator[None]:
+    """Pass each request of a block to ``handle(send, method, url, **options)``, which returns the response."""
+    original = aiohttp.ClientSession._request
+
+    async def request(self: aiohttp.ClientSession, method: str, url: Any, **options: Any) -> Any:
+        return await handle(partial(original, self), method, url, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aiohttp.ClientSession, "_request", request)
+        yield
 
 
 class Sent(list[str]):
@@ -25,16 +42,14 @@ class Sent(list[str]):
 def counted() -> Iterator[Sent]:
     """Count the requests of a block, and the bytes that they carry."""
     sent = Sent()
-    original = aiohttp.ClientSession._request
 
-    async def request(self: aiohttp.ClientSession, method: str, url: Any, **kwargs: Any) -> Any:
+    async def request(send: Send, method: str, url: Any, **kwargs: Any) -> Any:
         parts = urlsplit(str(url))
         sent.append(f"{method} {parts.path}?{parts.query or urlencode(kwargs.get('params') or {})}")
         sent.bytes += _size(kwargs.get("data"))
-        return await original(self, method, url, **kwargs)
+        return await send(method, url, **kwargs)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aiohttp.ClientSession, "_request", request)
+    with intercepted(request):
         yield sent
 
 

@@ -135,9 +135,9 @@ def write_after_the_end(begin: Callable[..., Logbook]) -> None:
         ready()
     assert log.mirror is not None
     log.mirror.flush()
-    thread = log.mirror._thread
-    if thread is not None:
-        thread.join()
+    for thread in threading.enumerate():
+        if thread.name == "notata-mirror":
+            thread.join()
     log.text("late", "a")
     with open(str(log["artifacts/later.txt"]), "w") as file:
         file.write("b")
@@ -179,7 +179,7 @@ def leave_it_to_a_thread(begin: Callable[..., Logbook]) -> None:
 
 def be_watched(begin: Callable[..., Logbook]) -> None:
     """A thread waits for the main one to end, and would wait for ever if that one waited for it."""
-    exits._PATIENCE = 1000  # type: ignore[misc]
+    exits.PATIENCE = 1000  # type: ignore[misc]
     begin()
     ready()
     threading.Thread(target=threading.main_thread().join).start()
@@ -193,7 +193,7 @@ def poll() -> None:
 
 def leave_a_thread_that_waits_long(begin: Callable[..., Logbook]) -> None:
     """A thread that does nothing with the run for longer than is waited for: the run is ended once it has ended."""
-    exits._PATIENCE = 0.1  # type: ignore[misc]
+    exits.PATIENCE = 0.1  # type: ignore[misc]
     begin()
     ready()
     threading.Thread(target=threading.Event().wait, args=(0.5,)).start()

@@ -37,7 +37,7 @@ _ENVIRONMENT: Final = dict(os.environ)  # before any test changed it: libraries 
 class Forked:
     """A process of the nursery, of which there is one at a time; `ends` are its standard input, output and errors."""
 
-    _last: ClassVar[Forked | None] = None
+    last: ClassVar[Forked | None] = None
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class Forked:
         folder: Path = ROOT,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        if Forked._last is not None:
-            Forked._last._end()
+        if Forked.last is not None:
+            Forked.last.end()
         control = _control()
         told = {"module": module, "arguments": arguments, "folder": str(folder)}
         message = json.dumps({**told, "environment": dict(os.environ if environment is None else environment)})
@@ -57,12 +57,12 @@ class Forked:
         self._told = control.makefile("r")
         self.pid = int(self._told.readline())
         self.returncode: int | None = None
-        Forked._last = self
+        Forked.last = self
 
     def send_signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Of a test that failed a process may be left, and the next one would take its exit code for its own id."""
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -112,8 +112,8 @@ def _stop(pid: int, control: socket.socket, process: subprocess.Popen[bytes]) ->
     """End what the last test left, for which the nursery would wait, and then that."""
     if os.getpid() != pid:  # forked from the one that has it
         return
-    if Forked._last is not None:
-        Forked._last._end()
+    if Forked.last is not None:
+        Forked.last.end()
     control.close()
     process.wait()
 

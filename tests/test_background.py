@@ -22,6 +22,7 @@ import fsspec
 import numpy as np
 import pytest
 from fsspec.callbacks import Callback
+from fsspec.core import strip_protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -154,7 +155,7 @@ def behind(inner: Backend, max_pending: int = 64 * MIB, **options: Any) -> tuple
 def raw(store: Store | Backend | Logbook) -> dict[str, bytes]:
     """What is stored, read by plain fsspec."""
     fs: Any = fsspec.filesystem("memory" if store.url.startswith("memory") else "file")
-    root = fs._strip_protocol(store.url)
+    root = strip_protocol(store.url)
     return {path[len(root) + 1 :]: fs.cat_file(path) for path in fs.find(root)} if fs.exists(root) else {}
 
 

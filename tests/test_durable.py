@@ -191,11 +191,12 @@ def by_parameters(log: Logbook) -> None:
 
 def by_deleting(log: Logbook) -> None:
     log.text("only/one", "x")
-    log._store.delete(["artifacts/only/one.txt"])
+    log["artifacts/only/one.txt"].unlink()
     log.text("only/two", "y")
     log.text("several/one", "x")
     log.text("several/two", "y")
-    log._store.delete(["artifacts/several/one.txt", "artifacts/only/two.txt"])
+    for key in ("artifacts/several/one.txt", "artifacts/only/two.txt"):
+        log[key].unlink()
 
 
 @pytest.mark.parametrize(

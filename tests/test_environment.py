@@ -380,7 +380,7 @@ def test_a_git_that_misbehaves_does_not_hinder(script: str, repo: Path, tmp_path
 
 
 def test_a_git_that_hangs_does_not_stall(repo: Path, tmp_path: Path) -> None:
-    script = "from notata.provenance import environment\nenvironment._GIT_SECONDS = 0.2\n" + SHOW
+    script = "from notata.provenance import environment\nenvironment.GIT_SECONDS = 0.2\n" + SHOW
     assert "git" not in told(script, cwd=repo, env=fake_git(tmp_path / "bin", "exec sleep 60"))
 
 

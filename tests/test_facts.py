@@ -24,12 +24,11 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from notata import ExistsError, Logbook, StorageError, UnprotectedWarning
 from notata.store import Store, local_folders, local_locks, open_store, s3
-from tests.counting import counted
+from tests.counting import Send, counted, intercepted
 from tests.servers import Server
 
 # -- local -------------------------------------------------------------------------------------------------
@@ -153,15 +152,13 @@ def test_readers_in_memory_have_positions_of_their_own() -> None:
 def headers_without(name: str) -> Iterator[list[dict[str, str]]]:
     """Drop a header on its way, as a store that ignores it would; yield all headers as they were."""
     seen: list[dict[str, str]] = []
-    original = aiohttp.ClientSession._request
 
-    async def request(self: aiohttp.ClientSession, verb: str, url: Any, **kwargs: Any) -> Any:
+    async def request(send: Send, verb: str, url: Any, **kwargs: Any) -> Any:
         seen.append(dict(kwargs["headers"]))
         kwargs["headers"] = {key: value for key, value in kwargs["headers"].items() if key.lower() != name.lower()}
-        return await original(self, verb, url, **kwargs)
+        return await send(verb, url, **kwargs)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aiohttp.ClientSession, "_request", request)
+    with intercepted(request):
         yield seen
 
 

@@ -15,7 +15,8 @@ import pytest
 from notata import AccessError, BatchError, Experiment, FullError, Logbook, LogReader, Storage, StorageError, Worker
 from notata._base import exits
 from notata.run.recorder import Recorder
-from notata.store import local
+from notata.store import local, open_store
+from notata.testing import FaultyBackend
 from tests import small_disk
 from tests.contract.test_life import until
 from tests.exiting import run_at_exit
@@ -313,8 +314,9 @@ def fail_on_a_full_disk(disk: Disk) -> None:
     assert "while run 'run' was marked failed: FullError: cannot write" in caught.value.__notes__[0]
     assert metadata(disk)["status"] == "initialized"
     disk.make_room()
-    run_at_exit(log)  # where no exception ended the script, functions of `atexit` may end the run first
-    exits._after_joining()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exits, "call_late", lambda call: False)  # functions of `atexit` have run
+        run_at_exit(log)
     assert metadata(disk)["status"] == "failed"
     assert LogReader(log.path).state.status == "failed"
 
@@ -403,10 +405,11 @@ def test_the_table_of_an_experiment(folder: Path) -> None:
 
 def live_on(disk: Disk) -> None:
     """A sign of life that finds no room is not the last one."""
-    log = Logbook("run", disk.folder / "outputs", environment=False, heartbeat=0.01)
+    store = FaultyBackend(open_store(disk.folder / "outputs"))
+    log = Logbook("run", store, environment=False, heartbeat=0.01)
     disk.fill()
-    last = log._lease.heartbeat.last
-    until(lambda: log._lease.heartbeat.last > last)  # it tries
+    before = len(store.operations)
+    until(lambda: len(store.operations) > before + 1)  # it tries
     told = metadata(disk)["lease"]["beat"]
     disk.make_room()
     until(lambda: metadata(disk)["lease"]["beat"] > told)
@@ -441,7 +444,7 @@ def test_nothing_begins_in_a_read_only_folder(folder: Path) -> None:
 
 
 def turn_read_only(disk: Disk, durable: str = "") -> None:
-    local._KEPT = 0  # type: ignore[misc]  # a file that is open to write keeps a disk from being made read-only
+    local.OPEN_FILES = 0  # type: ignore[misc]  # a file that is open to write keeps a disk from being made read-only
     log = quiet_run(disk, durable=bool(durable))
     for write, _ in WRITERS.values():
         write(log, 100)

@@ -58,7 +58,7 @@ class Plain(LocalFileSystem):  # type: ignore[misc]
     def _strip_protocol(cls, path: Any) -> Any:
         if isinstance(path, list):
             return [cls._strip_protocol(one) for one in path]
-        return str(LocalFileSystem._strip_protocol(str(path).removeprefix("plain://")))
+        return str(super()._strip_protocol(str(path).removeprefix("plain://")))
 
 
 class Copying(Plain):
@@ -71,7 +71,7 @@ class Copying(Plain):
     def _strip_protocol(cls, path: Any) -> Any:
         if isinstance(path, list):
             return [cls._strip_protocol(one) for one in path]
-        return str(LocalFileSystem._strip_protocol(str(path).removeprefix("copying://")))
+        return str(super()._strip_protocol(str(path).removeprefix("copying://")))
 
 
 @pytest.fixture(params=["plain", "copying", "dir"])

@@ -186,7 +186,7 @@ def test_no_writer_writes_through_a_link(writer: str, component: str, tmp_path: 
 def by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a system without descriptors of folders, such as Windows: each folder is looked at before it is used."""
     monkeypatch.setattr(local_folders, "BY_DESCRIPTOR", False)
-    monkeypatch.setattr(local_folders, "_NO_LINK", 0)
+    monkeypatch.setattr(local_folders, "NO_LINK", 0)
 
 
 @pytest.mark.usefixtures("by_name")

@@ -51,7 +51,7 @@ class Watched:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep what tests before left open from adding calls: too many open files, and files that are collected."""
-    monkeypatch.setattr(local, "_KEPT", 1024)
+    monkeypatch.setattr(local, "OPEN_FILES", 1024)
     gc.collect()
     gc.disable()
     yield
@@ -159,7 +159,7 @@ def test_a_run_that_is_forgotten_leaves_nothing_open(tmp_path: Path) -> None:
 def test_of_many_runs_few_keep_their_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = os.dup(0)
     os.close(free)  # numbers are given from below, so as many files as this lie below the limit
-    monkeypatch.setattr(local, "_KEPT", free + 8)
+    monkeypatch.setattr(local, "OPEN_FILES", free + 8)
     logs = [quiet_run(tmp_path, f"run{number}") for number in range(20)]
     for log in logs * 3:
         log.info("a")

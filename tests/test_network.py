@@ -15,6 +15,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
+from fsspec.asyn import sync
 
 from notata import DeadlineError, NotataError, StorageError
 from notata.store import Store
@@ -210,7 +211,7 @@ def test_an_error_that_was_handled_holds_nothing_of_its_callers(
     try:
         for name, call in CALLS.items():
             held = attempt(store, call)
-            store.backend._connection.run(asyncio.sleep, 0)  # type: ignore[attr-defined]  # the loop's thread is done with it
+            sync(store.filesystem().loop, asyncio.sleep, 0)  # the loop's thread is done with it
             assert held() is None, name
     finally:
         gc.enable()

@@ -188,6 +188,6 @@ def test_an_interrupt_ends_copies_that_have_begun(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(InFlight, "land", interrupted)
         patch.setattr(InFlight, "cancel", given_up)
-        log._store.copy_from({f"artifacts/{entry.key}": entry for entry in source.list()}, source)
+        open_store(log.url).copy_from({f"artifacts/{entry.key}": entry for entry in source.list()}, source)
     assert len(seen) == 2
     assert LogReader(tmp_path / "log_run").artifacts == []

@@ -29,7 +29,7 @@ from notata.store import s3
 from notata.store.files import PART
 from tests.backends import Place
 from tests.contract.conftest import make_place
-from tests.counting import counted
+from tests.counting import Send, counted, intercepted
 
 pytestmark = pytest.mark.usefixtures("known_anew")
 
@@ -48,16 +48,14 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 @contextmanager
 def habit(habit: Habit) -> Iterator[None]:
     """Have moto behave as another store, by changing requests on their way."""
-    original = aiohttp.ClientSession._request
 
-    async def request(self: aiohttp.ClientSession, verb: str, url: Any, **kwargs: Any) -> Any:
+    async def request(send: Send, verb: str, url: Any, **kwargs: Any) -> Any:
         headers = habit(verb, str(url), dict(kwargs["headers"]))
         if headers is None:  # a condition that no object meets
             headers = {**_without(kwargs["headers"], "If-Match"), "If-Match": '"refused"'}
-        return await original(self, verb, url, **{**kwargs, "headers": headers})
+        return await send(verb, url, **{**kwargs, "headers": headers})
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aiohttp.ClientSession, "_request", request)
+    with intercepted(request):
         yield
 
 

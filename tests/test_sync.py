@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.core import strip_protocol
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -260,10 +261,10 @@ def truthful(here: dict[str, bytes], there: Place, old: dict[str, bytes]) -> Cal
     def look() -> None:
         with lock:
             raw = there.raw()
-            name = raw._strip_protocol(f"{there.url}/log_a/metadata.json")
+            name = strip_protocol(f"{there.url}/log_a/metadata.json")
             if name not in raw.store or json.loads(raw.store[name].getvalue())["status"] != "complete":
                 return
-            now = {key: raw.store.get(raw._strip_protocol(f"{there.url}/{key}")) for key in here}
+            now = {key: raw.store.get(strip_protocol(f"{there.url}/{key}")) for key in here}
             found = {key: None if file is None else file.getvalue() for key, file in now.items()}
             assert found == here or found == {key: old.get(key) for key in here}
 

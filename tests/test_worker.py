@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ from notata import (
     Worker,
     formats,
 )
+from notata._base import times
 from notata.errors import EncodeError
 from notata.store import open_store
 from notata.testing import FaultyBackend
-from notata.worker import WorkerConfig
 from tests.exiting import calls_at_exit
+from tests.servers import Server
 from tests.test_generic import Plain
 
 
@@ -103,7 +105,8 @@ def test_a_pickle_carries_the_store_and_little_else(log: Logbook) -> None:
     data = pickle.dumps(worker)
     assert len(data) < 700
     other = pickle.loads(data)
-    assert (other.rank, other.url, other.logger.level, other._config) == ("3", log.url, logging.INFO, worker._config)
+    assert (other.rank, other.url, other.logger.level) == ("3", log.url, logging.INFO)
+    assert pickle.dumps(other) == data
     other.info("and the other one too")
     other.close()
     assert messages(worker.log_path) == ["INFO it has a lock, a thread, an open file", "INFO and the other one too"]
@@ -122,21 +125,22 @@ def test_what_comes_in_pickles_is_one_worker_while_it_is_in_use(log: Logbook) ->
     assert pickle.loads(again).rank == "3"
 
 
-def test_another_run_of_that_id_has_workers_of_its_own(tmp_path: Path) -> None:
+def test_another_run_of_that_id_has_workers_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data: list[bytes] = []
-    for _ in range(2):
+    for second in range(2):
+        monkeypatch.setattr(times, "now", partial("2026-03-01T09:30:0{}+01:00".format, second))
         log = Logbook("run", tmp_path, environment=False, heartbeat=0, overwrite=True)
-        log._lease.fields["start_time"] = f"2026-03-01T09:30:0{len(data)}+01:00"
         data.append(pickle.dumps(log.worker(0)))
     first, second = map(pickle.loads, data)
     assert first is not second
 
 
-def test_a_pickle_in_a_file_holds_no_credentials() -> None:
-    store = open_store("s3://bucket/outputs/log_run", {"key": "AKIAKEY12345", "secret": "SECRET-of-ours"})
-    worker = Worker._of(
-        store, WorkerConfig.at({"start_time": "2026-03-01T09:30:00+01:00"}, "3", logging.INFO, manifest=True)
-    )
+SECRETS = {"key": "AKIAKEY12345", "secret": "SECRET-of-ours"}
+
+
+def test_a_pickle_in_a_file_holds_no_credentials(moto_server: Server) -> None:
+    options = {**moto_server.options, **SECRETS}
+    worker = Logbook(None, moto_server.url, storage_options=options, environment=False, heartbeat=0).worker(3)
     assert b"SECRET-of-ours" in pickle.dumps(worker)  # another process is to reach the bucket
     kept = formats.encode(formats.PICKLE, {"worker": worker})
     assert b"SECRET-of-ours" not in kept
@@ -277,13 +281,12 @@ def test_what_else_went_wrong_is_noted_in_the_error(log: Logbook) -> None:
     assert messages(worker.log_path)[0] == "ERROR Worker 0 failed: h"
 
 
-def test_a_secret_in_an_error_reaches_no_log(tmp_path: Path) -> None:
-    log = Logbook("run", tmp_path, environment=False, heartbeat=0)
+def test_a_secret_in_an_error_reaches_no_log(moto_server: Server) -> None:
+    options = {**moto_server.options, **SECRETS}
+    log = Logbook(None, moto_server.url, storage_options=options, environment=False, heartbeat=0)
     worker = log.worker(0)
-    worker._store.redacted = lambda text: text.replace("SECRET", "***")  # type: ignore[method-assign]
-    worker.handler._redact = worker._store.redacted
     with pytest.raises(ValueError), worker:
-        raise ValueError("SECRET")
+        raise ValueError("SECRET-of-ours")
     assert "SECRET" not in worker.log_path.read_text()
     assert messages(worker.log_path)[0] == "ERROR Worker 0 failed: ***"
 

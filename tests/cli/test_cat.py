@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 import uuid
-from importlib import import_module
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +265,7 @@ def test_a_format_of_a_user_describes_itself(monkeypatch: pytest.MonkeyPatch, tm
         def load(self) -> Any:
             return Mesh
 
-    monkeypatch.setattr(import_module("notata.formats.named"), "_entries", lambda: [Entry()])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [Entry()])
     url = put("a.mesh", b"abc")
     assert notata("cat", url, folder=tmp_path).stdout.splitlines() == [f"{url}: mesh, 3 B", "  3 cells"]
 
@@ -273,15 +273,15 @@ def test_a_format_of_a_user_describes_itself(monkeypatch: pytest.MonkeyPatch, tm
 def test_installed_formats_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
 
-    def entries() -> list[Any]:
-        looked.append("")
+    def entries(group: str) -> list[Any]:
+        looked.append(group)
         return []
 
-    monkeypatch.setattr(import_module("notata.formats.named"), "_entries", entries)
+    monkeypatch.setattr(metadata, "entry_points", entries)
     for number in range(20):
         put(f"unknown/step_0.{number:02}.csv", b"1,2\n")
     assert [one.is_described for one in contents("memory://cat/unknown/*")] == [False] * 20
-    assert looked == [""]
+    assert looked == ["notata.formats"]
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.parquet", "a.png"])

@@ -32,7 +32,7 @@ def plain(done: Done) -> list[str]:
 
 @pytest.fixture
 def bucket(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setattr(import_module("notata.cli.completing"), "_SECONDS", 60.0)  # of a machine that has much to do
+    monkeypatch.setattr(import_module("notata.cli.completing"), "SECONDS", 60.0)  # of a machine that has much to do
     for name in ("a", "ab", "b"):
         Logbook(
             name, f"{moto_server.url}/completed", storage_options=moto_server.options, overwrite=True

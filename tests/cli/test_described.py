@@ -159,7 +159,7 @@ def test_bytes_are_shown_as_hexdump_has_them() -> None:
 
 
 def test_text_that_is_too_long_for_a_record_is_reported_by_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notata.search.describing._CONTENT", 10)
+    monkeypatch.setattr("notata.search.describing.TEXT_BYTES", 10)
     open_store("memory://described").write_many({"a.txt": b"0123456789", "b.txt": b"0123456789a"})
     done = notata("cat", "--json", "memory://described/*.txt", folder=Path.cwd())
     assert ['"kind": "text"' in line for line in done.stdout.splitlines()] == [True, False]

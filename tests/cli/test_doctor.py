@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import socket
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -326,17 +327,16 @@ def test_a_storage_that_does_not_do_what_it_says(lie: str, state: str, told: str
 def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_reported_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(self: diagnosing._StorageChecks) -> Check:
-        raise KeyboardInterrupt
-
-    def broken(self: diagnosing._StorageChecks) -> Check:
+    def broken(values: list[float]) -> float:
         raise RuntimeError(SECRET)
 
-    store = open_store("memory://doctor-ended")
-    monkeypatch.setattr(diagnosing._StorageChecks, "_distance", broken)
-    found = of(diagnose(store), "distance")
+    faults = FaultyBackend(open_store("memory://doctor-ended"))
+    store = Store(faults)
+    with monkeypatch.context() as patch:
+        patch.setattr(statistics, "median", broken)  # the distance is the median of several requests
+        found = of(diagnose(store), "distance")
     assert (found.state, found.told, bool(found.advice)) == ("no", "it failed with RuntimeError", True)
-    monkeypatch.setattr(diagnosing._StorageChecks, "_can_swap", interrupted)
+    faults.fail(15, error=KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         diagnose(store)
     assert store.list_all() == []
@@ -346,7 +346,7 @@ def test_far_away_and_what_that_means(request: pytest.FixtureRequest, monkeypatc
     place = make_place("s3", request)
     near = of(diagnose(place.url, storage_options=place.options), "distance")
     assert (near.state, "a log call does not wait" in near.told) == ("yes", True)
-    monkeypatch.setattr(diagnosing, "_FAR", 0.0)
+    monkeypatch.setattr(diagnosing, "FAR", 0.0)
     far = of(diagnose(place.url, storage_options=place.options), "distance")
     assert (far.state, "background=True" in far.advice) == ("poor", True)
 

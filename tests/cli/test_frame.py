@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import click
 import pytest
+from rich.cells import cell_len
 
 from notata import Logbook
 from notata.cli import frame, main, output
@@ -325,7 +326,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: Any, columns: int = 
 
 
 def wcswidth(line: str) -> int:
-    return output._width(re.sub("\x1b\\[[0-9;]*m", "", line))
+    return cell_len(re.sub("\x1b\\[[0-9;]*m", "", line))
 
 
 def test_columns_of_a_table_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -185,7 +185,7 @@ def test_files_in_pieces(made: dict[str, bytes], command: list[str]) -> None:
     whole = {key: data for key, data in made.items() if b"\0" not in data}  # from which piece on tells the piece
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefetch, "PART", 4)
-        patch.setattr(grepping, "_PIECE", 5)
+        patch.setattr(grepping, "PIECE", 5)
         compared(whole or {"d": b"a\n"}, command)
 
 

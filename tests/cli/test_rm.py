@@ -361,7 +361,7 @@ def test_who_takes_the_run_before_the_first_step_keeps_it(lost: bool) -> None:
 
 
 def test_of_many_files_it_looks_before_each_thousand_whose_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notata.run.removal._AT_ONCE", 2)
+    monkeypatch.setattr("notata.run.removal.AT_ONCE", 2)
     place = Place("memory", "memory://rm-thousands")
     fill(place, "a", "b")
     between = Between(place.store().below("log_a"), 1, lambda: place.logbook("a", overwrite=True).mark_complete())

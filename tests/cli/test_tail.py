@@ -31,7 +31,7 @@ from tests.backends import Place
 from tests.cli.conftest import Shelf
 from tests.command import notata, process, terminal
 from tests.contract.conftest import make_place
-from tests.counting import counted
+from tests.counting import Send, counted, intercepted
 from tests.fleet import RUNS
 
 
@@ -146,7 +146,7 @@ def test_names_and_exit_codes_of_logs_that_are_followed(monkeypatch: pytest.Monk
 @given(st.lists(st.binary(max_size=9), max_size=12).map(b"\n".join), st.integers(0, 13))
 def test_any_file_and_any_number_of_lines(data: bytes, lines: int) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tailing, "_END", 4)
+        patch.setattr(tailing, "END_BYTES", 4)
         store = open_store(name)
         store.write("log_x/metadata.json", b"{}")
         store.write("log_x/log.txt", data)
@@ -248,7 +248,7 @@ def test_a_run_that_has_ended_already(status: str) -> None:
 
 
 def test_a_log_that_comes_later_and_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "_PIECE", 100)
+    monkeypatch.setattr(following, "PIECE", 100)
     store = a_log()
     lines = "".join(f"line {number}\n" for number in range(100))
     scene = Scene(store, nothing, lambda: store.write("log.txt", lines.encode()), ended(store)).play()
@@ -434,8 +434,8 @@ def test_what_was_begun_belongs_to_the_file_that_is_gone_and_none_of_it_is_new()
     watched = iter(Following(list(logs_at(store)), 0, wait=lambda _: ended(store)()))
     store.write("log.txt", b"[09:00] one\n[09:01] two\n")
     assert next(watched).text == "[09:01] two\n"
-    scene = Scene(a_log(b"[09:00] one\n"), nothing, lines=0)
-    scene._steps = [lambda: scene.logs[0].file.store.write("log.txt", other)]
+    store = a_log(b"[09:00] one\n")
+    scene = Scene(store, lambda: store.write("log.txt", other), lines=0)
     assert scene.play().read == [other.decode()]
 
 
@@ -513,17 +513,14 @@ def test_a_look_is_one_request_for_what_is_new(bucket: Place) -> None:
     assert len(sent) == 2, sent
     counts: list[int] = []
     data: list[int] = []
-    with counted() as sent, pytest.MonkeyPatch.context() as patch:
-        kind: Any = type(bucket.store())
-        read = kind._range
 
-        async def measured(store: Any, key: str, *rest: Any) -> Any:
-            blob = await read(store, key, *rest)
-            if key == "log.txt":
-                data.append(len(blob.data))
-            return blob
+    async def measured(send: Send, method: str, url: Any, **options: Any) -> Any:
+        response = await send(method, url, **options)
+        if "log.txt" in str(url):
+            data.append(response.content_length)
+        return response
 
-        patch.setattr(kind, "_range", measured)
+    with counted() as sent, intercepted(measured):
 
         def grown() -> None:
             bucket.put("log_x/log.txt", lines + b"one more\n")

@@ -93,13 +93,12 @@ def test_a_hundred_artifacts_are_a_hundred_requests(bucket: Place) -> None:
     with counted() as sent:
         for number in range(100):
             log.text(f"t{number}", "x")
-        assert log._queue is not None
-        log._queue.settle()
+        log.flush()
     assert len([request for request in sent if "log.txt" not in request]) == 100
     with counted() as sent:
         for number in range(100):
             log.text("same", str(number))
-        log._queue.settle()
+        log.flush()
     written = [request for request in sent if "log.txt" not in request]
     assert len(written) < 100
     assert bucket.bytes("log_run/artifacts/same.txt") == b"99"
@@ -249,8 +248,7 @@ def write_after_the_end(begin: Callable[..., Logbook]) -> None:
 
 
 def lose_one(begin: Callable[..., Logbook]) -> None:
-    log = begin(faulty=True)
-    log._store.inner.inner.fail(1, key="artifacts/t3.txt")  # type: ignore[attr-defined]
+    log = begin(lost="artifacts/t3.txt")
     for number in range(4):
         log.text(f"t{number}", "x")
 
@@ -333,10 +331,14 @@ def fork(begin: Callable[..., Logbook]) -> None:
 def main(how: str, url: str, options: str, notes: str = "") -> None:
     os.environ["NOTES"] = notes
 
-    def begin(*, faulty: bool = False, noting: bool = False, **arguments: Any) -> Logbook:
+    def begin(*, lost: str = "", noting: bool = False, **arguments: Any) -> Logbook:
         store = open_store(url, json.loads(options))
-        if faulty or noting:
-            store = Store((Noting if noting else FaultyBackend)(store))
+        if noting:
+            store = Store(Noting(store))
+        if lost:
+            faults = FaultyBackend(store)
+            faults.fail(1, key=lost)
+            store = Store(faults)
         return Logbook("run", store, background=True, **arguments)
 
     globals()[how](begin)

@@ -177,7 +177,7 @@ def test_a_process_that_cannot_say_how_it_ended(
     state = reader(place).state
     assert (state.status, state.certain) == ("died", True)
     assert "is gone" in state.why
-    monkeypatch.setattr(processes, "_machine", lambda: "another machine")
+    monkeypatch.setattr(processes, "machine", lambda: "another machine")
     assert reader(place).state.status == "running"  # from elsewhere, until it misses its heartbeats
     assert place.bytes("log_run/metadata.json") == before
     assert metadata(place)["status"] == "initialized"
@@ -215,7 +215,7 @@ def test_a_script_without_a_run_does_not_wait_at_exit() -> None:
     script = (
         "import threading, notata\n"
         "from notata._base import exits\n"
-        "exits._PATIENCE = 1000\n"
+        "exits.PATIENCE = 1000\n"
         "threading.Thread(target=threading.main_thread().join).start()"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=50).returncode == 0

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from notata import (
 from notata._base import exits
 from notata.experiment import Experiment
 from notata.reader import ExperimentReader, LogReader
-from notata.store import local, open_store
+from notata.store import Store, open_store
 from notata.table import IndexWriter
 from notata.testing import FaultyBackend
 from tests.backends import Place
@@ -728,18 +728,40 @@ def test_in_a_bucket_index_csv_is_written_now_and_then(bucket: Place) -> None:
     assert [line["step"] for line in index(bucket)] == ["0", "1", "2", "3", "4"]
 
 
-def test_half_a_minute_later_the_rows_that_wait_are_written(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+class Timer:
+    """A timer that does nothing by itself."""
+
+    def __init__(self, interval: float, function: Callable[[], None]) -> None:
+        self.interval = interval
+        self.function = function
+
+    def start(self) -> None:
+        started.append(self)
+
+
+started: list[Timer] = []
+
+
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> list[Timer]:
+    """The timers that a test starts; it calls their functions itself."""
+    started.clear()
+    monkeypatch.setattr(threading, "Timer", Timer)
+    return started
+
+
+def test_half_a_minute_later_the_rows_that_wait_are_written(
+    bucket: Place, timers: list[Timer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = experiment(bucket)
     for step in range(3):
         begun(made, step=step).mark_complete()
-    timer = made._keeper._timer
-    assert timer is not None
+    [timer] = timers
     assert timer.interval > 25
-    timer.cancel()
-    timer.function()  # as it does then
+    monkeypatch.setattr("notata.table.index.EVERY", 0.0)  # for the next time
+    timer.function()
     assert [line["step"] for line in index(bucket)] == ["0", "1", "2"]
-    assert made._keeper._pending == {}
-    made._keeper._next = 0.0  # half a minute later again
+    assert calls_at_exit(IndexWriter) == []
     begun(made, step=3).mark_complete()
     assert [line["step"] for line in index(bucket)] == ["0", "1", "2", "3"]
 
@@ -860,7 +882,7 @@ def test_an_index_that_cannot_be_written_ends_no_run_badly(caplog: pytest.LogCap
 def test_rows_that_cannot_be_written_at_the_end_of_the_process_cost_no_more_than_a_word(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notata.table.index._SECONDS", 0.0)
+    monkeypatch.setattr("notata.table.index.RETRY_SECONDS", 0.0)
     store = FarBackend(open_store("memory://experiment-at-exit"))
     made = Experiment("sweep", store)
     for step in range(3):
@@ -908,15 +930,12 @@ def test_a_displaced_run_records_no_row(place: Place, sweep: Experiment) -> None
 
 
 def test_writers_of_index_csv_who_always_come_second_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notata.table.index._SECONDS", 0.0)
-    made = Experiment("sweep", tmp_path)
+    monkeypatch.setattr("notata.table.index.RETRY_SECONDS", 0.0)
+    store = FaultyBackend(open_store(tmp_path))
+    made = Experiment("sweep", store)
     begun(made, dt=0.1).mark_complete()
-
-    def refuse(self: Any, key: str, *_: Any) -> None:
-        raise notata.ConflictError("on purpose", url="", key=key)
-
-    monkeypatch.setattr(local.LocalBackend, "put", refuse)
     Path(str(made.index_file)).write_text("torn")
+    store.fail(2, key="index.csv", error=lambda: notata.ConflictError("on purpose", url="", key=""))  # after a read
     with pytest.raises(notata.ConflictError, match="no row is lost"):
         made.write_index()
 
@@ -925,11 +944,9 @@ def test_what_is_in_the_index_waits_no_more(sweep: Experiment) -> None:
     for number in range(3):
         sweep.add(number=number).mark_complete()
     sweep.write_index()
-    assert sweep._keeper._pending == {}
     assert calls_at_exit(IndexWriter) == []
     sweep.add(number=3).mark_complete()
     sweep.to_dataframe()
-    assert sweep._keeper._pending == {}
     assert calls_at_exit(IndexWriter) == []
 
 
@@ -988,20 +1005,26 @@ def test_an_index_of_our_own_is_not_kept_when_it_changes(sweep: Experiment, plac
     assert [name for name in place.names() if name.endswith(".bak")] == []
 
 
-def test_rows_that_others_come_before_are_tried_again(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = experiment(bucket)
-    with monkeypatch.context() as patch:
-        patch.setattr("notata.table.index._is_written", lambda *_: False)
-        begun(made, step=0).mark_complete()
-        assert made._keeper._timer is not None
-        made._keeper._timer.cancel()
-        made._keeper._due()
-        assert list(made._keeper._pending) == [made.run_id(step=0)]
-        assert made._keeper._timer is not None
-        made._keeper._timer.cancel()
-    made._keeper._due()
+def test_rows_that_others_come_before_are_tried_again(bucket: Place, timers: list[Timer]) -> None:
+    def conflict() -> Exception:
+        conflicts.append("")
+        return notata.ConflictError("others came before", url="", key="")
+
+    conflicts: list[str] = []
+    store = FaultyBackend(bucket.store())
+    made = Experiment("sweep", store)
+    store.fail(2, key="index.csv", error=conflict)  # the write; the first operation reads
+    begun(made, step=0).mark_complete()
+    store.fail(2, key="index.csv", error=conflict)
+    [first] = timers
+    first.function()
+    assert len(conflicts) == 2
+    assert len(calls_at_exit(IndexWriter)) == 1
+    [_, second] = timers
+    second.function()
     assert [line["step"] for line in index(bucket)] == ["0"]
-    assert made._keeper._timer is None
+    assert len(timers) == 2
+    assert calls_at_exit(IndexWriter) == []
 
 
 def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> None:
@@ -1037,23 +1060,32 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> Non
 
 
 def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another thread may take the row before it for written while this one begins to wait."""
-    made = Experiment("sweep", FarBackend(open_store(f"memory://{uuid.uuid4().hex}")))
-    made.add(dt=0.0).mark_complete()
-    asked = exits.at_exit
+    """Another thread stores the rows before it, and takes back the call at exit, while this one begins to wait."""
+    place = Place("memory", f"memory://{uuid.uuid4().hex}")
+    made = Experiment("sweep", FarBackend(place.store()))
+    for dt in (0.0, 0.05):
+        made.add(dt=dt).mark_complete()
+    listed, pending = threading.Event(), threading.Event()
+    replace, asked = Store.replace, exits.at_exit
 
-    def other() -> None:
-        if made._keeper._lock.acquire(blocking=False):
-            made._keeper._remove_pending({})
-            made._keeper._lock.release()
+    def replace_later(self: Store, key: str, *arguments: Any) -> str:
+        if key == "index.csv":
+            listed.set()
+            assert pending.wait(20)
+        return replace(self, key, *arguments)
 
     def at_exit(call: Any) -> None:
         asked(call)
-        thread = threading.Thread(target=other)
-        thread.start()
-        thread.join()
+        pending.set()
+        other.join(0.5)  # it may have to wait for this thread
 
+    monkeypatch.setattr(Store, "replace", replace_later)
     monkeypatch.setattr(exits, "at_exit", at_exit)
+    other = threading.Thread(target=made.to_dataframe)
+    other.start()
+    assert listed.wait(20)
     made.add(dt=0.1).mark_complete()
-    assert made._keeper._pending
-    assert len(calls_at_exit(IndexWriter)) == 1
+    other.join()
+    [call] = calls_at_exit(IndexWriter)
+    call()
+    assert [line["dt"] for line in index(place)] == ["0.0", "0.05", "0.1"]

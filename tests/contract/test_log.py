@@ -19,7 +19,7 @@ import pytest
 from notata import ConfigurationError, Logbook, RunEndedError, StorageError
 from notata.testing import FaultyBackend
 from tests.backends import Place
-from tests.counting import counted
+from tests.counting import Send, counted, intercepted
 from tests.tools.lines import measure, wanted
 
 MANY = 100_000
@@ -29,10 +29,9 @@ MANY = 100_000
 def every_third_reply_is_lost() -> Iterator[list[str]]:
     """Lose each third reply to a request that changes something, after the server has done it."""
     changes: list[str] = []
-    original = aiohttp.ClientSession._request
 
-    async def request(self: aiohttp.ClientSession, method: str, url: Any, **kwargs: Any) -> Any:
-        response = await original(self, method, url, **kwargs)
+    async def request(send: Send, method: str, url: Any, **kwargs: Any) -> Any:
+        response = await send(method, url, **kwargs)
         if method != "GET":
             changes.append(str(url))
             if len(changes) % 3 == 2:
@@ -41,8 +40,7 @@ def every_third_reply_is_lost() -> Iterator[list[str]]:
                 raise aiohttp.ServerDisconnectedError
         return response
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aiohttp.ClientSession, "_request", request)
+    with intercepted(request):
         yield changes
 
 

@@ -13,16 +13,16 @@ from notata import ConflictError, StorageError
 from notata.store.files import PART
 from tests.backends import Place
 from tests.contract.conftest import BUCKETS, CEPH, emptied
+from tests.counting import Send, intercepted
 
 
 @contextmanager
 def lost_reply(method: str, marker: str = "") -> Iterator[list[str]]:
     """Lose the reply of the next request of this kind, after the server has done it."""
     lost: list[str] = []
-    original = aiohttp.ClientSession._request
 
-    async def request(self: aiohttp.ClientSession, verb: str, url: Any, **kwargs: Any) -> Any:
-        response = await original(self, verb, url, **kwargs)
+    async def request(send: Send, verb: str, url: Any, **kwargs: Any) -> Any:
+        response = await send(verb, url, **kwargs)
         if not lost and verb == method and marker in str(url):
             lost.append(str(url))
             await response.read()
@@ -30,8 +30,7 @@ def lost_reply(method: str, marker: str = "") -> Iterator[list[str]]:
             raise aiohttp.ServerDisconnectedError
         return response
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aiohttp.ClientSession, "_request", request)
+    with intercepted(request):
         yield lost
     assert lost, "no request of this kind was made"
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import aiohttp
 import numpy as np
 import pytest
 from fsspec.callbacks import Callback
@@ -22,7 +21,7 @@ from notata.store.remote import _Started
 from tests.backends import Place
 from tests.contract.conftest import EVERYWHERE, emptied
 from tests.contract.test_store import open_uploads
-from tests.counting import counted
+from tests.counting import Send, counted, intercepted
 
 SECONDS = 20.0
 
@@ -36,11 +35,12 @@ class Gate:
     """Keeps requests of one kind waiting until as many have come as are expected at once; later ones pass.
 
     Attributes:
+        here: How many are under way now.
         most: How many were under way at once.
     """
 
     def __init__(self, method: str, marker: str, expected: int) -> None:
-        self.most = self._here = 0
+        self.most = self.here = 0
         self._kind = method, marker
         self._expected = expected
         self._open = False
@@ -52,36 +52,35 @@ class Gate:
 
     async def passed(self) -> None:
         self._changed = self._changed or asyncio.Event()
-        self._here += 1
-        self.most = max(self.most, self._here)
-        if self._here == self._expected:
+        self.here += 1
+        self.most = max(self.most, self.here)
+        if self.here == self._expected:
             self.full.set()
             self._changed.set()
         await asyncio.wait_for(self._changed.wait(), SECONDS)
 
     def left(self) -> None:
-        self._here -= 1
+        self.here -= 1
 
 
 @contextmanager
 def gate(method: str, marker: str, expected: int, behind: int = 0) -> Iterator[Gate]:
     """A gate for requests of one kind, but for as many as are made first."""
     one = Gate(method, marker, expected)
-    original, left = aiohttp.ClientSession._request, behind
+    left = behind
 
-    async def request(self: aiohttp.ClientSession, verb: str, url: Any, **kwargs: Any) -> Any:
+    async def request(send: Send, verb: str, url: Any, **kwargs: Any) -> Any:
         nonlocal left
         left -= one.concerns(verb, url)
         if not one.concerns(verb, url) or left >= 0:
-            return await original(self, verb, url, **kwargs)
+            return await send(verb, url, **kwargs)
         try:
             await one.passed()
-            return await original(self, verb, url, **kwargs)
+            return await send(verb, url, **kwargs)
         finally:
             one.left()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aiohttp.ClientSession, "_request", request)
+    with intercepted(request):
         yield one
 
 
@@ -153,18 +152,17 @@ def test_a_copy_between_stores_has_many_under_way(bucket: Place) -> None:
 @contextmanager
 def refused(method: str, marker: str, after: int) -> Iterator[None]:
     """Have the network refuse a request of this kind, once `after` of them went well."""
-    original, seen = aiohttp.ClientSession._request, 0
+    seen = 0
 
-    async def request(self: aiohttp.ClientSession, verb: str, url: Any, **kwargs: Any) -> Any:
+    async def request(send: Send, verb: str, url: Any, **kwargs: Any) -> Any:
         nonlocal seen
         if verb == method and marker in str(url):
             seen += 1
             if seen > after:
                 raise PermissionError("no")
-        return await original(self, verb, url, **kwargs)
+        return await send(verb, url, **kwargs)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aiohttp.ClientSession, "_request", request)
+    with intercepted(request):
         yield
 
 
@@ -186,7 +184,7 @@ def test_an_interrupt_while_parts_are_under_way_leaves_nothing(bucket: Place, pa
     with gate(*part[:2], expected) as up, pytest.raises(KeyboardInterrupt), store.open("a", "wb") as file:
         file.write(bytes((2 if bucket.name == "gcs" else 4) * PART + 1))
         raise KeyboardInterrupt
-    assert up._here == 0
+    assert up.here == 0
     assert bucket.bytes("a") == b"old"
     assert open_uploads(bucket) == []
 
@@ -219,7 +217,7 @@ def test_an_upload_whose_begin_is_interrupted_is_ended(
         return  # where one expires by itself
     store = bucket.store()
     store.exists("a")
-    result, original = _Started.result, aiohttp.ClientSession._request
+    result = _Started.result
     asked, interrupted, ended = threading.Event(), threading.Event(), threading.Event()
 
     def result_or_interrupt(self: Any, timeout: float | None = None) -> Any:
@@ -231,20 +229,20 @@ def test_an_upload_whose_begin_is_interrupted_is_ended(
         interrupted.set()
         raise KeyboardInterrupt
 
-    async def request(self: aiohttp.ClientSession, verb: str, url: Any, **kwargs: Any) -> Any:
+    async def request(send: Send, verb: str, url: Any, **kwargs: Any) -> Any:
         asked.set()
         if when == "under way":
             await asyncio.to_thread(interrupted.wait, SECONDS)
-        reply = await original(self, verb, url, **kwargs)
+        reply = await send(verb, url, **kwargs)
         if verb == "DELETE":
             ended.set()
         return reply
 
-    monkeypatch.setattr(aiohttp.ClientSession, "_request", request)
-    monkeypatch.setattr(_Started, "result", result_or_interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        store.backend.begin_upload("a", None)
-    assert ended.wait(SECONDS)
+    with intercepted(request):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), store.open("a", "wb") as file:
+            patch.setattr(_Started, "result", result_or_interrupt)
+            file.write(bytes(2 * PART))
+        assert ended.wait(SECONDS)
     assert open_uploads(bucket) == []
 
 

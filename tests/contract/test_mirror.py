@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import aiohttp
 import pytest
 
 from notata import BatchError, Logbook, LogReader, MirrorStorage, StorageError, sync
@@ -26,7 +25,7 @@ from notata.store.files import PART
 from tests import ending
 from tests.backends import Place
 from tests.contract.conftest import make_place
-from tests.counting import counted
+from tests.counting import Send, counted, intercepted
 from tests.nursery import Script
 from tests.test_mirror import Hasty, content, settle
 
@@ -183,21 +182,19 @@ def test_a_small_log_costs_no_more_than_its_rate(here: Place, bucket: Place) -> 
 def most_at_once() -> Iterator[list[int]]:
     """The bytes of the bodies that were on their way at one time, each time that one began."""
     now, seen = 0, [0]
-    original = aiohttp.ClientSession._request
 
-    async def request(self: aiohttp.ClientSession, method: str, url: Any, **options: Any) -> Any:
+    async def request(send: Send, method: str, url: Any, **options: Any) -> Any:
         nonlocal now
         size = int((options.get("headers") or {}).get("Content-Length") or 0) if method in ("PUT", "POST") else 0
         now += size
         seen.append(now)
         try:
             await asyncio.sleep(0)
-            return await original(self, method, url, **options)
+            return await send(method, url, **options)
         finally:
             now -= size
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aiohttp.ClientSession, "_request", request)
+    with intercepted(request):
         yield seen
 
 

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from upath import UPath
 
 from notata import DamagedFileWarning, Logbook, LogReader, RunLog, errors
-from notata.store import Entry
+from notata.store import Entry, Store
 from notata.store.gaps import Skipped
 from tests.backends import Place
 from tests.contract.conftest import QUICK, emptied
@@ -574,16 +574,18 @@ def test_a_colon_may_be_part_of_any_name(place: Place) -> None:
 
 def test_a_bundle_that_goes_or_changes_while_it_is_listed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     log = place.logbook()
-    run = log.reader
-    listing = run._store.list
+    run = reader(place)
+    listing = Store.list
 
     def meanwhile(change: Callable[[], object]) -> None:
-        def listed(folder: str = "", *, skipped: Skipped | None = None) -> list[Entry]:
-            found = listing(folder, skipped=skipped)
-            change()
+        def listed(self: Store, folder: str = "", *, skipped: Skipped | None = None) -> list[Entry]:
+            found = listing(self, folder, skipped=skipped)
+            with monkeypatch.context() as patch:
+                patch.setattr(Store, "list", listing)
+                change()
             return found
 
-        monkeypatch.setattr(run._store, "list", listed)
+        monkeypatch.setattr(Store, "list", listed)
 
     for change, left in (
         (lambda: log["data/b.npz"].unlink(), []),

@@ -504,8 +504,8 @@ def test_a_worker_goes_on_when_its_run_is_resumed(place: Place) -> None:
     worker.close()
     log.mark_failed("preempted")
     with place.logbook(resume=True):
-        assert worker._run.is_there()
         worker.info("still here")
+        worker.text("still", "there")
         worker.close()
     assert log_of(place, 0)[1:] == ["INFO still here"]
 

@@ -20,7 +20,7 @@ RANDOM = np.random.default_rng(7)
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(array_facts, "_PIECE", 1000)
+    monkeypatch.setattr(array_facts, "PIECE", 1000)
 
 
 def facts(array: npt.NDArray[Any], **options: Any) -> ArrayFacts:

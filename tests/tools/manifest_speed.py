@@ -46,7 +46,7 @@ def calls(folder: str, rounds: int) -> dict[str, tuple[float, float]]:
         for kind in (False, True):
             log = Logbook(f"end-{number}-{kind}", folder, heartbeat=0, manifest=kind)
             for file in range(_FILES):
-                log._store.write(f"artifacts/{file}", b"x" * 1000)
+                log[f"artifacts/{file}"].write_bytes(b"x" * 1000)
             seconds.setdefault(f"end of a run of {_FILES} files", ([], []))[kind].append(timed(log.mark_complete))
     return {name: (1e3 * median(plain), 1e3 * median(noted)) for name, (plain, noted) in seconds.items()}
 

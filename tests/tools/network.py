@@ -156,7 +156,7 @@ def hurried(pause: float = 0.05) -> Iterator[None]:
         await asyncio.sleep(pause * seconds)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remote, "_SLOWEST", _FASTER)
+        patch.setattr(remote, "SLOWEST", _FASTER)
         patch.setattr(endpoint.AioEndpoint, "_sleep", endpoint_sleep)
         patch.setattr(retry, "asyncio", SimpleNamespace(sleep=sleep))
         patch.setattr(gcs, "asyncio", SimpleNamespace(sleep=sleep))

@@ -54,7 +54,7 @@ Call = Callable[[], None]
 
 _EXECUTORS: Final = ("concurrent.futures.", "loky.", "joblib.")
 
-_PATIENCE: Final = 10.0  # seconds to wait for threads that do not use a run
+PATIENCE: Final = 10.0  # seconds to wait for threads that do not use a run
 _SLICE: Final = 0.1
 _MOST: Final = 100_000
 
@@ -191,13 +191,13 @@ def run_all() -> None:
 
 
 def _wait_for_threads() -> bool:
-    """Wait for the threads of the script while they use a run, and `_PATIENCE` seconds longer. Return if they ended.
+    """Wait for the threads of the script while they use a run, and `PATIENCE` seconds longer. Return if they ended.
 
     The interpreter would wait for them, too, but first it closes its executors, which resolve host names.
     """
     started = time.monotonic()
     while others := [thread for thread in threading.enumerate() if _role(thread) is Role.WORKER]:
-        left = max(started, _last_use) + _PATIENCE - time.monotonic()
+        left = max(started, _last_use) + PATIENCE - time.monotonic()
         if left <= 0:
             return False
         others[0].join(min(left, _SLICE))

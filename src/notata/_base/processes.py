@@ -99,7 +99,7 @@ def identity(pid: int | None = None) -> str:
         The name; empty if the system does not support this (everywhere except Linux).
     """
     pid = os.getpid() if pid is None else pid
-    here, start = _machine(), _start(pid)
+    here, start = machine(), _start(pid)
     return f"{here}/{pid}/{start}" if here and start else _UNKNOWN
 
 
@@ -110,7 +110,7 @@ def alive(name: str) -> bool | None:
     (True, None)
     """
     here, _, number = name.rpartition("/")[0].rpartition("/")
-    if not here or here != _machine() or not re.fullmatch("[0-9]{1,9}", number):
+    if not here or here != machine() or not re.fullmatch("[0-9]{1,9}", number):
         return None
     found = identity(int(number))
     if found:
@@ -150,7 +150,7 @@ def is_running(tag: str) -> bool | None:
     True
     """
     digest, pid, start = tag.split("-")
-    here = _machine()
+    here = machine()
     return alive(f"{here}/{pid}/{start}") if here and digest == _digest(here) else None
 
 
@@ -171,7 +171,7 @@ def is_ancestor(name: str) -> bool:
     return False
 
 
-def _machine() -> str:
+def machine() -> str:
     if not sys.platform.startswith("linux"):
         return _UNKNOWN
     try:

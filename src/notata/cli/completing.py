@@ -15,7 +15,7 @@ from notata.errors import NotataError
 
 __all__ = ["adapt_bash", "complete_urls"]
 
-_SECONDS: Final = 3.0  # a user who pressed a key waits at most this long for a bucket
+SECONDS: Final = 3.0  # a user who pressed a key waits at most this long for a bucket
 _MOST: Final = 200  # suggestions
 _SPECIAL: Final = re.compile(r"[^\w@%+=:,./-]")  # characters that bash would interpret: it inserts suggestions unquoted
 _ESCAPED: Final = r"\\\g<0>"
@@ -51,10 +51,10 @@ def _below(folder: str, options: dict[str, Any]) -> list[str]:
                     found.append(f"{folder}/{name}{'/' * (entry['type'] == 'directory')}")
 
     try:
-        store = open_store(folder, options, timeout=_SECONDS)  # imports libraries, which takes time
+        store = open_store(folder, options, timeout=SECONDS)  # imports libraries, which takes time
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
-        thread.join(_SECONDS)
+        thread.join(SECONDS)
     except NotataError:
         return []
     finally:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ArrayFacts", "BundleFacts", "Statistics", "npy_facts", "npz_facts"]
 
-_PIECE: Final = 2**20  # bytes to examine at once
+PIECE: Final = 2**20  # bytes to examine at once
 _LARGEST: Final = 2**22  # bytes of the largest element to examine
 _WIDTH: Final = 100  # characters of a value to show
 _MEMBERS: Final = 10_000  # largest number of members of an npz file to describe
@@ -211,7 +211,7 @@ def _pieces(file: IO[bytes], header: Header, most: int | None) -> Iterator[npt.N
     import numpy as np
 
     left = math.prod(header.shape) if most is None else min(most, math.prod(header.shape))
-    at_once = max(1, _PIECE // header.dtype.itemsize)
+    at_once = max(1, PIECE // header.dtype.itemsize)
     while left:
         count = min(left, at_once)
         data = bytearray(count * header.dtype.itemsize)

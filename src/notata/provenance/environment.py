@@ -20,7 +20,7 @@ from notata._base.secrets import arguments, refresh
 
 __all__ = ["capture", "imported_packages"]
 
-_GIT_SECONDS: Final = 3.0  # time limit for git, for a working tree on a slow disk
+GIT_SECONDS: Final = 3.0  # time limit for git, for a working tree on a slow disk
 _GIT_FRESH: Final = 10.0  # seconds that the answer of git is cached
 _FILTERS: Final = 100  # maximum number of filters that a checkout can configure
 _DRIVER: Final = re.compile(r"[\w.-]+", re.ASCII)
@@ -149,7 +149,7 @@ def _git(folder: str, _: int) -> dict[str, Any] | None:
 
     `dirty` is omitted if finding out would run a program of the checkout.
     """
-    until = time.monotonic() + _GIT_SECONDS
+    until = time.monotonic() + GIT_SECONDS
     filters = _run_git(folder, until, "config", "-z", "--name-only", "--get-regexp", r"^filter\.", codes=(0, 1))
     if filters is None:
         return None

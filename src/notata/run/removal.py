@@ -20,7 +20,7 @@ from notata.store.gaps import Gaps
 
 __all__ = ["RemovalResult", "remove_run"]
 
-_AT_ONCE: Final = 1000  # files per deletion request of S3; the owner of the run is checked before each request
+AT_ONCE: Final = 1000  # files per deletion request of S3; the owner of the run is checked before each request
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,10 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
     gone: dict[str, int] = {}
     errors: dict[str, Exception] = {error.key or "": error for error in gaps.errors(run.url)}
     listed = [entry for entry in listed if entry.key != keys.METADATA]
-    for start in range(0, len(listed), _AT_ONCE):
+    for start in range(0, len(listed), AT_ONCE):
         if start:
             _check(run, last.version)
-        some = listed[start : start + _AT_ONCE]
+        some = listed[start : start + AT_ONCE]
         errors |= _remove_files(run, some)
         gone |= {entry.key: entry.size for entry in some if entry.key not in errors}
         if any(isinstance(error, DeadlineError) for error in errors.values()):

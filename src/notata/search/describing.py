@@ -29,7 +29,7 @@ __all__ = ["BytesFacts", "Content", "Description", "describe", "is_text"]
 
 _SMALL: Final = 2**20  # size up to which a file is prefetched
 _PIECE: Final = 2**20
-_CONTENT: Final = 2**26  # bytes of text in a record
+TEXT_BYTES: Final = 2**26  # bytes of text in a record
 _SHOWN: Final = 256  # bytes shown of a file of unknown kind
 _IN_RUN: Final = re.compile(r"(?:^|.*?/)log_([^/]+)/((?:artifacts|data|plots|workers)/.+|[^/]+)", re.DOTALL)
 
@@ -226,7 +226,7 @@ class Content:
             while piece := file.read(_PIECE):
                 yield piece
 
-    def read(self, most: int = _CONTENT) -> bytes:
+    def read(self, most: int = TEXT_BYTES) -> bytes:
         """Return its first bytes, and one more than `most` if there are more."""
         with self._opened() as file, self._guarded():
             return file.read(most + 1)
@@ -259,7 +259,7 @@ class Content:
             return self.description().record()
         data = self.read()
         fields: dict[str, Any] = {"name": self.file.name, "run_id": self.run_id, "key": self.key, "size": len(data)}
-        if len(data) > _CONTENT:
+        if len(data) > TEXT_BYTES:
             return self.unknown(data).record()
         try:
             text = data.decode()

@@ -45,7 +45,7 @@ T = TypeVar("T")
 _TIMEOUT: Final = 5.0  # seconds for one request
 _GRACE: Final = 10.0  # additional seconds for one check, to load libraries and to find credentials
 _REQUESTS: Final = 5  # requests that measure the round trip time
-_FAR: Final = 0.25  # seconds
+FAR: Final = 0.25  # seconds
 _WRITING: Final = ("write", "overwrite", "claim", "append", "links", "fsync", "names", "clock")
 _HOPELESS: Final = (ConfigurationError, ContainerMissingError, DeadlineError, UnreachableError)
 _DATA: Final = b"This file was written by notata doctor, and may be removed.\n"
@@ -217,7 +217,7 @@ class _StorageChecks:
             f"{median * 1000:.0f} ms a round trip; a log call does not wait (lines are sent together, every 5 s at "
             f"most), an artifact takes about {duration(median)}"
         )
-        if median <= _FAR:
+        if median <= FAR:
             return Check("distance", "yes", message, value=median)
         return Check(
             "distance", "poor", message, "Write with background=True, or to a local disk with mirror=.", median

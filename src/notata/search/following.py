@@ -35,7 +35,7 @@ from notata.store.gaps import ignore
 __all__ = ["Following", "follow"]
 
 _MARK: Final = 64  # known bytes compared at each poll to detect a replaced file: the time of a line is among them
-_PIECE: Final = 2**20  # maximum bytes of each log in one poll
+PIECE: Final = 2**20  # maximum bytes of each log in one poll
 _NEAR: Final = 0.2  # seconds between two polls of a local log
 _FAR: Final = 1.0
 _SLOWER: Final = 1.5  # factor of the interval after each poll without new lines
@@ -231,7 +231,7 @@ class Following:
     def _look(self) -> Generator[News, None, tuple[bool, bool]]:
         """Yield new lines of each log; return whether there were any, and whether more are available already."""
         ends = [(run, end) for run in self._runs.values() for end in run.ends.values()]
-        wanted = ((at, at[1].log.file, at[1].at - len(at[1].mark), at[1].at + _PIECE) for at in ends)
+        wanted = ((at, at[1].log.file, at[1].at - len(at[1].mark), at[1].at + PIECE) for at in ends)
         came = more = False
         for run in self._runs.values():
             run.silent = True
@@ -296,7 +296,7 @@ class Following:
                 yield from self._stop_following(run)
         longest = _STATE * self._interval
         due = [run for run in silent if run.store is not None and run.name in self._runs and run.waited >= longest]
-        with closing(prefetched((run, _metadata(run), 0, _PIECE) for run in due)) as coming:
+        with closing(prefetched((run, _metadata(run), 0, PIECE) for run in due)) as coming:
             for run, future in coming:
                 assert future is not None
                 try:

@@ -31,7 +31,7 @@ _TEXT: Final = frozenset({
 """Suffixes of text files; a file without a suffix may be text."""
 
 _NULS: Final = re.compile("\0+")
-_PIECE: Final = 2**20  # bytes read at once from a large file
+PIECE: Final = 2**20  # bytes read at once from a large file
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Searched:
 
     def _read(self, reader: IO[bytes]) -> bytes:
         try:
-            return reader.read(_PIECE)
+            return reader.read(PIECE)
         except NotataError:
             raise
         except OSError as error:  # from a disk

@@ -23,7 +23,7 @@ __all__ = ["LINES", "Log", "News", "ends_of", "log_of", "logs_at", "tail", "tail
 LINES: Final = 10
 """Default number of lines of a log."""
 
-_END: Final = 64 * 2**10  # bytes that usually contain the last lines
+END_BYTES: Final = 64 * 2**10  # bytes that usually contain the last lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +158,14 @@ def ends_of(
     If the lines take more than 16 MiB together, only the end is returned.
     """
     sizes = [log.file.entry.size if log.file.entry.size >= 0 else PART for log in logs]
-    wanted = ((log, log.file, max(0, size - _END), size) for log, size in zip(logs, sizes, strict=True))
+    wanted = ((log, log.file, max(0, size - END_BYTES), size) for log, size in zip(logs, sizes, strict=True))
     with closing(prefetched(wanted)) as coming:
         for (log, future), size in zip(coming, sizes, strict=True):
             assert future is not None
             try:
-                data, start = future.result().data, max(0, size - _END)
+                data, start = future.result().data, max(0, size - END_BYTES)
                 while (at := _last(data, lines)) < 0 and start > 0 and len(data) < limits.LINE_SHOWN:
-                    step = min(start, max(_END, len(data)))
+                    step = min(start, max(END_BYTES, len(data)))
                     data, start = log.file.store.read(log.file.entry.key, start - step, start) + data, start - step
             except NotataError as error:
                 failed(error)

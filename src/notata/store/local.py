@@ -53,7 +53,7 @@ _COPIED: Final = 2**20
 _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _UPDATE: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _LOCK_SECONDS: Final = 30.0  # a lock is held for microseconds, or for one durable append
-_KEPT: Final = 64
+OPEN_FILES: Final = 64
 """Files with a descriptor below this stay open between appends. Descriptors count from 0, so at most this many do.
 
 It is also limited to a quarter of the files that the process may open; the rest is for other uses.
@@ -586,7 +586,7 @@ class _Growing:
 
     def is_of_few(self) -> bool:
         """Check whether few files are open, so that this one may stay open."""
-        return self._handle < min(_KEPT, _open_files_allowed() // 4)
+        return self._handle < min(OPEN_FILES, _open_files_allowed() // 4)
 
     def extend(self, data: bytes, at: int, durability: Durability | None, seconds: float) -> int | None:
         """Append `data` if the size is `at`. Return the size before, or None if the name is another file's by now."""

@@ -23,7 +23,7 @@ __all__ = ["Folder", "LinkMetError", "is_link", "make_folder", "open_folder", "p
 
 BY_DESCRIPTOR: Final = {os.open, os.mkdir, os.stat, os.unlink, os.rmdir, os.rename, os.link} <= os.supports_dir_fd
 
-_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 _READ: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _PASS: Final = _READ | getattr(os, "O_PATH", 0)  # Linux: passing through a folder needs no permission to list it
 _LINK_MET: Final = {errno.ELOOP, errno.EMLINK, errno.ENOTDIR}  # Linux and macOS, FreeBSD; and any system for a folder
@@ -91,10 +91,10 @@ class Folder:
         """
         if follow:
             return os.open(self._prefix + name, flags, 0o666, dir_fd=self._handle)
-        if not _NO_LINK:
+        if not NO_LINK:
             self._refuse_link(name)
         try:
-            return os.open(self._prefix + name, flags | _NO_LINK, 0o666, dir_fd=self._handle)
+            return os.open(self._prefix + name, flags | NO_LINK, 0o666, dir_fd=self._handle)
         except OSError as error:
             self.explain(name, error)
             raise
@@ -160,7 +160,7 @@ class Folder:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
             return Folder(path, below)
         try:
-            handle = os.open(self._prefix + name, (_READ if read else _PASS) | _NO_LINK, dir_fd=self._handle)
+            handle = os.open(self._prefix + name, (_READ if read else _PASS) | NO_LINK, dir_fd=self._handle)
         except OSError as error:
             self.explain(name, error)
             raise
@@ -215,7 +215,7 @@ def open_folder(root: str, name: str = "", *, read: bool = False) -> Folder:
     for number, part in enumerate(parts):
         flags = _READ if read and number == last else _PASS
         try:
-            inner = os.open(place if handle is None else part, flags | _NO_LINK, dir_fd=handle)
+            inner = os.open(place if handle is None else part, flags | NO_LINK, dir_fd=handle)
         except OSError as error:
             with Folder(root if handle is None else "", "/".join(parts[:number]), handle) as above:
                 above.explain(part, error)

@@ -28,7 +28,7 @@ if sys.platform != "win32":
 __all__ = ["LockHeldError", "NoLockError", "OwnLockError", "hold", "locked", "release"]
 
 _NO_LOCKS: Final = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
-_DEAD_AFTER: Final = 30.0  # seconds; a lock is held for microseconds, so an older one is that of a dead process
+DEAD_AFTER: Final = 30.0  # seconds; a lock is held for microseconds, so an older one is that of a dead process
 _FIRST_PAUSE: Final = 5e-5
 _LONGEST_PAUSE: Final = 0.02
 _LOCK: Final = f"{keys.RESERVED}lock"
@@ -209,11 +209,11 @@ def _made(folder: Folder, seconds: float) -> Iterator[None]:
             os.close(folder.open(_LOCK, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError as error:
             with suppress(FileNotFoundError):
-                if time.time() - folder.stat(_LOCK).st_mtime > _DEAD_AFTER:
+                if time.time() - folder.stat(_LOCK).st_mtime > DEAD_AFTER:
                     folder.unlink(_LOCK)
             raise BlockingIOError(errno.EWOULDBLOCK, "another process made it") from error
 
-    _try_until(make, folder.path_of(_LOCK), seconds + _DEAD_AFTER)
+    _try_until(make, folder.path_of(_LOCK), seconds + DEAD_AFTER)
     try:
         yield
     finally:

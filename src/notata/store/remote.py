@@ -45,7 +45,7 @@ _CREDENTIALS: Final = (  # attributes of botocore's and google-auth's credential
 _FIRST_ANSWER: Final = 10.0  # seconds for a storage that has never responded
 _NEXT_ANSWER: Final = 2.0  # seconds, once it has exceeded that
 _AFTER_SILENCE: Final = 5.0  # seconds for one that responded before, but exceeded a whole time limit, until it responds
-_SLOWEST: Final = 50e3  # bytes a second: a large request may take this much longer
+SLOWEST: Final = 50e3  # bytes a second: a large request may take this much longer
 
 _RESOLVERS: Final = 4  # threads, for as many host name look-ups at a time
 _FEW_SECONDS: Final = 2.0  # time limit for steps of about a millisecond
@@ -147,7 +147,7 @@ class Connection:
 
     def limit(self, sent: int) -> float:
         """Return the seconds that a request with `sent` bytes may wait for its response, or for the next piece."""
-        return (self._timeout if self._answered else min(self._timeout, self._patience)) + sent / _SLOWEST
+        return (self._timeout if self._answered else min(self._timeout, self._patience)) + sent / SLOWEST
 
     def age(self, modified: datetime, headers: Mapping[str, str] | None = None) -> float | None:
         """Return the seconds since an object was written, by the storage's clock from `headers` or an earlier reply."""

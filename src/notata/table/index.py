@@ -21,7 +21,7 @@ from notata.table.runs import Table, found_index, gather, row_now
 __all__ = ["IndexWriter"]
 
 EVERY: Final = 30.0  # seconds between two writes of index.csv in a bucket; GCS takes one write a second to one object
-_SECONDS: Final = 30.0  # retries after conflicts with other writers
+RETRY_SECONDS: Final = 30.0  # retries after conflicts with other writers
 
 _own = logging.getLogger("notata")
 
@@ -162,7 +162,7 @@ class IndexWriter:
 
 def _retry_conflicts(store: Store, write: Callable[[], bool], longest: float = 2.0) -> None:
     """Retry a write after conflicts, with random pauses."""
-    give_up, pause = time.monotonic() + _SECONDS, min(0.05, longest)
+    give_up, pause = time.monotonic() + RETRY_SECONDS, min(0.05, longest)
     while not write():
         if time.monotonic() > give_up:
             raise ConflictError(

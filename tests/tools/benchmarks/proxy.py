@@ -25,7 +25,7 @@ class End(asyncio.Protocol):
         self.ready = asyncio.Event()
         self._coming: deque[bytes] = deque()
         self._size = 0
-        self._full = False
+        self.full = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -35,7 +35,7 @@ class End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._size += len(data)
         self._later(data)
-        self._pace()
+        self.pace()
 
     def eof_received(self) -> bool:
         self._later(b"")
@@ -46,13 +46,13 @@ class End(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self.other:
-            self.other._full = True
-            self.other._pace()
+            self.other.full = True
+            self.other.pace()
 
     def resume_writing(self) -> None:
         if self.other:
-            self.other._full = False
-            self.other._pace()
+            self.other.full = False
+            self.other.pace()
 
     def _later(self, data: bytes) -> None:
         self._coming.append(data)  # timers of the same time fire in any order: each takes what is first
@@ -70,12 +70,12 @@ class End(asyncio.Protocol):
             else:
                 with contextlib.suppress(OSError):  # it has gone meanwhile
                     target.write_eof()
-        self._pace()
+        self.pace()
 
-    def _pace(self) -> None:
+    def pace(self) -> None:
         if self.transport.is_closing():
             return
-        if self._full or self._size > WINDOW:
+        if self.full or self._size > WINDOW:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
