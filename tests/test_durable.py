@@ -191,12 +191,12 @@ def by_parameters(log: Logbook) -> None:
 
 def by_deleting(log: Logbook) -> None:
     log.text("only/one", "x")
-    log["artifacts/only/one.txt"].unlink()
+    store = open_store(Storage(log.url, durable=True))
+    store.delete(["artifacts/only/one.txt"])
     log.text("only/two", "y")
     log.text("several/one", "x")
     log.text("several/two", "y")
-    for key in ("artifacts/several/one.txt", "artifacts/only/two.txt"):
-        log[key].unlink()
+    store.delete(["artifacts/several/one.txt", "artifacts/only/two.txt"])
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_pickle_carries_the_store_and_little_else(log: Logbook) -> None:
     worker = log.worker(3)
     worker.info("it has a lock, a thread, an open file")
     data = pickle.dumps(worker)
-    assert len(data) < 700
+    assert len(data) < 450 + 4 * len(log.url)  # the store names its folder four times
     other = pickle.loads(data)
     assert (other.rank, other.url, other.logger.level) == ("3", log.url, logging.INFO)
     assert pickle.dumps(other) == data
