@@ -10,16 +10,14 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
 from notata import formats
 from notata._base import exits, keys, limits
 from notata._base.processes import Lock
-from notata._base.retries import attempts
 from notata.errors import (
     ConfigurationError,
-    ConflictError,
     MissingError,
     RunDisplacedError,
     RunEndedError,
@@ -30,7 +28,7 @@ from notata.provenance import failures
 from notata.reader import LogReader
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.recorder import Recorder
-from notata.run.state import ENDED, WORKERS, find_metadata, lease_of, metadata, parsed, state_of
+from notata.run.state import ENDED, WORKERS, lease_of, metadata, parsed, state_of
 from notata.store import Blob, Location, Store, open_store
 
 if TYPE_CHECKING:
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker", "WorkerConfig"]
 
-_TRIES: Final = 20  # attempts to change metadata.json, which the owner and other workers change, too
 
 _unpickled_workers: WeakValueDictionary[tuple[str, WorkerConfig, bytes], Worker] = WeakValueDictionary()
 """The workers unpickled in this process. Each task of a pool unpickles its worker again, and shares the first one."""
@@ -363,26 +360,24 @@ def _register_worker(store: Store) -> tuple[dict[str, Any], str]:
     Returns:
         The fields of metadata.json, and the reason why the run is dead; empty if it is not.
     """
-    for last in attempts(_TRIES):
-        found = _read_metadata(store)
+    fields: dict[str, Any] = {}
+    dead_reason = ""
+
+    def with_workers(found: Blob | None) -> bytes | None:
+        nonlocal fields, dead_reason
+        found = _existing(store, found)
         fields = metadata(found, store.url, keys.METADATA)
         dead_reason = _check_alive(store, fields, found)
         if fields.get(WORKERS) is True or not store.supports_cas:
-            break
+            return None
         fields = {**fields, WORKERS: True}
-        try:
-            data = limits.check_stored(formats.encode(formats.Json("metadata"), fields), keys.METADATA, store.url)
-            store.replace(keys.METADATA, data, found.version)
-        except ConflictError:
-            if last:
-                raise
-        else:
-            break
+        return limits.check_stored(formats.encode(formats.Json("metadata"), fields), keys.METADATA, store.url)
+
+    store.modify(keys.METADATA, with_workers)
     return fields, dead_reason
 
 
-def _read_metadata(store: Store) -> Blob:
-    found = find_metadata(store)
+def _existing(store: Store, found: Blob | None) -> Blob:
     if found is None:
         raise RunMissingError(
             f"cannot attach a worker to {store.url}: there is no {keys.METADATA}, so it is not a run. Pass the url of "
@@ -406,7 +401,7 @@ def _check_alive(store: Store, fields: Mapping[str, Any], found: Blob) -> str:
     if state.status != "died":
         return ""
     warnings.warn(
-        f"the run at {store.url} is dead, so its owner will not end it: {state.why}", UserWarning, stacklevel=4
+        f"the run at {store.url} is dead, so its owner will not end it: {state.why}", UserWarning, stacklevel=6
     )
     return state.why
 

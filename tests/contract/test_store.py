@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notata import errors
-from notata.store import Store, open_store
+from notata.store import Blob, Store, open_store
 from notata.store.files import PART
 from tests.backends import Place
 from tests.contract.conftest import CEPH, EACH_ENGINE, emptied
@@ -279,6 +279,29 @@ def test_replace_of_a_removed_file_is_a_conflict(store: Store, place: Place) -> 
 def test_replace_wants_a_version(store: Store) -> None:
     with pytest.raises(ValueError, match="create"):
         store.replace("a", b"", "")
+
+
+def test_changes_that_race_are_all_made(store: Store, place: Place) -> None:
+    def one_more(found: Blob | None) -> bytes:
+        return str(1 + int(found.data if found is not None else 0)).encode()
+
+    def work(_: int) -> None:
+        for _ in range(4):
+            store.modify("count", one_more)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+    assert place.bytes("count") == b"12"
+
+
+def test_a_change_to_nothing_leaves_the_file(store: Store, place: Place) -> None:
+    seen: list[Blob | None] = []
+    store.modify("a", seen.append)
+    store.write("a", b"1")
+    version = store.fetch("a").version
+    store.modify("a", seen.append)
+    assert [None if found is None else found.data for found in seen] == [None, b"1"]
+    assert (place.names(), store.fetch("a").version) == (["a"], version)
 
 
 def test_racing_replacements_have_one_winner(store: Store) -> None:

@@ -15,7 +15,7 @@ from notata._base import keys
 from notata.errors import BatchError, ConflictError, DeadlineError, ExistsError, StorageError
 from notata.formats import JSON, encode
 from notata.run.state import LEASE, find_metadata, parsed
-from notata.store import Blob, Entry, Store
+from notata.store import ABSENT, Blob, Entry, Store
 from notata.store.gaps import Gaps
 
 __all__ = ["RemovalResult", "remove_run"]
@@ -98,7 +98,7 @@ def _mark_replacing(run: Store, found: Blob | None) -> Entry:
     fields = {} if found is None else parsed(found.data) or {}
     data = encode(JSON, {**{name: value for name, value in fields.items() if name != LEASE}, "status": "replacing"})
     try:
-        version = run.create(keys.METADATA, data) if found is None else run.replace(keys.METADATA, data, found.version)
+        version = run.put(keys.METADATA, data, ABSENT if found is None else found.version)
     except (ConflictError, ExistsError) as error:
         raise _claimed_error(run) from error
     return Entry(keys.METADATA, len(data) if found is None else found.size, datetime.now(UTC), version)

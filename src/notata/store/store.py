@@ -29,6 +29,7 @@ from notata._base.terminal import quoted
 from notata.errors import (
     BatchError,
     ConflictError,
+    ContainerMissingError,
     DeadlineError,
     ExistsError,
     FolderError,
@@ -63,6 +64,7 @@ T = TypeVar("T")
 Progress: TypeAlias = "Callable[[str, int | None], Callback]"
 
 _APPENDS: Final = 160  # attempts to append to a file that other writers append to as well: about a minute
+_CHANGES: Final = 20  # attempts to change a file that other writers change as well
 _FOR_OTHERS: Final = 0o044  # permission bits: the group and all others may read
 
 
@@ -326,8 +328,46 @@ class Store:
         with self.open(source, "rb") as reader, self.open(target, "wb") as writer:
             shutil.copyfileobj(reader, writer, PART)
 
+    def modify(self, key: str, change: Callable[[Blob | None], bytes | None]) -> None:
+        """Read a file, change its content, and store it if nobody else has stored it meanwhile; else start again.
+
+        Args:
+            key: The file.
+            change: Called with the file, or None if there is none. Returns the new content, or None to leave the file.
+
+        Raises:
+            ConflictError: Other writers stored the file first, again and again.
+            ExistsError: The same, for a file that did not exist.
+        """
+        for last in attempts(_CHANGES):
+            try:
+                found: Blob | None = self.fetch(key)
+            except ContainerMissingError:
+                raise
+            except MissingError:
+                found = None
+            data = change(found)
+            if data is None:
+                return
+            try:
+                self.put(key, data, ABSENT if found is None else found.version)
+            except (ConflictError, ExistsError):
+                if last:
+                    raise
+            else:
+                return
+
     def put(self, key: str, data: bytes, match: str | None) -> str:
-        """Store at most 8 MiB in one request; with `match` only over that version. Return the new version."""
+        """Store at most 8 MiB in one request.
+
+        Args:
+            key: The file.
+            data: Its content.
+            match: The version to replace, as in `replace`; empty for a new file, as in `create`; None for any.
+
+        Returns:
+            The version that was stored.
+        """
         with self.guard("write", key):
             return self.backend.put(key, data, match)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from notata._base import exits, keys, limits
 from notata.errors import ConflictError, ExistsError, NotataError, StorageError
-from notata.store import Blob, Store
+from notata.store import ABSENT, Blob, Store
 from notata.table.columns import appendable, encoded_rows, header_of, is_ours, merged_rows, parsed_rows, revision_in
 from notata.table.row import FIXED, Row, crc
 from notata.table.runs import Table, found_index, gather, row_now
@@ -225,10 +225,7 @@ def _is_written(store: Store, found: Blob | None, data: bytes) -> bool:
         return True
     limits.check_size(store.url, keys.INDEX, len(data), limits.INDEX)  # readers refuse larger ones
     try:
-        if found is None:
-            store.create(keys.INDEX, data)
-        else:
-            store.replace(keys.INDEX, data, found.version)
+        store.put(keys.INDEX, data, ABSENT if found is None else found.version)
     except (ConflictError, ExistsError):
         return False
     return True
