@@ -20,7 +20,7 @@ from tests.tools.odd_stores import servers
 from tests.tools.odd_stores.trying import CAPABILITIES, tried
 
 PAGE: Final = Path(__file__).parents[3] / "docs" / "explanation" / "storage.md"
-BEGIN, END = "% odd-stores: begin\n", "% odd-stores: end\n"
+BEGIN, END = "<!-- odd-stores: begin -->\n", "<!-- odd-stores: end -->\n"
 
 HEAD: Final = ["| storage | " + " | ".join(CAPABILITIES) + " |", "|---" * (len(CAPABILITIES) + 1) + "|"]
 
