@@ -119,8 +119,9 @@ class Logbook(Recorder):
         max_pending: Maximum number of pending bytes in background mode. If the queue is full, writers wait.
         durable: Make written data survive a power failure, not only the end of the process. On a local disk, notata
             calls fsync for each file and each log line before the call returns. A bucket is durable without it.
-        mirror: A base folder, as for `base_dir`, that a copy of the run is written to; `base_dir` must be a local disk
-            or in memory. The run does not wait for the copy or fail because of it; `notata sync` completes the copy.
+        mirror: A base folder, any fsspec URL, local path or UPath, that a copy of the run is written to; `base_dir`
+            must be a local disk or in memory. The run does not wait for the copy or fail because of it; `notata sync`
+            completes the copy.
         mirror_options: `storage_options` of `mirror`.
         mirror_timeout: Seconds that the interpreter waits for the copy at exit.
         storage_options: Options for fsspec, such as ``{"endpoint_url": …}``. They never appear in a file, message or
@@ -472,8 +473,8 @@ class Logbook(Recorder):
         """Merge fields into metadata.json. One request.
 
         Args:
-            **fields: Values as for `json`. The names `run_id`, `status`, `lease`, `mirror`, `resumes`, `row` and
-                `workers` are reserved.
+            **fields: Values that have a plain form, such as numbers, text, lists, dictionaries, numpy values, dates and
+                paths. The names `run_id`, `status`, `lease`, `mirror`, `resumes`, `row` and `workers` are reserved.
 
         Raises:
             ConfigurationError: A field name is reserved.
@@ -517,6 +518,11 @@ class Logbook(Recorder):
             RunEndedError: The run has already failed, and stays failed.
             RunDisplacedError: Another writer has taken over the run.
             StorageError: The log or the status could not be stored. The run has not ended; call again.
+
+        >>> run = Logbook("by-hand", "memory://ends")
+        >>> run.mark_complete()
+        >>> run.status
+        'complete'
         """
         lost, interrupt = self._finish_queue("complete")
         problem = interrupt or lost
@@ -548,6 +554,11 @@ class Logbook(Recorder):
             StorageError: The status could not be stored, and the run has not ended. It is retried at the next
                 heartbeat, by `flush`, and at exit. Or the status is stored, but a part of the exception or the log is
                 not.
+
+        >>> run = Logbook("diverged", "memory://ends")
+        >>> run.mark_failed("the residual grows")
+        >>> run.status, run.reader.meta["failure_reason"]
+        ('failed', 'the residual grows')
         """
         self._fail(str(reason), sys.exc_info()[1] if error is None else error)
 

@@ -99,9 +99,12 @@ class Worker(Recorder):
         rank: A name that is unique among the workers of the run, such as the MPI rank: an int or a string, part of a
             folder name. A rank that is used again continues the same log.
         storage_options: Options for fsspec. They never appear in a file, message or repr.
-        timeout: As for `Logbook`.
-        log_level: As for `Logbook`.
-        durable: As for `Logbook`.
+        timeout: Seconds that one request may take, in addition to the time for its size. A storage that has never
+            answered gets at most 10.
+        log_level: The lowest level written to the worker's log: a name or number of `logging`. The default is the
+            environment variable NOTATA_LOG_LEVEL, else ``INFO``.
+        durable: On a local disk, call fsync for each file and each log line before the call returns, so that they
+            survive a power failure.
         manifest: Store ``workers/<rank>/manifest.json`` when the worker is closed: each file that it wrote, with its
             size and SHA-256. The run's manifest takes over the entries that are valid at the end.
 
