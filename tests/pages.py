@@ -104,6 +104,11 @@ def _installs_a_package_with_a_format(names: Names, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "path", [*sys.path, str(package.parent.absolute())])
 
 
+@before("how-to/resuming.md", "# simulate.py")
+def _a_job_of_slurm(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+
+
 @before("how-to/workers.md", "# rank.py")
 def _owner_of_rank_0(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     names["owner_of_the_test"] = Logbook("first", "outputs")
