@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sybil.document import PythonDocStringDocument
 from sybil.parsers import myst, rest
 
 from notata import Logbook
+from notata.cli import main
 from tests import children
 from tests.pages import Steps
 from tests.servers import Server
@@ -113,6 +115,19 @@ def test_a_page_reads_well_where_no_site_is_built(page: Path) -> None:
     shown = re.sub(r"<!--.*?-->", "", page.read_text(), flags=re.DOTALL)
     assert not re.findall(r"^(?:`{3,}\{.*|:{3,}.*|%.*|\([\w-]+\)=)$", shown, re.MULTILINE)
     assert len(shown.split()) > 20
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_the_command_lines_of_a_page_are_valid(page: Path) -> None:
+    """README's are run; these name runs that no test makes, so their commands, options and arguments are parsed."""
+    blocks = re.findall(r"^```bash\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    for line in re.findall(r"^(?:if )?notata (.*)", "\n".join(blocks), re.MULTILINE):
+        words = shlex.split(line.replace(";", " ; "), comments=True)
+        end = next((at for at, word in enumerate(words) if word in ("|", ">", ";")), len(words))
+        with main.make_context("notata", words[:end]) as context:
+            name, command, rest = main.resolve_command(context, [*context._protected_args, *context.args])
+            assert command is not None
+            command.make_context(name, rest, parent=context).close()
 
 
 def test_pages_have_code_blocks() -> None:
