@@ -92,16 +92,21 @@ def _ends_the_run(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     Logbook("twice", names["store"], overwrite=True).mark_complete()
 
 
-@before("how-to/formats.md", "found = search.describe(")
+@before("how-to/formats.md", "oxygen = ")
 def _installs_a_package_with_a_format(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     chemistry = types.ModuleType("chemistry_of_a_page")
-    setattr(chemistry, "DescribedXyz", names["DescribedXyz"])  # noqa: B010
+    setattr(chemistry, "Xyz", names["Extxyz"])  # noqa: B010
     package = Path("site/chemistry_of_a_page-1.0.dist-info")
     package.mkdir(parents=True)
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: chemistry_of_a_page\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text("[notata.formats]\nxyz = chemistry_of_a_page:DescribedXyz\n")
+    (package / "entry_points.txt").write_text("[notata.formats]\nxyz = chemistry_of_a_page:Xyz\n")
     monkeypatch.setitem(sys.modules, "chemistry_of_a_page", chemistry)
     monkeypatch.setattr(sys, "path", [*sys.path, str(package.parent.absolute())])
+
+
+@before("how-to/formats.md", "found = search.describe(")
+def _installs_another_version_of_it(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    setattr(sys.modules["chemistry_of_a_page"], "Xyz", names["DescribedXyz"])  # noqa: B010
 
 
 @before("how-to/resuming.md", "# simulate.py")
