@@ -1,5 +1,8 @@
 """Settings of Sphinx; README has the command that builds the site."""
 
+import re
+from typing import Any
+
 from notata import __version__
 
 project = "notata"
@@ -20,3 +23,13 @@ autodoc_typehints = "signature"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+
+
+def _uncommented(app: object, docname: str, source: list[str]) -> None:
+    """Give Sphinx the directives that stand in a comment, where Markdown readers other than Sphinx do not show them."""
+    source[0] = re.sub(r"^<!-- sphinx\n(.*?)^-->$", r"\1", source[0], flags=re.MULTILINE | re.DOTALL)
+
+
+def setup(app: Any) -> None:
+    """Connect the hook above, as Sphinx calls this function by its name."""
+    app.connect("source-read", _uncommented)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from sybil.document import PythonDocStringDocument
 from sybil.parsers import myst, rest
 
 from notata import Logbook
+from notata.cli import main
 from tests import children
+from tests.pages import Steps
 from tests.servers import Server
 
 ROOT = Path(__file__).parents[1]
@@ -44,8 +47,13 @@ def test_the_code_blocks_of_a_page_run(
         for name in bucket.find("my-bucket"):
             bucket.rm_file(name)
     document = Sybil(parsers=[myst.PythonCodeBlockParser()], patterns=["*.md"]).parse(page)
+    steps = Steps(str(page.relative_to(ROOT / "docs")), document.namespace, monkeypatch)
     for example in document.examples():
+        block = getattr(example.parsed, "source", str(example.parsed))  # of a block with prompts: one prompt
+        steps.before(block)
         example.evaluate()
+        steps.after(block)
+    assert not steps.unused()
 
 
 def test_readme_runs_as_typed_from_its_first_block_to_its_last(
@@ -99,6 +107,27 @@ def test_the_examples_of_a_module_run(module: Path) -> None:
     assert examples
     for example in examples:
         example.evaluate()
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=names([ROOT / "README.md", *PAGES]))
+def test_a_page_reads_well_where_no_site_is_built(page: Path) -> None:
+    """In a browser of repositories, and in an editor's preview: no directive, label or comment of one tool shows."""
+    shown = re.sub(r"<!--.*?-->", "", page.read_text(), flags=re.DOTALL)
+    assert not re.findall(r"^(?:`{3,}\{.*|:{3,}.*|%.*|\([\w-]+\)=)$", shown, re.MULTILINE)
+    assert len(shown.split()) > 20
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_the_command_lines_of_a_page_are_valid(page: Path) -> None:
+    """README's are run; these name runs that no test makes, so their commands, options and arguments are parsed."""
+    blocks = re.findall(r"^```bash\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    for line in re.findall(r"^(?:if )?notata (.*)", "\n".join(blocks), re.MULTILINE):
+        words = shlex.split(line.replace(";", " ; "), comments=True)
+        end = next((at for at, word in enumerate(words) if word in ("|", ">", ";")), len(words))
+        with main.make_context("notata", words[:end]) as context:
+            name, command, rest = main.resolve_command(context, [*context._protected_args, *context.args])
+            assert command is not None
+            command.make_context(name, rest, parent=context).close()
 
 
 def test_pages_have_code_blocks() -> None:

@@ -102,11 +102,19 @@ class NotataError(Exception):
 
 
 class KeyNameError(NotataError, ValueError):
-    """The name is not a valid key on every backend."""
+    """The name is not a valid key on every backend, so notata wrote nothing. Choose another name.
+
+    >>> from notata import Logbook
+    >>> try:
+    ...     path = Logbook("names", "memory://errors").text("../other/notes", "")
+    ... except ValueError as error:
+    ...     print(type(error).__name__)
+    KeyNameError
+    """
 
 
 class EncodeError(NotataError, TypeError, ValueError):
-    """The format cannot store this value.
+    """The format cannot store this value. notata stored nothing; a previous file is unchanged.
 
     Attributes:
         where: The path to the unsupported part of the value, e.g. ``"metrics.layers[3].weight"``.
@@ -118,7 +126,10 @@ class EncodeError(NotataError, TypeError, ValueError):
 
 
 class DecodeError(NotataError, ValueError):
-    """The format cannot read this file: it is damaged, truncated, or its suffix does not match its content."""
+    """The format cannot read this file: it is damaged, truncated, or its suffix does not match its content.
+
+    The message says what is wrong. `LogReader.load_bytes` returns the bytes of any artifact.
+    """
 
 
 class PackageMissingError(NotataError, ImportError, RuntimeError):
@@ -126,11 +137,13 @@ class PackageMissingError(NotataError, ImportError, RuntimeError):
 
 
 class ConfigurationError(NotataError, ValueError):
-    """A base folder, protocol or option is invalid."""
+    """A base folder, protocol, option or argument is invalid, or its package is missing. The message says which."""
 
 
 class RunExistsError(NotataError, FileExistsError):
-    """A run with this id already exists.
+    """A run with this id already exists, or is running and cannot be resumed.
+
+    Pass another id or none, ``resume=True`` to continue the run, or ``overwrite=True`` to start over.
 
     Attributes:
         status: The status of the existing run, such as ``complete`` or ``running``; None if it is unknown.
@@ -155,11 +168,11 @@ class RunExistsError(NotataError, FileExistsError):
 
 
 class RunDisplacedError(NotataError, RuntimeError):
-    """Another writer has taken over the run. The state of the run is unchanged."""
+    """Another writer has taken over the run, whose state is unchanged. Stop this writer: it can store nothing more."""
 
 
 class RunEndedError(NotataError, RuntimeError):
-    """The run has already ended, and its status cannot change."""
+    """The run has already ended, and its status cannot change. Start a new run, or resume it with ``resume=True``."""
 
 
 class StorageError(NotataError, OSError):
@@ -176,13 +189,13 @@ class StorageError(NotataError, OSError):
 
 
 class MissingError(StorageError, FileNotFoundError):
-    """There is no file under this key."""
+    """There is no file under this key. It is a `FileNotFoundError`."""
 
     code = errno.ENOENT
 
 
 class ContainerMissingError(MissingError):
-    """The bucket does not exist."""
+    """The bucket does not exist. notata does not create buckets."""
 
 
 class UnknownNameError(MissingError, KeyError):
@@ -205,7 +218,7 @@ class ExistsError(StorageError, FileExistsError):
 
 
 class ConflictError(StorageError):
-    """The stored content is not the expected version. It is unchanged."""
+    """Another process has changed the stored content, which stays as it is. Read it again, then write."""
 
     code = errno.EAGAIN
 
@@ -223,19 +236,19 @@ class LinkError(StorageError):
 
 
 class AccessError(StorageError, PermissionError):
-    """The storage refused these credentials or permissions."""
+    """The storage refused these credentials or permissions. It is a `PermissionError`."""
 
     code = errno.EACCES
 
 
 class UnreachableError(StorageError, ConnectionError):
-    """No server answered at the address of the storage."""
+    """No server answered at the address of the storage. It is a `ConnectionError`."""
 
     code = errno.ECONNREFUSED
 
 
 class DeadlineError(StorageError, TimeoutError):
-    """The storage did not answer in time. It is unknown whether the operation took effect."""
+    """The storage did not answer in time. It is unknown whether the operation took effect; writing again is safe."""
 
     code = errno.ETIMEDOUT
 
@@ -247,7 +260,7 @@ class TooLargeError(StorageError, DecodeError):
 
 
 class FullError(StorageError):
-    """No space left on the storage."""
+    """No space or quota is left on the storage. The previous content is unchanged."""
 
     code = errno.ENOSPC
 
@@ -259,7 +272,10 @@ class StoredNameError(StorageError, KeyNameError):
 
 
 class BatchError(NotataError, ExceptionGroup[Exception]):
-    """Several keys of one batch failed; `exceptions` holds each key's own error."""
+    """Several files of one call failed; `exceptions` has one error for each. The call succeeded for all other files.
+
+    It is an `ExceptionGroup`, so ``except* OSError`` handles the errors of the storage among them.
+    """
 
     def __new__(cls, message: str, errors: Sequence[Exception]) -> Self:
         return ExceptionGroup.__new__(cls, _message(message), errors)
@@ -274,7 +290,7 @@ class BatchError(NotataError, ExceptionGroup[Exception]):
 
 
 class UnprotectedWarning(UserWarning):
-    """The storage cannot guarantee that a run has exactly one writer."""
+    """The storage cannot guarantee that a run has exactly one writer. Give each run its own id."""
 
 
 class DamagedFileWarning(UserWarning):

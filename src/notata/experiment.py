@@ -56,10 +56,12 @@ class Experiment:
     Args:
         name: The name of the folder, and the beginning of each run id. It may contain ``/`` for nested folders; the run
             ids then begin with the last part.
-        base_dir: As for `Logbook`.
+        base_dir: The folder that contains the experiment: any fsspec URL (``s3://bucket/outputs``), local path or
+            UPath. The default is the environment variable NOTATA_BASE_DIR, else ``outputs``.
         storage_options: Options for fsspec. They never appear in a file, message or repr.
-        mirror: A base folder, as for `base_dir`, that copies of the runs are written to. A copy has the same path as
-            the run: ``<mirror>/<name>/runs/log_<run_id>``. For storage options, pass a `MirrorStorage`.
+        mirror: A base folder, any fsspec URL, local path or UPath, that copies of the runs are written to. A copy has
+            the same path below it as the run: ``<mirror>/<name>/runs/log_<run_id>``. For storage options, pass a
+            `MirrorStorage`.
         **options: Options for each `Logbook`: `heartbeat`, `environment`, `log_level`, `echo`, `handle_sigterm`,
             `failure_variables`, `background`, `manifest`.
 
@@ -172,8 +174,8 @@ class Experiment:
             EncodeError: A parameter has no plain form; nothing was written.
             StorageError: The storage cannot be reached or written.
 
-        Cost: as for a `Logbook` with parameters. With ``"complete"``, a skipped run costs one request, a new run one
-        more than a `Logbook`, and a resumed run the same as `resume` of a `Logbook`.
+        Cost on a bucket: two requests. With ``"complete"``, a skipped run costs one request, a new run three, and a
+        resumed run five. With True, a skipped run costs three.
 
         >>> experiment = Experiment("add", "memory://experiments")
         >>> with experiment.add(omega=2.0, dt=1e-3) as log:
@@ -264,7 +266,11 @@ class Experiment:
         """Return the table of all runs as a pandas DataFrame: run_id, parameters, status, metrics. Gaps are NaN.
 
         The table has one row for each run in the folder, from the row stored with the run; removed runs have none. This
-        also updates index.csv, if possible. For the columns and the cost see `ExperimentReader.table`.
+        also updates index.csv, if possible. A parameter or metric with the name of another column is ``params.<name>``
+        or ``metrics.<name>``; each value in a dictionary is a column, such as ``optimizer.lr``.
+
+        Cost on a bucket: one listing for each 1000 files, one read of index.csv, one for each run without a current
+        row, and one request to store the file if it has changed.
 
         Raises:
             PackageMissingError: pandas is not installed. It is an `ImportError`.
@@ -291,7 +297,7 @@ class Experiment:
             UnknownNameError: There is no such column; the message lists the columns. It is a `KeyError`.
             EncodeError: A value has no plain form, so no run can have it.
             PackageMissingError: pandas is not installed.
-            StorageError: As for `to_dataframe`.
+            StorageError: The experiment cannot be listed. Failed reads raise a `BatchError`.
 
         >>> experiment = Experiment("select", "memory://experiments")
         >>> for dt in (0.1, 0.2):
@@ -322,7 +328,8 @@ class Experiment:
             StorageError: The experiment cannot be listed, or index.csv cannot be written. Failed reads raise a
                 `BatchError`.
 
-        Cost: as `ExperimentReader.table`, and one request.
+        Cost on a bucket: one listing for each 1000 files, one read of index.csv, one for each run without a current
+        row, and one request to store the file.
 
         >>> experiment = Experiment("index", "memory://experiments")
         >>> experiment.add(dt=0.1).mark_complete()

@@ -111,8 +111,8 @@ class Logbook(Recorder):
             writes raise a `BatchError` at the next writer, at `flush` or at the end; the run is then not complete. At
             most 64 MiB are pending, or the number of bytes that is given instead of True. If the queue is full, writers
             wait.
-        mirror: A base folder, as for `base_dir`, that a copy of the run is written to; `base_dir` must be a local disk
-            or in memory. The run does not wait for the copy or fail because of it; `notata sync` completes the copy.
+        mirror: A base folder, any fsspec URL, local path or UPath, that a copy of the run is written to; `base_dir`
+            must be a local disk or in memory. The run does not wait for the copy or fail because of it; `notata sync` completes the copy.
             For storage options, or another time limit at exit than 60 seconds, pass a `MirrorStorage`.
         storage_options: Options for fsspec, such as ``{"endpoint_url": …}``. They never appear in a file, message or
             repr.
@@ -448,8 +448,8 @@ class Logbook(Recorder):
         """Merge fields into metadata.json. One request.
 
         Args:
-            **fields: Values as for `json`. The names `run_id`, `status`, `lease`, `mirror`, `resumes`, `row` and
-                `workers` are reserved.
+            **fields: Values that have a plain form, such as numbers, text, lists, dictionaries, numpy values, dates and
+                paths. The names `run_id`, `status`, `lease`, `mirror`, `resumes`, `row` and `workers` are reserved.
 
         Raises:
             ConfigurationError: A field name is reserved.
@@ -493,6 +493,11 @@ class Logbook(Recorder):
             RunEndedError: The run has already failed, and stays failed.
             RunDisplacedError: Another writer has taken over the run.
             StorageError: The log or the status could not be stored. The run has not ended; call again.
+
+        >>> run = Logbook("by-hand", "memory://ends")
+        >>> run.mark_complete()
+        >>> run.status
+        'complete'
         """
         lost, interrupt = self._finish_queue("complete")
         problem = interrupt or lost
@@ -521,6 +526,11 @@ class Logbook(Recorder):
             StorageError: The status could not be stored, and the run has not ended. It is retried at the next
                 heartbeat, by `flush`, and at exit. Or the status is stored, but a part of the exception or the log is
                 not.
+
+        >>> run = Logbook("diverged", "memory://ends")
+        >>> run.mark_failed("the residual grows")
+        >>> run.status, run.reader.meta["failure_reason"]
+        ('failed', 'the residual grows')
         """
         self._fail(str(reason), sys.exc_info()[1] if error is None else error)
 

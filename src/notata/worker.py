@@ -94,7 +94,8 @@ class Worker(Recorder):
         rank: A name that is unique among the workers of the run, such as the MPI rank: an int or a string, part of a
             folder name. A rank that is used again continues the same log.
         storage_options: Options for fsspec. They never appear in a file, message or repr.
-        log_level: As for `Logbook`.
+        log_level: The lowest level written to the worker's log: a name or number of `logging`. The default is the
+            environment variable NOTATA_LOG_LEVEL, else ``INFO``.
         manifest: Store ``workers/<rank>/manifest.json`` when the worker is closed: each file that it wrote, with its
             size and SHA-256. The run's manifest takes over the entries that are valid at the end.
 

@@ -1,9 +1,9 @@
-"""What commands print on a terminal, as pictures for the docs: real runs in a test bucket, and real output.
+"""Draw what commands print on a terminal, as pictures for the docs: real runs in a test bucket, and real output.
 
     python -m tests.tools.screenshots
 
-writes ``docs/pictures/<name>.svg`` anew, one for each of `SCENES`. Only the names of this machine, its user and this
-folder are others in the pictures than they were.
+writes ``docs/pictures/<name>.svg``, one for each of `SCENES`. In the pictures only the names of the machine, its user,
+this folder and its branch are replaced.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import io
 import os
 import platform
 import re
+import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -45,7 +46,7 @@ SCENES = {
 
 
 def fill(base: str) -> Logbook:
-    """An experiment with a run that fails, a run by itself, and one that lives, which somebody has to hold."""
+    """Record an experiment with a run that fails, and a single run; return a run that is still being written."""
     experiment = Experiment("lengths", base)
     for length in (0.2, 0.4, 0.8, 1.6):
         with suppress(FloatingPointError), experiment.add(length_m=length) as log:
@@ -60,7 +61,7 @@ def fill(base: str) -> Logbook:
 
 
 def _swing(log: Logbook, length: float) -> None:
-    """A pendulum of this length; the longest is made to fail."""
+    """Integrate a pendulum of this length; the longest one fails."""
     angle, speed, dt = 0.2, 0.0, 1e-3
     track = []
     for step in range(20_000):
@@ -77,7 +78,7 @@ def _swing(log: Logbook, length: float) -> None:
 
 
 def picture(command: list[str], printed: bytes) -> str:
-    """What stood on the terminal, as SVG; it asks for no font from elsewhere."""
+    """Return what was on the terminal as SVG, without a font from elsewhere."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, legacy_windows=False)
     quoted = " ".join(f"'{word}'" if re.search(r"[ |<>]", word) else word for word in command)
     console.print(Text("$ ", style="bold green") + Text(f"notata {quoted}", style="bold"))
@@ -87,8 +88,11 @@ def picture(command: list[str], printed: bytes) -> str:
 
 
 def anonymous(printed: bytes) -> bytes:
-    """What was printed, with other names for the machine, its user and this folder."""
-    names = {str(PICTURES.parents[1]): "/home/ada", platform.node(): "node17", getpass.getuser(): "ada"}
+    """Replace the names of the machine, its user, this folder and its branch in what was printed."""
+    folder = PICTURES.parents[1]
+    branch = subprocess.run(["git", "branch", "--show-current"], cwd=folder, capture_output=True, text=True).stdout
+    names = {str(folder): "/home/ada", platform.node(): "node17", getpass.getuser(): "ada", branch.strip(): "main"}
+    names.pop("", None)
     for name, other in names.items():
         printed = re.sub(rb"(?:(?<!\w)|(?<=\x1b\[0m))" + re.escape(name.encode()) + rb"(?!\w)", other.encode(), printed)
     return re.sub(rb"Linux-[\w.-]+", b"Linux-6.12", printed)
@@ -98,13 +102,18 @@ def main() -> None:
     """Draw all scenes."""
     PICTURES.mkdir(exist_ok=True)
     with servers.moto() as server, tempfile.TemporaryDirectory() as folder:
-        config = {f"FSSPEC_S3_{name.upper()}": str(value) for name, value in server.options.items()}
-        os.environ.update(config | servers.CLOUD_ENVIRONMENT)
-        fsspec.config.conf["s3"] = dict(server.options)
-        fsspec.filesystem("s3").mkdir("my-bucket")
+        # Not by FSSPEC_S3_…: the command is forked from a process that has imported fsspec, which read these before.
+        os.environ |= servers.CLOUD_ENVIRONMENT | {
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_ACCESS_KEY_ID": server.options["key"],
+            "AWS_SECRET_ACCESS_KEY": server.options["secret"],
+        }
+        fsspec.filesystem("s3", **server.options).mkdir("my-bucket")
         running = fill("s3://my-bucket/outputs")
         for name, command in SCENES.items():
             code, printed = terminal(*command, folder=Path(folder), columns=COLUMNS)
+            if code not in (0, 1):
+                raise SystemExit(f"{name}: exit code {code}\n{printed.decode()}")
             (PICTURES / f"{name}.svg").write_text(picture(command, anonymous(printed)))
             print(f"{name}: exit code {code}, {len(printed.splitlines())} lines")
         running.mark_complete()

@@ -40,7 +40,7 @@ class Statistics:
     Attributes:
         count: Number of finite values.
         min: The smallest; None for complex numbers, and if there is none.
-        max: The largest, or None as for `min`.
+        max: The largest; None for complex numbers, and if there is none.
         mean: For bools, the fraction that is true.
         std: The standard deviation of the population, as in `numpy.std`.
         nan: Number of NaN or NaT values.
@@ -72,7 +72,7 @@ class ArrayFacts:
         order: ``C``, or ``Fortran`` if the first index varies fastest.
         bytes: Of its uncompressed data; None for Python objects.
         head: Its first values in the order of the file.
-        stats: Of its values; None if not requested, or not defined, as for strings.
+        stats: Of its values; None if not requested, or not defined, for example for strings.
         fields: The same for each numeric field of a structured dtype.
         pickle: For an array of Python objects, facts about its pickle.
     """
@@ -151,8 +151,8 @@ def npz_facts(file: IO[bytes], *, stats: bool = True, head: int = 6) -> BundleFa
 
     Args:
         file: A seekable binary file object. Without `stats`, only its end and the beginning of each member are read.
-        stats: As for `npy_facts`.
-        head: As for `npy_facts`.
+        stats: Read all members, in pieces of 1 MiB, for the statistics.
+        head: Number of values to show of each array.
 
     Raises:
         DecodeError: The file is no npz file, or a member is damaged.

@@ -23,7 +23,7 @@ class Pickle:
     Reading a pickle runs code from its author: read only files that you trust.
 
     Attributes:
-        protocol: As for `pickle.dump`.
+        protocol: The version of the pickle format, 0 to 5; the default is the highest one of this Python.
 
     >>> import io
     >>> file = io.BytesIO()

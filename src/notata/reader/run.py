@@ -181,7 +181,7 @@ class LogReader(Reader):
 
     @property
     def artifacts(self) -> list[str]:
-        """Every file below ``artifacts/``, its folders and suffix included, sorted.
+        """Every file below ``artifacts/``, its folders and suffix included, sorted. One request per 1000 on a bucket.
 
         >>> run = Logbook("artifacts", "memory://reading")
         >>> path = run.text("debug/notes", "converged")
@@ -192,7 +192,7 @@ class LogReader(Reader):
 
     @property
     def plots(self) -> list[str]:
-        """Every file below ``plots/``, its folders and suffix included, sorted."""
+        """Every file below ``plots/``, its folders and suffix included, sorted. One request per 1000 on a bucket."""
         return self._names(keys.PLOTS)
 
     @property
@@ -282,7 +282,10 @@ class LogReader(Reader):
         return array
 
     def load_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
-        """Return all arrays of a bundle ``data/<name>.npz``, by name.
+        """Return all arrays of a bundle ``data/<name>.npz`` as a dictionary, in memory.
+
+        Args:
+            name: The name that was given to `Logbook.arrays`; the suffix may be left out.
 
         Raises:
             UnknownNameError: There is no such bundle.
@@ -323,7 +326,11 @@ class LogReader(Reader):
             return default
 
     def load_text(self, name: str) -> str:
-        """Return a text artifact, in UTF-8; the suffix ``.txt`` may be left out, any other is part of the name.
+        """Return a text artifact, in UTF-8. One request.
+
+        Args:
+            name: The name that was given to `Logbook.text`. The suffix ``.txt`` may be left out; any other suffix is
+                part of the name.
 
         Raises:
             UnknownNameError: There is no such artifact.
@@ -338,7 +345,10 @@ class LogReader(Reader):
         return str(self._load(formats.TEXT, name, exact=True))
 
     def load_bytes(self, name: str) -> bytes:
-        r"""Return the bytes of any artifact, by its full name.
+        r"""Return the bytes of any artifact. One request up to 8 MiB.
+
+        Args:
+            name: The key below ``artifacts/``, suffix included.
 
         Raises:
             UnknownNameError: There is no such artifact.
@@ -398,7 +408,8 @@ class LogReader(Reader):
 
         Args:
             key: The key relative to the run's folder, or to ``artifacts/``.
-            format: As for `Logbook.save`, if the suffix does not determine the format; its suffix may be left out.
+            format: The format, if the suffix does not determine it: the name of a registered one, such as ``json``, or
+                an object or class with `suffix` and ``read(file)``. `key` may then lack the suffix.
 
         Raises:
             UnknownNameError: There is no such file; the message lists existing ones.
@@ -519,7 +530,21 @@ class LogReader(Reader):
     # -- any file ------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: str | os.PathLike[str]) -> StoredPath:
-        """Return the path object of any file of the run, as in `Logbook`; no folder is created."""
+        """Return the path object of any file of the run; the file need not exist, and no folder is created. No request.
+
+        On a local disk, this is a `pathlib.Path`, elsewhere a `upath.UPath`.
+
+        Args:
+            key: Key relative to the run's folder.
+
+        Raises:
+            KeyNameError: The key is not legal on every backend, or leaves the run's folder.
+
+        >>> run = Logbook("any-file", "memory://reading")
+        >>> path = run.text("notes", "converged")
+        >>> LogReader("memory://reading/log_any-file")["artifacts/notes.txt"].read_text()
+        'converged'
+        """
         return self._store.path_for(keys.check(key))
 
     @contextmanager

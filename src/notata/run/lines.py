@@ -43,37 +43,57 @@ class LogMethods:
         """Log a line of level DEBUG. By default, log.txt does not include this level.
 
         Args:
-            msg: The message as for `note`; with `args`, a format string as in `logging`.
-            *args: Values for the format string.
-            **options: As for `logging.Logger.debug`: `exc_info`, `stack_info`, `stacklevel`, `extra`.
+            msg: The message: any object, logged as its text. With `args`, a format string for the ``%`` operator.
+            *args: Values for the format string, which is formatted only if the line is written.
+            **options: `exc_info`, `stack_info`, `stacklevel` and `extra` of `logging`.
 
         >>> log.debug("residual %.1e", 3e-9)
         """
         self._log(logging.DEBUG, msg, args, options)
 
     def info(self, msg: object, *args: object, **options: Any) -> None:
-        """Log a line of level INFO. Arguments as for `debug`.
+        """Log a line of level INFO.
+
+        Args:
+            msg: The message: any object, logged as its text. With `args`, a format string for the ``%`` operator.
+            *args: Values for the format string.
+            **options: `exc_info`, `stack_info`, `stacklevel` and `extra` of `logging`.
 
         >>> log.info("step %d of %d", 10, 100)
         """
         self._log(logging.INFO, msg, args, options)
 
     def warning(self, msg: object, *args: object, **options: Any) -> None:
-        """Log a line of level WARNING. Arguments as for `debug`.
+        """Log a line of level WARNING.
+
+        Args:
+            msg: The message: any object, logged as its text. With `args`, a format string for the ``%`` operator.
+            *args: Values for the format string.
+            **options: `exc_info`, `stack_info`, `stacklevel` and `extra` of `logging`.
 
         >>> log.warning("step size %g is at its minimum", 1e-12)
         """
         self._log(logging.WARNING, msg, args, options)
 
     def error(self, msg: object, *args: object, **options: Any) -> None:
-        """Log a line of level ERROR. Arguments as for `debug`.
+        """Log a line of level ERROR.
+
+        Args:
+            msg: The message: any object, logged as its text. With `args`, a format string for the ``%`` operator.
+            *args: Values for the format string.
+            **options: `exc_info`, `stack_info`, `stacklevel` and `extra` of `logging`.
 
         >>> log.error("solver did not converge")
         """
         self._log(logging.ERROR, msg, args, options)
 
     def exception(self, msg: object, *args: object, **options: Any) -> None:
-        """Log a line of level ERROR with the traceback of the current exception. Arguments as for `debug`.
+        """Log a line of level ERROR with the traceback of the exception that is being handled.
+
+        Args:
+            msg: The message: any object, logged as its text. With `args`, a format string for the ``%`` operator.
+            *args: Values for the format string.
+            **options: `exc_info`, `stack_info`, `stacklevel` and `extra` of `logging`.
 
         >>> try:
         ...     1 / 0

@@ -170,7 +170,8 @@ class Parameters(Mapping[str, Any]):
 
         Args:
             ext: ``yaml`` or ``json``.
-            **values: Values as for `Logbook.json`. A new value overwrites a previous one.
+            **values: Values that have a plain form, such as numbers, text, lists, dictionaries, numpy values, dates and
+                paths. A new value overwrites a previous one.
 
         Raises:
             ConfigurationError: `ext` is neither.

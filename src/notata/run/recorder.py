@@ -85,13 +85,14 @@ class Recorder(LogMethods, ABC):
         return self._save(formats.TEXT, "text", name, content)
 
     def json(self, name: str, data: Any) -> StoredPath:
-        """Store structured data as ``artifacts/<name>.json``: 2 spaces, sorted keys, UTF-8.
+        """Store structured data as ``artifacts/<name>.json``, replacing a previous file: 2 spaces, sorted keys, UTF-8.
 
         `notata.formats.plain` converts numpy scalars and arrays, dates and times, paths, enumerations, dataclasses,
-        sets and similar values. NaN and Infinity are written as by Python's json module.
+        sets and similar values. NaN and infinities are written as ``NaN``, ``Infinity`` and ``-Infinity``. The write is
+        atomic. Cost: one request up to 8 MiB, then one for each part.
 
         Args:
-            name: As for `text`.
+            name: Key below ``artifacts/``. It may contain folders. The suffix is added if it is missing.
             data: Any value that has a plain form.
 
         Returns:
@@ -114,14 +115,15 @@ class Recorder(LogMethods, ABC):
         return self._save(formats.JSON, "JSON", name, data)
 
     def pickle(self, name: str, obj: Any, protocol: int = formats.PICKLE.protocol) -> StoredPath:
-        """Store a Python object as ``artifacts/<name>.pkl``.
+        """Store a Python object as ``artifacts/<name>.pkl``, replacing a previous file.
 
-        The pickle is streamed, without a second copy of the object in memory. Load pickles only from sources you trust.
+        The write is atomic and streamed, without a second copy of the object in memory. Load pickles only from sources
+        you trust. Cost: one request up to 8 MiB, then one for each part.
 
         Args:
-            name: As for `text`.
+            name: Key below ``artifacts/``. It may contain folders. The suffix is added if it is missing.
             obj: Any object that can be pickled. A path object of a run is stored without its storage options.
-            protocol: As for `pickle.dump`. The default is the highest protocol of this Python, as in 0.3.0.
+            protocol: The version of the pickle format, 0 to 5. The default is the highest one of this Python.
 
         Returns:
             The path of the file.
@@ -137,10 +139,12 @@ class Recorder(LogMethods, ABC):
         return self._save(formats.Pickle(protocol), "pickle", name, obj)
 
     def bytes(self, name: str, data: Buffer | npt.NDArray[Any]) -> StoredPath:
-        r"""Store raw bytes as ``artifacts/<name>``. No suffix is added.
+        r"""Store raw bytes as ``artifacts/<name>``, replacing a previous file.
+
+        The write is atomic. Cost: one request up to 8 MiB, then one for each part.
 
         Args:
-            name: Key below ``artifacts/``, including the suffix.
+            name: Key below ``artifacts/``, including the suffix: none is added. It may contain folders.
             data: bytes, bytearray, memoryview, array or a numpy array, stored as in memory. A strided array is stored
                 in C order.
 
@@ -160,8 +164,11 @@ class Recorder(LogMethods, ABC):
     def save(self, name: str, value: Any, format: formats.Format | type | str | None = None) -> StoredPath:
         r"""Store a value as ``artifacts/<name>`` in a given format, or in the format of its suffix.
 
+        The write is atomic and streamed; it replaces a previous file. Cost: one request up to 8 MiB, then one for each
+        part.
+
         Args:
-            name: As for `text`. The suffix of `format` is added if it is missing.
+            name: Key below ``artifacts/``. It may contain folders. The suffix of `format` is added if it is missing.
             value: A value that the format supports.
             format: An object or class with `suffix`, ``write(value, file)`` and ``read(file)``; or the name of a
                 registered format: ``text``, ``json``, ``yaml``, ``pickle``, ``npy``, ``npz``, ``csv``, ``netcdf``,
@@ -202,7 +209,10 @@ class Recorder(LogMethods, ABC):
     def file(
         self, path: str | os.PathLike[str] | UPath, name: str | None = None, *, progress: Wanted = False
     ) -> StoredPath:
-        """Store a file that another program wrote as ``artifacts/<name>``. Streamed, with bounded memory.
+        """Store a file that another program wrote as ``artifacts/<name>``, replacing a previous file.
+
+        The copy is atomic and streamed, with bounded memory. Cost: one request up to 8 MiB, then one for each part; for
+        a file in a bucket also the requests to read it.
 
         Args:
             path: A local path, any fsspec URL, or a UPath.
@@ -236,16 +246,18 @@ class Recorder(LogMethods, ABC):
     def folder(
         self, path: str | os.PathLike[str] | UPath, name: str | None = None, *, progress: Wanted = False
     ) -> StoredPath:
-        """Store all files of a folder and its subfolders below ``artifacts/<name>/``. Concurrent and streamed.
+        """Store all files of a folder and its subfolders below ``artifacts/<name>/``, up to 32 at once.
 
         Each file is stored atomically, but not the folder as a whole. Empty folders are skipped, as a bucket has none.
         Links to folders, sockets and the like are skipped, too, and a warning in the log names them. If the folder
-        contains this run, the run is skipped. A folder within the run can be stored.
+        contains this run, the run is skipped. A folder within the run can be stored. Cost: at least one request for
+        each file.
 
         Args:
             path: A local path, any fsspec URL, or a UPath.
             name: Key below ``artifacts/``. The default is the name of the folder.
-            progress: As for `file`.
+            progress: Show a progress bar in the terminal; or pass any `fsspec.callbacks.Callback`, which gets the
+                number of bytes.
 
         Returns:
             The path of the folder with the copies.
@@ -291,7 +303,8 @@ class Recorder(LogMethods, ABC):
     def array(self, name: str, array: npt.ArrayLike) -> StoredPath:
         """Store one array as ``data/<name>.npy``, replacing a previous file.
 
-        The write is streamed and atomic: a reader sees the whole array or the previous one. Record units in `params`.
+        The write is streamed and atomic: a reader sees the whole array or the previous one. npy has no units: put them
+        into the name or into `params`. Cost: one request up to 8 MiB, then one for each part.
 
         Args:
             name: Key below ``data/``. It may contain folders. The suffix is added if it is missing.
@@ -323,18 +336,25 @@ class Recorder(LogMethods, ABC):
     def arrays(self, name: str | None = None, /, compressed: bool = True, **arrays: Any) -> StoredPath:
         """Store several arrays as one bundle ``data/<name>.npz``, replacing a previous file.
 
+        The write is streamed and atomic. Cost: one request up to 8 MiB, then one for each part.
+
         Args:
-            name: As for `array`.
+            name: Key below ``data/``. It may contain folders. The suffix is added if it is missing.
             compressed: Compress with zlib; without compression, writing is faster and the file larger.
-            **arrays: Arrays as for `array`; the keywords are their names in the bundle. ``name`` is also allowed.
+            **arrays: The arrays; the keywords are their names in the bundle, ``name`` included. Each may have any
+                shape, and any dtype except object.
 
         Returns:
             The path of the file.
 
         Raises:
             KeyNameError: `name` is not legal on every backend.
-            EncodeError: As for `array`; the message names the array.
+            EncodeError: An array has dtype object or masked elements, or npz cannot restore its dtype; the message
+                names the array.
             StorageError: The storage refused; the previous file is unchanged.
+
+        References:
+            numpy.savez; each member has the npy format (NEP 1).
 
         >>> log.arrays("trajectory", x=[0.0, 1.0], v=[1.0, 0.0]).name
         'trajectory.npz'
@@ -359,7 +379,7 @@ class Recorder(LogMethods, ABC):
         """Store a matplotlib figure as ``plots/<name>.<format>``, in one or more formats.
 
         All formats are drawn before the first one is stored. Each file is written atomically. The figure is cropped to
-        its content (``bbox_inches="tight"``) and stays open.
+        its content (``bbox_inches="tight"``) and stays open. Cost: one request for each format.
 
         Args:
             name: Key below ``plots/``. It may contain folders. The suffix is added if it is missing.
@@ -462,8 +482,10 @@ class Recorder(LogMethods, ABC):
                 close, on GCS, too. ``r``: read, seekable. Add ``b`` for bytes; the default is text. Files opened for
                 writing are not seekable: for a library that seeks (HDF5), use `local`.
             encoding: The encoding of text; UTF-8 by default, independent of the locale.
-            errors: As for the builtin `open`.
-            newline: As for the builtin `open`, but by default newlines are written unchanged.
+            errors: How to handle text that cannot be encoded or decoded: ``strict`` (the default, an error),
+                ``replace``, ``ignore``, …
+            newline: How to translate line ends in text, with the values of the builtin `open`. By default they are
+                written unchanged.
 
         Raises:
             KeyNameError: The key is not legal on every backend, or leaves the run's folder.

@@ -102,11 +102,25 @@ class FaultyBackend(Wrapper):
     ) -> None:
         """Make the `nth` operation from now fail, once.
 
+        notata converts the exception as it does those of a real storage: a `ConnectionError` arrives as an
+        `UnreachableError`, a `PermissionError` as an `AccessError`, a `TimeoutError` as a `DeadlineError`.
+
         Args:
             nth: 1 is the next operation.
             key: Count only operations on this key, such as ``"log.txt"``.
             after: Fail after the operation took effect, as when a reply is lost; else before it.
-            error: Makes the exception to raise.
+            error: A class or a function that makes the exception; the default makes a `ConnectionError`.
+
+        >>> from notata import AccessError, Logbook
+        >>> from notata.store import open_store
+        >>> store = FaultyStore(open_store("memory://faulty-once"))
+        >>> log = Logbook("a", store)
+        >>> store.fail(1, key="artifacts/notes.txt", error=PermissionError)
+        >>> try:
+        ...     log.text("notes", "lost")
+        ... except AccessError as error:
+        ...     print(error.key)
+        artifacts/notes.txt
         """
         self._plan.fails_at, self._plan.matched, self._plan.key = nth, 0, key
         self._plan.after = after

@@ -16,7 +16,14 @@ __all__ = ["memory_logbook"]
 
 @pytest.fixture
 def memory_logbook() -> Iterator[Logbook]:
-    """Yield a new logbook in memory for one test; its files are removed afterwards."""
+    """Yield a new `notata.Logbook` in memory for one test; its files are removed afterwards. No request.
+
+    A test gets it as an argument::
+
+        def test_summarise(memory_logbook):
+            summarise([3.0, 8.5], memory_logbook)
+            assert memory_logbook.reader.load_json("summary") == {"largest": 8.5}
+    """
     from notata import Logbook
     from notata.store import open_store
 

@@ -15,7 +15,7 @@ from tests.tools.benchmarks.results import TIMES, Budget, Column, Result
 
 NONE = "\N{EN DASH}"
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
-BEGIN, END = "% figures: begin", "% figures: end"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 def tables(results: Iterable[Result]) -> str:

@@ -3,7 +3,7 @@
 Each server is started on 127.0.0.1, at a port that the system picks, in a temporary folder (`servers` and `s3` in this
 package say what must be installed; a missing program is an error that names its package). Then `trying` tries each
 promise of the store contract there, through a relay that can drop its connections and go silent. The result is printed
-as a table in Markdown, and compared with the one in ``docs/explanation/storage.md``: the exit code is
+as a table in Markdown, and compared with the one in ``docs/reference/storages.md``: the exit code is
 1 where a cell differs. ``--write`` puts the rows into that page.
 """
 
@@ -19,8 +19,8 @@ from typing import Final
 from tests.tools.odd_stores import servers
 from tests.tools.odd_stores.trying import CAPABILITIES, tried
 
-PAGE: Final = Path(__file__).parents[3] / "docs" / "explanation" / "storage.md"
-BEGIN, END = "% odd-stores: begin\n", "% odd-stores: end\n"
+PAGE: Final = Path(__file__).parents[3] / "docs" / "reference" / "storages.md"
+BEGIN, END = "<!-- odd-stores: begin -->\n", "<!-- odd-stores: end -->\n"
 
 HEAD: Final = ["| storage | " + " | ".join(CAPABILITIES) + " |", "|---" * (len(CAPABILITIES) + 1) + "|"]
 

@@ -35,7 +35,7 @@ def measure(bench: Bench) -> list[Result]:
                     bench.sites.clear()
     result.notes.append("Memory: the most that the process had, less what it had before, less the array.")
     result.notes.append(
-        "put_file: the file to send lies on the local disk before, which is not timed; to read back what came down is."
+        "put_file: the file to send is on the local disk already, which is not timed; reading it back from the disk is."
     )
     for distance in sizes.large_distances:
         for peer, form in CONTESTANTS[distance]:

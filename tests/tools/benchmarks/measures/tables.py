@@ -42,7 +42,7 @@ def measure(bench: Bench) -> list[Result]:
                         result.add(row, f"{place}: requests", [round((answer.requests or 0) * times)])
             result.refuse(contest.refused)
     result.notes.append(f"{peers.PORT} reads one run after the other: {sizes.few_runs} were measured, and multiplied.")
-    result.notes.append("MLflow has its table in a database beside its server, not in the bucket.")
+    result.notes.append("MLflow has its table in a database next to its server, not in the bucket.")
     return [result]
 
 
