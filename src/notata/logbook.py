@@ -112,8 +112,9 @@ class Logbook(Recorder):
             most 64 MiB are pending, or the number of bytes that is given instead of True. If the queue is full, writers
             wait.
         mirror: A base folder, any fsspec URL, local path or UPath, that a copy of the run is written to; `base_dir`
-            must be a local disk or in memory. The run does not wait for the copy or fail because of it; `notata sync` completes the copy.
-            For storage options, or another time limit at exit than 60 seconds, pass a `MirrorStorage`.
+            must be a local disk or in memory. The run does not wait for the copy or fail because of it; `notata sync`
+            completes the copy. For storage options, or another time limit at exit than 60 seconds, pass a
+            `MirrorStorage`.
         storage_options: Options for fsspec, such as ``{"endpoint_url": …}``. They never appear in a file, message or
             repr.
         manifest: Store ``manifest.json`` at the end: each file with its size and SHA-256, for `LogReader.verify`.

@@ -400,7 +400,7 @@ class Queue:
                 self._wait_for(partial(self._writes.is_settled, key, number), until)
 
     def settle(self, timeout: float | None = None) -> None:
-        """Wait until all currently pending writes are stored or lost; see `BackgroundStore.settle`."""
+        """Wait until all currently pending writes are stored or lost; see `BackgroundBackend.settle`."""
         self._check_process()
         until = None if timeout is None else time.monotonic() + timeout
         over = self._steps.over()
@@ -439,7 +439,7 @@ class Queue:
             )
         if _in_storage_thread() and not self._is_local:
             raise StorageError(
-                "cannot wait for the storage in fsspec's own thread; use another thread, or a larger max_pending",
+                "cannot wait for the storage in fsspec's own thread; use another thread, or a larger queue",
                 url=self._url,
             )
 
@@ -515,7 +515,7 @@ class Queue:
         self._losses.raise_unreported(without)
 
     def lost(self, *, again: bool = False) -> BatchError | None:
-        """Return the errors of lost writes that were not reported yet; see `BackgroundStore.lost`."""
+        """Return the errors of lost writes that were not reported yet; see `BackgroundBackend.lost`."""
         self._check_process()
         return self._losses.take(again=again)
 

@@ -306,7 +306,7 @@ class _StorageChecks:
             try:
                 os.fsync(file.fileno())
             except OSError as error:
-                return Check("fsync", "poor", f"fsync fails ({error.strerror})", "durable=True cannot be used there.")
+                return Check("fsync", "poor", f"fsync fails ({error.strerror})", "Storage(…, durable=True) cannot be used there.")
         took = time.perf_counter() - begun
         return Check("fsync", "yes", f"a file is on the disk after {took * 1000:.1f} ms, as for durable=True", "", took)
 
