@@ -306,7 +306,8 @@ class _StorageChecks:
             try:
                 os.fsync(file.fileno())
             except OSError as error:
-                return Check("fsync", "poor", f"fsync fails ({error.strerror})", "Storage(…, durable=True) cannot be used there.")
+                advice = "Storage(…, durable=True) cannot be used there."
+                return Check("fsync", "poor", f"fsync fails ({error.strerror})", advice)
         took = time.perf_counter() - begun
         return Check("fsync", "yes", f"a file is on the disk after {took * 1000:.1f} ms, as for durable=True", "", took)
 
