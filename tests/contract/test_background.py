@@ -250,7 +250,7 @@ def write_after_the_end(begin: Callable[..., Logbook]) -> None:
 
 def lose_one(begin: Callable[..., Logbook]) -> None:
     log = begin(faulty=True)
-    log._store.inner.inner.fail(1, key="artifacts/t3.txt")  # type: ignore[attr-defined]
+    log._store.backend.inner.inner.fail(1, key="artifacts/t3.txt")  # type: ignore[attr-defined]
     for number in range(4):
         log.text(f"t{number}", "x")
 
