@@ -669,8 +669,8 @@ class Torn(io.BufferedReader):
         return data
 
 
-def torn(store: LocalBackend, key: str) -> io.BufferedReader:
-    return Torn(io.FileIO(store._file(key)))
+def torn(backend: LocalBackend, key: str, *, once: bool = False) -> io.BufferedReader:
+    return Torn(io.FileIO(backend._file(key)))
 
 
 def test_a_large_file_is_whole_and_needs_little_memory(place: Place, tmp_path: Path) -> None:
