@@ -18,7 +18,7 @@ Send = Callable[..., Awaitable[Any]]
 @contextmanager
 def intercepted(handle: Callable[..., Awaitable[Any]]) -> Iterator[None]:
     """Pass each request of a block to ``handle(send, method, url, **options)``, which returns the response."""
-    original = aiohttp.ClientSession._request
+    original = aiohttp.ClientSession._request  # noqa: SLF001 - aiohttp has no hook for the sessions of other libraries
 
     async def request(self: aiohttp.ClientSession, method: str, url: Any, **options: Any) -> Any:
         return await handle(partial(original, self), method, url, **options)

@@ -155,7 +155,7 @@ def _begin(module: str, arguments: list[str], folder: str, environment: dict[str
     os.environ.update(environment)
     sys.path[0] = folder
     sys.argv[1:] = arguments
-    runpy._run_module_as_main(module)  # type: ignore[attr-defined]  # what -m calls
+    runpy._run_module_as_main(module)  # type: ignore[attr-defined]  # noqa: SLF001 - what -m calls
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def moto() -> Iterator[Server]:
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_keeping(MotoRequestHandler))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield _with_bucket(_s3(f"http://127.0.0.1:{server.port}", "test", "test"))
+        yield with_bucket(s3_server(f"http://127.0.0.1:{server.port}", "test", "test"))
     finally:
         server.shutdown()
         server.server_close()
@@ -124,8 +124,8 @@ def _seaweed(folder: Path) -> Iterator[Server]:
         "-master.volumeSizeLimitMB=128", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={s3}",
         "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}",
     ]  # fmt: skip
-    server = _s3(f"http://127.0.0.1:{s3}", "testkey", "testsecret")
-    with _running(command, lambda: _with_bucket(server, probe=True)):
+    server = s3_server(f"http://127.0.0.1:{s3}", "testkey", "testsecret")
+    with run_server(command, lambda: with_bucket(server, probe=True)):
         yield server
 
 
@@ -137,8 +137,8 @@ def rclone(folder: Path) -> Iterator[Server]:
         _binary("rclone"), "serve", "s3", "--config", os.devnull, "--auth-key", "testkey,testsecret",
         "--addr", f"127.0.0.1:{port}", str(folder),
     ]  # fmt: skip
-    server = _s3(f"http://127.0.0.1:{port}", "testkey", "testsecret")
-    with _running(command, lambda: _with_bucket(server, probe=True)):
+    server = s3_server(f"http://127.0.0.1:{port}", "testkey", "testsecret")
+    with run_server(command, lambda: with_bucket(server, probe=True)):
         yield server
 
 
@@ -154,7 +154,7 @@ def fake_gcs() -> Iterator[Server]:
         "-external-url", endpoint, "-log-level", "error",
     ]  # fmt: skip
     options = {"endpoint_url": endpoint, "token": "anon", "project": "test"}
-    with _running(command, lambda: _make_gcs_bucket(endpoint)):
+    with run_server(command, lambda: _make_gcs_bucket(endpoint)):
         yield Server("gs://test-bucket", endpoint, options)
 
 
@@ -214,12 +214,12 @@ def _one_at_a_time(call: Callable[..., Any]) -> Callable[..., Any]:
     return locked
 
 
-def _s3(endpoint: str, key: str, secret: str) -> Server:
+def s3_server(endpoint: str, key: str, secret: str) -> Server:
     """An S3 server as fsspec reaches it."""
     return Server("s3://test-bucket", endpoint, {"endpoint_url": endpoint, "key": key, "secret": secret})
 
 
-def _with_bucket(server: Server, *, probe: bool = False) -> Server:
+def with_bucket(server: Server, *, probe: bool = False) -> Server:
     """Make the bucket through botocore, not through the code under test; with `probe`, put an object too."""
     import botocore.session
 
@@ -255,7 +255,7 @@ def _make_gcs_bucket(endpoint: str) -> None:
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], ready: Callable[[], object]) -> Iterator[None]:
+def run_server(command: Sequence[str], ready: Callable[[], object]) -> Iterator[None]:
     """A server process from the moment it answers until it is killed, by its own id."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)

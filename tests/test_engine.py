@@ -45,7 +45,7 @@ class _Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    monkeypatch.setattr(s3_obstore, "_whole", set())  # another server may have had the same port
+    monkeypatch.setattr(s3_obstore, "WHOLE_ONLY", set())  # another server may have had the same port
 
     class Handler(_Answers):
         asked: ClassVar[list[tuple[str, str]]] = []

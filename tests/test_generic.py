@@ -219,7 +219,15 @@ def test_a_store_in_front_says_what_readers_may_see(front: Callable[[Store], Sto
 # -- quirks of single protocols ----------------------------------------------------------------------------
 
 
-class Server(AbstractFileSystem):  # type: ignore[misc]
+class Rooted:
+    """Paths begin with a slash, after any protocol and host."""
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return "/" + str(path).partition("://")[2].lstrip("/") if "://" in str(path) else str(path)
+
+
+class Server(Rooted, AbstractFileSystem):  # type: ignore[misc]
     """A client that is not thread-safe, over a local folder: each of its calls goes through `met`."""
 
     protocol = "double"
@@ -231,10 +239,6 @@ class Server(AbstractFileSystem):  # type: ignore[misc]
         super().__init__(**options)
         self.local = LocalFileSystem()
         type(self).made.append(self)
-
-    @classmethod
-    def _strip_protocol(cls, path: Any) -> Any:
-        return "/" + str(path).partition("://")[2].lstrip("/") if "://" in str(path) else str(path)
 
     def info(self, path: str, **_: Any) -> Any:
         type(self).met("info")
@@ -439,7 +443,7 @@ def test_a_rename_that_fails_leaves_the_old_content(double: Callable[..., Store]
     assert os.listdir(tmp_path / "runs") == ["a"]
 
 
-class Loop(AsyncFileSystem):  # type: ignore[misc]
+class Loop(Rooted, AsyncFileSystem):  # type: ignore[misc]
     """A client of coroutines over a local folder, as sshfs is: with a rename, and no `mv` of its own."""
 
     cachable = False
@@ -447,8 +451,6 @@ class Loop(AsyncFileSystem):  # type: ignore[misc]
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.local = LocalFileSystem()
-
-    _strip_protocol = Server._strip_protocol
 
     async def _info(self, path: str, **_: Any) -> Any:
         return self.local.info(path)

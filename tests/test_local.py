@@ -214,13 +214,14 @@ def test_a_log_of_the_same_size_in_its_place_is_another_file(tmp_path: Path) -> 
 
 
 def test_who_closes_every_file_of_the_process_loses_none_of_his_own(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"")
-    growing = local._Growing(local_folders.open_folder(str(tmp_path)), "a")
-    number = growing._handle
+    appender = open_store(tmp_path).appender("a", new=True)
+    for _ in range(2):
+        appender.append(b"1")
+    [number] = held_open(tmp_path)
     os.close(number)
     with open(tmp_path / "other", "wb") as other:
         assert other.fileno() == number
-        growing.close()
+        appender.close()
         assert stat.S_ISREG(os.fstat(number).st_mode)
 
 
@@ -336,18 +337,22 @@ def test_lines_of_many_processes_and_threads_are_whole_and_there_once(tmp_path: 
         ]
 
 
-def test_a_file_does_not_grow_while_it_is_swapped(tmp_path: Path) -> None:
+def test_a_file_does_not_grow_while_it_is_swapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(tmp_path)
     appender = store.appender("a", new=True)
     appender.append(b"1")
     appender.append(b"2")
     thread = threading.Thread(target=appender.append, args=(b"3",))
-    with local._all_locked(local_folders.open_folder(str(tmp_path)), "a", 30):
+    rename = os.replace
+
+    def replace(*names: str, **folders: Any) -> None:
         thread.start()
         with open(tmp_path / "a", "r+b") as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        (tmp_path / "new").write_bytes(b"12 swapped ")
-        os.replace(tmp_path / "new", tmp_path / "a")
+        rename(*names, **folders)
+
+    monkeypatch.setattr(os, "replace", replace)
+    store.replace("a", b"12 swapped ", store.stat("a").version)
     thread.join(30)
     assert (tmp_path / "a").read_bytes() == b"12 swapped 3"
 
@@ -387,7 +392,7 @@ def test_a_number_that_is_another_file_by_now_gets_no_line(tmp_path: Path) -> No
     """A process may close what it did not open: to become a daemon, say."""
     log = Logbook("a", tmp_path)
     log.info("one")
-    handle = log.handler.file._file._tail.held.file._handle  # type: ignore[attr-defined]
+    [handle] = held_open(tmp_path)
     with (tmp_path / "results.csv").open("w") as other:
         os.dup2(other.fileno(), handle)
         log.info("two")

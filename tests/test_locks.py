@@ -15,7 +15,7 @@ import pytest
 
 from notata import DeadlineError, Logbook, NotataError, Storage
 from notata.search import remove
-from notata.store import local, local_folders, open_store
+from notata.store import open_store
 
 fcntl = pytest.importorskip("fcntl", reason="Windows locks files by other means")
 
@@ -168,12 +168,20 @@ def test_a_time_limit_reaches_the_store_of_a_disk(tmp_path: Path) -> None:
             store.replace("a", b"2", version)
 
 
-def test_a_lock_that_is_held_is_not_taken_for_one_that_was_left(tmp_path: Path) -> None:
+def test_a_lock_that_is_held_is_not_taken_for_one_that_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another thread appends while this one holds the lock of the file: it waits for its turn."""
     store = open_store(tmp_path, timeout=0.2)
     store.write("a", b"1")
-    held = local._all_locked(local_folders.open_folder(str(tmp_path)), "a", 1)
-    with held, ThreadPoolExecutor(1) as pool, pytest.raises(DeadlineError):
-        pool.submit(store.append, "a", b"2", 1).result()
-    assert (tmp_path / "a").read_bytes() == b"1"
+    rename = os.replace
+
+    def replace(*names: str, **folders: Any) -> None:
+        with ThreadPoolExecutor(1) as pool, pytest.raises(DeadlineError):
+            pool.submit(store.append, "a", b"2", 1).result()
+        assert (tmp_path / "a").read_bytes() == b"1"
+        rename(*names, **folders)
+
+    monkeypatch.setattr(os, "replace", replace)
+    store.replace("a", b"3", store.stat("a").version)
     assert store.append("a", b"2", 1) == 2

@@ -14,7 +14,7 @@ import fsspec
 import pytest
 
 from notata import Logbook
-from notata.cli.completing import _joined, complete_urls
+from notata.cli.completing import complete_urls, join_words
 from tests.command import Done, notata
 from tests.servers import Server, free_port
 
@@ -66,12 +66,12 @@ def test_words_as_bash_breaks_them_and_the_configuration(
 
 
 def test_words_are_joined_again() -> None:
-    assert _joined(["ls", "s3", ":", "//b/x"]) == ["ls", "s3://b/x"]
-    assert _joined(["ls", "-o", "endpoint_url", "=", "http", ":", "//h", ":", "9000", "s3", ":", "//b"]) == [
+    assert join_words(["ls", "s3", ":", "//b/x"]) == ["ls", "s3://b/x"]
+    assert join_words(["ls", "-o", "endpoint_url", "=", "http", ":", "//h", ":", "9000", "s3", ":", "//b"]) == [
         "ls", "-o", "endpoint_url=http://h:9000", "s3://b",
     ]  # fmt: skip
-    assert _joined(["ls", "s3", ":"]) == ["ls", "s3:"]
-    assert _joined(["ls", "simplecache", "::", "s3", ":", "//b"]) == ["ls", "simplecache::s3://b"]
+    assert join_words(["ls", "s3", ":"]) == ["ls", "s3:"]
+    assert join_words(["ls", "simplecache", "::", "s3", ":", "//b"]) == ["ls", "simplecache::s3://b"]
 
 
 def test_some_names_of_a_folder_that_are_no_secret_and_no_control(tmp_path: Path) -> None:

@@ -249,16 +249,22 @@ def test_many_lines_are_each_there_once_though_appends_fail(bucket: Place, after
     """The failure reaches the journal, which tries again: at sizes that are rewritten, and at one that is extended."""
     store = FaultyBackend(bucket.store())
     log = Logbook("run", store, heartbeat=0)
+    failures: list[str] = []
+
+    def fail() -> Exception:
+        failures.append("log.txt")
+        return ConnectionError("on purpose")
+
     expected = []
     for step in range(6):
         for number in range(3_000):
             message = f"{step} {number:6d} {'x' * 550}"
             expected.append(f"INFO {message}")
             log.info(message)
-        store.fail(1, key="log.txt", after=after)
+        store.fail(1, key="log.txt", after=after, error=fail)
         with suppress(StorageError):  # or the journal's own thread has met it
             log.flush()
-        assert store._plan.matched
+        assert len(failures) == step + 1
     log.mark_complete()
     assert len(bucket.bytes("log_run/log.txt")) > 10e6
     assert bucket.log()[1:-1] == expected

@@ -247,11 +247,11 @@ def test_an_upload_whose_begin_is_interrupted_is_ended(
 
 
 def test_an_interrupted_call_is_given_up(bucket: Place) -> None:
-    store: Any = bucket.store()
+    store = bucket.store()
     store.exists("a")
     begun, given_up = threading.Event(), threading.Event()
 
-    async def long() -> None:
+    async def long(send: Send, method: str, url: Any, **options: Any) -> Any:
         begun.set()
         try:
             await asyncio.sleep(SECONDS)
@@ -265,7 +265,7 @@ def test_an_interrupted_call_is_given_up(bucket: Place) -> None:
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        store.backend._connection.run(long)
+    with intercepted(long), pytest.raises(KeyboardInterrupt):
+        store.exists("a")
     thread.join()
     assert given_up.wait(SECONDS)

@@ -191,7 +191,7 @@ def test_a_file_whose_digest_in_the_bucket_differs_is_sent_again(
         log.text("notes", "converged")
     synced(near, bucket)
     for module in (s3, gcs):
-        monkeypatch.setattr(module, "_digest", lambda _: "md5:" + "0" * 32)
+        monkeypatch.setattr(module, "stored_digest", lambda _: "md5:" + "0" * 32)
     report = synced(near, bucket)
     assert report.copied.keys() == {key.removeprefix("log_a/") for key in files(near)} - {"metadata.json"}
     assert files(bucket) == files(near)
@@ -213,7 +213,7 @@ def test_a_composed_object_is_known_by_its_checksum(
     checksum = f"crc32c:{base64.b64decode(told['crc32c']).hex()}"
     assert digest_of(iter([data[:1000], data[1000:]]), "crc32c:") == checksum
     assert entry.digest == (digest_of(iter([data]), "md5:") if "md5Hash" in told else checksum)
-    monkeypatch.setattr(gcs, "_digest", lambda item: f"crc32c:{base64.b64decode(item['crc32c']).hex()}")
+    monkeypatch.setattr(gcs, "stored_digest", lambda item: f"crc32c:{base64.b64decode(item['crc32c']).hex()}")
     assert synced(near, gcs_place).bytes == 0
 
 

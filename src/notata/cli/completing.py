@@ -69,7 +69,7 @@ def adapt_bash() -> None:
     class Bash(BashComplete):
         def get_completion_args(self) -> tuple[list[str], str]:
             arguments, incomplete = super().get_completion_args()
-            words = _joined([*arguments, incomplete])
+            words = join_words([*arguments, incomplete])
             self._cut = len(words[-1]) - len(incomplete)
             return words[:-1], words[-1]
 
@@ -84,10 +84,10 @@ def adapt_bash() -> None:
     add_completion_class(Bash, "bash")
 
 
-def _joined(words: list[str]) -> list[str]:
+def join_words(words: list[str]) -> list[str]:
     """Join the words that bash split at each colon and equals sign.
 
-    >>> _joined(["ls", "-o", "key", "=", "a", "s3", ":", "//bucket/log_"])
+    >>> join_words(["ls", "-o", "key", "=", "a", "s3", ":", "//bucket/log_"])
     ['ls', '-o', 'key=a', 's3://bucket/log_']
     """
     joined: list[str] = []

