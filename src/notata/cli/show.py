@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from notata._base import display
 from notata._base.display import counted
 from notata._base.terminal import one_line, safe
 from notata.cli import output
-from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
+from notata.cli.frame import Command, urls_argument
+from notata.cli.picking import Asked, searching
 
 if TYPE_CHECKING:
     from notata.search import Overview, Run
@@ -53,9 +55,8 @@ class _Part:
 @urls_argument
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=10, help="Last lines of the log. Default: 10.")
 @click.option("--all", "every", is_flag=True, help="Show each run of a folder with several runs.")
-@storage_option()
-@json_option
-def show(urls: list[str] | None, lines: int, every: bool, storage_options: dict[str, Any], as_json: bool) -> None:
+@searching()
+def show(asked: Asked, lines: int, every: bool) -> None:
     """Show the status of a run, its failure, host, environment and content, and the end of its log.
 
     URL is a run, a folder with one run below it, or a quoted pattern, which may match many runs. The command reads
@@ -63,17 +64,16 @@ def show(urls: list[str] | None, lines: int, every: bool, storage_options: dict[
     """
     from notata.search import overviews
 
-    collector = ErrorCollector()
     found = False
-    for overview in overviews(urls, lines=lines, every=every, storage_options=storage_options, failed=collector):
-        if as_json:
+    for overview in overviews(asked.query, lines=lines, every=every):
+        if asked.as_json:
             output.json_line(overview.record())
         else:
             if found:
                 output.line()
             _print(list(_parts(overview)), overview.run.status)
         found = True
-    collector.end(found=found)
+    asked.end(found=found)
 
 
 # -- content -----------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def show(urls: list[str] | None, lines: int, every: bool, storage_options: dict[
 
 def _parts(one: Overview) -> Iterator[_Part]:
     run = one.run
-    yield _Part(f"{run.run_id}  {run.status}{'' if run.certain else '?'}", list(_facts(one)))
+    yield _Part(f"{run.run_id}  {run.shown_status}", list(_facts(one)))
     for title, values in (("params", run.params), ("metrics", run.metrics), ("metadata", one.fields)):
         yield _Part(title, [(str(name), _value(value)) for name, value in values.items()])
     if one.failure is not None:
@@ -93,7 +93,9 @@ def _parts(one: Overview) -> Iterator[_Part]:
     for title, folder in (("artifacts", "artifacts"), ("arrays", "data"), ("plots", "plots")):
         yield _files(title, one.below(folder))
     if one.log:
-        yield _Part(f"log, {_size(one.log_size)}", [(line,) for line in one.log], [_level(line) for line in one.log])
+        yield _Part(
+            f"log, {display.size(one.log_size)}", [(line,) for line in one.log], [_level(line) for line in one.log]
+        )
     yield _Part("cannot be read", [(problem,) for problem in one.problems])
 
 
@@ -115,14 +117,12 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
             "resumed",
             f"{_times_of(len(one.resumes))}, last {one_line(last.get('time'))} after it {one_line(last.get('after'))}",
         )
-    yield "size", f"{_size(run.size)} in {counted(run.files, 'file')}"
+    yield "size", f"{display.size(run.size)} in {counted(run.files, 'file')}"
     if run.unfinished_files:
-        yield "unfinished", f"{counted(run.unfinished_files, 'write')}, {_size(run.unfinished)}"
+        yield "unfinished", f"{counted(run.unfinished_files, 'write')}, {display.size(run.unfinished)}"
 
 
 def _times(run: Run) -> Iterator[tuple[str, str]]:
-    from notata._base import display
-
     if run.started is not None:
         ago = display.duration(max(0.0, (datetime.now(UTC) - run.started).total_seconds()))
         yield "started", f"{_time(run.started)}, {ago} ago"
@@ -169,21 +169,15 @@ def _failure(failure: Failure) -> Iterator[tuple[str]]:
 
 
 def _files(title: str, sizes: Mapping[str, int]) -> _Part:
-    rows = [(key, _size(size)) for key, size in sorted(sizes.items())]
-    more = len(rows) - _FILES
-    whole = f"{title}, {len(rows)} files of {_size(sum(sizes.values()))}" if more > 0 else title
-    return _Part(whole, [*rows[:_FILES], (f"… and {more} more",)] if more > 0 else rows)
+    rows = [(key, display.size(size)) for key, size in sorted(sizes.items())]
+    rest = display.more(len(rows), _FILES)
+    whole = f"{title}, {len(rows)} files of {display.size(sum(sizes.values()))}" if rest else title
+    return _Part(whole, [*rows[:_FILES], *([(f"… {rest}",)] if rest else ())])
 
 
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"
-
-
-def _size(size: int) -> str:
-    from notata._base import display
-
-    return display.size(size)
 
 
 def _time(time: datetime) -> str:

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from notata._base.display import duration
 from notata.errors import (
@@ -32,11 +32,9 @@ from notata.errors import (
 )
 from notata.search.checks import READ_AFTER_END, USE_UNIQUE_IDS, WRONG_KEY, Check, advice_on, clock_check
 from notata.search.surroundings import file_system, space, surroundings
-from notata.store import Entry, Store, default_base, open_store
+from notata.search.target import URL, targets
+from notata.store import Entry, Store
 from notata.store.gaps import Gaps
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 __all__ = ["diagnose"]
 
@@ -52,7 +50,7 @@ _DATA: Final = b"This file was written by notata doctor, and may be removed.\n"
 
 
 def diagnose(
-    url: str | os.PathLike[str] | UPath | Store | None = None,
+    url: URL | None = None,
     *,
     storage_options: Mapping[str, Any] | None = None,
     read_only: bool = False,
@@ -60,10 +58,11 @@ def diagnose(
 ) -> list[Check]:
     """Check whether a storage can hold runs: write, claim, swap, append and delete there.
 
-    The test files are in one hidden folder below the place, which is removed.
+    The test files are in one hidden folder below the place, which is removed. No error is raised: a check has it, and
+    what to do about it. Cost: about 25 requests, 5 with `read_only`.
 
     Args:
-        url: The place for runs; by default the base folder of this machine.
+        url: The place for runs as an fsspec URL, a path or a `Target`; by default the base folder of this machine.
         storage_options: Options for fsspec.
         read_only: Write nothing; run only the checks that read.
         timeout: Seconds for one request. After a timeout, no more requests are sent.
@@ -71,14 +70,17 @@ def diagnose(
     >>> {check.name: check.state for check in diagnose("memory://diagnosing") if check.name in ("write", "claim")}
     {'write': 'yes', 'claim': 'yes'}
     """
-    place = default_base() if url is None else url
+    [target] = targets(url, storage_options, timeout)
     try:
-        store = open_store(place, storage_options, timeout=timeout)
+        store = target.folder
     except NotataError as error:
         invalid = Check("url", "no", str(error), "Correct the URL, or install what the message names.")
         return [invalid, *surroundings("", {}, str)]
-    found = [Check("url", "info", store.url), *_StorageChecks(store, timeout + _GRACE, read_only=read_only).checks()]
-    found += surroundings(store.url, storage_options or {}, store.redacted)
+    found = [
+        Check("url", "info", store.url),
+        *_StorageChecks(store, target.timeout + _GRACE, read_only=read_only).checks(),
+    ]
+    found += surroundings(store.url, target.storage_options or {}, store.redacted)
     return [replace(check, told=store.redacted(check.told), advice=store.redacted(check.advice)) for check in found]
 
 
@@ -111,20 +113,8 @@ class _StorageChecks:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnprotectedWarning)  # "claim" and "swap" report it
             try:
-                yield self._try("write", self._can_write)
-                yield self._try("read", self._can_read)
-                if not self._skip_reason and not self._store.is_local and not self._store.supports_cas:
-                    yield self._try("overwrite", self._can_overwrite)
-                yield self._try("claim", self._can_claim)
-                yield self._try("swap", self._can_swap)
-                yield self._try("append", self._can_append)
-                yield self._try("distance", self._distance)
-                yield self._try("clock", self._clock)
-                if self._store.is_local and self._store.shared:
-                    yield self._try("links", self._can_link)
-                    yield self._try("fsync", self._can_sync)
-                    yield self._try("names", self._distinguishes_case)
-                yield self._try("delete", self._can_delete)
+                for name, check in self._writing_checks():
+                    yield self._try(name, check)
             except BaseException:  # an interrupt
                 self._clean(made)
                 raise
@@ -132,26 +122,39 @@ class _StorageChecks:
             message = f"the test files could not be removed: {self._probe.url}"
             yield Check("left", "poor", message, "Remove them later, or with other credentials.")
 
+    def _writing_checks(self) -> Iterator[tuple[str, Callable[[], Check]]]:
+        yield from (("write", self._can_write), ("read", self._can_read))
+        if not self._skip_reason and not self._store.is_local and not self._store.supports_cas:
+            yield "overwrite", self._can_overwrite
+        yield from (("claim", self._can_claim), ("swap", self._can_swap), ("append", self._can_append))
+        yield from (("distance", self._distance), ("clock", self._clock))
+        if self._store.is_local and self._store.shared:
+            yield from (("links", self._can_link), ("fsync", self._can_sync), ("names", self._distinguishes_case))
+        yield "delete", self._can_delete
+
     def _try(self, name: str, work: Callable[[], Check]) -> Check:
         """Run one check. An error is its result; after a timeout, all other checks are skipped."""
         if self._skip_reason:
             return Check(name, "skipped", self._skip_reason)
+        wrote, hopeless = True, False
         try:
             found = _within_seconds(self._seconds, work)
-            self._wrote |= name in _WRITING
-            return found
         except NotataError as error:
-            self._wrote |= name in _WRITING and isinstance(error, DeadlineError)  # the file may have been written
-            advice = advice_on(name, error)
-            if isinstance(error, _HOPELESS) or advice == WRONG_KEY:
-                self._skip_reason = "skipped after an earlier error"
-            return Check(name, "no", str(error), advice)
+            found = Check(name, "no", str(error), advice_on(name, error))
+            wrote = isinstance(error, DeadlineError)  # the file may have been written
+            hopeless = isinstance(error, _HOPELESS) or found.advice == WRONG_KEY
         except TimeoutError:
-            self._wrote |= name in _WRITING
-            self._skip_reason = "skipped after an earlier error"
-            return Check(name, "no", f"no answer within {duration(self._seconds)}", advice_on(name, DeadlineError("")))
+            advice, hopeless = advice_on(name, DeadlineError("")), True
+            found = Check(name, "no", f"no answer within {duration(self._seconds)}", advice)
         except Exception as error:  # from a library, before any request
-            return Check(name, "no", f"it failed with {type(error).__name__}", "Check the storage options.")
+            found, wrote = (
+                Check(name, "no", f"it failed with {type(error).__name__}", "Check the storage options."),
+                False,
+            )
+        self._wrote |= wrote and name in _WRITING
+        if hopeless:
+            self._skip_reason = "skipped after an earlier error"
+        return found
 
     # -- without writing -----------------------------------------------------------------------------------
 
