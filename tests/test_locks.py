@@ -61,7 +61,7 @@ WRITES: dict[str, Callable[[Logbook], object]] = {
     "append": lambda log: log.open("log.txt", "a").close(),
     "flush": lambda log: log.flush(),
     "overwrite": lambda log: Logbook(log.run_id, Storage(log.path.parent, timeout=0.1), overwrite=True),
-    "rm --force": lambda log: remove(str(log.path), force=True, timeout=0.1),
+    "rm --force": lambda log: remove(Storage(log.path, timeout=0.1), force=True),
 }
 
 
@@ -132,7 +132,7 @@ def test_of_many_locks_that_are_held_only_the_first_is_waited_for(
 
     with held(tmp_path / "log_run/artifacts"):
         monkeypatch.setattr(fcntl, "flock", counted)
-        done = remove(str(tmp_path / "log_run"), timeout=0.5, failed=lambda error: None)
+        done = remove(Storage(tmp_path / "log_run", timeout=0.5), failed=lambda error: None)
         monkeypatch.undo()
     assert (done[0].removed, len(done[0].remains.errors if done[0].remains else ())) == (False, 60)
     waited = tries.count(fcntl.LOCK_EX | fcntl.LOCK_NB)

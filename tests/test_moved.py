@@ -13,6 +13,7 @@ from upath import UPath
 from notata import ConfigurationError, Logbook, LogReader, RunDisplacedError, search
 from notata.errors import RunMissingError
 from notata.search.finding import look_up
+from notata.search.target import Target
 from notata.store import open_store
 from tests.command import notata, process
 
@@ -73,8 +74,8 @@ def test_a_part_of_a_run_has_no_orphan_in_it(tmp_path: Path) -> None:
     with Logbook("a", tmp_path) as log:
         log["artifacts/log_b/log.txt"].write_text("of another one")
     for place in ("log_a/artifacts", "log_a/artifacts/*", "log_a/a*"):
-        assert look_up(search.Target(f"{tmp_path}/{place}")).runs == {}, place
-    assert list(look_up(search.Target(f"{tmp_path}/log_a")).runs) == [""]
+        assert look_up(Target(f"{tmp_path}/{place}")).runs == {}, place
+    assert list(look_up(Target(f"{tmp_path}/log_a")).runs) == [""]
 
 
 def test_what_is_left_of_a_run_is_removed_by_its_name_only(tmp_path: Path) -> None:

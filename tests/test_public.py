@@ -35,15 +35,15 @@ def test_the_public_names() -> None:
 def test_the_public_names_of_search_and_their_arguments() -> None:
     assert sorted(search.__all__) == [
         "Check", "Comparison", "Content", "Description", "Difference", "FACTS", "File", "Files", "Match", "Overview",
-        "Patterns", "Query", "Removal", "Run", "RunTable", "Runs", "Target", "URLs", "Usage", "Verdict", "Where",
+        "Patterns", "Query", "Removal", "Run", "RunTable", "Runs", "URLs", "Usage", "Verdict", "Where",
         "compare", "contents", "describe", "diagnose", "follow", "grep", "overviews", "removable", "removals", "remove",
         "runs", "show", "table", "tail", "trees", "usage", "verdicts",
     ]  # fmt: skip
     for name in search.__all__:
         if inspect.isfunction(function := getattr(search, name)) and name != "removals":  # which takes runs
             parameters = inspect.signature(function).parameters
-            for argument in ("storage_options", "timeout"):
-                assert parameters[argument].kind is inspect.Parameter.KEYWORD_ONLY, name
+            assert parameters["storage_options"].kind is inspect.Parameter.KEYWORD_ONLY, name
+            assert name == "diagnose" or "timeout" not in parameters, name
             assert parameters["storage_options"].annotation == "Mapping[str, Any] | None"
             assert ">>> " in (function.__doc__ or ""), name
     modules = [path.stem for path in Path(search.__path__[0]).glob("*.py")]

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from notata import errors
-from notata.search import Target, diagnose
+from notata.search import diagnose
 from notata.search.finding import file_at
+from notata.search.target import Target
 from notata.store import Store, open_store
 from notata.store.builtin_errors import failure_of_builtin
 from notata.store.client_errors import failure_of_client

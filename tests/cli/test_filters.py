@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from notata import ConfigurationError, Logbook, NotataError, RunMissingError
+from notata import ConfigurationError, Logbook, NotataError, RunMissingError, Storage
 from notata.run.listings import name_of
 from notata.search import (
     Files,
     Query,
     Run,
-    Target,
     contents,
     follow,
     grep,
@@ -27,6 +26,7 @@ from notata.search import (
     usage,
     verdicts,
 )
+from notata.search.target import Target
 from notata.store import Blob, open_store
 from notata.store.memory import MemoryBackend
 from tests.cli.conftest import Shelf
@@ -112,7 +112,7 @@ def test_a_filter_beside_a_query_is_refused_and_nothing_removed(sweep: str, opti
 
 
 def test_a_target_has_its_own_options_and_a_run_that_was_not_found_no_folder(sweep: str) -> None:
-    assert [run.run_id for run in runs([Target(f"{sweep}/log_a"), f"{sweep}/log_c"])] == ["a", "c"]
+    assert [run.run_id for run in runs([Storage(f"{sweep}/log_a"), f"{sweep}/log_c"])] == ["a", "c"]
     assert "hunter2" not in repr(Target("s3://bucket", {"secret": "hunter2"}))
     [found] = runs(Target(f"{sweep}/log_a"))
     assert found.reader.params == {"dt": 0.1}

@@ -15,9 +15,10 @@ from upath import UPath
 
 from notata import ConfigurationError, Logbook, MissingError
 from notata.errors import NotataError
-from notata.search import File, Run, Target, contents, grep, runs, tail, usage
+from notata.search import File, Run, contents, grep, runs, tail, usage
 from notata.search.finding import file_at, look_up
 from notata.search.record import records
+from notata.search.target import Target
 from notata.store import Entry, open_store
 from notata.store.gaps import Gap
 from notata.store.memory import MemoryBackend

@@ -1,9 +1,9 @@
 """Search, inspection and removal of runs on any storage: the functions behind the command, for notebooks and scripts.
 
 Each function takes places as the command does: a run, an experiment or a folder of runs, as any fsspec URL, local path,
-`upath.UPath` or pattern. A `Target` has storage options of its own, and a `Query` a filter, too. Only `remove`,
-`removals` and `diagnose` write. Arguments with the same name have the same meaning in all functions: `urls`, `status`,
-`where`, `storage_options`, `failed` (called with errors that do not stop the function) and `timeout`.
+`upath.UPath` or pattern. A `notata.Storage` has storage options and a time limit of its own, and a `Query` a filter.
+Only `remove`, `removals` and `diagnose` write. Arguments with the same name have the same meaning in all functions:
+`urls`, `status`, `where`, `storage_options`, and `failed` (called with errors that do not stop the function).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from notata.search.removing import Removal, removable, removals, remove
     from notata.search.tables import RunTable, table
     from notata.search.tailing import tail
-    from notata.search.target import Target, URLs
+    from notata.search.target import URLs
     from notata.search.verifying import Verdict, verdicts
     from notata.search.where import FACTS, Where
 
@@ -48,7 +48,6 @@ __all__ = [
     "Run",
     "RunTable",
     "Runs",
-    "Target",
     "URLs",
     "Usage",
     "Verdict",
@@ -88,7 +87,7 @@ _NAMES: Final = {
     "removing": ("Removal", "removable", "removals", "remove"),
     "tables": ("RunTable", "table"),
     "tailing": ("tail",),
-    "target": ("Target", "URLs"),
+    "target": ("URLs",),
     "verifying": ("Verdict", "verdicts"),
     "where": ("FACTS", "Where"),
 }

@@ -123,7 +123,6 @@ class Query:
         limit: Maximum number of runs.
         storage_options: Options for fsspec.
         failed: Called with each error that does not end the search. By default, the first such error is raised.
-        timeout: Seconds that one request may take.
 
     Raises:
         ConfigurationError: The filter is invalid, the status is unknown, or the limit is negative.
@@ -147,14 +146,13 @@ class Query:
         limit: int | None = None,
         storage_options: Mapping[str, Any] | None = None,
         failed: Failed = raise_error,
-        timeout: float = TIMEOUT,
     ) -> None:
         statuses = [status] if isinstance(status, str) else [*(status or ())]
         if strange := [name for name in statuses if name not in STATUSES]:
             raise ConfigurationError(f"unknown status {strange[0]!r}; choose from {', '.join(STATUSES)}")
         if limit is not None and limit < 0:
             raise ConfigurationError(f"limit must be 0 or more, not {limit}")
-        self.targets = targets(urls, storage_options, timeout)
+        self.targets = targets(urls, storage_options)
         self.failed = failed
         self._statuses = statuses
         self._where = Where(where) if isinstance(where, str) else where
@@ -323,7 +321,6 @@ def runs(
     values: bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Failed = raise_error,
-    timeout: float = TIMEOUT,
 ) -> Runs:
     """Return a summary of each run at or below some places; a run found at several places appears once.
 
@@ -342,7 +339,6 @@ def runs(
         failed: Called with the error of each place that cannot be listed or has no run, of each folder below it that
             cannot be opened, of each name that cannot be used, and of each file of a run that the storage refused. The
             search continues with the others. By default, the first such error is raised.
-        timeout: Seconds that one request may take.
 
     Cost: one listing per 1000 files and one read for each run, 32 at once. With `limit` and neither filter nor order,
     only that many runs are read. Parameters and metrics take up to two more reads for each run outside an experiment.
@@ -367,7 +363,6 @@ def runs(
         limit=limit,
         storage_options=storage_options,
         failed=failed,
-        timeout=timeout,
     )
     values = query.values if values is None else values
 

@@ -31,7 +31,7 @@ from notata.search.places import File, Run
 from notata.search.prefetch import open_listed
 from notata.search.record import records
 from notata.search.target import URL, Failed, Target, raise_error, targets
-from notata.store import TIMEOUT, Entry, Store
+from notata.store import Entry, Store
 from notata.store.in_flight import mapped
 
 __all__ = ["PARTS", "Comparison", "Difference", "compare"]
@@ -122,7 +122,6 @@ def compare(
     tolerance: float = 0.0,
     content: bool = False,
     failed: Failed = raise_error,
-    timeout: float = TIMEOUT,
 ) -> Comparison:
     """Compare two runs, on one storage or two.
 
@@ -140,7 +139,6 @@ def compare(
         content: Download files if nothing else shows whether they differ.
         failed: Called with the error of a part that cannot be read; the other parts are compared. By default, the first
             such error is raised.
-        timeout: Seconds that one request may take.
 
     Raises:
         RunMissingError: There is no run at one of the places.
@@ -161,7 +159,7 @@ def compare(
     if not 0 <= tolerance < math.inf:
         raise ConfigurationError(f"tolerance must be a finite number of 0 or more, not {tolerance!r}")
     values = not {"params", "metrics"}.isdisjoint(only)
-    sides = [_Side(_run_at(target, values=values)) for target in targets([a, b], storage_options, timeout)]
+    sides = [_Side(_run_at(target, values=values)) for target in targets([a, b], storage_options)]
     items: list[Difference] = []
     for part in (part for part in PARTS if part in only):
         try:

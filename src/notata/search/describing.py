@@ -20,7 +20,7 @@ from notata.search.block_reader import HEAD, BlockReader
 from notata.search.finding import file_at
 from notata.search.places import File
 from notata.search.target import URL, targets
-from notata.store import TIMEOUT, Blob
+from notata.store import Blob
 
 if TYPE_CHECKING:
     from notata.formats.describing import Describer
@@ -113,7 +113,6 @@ def describe(
     stats: bool = True,
     head: int = 6,
     storage_options: Mapping[str, Any] | None = None,
-    timeout: float = TIMEOUT,
 ) -> Description:
     """Describe the content of a file: shape, dtype, values and statistics of an array, the calls of a pickle.
 
@@ -128,7 +127,6 @@ def describe(
         stats: Read whole arrays, in pieces, to compute statistics of their values.
         head: Number of first values to include.
         storage_options: Options for fsspec.
-        timeout: Seconds that one request may take.
 
     Raises:
         MissingError: There is no such file.
@@ -147,7 +145,7 @@ def describe(
       min 0  max 1  mean 0.5  std 0.408248
       [0, 0.5, 1]
     """
-    [target] = targets([url], storage_options, timeout)
+    [target] = targets([url], storage_options)
     if key is None:
         file = file_at(target)
     else:

@@ -29,7 +29,7 @@ from notata.search.places import File
 from notata.search.prefetch import prefetched
 from notata.search.tailing import LINES, News, ends_of, logs_at
 from notata.search.target import URLs
-from notata.store import TIMEOUT, Blob, Store
+from notata.store import Blob, Store
 from notata.store.gaps import ignore
 
 __all__ = ["Following", "follow"]
@@ -58,7 +58,6 @@ def follow(
     interval: float | None = None,
     storage_options: Mapping[str, Any] | None = None,
     tell: Callable[[str], object] = bool,
-    timeout: float = TIMEOUT,
 ) -> Iterator[str]:
     """Yield the last lines of a run's log, and each new line as it arrives, until the run has ended.
 
@@ -80,7 +79,6 @@ def follow(
         interval: Seconds between two polls; by default 1, and 0.2 on a local disk.
         storage_options: Options for fsspec.
         tell: Called with messages that are not log lines: the end of a run, an outage, a replaced log.
-        timeout: Seconds that one request may take.
 
     Yields:
         A line without its line end, as soon as it is complete.
@@ -99,7 +97,7 @@ def follow(
     INFO Marked complete
     memory://following/log_a: complete
     """
-    query = Query.of(urls, status=status, where=where, storage_options=storage_options, timeout=timeout)
+    query = Query.of(urls, status=status, where=where, storage_options=storage_options)
     watched = Following(
         [*logs_at(query, workers=workers)], lines, workers=workers, forever=forever, interval=interval, tell=tell
     )

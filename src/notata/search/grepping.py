@@ -19,7 +19,7 @@ from notata.search.patterns import Line, Patterns, with_context
 from notata.search.places import File
 from notata.search.prefetch import open_listed, prefetched
 from notata.search.target import Failed, Target, URLs, raise_error
-from notata.store import TIMEOUT, Blob
+from notata.store import Blob
 from notata.store.files import PART
 
 __all__ = ["Files", "Match", "Searched", "grep", "searched"]
@@ -236,7 +236,6 @@ def grep(
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Failed = raise_error,
-    timeout: float = TIMEOUT,
 ) -> Iterator[Match]:
     r"""Yield the lines of runs that match a pattern: lines of their logs, and of files with a suffix of text files.
 
@@ -265,7 +264,6 @@ def grep(
         storage_options: Options for fsspec.
         failed: Called with the error of each place and file that cannot be read; the others are searched. By default,
             the first such error is raised.
-        timeout: Seconds that one request may take.
 
     Raises:
         ConfigurationError: The pattern is not a valid regular expression, the filter is invalid, or the status is
@@ -283,7 +281,7 @@ def grep(
     b log.txt 2 WARNING step of 0.5 is unstable
     """
     patterns = pattern if isinstance(pattern, Patterns) else Patterns(pattern, ignore_case=ignore_case)
-    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed, "timeout": timeout}
+    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed}
     query = Query.of(urls, status=status, where=where, **options)
     which = files if isinstance(files, Files) else Files(files)
     return _matches(searched(query, patterns, which, before=before, after=after, most=most), query.failed)

@@ -17,7 +17,7 @@ from notata.search.choosing import Query, Status, Wheres
 from notata.search.places import File, Place
 from notata.search.record import records
 from notata.search.target import Failed, Target, URLs, raise_error
-from notata.store import TIMEOUT, Entry
+from notata.store import Entry
 
 __all__ = ["By", "Usage", "trees", "usage"]
 
@@ -93,7 +93,6 @@ def trees(
     status: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     failed: Failed = raise_error,
-    timeout: float = TIMEOUT,
 ) -> Iterator[Usage]:
     """Yield a tree of the files at and below each place; for a pattern, a tree for each matching file or folder.
 
@@ -105,7 +104,6 @@ def trees(
         storage_options: Options for fsspec.
         failed: Called with the error of each place that cannot be listed or is empty; the others are listed. By
             default, the first such error is raised.
-        timeout: Seconds that one request may take.
 
     Raises:
         MissingError: There is nothing at a place.
@@ -117,7 +115,7 @@ def trees(
     >>> tree.files, tree.size, list(tree.inner), list(tree.inner["debug/"].inner)
     (1, 9, ['debug/'], ['notes.txt'])
     """
-    query = Query.of(urls, storage_options=storage_options, failed=failed, timeout=timeout)
+    query = Query.of(urls, storage_options=storage_options, failed=failed)
     return query.each(lambda target: list(_trees_at(target, query, status)))
 
 
@@ -131,7 +129,6 @@ def usage(
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Failed = raise_error,
-    timeout: float = TIMEOUT,
 ) -> Iterator[Usage]:
     """Yield sums of the sizes of files, including files that notata did not write.
 
@@ -151,7 +148,6 @@ def usage(
         storage_options: Options for fsspec.
         failed: Called with the error of each place that cannot be listed or is empty; the others are listed. By
             default, the first such error is raised.
-        timeout: Seconds that one request may take.
 
     Raises:
         ConfigurationError: `by` or the status is unknown, or the filter is invalid.
@@ -168,7 +164,7 @@ def usage(
     """
     if by not in ("folder", "run", "suffix"):
         raise ConfigurationError(f"by must be 'folder', 'run' or 'suffix', not {by!r}")
-    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed, "timeout": timeout}
+    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed}
     query = Query.of(urls, status=status, where=where, **options)
     if by == "folder":
         trees = query.each(lambda target: list(_trees_at(target, query, status=False)))

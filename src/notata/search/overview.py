@@ -21,7 +21,7 @@ from notata.search.finding import look_up
 from notata.search.places import Place, Run
 from notata.search.record import records
 from notata.search.target import URL, Failed, Target, URLs, raise_error, targets
-from notata.store import TIMEOUT, Blob
+from notata.store import Blob
 from notata.store.in_flight import InFlight
 from notata.table.row import metrics_of, named_values
 
@@ -187,7 +187,6 @@ def show(
     *,
     lines: int = 10,
     storage_options: Mapping[str, Any] | None = None,
-    timeout: float = TIMEOUT,
 ) -> Overview:
     """Return a summary of one run.
 
@@ -199,7 +198,6 @@ def show(
         url: The run as an fsspec URL, a path or a `Target`; or a folder with one run at or below it.
         lines: Number of last lines of the log.
         storage_options: Options for fsspec.
-        timeout: Seconds that one request may take.
 
     Raises:
         RunMissingError: There is no run.
@@ -215,7 +213,7 @@ def show(
     >>> print(run.log[0].rpartition("] ")[2])
     INFO Marked complete
     """
-    [target] = targets([url], storage_options, timeout)
+    [target] = targets([url], storage_options)
     return next(_overviews_at(target, lines, raise_error))
 
 
@@ -226,7 +224,6 @@ def overviews(
     every: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     failed: Failed = raise_error,
-    timeout: float = TIMEOUT,
 ) -> Iterator[Overview]:
     """Yield summaries of runs: status, parameters, metrics, failure, files, and the end of the log.
 
@@ -241,7 +238,6 @@ def overviews(
         storage_options: Options for fsspec.
         failed: Called with the error of each place that has no run or cannot be listed; the others are shown. By
             default, the first such error is raised.
-        timeout: Seconds that one request may take.
 
     Raises:
         RunMissingError: There is no run.
@@ -254,7 +250,7 @@ def overviews(
     >>> [one.run.run_id for one in overviews("memory://overviews/log_*")]
     ['a', 'b']
     """
-    query = Query.of(urls, storage_options=storage_options, failed=failed, timeout=timeout)
+    query = Query.of(urls, storage_options=storage_options, failed=failed)
     return query.each(lambda target: _overviews_at(target, lines, query.failed, every=every or bool(target.pattern)))
 
 

@@ -19,7 +19,7 @@ from notata.search.finding import file_at, look_up
 from notata.search.places import File, Place
 from notata.search.prefetch import prefetched
 from notata.search.target import Failed, Target, URLs, raise_error
-from notata.store import TIMEOUT, Store
+from notata.store import Store
 from notata.store.gaps import ignore
 
 __all__ = ["contents"]
@@ -37,7 +37,6 @@ def contents(
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Failed = raise_error,
-    timeout: float = TIMEOUT,
 ) -> Iterator[Content]:
     """Yield files in the requested order; small ones are prefetched, 32 at once.
 
@@ -59,7 +58,6 @@ def contents(
         storage_options: Options for fsspec.
         failed: Called with the error of each place that is not a file or cannot be reached; the others are yielded. By
             default, the first such error is raised.
-        timeout: Seconds that one request may take.
 
     Raises:
         MissingError: There is no such file, or a place is a folder.
@@ -72,7 +70,7 @@ def contents(
     >>> [one.record()["content"] for one in contents("memory://contents/log_*/artifacts/metrics.json")]
     [{'error': 0.5}, {'error': 0.5}]
     """
-    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed, "timeout": timeout}
+    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed}
     query = Query.of(urls, status=status, where=where, **options)
     describers = formats.Describers()
     files = query.each(lambda target: _files(target, query))

@@ -22,7 +22,7 @@ from notata.search.finding import look_up
 from notata.search.places import Place, Run
 from notata.search.record import records
 from notata.search.target import Failed, Target, URLs, raise_error
-from notata.store import TIMEOUT, Blob
+from notata.store import Blob
 from notata.store.in_flight import mapped
 
 __all__ = ["Removal", "removable", "removals", "remove"]
@@ -69,7 +69,6 @@ def remove(
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Failed = raise_error,
-    timeout: float = TIMEOUT,
 ) -> list[Removal]:
     """Remove whole runs, without confirmation. No other file is changed.
 
@@ -89,7 +88,6 @@ def remove(
         storage_options: Options for fsspec.
         failed: Called with the error of each place and run that cannot be removed; the others are removed. By default,
             the first such error is raised.
-        timeout: Seconds that one request may take.
 
     Cost: one listing a place, one read a run, the reads of a filter, and about six requests for each removed run, 16
     runs at once.
@@ -109,7 +107,7 @@ def remove(
     >>> [(done.run.run_id, done.removed) for done in remove("memory://removing/log_a")]
     [('a', True)]
     """
-    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed, "timeout": timeout}
+    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed}
     query = Query.of(urls, status=status, where=where, **options)
     runs = removable(query, recursive=recursive, force=force)
     return list(removals(runs, force=force, failed=query.failed))
@@ -124,7 +122,6 @@ def removable(
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     failed: Failed = raise_error,
-    timeout: float = TIMEOUT,
 ) -> list[Run]:
     """Return the runs that `remove` would remove. Nothing is written.
 
@@ -140,7 +137,6 @@ def removable(
         storage_options: Options for fsspec.
         failed: Called with the error of each place and run that cannot be removed; the others are returned. By default,
             the first such error is raised.
-        timeout: Seconds that one request may take.
 
     Cost: one listing a place and one read a run, and the reads of a filter.
 
@@ -155,7 +151,7 @@ def removable(
     memory://removable/log_a is running (process ... is alive); end it, or remove it by force
     []
     """
-    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed, "timeout": timeout}
+    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed}
     query = Query.of(urls, status=status, where=where, **options)
     chosen: dict[str, Run] = {}
     for run in query.each(lambda target: _selected(target, query, recursive)):

@@ -17,7 +17,7 @@ from notata.search.places import Place, Run
 from notata.search.record import read_at, records, with_row
 from notata.search.target import Failed, URLs, raise_error
 from notata.search.where import FACTS, close_to, find, listed_alone
-from notata.store import TIMEOUT, Blob
+from notata.store import Blob
 from notata.table import Row, current_rows, frame_of, parsed_rows
 
 if TYPE_CHECKING:
@@ -82,7 +82,6 @@ def table(
     fresh: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     failed: Failed = raise_error,
-    timeout: float = TIMEOUT,
 ) -> RunTable:
     """Return parameters, status and metrics of all runs at or below some places, of several experiments too.
 
@@ -105,7 +104,6 @@ def table(
         storage_options: Options for fsspec.
         failed: Called with the error of each place that cannot be listed or has no run, and of each file that the
             storage refused. The search continues with the others. By default, the first such error is raised.
-        timeout: Seconds that one request may take.
 
     Cost: one listing per 1000 files, one read for each index.csv, and up to three for each run without a current row;
     32 reads at once. Columns, orders and filters that need times, hosts or metadata read each run.
@@ -133,7 +131,6 @@ def table(
         limit=limit,
         storage_options=storage_options,
         failed=failed,
-        timeout=timeout,
     )
     asked = None if columns is None else [columns] if isinstance(columns, str) else list(columns)
     roots = [name for column in asked or () for name in (column, column.partition(".")[0])]

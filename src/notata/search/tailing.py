@@ -16,7 +16,6 @@ from notata.search.patterns import lines_of
 from notata.search.places import File, Place
 from notata.search.prefetch import prefetched
 from notata.search.target import Failed, Target, URLs, raise_error
-from notata.store import TIMEOUT
 from notata.store.files import PART
 
 __all__ = ["LINES", "News", "ends_of", "logs_at", "tail", "tails"]
@@ -138,7 +137,6 @@ def tail(
     status: Status = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    timeout: float = TIMEOUT,
 ) -> list[str]:
     """Return the last lines of the log of a run, or of another file; of several logs one after the other.
 
@@ -154,7 +152,6 @@ def tail(
             for which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
             parameters and metrics.
         storage_options: Options for fsspec.
-        timeout: Seconds that one request may take.
 
     Returns:
         The lines without their ends.
@@ -170,5 +167,5 @@ def tail(
     >>> [line.partition("] ")[2] for line in tail("memory://tails/log_a", 2)]
     ['INFO converged', 'INFO Marked complete']
     """
-    query = Query.of(urls, status=status, where=where, storage_options=storage_options, timeout=timeout)
+    query = Query.of(urls, status=status, where=where, storage_options=storage_options)
     return [line for news in tails([*logs_at(query, workers=workers)], lines) for line in news.lines]

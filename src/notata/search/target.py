@@ -7,13 +7,12 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from notata._base.secrets import shown_url
 from notata.errors import NotataError
-from notata.store import TIMEOUT, Store, default_base, open_beside, open_store
+from notata.store import TIMEOUT, Backend, Location, Storage, Store, default_base, open_beside, open_store
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -35,7 +34,7 @@ __all__ = [
 MAGIC: Final = re.compile(r"[*?\[]")
 _BUCKET: Final = re.compile(r"(?!memory:|file:|local:)[A-Za-z][A-Za-z0-9+.-]*://(?!.*::)[^/?]+")
 
-URL: TypeAlias = "str | os.PathLike[str] | UPath | Store | Target"
+URL: TypeAlias = "Location | Target"
 """A place: a run, an experiment, a folder of runs, a file, or a pattern of those."""
 
 URLs: TypeAlias = "URL | Iterable[URL]"
@@ -51,17 +50,15 @@ def raise_error(error: NotataError) -> None:
     raise error
 
 
-@dataclass(frozen=True)
 class Target:
-    """A place with its own storage options and time limit, for functions that take several places.
+    """A place that is parsed once, before anything is looked up there.
 
-    Creating a target makes no request. An invalid URL is reported by the function that uses the target.
+    Making a target makes no request. An invalid URL is reported by the function that uses the target.
 
     Args:
-        url: Any fsspec URL, local path or `upath.UPath`: a run, an experiment, a folder of runs, a file, or a pattern
-            with ``*``, ``?``, ``[…]`` and ``**``.
-        storage_options: Options for fsspec. They appear in no message or repr.
-        timeout: Seconds that one request may take.
+        url: A run, an experiment, a folder of runs, a file, or a pattern with ``*``, ``?``, ``[…]`` and ``**``.
+        storage_options: Options for fsspec, on top of those of a `notata.Storage`. They appear in no message or repr.
+        timeout: Seconds that one request may take; those of a `notata.Storage` take precedence.
 
     >>> Target("s3://bucket/outputs/log_*/log.txt").pattern
     'log_*/log.txt'
@@ -69,9 +66,19 @@ class Target:
     'sftp://host/runs'
     """
 
-    url: str | os.PathLike[str] | UPath | Store
-    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
-    timeout: float = TIMEOUT
+    def __init__(
+        self, url: Location, storage_options: Mapping[str, Any] | None = None, timeout: float = TIMEOUT
+    ) -> None:
+        if isinstance(url, Storage):
+            storage_options = {**(url.options or {}), **(storage_options or {})} or None
+            timeout = url.timeout
+            url = default_base() if url.url is None else url.url
+        self.url: str | os.PathLike[str] | UPath | Store = Store(url) if isinstance(url, Backend) else url
+        self.storage_options = storage_options
+        self.timeout = timeout
+
+    def __repr__(self) -> str:
+        return f"Target({self.name!r})"
 
     @cached_property
     def _parts(self) -> tuple[str | os.PathLike[str] | UPath | Store, str]:
@@ -140,7 +147,7 @@ class Target:
             return None
         parent, slash, name = self.url.rstrip("/").rpartition("/")
         possible = name.strip(".") and not name.startswith("log_")
-        return replace(self, url=f"{parent}{slash}log_{name}") if possible else None
+        return Target(f"{parent}{slash}log_{name}", self.storage_options, self.timeout) if possible else None
 
 
 def targets(
@@ -151,11 +158,13 @@ def targets(
     Args:
         urls: One place or several.
         storage_options: The options of places that are not targets already.
-        timeout: The time limit of places that are not targets already.
+        timeout: The time limit of places that have none of their own.
     """
     if urls is None:
         urls = default_base()
-    if isinstance(urls, str | bytes | os.PathLike | Store | Target) or not isinstance(urls, Iterable):
+    if isinstance(urls, str | bytes | os.PathLike | Storage | Store | Backend | Target) or not isinstance(
+        urls, Iterable
+    ):
         urls = [urls]  # a UPath of a bucket is none of these types; opening its store rejects invalid places
     return [url if isinstance(url, Target) else Target(url, storage_options, timeout) for url in urls]
 

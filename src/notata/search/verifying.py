@@ -12,7 +12,6 @@ from notata.reader import LogReader
 from notata.search.choosing import Query, Status, Wheres
 from notata.search.places import Run
 from notata.search.target import Target, URLs
-from notata.store import TIMEOUT
 
 __all__ = ["Verdict", "verdicts"]
 
@@ -60,7 +59,6 @@ def verdicts(
     status: Status = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    timeout: float = TIMEOUT,
 ) -> Iterator[Verdict]:
     """Yield a verdict on each run at or below these places, or on a place itself if it has no run.
 
@@ -78,7 +76,6 @@ def verdicts(
             parameters and metrics. If the storage refuses the metadata.json of a run that may match, there is a verdict
             on its place.
         storage_options: Options for fsspec.
-        timeout: Seconds that one request may take.
 
     Raises:
         ConfigurationError: The filter is invalid, or the status is unknown.
@@ -89,7 +86,7 @@ def verdicts(
     >>> [(verdict.run_id, verdict.code) for verdict in verdicts("memory://verdicts")]
     [('a', 0), ('b', 0)]
     """
-    query = Query.of(urls, status=status, where=where, storage_options=storage_options, timeout=timeout)
+    query = Query.of(urls, status=status, where=where, storage_options=storage_options)
     return query.each(lambda target: _verdicts(target, query, progress))
 
 
