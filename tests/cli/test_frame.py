@@ -38,7 +38,7 @@ NO_DATA = {"completion", "demo"}
 """Commands that print no data of runs, so none as JSON."""
 NO_STORAGE = {"completion"}
 SECRET = "hunter2+never/shown"
-LATE = {"numpy", "rich", "s3fs", "gcsfs", "fsspec", "simpleeval", "yaml", "aiohttp", "upath"}
+LATE = {"numpy", "rich", "s3fs", "gcsfs", "fsspec", "yaml", "aiohttp", "upath"}
 
 
 def run(folder: Path, run_id: str = "a") -> None:

@@ -384,7 +384,7 @@ def test_a_listing_and_a_read_for_each_run(
     open_store(url, server.options).clear()
 
 
-HEAVY = ["numpy", "yaml", "s3fs", "gcsfs", "pandas", "simpleeval", "botocore", "aiobotocore", "aiohttp", "matplotlib",
+HEAVY = ["numpy", "yaml", "s3fs", "gcsfs", "pandas", "botocore", "aiobotocore", "aiohttp", "matplotlib",
          "rich", "google", "requests", "obstore", "pyarrow", "difflib", "html"]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""Expressions over named values, evaluated by simpleeval and never by Python's eval.
+"""Expressions over named values: parsed by Python, checked and evaluated here, and never by Python's eval.
 
-simpleeval guards by lists of forbidden things. This module instead allows only: comparisons, arithmetic on numbers,
-names with their parts, and `FUNCTIONS`. There are no methods and no attributes of Python objects, and no regular
-expressions, whose matching may take exponential time, unlike `fnmatch`. Import this module only when needed.
+An expression consists of comparisons, ``and``, ``or`` and ``not``, arithmetic on numbers, names with their parts, and
+`FUNCTIONS`. There are no methods and no attributes of Python objects, and no regular expressions, whose matching may
+take exponential time, unlike `fnmatch`. Import this module only when needed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import fnmatch
 import operator
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
-from simpleeval import InvalidExpression, SimpleEval
-
-from notata._base.display import indefinite
+from notata._base.display import counted, indefinite
 from notata.errors import ConfigurationError
 from notata.formats import equal
 
@@ -25,6 +23,9 @@ __all__ = ["FUNCTIONS", "WORDS", "Expression", "MissingValueError", "Path"]
 
 Path: TypeAlias = tuple[str | int, ...]
 """A name and the parts that follow it: keys of dictionaries, or indexes of lists."""
+
+_ValueOf: TypeAlias = Callable[[Path], Any]
+_Evaluate: TypeAlias = Callable[[_ValueOf], Any]
 
 _LONGEST: Final = 4096  # characters of an expression
 _LONGEST_PATTERN: Final = 1000  # characters
@@ -39,6 +40,11 @@ class MissingValueError(Exception):
 
 class _TooLargeValueError(Exception):
     """A number is too large to be computed."""
+
+
+_FAILS: Final = (MissingValueError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError)
+
+# -- functions and operators -------------------------------------------------------------------------------
 
 
 def _texts(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,25 +80,71 @@ def _matches(text: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(text, pattern)
 
 
+def _number(value: Any) -> Any:
+    """Return a number that is safe for arithmetic; strings can neither be repeated nor formatted."""
+    if not isinstance(value, int | float):
+        raise TypeError(f"{indefinite(type(value).__name__)} is not a number")
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        raise _TooLargeValueError(f"a number has at most {_BITS} bits")
+    return value
+
+
+def _arithmetic(compute: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *values: _number(compute(*map(_number, values)))
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * abs(exponent) > _BITS:
+        raise _TooLargeValueError(f"a number has at most {_BITS} bits")
+    return base**exponent
+
+
+def _seconds(unit: int) -> tuple[Callable[..., Any], int, int]:
+    return lambda count: _number(count) * unit, 1, 1
+
+
 FUNCTIONS: Final[Mapping[str, tuple[Callable[..., Any], int, int]]] = {
     "abs": (abs, 1, 1),
     "contains": (lambda whole, part: _is_in(part, whole), 2, 2),
-    "days": (lambda count: _number(count) * 86_400, 1, 1),
+    "days": _seconds(86_400),
     "endswith": (_texts("endswith", str.endswith), 2, 2),
-    "has": (bool, 1, 1),  # never called: `_Evaluator` only checks that its argument has a value
-    "hours": (lambda count: _number(count) * 3600, 1, 1),
+    "has": (bool, 1, 1),  # never called: only whether its argument has a value is checked
+    "hours": _seconds(3600),
     "len": (_length, 1, 1),
     "lower": (_texts("lower", str.lower), 1, 1),
     "matches": (_texts("matches", _matches), 2, 2),
     "max": (max, 1, 99),
     "min": (min, 1, 99),
-    "minutes": (lambda count: _number(count) * 60, 1, 1),
+    "minutes": _seconds(60),
     "startswith": (_texts("startswith", str.startswith), 2, 2),
 }
 """The functions of expressions, each with the minimum and maximum number of arguments."""
 
 WORDS: Final[Mapping[str, Any]] = {"true": True, "false": False, "null": None}
 """Names of constants, as in JSON; a parameter with such a name is ``params.true``."""
+
+_OPERATORS: Final[Mapping[type[ast.AST], Callable[..., Any]]] = {
+    ast.Add: _arithmetic(operator.add),
+    ast.Sub: _arithmetic(operator.sub),
+    ast.Mult: _arithmetic(operator.mul),
+    ast.Div: _arithmetic(operator.truediv),
+    ast.FloorDiv: _arithmetic(operator.floordiv),
+    ast.Mod: _arithmetic(operator.mod),
+    ast.Pow: _arithmetic(_power),
+    ast.USub: lambda value: -_number(value),
+    ast.UAdd: _number,
+    ast.Not: operator.not_,
+    ast.Eq: equal,
+    ast.NotEq: lambda one, other: not equal(one, other),
+    ast.Is: equal,
+    ast.IsNot: lambda one, other: not equal(one, other),
+    ast.Gt: operator.gt,
+    ast.Lt: operator.lt,
+    ast.GtE: operator.ge,
+    ast.LtE: operator.le,
+    ast.In: _is_in,
+    ast.NotIn: lambda part, whole: not _is_in(part, whole),
+}
 
 _OF_TEXTS: Final = {"contains", "endswith", "matches", "startswith"}
 
@@ -123,35 +175,35 @@ class Expression:
     def __init__(self, text: str) -> None:
         self.text = text
         self.too_much = ""
+        self._source = text.strip()
+        self._path_of: dict[ast.expr, Path] = {}
         if len(text) > _LONGEST:
             raise ConfigurationError(f"a filter has at most {_LONGEST} characters, not {len(text)}")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Python's warnings about '\\d' or 1and 2
-                self._tree = _Words().visit(ast.parse(text.strip(), mode="eval").body)
+            self._tree = _parsed(self._source)
         except SyntaxError as error:
-            rest = self._from(error.offset)
+            rest = self._source[error.offset - 1 :] if error.offset else ""
             alone = rest.startswith("=") and not rest.startswith("==")
-            why = "it is empty" if not text.strip() else "to compare, write '=='" if alone else error.msg
-            with_quotes = _with_quotes(text.strip())
+            why = "it is empty" if not self._source else "to compare, write '=='" if alone else error.msg
+            with_quotes = _with_quotes(self._source)
             why += f"; a text needs quotes: {with_quotes}" if with_quotes else ""
             raise self._refused(why, error.offset, rest) from None
         except (ValueError, RecursionError, MemoryError) as error:
             raise self._refused(str(error) or "it is nested too deeply") from None
         try:
-            self.paths = tuple(dict.fromkeys(self._checked(self._tree)))
-            self._evaluator = _Evaluator()
+            self._evaluate = self._compiled(self._tree)
         except RecursionError:
             raise self._refused("it is nested too deeply") from None
+        self.paths = tuple(dict.fromkeys(self._path_of.values()))
 
-    def holds(self, value_of: Callable[[Path], Any]) -> bool:
+    def holds(self, value_of: _ValueOf) -> bool:
         """Check whether it is true. Without a value, or with a value that does not fit, it is not.
 
         Args:
             value_of: Returns the value of one of `paths`; raises `MissingValueError` or `LookupError` without one.
         """
         try:
-            return _known(lambda: bool(self._evaluator.of(self._tree, value_of)), otherwise=False)
+            return _known(lambda: bool(self._evaluate(value_of)), otherwise=False)
         except _TooLargeValueError as error:
             self.too_much = str(error)
             return False
@@ -167,16 +219,16 @@ class Expression:
                 ``started > 2026-11-28``.
         """
         found = [node for node in self._bare(is_unseen, is_text) if node.lineno == node.end_lineno == 1]
-        data = self.text.strip().encode()
+        data = self._source.encode()
         for node in sorted(found, key=lambda node: node.col_offset, reverse=True):
             start, end = node.col_offset, node.end_col_offset
             data = data[:start] + repr(data[start:end].decode()).encode() + data[end:]
-        return (data.decode(), tuple(path for node in found for path in self._checked(node))) if found else None
+        return (data.decode(), tuple(path for node in found for path in self._paths_in(node))) if found else None
 
     def _bare(self, is_unseen: Callable[[Path], bool], is_text: Callable[[Path], bool]) -> Iterator[ast.expr]:
         """Yield the parts that look like strings without quotes."""
         for operands in self._compared():
-            paths = [tuple(self._checked(operand)) for operand in operands]
+            paths = [self._paths_in(operand) for operand in operands]
             seen = [path for some in paths for path in some if not is_unseen(path)]
             for place, (operand, names) in enumerate(zip(operands, paths, strict=True)):
                 name = bool(names) and all(map(is_unseen, names)) and (place > 0 or bool(seen))
@@ -188,91 +240,90 @@ class Expression:
         """Yield the operands of each comparison from left to right, with the elements of lists."""
         for node in ast.walk(self._tree):
             if isinstance(node, ast.Compare):
-                yield [element for operand in (node.left, *node.comparators) for element in _elements(operand)]
+                operands = (node.left, *node.comparators)
+                yield [part for one in operands for part in getattr(one, "elts", [one])]
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _OF_TEXTS:
                 yield node.args
 
-    # -- check ---------------------------------------------------------------------------------------------
+    def _paths_in(self, node: ast.expr) -> list[Path]:
+        """Return the names in a part of the expression."""
+        return [self._path_of[part] for part in ast.walk(node) if isinstance(part, ast.expr) and part in self._path_of]
 
-    def _checked(self, node: ast.expr) -> Iterator[Path]:
-        """Yield the paths below a node, and check all nodes."""
-        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
-            yield self._path(node)
-            return
-        parts = list(self._parts(node))
-        paths = [path for part in parts for path in self._checked(part)]
-        if parts and not paths:
-            self._compute(node)
-        yield from paths
+    # -- compile -------------------------------------------------------------------------------------------
 
-    def _parts(self, node: ast.expr) -> Iterator[ast.expr]:
-        """Yield the child nodes of a node."""
+    def _compiled(self, node: ast.expr) -> _Evaluate:
+        """Check a part of the expression, and return a function that evaluates it.
+
+        A part without names is computed here: if that fails, it fails for every run.
+        """
         match node:
-            case ast.Constant(value=bool() | int() | float() | str() | None):
-                return
-            case ast.BoolOp(values=values) | ast.List(elts=values) | ast.Tuple(elts=values) | ast.Set(elts=values):
-                yield from values
-            case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.UAdd(), operand=operand):
-                yield operand
+            case ast.Name(id=word) if word in WORDS:
+                return _constant(WORDS[word])
+            case ast.Constant(value=bool() | int() | float() | str() | None as value):
+                return _constant(value)
+            case ast.Name() | ast.Attribute() | ast.Subscript():
+                path = self._path_of[node] = self._path(node)
+                return lambda value_of: value_of(path)
+        known = len(self._path_of)
+        evaluate = self._compound(node)
+        if len(self._path_of) > known:
+            return evaluate
+        try:
+            return _constant(evaluate(_no_value))
+        except (_TooLargeValueError, *_FAILS) as error:
+            raise self._wrong(node, f"it has no value: {' '.join(str(error).split())}") from None
+
+    def _compound(self, node: ast.expr) -> _Evaluate:
+        """Return the function of a part that consists of other parts."""
+        match node:
+            case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts):
+                return _applied(lambda *values: [*values], self._each(parts))
+            case ast.BoolOp(op=op, values=parts):
+                return _either(self._each(parts), isinstance(op, ast.Or))
+            case ast.UnaryOp(op=op, operand=part) if type(op) in _OPERATORS:
+                return _applied(_OPERATORS[type(op)], self._each([part]))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-                yield from (left, right)
-            case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _OPERATORS for op in ops):
-                yield from (left, *others)
-            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
-                self._count(node, name, len(arguments))
-                yield from arguments
+                return _applied(_OPERATORS[type(op)], self._each([left, right]))
+            case ast.Compare(left=left, ops=ops, comparators=others):
+                return _chained([_OPERATORS[type(op)] for op in ops], self._each([left, *others]))
+            case ast.Call(func=ast.Name(id=name), args=parts, keywords=[]) if name in FUNCTIONS:
+                call, least, most = FUNCTIONS[name]
+                if not least <= len(parts) <= most:
+                    takes = counted(least, "argument") if least == most else f"{least} or more arguments"
+                    raise self._wrong(node, f"{name}() takes {takes}, not {len(parts)}")
+                evaluates = self._each(parts)
+                return _has(evaluates[0]) if name == "has" else _applied(call, evaluates)
             case ast.Call(func=ast.Name(id=name)) if name not in FUNCTIONS:
                 raise self._wrong(node, f"there is no function {name}(); there are {', '.join(FUNCTIONS)}")
             case ast.Call(func=ast.Attribute()):
                 raise self._wrong(node, "there are no methods; write lower(name), startswith(name, 'a')")
             case ast.BinOp(op=ast.BitAnd() | ast.BitOr()):
                 raise self._wrong(node, "write 'and' and 'or', not '&' and '|'")
-            case _:
-                raise self._wrong(node, "a filter cannot contain this")
+        raise self._wrong(node, "a filter cannot contain this")
 
-    def _count(self, node: ast.expr, name: str, given: int) -> None:
-        _, least, most = FUNCTIONS[name]
-        if not least <= given <= most:
-            takes = f"{least}" if least == most else f"{least} or more"
-            raise self._wrong(node, f"{name}() takes {takes} argument{'s' * (takes != '1')}, not {given}")
-
-    def _compute(self, node: ast.expr) -> None:
-        """Compute a part without names: if it fails, it fails for every run."""
-        try:
-            _Evaluator().of(node, _no_value)
-        except (InvalidExpression, _TooLargeValueError, *_FAILS) as error:
-            raise self._wrong(node, f"it has no value: {' '.join(str(error).split())}") from None
+    def _each(self, nodes: Sequence[ast.expr]) -> list[_Evaluate]:
+        return [self._compiled(node) for node in nodes]
 
     def _path(self, node: ast.expr) -> Path:
         match node:
-            case ast.Name(id=name):
-                pass
-            case ast.Attribute(value=whole, attr=name):
-                return (*self._path(whole), self._public(node, name))
-            case ast.Subscript(value=whole, slice=ast.Constant(value=str() as name)):
-                return (*self._path(whole), name)
-            case ast.Subscript(value=whole, slice=ast.Constant(value=int() as place)):
-                return (*self._path(whole), place)
-            case ast.Subscript(
-                value=whole, slice=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as place))
-            ):
-                return (*self._path(whole), -place)
+            case ast.Name(id=name) if name not in WORDS:
+                whole: Path = ()
+            case ast.Attribute(value=value, attr=name):
+                whole = self._path(value)
+            case ast.Subscript(value=value, slice=ast.Constant(value=str() | int() as place)):
+                return (*self._path(value), place)
+            case ast.Subscript(value=value, slice=ast.UnaryOp(ast.USub(), ast.Constant(value=int() as place))):
+                return (*self._path(value), -place)
             case _:
                 raise self._wrong(node, "only names have parts: params.x, params['x y'], params.x[0]")
-        return (self._public(node, name),)
-
-    def _public(self, node: ast.expr, name: str) -> str:
         if name.startswith("__"):
             raise self._wrong(node, f"there is no {name}")
-        return name
+        return (*whole, name)
 
     def _wrong(self, node: ast.expr, why: str) -> ConfigurationError:
-        source = ast.get_source_segment(self.text.strip(), node) or ""
-        begin = len(self.text.strip().encode()[: node.col_offset].decode("utf-8", "ignore"))
+        source = ast.get_source_segment(self._source, node) or ""
+        begin = len(self._source.encode()[: node.col_offset].decode("utf-8", "ignore"))
         return self._refused(why, begin + 1 if node.lineno == 1 else None, source)
-
-    def _from(self, column: int | None) -> str:
-        return self.text.strip()[column - 1 :] if column else ""
 
     def _refused(self, why: str, column: int | None = None, source: str = "") -> ConfigurationError:
         part = source if len(source) <= 40 else f"{source[:40]}…"
@@ -284,13 +335,10 @@ class Expression:
 # -- evaluate ----------------------------------------------------------------------------------------------
 
 
-_FAILS: Final = (TypeError, ValueError, ArithmeticError, LookupError, RecursionError)
-
-
 def _known(call: Callable[[], T], otherwise: T) -> T:
     try:
         return call()
-    except (MissingValueError, InvalidExpression, *_FAILS):
+    except _FAILS:
         return otherwise
 
 
@@ -298,112 +346,64 @@ def _no_value(_path: Path) -> Any:
     raise MissingValueError("the run has no path")
 
 
-def _number(value: Any) -> Any:
-    """Return a number that is safe for arithmetic; strings can neither be repeated nor formatted."""
-    if not isinstance(value, int | float):
-        raise TypeError(f"{indefinite(type(value).__name__)} is not a number")
-    if isinstance(value, int) and value.bit_length() > _BITS:
-        raise _TooLargeValueError(f"a number has at most {_BITS} bits")
-    return value
+def _constant(value: Any) -> _Evaluate:
+    return lambda value_of: value
 
 
-def _arithmetic(compute: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    return lambda left, right: _number(compute(_number(left), _number(right)))
+def _applied(call: Callable[..., Any], parts: Sequence[_Evaluate]) -> _Evaluate:
+    return lambda value_of: call(*[part(value_of) for part in parts])
 
 
-def _power(base: Any, exponent: Any) -> Any:
-    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * abs(exponent) > _BITS:
-        raise _TooLargeValueError(f"a number has at most {_BITS} bits")
-    return base**exponent
+def _has(part: _Evaluate) -> _Evaluate:
+    return lambda value_of: _known(lambda: (part(value_of), True)[1], otherwise=False)
 
 
-_OPERATORS: Final[Mapping[type[ast.AST], Callable[..., Any]]] = {
-    ast.Add: _arithmetic(operator.add),
-    ast.Sub: _arithmetic(operator.sub),
-    ast.Mult: _arithmetic(operator.mul),
-    ast.Div: _arithmetic(operator.truediv),
-    ast.FloorDiv: _arithmetic(operator.floordiv),
-    ast.Mod: _arithmetic(operator.mod),
-    ast.Pow: _arithmetic(_power),
-    ast.USub: lambda value: -_number(value),
-    ast.UAdd: _number,
-    ast.Not: operator.not_,
-    ast.Eq: equal,
-    ast.NotEq: lambda one, other: not equal(one, other),
-    ast.Is: equal,
-    ast.IsNot: lambda one, other: not equal(one, other),
-    ast.Gt: operator.gt,
-    ast.Lt: operator.lt,
-    ast.GtE: operator.ge,
-    ast.LtE: operator.le,
-    ast.In: _is_in,
-    ast.NotIn: lambda part, whole: not _is_in(part, whole),
-}
+def _chained(operators: Sequence[Callable[[Any, Any], Any]], parts: Sequence[_Evaluate]) -> _Evaluate:
+    """Compare neighbours, and stop at the first comparison that is not true."""
+
+    def evaluate(value_of: _ValueOf) -> Any:
+        right, result = parts[0](value_of), True
+        for compare, part in zip(operators, parts[1:], strict=True):
+            left, right = right, part(value_of)
+            result = compare(left, right)
+            if not result:
+                break
+        return result
+
+    return evaluate
 
 
-class _Evaluator(SimpleEval):  # type: ignore[misc]
-    """A simpleeval evaluator for names with parts, whose values may be missing.
+def _either(parts: Sequence[_Evaluate], decisive: bool) -> _Evaluate:
+    """Evaluate ``or`` if `decisive` is true, else ``and``, by the three-valued logic of SQL.
 
-    ``and`` and ``or`` use three-valued logic, as SQL does: ``a or b`` is true if `b` is, even without a value of `a`.
+    ``a or b`` is true if `b` is, even without a value of `a`.
     """
 
-    def __init__(self) -> None:
-        functions = {name: function for name, (function, _, _) in FUNCTIONS.items()}
-        super().__init__(operators=dict(_OPERATORS), functions=functions, names={})
-        self.nodes |= {
-            ast.Name: self._eval_path,
-            ast.Attribute: self._eval_path,
-            ast.Subscript: self._eval_path,
-            ast.List: self._eval_elements,
-            ast.Tuple: self._eval_elements,
-            ast.Set: self._eval_elements,
-        }
-
-    def of(self, node: ast.expr, value_of: Callable[[Path], Any]) -> Any:
-        """Return the value of a checked node."""
-        self._value_of = value_of
-        return self._eval(node)
-
-    def _eval_path(self, node: ast.expr) -> Any:
-        return self._value_of(_path_of(node))
-
-    def _eval_elements(self, node: ast.List | ast.Tuple | ast.Set) -> list[Any]:
-        return [self._eval(element) for element in node.elts]
-
-    def _eval_boolop(self, node: ast.BoolOp) -> bool:
-        decisive = isinstance(node.op, ast.Or)
+    def evaluate(value_of: _ValueOf) -> bool:
         unknown = False
-        for value in node.values:
-            truth = _known(lambda value=value: bool(self._eval(value)), otherwise=None)  # type: ignore[misc]
+        for part in parts:
+            truth = _known(lambda part=part: bool(part(value_of)), otherwise=None)  # type: ignore[misc]
             if truth is decisive:
                 return decisive
             unknown = unknown or truth is None
-        if unknown:
-            raise MissingValueError("the run has no path")
-        return not decisive
+        return not decisive if not unknown else _no_value(())
 
-    def _eval_call(self, node: ast.Call) -> Any:
-        if isinstance(node.func, ast.Name) and node.func.id == "has":
-            return _known(lambda: (self._eval(node.args[0]), True)[1], otherwise=False)
-        return super()._eval_call(node)
+    return evaluate
 
 
-class _Words(ast.NodeTransformer):
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return ast.copy_location(ast.Constant(WORDS[node.id]), node) if node.id in WORDS else node
+# -- source ------------------------------------------------------------------------------------------------
 
 
-def _elements(node: ast.expr) -> list[ast.expr]:
-    """Return the elements of a list literal; any other node is returned as the only element."""
-    return node.elts if isinstance(node, ast.List | ast.Tuple | ast.Set) else [node]
+def _parsed(text: str) -> ast.expr:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's warnings about '\\d' or 1and 2
+        return ast.parse(text, mode="eval").body
 
 
 def _is_number(node: ast.expr) -> bool:
     """Check whether a part without names is a number or arithmetic, as ``2026 - 11 - 28``."""
-    constants = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
-    return bool(constants) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in constants
-    )
+    leaves = [part for part in ast.walk(node) if isinstance(part, ast.Constant | ast.Name)]
+    return bool(leaves) and all(type(getattr(leaf, "value", None)) in (int, float) for leaf in leaves)
 
 
 def _with_quotes(text: str) -> str:
@@ -414,20 +414,7 @@ def _with_quotes(text: str) -> str:
 
 def _reads(text: str) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.parse(text.strip(), mode="eval")
+        _parsed(text.strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
-
-
-def _path_of(node: ast.expr) -> Path:
-    """Return the path of a checked node."""
-    match node:
-        case ast.Attribute(value=whole, attr=name):
-            return (*_path_of(whole), name)
-        case ast.Subscript(value=whole, slice=place):
-            return (*_path_of(whole), ast.literal_eval(place))
-    assert isinstance(node, ast.Name)
-    return (node.id,)
