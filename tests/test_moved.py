@@ -73,8 +73,8 @@ def test_a_part_of_a_run_has_no_orphan_in_it(tmp_path: Path) -> None:
     with Logbook("a", tmp_path) as log:
         log["artifacts/log_b/log.txt"].write_text("of another one")
     for place in ("log_a/artifacts", "log_a/artifacts/*", "log_a/a*"):
-        assert look_up(f"{tmp_path}/{place}").runs == {}, place
-    assert list(look_up(f"{tmp_path}/log_a").runs) == [""]
+        assert look_up(search.Target(f"{tmp_path}/{place}")).runs == {}, place
+    assert list(look_up(search.Target(f"{tmp_path}/log_a")).runs) == [""]
 
 
 def test_what_is_left_of_a_run_is_removed_by_its_name_only(tmp_path: Path) -> None:

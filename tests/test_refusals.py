@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from notata import errors
-from notata.search import diagnose
+from notata.search import Target, diagnose
 from notata.search.finding import file_at
 from notata.store import Store, open_store
 from notata.store.builtin_errors import failure_of_builtin
@@ -105,7 +105,7 @@ def raised(scheme: str, endpoint: str) -> errors.StorageError:
     """The error of a read of a file there."""
     with pytest.raises(errors.StorageError) as caught:
         if scheme == "http":
-            file_at(f"{endpoint}/mesh.msh").store.read("mesh.msh")
+            file_at(Target(f"{endpoint}/mesh.msh")).store.read("mesh.msh")
         else:
             options = {"endpoint_url": endpoint}
             options |= KEYS if scheme == "s3" else {"token": "anon", "project": "p"}

@@ -14,7 +14,7 @@ import pytest
 
 from notata import ConfigurationError, Logbook, NotataError, RunMissingError, sync
 from notata.cli import output
-from notata.search import Comparison, compare
+from notata.search import Comparison, Target, compare
 from notata.search.comparing import Difference
 from notata.store import open_store
 from notata.testing import FaultyStore
@@ -97,7 +97,7 @@ def test_a_copy_is_equal_wherever_it_lies_and_nothing_is_downloaded(place: Place
         log.text("n", "whole")
     sync(tmp_path / "log_a", place.url, destination_options=place.options)
     with counted() as sent:
-        found = compare(tmp_path / "log_a", f"{place.url}/log_a", b_options=place.options)
+        found = compare(tmp_path / "log_a", Target(f"{place.url}/log_a", place.options))
     assert found.equal, found.differences
     assert {item.name for item in found.differences} == {"url"}
     assert not any("x.npy" in request or "n.txt" in request for request in sent)
@@ -286,7 +286,7 @@ def test_a_file_on_a_disk_is_read_beside_a_receipt_or_digest(
     sync(f"{place.url}/log_a", tmp_path, source_options=place.options)
     (tmp_path / "log_a/artifacts/other.txt").write_text("OTHER")
     (tmp_path / "log_a/manifest.json").unlink()
-    found = compare(tmp_path / "log_a", f"{place.url}/log_a", b_options=place.options, only=["files"])
+    found = compare(tmp_path / "log_a", Target(f"{place.url}/log_a", place.options), only=["files"])
     counted_items = {item.name: (item.change, item.why) for item in found.items if item.counts}
     assert counted_items["artifacts/other.txt"] == ("changed", "sha256")
     assert counted_items["artifacts/same.txt"][0] == "equal"

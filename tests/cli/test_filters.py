@@ -11,7 +11,7 @@ import pytest
 
 from notata import ConfigurationError, Logbook, RunMissingError
 from notata.run.listings import name_of
-from notata.search import contents, follow, grep, removable, tail, usage, verdicts
+from notata.search import Files, contents, follow, grep, removable, tail, usage, verdicts
 from notata.store import Blob, open_store
 from notata.store.memory import MemoryStore
 from tests.cli.conftest import Shelf
@@ -63,7 +63,7 @@ def test_filters_are_those_of_ls_and_of_the_functions(sweep: str, tmp_path: Path
     both = ("--status", "failed", "--status", "died", "--where", "dt < 0.3")
     done = notata("grep", "--no-filename", "-c", "--logs", "step", sweep, *both, folder=tmp_path)
     assert (done.returncode, done.stdout) == (0, "1\n")
-    matches = grep("step", sweep, status=["failed"], where=lambda run: run.run_id > "b", logs=True)
+    matches = grep("step", sweep, status=["failed"], where=lambda run: run.run_id > "b", files=Files(logs=True))
     assert [match.run_id for match in matches] == ["c"]
     assert tail(sweep, 1, status="complete")[0].endswith("INFO Marked complete")
     assert list(follow(sweep, 1, where="dt > 0.3"))[-1].endswith("unstable")

@@ -15,8 +15,8 @@ from upath import UPath
 
 from notata import ConfigurationError, Logbook, MissingError
 from notata.errors import NotataError
-from notata.search import Run, contents, grep, runs, tail, usage
-from notata.search.finding import File, Found, _parted, file_at, look_up
+from notata.search import File, Run, Target, contents, grep, runs, tail, usage
+from notata.search.finding import file_at, look_up
 from notata.search.record import records
 from notata.store import Entry, open_store
 from notata.store.memory import MemoryStore
@@ -27,12 +27,12 @@ from tests.fleet import ODD, RUNS
 from tests.servers import Server
 
 
-def runs_at(url: str, options: Mapping[str, Any] | None = None) -> list[Found]:
-    return [*look_up(url, options).runs.values()]
+def runs_at(url: str, options: Mapping[str, Any] | None = None) -> list[Run]:
+    return [*look_up(Target(url, options)).runs.values()]
 
 
 def files_at(url: str, options: Mapping[str, Any] | None = None) -> list[File]:
-    return [*look_up(url, options).files]
+    return [*look_up(Target(url, options)).files]
 
 
 def test_every_run_is_found_under_the_name_that_was_asked_for(shelf: Shelf) -> None:
@@ -43,12 +43,12 @@ def test_every_run_is_found_under_the_name_that_was_asked_for(shelf: Shelf) -> N
         on_disk = {
             path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()
         }
-        assert {key: entry.size for key, entry in run.files.items()} == on_disk
+        assert {key: entry.size for key, entry in run.entries.items()} == on_disk
 
 
 def test_how_each_run_stands(shelf: Shelf) -> None:
-    place = look_up(shelf.url, shelf.place.options)
-    found: dict[str, Run] = {run.found.folder: run for run in records(place, values=True) if run.found}
+    place = look_up(Target(shelf.url, shelf.place.options))
+    found: dict[str, Run] = {run.folder: run for run in records(place, values=True)}
     assert {folder: run.status for folder, run in found.items()} == RUNS
     old = found["log_old"]
     assert (old.seconds, old.params, old.metrics) == (90.5, {"omega": 1.5, "dt": 0.01}, {"energy": 1.25})
@@ -69,7 +69,7 @@ def test_a_pattern_means_runs_or_files_of_them(shelf: Shelf) -> None:
     assert [(file.run, file.key) for file in files] == [
         (folder, "artifacts/metrics.json") for folder in ("log_notes", "log_old", f"log_{ODD}")
     ]
-    assert file_at(f"{shelf.url}/README.txt", options).name == f"{shelf.url}/README.txt"
+    assert file_at(Target(f"{shelf.url}/README.txt", options)).name == f"{shelf.url}/README.txt"
 
 
 def test_what_is_called_exactly_so_is_meant_alone(tmp_path: Path) -> None:
@@ -119,7 +119,8 @@ def test_a_pattern_means_what_it_means_in_a_shell(pattern: str, expected: list[s
     ],
 )
 def test_what_stands_before_a_pattern(url: str | Path, parted: tuple[str | Path, str]) -> None:
-    assert _parted(url) == parted
+    target = Target(url)
+    assert (target.root, target.pattern) == parted
 
 
 def test_only_what_begins_so_is_listed_and_runs_in_runs_are_not_met(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,9 +135,11 @@ def test_only_what_begins_so_is_listed_and_runs_in_runs_are_not_met(monkeypatch:
 
     monkeypatch.setattr(MemoryStore, "scan", scan)
     met: list[str] = []
-    look_up("memory://met", met=lambda store, folder, entry: met.append(folder))
+    look_up(Target("memory://met"), met=lambda store, folder, entry: met.append(folder))
     assert sorted(met) == ["log_ab", "log_b"]
-    assert [entry.key for entry in look_up("memory://met/log_a*/meta*").entries.values()] == ["log_ab/metadata.json"]
+    assert [entry.key for entry in look_up(Target("memory://met/log_a*/meta*")).entries.values()] == [
+        "log_ab/metadata.json"
+    ]
     assert begun == ["", "log_a"]
     assert {entry.key for entry in open_store("memory://met").list(beginning="log_a")} == set(keys[:2])
 

@@ -24,9 +24,8 @@ from hypothesis import strategies as st
 
 from notata import ConfigurationError, Logbook, NotataError
 from notata.cli import main
-from notata.search import grep, grepping, prefetch
-from notata.search.grepping import Match, searched
-from notata.search.patterns import Patterns
+from notata.search import Files, Match, Patterns, Query, grep, grepping, prefetch
+from notata.search.grepping import searched
 from notata.store import Blob, Entry, open_store
 from notata.store.memory import MemoryStore
 from tests.backends import Place
@@ -413,7 +412,7 @@ def test_one_listing_and_one_request_for_each_file_that_is_searched(bucket: Plac
         assert len(list(grep("needle", bucket.url, storage_options=bucket.options))) == 4
     assert len(sent) == 1 + 4, sent
     with counted() as sent:
-        assert len(list(grep("needle", bucket.url, logs=True, storage_options=bucket.options))) == 2
+        assert len(list(grep("needle", bucket.url, files=Files(logs=True), storage_options=bucket.options))) == 2
     assert len(sent) == 1 + 2, sent
 
 
@@ -425,7 +424,7 @@ def test_of_a_large_file_no_more_is_read_than_is_wanted(bucket: Place, monkeypat
         assert [match.number for match in grep("needle", bucket.url, most=1, **how)] == [1]
     assert len(sent) == 1 + 1, sent
     with counted() as sent:
-        assert [file.any() for file in searched(Patterns("needle"), bucket.url, **how)] == [True]
+        assert [file.any() for file in searched(Query(bucket.url, **how), Patterns("needle"), Files())] == [True]
     assert len(sent) == 1 + 1, sent
     with counted() as sent:
         assert [match.number for match in grep("needle", bucket.url, **how)] == [1, 4_300_002]
@@ -516,12 +515,12 @@ def test_spans_and_lazy_errors() -> None:
     with Logbook("spans", f"memory://{uuid.uuid4().hex}") as log:
         log.text("notes", "one two\nthree")
     url = str(log.url)
-    match = next(grep(["o[nw]", "t"], url, include="notes.txt"))
+    match = next(grep(["o[nw]", "t"], url, files="notes.txt"))
     assert (match.key, match.spans, match.binary) == ("artifacts/notes.txt", [(0, 2), (4, 5)], False)
-    assert [match.line for match in grep("one", url, invert=True, include="*/notes.txt")] == ["three"]
+    assert [match.line for match in grep(Patterns("one", invert=True), url, files="*/notes.txt")] == ["three"]
     with pytest.raises(ConfigurationError, match="not a valid regular expression"):
         grep("(", url)
-    assert [match.line for match in grep("(?i)THREE", url, words=True)] == ["three"]
+    assert [match.line for match in grep(Patterns("(?i)THREE", words=True), url)] == ["three"]
 
 
 def test_ctrl_c_ends_a_pattern_that_would_take_for_ever(tmp_path: Path) -> None:

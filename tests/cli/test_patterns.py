@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from notata import ConfigurationError
-from notata.search import prefetch
-from notata.search.finding import File
+from notata.search import File, prefetch
 from notata.search.patterns import Line, Patterns, with_context
 from notata.search.prefetch import prefetched
 from notata.store import Entry, open_store
@@ -41,7 +40,7 @@ def test_lines_that_match(patterns: Any, options: dict[str, bool], text: str, nu
     assert list(wanted.lines(text)) == [(number, lines[number - 1], True) for number in numbers]
     told = list(wanted.lines(text, 5, others=True))
     assert told == [(number + 4, line, number in numbers) for number, line in enumerate(lines, 1)]
-    assert [number for number, *_ in wanted.lines(text, invert=True)] == [
+    assert [number for number, *_ in Patterns(patterns, **options, invert=True).lines(text)] == [
         number for number in range(1, len(lines) + 1) if number not in numbers
     ]
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from notata import Logbook, MissingError
 from notata.errors import AccessError, ContainerMissingError, DeadlineError, StorageError, UnreachableError
-from notata.search import follow, following, tail, tailing
+from notata.search import File, Query, follow, following, tail, tailing
 from notata.search.following import Following
-from notata.search.tailing import Log, News, logs_at
+from notata.search.tailing import News, logs_at
 from notata.store import Blob, Store, open_store
 from notata.store.front import FrontStore
 from notata.testing import FaultyStore
@@ -129,14 +129,14 @@ def test_names_and_exit_codes_of_logs_that_are_followed(monkeypatch: pytest.Monk
     class Never:
         """It looks at nothing."""
 
-        def __init__(self, logs: list[Log], lines: int, **options: Any) -> None:
+        def __init__(self, logs: list[File], lines: int, **options: Any) -> None:
             self.ends = {"x": end}
             assert options["forever"]
 
         def __iter__(self) -> Iterator[News]:
             return iter([News(log, "1\n"), News(log, "2\n")])
 
-    log = next(logs_at(a))
+    log = next(logs_at(Query(a)))
     monkeypatch.setattr("notata.search.following.Following", Never)
     for said, code in (("complete", 0), ("died", 1), ("gone", 1)):
         end = said
@@ -150,7 +150,7 @@ def test_any_file_and_any_number_of_lines(data: bytes, lines: int) -> None:
         store = open_store(name)
         store.write("log_x/metadata.json", b"{}")
         store.write("log_x/log.txt", data)
-        (log,) = logs_at(name)
+        (log,) = logs_at(Query(name))
         said = "".join(news.text for news in tailing.tails([log], lines))
         expected = real(Path(name), "-n", str(lines), "log_x/log.txt")
         assert said.encode("utf-8", "surrogateescape") == expected
@@ -179,7 +179,7 @@ class Scene:
         self._steps = list(steps)
         lines = options.pop("lines", 10)
         self.logs = list(
-            logs_at(url, workers=options.get("workers", False), storage_options=options.pop("options", None))
+            logs_at(Query(url, storage_options=options.pop("options", None)), workers=options.get("workers", False))
         )
         self.watched = Following(self.logs, lines, tell=self.told.append, wait=self._wait, **options)
 
@@ -323,7 +323,7 @@ def test_workers_that_come_later() -> None:
     run = Logbook("x", url)
     scene = Scene(f"{url}/log_x", lambda: run.worker(3).info("here"), run.mark_complete, nothing, nothing, workers=True)
     for news in scene.watched:
-        scene.read += [f"{news.log.file.name}: {line.partition('] ')[2]}" for line in news.lines]
+        scene.read += [f"{news.log.name}: {line.partition('] ')[2]}" for line in news.lines]
     assert scene.read.count(f"{url}/log_x/workers/3/log.txt: INFO here") == 1
     assert scene.told == [f"{url}/log_x: complete"]
 
@@ -399,7 +399,7 @@ def test_a_bucket_that_is_missing_ends_it() -> None:
 
 def test_how_often_it_looks_at_a_log_and_at_how_its_run_stands() -> None:
     store = Refusing(a_log(b"one\n"))
-    logs = list(logs_at(store))
+    logs = list(logs_at(Query(store)))
     for near, pause in ((True, 0.3), (False, 1.5)):
         store.is_local = near
         waited: list[float] = []
@@ -425,11 +425,11 @@ def test_what_was_begun_belongs_to_the_file_that_is_gone_and_none_of_it_is_new()
     scene = Scene(store, lambda: store.append("log.txt", b"lf\n"), ended(store), lines=0).play()
     assert scene.read == ["lf\n"]
     store = a_log(b"[09:00] one\n")
-    watched = iter(Following(list(logs_at(store)), 0, wait=lambda _: ended(store)()))
+    watched = iter(Following(list(logs_at(Query(store))), 0, wait=lambda _: ended(store)()))
     store.write("log.txt", b"[09:00] one\n[09:01] two\n")
     assert next(watched).text == "[09:01] two\n"
     scene = Scene(a_log(b"[09:00] one\n"), nothing, lines=0)
-    scene._steps = [lambda: scene.logs[0].file.store.write("log.txt", other)]
+    scene._steps = [lambda: scene.logs[0].store.write("log.txt", other)]
     assert scene.play().read == [other.decode()]
 
 
@@ -462,7 +462,7 @@ def test_of_which_run_a_file_is() -> None:
     Logbook("a", url, params={"dt": 1}).mark_complete()
     open_store(url).write("notes.txt", b"x\n")
     told = {
-        name: [log.run_id for log in logs_at(f"{url}/{name}")]
+        name: [log.run_id for log in logs_at(Query(f"{url}/{name}"))]
         for name in ("log_a", "log_a/log.txt", "log_a/params.yaml", "log_a/*.txt", "*.txt", "notes.txt")
     }
     assert told == {

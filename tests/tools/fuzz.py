@@ -141,8 +141,8 @@ def _a_run(run: str) -> Iterator[tuple[str, Reader]]:
     yield _SHOWN, lambda: json.dumps(search.show(run).record(), default=str)
     yield _SHOWN, lambda: search.show(run)._repr_html_()
     yield "log.txt", lambda: [search.tail(run, lines, workers=True) for lines in (1, 10)]
-    yield "txt|json|yaml|npy", lambda: [*map(str, search.grep("e", run, include="*", failed=_nothing))]
-    yield "txt|yaml", lambda: [*search.grep("step", run, invert=True, before=1, failed=_nothing)]
+    yield "txt|json|yaml|npy", lambda: [*map(str, search.grep("e", run, files="*", failed=_nothing))]
+    yield "txt|yaml", lambda: [*search.grep(search.Patterns("step", invert=True), run, before=1, failed=_nothing)]
     for key in ("data/energy.npy", "data/table.npy", "data/states.npz", "artifacts/model.pkl", "artifacts/rows.parquet",
                 "artifacts/pixel.png", "artifacts/notes.txt"):  # fmt: skip
         yield key, partial(_described, run, key)

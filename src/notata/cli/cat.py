@@ -5,14 +5,14 @@ from __future__ import annotations
 import codecs
 from contextlib import closing
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from notata._base.terminal import safe_lines
 from notata.cli import output
-from notata.cli.frame import Command, ErrorCollector, json_option, storage_option
-from notata.cli.picking import filter_of, filter_options, print_filter_notes
+from notata.cli.frame import Command
+from notata.cli.picking import Asked, filter_options, searching
 
 if TYPE_CHECKING:
     from notata.search import Content
@@ -39,19 +39,8 @@ _LOOKED_AT = 8192  # bytes that decide whether a file is shown as text
 @click.option("--raw", is_flag=True, help="Print the bytes of any file, npy, npz, pickle, parquet and png too.")
 @click.option("--stats/--no-stats", default=True, help="Compute statistics of arrays, which reads the whole array.")
 @click.option("--head", type=click.IntRange(min=0), default=6, help="Show N first values of an array. Default: 6.")
-@filter_options
-@storage_option()
-@json_option
-def cat(
-    urls: tuple[str, ...],
-    raw: bool,
-    stats: bool,
-    head: int,
-    status: list[str] | None,
-    where: str | None,
-    storage_options: dict[str, Any],
-    as_json: bool,
-) -> None:
+@searching(filter_options)
+def cat(asked: Asked, raw: bool, stats: bool, head: int) -> None:
     """Print files, one after the other.
 
     URL is any file, or a quoted pattern. Text and files of unknown formats are printed unchanged. An npy or npz file
@@ -62,22 +51,11 @@ def cat(
     from notata.errors import NotataError
     from notata.search import contents
 
-    collector = ErrorCollector()
-    holds = filter_of(where)
-    found = not (status or holds)
-    for content in contents(
-        list(urls),
-        raw=raw,
-        stats=stats,
-        head=head,
-        status=status,
-        where=holds,
-        storage_options=storage_options,
-        failed=collector,
-    ):
+    found = not asked.filters
+    for content in contents(asked.query, raw=raw, stats=stats, head=head):
         found = True
         try:
-            if as_json:
+            if asked.as_json:
                 output.json_line(content.record())
             elif content.is_described:
                 _show(str(content.description()))
@@ -87,9 +65,8 @@ def cat(
                 for piece in content.pieces():
                     click.echo(piece, nl=False)
         except NotataError as error:
-            collector(error)
-    print_filter_notes(holds)
-    collector.end(found=found)
+            asked.collector(error)
+    asked.end(found=found)
 
 
 def _show(text: str) -> None:

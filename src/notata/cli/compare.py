@@ -77,20 +77,12 @@ def compare(
     The command reads listings, metadata and manifests, and as few files as possible. Values that differ between any two
     runs (ids, times, logs) are shown in brackets and do not count as differences.
     """
+    from notata.search import Target
     from notata.search import compare as compared
 
     collector = ErrorCollector()
-    found = compared(
-        a,
-        b,
-        storage_options=storage_options,
-        a_options=a_option,
-        b_options=b_option,
-        only=only,
-        tolerance=tolerance,
-        content=content,
-        failed=collector,
-    )
+    sides = Target(a, storage_options | a_option), Target(b, storage_options | b_option)
+    found = compared(*sides, only=only, tolerance=tolerance, content=content, failed=collector)
     items = found.items if everything else found.differences
     if as_json:
         for item in items:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, ErrorCollector, json_option, size_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, print_filter_notes
+from notata.cli.frame import Command, size_option, urls_argument
+from notata.cli.picking import Asked, filter_options, searching
 
 if TYPE_CHECKING:
     from notata.search import Usage
@@ -39,25 +40,21 @@ __all__ = ["du"]
     default="folder",
     help="Group sizes by folder, by run, or by the suffix of file names. Default: folder.",
 )
-@click.option("--sort", type=click.Choice(["name", "size"]), help="Order by name, or by size, the largest first.")
+@click.option(
+    "--sort", "order", type=click.Choice(["name", "size"]), help="Order by name, or by size, the largest first."
+)
 @click.option("-c", "--total", is_flag=True, help="Show the sum of all URLs at the end.")
 @size_option
-@filter_options
-@storage_option()
-@json_option
+@searching(filter_options)
 def du(
-    urls: list[str] | None,
+    asked: Asked,
     depth: int | None,
     summarize: bool,
     files: bool,
     by: By,
-    sort: str | None,
+    order: str | None,
     total: bool,
     human: bool | None,
-    status: list[str] | None,
-    where: str | None,
-    storage_options: dict[str, Any],
-    as_json: bool,
 ) -> None:
     """Sum up the sizes of files, from one listing of each URL; files are read only if a filter needs them.
 
@@ -70,58 +67,26 @@ def du(
         raise click.UsageError("-a, -d and -s need --by folder")
     if summarize and (files or depth is not None):
         raise click.UsageError("-s cannot be combined with -a or -d")
-    collector = ErrorCollector()
-    holds = filter_of(where)
-    usages = usage(
-        urls,
-        by=by,
-        depth=0 if summarize else depth,
-        files=files,
-        status=status,
-        where=holds,
-        storage_options=storage_options,
-        failed=collector,
-    )
-    found = _print(_summed(_sorted(usages, sort), total), human, as_json)
-    print_filter_notes(holds)
-    collector.end(found=found)
+    usages = usage(asked.query, by=by, depth=0 if summarize else depth, files=files)
+    if order:
+        usages = iter(sorted(usages, key=lambda one: (-one.size if order == "size" else 0, one.name)))
+    asked.end(found=_print(usages, total, human, asked.as_json))
 
 
-def _sorted(usages: Iterable[Usage], sort: str | None) -> Iterable[Usage]:
-    if sort is None:
-        return usages
-    return sorted(usages, key=lambda one: (-one.size if sort == "size" else 0, one.name))
-
-
-def _summed(usages: Iterable[Usage], total: bool) -> Iterator[Usage]:
-    """Yield all lines, and at the end their sum; nested entries count once."""
+def _print(usages: Iterator[Usage], total: bool, human: bool | None, as_json: bool) -> bool:
+    """Print all lines, and if `total` is true their sum at the end; return whether there was a line."""
     from notata.search import Usage
 
-    whole = Usage("total", "total")
-    for one in usages:
-        if not one.depth:
-            whole.size += one.size
-            whole.files += one.files
-            whole.unfinished += one.unfinished
-            whole.unfinished_files += one.unfinished_files
-        yield one
-    if total:
-        yield whole
-
-
-def _print(usages: Iterable[Usage], human: bool | None, as_json: bool) -> bool:
-    """Print all lines, and return whether there was one."""
-    found = False
-    unfinished = unfinished_files = 0
+    first = next(usages, None)
+    sums = Usage("total", "total")
 
     def each() -> Iterator[Usage]:
-        nonlocal found, unfinished, unfinished_files
-        for one in usages:
-            found = found or one.kind != "total"
-            if one.kind != "total" and not one.depth:
-                unfinished += one.unfinished
-                unfinished_files += one.unfinished_files
+        for one in chain([first] if first else [], usages):
+            if not one.depth:  # nested entries count once
+                sums.add(one)
             yield one
+        if total:
+            yield sums
 
     size = output.sizes(human)
     if as_json:
@@ -133,8 +98,8 @@ def _print(usages: Iterable[Usage], human: bool | None, as_json: bool) -> bool:
     else:
         output.rows(("size", "name"), ((size(one.size), _name(one)) for one in each()))
     if not as_json:
-        output.print_unfinished(unfinished_files, unfinished)
-    return found
+        output.print_unfinished(sums.unfinished_files, sums.unfinished)
+    return first is not None
 
 
 def _name(one: Usage) -> str:

@@ -11,8 +11,8 @@ import click
 
 from notata._base.terminal import safe_lines
 from notata.cli import output
-from notata.cli.frame import FOUND, NOTHING, Command, ErrorCollector, json_option, storage_option
-from notata.cli.picking import filter_of, filter_options, print_filter_notes
+from notata.cli.frame import FOUND, NOTHING, Command, ErrorCollector
+from notata.cli.picking import Asked, filter_options, searching
 from notata.errors import NotataError
 
 if TYPE_CHECKING:
@@ -58,13 +58,10 @@ _COUNT: Final = click.IntRange(min=0)
 @click.option("--include", multiple=True, metavar="GLOB", help="Search only files of this name, or path with a slash.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Skip files of this name, or path with a slash.")
 @click.option("--logs", is_flag=True, help="Search only log.txt and the logs of workers.")
-@filter_options
 @click.option("-r", "-R", "--recursive", is_flag=True, hidden=True, expose_value=False)  # accepted by habit from grep
-@storage_option()
-@json_option
-@click.pass_context
+@searching(filter_options)
 def grep(
-    context: click.Context,
+    asked: Asked,
     /,
     arguments: tuple[str, ...],
     patterns: tuple[str, ...],
@@ -76,8 +73,7 @@ def grep(
     before: int | None,
     after: int | None,
     around: int | None,
-    where: str | None,
-    as_json: bool,
+    most: int | None,
     **options: Any,
 ) -> None:
     """Print the lines of runs that match PATTERN, a Python regular expression.
@@ -87,19 +83,18 @@ def grep(
     """
     if not patterns and not arguments:
         raise click.UsageError("Missing argument 'PATTERN'.")
-    from notata.search.grepping import Searched, searched
+    from notata.search.grepping import Files, Searched, searched
     from notata.search.patterns import Patterns
 
     urls = arguments if patterns else arguments[1:]
-    collector = ErrorCollector()
-    choice = {name: options.pop(name) for name in ("ignore_case", "fixed", "words", "whole")}
-    looked_for = Patterns(patterns or arguments[:1], **choice)
-    if options["most"] == 0:
+    asked.options["urls"] = list(urls) or None
+    which = Files(*(options.pop(name) for name in ("include", "exclude", "logs")))
+    looked_for = Patterns(patterns or arguments[:1], **options)
+    context, collector = click.get_current_context(), asked.collector
+    if most == 0:
         context.exit(NOTHING)
     near = [around if said is None else said for said in (before, after)]
-    options |= {"before": near[0] or 0, "after": near[1] or 0}
-    holds = filter_of(where)
-    files = searched(looked_for, list(urls) or None, where=holds, failed=collector, **options)
+    files = searched(asked.query, looked_for, which, before=near[0] or 0, after=near[1] or 0, most=most)
     with closing(files):
         if quiet:
             if any(_results(files, Searched.any, collector)):
@@ -110,12 +105,11 @@ def grep(
             names=names,
             single=len(urls) == 1,
             grouped=near != [None, None],
-            as_json=as_json,
+            as_json=asked.as_json,
         )
         show: Callable[[Searched], bool] = printer.name if names_only else printer.count if counts else printer.lines
         found = sum(_results(files, show, collector))
-    print_filter_notes(holds)
-    collector.end(found=bool(found))
+    asked.end(found=bool(found))
 
 
 def _results(files: Iterator[Searched], tell: Callable[[Searched], bool], collector: ErrorCollector) -> Iterator[bool]:
@@ -224,7 +218,7 @@ class _Printer:
 
 
 def _file_fields(file: Searched) -> dict[str, Any]:
-    return {"name": file.file.name, "run_id": file.run_id, "key": file.file.key}
+    return {"name": file.file.name, "run_id": file.file.run_id, "key": file.file.key}
 
 
 def _record(match: Match) -> dict[str, Any]:

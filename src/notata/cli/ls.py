@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
-from notata.cli.picking import picking_options, print_notes
+from notata.cli.frame import Command, urls_argument
+from notata.cli.picking import Asked, picking_options, print_notes, searching
 
 if TYPE_CHECKING:
     from notata.search import Run
@@ -32,10 +32,8 @@ _REASON = 80  # characters of a failure reason shown to people
 )
 @urls_argument
 @click.option("-l", "--long", is_flag=True, help="Show start, files, host, failure reason and URL too.")
-@picking_options
-@storage_option()
-@json_option
-def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[str, Any], **picked: Any) -> None:
+@searching(picking_options)
+def ls(asked: Asked, long: bool) -> None:
     """List the runs at or below each URL, at any depth.
 
     On a terminal ages and sizes are human-readable, and 'running?' marks a run whose state is unknown. In a pipe there
@@ -43,10 +41,9 @@ def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[
     """
     from notata.search import runs
 
-    collector = ErrorCollector()
-    found = runs(urls, storage_options=storage_options, failed=collector, **picked)
+    found = runs(asked.query)
     print_notes(found.notes)
-    if as_json:
+    if asked.as_json:
         for run in found:
             output.json_line(run.record())
     elif found:
@@ -66,7 +63,7 @@ def ls(urls: list[str] | None, long: bool, as_json: bool, storage_options: dict[
             output.line(found.summary(), dim=True)
     elif found.total and output.is_terminal():
         output.line(found.summary(), dim=True)
-    collector.end(found=bool(found))
+    asked.collector.end(found=bool(found))
 
 
 def _for_people(run: Run) -> list[str]:
@@ -75,7 +72,7 @@ def _for_people(run: Run) -> list[str]:
     age = run.age
     return [
         run.name,
-        run.status if run.certain else f"{run.status}?",
+        run.shown_status,
         "" if age is None else display.duration(max(0.0, age)),
         "" if run.seconds is None else display.duration(run.seconds),
         display.size(run.size),

@@ -1,23 +1,77 @@
-"""Options that select and order runs, for all commands that list runs."""
+"""What commands that search have in common: their options, the query made from them, and their end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from notata.cli import output
+from notata.cli.frame import ErrorCollector, json_option, storage_option
 
 if TYPE_CHECKING:
-    from notata.search import Where
+    from notata.search import Query
 
-__all__ = ["filter_of", "filter_options", "picking_options", "print_filter_notes", "print_notes"]
+__all__ = ["Asked", "filter_options", "picking_options", "print_notes", "searching"]
 
 _STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
 """The values of `notata.search.choosing.STATUSES`, repeated here because that module is imported only on use."""
 
+_OPTIONS: Final = ("urls", "status", "where", "sort", "reverse", "limit", "storage_options")
+"""The arguments of `notata.search.Query` that options give."""
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Asked:
+    """What the user asked of a command that searches.
+
+    Attributes:
+        options: The arguments of the query.
+        as_json: Whether to print JSON.
+        collector: Prints errors, and keeps the exit code.
+    """
+
+    def __init__(self, options: Mapping[str, Any], as_json: bool) -> None:
+        self.options = dict(options)
+        self.as_json = as_json
+        self.collector = ErrorCollector()
+
+    @property
+    def filters(self) -> bool:
+        """True if the user gave ``--status`` or ``--where``."""
+        return bool(self.options.get("status") or self.options.get("where"))
+
+    @cached_property
+    def query(self) -> Query:
+        """The query for functions of `notata.search`, whose errors the collector prints."""
+        from notata.search import Query
+
+        return Query(failed=self.collector, **self.options)
+
+    def end(self, *, found: bool = True) -> None:
+        """End the command, after notes about the filter: with the code of the errors, else by whether it found any."""
+        print_notes(self.query.notes())
+        self.collector.end(found=found)
+
+
+def searching(options: Callable[[Callable[..., Any]], Any] | None = None) -> Callable[[Callable[..., Any]], Any]:
+    """Add the given options, ``-o`` and ``--json``; the command gets them and its URLs as one argument, an `Asked`."""
+
+    def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(*arguments: Any, as_json: bool, **given: Any) -> Any:
+            names = _OPTIONS if options else ("urls", "storage_options")
+            asked = Asked({name: given.pop(name) for name in names if name in given}, as_json)
+            return function(*arguments, asked, **given)
+
+        wrapped: Callable[..., Any] = storage_option()(json_option(command))
+        return options(wrapped) if options else wrapped
+
+    return decorated
 
 
 def _statuses(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> list[str] | None:
@@ -34,59 +88,39 @@ def _complete_statuses(_context: click.Context, _parameter: click.Parameter, inc
     return [f"{before}{comma}{status}" for status in others if status.startswith(last)]
 
 
-def filter_options(function: _Function) -> _Function:
-    """Add ``--status`` and ``--where``, as the arguments that functions of `notata.search` have."""
-    for option in reversed(
-        (
-            click.option(
-                "--status",
-                multiple=True,
-                metavar=f"[{'|'.join(_STATUSES)}]",
-                callback=_statuses,
-                shell_complete=_complete_statuses,
-                help="Only runs with this status; several are separated by commas or repeated options.",
-            ),
-            click.option(
-                "--where",
-                metavar="EXPRESSION",
-                help="Only runs that match this filter, such as 'omega > 1 and age < days(2)'.",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
+def _together(*options: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
+    """Return one decorator for several, which adds their options in this order."""
+    return lambda function: functools.reduce(lambda one, option: option(one), reversed(options), function)
 
 
-def picking_options(function: _Function) -> _Function:
-    """Add the options of `filter_options`, and ``--sort``, ``-r`` and ``-n`` for `notata.search.runs`."""
-    for option in reversed(
-        (
-            filter_options,
-            click.option(
-                "--sort",
-                metavar="KEY",
-                help="Order by name, status, started, ended, age, seconds, size, files, a parameter or a metric.",
-            ),
-            click.option("-r", "--reverse", is_flag=True, help="Reverse the order."),
-            click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N runs."),
-        )
-    ):
-        function = option(function)
-    return function
+filter_options = _together(
+    click.option(
+        "--status",
+        multiple=True,
+        metavar=f"[{'|'.join(_STATUSES)}]",
+        callback=_statuses,
+        shell_complete=_complete_statuses,
+        help="Only runs with this status; several are separated by commas or repeated options.",
+    ),
+    click.option(
+        "--where",
+        metavar="EXPRESSION",
+        help="Only runs that match this filter, such as 'omega > 1 and age < days(2)'.",
+    ),
+)
+"""Add ``--status`` and ``--where``."""
 
-
-def filter_of(expression: str | None) -> Where | None:
-    """Return the filter of ``--where``; see `print_filter_notes`."""
-    if expression is None:
-        return None
-    from notata.search import Where
-
-    return Where(expression)
-
-
-def print_filter_notes(holds: Where | None) -> None:
-    """Print notes about ``--where``, after the filter was evaluated for the runs."""
-    print_notes(holds.notes() if holds else ())
+picking_options = _together(
+    filter_options,
+    click.option(
+        "--sort",
+        metavar="KEY",
+        help="Order by name, status, started, ended, age, seconds, size, files, a parameter or a metric.",
+    ),
+    click.option("-r", "--reverse", is_flag=True, help="Reverse the order."),
+    click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N runs."),
+)
+"""Add the options of `filter_options`, and ``--sort``, ``-r`` and ``-n``."""
 
 
 def print_notes(notes: Iterable[str]) -> None:

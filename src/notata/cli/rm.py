@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from notata._base.display import counted, size
 from notata.cli import output
-from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, print_filter_notes
+from notata.cli.frame import Command, urls_argument
+from notata.cli.picking import Asked, filter_options, print_notes, searching
 
 if TYPE_CHECKING:
     from notata.search import Removal, Run
@@ -35,22 +35,8 @@ __all__ = ["rm"]
 )
 @click.option("--force", is_flag=True, help="Remove running runs too.")
 @click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed.")
-@filter_options
-@storage_option()
-@json_option
-@click.pass_context
-def rm(
-    context: click.Context,
-    urls: list[str] | None,
-    recursive: bool,
-    yes: bool,
-    force: bool,
-    dry_run: bool,
-    status: list[str] | None,
-    where: str | None,
-    storage_options: dict[str, Any],
-    as_json: bool,
-) -> None:
+@searching(filter_options)
+def rm(asked: Asked, recursive: bool, yes: bool, force: bool, dry_run: bool) -> None:
     """Remove runs after confirmation. Other files and folders stay.
 
     URL is a run, or a quoted pattern that matches runs; with -r also an experiment or a folder of runs. While a run is
@@ -59,30 +45,21 @@ def rm(
     """
     from notata.search.removing import Removal, removable, removals
 
-    if urls is None:
+    if asked.options["urls"] is None:
         raise click.UsageError("no URL given: name the runs to remove")
-    collector = ErrorCollector()
-    holds = filter_of(where)
-    runs = removable(
-        urls,
-        recursive=recursive,
-        force=force,
-        status=status,
-        where=holds,
-        storage_options=storage_options,
-        failed=collector,
-    )
-    print_filter_notes(holds)
+    collector = asked.collector
+    runs = removable(asked.query, recursive=recursive, force=force)
+    print_notes(asked.query.notes())
     if dry_run:
-        _list([Removal(run) for run in runs], as_json)
+        _list([Removal(run) for run in runs], asked.as_json)
         collector.end()
     if not runs:
-        if (status or where) and not collector.code:
+        if asked.filters and not collector.code:
             output.error_line("Nothing was removed: no run matches the filter")
         collector.end(found=False)
     if not yes and not _agreed(runs, recursive):
         output.error_line("Nothing was removed")
-        context.exit(1)
+        click.get_current_context().exit(1)
     done = []
     for removal in removals(runs, force=force, failed=collector):
         done.append(removal)
@@ -90,9 +67,9 @@ def rm(
             output.error_line(f"kept, because it is not a regular file: {removal.run.name}/{name}")
         for name in removal.remains.links if removal.remains else ():
             output.error_line(f"removed the link, but not its target: {removal.run.name}/{name}")
-        if as_json:
+        if asked.as_json:
             output.json_line(removal.record())
-    if not as_json:
+    if not asked.as_json:
         output.line(_sum(done))
     collector.end()
 

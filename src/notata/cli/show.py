@@ -15,7 +15,8 @@ import click
 from notata._base.display import counted
 from notata._base.terminal import one_line, safe
 from notata.cli import output
-from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
+from notata.cli.frame import Command, urls_argument
+from notata.cli.picking import Asked, searching
 
 if TYPE_CHECKING:
     from notata.search import Overview, Run
@@ -53,9 +54,8 @@ class _Part:
 @urls_argument
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=10, help="Last lines of the log. Default: 10.")
 @click.option("--all", "every", is_flag=True, help="Show each run of a folder with several runs.")
-@storage_option()
-@json_option
-def show(urls: list[str] | None, lines: int, every: bool, storage_options: dict[str, Any], as_json: bool) -> None:
+@searching()
+def show(asked: Asked, lines: int, every: bool) -> None:
     """Show the status of a run, its failure, host, environment and content, and the end of its log.
 
     URL is a run, a folder with one run below it, or a quoted pattern, which may match many runs. The command reads
@@ -63,17 +63,16 @@ def show(urls: list[str] | None, lines: int, every: bool, storage_options: dict[
     """
     from notata.search import overviews
 
-    collector = ErrorCollector()
     found = False
-    for overview in overviews(urls, lines=lines, every=every, storage_options=storage_options, failed=collector):
-        if as_json:
+    for overview in overviews(asked.query, lines=lines, every=every):
+        if asked.as_json:
             output.json_line(overview.record())
         else:
             if found:
                 output.line()
             _print(list(_parts(overview)), overview.run.status)
         found = True
-    collector.end(found=found)
+    asked.end(found=found)
 
 
 # -- content -----------------------------------------------------------------------------------------------
@@ -81,7 +80,7 @@ def show(urls: list[str] | None, lines: int, every: bool, storage_options: dict[
 
 def _parts(one: Overview) -> Iterator[_Part]:
     run = one.run
-    yield _Part(f"{run.run_id}  {run.status}{'' if run.certain else '?'}", list(_facts(one)))
+    yield _Part(f"{run.run_id}  {run.shown_status}", list(_facts(one)))
     for title, values in (("params", run.params), ("metrics", run.metrics), ("metadata", one.fields)):
         yield _Part(title, [(str(name), _value(value)) for name, value in values.items()])
     if one.failure is not None:

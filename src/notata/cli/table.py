@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from notata.cli import output
-from notata.cli.frame import Command, ErrorCollector, json_option, storage_option, urls_argument
-from notata.cli.picking import picking_options, print_notes
+from notata.cli.frame import Command, urls_argument
+from notata.cli.picking import Asked, picking_options, print_notes, searching
 
 if TYPE_CHECKING:
     from notata.search import RunTable
@@ -41,12 +41,10 @@ def _names(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     callback=_names,
     help="Columns, separated by commas: those of --sort, parameters, metrics, or patterns like 'optimizer.*'.",
 )
-@picking_options
 @click.option("--fresh", is_flag=True, help="Read every run; do not use index.csv.")
 @click.option("--csv", "as_csv", is_flag=True, help="CSV with a header (RFC 4180).")
-@storage_option()
-@json_option
-def table(urls: list[str] | None, as_csv: bool, as_json: bool, storage_options: dict[str, Any], **picked: Any) -> None:
+@searching(picking_options)
+def table(asked: Asked, columns: list[str] | None, fresh: bool, as_csv: bool) -> None:
     """Show parameters, status and metrics of the runs at or below each URL, of several experiments too.
 
     For a finished experiment the command reads index.csv instead of its runs. Pass --fresh if you do not trust every
@@ -55,20 +53,19 @@ def table(urls: list[str] | None, as_csv: bool, as_json: bool, storage_options: 
     """
     from notata import search
 
-    if as_csv and as_json:
+    if as_csv and asked.as_json:
         raise click.UsageError("--csv and --json cannot be combined")
-    collector = ErrorCollector()
-    found = search.table(urls, storage_options=storage_options, failed=collector, **picked)
+    found = search.table(asked.query, columns=columns, fresh=fresh)
     print_notes(found.notes)
-    if as_json:
-        _print_json(found, bool(picked["columns"]))
+    if asked.as_json:
+        _print_json(found, bool(columns))
     elif as_csv:
         _print_csv(found)
     elif len(found):
-        _print_rows(found, bool(picked["columns"]))
+        _print_rows(found, bool(columns))
     elif found.runs.total and output.is_terminal():
         output.line(found.runs.summary(), dim=True)
-    collector.end(found=len(found) > 0)
+    asked.collector.end(found=len(found) > 0)
 
 
 def _print_json(found: RunTable, chosen: bool) -> None:

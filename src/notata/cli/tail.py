@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from notata.cli import output
-from notata.cli.frame import FOUND, NOTHING, Command, ErrorCollector, json_option, storage_option, urls_argument
-from notata.cli.picking import filter_of, filter_options, print_filter_notes
+from notata.cli.frame import FOUND, NOTHING, Command, urls_argument
+from notata.cli.picking import Asked, filter_options, print_notes, searching
 
 if TYPE_CHECKING:
     from notata.search.tailing import News
@@ -43,23 +43,9 @@ __all__ = ["tail"]
     help="Time between two polls; up to ten times as long for a quiet log.  [default: 0.2 on a local disk, else 1]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the names of logs.")
-@filter_options
-@storage_option()
-@json_option
-@click.pass_context
+@searching(filter_options)
 def tail(
-    context: click.Context,
-    urls: list[str] | None,
-    lines: int,
-    follow: bool,
-    forever: bool,
-    workers: bool,
-    interval: float | None,
-    quiet: bool,
-    status: list[str] | None,
-    where: str | None,
-    storage_options: dict[str, Any],
-    as_json: bool,
+    asked: Asked, lines: int, follow: bool, forever: bool, workers: bool, interval: float | None, quiet: bool
 ) -> None:
     """Print the last lines of the logs of runs, or of other files; only the ends of files are read.
 
@@ -68,13 +54,11 @@ def tail(
     from notata.search.following import Following
     from notata.search.tailing import logs_at, tails
 
-    collector = ErrorCollector()
-    holds = filter_of(where)
-    filters: dict[str, Any] = {"status": status, "where": holds}
-    logs = list(logs_at(urls, workers=workers, **filters, storage_options=storage_options, failed=collector))
-    print_filter_notes(holds)
+    collector = asked.collector
+    logs = list(logs_at(asked.query, workers=workers))
+    print_notes(asked.query.notes())
     follow = follow or forever
-    show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=as_json)
+    show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=asked.as_json)
     if not follow:
         for news in tails(logs, lines, failed=collector):
             show(news)
@@ -83,7 +67,7 @@ def tail(
     for news in watched:
         show(news)
     well = set(watched.ends.values()) <= {"complete"}
-    context.exit(max(collector.code, FOUND if well and logs else NOTHING))
+    click.get_current_context().exit(max(collector.code, FOUND if well and logs else NOTHING))
 
 
 class _Printer:
@@ -96,7 +80,7 @@ class _Printer:
 
     def __call__(self, news: News) -> None:
         """Print news of one log."""
-        name = news.log.file.name
+        name = news.log.name
         if self._json:
             _objects(news)
             return
@@ -111,6 +95,6 @@ class _Printer:
 def _objects(news: News) -> None:
     from notata.run.runlog import RunLog
 
-    fields = {"name": news.log.file.name, "run_id": news.log.run_id, "key": news.log.file.key}
+    fields = {"name": news.log.name, "run_id": news.log.run_id, "key": news.log.key}
     for line in RunLog(news.text):
         output.json_line({**fields, "time": line.time, "level": line.level, "message": line.message})

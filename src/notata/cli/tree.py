@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from notata._base.display import counted
 from notata._base.terminal import safe
 from notata.cli import output
-from notata.cli.frame import Command, ErrorCollector, json_option, size_option, storage_option, urls_argument
+from notata.cli.frame import Command, size_option, urls_argument
+from notata.cli.picking import Asked, searching
 
 if TYPE_CHECKING:
     from notata.search import Usage
@@ -32,49 +33,33 @@ __all__ = ["tree"]
 @click.option("-d", "--directories", is_flag=True, help="Show folders only.")
 @click.option("--status", is_flag=True, help="Show the status of each run, which costs one request a run.")
 @size_option
-@storage_option()
-@json_option
-def tree(
-    urls: list[str] | None,
-    level: int | None,
-    directories: bool,
-    status: bool,
-    human: bool | None,
-    storage_options: dict[str, Any],
-    as_json: bool,
-) -> None:
+@searching()
+def tree(asked: Asked, level: int | None, directories: bool, status: bool, human: bool | None) -> None:
     """Show the files and folders at and below URL, from one listing; no file is read.
 
     URL is a folder, a run, a file, or a quoted pattern; each match of a pattern has a tree of its own. Empty folders on
     a disk are omitted, because a bucket has none.
     """
-    from notata.search import trees
+    from notata.search import Usage, trees
 
-    collector = ErrorCollector()
-    folders = files = size = unfinished = unfinished_files = 0
+    folders, sums = 0, Usage("total", "total")
     show = output.sizes(human)
-    for root in trees(urls, status=status, storage_options=storage_options, failed=collector):
+    for root in trees(asked.query, status=status):
         for branch, one in _walk(root, level, directories):
-            if as_json:
+            if asked.as_json:
                 output.json_line(one.record() | ({"status": one.status or None} if status else {}))
             else:
                 _print(branch, one, show)
-        folders += _folders(root)
-        files += root.files
-        size += root.size
-        unfinished += root.unfinished
-        unfinished_files += root.unfinished_files
-    if not as_json and (folders or files):
+        folders += sum(one.is_folder for _, one in _walk(root, None, True))
+        sums.add(root)
+    found = bool(folders or sums.files)
+    if not asked.as_json and found:
+        size = f"{show(sums.size)}{' bytes' * (show is str)}"
         output.line()
-        output.line(f"{counted(folders, 'folder')}, {counted(files, 'file')}, {show(size)}{' bytes' * (show is str)}")
-    if not as_json:
-        output.print_unfinished(unfinished_files, unfinished)
-    collector.end(found=bool(folders or files))
-
-
-def _folders(root: Usage) -> int:
-    """Return the number of folders, including the root."""
-    return sum(one.is_folder for _, one in _walk(root, None, True))
+        output.line(f"{counted(folders, 'folder')}, {counted(sums.files, 'file')}, {size}")
+    if not asked.as_json:
+        output.print_unfinished(sums.unfinished_files, sums.unfinished)
+    asked.end(found=found)
 
 
 def _walk(root: Usage, level: int | None, directories: bool) -> Iterator[tuple[str, Usage]]:

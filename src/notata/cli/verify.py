@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from notata.cli import output
-from notata.cli.frame import (
-    FOUND,
-    NOTHING,
-    STORAGE,
-    Command,
-    json_option,
-    progress_option,
-    storage_option,
-    urls_argument,
-    wanted,
-)
-from notata.cli.picking import filter_of, filter_options, print_filter_notes
+from notata.cli.frame import FOUND, NOTHING, STORAGE, Command, progress_option, urls_argument, wanted
+from notata.cli.picking import Asked, filter_options, print_notes, searching
 
 __all__ = ["verify"]
 
@@ -38,20 +26,9 @@ _GRAVITY = (FOUND, STORAGE, NOTHING)
     "could not be checked completely, or there is no run.",
 )
 @urls_argument
-@filter_options
-@storage_option()
-@json_option
+@searching(filter_options)
 @progress_option
-@click.pass_context
-def verify(
-    context: click.Context,
-    urls: list[str] | None,
-    status: list[str] | None,
-    where: str | None,
-    storage_options: dict[str, Any],
-    as_json: bool,
-    progress: bool | None,
-) -> None:
+def verify(asked: Asked, progress: bool | None) -> None:
     """Read the files of runs again and compare them with the manifests that the runs stored at their end.
 
     URL is a run, an experiment, any folder with runs below it, or a quoted pattern. Prints a line for each run.
@@ -59,16 +36,13 @@ def verify(
     from notata.search import verdicts
 
     codes: list[int] = []
-    holds = filter_of(where)
-    for verdict in verdicts(
-        urls, status=status, where=holds, storage_options=storage_options, progress=wanted(progress)
-    ):
-        if as_json:
+    for verdict in verdicts(asked.query, progress=wanted(progress)):
+        if asked.as_json:
             output.json_line(verdict.record())
         else:
             output.line(str(verdict))
         codes.append(verdict.code)
-    print_filter_notes(holds)
+    print_notes(asked.query.notes())
     if not codes:
         output.error_line("Nothing was verified: no run matches")
-    context.exit(max(codes, default=STORAGE, key=_GRAVITY.index))
+    click.get_current_context().exit(max(codes, default=STORAGE, key=_GRAVITY.index))

@@ -1,9 +1,9 @@
 """Search, inspection and removal of runs on any storage: the functions behind the command, for notebooks and scripts.
 
 Each function takes places as the command does: a run, an experiment or a folder of runs, as any fsspec URL, local path,
-`upath.UPath` or pattern. Only `remove` and `diagnose` write. Arguments with the same name have the same meaning in all
-functions: `urls`, `status`, `where`, `storage_options`, `failed` (called with errors that do not stop the function) and
-`timeout`.
+`upath.UPath` or pattern. A `Target` has storage options of its own, and a `Query` a filter, too. Only `remove`,
+`removals` and `diagnose` write. Arguments with the same name have the same meaning in all functions: `urls`, `status`,
+`where`, `storage_options`, `failed` (called with errors that do not stop the function) and `timeout`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from notata.search.checks import Check
-    from notata.search.choosing import Runs, runs
+    from notata.search.choosing import Query, Runs, runs
     from notata.search.comparing import Comparison, Difference, compare
     from notata.search.describing import Content, Description, describe
     from notata.search.diagnosing import diagnose
-    from notata.search.finding import File, Found, URLs
     from notata.search.following import follow
-    from notata.search.grepping import Match, grep
+    from notata.search.grepping import Files, Match, grep
     from notata.search.measuring import Usage, trees, usage
     from notata.search.overview import Overview, overviews, show
+    from notata.search.patterns import Patterns
+    from notata.search.places import File, Run
     from notata.search.reading import contents
-    from notata.search.record import Run
     from notata.search.removing import Removal, removable, removals, remove
     from notata.search.tables import RunTable, table
     from notata.search.tailing import tail
+    from notata.search.target import Target, URLs
     from notata.search.verifying import Verdict, verdicts
     from notata.search.where import FACTS, Where
 
@@ -38,13 +39,16 @@ __all__ = [
     "Description",
     "Difference",
     "File",
-    "Found",
+    "Files",
     "Match",
     "Overview",
+    "Patterns",
+    "Query",
     "Removal",
     "Run",
     "RunTable",
     "Runs",
+    "Target",
     "URLs",
     "Usage",
     "Verdict",
@@ -70,20 +74,21 @@ __all__ = [
 
 _NAMES: Final = {
     "checks": ("Check",),
-    "choosing": ("Runs", "runs"),
+    "choosing": ("Query", "Runs", "runs"),
     "comparing": ("Comparison", "Difference", "compare"),
     "describing": ("Content", "Description", "describe"),
     "diagnosing": ("diagnose",),
-    "finding": ("File", "Found", "URLs"),
     "following": ("follow",),
-    "grepping": ("Match", "grep"),
+    "grepping": ("Files", "Match", "grep"),
     "measuring": ("Usage", "trees", "usage"),
     "overview": ("Overview", "overviews", "show"),
+    "patterns": ("Patterns",),
+    "places": ("File", "Run"),
     "reading": ("contents",),
-    "record": ("Run",),
     "removing": ("Removal", "removable", "removals", "remove"),
     "tables": ("RunTable", "table"),
     "tailing": ("tail",),
+    "target": ("Target", "URLs"),
     "verifying": ("Verdict", "verdicts"),
     "where": ("FACTS", "Where"),
 }

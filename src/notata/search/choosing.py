@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from notata._base import display
 from notata._base.packages import needed
 from notata.errors import ConfigurationError, NotataError, RunMissingError
 from notata.run.listings import inside
-from notata.search.finding import Place, URLs, each, file_at, is_pattern, look_up, no_run, raise_error
-from notata.search.record import Run, look_up_and_read, records
+from notata.search.finding import file_at, look_up
+from notata.search.places import File, Place, Run
+from notata.search.record import look_up_and_read, records
+from notata.search.target import Failed, Target, URLs, raise_error, targets
 from notata.search.where import FACTS, Where, close_to, listed_alone, look, needs_values
-from notata.store import TIMEOUT, Blob, Store
+from notata.store import TIMEOUT, Blob
 from notata.table import holdable
 
 if TYPE_CHECKING:
     import pandas as pd
-    from upath import UPath
 
-__all__ = ["STATUSES", "Choice", "Runs", "Wheres", "find_runs", "look_up_filtered", "runs"]
+__all__ = ["STATUSES", "Query", "Runs", "Status", "Wheres", "runs"]
 
 STATUSES: Final = ("running", "complete", "failed", "died", "replacing", "unreadable")
 """The possible values of a run's status."""
+
+Status: TypeAlias = "str | Iterable[str] | None"
+"""One of `STATUSES`, or several; None for any."""
 
 Wheres: TypeAlias = "str | Where | Callable[[Run], bool]"
 """A filter: an expression as `Where` takes it, or a function of a `Run`."""
 
 _SHOWN: Final = ("name", "status", "started", "age", "seconds", "size")
+
+T = TypeVar("T")
 
 
 class Runs(list[Run]):
@@ -95,7 +100,7 @@ def _shown(run: Run) -> dict[str, str]:
     age = run.age
     return {
         "name": run.name,
-        "status": run.status if run.certain else f"{run.status}?",
+        "status": run.shown_status,
         "started": "" if run.started is None else run.started.isoformat(" ", "seconds"),
         "age": "" if age is None else display.duration(max(0.0, age)),
         "seconds": "" if run.seconds is None else display.duration(run.seconds),
@@ -103,207 +108,196 @@ def _shown(run: Run) -> dict[str, str]:
     }
 
 
-def runs(
-    urls: URLs | None = None,
-    *,
-    status: str | Iterable[str] | None = None,
-    where: Wheres | None = None,
-    sort: str | None = None,
-    reverse: bool = False,
-    limit: int | None = None,
-    values: bool | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = raise_error,
-    timeout: float = TIMEOUT,
-) -> Runs:
-    """Return a summary of each run at or below some places; a run found at several places appears once.
+class Query:
+    """Which runs are searched, in which order, and how their storage is reached.
+
+    Functions of `notata.search` take a query instead of URLs, so that it is written once for several of them. It has
+    the filters and storage options then, and the function must not be given any.
 
     Args:
-        urls: See `notata.search.URLs`; by default the base folder.
-        status: One of ``running``, ``complete``, ``failed``, ``died``, ``replacing``, ``unreadable``, or several.
-        where: An expression such as ``"omega > 1 and age < days(2)"`` (see `Where`), or a function of a `Run`.
-        sort: The key to order by: one of `notata.search.FACTS`, a parameter or a metric. Runs without it come last. By
-            default places stay in the given order, and runs are ordered by folder.
-        reverse: Reverse the order.
-        limit: Maximum number of runs to return.
-        values: Whether to read parameters and metrics; by default only if an expression or an order needs them.
-        storage_options: Options for fsspec.
-        failed: Called with the error of each place that cannot be listed or has no run, of each folder below it that
-            cannot be opened, of each name that cannot be used, and of each file of a run that the storage refused. The
-            search continues with the others. By default, the first such error is raised.
-        timeout: As for `notata.Logbook`.
-
-    Cost: one listing per 1000 files and one read for each run, 32 at once. With `limit` and neither filter nor order,
-    only that many runs are read. Parameters and metrics take up to two more reads for each run outside an experiment.
-
-    Raises:
-        ConfigurationError: The filter is invalid, or the status is unknown.
-        RunMissingError: There is no run.
-        StorageError: A place cannot be listed.
-
-    >>> from notata import Logbook
-    >>> for omega in (1.0, 2.0, 3.0):
-    ...     Logbook(f"o{omega:.0f}", "memory://search/runs", params={"omega": omega}).mark_complete()
-    >>> [run.run_id for run in runs("memory://search/runs", where="omega > 1", sort="omega", reverse=True)]
-    ['o3', 'o2']
-    """
-    choice = Choice(status, where, sort, reverse, limit)
-    values = choice.values if values is None else values
-
-    def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
-        return records(place, values=values, failed=failed, read=read)
-
-    return find_runs(urls, choice, of_place, storage_options, failed, timeout, prefetch=True)
-
-
-def find_runs(
-    urls: URLs | None,
-    choice: Choice,
-    of_place: Callable[[Place, Mapping[str, Blob]], Iterable[Run]],
-    storage_options: Mapping[str, Any] | None,
-    failed: Callable[[NotataError], None],
-    timeout: float,
-    *,
-    prefetch: bool,
-) -> Runs:
-    """Return the selected runs of some places.
-
-    Args:
-        urls: As for `runs`.
-        choice: The selection.
-        of_place: Reads the runs of a place; its second argument has metadata.json files read before, by folder.
-        storage_options: As for `runs`.
-        failed: As for `runs`.
-        timeout: As for `runs`.
-        prefetch: Prefetch the metadata.json of runs during the listing; use it if all will be needed.
-    """
-    found: dict[str, Run] = {}
-    total: set[str] = set()
-    for url in each(urls):
-        room = choice.room(len(found))
-        try:
-            if prefetch and room is None:
-                place, read = look_up_and_read(url, storage_options, timeout=timeout, failed=failed)
-            else:
-                place, read = look_up(url, storage_options, timeout=timeout, failed=failed, by_id=True), {}
-            if not place.runs:
-                raise no_run(place)
-            new = [(folder, run) for folder, run in place.runs.items() if run.store.url not in total]
-            total |= {run.store.url for _, run in new}
-            found |= {run.url: run for run in of_place(replace(place, runs=dict(new[:room])), read)}
-        except NotataError as error:
-            failed(error)
-    return choice.of(found.values(), len(total))
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A selection and an order of runs.
-
-    Attributes:
-        status: Select runs with one of these statuses; None selects any.
-        where: A filter.
-        sort: The key to order by.
+        urls: One place or several: a run, an experiment, a folder of runs, or a pattern, see `URLs`; by default the
+            base folder.
+        status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
+            ``replacing`` or ``unreadable``.
+        where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
+            which this function of a `Run` is true.
+        sort: The key to order by: one of `FACTS`, a parameter or a metric. Runs without it come last.
         reverse: Reverse the order.
         limit: Maximum number of runs.
+        storage_options: Options for fsspec.
+        failed: Called with each error that does not end the search. By default, the first such error is raised.
+        timeout: Seconds that one request may take.
+
+    Raises:
+        ConfigurationError: The filter is invalid, the status is unknown, or the limit is negative.
+
+    >>> from notata import Logbook, search
+    >>> for name in ("a", "b"):
+    ...     Logbook(name, "memory://query").mark_complete()
+    >>> query = Query("memory://query", where="run_id == 'b'")
+    >>> [run.run_id for run in search.runs(query)], search.tail(query, 1)[0].partition("] ")[2]
+    (['b'], 'INFO Marked complete')
     """
 
-    status: str | Iterable[str] | None = None
-    where: Wheres | None = None
-    sort: str | None = None
-    reverse: bool = False
-    limit: int | None = None
+    def __init__(
+        self,
+        urls: URLs | None = None,
+        *,
+        status: Status = None,
+        where: Wheres | None = None,
+        sort: str | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        failed: Failed = raise_error,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        statuses = [status] if isinstance(status, str) else [*(status or ())]
+        if strange := [name for name in statuses if name not in STATUSES]:
+            raise ConfigurationError(f"unknown status {strange[0]!r}; choose from {', '.join(STATUSES)}")
+        if limit is not None and limit < 0:
+            raise ConfigurationError(f"limit must be 0 or more, not {limit}")
+        self.targets = targets(urls, storage_options, timeout)
+        self.failed = failed
+        self._statuses = statuses
+        self._where = Where(where) if isinstance(where, str) else where
+        self._sort = sort
+        self._reverse = reverse
+        self._limit = limit
 
-    def __post_init__(self) -> None:
-        wanted = [self.status] if isinstance(self.status, str) else None if self.status is None else [*self.status]
-        for name in wanted or ():
-            if name not in STATUSES:
-                raise ConfigurationError(f"unknown status {name!r}; choose from {', '.join(STATUSES)}")
-        if self.limit is not None and self.limit < 0:
-            raise ConfigurationError(f"limit must be 0 or more, not {self.limit}")
-        object.__setattr__(self, "status", wanted or None)
-        object.__setattr__(self, "where", Where(self.where) if isinstance(self.where, str) else self.where)
+    @classmethod
+    def of(cls, urls: URLs | Query | None, **options: Any) -> Query:
+        """Return a query for the arguments of a function, which may be a query itself."""
+        if not isinstance(urls, Query):
+            return cls(urls, **options)
+        if strange := [name for name, value in options.items() if value not in (None, False, raise_error, TIMEOUT)]:
+            raise ConfigurationError(f"a query has its own filters and options; pass {strange[0]} to Query()")
+        return urls
+
+    # -- filter --------------------------------------------------------------------------------------------
+
+    @property
+    def filters(self) -> bool:
+        """True if the query filters runs."""
+        return bool(self._statuses) or self._where is not None
 
     @property
     def values(self) -> bool:
         """True if parameters and metrics are needed. A filter function may use any of them."""
-        sorts = self.sort is not None and needs_values([self.sort.partition(".")[0]])
-        return sorts or (self.where.values if isinstance(self.where, Where) else self.where is not None)
+        sorts = self._sort is not None and needs_values([self._sort.partition(".")[0]])
+        return sorts or (self._where.values if isinstance(self._where, Where) else self._where is not None)
 
     @property
     def metadata(self) -> bool:
-        """True if the selection needs more than a listing and index.csv provide."""
-        sorts = self.sort is not None and not listed_alone([self.sort, self.sort.partition(".")[0]])
-        return sorts or (self.where.metadata if isinstance(self.where, Where) else self.where is not None)
+        """True if the query needs more than a listing and index.csv provide."""
+        sorts = self._sort is not None and not listed_alone([self._sort, self._sort.partition(".")[0]])
+        return sorts or (self._where.metadata if isinstance(self._where, Where) else self._where is not None)
 
-    @property
-    def filters(self) -> bool:
-        """True if the selection filters runs."""
-        return self.status is not None or self.where is not None
+    def notes(self) -> list[str]:
+        """Return notes about the filter after the runs were searched, such as names that none of them has."""
+        return self._where.notes() if isinstance(self._where, Where) else []
 
-    def room(self, count: int) -> int | None:
-        """Return how many more runs to read after `count` of them; None for all."""
-        if self.limit is None or self.filters or self.sort or self.reverse:
-            return None
-        return self.limit - count
-
-    def of(self, found: Iterable[Run], total: int) -> Runs:
-        """Return the selected runs, in order."""
+    def select(self, found: Iterable[Run], total: int) -> Runs:
+        """Return the runs that match, in order."""
         found = list(found)
-        chosen = [run for run in found if self.status is None or run.status in self.status]
-        if self.where is not None:
-            chosen = [run for run in chosen if self.where(run)]  # type: ignore[operator]
-        notes = self.where.notes() if isinstance(self.where, Where) else []
-        if self.sort:
-            if chosen and all(look(run, self.sort) is None for run in chosen):
-                notes.append(f"no run has {self.sort}{close_to(self.sort, found)}")
-            chosen = _sorted(chosen, self.sort, self.reverse)
-        elif self.reverse:
+        chosen = [run for run in found if not self._statuses or run.status in self._statuses]
+        chosen = [run for run in chosen if self._where is None or self._where(run)]
+        notes = self.notes()
+        if self._sort:
+            if chosen and all(look(run, self._sort) is None for run in chosen):
+                notes.append(f"no run has {self._sort}{close_to(self._sort, found)}")
+            chosen = _sorted(chosen, self._sort, self._reverse)
+        elif self._reverse:
             chosen.reverse()
-        return Runs(chosen[: self.limit], total=total, notes=notes)
+        return Runs(chosen[: self._limit], total=total, notes=notes)
+
+    # -- search --------------------------------------------------------------------------------------------
+
+    def each(self, work: Callable[[Target], Iterable[T]]) -> Iterator[T]:
+        """Yield the results for each target; report an error, and continue with the next target."""
+        for target in self.targets:
+            try:
+                yield from work(target)
+            except NotataError as error:
+                self.failed(error)
+
+    def look_up(self, target: Target, failed: Failed | None = None) -> Place:
+        """Look up a target; with a filter, keep only the runs that match, and their files.
+
+        Cost: one listing; with a filter also one read for each run, and the reads for its parameters and metrics.
+
+        Args:
+            target: The target.
+            failed: Called instead of that of the query.
+
+        Raises:
+            RunMissingError: There is no run to filter.
+            StorageError: It cannot be listed.
+        """
+        failed = failed or self.failed
+        if not self.filters:
+            return look_up(target, failed=failed)
+        place, read = look_up_and_read(target, failed=failed)
+        if not place.runs:
+            raise _none_to_filter(target, place)
+        meant = self.select(records(place, values=self.values, failed=failed, read=read), len(place.runs))
+        urls = {run.url for run in meant}
+        runs = {folder: run for folder, run in place.runs.items() if run.url in urls}
+        entries = {key: entry for key, entry in place.entries.items() if inside(key, runs) is not None}
+        unfinished = {key: entry for key, entry in place.unfinished.items() if inside(key, runs) is not None}
+        return replace(place, runs=runs, entries=entries, unfinished=unfinished)
+
+    def look_up_or_file(self, target: Target, *, unfinished: bool = False) -> Place | File:
+        """Look up a target as `look_up` does, or return the single file that it names, which costs one more request.
+
+        Args:
+            target: The target.
+            unfinished: Accept a place that has only unfinished files.
+
+        Raises:
+            MissingError: There is neither.
+        """
+        place = self.look_up(target)
+        there = place.entries or self.filters or (unfinished and place.unfinished)
+        return place if there else file_at(target)
+
+    def runs(self, of_place: Callable[[Place, Mapping[str, Blob]], Iterable[Run]], *, read_all: bool) -> Runs:
+        """Return the runs of all targets that match, in order; a run found at several targets appears once.
+
+        Args:
+            of_place: Reads the runs of a place; its second argument has metadata.json files read before, by folder.
+            read_all: The metadata.json of every run will be needed, so read it during the listing.
+        """
+        found: dict[str, Run] = {}
+        total: set[str] = set()
+        ordered = self.filters or self._sort or self._reverse
+        for target in self.targets:
+            room = None if self._limit is None or ordered else self._limit - len(found)
+            try:
+                if read_all and room is None:
+                    place, read = look_up_and_read(target, failed=self.failed)
+                else:
+                    place, read = look_up(target, failed=self.failed, by_id=True), {}
+                if not place.runs:
+                    raise place.no_run()
+                new = [(folder, run) for folder, run in place.runs.items() if run.url not in total]
+                total |= {run.url for _, run in new}
+                found |= {run.url: run for run in of_place(replace(place, runs=dict(new[:room])), read)}
+            except NotataError as error:
+                self.failed(error)
+        return self.select(found.values(), len(total))
 
 
-def look_up_filtered(
-    url: str | os.PathLike[str] | UPath | Store,
-    choice: Choice,
-    storage_options: Mapping[str, Any] | None,
-    *,
-    failed: Callable[[NotataError], None],
-    timeout: float,
-) -> Place:
-    """Look up one URL; with a filter, keep only the selected runs and their files.
-
-    Cost: one listing; with a filter also one read for each run, and the reads for its parameters and metrics.
-
-    Raises:
-        RunMissingError: There is no run to filter.
-        StorageError: It cannot be listed.
-    """
-    if not choice.filters:
-        return look_up(url, storage_options, timeout=timeout, failed=failed)
-    place, read = look_up_and_read(url, storage_options, timeout=timeout, failed=failed)
-    if not place.runs:
-        raise _no_run(url, place, storage_options, timeout)
-    meant = choice.of(records(place, values=choice.values, failed=failed, read=read), len(place.runs))
-    names = {run.url for run in meant}
-    runs = {folder: found for folder, found in place.runs.items() if found.store.url in names}
-    entries = {key: entry for key, entry in place.entries.items() if inside(key, runs) is not None}
-    unfinished = {key: entry for key, entry in place.unfinished.items() if inside(key, runs) is not None}
-    return replace(place, runs=runs, entries=entries, unfinished=unfinished)
-
-
-def _no_run(
-    url: str | os.PathLike[str] | UPath | Store, place: Place, options: Mapping[str, Any] | None, timeout: float
-) -> RunMissingError:
+def _none_to_filter(target: Target, place: Place) -> RunMissingError:
     """Return the error for a place without a run to filter; the URL may name a file."""
     with suppress(NotataError):
-        if not is_pattern(url):
-            name = file_at(url, options, timeout=timeout).name
+        if not target.pattern:
+            name = file_at(target).name
             message = (
                 f"cannot filter {name}: it is a single file, and its run is unknown; pass a pattern of files instead"
             )
             return RunMissingError(message, url=place.store.url)
-    return no_run(place)
+    return place.no_run()
 
 
 def _sorted(found: Sequence[Run], name: str, reverse: bool) -> list[Run]:
@@ -319,3 +313,68 @@ def _rank(value: Any) -> tuple[int, Any] | None:
     if isinstance(value, int | float):
         return 0, value
     return (1, value) if isinstance(value, str) else (2, str(value))
+
+
+def runs(
+    urls: URLs | Query | None = None,
+    *,
+    status: Status = None,
+    where: Wheres | None = None,
+    sort: str | None = None,
+    reverse: bool = False,
+    limit: int | None = None,
+    values: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    failed: Failed = raise_error,
+    timeout: float = TIMEOUT,
+) -> Runs:
+    """Return a summary of each run at or below some places; a run found at several places appears once.
+
+    Args:
+        urls: One place or several, see `URLs`, or a `Query`; by default the base folder.
+        status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
+            ``replacing`` or ``unreadable``.
+        where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
+            which this function of a `Run` is true.
+        sort: The key to order by: one of `FACTS`, a parameter or a metric. Runs without it come last. By default places
+            stay in the given order, and runs are ordered by folder.
+        reverse: Reverse the order.
+        limit: Maximum number of runs to return.
+        values: Whether to read parameters and metrics; by default only if an expression or an order needs them.
+        storage_options: Options for fsspec.
+        failed: Called with the error of each place that cannot be listed or has no run, of each folder below it that
+            cannot be opened, of each name that cannot be used, and of each file of a run that the storage refused. The
+            search continues with the others. By default, the first such error is raised.
+        timeout: Seconds that one request may take.
+
+    Cost: one listing per 1000 files and one read for each run, 32 at once. With `limit` and neither filter nor order,
+    only that many runs are read. Parameters and metrics take up to two more reads for each run outside an experiment.
+
+    Raises:
+        ConfigurationError: The filter is invalid, or the status is unknown.
+        RunMissingError: There is no run.
+        StorageError: A place cannot be listed.
+
+    >>> from notata import Logbook
+    >>> for omega in (1.0, 2.0, 3.0):
+    ...     Logbook(f"o{omega:.0f}", "memory://search/runs", params={"omega": omega}).mark_complete()
+    >>> [run.run_id for run in runs("memory://search/runs", where="omega > 1", sort="omega", reverse=True)]
+    ['o3', 'o2']
+    """
+    query = Query.of(
+        urls,
+        status=status,
+        where=where,
+        sort=sort,
+        reverse=reverse,
+        limit=limit,
+        storage_options=storage_options,
+        failed=failed,
+        timeout=timeout,
+    )
+    values = query.values if values is None else values
+
+    def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
+        return records(place, values=values, failed=query.failed, read=read)
+
+    return query.runs(of_place, read_all=True)

@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from notata._base import keys
 from notata._base.display import counted
@@ -24,17 +23,16 @@ from notata.errors import (
     NotataError,
     StorageError,
 )
-from notata.manifest import Document, Receipt, merge
+from notata.manifest import Document, merge
 from notata.mirror.evidence import digest_of
 from notata.run.parameters import FILES as PARAMS
-from notata.search.finding import File, Found, look_up, no_run, raise_error
+from notata.search.finding import look_up
+from notata.search.places import File, Run
 from notata.search.prefetch import open_listed
-from notata.search.record import Run, records
+from notata.search.record import records
+from notata.search.target import URL, Failed, Target, raise_error, targets
 from notata.store import TIMEOUT, Entry, Store
 from notata.store.in_flight import mapped
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 __all__ = ["PARTS", "Comparison", "Difference", "compare"]
 
@@ -116,16 +114,14 @@ class Comparison:
 
 
 def compare(
-    a: str | os.PathLike[str] | UPath | Store,
-    b: str | os.PathLike[str] | UPath | Store,
+    a: URL,
+    b: URL,
     *,
     storage_options: Mapping[str, Any] | None = None,
-    a_options: Mapping[str, Any] | None = None,
-    b_options: Mapping[str, Any] | None = None,
     only: Sequence[str] = PARTS,
     tolerance: float = 0.0,
     content: bool = False,
-    failed: Callable[[NotataError], None] = raise_error,
+    failed: Failed = raise_error,
     timeout: float = TIMEOUT,
 ) -> Comparison:
     """Compare two runs, on one storage or two.
@@ -135,16 +131,16 @@ def compare(
     files are read only with `content`.
 
     Args:
-        a: The first run.
+        a: The first run, or a folder with one run: an fsspec URL, a path, or a `Target`, which has storage options of
+            its own.
         b: The second run.
-        storage_options: Options for fsspec, for both runs.
-        a_options: Options for the first run; they override `storage_options`.
-        b_options: Options for the second run; they override `storage_options`.
+        storage_options: Options for fsspec, for both runs, unless they are targets.
         only: The `PARTS` to compare.
         tolerance: Numbers are equal if they differ by at most this fraction of the larger one.
         content: Download files if nothing else shows whether they differ.
-        failed: Called with the error of a part that cannot be read; the other parts are compared.
-        timeout: As for `notata.Logbook`.
+        failed: Called with the error of a part that cannot be read; the other parts are compared. By default, the first
+            such error is raised.
+        timeout: Seconds that one request may take.
 
     Raises:
         RunMissingError: There is no run at one of the places.
@@ -165,15 +161,14 @@ def compare(
     if not 0 <= tolerance < math.inf:
         raise ConfigurationError(f"tolerance must be a finite number of 0 or more, not {tolerance!r}")
     values = not {"params", "metrics"}.isdisjoint(only)
-    sides = [
-        _Side.at(url, {**(storage_options or {}), **(own or {})}, values=values, timeout=timeout)
-        for url, own in ((a, a_options), (b, b_options))
-    ]
+    sides = [_Side(_run_at(target, values=values)) for target in targets([a, b], storage_options, timeout)]
     items: list[Difference] = []
     for part in (part for part in PARTS if part in only):
         try:
             if part == "files":
-                items += _files(sides[0], sides[1], never_counts=_never_counts(only), content=content, failed=failed)
+                items += _files(
+                    sides[0].files(), sides[1].files(), never_counts=_never_counts(only), content=content, failed=failed
+                )
             else:
                 items += _values(part, sides[0].values(part), sides[1].values(part), tolerance=tolerance)
         except NotataError as error:
@@ -185,33 +180,20 @@ def compare(
 # -- one run -------------------------------------------------------------------------------------------------
 
 
+def _run_at(target: Target, *, values: bool) -> Run:
+    place = look_up(target, by_id=True)
+    if not place.runs:
+        raise place.no_run()
+    if len(place.runs) > 1:
+        raise ConfigurationError(f"there are {len(place.runs)} runs at {place.given}; name one of them")
+    return next(records(place, values=values))
+
+
 class _Side:
     """One of the two runs."""
 
-    def __init__(self, run: Run, found: Found) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
-        self.store = found.store
-        self.files = found.files
-
-    @classmethod
-    def at(
-        cls,
-        url: str | os.PathLike[str] | UPath | Store,
-        options: Mapping[str, Any],
-        *,
-        values: bool,
-        timeout: float,
-    ) -> _Side:
-        place = look_up(url, options or None, timeout=timeout, by_id=True)
-        if not place.runs:
-            raise no_run(place)
-        if len(place.runs) > 1:
-            raise ConfigurationError(f"there are {len(place.runs)} runs at {place.given}; name one of them")
-        return cls(next(records(place, values=values)), next(iter(place.runs.values())))
-
-    def file(self, key: str) -> File:
-        """Return one of the run's files."""
-        return File(f"{self.run.name}/{key}", self.store, self.files[key], "")
 
     def values(self, part: str) -> dict[str, Any]:
         """Return the values of a part by dotted path."""
@@ -233,15 +215,17 @@ class _Side:
             state["runtime_sec"] = self.run.seconds
         return {**dict(_flattened(own)), **state}
 
-    def receipts(self) -> dict[str, Receipt]:
-        """Return the manifest entries that match the current files."""
-        documents = []
-        for key in sorted(filter(keys.is_manifest, self.files), key=len):  # that of the run before those of workers
+    def files(self) -> dict[str, _File]:
+        """Return the files by key, with the checksums in the manifests that match them."""
+        documents, entries = [], self.run.entries
+        for key in sorted(filter(keys.is_manifest, entries), key=len):  # that of the run before those of workers
             try:
-                documents.append(Document.parse(self.store.read(key)))
+                documents.append(Document.parse(self.run.store.read(key)))
             except (MissingError, ValueError):  # removed meanwhile, or damaged: then it is no evidence
                 continue
-        return merge(self.files.values(), {}, documents)[0]
+        receipts = merge(entries.values(), {}, documents)[0]
+        known = {key: receipt.sha256 for key, receipt in receipts.items() if receipt.size == entries[key].size}
+        return {key: _File(self.run.file(key), known.get(key, b"")) for key in entries}
 
 
 def _unread(why: str, params: bool) -> str:
@@ -321,10 +305,10 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of one of the runs, with its manifest entry."""
+    """A file of one of the runs, with its checksum in a manifest, if that is known."""
 
     file: File
-    receipt: Receipt | None
+    sha256: bytes
 
     @property
     def store(self) -> Store:
@@ -333,10 +317,6 @@ class _File:
     @property
     def entry(self) -> Entry:
         return self.file.entry
-
-    @property
-    def sha256(self) -> bytes:
-        return self.receipt.sha256 if self.receipt and self.receipt.size == self.entry.size else b""
 
     @property
     def kind(self) -> str:
@@ -353,16 +333,17 @@ _Verdict: TypeAlias = "tuple[bool | None, str]"
 
 
 def _files(
-    a: _Side, b: _Side, *, never_counts: Callable[[str], bool], content: bool, failed: Callable[[NotataError], None]
+    a: Mapping[str, _File],
+    b: Mapping[str, _File],
+    *,
+    never_counts: Callable[[str], bool],
+    content: bool,
+    failed: Failed,
 ) -> Iterator[Difference]:
     """Compare the files of two runs."""
-    receipts = a.receipts(), b.receipts()
-    both = {
-        key: (_File(a.file(key), receipts[0].get(key)), _File(b.file(key), receipts[1].get(key)))
-        for key in a.files.keys() & b.files.keys()
-    }
+    both = {key: (a[key], b[key]) for key in a.keys() & b.keys()}
     verdicts = {key: _compare_listed(*pair) for key, pair in both.items()}
-    near = a.store.is_local or b.store.is_local
+    near = any(file.store.is_local for pair in both.values() for file in pair)
     unsure = [key for key in sorted(both) if verdicts[key][0] is None and (near or not never_counts(key))]
     with Pool(_READ_AT_ONCE, "notata-compare") as pool:
         for key, verdict in zip(unsure, mapped(lambda key: _read(*both[key], content), unsure, pool), strict=True):
@@ -370,20 +351,12 @@ def _files(
                 failed(verdict)
             else:
                 verdicts[key] = verdict
-    for key in sorted({**a.files, **b.files}):
-        change, why = _change(key, verdicts, a.files)
-        yield Difference("files", key, change, _size(a, key), _size(b, key), counts=not never_counts(key), why=why)
-
-
-def _change(key: str, verdicts: Mapping[str, _Verdict], here: Mapping[str, Entry]) -> tuple[Change, str]:
-    if key not in verdicts:
-        return ("only_a" if key in here else "only_b"), ""
-    same, why = verdicts[key]
-    return "unknown" if same is None else "equal" if same else "changed", why
-
-
-def _size(side: _Side, key: str) -> int | None:
-    return side.files[key].size if key in side.files else None
+    for key in sorted({**a, **b}):
+        same, why = verdicts.get(key, (None, ""))
+        change: Change = "unknown" if same is None else "equal" if same else "changed"
+        change = change if key in both else "only_a" if key in a else "only_b"
+        one, other = (side[key].entry.size if key in side else None for side in (a, b))
+        yield Difference("files", key, change, one, other, counts=not never_counts(key), why=why)
 
 
 def _never_counts(only: Sequence[str]) -> Callable[[str], bool]:

@@ -17,12 +17,12 @@ from notata import formats
 from notata._base import display, keys
 from notata.errors import DecodeError, KeyNameError, NotataError
 from notata.search.block_reader import HEAD, BlockReader
-from notata.search.finding import File, file_at
-from notata.store import TIMEOUT, Blob, Store, open_store
+from notata.search.finding import file_at
+from notata.search.places import File
+from notata.search.target import URL, targets
+from notata.store import TIMEOUT, Blob
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from notata.formats.describing import Describer
 
 __all__ = ["BytesFacts", "Content", "Description", "describe", "is_text"]
@@ -87,22 +87,14 @@ class Description:
 
     def record(self) -> dict[str, Any]:
         """Return its fields by name, as plain values."""
-        facts = self.facts
-        plain_facts = (
-            dataclasses.asdict(facts) if dataclasses.is_dataclass(facts) and not isinstance(facts, type) else facts
-        )
-        return {
-            "name": self.name,
-            "run_id": self.run_id,
-            "key": self.key,
-            "size": self.size,
-            "kind": self.kind,
-            "description": _plain(plain_facts),
-        }
+        fields = {name: getattr(self, name) for name in ("name", "run_id", "key", "size", "kind")}
+        return fields | {"description": _plain(self.facts)}
 
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON types; non-finite numbers stay."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -115,7 +107,7 @@ def _plain(value: Any) -> Any:
 
 
 def describe(
-    url: str | os.PathLike[str] | UPath | Store,
+    url: URL,
     key: str | None = None,
     *,
     stats: bool = True,
@@ -131,16 +123,17 @@ def describe(
     first 16 KiB.
 
     Args:
-        url: The file; or its run, or another folder, with `key`.
+        url: The file as an fsspec URL, a path or a `Target`; or its run, or another folder, with `key`.
         key: The key of the file in that folder, such as ``data/energy.npy``.
         stats: Read whole arrays, in pieces, to compute statistics of their values.
         head: Number of first values to include.
         storage_options: Options for fsspec.
-        timeout: As for `notata.Logbook`.
+        timeout: Seconds that one request may take.
 
     Raises:
         MissingError: There is no such file.
         DecodeError: The file is damaged, or its name has the suffix of another format.
+        StorageError: The file cannot be read.
 
     >>> from notata import Logbook
     >>> run = Logbook("a", "memory://describing")
@@ -154,12 +147,12 @@ def describe(
       min 0  max 1  mean 0.5  std 0.408248
       [0, 0.5, 1]
     """
+    [target] = targets([url], storage_options, timeout)
     if key is None:
-        file = file_at(url, storage_options, timeout=timeout)
+        file = file_at(target)
     else:
-        store = open_store(url, storage_options, timeout=timeout)
-        entry = store.locate(key)
-        file = File(f"{store.url.rstrip('/')}/{key}", store, entry)
+        store = target.folder
+        file = File(f"{store.url.rstrip('/')}/{key}", store, store.locate(key))
     return Content(file, stats=stats, head=head).description()
 
 
@@ -170,8 +163,8 @@ class Content:
     Attributes:
         file: The file.
         raw: Whether to return its bytes, even if its kind has a description.
-        stats: As for `describe`.
-        head: As for `describe`.
+        stats: Whether to read whole arrays, in pieces, to compute statistics of their values.
+        head: Number of first values of an array to include in its description.
         describers: Maps the kinds of files to the formats that describe them.
     """
 
@@ -185,10 +178,8 @@ class Content:
     @property
     def run_id(self) -> str | None:
         """The id of its run; for a single file, without a listing of its folder, by its path."""
-        if self.file.run is not None:
-            return keys.run_id(f"{self.file.store.url}/{self.file.run}" if self.file.run else self.file.store.url)
         found = self._in_run()
-        return found[1] if found else None
+        return found[1] if self.file.run is None and found else self.file.run_id
 
     @property
     def key(self) -> str:

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from notata._base.display import duration
 from notata.errors import (
@@ -32,11 +32,9 @@ from notata.errors import (
 )
 from notata.search.checks import READ_AFTER_END, USE_UNIQUE_IDS, WRONG_KEY, Check, advice_on, clock_check
 from notata.search.surroundings import file_system, space, surroundings
-from notata.store import Entry, Store, default_base, open_store
+from notata.search.target import URL, targets
+from notata.store import Entry, Store
 from notata.store.gaps import Gaps
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 __all__ = ["diagnose"]
 
@@ -52,7 +50,7 @@ _DATA: Final = b"This file was written by notata doctor, and may be removed.\n"
 
 
 def diagnose(
-    url: str | os.PathLike[str] | UPath | Store | None = None,
+    url: URL | None = None,
     *,
     storage_options: Mapping[str, Any] | None = None,
     read_only: bool = False,
@@ -60,10 +58,11 @@ def diagnose(
 ) -> list[Check]:
     """Check whether a storage can hold runs: write, claim, swap, append and delete there.
 
-    The test files are in one hidden folder below the place, which is removed.
+    The test files are in one hidden folder below the place, which is removed. No error is raised: a check has it, and
+    what to do about it. Cost: about 25 requests, 5 with `read_only`.
 
     Args:
-        url: The place for runs; by default the base folder of this machine.
+        url: The place for runs as an fsspec URL, a path or a `Target`; by default the base folder of this machine.
         storage_options: Options for fsspec.
         read_only: Write nothing; run only the checks that read.
         timeout: Seconds for one request. After a timeout, no more requests are sent.
@@ -71,14 +70,17 @@ def diagnose(
     >>> {check.name: check.state for check in diagnose("memory://diagnosing") if check.name in ("write", "claim")}
     {'write': 'yes', 'claim': 'yes'}
     """
-    place = default_base() if url is None else url
+    [target] = targets(url, storage_options, timeout)
     try:
-        store = open_store(place, storage_options, timeout=timeout)
+        store = target.folder
     except NotataError as error:
         invalid = Check("url", "no", str(error), "Correct the URL, or install what the message names.")
         return [invalid, *surroundings("", {}, str)]
-    found = [Check("url", "info", store.url), *_StorageChecks(store, timeout + _GRACE, read_only=read_only).checks()]
-    found += surroundings(store.url, storage_options or {}, store.redacted)
+    found = [
+        Check("url", "info", store.url),
+        *_StorageChecks(store, target.timeout + _GRACE, read_only=read_only).checks(),
+    ]
+    found += surroundings(store.url, target.storage_options or {}, store.redacted)
     return [replace(check, told=store.redacted(check.told), advice=store.redacted(check.advice)) for check in found]
 
 

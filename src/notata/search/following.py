@@ -7,11 +7,10 @@ the file was replaced.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from notata._base import keys, limits
@@ -25,11 +24,12 @@ from notata.errors import (
     UnreachableError,
 )
 from notata.run.state import ENDED, judge, parsed
-from notata.search.choosing import Wheres
-from notata.search.finding import File, URLs
+from notata.search.choosing import Query, Status, Wheres
+from notata.search.places import File
 from notata.search.prefetch import prefetched
-from notata.search.tailing import LINES, Log, News, ends_of, log_of, logs_at
-from notata.store import TIMEOUT, Blob, Entry, Store
+from notata.search.tailing import LINES, News, ends_of, logs_at
+from notata.search.target import URLs
+from notata.store import TIMEOUT, Blob, Store
 from notata.store.gaps import ignore
 
 __all__ = ["Following", "follow"]
@@ -48,11 +48,11 @@ _UNREADABLE: Final = "unreadable"
 
 
 def follow(
-    urls: URLs | None = None,
+    urls: URLs | Query | None = None,
     lines: int = LINES,
     *,
     workers: bool = False,
-    status: str | Iterable[str] | None = None,
+    status: Status = None,
     where: Wheres | None = None,
     forever: bool = False,
     interval: float | None = None,
@@ -67,16 +67,20 @@ def follow(
     replaces the file, following starts at its beginning. While the storage is unreachable, the iterator waits.
 
     Args:
-        urls: See `URLs`; a file is allowed too, and is followed until the caller leaves the loop.
-        lines: Number of existing lines, as for `tail`.
+        urls: One place or several, see `URLs`, or a `Query`; a file is allowed too, and is followed until the caller
+            leaves the loop. By default the base folder.
+        lines: Maximum number of existing lines of each log.
         workers: Follow the logs of workers too, including workers that start later.
-        status: Follow runs with this status or one of several, at the beginning; as for `runs`.
-        where: Follow runs that match this filter at the beginning; as for `runs`.
+        status: Only logs of runs with this status or one of several at the beginning: ``running``, ``complete``,
+            ``failed``, ``died``, ``replacing`` or ``unreadable``.
+        where: Only logs of runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or
+            for which this function of a `Run` is true, at the beginning. It costs one read a run, 32 at once, and up to
+            two more for parameters and metrics.
         forever: Continue after the run has ended, because it may be resumed.
         interval: Seconds between two polls; by default 1, and 0.2 on a local disk.
         storage_options: Options for fsspec.
         tell: Called with messages that are not log lines: the end of a run, an outage, a replaced log.
-        timeout: As for `notata.Logbook`.
+        timeout: Seconds that one request may take.
 
     Yields:
         A line without its line end, as soon as it is complete.
@@ -95,10 +99,10 @@ def follow(
     INFO Marked complete
     memory://following/log_a: complete
     """
-    logs = list(
-        logs_at(urls, workers=workers, status=status, where=where, storage_options=storage_options, timeout=timeout)
+    query = Query.of(urls, status=status, where=where, storage_options=storage_options, timeout=timeout)
+    watched = Following(
+        [*logs_at(query, workers=workers)], lines, workers=workers, forever=forever, interval=interval, tell=tell
     )
-    watched = Following(logs, lines, workers=workers, forever=forever, interval=interval, tell=tell)
     with closing(watched.__iter__()) as all_news:
         for news in all_news:
             yield from news.lines
@@ -108,7 +112,7 @@ def follow(
 class _End:
     """The read position in one log."""
 
-    log: Log
+    log: File
     at: int = 0
     mark: bytes = b""
     begun: bytes = b""
@@ -178,7 +182,7 @@ class Following:
 
     def __init__(
         self,
-        logs: list[Log],
+        logs: Sequence[File],
         lines: int = LINES,
         *,
         workers: bool = False,
@@ -192,7 +196,7 @@ class Following:
         self._lines = lines
         self._workers = workers
         self._forever = forever
-        near = all(log.file.store.is_local for log in logs)
+        near = all(log.store.is_local for log in logs)
         self._interval = interval if interval is not None else _NEAR if near else _FAR
         self._tell = tell
         self._wait = wait
@@ -217,11 +221,11 @@ class Following:
     def _begin(self) -> Iterator[News]:
         """Yield the last lines of the logs."""
         for log in self._logs:
-            run = self._runs.setdefault(log.run_name, _Run(log.run_name, log.run))
-            run.ends[log.file.entry.key] = _End(log)
+            run = self._runs.setdefault(log.run_name, _Run(log.run_name, log.run_store))
+            run.ends[log.entry.key] = _End(log)
         with closing(ends_of(self._logs, self._lines, _ignore_missing)) as ends:
             for log, data, start, shown in ends:
-                end = self._runs[log.run_name].ends[log.file.entry.key]
+                end = self._runs[log.run_name].ends[log.entry.key]
                 end.at, end.mark = start + shown, data[:shown][-_MARK:]
                 if text := end.take(data[shown:]):
                     yield News(log, text)
@@ -231,7 +235,7 @@ class Following:
     def _look(self) -> Generator[News, None, tuple[bool, bool]]:
         """Yield new lines of each log; return whether there were any, and whether more are available already."""
         ends = [(run, end) for run in self._runs.values() for end in run.ends.values()]
-        wanted = ((at, at[1].log.file, at[1].at - len(at[1].mark), at[1].at + _PIECE) for at in ends)
+        wanted = ((at, at[1].log, at[1].at - len(at[1].mark), at[1].at + _PIECE) for at in ends)
         came = more = False
         for run in self._runs.values():
             run.silent = True
@@ -258,7 +262,7 @@ class Following:
             return "", False
         self._report_recovery()
         if blob.size < end.at or not blob.data.startswith(end.mark):
-            self._tell(f"{end.log.file.name} was replaced by another file, which begins here")
+            self._tell(f"{end.log.name} was replaced by another file, which begins here")
             end.forget()
             return "", True
         text = end.take(blob.data[len(end.mark) :])
@@ -269,7 +273,7 @@ class Following:
             raise error
         self._report_recovery()
         if end.at:
-            self._tell(f"{end.log.file.name} was removed")
+            self._tell(f"{end.log.name} was removed")
             end.forget()
             run.waited = _EVER
 
@@ -295,8 +299,12 @@ class Following:
             if run.end and not self._forever:
                 yield from self._stop_following(run)
         longest = _STATE * self._interval
-        due = [run for run in silent if run.store is not None and run.name in self._runs and run.waited >= longest]
-        with closing(prefetched((run, _metadata(run), 0, _PIECE) for run in due)) as coming:
+        due = [
+            (run, File.of(run.name, run.store, keys.METADATA))
+            for run in silent
+            if run.store is not None and run.name in self._runs and run.waited >= longest
+        ]
+        with closing(prefetched((run, file, 0, _PIECE) for run, file in due)) as coming:
             for run, future in coming:
                 assert future is not None
                 try:
@@ -331,18 +339,13 @@ class Following:
         assert run.store is not None
         for entry in run.store.list(keys.WORKERS, skipped=ignore):
             if keys.is_log(entry.key) and entry.key not in run.ends:
-                run.ends[entry.key] = _End(log_of(run.name, run.store, entry.key, entry))
+                run.ends[entry.key] = _End(File(f"{run.name}/{entry.key}", run.store, entry, ""))
 
 
 def _ignore_missing(error: NotataError) -> None:
     """Ignore a log that was removed after the listing, because it may reappear; raise other errors."""
     if not isinstance(error, MissingError) or isinstance(error, ContainerMissingError):
         raise error
-
-
-def _metadata(run: _Run) -> File:
-    assert run.store is not None
-    return File(run.name, run.store, Entry(keys.METADATA, 0, datetime.now(UTC), ""))
 
 
 def _end(future: Future[Blob]) -> tuple[str, str]:

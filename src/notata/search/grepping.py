@@ -8,20 +8,21 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import IO, Any, Final
 
 from notata._base import display, keys, limits
 from notata.errors import NotataError, StorageError, TooLargeError
-from notata.search.choosing import Choice, Wheres, look_up_filtered
-from notata.search.finding import File, Place, URLs, each, file_at, no_run, raise_error
+from notata.search.choosing import Query, Status, Wheres
 from notata.search.patterns import Line, Patterns, with_context
+from notata.search.places import File
 from notata.search.prefetch import open_listed, prefetched
+from notata.search.target import Failed, Target, URLs, raise_error
 from notata.store import TIMEOUT, Blob
 from notata.store.files import PART
 
-__all__ = ["Match", "Searched", "grep", "searched"]
+__all__ = ["Files", "Match", "Searched", "grep", "searched"]
 
 _TEXT: Final = frozenset({
     "", ".c", ".cfg", ".conf", ".cpp", ".csv", ".dat", ".diff", ".err", ".f", ".f90", ".geojson", ".h", ".hpp", ".htm",
@@ -67,44 +68,26 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
-    """The search in each file, and its output."""
-
-    patterns: Patterns
-    invert: bool
-    before: int
-    after: int
-    most: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A file to search, whether the user named it directly, and whether to report matches if it is binary."""
-
-    file: File
-    alone: bool
-    reports_binary: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Searched:
     """A file that is searched once, by one of its methods.
 
     Attributes:
         file: The file.
+        patterns: The patterns of lines.
+        before: Number of context lines before a match.
+        after: Number of context lines after a match.
+        most: Maximum number of matches; None for all.
         alone: Whether the given place is this file.
     """
 
     file: File
-    alone: bool
-    _how: _Search = field(repr=False)
-    _reports_binary: bool = field(repr=False)
-    _coming: Future[Blob] | None = field(repr=False)
-
-    @property
-    def run_id(self) -> str | None:
-        """The id of its run."""
-        return None if self.file.run is None else keys.run_id(self.file.run or self.file.store.url)
+    patterns: Patterns
+    before: int = 0
+    after: int = 0
+    most: int | None = None
+    alone: bool = False
+    _reports_binary: bool = field(default=True, repr=False)
+    _coming: Future[Blob] | None = field(default=None, repr=False)
 
     def matches(self) -> Generator[Match, None, None]:
         """Yield matching lines and their context; for a binary file only that it matches.
@@ -112,14 +95,13 @@ class Searched:
         Raises:
             StorageError: The file cannot be read, or not to its end.
         """
-        how, place = self._how, (self.file.name, self.run_id, self.file.key)
-        patterns = None if how.invert else how.patterns
-        with closing(self._lines(others=bool(how.before or how.after))) as lines:
-            for number, text, matches in with_context(lines, how.before, how.after, how.most):
+        place = (self.file.name, self.file.run_id, self.file.key)
+        with closing(self._lines(others=bool(self.before or self.after))) as lines:
+            for number, text, matches in with_context(lines, self.before, self.after, self.most):
                 if not number:
                     yield Match(*place, 0, "")
                     return
-                yield Match(*place, number, text, matches, patterns if matches else None)
+                yield Match(*place, number, text, matches, self.patterns if matches else None)
 
     def count(self) -> int:
         """Return the number of matching lines.
@@ -128,7 +110,7 @@ class Searched:
             StorageError: As for `matches`.
         """
         with closing(self._lines()) as lines:
-            return sum(1 for _ in islice(lines, self._how.most))
+            return sum(1 for _ in islice(lines, self.most))
 
     def any(self) -> bool:
         """Check whether a line matches; nothing after the first match is read.
@@ -145,18 +127,18 @@ class Searched:
         After a NUL, which marks a binary file, lines have no number, and end at NULs too, as for `grep`. If the user
         did not name the file and its suffix is not that of text, such lines are not reported.
         """
-        how, number, binary = self._how, 1, False
+        number, binary = 1, False
         with closing(self._parts()) as parts:
             for part in parts:
                 text = part.decode("utf-8", "surrogateescape")
                 binary = binary or "\0" in text
                 if not binary:
-                    yield from how.patterns.lines(text, number, invert=how.invert, others=others)
+                    yield from self.patterns.lines(text, number, others=others)
                     number += text.count("\n")
                 elif not self._reports_binary:
                     return
                 else:
-                    found = how.patterns.lines(_NULS.sub("\n", text), invert=how.invert)
+                    found = self.patterns.lines(_NULS.sub("\n", text))
                     yield from ((0, line, True) for _, line, _ in found)
 
     def _parts(self) -> Generator[bytes, None, None]:
@@ -203,25 +185,57 @@ def _whole_lines(parts: Iterable[bytes], too_long: Callable[[], TooLargeError]) 
         yield b"".join(begun)
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Which files of runs are searched.
+
+    Patterns with ``*``, ``?`` and ``[…]`` match the name of a file, or its path in the run if the pattern contains a
+    slash.
+
+    Attributes:
+        include: Patterns of the files to search, of any suffix; by default, files with a suffix of text files.
+        exclude: Patterns of files to skip.
+        logs: Search only log.txt and the logs of workers.
+
+    >>> Files("*.json").include, Files(exclude=["*.csv", "artifacts/debug/*"]).exclude
+    (('*.json',), ('*.csv', 'artifacts/debug/*'))
+    """
+
+    include: str | Iterable[str] = ()
+    exclude: str | Iterable[str] = ()
+    logs: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("include", "exclude"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+
+    def takes(self, key: str, *, named: bool) -> bool:
+        """Check whether to search a file, by its path in its run; a file that the user named need not be text."""
+        if any(_is(key, glob) for glob in self.exclude) or (self.logs and not keys.is_log(key)):
+            return False
+        if self.include:
+            return any(_is(key, glob) for glob in self.include)
+        return named or _holds_text(key)
+
+    def reports_binary(self, key: str, *, named: bool) -> bool:
+        """Check whether to report a match in a file that turns out to be binary."""
+        return named or bool(self.include or _suffix(key))
+
+
 def grep(
-    pattern: str | Iterable[str],
-    urls: URLs | None = None,
+    pattern: str | Iterable[str] | Patterns,
+    urls: URLs | Query | None = None,
     *,
     ignore_case: bool = False,
-    fixed: bool = False,
-    words: bool = False,
-    whole: bool = False,
-    invert: bool = False,
     before: int = 0,
     after: int = 0,
     most: int | None = None,
-    include: str | Iterable[str] = (),
-    exclude: str | Iterable[str] = (),
-    logs: bool = False,
-    status: str | Iterable[str] | None = None,
+    files: str | Iterable[str] | Files = (),
+    status: Status = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = raise_error,
+    failed: Failed = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Match]:
     r"""Yield the lines of runs that match a pattern: lines of their logs, and of files with a suffix of text files.
@@ -234,31 +248,30 @@ def grep(
 
     Args:
         pattern: A Python regular expression (`re`), or several: a line matches if one of them matches. Each line of a
-            pattern with several lines is a pattern of its own.
-        urls: See `URLs`; a file is allowed too. By default the base folder.
+            pattern with several lines is a pattern of its own. `Patterns` match plain text, whole words or lines, or
+            the lines that do not match.
+        urls: One place or several, see `URLs`, or a `Query`; a file is allowed too. By default the base folder.
         ignore_case: Ignore upper and lower case, in any alphabet.
-        fixed: Match the pattern as plain text.
-        words: Match whole words only.
-        whole: Match whole lines only.
-        invert: Yield the lines that do not match.
         before: Number of context lines before a match.
         after: Number of context lines after a match.
         most: Stop reading a file after this number of matches.
-        include: Patterns with ``*``, ``?``, ``[…]`` that names of searched files must match, or their paths in the run
-            if the pattern contains a slash. Files of any suffix are searched then.
-        exclude: Patterns of files to skip.
-        logs: Search only log.txt and the logs of workers.
-        status: Search only runs with this status or one of several; as for `runs`.
-        where: Search only runs that match this filter; as for `runs`.
+        files: Patterns of the files to search, such as ``"*.json"``, or `Files`; by default files with a suffix of text
+            files.
+        status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
+            ``replacing`` or ``unreadable``.
+        where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
+            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
+            parameters and metrics.
         storage_options: Options for fsspec.
-        failed: Called with the error of each place and file that cannot be read; the others are searched.
-        timeout: As for `notata.Logbook`.
+        failed: Called with the error of each place and file that cannot be read; the others are searched. By default,
+            the first such error is raised.
+        timeout: Seconds that one request may take.
 
     Raises:
-        ConfigurationError: The pattern is not a valid regular expression.
-
-    Raises:
-        ConfigurationError: The pattern is no regular expression.
+        ConfigurationError: The pattern is not a valid regular expression, the filter is invalid, or the status is
+            unknown.
+        MissingError: There is neither a run nor a file.
+        StorageError: A place or a file cannot be read.
 
     >>> from notata import Logbook
     >>> for name, dt in (("a", 0.1), ("b", 0.5)):
@@ -269,27 +282,14 @@ def grep(
     a log.txt 2 WARNING step of 0.1 is unstable
     b log.txt 2 WARNING step of 0.5 is unstable
     """
-    patterns = Patterns(pattern, ignore_case=ignore_case, fixed=fixed, words=words, whole=whole)
-    files = searched(
-        patterns,
-        urls,
-        invert=invert,
-        before=before,
-        after=after,
-        most=most,
-        include=include,
-        exclude=exclude,
-        logs=logs,
-        status=status,
-        where=where,
-        storage_options=storage_options,
-        failed=failed,
-        timeout=timeout,
-    )
-    return _matches(files, failed)
+    patterns = pattern if isinstance(pattern, Patterns) else Patterns(pattern, ignore_case=ignore_case)
+    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed, "timeout": timeout}
+    query = Query.of(urls, status=status, where=where, **options)
+    which = files if isinstance(files, Files) else Files(files)
+    return _matches(searched(query, patterns, which, before=before, after=after, most=most), query.failed)
 
 
-def _matches(files: Iterator[Searched], failed: Callable[[NotataError], None]) -> Iterator[Match]:
+def _matches(files: Iterator[Searched], failed: Failed) -> Iterator[Match]:
     for file in files:
         try:
             yield from file.matches()
@@ -297,68 +297,43 @@ def _matches(files: Iterator[Searched], failed: Callable[[NotataError], None]) -
             failed(error)
 
 
-def searched(
-    patterns: Patterns,
-    urls: URLs | None = None,
-    *,
-    invert: bool = False,
-    before: int = 0,
-    after: int = 0,
-    most: int | None = None,
-    include: str | Iterable[str] = (),
-    exclude: str | Iterable[str] = (),
-    logs: bool = False,
-    status: str | Iterable[str] | None = None,
-    where: Wheres | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = raise_error,
-    timeout: float = TIMEOUT,
-) -> Generator[Searched, None, None]:
-    """Yield the files that `grep` searches, to count matches or find matching files. The arguments are the same.
+def searched(query: Query, patterns: Patterns, files: Files, **lines: Any) -> Generator[Searched, None, None]:
+    """Yield the files that `grep` searches, to count matches or find matching files.
+
+    Args:
+        query: The runs, or files.
+        patterns: The patterns of lines.
+        files: The files to search.
+        **lines: `before`, `after` and `most` of `Searched`.
 
     >>> from notata import Logbook
     >>> with Logbook("a", "memory://searched") as log:
     ...     log.warning("unstable")
-    >>> [(found.file.key, found.count()) for found in searched(Patterns("unstable"), "memory://searched")]
+    >>> found = searched(Query("memory://searched"), Patterns("unstable"), Files())
+    >>> [(one.file.key, one.count()) for one in found]
     [('log.txt', 1)]
     """
-    how = _Search(patterns, invert, before, after, most)
-    chosen = _Files(_globs(include), _globs(exclude), logs)
-    files = _files(urls, chosen, Choice(status, where), storage_options, failed, timeout)
-    return _ahead(files, how)
-
-
-def _ahead(files: Iterator[_Wanted], how: _Search) -> Generator[Searched, None, None]:
-    wanted = ((it, it.file, 0, it.file.entry.size if it.file.entry.size >= 0 else PART) for it in files)
+    each_one = (
+        Searched(file, patterns, **lines, alone=alone, _reports_binary=files.reports_binary(file.key, named=named))
+        for file, named, alone in query.each(lambda target: _files_at(target, query))
+        if files.takes(file.key, named=named)
+    )
+    wanted = ((one, one.file, 0, one.file.entry.size if one.file.entry.size >= 0 else PART) for one in each_one)
     with closing(prefetched(wanted)) as coming:
-        for it, future in coming:
-            yield Searched(it.file, it.alone, how, it.reports_binary, future)
+        for one, future in coming:
+            yield replace(one, _coming=future)
 
 
-def _globs(given: str | Iterable[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """A selection of files to search."""
-
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    logs: bool
-
-    def wanted(self, file: File, named: bool, alone: bool = False) -> Iterator[_Wanted]:
-        """Yield the file if it is to be searched."""
-        if self._takes(file.key, named):
-            yield _Wanted(file, alone, named or bool(self.include or _suffix(file.key)))
-
-    def _takes(self, key: str, named: bool) -> bool:
-        """Check whether to search a file, by its path in its run; a file named directly need not be text."""
-        if any(_is(key, glob) for glob in self.exclude) or (self.logs and not keys.is_log(key)):
-            return False
-        if self.include:
-            return any(_is(key, glob) for glob in self.include)
-        return named or _holds_text(key)
+def _files_at(target: Target, query: Query) -> list[tuple[File, bool, bool]]:
+    """Return the files of runs, and files that the user named: each with whether it is named, and whether alone."""
+    found = query.look_up_or_file(target)
+    if isinstance(found, File):
+        return [(found, True, True)]
+    named = [(file, found.means(file.entry.key), file.name == found.given) for file in found.files]
+    inside = [one for one in named if one[1] or one[0].run is not None]
+    if found.entries and not inside:
+        raise found.no_run()
+    return inside
 
 
 def _is(key: str, glob: str) -> bool:
@@ -372,34 +347,3 @@ def _suffix(key: str) -> str:
 def _holds_text(key: str) -> bool:
     """Check whether a key is that of a text file, other than metadata and manifests."""
     return _suffix(key) in _TEXT and key != keys.METADATA and not keys.is_manifest(key)
-
-
-def _files(
-    urls: URLs | None,
-    chosen: _Files,
-    choice: Choice,
-    options: Mapping[str, Any] | None,
-    failed: Callable[[NotataError], None],
-    timeout: float,
-) -> Iterator[_Wanted]:
-    """Yield the files to search."""
-    for url in each(urls):
-        try:
-            place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
-            if place.entries:
-                yield from _inside(place, chosen)
-            elif not choice.filters:
-                yield from chosen.wanted(file_at(url, options, timeout=timeout), True, alone=True)
-        except NotataError as error:
-            failed(error)
-
-
-def _inside(place: Place, chosen: _Files) -> Iterator[_Wanted]:
-    found = False
-    for file in place.files:
-        named = place.means(file.entry.key)
-        if named or file.run is not None:
-            found = True
-            yield from chosen.wanted(file, named, alone=file.name == place.given)
-    if not found:
-        raise no_run(place)

@@ -6,20 +6,18 @@ No file is read: one listing a place is enough. Only folders that contain files 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from notata._base.keys import is_reserved
-from notata.errors import ConfigurationError, FolderError, MissingError, NotataError
+from notata.errors import ConfigurationError, FolderError, MissingError
 from notata.run.listings import inside, name_of
-from notata.search.choosing import Choice, Wheres, look_up_filtered
-from notata.search.finding import File, Place, URLs, each, file_at, given, raise_error
+from notata.search.choosing import Query, Status, Wheres
+from notata.search.places import File, Place
 from notata.search.record import records
-from notata.store import TIMEOUT, Entry, Store
-
-if TYPE_CHECKING:
-    from upath import UPath
+from notata.search.target import Failed, Target, URLs, raise_error
+from notata.store import TIMEOUT, Entry
 
 __all__ = ["By", "Usage", "trees", "usage"]
 
@@ -71,15 +69,13 @@ class Usage:
 
     def record(self) -> dict[str, Any]:
         """Return its fields by name, without the entries of a folder."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "size": self.size,
-            "files": self.files,
-            "depth": self.depth,
-            "unfinished": self.unfinished,
-            "unfinished_files": self.unfinished_files,
-        }
+        names = ("name", "kind", "size", "files", "depth", "unfinished", "unfinished_files")
+        return {name: getattr(self, name) for name in names}
+
+    def add(self, other: Usage) -> None:
+        """Count the files of another entry, too."""
+        for name in ("size", "files", "unfinished", "unfinished_files"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def _add(self, entry: Entry) -> None:
         """Count one file, or one unfinished write."""
@@ -92,11 +88,11 @@ class Usage:
 
 
 def trees(
-    urls: URLs | None = None,
+    urls: URLs | Query | None = None,
     *,
     status: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = raise_error,
+    failed: Failed = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Usage]:
     """Yield a tree of the files at and below each place; for a pattern, a tree for each matching file or folder.
@@ -104,11 +100,16 @@ def trees(
     Cost: one listing a place, a request per 1000 files on a bucket.
 
     Args:
-        urls: See `URLs`; a file is allowed too.
+        urls: One place or several, see `URLs`, or a `Query`; a file is allowed too. By default the base folder.
         status: Include the status of each run: one read a run, 32 at once.
         storage_options: Options for fsspec.
-        failed: Called with the error of each place that cannot be listed or is empty; the others are listed.
-        timeout: As for `notata.Logbook`.
+        failed: Called with the error of each place that cannot be listed or is empty; the others are listed. By
+            default, the first such error is raised.
+        timeout: Seconds that one request may take.
+
+    Raises:
+        MissingError: There is nothing at a place.
+        StorageError: A place cannot be listed.
 
     >>> from notata import Logbook
     >>> path = Logbook("a", "memory://usage/trees").text("debug/notes", "converged")
@@ -116,40 +117,46 @@ def trees(
     >>> tree.files, tree.size, list(tree.inner), list(tree.inner["debug/"].inner)
     (1, 9, ['debug/'], ['notes.txt'])
     """
-    for url in each(urls):
-        yield from _trees_at(url, Choice(), status, storage_options, failed, timeout)
+    query = Query.of(urls, storage_options=storage_options, failed=failed, timeout=timeout)
+    return query.each(lambda target: list(_trees_at(target, query, status)))
 
 
 def usage(
-    urls: URLs | None = None,
+    urls: URLs | Query | None = None,
     *,
     by: By = "folder",
     depth: int | None = None,
     files: bool = False,
-    status: str | Iterable[str] | None = None,
+    status: Status = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = raise_error,
+    failed: Failed = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Usage]:
     """Yield sums of the sizes of files, including files that notata did not write.
 
-    Cost: that of `trees`, and the reads of a filter, see `runs`.
+    Cost: one listing a place, a request per 1000 files on a bucket, and the reads of a filter.
 
     Args:
-        urls: See `URLs`; a file is allowed too.
+        urls: One place or several, see `URLs`, or a `Query`; a file is allowed too. By default the base folder.
         by: ``folder``: each folder after those in it, and a place after all folders below it, as `du` does. ``run``:
             each run, and the files in no run. ``suffix``: each kind of file in all of the places, the largest first.
         depth: Omit folders deeper than this; their files still count.
         files: Include files in the output, with ``by="folder"``.
-        status: Count only files in runs with this status or one of several; as for `runs`.
-        where: Count only files in runs that match this filter; as for `runs`.
+        status: Only files in runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
+            ``replacing`` or ``unreadable``.
+        where: Only files in runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`),
+            or for which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
+            parameters and metrics.
         storage_options: Options for fsspec.
-        failed: As for `trees`.
-        timeout: As for `notata.Logbook`.
+        failed: Called with the error of each place that cannot be listed or is empty; the others are listed. By
+            default, the first such error is raised.
+        timeout: Seconds that one request may take.
 
     Raises:
         ConfigurationError: `by` or the status is unknown, or the filter is invalid.
+        MissingError: There is nothing at a place.
+        StorageError: A place cannot be listed.
 
     >>> from notata import Logbook
     >>> for name in ("a", "b"):
@@ -161,80 +168,49 @@ def usage(
     """
     if by not in ("folder", "run", "suffix"):
         raise ConfigurationError(f"by must be 'folder', 'run' or 'suffix', not {by!r}")
-    choice = Choice(status, where)
+    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed, "timeout": timeout}
+    query = Query.of(urls, status=status, where=where, **options)
     if by == "folder":
-        for url in each(urls):
-            for tree in _trees_at(url, choice, False, storage_options, failed, timeout):
-                yield from _sums(tree, depth, files)
-        return
-    places = _places(urls, choice, storage_options, failed, timeout)
-    if by == "run":
-        for place in places:
-            yield from _by_run(place)
-    else:
-        yield from _by_suffix(places)
+        trees = query.each(lambda target: list(_trees_at(target, query, status=False)))
+        return (one for tree in trees for one in _sums(tree, depth, files))
+    places = query.each(lambda target: [_place_at(target, query)])
+    return _by_suffix(places) if by == "suffix" else (one for place in places for one in _by_run(place))
 
 
-def _trees_at(
-    url: str | os.PathLike[str] | UPath | Store,
-    choice: Choice,
-    status: bool,
-    options: Mapping[str, Any] | None,
-    failed: Callable[[NotataError], None],
-    timeout: float,
-) -> list[Usage]:
-    """Return the trees at one place, of the selected runs; with `status`, including the status of each run."""
+def _found_at(target: Target, query: Query) -> Place | File | None:
+    """Return a place or a single file; None for an empty folder on a disk."""
     try:
-        place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
-        if not (place.entries or place.unfinished or choice.filters):
-            file = _file_at(url, options, timeout)
-            return [Usage(given(url), "folder") if file is None else _of_file(file.name, file.entry)]
-        stands = {run.name: run.status for run in records(place)} if status else {}
-        return list(_trees(place, stands))
-    except NotataError as error:
-        failed(error)
-        return []
-
-
-def _places(
-    urls: URLs | None,
-    choice: Choice,
-    options: Mapping[str, Any] | None,
-    failed: Callable[[NotataError], None],
-    timeout: float,
-) -> Iterator[Place]:
-    for url in each(urls):
-        try:
-            place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
-            if (
-                not (place.entries or place.unfinished or choice.filters)
-                and (file := _file_at(url, options, timeout)) is not None
-            ):
-                place = Place(file.name, file.name, place.store, {file.entry.key: file.entry}, {})
-        except NotataError as error:
-            failed(error)
-            continue
-        yield place
-
-
-def _file_at(
-    url: str | os.PathLike[str] | UPath | Store, options: Mapping[str, Any] | None, timeout: float
-) -> File | None:
-    """Return the file at a place without any file below it; None for an empty folder on a disk."""
-    try:
-        return file_at(url, options, timeout=timeout)
+        return query.look_up_or_file(target, unfinished=True)
     except MissingError as error:
         if isinstance(error.__cause__, FolderError):
             return None
         raise
 
 
+def _trees_at(target: Target, query: Query, status: bool) -> Iterator[Usage]:
+    """Yield the trees of the selected runs; with `status`, including the status of each run."""
+    found = _found_at(target, query)
+    if isinstance(found, Place):
+        states = {run.name: run.status for run in records(found)} if status else {}
+        yield from _trees(found, states)
+    else:
+        yield _of_file(found.name, found.entry) if found else Usage(target.name, "folder")
+
+
+def _place_at(target: Target, query: Query) -> Place:
+    found = _found_at(target, query)
+    if isinstance(found, Place):
+        return found
+    name, entries = (found.name, {found.entry.key: found.entry}) if found else (target.name, {})
+    return Place(name, name, target.store, entries, {})
+
+
 def _of_file(name: str, entry: Entry, depth: int = 0) -> Usage:
     return Usage(name, "file", max(0, entry.size), 1, depth)
 
 
-def _trees(place: Place, stands: Mapping[str, str]) -> Iterator[Usage]:
-    parts, unfinished = place.parts(), place.unfinished_parts()
+def _trees(place: Place, states: Mapping[str, str]) -> Iterator[Usage]:
+    parts, unfinished = place.parts(place.entries), place.parts(place.unfinished)
     for top in [*parts, *(top for top in unfinished if top not in parts)]:
         entries = parts.get(top, {})
         for key, entry in sorted(entries.items()):
@@ -243,15 +219,15 @@ def _trees(place: Place, stands: Mapping[str, str]) -> Iterator[Usage]:
         entries = entries | unfinished.get(top, {})
         below = {key[len(top) + 1 :] if top else key: entry for key, entry in entries.items() if key != top}
         if below:
-            yield _tree(place, top, below, stands)
+            yield _tree(place, top, below, states)
 
 
-def _tree(place: Place, top: str, entries: Mapping[str, Entry], stands: Mapping[str, str]) -> Usage:
+def _tree(place: Place, top: str, entries: Mapping[str, Entry], states: Mapping[str, str]) -> Usage:
     """Return the tree of the files below one folder, which are given by their path relative to it."""
 
     def folder_at(path: str, depth: int) -> Usage:
         name = place.named(path)
-        return Usage(name, "run" if path in place.runs else "folder", depth=depth, status=stands.get(name, ""))
+        return Usage(name, "run" if path in place.runs else "folder", depth=depth, status=states.get(name, ""))
 
     root = folder_at(top, 0)
     for key, entry in entries.items():

@@ -7,24 +7,23 @@ files that describe a failure, and the end of the log. Damaged or missing files 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from notata import formats
 from notata._base import display, keys
 from notata.errors import ConfigurationError, NotataError
 from notata.run import parameters
 from notata.run.state import MIRROR, RESUMES, lease_of
-from notata.search.finding import Found, Place, URLs, each, is_pattern, look_up, no_run, raise_error
-from notata.search.record import Run, records
-from notata.store import TIMEOUT, Blob, Store
+from notata.search.choosing import Query
+from notata.search.finding import look_up
+from notata.search.places import Place, Run
+from notata.search.record import records
+from notata.search.target import URL, Failed, Target, URLs, raise_error, targets
+from notata.store import TIMEOUT, Blob
 from notata.store.in_flight import InFlight
 from notata.table.row import metrics_of, named_values
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 __all__ = ["Failure", "Frame", "Overview", "overviews", "show"]
 
@@ -193,7 +192,7 @@ class Overview:
 
 
 def show(
-    url: str | os.PathLike[str] | UPath | Store,
+    url: URL,
     *,
     lines: int = 10,
     storage_options: Mapping[str, Any] | None = None,
@@ -206,14 +205,15 @@ def show(
     of the last three caught exceptions one.
 
     Args:
-        url: The run, or a folder with one run at or below it.
+        url: The run as an fsspec URL, a path or a `Target`; or a folder with one run at or below it.
         lines: Number of last lines of the log.
         storage_options: Options for fsspec.
-        timeout: As for `notata.Logbook`.
+        timeout: Seconds that one request may take.
 
     Raises:
         RunMissingError: There is no run.
         ConfigurationError: There are several runs.
+        StorageError: The place cannot be listed.
 
     >>> from notata import Logbook
     >>> with Logbook("a", "memory://overview", params={"dt": 0.1}) as log:
@@ -224,30 +224,38 @@ def show(
     >>> print(run.log[0].rpartition("] ")[2])
     INFO Marked complete
     """
-    place = _place(url, storage_options, timeout, raise_error)
-    if len(place.runs) > 1:
-        raise _several(place)
-    return next(_overviews(place, lines))
+    [target] = targets([url], storage_options, timeout)
+    return next(_overviews_at(target, lines, raise_error))
 
 
 def overviews(
-    urls: URLs | None = None,
+    urls: URLs | Query | None = None,
     *,
     lines: int = 10,
     every: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = raise_error,
+    failed: Failed = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Overview]:
-    """Yield summaries of runs, as `show` returns them; files are read 32 at once.
+    """Yield summaries of runs: status, parameters, metrics, failure, files, and the end of the log.
+
+    Cost: one listing a place, and for each run one read of metadata.json, one of the end of the log, and up to six of
+    parameters, metrics and descriptions of failures; 32 reads at once.
 
     Args:
-        urls: Runs, patterns that match runs, or folders with one run each.
+        urls: Runs, patterns that match runs, or folders with one run each, see `URLs`; or a `Query` of those, whose
+            filter is not used. By default the base folder.
         lines: Number of last lines of the log.
         every: Accept folders with several runs.
         storage_options: Options for fsspec.
-        failed: Called with the error of each place that has no run or cannot be listed; the others are shown.
-        timeout: As for `notata.Logbook`.
+        failed: Called with the error of each place that has no run or cannot be listed; the others are shown. By
+            default, the first such error is raised.
+        timeout: Seconds that one request may take.
+
+    Raises:
+        RunMissingError: There is no run.
+        ConfigurationError: There are several runs, and neither `every` nor a pattern.
+        StorageError: A place cannot be listed.
 
     >>> from notata import Logbook
     >>> for name in ("a", "b"):
@@ -255,26 +263,17 @@ def overviews(
     >>> [one.run.run_id for one in overviews("memory://overviews/log_*")]
     ['a', 'b']
     """
-    for url in each(urls):
-        try:
-            place = _place(url, storage_options, timeout, failed)
-            if len(place.runs) > 1 and not every and not is_pattern(url):
-                raise _several(place)
-            yield from _overviews(place, lines)
-        except NotataError as error:
-            failed(error)
+    query = Query.of(urls, storage_options=storage_options, failed=failed, timeout=timeout)
+    return query.each(lambda target: _overviews_at(target, lines, query.failed, every=every or bool(target.pattern)))
 
 
-def _place(
-    url: str | os.PathLike[str] | UPath | Store,
-    options: Mapping[str, Any] | None,
-    timeout: float,
-    failed: Callable[[NotataError], None],
-) -> Place:
-    place = look_up(url, options, timeout=timeout, failed=failed, by_id=True)
+def _overviews_at(target: Target, lines: int, failed: Failed, *, every: bool = False) -> Iterator[Overview]:
+    place = look_up(target, failed=failed, by_id=True)
     if not place.runs:
-        raise no_run(place)
-    return place
+        raise place.no_run()
+    if len(place.runs) > 1 and not every:
+        raise _several(place)
+    yield from _overviews(place, lines)
 
 
 def _several(place: Place) -> ConfigurationError:
@@ -291,9 +290,8 @@ def _overviews(place: Place, lines: int) -> Iterator[Overview]:
     flying = InFlight[tuple[str, str], Blob]()
     with flying.until_landed():
         for run in runs:
-            found = _found(run)
-            for key, start, end in _wanted(run, found, lines):
-                flying.begin((found.folder, key), end - start, found.store.start_fetch, key, start, end)
+            for key, start, end in _wanted(run, lines):
+                flying.begin((run.folder, key), end - start, run.store.start_fetch, key, start, end)
     blobs: dict[str, dict[str, Blob]] = {}
     errors: dict[str, list[Exception]] = {}
     for (folder, key), blob in flying.results.items():
@@ -301,18 +299,12 @@ def _overviews(place: Place, lines: int) -> Iterator[Overview]:
     for (folder, _), error in flying.errors.items():
         errors.setdefault(folder, []).append(error)
     for run in runs:
-        folder = _found(run).folder
-        yield _OverviewBuilder(run, blobs.get(folder, {}), errors.get(folder, ())).overview(lines)
+        yield _OverviewBuilder(run, blobs.get(run.folder, {}), errors.get(run.folder, ())).overview(lines)
 
 
-def _found(run: Run) -> Found:
-    assert run.found is not None  # runs from `records` have it
-    return run.found
-
-
-def _wanted(run: Run, found: Found, lines: int) -> Iterator[tuple[str, int, int]]:
+def _wanted(run: Run, lines: int) -> Iterator[tuple[str, int, int]]:
     """Yield the files to read of a run besides metadata.json: key, first byte and end."""
-    sizes = {key: max(0, entry.size) for key, entry in found.files.items()}
+    sizes = {key: max(0, entry.size) for key, entry in run.entries.items()}
     if sizes.get(keys.LOG) and lines:
         yield keys.LOG, max(0, sizes[keys.LOG] - max(4096, lines * _LINE)), sizes[keys.LOG]
     if run.status not in ("complete", "running", "replacing"):
@@ -338,9 +330,8 @@ class _OverviewBuilder:
 
     def __init__(self, run: Run, blobs: Mapping[str, Blob], errors: Iterable[Exception]) -> None:
         self._run = run
-        self._found = _found(run)
         self._blobs = blobs
-        self._sizes = {key: max(0, entry.size) for key, entry in self._found.files.items()}
+        self._sizes = {key: max(0, entry.size) for key, entry in run.entries.items()}
         self._problems = [str(error) if isinstance(error, NotataError) else repr(error) for error in errors]
 
     def overview(self, lines: int) -> Overview:
@@ -427,7 +418,7 @@ class _OverviewBuilder:
 
     def _read(self, key: str, start: int, end: int) -> bytes:
         try:
-            return self._found.store.read(key, start, end)
+            return self._run.store.read(key, start, end)
         except NotataError as error:
             self._problems.append(str(error))
             return b""

@@ -32,6 +32,7 @@ class Patterns:
         fixed: Match the patterns as plain text.
         words: Match whole words only.
         whole: Match whole lines only.
+        invert: Match the lines that otherwise do not match.
 
     Raises:
         ConfigurationError: A pattern is not a valid regular expression.
@@ -49,7 +50,9 @@ class Patterns:
         fixed: bool = False,
         words: bool = False,
         whole: bool = False,
+        invert: bool = False,
     ) -> None:
+        self._invert = invert
         given = [patterns] if isinstance(patterns, str) else patterns
         each = [part for pattern in given for part in pattern.split("\n")]
         flags = re.IGNORECASE if ignore_case else re.NOFLAG
@@ -66,10 +69,12 @@ class Patterns:
 
     def match(self, line: str) -> bool:
         """Check whether a line matches."""
-        return any(expression.search(line) for expression in self._expressions)
+        return any(expression.search(line) for expression in self._expressions) is not self._invert
 
     def spans(self, line: str) -> list[tuple[int, int]]:
-        """Return start and end of each match in a line, sorted, without nested ones."""
+        """Return start and end of each match in a line, sorted, without nested ones; none with `invert`."""
+        if self._invert:
+            return []
         found = {match.span() for expression in self._expressions for match in expression.finditer(line)}
         spans: list[tuple[int, int]] = []
         for start, end in sorted(found, key=lambda span: (span[0], -span[1])):
@@ -77,18 +82,17 @@ class Patterns:
                 spans.append((start, end))
         return spans
 
-    def lines(self, text: str, number: int = 1, *, invert: bool = False, others: bool = False) -> Iterator[Line]:
+    def lines(self, text: str, number: int = 1, *, others: bool = False) -> Iterator[Line]:
         """Yield the matching lines of a text.
 
         Args:
             text: Whole lines; it ends with a line end.
             number: The number of the first line.
-            invert: Yield the lines that do not match.
             others: Yield all other lines too.
         """
-        if self._quick is not None and not invert and not others:
+        if self._quick is not None and not self._invert and not others:
             return self._found(text, number)
-        return self._each(text, number, invert, others)
+        return self._each(text, number, others)
 
     def _found(self, text: str, number: int) -> Iterator[Line]:
         """Yield matching lines, with one search for each of them."""
@@ -109,10 +113,11 @@ class Patterns:
         assert self._quick is not None
         return self._quick.search, text
 
-    def _each(self, text: str, number: int, invert: bool, others: bool) -> Iterator[Line]:
-        match: Callable[[str], object] = self._expressions[0].search if len(self._expressions) == 1 else self.match
+    def _each(self, text: str, number: int, others: bool) -> Iterator[Line]:
+        single = len(self._expressions) == 1 and not self._invert
+        match: Callable[[str], object] = self._expressions[0].search if single else self.match
         for at, line in enumerate(lines_of(text), number):
-            if bool(match(line)) != invert:
+            if match(line):
                 yield at, line, True
             elif others:
                 yield at, line, False

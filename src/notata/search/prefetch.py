@@ -10,7 +10,7 @@ from typing import IO, TypeVar
 
 from notata._base.threads import Outcome
 from notata.errors import KeyNameError, StorageError
-from notata.search.finding import File
+from notata.search.places import File
 from notata.store import Blob
 from notata.store.files import PART
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE

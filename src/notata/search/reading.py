@@ -5,24 +5,22 @@ Small files are prefetched, many at once, and yielded in order; large ones are s
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from notata import formats
 from notata._base import display, keys
 from notata.errors import FolderError, MissingError, NotataError
-from notata.search.choosing import Choice, Wheres, look_up_filtered
+from notata.search.choosing import Query, Status, Wheres
 from notata.search.describing import Content
-from notata.search.finding import File, Place, URLs, each, file_at, is_bucket, is_pattern, look_up, raise_error
+from notata.search.finding import file_at, look_up
+from notata.search.places import File, Place
 from notata.search.prefetch import prefetched
+from notata.search.target import Failed, Target, URLs, raise_error
 from notata.store import TIMEOUT, Store
 from notata.store.gaps import ignore
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 __all__ = ["contents"]
 
@@ -30,35 +28,43 @@ _NAMED: Final = 8  # files that an error message names
 
 
 def contents(
-    urls: URLs,
+    urls: URLs | Query,
     *,
     raw: bool = False,
     stats: bool = True,
     head: int = 6,
-    status: str | Iterable[str] | None = None,
+    status: Status = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = raise_error,
+    failed: Failed = raise_error,
     timeout: float = TIMEOUT,
 ) -> Iterator[Content]:
     """Yield files in the requested order; small ones are prefetched, 32 at once.
 
     Read each file before you request the next one.
 
-    Cost: one request to look up a file, one listing for a pattern, the reads of a filter (see `runs`), and the reads of
-    the files.
+    Cost: one request to look up a file, one listing for a pattern, the reads of a filter, and the reads of the files.
 
     Args:
-        urls: Files, or patterns that match files. With a filter, only patterns are allowed, because the run of a single
-            file is unknown.
-        raw: As for `Content`.
-        stats: As for `describe`.
-        head: As for `describe`.
-        status: Only files of runs with this status or one of several; as for `runs`.
-        where: Only files of runs that match this filter; as for `runs`.
+        urls: Files, or patterns that match files, or a `Query` of those. With a filter, only patterns are allowed,
+            because the run of a single file is unknown.
+        raw: Return the bytes of a file, even if its kind has a description.
+        stats: Read whole arrays, in pieces, to compute statistics of their values.
+        head: Number of first values of an array to include in its description.
+        status: Only files of runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
+            ``replacing`` or ``unreadable``.
+        where: Only files of runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`),
+            or for which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
+            parameters and metrics.
         storage_options: Options for fsspec.
-        failed: Called with the error of each place that is not a file or cannot be reached; the others are yielded.
-        timeout: As for `notata.Logbook`.
+        failed: Called with the error of each place that is not a file or cannot be reached; the others are yielded. By
+            default, the first such error is raised.
+        timeout: Seconds that one request may take.
+
+    Raises:
+        MissingError: There is no such file, or a place is a folder.
+        ConfigurationError: The filter is invalid, or the status is unknown.
+        StorageError: A place cannot be reached.
 
     >>> from notata import Logbook
     >>> for name in ("a", "b"):
@@ -66,39 +72,37 @@ def contents(
     >>> [one.record()["content"] for one in contents("memory://contents/log_*/artifacts/metrics.json")]
     [{'error': 0.5}, {'error': 0.5}]
     """
+    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed, "timeout": timeout}
+    query = Query.of(urls, status=status, where=where, **options)
     describers = formats.Describers()
-    files = _files(urls, Choice(status, where), storage_options, failed, timeout)
+    files = query.each(lambda target: _files(target, query))
     each_one = (Content(file, raw, stats, head, describers) for file in files)
-    with closing(prefetched((content, content.file, 0, content.prefetch_size()) for content in each_one)) as coming:
+    return _prefetched(each_one)
+
+
+def _prefetched(wanted: Iterable[Content]) -> Iterator[Content]:
+    with closing(prefetched((content, content.file, 0, content.prefetch_size()) for content in wanted)) as coming:
         for content, future in coming:
             yield replace(content, _coming=future)
 
 
-def _files(
-    urls: URLs,
-    choice: Choice,
-    options: Mapping[str, Any] | None,
-    failed: Callable[[NotataError], None],
-    timeout: float,
-) -> Iterator[File]:
-    for url in each(urls):
-        try:
-            if not (choice.filters or is_pattern(url)):
-                yield file_at(url, options, timeout=timeout)
-                continue
-            place = look_up_filtered(url, choice, options, failed=failed, timeout=timeout)
-            if not (choice.filters or place.entries):
-                yield file_at(url, options, timeout=timeout)  # raises the error for a missing file
-                continue
-        except NotataError as error:
-            failed(_no_file(url, error, options, timeout))
-            continue
-        yield from _matching(place, failed)
+def _files(target: Target, query: Query) -> Iterator[File]:
+    try:
+        if not (query.filters or target.pattern):
+            yield file_at(target)
+            return
+        found = query.look_up_or_file(target)  # raises the error for a missing file
+    except NotataError as error:
+        raise _no_file(target, error) from error.__cause__
+    if isinstance(found, File):
+        yield found
+    else:
+        yield from _matching(found, query.failed)
 
 
-def _matching(place: Place, failed: Callable[[NotataError], None]) -> Iterator[File]:
+def _matching(place: Place, failed: Failed) -> Iterator[File]:
     """Yield the files that match a pattern, but not files in matching folders."""
-    parts = place.parts() if place.entries else {}  # a filter may leave no files
+    parts = place.parts(place.entries) if place.entries else {}  # a filter may leave no files
     for file in place.files:
         if file.entry.key in parts:
             yield file
@@ -113,18 +117,16 @@ def _matching(place: Place, failed: Callable[[NotataError], None]) -> Iterator[F
         failed(MissingError(f"{message}, as in '{place.given}/{keys.LOG}'", url=place.store.url))
 
 
-def _no_file(
-    url: str | os.PathLike[str] | UPath | Store, error: NotataError, options: Mapping[str, Any] | None, timeout: float
-) -> NotataError:
-    """Return the error for a place that is not a file; for a folder it lists the content."""
-    folder = isinstance(url, Store) or is_bucket(url) or isinstance(error.__cause__, FolderError)
+def _no_file(target: Target, error: NotataError) -> NotataError:
+    """Return the error for a target that is not a file; for a folder it lists the content."""
+    folder = isinstance(target.url, Store) or target.is_bucket or isinstance(error.__cause__, FolderError)
     if not isinstance(error, MissingError) or not folder:
         return error
     try:
-        place = look_up(url, options, timeout=timeout, failed=ignore)
+        place = look_up(target, failed=ignore)
     except NotataError as second:
         return second
-    if is_bucket(url) and not place.entries:
+    if target.is_bucket and not place.entries:
         return error
     if "" in place.runs or not place.runs:
         return _folder(place.given, place.store.url, "a run" if place.runs else "a folder", place.entries)

@@ -1,120 +1,33 @@
-"""Records of runs, many at once: status, times, sizes, and if requested parameters and metrics."""
+"""Reading of runs, many at once: status, times, and if requested parameters and metrics."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from notata._base import keys
 from notata._base.times import moment
 from notata.errors import MissingError, NotataError
 from notata.run.state import ENDED, RunState, judge, lease_of, number, parsed, spent
-from notata.search.finding import Found, Place, look_up, raise_error
-from notata.store import TIMEOUT, Blob, Entry, Store
+from notata.search.finding import look_up
+from notata.search.places import Place, Run
+from notata.search.target import Failed, Target, raise_error
+from notata.store import Blob, Entry, Store
 from notata.store.in_flight import InFlight
 from notata.table import Row, rows_of
 
-if TYPE_CHECKING:
-    from upath import UPath
-
-__all__ = ["Run", "fetched", "look_up_and_read", "read_at", "records"]
+__all__ = ["look_up_and_read", "read_at", "records", "with_row"]
 
 _METADATA_SIZE = 4096  # estimated bytes, to limit reads in flight
 _LONGEST = timedelta(days=365_000)  # maximum accepted time between two changes of a run, against wrong storage times
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A summary of a run.
-
-    Attributes:
-        name: The place as it was given, and the path below it.
-        run_id: The id that was given when the run began.
-        url: The URL of its folder, without credentials.
-        status: The status of `notata.RunState`; ``unreadable`` if metadata.json is missing or cannot be read.
-        certain: False if the run counts as running only because its state is unknown.
-        why: The evidence for the status, in a few words.
-        started: When it first began; None if unknown.
-        ended: When it ended; None if it has not, or if unknown.
-        seconds: Its duration, without pauses before a resumption; until now if it is running; until its last sign of
-            life if it died. None if unknown.
-        size: The size of all its files, in bytes.
-        files: The number of its files.
-        failure_reason: Why it failed, died or cannot be read; empty otherwise.
-        params: Its parameters, if they were requested.
-        metrics: The content of ``artifacts/metrics.json``, if it was requested.
-        found: Its files, each with its size.
-        metadata: The content of its metadata.json; empty if it cannot be read.
-        metrics_error: Why requested parameters or metrics are missing; empty otherwise.
-        unfinished: Bytes of files that are still being written, or that a killed process left; not part of `size`.
-        unfinished_files: The number of those files; not part of `files`.
-    """
-
-    name: str
-    run_id: str
-    url: str
-    status: str
-    certain: bool = True
-    why: str = ""
-    started: datetime | None = None
-    ended: datetime | None = None
-    seconds: float | None = None
-    size: int = 0
-    files: int = 0
-    failure_reason: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    found: Found | None = field(default=None, repr=False, compare=False)
-    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    metrics_error: str = ""
-    unfinished: int = 0
-    unfinished_files: int = 0
-
-    @property
-    def age(self) -> float | None:
-        """Seconds since it began; None if unknown."""
-        return None if self.started is None else (datetime.now(UTC) - self.started).total_seconds()
-
-    @property
-    def host(self) -> str:
-        """The machine that it ran on; empty if unknown."""
-        environment = self.metadata.get("environment")
-        host = environment.get("host") if isinstance(environment, dict) else None
-        return str(lease_of(self.metadata).get("host") or host or "")
-
-    def record(self) -> dict[str, Any]:
-        """Return its fields by name, as `notata ls` prints them; without parameters and metrics."""
-        return {
-            "name": self.name,
-            "run_id": self.run_id,
-            "url": self.url,
-            "status": self.status,
-            "certain": self.certain,
-            "why": self.why,
-            "started": self.started,
-            "ended": self.ended,
-            "age": self.age,
-            "seconds": self.seconds,
-            "size": self.size,
-            "files": self.files,
-            "host": self.host or None,
-            "failure_reason": self.failure_reason,
-            "unfinished": self.unfinished,
-            "unfinished_files": self.unfinished_files,
-        }
-
-
 def records(
-    place: Place,
-    *,
-    values: bool = False,
-    failed: Callable[[NotataError], None] | None = None,
-    read: Mapping[str, Blob] | None = None,
+    place: Place, *, values: bool = False, failed: Failed | None = None, read: Mapping[str, Blob] | None = None
 ) -> Iterator[Run]:
-    """Yield the runs of a place, sorted by folder.
+    """Yield the runs of a place with their status, sorted by folder.
 
     Args:
         place: The place.
@@ -129,28 +42,27 @@ def records(
     >>> from notata.search.finding import look_up
     >>> with Logbook("a", "memory://records", params={"dt": 0.1}) as log:
     ...     path = log.json("metrics", {"error": 0.01})
-    >>> run = next(records(look_up("memory://records"), values=True))
+    >>> run = next(records(look_up(Target("memory://records")), values=True))
     >>> run.status, run.files, run.params, run.metrics
     ('complete', 5, {'dt': 0.1}, {'error': 0.01})
     """
-    known = {folder: blob for folder, blob in (read or {}).items() if folder in place.runs}
-    blobs, errors = fetched({folder: run for folder, run in place.runs.items() if folder not in known}, keys.METADATA)
-    blobs |= known
-    _tell(errors, failed)
-    runs = {folder: (folder, run.files) for folder, run in place.runs.items() if folder in blobs}
+    blobs = {folder: blob for folder, blob in (read or {}).items() if folder in place.runs}
+    flying = InFlight[str, Blob]()
+    with flying.until_landed():
+        for folder, run in place.runs.items():
+            if folder not in blobs:
+                entry = run.entries.get(keys.METADATA)
+                flying.begin(folder, entry.size if entry else _METADATA_SIZE, run.store.start_fetch, keys.METADATA)
+    blobs |= flying.results
+    _report(flying.errors, failed)
+    runs = {folder: (folder, run.entries) for folder, run in place.runs.items() if folder in blobs}
     rows = rows_of(place.store, runs, blobs, lambda names: read_at(place.store, names, failed)) if values else {}
-    for folder, found in place.runs.items():
-        yield _record(found, blobs.get(folder), errors.get(folder), rows.get(folder))
+    for folder, run in place.runs.items():
+        yield _summarized(run, blobs.get(folder), flying.errors.get(folder), rows.get(folder))
 
 
-def look_up_and_read(
-    url: str | os.PathLike[str] | UPath | Store,
-    options: Mapping[str, Any] | None = None,
-    *,
-    timeout: float = TIMEOUT,
-    failed: Callable[[NotataError], None] = raise_error,
-) -> tuple[Place, dict[str, Blob]]:
-    """Look up one URL, and return the metadata.json of those runs that were found during the listing, by folder.
+def look_up_and_read(target: Target, *, failed: Failed = raise_error) -> tuple[Place, dict[str, Blob]]:
+    """Look up a target, and return the metadata.json of those runs that were found during the listing, by folder.
 
     In a bucket the reads overlap with the listing, as most of the time of both is waiting.
     """
@@ -161,81 +73,52 @@ def look_up_and_read(
             flying.begin(folder, entry.size, store.start_fetch, entry.key)
 
     with flying.until_landed():
-        place = look_up(url, options, timeout=timeout, met=met, failed=failed, by_id=True)
+        place = look_up(target, met=met, failed=failed, by_id=True)
     return place, flying.results
 
 
-def fetched(runs: Mapping[str, Found], key: str) -> tuple[dict[str, Blob], dict[str, Exception]]:
-    """Return one file of each of many runs, and the errors, by the same names. 32 reads at once."""
-    flying = InFlight[str, Blob]()
-    with flying.until_landed():
-        for name, run in runs.items():
-            size = run.files[key].size if key in run.files else _METADATA_SIZE
-            flying.begin(name, size, run.store.start_fetch, key)
-    return flying.results, flying.errors
-
-
-def read_at(store: Store, names: Iterable[str], failed: Callable[[NotataError], None] | None = None) -> dict[str, Blob]:
+def read_at(store: Store, names: Iterable[str], failed: Failed | None = None) -> dict[str, Blob]:
     """Return many files of one place; errors are passed to `failed`, and their files omitted. 32 reads at once."""
     flying = InFlight[str, Blob]()
     with flying.until_landed():
         for name in names:
             flying.begin(name, _METADATA_SIZE, store.start_fetch, name)
-    _tell(flying.errors, failed)
+    _report(flying.errors, failed)
     return flying.results
 
 
-def _tell(errors: Mapping[str, Exception], failed: Callable[[NotataError], None] | None) -> None:
+def _report(errors: Mapping[str, Exception], failed: Failed | None) -> None:
     """Report what the storage refused; a missing file is not an error."""
     for error in errors.values():
         if failed is not None and isinstance(error, NotataError) and not isinstance(error, MissingError):
             failed(error)
 
 
-def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row | None) -> Run:
+def _summarized(run: Run, blob: Blob | None, error: Exception | None, row: Row | None) -> Run:
+    """Return a run with the facts from its metadata.json."""
     fields = parsed(blob.data) if blob is not None else None
     if fields is None or blob is None:
-        return _unread(found, _unreadable(error))
+        why = _unreadable(error)
+        return replace(run, status="unreadable", why=why, failure_reason=why)
     state = judge(fields, blob)
     began = moment(fields.get("start_time"))
-    return Run(
-        name=found.name,
-        run_id=found.run_id,
-        url=found.store.url,
+    run = replace(
+        run,
         status=state.status,
         certain=state.certain,
         why=state.why,
         started=began,
         ended=moment(fields.get("end_time")) if state.status in ENDED else None,
-        seconds=_seconds(fields, state, began, _until(found, fields, state)),
-        size=found.size,
-        files=len(found.files),
+        seconds=_seconds(fields, state, began, _until(run, fields, state)),
         failure_reason=_failure(fields, state),
-        params=row.params if row else {},
-        metrics=row.metrics if row else {},
-        found=found,
         metadata=fields,
-        metrics_error=row.metrics_error if row else "",
-        unfinished=found.unfinished_size,
-        unfinished_files=len(found.unfinished),
     )
+    return with_row(run, row) if row else run
 
 
-def _unread(found: Found, why: str) -> Run:
-    """Return a run of which only the listing is known."""
-    return Run(
-        name=found.name,
-        run_id=found.run_id,
-        url=found.store.url,
-        status="unreadable",
-        why=why,
-        size=found.size,
-        files=len(found.files),
-        failure_reason=why,
-        found=found,
-        unfinished=found.unfinished_size,
-        unfinished_files=len(found.unfinished),
-    )
+def with_row(run: Run, row: Row) -> Run:
+    """Return a run with the parameters and metrics of its row in a table."""
+    return replace(run, params=row.params, metrics=row.metrics, metrics_error=row.metrics_error)
 
 
 def _unreadable(error: Exception | None) -> str:
@@ -252,7 +135,7 @@ def _failure(fields: Mapping[str, Any], state: RunState) -> str:
     return state.why if state.status == "died" else ""
 
 
-def _until(found: Found, fields: Mapping[str, Any], state: RunState) -> datetime | None:
+def _until(run: Run, fields: Mapping[str, Any], state: RunState) -> datetime | None:
     """Return the end of its duration: when it ended; if it died, its last sign of life; else now.
 
     The last sign of life is the stored heartbeat, by the clock of the writer, or a later file. How much later comes
@@ -263,10 +146,10 @@ def _until(found: Found, fields: Mapping[str, Any], state: RunState) -> datetime
         return moment(fields.get("end_time"))
     if state.status != "died":
         return datetime.now(UTC)
-    beat, entry = moment(lease_of(fields).get("beat")), found.files.get(keys.METADATA)
+    beat, entry = moment(lease_of(fields).get("beat")), run.entries.get(keys.METADATA)
     if entry is None:
         return beat or state.last_seen
-    last = max(file.modified for file in found.files.values())
+    last = max(file.modified for file in run.entries.values())
     return last if beat is None else beat + min(last - entry.modified, _LONGEST)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +17,11 @@ from notata.errors import ConfigurationError, ConflictError, NotataError, RunExi
 from notata.run.listings import inside, name_of
 from notata.run.removal import RemovalResult, remove_run
 from notata.run.state import claimable, judge, lease_of, parsed
-from notata.search.choosing import Choice, Wheres
-from notata.search.finding import Found, Place, URLs, each, look_up, raise_error
-from notata.search.record import Run, records
+from notata.search.choosing import Query, Status, Wheres
+from notata.search.finding import look_up
+from notata.search.places import Place, Run
+from notata.search.record import records
+from notata.search.target import Failed, Target, URLs, raise_error
 from notata.store import TIMEOUT, Blob
 from notata.store.in_flight import mapped
 
@@ -51,12 +53,7 @@ class Removal:
         """Return its fields by name."""
         gone = self.remains.gone if self.remains else {}
         return {
-            "name": self.run.name,
-            "run_id": self.run.run_id,
-            "url": self.run.url,
-            "status": self.run.status,
-            "files": self.run.files,
-            "size": self.run.size,
+            **{name: getattr(self.run, name) for name in ("name", "run_id", "url", "status", "files", "size")},
             "removed": self.removed,
             "removed_files": len(gone),
             "removed_size": sum(max(0, size) for size in gone.values()),
@@ -64,14 +61,14 @@ class Removal:
 
 
 def remove(
-    urls: URLs,
+    urls: URLs | Query,
     *,
     recursive: bool = False,
     force: bool = False,
-    status: str | Iterable[str] | None = None,
+    status: Status = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = raise_error,
+    failed: Failed = raise_error,
     timeout: float = TIMEOUT,
 ) -> list[Removal]:
     """Remove whole runs, without confirmation. No other file is changed.
@@ -81,15 +78,21 @@ def remove(
     a removed run, and the row is dropped when index.csv is next written.
 
     Args:
-        urls: Runs, or patterns that match runs; see `notata.search.finding.URLs`.
+        urls: Runs, or patterns that match runs, see `URLs`, or a `Query` of those.
         recursive: Also remove all runs at or below each place that is not a run itself.
         force: Also remove running runs. The writer notices the removal; files that it writes until then stay.
-        status: Remove only runs with this status or one of several; as for `runs`.
-        where: Remove only runs that match this filter; as for `runs`. Runs for which the filter cannot be evaluated are
-            kept.
+        status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
+            ``replacing`` or ``unreadable``.
+        where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
+            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
+            parameters and metrics. Runs for which the filter cannot be evaluated are kept.
         storage_options: Options for fsspec.
-        failed: Called with the error of each place and run that cannot be removed; the others are removed.
-        timeout: As for `notata.Logbook`.
+        failed: Called with the error of each place and run that cannot be removed; the others are removed. By default,
+            the first such error is raised.
+        timeout: Seconds that one request may take.
+
+    Cost: one listing a place, one read a run, the reads of a filter, and about six requests for each removed run, 16
+    runs at once.
 
     Returns:
         The result for each run.
@@ -106,33 +109,45 @@ def remove(
     >>> [(done.run.run_id, done.removed) for done in remove("memory://removing/log_a")]
     [('a', True)]
     """
-    runs = removable(
-        urls,
-        recursive=recursive,
-        force=force,
-        status=status,
-        where=where,
-        storage_options=storage_options,
-        failed=failed,
-        timeout=timeout,
-    )
-    return list(removals(runs, force=force, failed=failed))
+    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed, "timeout": timeout}
+    query = Query.of(urls, status=status, where=where, **options)
+    runs = removable(query, recursive=recursive, force=force)
+    return list(removals(runs, force=force, failed=query.failed))
 
 
 def removable(
-    urls: URLs,
+    urls: URLs | Query,
     *,
     recursive: bool = False,
     force: bool = False,
-    status: str | Iterable[str] | None = None,
+    status: Status = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = raise_error,
+    failed: Failed = raise_error,
     timeout: float = TIMEOUT,
 ) -> list[Run]:
-    """Return the runs that `remove` would remove. The arguments are the same.
+    """Return the runs that `remove` would remove. Nothing is written.
 
-    Cost: one listing a place and one read a run, and the reads of a filter, see `runs`.
+    Args:
+        urls: Runs, or patterns that match runs, see `URLs`, or a `Query` of those.
+        recursive: Also return all runs at or below each place that is not a run itself.
+        force: Also return running runs.
+        status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
+            ``replacing`` or ``unreadable``.
+        where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
+            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
+            parameters and metrics. Runs for which the filter cannot be evaluated are left out.
+        storage_options: Options for fsspec.
+        failed: Called with the error of each place and run that cannot be removed; the others are returned. By default,
+            the first such error is raised.
+        timeout: Seconds that one request may take.
+
+    Cost: one listing a place and one read a run, and the reads of a filter.
+
+    Raises:
+        RunMissingError: There is no run at a place.
+        ConfigurationError: A place is not a run, but has runs below it; or the filter is invalid.
+        RunExistsError: A run is running.
 
     >>> from notata import Logbook
     >>> log = Logbook("a", "memory://removable")
@@ -140,39 +155,48 @@ def removable(
     memory://removable/log_a is running (process ... is alive); end it, or remove it by force
     []
     """
-    choice = Choice(status, where)
+    options: dict[str, Any] = {"storage_options": storage_options, "failed": failed, "timeout": timeout}
+    query = Query.of(urls, status=status, where=where, **options)
     chosen: dict[str, Run] = {}
-    for url in each(urls):
-        try:
-            skipped: list[NotataError] = []
-            place = look_up(url, storage_options, timeout=timeout, failed=skipped.append, by_id=True)
-            for error in skipped:
-                if error.key is None or inside(error.key, place.runs) is None:  # its removal reports errors in a run
-                    failed(error)
-            _check_names_runs(place, recursive=recursive)
-        except NotataError as error:
-            failed(error)
-            continue
-        found = records(place, values=choice.values, failed=failed if choice.filters else None)
-        for run in choice.of(found, len(place.runs)):
-            if run.found is not None and run.found.is_orphan and not place.means(run.found.folder):
-                warnings.warn(f"{run.name} has no {keys.METADATA}, and is kept; name it to remove it", stacklevel=2)
-            elif force or run.status != "running":
-                chosen.setdefault(run.url, run)
-            else:
-                failed(_running_error(run.name, run.why, certain=run.certain))
+    for run in query.each(lambda target: _selected(target, query, recursive)):
+        if force or run.status != "running":
+            chosen.setdefault(run.url, run)
+        else:
+            query.failed(_running_error(run.name, run.why, certain=run.certain))
     return list(chosen.values())
 
 
-def removals(
-    runs: Sequence[Run], *, force: bool = False, failed: Callable[[NotataError], None] = raise_error
-) -> Iterator[Removal]:
+def _selected(target: Target, query: Query, recursive: bool) -> Iterator[Run]:
+    """Yield the runs that the user named and that match the query."""
+    skipped: list[NotataError] = []
+    place = look_up(target, failed=skipped.append, by_id=True)
+    for error in skipped:
+        if error.key is None or inside(error.key, place.runs) is None:  # its removal reports errors in a run
+            query.failed(error)
+    _check_names_runs(place, recursive=recursive)
+    found = records(place, values=query.values, failed=query.failed if query.filters else None)
+    for run in query.select(found, len(place.runs)):
+        if run.is_orphan and not place.means(run.folder):
+            warnings.warn(f"{run.name} has no {keys.METADATA}, and is kept; name it to remove it", stacklevel=2)
+        else:
+            yield run
+
+
+def removals(runs: Sequence[Run], *, force: bool = False, failed: Failed = raise_error) -> Iterator[Removal]:
     """Remove these runs, 16 at once, and yield the results in order.
 
     Args:
         runs: The runs, from `removable`.
         force: Also remove runs that are running by now.
-        failed: Called with the reason why a run, or a file of one, was not removed.
+        failed: Called with the reason why a run, or a file of one, was not removed. By default, the first such error is
+            raised.
+
+    Cost: about six requests for each run.
+
+    >>> from notata import Logbook
+    >>> Logbook("a", "memory://removals").mark_complete()
+    >>> [(done.run.run_id, done.removed) for done in removals(removable("memory://removals/log_a"))]
+    [('a', True)]
     """
     with Pool(_AT_ONCE, "notata-remove") as pool, closing(mapped(partial(_removal, force=force), runs, pool)) as ended:
         for done in ended:
@@ -186,18 +210,12 @@ def removals(
 
 def _removal(run: Run, *, force: bool) -> Removal:
     try:
-        store = _found(run).store
+        store = run.store
         blob = claimable(store)
         _check_unchanged(run, blob, force=force)
         return Removal(run, remove_run(store, blob))
     except NotataError as error:
         return Removal(run, error=error)
-
-
-def _found(run: Run) -> Found:
-    if run.found is None:
-        raise ConfigurationError(f"{run.name}: the folder of this run is unknown; pass runs from removable()")
-    return run.found
 
 
 def _check_unchanged(run: Run, blob: Blob | None, *, force: bool) -> None:
@@ -228,10 +246,10 @@ def _check_names_runs(place: Place, *, recursive: bool) -> None:
         raise RunMissingError(f"there is no run at {place.given}; only runs are removed", url=place.store.url)
     if "" in place.runs and os.path.islink(place.store.url):
         raise ConfigurationError(f"{place.given} is a link to a run; name that, or remove the link itself")
-    for folder, found in place.runs.items():
+    for folder, run in place.runs.items():
         if not place.covers(folder):
-            raise ConfigurationError(f"{place.given} matches files of {found.name}; only whole runs can be removed")
-        if folder == "" and not _is_run(place, found):
+            raise ConfigurationError(f"{place.given} matches files of {run.name}; only whole runs can be removed")
+        if folder == "" and not _is_run(place, run):
             raise RunMissingError(f"{place.given} has a {keys.METADATA}, but is not a run", url=place.store.url)
     below = [folder for folder in place.runs if not place.means(folder)]
     if below and not recursive:
@@ -239,9 +257,9 @@ def _check_names_runs(place: Place, *, recursive: bool) -> None:
         raise ConfigurationError(f"{place.given} is not a run, but has {count} below it; -r removes them")
 
 
-def _is_run(place: Place, found: Found) -> bool:
+def _is_run(place: Place, run: Run) -> bool:
     """Check whether a folder is a run: one that is not named log_… may have another program's metadata.json."""
     if name_of(place.store.url).startswith("log_"):
         return True
-    blob = claimable(found.store)
+    blob = claimable(run.store)
     return blob is not None and {"run_id", "status"} <= (parsed(blob.data) or {}).keys()

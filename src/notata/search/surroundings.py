@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from notata._base.display import size
 from notata.search.checks import Check
-from notata.search.finding import given
+from notata.search.target import Target
 from notata.store import BASE_DIR
 
 __all__ = ["file_system", "kind_of", "space", "surroundings"]
@@ -111,7 +111,7 @@ def _credentials(scheme: str, options: Mapping[str, Any]) -> Iterator[str]:
 def _variables() -> Iterator[str]:
     for name in sorted(os.environ):
         if name == BASE_DIR:
-            yield f"{name}={given(os.environ[name])}"
+            yield f"{name}={Target(os.environ[name]).name}"
         elif name in _SHOWN:
             yield f"{name}={os.environ[name]}"
         elif name.startswith(("NOTATA_", "FSSPEC_")):

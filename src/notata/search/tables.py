@@ -5,17 +5,18 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from notata._base import display, keys
 from notata._base.packages import needed
-from notata.errors import NotataError, TooLargeError
+from notata.errors import TooLargeError
 from notata.formats import flattened
-from notata.search.choosing import Choice, Runs, Wheres, find_runs
-from notata.search.finding import Found, Place, URLs, raise_error
-from notata.search.record import Run, read_at, records
+from notata.search.choosing import Query, Runs, Status, Wheres
+from notata.search.places import Place, Run
+from notata.search.record import read_at, records, with_row
+from notata.search.target import Failed, URLs, raise_error
 from notata.search.where import FACTS, close_to, find, listed_alone
 from notata.store import TIMEOUT, Blob
 from notata.table import Row, current_rows, holdable, holdable_record, parsed_rows
@@ -73,43 +74,47 @@ class RunTable:
 
 
 def table(
-    urls: URLs | None = None,
+    urls: URLs | Query | None = None,
     *,
     columns: Iterable[str] | None = None,
-    status: str | Iterable[str] | None = None,
+    status: Status = None,
     where: Wheres | None = None,
     sort: str | None = None,
     reverse: bool = False,
     limit: int | None = None,
     fresh: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = raise_error,
+    failed: Failed = raise_error,
     timeout: float = TIMEOUT,
 ) -> RunTable:
     """Return parameters, status and metrics of all runs at or below some places, of several experiments too.
 
     Args:
-        urls: As for `runs`.
+        urls: One place or several, see `URLs`, or a `Query`; by default the base folder.
         columns: Columns, in this order: `notata.search.FACTS`, parameters and metrics, parts of them
             (``solver.order``), or patterns (``metrics.*``, ``optimizer.*``). By default the run id, the parameters, the
             status, the metrics, and the failure reason; first the name of the run if several runs have the same id.
             Each value in a dictionary is a column.
-        status: As for `runs`.
-        where: As for `runs`.
-        sort: As for `runs`.
-        reverse: As for `runs`.
-        limit: As for `runs`.
+        status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
+            ``replacing`` or ``unreadable``.
+        where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
+            which this function of a `Run` is true.
+        sort: The key to order by: one of `FACTS`, a parameter or a metric. Runs without it come last. By default places
+            stay in the given order, and runs are ordered by folder.
+        reverse: Reverse the order.
+        limit: Maximum number of rows to return.
         fresh: Read each run instead of index.csv. Checksums in index.csv detect changes, but not forgery: pass True if
             you do not trust every writer of that file.
-        storage_options: As for `runs`.
-        failed: As for `runs`.
-        timeout: As for `runs`.
+        storage_options: Options for fsspec.
+        failed: Called with the error of each place that cannot be listed or has no run, and of each file that the
+            storage refused. The search continues with the others. By default, the first such error is raised.
+        timeout: Seconds that one request may take.
 
     Cost: one listing per 1000 files, one read for each index.csv, and up to three for each run without a current row;
     32 reads at once. Columns, orders and filters that need times, hosts or metadata read each run.
 
     Raises:
-        ConfigurationError: As for `runs`.
+        ConfigurationError: The filter is invalid, or the status is unknown.
         RunMissingError: There is no run.
         StorageError: A place cannot be listed.
 
@@ -122,15 +127,25 @@ def table(
     >>> found.columns, list(found)
     (['dt', 'error'], [{'dt': 0.2, 'error': 2.0}, {'dt': 0.1, 'error': 1.0}])
     """
-    choice = Choice(status, where, sort, reverse, limit)
+    query = Query.of(
+        urls,
+        status=status,
+        where=where,
+        sort=sort,
+        reverse=reverse,
+        limit=limit,
+        storage_options=storage_options,
+        failed=failed,
+        timeout=timeout,
+    )
     asked = None if columns is None else [columns] if isinstance(columns, str) else list(columns)
     roots = [name for column in asked or () for name in (column, column.partition(".")[0])]
-    read = fresh or choice.metadata or not listed_alone(roots)
+    read_all = fresh or query.metadata or not listed_alone(roots)
 
-    def of_place(place: Place, known: Mapping[str, Blob]) -> Iterator[Run]:
-        return records(place, values=True, failed=failed, read=known) if read else _rows(place, failed)
+    def of_place(place: Place, read: Mapping[str, Blob]) -> Iterator[Run]:
+        return records(place, values=True, failed=query.failed, read=read) if read_all else _rows(place, query.failed)
 
-    found = find_runs(urls, choice, of_place, storage_options, failed, timeout, prefetch=read)
+    found = query.runs(of_place, read_all=read_all)
     paths, notes = _columns(found, asked)
     return RunTable([*paths], found, [*found.notes, *notes], paths)
 
@@ -138,18 +153,18 @@ def table(
 # -- rows --------------------------------------------------------------------------------------------------
 
 
-def _rows(place: Place, failed: Callable[[NotataError], None]) -> Iterator[Run]:
+def _rows(place: Place, failed: Failed) -> Iterator[Run]:
     """Yield the runs of a place with parameters and metrics, sorted by folder."""
     known = _indexed(place, failed)
     others = replace(place, runs={folder: run for folder, run in place.runs.items() if folder not in known})
     read = {run.url: run for run in records(others, values=True, failed=failed)}
     for folder, run in place.runs.items():
-        yield known[folder] if folder in known else read[run.store.url]
+        yield known[folder] if folder in known else read[run.url]
 
 
-def _indexed(place: Place, failed: Callable[[NotataError], None]) -> dict[str, Run]:
+def _indexed(place: Place, failed: Failed) -> dict[str, Run]:
     """Return the runs, by folder, that have a current row in the index.csv of their experiment."""
-    siblings: dict[str, dict[str, Found]] = {}
+    siblings: dict[str, dict[str, Run]] = {}
     for folder, run in place.runs.items():
         siblings.setdefault(folder.rpartition("/")[0], {})[run.run_id] = run
     indexes = {parent: _index_of(parent) for parent, inside in siblings.items() if len(inside) > 1}
@@ -163,7 +178,7 @@ def _indexed(place: Place, failed: Callable[[NotataError], None]) -> dict[str, R
     known: dict[str, Run] = {}
     for parent, index in indexes.items():
         inside = siblings[parent]
-        rows = current_rows(found.get(index, ()), {run_id: run.files for run_id, run in inside.items()})
+        rows = current_rows(found.get(index, ()), {run_id: run.entries for run_id, run in inside.items()})
         known |= {inside[run_id].folder: _of_row(inside[run_id], row) for run_id, row in rows.items()}
     return known
 
@@ -175,21 +190,9 @@ def _index_of(parent: str) -> str:
     return keys.join(parent.removesuffix(f"/{keys.RUNS}"), keys.INDEX)
 
 
-def _of_row(run: Found, row: Row) -> Run:
-    return Run(
-        run.name,
-        run.run_id,
-        run.store.url,
-        row.status,
-        why=f"from {keys.INDEX}, whose row is current",
-        size=run.size,
-        files=len(run.files),
-        failure_reason=row.failure_reason,
-        params=row.params,
-        metrics=row.metrics,
-        found=run,
-        metrics_error=row.metrics_error,
-    )
+def _of_row(run: Run, row: Row) -> Run:
+    why = f"from {keys.INDEX}, whose row is current"
+    return with_row(replace(run, status=row.status, why=why, failure_reason=row.failure_reason), row)
 
 
 # -- columns -----------------------------------------------------------------------------------------------

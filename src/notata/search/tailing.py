@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from notata._base import keys, limits
 from notata.errors import MissingError, NotataError
 from notata.run.state import stored
-from notata.search.choosing import Choice, Wheres, look_up_filtered
-from notata.search.finding import File, URLs, each, file_at, look_up, no_run, raise_error
+from notata.search.choosing import Query, Status, Wheres
+from notata.search.finding import file_at, look_up
 from notata.search.patterns import lines_of
+from notata.search.places import File, Place
 from notata.search.prefetch import prefetched
-from notata.store import TIMEOUT, Entry, Store
+from notata.search.target import Failed, Target, URLs, raise_error
+from notata.store import TIMEOUT
 from notata.store.files import PART
 
-__all__ = ["LINES", "Log", "News", "ends_of", "log_of", "logs_at", "tail", "tails"]
+__all__ = ["LINES", "News", "ends_of", "logs_at", "tail", "tails"]
 
 LINES: Final = 10
 """Default number of lines of a log."""
 
 _END: Final = 64 * 2**10  # bytes that usually contain the last lines
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """A file that is read from its end.
-
-    Attributes:
-        file: The file.
-        run: The store of its run, whose state tells whether the log has ended; None for a file outside a run.
-        run_name: The name of the run, for users.
-    """
-
-    file: File
-    run: Store | None
-    run_name: str
-
-    @property
-    def run_id(self) -> str | None:
-        """The id of its run."""
-        return None if self.run is None else keys.run_id(self.run.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +37,7 @@ class News:
             ``surrogateescape``.
     """
 
-    log: Log
+    log: File
     text: str
 
     @property
@@ -65,79 +46,45 @@ class News:
         return lines_of(self.text)
 
 
-def logs_at(
-    urls: URLs | None = None,
-    *,
-    workers: bool = False,
-    status: str | Iterable[str] | None = None,
-    where: Wheres | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-    failed: Callable[[NotataError], None] = raise_error,
-    timeout: float = TIMEOUT,
-) -> Iterator[Log]:
-    """Yield the logs at places: log.txt of runs, and files that the user named. Cost: one listing a place.
+def logs_at(query: Query, *, workers: bool = False) -> Iterator[File]:
+    """Yield the logs of a query: log.txt of runs, and files that the user named. Cost: one listing a target.
 
     Args:
-        urls: See `URLs`; files are allowed too.
+        query: The runs, or files.
         workers: Include the logs of workers.
-        status: Only logs of runs with this status or one of several; as for `runs`.
-        where: Only logs of runs that match this filter; as for `runs`.
-        storage_options: Options for fsspec.
-        failed: Called with the error of each place without a log.
-        timeout: As for `notata.Logbook`.
     """
-    choice = Choice(status, where)
-    for url in each(urls):
+    return query.each(lambda target: _logs_at(target, query, workers))
+
+
+def _logs_at(target: Target, query: Query, workers: bool) -> list[File]:
+    place = query.look_up(target)
+    if not (place.entries or query.filters):
         try:
-            place = look_up_filtered(url, choice, storage_options, failed=failed, timeout=timeout)
-            if choice.filters and not place.runs:
-                continue
-            if not place.entries:
-                try:
-                    log = _log_of_file(file_at(url, storage_options, timeout=timeout))
-                except MissingError:  # there is no file either: the URL may end with the id of a run
-                    place = look_up(url, storage_options, timeout=timeout, by_id=True)
-                    if not place.runs:
-                        raise
-                else:
-                    yield log
-                    continue
-            found = [_log_of_match(file) for file in place.files if place.means(file.entry.key)]
-            for run in () if found else place.runs.values():
-                own = [key for key in run.files if keys.is_log(key) and (workers or key == keys.LOG)]
-                found += [log_of(run.name, run.store, key, run.files.get(key)) for key in sorted({keys.LOG, *own})]
-            if not found:
-                raise no_run(place)
-        except NotataError as error:
-            failed(error)
-            continue
-        yield from found
+            return [_log_of(file_at(target))]
+        except MissingError:  # the URL may end with the id of a run
+            place = look_up(target, by_id=True)
+            if not place.runs:
+                raise
+    return _logs_in(place, workers) if place.runs or not query.filters else []
 
 
-def log_of(name: str, store: Store, key: str, entry: Entry | None = None) -> Log:
-    """Return a log of a run, which need not exist yet."""
-    entry = entry or Entry(key, 0, datetime.now(UTC), "")
-    return Log(File(f"{name}/{key}", store, entry, ""), store, name)
+def _log_of(file: File) -> File:
+    """Return a file that the user named as a log; log.txt may be that of a run."""
+    return replace(file, run="") if file.key == keys.LOG and stored(file.store) is not None else file
 
 
-def _log_of_match(file: File) -> Log:
-    """Return the log for a file that matches a pattern, and may be in a run."""
-    if file.run is None:
-        return Log(file, None, file.name)
-    run = file.store.below(file.run) if file.run else file.store
-    return Log(file, run, file.name[: -len(file.key) - 1])
+def _logs_in(place: Place, workers: bool) -> list[File]:
+    named = [file for file in place.files if place.means(file.entry.key)]
+    logs = []
+    for run in () if named else place.runs.values():
+        own = {key for key in run.entries if workers and keys.is_log(key)}
+        logs += [run.file(key) for key in sorted({keys.LOG, *own})]
+    if not (named or logs):
+        raise place.no_run()
+    return named or logs
 
 
-def _log_of_file(file: File) -> Log:
-    """Return the log for a file that the user named; log.txt may be that of a run."""
-    if file.key == keys.LOG and stored(file.store) is not None:
-        return Log(file, file.store, file.name[: -len(keys.LOG) - 1])
-    return Log(file, None, file.name)
-
-
-def tails(
-    logs: list[Log], lines: int = LINES, *, failed: Callable[[NotataError], None] = raise_error
-) -> Iterator[News]:
+def tails(logs: Sequence[File], lines: int = LINES, *, failed: Failed = raise_error) -> Iterator[News]:
     """Yield the last lines of logs, 32 at once. One request each, for the last 64 KiB; more if lines are long.
 
     Args:
@@ -150,15 +97,13 @@ def tails(
             yield News(log, data[shown:].decode("utf-8", "surrogateescape"))
 
 
-def ends_of(
-    logs: list[Log], lines: int, failed: Callable[[NotataError], None]
-) -> Generator[tuple[Log, bytes, int, int], None, None]:
+def ends_of(logs: Sequence[File], lines: int, failed: Failed) -> Generator[tuple[File, bytes, int, int], None, None]:
     """Yield for each log its last bytes, their position in the file, and the index at which the last lines begin.
 
     If the lines take more than 16 MiB together, only the end is returned.
     """
-    sizes = [log.file.entry.size if log.file.entry.size >= 0 else PART for log in logs]
-    wanted = ((log, log.file, max(0, size - _END), size) for log, size in zip(logs, sizes, strict=True))
+    sizes = [log.entry.size if log.entry.size >= 0 else PART for log in logs]
+    wanted = ((log, log, max(0, size - _END), size) for log, size in zip(logs, sizes, strict=True))
     with closing(prefetched(wanted)) as coming:
         for (log, future), size in zip(coming, sizes, strict=True):
             assert future is not None
@@ -166,7 +111,7 @@ def ends_of(
                 data, start = future.result().data, max(0, size - _END)
                 while (at := _last(data, lines)) < 0 and start > 0 and len(data) < limits.LINE_SHOWN:
                     step = min(start, max(_END, len(data)))
-                    data, start = log.file.store.read(log.file.entry.key, start - step, start) + data, start - step
+                    data, start = log.store.read(log.entry.key, start - step, start) + data, start - step
             except NotataError as error:
                 failed(error)
                 continue
@@ -186,11 +131,11 @@ def _last(data: bytes, lines: int) -> int:
 
 
 def tail(
-    urls: URLs | None = None,
+    urls: URLs | Query | None = None,
     lines: int = LINES,
     *,
     workers: bool = False,
-    status: str | Iterable[str] | None = None,
+    status: Status = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
@@ -200,15 +145,22 @@ def tail(
     Cost: one listing, and one request for each log, for its last 64 KiB; more if lines are long.
 
     Args:
-        urls: See `URLs`; a file is allowed too. By default the base folder.
+        urls: One place or several, see `URLs`, or a `Query`; a file is allowed too. By default the base folder.
         lines: Maximum number of lines of each log.
         workers: Include the logs of workers.
-        status: Only runs with this status or one of several; as for `runs`.
-        where: Only runs that match this filter; as for `runs`.
+        status: Only logs of runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
+            ``replacing`` or ``unreadable``.
+        where: Only logs of runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or
+            for which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
+            parameters and metrics.
         storage_options: Options for fsspec.
-        timeout: As for `notata.Logbook`.
+        timeout: Seconds that one request may take.
+
+    Returns:
+        The lines without their ends.
 
     Raises:
+        ConfigurationError: The filter is invalid, or the status is unknown.
         MissingError: There is neither a run nor a file.
         StorageError: A log cannot be read.
 
@@ -218,7 +170,5 @@ def tail(
     >>> [line.partition("] ")[2] for line in tail("memory://tails/log_a", 2)]
     ['INFO converged', 'INFO Marked complete']
     """
-    logs = list(
-        logs_at(urls, workers=workers, status=status, where=where, storage_options=storage_options, timeout=timeout)
-    )
-    return [line for news in tails(logs, lines) for line in news.lines]
+    query = Query.of(urls, status=status, where=where, storage_options=storage_options, timeout=timeout)
+    return [line for news in tails([*logs_at(query, workers=workers)], lines) for line in news.lines]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from notata.errors import NotataError
 from notata.manifest import VerifyReport
 from notata.reader import LogReader
-from notata.search.choosing import Choice, Wheres, look_up_filtered
-from notata.search.finding import Found, URLs, each, given, no_run
+from notata.search.choosing import Query, Status, Wheres
+from notata.search.places import Run
+from notata.search.target import Target, URLs
 from notata.store import TIMEOUT
 
 __all__ = ["Verdict", "verdicts"]
@@ -53,26 +54,34 @@ class Verdict:
 
 
 def verdicts(
-    urls: URLs | None = None,
+    urls: URLs | Query | None = None,
     *,
     progress: bool = False,
-    status: str | Iterable[str] | None = None,
+    status: Status = None,
     where: Wheres | None = None,
     storage_options: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
 ) -> Iterator[Verdict]:
     """Yield a verdict on each run at or below these places, or on a place itself if it has no run.
 
-    Cost: one listing a place, and the read of every file in the manifests; with a filter also its reads, see `runs`.
+    No error is raised for a place or a run: its verdict has the reason why it cannot be verified.
+
+    Cost: one listing a place, and the read of every file in the manifests; with a filter also its reads.
 
     Args:
-        urls: See `notata.search.URLs`; by default the base folder.
+        urls: One place or several, see `URLs`, or a `Query`; by default the base folder.
         progress: Show a progress bar on standard error.
-        status: Only runs with this status or one of several; as for `runs`.
-        where: Only runs that match this filter; as for `runs`. If the storage refuses the metadata.json of a run that
-            may match, there is a verdict on its place.
+        status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
+            ``replacing`` or ``unreadable``.
+        where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
+            which this function of a `Run` is true. It costs one read a run, 32 at once, and up to two more for
+            parameters and metrics. If the storage refuses the metadata.json of a run that may match, there is a verdict
+            on its place.
         storage_options: Options for fsspec.
-        timeout: As for `notata.Logbook`.
+        timeout: Seconds that one request may take.
+
+    Raises:
+        ConfigurationError: The filter is invalid, or the status is unknown.
 
     >>> from notata import Logbook
     >>> for name in ("a", "b"):
@@ -80,27 +89,25 @@ def verdicts(
     >>> [(verdict.run_id, verdict.code) for verdict in verdicts("memory://verdicts")]
     [('a', 0), ('b', 0)]
     """
-    return _verdicts(urls, Choice(status, where), progress, storage_options, timeout)
+    query = Query.of(urls, status=status, where=where, storage_options=storage_options, timeout=timeout)
+    return query.each(lambda target: _verdicts(target, query, progress))
 
 
-def _verdicts(
-    urls: URLs | None, choice: Choice, progress: bool, options: Mapping[str, Any] | None, timeout: float
-) -> Iterator[Verdict]:
-    for url in each(urls):
-        errors: list[NotataError] = []
-        found: list[Found] = []
-        try:
-            place = look_up_filtered(url, choice, options, failed=errors.append, timeout=timeout)
-            found = [*place.runs.values()]
-            if not (found or choice.filters):
-                raise no_run(place)
-        except NotataError as error:
-            errors.append(error)
-        own = {run.store.url for run in found}  # the verification of a run reports names skipped in it
-        others = [error for error in errors if not _is_below(error, own)]
-        yield from (Verdict(given(url), None, None, None, f"cannot tell: {error}") for error in others)
-        for run in found:
-            yield _verdict(run, progress)
+def _verdicts(target: Target, query: Query, progress: bool) -> Iterator[Verdict]:
+    errors: list[NotataError] = []
+    runs: list[Run] = []
+    try:
+        place = query.look_up(target, errors.append)
+        runs = [*place.runs.values()]
+        if not (runs or query.filters):
+            raise place.no_run()
+    except NotataError as error:
+        errors.append(error)
+    own = {run.url for run in runs}  # the verification of a run reports names skipped in it
+    others = [error for error in errors if not _is_below(error, own)]
+    yield from (Verdict(target.name, None, None, None, f"cannot tell: {error}") for error in others)
+    for run in runs:
+        yield _verdict(run, progress)
 
 
 def _is_below(error: NotataError, folders: Collection[str]) -> bool:
@@ -110,8 +117,8 @@ def _is_below(error: NotataError, folders: Collection[str]) -> bool:
     return any(f"{error.url.rstrip('/')}/{error.key}".startswith(f"{folder}/") for folder in folders)
 
 
-def _verdict(run: Found, progress: bool) -> Verdict:
-    called = (run.name, run.run_id, run.store.url)
+def _verdict(run: Run, progress: bool) -> Verdict:
+    called = (run.name, run.run_id, run.url)
     try:
         return Verdict(*called, LogReader(run.store).verify(progress=progress))
     except NotataError as error:

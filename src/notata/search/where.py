@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from notata.formats import flattened
-from notata.search.record import Run
+from notata.search.places import Run
 
 if TYPE_CHECKING:
     from notata.search.expressions import Path
