@@ -1,4 +1,4 @@
-"""What commands that search have in common: their options, the query made from them, and their end."""
+"""Options, query and end that all commands that search have in common."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Asked:
-    """What the user asked of a command that searches.
+    """The request of the user to a command that searches.
 
     Attributes:
         options: The arguments of the query.

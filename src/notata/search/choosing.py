@@ -109,7 +109,7 @@ def _shown(run: Run) -> dict[str, str]:
 
 
 class Query:
-    """Which runs are searched, in which order, and how their storage is reached.
+    """A choice of runs: at which places, of which status, in which order, and how their storage is reached.
 
     Functions of `notata.search` take a query instead of URLs, so that it is written once for several of them. It has
     the filters and storage options then, and the function must not be given any.

@@ -187,7 +187,7 @@ def _whole_lines(parts: Iterable[bytes], too_long: Callable[[], TooLargeError]) 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Which files of runs are searched.
+    """A choice of files of runs.
 
     Patterns with ``*``, ``?`` and ``[…]`` match the name of a file, or its path in the run if the pattern contains a
     slash.

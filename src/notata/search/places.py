@@ -1,4 +1,4 @@
-"""What a listing shows: a place with its runs and files.
+"""Places with their runs and files, as a listing shows them.
 
 Results keep the name by which the user asked for them, as with `grep` and `ls`, so that the user can pass it again.
 """
