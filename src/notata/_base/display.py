@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["counted", "duration", "indefinite", "listed", "rows", "sections", "shortened", "size"]
+__all__ = ["counted", "duration", "indefinite", "listed", "more", "rows", "sections", "shortened", "size"]
 
 _MOST: Final = 60  # displayed rows
 _WIDTH: Final = 200  # displayed characters of a value
@@ -53,8 +53,16 @@ def listed(names: Iterable[str], most: int) -> str:
     ('a, b', 'a, b and 3 more', '')
     """
     named = list(names)
-    more = f" and {len(named) - most} more" if len(named) > most else ""
-    return f"{', '.join(named[:most])}{more}"
+    return " ".join(filter(None, (", ".join(named[:most]), more(len(named), most))))
+
+
+def more(count: int, most: int) -> str:
+    """Return the text for the items beyond the first `most`; empty if there are none.
+
+    >>> more(5, 3), more(3, 3)
+    ('and 2 more', '')
+    """
+    return f"and {count - most} more" if count > most else ""
 
 
 def duration(seconds: float) -> str:
@@ -117,8 +125,8 @@ def _pair(name: str, value: Any) -> str:
 
 
 def _limited(lines: Sequence[str], columns: int) -> str:
-    more = len(lines) - _MOST
-    shown = [*lines[:_MOST], f'<td colspan="{columns}">… and {more} more</td>'] if more > 0 else lines
+    rest = more(len(lines), _MOST)
+    shown = [*lines[:_MOST], *([f'<td colspan="{columns}">… {rest}</td>'] if rest else ())]
     return "".join(f"<tr>{line}</tr>" for line in shown)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
+from notata._base import display
 from notata._base.secrets import Values, leaves, redacted, within
 from notata._base.terminal import safe_lines
 from notata.cli import output
@@ -256,8 +257,7 @@ class ErrorCollector:
 
     def end(self, *, found: bool = True) -> None:
         """End the command: with the code of the errors, else by whether there was a result."""
-        if self._not_printed:
-            output.error_line(f"Error: and {self._not_printed} more")
+        _print_more(self._not_printed, 0)
         click.get_current_context().exit(max(self.code, FOUND if found else NOTHING))
 
 
@@ -279,8 +279,12 @@ def print_error(error: Exception) -> None:
     errors = error.exceptions if isinstance(error, BatchError) else [error]
     for inner in errors[:3]:
         output.error_line(f"Error: {' '.join(str(inner).split())}")
-    if len(errors) > 3:
-        output.error_line(f"Error: and {len(errors) - 3} more")
+    _print_more(len(errors), 3)
+
+
+def _print_more(count: int, most: int) -> None:
+    if rest := display.more(count, most):
+        output.error_line(f"Error: {rest}")
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

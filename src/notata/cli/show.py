@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from notata._base import display
 from notata._base.display import counted
 from notata._base.terminal import one_line, safe
 from notata.cli import output
@@ -92,7 +93,9 @@ def _parts(one: Overview) -> Iterator[_Part]:
     for title, folder in (("artifacts", "artifacts"), ("arrays", "data"), ("plots", "plots")):
         yield _files(title, one.below(folder))
     if one.log:
-        yield _Part(f"log, {_size(one.log_size)}", [(line,) for line in one.log], [_level(line) for line in one.log])
+        yield _Part(
+            f"log, {display.size(one.log_size)}", [(line,) for line in one.log], [_level(line) for line in one.log]
+        )
     yield _Part("cannot be read", [(problem,) for problem in one.problems])
 
 
@@ -114,14 +117,12 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
             "resumed",
             f"{_times_of(len(one.resumes))}, last {one_line(last.get('time'))} after it {one_line(last.get('after'))}",
         )
-    yield "size", f"{_size(run.size)} in {counted(run.files, 'file')}"
+    yield "size", f"{display.size(run.size)} in {counted(run.files, 'file')}"
     if run.unfinished_files:
-        yield "unfinished", f"{counted(run.unfinished_files, 'write')}, {_size(run.unfinished)}"
+        yield "unfinished", f"{counted(run.unfinished_files, 'write')}, {display.size(run.unfinished)}"
 
 
 def _times(run: Run) -> Iterator[tuple[str, str]]:
-    from notata._base import display
-
     if run.started is not None:
         ago = display.duration(max(0.0, (datetime.now(UTC) - run.started).total_seconds()))
         yield "started", f"{_time(run.started)}, {ago} ago"
@@ -168,21 +169,15 @@ def _failure(failure: Failure) -> Iterator[tuple[str]]:
 
 
 def _files(title: str, sizes: Mapping[str, int]) -> _Part:
-    rows = [(key, _size(size)) for key, size in sorted(sizes.items())]
-    more = len(rows) - _FILES
-    whole = f"{title}, {len(rows)} files of {_size(sum(sizes.values()))}" if more > 0 else title
-    return _Part(whole, [*rows[:_FILES], (f"… and {more} more",)] if more > 0 else rows)
+    rows = [(key, display.size(size)) for key, size in sorted(sizes.items())]
+    rest = display.more(len(rows), _FILES)
+    whole = f"{title}, {len(rows)} files of {display.size(sum(sizes.values()))}" if rest else title
+    return _Part(whole, [*rows[:_FILES], *([(f"… {rest}",)] if rest else ())])
 
 
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"
-
-
-def _size(size: int) -> str:
-    from notata._base import display
-
-    return display.size(size)
 
 
 def _time(time: datetime) -> str:

@@ -11,14 +11,13 @@ from notata.errors import (
     ContainerMissingError,
     FolderError,
     MissingError,
-    NotataError,
-    StorageError,
     StoredNameError,
 )
 from notata.run.listings import inside, name_of, orphans_in, runs_in, split
 from notata.search.places import File, Place, Run
 from notata.search.target import MAGIC, Failed, Target, below, called, matched_by, raise_error
 from notata.store import Entry, Store
+from notata.store.gaps import Gaps
 
 __all__ = ["Met", "file_at", "look_up"]
 
@@ -63,15 +62,21 @@ def look_up(target: Target, *, met: Met | None = None, failed: Failed = raise_er
         ConfigurationError: The URL is invalid, or of an unknown kind of storage.
         StorageError: The storage cannot be listed.
     """
+    gaps = Gaps(_ERRORS_SHOWN)
+    place = _place(target, met, gaps)
+    for error in gaps.errors(place.store.url):
+        failed(error)
+    if by_id and not place.entries and (other := target.of_id()):
+        of_id = look_up(other, met=met, failed=failed)
+        return of_id if of_id.runs else place
+    return place
+
+
+def _place(target: Target, met: Met | None, gaps: Gaps) -> Place:
     store, pattern = target.store, target.pattern
     matched = matched_by(pattern) if pattern else None
-    skips = _Skips(failed)
     unfinished: dict[str, Entry] = {}
-    entries = _listed(store, MAGIC.split(pattern, maxsplit=1)[0], matched, met, skips, unfinished)
-    if by_id and not entries and (other := target.of_id()):
-        place = look_up(other, met=met, failed=failed)
-        if place.runs:
-            return place
+    entries = _listed(store, MAGIC.split(pattern, maxsplit=1)[0], matched, met, gaps, unfinished)
     name = called(target.root, store.url)
     runs, _ = runs_in(entries, root=name_of(store.url), lost=True)
     if not runs and keys.METADATA in entries:  # a run whose folder is not named log_…
@@ -84,34 +89,13 @@ def look_up(target: Target, *, met: Met | None = None, failed: Failed = raise_er
         unfinished = {key: entry for key, entry in unfinished.items() if matched(key)}
         meeting = {inside(key, runs) for key in entries}
         runs = {folder: files for folder, files in runs.items() if folder in meeting}
-    possible = _possible(runs, store, skips)
+    possible = _possible(runs, store, gaps)
     left = split(unfinished, possible)
     found = {
         folder: Run.listed(below(name, folder), store.below(folder) if folder else store, folder, files, left[folder])
         for folder, files in possible.items()
     }
-    skips.end(store.url)
     return Place(below(name, pattern), name, store, entries, found, pattern, unfinished)
-
-
-class _Skips:
-    """Reports names that a listing skips, and counts those beyond the limit."""
-
-    def __init__(self, failed: Failed) -> None:
-        self._failed = failed
-        self._count = 0
-
-    def __call__(self, error: NotataError) -> None:
-        self._count += 1
-        if self._count <= _ERRORS_SHOWN:
-            self._failed(error)
-
-    def end(self, url: str) -> None:
-        """Report the number of errors beyond the limit."""
-        if self._count > _ERRORS_SHOWN:
-            self._failed(
-                StorageError(f"{self._count - _ERRORS_SHOWN} more files or folders in {url} were skipped", url=url)
-            )
 
 
 def _may_have_orphans(url: str, pattern: str) -> bool:
@@ -120,9 +104,7 @@ def _may_have_orphans(url: str, pattern: str) -> bool:
     return "/log_" not in f"/{above}" and not (pattern and name.startswith("log_"))
 
 
-def _possible(
-    runs: Mapping[str, Mapping[str, Entry]], store: Store, skipped: Callable[[NotataError], object]
-) -> dict[str, Mapping[str, Entry]]:
+def _possible(runs: Mapping[str, Mapping[str, Entry]], store: Store, gaps: Gaps) -> dict[str, Mapping[str, Entry]]:
     """Return the runs that can be opened. Other programs may create folders with names that no key can have."""
     found = {}
     for folder, files in runs.items():
@@ -130,7 +112,7 @@ def _possible(
             found[folder] = files
             continue
         message = f"cannot open the run {quoted(below(store.url, folder))}: {problem}; rename its folder"
-        skipped(StoredNameError(message, url=store.url, key=folder))
+        gaps(StoredNameError(message, url=store.url, key=folder))
     return found
 
 
@@ -143,7 +125,7 @@ def _listed(
     beginning: str,
     matched: Callable[[str], str | None] | None,
     met: Met | None,
-    skipped: Callable[[NotataError], object],
+    gaps: Gaps,
     unfinished: dict[str, Entry],
 ) -> dict[str, Entry]:
     """Return the files of a store by key, in order. An outermost folder ``log_…`` with a metadata.json is a run."""
@@ -154,7 +136,7 @@ def _listed(
     def leave(entry: Entry) -> None:
         unfinished[entry.key] = entry
 
-    for entry in store.scan(beginning=beginning, skipped=skipped, unfinished=leave):
+    for entry in store.scan(beginning=beginning, skipped=gaps, unfinished=leave):
         entries[entry.key] = entry
         if met is not None and entry.key.endswith(f"/{keys.METADATA}"):
             parent, _, name = entry.key.removesuffix(f"/{keys.METADATA}").rpartition("/")

@@ -52,7 +52,10 @@ def gap_or(entry: Entry, *, removable: bool = True) -> Entry | Gap:
 
 
 class Gaps:
-    """Collects the errors of skipped entries: the first hundred, and the total number.
+    """Collects the errors of skipped entries: the first ones, and the total number.
+
+    Args:
+        kept: Number of errors to keep.
 
     >>> gaps = Gaps()
     >>> for number in range(102):
@@ -61,14 +64,15 @@ class Gaps:
     '2 more files or folders in /runs were skipped'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = _KEPT) -> None:
         self.count = 0
+        self._most = kept
         self._kept: list[StorageError] = []
 
     def __call__(self, error: StorageError) -> None:
         """Add one error."""
         self.count += 1
-        if len(self._kept) < _KEPT:
+        if len(self._kept) < self._most:
             self._kept.append(error)
 
     def errors(self, url: str) -> list[StorageError]:
