@@ -67,7 +67,7 @@ class LogReader(Reader):
     Args:
         path: The folder of a run, ``log_<run_id>``: any fsspec URL, local path or UPath.
         storage_options: Options for fsspec. They appear in no file, message or repr.
-        timeout: As for `Logbook`.
+        timeout: Seconds that one request may take.
         progress: Show a progress bar in the terminal for every file larger than one part of 8 MiB.
 
     Raises:
@@ -405,7 +405,8 @@ class LogReader(Reader):
 
         Args:
             key: The key relative to the run's folder, or to ``artifacts/``.
-            format: As for `Logbook.save`, if the suffix does not determine the format; its suffix may be left out.
+            format: A format, its class or its name, such as ``"parquet"``, if the suffix of the key does not determine
+                it. The suffix of the format may be left out.
 
         Raises:
             UnknownNameError: There is no such file; the message lists existing ones.

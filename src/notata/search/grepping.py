@@ -107,7 +107,7 @@ class Searched:
         """Return the number of matching lines.
 
         Raises:
-            StorageError: As for `matches`.
+            StorageError: The file cannot be read, or not to its end.
         """
         with closing(self._lines()) as lines:
             return sum(1 for _ in islice(lines, self.most))
@@ -116,7 +116,7 @@ class Searched:
         """Check whether a line matches; nothing after the first match is read.
 
         Raises:
-            StorageError: As for `matches`.
+            StorageError: The file cannot be read, or not to its end.
         """
         with closing(self._lines()) as lines:
             return any(True for _ in lines)

@@ -61,7 +61,7 @@ class Target:
         url: Any fsspec URL, local path or `upath.UPath`: a run, an experiment, a folder of runs, a file, or a pattern
             with ``*``, ``?``, ``[…]`` and ``**``.
         storage_options: Options for fsspec. They appear in no message or repr.
-        timeout: Seconds that one request may take, as for `notata.Logbook`.
+        timeout: Seconds that one request may take.
 
     >>> Target("s3://bucket/outputs/log_*/log.txt").pattern
     'log_*/log.txt'
