@@ -35,8 +35,8 @@ def test_the_public_names_of_search_and_their_arguments() -> None:
     assert sorted(search.__all__) == [
         "Check", "Comparison", "Content", "Description", "Difference", "FACTS", "File", "Files", "Match", "Overview",
         "Patterns", "Query", "Removal", "Run", "RunTable", "Runs", "Target", "URLs", "Usage", "Verdict", "Where",
-        "compare", "contents", "describe", "diagnose", "follow", "grep", "overviews", "removable", "removals", "remove", "runs", "show", "table", "tail",
-        "trees", "usage", "verdicts",
+        "compare", "contents", "describe", "diagnose", "follow", "grep", "overviews", "removable", "removals", "remove",
+        "runs", "show", "table", "tail", "trees", "usage", "verdicts",
     ]  # fmt: skip
     for name in search.__all__:
         if inspect.isfunction(function := getattr(search, name)) and name != "removals":  # which takes runs

@@ -6,12 +6,27 @@ import json
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from notata import ConfigurationError, Logbook, RunMissingError
+from notata import ConfigurationError, Logbook, NotataError, RunMissingError
 from notata.run.listings import name_of
-from notata.search import Files, contents, follow, grep, removable, tail, usage, verdicts
+from notata.search import (
+    Files,
+    Query,
+    Run,
+    Target,
+    contents,
+    follow,
+    grep,
+    removable,
+    remove,
+    runs,
+    tail,
+    usage,
+    verdicts,
+)
 from notata.store import Blob, open_store
 from notata.store.memory import MemoryStore
 from tests.cli.conftest import Shelf
@@ -75,6 +90,36 @@ def test_filters_are_those_of_ls_and_of_the_functions(sweep: str, tmp_path: Path
         grep("step", sweep, status="done")
     with pytest.raises(ConfigurationError, match="unknown status 'done'"):
         verdicts(sweep, status="done")
+
+
+def test_a_query_is_written_once_for_several_functions(sweep: str) -> None:
+    told: list[NotataError] = []
+    query = Query([sweep, f"{sweep}/nowhere"], status="failed", where="dt < 0.3", failed=told.append)
+    assert [run.run_id for run in runs(query)] == ["b"]
+    assert len(told) == 1
+    assert [match.run_id for match in grep("step", query)] == ["b"]
+    assert {one.name for one in usage(query, by="run")} == {f"{sweep}/log_b"}
+    assert tail(query, 1)[0].endswith("unstable")
+    assert [run.run_id for run in removable(Query(sweep, where="dt > 0.3"), recursive=True)] == ["c"]
+    assert len(told) == 4
+
+
+@pytest.mark.parametrize("options", [{"status": "failed"}, {"where": "dt > 0.3"}, {"storage_options": {"anon": True}}])
+def test_a_filter_beside_a_query_is_refused_and_nothing_removed(sweep: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"pass {next(iter(options))} to Query"):
+        remove(Query(sweep), recursive=True, **options)
+    assert [run.run_id for run in runs(sweep)] == ["a", "b", "c"]
+
+
+def test_a_target_has_its_own_options_and_a_run_that_was_not_found_no_folder(sweep: str) -> None:
+    assert [run.run_id for run in runs([Target(f"{sweep}/log_a"), f"{sweep}/log_c"])] == ["a", "c"]
+    assert "hunter2" not in repr(Target("s3://bucket", {"secret": "hunter2"}))
+    [found] = runs(Target(f"{sweep}/log_a"))
+    assert found.reader.params == {"dt": 0.1}
+    with pytest.raises(ConfigurationError, match="the folder of this run is unknown"):
+        assert Run("a", "a", "memory://a").store
+    with pytest.raises(ConfigurationError, match="expected a URL, a path or a UPath, not an int"):
+        runs(3)  # type: ignore[arg-type]
 
 
 def test_what_no_run_has_and_what_makes_no_sense_is_told(sweep: str, tmp_path: Path) -> None:

@@ -150,25 +150,16 @@ class Overview:
 
     def record(self) -> dict[str, Any]:
         """Return its fields by name, as plain values: those of its `Run`, and its own."""
+        first = ("environment", "fields", "failure", "caught", "caught_in_all")
+        last = ("sizes", "workers", "mirror", "resumes", "log", "log_size", "problems")
         return {
             **self.run.record(),
             "params": self.run.params,
             "metrics": self.run.metrics,
-            "environment": self.environment,
-            "fields": self.fields,
-            "failure": self.failure,
-            "caught": self.caught,
-            "caught_in_all": self.caught_in_all,
-            "artifacts": self.below(keys.ARTIFACTS),
-            "data": self.below(keys.DATA),
-            "plots": self.below(keys.PLOTS),
-            "sizes": self.sizes,
-            "workers": self.workers,
+            **{name: getattr(self, name) for name in first},
+            **{folder: self.below(folder) for folder in (keys.ARTIFACTS, keys.DATA, keys.PLOTS)},
+            **{name: getattr(self, name) for name in last},
             "mirror": self.mirror or None,
-            "resumes": self.resumes,
-            "log": self.log,
-            "log_size": self.log_size,
-            "problems": self.problems,
         }
 
     def _failure_facts(self) -> dict[str, str]:

@@ -16,41 +16,28 @@ __all__ = ["FACTS", "Where", "close_to", "fact", "find", "listed_alone", "look",
 
 _PARTS: Final = ("params", "metrics", "metadata")
 
-_FROM_LISTING: Final = {
-    "name",
-    "run_id",
-    "url",
-    "size",
-    "files",
-    "status",
-    "failure_reason",
-    "metrics_error",
-    "params",
-    "metrics",
-}
+_FROM_LISTING: Final = frozenset({
+    "name", "run_id", "url", "size", "files", "status", "failure_reason", "metrics_error", "params", "metrics",
+})  # fmt: skip
 """Facts that are known without the metadata.json of a run, if index.csv has its row."""
 
 
-def _iso(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat(timespec="milliseconds")
+def _fact(name: str) -> Callable[[Run], Any]:
+    def fact_of(run: Run) -> Any:
+        value = getattr(run, name)
+        return (
+            value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else None if value == "" else value
+        )
+
+    return fact_of
 
 
-FACTS: Final[Mapping[str, Callable[[Run], Any]]] = {
-    "name": lambda run: run.name,
-    "run_id": lambda run: run.run_id,
-    "url": lambda run: run.url,
-    "status": lambda run: run.status,
-    "certain": lambda run: run.certain,
-    "started": lambda run: _iso(run.started),
-    "ended": lambda run: _iso(run.ended),
-    "age": lambda run: run.age,
-    "seconds": lambda run: run.seconds,
-    "size": lambda run: run.size,
-    "files": lambda run: run.files,
-    "failure_reason": lambda run: run.failure_reason or None,
-    "metrics_error": lambda run: run.metrics_error or None,
-    "host": lambda run: run.host or None,
-}
+_NAMES: Final = (
+    "name", "run_id", "url", "status", "certain", "started", "ended", "age", "seconds", "size", "files",
+    "failure_reason", "metrics_error", "host",
+)  # fmt: skip
+
+FACTS: Final[Mapping[str, Callable[[Run], Any]]] = {name: _fact(name) for name in _NAMES}
 """Names for filters, orders and columns: times as ISO 8601 in this machine's zone, spans in seconds, sizes in bytes.
 None means unknown. A parameter or metric of the same name is ``params.<name>`` or ``metrics.<name>``."""
 
