@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from notata._base import display
-from notata._base.packages import needed
 from notata.errors import ConfigurationError, NotataError, RunMissingError
 from notata.run.listings import inside
 from notata.search.finding import file_at, look_up
@@ -17,7 +16,7 @@ from notata.search.record import look_up_and_read, records
 from notata.search.target import Failed, Target, URLs, raise_error, targets
 from notata.search.where import FACTS, Where, close_to, listed_alone, look, needs_values
 from notata.store import TIMEOUT, Blob
-from notata.table import holdable
+from notata.table import frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,11 +82,9 @@ class Runs(list[Run]):
         >>> Runs([Run("a", "a", "memory://a", "complete", size=1200)]).to_pandas()["size"].tolist()
         [1200]
         """
-        with needed("a DataFrame needs pandas", "pandas", "pandas"):
-            import pandas as pd
-        frame = pd.DataFrame(
-            [{name: holdable(value(run)) for name, value in FACTS.items()} for run in self], columns=[*FACTS]
-        )
+        frame = frame_of(({name: value(run) for name, value in FACTS.items()} for run in self), [*FACTS])
+        import pandas as pd
+
         for name in ("started", "ended"):
             frame[name] = pd.to_datetime([getattr(run, name) for run in self], utc=True)
         return frame

@@ -113,20 +113,8 @@ class _StorageChecks:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnprotectedWarning)  # "claim" and "swap" report it
             try:
-                yield self._try("write", self._can_write)
-                yield self._try("read", self._can_read)
-                if not self._skip_reason and not self._store.is_local and not self._store.supports_cas:
-                    yield self._try("overwrite", self._can_overwrite)
-                yield self._try("claim", self._can_claim)
-                yield self._try("swap", self._can_swap)
-                yield self._try("append", self._can_append)
-                yield self._try("distance", self._distance)
-                yield self._try("clock", self._clock)
-                if self._store.is_local and self._store.shared:
-                    yield self._try("links", self._can_link)
-                    yield self._try("fsync", self._can_sync)
-                    yield self._try("names", self._distinguishes_case)
-                yield self._try("delete", self._can_delete)
+                for name, check in self._writing_checks():
+                    yield self._try(name, check)
             except BaseException:  # an interrupt
                 self._clean(made)
                 raise
@@ -134,26 +122,39 @@ class _StorageChecks:
             message = f"the test files could not be removed: {self._probe.url}"
             yield Check("left", "poor", message, "Remove them later, or with other credentials.")
 
+    def _writing_checks(self) -> Iterator[tuple[str, Callable[[], Check]]]:
+        yield from (("write", self._can_write), ("read", self._can_read))
+        if not self._skip_reason and not self._store.is_local and not self._store.supports_cas:
+            yield "overwrite", self._can_overwrite
+        yield from (("claim", self._can_claim), ("swap", self._can_swap), ("append", self._can_append))
+        yield from (("distance", self._distance), ("clock", self._clock))
+        if self._store.is_local and self._store.shared:
+            yield from (("links", self._can_link), ("fsync", self._can_sync), ("names", self._distinguishes_case))
+        yield "delete", self._can_delete
+
     def _try(self, name: str, work: Callable[[], Check]) -> Check:
         """Run one check. An error is its result; after a timeout, all other checks are skipped."""
         if self._skip_reason:
             return Check(name, "skipped", self._skip_reason)
+        wrote, hopeless = True, False
         try:
             found = _within_seconds(self._seconds, work)
-            self._wrote |= name in _WRITING
-            return found
         except NotataError as error:
-            self._wrote |= name in _WRITING and isinstance(error, DeadlineError)  # the file may have been written
-            advice = advice_on(name, error)
-            if isinstance(error, _HOPELESS) or advice == WRONG_KEY:
-                self._skip_reason = "skipped after an earlier error"
-            return Check(name, "no", str(error), advice)
+            found = Check(name, "no", str(error), advice_on(name, error))
+            wrote = isinstance(error, DeadlineError)  # the file may have been written
+            hopeless = isinstance(error, _HOPELESS) or found.advice == WRONG_KEY
         except TimeoutError:
-            self._wrote |= name in _WRITING
-            self._skip_reason = "skipped after an earlier error"
-            return Check(name, "no", f"no answer within {duration(self._seconds)}", advice_on(name, DeadlineError("")))
+            advice, hopeless = advice_on(name, DeadlineError("")), True
+            found = Check(name, "no", f"no answer within {duration(self._seconds)}", advice)
         except Exception as error:  # from a library, before any request
-            return Check(name, "no", f"it failed with {type(error).__name__}", "Check the storage options.")
+            found, wrote = (
+                Check(name, "no", f"it failed with {type(error).__name__}", "Check the storage options."),
+                False,
+            )
+        self._wrote |= wrote and name in _WRITING
+        if hopeless:
+            self._skip_reason = "skipped after an earlier error"
+        return found
 
     # -- without writing -----------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from notata._base import display, keys
-from notata._base.packages import needed
 from notata.errors import TooLargeError
 from notata.formats import flattened
 from notata.search.choosing import Query, Runs, Status, Wheres
@@ -19,7 +18,7 @@ from notata.search.record import read_at, records, with_row
 from notata.search.target import Failed, URLs, raise_error
 from notata.search.where import FACTS, close_to, find, listed_alone
 from notata.store import TIMEOUT, Blob
-from notata.table import Row, current_rows, holdable, holdable_record, parsed_rows
+from notata.table import Row, current_rows, frame_of, parsed_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,9 +64,7 @@ class RunTable:
         Raises:
             PackageMissingError: pandas is not installed.
         """
-        with needed("a DataFrame needs pandas", "pandas", "pandas"):
-            import pandas as pd
-        return pd.DataFrame.from_records([*map(holdable_record, self)], columns=[*map(holdable, self.columns)])
+        return frame_of(self, self.columns)
 
     def _repr_html_(self) -> str:
         return display.rows(self.runs.summary(), self.columns, self)

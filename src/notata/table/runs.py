@@ -38,9 +38,8 @@ __all__ = [
     "Table",
     "current_rows",
     "found_index",
+    "frame_of",
     "gather",
-    "holdable",
-    "holdable_record",
     "row_now",
     "rows_of",
     "runs_below",
@@ -79,26 +78,33 @@ class Table:
         return [replace(row, params=flat(row.params), metrics=flat(row.metrics)) for row in self.rows]
 
 
-def to_pandas(table: Table) -> pd.DataFrame:
-    """Return the table as a pandas DataFrame; missing values are NaN.
+def frame_of(records: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Return records as a pandas DataFrame; missing values are NaN, and lone surrogates, which it cannot hold, escaped.
+
+    Args:
+        records: The rows by column.
+        columns: The columns from left to right.
 
     Raises:
         PackageMissingError: pandas is not installed.
     """
     with needed("a DataFrame needs pandas", "pandas", "pandas"):
         import pandas as pd
-    columns = [holdable(name) for name in table.columns()] if table.rows else None
-    return pd.DataFrame.from_records([*map(holdable_record, table.records())], columns=columns)
+
+    def holdable(value: Any) -> Any:
+        return formats.without_surrogates(value) if isinstance(value, str) else value
+
+    rows = [{holdable(name): holdable(value) for name, value in record.items()} for record in records]
+    return pd.DataFrame.from_records(rows, columns=[*map(holdable, columns)] or None)
 
 
-def holdable_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record whose names and values pandas can hold."""
-    return {holdable(name): holdable(value) for name, value in record.items()}
+def to_pandas(table: Table) -> pd.DataFrame:
+    """Return the table as a pandas DataFrame; missing values are NaN.
 
-
-def holdable(value: Any) -> Any:
-    """Return a text without lone surrogates, which pandas cannot hold, and anything else as it is."""
-    return formats.without_surrogates(value) if isinstance(value, str) else value
+    Raises:
+        PackageMissingError: pandas is not installed.
+    """
+    return frame_of(table.records(), table.columns() if table.rows else [])
 
 
 def gather(
