@@ -65,14 +65,16 @@ def more(count: int, most: int) -> str:
     return f"and {count - most} more" if count > most else ""
 
 
-def duration(seconds: float) -> str:
-    """Return a human-readable time span of at most two units.
+def duration(seconds: float | None) -> str:
+    """Return a human-readable time span of at most two units; empty if it is unknown, and zero if it is negative.
 
-    >>> [duration(seconds) for seconds in (0.0123, 4.26, 59.97, 252, 11_100, 187_200)]
-    ['12 ms', '4.3 s', '1 min 0 s', '4 min 12 s', '3 h 5 min', '2 d 4 h']
+    >>> [duration(seconds) for seconds in (0.0123, 4.26, 59.97, 252, 11_100, 187_200, -3, None)]
+    ['12 ms', '4.3 s', '1 min 0 s', '4 min 12 s', '3 h 5 min', '2 d 4 h', '0 ms', '']
     """
+    if seconds is None:
+        return ""
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

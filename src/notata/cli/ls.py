@@ -69,12 +69,11 @@ def ls(asked: Asked, long: bool) -> None:
 def _for_people(run: Run) -> list[str]:
     from notata._base import display
 
-    age = run.age
     return [
         run.name,
         run.shown_status,
-        "" if age is None else display.duration(max(0.0, age)),
-        "" if run.seconds is None else display.duration(run.seconds),
+        display.duration(run.age),
+        display.duration(run.seconds),
         display.size(run.size),
         "" if run.started is None else f"{run.started:%Y-%m-%d %H:%M:%S}",
         str(run.files),

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -124,8 +124,7 @@ def _facts(one: Overview) -> Iterator[tuple[str, str]]:
 
 def _times(run: Run) -> Iterator[tuple[str, str]]:
     if run.started is not None:
-        ago = display.duration(max(0.0, (datetime.now(UTC) - run.started).total_seconds()))
-        yield "started", f"{_time(run.started)}, {ago} ago"
+        yield "started", f"{_time(run.started)}, {display.duration(run.age)} ago"
     if run.ended is not None:
         yield "ended", _time(run.ended)
     if run.seconds is not None:

@@ -94,13 +94,12 @@ class Runs(list[Run]):
 
 
 def _shown(run: Run) -> dict[str, str]:
-    age = run.age
     return {
         "name": run.name,
         "status": run.shown_status,
         "started": "" if run.started is None else run.started.isoformat(" ", "seconds"),
-        "age": "" if age is None else display.duration(max(0.0, age)),
-        "seconds": "" if run.seconds is None else display.duration(run.seconds),
+        "age": display.duration(run.age),
+        "seconds": display.duration(run.seconds),
         "size": display.size(run.size),
     }
 
