@@ -180,7 +180,7 @@ def test_a_server_that_never_answered_gets_ten_seconds_of_a_longer_timeout() -> 
 def test_a_storage_that_fell_silent_is_not_waited_for_so_long_again(moto_server: Server) -> None:
     store = open_store(moto_server.url, moto_server.options)
     store.exists("a")
-    connection = store._connection  # type: ignore[attr-defined]
+    connection = store.backend._connection  # type: ignore[attr-defined]
     assert connection.limit(0) == 30.0
 
     async def silent() -> None:

@@ -210,7 +210,7 @@ def test_an_error_that_was_handled_holds_nothing_of_its_callers(
     try:
         for name, call in CALLS.items():
             held = attempt(store, call)
-            store._connection.run(asyncio.sleep, 0)  # type: ignore[attr-defined]  # the loop's thread is done with it
+            store.backend._connection.run(asyncio.sleep, 0)  # type: ignore[attr-defined]  # the loop's thread is done with it
             assert held() is None, name
     finally:
         gc.enable()

@@ -268,6 +268,6 @@ def test_an_interrupted_call_is_given_up(bucket: Place) -> None:
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        store._connection.run(long)
+        store.backend._connection.run(long)
     thread.join()
     assert given_up.wait(SECONDS)
