@@ -192,12 +192,16 @@ def by_parameters(log: Logbook) -> None:
 
 def by_deleting(log: Logbook) -> None:
     log.text("only/one", "x")
-    log["artifacts/only/one.txt"].unlink()
+    delete(log, "artifacts/only/one.txt")
     log.text("only/two", "y")
     log.text("several/one", "x")
     log.text("several/two", "y")
-    for key in ("artifacts/several/one.txt", "artifacts/only/two.txt"):
-        log[key].unlink()
+    delete(log, "artifacts/several/one.txt", "artifacts/only/two.txt")
+
+
+def delete(log: Logbook, *names: str) -> None:
+    log.flush()
+    open_store(log.url).durably().delete(names)
 
 
 @pytest.mark.parametrize(

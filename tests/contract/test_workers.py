@@ -507,7 +507,7 @@ def test_a_worker_goes_on_when_its_run_is_resumed(place: Place) -> None:
         worker.info("still here")
         worker.text("still", "there")
         worker.close()
-    assert log_of(place, 0)[1:] == ["INFO still here"]
+    assert log_of(place, 0)[1:] == ["INFO still here", "INFO Saved text still in artifacts/still.txt"]
 
 
 def test_a_worker_of_a_run_that_was_replaced_finds_out(bucket: Place) -> None:
