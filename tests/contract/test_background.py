@@ -105,7 +105,7 @@ def test_a_hundred_artifacts_are_a_hundred_requests(bucket: Place) -> None:
     assert len(sent) == 1
     with counted() as sent:
         log.mark_complete()
-    assert len(sent) == 3, sent  # the log, the manifest, and the status, as without a queue
+    assert len(sent) == 2, sent  # the manifest and the status, as without a queue
 
 
 def test_a_large_value_costs_what_it_costs_otherwise(bucket: Place) -> None:
