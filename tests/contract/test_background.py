@@ -86,6 +86,7 @@ def test_a_run_in_the_background_goes_on_and_is_overwritten(place: Place) -> Non
     assert place.names() == ["log_run/artifacts/third.txt", "log_run/manifest.json", "log_run/metadata.json"]
 
 
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_a_hundred_artifacts_are_a_hundred_requests(bucket: Place) -> None:
     bucket.logbook("warm").mark_complete()
     log = bucket.logbook(background=True, log_level="critical")  # no line, as GCS has the name of a log in the body
@@ -108,6 +109,7 @@ def test_a_hundred_artifacts_are_a_hundred_requests(bucket: Place) -> None:
     assert len(sent) == 2, sent  # the manifest and the status, as without a queue
 
 
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_a_large_value_costs_what_it_costs_otherwise(bucket: Place) -> None:
     bucket.logbook("warm").mark_complete()
     requests = []

@@ -177,6 +177,7 @@ def test_the_owner_says_once_that_it_has_workers(place: Place) -> None:
     log.mark_complete()
 
 
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_a_worker_costs_what_the_docs_say(bucket: Place) -> None:
     log = bucket.logbook("warm", heartbeat=0)
     with counted() as sent:
