@@ -191,12 +191,16 @@ def by_parameters(log: Logbook) -> None:
 
 def by_deleting(log: Logbook) -> None:
     log.text("only/one", "x")
-    store = open_store(Storage(log.url, durable=True))
-    store.delete(["artifacts/only/one.txt"])
+    delete(log, "artifacts/only/one.txt")
     log.text("only/two", "y")
     log.text("several/one", "x")
     log.text("several/two", "y")
-    store.delete(["artifacts/several/one.txt", "artifacts/only/two.txt"])
+    delete(log, "artifacts/several/one.txt", "artifacts/only/two.txt")
+
+
+def delete(log: Logbook, *names: str) -> None:
+    log.flush()
+    open_store(log.url).durably().delete(names)
 
 
 @pytest.mark.parametrize(

@@ -825,6 +825,7 @@ def test_metrics_too_large_for_a_table_are_reported_and_not_read(sweep: Experime
     assert "too much for a table" in sweep.reader.table()[0]["metrics_error"]
 
 
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_the_table_of_a_bucket_costs_what_the_docs_say(bucket: Place) -> None:
     made = experiment(bucket)
     for step in range(5):
@@ -843,6 +844,7 @@ def test_the_table_of_a_bucket_costs_what_the_docs_say(bucket: Place) -> None:
     assert len(sent) == 1, sent
 
 
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_a_run_of_an_experiment_costs_what_a_run_costs_and_one_look_at_its_metrics(bucket: Place) -> None:
     made = experiment(bucket)
     begun(made, step=0).mark_complete()

@@ -230,6 +230,7 @@ def test_many_threads(place: Place) -> None:
 # -- what it costs in a bucket -----------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_many_lines_are_each_there_once_in_order_and_cheap(bucket: Place) -> None:
     cost = measure(bucket, MANY)
     assert cost.lines == wanted(MANY)
@@ -270,6 +271,7 @@ def test_many_lines_are_each_there_once_though_appends_fail(bucket: Place, after
     assert bucket.log()[1:-1] == expected
 
 
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_a_log_that_goes_on_large_is_extended_not_sent_again(bucket: Place) -> None:
     with bucket.logbook() as log:
         for _ in range(100):

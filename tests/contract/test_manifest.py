@@ -180,6 +180,7 @@ def test_a_writer_that_has_ended_leaves_its_successors_manifest_alone(place: Pla
     assert reader(place).verify().ok
 
 
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_what_comes_after_the_end_is_in_the_manifest_after_a_flush_and_at_exit(place: Place) -> None:
     with place.logbook() as log:
         log.text("t", "x")
@@ -223,6 +224,7 @@ def test_two_threads_at_one_file_leave_a_receipt_that_is_true(place: Place) -> N
 # -- who else writes ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_a_fork_and_a_path_sent_elsewhere_have_the_bucket_listed(bucket: Place) -> None:
     def fork(log: Logbook) -> None:
         with warnings.catch_warnings():

@@ -177,6 +177,7 @@ def test_the_owner_says_once_that_it_has_workers(place: Place) -> None:
     log.mark_complete()
 
 
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_a_worker_costs_what_the_docs_say(bucket: Place) -> None:
     log = bucket.logbook("warm", heartbeat=0)
     with counted() as sent:
@@ -507,7 +508,7 @@ def test_a_worker_goes_on_when_its_run_is_resumed(place: Place) -> None:
         worker.info("still here")
         worker.text("still", "there")
         worker.close()
-    assert log_of(place, 0)[1:] == ["INFO still here"]
+    assert log_of(place, 0)[1:] == ["INFO still here", "INFO Saved text still in artifacts/still.txt"]
 
 
 def test_a_worker_of_a_run_that_was_replaced_finds_out(bucket: Place) -> None:
