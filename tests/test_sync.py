@@ -33,7 +33,7 @@ from notata import (
     sync,
 )
 from notata._base.threads import Event
-from notata.mirror import RunCopy
+from notata.mirror import CopyOptions, RunCopy
 from notata.mirror.evidence import digest_of
 from notata.store import Entry, Store, open_store
 from notata.store.files import PART
@@ -224,7 +224,7 @@ def test_bytes_of_all_files_are_told_to_a_callback(here: Place, there: Place) ->
 def test_what_tells_of_files_comes_after_them(here: Place, there: Place) -> None:
     fill(here, run())
     target = below(there)
-    RunCopy(here.store().below("log_a"), target, at_once=1).update()
+    RunCopy(here.store().below("log_a"), target, CopyOptions(at_once=1)).update()
     steps = writes(target)
     assert steps[0] == steps[-1] == "put metadata.json"
     assert steps[-5:-1] == [
@@ -782,7 +782,7 @@ def test_who_cannot_be_reached_is_not_asked_for_every_file(here: Place, there: P
     gone = Gone(there.store().below("log_b"))
     fill(there, {"log_b/metadata.json": metadata("initialized")})
     with pytest.raises(BatchError) as failed:
-        RunCopy(here.store().below("log_a"), gone, at_once=4).update()
+        RunCopy(here.store().below("log_a"), gone, CopyOptions(at_once=4)).update()
     assert isinstance(failed.value.exceptions[0], UnreachableError)
     assert gone.tried < 10
 
@@ -793,30 +793,31 @@ def test_who_cannot_be_reached_is_not_asked_for_every_file(here: Place, there: P
 def test_what_is_known_to_be_there_is_not_looked_at_again(here: Place, there: Place) -> None:
     fill(here, run("initialized"))
     target, known = below(there), dict[str, str]()
-    copy = RunCopy(here.store().below("log_a"), target)
-    assert copy.update(known).whole
+    copy = RunCopy(here.store().below("log_a"), target, known=known)
+    assert copy.update().whole
     assert known == {entry.key: entry.version for entry in here.store().below("log_a").list()}
     before = len(target.operations)
-    assert copy.update(known).bytes == 0
+    assert copy.update().bytes == 0
     assert target.operations[before:] == []
     fill(here, {"log_a/artifacts/new": b"n"} | LOGS)
-    assert copy.update(known).bytes == 1 + len(LOGS["log_a/log.txt"]) - len(run()["log_a/log.txt"])
+    assert copy.update().bytes == 1 + len(LOGS["log_a/log.txt"]) - len(run()["log_a/log.txt"])
     assert writes(target)[-2:] == ["put artifacts/new", "append log.txt"]
     assert tree(there) == tree(here)
 
 
 def test_only_some_files_say_nothing_of_an_end(here: Place, there: Place) -> None:
     fill(here, run("initialized"))
-    copy, known = RunCopy(here.store().below("log_a"), there.store().below("log_a")), dict[str, str]()
-    outcome = copy.update(known, only=["artifacts/notes.txt", "gone", "metadata.json"])
+    known = dict[str, str]()
+    copy = RunCopy(here.store().below("log_a"), there.store().below("log_a"), known=known)
+    outcome = copy.update(only=["artifacts/notes.txt", "gone", "metadata.json"])
     assert tree(there) == {key: run("initialized")[key] for key in ("log_a/artifacts/notes.txt", "log_a/metadata.json")}
     assert not outcome.whole
     fill(here, run())
-    copy.update(known, only=["log.txt", "metadata.json"])
+    copy.update(only=["log.txt", "metadata.json"])
     assert status(there) == "initialized"
     now = here.store().below("log_a").stat("metadata.json").version
     assert known["metadata.json"] != now
-    assert copy.update(known).whole
+    assert copy.update().whole
     assert known["metadata.json"] == now
     assert tree(there) == run()
 
@@ -825,17 +826,16 @@ def test_only_some_files_say_nothing_of_an_end(here: Place, there: Place) -> Non
 def test_what_was_known_of_one_run_is_not_taken_for_another_one(here: Place, there: Place, only: list[str]) -> None:
     """As where a run that is mirrored is begun anew in its folder, by `overwrite=True`."""
     fill(here, run("initialized"))
-    copy = RunCopy(here.store().below("log_a"), there.store().below("log_a"), replace=True)
-    known = dict[str, str]()
-    copy.update(known)
+    copy = RunCopy(here.store().below("log_a"), there.store().below("log_a"), CopyOptions(replace=True), known={})
+    copy.update()
     here.store().clear()
     line = b"[2026-02-02T00:00:00] INFO of another run\n"
     new = {"log_a/metadata.json": metadata("initialized", start_time="2026-02-02"), "log_a/log.txt": line * 10}
     fill(here, new)
-    copy.update(known, only=only)
+    copy.update(only=only)
     assert tree(there) == new
     fill(here, {"log_a/log.txt": line * 11})
-    assert copy.update(known).appended == {"log.txt": len(line)}
+    assert copy.update().appended == {"log.txt": len(line)}
     assert tree(there) == tree(here)
 
 
@@ -845,13 +845,13 @@ def test_who_was_replaced_at_the_target_puts_no_file_among_those_of_another_run(
     fill(here, run("initialized"))
     second = run("initialized") | {"log_a/metadata.json": metadata("initialized", start_time="2026-02-02")}
     fill(elsewhere, second)
-    first, known = RunCopy(here.store().below("log_a"), there.store().below("log_a"), replace=True), dict[str, str]()
-    first.update(known)
-    RunCopy(elsewhere.store().below("log_a"), there.store().below("log_a"), replace=True).update()
+    first = RunCopy(here.store().below("log_a"), there.store().below("log_a"), CopyOptions(replace=True), known={})
+    first.update()
+    RunCopy(elsewhere.store().below("log_a"), there.store().below("log_a"), CopyOptions(replace=True)).update()
     fill(here, {"log_a/artifacts/notes.txt": b"of the first", "log_a/artifacts/new": b"of the first"})
     for only in (["artifacts/notes.txt"], ["artifacts/new", "metadata.json"], None):
         with pytest.raises(RunExistsError, match="holds another run of this id"):
-            first.update(known, only=only)
+            first.update(only=only)
     assert tree(there) == second
 
 
@@ -904,7 +904,7 @@ def test_a_run_that_is_replaced_while_it_is_copied_is_not_mixed_with_the_new_one
 
     fill(here, {"log_a/artifacts/notes.txt": b"changed late"})
     source = _when_listed(here.store().below("log_a"), replaced)
-    copy = RunCopy(source, target, delete=delete, replace=delete)
+    copy = RunCopy(source, target, CopyOptions(delete=delete, replace=delete))
     with nullcontext() if delete else pytest.raises(RunExistsError):
         copy.update()
     if delete:
@@ -931,7 +931,7 @@ def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where
 
     source.list = listed  # type: ignore[method-assign]
     with pytest.raises(RunExistsError):
-        RunCopy(source, target, delete=True).update()
+        RunCopy(source, target, CopyOptions(delete=True)).update()
     assert tree(there) == run()
 
 
@@ -952,7 +952,7 @@ def test_a_copy_that_is_told_to_stop_stops(here: Place, there: Place) -> None:
     source = Changing(here.store().below("log_a"))
     source.change_before("artifacts/notes.txt", stop.set)
     with pytest.raises(InterruptedError):
-        RunCopy(source, there.store().below("log_a"), stop=stop).update()
+        RunCopy(source, there.store().below("log_a"), CopyOptions(stop=stop)).update()
     assert "log_a/log.txt" not in tree(there)
     state = LogReader(f"{there.url}/log_a").state
     assert (state.status, state.why) == ("replacing", "a copy from another location is in progress, or was interrupted")

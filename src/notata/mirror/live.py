@@ -17,10 +17,10 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from notata._base import exits, keys
 from notata._base.display import counted
@@ -36,6 +36,7 @@ from notata.errors import (
     RunDisplacedError,
     RunExistsError,
 )
+from notata.mirror.options import CopyOptions
 from notata.mirror.runs import RunCopy
 from notata.mirror.schedule import Schedule
 from notata.run.state import ENDED, lease_of, metadata, parsed
@@ -92,12 +93,6 @@ class Clock:
         changed.wait(min(seconds, threading.TIMEOUT_MAX))  # seconds may be infinite
 
 
-class Copies(Protocol):
-    """The interface of `notata.mirror.runs.RunCopy`, which makes the target equal to the source."""
-
-    def update(self, known: dict[str, str] | None = None, only: Collection[str] | None = None) -> object: ...
-
-
 class Mirror:
     """A copy of one run that follows it: ``log.mirror``.
 
@@ -141,17 +136,16 @@ class Mirror:
         self._clock = clock or Clock()
         self._pid = os.getpid()
         self._stop = Event()
-        self._copy: Copies = RunCopy(
-            source,
-            target.with_bytes_at_once(PART),
+        self._schedule = Schedule()
+        options = CopyOptions(
             replace=replace,
             at_once=AT_ONCE,
             bytes_at_once=BYTES_AT_ONCE,
             stop=self._stop,
             streams=threading.Semaphore(1),
         )
+        self._copy = RunCopy(source, target.with_bytes_at_once(PART), options, known=self._schedule.known)
         self._owner = lease_of(parsed(source.read(keys.METADATA)) or {}).get("owner")
-        self._schedule = Schedule()
         self._lengths: dict[str, int] = {}  # copied bytes of each log
         self._target_is_known = False  # whether the content of the target is known completely
         self._pause = PAUSE
@@ -381,7 +375,7 @@ class Mirror:
         self._pause = max(PAUSE, LOOKS * (self._clock.now() - began))
         if whole or ended or not self._target_is_known:
             if changed:
-                self._copy.update(self._schedule.known)
+                self._copy.update()
                 self._record_copied(changed.values())
             self._target_is_known = True
         else:
@@ -421,7 +415,7 @@ class Mirror:
             if began - last_signs > SIGN:
                 self._copy_signs({keys.METADATA: None, **signs})
                 last_signs = began
-            self._copy.update(self._schedule.known, only=[entry.key for entry in batch])
+            self._copy.update(only=[entry.key for entry in batch])
             self._schedule.sent(batch, began, self._clock.now())
         if signs:
             self._copy_signs(signs)
@@ -432,7 +426,7 @@ class Mirror:
         due = {key: entry for key, entry in signs.items() if self._schedule.is_rested(key, now)}
         if not due:
             return
-        self._copy.update(self._schedule.known, only=list(due))
+        self._copy.update(only=list(due))
         self._record_copied(entry for entry in due.values() if entry is not None)
 
     def _record_copied(self, copied: Iterable[Entry]) -> None:
