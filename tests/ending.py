@@ -135,7 +135,7 @@ def write_after_the_end(begin: Callable[..., Logbook]) -> None:
         ready()
     assert log.mirror is not None
     log.mirror.flush()
-    thread = log.mirror._thread
+    thread = log.mirror._thread._thread
     if thread is not None:
         thread.join()
     log.text("late", "a")

@@ -24,7 +24,7 @@ from notata._base.secrets import redacted
 from notata._base.terminal import one_line
 from notata.errors import ConfigurationError, Terminated
 
-__all__ = ["Sigterm", "abandon", "at_exit", "call_late", "exit_cause", "forget", "is_from_handler", "mark_used"]
+__all__ = ["Sigterm", "at_exit", "call_late", "exit_cause", "forget", "is_from_handler", "mark_used"]
 
 Call = Callable[[], None]
 
@@ -65,16 +65,6 @@ def call_late(call: Call) -> bool:
         return False
     _late_calls[call] = None
     return True
-
-
-def abandon(prefix: str) -> None:
-    """Do not wait at exit for daemon threads of executors whose names begin with `prefix`.
-
-    Threads of an executor are daemons if a daemon thread created them. Python joins them nevertheless.
-    """
-    threads: Any = concurrent.futures.thread._threads_queues
-    for thread in [thread for thread in threads if thread.daemon and thread.name.startswith(prefix)]:
-        threads.pop(thread, None)
 
 
 def exit_cause() -> BaseException | None:
