@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -23,8 +24,10 @@ from notata.errors import (
     MissingError,
     NotataError,
     StorageError,
+    TooLargeError,
 )
-from notata.manifest import Document, Receipt, merge
+from notata.manifest import Document, Receipt, valid_receipts
+from notata.manifest.trust import whole_digest
 from notata.mirror.evidence import digest_of
 from notata.run.parameters import FILES as PARAMS
 from notata.search.finding import File, Found, look_up, no_run, raise_error
@@ -237,11 +240,9 @@ class _Side:
         """Return the manifest entries that match the current files."""
         documents = []
         for key in sorted(filter(keys.is_manifest, self.files), key=len):  # that of the run before those of workers
-            try:
-                documents.append(Document.parse(self.store.read(key)))
-            except (MissingError, ValueError):  # removed meanwhile, or damaged: then it is no evidence
-                continue
-        return merge(self.files.values(), {}, documents)[0]
+            with suppress(MissingError, TooLargeError):  # removed meanwhile, or not written by notata
+                documents.append(Document.parse_undamaged(self.store.read(key)))
+        return valid_receipts(self.files.values(), {}, filter(None, documents))[0]
 
 
 def _unread(why: str, params: bool) -> str:
@@ -336,7 +337,7 @@ class _File:
 
     @property
     def sha256(self) -> bytes:
-        return self.receipt.sha256 if self.receipt and self.receipt.size == self.entry.size else b""
+        return whole_digest(self.receipt, self.entry)
 
     @property
     def kind(self) -> str:
