@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from notata._base import keys
 from notata._base.retries import attempts
 from notata._base.threads import Event, Pool
 from notata.errors import (
-    BatchError,
     ConflictError,
     ContainerMissingError,
     DeadlineError,
@@ -22,12 +22,12 @@ from notata.errors import (
     FullError,
     KeyNameError,
     MissingError,
-    StorageError,
     StoredNameError,
     UnreachableError,
 )
 from notata.mirror.evidence import continues_copy, digest_of, same
 from notata.mirror.options import CopyOptions
+from notata.run.removal import errors_by_key
 from notata.store import Blob, Entry, Store
 from notata.store.files import PART
 from notata.store.in_flight import InFlight, started_in_thread
@@ -248,10 +248,4 @@ def delete(store: Store, names: Iterable[str]) -> dict[str, Exception]:
             legal.append(keys.check(name))
         except KeyNameError as error:
             errors[name] = StoredNameError(f"{store.url}: {error}", url=store.url, key=name)
-    try:
-        store.delete(legal)
-    except BatchError as failed:
-        errors |= {str(getattr(error, "key", "")): error for error in failed.exceptions}
-    except StorageError as error:
-        errors |= dict.fromkeys(legal, error)
-    return errors
+    return errors | errors_by_key(partial(store.delete, legal), legal)
