@@ -9,7 +9,7 @@ import shlex
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from hashlib import md5
 from pathlib import Path
@@ -35,6 +35,7 @@ from notata import (
 from notata._base.threads import Event
 from notata.mirror import CopyOptions, RunCopy
 from notata.mirror.evidence import digest_of
+from notata.mirror.files import CopyResult
 from notata.store import Entry, Store, open_store
 from notata.store.files import PART
 from notata.store.gaps import Skipped
@@ -636,8 +637,7 @@ def test_a_file_that_vanishes_is_left_out_and_one_that_came_for_it_is_copied(her
         here.store().delete(["log_a/artifacts/notes.txt"])
 
     source.change_before("artifacts/notes.txt", rename)
-    outcome = RunCopy(source, there.store().below("log_a")).update()
-    assert outcome.whole
+    assert "metadata.json" in RunCopy(source, there.store().below("log_a")).update()
     assert tree(there) == tree(here)
     assert "log_a/artifacts/renamed.txt" in tree(there)
 
@@ -674,7 +674,7 @@ def test_a_destination_that_changes_meanwhile_is_looked_at_again(here: Place, th
     assert tree(there) == tree(here)
     there.put("log_a/metadata.json", metadata("initialized"))
     target.change_before("metadata.json", lambda: there.put("log_a/metadata.json", metadata("replacing")), "put")
-    assert RunCopy(here.store().below("log_a"), target).update().whole
+    assert "metadata.json" in RunCopy(here.store().below("log_a"), target).update()
     assert tree(there) == tree(here)
 
 
@@ -689,7 +689,7 @@ def test_a_run_that_ends_and_is_copied_by_another_one_meanwhile_is_not_ahead(her
 
     target.change_before("metadata.json", end)
     listed = {entry.key: entry for entry in target.list()}
-    assert RunCopy(here.store().below("log_a"), target).update(listed=listed).whole
+    assert "metadata.json" in RunCopy(here.store().below("log_a"), target).update(listed=listed)
     assert tree(there) == run()
 
 
@@ -790,17 +790,23 @@ def test_who_cannot_be_reached_is_not_asked_for_every_file(here: Place, there: P
 # -- one run, again and again --------------------------------------------------------------------------------
 
 
+def sent(results: Mapping[str, CopyResult]) -> dict[str, tuple[str, int]]:
+    """What was sent of a run."""
+    return {key: (found.verb, found.bytes) for key, found in results.items() if found.verb in ("copied", "appended")}
+
+
 def test_what_is_known_to_be_there_is_not_looked_at_again(here: Place, there: Place) -> None:
     fill(here, run("initialized"))
     target, known = below(there), dict[str, str]()
     copy = RunCopy(here.store().below("log_a"), target, known=known)
-    assert copy.update().whole
+    assert "metadata.json" in copy.update()
     assert known == {entry.key: entry.version for entry in here.store().below("log_a").list()}
     before = len(target.operations)
-    assert copy.update().bytes == 0
+    assert sent(copy.update()) == {}
     assert target.operations[before:] == []
     fill(here, {"log_a/artifacts/new": b"n"} | LOGS)
-    assert copy.update().bytes == 1 + len(LOGS["log_a/log.txt"]) - len(run()["log_a/log.txt"])
+    added = len(LOGS["log_a/log.txt"]) - len(run()["log_a/log.txt"])
+    assert sent(copy.update()) == {"artifacts/new": ("copied", 1), "log.txt": ("appended", added)}
     assert writes(target)[-2:] == ["put artifacts/new", "append log.txt"]
     assert tree(there) == tree(here)
 
@@ -809,15 +815,15 @@ def test_only_some_files_say_nothing_of_an_end(here: Place, there: Place) -> Non
     fill(here, run("initialized"))
     known = dict[str, str]()
     copy = RunCopy(here.store().below("log_a"), there.store().below("log_a"), known=known)
-    outcome = copy.update(only=["artifacts/notes.txt", "gone", "metadata.json"])
+    results = copy.update(only=["artifacts/notes.txt", "gone", "metadata.json"])
+    assert results.keys() == {"artifacts/notes.txt", "metadata.json"}
     assert tree(there) == {key: run("initialized")[key] for key in ("log_a/artifacts/notes.txt", "log_a/metadata.json")}
-    assert not outcome.whole
     fill(here, run())
     copy.update(only=["log.txt", "metadata.json"])
     assert status(there) == "initialized"
     now = here.store().below("log_a").stat("metadata.json").version
     assert known["metadata.json"] != now
-    assert copy.update().whole
+    assert "metadata.json" in copy.update()
     assert known["metadata.json"] == now
     assert tree(there) == run()
 
@@ -835,7 +841,7 @@ def test_what_was_known_of_one_run_is_not_taken_for_another_one(here: Place, the
     copy.update(only=only)
     assert tree(there) == new
     fill(here, {"log_a/log.txt": line * 11})
-    assert copy.update().appended == {"log.txt": len(line)}
+    assert sent(copy.update()) == {"log.txt": ("appended", len(line))}
     assert tree(there) == tree(here)
 
 

@@ -7,7 +7,7 @@ changes, `schedule` decides which files are due. `places` decides where copies g
 """
 
 from notata.mirror.options import CopyOptions
-from notata.mirror.runs import Changes, RunCopy
+from notata.mirror.runs import RunCopy
 from notata.mirror.tree import SyncReport, sync
 
-__all__ = ["Changes", "CopyOptions", "RunCopy", "SyncReport", "sync"]
+__all__ = ["CopyOptions", "RunCopy", "SyncReport", "sync"]

@@ -34,7 +34,7 @@ from notata.store.in_flight import InFlight, started_in_thread
 
 __all__ = ["HOPELESS", "CopyResult", "FileCopier", "Pair", "Verb", "delete", "look_up"]
 
-Verb: TypeAlias = Literal["equal", "copied", "appended", "gone"]
+Verb: TypeAlias = Literal["equal", "copied", "appended", "deleted", "gone"]
 
 _SMALL: Final = 64 * 2**10
 _TRIES: Final = 8
@@ -60,11 +60,12 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """The result of copying one file.
+    """The result of copying or deleting one file.
 
     Attributes:
-        verb: ``equal``: no copy was needed; ``copied`` or ``appended``; ``gone``: the source no longer has the file.
-        bytes: The number of bytes sent.
+        verb: ``equal``: no copy was needed; ``copied``, ``appended`` or ``deleted``; ``gone``: the source no longer has
+            the file.
+        bytes: The number of bytes sent, or deleted.
         source: The source's version that the target has now; an older one if the file changed meanwhile.
         target: The target's version, if known.
         size: The size of the file, if it was sent.

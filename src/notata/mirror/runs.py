@@ -20,47 +20,9 @@ from notata.store import Entry, Store
 from notata.store.gaps import Gaps, ignore
 from notata.store.spelling import aligned
 
-__all__ = ["Changes", "RunCopy"]
+__all__ = ["RunCopy"]
 
 _TRIES: Final = 8
-
-
-@dataclass(slots=True)
-class Changes:
-    """The changes that a copy made at the target, or with ``dry_run`` would make.
-
-    Attributes:
-        copied: The bytes of each file that was copied whole, by key.
-        appended: The bytes that were appended to each log.
-        deleted: The deleted files, with their sizes.
-        equal: The number of files that were equal already.
-        whole: Whether the target's metadata.json equals that of the source at the beginning of the copy. Then the
-            target has all files that the source had at that moment.
-    """
-
-    copied: dict[str, int] = field(default_factory=dict)
-    appended: dict[str, int] = field(default_factory=dict)
-    deleted: dict[str, int] = field(default_factory=dict)
-    equal: int = 0
-    whole: bool = False
-
-    @property
-    def bytes(self) -> int:
-        """The number of bytes that were sent, or would be."""
-        return sum(self.copied.values()) + sum(self.appended.values())
-
-    def add_files(self, results: Mapping[str, CopyResult]) -> None:
-        """Add the results of files."""
-        self.copied |= {key: result.bytes for key, result in results.items() if result.verb == "copied"}
-        self.appended |= {key: result.bytes for key, result in results.items() if result.verb == "appended"}
-        self.equal += sum(result.verb == "equal" for result in results.values())
-
-    def add_run(self, folder: str, run: Changes) -> None:
-        """Add the changes of a run in a folder."""
-        self.copied |= {keys.join(folder, key): size for key, size in run.copied.items()}
-        self.appended |= {keys.join(folder, key): size for key, size in run.appended.items()}
-        self.deleted |= {keys.join(folder, key): size for key, size in run.deleted.items()}
-        self.equal += run.equal
 
 
 @dataclass(slots=True)
@@ -126,10 +88,10 @@ class RunCopy:
     >>> with Logbook("copied", "memory://mirror-here") as log:
     ...     path = log.text("notes", "converged")
     >>> source, target = open_store("memory://mirror-here/log_copied"), open_store("memory://mirror-there/log_copied")
-    >>> RunCopy(source, target).update().whole
-    True
-    >>> target.read("artifacts/notes.txt"), RunCopy(source, target).update().bytes
-    (b'converged', 0)
+    >>> RunCopy(source, target).update()["artifacts/notes.txt"].verb
+    'copied'
+    >>> RunCopy(source, target).update()["artifacts/notes.txt"].verb
+    'equal'
     """
 
     def __init__(
@@ -143,13 +105,18 @@ class RunCopy:
         self._files = FileCopier(source, target, options or CopyOptions())
         self._memory = _Memory({} if known is None else known, repeats=known is not None)
 
-    def update(self, only: Collection[str] | None = None, *, listed: Mapping[str, Entry] | None = None) -> Changes:
+    def update(
+        self, only: Collection[str] | None = None, *, listed: Mapping[str, Entry] | None = None
+    ) -> dict[str, CopyResult]:
         """Make the target equal to the source as it is now. Safe to call again, also after an error.
 
         Args:
             only: Copy only these files. metadata.json is copied if it is among them and does not say that the run has
                 ended: that of an ended run is copied by a call without `only`.
             listed: A current listing of the target, by key; by default the target is listed.
+
+        Returns:
+            What was done with each file, by key.
 
         Raises:
             RunExistsError: The target has another run with this id, or is ahead of the source.
@@ -190,9 +157,8 @@ class _Update:
         self._only = only
         self._results: dict[str, CopyResult] = {}
         self._errors: dict[str, Exception] = {}
-        self._deleted: dict[str, int] = {}
 
-    def run(self, found: Mapping[str, Entry] | None) -> Changes:
+    def run(self, found: Mapping[str, Entry] | None) -> dict[str, CopyResult]:
         # The target is listed before the source: so a file that only the target has was deleted at the source, and not
         # added meanwhile, and a later state at the target did not come from the source meanwhile.
         listed = self._list_target() if found is None else found
@@ -223,10 +189,9 @@ class _Update:
                 f"{some} of {all_} files could not be copied to {self._target.url}, or deleted there",
                 [*self._errors.values()],
             )
-        changes = Changes(deleted=self._deleted, whole=self._publish())
-        changes.add_files(self._results)
+        self._publish()
         self._memory.compared |= self._memory.repeats and self._only is None
-        return changes
+        return self._results
 
     # -- compare -------------------------------------------------------------------------------------------
 
@@ -362,23 +327,21 @@ class _Update:
         """Delete files that the source does not have."""
         self._options.check()
         errors = {} if self._options.dry_run else delete(self._target, extra)
-        self._deleted |= {key: size for key, size in extra.items() if key not in errors}
+        self._results |= {key: CopyResult("deleted", size) for key, size in extra.items() if key not in errors}
         self._errors |= errors
 
-    def _publish(self) -> bool:
-        """Store the source's first metadata.json at the target, as all other files are there; return whether it is."""
+    def _publish(self) -> None:
+        """Store the source's first metadata.json at the target, as all other files are there."""
         ended = self._here.fields is None or self._here.has_ended
         if self._only is not None and (ended or keys.METADATA not in self._only):
-            return False
-        if self._is_current():
-            self._results[keys.METADATA] = CopyResult("equal")
-        else:
+            return
+        result = CopyResult("equal") if self._is_current() else CopyResult("copied", len(self._here.data))
+        if result.verb == "copied":
             self._options.check()
             self._set_metadata(self._here.data)
-            self._results[keys.METADATA] = CopyResult("copied", len(self._here.data))
+        self._results[keys.METADATA] = result
         if self._memory.repeats:
             self._memory.known[keys.METADATA] = self._here.version
-        return self._only is None and not self._options.dry_run
 
 
 def _needs_new_listing(here: Entry, result: CopyResult) -> bool:

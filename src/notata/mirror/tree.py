@@ -9,7 +9,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from notata._base import keys
 from notata._base.display import counted
@@ -29,10 +29,10 @@ from notata.errors import (
     StoredNameError,
 )
 from notata.mirror.clashes import clashing
-from notata.mirror.files import FileCopier, Pair, delete
+from notata.mirror.files import CopyResult, FileCopier, Pair, Verb, delete
 from notata.mirror.options import CopyOptions
 from notata.mirror.places import check_separate
-from notata.mirror.runs import Changes, RunCopy
+from notata.mirror.runs import RunCopy
 from notata.run.listings import inside, name_of, runs_in, split
 from notata.run.removal import remove_run
 from notata.run.state import MIRROR, parsed
@@ -156,11 +156,12 @@ def sync(
         plan = _plan(origin, target, options, is_run=is_run)
         work = _Sync(origin, target, replace(options, tally=Tally(callback, plan.size)))
         work.apply(plan)
-    changes = work.changes
-    report = SyncReport(
-        origin.url, target.url, len(plan.runs), changes.copied, changes.appended, changes.deleted, changes.equal,
-        tuple(name for name in origin.irregular() if not keys.is_reserved(name.replace(os.sep, "/"))), dry_run,
-    )  # fmt: skip
+    done: dict[str, dict[str, int]] = {verb: {} for verb in get_args(Verb)}
+    for key, result in work.results.items():
+        done[result.verb][key] = result.bytes
+    left_out = tuple(name for name in origin.irregular() if not keys.is_reserved(name.replace(os.sep, "/")))
+    changes = (done["copied"], done["appended"], done["deleted"], len(done["equal"]))
+    report = SyncReport(origin.url, target.url, len(plan.runs), *changes, left_out, dry_run)
     errors = [*plan.errors, *work.errors]
     if failed is not None:
         for error in errors:
@@ -231,13 +232,13 @@ def _leave_out(clashes: Mapping[str, StoredNameError], named: dict[str, Any]) ->
 
 
 class _Sync:
-    """Makes the changes of a plan at the target, and counts them."""
+    """Makes the changes of a plan at the target, and keeps the results and errors of all files."""
 
     def __init__(self, source: Store, target: Store, options: CopyOptions) -> None:
         self._source = source
         self._target = target
         self._options = options
-        self.changes = Changes()
+        self.results: dict[str, CopyResult] = {}
         self.errors: list[Exception] = []
 
     def apply(self, plan: _Plan) -> None:
@@ -248,14 +249,14 @@ class _Sync:
             self._options.check()
             self._remove_run(folder, entries)
         results, errors = FileCopier(self._source, self._target, self._options).copy_all(plan.files)
-        self.changes.add_files(results)
+        self.results |= results
         self.errors += errors.values()
 
     def _copy_runs(self, runs: Mapping[str, Mapping[str, Entry]]) -> None:
         """Copy several runs at once, with fewer files of each at once."""
         count = max(1, min(_RUNS_AT_ONCE, len(runs)))
         options = self._options.shared_by(count)
-        flying = InFlight[str, Changes](count, count)
+        flying = InFlight[str, dict[str, CopyResult]](count, count)
         pool = Pool(count, "notata-sync")
         with pool, flying.until_landed(self._options.stop.set):
             for folder, listed in runs.items():
@@ -264,11 +265,11 @@ class _Sync:
         self._options.check()
         for folder in runs:
             if (error := flying.errors.get(folder)) is None:
-                self.changes.add_run(folder, flying.results[folder])
+                self.results |= {keys.join(folder, key): result for key, result in flying.results[folder].items()}
             else:
                 self.errors += error.exceptions if isinstance(error, BatchError) else [error]
 
-    def _copy_run(self, folder: str, listed: Mapping[str, Entry], options: CopyOptions) -> Changes:
+    def _copy_run(self, folder: str, listed: Mapping[str, Entry], options: CopyOptions) -> dict[str, CopyResult]:
         source, target = (store.below(folder) if folder else store for store in (self._source, self._target))
         return RunCopy(source, target, options).update(listed=listed)
 
@@ -284,11 +285,11 @@ class _Sync:
         except (KeyNameError, StorageError) as error:
             self.errors.append(error)
         else:
-            self.changes.deleted |= {keys.join(folder, key): size for key, size in gone.items()}
+            self.results |= {keys.join(folder, key): CopyResult("deleted", size) for key, size in gone.items()}
 
     def _delete_files(self, entries: Mapping[str, Entry]) -> None:
         errors = {} if self._options.dry_run else delete(self._target, entries)
-        self.changes.deleted |= {key: entry.size for key, entry in entries.items() if key not in errors}
+        self.results |= {key: CopyResult("deleted", entry.size) for key, entry in entries.items() if key not in errors}
         self.errors += errors.values()
 
 
