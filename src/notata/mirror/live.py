@@ -49,20 +49,13 @@ _HOPELESS: Final = (AccessError, ConfigurationError, ContainerMissingError, KeyN
 
 
 class State(IntEnum):
-    """The state of a mirror, which only moves forward.
+    """The state of a mirror, which only moves forward."""
 
-    FOLLOWING: The run is being written. Files are copied when they are due.
-    FINISHING: The run has ended. Everything is copied, and then nothing is left to do.
-    AMENDING: The run is changed after its end. As `FINISHING`, and the mirror looks again at exit.
-    EXITING: The interpreter is ending. As `FINISHING`, within the time limit.
-    OVER: Nothing is copied any more: the mirror gave up, or cannot have the target.
-    """
-
-    FOLLOWING = 0
-    FINISHING = 1
-    AMENDING = 2
-    EXITING = 3
-    OVER = 4
+    FOLLOWING = 0  # the run is being written: files are copied when they are due
+    FINISHING = 1  # the run has ended: everything is copied, and then nothing is left to do
+    AMENDING = 2  # the run is changed after its end: as before, and the mirror looks again at exit
+    EXITING = 3  # the interpreter is ending: everything is copied, within the time limit
+    OVER = 4  # nothing is copied any more: the mirror gave up, or the target is not for this run
 
 
 class Retries:

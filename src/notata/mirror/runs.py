@@ -131,18 +131,11 @@ class RunCopy:
             self._files.options.check()
             try:
                 return _Update(self._files, self._memory, only).run(listed)
-            except _AnotherRun:
-                self._memory.forget_run()
-                only = listed = None
             except (ConflictError, ExistsError):
                 self._memory.target = listed = None
                 if last:
                     raise
         raise AssertionError("unreachable")
-
-
-class _AnotherRun(Exception):
-    """The target has another run than before, which is to be replaced."""
 
 
 class _Update:
@@ -165,7 +158,8 @@ class _Update:
         self._there, self._here = self._read_metadata(found)
         replaces = self._there is not None and self._replaces(self._there)
         if replaces and (self._memory.known or self._memory.compared or self._only is not None):
-            raise _AnotherRun
+            self._memory.forget_run()  # what is known belongs to the previous run
+            return _Update(self._files, self._memory, None).run(None)
         entries = self._list_source()
         listed = self._without_clashes(entries, listed)
         pairs = self._pairs(entries, listed)
