@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final
 
+from notata._base import keys, limits
 from notata._base.retries import attempts
 from notata.errors import ConflictError, ExistsError, MissingError, TooLargeError
-from notata.manifest.document import Document
+from notata.manifest.document import Document, Receipt
 from notata.store import Store
 
 __all__ = ["ManifestFile"]
+
+_own = logging.getLogger("notata")
 
 _TRIES: Final = 20
 
@@ -20,11 +25,23 @@ class ManifestFile:
 
     Attributes:
         document: The manifest as this process stored or read it last; None if there was none, or it is damaged.
+
+    Args:
+        store: The store of the run.
+        key: The key of the manifest.
+        run_id: See `Document`.
+        owner: See `Document`.
+        most_files: Maximum number of files. With more, no manifest is stored and a warning is logged.
     """
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(
+        self, store: Store, key: str, run_id: str, owner: str, most_files: int = limits.MANIFEST_FILES
+    ) -> None:
         self._store = store
         self._key = key
+        self._run_id = run_id
+        self._owner = owner
+        self._most_files = most_files
         self._version = ""
         self.document: Document | None = None
 
@@ -45,20 +62,30 @@ class ManifestFile:
             return
         self._version, self.document = found.version, Document.parse_undamaged(found.data)
 
-    def write(self, make: Callable[[], tuple[Document, bytes]], on_conflict: Callable[[], object] = bool) -> None:
+    def write(
+        self, files: Callable[[], Mapping[str, Receipt]], on_conflict: Callable[[], object] = lambda: None
+    ) -> None:
         """Store a manifest by compare-and-swap. One request, and two more if another process has stored one.
 
         Args:
-            make: Returns the manifest, and its encoded form. It is called again after another process has stored one,
-                which is then in `document`.
-            on_conflict: Called after another process has stored one, before it is read.
+            files: Finds the receipts. It is called again after another process has stored a manifest, which is then in
+                `document`.
+            on_conflict: Called after another process has stored a manifest, before that is read.
 
         Raises:
             ConflictError: Other processes kept storing the file.
             ExistsError: The same.
         """
         for last in attempts(_TRIES):
-            document, data = make()
+            created = datetime.now().astimezone()  # before the files are looked at, see `notata.manifest.trust`
+            document = Document(self._run_id, self._owner, created, files())
+            data = document.encode(self._store.url)
+            if len(data) > limits.MANIFEST or len(document.files) > self._most_files:
+                _own.warning(
+                    "notata: cannot store the manifest of run %s: %s files exceed the size limit of %s, so the run "
+                    "cannot be verified", self._run_id, f"{len(document.files):,}", keys.MANIFEST
+                )  # fmt: skip
+                return
             try:
                 if self.is_known:
                     self._version = self._store.replace(self._key, data, self._version)

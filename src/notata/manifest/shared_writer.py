@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
 
 from notata._base.processes import Lock
 from notata.errors import NotataError
-from notata.manifest.document import Document, Receipt
+from notata.manifest.document import Receipt
 from notata.manifest.file import ManifestFile
 from notata.manifest.hashing import hashed
 from notata.manifest.hashing_store import HashingStore
@@ -30,9 +29,7 @@ class SharedManifestWriter:
 
     def __init__(self, store: HashingStore, key: str, run_id: str, owner: str) -> None:
         self._store = store
-        self._run_id = run_id
-        self._owner = owner
-        self._file = ManifestFile(store, key)
+        self._file = ManifestFile(store, key, run_id, owner)
         self._lock = Lock()
         self._written: dict[str, Receipt] = {}
 
@@ -51,13 +48,8 @@ class SharedManifestWriter:
             own = self._store.records.receipts()
             if own == self._written:
                 return
-            self._file.write(lambda: self._manifest(own))
+            self._file.write(lambda: self._files(own))
             self._written = own
-
-    def _manifest(self, own: Mapping[str, Receipt]) -> tuple[Document, bytes]:
-        created = datetime.now().astimezone()
-        document = Document(self._run_id, self._owner, created, self._files(own))
-        return document, document.encode(self._store.url)
 
     def _files(self, own: Mapping[str, Receipt]) -> Mapping[str, Receipt]:
         others = [] if self._file.document is None else [self._file.document]

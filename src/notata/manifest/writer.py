@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 
 from notata._base import keys, limits
 from notata._base.processes import Lock
@@ -19,8 +17,6 @@ from notata.store import Entry
 from notata.store.gaps import Gaps, Skipped, ignore
 
 __all__ = ["ManifestWriter"]
-
-_own = logging.getLogger("notata")
 
 
 class ManifestWriter:
@@ -56,17 +52,14 @@ class ManifestWriter:
         most_files: int = limits.MANIFEST_FILES,
     ) -> None:
         self._store = store
-        self._run_id = run_id
-        self._owner = owner
+        self._file = ManifestFile(store, keys.MANIFEST, run_id, owner, most_files)
         self._check = check
         self._is_owner = is_owner
         self._resumed = resumed
         self._workers = workers
         self._skipped = skipped
         self._closed: set[str] = set()
-        self._most_files = most_files
         self._lock = Lock()
-        self._file = ManifestFile(store, keys.MANIFEST)
         self._written = (-1, False)
 
     @property
@@ -97,18 +90,9 @@ class ManifestWriter:
                 self._check_in_storage()
             else:
                 self._check()
-            created = datetime.now().astimezone()
             if self._resumed and not self._file.is_known:
                 self._file.read()
-            document = Document(self._run_id, self._owner, created, self._files())
-            data = document.encode(self._store.url)
-            if len(data) > limits.MANIFEST or len(document.files) > self._most_files:
-                _own.warning(
-                    "notata: cannot store the manifest of run %s: %s files exceed the size limit of %s, so the run "
-                    "cannot be verified", self._run_id, f"{len(document.files):,}", keys.MANIFEST
-                )  # fmt: skip
-            else:
-                self._file.write(lambda: (document, data), self._check_in_storage)
+            self._file.write(self._files, self._check_in_storage)
             self._written = written
 
     def _check_in_storage(self) -> None:
