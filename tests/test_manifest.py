@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from notata import BatchError, ConfigurationError, ConflictError, Experiment, Logbook, LogReader, StorageError
 from notata.background import BackgroundBackend
-from notata.manifest import Document, FileRecords, HashingBackend, Receipt, merge, verify
+from notata.manifest import Document, FileRecords, HashingBackend, Receipt, valid_receipts, verify
 from notata.manifest.hashing import hashed
 from notata.store import Backend, Entry, Store, open_store
 from notata.store.appending import Tail
@@ -110,7 +110,7 @@ def test_no_receipt_is_false_whatever_was_done_and_failed(
     stored, own = raw(faulty), records.receipts()
     if records.incomplete:
         assert fails_at is not None or "append" in [verb for verb, _, _ in steps]  # of what was not known before
-        own, unknown = merge(Store(faulty).list(), own)
+        own, unknown = valid_receipts(Store(faulty).list(), own)
         assert {entry.key for entry in unknown} | set(own) == set(stored)
     else:
         assert set(own) == set(stored)
@@ -353,7 +353,7 @@ def test_only_receipts_that_hold_are_merged() -> None:
         entry("unknown"),
     ]
     own = {name: Receipt(1, two, "v2") for name in ("own", "changed", "larger", "gone")} | {"log.txt": Receipt(3, two)}
-    known, unknown = merge(listing, own, [earlier])
+    known, unknown = valid_receipts(listing, own, [earlier])
     assert known == {
         "own": Receipt(1, two, "v2"),
         "kept": Receipt(1, one, '"v1"'),

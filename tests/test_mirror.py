@@ -36,8 +36,8 @@ from notata import (
     UnreachableError,
 )
 from notata._base import exits
-from notata.mirror import live, schedule
-from notata.mirror.live import Behind, Clock, Mirror
+from notata.mirror import following, live, schedule
+from notata.mirror.live import Behind, Clock, Mirror, State
 from notata.mirror.schedule import Schedule
 from notata.store import Entry, Store, open_store
 from notata.store.files import PART
@@ -132,7 +132,7 @@ def pair() -> Iterator[Pair]:
 
 def settle(mirror: Mirror) -> None:
     """Wait until the thread has ended."""
-    thread = mirror._thread
+    thread = mirror._thread._thread
     if thread is not None:
         thread.join(60)
         assert not thread.is_alive()
@@ -150,7 +150,7 @@ def threads() -> list[str]:
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real clock, looks come as fast as they can, and files are taken as they are."""
-    monkeypatch.setattr(live, "PAUSE", 0.01)
+    monkeypatch.setattr(live, "POLL_INTERVAL", 0.01)
     monkeypatch.setattr(schedule, "QUIET", 0.0)
     monkeypatch.setattr(schedule, "REST", 0.0)
 
@@ -346,23 +346,24 @@ def test_a_target_that_is_away_for_a_while(pair: Pair) -> None:
 
 
 def test_it_is_tried_less_and_less_often(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "PAUSE", 3.0)
+    monkeypatch.setattr(live, "POLL_INTERVAL", 3.0)
     with pair.here.logbook() as log:
         mirror = pair.by_hand(log)
         pair.far.line.error = lambda: ConnectionError("no route to host")
         pauses = []
         for _ in range(7):
-            pause = mirror._poll()
+            pause = mirror._step()
             assert pause is not None
             pauses.append(pause)
             before = len(pair.far.operations)
-            assert mirror._poll() == pause  # not yet
+            assert mirror._step() == pause  # not yet
             assert len(pair.far.operations) == before
             pair.clock.seconds += pause
         assert pauses == [3, 6, 12, 24, 48, 60, 60]
-        mirror._ending = True
-        mirror._exit = pair.clock.now()
-        assert mirror._poll() == 5  # no longer than that at exit
+        mirror._advance(State.EXITING)
+        for expected in (3, 5, 5):
+            assert mirror._step() == expected
+            pair.clock.seconds += expected
 
 
 def test_writers_and_the_end_do_not_wait_for_a_target_that_stalls(pair: Pair) -> None:
@@ -401,7 +402,7 @@ def test_the_interpreter_gives_it_up(pair: Pair, capsys: pytest.CaptureFixture[s
 def test_the_interpreter_waits_without_limit_if_asked_to(
     pair: Pair, seconds: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "PATIENCE", 0.0)
+    monkeypatch.setattr(live, "SILENT_WAIT", 0.0)
     pair.far.line.open.clear()
     with pair.logbook(exit_timeout=seconds) as log:
         log.text("notes", "a")
@@ -429,7 +430,7 @@ def test_the_interpreter_waits_without_limit_if_asked_to(
 def test_of_a_run_on_a_disk_it_says_how_to_finish(
     pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "PATIENCE", 0.0)
+    monkeypatch.setattr(live, "SILENT_WAIT", 0.0)
     pair.far.line.error = lambda: ConnectionError("no route to host")
     with Logbook("run", tmp_path / "my outputs", mirror=MirrorStorage(pair.far, exit_timeout=0.02)):
         pass
@@ -459,7 +460,7 @@ def test_at_exit_all_runs_end_before_any_mirror_is_waited_for(pair: Pair, capsys
     logs = [pair.here.logbook(f"{number}", mirror=MirrorStorage(pair.far, exit_timeout=0.05)) for number in range(3)]
     waited: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Mirror, "_wait", lambda mirror: waited.extend(log.status for log in logs))
+        patch.setattr(Mirror, "_wait_at_exit", lambda mirror: waited.extend(log.status for log in logs))
         exits.run_all()
     assert waited == ["failed"] * 9
     capsys.readouterr()
@@ -483,9 +484,7 @@ def test_at_exit_where_no_thread_starts_any_more(
     exits.run_all()
     assert pair.wanting() == set()
     pair.here.put("log_run/artifacts/last.txt", b"by another road")
-    log.mirror._over = False
-    log.mirror._stop._is_set = False
-    log.mirror.flush()
+    pair.by_hand(log).flush()
     assert pair.wanting() == set()
     assert capsys.readouterr().err == ""
 
@@ -698,12 +697,12 @@ def test_a_log_that_is_sent_again_costs_no_more_than_its_rate(monkeypatch: pytes
 
 
 def test_looks_take_a_twentieth_of_the_time_at_most(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "PAUSE", 3.0)
+    monkeypatch.setattr(live, "POLL_INTERVAL", 3.0)
     with pair.here.logbook() as log:
         mirror = pair.by_hand(log)
-        assert mirror._poll() == 3.0
+        assert mirror._step() == 3.0
         pair.clock.per_look = 0.5  # a large folder, or a slow disk
-        pause = mirror._poll()
+        pause = mirror._step()
         assert pause is not None
         assert pause >= 10.0
 
@@ -711,13 +710,13 @@ def test_looks_take_a_twentieth_of_the_time_at_most(pair: Pair, monkeypatch: pyt
 def test_nothing_is_asked_of_the_target_while_nothing_changes(pair: Pair) -> None:
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
-    mirror._poll()
+    mirror._step()
     before = list(pair.far.operations)
     for _ in range(5):
-        mirror._poll()
+        mirror._step()
     assert pair.far.operations == before
     log.text("notes", "a")
-    mirror._poll()
+    mirror._step()
     told = pair.far.operations[len(before) :]
     assert [(operation.verb, operation.key) for operation in told] == [
         ("get", "metadata.json"),
@@ -731,7 +730,7 @@ def test_nothing_is_asked_of_the_target_while_nothing_changes(pair: Pair) -> Non
 def test_a_run_that_ends_between_two_looks_is_not_complete_before_its_files(pair: Pair) -> None:
     log = pair.here.logbook()
     mirror = pair.by_hand(log)
-    mirror._poll()
+    mirror._step()
     log.text("first", "a")
     done = False
 
@@ -750,11 +749,11 @@ def test_a_run_that_ends_between_two_looks_is_not_complete_before_its_files(pair
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Far, "put", put)
-        mirror._poll()
+        mirror._step()
     assert done
     assert status(pair.here) == "complete"
     assert status(pair.there) == "initialized"
-    mirror._poll()
+    mirror._step()
     assert status(pair.there) == "complete"
     assert pair.wanting() == set()
 
@@ -763,8 +762,8 @@ def test_a_run_that_ends_between_two_looks_is_not_complete_before_its_files(pair
 def test_a_run_that_ends_while_it_is_looked_at_is_complete_there_too(pair: Pair, manifest: bool) -> None:
     log = pair.here.logbook(manifest=manifest)
     mirror = pair.by_hand(log)
-    mirror._copy_due(False)
-    has_ended = mirror._has_ended
+    mirror._follower.copy(whole=False)
+    has_ended = mirror._follower._has_ended
 
     def asked_too_early() -> bool:
         ended = has_ended()
@@ -772,9 +771,9 @@ def test_a_run_that_ends_while_it_is_looked_at_is_complete_there_too(pair: Pair,
             log.mark_complete()
         return ended
 
-    mirror._has_ended = asked_too_early  # type: ignore[method-assign]
-    mirror._copy_due(False)
-    mirror._copy_due(False)
+    mirror._follower._has_ended = asked_too_early  # type: ignore[method-assign]
+    mirror._follower.copy(whole=False)
+    mirror._follower.copy(whole=False)
     assert status(pair.there) == "complete"
     assert pair.wanting() == set()
     assert mirror.behind == Behind(0, 0)
@@ -810,11 +809,11 @@ def test_a_file_that_keeps_changing_does_not_hold_up_the_others(tmp_path: Path) 
 
 
 def test_many_files_go_in_parts_with_the_sign_of_life_between_them(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "FILES", 10)
-    monkeypatch.setattr(live, "SIGN", 0.0)
+    monkeypatch.setattr(following, "BATCH_FILES", 10)
+    monkeypatch.setattr(following, "STATUS_INTERVAL", 0.0)
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
-    mirror._poll()
+    mirror._step()
     pair.clock.per_look = 1.0
     for number in range(35):
         pair.source().write(f"data/{number}.npy", b"x")
@@ -829,21 +828,21 @@ def test_many_files_go_in_parts_with_the_sign_of_life_between_them(pair: Pair, m
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Far, "put", put)
-        mirror._poll()
+        mirror._step()
     sent = [operation.key for operation in pair.far.operations[before:]]
     assert len([key for key in sent if key.startswith("data/")]) == 35
     assert "metadata.json" in sent[:-2]
-    mirror._poll()
+    mirror._step()
     assert pair.wanting() == set()
 
 
 def test_batches_are_bounded_in_bytes_and_number() -> None:
     entries = [entry(str(number), "1", size) for number, size in enumerate([5 * PART, 1, 3 * PART, 2 * PART, 0])]
-    sizes = [[entry.size for entry in batch] for batch in live.batches(entries)]
+    sizes = [[entry.size for entry in batch] for batch in following._batches(entries)]
     assert sizes == [[0, 1, 2 * PART], [3 * PART], [5 * PART]]
     many = [entry(str(number), "1") for number in range(450)]
-    assert [len(batch) for batch in live.batches(many)] == [200, 200, 50]
-    assert list(live.batches([])) == []
+    assert [len(batch) for batch in following._batches(many)] == [200, 200, 50]
+    assert list(following._batches([])) == []
 
 
 def test_few_at_once(pair: Pair) -> None:
@@ -879,8 +878,9 @@ def test_only_the_thread_of_the_mirror_has_a_lower_priority(pair: Pair) -> None:
     log = pair.logbook()
     assert log.mirror is not None
     log.mirror.flush()
-    assert log.mirror._thread is not None
-    assert os.getpriority(os.PRIO_PROCESS, log.mirror._thread.native_id or 0) == live.NICE
+    thread = log.mirror._thread._thread
+    assert thread is not None
+    assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) == live.NICENESS
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == 0
 
 
@@ -890,21 +890,21 @@ def test_a_look_that_always_finds_something_new_after_the_end_is_not_a_busy_loop
         pass
     mirror = Mirror(open_store(log.url), Store(pair.far.below("log_run")), "run", clock=clock)
     looks = 0
-    original = mirror._copy_due
+    original = mirror._follower.copy
 
-    def look(whole: bool) -> bool:
+    def look(*, whole: bool) -> bool:
         nonlocal looks
         looks += 1
         if looks < 40:
-            pair.source().write("artifacts/again", b"%d" % looks)
-        return original(whole)
+            log._store.write("artifacts/again", b"%d" % looks)
+        return original(whole=whole)
 
-    mirror._copy_due = look  # type: ignore[method-assign]
-    mirror._ending = True
+    mirror._follower.copy = look  # type: ignore[method-assign]
+    mirror._advance(State.FINISHING)
     before = clock.seconds
-    mirror._work()
+    mirror._thread.run()
     assert looks >= 40
-    assert clock.seconds - before >= 25 * live.PAUSE * 0.99
+    assert clock.seconds - before >= 25 * 3.0
     assert pair.wanting() == set()
 
 
@@ -924,8 +924,8 @@ def test_whichever_operation_at_the_target_fails(after: bool, monkeypatch: pytes
         failed = 0
         for step in STEPS:
             step(log)
-            mirror._not_before = float("-inf")
-            mirror._poll()
+            mirror._retries.try_now()
+            mirror._step()
             failed += mirror.error is not None
             check_honest(pair)
         assert log.status == "complete"
@@ -988,12 +988,12 @@ def test_the_same_with_the_thread(pair: Pair, nth: int, after: bool) -> None:
 def test_an_error_of_another_kind_is_no_end_either(pair: Pair) -> None:
     lines: list[tuple[int, str]] = []
     log = pair.here.logbook()
-    mirror = pair.by_hand(log, tell=lambda level, line: lines.append((level, line)))
+    mirror = pair.by_hand(log, log_line=lambda level, line: lines.append((level, line)))
     pair.far.line.error = lambda: ZeroDivisionError("a bug")
-    mirror._poll()
+    mirror._step()
     pair.far.line.error = None
-    mirror._not_before = float("-inf")
-    mirror._poll()
+    mirror._retries.try_now()
+    mirror._step()
     assert [level for level, _ in lines] == [logging.WARNING, logging.INFO]
     assert pair.wanting() == set()
 
@@ -1001,10 +1001,10 @@ def test_an_error_of_another_kind_is_no_end_either(pair: Pair) -> None:
 def test_a_folder_that_is_gone(pair: Pair) -> None:
     log = pair.here.logbook()
     mirror = pair.by_hand(log)
-    mirror._poll()
+    mirror._step()
     before = content(pair.there)
-    pair.source().clear()
-    mirror._poll()
+    log._store.clear()
+    mirror._step()
     assert isinstance(mirror.error, StorageError)
     assert content(pair.there) == before
 
@@ -1012,9 +1012,9 @@ def test_a_folder_that_is_gone(pair: Pair) -> None:
 def test_the_backlog_is_reported_in_files_and_bytes(pair: Pair) -> None:
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
-    mirror._poll()
-    pair.source().write("artifacts/a", bytes(1000))
-    pair.source().write("artifacts/b", bytes(500))
+    mirror._step()
+    log._store.write("artifacts/a", bytes(1000))
+    log._store.write("artifacts/b", bytes(500))
     assert mirror.behind == Behind(2, 1500)
     assert str(mirror.behind) == "2 files (1.5 kB)"
     before = len(pair.here.bytes("log_run/log.txt"))
@@ -1022,7 +1022,7 @@ def test_the_backlog_is_reported_in_files_and_bytes(pair: Pair) -> None:
     added = len(pair.here.bytes("log_run/log.txt")) - before
     assert mirror.behind == Behind(3, 1500 + added)
     assert [str(Behind(1, size)) for size in (1, 34_000_000, 2 * 10**12)] == [
-        "1 file (1 bytes)",
+        "1 file (1 B)",
         "1 file (34.0 MB)",
-        "1 file (2000.0 GB)",
+        "1 file (2.0 TB)",
     ]

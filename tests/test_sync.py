@@ -9,7 +9,7 @@ import shlex
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from hashlib import md5
 from pathlib import Path
@@ -34,8 +34,9 @@ from notata import (
     sync,
 )
 from notata._base.threads import Event
-from notata.mirror import RunCopy
+from notata.mirror import CopyOptions, RunCopy
 from notata.mirror.evidence import digest_of
+from notata.mirror.files import CopyResult
 from notata.store import Entry, Store, open_store
 from notata.store.files import PART
 from notata.store.gaps import Skipped
@@ -225,7 +226,7 @@ def test_bytes_of_all_files_are_reported_to_a_callback(here: Place, there: Place
 def test_metadata_is_copied_after_the_files_it_describes(here: Place, there: Place) -> None:
     fill(here, run())
     target = below(there)
-    RunCopy(here.store().below("log_a"), Store(target), at_once=1).update()
+    RunCopy(here.store().below("log_a"), Store(target), CopyOptions(at_once=1)).update()
     steps = writes(target)
     assert steps[0] == steps[-1] == "put metadata.json"
     assert steps[-5:-1] == [
@@ -637,8 +638,7 @@ def test_a_file_that_vanishes_is_left_out_and_one_that_came_for_it_is_copied(her
         here.store().delete(["log_a/artifacts/notes.txt"])
 
     source.change_before("artifacts/notes.txt", rename)
-    outcome = RunCopy(Store(source), there.store().below("log_a")).update()
-    assert outcome.whole
+    assert "metadata.json" in RunCopy(Store(source), there.store().below("log_a")).update()
     assert tree(there) == tree(here)
     assert "log_a/artifacts/renamed.txt" in tree(there)
 
@@ -675,7 +675,7 @@ def test_a_destination_that_changes_meanwhile_is_looked_at_again(here: Place, th
     assert tree(there) == tree(here)
     there.put("log_a/metadata.json", metadata("initialized"))
     target.change_before("metadata.json", lambda: there.put("log_a/metadata.json", metadata("replacing")), "put")
-    assert RunCopy(here.store().below("log_a"), Store(target)).update().whole
+    assert "metadata.json" in RunCopy(here.store().below("log_a"), Store(target)).update()
     assert tree(there) == tree(here)
 
 
@@ -690,7 +690,7 @@ def test_a_run_that_ends_and_is_copied_by_another_one_meanwhile_is_not_ahead(her
 
     target.change_before("metadata.json", end)
     listed = {entry.key: entry for entry in Store(target).list()}
-    assert RunCopy(here.store().below("log_a"), Store(target)).update(listed=listed).whole
+    assert "metadata.json" in RunCopy(here.store().below("log_a"), Store(target)).update(listed=listed)
     assert tree(there) == run()
 
 
@@ -783,7 +783,7 @@ def test_who_cannot_be_reached_is_not_asked_for_every_file(here: Place, there: P
     gone = Gone(there.store().below("log_b"))
     fill(there, {"log_b/metadata.json": metadata("initialized")})
     with pytest.raises(BatchError) as failed:
-        RunCopy(here.store().below("log_a"), Store(gone), at_once=4).update()
+        RunCopy(here.store().below("log_a"), Store(gone), CopyOptions(at_once=4)).update()
     assert isinstance(failed.value.exceptions[0], UnreachableError)
     assert gone.tried < 10
 
@@ -791,33 +791,40 @@ def test_who_cannot_be_reached_is_not_asked_for_every_file(here: Place, there: P
 # -- one run, again and again --------------------------------------------------------------------------------
 
 
+def sent(results: Mapping[str, CopyResult]) -> dict[str, tuple[str, int]]:
+    """What was sent of a run."""
+    return {key: (found.verb, found.bytes) for key, found in results.items() if found.verb in ("copied", "appended")}
+
+
 def test_what_is_known_to_be_there_is_not_looked_at_again(here: Place, there: Place) -> None:
     fill(here, run("initialized"))
     target, known = below(there), dict[str, str]()
-    copy = RunCopy(here.store().below("log_a"), Store(target))
-    assert copy.update(known).whole
+    copy = RunCopy(here.store().below("log_a"), Store(target), known=known)
+    assert "metadata.json" in copy.update()
     assert known == {entry.key: entry.version for entry in here.store().below("log_a").list()}
     before = len(target.operations)
-    assert copy.update(known).bytes == 0
+    assert sent(copy.update()) == {}
     assert target.operations[before:] == []
     fill(here, {"log_a/artifacts/new": b"n"} | LOGS)
-    assert copy.update(known).bytes == 1 + len(LOGS["log_a/log.txt"]) - len(run()["log_a/log.txt"])
+    added = len(LOGS["log_a/log.txt"]) - len(run()["log_a/log.txt"])
+    assert sent(copy.update()) == {"artifacts/new": ("copied", 1), "log.txt": ("appended", added)}
     assert writes(target)[-2:] == ["put artifacts/new", "append log.txt"]
     assert tree(there) == tree(here)
 
 
 def test_only_some_files_say_nothing_of_an_end(here: Place, there: Place) -> None:
     fill(here, run("initialized"))
-    copy, known = RunCopy(here.store().below("log_a"), there.store().below("log_a")), dict[str, str]()
-    outcome = copy.update(known, only=["artifacts/notes.txt", "gone", "metadata.json"])
+    known = dict[str, str]()
+    copy = RunCopy(here.store().below("log_a"), there.store().below("log_a"), known=known)
+    results = copy.update(only=["artifacts/notes.txt", "gone", "metadata.json"])
+    assert results.keys() == {"artifacts/notes.txt", "metadata.json"}
     assert tree(there) == {key: run("initialized")[key] for key in ("log_a/artifacts/notes.txt", "log_a/metadata.json")}
-    assert not outcome.whole
     fill(here, run())
-    copy.update(known, only=["log.txt", "metadata.json"])
+    copy.update(only=["log.txt", "metadata.json"])
     assert status(there) == "initialized"
     now = here.store().below("log_a").stat("metadata.json").version
     assert known["metadata.json"] != now
-    assert copy.update(known).whole
+    assert "metadata.json" in copy.update()
     assert known["metadata.json"] == now
     assert tree(there) == run()
 
@@ -826,17 +833,16 @@ def test_only_some_files_say_nothing_of_an_end(here: Place, there: Place) -> Non
 def test_what_was_known_of_one_run_is_not_taken_for_another_one(here: Place, there: Place, only: list[str]) -> None:
     """As where a run that is mirrored is begun anew in its folder, by `overwrite=True`."""
     fill(here, run("initialized"))
-    copy = RunCopy(here.store().below("log_a"), there.store().below("log_a"), replace=True)
-    known = dict[str, str]()
-    copy.update(known)
+    copy = RunCopy(here.store().below("log_a"), there.store().below("log_a"), CopyOptions(replace=True), known={})
+    copy.update()
     here.store().clear()
     line = b"[2026-02-02T00:00:00] INFO of another run\n"
     new = {"log_a/metadata.json": metadata("initialized", start_time="2026-02-02"), "log_a/log.txt": line * 10}
     fill(here, new)
-    copy.update(known, only=only)
+    copy.update(only=only)
     assert tree(there) == new
     fill(here, {"log_a/log.txt": line * 11})
-    assert copy.update(known).appended == {"log.txt": len(line)}
+    assert sent(copy.update()) == {"log.txt": ("appended", len(line))}
     assert tree(there) == tree(here)
 
 
@@ -846,13 +852,13 @@ def test_who_was_replaced_at_the_target_puts_no_file_among_those_of_another_run(
     fill(here, run("initialized"))
     second = run("initialized") | {"log_a/metadata.json": metadata("initialized", start_time="2026-02-02")}
     fill(elsewhere, second)
-    first, known = RunCopy(here.store().below("log_a"), there.store().below("log_a"), replace=True), dict[str, str]()
-    first.update(known)
-    RunCopy(elsewhere.store().below("log_a"), there.store().below("log_a"), replace=True).update()
+    first = RunCopy(here.store().below("log_a"), there.store().below("log_a"), CopyOptions(replace=True), known={})
+    first.update()
+    RunCopy(elsewhere.store().below("log_a"), there.store().below("log_a"), CopyOptions(replace=True)).update()
     fill(here, {"log_a/artifacts/notes.txt": b"of the first", "log_a/artifacts/new": b"of the first"})
     for only in (["artifacts/notes.txt"], ["artifacts/new", "metadata.json"], None):
         with pytest.raises(RunExistsError, match="holds another run of this id"):
-            first.update(known, only=only)
+            first.update(only=only)
     assert tree(there) == second
 
 
@@ -905,7 +911,7 @@ def test_a_run_that_is_replaced_while_it_is_copied_is_not_mixed_with_the_new_one
 
     fill(here, {"log_a/artifacts/notes.txt": b"changed late"})
     source = _when_listed(here.store().below("log_a"), replaced)
-    copy = RunCopy(source, target, delete=delete, replace=delete)
+    copy = RunCopy(source, target, CopyOptions(delete=delete, replace=delete))
     with nullcontext() if delete else pytest.raises(RunExistsError):
         copy.update()
     if delete:
@@ -932,7 +938,7 @@ def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where
 
     source.list = listed  # type: ignore[method-assign]
     with pytest.raises(RunExistsError):
-        RunCopy(source, target, delete=True).update()
+        RunCopy(source, target, CopyOptions(delete=True)).update()
     assert tree(there) == run()
 
 
@@ -953,7 +959,7 @@ def test_a_copy_stops_on_request(here: Place, there: Place) -> None:
     source = Changing(here.store().below("log_a"))
     source.change_before("artifacts/notes.txt", stop.set)
     with pytest.raises(InterruptedError):
-        RunCopy(Store(source), there.store().below("log_a"), stop=stop).update()
+        RunCopy(Store(source), there.store().below("log_a"), CopyOptions(stop=stop)).update()
     assert "log_a/log.txt" not in tree(there)
     state = LogReader(f"{there.url}/log_a").state
     assert (state.status, state.why) == ("replacing", "a copy from another location is in progress, or was interrupted")

@@ -245,7 +245,7 @@ class Logbook(Recorder):
         """Start copying the run in a thread."""
         from notata.mirror.live import Mirror
 
-        self._mirror = Mirror(source, target, self.run_id, replace=overwrite, timeout=timeout, tell=self.logger.log)
+        self._mirror = Mirror(source, target, self.run_id, replace=overwrite, timeout=timeout, log_line=self.logger.log)
         self._mirror.begin()
 
     def _claim(self, environment: bool, overwrite: bool, resume: bool | str, copy: Store | None) -> RunState | None:

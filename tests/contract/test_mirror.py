@@ -53,8 +53,8 @@ def turn(mirror: Mirror) -> None:
     """One pass, when the next is due."""
     clock = mirror._clock
     assert isinstance(clock, Hasty)
-    clock.seconds += live.PAUSE
-    mirror._poll()
+    clock.seconds += live.POLL_INTERVAL
+    mirror._step()
     assert mirror.error is None
 
 
@@ -173,7 +173,7 @@ def test_a_small_log_costs_no_more_than_its_rate(here: Place, bucket: Place) -> 
             log.info("%d", number)
             turn(mirror)
     assert 0 < sent.bytes < 1.2 * RATE * (clock.seconds - begun)
-    mirror._asked += 1  # as `flush` does
+    mirror._requests.add(object())  # as `flush` does
     turn(mirror)
     assert content(here) == content(bucket)
 

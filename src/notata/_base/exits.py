@@ -39,7 +39,6 @@ __all__ = [
     "Response",
     "Role",
     "Sigterm",
-    "abandon",
     "at_exit",
     "call_late",
     "exit_cause",
@@ -104,16 +103,6 @@ def call_late(call: Call) -> bool:
         return False
     _late_calls[call] = None
     return True
-
-
-def abandon(prefix: str) -> None:
-    """Do not wait at exit for daemon threads of executors whose names begin with `prefix`.
-
-    Threads of an executor are daemons if a daemon thread created them. Python joins them nevertheless.
-    """
-    threads: Any = concurrent.futures.thread._threads_queues
-    for thread in [thread for thread in threads if thread.daemon and thread.name.startswith(prefix)]:
-        threads.pop(thread, None)
 
 
 def exit_cause() -> BaseException | None:

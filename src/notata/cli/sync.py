@@ -60,9 +60,10 @@ def sync(
     the command sends nothing: it shows the mirror that the run records, and how to sync to it. Start the command again
     after an interruption: it continues. Errors are listed for what cannot be copied; everything else is copied.
     """
-    from notata.mirror.tree import synced
+    from notata.mirror import sync
 
-    report, errors = synced(
+    errors: list[Exception] = []
+    report = sync(
         source,
         destination,
         source_options=storage_options | source_option,
@@ -71,6 +72,7 @@ def sync(
         dry_run=dry_run,
         follow_links=follow_links,
         progress=wanted(progress),
+        failed=errors.append,
     )
     if as_json:
         messages = [str(error) for error in errors]

@@ -1,9 +1,9 @@
-"""Encode, parse and merge manifests."""
+"""Encode and parse manifests."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from json.encoder import encode_basestring_ascii
@@ -11,15 +11,13 @@ from typing import Any, Final
 
 from notata._base import keys, limits
 from notata._base.times import moment
-from notata.store import Entry
 
-__all__ = ["Document", "Receipt", "is_receipted", "mark", "merge"]
+__all__ = ["Document", "Receipt", "is_receipted", "mark"]
 
 _OWN: Final = (keys.MANIFEST, keys.METADATA)
 _MARKS: Final = {"s3": "etag", "s3a": "etag", "gs": "generation", "gcs": "generation"}
 _AT_ONCE: Final = 2**20  # bytes of JSON parsed at once; they take up to 30 times as much memory
 _END: Final = b"\n}}\n"
-_TICK: Final = 2.0  # seconds; the resolution of times on FAT, the coarsest file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +85,14 @@ class Document:
         except (LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise ValueError(f"it is not a manifest: {error!r}") from error
 
+    @classmethod
+    def parse_undamaged(cls, data: bytes) -> Document | None:
+        """Parse a manifest.json; return None if it is damaged, as its files can be read or listed instead."""
+        try:
+            return cls.parse(data)
+        except ValueError:
+            return None
+
 
 def _parsed(data: bytes) -> tuple[dict[str, Any], dict[str, Receipt]]:
     """Return the fields of a manifest, and the receipts of its files."""
@@ -139,63 +145,3 @@ def is_receipted(key: str) -> bool:
     """Check whether a manifest includes this file: not itself, and not metadata.json, which is stored after it."""
     own = key.endswith(_OWN) and (key == keys.METADATA or keys.is_manifest(key))
     return not own and not keys.is_reserved(key)
-
-
-def merge(
-    listing: Iterable[Entry], own: Mapping[str, Receipt], others: Iterable[Document] = ()
-) -> tuple[dict[str, Receipt], list[Entry]]:
-    """Find the valid receipt of each existing file.
-
-    Args:
-        listing: All files of the run.
-        own: Receipts recorded during writes, with the versions of this storage.
-        others: Manifests stored before, the most trusted first: of an earlier end of the run, and of workers.
-
-    Returns:
-        The valid receipts by key, and the files without a valid receipt.
-
-    >>> entry = Entry("a", 1, datetime.fromisoformat("2026-03-01T09:30:00Z"), "v2")
-    >>> [len(merge([entry], {"a": Receipt(1, bytes(32), version)})[1]) for version in ("v2", "v1")]
-    [0, 1]
-    """
-    known: dict[str, Receipt] = {}
-    unknown: list[Entry] = []
-    others = list(others)
-    for entry in listing:
-        if not is_receipted(entry.key):
-            continue
-        # For a log, the longest receipt.
-        receipt = max(_valid_receipts(entry, own, others), key=lambda held: held.size, default=None)
-        if receipt is None:
-            unknown.append(entry)
-        else:
-            known[entry.key] = receipt
-    return known, unknown
-
-
-def _valid_receipts(entry: Entry, own: Mapping[str, Receipt], others: Iterable[Document]) -> Iterator[Receipt]:
-    """Yield the receipts that match a file as listed."""
-    receipt = own.get(entry.key)
-    if receipt is not None and _is_valid(entry, receipt, None):
-        yield _as_listed(entry, receipt)
-    for document in others:
-        receipt = document.files.get(entry.key)
-        if receipt is not None and _is_valid(entry, receipt, document.created):
-            yield _as_listed(entry, receipt)
-
-
-def _is_valid(entry: Entry, receipt: Receipt, created: datetime | None) -> bool:
-    if not receipt.sha256:
-        return False
-    if keys.is_log(entry.key):
-        return entry.size >= receipt.size
-    if entry.size != receipt.size:
-        return False
-    if receipt.version:
-        return mark(entry.version) == mark(receipt.version)
-    # A disk has no versions to store. A file that was not modified since the manifest is unchanged.
-    return created is not None and 0 < entry.modified.timestamp() < created.timestamp() - _TICK
-
-
-def _as_listed(entry: Entry, receipt: Receipt) -> Receipt:
-    return Receipt(receipt.size, receipt.sha256, "" if keys.is_log(entry.key) else entry.version)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
-from typing import Final
 
 from notata._base.processes import Lock
-from notata._base.retries import attempts
-from notata.errors import ConflictError, ExistsError, MissingError, NotataError
-from notata.manifest.document import Document, Receipt, merge
+from notata.errors import NotataError
+from notata.manifest.document import Receipt
+from notata.manifest.file import ManifestFile
 from notata.manifest.hashing import hashed
 from notata.manifest.recording import FileRecords
+from notata.manifest.trust import valid_receipts
 from notata.store import Entry, Store
 
 __all__ = ["SharedManifestWriter"]
-
-_TRIES: Final = 20  # attempts to write a manifest that other processes write, too
 
 
 class SharedManifestWriter:
@@ -33,12 +30,8 @@ class SharedManifestWriter:
     def __init__(self, store: Store, records: FileRecords, key: str, run_id: str, owner: str) -> None:
         self._store = store
         self._records = records
-        self._key = key
-        self._run_id = run_id
-        self._owner = owner
+        self._file = ManifestFile(store, key, run_id, owner)
         self._lock = Lock()
-        self._version = ""
-        self._previous: Document | None = None
         self._written: dict[str, Receipt] = {}
 
     @property
@@ -56,38 +49,16 @@ class SharedManifestWriter:
             own = self._records.receipts()
             if own == self._written:
                 return
-            for last in attempts(_TRIES):
-                created = datetime.now().astimezone()
-                document = Document(self._run_id, self._owner, created, self._files(own))
-                try:
-                    self._put(document.encode(self._store.url))
-                    break
-                except (ExistsError, ConflictError):
-                    if last:
-                        raise
-                    self._fetch()
-            self._previous, self._written = document, own
-
-    def _put(self, data: bytes) -> None:
-        if self._version:
-            self._version = self._store.replace(self._key, data, self._version)
-        else:
-            self._version = self._store.create(self._key, data)
-
-    def _fetch(self) -> None:
-        """Read the manifest that another process with this rank has stored."""
-        self._version, self._previous = "", None
-        with suppress(MissingError, ValueError):
-            found = self._store.fetch(self._key)
-            self._version = found.version
-            self._previous = Document.parse(found.data)
+            self._file.write(lambda: self._files(own))
+            self._written = own
 
     def _files(self, own: Mapping[str, Receipt]) -> Mapping[str, Receipt]:
-        before = {} if self._previous is None else self._previous.files
+        others = [] if self._file.document is None else [self._file.document]
+        before = others[0].files if others else {}
         if not self._store.is_local:  # receipts have versions there, which show whether they are valid
             changes = {key: receipt for key, receipt in own.items() if self._written.get(key) != receipt}
             return {**own, **before, **changes}
-        known, unknown = merge(self._present({*before, *own}), own, [] if self._previous is None else [self._previous])
+        known, unknown = valid_receipts(self._present({*before, *own}), own, others)
         found, _ = hashed(self._store, unknown)  # files just written by another process
         looked_at = ((entry, found[entry.key]) for entry in unknown if entry.key in found)
         return known | {entry.key: Receipt(read.size, read.sha256, entry.version) for entry, read in looked_at}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,18 +10,16 @@ from typing import Final
 from notata._base import keys
 from notata._base.display import listed
 from notata.errors import BatchError, StorageError
-from notata.manifest.document import Receipt, is_receipted, mark
-from notata.manifest.hashing import Content, hashed
-from notata.store import Entry, Store
+from notata.manifest import trust
+from notata.manifest.document import Receipt, is_receipted
+from notata.manifest.hashing import hashed
+from notata.store import Store
 from notata.store.gaps import Gaps
 from notata.store.in_flight import Tally
 
 __all__ = ["VerifyReport", "verify"]
 
 _NAMED: Final = 5  # file names per sentence
-_COMPARABLE: Final = re.compile(r"[0-9a-f]{32}|[0-9]+")
-"""An ETag of an object written in one request, or a generation. The ETag of a multipart upload depends on the parts."""
-_MD5: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +104,21 @@ def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = Non
     unread = {key for key in files.keys() - listed.keys() if key in closed or closed & set(_folders([key]))}
     missing = set(files.keys() - listed.keys() - unread)
     present = {key: receipt for key, receipt in files.items() if key in listed}
-    changed = {key for key, receipt in present.items() if not _size_matches(listed[key], receipt)}
-    wanted = [_with_previous_size(listed[key], receipt) for key, receipt in present.items() if key not in changed]
-    read, errors = hashed(store, wanted, with_md5=_with_md5_etag(present), tally=tally)
+    changed = {
+        key for key, receipt in present.items() if not (trust.fits(receipt, listed[key]) or listed[key].size < 0)
+    }
+    # Of a log that is longer now, only the previous content.
+    wanted = [replace(listed[key], size=receipt.size) for key, receipt in present.items() if key not in changed]
+    with_md5 = [key for key, receipt in present.items() if not receipt.sha256 and trust.has_md5_version(receipt)]
+    read, errors = hashed(store, wanted, with_md5=with_md5, tally=tally)
     missing |= {key for key, error in errors.items() if isinstance(error, FileNotFoundError)}
     if others := [error for key, error in errors.items() if key not in missing]:
         raise BatchError(f"cannot read {len(others)} files in {store.url}", others)
-    verdicts = {key: _is_unchanged(content, present[key], listed[key]) for key, content in read.items()}
+    verdicts = {key: trust.is_unchanged(present[key], listed[key], content) for key, content in read.items()}
     changed |= {key for key, verdict in verdicts.items() if verdict is False}
     unverified = {key for key, verdict in verdicts.items() if verdict is None}
-    if _comparable(present, listed, verdicts):
-        replaced = {key for key in unverified if _COMPARABLE.fullmatch(mark(present[key].version))}
+    if trust.are_versions_comparable((present[key], listed[key]) for key, verdict in verdicts.items() if verdict):
+        replaced = {key for key in unverified if trust.has_comparable_version(present[key])}
         changed |= replaced
         unverified -= replaced
     grown = {key for key, receipt in present.items() if key not in changed and listed[key].size > receipt.size}
@@ -137,43 +138,8 @@ def verify(store: Store, files: Mapping[str, Receipt], tally: Tally | None = Non
     )
 
 
-def _size_matches(entry: Entry, receipt: Receipt) -> bool:
-    """Check whether the size allows unchanged content; a log can be longer."""
-    return entry.size == receipt.size or (keys.is_log(entry.key) and entry.size > receipt.size) or entry.size < 0
-
-
-def _with_previous_size(entry: Entry, receipt: Receipt) -> Entry:
-    """Return the entry with the previous size, as a log can be longer now."""
-    return replace(entry, size=receipt.size)
-
-
-def _with_md5_etag(files: Mapping[str, Receipt]) -> list[str]:
-    """Return the files without digest whose ETag is the MD5 of the content, as for S3 objects written at once."""
-    return [key for key, receipt in files.items() if not receipt.sha256 and _MD5.fullmatch(mark(receipt.version))]
-
-
-def _is_unchanged(content: Content, receipt: Receipt, entry: Entry) -> bool | None:
-    """Check whether the content is unchanged; None if that is unknown."""
-    if content.size != receipt.size:
-        return False
-    if receipt.sha256:
-        return content.sha256 == receipt.sha256
-    the_same = receipt.version != "" and mark(entry.version) == mark(receipt.version)
-    return True if the_same or (content.md5 and content.md5 == mark(receipt.version)) else None
-
-
 def _as_key(name: str) -> str:
     return name.replace(os.sep, "/")
-
-
-def _comparable(files: Mapping[str, Receipt], listed: Mapping[str, Entry], verdicts: Mapping[str, bool | None]) -> bool:
-    """Check whether versions of the manifest can be compared with those of this storage.
-
-    They can if they are equal for at least one unchanged file. Then this is the original location, or a copy in which
-    equal content has equal ETags.
-    """
-    known = ((key, receipt) for key, receipt in files.items() if receipt.version)
-    return any(verdicts.get(key) and mark(listed[key].version) == mark(receipt.version) for key, receipt in known)
 
 
 def _folders(names: Iterable[str]) -> Iterator[str]:

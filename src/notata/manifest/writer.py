@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
-from typing import Final
 
 from notata._base import keys, limits
 from notata._base.processes import Lock
-from notata._base.retries import attempts
-from notata.errors import BatchError, ConflictError, ExistsError, MissingError, TooLargeError
-from notata.manifest.document import Document, Receipt, merge
+from notata.errors import BatchError
+from notata.manifest.document import Document, Receipt
+from notata.manifest.file import ManifestFile
 from notata.manifest.hashing import hashed
 from notata.manifest.recording import FileRecords
+from notata.manifest.trust import valid_receipts
 from notata.store import Entry, Store
 from notata.store.gaps import Gaps, Skipped, ignore
 
 __all__ = ["ManifestWriter"]
-
-_own = logging.getLogger("notata")
-
-_TRIES: Final = 5  # attempts to write a manifest that other processes write, too
 
 
 class ManifestWriter:
@@ -60,18 +54,14 @@ class ManifestWriter:
     ) -> None:
         self._store = store
         self._records = records
-        self._run_id = run_id
-        self._owner = owner
+        self._file = ManifestFile(store, keys.MANIFEST, run_id, owner, most_files)
         self._check = check
         self._is_owner = is_owner
         self._resumed = resumed
         self._workers = workers
         self._skipped = skipped
         self._closed: set[str] = set()
-        self._most_files = most_files
         self._lock = Lock()
-        self._version = ""
-        self._previous: Document | None = None
         self._written = (-1, False)
 
     @property
@@ -99,53 +89,18 @@ class ManifestWriter:
                 return
             written = self._records.changes, self._workers()
             if self._store.is_local:  # the check is free there, and was not made before
-                self._is_owner()
-            self._check()
-            created = datetime.now().astimezone()
-            if self._resumed and not self._version:
-                self._previous = self._fetch()
-            document = Document(self._run_id, self._owner, created, self._files())
-            data = document.encode(self._store.url)
-            if len(data) > limits.MANIFEST or len(document.files) > self._most_files:
-                _own.warning(
-                    "notata: cannot store the manifest of run %s: %s files exceed the size limit of %s, so the run "
-                    "cannot be verified", self._run_id, f"{len(document.files):,}", keys.MANIFEST
-                )  # fmt: skip
-                self._written = written
-                return
-            self._put(data)
-            self._previous = document
+                self._check_in_storage()
+            else:
+                self._check()
+            if self._resumed and not self._file.is_known:
+                self._file.read()
+            self._file.write(self._files, self._check_in_storage)
             self._written = written
 
-    def _fetch(self) -> Document | None:
-        """Return the manifest of an earlier attempt; None if there is none or it is damaged."""
-        try:
-            found = self._store.fetch(keys.MANIFEST)
-        except MissingError:
-            return None
-        except TooLargeError:  # not written by notata: overwrite it
-            self._version = self._store.stat(keys.MANIFEST).version
-            return None
-        self._version = found.version
-        try:
-            return Document.parse(found.data)
-        except ValueError:
-            return None
-
-    def _put(self, data: bytes) -> None:
-        for last in attempts(_TRIES):
-            try:
-                if self._version:
-                    self._version = self._store.replace(keys.MANIFEST, data, self._version)
-                else:
-                    self._version = self._store.create(keys.MANIFEST, data)
-                return
-            except (ExistsError, ConflictError):  # from a request whose reply was lost, or from a displaced writer
-                self._is_owner()
-                self._check()
-                if last:
-                    raise
-                self._fetch()
+    def _check_in_storage(self) -> None:
+        """Check in the storage that this writer still owns the run."""
+        self._is_owner()
+        self._check()
 
     # -- receipts ------------------------------------------------------------------------------------------
 
@@ -155,7 +110,7 @@ class ManifestWriter:
             return records.receipts()
         closed = Gaps()
         listing = self._store.list(skipped=closed)
-        known, unknown = merge(listing, records.receipts(), self._others(listing))
+        known, unknown = valid_receipts(listing, records.receipts(), self._others(listing))
         known |= self._unlisted(closed)
         if not near:
             return known | {entry.key: _listed(entry) for entry in unknown}
@@ -175,16 +130,11 @@ class ManifestWriter:
 
     def _others(self, listing: list[Entry]) -> list[Document]:
         """Return the manifests of an earlier attempt and of workers."""
-        documents = [] if self._previous is None else [self._previous]
-        if not self._workers():
-            return documents
+        earlier = self._file.document
         names = [entry.key for entry in listing if keys.is_manifest(entry.key) and entry.key != keys.MANIFEST]
-        for found in self._store.fetch_many(names).values():
-            try:
-                documents.append(Document.parse(found.data))
-            except ValueError:  # damaged: its files are read or listed instead
-                continue
-        return documents
+        stored = self._store.fetch_many(names) if self._workers() else {}
+        found = [earlier, *(Document.parse_undamaged(blob.data) for blob in stored.values())]
+        return [document for document in found if document is not None]
 
     def _read_files(self, entries: list[Entry]) -> dict[str, Receipt]:
         """Read files that were not stored through this store. Files that no longer exist are omitted."""
@@ -195,13 +145,9 @@ class ManifestWriter:
             if isinstance(error, PermissionError):  # a file of another user: only its size is known
                 found[key] = listed[key]
             elif not isinstance(error, FileNotFoundError):
-                raise (
-                    error
-                    if len(errors) == 1
-                    else BatchError(
-                        f"{len(errors)} files in {self._store.url} could not be read", list(errors.values())
-                    )
-                )
+                if len(errors) == 1:
+                    raise error
+                raise BatchError(f"{len(errors)} files in {self._store.url} could not be read", [*errors.values()])
         return found
 
 

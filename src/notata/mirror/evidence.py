@@ -7,16 +7,16 @@ that is local: a file on a disk is read, one in a bucket is not.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from notata._base.threads import Event
 from notata.errors import ConflictError
+from notata.mirror.options import CopyOptions
 from notata.store import Entry, Store
 from notata.store.files import part_size
 
-__all__ = ["END", "TRUSTED", "check", "continues_copy", "digest_of", "same"]
+__all__ = ["END", "TRUSTED", "continues_copy", "digest_of", "same"]
 
 END: Final = 64 * 2**10
 """Bytes at the end of a log that are compared to decide whether another one continues it."""
@@ -27,17 +27,12 @@ TRUSTED: Final = "trusted:"
 _PIECE: Final = 2**20
 
 
-class _Hash(Protocol):
-    def update(self, data: Any, /) -> None: ...
-    def hexdigest(self) -> str: ...
-
-
-def same(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -> bool:
+def same(source: Store, here: Entry, target: Store, there: Entry, options: CopyOptions) -> bool:
     """Check whether two files are known to have the same content. No request; a local file is read.
 
     Raises:
         ConflictError: A file changed while it was read.
-        InterruptedError: `stop` was set.
+        InterruptedError: The copy was stopped.
     """
     if here.size != there.size or here.size < 0:  # negative: the server does not report the size
         return False
@@ -46,15 +41,17 @@ def same(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -
     if _kind(here) and _kind(here) == _kind(there):
         return here.digest == there.digest
     if source.is_local and target.is_local:
-        return all(a == b for a, b in zip(_pieces(source, here, stop), _pieces(target, there, stop), strict=False))
+        return all(
+            a == b for a, b in zip(_pieces(source, here, options), _pieces(target, there, options), strict=False)
+        )
     if source.is_local and there.digest:
-        return digest_of(_pieces(source, here, stop), there.digest) == there.digest
+        return digest_of(_pieces(source, here, options), there.digest) == there.digest
     if target.is_local and here.digest:
-        return digest_of(_pieces(target, there, stop), here.digest) == here.digest
+        return digest_of(_pieces(target, there, options), here.digest) == here.digest
     return False
 
 
-def continues_copy(source: Store, here: Entry, target: Store, there: Entry, stop: Event) -> bool:
+def continues_copy(source: Store, here: Entry, target: Store, there: Entry, options: CopyOptions) -> bool:
     """Check whether a log continues the target's copy: whether the end of the copy is the same in the log.
 
     A copy that is `TRUSTED` needs no check. If the source is local, an MD5 of the target is conclusive. Otherwise one
@@ -65,7 +62,7 @@ def continues_copy(source: Store, here: Entry, target: Store, there: Entry, stop
     if there.digest == TRUSTED:
         return True
     if source.is_local and _kind(there) == "md5":
-        return digest_of(_pieces(source, here, stop, there.size), there.digest) == there.digest
+        return digest_of(_pieces(source, here, options, there.size), there.digest) == there.digest
     start = max(0, there.size - END)
     end = target.fetch(there.key, start, there.size)
     if end.size != there.size:
@@ -87,43 +84,23 @@ def digest_of(pieces: Iterator[bytes], like: str) -> str:
         return ""
     for piece in pieces:
         value.update(piece)
-    return f"{kind}:{value.hexdigest()}"
-
-
-def check(stop: Event) -> None:
-    """Raise an error if `stop` is set.
-
-    Raises:
-        InterruptedError: `stop` is set.
-    """
-    if stop.is_set():
-        raise InterruptedError("the copy was stopped")
+    return f"{kind}:{value.digest().hex()}"
 
 
 def _kind(entry: Entry) -> str:
     return entry.digest.partition(":")[0]
 
 
-def _new(kind: str) -> _Hash | None:
+def _new(kind: str) -> Any:
+    """Return a hash without any content; None if this kind cannot be computed here."""
     if kind == "md5":
         return hashlib.md5(usedforsecurity=False)
     with suppress(ImportError):
         if kind == "crc32c":
             from google_crc32c import Checksum
 
-            return _Hex(Checksum())  # type: ignore[no-untyped-call]
+            return Checksum()  # type: ignore[no-untyped-call]
     return None
-
-
-class _Hex:
-    """Wraps a CRC32C of Google's package, whose `hexdigest` returns bytes."""
-
-    def __init__(self, checksum: Any) -> None:
-        self._checksum = checksum
-        self.update: Callable[[bytes], None] = checksum.update
-
-    def hexdigest(self) -> str:
-        return bytes(self._checksum.digest()).hex()
 
 
 def _of_parts(pieces: Iterator[bytes]) -> str:
@@ -146,12 +123,12 @@ def _of_parts(pieces: Iterator[bytes]) -> str:
     return f"md5-parts:{whole.hexdigest()}-{count}"
 
 
-def _pieces(store: Store, entry: Entry, stop: Event, size: int | None = None) -> Iterator[bytes]:
+def _pieces(store: Store, entry: Entry, options: CopyOptions, size: int | None = None) -> Iterator[bytes]:
     """Yield a file's content, or the beginning of it, in pieces of equal size."""
     left = entry.size if size is None else size
     with store.open(entry.key, "rb") as file:
         while left and (piece := file.read(min(_PIECE, left))):
-            check(stop)
+            options.check()
             left -= len(piece)
             yield piece
     if left:

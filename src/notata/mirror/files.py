@@ -6,16 +6,15 @@ knows only which of their files are logs that grow.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from notata._base import keys
 from notata._base.retries import attempts
 from notata._base.threads import Event, Pool
 from notata.errors import (
-    BatchError,
     ConflictError,
     ContainerMissingError,
     DeadlineError,
@@ -23,23 +22,23 @@ from notata.errors import (
     FullError,
     KeyNameError,
     MissingError,
-    StorageError,
     StoredNameError,
     UnreachableError,
 )
-from notata.mirror.evidence import check, continues_copy, digest_of, same
+from notata.mirror.evidence import continues_copy, digest_of, same
+from notata.mirror.options import CopyOptions
+from notata.run.removal import errors_by_key
 from notata.store import Blob, Entry, Store
 from notata.store.files import PART
-from notata.store.in_flight import InFlight, Tally, started_in_thread
+from notata.store.in_flight import InFlight, started_in_thread
 
 __all__ = ["HOPELESS", "CopyResult", "FileCopier", "Pair", "Verb", "delete", "look_up"]
 
-Verb: TypeAlias = Literal["equal", "copied", "appended", "gone"]
+Verb: TypeAlias = Literal["equal", "copied", "appended", "deleted", "gone"]
 
 _SMALL: Final = 64 * 2**10
 _TRIES: Final = 8
 _APPENDED: Final = 2**20  # bytes; in a bucket an append to a smaller log replaces it as a whole anyway
-_STREAMS: Final = 2  # large files at once, each with about 80 MiB: parts in flight, and copies in the network library
 HOPELESS: Final = (ContainerMissingError, DeadlineError, FullError, UnreachableError)
 """Errors that all other files would cause too."""
 
@@ -61,11 +60,12 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """The result of copying one file.
+    """The result of copying or deleting one file.
 
     Attributes:
-        verb: ``equal``: no copy was needed; ``copied`` or ``appended``; ``gone``: the source no longer has the file.
-        bytes: The number of bytes sent.
+        verb: ``equal``: no copy was needed; ``copied``, ``appended`` or ``deleted``; ``gone``: the source no longer has
+            the file.
+        bytes: The number of bytes sent, or deleted.
         source: The source's version that the target has now; an older one if the file changed meanwhile.
         target: The target's version, if known.
         size: The size of the file, if it was sent.
@@ -79,39 +79,12 @@ class CopyResult:
 
 
 class FileCopier:
-    """Copies files from one store to another.
+    """Copies files from one store to another, under the same keys."""
 
-    Args:
-        source: The store that has the files.
-        target: The store that gets them, under the same keys.
-        at_once: Maximum number of small files in flight.
-        bytes_at_once: Maximum bytes of small files in flight.
-        streams: Limits large files in flight; shared by all copies in this process.
-        stop: Set it to stop.
-        tally: Counts the bytes of files that are copied, or found to be equal.
-        dry: Write nothing, and return what would be done.
-    """
-
-    def __init__(
-        self,
-        source: Store,
-        target: Store,
-        *,
-        at_once: int,
-        bytes_at_once: int,
-        streams: threading.Semaphore | None = None,
-        stop: Event | None = None,
-        tally: Tally | None = None,
-        dry: bool = False,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._at_once = at_once
-        self._bytes_at_once = bytes_at_once
-        self._streams = streams or threading.Semaphore(_STREAMS)
-        self._stop = stop or Event()
-        self._tally = tally or Tally(None, 0)
-        self._dry = dry
+    def __init__(self, source: Store, target: Store, options: CopyOptions) -> None:
+        self.source = source
+        self.target = target
+        self.options = options
 
     def copy_all(self, pairs: Mapping[str, Pair]) -> tuple[dict[str, CopyResult], dict[str, Exception]]:
         """Make the target's files equal to the source's; return the results and the errors, by key.
@@ -120,19 +93,19 @@ class FileCopier:
         storage is unreachable or full, files that have not begun are left out.
 
         Raises:
-            InterruptedError: `stop` was set.
+            InterruptedError: The copy was stopped.
         """
-        flying = InFlight[str, CopyResult](self._at_once, self._bytes_at_once)
+        flying = InFlight[str, CopyResult](self.options.at_once, self.options.bytes_at_once)
         given_up = Event()
-        pool = Pool(self._at_once, "notata-copy")
-        with pool, flying.until_landed(self._stop.set):
+        pool = Pool(self.options.at_once, "notata-copy")
+        with pool, flying.until_landed(self.options.stop.set):
             for key, pair in sorted(pairs.items(), key=lambda item: item[1].here.size > PART):
-                check(self._stop)
+                self.options.check()
                 if given_up.is_set():
                     break
                 size = min(max(_SMALL, pair.here.size), PART)
                 flying.begin(key, size, started_in_thread, self._one, key, pair, given_up, pool=pool)
-        check(self._stop)
+        self.options.check()
         return flying.results, flying.errors
 
     def _one(self, key: str, pair: Pair, given_up: Event) -> CopyResult:
@@ -144,14 +117,14 @@ class FileCopier:
         except StoredNameError:
             raise
         except KeyNameError as error:
-            raise StoredNameError(f"{self._source.url}: {error}", url=self._source.url, key=key) from None
+            raise StoredNameError(f"{self.source.url}: {error}", url=self.source.url, key=key) from None
 
     def _copy_file(self, key: str, pair: Pair) -> CopyResult:
         """Copy one file; if it changes on either side meanwhile, retry with the new version."""
         here = pair.here
-        there = look_up(self._target, key) if pair.look else pair.there
+        there = look_up(self.target, key) if pair.look else pair.there
         for last in attempts(_TRIES):
-            check(self._stop)
+            self.options.check()
             try:
                 return self._step(key, here, there)
             except ContainerMissingError:
@@ -159,59 +132,63 @@ class FileCopier:
             except (ConflictError, ExistsError, MissingError):
                 if last:
                     raise
-            there = look_up(self._target, key)
-            now = look_up(self._source, key)
+            there = look_up(self.target, key)
+            now = look_up(self.source, key)
             if now is None:
                 return CopyResult("gone")
             here = now
         raise AssertionError("unreachable")
 
     def _step(self, key: str, here: Entry, there: Entry | None) -> CopyResult:
+        """Compare a file, and copy it if it differs."""
+        result: CopyResult | None = None
         if there is not None:
-            if same(self._source, here, self._target, there, self._stop):
-                self._tally.add(here.size)
-                return CopyResult("equal", 0, here.version)
-            if keys.is_log(key) and continues_copy(self._source, here, self._target, there, self._stop):
-                if here.size == there.size:
-                    self._tally.add(here.size)
-                    return CopyResult("equal", 0, here.version)
-                if self._target.is_local or there.size > _APPENDED:
-                    return self._append(key, here, there)
-        if 0 <= here.size <= PART:
-            return self._small(key, here, there)
-        return self._large(key, here)
+            if same(self.source, here, self.target, there, self.options):
+                result = CopyResult("equal", 0, here.version)
+            elif keys.is_log(key) and continues_copy(self.source, here, self.target, there, self.options):
+                result = self._append(key, here, there)
+        if result is None and 0 <= here.size <= PART:
+            result = self._small(key, here, there)
+        if result is None and self.options.dry_run:
+            result = CopyResult("copied", max(0, here.size), here.version)
+        if result is None:
+            return self._stream(key, here)
+        self.options.tally.add(max(0, here.size))
+        return result
 
-    def _append(self, key: str, here: Entry, there: Entry) -> CopyResult:
-        if not self._dry:
-            step = max(PART, self._bytes_at_once)
+    def _append(self, key: str, here: Entry, there: Entry) -> CopyResult | None:
+        """Append the rest of a log, if there is one; return None if the storage would send the whole log anyway."""
+        if here.size == there.size:
+            return CopyResult("equal", 0, here.version)
+        if not self.target.is_local and there.size <= _APPENDED:
+            return None
+        if not self.options.dry_run:
+            step = max(PART, self.options.bytes_at_once)
             for start in range(there.size, here.size, step):
-                check(self._stop)
-                end = min(start + step, here.size)
-                self._target.append(key, self._source.read(key, start, end), start)
-        self._tally.add(here.size)
+                self.options.check()
+                self.target.append(key, self.source.read(key, start, min(start + step, here.size)), start)
         return CopyResult("appended", here.size - there.size, here.version, size=here.size)
 
-    def _small(self, key: str, here: Entry, there: Entry | None) -> CopyResult:
-        """Copy in one read and one write; skip the write if the digest of the content shows that the target has it."""
-        if there is None or there.size != here.size or not there.digest or self._source.is_local:
-            there_like = ""
-        else:
-            there_like = there.digest
-        if self._dry and not there_like:
-            self._tally.add(here.size)
+    def _small(self, key: str, here: Entry, there: Entry | None) -> CopyResult | None:
+        """Copy in one read and one write, or only one read if the content has the target's digest.
+
+        Returns:
+            The result; None if the file has grown meanwhile, and is not small any more.
+        """
+        like = there.digest if there is not None and there.size == here.size and not self.source.is_local else ""
+        if self.options.dry_run and not like:
             return CopyResult("copied", here.size, here.version)
-        found = self._source.fetch(key, 0, PART) if here.size else Blob(b"", 0, here.version)
-        if found.size > len(found.data):  # the file has grown meanwhile
-            return self._large(key, here)
-        equal = there_like != "" and digest_of(iter([found.data]), there_like) == there_like
-        if not equal and not self._dry:
-            check(self._stop)
-            with self._target.keep_permissions(key, self._source, key):
-                version = self.store(key, found.data, there.version if there is not None else "")
-            self._tally.add(here.size)
-            return CopyResult("copied", found.size, found.version, version, found.size)
-        self._tally.add(here.size)
-        return CopyResult("equal", 0, found.version) if equal else CopyResult("copied", found.size, found.version)
+        found = self.source.fetch(key, 0, PART) if here.size else Blob(b"", 0, here.version)
+        if found.size > len(found.data):
+            return None
+        if like and digest_of(iter([found.data]), like) == like:
+            return CopyResult("equal", 0, found.version)
+        if self.options.dry_run:
+            return CopyResult("copied", found.size, found.version)
+        self.options.check()
+        with self.target.keep_permissions(key, self.source, key):
+            version = self.store(key, found.data, there.version if there is not None else "")
+        return CopyResult("copied", found.size, found.version, version, found.size)
 
     def store(self, key: str, data: bytes, version: str) -> str:
         """Store at most 8 MiB over this version, or over no file if it is empty; return the new version, if known.
@@ -220,30 +197,27 @@ class FileCopier:
             ConflictError: The target has another version.
             ExistsError: The target has a file.
         """
-        if version and self._target.supports_cas:
-            return self._target.replace(key, data, version)
-        if not version and self._target.supports_exclusive_create:
-            return self._target.create(key, data)
-        self._target.write(key, data)
+        if version and self.target.supports_cas:
+            return self.target.replace(key, data, version)
+        if not version and self.target.supports_exclusive_create:
+            return self.target.create(key, data)
+        self.target.write(key, data)
         return ""
 
-    def _large(self, key: str, here: Entry) -> CopyResult:
-        if self._dry:
-            self._tally.add(max(0, here.size))
-            return CopyResult("copied", max(0, here.size), here.version)
-        callback = _CountingCallback(self._stop, self._tally)
-        with self._streams:
-            check(self._stop)
-            self._target.copy_from({key: here}, self._source, callback=cast("Any", callback))
+    def _stream(self, key: str, here: Entry) -> CopyResult:
+        """Copy a file in parts, and count its bytes as they are read."""
+        callback = _CountingCallback(self.options)
+        with self.options.streams:
+            self.options.check()
+            self.target.copy_from({key: here}, self.source, callback=cast("Any", callback))
         return CopyResult("copied", callback.bytes, here.version, size=callback.bytes)
 
 
 class _CountingCallback:
-    """A progress callback that counts the bytes of one stream, and aborts the stream on `stop`."""
+    """A progress callback that counts the bytes of one stream, and aborts the stream if the copy is stopped."""
 
-    def __init__(self, stop: Event, tally: Tally) -> None:
-        self._stop = stop
-        self._tally = tally
+    def __init__(self, options: CopyOptions) -> None:
+        self._options = options
         self.bytes = 0
 
     def set_size(self, size: int) -> None:
@@ -251,9 +225,9 @@ class _CountingCallback:
 
     def relative_update(self, count: int) -> None:
         """Count bytes that were read."""
-        check(self._stop)
+        self._options.check()
         self.bytes += count
-        self._tally.add(count)
+        self._options.tally.add(count)
 
 
 def look_up(store: Store, key: str) -> Entry | None:
@@ -275,10 +249,4 @@ def delete(store: Store, names: Iterable[str]) -> dict[str, Exception]:
             legal.append(keys.check(name))
         except KeyNameError as error:
             errors[name] = StoredNameError(f"{store.url}: {error}", url=store.url, key=name)
-    try:
-        store.delete(legal)
-    except BatchError as failed:
-        errors |= {str(getattr(error, "key", "")): error for error in failed.exceptions}
-    except StorageError as error:
-        errors |= dict.fromkeys(legal, error)
-    return errors
+    return errors | errors_by_key(partial(store.delete, legal), legal)

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 import shlex
-import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, get_args
 
 from notata._base import keys
 from notata._base.display import counted
 from notata._base.progress import Wanted, shown
 from notata._base.secrets import redacted, shown_url
 from notata._base.terminal import one_line
-from notata._base.threads import Event, Pool
+from notata._base.threads import Pool
 from notata.errors import (
     BatchError,
     ConfigurationError,
@@ -30,22 +29,21 @@ from notata.errors import (
     StoredNameError,
 )
 from notata.mirror.clashes import clashing
-from notata.mirror.evidence import check
-from notata.mirror.files import FileCopier, Pair, delete
+from notata.mirror.files import CopyResult, FileCopier, Pair, Verb, delete
+from notata.mirror.options import CopyOptions
 from notata.mirror.places import check_separate
-from notata.mirror.runs import Outcome, RunCopy
+from notata.mirror.runs import RunCopy
 from notata.run.listings import inside, name_of, runs_in, split
 from notata.run.removal import remove_run
 from notata.run.state import MIRROR, parsed
 from notata.store import TIMEOUT, Entry, Location, Store, open_store
 from notata.store.gaps import Gaps
-from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, InFlight, Tally, started_in_thread
+from notata.store.in_flight import InFlight, Tally, started_in_thread
 from notata.store.spelling import aligned
 
-__all__ = ["SyncReport", "sync", "synced"]
+__all__ = ["SyncReport", "sync"]
 
 _RUNS_AT_ONCE: Final = 4
-_LARGE_AT_ONCE: Final = 2
 _SHOWN: Final = 3
 _ASKED: Final = 20  # maximum number of runs whose recorded mirrors an error shows
 
@@ -101,6 +99,7 @@ def sync(
     follow_links: bool = False,
     progress: Wanted = False,
     timeout: float = TIMEOUT,
+    failed: Callable[[Exception], object] | None = None,
 ) -> SyncReport:
     """Make one folder of runs equal to another one, on any storage; only the differences are sent.
 
@@ -123,6 +122,7 @@ def sync(
             report lists them. Links to folders are always skipped.
         progress: Show a progress bar of bytes that are compared or sent, or call an fsspec callback.
         timeout: Maximum seconds for one request, besides the time that its size needs.
+        failed: Called with the error of each run or file that could not be copied; by default a `BatchError` is raised.
 
     Raises:
         RunMissingError: The source contains no file.
@@ -139,197 +139,155 @@ def sync(
     >>> print(sync("memory://here/log_synced", "memory://there"))
     1 run from memory://here/log_synced to memory://there/log_synced: 4 files copied, 0 appended to, ...
     """
-    report, errors = synced(
-        source,
-        destination,
-        source_options=source_options,
-        destination_options=destination_options,
-        delete=delete,
-        dry_run=dry_run,
-        follow_links=follow_links,
-        progress=progress,
-        timeout=timeout,
-    )
-    if errors:
+    origin = open_store(source, source_options, timeout=timeout)
+    origin = origin.following_links() if follow_links else origin
+    if destination is None:
+        raise _no_destination(origin)
+    is_run = origin.exists(keys.METADATA)
+    target = open_store(destination, destination_options, timeout=timeout)
+    if is_run:
+        target = target.strictly() if name_of(target.url).startswith("log_") else target.below(name_of(origin.url))
+    check_separate(origin, target)
+    options = CopyOptions(delete=delete, replace=delete, dry_run=dry_run)
+    with shown(progress, "sync") as callback:
+        plan = _plan(origin, target, options, is_run=is_run)
+        work = _Sync(origin, target, replace(options, tally=Tally(callback, plan.size)))
+        work.apply(plan)
+    done: dict[str, dict[str, int]] = {verb: {} for verb in get_args(Verb)}
+    for key, result in work.results.items():
+        done[result.verb][key] = result.bytes
+    left_out = tuple(name for name in origin.irregular() if not keys.is_reserved(name.replace(os.sep, "/")))
+    changes = (done["copied"], done["appended"], done["deleted"], len(done["equal"]))
+    report = SyncReport(origin.url, target.url, len(plan.runs), *changes, left_out, dry_run)
+    errors = [*plan.errors, *work.errors]
+    if failed is not None:
+        for error in errors:
+            failed(error)
+    elif errors:
         first = "; ".join(str(error) for error in errors[:_SHOWN])
         raise BatchError(f"{counted(len(errors), 'error')}; everything else is copied: {first}. {report}", errors)
     return report
 
 
-def synced(
-    source: Location,
-    destination: Location | None = None,
-    *,
-    source_options: Mapping[str, Any] | None = None,
-    destination_options: Mapping[str, Any] | None = None,
-    delete: bool = False,
-    dry_run: bool = False,
-    follow_links: bool = False,
-    progress: Wanted = False,
-    timeout: float = TIMEOUT,
-) -> tuple[SyncReport, list[Exception]]:
-    """Sync as `sync` does; return the report and the errors."""
-    origin = open_store(source, source_options, timeout=timeout)
-    origin = origin.following_links() if follow_links else origin
-    if destination is None:
-        raise _no_destination(origin)
-    single = origin.exists(keys.METADATA)
-    target = open_store(destination, destination_options, timeout=timeout)
-    if single:
-        is_run = name_of(target.url).startswith("log_")
-        target = target.strictly() if is_run else target.below(name_of(origin.url))
-    check_separate(origin, target)
-    with shown(progress, "sync") as callback:
-        return _Sync(origin, target, delete=delete, dry_run=dry_run).run(single, callback)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The files and runs that a sync copies and deletes.
+
+    Attributes:
+        runs: The runs to copy, by folder, each with the files that the target has of it.
+        files: The files to copy that belong to no run.
+        gone_runs: The runs to remove, by folder, with their files.
+        gone_files: The files to delete that belong to no run.
+        size: The bytes of all files of the source.
+        errors: The reasons why anything is left out.
+    """
+
+    runs: Mapping[str, Mapping[str, Entry]]
+    files: Mapping[str, Pair]
+    gone_runs: Mapping[str, Mapping[str, Entry]]
+    gone_files: Mapping[str, Entry]
+    size: int
+    errors: list[Exception]
+
+
+def _plan(source: Store, target: Store, options: CopyOptions, *, is_run: bool) -> _Plan:
+    """Compare the listings of both sides."""
+    extra, missed = Gaps(), Gaps()
+    there = {entry.key: entry for entry in target.list(skipped=extra)}
+    here = _listed(source, missed)
+    runs, others = ({"": here}, {}) if is_run else runs_in(here)
+    errors: list[Exception] = []
+    clashes: dict[str, StoredNameError] = {}
+    if target.folds_names(may_write=not options.dry_run):
+        there = aligned(there, here)
+        clashes = clashing(target, here, there)
+        errors += [*_leave_out(clashes, others), *_leave_out(clashing(target, filter(None, runs), ()), runs)]
+    errors += extra.errors(target.url) if options.delete else []  # entries that should be deleted
+    errors += [error for error in missed.errors(source.url) if not _in_run(error, runs)]
+    gone_runs, gone_files = dict[str, dict[str, Entry]](), dict[str, Entry]()
+    if options.delete and not is_run and not clashes:  # with clashes, an extra name may be the same file
+        gone = {key: entry for key, entry in there.items() if key not in here and not inside(key, runs)}
+        gone_runs, gone_files = runs_in(gone)
+    elif not is_run:  # files that would be inside a run of the destination
+        other_runs = runs_in(there)[0].keys() - runs.keys()
+        mixed = {key: folder for key in others if (folder := inside(key, other_runs))}
+        for folder in sorted(set(mixed.values())):
+            message = f"{target.url}/{folder} is a run, and {source.url}/{folder} has no {keys.METADATA}"
+            errors.append(ExistsError(message, url=target.url, key=folder))
+        others = {key: entry for key, entry in others.items() if key not in mixed}
+    files = {key: Pair(entry, there.get(key)) for key, entry in others.items()}
+    size = sum(max(0, entry.size) for entry in here.values())
+    return _Plan(split(there, runs), files, gone_runs, gone_files, size, errors)
+
+
+def _leave_out(clashes: Mapping[str, StoredNameError], named: dict[str, Any]) -> list[Exception]:
+    """Drop clashing names, which would overwrite each other; return an error for each."""
+    left_out = [name for name in clashes if name in named]
+    for name in left_out:
+        del named[name]
+    return [clashes[name] for name in left_out]
 
 
 class _Sync:
-    """One sync of a tree to another place."""
+    """Makes the changes of a plan at the target, and keeps the results and errors of all files."""
 
-    def __init__(self, source: Store, target: Store, *, delete: bool, dry_run: bool) -> None:
+    def __init__(self, source: Store, target: Store, options: CopyOptions) -> None:
         self._source = source
         self._target = target
-        self._delete = delete
-        self._dry = dry_run
-        self._stop = Event()
-        self._streams = threading.Semaphore(_LARGE_AT_ONCE)
-        self._tally = Tally(None, 0)
-        self._copied: dict[str, int] = {}
-        self._appended: dict[str, int] = {}
-        self._deleted: dict[str, int] = {}
-        self._equal = 0
-        self._errors: list[Exception] = []
-        self._clashing = False
+        self._options = options
+        self.results: dict[str, CopyResult] = {}
+        self.errors: list[Exception] = []
 
-    def run(self, single: bool, callback: Any) -> tuple[SyncReport, list[Exception]]:
-        extra, missed = Gaps(), Gaps()
-        there = {entry.key: entry for entry in self._target.list(skipped=extra)}
-        here = _listed(self._source, missed)
-        self._tally = Tally(callback, sum(max(0, entry.size) for entry in here.values()))
-        runs, others = ({"": here}, {}) if single else runs_in(here)
-        if self._target.folds_names(may_write=not self._dry):
-            there = aligned(there, here)
-            self._leave_out(clashing(self._target, here, there), runs, others)
-        self._errors += extra.errors(self._target.url) if self._delete else []  # entries that should be deleted
-        self._errors += [error for error in missed.errors(self._source.url) if not _in_run(error, runs)]
-        self._copy_runs(runs, split(there, runs))
-        if self._delete and not single and not self._clashing:  # with clashes, an extra name may be the same file
-            self._clear({key: entry for key, entry in there.items() if key not in here}, runs)
-        elif not single:
-            others = self._outside_runs(others, runs_in(there)[0].keys() - runs.keys())
-        self._copy_files({key: Pair(entry, there.get(key)) for key, entry in others.items()})
-        left_out = tuple(name for name in self._source.irregular() if not keys.is_reserved(name.replace(os.sep, "/")))
-        done = (self._copied, self._appended, self._deleted)
-        report = SyncReport(
-            self._source.url, self._target.url, len(runs), *done, self._equal, left_out, dry_run=self._dry
-        )
-        return report, self._errors
+    def apply(self, plan: _Plan) -> None:
+        """Copy and delete."""
+        self._copy_runs(plan.runs)
+        self._delete_files(plan.gone_files)
+        for folder, entries in plan.gone_runs.items():
+            self._options.check()
+            self._remove_run(folder, entries)
+        results, errors = FileCopier(self._source, self._target, self._options).copy_all(plan.files)
+        self.results |= results
+        self.errors += errors.values()
 
-    def _leave_out(
-        self, clashes: Mapping[str, StoredNameError], runs: dict[str, dict[str, Entry]], others: dict[str, Entry]
-    ) -> None:
-        """Skip clashing names, which would overwrite each other: files outside of runs, and folders of runs."""
-        self._clashing = bool(clashes)
-        for key in clashes.keys() & others.keys():
-            self._errors.append(clashes[key])
-            del others[key]
-        for folder, error in clashing(self._target, [folder for folder in runs if folder], ()).items():
-            self._errors.append(error)
-            del runs[folder]
-
-    def _copy_runs(self, runs: Mapping[str, object], there: Mapping[str, Mapping[str, Entry]]) -> None:
+    def _copy_runs(self, runs: Mapping[str, Mapping[str, Entry]]) -> None:
         """Copy several runs at once, with fewer files of each at once."""
         count = max(1, min(_RUNS_AT_ONCE, len(runs)))
-        flying = InFlight[str, Outcome](count, count)
+        options = self._options.shared_by(count)
+        flying = InFlight[str, dict[str, CopyResult]](count, count)
         pool = Pool(count, "notata-sync")
-        with pool, flying.until_landed(self._stop.set):
-            for folder in runs:
-                check(self._stop)
-                flying.begin(folder, 1, started_in_thread, self._copy_run, folder, there[folder], count, pool=pool)
-        check(self._stop)
+        with pool, flying.until_landed(self._options.stop.set):
+            for folder, listed in runs.items():
+                self._options.check()
+                flying.begin(folder, 1, started_in_thread, self._copy_run, folder, listed, options, pool=pool)
+        self._options.check()
         for folder in runs:
-            if folder in flying.errors:
-                self._failed(flying.errors[folder])
+            if (error := flying.errors.get(folder)) is None:
+                self.results |= {keys.join(folder, key): result for key, result in flying.results[folder].items()}
             else:
-                self._note(folder, flying.results[folder])
+                self.errors += error.exceptions if isinstance(error, BatchError) else [error]
 
-    def _copy_run(self, folder: str, there: Mapping[str, Entry], at_once: int) -> Outcome:
-        copy = RunCopy(
-            self._source.below(folder) if folder else self._source,
-            self._target.below(folder) if folder else self._target,
-            delete=self._delete,
-            replace=self._delete,
-            at_once=AT_ONCE // at_once,
-            bytes_at_once=BYTES_AT_ONCE // at_once,
-            stop=self._stop,
-            tally=self._tally,
-            streams=self._streams,
-            dry_run=self._dry,
-        )
-        return copy.update(listed=there)
+    def _copy_run(self, folder: str, listed: Mapping[str, Entry], options: CopyOptions) -> dict[str, CopyResult]:
+        source, target = (store.below(folder) if folder else store for store in (self._source, self._target))
+        return RunCopy(source, target, options).update(listed=listed)
 
-    def _note(self, folder: str, outcome: Outcome) -> None:
-        for all_, some in (
-            (self._copied, outcome.copied),
-            (self._appended, outcome.appended),
-            (self._deleted, outcome.deleted),
-        ):
-            all_ |= {keys.join(folder, key): size for key, size in some.items()}
-        self._equal += outcome.equal
+    def _remove_run(self, folder: str, entries: Mapping[str, Entry]) -> None:
+        """Remove a run that the source does not have."""
+        gone: Mapping[str, int] = {key: entry.size for key, entry in entries.items()}
+        try:
+            if not self._options.dry_run:
+                run = self._target.below(folder)
+                removed = remove_run(run, run.fetch(keys.METADATA), entries.values())
+                self.errors += removed.errors.values()
+                gone = removed.gone
+        except (KeyNameError, StorageError) as error:
+            self.errors.append(error)
+        else:
+            self.results |= {keys.join(folder, key): CopyResult("deleted", size) for key, size in gone.items()}
 
-    def _failed(self, error: Exception) -> None:
-        self._errors += error.exceptions if isinstance(error, BatchError) else [error]
-
-    def _outside_runs(self, files: Mapping[str, Entry], runs: Iterable[str]) -> dict[str, Entry]:
-        """Drop files outside of the source's runs that would be inside a run of the destination, with an error each."""
-        mixed = {key: folder for folder in runs for key in files if key.startswith(f"{folder}/")}
-        for folder in sorted(set(mixed.values())):
-            message = f"{self._target.url}/{folder} is a run, and {self._source.url}/{folder} has no {keys.METADATA}"
-            self._errors.append(ExistsError(message, url=self._target.url, key=folder))
-        return {key: entry for key, entry in files.items() if key not in mixed}
-
-    def _copy_files(self, pairs: Mapping[str, Pair]) -> None:
-        files = FileCopier(
-            self._source,
-            self._target,
-            at_once=AT_ONCE,
-            bytes_at_once=BYTES_AT_ONCE,
-            streams=self._streams,
-            stop=self._stop,
-            tally=self._tally,
-            dry=self._dry,
-        )
-        done, errors = files.copy_all(pairs)
-        self._copied |= {key: file_result.bytes for key, file_result in done.items() if file_result.verb == "copied"}
-        self._equal += sum(file_result.verb == "equal" for file_result in done.values())
-        self._errors += errors.values()
-
-    def _clear(self, extra: Mapping[str, Entry], runs: Iterable[str]) -> None:
-        """Delete runs and files that the source does not have; `RunCopy` deletes extra files in its runs."""
-        gone, others = runs_in({key: entry for key, entry in extra.items() if not inside(key, runs)})
-        self._remove(others)
-        for folder, entries in gone.items():
-            check(self._stop)
-            try:
-                removed = self._remove_run(folder, entries)
-            except (KeyNameError, StorageError) as error:
-                self._errors.append(error)
-            else:
-                self._deleted |= {keys.join(folder, key): size for key, size in removed.items()}
-
-    def _remove_run(self, folder: str, entries: Mapping[str, Entry]) -> Mapping[str, int]:
-        """Remove a run that the source does not have; return the files that are gone, or would be."""
-        if self._dry:
-            return {key: entry.size for key, entry in entries.items()}
-        run = self._target.below(folder)
-        remains = remove_run(run, run.fetch(keys.METADATA), entries.values())
-        self._errors += remains.errors.values()
-        return remains.gone
-
-    def _remove(self, entries: Mapping[str, Entry]) -> None:
-        errors = {} if self._dry else delete(self._target, entries)
-        self._deleted |= {key: entry.size for key, entry in entries.items() if key not in errors}
-        self._errors += errors.values()
+    def _delete_files(self, entries: Mapping[str, Entry]) -> None:
+        errors = {} if self._options.dry_run else delete(self._target, entries)
+        self.results |= {key: CopyResult("deleted", entry.size) for key, entry in entries.items() if key not in errors}
+        self.errors += errors.values()
 
 
 def _in_run(error: StorageError, runs: Mapping[str, object]) -> bool:

@@ -29,6 +29,7 @@ from notata.errors import (
     UnknownNameError,
 )
 from notata.manifest import Document, VerifyReport, verify
+from notata.manifest.trust import is_of_run
 from notata.reader.base import Reader
 from notata.run.parameters import parameters
 from notata.run.runlog import RunLog
@@ -510,7 +511,8 @@ class LogReader(Reader):
         """
         fields, state = read_state(self._store)
         document = None
-        if fields.get("status") in ENDED:
+        has_ended = fields.get("status") in ENDED
+        if has_ended:
             try:
                 document = Document.parse(self._store.read(keys.MANIFEST))
             except MissingError:
@@ -520,7 +522,8 @@ class LogReader(Reader):
             except ValueError as error:
                 message = f"{self.url}/{keys.MANIFEST} is damaged: {error}"
                 raise DecodeError(message, url=self.url, key=keys.MANIFEST) from error
-        if document is not None and str(lease_of(fields).get("owner", "")).startswith(document.owner):
+        owner = str(lease_of(fields).get("owner", ""))
+        if document is not None and is_of_run(document, has_ended=has_ended, owner=owner):
             return document
         why = _why_no_manifest(fields, state, document)
         raise MissingError(

@@ -6,9 +6,10 @@ stopped. If a new writer claims the run during the removal, its files are kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from notata._base import keys
@@ -18,7 +19,7 @@ from notata.run.state import LEASE, find_metadata, parsed
 from notata.store import ABSENT, Blob, Entry, Store
 from notata.store.gaps import Gaps
 
-__all__ = ["RemovalResult", "remove_run"]
+__all__ = ["RemovalResult", "errors_by_key", "remove_run"]
 
 AT_ONCE: Final = 1000  # files per deletion request of S3; the owner of the run is checked before each request
 
@@ -76,7 +77,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
         if start:
             _check(run, last.version)
         some = listed[start : start + AT_ONCE]
-        errors |= _remove_files(run, some)
+        errors |= errors_by_key(partial(run.remove, some), (entry.key for entry in some))
         gone |= {entry.key: entry.size for entry in some if entry.key not in errors}
         if any(isinstance(error, DeadlineError) for error in errors.values()):
             break  # each further batch would wait as long
@@ -84,7 +85,7 @@ def remove_run(run: Store, found: Blob | None, entries: Iterable[Entry] | None =
     if not errors:  # with errors, metadata.json stays, so that the remaining files can be found
         _check(run, last.version)
         links = run.remove_links()
-        errors |= _remove_files(run, [last])
+        errors |= errors_by_key(partial(run.remove, [last]), [last.key])
         gone |= {} if errors or found is None else {last.key: last.size}
     left = () if errors else tuple(run.irregular())
     run.remove_empty_folders()
@@ -118,13 +119,17 @@ def _claimed_error(run: Store) -> ConflictError:
     )
 
 
-def _remove_files(run: Store, entries: Iterable[Entry]) -> dict[str, Exception]:
-    """Remove files in the listed versions concurrently; return errors by key."""
-    listed = list(entries)
+def errors_by_key(remove: Callable[[], object], names: Iterable[str]) -> dict[str, Exception]:
+    """Remove several files; return the errors by key.
+
+    Args:
+        remove: Removes the files.
+        names: Their keys.
+    """
     try:
-        run.remove(listed)
+        remove()
     except BatchError as failed:
         return {str(getattr(error, "key", "")): error for error in failed.exceptions}
     except StorageError as error:
-        return {entry.key: error for entry in listed}
+        return dict.fromkeys(names, error)
     return {}

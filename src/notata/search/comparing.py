@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Final, Literal, TypeAlias
@@ -22,8 +23,10 @@ from notata.errors import (
     MissingError,
     NotataError,
     StorageError,
+    TooLargeError,
 )
-from notata.manifest import Document, merge
+from notata.manifest import Document, valid_receipts
+from notata.manifest.trust import whole_digest
 from notata.mirror.evidence import digest_of
 from notata.run.parameters import FILES as PARAMS
 from notata.search.finding import look_up
@@ -214,16 +217,13 @@ class _Side:
         return {**dict(_flattened(own)), **state}
 
     def files(self) -> dict[str, _File]:
-        """Return the files by key, with the checksums in the manifests that match them."""
+        """Return the files by key, with the manifest entries that match them."""
         documents, entries = [], self.run.entries
         for key in sorted(filter(keys.is_manifest, entries), key=len):  # that of the run before those of workers
-            try:
-                documents.append(Document.parse(self.run.store.read(key)))
-            except (MissingError, ValueError):  # removed meanwhile, or damaged: then it is no evidence
-                continue
-        receipts = merge(entries.values(), {}, documents)[0]
-        known = {key: receipt.sha256 for key, receipt in receipts.items() if receipt.size == entries[key].size}
-        return {key: _File(self.run.file(key), known.get(key, b"")) for key in entries}
+            with suppress(MissingError, TooLargeError):  # removed meanwhile, or not written by notata
+                documents.append(Document.parse_undamaged(self.run.store.read(key)))
+        receipts = valid_receipts(entries.values(), {}, filter(None, documents))[0]
+        return {key: _File(self.run.file(key), whole_digest(receipts.get(key), entries[key])) for key in entries}
 
 
 def _unread(why: str, params: bool) -> str:
