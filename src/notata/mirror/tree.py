@@ -36,7 +36,7 @@ from notata.mirror.runs import RunCopy
 from notata.run.listings import inside, name_of, runs_in, split
 from notata.run.removal import remove_run
 from notata.run.state import MIRROR, parsed
-from notata.store import TIMEOUT, Entry, Location, Store, open_store
+from notata.store import Entry, Location, Store, open_store
 from notata.store.gaps import Gaps
 from notata.store.in_flight import InFlight, Tally, started_in_thread
 from notata.store.spelling import aligned
@@ -98,7 +98,6 @@ def sync(
     dry_run: bool = False,
     follow_links: bool = False,
     progress: Wanted = False,
-    timeout: float = TIMEOUT,
     failed: Callable[[Exception], object] | None = None,
 ) -> SyncReport:
     """Make one folder of runs equal to another one, on any storage; only the differences are sent.
@@ -110,7 +109,8 @@ def sync(
     after all files are there.
 
     Args:
-        source: The folder of a run or an experiment, or any folder of them: an fsspec URL, local path or UPath.
+        source: The folder of a run or an experiment, or any folder of them: an fsspec URL, local path, UPath or
+            `Storage`.
         destination: The folder that becomes equal to `source`. A run goes below it, under its own name, unless the
             folder is named ``log_…`` itself. It is required: the field ``mirror`` of a run's metadata.json is only
             shown in the error, because the writer of the folder chose it.
@@ -121,7 +121,6 @@ def sync(
         follow_links: Copy the content of files that links in the source point to. By default links are skipped, and the
             report lists them. Links to folders are always skipped.
         progress: Show a progress bar of bytes that are compared or sent, or call an fsspec callback.
-        timeout: Maximum seconds for one request, besides the time that its size needs.
         failed: Called with the error of each run or file that could not be copied; by default a `BatchError` is raised.
 
     Raises:
@@ -139,12 +138,12 @@ def sync(
     >>> print(sync("memory://here/log_synced", "memory://there"))
     1 run from memory://here/log_synced to memory://there/log_synced: 4 files copied, 0 appended to, ...
     """
-    origin = open_store(source, source_options, timeout=timeout)
+    origin = open_store(source, source_options)
     origin = origin.following_links() if follow_links else origin
     if destination is None:
         raise _no_destination(origin)
     is_run = origin.exists(keys.METADATA)
-    target = open_store(destination, destination_options, timeout=timeout)
+    target = open_store(destination, destination_options)
     if is_run:
         target = target.strictly() if name_of(target.url).startswith("log_") else target.below(name_of(origin.url))
     check_separate(origin, target)
