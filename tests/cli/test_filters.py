@@ -223,10 +223,12 @@ def test_verify_reports_a_run_that_may_match_and_cannot_be_read(
 ) -> None:
     whole = MemoryBackend.get
 
-    def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(
+        self: MemoryBackend, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None
+    ) -> Blob:
         if self._file(key).endswith("log_b/metadata.json"):
             raise OSError("on purpose")
-        return whole(self, key, start, end, version)
+        return whole(self, key, start, end, version, limit)
 
     monkeypatch.setattr(MemoryBackend, "get", get)
     done = notata("verify", sweep, "--status", "failed", folder=tmp_path)

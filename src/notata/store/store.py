@@ -575,16 +575,19 @@ class Store:
                 "local()"
             )
         if binary:
-            return cast("IO[bytes]", self._reader(key) if kind == "r" else self._writer(key, kind))
+            return cast("IO[bytes]", self.open_listed(keys.check(key)) if kind == "r" else self._writer(key, kind))
         encoding = codecs.lookup(encoding or "utf-8").name
         if kind == "r":
-            return io.TextIOWrapper(self._reader(key), encoding=encoding, errors=errors, newline=newline)
+            return io.TextIOWrapper(
+                self.open_listed(keys.check(key)), encoding=encoding, errors=errors, newline=newline
+            )
         newline = "" if newline is None else newline
         writer, from_start = self._writer(key, kind), kind != "a"
         return TextWriter(writer, encoding=encoding, errors=errors, newline=newline, from_start=from_start)
 
-    def _reader(self, key: str) -> io.BufferedReader | io.BytesIO:
-        with self.guard("read", keys.check(key)):
+    def open_listed(self, key: str) -> io.BufferedReader | io.BytesIO:
+        """Open a file to read it, as ``open(key, "rb")`` does; its name need not be a legal key."""
+        with self.guard("read", key):
             file = self.backend.open_read(key)
             if file is not None:
                 return cast("io.BufferedReader | io.BytesIO", file)
@@ -598,7 +601,7 @@ class Store:
 
     def stream(self, key: str) -> IO[bytes]:
         """Open a file that is read once, from start to end. Its reads raise the backend's own errors: see `guard`."""
-        return self.backend.open_read(key, once=True) or self._reader(key)
+        return self.backend.open_read(key, once=True) or self.open_listed(key)
 
     def callback(self, key: str, size: int | None = None) -> Callback | None:
         """Return the progress callback for the bytes of one large file, or None."""
