@@ -19,6 +19,7 @@ from notata.search import (
     contents,
     follow,
     grep,
+    overviews,
     removable,
     remove,
     runs,
@@ -100,6 +101,10 @@ def test_a_query_is_written_once_for_several_functions(sweep: str) -> None:
     assert [match.run_id for match in grep("step", query)] == ["b"]
     assert {one.name for one in usage(query, by="run")} == {f"{sweep}/log_b"}
     assert tail(query, 1)[0].endswith("unstable")
+    assert [one.run.run_id for one in overviews(Query(sweep, where="dt > 0.3"))] == ["c"]
+    assert list(overviews(Query(sweep, where="dt > 1"))) == []
+    with pytest.raises(ConfigurationError, match="pass limit to Query"):
+        runs(query, limit=0)
     assert [run.run_id for run in removable(Query(sweep, where="dt > 0.3"), recursive=True)] == ["c"]
     assert len(told) == 4
 
