@@ -166,7 +166,7 @@ def test_no_parameter_is_lost_where_the_old_file_could_not_be_removed(place: Pla
 
 
 @pytest.mark.parametrize("ext", ["yaml", "json"])
-def test_a_run_that_goes_on_has_its_parameters(place: Place, ext: str) -> None:
+def test_a_resumed_run_has_its_parameters(place: Place, ext: str) -> None:
     with place.logbook() as log:
         log.params(ext, omega=2.0, nested={"1": [None, True]})
     log = place.logbook(resume=True)
@@ -177,7 +177,7 @@ def test_a_run_that_goes_on_has_its_parameters(place: Place, ext: str) -> None:
 
 
 @pytest.mark.parametrize("ext", ["yaml", "json"])
-def test_a_run_that_goes_on_with_the_same_parameters_leaves_their_file(place: Place, ext: str) -> None:
+def test_a_run_resumed_with_the_same_parameters_does_not_rewrite_them(place: Place, ext: str) -> None:
     values: dict[str, Any] = {"omega": 2.0, "grid": np.arange(2), "undefined": float("nan"), "levels": {1: "a"}}
     with place.logbook() as log:
         log.params(ext, **values)
@@ -189,7 +189,7 @@ def test_a_run_that_goes_on_with_the_same_parameters_leaves_their_file(place: Pl
 
 
 @pytest.mark.parametrize("ext", ["yaml", "json"])
-def test_a_run_that_goes_on_with_other_parameters_says_so(place: Place, ext: str) -> None:
+def test_a_run_resumed_with_other_parameters_logs_a_warning(place: Place, ext: str) -> None:
     with place.logbook() as log:
         log.params(ext, omega=2.0, steps=1)
     log = place.logbook(resume=True, params={"omega": 3.0})
@@ -544,7 +544,7 @@ class Breaks:
 
 
 @pytest.mark.parametrize("size", [0, 10, 20 * MIB])
-def test_a_format_that_fails_on_the_way_leaves_the_old_file(place: Place, size: int) -> None:
+def test_a_format_that_fails_leaves_the_old_file(place: Place, size: int) -> None:
     log = place.logbook()
     log.bytes("a.dat", b"old")
     before = unchanged(place)
