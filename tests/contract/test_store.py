@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notata import errors
-from notata.store import Store, open_store
+from notata.store import Entry, Store, open_store
 from notata.store.files import PART
 from tests.backends import Place
 from tests.contract.conftest import CEPH, EACH_ENGINE, emptied
@@ -422,13 +422,14 @@ def test_what_is_written_while_a_store_is_cleared_stays(
 ) -> None:
     store.write("old", b"1")
     store.write("both", b"1")
-    remove = store._remove
+    listed = store.list_all
 
-    def late(names: dict[str, str | None]) -> None:
+    def late(**options: Any) -> list[Entry]:
+        found = listed(**options)
         store.write("both", b"theirs")
-        remove(names)
+        return found
 
-    monkeypatch.setattr(store, "_remove", late)
+    monkeypatch.setattr(store, "list_all", late)
     with counted() as sent:
         store.clear()
     if place.is_s3:  # which deletes by name

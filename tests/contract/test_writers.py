@@ -649,7 +649,7 @@ def test_a_file_that_cannot_be_read_leaves_the_old_one(
     (tmp_path / "a").write_bytes(b"x" * 20 * MIB)
     log = place.logbook()
     log.text("old", "stays")
-    monkeypatch.setattr(LocalStore, "_open_read", torn)
+    monkeypatch.setattr(LocalStore, "_open_read", lambda store, key: Torn(io.FileIO(tmp_path / "a")))
     with pytest.raises(errors.StorageError, match=r"cannot read .*/a: .*input/output") as caught:
         log.file(tmp_path / "a", "old.txt")
     assert isinstance(caught.value.__cause__, OSError)
@@ -666,10 +666,6 @@ class Torn(io.BufferedReader):
             raise OSError(5, "Input/output error")
         data: bytes = super().read(size)
         return data
-
-
-def torn(store: LocalStore, key: str) -> io.BufferedReader:
-    return Torn(io.FileIO(store._file(key)))
 
 
 def test_a_large_file_is_whole_and_needs_little_memory(place: Place, tmp_path: Path) -> None:
