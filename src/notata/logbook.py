@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import builtins
 import logging
 import os
-import re
 import secrets
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Never, NoReturn, Self, TypeAlias, cast, overload
 from weakref import WeakSet
@@ -39,6 +36,7 @@ from notata.provenance import failures
 from notata.provenance.environment import capture, imported_packages
 from notata.provenance.failures import Caught
 from notata.reader import LogReader
+from notata.run.ending import End, Ending, EndingPlan, FailureFiles, FinalStatus
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.lease import Lease
 from notata.run.parameters import Parameters, encoded, named
@@ -56,12 +54,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Logbook"]
 
-Status: TypeAlias = Literal["initialized", "complete", "failed"]
 Callback: TypeAlias = Callable[["Logbook"], object]
 
 _NAMED: Final = 20  # remaining files of an earlier run that get a warning each
 _OWN_FIELDS: Final = {"run_id", "status", LEASE, MIRROR, RESUMES, ROW, WORKERS}
-_MOST_CAUGHT: Final = 100  # caught exceptions that get a file each; more than that come from a loop
 
 
 class Logbook(Recorder):
@@ -198,12 +194,8 @@ class Logbook(Recorder):
             encoded(self._store, given)  # refuse invalid values before anything is written
         self._lease = Lease(self._store, self.run_id, heartbeat)
         self._start, self._previous_runtime = time.monotonic(), 0.0
-        self._runtime: float | None = None
-        self._ending = threading.RLock()
-        self._variables = failure_variables
-        self._caught = 0
-        self._final_status: str = "initialized"
-        self._unstored: _Unstored | None = None
+        self._ending = Ending()
+        self._failure_files = FailureFiles(self._store, self._redact, variables=failure_variables)
         self._attached: list[logging.Logger] = []
         self._workers: WeakSet[Worker] = WeakSet()
         self._sigterm = exits.Sigterm() if handle_sigterm else None
@@ -323,7 +315,8 @@ class Logbook(Recorder):
             exits.at_exit(self._at_exit)
         except BaseException as error:
             with suppress(Exception):  # no caller gets this run, so mark it failed
-                self._lease.end("failed", end_time=times.now(), failure_reason=failures.shortened(self._reason(error)))
+                reason = failures.shortened(self._failure_files.reason(error))
+                self._lease.end("failed", end_time=times.now(), failure_reason=reason)
             raise
 
     def _open_log(self, before: RunState | None, level: int, echo: bool) -> None:
@@ -434,12 +427,12 @@ class Logbook(Recorder):
         """
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
             raise ConfigurationError(f"invalid timeout {timeout!r}: pass a number of seconds, or None for no limit")
-        if self._unstored is not None and self._unstored.status == "failed":
-            self._fail(self._unstored.reason, self._unstored.error)
+        if (failure := self._ending.unstored_failure) is not None:
+            self._fail(failure.reason, failure.error)
         if self._queue is not None:
             self._queue.settle(timeout)
         self.handler.flush()
-        if self._final_status in ENDED:
+        if self._ending.ended is not None:
             self._store_manifest(look=True)
         if self._queue is not None and (lost := self._queue.lost()) is not None:
             raise lost
@@ -501,7 +494,7 @@ class Logbook(Recorder):
     @property
     def elapsed(self) -> float:
         """Seconds from the start to the end of the run, or until now. Earlier attempts are included, if known."""
-        return self._current_runtime() if self._runtime is None else self._runtime
+        return self._current_runtime() if self._ending.runtime is None else self._ending.runtime
 
     def _current_runtime(self) -> float:
         return round(self._previous_runtime + time.monotonic() - self._start, 6)
@@ -521,12 +514,9 @@ class Logbook(Recorder):
         lost, interrupt = self._finish_queue("complete")
         problem = interrupt or lost
         if problem is None:
-            self._end("complete", "Marked complete")
+            self._end(End("complete"))
             return
-        try:
-            self._fail(self._reason(problem), problem)
-        except Exception as failure:
-            self._add_note(problem, failure)
+        self._fail_after(problem)
         raise problem
 
     def mark_failed(self, reason: str, error: BaseException | None = None) -> None:
@@ -577,13 +567,11 @@ class Logbook(Recorder):
 
     def _record_caught(self, error: BaseException) -> None:
         refresh()
-        self.error("Caught %s: %s", failures.kind(error), failures.shortened(self._reason(error)), exc_info=error)
-        self._caught += 1
-        if self._caught > _MOST_CAUGHT:
-            return
+        reason = failures.shortened(self._failure_files.reason(error))
+        self.error("Caught %s: %s", failures.kind(error), reason, exc_info=error)
         try:
-            name = re.sub(r"\W", "_", type(error).__name__)[:80]
-            self._store.write(self._check_key(f"{keys.CAUGHT}/{_stamp()}-{name}.json"), self._describe(error))
+            self._check()
+            self._failure_files.write_caught(error)
         except Exception as failure:  # inspecting a foreign exception can raise anything
             self.warning("The structure of that failure was not stored: %s", failure)
 
@@ -627,8 +615,9 @@ class Logbook(Recorder):
     # -- end -----------------------------------------------------------------------------------------------
 
     def _fail(self, reason: str, error: BaseException | None) -> None:
-        if self._unstored is not None and self._unstored.status == "failed":  # keep the first failure
-            reason, error = self._unstored.reason, self._unstored.error
+        """End the run as failed. Raise an interrupt that came meanwhile, or the lost writes."""
+        if (first := self._ending.unstored_failure) is not None:
+            reason, error = first.reason, first.error
         refresh()
         lost, interrupt = self._finish_queue("failed")
         if lost is not None and lost.message in reason:  # the lost writes are the reason
@@ -637,11 +626,8 @@ class Logbook(Recorder):
         if lost is not None:
             known = isinstance(error, BatchError) and {*map(id, error.exceptions)} <= {*map(id, lost.exceptions)}
             reason = lost.message if known else f"{reason}; {lost.message}"
-        fields = {"failure_reason": reason}
-        if error is not None:
-            fields["failure_type"] = failures.kind(error)
         try:
-            self._end("failed", f"Marked failed: {fields['failure_reason']}", error, **fields)
+            self._end(End("failed", reason, error))
         except Exception as failure:
             if lost is not None:
                 failure.add_note(f"notata: {lost.message}")
@@ -651,9 +637,17 @@ class Logbook(Recorder):
         if lost is not None:
             raise lost
 
-    def _finish_queue(self, status: Status) -> tuple[BatchError | None, BaseException | None]:
+    def _fail_after(self, error: BaseException, how: str = "") -> None:
+        """End the run as failed because of an exception, which gets a note if that fails."""
+        try:
+            self._fail(self._failure_files.reason(error) + how, error)
+        except Exception as failure:
+            text = "; ".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
+            error.add_note(f"notata: while run {self.run_id!r} was marked failed: {text}")
+
+    def _finish_queue(self, status: FinalStatus) -> tuple[BatchError | None, BaseException | None]:
         """Finish the queue. Return the lost writes, and an interrupt that came while waiting."""
-        if self._queue is None or not (self._changes_status(status) or self._final_status != status):
+        if self._queue is None or not (self._changes_status(status) or not self._ending.has_ended_as(status)):
             return None, None
         interrupt: BaseException | None = None
         try:
@@ -662,69 +656,37 @@ class Logbook(Recorder):
             interrupt = error
         return self._queue.lost(again=True), interrupt
 
-    def _add_note(self, error: BaseException, failure: Exception) -> None:
-        """Add a note to an error about a second failure, while the run was marked failed."""
-        text = "; ".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())])
-        error.add_note(f"notata: while run {self.run_id!r} was marked failed: {text}")
-
-    def _reason(self, error: BaseException) -> str:
-        return self._redact(failures.reason(error))
-
-    def _describe(self, error: BaseException) -> builtins.bytes:
-        description = failures.describe(error, self._redact, variables=self._variables)
-        return formats.encode(formats.Json("failure"), description)
-
-    def _changes_status(self, status: Status) -> bool:
+    def _changes_status(self, status: str) -> bool:
         """Check whether this status differs from the current one; raise an error if the change is not allowed."""
         return self._lease.is_new_status(status) if self._lease.is_owner_process else self._lease.end(status)
 
-    def _end(self, status: Status, line: str, error: BaseException | None = None, **fields: Any) -> None:
-        """Store the status with which the run ends.
+    def _end(self, end: End) -> None:
+        self._ending.apply(end, self._changes_status, self._plan_end, self._current_runtime, self.error)
 
-        A complete run stores it last, after all other data. A failed run stores it first, before the traceback. The log
-        line follows the status where that costs nothing. For a complete run in a bucket it comes first, in the same
-        request as the rest of the log.
+    def _plan_end(self, end: End, is_new: bool, runtime: float) -> EndingPlan:
+        """Return the steps of an end.
+
+        A complete run stores its status last, after all other data. A failed run stores it first, before the traceback.
+        The log line follows the status where that costs nothing. For a complete run in a bucket it comes first, in the
+        same request as the rest of the log.
         """
-        if not self._changes_status(status) and self._final_status == status:
-            return
-        with self._ending:
-            is_new = self._changes_status(status)
-            if not is_new and self._final_status == status:
-                return
-            line_first = status == "complete" and not self._store.is_local
-            runtime = self._current_runtime()
-            if is_new:
-                fields |= {**self._late_imports(), **self._end_fields()}
-            try:
-                if is_new and line_first:
-                    self.info(line)
-                if is_new and status == "complete":
-                    self._close_workers()
-                    self.handler.flush()
-                    self._store_manifest()
-                # The status may already be stored by a request whose reply was lost, or before an interrupt.
-                if is_new:
-                    self._store_end(status, runtime, fields)
-            except Exception as failure:
-                self._unstored = _Unstored(status, failure, str(fields.get("failure_reason", "")), error)
-                self.error("%s, but that was not stored: %s", line, failure)
-                raise
-            self._release()
-            self.handler.close()
-            self._final_status, self._runtime, self._unstored = status, runtime, None
-            if not line_first:
-                self.note(line, logging.ERROR if status == "failed" else logging.INFO)
-        try:
-            if status == "failed":
-                self._store_failure(error)
-        finally:
-            try:
-                if self.callback is not None:
-                    self.callback(self)
-            finally:
-                self._store_manifest_late()
-                if self._mirror is not None:
-                    self._mirror.finish()
+        note = partial(self.note, end.line, end.level)
+        is_line_first = end.status == "complete" and not self._store.is_local
+        before: list[Callable[[], object]] = []
+        if is_new:
+            fields = {**end.fields, **self._late_imports(), **self._end_fields()}
+            if is_line_first:
+                before.append(note)
+            if end.status == "complete":
+                before += [self._close_workers, self.handler.flush, self._store_manifest]
+            before.append(partial(self._store_status, end.status, runtime, fields))
+        after: list[Callable[[], object]] = [] if is_line_first else [note]
+        if end.status == "failed":
+            after.append(partial(self._store_failure, end.error))
+        after += [self._call_back, self._store_manifest_late]
+        if self._mirror is not None:
+            after.append(self._mirror.finish)
+        return EndingPlan(before, [self._release, self.handler.close], after)
 
     def _late_imports(self) -> Mapping[str, Any]:
         """Return the environment with packages imported since the start; empty if no environment is recorded."""
@@ -734,7 +696,7 @@ class Logbook(Recorder):
             return {}
         return {"environment": {**environment, "packages": dict(sorted({**known, **imported_packages()}.items()))}}
 
-    def _store_end(self, status: Status, runtime: float, fields: Mapping[str, Any]) -> None:
+    def _store_status(self, status: FinalStatus, runtime: float, fields: Mapping[str, Any]) -> None:
         """Store the status. The manifest of a complete run includes a worker that was added at the same time."""
         adopted = self._store_manifest if status == "complete" else bool
         self._lease.end(status, adopted=adopted, end_time=times.now(), runtime_sec=runtime, **fields)
@@ -770,23 +732,19 @@ class Logbook(Recorder):
 
     def _store_failure(self, error: BaseException | None) -> None:
         """Store the details of a failure: the exception and the log, and the logs of workers."""
-        problem: StorageError | None = None
-        if error is not None:
-            text = formats.encode(formats.TEXT, failures.text(error, self._redact))
-            # One after the other: at exit, some Python versions cannot start a thread.
-            for key, data in ((keys.TRACEBACK, text), (keys.FAILURE, self._describe(error))):
-                try:
-                    self._store.write(key, data)
-                except StorageError as failure:
-                    problem = problem or failure
+        problem = None if error is None else self._failure_files.write(error)
         self.handler.flush()
         self._close_workers()
         if problem is not None:
             raise problem
 
+    def _call_back(self) -> None:
+        if self.callback is not None:
+            self.callback(self)
+
     def _check(self) -> None:
         self._lease.check()
-        if self._mirror is not None and self._final_status in ENDED:  # files written after the end are copied, too
+        if self._mirror is not None and self._ending.ended is not None:  # files written after the end are copied, too
             self._mirror.expect_more()
 
     def _release(self) -> None:
@@ -800,23 +758,24 @@ class Logbook(Recorder):
 
     def _at_exit(self) -> None:
         """End the run when the interpreter ends; an exception that ended the script becomes the reason."""
-        if not self._lease.is_owner_process or self._lease.displaced or self._final_status in ENDED:
+        if not self._lease.is_owner_process or self._lease.displaced or self._ending.ended is not None:
             return
-        unstored = self._unstored
-        if unstored is not None and unstored.status == "failed":
-            self._fail(unstored.reason, unstored.error)
+        if (failure := self._ending.unstored_failure) is not None:
+            self._fail(failure.reason, failure.error)
             return
         if self.status in ENDED:  # an interrupt came after the status was stored, before the rest
-            self._end(cast("Status", self.status), f"Marked {self.status}")
+            self._end(End(cast("FinalStatus", self.status)))
             return
         error = exits.exit_cause()
         if error is None and self._can_end_late() and exits.call_late(self._at_exit):
             return
+        unstored = self._ending.unstored
         if unstored is not None and error in (None, unstored.failure):  # only the storage failed
             self.mark_complete()
-            return
-        reason = "the process ended without mark_complete() or mark_failed()" if error is None else self._reason(error)
-        self._fail(reason, error)
+        elif error is None:
+            self._fail("the process ended without mark_complete() or mark_failed()", None)
+        else:
+            self._fail(self._failure_files.reason(error), error)
 
     def _can_end_late(self) -> bool:
         """Check whether the run can end in the last step of the interpreter, without network and threads.
@@ -839,37 +798,13 @@ class Logbook(Recorder):
     ) -> None:
         if not self._lease.is_owner_process:  # a forked child leaves the block, too, but the run belongs to its parent
             return
-        if error is None:
-            if self._final_status not in ENDED:
+        is_success = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
+        by_signal = is_success and error is not None and self.status != "complete" and exits.is_from_handler(error)
+        if error is None or (is_success and not by_signal and self.status != "failed"):
+            if self._ending.ended is None:
                 self.mark_complete()
-            return
-        success = isinstance(error, SystemExit) and error.code in (None, 0)
-        by_signal = success and self.status != "complete" and exits.is_from_handler(error)
-        if success and not by_signal and self.status != "failed":
-            if self._final_status not in ENDED:
-                self.mark_complete()
-            return
-        try:
-            self._fail(self._reason(error) + (" in a signal handler" if by_signal else ""), error)
-        except Exception as failure:
-            self._add_note(error, failure)
-
-
-@dataclass(frozen=True, slots=True)
-class _Unstored:
-    """The end of a run that could not be stored.
-
-    Attributes:
-        status: The status to store.
-        failure: The error of the storage.
-        reason: The reason of a failed run.
-        error: The exception of a failed run, if there is one.
-    """
-
-    status: Status
-    failure: Exception
-    reason: str
-    error: BaseException | None
+        else:
+            self._fail_after(error, " in a signal handler" if by_signal else "")
 
 
 def _check_arguments(callback: object, *, overwrite: bool, resume: object, mirror_timeout: object) -> None:
@@ -895,11 +830,6 @@ def _check_switches(**switches: object) -> None:
     for name, value in switches.items():
         if value not in (True, False):
             raise ConfigurationError(f"invalid {name} {value!r}: pass True or False")
-
-
-def _stamp() -> str:
-    """Return the time in UTC with microseconds, as part of a file name."""
-    return f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%fZ}"
 
 
 def _generate_run_id() -> str:
