@@ -43,6 +43,7 @@ from notata._base import exits
 from notata.background import BackgroundStore
 from notata.background.keyed import FolderCounts
 from notata.manifest import HashingStore
+from notata.run.lease import Ownership
 from notata.store import Store, in_flight, open_store
 from notata.store.files import PART
 from notata.store.local import UNSTORED
@@ -906,7 +907,7 @@ def test_a_displaced_writer_writes_no_more(gated: Gated) -> None:
     for number in range(40):
         log.text(f"x{number}", "of the old one")
     gated.hall.wait_for(32)
-    log._lease.displaced = True
+    log._lease.ownership = Ownership.DISPLACED
     gated.hall.open()
     assert log._queue is not None
     log._queue.settle()

@@ -404,8 +404,8 @@ def live_on(disk: Disk) -> None:
     """A sign of life that finds no room is not the last one."""
     log = Logbook("run", disk.folder / "outputs", environment=False, heartbeat=0.01)
     disk.fill()
-    last = log._lease._last
-    until(lambda: log._lease._last > last)  # it tries
+    last = log._lease.heartbeat.last
+    until(lambda: log._lease.heartbeat.last > last)  # it tries
     told = metadata(disk)["lease"]["beat"]
     disk.make_room()
     until(lambda: metadata(disk)["lease"]["beat"] > told)

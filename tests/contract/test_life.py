@@ -55,7 +55,7 @@ def test_a_run_gives_signs_of_life_until_it_ends(place: Place, elsewhere: Callab
     assert abs((state.last_seen - datetime.now(UTC)).total_seconds()) < 10
     log.mark_complete()
     last = place.bytes("log_run/metadata.json")
-    until(log._lease._stopped.is_set)
+    until(lambda: log._lease.heartbeat.is_stopped)
     assert place.bytes("log_run/metadata.json") == last
     assert reader(place).state.status == "complete"
 

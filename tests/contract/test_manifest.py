@@ -17,6 +17,7 @@ import pytest
 
 from notata import DecodeError, Logbook, LogReader, MissingError, RunDisplacedError, sync
 from notata._base import exits
+from notata.run.lease import Ownership
 from notata.store.files import PART
 from tests import receipts
 from tests.backends import Place
@@ -162,7 +163,7 @@ def test_a_displaced_writer_leaves_its_successors_manifest_alone(place: Place, r
     with pytest.raises(RunDisplacedError):
         old.mark_failed("late")
     assert old._manifest is not None
-    old._lease.displaced = False
+    old._lease.ownership = Ownership.OWNER
     with pytest.raises(RunDisplacedError):
         old._manifest.write()
     assert place.bytes("log_run/manifest.json") == stored
@@ -237,12 +238,12 @@ def test_a_fork_and_a_path_sent_elsewhere_have_the_bucket_listed(bucket: Place) 
         assert reader(bucket, str(number)).verify().ok
 
 
-def test_a_forked_child_stores_no_manifest(place: Place) -> None:
+def test_a_forked_child_stores_no_manifest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     log = place.logbook()
     log.mark_complete()
     before = place.bytes("log_run/manifest.json")
     log.text("late", "x")
-    log._lease._pid += 1  # as if forked
+    monkeypatch.setattr(os, "getpid", lambda: -1)  # as if forked
     log._store_manifest()
     assert place.bytes("log_run/manifest.json") == before
 

@@ -8,19 +8,16 @@ import os
 import platform
 import secrets
 import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
+from enum import Enum
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from notata import formats
 from notata._base import keys, limits, processes, times
 from notata._base.nesting import is_running
 from notata._base.retries import attempts
-from notata._base.terminal import one_line
-from notata._base.threads import NO_THREADS, Event, start_thread
 from notata.errors import (
     AccessError,
     ConfigurationError,
@@ -30,17 +27,17 @@ from notata.errors import (
     ExistsError,
     MissingError,
     RunDisplacedError,
-    RunEndedError,
-    RunExistsError,
     StorageError,
     UnprotectedWarning,
     UnreachableError,
 )
-from notata.run.state import ENDED, LEASE, RunState, claimable, judge, lease_of, look, metadata, parsed
+from notata.run.heartbeat import Heartbeat
+from notata.run.refusals import Refusals, is_written_by_ancestor
+from notata.run.state import ENDED, LEASE, RunState, claimable, judge, lease_of, metadata, parsed
 from notata.store import Store
 from notata.store.gaps import Gaps
 
-__all__ = ["HEARTBEAT", "Lease"]
+__all__ = ["HEARTBEAT", "Lease", "Ownership"]
 
 MergeFields = Callable[[Mapping[str, Any], Mapping[str, Any], RunState], Mapping[str, Any]]
 """Returns the fields of a resumed run, from those of a new run, the previous fields, and the previous state."""
@@ -50,11 +47,6 @@ HEARTBEAT: Final = 30.0
 
 _REPLACE_TRIES: Final = 5  # attempts to replace an owner whose heartbeat may come between read and swap
 _TRIES: Final = 8  # attempts to change metadata.json, which workers and people change, too; about two seconds
-
-_GUARD_HINT: Final = (
-    'If the script starts processes, put its code below `if __name__ == "__main__":`, as each child imports it again; '
-    "to write from a child, use log.worker(rank)."
-)
 
 _own = logging.getLogger("notata")
 
@@ -70,6 +62,19 @@ _NOT_CREATED: Final = (
 """Errors after which a create certainly had no effect. After any other error, this is unknown."""
 
 
+class Ownership(Enum):
+    """Whether a writer owns its run, as far as it knows."""
+
+    OWNER = "owner"
+    """It owns the run, also once the run has ended."""
+
+    DISPLACED = "displaced"
+    """Another writer owns the run."""
+
+    REMOVED = "removed"
+    """metadata.json is missing, so the folder of the run was moved or deleted."""
+
+
 class Lease:
     """The ownership of one run by one writer.
 
@@ -77,28 +82,31 @@ class Lease:
 
     Attributes:
         fields: The content of metadata.json, as this owner last stored or read it.
-        displaced: Whether this owner knows that another writer owns the run.
+        ownership: Whether this writer owns the run, as far as it knows.
         unremoved: Entries of the old run that `replace` could not remove: folders that cannot be opened, and files with
             invalid names.
     """
 
     def __init__(self, store: Store, run_id: str, heartbeat: float | None = None) -> None:
         self._store = store
-        self._run_id = run_id
+        self._refusals = Refusals(store, run_id)
         self._token = secrets.token_hex(16)
-        self._pid = os.getpid()
-        self._process = processes.identity()
+        self._fork = processes.ForkCheck()
+        self._signature = {
+            "owner": self._token,
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "process": processes.identity(),
+        }
         self._lock = processes.Lock()
         self._version = ""
         self._asked_heartbeat = _checked_heartbeat(heartbeat)
-        self._last = time.monotonic()
-        self._stopped = Event()
+        self.heartbeat = Heartbeat()
         self._changing: FrameType | None = None  # the call that changes fields; see `is_running`
         self._from_handlers: dict[str, Any] = {}  # fields that a signal handler leaves to that call
         self._unstored_end: dict[str, Any] = {}  # the end of a failed run, until it is stored
-        self._removed = False  # metadata.json was missing at the last read
         self.fields: dict[str, Any] = {}
-        self.displaced = False
+        self.ownership = Ownership.OWNER
         self.unremoved = Gaps()
 
     # -- claim ---------------------------------------------------------------------------------------------
@@ -110,11 +118,11 @@ class Lease:
             RunExistsError: The id is in use. On a local disk and in memory, a folder with any file counts as in use.
         """
         if self._store.folders and self._store.occupied():
-            self._refuse_existing(None)
+            raise self._refusals.exists()
         try:
             self._create(fields)
         except ExistsError as error:
-            self._refuse_existing(error)
+            raise self._refusals.exists() from error
 
     def replace(self, fields: Mapping[str, Any]) -> bool:
         """Claim a run id from any owner, and remove all files of the old run.
@@ -134,7 +142,7 @@ class Lease:
             self._store.clear(keep=[keys.METADATA], skipped=self.unremoved)
             self._swap(fields)
         except (ExistsError, ConflictError) as error:
-            self._refuse_existing(error)
+            raise self._refusals.exists() from error
         return there
 
     def _replace(self, fields: Mapping[str, Any]) -> bool:
@@ -146,8 +154,8 @@ class Lease:
                 self._create(fields)
                 return False
             stored = parsed(found.data) or {}
-            if stored.get("status") not in ENDED and _is_written_by_ancestor(stored):
-                self._refuse_child()
+            if stored.get("status") not in ENDED and is_written_by_ancestor(stored):
+                raise self._refusals.written_by_ancestor()
             before, owner = owner, lease_of(stored).get("owner")
             if before not in (None, owner):
                 raise ConflictError(f"{self._store.url}: another writer took the run", url=self._store.url)
@@ -187,20 +195,15 @@ class Lease:
                 return None
             stored = metadata(found, self._store.url, keys.METADATA)
             state = judge(stored, found)
-            if state.status == "running" and _is_written_by_ancestor(stored):
-                self._refuse_child()
+            if state.status == "running" and is_written_by_ancestor(stored):
+                raise self._refusals.written_by_ancestor()
             if not _can_resume(state, force=force, unfinished=unfinished):
-                self._refuse_resume(state)
+                raise self._refusals.not_resumable(state)
             self._version = found.version
             self._take(merge(fresh, stored, state))
             return state
         except (ExistsError, ConflictError) as error:
-            raise RunExistsError(
-                f"cannot resume run {self._run_id!r} at {self._store.url}: another writer has just claimed it. Wait "
-                "for it to end.",
-                url=self._store.url,
-                key=keys.METADATA,
-            ) from error
+            raise self._refusals.claimed_meanwhile() from error
 
     # -- change --------------------------------------------------------------------------------------------
 
@@ -231,12 +234,7 @@ class Lease:
             RunDisplacedError: Another writer owns the run, or this process is not the one that claimed it.
         """
         if not self.is_owner_process:
-            raise RunDisplacedError(
-                f"cannot end run {self._run_id!r} at {self._store.url} in a forked child: the parent process owns it. "
-                "End it in the parent",
-                url=self._store.url,
-                key=keys.METADATA,
-            )
+            raise self._refusals.in_child()
         with self._lock.held():
             ending = {**fields, "status": status}
             self._unstored_end = ending if status == "failed" else {}
@@ -257,7 +255,7 @@ class Lease:
     @property
     def is_owner_process(self) -> bool:
         """True if this process claimed the run, False in a forked child."""
-        return os.getpid() == self._pid
+        return not self._fork.is_forked()
 
     def is_owner(self) -> bool:
         """Check in the storage whether this owner still owns the run. One request.
@@ -268,8 +266,13 @@ class Lease:
         if self.displaced:
             return False
         with self._lock.held():
-            self.displaced = not self._reload_if_owner()
+            self._reload()
             return not self.displaced
+
+    @property
+    def displaced(self) -> bool:
+        """True if this owner knows that it does not own the run any more."""
+        return self.ownership is not Ownership.OWNER
 
     def check(self) -> None:
         """Raise an error if another writer is known to own the run. No request.
@@ -279,6 +282,10 @@ class Lease:
         """
         if self.displaced:
             raise self._displaced_error()
+
+    def _displaced_error(self) -> RunDisplacedError:
+        removed = self.ownership is Ownership.REMOVED
+        return self._refusals.removed() if removed else self._refusals.displaced()
 
     def _change(self, fields: Mapping[str, Any], before_retry: Callable[[], object] = bool) -> bool:
         """Store fields, and return whether the status is new.
@@ -330,24 +337,8 @@ class Lease:
                 before_retry()
             else:
                 return True
-        raise self._refused(refusals) from refusals[-1][1]
-
-    def _refused(self, refusals: list[tuple[str, ConflictError]]) -> StorageError:
-        """Return the error for a change that the storage refused at each attempt, although this owner owns the run."""
         versions = {version for version, _ in refusals} | {self._version}
-        if len(versions) == 1:
-            why = (
-                f"the storage refuses to replace {keys.METADATA} although it is unchanged, so its conditional writes "
-                "(If-Match) do not work. Run `notata doctor` on the base folder"
-            )
-        else:
-            why = f"other processes changed {keys.METADATA} {len(versions) - 1} times. Try again"
-        return StorageError(
-            f"cannot change the state of run {self._run_id!r} at {self._store.url} after {len(refusals)} attempts: "
-            f"{why}",
-            url=self._store.url,
-            key=keys.METADATA,
-        )
+        raise self._refusals.refused(len(refusals), versions) from refusals[-1][1]
 
     def is_new_status(self, status: str | None) -> bool:
         """Check whether the run has a different status than this one, as far as this owner knows. No request.
@@ -359,79 +350,61 @@ class Lease:
         self.check()
         stored = self.fields.get("status")
         if stored == "failed" and status == "complete":
-            raise RunEndedError(
-                f"cannot mark run {self._run_id!r} complete: it has already failed. Start a new run, or resume it",
-                url=self._store.url,
-                key=keys.METADATA,
-            )
+            raise self._refusals.has_failed()
         return status is None or status != stored
 
     def _adopt(self, conflict: ConflictError) -> None:
         """Adopt the stored version if this owner wrote it: an edit by hand, or a write whose reply was lost."""
-        if not self._reload_if_owner():
-            self.displaced = True
-            self._stopped.set()
+        if not self._reload():
+            self.heartbeat.stop()
             raise self._displaced_error() from conflict
 
-    def _displaced_error(self) -> RunDisplacedError:
-        what = (
-            f"is gone: its {keys.METADATA} is missing, so its folder was moved or deleted. Files saved from now on "
-            "would not belong to a run; stop this writer"
-            if self._removed
-            else "belongs to another writer now; this writer cannot change its state. Stop it"
-        )
-        return RunDisplacedError(
-            f"run {self._run_id!r} at {self._store.url} {what}",
-            url=self._store.url,
-            key=keys.METADATA,
-        )
+    def _reload(self) -> bool:
+        """Read the stored version, and adopt it if it has this owner's token. Return whether it has."""
+        self.ownership = self._read_ownership()
+        return self.ownership is Ownership.OWNER
 
-    def _reload_if_owner(self) -> bool:
-        """Read the stored version, and adopt it if it has this owner's token. Return whether it does."""
+    def _read_ownership(self) -> Ownership:
         try:
             found = self._store.fetch(keys.METADATA)
         except MissingError:
-            self._removed = True
-            return False
-        self._removed = False
+            return Ownership.REMOVED
         stored = parsed(found.data)
         if stored is None or lease_of(stored).get("owner") != self._token:
-            return False
+            return Ownership.DISPLACED
         self.fields, self._version = stored, found.version
-        return True
+        return Ownership.OWNER
 
     # -- heartbeat -----------------------------------------------------------------------------------------
 
     def keep_alive(self) -> None:
         """Send a heartbeat every `heartbeat` seconds in a separate thread, until the run ends."""
-        if self._heartbeat:
+        if self._interval:
             try:
-                start_thread(partial(self._send_heartbeats, self._heartbeat), "notata-heartbeat")
+                self.heartbeat.start(self._interval, self._send_heartbeat)
             except RuntimeError as error:
-                details = f"cannot start the heartbeat thread of run {self._run_id!r}: {NO_THREADS}"
-                raise StorageError(details, url=self._store.url) from error
+                raise self._refusals.no_heartbeat() from error
 
     def release(self) -> None:
         """Stop the heartbeat, and store the fields of signal handlers that interrupted a call."""
-        self._stopped.set()
+        self.heartbeat.stop()
         if self._from_handlers:
             self.update()
 
-    def _send_heartbeats(self, seconds: float) -> None:
-        while not self._stopped.wait(max(0.0, self._last + seconds - time.monotonic())):
-            if time.monotonic() < self._last + seconds:  # any other change counts as a heartbeat, too
-                continue
-            with self._lock.held():
-                if self._stopped.is_set() or self.fields.get("status") in ENDED:
-                    return
-                self._last = time.monotonic()
-                with suppress(Exception):  # the next heartbeat retries; `displaced` is set if another writer took over
-                    self._change(self._unstored_end)
-            if self.displaced:
-                _own.warning("notata: %s", self._displaced_error())
+    def _send_heartbeat(self) -> None:
+        with self._lock.held():
+            if self.heartbeat.is_stopped or self.fields.get("status") in ENDED:
+                self.heartbeat.stop()
+                return
+            self.heartbeat.note_change()
+            with suppress(Exception):  # the next heartbeat retries; `ownership` shows if another writer took over
+                self._change(self._unstored_end)
+        if self.displaced:
+            self.heartbeat.stop()
+            _own.warning("notata: %s", self._displaced_error())
 
     @functools.cached_property
-    def _heartbeat(self) -> float | None:
+    def _interval(self) -> float | None:
         """Seconds between two heartbeats; None for none.
 
         The default is None if other processes cannot see the run (memory), and if the storage lacks compare-and-swap,
@@ -453,7 +426,7 @@ class Lease:
             self._resolve_unknown_effect(error)
         else:
             self.fields = document
-            self._last = time.monotonic()
+            self.heartbeat.note_change()
 
     def _take(self, fields: Mapping[str, Any]) -> None:
         """Replace the metadata of another owner by compare-and-swap."""
@@ -467,7 +440,7 @@ class Lease:
     def _resolve_unknown_effect(self, error: BaseException) -> None:
         """Handle a write of unknown effect: continue if this owner owns the run; after an interrupt, mark it failed."""
         try:
-            is_owner = self._reload_if_owner()
+            is_owner = self._read_ownership() is Ownership.OWNER
         except Exception:
             is_owner = False
         if not is_owner:
@@ -481,80 +454,14 @@ class Lease:
         data = self._encoded(document, formats.Json("metadata"))
         self._version = self._store.replace(keys.METADATA, data, self._version)
         self.fields = document | self._from_handlers
-        self._last = time.monotonic()
+        self.heartbeat.note_change()
 
     def _encoded(self, document: Mapping[str, Any], form: formats.Json) -> bytes:
         return limits.check_stored(formats.encode(form, document), keys.METADATA, self._store.url)
 
     def _signed(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        lease = {
-            "owner": self._token,
-            "host": platform.node(),
-            "pid": self._pid,
-            "process": self._process,
-            "heartbeat": self._heartbeat,
-            "beat": times.now(),
-        }
+        lease = {**self._signature, "heartbeat": self._interval, "beat": times.now()}
         return {**fields, LEASE: lease}
-
-    # -- refuse --------------------------------------------------------------------------------------------
-
-    def _refuse_existing(self, cause: Exception | None) -> NoReturn:
-        status, details = self._describe_existing()
-        error = RunExistsError(
-            f"cannot create run {self._run_id!r}: it already exists at {self._store.url}{details}. Choose another "
-            "run_id, or omit it to generate one. Pass resume=True to resume an ended or dead run, or overwrite=True to "
-            "remove the run and start over.",
-            url=self._store.url,
-            key=keys.METADATA,
-        )
-        error.status = status
-        raise error from cause
-
-    def _refuse_child(self) -> NoReturn:
-        """Refuse a run that a parent process is writing: `multiprocessing` imports the script again in each child."""
-        refused = RunExistsError(
-            f"cannot claim run {self._run_id!r} at {self._store.url}: a parent of this process is writing it. "
-            f"{_GUARD_HINT}",
-            url=self._store.url,
-            key=keys.METADATA,
-        )
-        refused.status = "running"
-        raise refused
-
-    def _describe_existing(self) -> tuple[str | None, str]:
-        """Return the status of the existing run, and details for a message, if they can be read."""
-        try:
-            fields, state = look(self._store)
-            hint = f". Its writer is a parent of this process. {_GUARD_HINT}" if _is_written_by_ancestor(fields) else ""
-            return state.status, f" (status {state.status}, started {one_line(fields['start_time'], 50)}){hint}"
-        except Exception:
-            return None, ""
-
-    def _refuse_resume(self, state: RunState) -> NoReturn:
-        if state.status == "complete":
-            what, then = "is complete", "Pass resume=True to resume it anyway."
-        elif state.status == "replacing":
-            what, then = "is being replaced", "Pass overwrite=True to continue the replacement."
-        elif not state.certain:
-            what, then = "may be running", "If you know that no process is writing it, pass resume='force'."
-        else:
-            what, then = "is running", "Wait for it to end, or end it."
-        error = RunExistsError(
-            f"cannot resume run {self._run_id!r} at {self._store.url}: it {what} ({state.why}). {then}",
-            url=self._store.url,
-            key=keys.METADATA,
-        )
-        error.status = state.status
-        raise error
-
-
-def _is_written_by_ancestor(fields: Mapping[str, Any]) -> bool:
-    """Check whether the owner of a run is alive and an ancestor of this process; outside Linux, only the parent."""
-    lease = lease_of(fields)
-    if isinstance(name := lease.get("process"), str) and name:
-        return processes.is_ancestor(name)
-    return lease.get("host") == platform.node() and lease.get("pid") == os.getppid()
 
 
 def _checked_heartbeat(seconds: float | None) -> float | None:
