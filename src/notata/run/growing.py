@@ -209,6 +209,10 @@ class Chunk:
             file: The file.
             is_owner: Called if the chunk is contested; returns whether this writer still owns the file.
         """
+        if not self.is_contested:  # the usual case
+            with suppress(ConflictError):
+                self.send(file)
+                return True
         for last in attempts(_CONTESTED, longest=_CONTESTED_PAUSE):
             if self.is_contested and not is_owner():
                 return False
@@ -286,11 +290,9 @@ class GrowingFile:
         self._check_process()
         if sys.is_finalizing():
             self._append_last(line)
-        elif not self._at_once:
+        else:
             self._add(line, urgent)
-        elif not self._append_alone(line):
-            self._add(line, urgent)
-            if not self._schedule.is_stalled(self._clock()):
+            if self._at_once and not self._schedule.is_stalled(self._clock()):
                 self.try_append()
 
     @property
@@ -378,35 +380,6 @@ class GrowingFile:
                 self.try_append()
 
     # -- out -----------------------------------------------------------------------------------------------
-
-    def _append_alone(self, line: bytes) -> bool:
-        """Append a single line if no others are pending. If that fails, the line stays in flight.
-
-        This is the common case on storage without round trips. It does the same as `_add` and `_drain` in half the
-        time.
-
-        Returns:
-            Whether the line was handled.
-        """
-        with self._storing:
-            if self._pending or self._in_flight or self._dropped or self.state is State.DISPLACED or self._is_nested():
-                return False
-            exits.mark_used()
-            self._appending = sys._getframe()
-            try:
-                exits.at_exit(self._finish)
-                chunk = self._in_flight = Chunk(line)
-                chunk.send(self._file)
-                self._stored(chunk)
-            except ConflictError:
-                pass  # the chunk is contested
-            except Exception as error:
-                self._failed(error)
-            finally:
-                self._end_append()
-        if chunk.is_contested or (self._pending and not self._in_flight):  # for example, a signal handler added a line
-            self.try_append()
-        return True
 
     def _is_nested(self) -> bool:
         """Check whether a signal handler runs within an append of this thread."""
