@@ -32,9 +32,6 @@ class Losses:
         self._unreported: dict[str, NotataError] = {}
         self._deferring = 0
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._errors
-
     def add(self, key: str, error: NotataError) -> None:
         """Record a lost write, to be reported."""
         self._errors[key] = self._unreported[key] = error

@@ -1,6 +1,6 @@
 """Queue pending writes by key, send them in order, and keep the errors of lost writes.
 
-A write passes through these places; `Queue.place_of` returns the place of the newest write to a key:
+A write passes through these places:
 
 1. *waiting*: its caller waits for space, in `Room`;
 2. *pending*: it has not started, in `KeyedWrites`. A newer write to the same key replaces it;
@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -38,7 +37,7 @@ from notata.background.writes import OVERHEAD, Item, Step, StepKind, Stream, Val
 from notata.errors import BatchError, DeadlineError, NotataError, StorageError, UnreachableError
 from notata.store import Store
 
-__all__ = ["Lost", "Place", "Queue", "QueueStats"]
+__all__ = ["Lost", "Queue", "QueueStats"]
 
 _AT_ONCE: Final = 32  # concurrent writes; the limit is 64 connections (store/s3.py)
 _PATIENCE: Final = 2.0  # seconds that the end of a run waits before it logs a warning
@@ -47,15 +46,6 @@ _STORAGE_THREAD: Final = "fsspecIO"
 _own = logging.getLogger("notata")
 
 T = TypeVar("T")
-
-
-class Place(Enum):
-    """The place of the newest write to a key."""
-
-    PENDING = "pending"
-    IN_FLIGHT = "in flight"
-    LOST = "lost"
-    STORED = "stored"  # or there was no write
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +119,6 @@ class Queue:
     def writes_through(self) -> bool:
         """Whether the queue accepts no more writes, so that each one is stored before its call returns."""
         return self._room.is_closed
-
-    def place_of(self, key: str) -> Place:
-        """Return where the newest write to a key is."""
-        if key in self._writes:
-            return Place.PENDING if self._writes.pending_cost(key) else Place.IN_FLIGHT
-        return Place.LOST if key in self._losses else Place.STORED
 
     def stats(self) -> QueueStats:
         """Return the current contents of the queue."""

@@ -11,31 +11,20 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from notata._base.processes import ForkCheck
 from notata.errors import NotataError, StorageError
 from notata.store import Store
 
 if TYPE_CHECKING:
+    from notata.background.queue import Queue
     from notata.store.files import Upload
 
 __all__ = ["OVERHEAD", "Item", "Step", "StepKind", "Stream", "Value"]
 
 OVERHEAD: Final = 1024
 """Bytes that an item counts in addition to its data."""
-
-
-class Line(Protocol):
-    """The interface of the queue for its items; `notata.background.queue.Queue` implements it."""
-
-    def check(self) -> None: ...
-    def give(self, stream: Stream, part: bytes) -> None: ...
-    def finish_stream(self, stream: Stream) -> None: ...
-    def commit(self, stream: Stream) -> None: ...
-    def abort(self, stream: Stream) -> None: ...
-    def lose(self, item: Item, error: NotataError) -> None: ...
-    def finished(self, item: Item, error: BaseException | None) -> None: ...
 
 
 class Item(ABC):
@@ -56,10 +45,10 @@ class Item(ABC):
         self.since = self.starter = 0
 
     @abstractmethod
-    def begin(self, queue: Line) -> None:
+    def begin(self, queue: Queue) -> None:
         """Start the write, and call `finished` of the queue at its end."""
 
-    def was_sent(self, queue: Line) -> bool:
+    def was_sent(self, queue: Queue) -> bool:
         """Check whether the write was sent before an interrupt came, so that it is not sent again."""
         return False
 
@@ -84,19 +73,19 @@ class Value(Item):
         self.cost = len(data) + OVERHEAD
         self._sent: Future[str] | None = None
 
-    def begin(self, queue: Line) -> None:
+    def begin(self, queue: Queue) -> None:
         queue.check()
         self._sent = self.store.start_write(self.name, self.data)
         self._sent.add_done_callback(partial(self._done, queue))
 
-    def was_sent(self, queue: Line) -> bool:
+    def was_sent(self, queue: Queue) -> bool:
         if self._sent is None:
             return False
         self.starter = 0
         self._sent.add_done_callback(partial(self._done, queue))  # again, as the interrupt may have come before it
         return True
 
-    def _done(self, queue: Line, future: Future[str]) -> None:
+    def _done(self, queue: Queue, future: Future[str]) -> None:
         try:
             error = future.exception()
         except CancelledError as cancelled:
@@ -131,7 +120,7 @@ class Stream(Item):
         error: The error that made it fail.
     """
 
-    def __init__(self, queue: Line, store: Store, name: str, key: str) -> None:
+    def __init__(self, queue: Queue, store: Store, name: str, key: str) -> None:
         super().__init__(store, name, key)
         self._queue = queue
         self._fork = ForkCheck()
@@ -166,7 +155,7 @@ class Stream(Item):
             self._queue.lose(self, self.error)
             raise self.error
 
-    def begin(self, queue: Line) -> None:
+    def begin(self, queue: Queue) -> None:
         """Queue the last step, as no other write to the key is in progress."""
         if self.error is not None:
             queue.finished(self, self.error)
