@@ -661,15 +661,19 @@ class Logbook(Recorder):
         return self._lease.is_new_status(status) if self._lease.is_owner_process else self._lease.end(status)
 
     def _end(self, end: End) -> None:
-        self._ending.apply(end, self._changes_status, self._plan_end, self._current_runtime, self.error)
+        self._ending.apply(end, self._plan_end, self.error)
 
-    def _plan_end(self, end: End, is_new: bool, runtime: float) -> EndingPlan:
-        """Return the steps of an end.
+    def _plan_end(self, end: End) -> EndingPlan | None:
+        """Return the steps of an end; None if the run has already ended like this.
 
         A complete run stores its status last, after all other data. A failed run stores it first, before the traceback.
         The log line follows the status where that costs nothing. For a complete run in a bucket it comes first, in the
         same request as the rest of the log.
         """
+        # The status may already be stored by a request whose reply was lost, or before an interrupt.
+        is_new, runtime = self._changes_status(end.status), self._current_runtime()
+        if not is_new and self._ending.has_ended_as(end.status):
+            return None
         note = partial(self.note, end.line, end.level)
         is_line_first = end.status == "complete" and not self._store.is_local
         before: list[Callable[[], object]] = []
@@ -686,7 +690,7 @@ class Logbook(Recorder):
         after += [self._call_back, self._store_manifest_late]
         if self._mirror is not None:
             after.append(self._mirror.finish)
-        return EndingPlan(before, [self._release, self.handler.close], after)
+        return EndingPlan(before, [self._release, self.handler.close], after, runtime)
 
     def _late_imports(self) -> Mapping[str, Any]:
         """Return the environment with packages imported since the start; empty if no environment is recorded."""

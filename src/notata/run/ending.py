@@ -76,11 +76,12 @@ class Unstored:
 
 @dataclass(frozen=True, slots=True)
 class EndingPlan:
-    """The steps of an end, see the module."""
+    """The steps of an end, see the module, and the run time in seconds."""
 
     before: Sequence[Step]
     closing: Sequence[Step]
     after: Sequence[Step]
+    runtime: float
 
 
 class Ending:
@@ -108,32 +109,18 @@ class Ending:
         """Check whether the run has ended with this status."""
         return self.ended is not None and self.ended.status == status
 
-    def apply(
-        self,
-        end: End,
-        is_new_status: Callable[[str], bool],
-        plan: Callable[[End, bool, float], EndingPlan],
-        runtime: Callable[[], float],
-        log: Callable[..., None],
-    ) -> None:
-        """End the run, unless it has already ended like this.
+    def apply(self, end: End, plan: Callable[[End], EndingPlan | None], log: Callable[..., None]) -> None:
+        """End the run.
 
         Args:
             end: How the run ends.
-            is_new_status: Returns whether the status is not stored yet; raises an error if it is not allowed. It may be
-                stored although the run has not ended, by a request whose reply was lost, or before an interrupt.
-            plan: Returns the steps, from the end, whether its status is new, and the run time.
-            runtime: Returns the run time in seconds.
+            plan: Returns the steps; None if the run has already ended like this.
             log: Logs an error, with arguments as in `logging`.
         """
-        if not is_new_status(end.status) and self.has_ended_as(end.status):
-            return
         with self._lock:
-            is_new = is_new_status(end.status)
-            if not is_new and self.has_ended_as(end.status):
+            steps = plan(end)
+            if steps is None:
                 return
-            seconds = runtime()
-            steps = plan(end, is_new, seconds)
             try:
                 for step in steps.before:
                     step()
@@ -143,7 +130,7 @@ class Ending:
                 raise
             for step in steps.closing:
                 step()
-            self.ended, self.runtime, self.unstored = end, seconds, None
+            self.ended, self.runtime, self.unstored = end, steps.runtime, None
         with ExitStack() as after:  # each step is made, even if an earlier one fails
             for step in reversed(steps.after):
                 after.callback(step)
