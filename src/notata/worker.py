@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from notata import formats
 from notata._base import exits, keys, limits
-from notata._base.processes import Lock
+from notata._base.processes import ForkCheck, Lock
 from notata._base.retries import attempts
 from notata.errors import (
     ConfigurationError,
@@ -155,12 +155,12 @@ class Worker(Recorder):
     def _begin(self, store: Store, config: WorkerConfig) -> None:
         self._plain, self._config = store, config
         self._run = _Run(store, config.begun)
-        self._pid = 0  # of the process that wrote last
+        self._used_in: ForkCheck | None = None  # the process that wrote last
         reference = weakref.ref(self)  # an unused worker can be collected, but not while data is pending
 
         def used() -> None:
             if (worker := reference()) is not None:
-                worker._pid = os.getpid()
+                worker._used_in = ForkCheck()
                 exits.at_exit(worker._at_exit)
 
         hashing = HashingStore(store) if config.manifest else None
@@ -255,7 +255,7 @@ class Worker(Recorder):
         """
         self.handler.flush()
         self.handler.close()
-        if self._manifest is not None and self._pid == os.getpid():
+        if self._manifest is not None and self._is_used_here():
             if self._store.is_local and self._manifest.is_outdated:  # the check is free there, and was not made before
                 self._run.is_there()
             self._run.check()
@@ -263,8 +263,12 @@ class Worker(Recorder):
         exits.forget(self._at_exit)
 
     def _at_exit(self) -> None:
-        if self._pid == os.getpid():  # else the parent process does it
+        if self._is_used_here():  # else the parent process does it
             self.close()
+
+    def _is_used_here(self) -> bool:
+        """Check whether this process wrote, and not only a parent."""
+        return self._used_in is not None and not self._used_in.is_forked()
 
     def __enter__(self) -> Self:
         return self
