@@ -27,7 +27,6 @@ from notata.errors import (
     ExistsError,
     MissingError,
     RunDisplacedError,
-    StorageError,
     UnprotectedWarning,
     UnreachableError,
 )

@@ -98,38 +98,36 @@ class Refusals:
 
     def displaced(self) -> RunDisplacedError:
         """Return the error for a run that belongs to another writer."""
-        return self._displaced("belongs to another writer now; this writer cannot change its state. Stop it")
+        return self._displaced(
+            f"{self._run} at {self._store.url} belongs to another writer now; this writer cannot change its state. "
+            "Stop it"
+        )
 
     def removed(self) -> RunDisplacedError:
         """Return the error for a run whose folder is gone."""
         return self._displaced(
-            f"is gone: its {keys.METADATA} is missing, so its folder was moved or deleted. Files saved from now on "
-            "would not belong to a run; stop this writer"
+            f"{self._run} at {self._store.url} is gone: its {keys.METADATA} is missing, so its folder was moved or "
+            "deleted. Files saved from now on would not belong to a run; stop this writer"
         )
-
-    def _displaced(self, what: str) -> RunDisplacedError:
-        return RunDisplacedError(f"{self._run} at {self._store.url} {what}", url=self._store.url, key=keys.METADATA)
 
     def in_child(self) -> RunDisplacedError:
         """Return the error for an end in a forked child."""
-        return RunDisplacedError(
+        return self._displaced(
             f"cannot end {self._run} at {self._store.url} in a forked child: the parent process owns it. End it in the "
-            "parent",
-            url=self._store.url,
-            key=keys.METADATA,
+            "parent"
         )
+
+    def _displaced(self, details: str) -> RunDisplacedError:
+        return RunDisplacedError(details, url=self._store.url, key=keys.METADATA)
+
+    def has_failed(self) -> RunEndedError:
+        """Return the error for a failed run that is to become complete."""
+        details = f"cannot mark {self._run} complete: it has already failed. Start a new run, or resume it"
+        return RunEndedError(details, url=self._store.url, key=keys.METADATA)
 
     def no_heartbeat(self) -> StorageError:
         """Return the error for a heartbeat that cannot be started."""
         return StorageError(f"cannot start the heartbeat thread of {self._run}: {NO_THREADS}", url=self._store.url)
-
-    def has_failed(self) -> RunEndedError:
-        """Return the error for a failed run that is to become complete."""
-        return RunEndedError(
-            f"cannot mark {self._run} complete: it has already failed. Start a new run, or resume it",
-            url=self._store.url,
-            key=keys.METADATA,
-        )
 
     def refused(self, tries: int, versions: Collection[str]) -> StorageError:
         """Return the error for a change that the storage refused at each attempt, although this owner owns the run.
@@ -145,8 +143,5 @@ class Refusals:
             )
         else:
             why = f"other processes changed {keys.METADATA} {len(versions) - 1} times. Try again"
-        return StorageError(
-            f"cannot change the state of {self._run} at {self._store.url} after {tries} attempts: {why}",
-            url=self._store.url,
-            key=keys.METADATA,
-        )
+        details = f"cannot change the state of {self._run} at {self._store.url} after {tries} attempts: {why}"
+        return StorageError(details, url=self._store.url, key=keys.METADATA)
