@@ -1,0 +1,136 @@
+"""A growing file without `logging`: lines of bytes go in, appends come out, and each line is stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+
+from notata.errors import ConflictError, DeadlineError
+from notata.run.growing import FEW, HELD, MANY, SECONDS, SOON, Chunk, GrowingFile, Schedule, State
+
+
+class File:
+    """A file in memory. The errors of `failing` come before an append, or with `after` behind it."""
+
+    def __init__(self, *failing: Exception, after: bool = False) -> None:
+        self.failing, self.after = list(failing), after
+        self.data = b""
+        self.closed = 0
+        self.again = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def append(self, data: bytes) -> None:
+        error = self.failing.pop(0) if self.failing else None
+        if error is None or self.after:
+            self.data += data
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def no_thread(work: Callable[[], object], name: str) -> NoReturn:
+    raise RuntimeError("can't start new thread")
+
+
+def growing(file: File, *, at_once: bool = False, **options: object) -> GrowingFile:
+    return GrowingFile(file, "series.jsonl", at_once=at_once, start=no_thread, **options)  # type: ignore[arg-type]
+
+
+def test_lines_are_stored_at_once_or_at_a_flush() -> None:
+    near, far = File(), File()
+    growing(near, at_once=True).write(b'{"step": 1}\n')
+    collected = growing(far)
+    collected.write(b'{"step": 1}\n')
+    assert (near.data, far.data) == (b'{"step": 1}\n', b"")
+    assert collected.pending_bytes == 12
+    collected.flush()
+    assert far.data == near.data
+    assert collected.seconds_left() is None
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("after", [True, False], ids=["after", "before"])
+def test_a_failed_append_is_repeated_and_each_line_is_there_once(at_once: bool, after: bool) -> None:
+    file = File(DeadlineError("no answer"), after=after)
+    own = growing(file, at_once=at_once)
+    own.write(b"a\n")
+    own.try_append()
+    own.write(b"b\n")
+    own.flush()
+    assert file.data == b"a\nb\n"
+    assert not own.is_in_flight
+
+
+def test_a_chunk_whose_append_took_effect_is_not_sent_again() -> None:
+    file, chunk = File(DeadlineError("no answer"), after=True), Chunk(b"a\n")
+    with pytest.raises(DeadlineError):
+        chunk.send(file)
+    chunk.send(file)
+    assert file.data == b"a\n"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_displaced_file_ignores_lines_and_is_closed(at_once: bool) -> None:
+    file = File(ConflictError("changed"))
+    own = growing(file, at_once=at_once, is_owner=lambda: False)
+    own.write(b"a\n")
+    own.flush()
+    own.write(b"b\n")
+    own.flush()
+    assert (own.state, file.data, own.pending_bytes) == (State.DISPLACED, b"", 0)
+    assert file.closed
+
+
+def test_a_closed_file_takes_lines_and_is_closed_after_each_append() -> None:
+    file = File()
+    own = growing(file, at_once=True)
+    own.write(b"a\n")
+    assert (own.state, file.closed) == (State.OPEN, 0)
+    own.close()
+    own.write(b"b\n")
+    assert (own.state, file.data, file.closed) == (State.CLOSED, b"a\nb\n", 2)
+
+
+def test_dropped_lines_are_counted_in_a_line_of_the_caller_s_form() -> None:
+    file = File()
+    own = growing(file, missing=lambda count: b'{"missing": %d}\n' % count)
+    own.write(bytes(HELD))
+    own.write(b"lost\n")
+    own.write(b"urgent\n", urgent=True)
+    own.write(b"lost\n")
+    own.flush()
+    own.flush()
+    assert file.data[HELD:] == b'{"missing": 1}\nurgent\n{"missing": 1}\n'
+
+
+def test_the_schedule_needs_no_clock_and_no_file() -> None:
+    schedule = Schedule()
+    assert not schedule.add(100.0, pending=0, size=10)
+    assert schedule.next_append(10, again=0, size=0) == 100.0 + SECONDS
+    assert schedule.add(101.0, pending=10, size=10, urgent=True)
+    assert schedule.next_append(20, again=0, size=0) == 101.0 + SOON
+    assert schedule.add(101.5, pending=20, size=FEW)
+    assert schedule.next_append(20 + FEW, again=0, size=0) < 0
+    assert schedule.take()
+    assert not schedule.take()
+    schedule.appended(102.0, urgent=True, again=10 * MANY, size=10 * MANY)
+    assert not schedule.add(103.0, pending=0, size=FEW)
+    assert schedule.add(103.0, pending=FEW, size=MANY)
+
+
+def test_the_schedule_waits_longer_after_each_failure() -> None:
+    schedule = Schedule()
+    assert schedule.failed(100.0, DeadlineError("no answer"))
+    assert schedule.is_stalled(101.0)
+    assert not schedule.failed(100.0, OSError())
+    assert not schedule.is_stalled(101.0)
+    assert schedule.next_append(MANY, again=0, size=0) == 100.0 + 2 * SECONDS
+    schedule.recovered()
+    assert schedule.next_append(MANY, again=0, size=0) < 0
