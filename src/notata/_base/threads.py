@@ -19,7 +19,7 @@ from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Self, TypeVar
 
-__all__ = ["NO_THREADS", "Bell", "Condition", "Event", "Outcome", "Pool", "start_thread", "whole"]
+__all__ = ["NO_THREADS", "Bell", "Condition", "Event", "Outcome", "Pool", "make_call", "start_thread", "whole"]
 
 T = TypeVar("T")
 
@@ -160,7 +160,7 @@ def whole(call: Callable[[], T]) -> T:
     outcome = Outcome[T]()
     try:
         try:
-            _thread.start_new_thread(_make, (call, outcome))
+            _thread.start_new_thread(make_call, (call, outcome))
         except RuntimeError:
             return call()
         return outcome.result()
@@ -168,7 +168,8 @@ def whole(call: Callable[[], T]) -> T:
         del outcome  # break the reference cycle: the error references this frame
 
 
-def _make(call: Callable[[], T], outcome: Outcome[T]) -> None:
+def make_call(call: Callable[[], T], outcome: Outcome[T]) -> None:
+    """Make a call, and set its result or exception."""
     try:
         result = call()
     except BaseException as error:

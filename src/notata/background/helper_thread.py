@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, TypeVar
 
-from notata._base.threads import Bell, start_thread
+from notata._base.threads import Outcome, make_call, start_thread
 from notata.errors import StorageError
 
 __all__ = ["HelperThread"]
@@ -21,34 +22,6 @@ __all__ = ["HelperThread"]
 _IDLE: Final = 1.0  # seconds without a call after which the thread ends
 
 T = TypeVar("T")
-
-
-class _Call(Generic[T]):
-    """A call and its result or exception."""
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        self._work = work
-        self._error: BaseException | None = None
-        self._result: T | None = None
-        self._done = Bell()
-
-    def make(self) -> None:
-        try:
-            self._result = self._work()
-        except BaseException as error:
-            self._error = error
-        finally:
-            del self._work
-            self._done.ring()
-
-    def outcome(self) -> T:
-        self._done.wait()
-        try:
-            if self._error is not None:
-                raise self._error
-            return cast("T", self._result)
-        finally:
-            self._error = None  # break the reference cycle: the error references this frame
 
 
 class HelperThread:
@@ -63,7 +36,7 @@ class HelperThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._calls: SimpleQueue[_Call[object]] = SimpleQueue()
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def run(self, work: Callable[[], T]) -> T:
@@ -75,11 +48,14 @@ class HelperThread:
             return work()
         if sys.is_finalizing():
             raise StorageError("cannot store this in the background: the interpreter is ending. Call flush() earlier")
-        call = _Call(work)
-        self._calls.put(cast("_Call[object]", call))
-        if not self._is_served():
-            self._serve(0.0)
-        return call.outcome()
+        outcome = Outcome[T]()
+        try:
+            self._calls.put(partial(make_call, work, outcome))
+            if not self._is_served():
+                self._serve(0.0)
+            return outcome.result()
+        finally:
+            del outcome  # break the reference cycle: the error references this frame
 
     def _is_served(self) -> bool:
         if self._thread is None:
@@ -105,5 +81,5 @@ class HelperThread:
                 call = self._calls.get(timeout=seconds)
             except Empty:
                 return
-            call.make()
+            call()
             del call
