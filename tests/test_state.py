@@ -53,7 +53,7 @@ def blob(fields: object = None, age: float | None = None) -> Blob:
 
 
 def judged(fields: dict[str, Any], age: float | None = None) -> RunState:
-    return state.judge(fields, blob(fields, age))
+    return state.state_of(fields, blob(fields, age))
 
 
 def ago(seconds: float) -> str:
@@ -289,7 +289,7 @@ FAR = RunState("died", datetime(2026, 11, 22, 8, tzinfo=UTC), "it is gone")
 def test_any_metadata_is_judged(fields: dict[str, Any], age: float | None) -> None:
     read = state.parsed(json.dumps(fields).encode())
     assert read is not None
-    found = state.judge(read, blob(fields, age))
+    found = state.state_of(read, blob(fields, age))
     assert found.status in ("running", "complete", "failed", "replacing", "died")
     assert found.last_seen.tzinfo is not None
     assert isinstance(found.why, str)
@@ -303,12 +303,12 @@ def test_any_metadata_is_judged(fields: dict[str, Any], age: float | None) -> No
 @example({"start_time": "0001-01-01T00:00:00+23:59"})
 @example({"start_time": "9999-12-31T23:59:59-23:59"})
 def test_a_run_with_any_metadata_can_go_on(fields: dict[str, Any]) -> None:
-    seconds = state.spent(fields)
+    seconds = state.previous_runtime(fields)
     assert isinstance(seconds, float)
     after = state.resumed_fields(FRESH, fields, FAR)
     assert after["status"] == "initialized"
     assert after["run_id"] == "run"
-    assert isinstance(state.spent(after), float)
+    assert isinstance(state.previous_runtime(after), float)
     assert after["resumes"][-1]["after"] == "died"
     json.dumps(after)
 
@@ -329,7 +329,7 @@ def test_what_is_no_object_is_no_metadata(data: bytes) -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     place.put("metadata.json", data)
     with pytest.raises(StorageError, match="it is not a JSON object") as caught:
-        state.look(place.store())
+        state.read_state(place.store())
     assert caught.value.key == "metadata.json"
 
 
@@ -345,13 +345,13 @@ def test_a_look_is_one_read_and_changes_nothing() -> None:
     log.text("notes", "x")
     before = {name: place.bytes(name) for name in place.names()}
     store = FaultyStore(open_store(f"{place.url}/log_run"))
-    fields, found = state.look(store)
+    fields, found = state.read_state(store)
     assert store.operations == [Operation("get", "metadata.json")]
     assert {name: place.bytes(name) for name in place.names()} == before
     assert fields == json.loads(before["log_run/metadata.json"])
     assert found.status == "running"
     log.mark_failed("why")
-    found = state.look(store)[1]
+    found = state.read_state(store)[1]
     assert (found.status, found.why.partition(": ")[2]) == ("failed", "why")
 
 
@@ -389,7 +389,7 @@ def test_a_run_that_goes_on_keeps_what_it_had_but_its_end() -> None:
     (entry,) = after["resumes"]
     assert (entry["time"], entry["after"], entry["failure_reason"]) == (FRESH["start_time"], "failed", "node lost")
     assert datetime.fromisoformat(entry["last_seen"]) == FAR.last_seen
-    assert state.spent(after) == 3600.0
+    assert state.previous_runtime(after) == 3600.0
 
 
 def test_the_time_of_several_resumptions_adds_up() -> None:
@@ -403,28 +403,28 @@ def test_the_time_of_several_resumptions_adds_up() -> None:
         return RunState("died", begun + timedelta(seconds=seconds), "it is gone")
 
     fields = state.resumed_fields(fresh(1000), fresh(0), died(10))
-    assert state.spent(fields) == pytest.approx(10)
+    assert state.previous_runtime(fields) == pytest.approx(10)
     fields = state.resumed_fields(fresh(2000), fields, died(1020))
-    assert state.spent(fields) == pytest.approx(30)
+    assert state.previous_runtime(fields) == pytest.approx(30)
     ended = {**fields, "status": "complete", "end_time": "x", "runtime_sec": 100.0}
     fields = state.resumed_fields(fresh(3000), ended, RunState("complete", begun + timedelta(seconds=2070), ""))
-    assert state.spent(fields) == pytest.approx(100)
+    assert state.previous_runtime(fields) == pytest.approx(100)
     assert "runtime_sec" not in fields
     fields = state.resumed_fields(fresh(4000), fields, died(3005))
-    assert state.spent(fields) == pytest.approx(105)
+    assert state.previous_runtime(fields) == pytest.approx(105)
     assert [entry["after"] for entry in fields["resumes"]] == ["died", "died", "complete", "died"]
     assert fields["start_time"] == fresh(0)["start_time"]
 
 
 @pytest.mark.parametrize("begun", ["2026-11-22T07:59:50", "2026-11-22T08:00:10+00:00", "soon", None, 7])
 def test_a_beginning_that_tells_nothing_costs_no_negative_time(begun: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert state.spent(state.resumed_fields(FRESH, {"start_time": begun}, FAR)) >= 0
-    assert state.spent(state.resumed_fields(FRESH, {}, FAR)) == 0.0
+    assert state.previous_runtime(state.resumed_fields(FRESH, {"start_time": begun}, FAR)) >= 0
+    assert state.previous_runtime(state.resumed_fields(FRESH, {}, FAR)) == 0.0
 
 
 def test_a_run_without_a_resumption_has_spent_nothing() -> None:
-    assert state.spent({}) == 0.0
-    assert state.spent({"runtime_sec": 5.0}) == 0.0
+    assert state.previous_runtime({}) == 0.0
+    assert state.previous_runtime({"runtime_sec": 5.0}) == 0.0
 
 
 def test_a_run_that_is_resumed_in_fact_says_all_of_it(tmp_path: Path) -> None:

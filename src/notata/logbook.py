@@ -41,7 +41,7 @@ from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.lease import Lease
 from notata.run.parameters import Parameters, encoded, named
 from notata.run.recorder import Recorder
-from notata.run.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, resumed_fields, spent
+from notata.run.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, previous_runtime, resumed_fields
 from notata.store import TIMEOUT, Store, open_base
 from notata.worker import Worker, WorkerConfig
 
@@ -297,7 +297,7 @@ class Logbook(Recorder):
     ) -> None:
         """Open the log, and write the parameters and folders."""
         try:
-            self._previous_runtime = spent(self._lease.fields)
+            self._previous_runtime = previous_runtime(self._lease.fields)
             if echo:
                 show(f"notata: run {self.run_id!r} at {self.url}")
             self._open_log(before, level, echo)

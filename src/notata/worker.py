@@ -30,7 +30,7 @@ from notata.provenance import failures
 from notata.reader import LogReader
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.recorder import Recorder
-from notata.run.state import ENDED, WORKERS, judge, lease_of, metadata, parsed, stored
+from notata.run.state import ENDED, WORKERS, find_metadata, lease_of, metadata, parsed, state_of
 from notata.store import TIMEOUT, Blob, Store, open_store
 
 if TYPE_CHECKING:
@@ -393,7 +393,7 @@ def _register_worker(store: Store) -> tuple[dict[str, Any], str]:
 
 
 def _read_metadata(store: Store) -> Blob:
-    found = stored(store)
+    found = find_metadata(store)
     if found is None:
         raise RunMissingError(
             f"cannot attach a worker to {store.url}: there is no {keys.METADATA}, so it is not a run. Pass the url of "
@@ -406,7 +406,7 @@ def _read_metadata(store: Store) -> Blob:
 
 def _check_alive(store: Store, fields: Mapping[str, Any], found: Blob) -> str:
     """Return why the run is dead, or an empty string; raise an error if the run has ended."""
-    state = judge(fields, found)
+    state = state_of(fields, found)
     if state.status in ENDED or state.status == "replacing":
         what = "is being replaced" if state.status == "replacing" else "has ended"
         raise RunEndedError(

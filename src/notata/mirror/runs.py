@@ -22,7 +22,7 @@ from notata.errors import (
 from notata.mirror.clashes import clashing
 from notata.mirror.evidence import TRUSTED, check, digest_of
 from notata.mirror.files import HOPELESS, CopyResult, FileCopier, Pair, delete, look_up
-from notata.run.state import COPIED, ENDED, RESUMES, lease_of, parsed, stored
+from notata.run.state import COPIED, ENDED, RESUMES, find_metadata, lease_of, parsed
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps, ignore
 from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE, Tally
@@ -233,7 +233,7 @@ class _Pass:
                 return None, here
             if entry.size == here.size and digest_of(iter([here.data]), entry.digest) == entry.digest:
                 return Blob(here.data, here.size, entry.version), here
-        return stored(self._target), _metadata(self._source)
+        return find_metadata(self._target), _metadata(self._source)
 
     def _entries(self) -> dict[str, Entry]:
         """Return the files of the source, or those of `only`."""
@@ -337,7 +337,7 @@ class _Pass:
         Raises:
             ConflictError: The target has another metadata.json than this copy stored.
         """
-        found = stored(self._target)
+        found = find_metadata(self._target)
         if found is None or self._there is None or found.data != self._there.data:
             raise ConflictError(f"{self._target.url}: another copy was put there", url=self._target.url)
 
@@ -457,7 +457,7 @@ def _times(fields: Mapping[str, Any]) -> int:
 
 
 def _metadata(store: Store) -> Blob:
-    found = stored(store)
+    found = find_metadata(store)
     if found is None:
         raise RunMissingError(
             f"there is no run at {store.url}: it has no {keys.METADATA}", url=store.url, key=keys.METADATA

@@ -32,7 +32,7 @@ from notata.manifest import Document, VerifyReport, verify
 from notata.reader.base import Reader
 from notata.run.parameters import parameters
 from notata.run.runlog import RunLog
-from notata.run.state import ENDED, RunState, lease_of, look
+from notata.run.state import ENDED, RunState, lease_of, read_state
 from notata.store import TIMEOUT, Store, open_store
 from notata.store.gaps import ignore
 from notata.store.in_flight import Tally
@@ -96,7 +96,7 @@ class LogReader(Reader):
         if progress:
             self._store = self._store.with_progress(bar)
         try:
-            look(self._store)
+            read_state(self._store)
         except ContainerMissingError:
             raise
         except MissingError as error:
@@ -122,7 +122,7 @@ class LogReader(Reader):
         >>> LogReader("memory://reading/log_meta").meta["status"]
         'initialized'
         """
-        return look(self._store)[0]
+        return read_state(self._store)[0]
 
     @property
     def state(self) -> RunState:
@@ -136,7 +136,7 @@ class LogReader(Reader):
         >>> state.status, state.certain
         ('running', True)
         """
-        return look(self._store)[1]
+        return read_state(self._store)[1]
 
     @property
     def params(self) -> dict[str, Any]:
@@ -504,7 +504,7 @@ class LogReader(Reader):
         Raises:
             MissingError: There is none.
         """
-        fields, state = look(self._store)
+        fields, state = read_state(self._store)
         document = None
         if fields.get("status") in ENDED:
             try:
@@ -591,7 +591,7 @@ class LogReader(Reader):
     # -- show ----------------------------------------------------------------------------------------------
 
     def __str__(self) -> str:
-        meta, state = look(self._store)
+        meta, state = read_state(self._store)
         stored = meta.get("status", "unknown")
         params = ", ".join(f"{name}={value}" for name, value in self.params.items())
         lines = [
@@ -606,7 +606,7 @@ class LogReader(Reader):
     def _repr_html_(self) -> str:
         """Return the run as HTML for a notebook: state, parameters and files. Cost: a listing and three reads."""
         try:
-            meta, state = look(self._store)
+            meta, state = read_state(self._store)
             facts = {"status": f"{state.status} ({state.why})", "url": self.url}
             facts |= {name: meta[name] for name in ("start_time", "end_time", "runtime_sec") if name in meta}
             listed = self._store.list(skipped=ignore)

@@ -32,7 +32,7 @@ from notata.errors import (
 )
 from notata.run.heartbeat import Heartbeat
 from notata.run.refusals import Refusals, is_written_by_ancestor
-from notata.run.state import ENDED, LEASE, RunState, claimable, judge, lease_of, metadata, parsed
+from notata.run.state import ENDED, LEASE, RunState, claimable, lease_of, metadata, parsed, state_of
 from notata.store import Store
 from notata.store.gaps import Gaps
 
@@ -193,7 +193,7 @@ class Lease:
                 self._create(fresh)
                 return None
             stored = metadata(found, self._store.url, keys.METADATA)
-            state = judge(stored, found)
+            state = state_of(stored, found)
             if state.status == "running" and is_written_by_ancestor(stored):
                 raise self._refusals.written_by_ancestor()
             if not _can_resume(state, force=force, unfinished=unfinished):

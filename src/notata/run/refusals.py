@@ -11,7 +11,7 @@ from notata._base import keys, processes
 from notata._base.terminal import one_line
 from notata._base.threads import NO_THREADS
 from notata.errors import RunDisplacedError, RunEndedError, RunExistsError, StorageError
-from notata.run.state import RunState, lease_of, look
+from notata.run.state import RunState, lease_of, read_state
 from notata.store import Store
 
 __all__ = ["Refusals", "is_written_by_ancestor"]
@@ -88,7 +88,7 @@ class Refusals:
     def _describe_existing(self) -> tuple[str | None, str]:
         """Return the status of the existing run, and details for a message, if they can be read."""
         try:
-            fields, state = look(self._store)
+            fields, state = read_state(self._store)
             hint = f". Its writer is a parent of this process. {_GUARD_HINT}" if is_written_by_ancestor(fields) else ""
             return state.status, f" (status {state.status}, started {one_line(fields['start_time'], 50)}){hint}"
         except Exception:

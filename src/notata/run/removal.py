@@ -14,7 +14,7 @@ from typing import Final
 from notata._base import keys
 from notata.errors import BatchError, ConflictError, DeadlineError, ExistsError, StorageError
 from notata.formats import JSON, encode
-from notata.run.state import LEASE, parsed, stored
+from notata.run.state import LEASE, find_metadata, parsed
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Gaps
 
@@ -105,7 +105,7 @@ def _mark_replacing(run: Store, found: Blob | None) -> Entry:
 
 
 def _check(run: Store, version: str) -> None:
-    now = stored(run)
+    now = find_metadata(run)
     if now is None or now.version != version:
         raise _claimed_error(run)
 

@@ -30,15 +30,15 @@ __all__ = [
     "WORKERS",
     "RunState",
     "claimable",
-    "judge",
+    "find_metadata",
     "lease_of",
-    "look",
     "metadata",
     "number",
     "parsed",
+    "previous_runtime",
+    "read_state",
     "resumed_fields",
-    "spent",
-    "stored",
+    "state_of",
 ]
 
 ENDED: Final = ("complete", "failed")
@@ -96,7 +96,7 @@ class RunState:
     certain: bool = True
 
 
-def stored(store: Store) -> Blob | None:
+def find_metadata(store: Store) -> Blob | None:
     """Return the metadata.json of the run in a store; None if there is no run. One request."""
     try:
         return store.fetch(keys.METADATA)
@@ -109,12 +109,12 @@ def stored(store: Store) -> Blob | None:
 def claimable(store: Store) -> Blob | None:
     """Return the metadata.json of a run to be removed or replaced; of a file that is too large, only the beginning."""
     try:
-        return stored(store)
+        return find_metadata(store)
     except TooLargeError:
         return store.fetch(keys.METADATA, 0, 4096)
 
 
-def look(store: Store) -> tuple[dict[str, Any], RunState]:
+def read_state(store: Store) -> tuple[dict[str, Any], RunState]:
     """Return the metadata and state of the run in a store. One request; nothing is written.
 
     Raises:
@@ -123,7 +123,7 @@ def look(store: Store) -> tuple[dict[str, Any], RunState]:
     """
     found = store.fetch(keys.METADATA)
     fields = metadata(found, store.url, keys.METADATA)
-    return fields, judge(fields, found)
+    return fields, state_of(fields, found)
 
 
 def metadata(found: Blob, url: str, key: str) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def metadata(found: Blob, url: str, key: str) -> dict[str, Any]:
     return fields
 
 
-def judge(fields: Mapping[str, Any], found: Blob) -> RunState:
+def state_of(fields: Mapping[str, Any], found: Blob) -> RunState:
     """Return the state of a run from its metadata.json `found`."""
     lease = lease_of(fields)
     silent = min(_silence(lease, found), _LONG)
@@ -205,7 +205,7 @@ def resumed_fields(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunS
         "time": fresh["start_time"],
         "after": state.status,
         "last_seen": state.last_seen.astimezone().isoformat(timespec="milliseconds"),
-        "runtime_sec": _spent_before(old, state),
+        "runtime_sec": _runtime_at_end(old, state),
     }
     entry |= {name: old[name] for name in ("failure_reason",) if name in old}
     kept = {name: value for name, value in old.items() if name not in _END_FIELDS}
@@ -213,13 +213,13 @@ def resumed_fields(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunS
     return {**fresh, **kept, **new, RESUMES: [*_resumes(old), entry]}
 
 
-def spent(fields: Mapping[str, Any]) -> float:
+def previous_runtime(fields: Mapping[str, Any]) -> float:
     """Return the run time in seconds before the run was last resumed, if known, else 0."""
     resumes = _resumes(fields)
     return (number(resumes[-1].get("runtime_sec")) if resumes else None) or 0.0
 
 
-def _spent_before(old: Mapping[str, Any], state: RunState) -> float:
+def _runtime_at_end(old: Mapping[str, Any], state: RunState) -> float:
     """Return the run time in seconds: as stored at its end, else up to the last heartbeat."""
     if (known := number(old.get("runtime_sec"))) is not None:
         return known
@@ -227,7 +227,7 @@ def _spent_before(old: Mapping[str, Any], state: RunState) -> float:
     started = moment(resumes[-1].get("time") if resumes else old.get("start_time"))
     if started is None:
         return 0.0
-    return round(spent(old) + max(0.0, (state.last_seen - started).total_seconds()), 3)
+    return round(previous_runtime(old) + max(0.0, (state.last_seen - started).total_seconds()), 3)
 
 
 def _resumes(fields: Mapping[str, Any]) -> list[dict[str, Any]]:

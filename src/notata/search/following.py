@@ -24,7 +24,7 @@ from notata.errors import (
     StorageError,
     UnreachableError,
 )
-from notata.run.state import ENDED, judge, parsed
+from notata.run.state import ENDED, parsed, state_of
 from notata.search.choosing import Wheres
 from notata.search.finding import File, URLs
 from notata.search.prefetch import prefetched
@@ -358,7 +358,7 @@ def _end(future: Future[Blob]) -> tuple[str, str]:
     fields = parsed(found.data)
     if fields is None:
         return _UNREADABLE, f": its {keys.METADATA} is not a JSON object"
-    state = judge(fields, found)
+    state = state_of(fields, found)
     if state.status == "failed":
         reason = one_line(fields.get("failure_reason") or "", 500)
         return state.status, f": {reason}" if reason else ""

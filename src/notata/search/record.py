@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from notata._base import keys
 from notata._base.times import moment
 from notata.errors import MissingError, NotataError
-from notata.run.state import ENDED, RunState, judge, lease_of, number, parsed, spent
+from notata.run.state import ENDED, RunState, lease_of, number, parsed, previous_runtime, state_of
 from notata.search.finding import Found, Place, look_up, raise_error
 from notata.store import TIMEOUT, Blob, Entry, Store
 from notata.store.in_flight import InFlight
@@ -196,7 +196,7 @@ def _record(found: Found, blob: Blob | None, error: Exception | None, row: Row |
     fields = parsed(blob.data) if blob is not None else None
     if fields is None or blob is None:
         return _unread(found, _unreadable(error))
-    state = judge(fields, blob)
+    state = state_of(fields, blob)
     began = moment(fields.get("start_time"))
     return Run(
         name=found.name,
@@ -282,4 +282,4 @@ def _seconds(
     went_on = moment(last.get("time")) or began
     if went_on is None or until is None:
         return None
-    return round(spent(fields) + max(timedelta(0), until - went_on).total_seconds(), 3)
+    return round(previous_runtime(fields) + max(timedelta(0), until - went_on).total_seconds(), 3)

@@ -16,7 +16,7 @@ from notata._base.threads import Pool
 from notata.errors import ConfigurationError, ConflictError, NotataError, RunExistsError, RunMissingError
 from notata.run.listings import inside, name_of
 from notata.run.removal import RemovalResult, remove_run
-from notata.run.state import claimable, judge, lease_of, parsed
+from notata.run.state import claimable, lease_of, parsed, state_of
 from notata.search.choosing import Choice, Wheres
 from notata.search.finding import Found, Place, URLs, each, look_up, raise_error
 from notata.search.record import Run, records
@@ -208,7 +208,7 @@ def _check_unchanged(run: Run, blob: Blob | None, *, force: bool) -> None:
         raise ConflictError(f"{run.name} is another run by now, and was kept", url=run.url, key=keys.METADATA)
     if blob is not None and fields and not force:
         begun = fields.get("status") == "replacing"
-        state = judge({**fields, "status": "initialized"}, blob) if begun else judge(fields, blob)
+        state = state_of({**fields, "status": "initialized"}, blob) if begun else state_of(fields, blob)
         if state.status == "running" and (state.certain or not begun):
             raise _running_error(run.name, state.why, certain=state.certain)
 

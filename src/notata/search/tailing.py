@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from notata._base import keys, limits
 from notata.errors import MissingError, NotataError
-from notata.run.state import stored
+from notata.run.state import find_metadata
 from notata.search.choosing import Choice, Wheres, look_up_filtered
 from notata.search.finding import File, URLs, each, file_at, look_up, no_run, raise_error
 from notata.search.patterns import lines_of
@@ -130,7 +130,7 @@ def _log_of_match(file: File) -> Log:
 
 def _log_of_file(file: File) -> Log:
     """Return the log for a file that the user named; log.txt may be that of a run."""
-    if file.key == keys.LOG and stored(file.store) is not None:
+    if file.key == keys.LOG and find_metadata(file.store) is not None:
         return Log(file, file.store, file.name[: -len(keys.LOG) - 1])
     return Log(file, None, file.name)
 

@@ -12,7 +12,7 @@ from notata._base import keys, limits
 from notata._base.packages import needed
 from notata.errors import DamagedFileWarning, DecodeError, EncodeError, MissingError, TooLargeError
 from notata.run import parameters
-from notata.run.state import ENDED, judge, parsed
+from notata.run.state import ENDED, parsed, state_of
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Skipped, ignore
 from notata.table.columns import Columns, parsed_rows
@@ -248,7 +248,7 @@ def _of_metadata(run_id: str, blob: Blob) -> Row:
     fields = parsed(blob.data)
     if fields is None:
         return Row(run_id, "unreadable", failure_reason=f"{keys.METADATA} is not a JSON object")
-    state = judge(fields, blob)
+    state = state_of(fields, blob)
     if state.status in ENDED:
         return of_run(run_id, fields, blob.version)
     reason = state.why if state.status == "died" else ""
