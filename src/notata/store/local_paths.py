@@ -39,7 +39,7 @@ def path_of(file: str, backend: LocalBackend, store: Store) -> UPath:
 
 @dataclass(frozen=True, slots=True)
 class _Home:
-    """What a path and those derived from it share."""
+    """The backend and the store that a path shares with those derived from it."""
 
     backend: LocalBackend
     store: Store | None
