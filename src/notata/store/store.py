@@ -329,7 +329,7 @@ class Store:
             shutil.copyfileobj(reader, writer, PART)
 
     def modify(self, key: str, change: Callable[[Blob | None], bytes | None]) -> None:
-        """Read a file, change its content, and store it if nobody else has stored it meanwhile; else start again.
+        """Read a file, change its content, and store it, unless another writer stored it meanwhile: then start again.
 
         Args:
             key: The file.
