@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast, final
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar, cast, final
 
 from notata._base import keys, limits
 from notata._base.buffers import flat
@@ -80,6 +80,9 @@ class Store:
         progress: Makes a callback for a file that takes more than one part, from its name and, if known, its size. The
             callback receives the number of bytes.
     """
+
+    reopen: ClassVar[Callable[[str], Store]]
+    """`notata.store.open_store`, which the package sets: a store knows no kind of storage."""
 
     def __init__(self, backend: Backend, progress: Progress | None = None) -> None:
         self.backend = backend
@@ -143,9 +146,7 @@ class Store:
 
     def _notata_for_file(self) -> tuple[Any, ...]:
         """Return how `notata.formats` pickles the store into a file: without storage options."""
-        from notata.store import open_store
-
-        return open_store, (self.url,)
+        return Store.reopen, (self.url,)
 
     def _on(self, backend: Backend) -> Store:
         return self if backend is self.backend else Store(backend, self.progress)
