@@ -142,7 +142,7 @@ class LocalBackend(Backend):
         self._folder = inside + self._below.replace("/", os.sep) if self._below else self._root
         self._inside = os.path.join(self._folder, "")
 
-    def _enter(self, folder: str) -> None:
+    def enter(self, folder: str) -> None:
         self._below = keys.join(self._below, folder)
         self._set()
 
