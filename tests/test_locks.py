@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from notata import DeadlineError, Logbook, NotataError, Storage
+from notata._base.nesting import thread_frames
 from notata.search import remove
 from notata.store import open_store
 from notata.store.backends import local_locks
@@ -193,7 +194,7 @@ def test_a_lock_that_another_thread_takes_during_the_check_is_not_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check whether a lock was left behind looks at all threads; another call begins while it does."""
-    path, frames = tmp_path / "file", local_locks.thread_frames
+    path = tmp_path / "file"
     path.write_bytes(b"")
     taken, done = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
 
@@ -207,7 +208,7 @@ def test_a_lock_that_another_thread_takes_during_the_check_is_not_released(
     threads = [threading.Thread(target=take, args=(number,)) for number in (0, 1)]
 
     def frames_before_the_second() -> dict[int, FrameType]:
-        found = frames()
+        found = thread_frames()
         if not done[0].is_set():
             done[0].set()
             threads[0].join()
