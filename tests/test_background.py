@@ -232,7 +232,7 @@ def test_what_is_pending_is_bounded_and_a_writer_waits_for_room(gated: Gated, si
     assert background.stats().bytes == 0
 
 
-def test_a_value_that_fits_into_no_queue_is_written_at_once(gated: Gated) -> None:
+def test_a_value_larger_than_the_queue_limit_is_written_directly(gated: Gated) -> None:
     store, background = behind(gated, 10_000)
     store.write("small", b"1")
     with thread(lambda: store.write("large", b"x" * 20_000)):
@@ -258,7 +258,7 @@ def test_a_value_larger_than_the_queue_goes_in_parts(gated: Gated, most: int) ->
     assert PART <= max(seen) <= most
 
 
-def test_parts_that_fit_into_no_queue_are_written_at_once(gated: Gated) -> None:
+def test_parts_larger_than_the_queue_limit_are_written_directly(gated: Gated) -> None:
     gated.hall.open()
     store, background = behind(gated, MIB)
     data = os.urandom(20 * MIB)
@@ -286,7 +286,7 @@ def test_three_large_streams_at_once_and_more_may_be_open(gated: Gated) -> None:
     assert gated.hall.most["part"] == 3
 
 
-def test_who_came_first_gets_the_room(gated: Gated) -> None:
+def test_callers_get_space_in_order(gated: Gated) -> None:
     store, background = behind(gated, 10_000)
     store.write("a", b"x" * 4000)
     with thread(lambda: store.write("b", b"x" * 6000)):
@@ -302,7 +302,7 @@ def test_who_came_first_gets_the_room(gated: Gated) -> None:
 # -- order -------------------------------------------------------------------------------------------------
 
 
-def test_the_newest_takes_the_place_of_what_has_not_begun(gated: Gated) -> None:
+def test_the_newest_value_replaces_a_pending_one(gated: Gated) -> None:
     store, background = behind(gated)
     for number in range(10):
         store.write("k", str(number).encode())
@@ -314,7 +314,7 @@ def test_the_newest_takes_the_place_of_what_has_not_begun(gated: Gated) -> None:
     assert gated.hall.passed == [("put", "k"), ("put", "k")]
 
 
-def test_a_full_queue_takes_what_takes_the_place_of_another(gated: Gated) -> None:
+def test_a_full_queue_accepts_a_replacement_of_a_pending_write(gated: Gated) -> None:
     store, _ = behind(gated, 2 * 1025)
     for number in range(10):
         store.write("k", str(number).encode())
@@ -607,7 +607,7 @@ def test_a_deletion_waits_for_all_that_is_queued(gated: Gated) -> None:
     assert gated.hall.passed.count(("put", "k")) == 2
 
 
-def test_who_waits_for_a_value_waits_for_what_took_its_place(gated: Gated) -> None:
+def test_a_reader_waits_for_the_write_that_replaced_a_pending_one(gated: Gated) -> None:
     store, background = behind(gated)
     store.write("k", b"begun")
     gated.hall.wait_for(1)
@@ -724,7 +724,7 @@ def test_the_next_writer_raises_before_it_takes_anything(
     assert raw(log)["artifacts/y.txt"] == b"2"
 
 
-def test_what_is_stored_after_all_is_not_lost(faulty: FaultyBackend) -> None:
+def test_a_write_that_succeeds_later_is_not_lost(faulty: FaultyBackend) -> None:
     with Logbook("run", faulty, background=True) as log:
         lose(log, faulty, "x")
         with pytest.raises(BatchError):
@@ -735,7 +735,7 @@ def test_what_is_stored_after_all_is_not_lost(faulty: FaultyBackend) -> None:
 
 
 @pytest.mark.parametrize("how", ["create", "delete", "large"])
-def test_nor_what_is_stored_or_removed_at_once(faulty: FaultyBackend, how: str) -> None:
+def test_a_lost_write_that_is_replaced_or_removed_directly_is_not_lost(faulty: FaultyBackend, how: str) -> None:
     store, background = behind(faulty, 10_000)
     faulty.fail(1, key="x")
     store.write("x", b"1")
@@ -1028,7 +1028,7 @@ def test_an_interrupt_of_a_writer_that_waits_leaves_nothing_half_queued(gated: G
     assert background.stats().bytes == 0
 
 
-def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
+def test_an_interrupt_of_a_caller_that_waits_for_space_leaves_no_entry(
     gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, background = behind(gated, 3 * 1025)
@@ -1062,7 +1062,9 @@ def test_an_interrupt_of_a_writer_that_lines_up_leaves_no_place_behind(
 
 
 @pytest.mark.parametrize("where", ["add", "at_exit", "start_put"])
-def test_an_interrupt_within_a_call_is_mended(gated: Gated, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_within_a_call_leaves_consistent_counts(
+    gated: Gated, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gated.hall.open()
     store, background = behind(gated)
     store.write("a/b", b"1")
@@ -1088,7 +1090,7 @@ def test_an_interrupt_within_a_call_is_mended(gated: Gated, where: str, monkeypa
     assert store.read("a/c") == b"3"
 
 
-def test_where_no_thread_starts_all_is_done_in_the_one_there_is(no_threads: None) -> None:
+def test_where_no_thread_can_start_the_caller_does_all_writes(no_threads: None) -> None:
     store, background = behind(open_store(f"memory://{uuid.uuid4().hex}").backend)
     for number in range(2000):
         store.write(f"k{number}", b"x")
@@ -1101,7 +1103,7 @@ def test_where_no_thread_starts_all_is_done_in_the_one_there_is(no_threads: None
     assert len(raw(store)["large"]) == 20 * MIB
 
 
-def test_many_that_are_stored_at_once_do_not_nest(faulty: FaultyBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_immediate_writes_do_not_nest(faulty: FaultyBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write may be done before its beginning returns, as a storage in this process does it."""
     store, background = behind(faulty)
     held: list[Future[str]] = []
@@ -1164,7 +1166,7 @@ def test_a_write_is_done_once_though_a_pool_took_it_and_refused_it(
     assert [operation.verb for operation in faulty.operations] == ["put", "stat"]
 
 
-def test_what_waits_is_stored_where_no_thread_starts_any_more(gated: Gated, request: pytest.FixtureRequest) -> None:
+def test_pending_writes_are_stored_where_no_thread_can_start(gated: Gated, request: pytest.FixtureRequest) -> None:
     store, _ = behind(gated)
     for number in range(100):
         store.write(f"k{number}", b"x")
@@ -1177,7 +1179,7 @@ def test_what_waits_is_stored_where_no_thread_starts_any_more(gated: Gated, requ
     assert len(raw(gated)) == 101
 
 
-def test_what_is_pending_is_done_at_exit_and_an_idle_queue_is_not_known_there(gated: Gated) -> None:
+def test_pending_writes_are_stored_at_exit_and_an_idle_queue_is_not_registered(gated: Gated) -> None:
     store, background = behind(gated)
     before = exits.pending()
     store.write("k", b"1")
@@ -1343,7 +1345,7 @@ def test_a_timeout_that_makes_no_sense_is_refused(faulty: FaultyBackend, timeout
         Logbook("b", faulty, background="yes")  # type: ignore[arg-type]
 
 
-def test_who_waits_for_room_while_the_run_ends_writes_at_once(gated: Gated) -> None:
+def test_a_caller_that_waits_for_space_writes_directly_when_the_run_ends(gated: Gated) -> None:
     log = Logbook("a", gated, background=3000)
     log.bytes("one", bytes(1500))
     gated.hall.wait_for(1)

@@ -33,7 +33,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield Bench({NOTATA: Path(sys.executable)}, TINY, sites)
 
 
-def test_contestants_of_other_environments_take_no_part_without_them(bench: Bench) -> None:
+def test_libraries_of_other_environments_are_skipped_without_them(bench: Bench) -> None:
     assert bench.known([peers.OURS, peers.MLFLOW, peers.OLD, peers.RENAMED]) == [peers.OURS, peers.RENAMED]
 
 

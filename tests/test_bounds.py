@@ -249,7 +249,7 @@ def vars_of(receipt: Receipt) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("kind", ["bytes", "cells"])
-def test_an_index_that_is_too_large_is_left_aside(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_is_too_large_is_not_used(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "INDEX_CELLS", 40_000)
     experiment = Experiment("sweep", f"memory://{uuid.uuid4().hex}")
     with experiment.add(dt=0.1):

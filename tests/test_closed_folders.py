@@ -95,7 +95,7 @@ def test_ls_names_it_and_lists_all_runs(base: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["du"], ["tree"], ["table"], ["grep", "converged"], ["show", "--all"], ["tail"]])
-def test_so_do_the_other_commands(base: Path, command: list[str]) -> None:
+def test_other_commands_report_closed_folders_too(base: Path, command: list[str]) -> None:
     done = shell(*command, base)
     assert done.returncode == 3
     assert done.stdout
@@ -122,7 +122,7 @@ def test_files_of_the_manifest_in_it_are_not_ok_and_not_missing(base: Path) -> N
     assert "missing" not in done.stdout
 
 
-def test_rm_removes_the_rest_and_the_run_says_so(base: Path) -> None:
+def test_rm_removes_the_rest_and_the_run_is_marked(base: Path) -> None:
     done = shell("rm", "-r", "--yes", base)
     assert done.returncode == 3
     assert "Removed 1 run" in done.stdout
@@ -132,7 +132,7 @@ def test_rm_removes_the_rest_and_the_run_says_so(base: Path) -> None:
     assert done.stderr.count("cannot list") == 2
 
 
-def test_overwrite_begins_anew_and_names_what_is_left(base: Path) -> None:
+def test_overwrite_starts_over_and_names_the_remaining_files(base: Path) -> None:
     script = """
 import sys, warnings
 from notata import Logbook, MirrorStorage
@@ -174,7 +174,7 @@ def test_sync_copies_the_rest_and_the_copy_does_not_say_complete(base: Path, tmp
     assert done.stderr.count("cannot list") == 2
 
 
-def test_a_run_id_whose_folder_holds_nothing_else_is_taken(tmp_path: Path) -> None:
+def test_a_run_id_with_only_a_closed_folder_is_in_use(tmp_path: Path) -> None:
     store = FaultyBackend(open_store(tmp_path))
     Store(store).below("log_a").write("closed/x", b"1")
     store.close_folder("log_a/closed")
@@ -204,7 +204,7 @@ def ill(tmp_path: Path, number: int) -> FaultyBackend:
         (errno.ENAMETOOLONG, "too long for the file system"),
     ],
 )
-def test_an_ill_folder_is_named_with_its_reason(tmp_path: Path, number: int, advice: str) -> None:
+def test_a_folder_that_cannot_be_listed_is_named_with_the_reason(tmp_path: Path, number: int, advice: str) -> None:
     store = ill(tmp_path, number)
     errors: list[NotataError] = []
     assert [run.run_id for run in search.runs(Store(store), failed=errors.append)] == ["a", "b"]
@@ -226,7 +226,7 @@ def test_what_is_no_file_is_found_at_any_depth(tmp_path: Path) -> None:
         flatten(tmp_path)
 
 
-def test_readers_warn_and_give_the_rest(tmp_path: Path) -> None:
+def test_readers_warn_and_return_the_rest(tmp_path: Path) -> None:
     store = ill(tmp_path, errno.EIO)
     with pytest.warns(IncompleteListingWarning, match="input/output error"):
         assert LogReader(store.below("log_a")).artifacts == []
@@ -260,7 +260,7 @@ def test_what_a_run_stored_in_it_stays_in_its_manifest(tmp_path: Path) -> None:
     assert str(LogReader(log.url).log).count("Not in the manifest") == 1
 
 
-def test_a_mirror_copies_the_rest_and_says_what_it_lacks(tmp_path: Path) -> None:
+def test_a_mirror_copies_the_rest_and_reports_missing_files(tmp_path: Path) -> None:
     with Logbook("a", tmp_path / "here", mirror=MirrorStorage(str(tmp_path / "there"), exit_timeout=0)) as log:
         log.text("notes", "converged")
         (tmp_path / "here/log_a/artifacts/odd\\name").write_text("x")

@@ -26,7 +26,7 @@ EVIL = "<script>alert('&')</script>"
         (10**15, "1000.0 TB"),
     ],
 )
-def test_sizes_for_people(count: int, told: str) -> None:
+def test_human_readable_sizes(count: int, told: str) -> None:
     assert display.size(count) == told
 
 

@@ -208,7 +208,7 @@ def delete(log: Logbook, *names: str) -> None:
     [by_text, by_large_bytes, by_array, by_open, by_local, by_path, by_folder, by_plot, by_parameters, by_deleting],
 )
 @pytest.mark.parametrize("background", [False, True], ids=["direct", "background"])
-def test_all_that_a_call_wrote_is_there_after_a_power_cut(
+def test_all_files_of_a_call_survive_a_power_cut(
     write: Callable[[Logbook], None], background: bool, tmp_path: Path, disk: Disk
 ) -> None:
     log = durable_run(tmp_path, background=background)
@@ -249,7 +249,7 @@ def test_once_a_folder_is_known_a_file_takes_two_syncs(tmp_path: Path, disk: Dis
     assert disk.syncs == ["fsync file", "fsync folder"] * 5
 
 
-def test_of_a_run_that_was_replaced_nothing_comes_back(tmp_path: Path, disk: Disk) -> None:
+def test_no_file_of_a_replaced_run_reappears_after_a_power_cut(tmp_path: Path, disk: Disk) -> None:
     old = durable_run(tmp_path)
     old.text("old/notes", "old")
     old.mark_complete()
@@ -259,7 +259,7 @@ def test_of_a_run_that_was_replaced_nothing_comes_back(tmp_path: Path, disk: Dis
     assert left == on_the_disk(tmp_path)
 
 
-def test_a_run_goes_on(tmp_path: Path, disk: Disk) -> None:
+def test_a_durable_run_is_resumed(tmp_path: Path, disk: Disk) -> None:
     durable_run(tmp_path).mark_failed("preempted")
     with durable_run(tmp_path, resume=True) as log:
         log.text("notes", "x")
@@ -346,7 +346,7 @@ def test_in_memory_it_changes_nothing(disk: Disk) -> None:
     assert disk.syncs == []
 
 
-def test_a_store_says_so_once_and_takes_it_along(tmp_path: Path, disk: Disk) -> None:
+def test_durability_is_inherited_by_derived_stores(tmp_path: Path, disk: Disk) -> None:
     store = open_store(tmp_path).durably()
     assert store.durably() is store
     other = pickle.loads(pickle.dumps(store.below("a")))

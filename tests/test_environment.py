@@ -182,7 +182,7 @@ def test_the_version_of_a_local_module_is_recorded(elsewhere: Path) -> None:
 
 
 @pytest.mark.parametrize("error", ["RuntimeError('lazy')", "ImportError('optional')", "DeprecationWarning('old')"])
-def test_a_module_that_does_not_like_to_be_looked_at_is_left_out(error: str, elsewhere: Path) -> None:
+def test_a_module_whose_attributes_raise_is_skipped(error: str, elsewhere: Path) -> None:
     (elsewhere / "lazymodule.py").write_text(f"def __getattr__(name):\n    raise {error}\n")
     found = told("import lazymodule\n" + SHOW, path=elsewhere)
     assert "lazymodule" not in found["packages"]
@@ -374,7 +374,7 @@ def fake_git(folder: Path, script: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("script", ["exit 3", "echo '# branch.oid'", "printf '\\377\\n# branch.'", "kill -9 $$"])
-def test_a_git_that_misbehaves_does_not_hinder(script: str, repo: Path, tmp_path: Path) -> None:
+def test_a_failing_git_does_not_stop_a_run(script: str, repo: Path, tmp_path: Path) -> None:
     found = told(cwd=repo, env=fake_git(tmp_path / "bin", script))
     assert found["pid"] > 0
 
@@ -538,7 +538,7 @@ def test_no_git_of_the_checkout_runs(repo: Path, tmp_path: Path, trap: Path) -> 
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_bare_repository_among_the_files_has_no_say(repo: Path, tmp_path: Path, trap: Path) -> None:
+def test_a_bare_repository_among_the_files_is_ignored(repo: Path, tmp_path: Path, trap: Path) -> None:
     bare = repo / "data"
     bare.mkdir()
     git(bare, "init", "-q", "--bare")

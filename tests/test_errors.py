@@ -176,7 +176,7 @@ def test_a_server_that_never_answered_gets_ten_seconds_of_a_longer_timeout() -> 
     assert connection.limit(0) == 30.0
 
 
-def test_a_storage_that_fell_silent_is_not_waited_for_so_long_again(moto_server: Server) -> None:
+def test_a_storage_that_exceeded_a_time_limit_gets_a_shorter_one(moto_server: Server) -> None:
     connection = Connection(s3.connect, moto_server.options, timeout=30.0)
 
     async def answered() -> None:
@@ -287,7 +287,7 @@ def test_storage_options_that_do_not_fit() -> None:
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n-----END PRIVATE KEY-----\n"
 
 
-def test_secrets_are_blotted_out_in_every_form_and_words_are_not() -> None:
+def test_secrets_are_redacted_in_every_form_and_words_are_not() -> None:
     options = {"token": {"private_key": KEY, "project_id": "proj"}, "secret": "ab/cd+ef=gh", "project": "physics"}
     store = open_store("gs://bucket/x", options)
     told = (
@@ -401,7 +401,7 @@ def test_the_tree_is_drawn_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if kind is not errors.BatchError])
-def test_an_error_survives_a_process_border(kind: type[errors.NotataError]) -> None:
+def test_an_error_can_be_pickled(kind: type[errors.NotataError]) -> None:
     error = kind("what was wrong", url="s3://bucket/x", key="a")
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), copy.url, copy.key) == (kind, "what was wrong", "s3://bucket/x", "a")

@@ -190,7 +190,7 @@ def test_no_put_waits_for_a_100_continue(moto_server: Server) -> None:
     assert seen[0]["User-Agent"].startswith("notata s3fs/")
 
 
-def test_what_the_user_sets_wins(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_the_user_take_precedence(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = s3.connect(dict(moto_server.options))
     assert ours.config_kwargs["max_pool_connections"] == 64
     assert ours.config_kwargs["retries"]["total_max_attempts"] == 4
@@ -237,7 +237,7 @@ def test_the_configuration_of_fsspec_is_honoured(moto_server: Server, monkeypatc
     assert log.text("t", "x").read_text() == "x"
 
 
-def test_a_upath_brings_its_storage_options(moto_server: Server) -> None:
+def test_a_upath_has_its_own_storage_options(moto_server: Server) -> None:
     from upath import UPath
 
     base = UPath(f"{moto_server.url}/brought", **moto_server.options)
@@ -280,7 +280,7 @@ def test_a_writer_that_is_open_at_exit_does_not_hold_the_process(moto_server: Se
         assert not open_store(f"{server.url}/exit", server.options).exists("big")
 
 
-def test_the_storage_is_not_waited_for_on_the_thread_that_must_answer(moto_server: Server) -> None:
+def test_the_thread_of_the_storage_never_waits_for_itself(moto_server: Server) -> None:
     import asyncio
 
     import fsspec.asyn

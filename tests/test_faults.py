@@ -448,7 +448,7 @@ def test_a_storage_failure_never_hides_the_users_own_error(near: bool, after: bo
         assert stored or "Marked failed: mine, but that was not stored" in told
 
 
-def test_a_lost_reply_of_the_end_is_made_good() -> None:
+def test_a_lost_reply_of_the_end_is_recovered() -> None:
     store, place, log = prepared()
     seen: list[str] = []
     log.callback = lambda ended: seen.append(ended.status)
@@ -462,7 +462,7 @@ def test_a_lost_reply_of_the_end_is_made_good() -> None:
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == log.status == "complete"
 
 
-def test_a_lost_reply_of_the_end_that_something_else_finds_out_is_made_good() -> None:
+def test_a_lost_reply_of_the_end_is_recovered_by_a_later_request() -> None:
     store, place, log = prepared()
     seen: list[str] = []
     log.callback = lambda ended: seen.append(ended.status)
@@ -521,7 +521,7 @@ except ValueError as error:
 
 
 @pytest.mark.parametrize("near", ["near", "far"])
-def test_why_a_block_raised_is_stored_at_exit_where_the_storage_did_not_take_it(near: str, tmp_path: Path) -> None:
+def test_the_reason_of_a_failed_block_is_stored_at_exit_if_it_was_refused_before(near: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", STALLED, tmp_path, near], capture_output=True, text=True, timeout=60, check=True
     )
@@ -535,7 +535,7 @@ def test_why_a_block_raised_is_stored_at_exit_where_the_storage_did_not_take_it(
     assert (run / "log.txt").read_text().endswith("ERROR Marked failed: h = -1\n")
 
 
-def test_why_a_block_raised_is_stored_by_a_flush() -> None:
+def test_the_reason_of_a_failed_block_is_stored_by_a_flush() -> None:
     store, place, log = prepared()
     seen: list[str] = []
     log.callback = lambda ended: seen.append(ended.status)
@@ -551,7 +551,7 @@ def test_why_a_block_raised_is_stored_by_a_flush() -> None:
     assert seen == ["failed"]
 
 
-def test_why_a_block_raised_is_stored_with_the_next_sign_of_life() -> None:
+def test_the_reason_of_a_failed_block_is_stored_by_the_next_heartbeat() -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     store = FaultyBackend(open_store(place.url))
     failed, healed = threading.Event(), threading.Event()

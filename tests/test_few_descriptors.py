@@ -62,6 +62,6 @@ def test_more_runs_than_files_that_may_be_open(tmp_path: Path) -> None:
         assert lines[-1].endswith("INFO after the end")
 
 
-def test_an_end_that_found_no_descriptor_says_so_and_can_be_made_again(tmp_path: Path) -> None:
+def test_an_end_without_a_free_descriptor_is_an_error_and_can_be_repeated(tmp_path: Path) -> None:
     assert "this process has too many open files; close some and try again" in run(NONE_LEFT, tmp_path)
     assert json.loads((tmp_path / "log_run/metadata.json").read_text())["status"] == "complete"

@@ -512,7 +512,7 @@ def test_what_the_encoding_cannot_hold_goes_by_the_errors_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("from_start", "mark"), [(True, "x".encode("utf-16")[:2]), (False, b"")])
-def test_the_mark_of_an_encoding_stands_at_the_start_of_a_file_only(from_start: bool, mark: bytes) -> None:
+def test_a_byte_order_mark_is_written_at_the_start_only(from_start: bool, mark: bytes) -> None:
     body = FakeBody()
     writer = _writer(body)
     with TextWriter(writer, encoding="utf-16", errors=None, newline="", from_start=from_start) as text:
@@ -685,7 +685,7 @@ def test_text_over_a_range_reader(text: str, held: int, buffer: int) -> None:
         assert list(reader) == list(io.StringIO(text, newline=""))
 
 
-def test_what_came_with_the_open_costs_no_request() -> None:
+def test_bytes_received_at_open_cost_no_further_request() -> None:
     ranges = Ranges(b"0123456789")
     with io.BufferedReader(ranges.reader(10), 4) as reader:
         assert (reader.read(3), reader.seek(-2, io.SEEK_END), reader.read(), reader.seek(0)) == (b"012", 8, b"89", 0)
@@ -854,7 +854,7 @@ def test_what_is_read_at_once_comes_in_four_parts_at_a_time() -> None:
     assert (coming.most, len(coming.asked)) == (4, 9)
 
 
-def test_who_reads_on_has_more_parts_fetched_ahead_each_time() -> None:
+def test_sequential_reads_prefetch_more_parts_each_time() -> None:
     coming = Coming(12 * PART)
     with io.BufferedReader(coming.reader(PART), PART) as reader:
         flying = []
@@ -865,7 +865,7 @@ def test_who_reads_on_has_more_parts_fetched_ahead_each_time() -> None:
     assert coming.asked == [(at * PART, (at + 1) * PART) for at in range(1, 12)]
 
 
-def test_what_comes_is_given_up_when_it_is_not_wanted_any_more() -> None:
+def test_prefetched_parts_are_cancelled_when_they_are_not_needed() -> None:
     coming = Coming(12 * PART)
     reader = io.BufferedReader(coming.reader(PART), PART)
     for _ in range(6):

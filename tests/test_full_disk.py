@@ -301,7 +301,7 @@ def end_on_a_full_disk(disk: Disk) -> None:
     assert metadata(disk)["status"] == "complete"
 
 
-def test_a_run_that_cannot_end_has_not(folder: Path) -> None:
+def test_a_run_that_cannot_store_its_end_has_not_ended(folder: Path) -> None:
     small_disk.run(end_on_a_full_disk, folder)
 
 
@@ -416,7 +416,7 @@ def live_on(disk: Disk) -> None:
     log.mark_complete()
 
 
-def test_the_heartbeat_goes_on_once_there_is_room(folder: Path) -> None:
+def test_heartbeats_continue_once_there_is_space(folder: Path) -> None:
     small_disk.run(live_on, folder)
 
 
@@ -439,7 +439,7 @@ def begin_read_only(disk: Disk) -> None:
     assert LogReader(disk.folder / "outputs/log_old").state.status == "complete"
 
 
-def test_nothing_begins_in_a_read_only_folder(folder: Path) -> None:
+def test_no_run_starts_in_a_read_only_folder(folder: Path) -> None:
     small_disk.run(begin_read_only, folder)
 
 
@@ -476,5 +476,5 @@ def turn_read_only(disk: Disk, durable: str = "") -> None:
 
 
 @pytest.mark.parametrize("durable", ["", "durable"])
-def test_a_disk_that_turns_read_only_and_back(folder: Path, durable: str) -> None:
+def test_a_disk_becomes_read_only_and_writable_again(folder: Path, durable: str) -> None:
     small_disk.run(turn_read_only, folder, durable)

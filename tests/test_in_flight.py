@@ -130,7 +130,7 @@ def test_an_interrupt_gives_up_what_is_in_flight() -> None:
     assert isinstance(flying.errors["a"], CancelledError)
 
 
-def test_the_callback_hears_of_each_that_has_ended() -> None:
+def test_the_callback_gets_each_ended_call() -> None:
     told: list[int] = []
 
     class Told(Callback):  # type: ignore[misc]
@@ -159,7 +159,7 @@ def test_one_call_after_another() -> None:
         then(started_in_thread(len, "four"), refused).result()
 
 
-def test_a_chain_that_is_cancelled_goes_no_further() -> None:
+def test_a_cancelled_chain_makes_no_further_call() -> None:
     first, begun = Future[int](), []
     flying = InFlight[str, int]()
 

@@ -213,7 +213,7 @@ def test_a_sweep_of_0_3_0_with_shifted_rows(old: Old, tmp_path: Path) -> None:
     assert (tmp_path / "outputs/falling_ball/index.csv").read_text().splitlines() == written  # untouched
 
 
-def test_an_experiment_of_0_3_0_goes_on(old: Old, tmp_path: Path) -> None:
+def test_an_experiment_of_0_3_0_can_be_continued(old: Old, tmp_path: Path) -> None:
     old(SWEEP)
     sweep = Experiment("falling_ball", tmp_path / "outputs")
     assert sweep.add(dt=0.01, skip_existing=True) is None
@@ -318,7 +318,7 @@ result = {
     assert read["columns"] == [*sweep.to_dataframe().columns, "revision"]
 
 
-def test_0_3_0_goes_on_with_an_experiment_and_this_one_after_it(old: Old, tmp_path: Path) -> None:
+def test_0_3_0_continues_an_experiment_and_this_version_after_it(old: Old, tmp_path: Path) -> None:
     sweep = _sweep(tmp_path)
     assert old("""
 exp = Experiment("sweep")

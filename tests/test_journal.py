@@ -332,7 +332,7 @@ def test_the_level_can_change_as_the_run_goes_on() -> None:
     assert messages(stored(place, "log_run/log.txt"))[1:-1] == ["second"]
 
 
-def test_what_silences_libraries_does_not_silence_the_log() -> None:
+def test_disabling_loggers_does_not_disable_the_log() -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     with place.logbook(environment=False) as log:
         log.attach("tests.library")
@@ -357,7 +357,7 @@ def test_a_nul_is_written_as_its_escape() -> None:
 
 
 @pytest.mark.parametrize("configure", ["logging.config.dictConfig({'version': 1})", "logging.basicConfig(force=True)"])
-def test_the_log_goes_on_after_logging_is_configured(configure: str, tmp_path: Path) -> None:
+def test_the_log_continues_after_logging_is_configured(configure: str, tmp_path: Path) -> None:
     script = """
 import logging, logging.config, sys
 from notata import Logbook
@@ -412,13 +412,13 @@ def formatted(logger: RunLogger, seeing: Seeing) -> None:
 
 @pytest.mark.parametrize("watch", [filtered, filtered_in_the_journal, handled_by_another, formatted])
 @pytest.mark.parametrize("below", [False, True])
-def test_who_looks_sees_where_a_line_was_logged(watch: Callable[[RunLogger, Seeing], None], below: bool) -> None:
+def test_the_caller_of_a_line_is_recorded(watch: Callable[[RunLogger, Seeing], None], below: bool) -> None:
     logger, seeing = RunLogger("test"), Seeing()
     logger.addHandler(Journal(End(), at_once=True))
     watch(logger, seeing)
     said = logger.getChild("below") if below and watch is not filtered else logger
     said.info("a")
-    assert seeing.callers == ["test_journal.py test_who_looks_sees_where_a_line_was_logged"]
+    assert seeing.callers == ["test_journal.py test_the_caller_of_a_line_is_recorded"]
 
 
 def test_a_factory_of_records_sees_where_a_line_was_logged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -512,7 +512,7 @@ def test_a_line_that_was_cut_is_ended_before_the_next(content: bytes, first: byt
         assert place.bytes("log.txt").endswith(b"] INFO next\n")
 
 
-def test_a_warning_is_soon_again_once_a_flush_has_found_the_storage_well() -> None:
+def test_a_warning_is_due_within_a_second_again_after_a_successful_flush() -> None:
     store, place = far()
     clock = Clock()
     own = ByHand(Store(store).appender("log.txt", new=True), at_once=False, clock=clock)
@@ -690,7 +690,7 @@ def test_each_line_is_there_once_and_in_order_whatever_fails(
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_line_at_once_is_there_when_the_call_returns_once_the_storage_is_well(after: bool) -> None:
+def test_an_immediate_line_is_stored_when_the_call_returns_once_the_storage_works(after: bool) -> None:
     store, place = far()
     logger = logger_of(Journal(Store(store).appender("log.txt"), at_once=True))
     store.fail(1, key="log.txt", after=after)
@@ -754,7 +754,7 @@ def test_each_thread_s_lines_stay_in_order(eager: None, near: bool) -> None:
 
 
 @pytest.mark.parametrize("near", [True, False])
-def test_what_logs_in_the_midst_of_an_append_neither_hangs_nor_doubles_a_line(near: bool) -> None:
+def test_a_line_logged_during_an_append_neither_hangs_nor_is_doubled(near: bool) -> None:
     """As a signal handler does."""
     done: list[str] = []
 
@@ -772,7 +772,7 @@ def test_what_logs_in_the_midst_of_an_append_neither_hangs_nor_doubles_a_line(ne
     assert end.messages == ["outer", "inner"]
 
 
-def test_what_logs_in_the_midst_of_a_line_at_once_is_there_at_once() -> None:
+def test_a_line_logged_during_an_immediate_line_is_stored_immediately() -> None:
     said = ["inner", "innermost"]
     end = Calling(lambda: logger.info(said.pop(0)) if said else None)
     own = Journal(end, at_once=True)
@@ -802,7 +802,7 @@ class Told(End):
 
 
 @pytest.mark.parametrize("near", [True, False])
-def test_what_closes_a_journal_in_the_midst_of_an_append_closes_its_end_behind_it(near: bool) -> None:
+def test_a_journal_closed_during_an_append_closes_its_file_after_it(near: bool) -> None:
     end = Told()
     end.journal = own = ByHand(end, at_once=near)
     for text in ("a", "late"):
@@ -857,7 +857,7 @@ def test_logging_s_shutdown_does_not_wait_for_its_own_records() -> None:
 
 
 @pytest.mark.parametrize("near", [True, False])
-def test_the_journal_on_the_root_logger_outlives_a_storage_that_fails(eager: None, near: bool) -> None:
+def test_a_log_on_the_root_logger_survives_a_failing_storage(eager: None, near: bool) -> None:
     store, place = far(near=near)
     heard = threading.Event()
     own = Journal(Store(store).appender("log.txt"), at_once=near, clock=Clock())
@@ -877,7 +877,7 @@ def test_the_journal_on_the_root_logger_outlives_a_storage_that_fails(eager: Non
     assert [text.partition(",")[0] for text in listening.said] == ["notata: cannot store log.txt now"]
 
 
-def test_the_lines_of_two_runs_on_the_root_logger_do_not_feed_each_other() -> None:
+def test_two_runs_on_the_root_logger_do_not_log_each_other_in_a_loop() -> None:
     def request() -> None:
         logging.getLogger("tests.client").warning("a request failed, trying again")
 
@@ -938,7 +938,7 @@ log.mark_complete()
 
 @needs_fork
 @pytest.mark.parametrize("how", ["near", "far"])
-def test_a_child_that_says_the_same_as_its_parent_is_heard_too(how: str, tmp_path: Path) -> None:
+def test_a_child_that_logs_the_same_line_as_its_parent_is_logged_too(how: str, tmp_path: Path) -> None:
     script = """
 log.flush()
 log.handler.setFormatter(logging.Formatter("[2026-01-02T03:04:05] %(levelname)s %(message)s"))
@@ -957,7 +957,7 @@ log.mark_complete()
 
 @needs_fork
 @pytest.mark.parametrize("how", ["near", "far"])
-def test_children_forked_while_many_threads_log_are_heard(how: str, tmp_path: Path) -> None:
+def test_lines_of_children_forked_while_many_threads_log_are_stored(how: str, tmp_path: Path) -> None:
     script = """
 import warnings
 warnings.simplefilter("ignore")  # of Python 3.12: that a process with threads is forked
@@ -1007,7 +1007,7 @@ class Contested(End):
 
 @pytest.mark.parametrize("near", [True, False])
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_run_that_is_still_its_own_goes_on_behind_another_s_change(near: bool, times: int) -> None:
+def test_an_owner_continues_its_log_after_a_change_by_others(near: bool, times: int) -> None:
     end = Contested(times)
     asked: list[bool] = []
 
@@ -1025,7 +1025,7 @@ def test_a_run_that_is_still_its_own_goes_on_behind_another_s_change(near: bool,
 
 
 @pytest.mark.parametrize("near", [True, False])
-def test_a_run_that_is_another_s_falls_silent(near: bool) -> None:
+def test_a_run_of_another_owner_stops_logging(near: bool) -> None:
     end, heard = Contested(1), threading.Event()
     own = ByHand(end, at_once=near, is_owner=lambda: False)
     logger = logger_of(own)
@@ -1055,7 +1055,7 @@ def test_a_run_with_an_unknown_owner_keeps_its_lines() -> None:
 
 
 @pytest.mark.parametrize("text", ["by hand\n", "by hand"])
-def test_a_change_by_hand_is_kept_and_the_log_goes_on_behind_it(text: str) -> None:
+def test_an_edit_by_hand_is_kept_and_the_log_continues_after_it(text: str) -> None:
     store, place = far()
     log = Logbook("run", store, environment=False)
     log.flush()

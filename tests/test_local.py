@@ -181,7 +181,7 @@ def moved(path: Path) -> None:
 
 
 @pytest.mark.parametrize("away", [removed, moved])
-def test_a_log_that_is_gone_comes_back(away: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_removed_log_is_created_again(away: Callable[[Path], None], tmp_path: Path) -> None:
     log = quiet_run(tmp_path)
     log.info("a")
     away(tmp_path / "log_run" / "log.txt")
@@ -190,7 +190,7 @@ def test_a_log_that_is_gone_comes_back(away: Callable[[Path], None], tmp_path: P
     assert lines(tmp_path) == ["INFO b", "INFO c"]
 
 
-def test_a_log_that_an_editor_replaced_goes_on_behind_what_is_there(tmp_path: Path) -> None:
+def test_a_log_replaced_by_an_editor_is_continued_at_its_end(tmp_path: Path) -> None:
     log = quiet_run(tmp_path)
     log.info("a")
     path = tmp_path / "log_run" / "log.txt"
@@ -213,7 +213,7 @@ def test_a_log_of_the_same_size_in_its_place_is_another_file(tmp_path: Path) -> 
     assert lines(tmp_path) == ["INFO Logbook initialized", "INFO a", "INFO b"]
 
 
-def test_who_closes_every_file_of_the_process_loses_none_of_his_own(tmp_path: Path) -> None:
+def test_a_program_that_closes_all_descriptors_loses_no_file_of_its_own(tmp_path: Path) -> None:
     appender = open_store(tmp_path).appender("a", new=True)
     for _ in range(2):
         appender.append(b"1")
@@ -263,7 +263,7 @@ log.mark_complete()
 # -- whole lines -------------------------------------------------------------------------------------------
 
 
-def test_a_write_that_is_short_is_made_whole(tmp_path: Path, system: Watched) -> None:
+def test_a_short_write_is_completed(tmp_path: Path, system: Watched) -> None:
     log = quiet_run(tmp_path)
     log.info("a")
     system.instead["write"] = lambda handle, data: os.write(handle, data[:7])
@@ -294,7 +294,7 @@ def test_a_disk_that_is_full_in_the_midst_of_a_line_leaves_none_of_it(tmp_path: 
     assert (tmp_path / "log.txt").read_bytes() == b"first\nsecond\nthird\n"
 
 
-def test_a_line_that_the_disk_did_not_take_comes_with_the_next(tmp_path: Path, system: Watched) -> None:
+def test_a_line_that_the_disk_refused_is_stored_with_the_next(tmp_path: Path, system: Watched) -> None:
     log = quiet_run(tmp_path)
     log.info("a")
 
@@ -388,7 +388,7 @@ def test_an_append_elsewhere_than_at_the_end_is_refused_and_holds_nothing(tmp_pa
     assert held_open(tmp_path) == []
 
 
-def test_a_number_that_is_another_file_by_now_gets_no_line(tmp_path: Path) -> None:
+def test_a_descriptor_reused_for_another_file_gets_no_line(tmp_path: Path) -> None:
     """A process may close what it did not open: to become a daemon, say."""
     log = Logbook("a", tmp_path)
     log.info("one")

@@ -67,7 +67,7 @@ WRITES: dict[str, Callable[[Logbook], object]] = {
 
 @pytest.mark.parametrize("name", ["", "log.txt", "metadata.json"])
 @pytest.mark.parametrize("write", WRITES)
-def test_a_lock_that_a_reader_holds_freezes_no_run(write: str, name: str, tmp_path: Path) -> None:
+def test_a_lock_of_a_reader_does_not_block_a_run(write: str, name: str, tmp_path: Path) -> None:
     log = Logbook("run", Storage(tmp_path, timeout=0.1), heartbeat=0, environment=False)
     log.info("a line")
     with held(tmp_path / "log_run" / name):

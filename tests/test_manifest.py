@@ -96,7 +96,7 @@ def do(store: Store, verb: str, name: str, data: bytes) -> None:
     fails_at=st.none() | st.integers(1, 30),
     after=st.booleans(),
 )
-def test_no_receipt_is_false_whatever_was_done_and_failed(
+def test_every_receipt_is_correct_after_any_operations_and_failures(
     steps: list[tuple[str, str, bytes]], fails_at: int | None, after: bool
 ) -> None:
     """What is noted is what is there; after a failure, what is noted of the version that is there."""
@@ -119,7 +119,7 @@ def test_no_receipt_is_false_whatever_was_done_and_failed(
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_it_makes_the_operations_of_the_store_behind_and_no_other(verb: str) -> None:
+def test_a_hashing_store_makes_the_operations_of_its_store_and_no_other(verb: str) -> None:
     ours, store, _ = far()
     plain = FarBackend(open_store(place().url))
     for target in (store, Store(plain)):
@@ -133,7 +133,7 @@ def test_it_makes_the_operations_of_the_store_behind_and_no_other(verb: str) -> 
     assert sorted(map(str, ours.operations)) == sorted(map(str, plain.operations))
 
 
-def test_it_has_the_properties_of_the_store_behind() -> None:
+def test_a_hashing_store_has_the_properties_of_its_store() -> None:
     real = open_store(place().url).backend
     front = HashingBackend(real)
     for name in ("url", "folders", "is_local", "shared", "supports_cas", "sized", "queues"):
@@ -144,7 +144,7 @@ def test_it_has_the_properties_of_the_store_behind() -> None:
     assert copy.copy(front).records is front.records
 
 
-def test_sent_to_another_process_it_is_the_store_behind() -> None:
+def test_a_pickled_hashing_store_is_its_store() -> None:
     real = open_store(place().url).backend
     front = HashingBackend(real)
     assert not front.records.incomplete
@@ -161,7 +161,7 @@ def test_a_path_of_the_store_notes_what_is_written_through_it() -> None:
     assert set(front.records.receipts()) == {"a/c.txt", "a/d.txt"}
 
 
-def test_who_waits_for_a_write_in_the_background_finds_it_noted() -> None:
+def test_a_write_in_the_background_is_recorded_before_a_waiting_caller_continues() -> None:
     faulty, store, records = far()
     background = BackgroundBackend(store.backend, 2**20)
     queue = Store(background)
@@ -271,7 +271,7 @@ def test_a_receipt_takes_less_than_200_bytes_beside_its_name() -> None:
     assert size / len(names) < 200
 
 
-def test_a_streamed_write_that_is_given_up_is_not_under_way_for_ever() -> None:
+def test_an_aborted_streamed_write_is_not_in_progress() -> None:
     _, store, records = far()
     writer = store.open("a", "wb")
     writer.write(b"x" * (2 * PART))
@@ -281,7 +281,7 @@ def test_a_streamed_write_that_is_given_up_is_not_under_way_for_ever() -> None:
     assert records.stats().in_progress == 0
 
 
-def test_a_write_whose_start_fails_is_not_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_whose_start_fails_is_not_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     faulty, store, records = far()
 
     def refuse(key: str, data: bytes) -> Future[str]:
@@ -423,7 +423,7 @@ def test_the_status_waits_for_the_files_of_a_worker_that_came_meanwhile() -> Non
     assert "data/3" in receipts.check(where, without=["data/3"])
 
 
-def test_files_that_came_by_another_road_are_read_once_and_others_not_again(tmp_path: Path) -> None:
+def test_files_written_without_notata_are_read_once_and_others_not_again(tmp_path: Path) -> None:
     where = Place("local", str(tmp_path))
     faulty = FaultyBackend(open_store(str(tmp_path)))
     log = Logbook("run", faulty)
@@ -444,7 +444,7 @@ def test_files_that_came_by_another_road_are_read_once_and_others_not_again(tmp_
     receipts.check(where)
 
 
-def test_what_rotted_since_an_earlier_attempt_is_reported(tmp_path: Path) -> None:
+def test_a_file_damaged_since_an_earlier_attempt_is_reported(tmp_path: Path) -> None:
     """Its time says that nobody wrote it, so the receipt of the earlier attempt stays, and it is not read again."""
     where = Place("local", str(tmp_path))
     with where.logbook() as log:
@@ -472,7 +472,7 @@ def test_a_file_that_may_not_be_read_does_not_keep_a_run_from_its_end() -> None:
     assert "1 file checked by size only: artifacts/secret" in str(report)
 
 
-def test_a_run_of_an_experiment_may_go_without() -> None:
+def test_a_run_of_an_experiment_may_have_no_manifest() -> None:
     where = place()
     Experiment("e", where.url, manifest=False).add(x=1).mark_complete()
     Experiment("e", where.url).add(x=2).mark_complete()
@@ -545,7 +545,7 @@ def test_a_file_that_goes_while_it_is_verified_is_missing_and_one_that_cannot_be
         (lambda receipt: replace(receipt, sha256=b"", version=f"{MD5_OF_1}-2"), ["unverified"]),
     ],
 )
-def test_a_receipt_is_held_to_what_it_says(change: Callable[[Receipt], Receipt], told: list[str]) -> None:
+def test_a_receipt_is_checked_against_the_file(change: Callable[[Receipt], Receipt], told: list[str]) -> None:
     _, store, records = far()
     store.write("a", b"1")
     report = verify(store, {key: change(receipt) for key, receipt in records.receipts().items()})
@@ -553,7 +553,7 @@ def test_a_receipt_is_held_to_what_it_says(change: Callable[[Receipt], Receipt],
     assert report.ok is (told in ([], ["unverified"]))
 
 
-def test_to_verify_is_a_look_a_listing_and_the_files() -> None:
+def test_verify_is_one_read_a_listing_and_the_files() -> None:
     faulty = FaultyBackend(open_store(place().url))
     with Logbook("run", faulty) as log:
         log.text("t", "x")

@@ -175,7 +175,7 @@ def test_the_copy_of_a_run_that_ended_is_equal(pair: Pair) -> None:
     assert calls_at_exit(Mirror) == []
 
 
-def test_a_run_that_goes_on_is_there_too_and_says_that_it_does(pair: Pair) -> None:
+def test_a_running_run_is_copied_with_its_status(pair: Pair) -> None:
     log = pair.logbook()
     log.text("notes", "a")
     assert log.mirror is not None
@@ -198,7 +198,7 @@ def test_a_failed_run_with_its_traceback(pair: Pair) -> None:
     assert b"ValueError: h = -1" in pair.there.bytes("log_run/artifacts/debug/traceback.txt")
 
 
-def test_what_is_written_after_the_end_follows(pair: Pair) -> None:
+def test_files_written_after_the_end_are_copied(pair: Pair) -> None:
     with pair.logbook() as log:
         pass
     assert log.mirror is not None
@@ -220,7 +220,7 @@ def test_what_the_callback_writes_is_copied(pair: Pair) -> None:
     assert pair.wanting() == set()
 
 
-def test_files_that_came_by_other_roads(tmp_path: Path) -> None:
+def test_files_written_without_notata_are_copied(tmp_path: Path) -> None:
     here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
     with Logbook("run", here.url, mirror=there.url) as log:
         np.save(str(log["data/by_numpy.npy"]), np.arange(3))
@@ -321,7 +321,7 @@ def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
 # -- a target that fails -----------------------------------------------------------------------------------
 
 
-def test_a_target_that_is_away_for_a_while(pair: Pair) -> None:
+def test_a_target_that_fails_for_a_while(pair: Pair) -> None:
     pair.far.line.error = lambda: ConnectionError("no route to host")
     log = pair.logbook()
     assert log.mirror is not None
@@ -345,7 +345,7 @@ def test_a_target_that_is_away_for_a_while(pair: Pair) -> None:
     assert told[1].endswith("has caught up")
 
 
-def test_it_is_tried_less_and_less_often(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_become_less_frequent(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "POLL_INTERVAL", 3.0)
     with pair.here.logbook() as log:
         mirror = pair.by_hand(log)
@@ -383,7 +383,7 @@ def test_writers_and_the_end_do_not_wait_for_a_target_that_stalls(pair: Pair) ->
     assert pair.wanting() == set()
 
 
-def test_the_interpreter_gives_it_up(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_interpreter_stops_waiting_after_the_time_limit(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     pair.far.line.open.clear()
     with pair.logbook(exit_timeout=0.01) as log:
         log.text("notes", "a")
@@ -546,7 +546,7 @@ def test_overwrite_of_a_run_with_its_copy(pair: Pair) -> None:
         assert [name for name in pair.there.names() if "artifacts" in name] == [f"log_run/artifacts/{name}.txt"]
 
 
-def test_a_run_that_goes_on_goes_on_there(pair: Pair) -> None:
+def test_a_resumed_run_continues_its_copy(pair: Pair) -> None:
     with suppress(ValueError), pair.logbook() as log:
         log.text("first", "a")
         raise ValueError("h = -1")
@@ -606,7 +606,7 @@ def test_two_runs_of_one_id_that_both_replace_do_not_do_so_for_ever(
     assert capsys.readouterr().err.count("is not mirrored") == 1
 
 
-def test_a_displaced_run_is_mirrored_no_more(pair: Pair) -> None:
+def test_a_displaced_run_is_not_mirrored(pair: Pair) -> None:
     log = pair.logbook()
     assert log.mirror is not None
     log.mirror.flush()
@@ -622,7 +622,7 @@ def test_a_displaced_run_is_mirrored_no_more(pair: Pair) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no fork")
-def test_a_forked_child_has_no_part_in_it(tmp_path: Path) -> None:
+def test_a_forked_child_does_not_mirror(tmp_path: Path) -> None:
     here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
     refused = multiprocessing.get_context("fork").Event()
 
@@ -696,7 +696,7 @@ def test_a_log_that_is_sent_again_costs_no_more_than_its_rate(monkeypatch: pytes
     assert sent / 3600 < 101e3
 
 
-def test_looks_take_a_twentieth_of_the_time_at_most(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_polls_take_a_twentieth_of_the_time_at_most(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "POLL_INTERVAL", 3.0)
     with pair.here.logbook() as log:
         mirror = pair.by_hand(log)
@@ -727,7 +727,7 @@ def test_nothing_is_asked_of_the_target_while_nothing_changes(pair: Pair) -> Non
     assert pair.wanting() == set()
 
 
-def test_a_run_that_ends_between_two_looks_is_not_complete_before_its_files(pair: Pair) -> None:
+def test_a_run_that_ends_between_two_polls_is_not_complete_before_its_files(pair: Pair) -> None:
     log = pair.here.logbook()
     mirror = pair.by_hand(log)
     mirror._step()
@@ -759,7 +759,7 @@ def test_a_run_that_ends_between_two_looks_is_not_complete_before_its_files(pair
 
 
 @pytest.mark.parametrize("manifest", [True, False])
-def test_a_run_that_ends_while_it_is_looked_at_is_complete_there_too(pair: Pair, manifest: bool) -> None:
+def test_a_run_that_ends_during_a_poll_has_a_complete_copy(pair: Pair, manifest: bool) -> None:
     log = pair.here.logbook(manifest=manifest)
     mirror = pair.by_hand(log)
     mirror._follower.copy(whole=False)
@@ -808,7 +808,7 @@ def test_a_file_that_keeps_changing_does_not_hold_up_the_others(tmp_path: Path) 
     assert content(here) == content(there)
 
 
-def test_many_files_go_in_parts_with_the_sign_of_life_between_them(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_files_go_in_batches_with_metadata_between_them(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "BATCH_FILES", 10)
     monkeypatch.setattr(following, "STATUS_INTERVAL", 0.0)
     log = pair.here.logbook(heartbeat=0)
@@ -845,7 +845,7 @@ def test_batches_are_bounded_in_bytes_and_number() -> None:
     assert list(following._batches([])) == []
 
 
-def test_few_at_once(pair: Pair) -> None:
+def test_few_requests_are_in_flight(pair: Pair) -> None:
     """However many wait: four small files, or one large one and one part of it."""
     now, most = 0, 0
     lock = threading.Lock()
@@ -884,7 +884,7 @@ def test_only_the_thread_of_the_mirror_has_a_lower_priority(pair: Pair) -> None:
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == 0
 
 
-def test_a_look_that_always_finds_something_new_after_the_end_is_not_a_busy_loop(pair: Pair) -> None:
+def test_polls_after_the_end_that_always_find_changes_are_no_busy_loop(pair: Pair) -> None:
     clock = Hasty()
     with pair.here.logbook() as log:
         pass
@@ -985,7 +985,7 @@ def test_the_same_with_the_thread(pair: Pair, nth: int, after: bool) -> None:
     assert threads() == []
 
 
-def test_an_error_of_another_kind_is_no_end_either(pair: Pair) -> None:
+def test_an_error_of_another_kind_does_not_stop_the_mirror(pair: Pair) -> None:
     lines: list[tuple[int, str]] = []
     log = pair.here.logbook()
     mirror = pair.by_hand(log, log_line=lambda level, line: lines.append((level, line)))
@@ -998,7 +998,7 @@ def test_an_error_of_another_kind_is_no_end_either(pair: Pair) -> None:
     assert pair.wanting() == set()
 
 
-def test_a_folder_that_is_gone(pair: Pair) -> None:
+def test_a_removed_run_stops_the_mirror_and_keeps_the_copy(pair: Pair) -> None:
     log = pair.here.logbook()
     mirror = pair.by_hand(log)
     mirror._step()

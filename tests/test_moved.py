@@ -21,7 +21,7 @@ from tests.command import notata, process
 
 
 @pytest.mark.parametrize("moved", [True, False], ids=["moved", "deleted"])
-def test_a_writer_whose_folder_is_gone_says_so(moved: bool, tmp_path: Path) -> None:
+def test_a_writer_whose_folder_was_removed_raises(moved: bool, tmp_path: Path) -> None:
     log = Logbook("a", tmp_path)
     folder = tmp_path / "log_a"
     if moved:

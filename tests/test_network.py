@@ -233,7 +233,7 @@ def test_an_error_of_a_listing_is_about_no_key(place: Place, proxy: FaultyProxy)
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_a_run_in_all_weathers(place: Place, background: bool) -> None:
+def test_a_run_completes_despite_any_fault(place: Place, background: bool) -> None:
     done = Tally()
     for number in range(8):  # on a busy machine a deadline may end one after few requests
         here = replace(place, url=f"{place.url}/{number}")
@@ -246,7 +246,7 @@ def test_a_run_in_all_weathers(place: Place, background: bool) -> None:
     assert done.returned + done.raised >= 1 + 16 + 2
 
 
-def test_a_store_that_lies_is_noticed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def test_a_store_with_false_replies_is_noticed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """The judge is not blind: a request to S3 that is not done, and said to be, is a file that is lost."""
     lies = itertools.count()
 

@@ -8,7 +8,7 @@ import sys
 from tests.nursery import ROOT, Script
 
 
-def test_what_a_test_left_ends_with_the_tests() -> None:
+def test_processes_left_by_tests_end_with_the_tests() -> None:
     """A test that failed does not wait for its script, which waits for its input to end."""
     left = (
         "from tests.nursery import Script\n"

@@ -50,7 +50,7 @@ def mesh(tmp_path: Path) -> Path:
     return tmp_path / "mesh.vtk"
 
 
-def test_a_callback_hears_of_the_bytes_of_a_file_and_of_a_folder(log: Logbook, mesh: Path) -> None:
+def test_a_callback_gets_the_bytes_of_a_file_and_of_a_folder(log: Logbook, mesh: Path) -> None:
     told = Told()
     log.file(mesh, progress=told)
     assert (told.size, told.values[-1], len(told.values), told.closed) == (3 * 2**20, 3 * 2**20, 4, 0)

@@ -59,7 +59,7 @@ def test_the_names_of_the_logbook() -> None:
     ]  # fmt: skip
 
 
-def test_a_worker_has_no_part_in_the_life_of_its_run() -> None:
+def test_a_worker_cannot_end_its_run() -> None:
     names = {name for name in dir(notata.Worker) if not name.startswith("_")}
     of_life = {
         "attach", "catch", "elapsed", "mark_complete", "mark_failed", "meta", "mirror", "params", "status", "worker",

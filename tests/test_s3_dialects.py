@@ -227,7 +227,7 @@ def test_without_conditions_a_changed_file_is_not_replaced(place: Place) -> None
     assert (place.bytes("x"), place.bytes("large")) == (b"theirs", large + b"theirs")
 
 
-def test_conditions_that_completions_ignore_are_looked_at(place: Place) -> None:
+def test_conditions_that_completions_ignore_are_checked(place: Place) -> None:
     with habit(ignores_at_completion), warnings.catch_warnings():
         warnings.simplefilter("error")
         store = place.store()
@@ -297,7 +297,7 @@ def test_a_store_without_part_copies_gets_the_file_again(place: Place, monkeypat
     assert not uploads(place)
 
 
-def test_a_list_that_does_not_go_on_is_an_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_with_a_repeated_token_is_an_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     store = place.store()
     store.write("x", b"1")
     page = {"Contents": [], "IsTruncated": True, "NextContinuationToken": "again"}

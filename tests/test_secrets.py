@@ -104,7 +104,7 @@ def test_other_arguments_stay(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_secret_of_a_text_is_hidden_and_no_more(text: str) -> None:
+def test_only_the_secret_of_a_text_is_hidden(text: str) -> None:
     shown = secrets.redacted(f"before {text} after")
     assert X not in shown
     assert X.upper() not in shown

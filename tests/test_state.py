@@ -69,7 +69,7 @@ def seen_ago(found: RunState) -> float:
 
 
 @linux
-def test_a_process_lives_until_it_is_dead() -> None:
+def test_a_process_is_alive_until_it_ends() -> None:
     with process() as other:
         name = processes.identity(other.pid)
         assert processes.alive(name) is True
@@ -84,7 +84,7 @@ def test_a_process_lives_until_it_is_dead() -> None:
 
 
 @linux
-def test_a_stopped_process_lives() -> None:
+def test_a_stopped_process_is_alive() -> None:
     with process() as other:
         name = processes.identity(other.pid)
         os.kill(other.pid, 19)
@@ -155,7 +155,7 @@ def test_any_name_of_a_process_is_answered(pid: str, start: str, here: bool) -> 
     assert found in (False, None)
 
 
-def test_where_the_system_does_not_tell_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_system_has_no_identity_the_state_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     name = processes.identity()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert processes.identity() == ""
@@ -167,7 +167,7 @@ def test_where_the_system_does_not_tell_nothing_is_known(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("status", ["complete", "failed", "replacing"])
-def test_what_a_run_says_of_its_end_stands(status: str) -> None:
+def test_the_stored_end_of_a_run_is_final(status: str) -> None:
     fields = {"status": status, "lease": {"process": processes.identity(), "heartbeat": 1.0, "beat": ago(1000)}}
     found = judged(fields, 7.0)
     assert (found.status, found.certain) == (status, True)
@@ -181,7 +181,7 @@ def test_a_failure_has_its_reason_in_one_line() -> None:
 
 
 @linux
-def test_a_run_whose_process_lives_is_running_however_long_it_is_silent() -> None:
+def test_a_run_whose_process_is_alive_is_running_without_heartbeats() -> None:
     with process() as other:
         lease = {"process": processes.identity(other.pid), "pid": other.pid, "host": "h", "heartbeat": 1.0}
         fields = {"status": "initialized", "lease": {**lease, "beat": ago(1e6)}}
@@ -211,7 +211,7 @@ def test_a_run_whose_process_lives_is_running_however_long_it_is_silent() -> Non
     ],
 )
 @pytest.mark.parametrize("clock", ["storage", "owner"])
-def test_a_run_elsewhere_lives_as_long_as_it_gives_signs(
+def test_a_run_of_another_machine_is_running_while_it_sends_heartbeats(
     silent: float, heartbeat: object, status: str, certain: bool, clock: str
 ) -> None:
     lease = {"process": "elsewhere/boot/pid:[1]/7/8", "pid": 7, "host": "elsewhere", "heartbeat": heartbeat}
@@ -302,7 +302,7 @@ def test_any_metadata_is_judged(fields: dict[str, Any], age: float | None) -> No
 @example({"resumes": [{}, {"time": "0001-01-01T00:00:00"}]})
 @example({"start_time": "0001-01-01T00:00:00+23:59"})
 @example({"start_time": "9999-12-31T23:59:59-23:59"})
-def test_a_run_with_any_metadata_can_go_on(fields: dict[str, Any]) -> None:
+def test_a_run_with_any_metadata_can_be_resumed(fields: dict[str, Any]) -> None:
     seconds = state.previous_runtime(fields)
     assert isinstance(seconds, float)
     after = state.resumed_fields(FRESH, fields, FAR)
@@ -333,7 +333,7 @@ def test_what_is_no_object_is_no_metadata(data: bytes) -> None:
     assert caught.value.key == "metadata.json"
 
 
-def test_the_garbage_of_others_is_no_lease() -> None:
+def test_an_invalid_lease_is_ignored() -> None:
     for garbage in (None, 5, "x", [], [1], True):
         assert state.lease_of({"lease": garbage}) == {}
     assert state.lease_of({}) == {}
@@ -355,7 +355,7 @@ def test_a_look_is_one_read_and_changes_nothing() -> None:
     assert (found.status, found.why.partition(": ")[2]) == ("failed", "why")
 
 
-def test_judging_and_going_on_leave_what_they_are_given() -> None:
+def test_judge_and_resume_do_not_change_their_arguments() -> None:
     old = {"status": "failed", "start_time": FRESH["start_time"], "resumes": [{"time": "x"}], "runtime_sec": 3}
     copy, fresh = json.loads(json.dumps(old)), dict(FRESH)
     after = state.resumed_fields(fresh, old, FAR)
@@ -366,7 +366,7 @@ def test_judging_and_going_on_leave_what_they_are_given() -> None:
 # -- going on ----------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_goes_on_keeps_what_it_had_but_its_end() -> None:
+def test_a_resumed_run_keeps_its_fields_except_those_of_the_end() -> None:
     old = {
         "run_id": "run",
         "status": "failed",

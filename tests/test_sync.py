@@ -188,7 +188,7 @@ def test_a_log_is_appended_to_where_the_destination_has_its_beginning(here: Plac
 
 
 @pytest.mark.parametrize("old", [b"x" * 70_000, b"a" * 69_999 + b"x", b"a" * 200_000, b"x", b""])
-def test_a_log_that_goes_on_from_something_else_is_sent_whole(here: Place, there: Place, old: bytes) -> None:
+def test_a_log_with_a_different_start_is_sent_whole(here: Place, there: Place, old: bytes) -> None:
     fill(here, run() | {"log_a/log.txt": b"a" * 100_000})
     fill(there, run() | {"log_a/log.txt": old})
     assert sync(here.url, there.url).copied == {"log_a/log.txt": 100_000}
@@ -281,7 +281,7 @@ LOGS = {"log_a/log.txt": run()["log_a/log.txt"] + b"[2026-01-01T00:00:01] INFO t
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("side", ["target", "source"])
 @pytest.mark.parametrize("case", ["nothing there", "an older copy", "another run"])
-def test_wherever_a_sync_fails_nothing_is_said_too_early_and_the_next_one_finishes(
+def test_a_sync_that_fails_anywhere_never_claims_completion_and_the_next_one_finishes(
     side: str, case: str, after: bool
 ) -> None:
     new = NEW | LOGS | (LARGE if case == "nothing there" else {})
@@ -521,7 +521,7 @@ def test_the_command_in_that_error_copies_the_run(here: Place, there: Place) -> 
         *("--delete", "-o", [], {}),
     ],
 )
-def test_an_odd_recorded_mirror_does_no_harm(mirror: Any, here: Place) -> None:
+def test_an_invalid_recorded_mirror_is_ignored(mirror: Any, here: Place) -> None:
     fill(here, run(mirror=mirror))
     with pytest.raises(ConfigurationError) as refused:
         sync(f"{here.url}/log_a")
@@ -550,7 +550,7 @@ def test_without_a_destination_and_a_mirror_it_is_an_error(here: Place) -> None:
             sync(source)
 
 
-def test_a_resumed_run_does_not_mirror_to_where_its_folder_says(here: Place, there: Place) -> None:
+def test_a_resumed_run_does_not_mirror_to_the_recorded_url(here: Place, there: Place) -> None:
     fill(here, run(status="failed", mirror=there.url))
     with Logbook("a", here.url, resume=True) as log:
         assert log.mirror is None
@@ -770,7 +770,7 @@ def test_names_that_are_no_text_are_reported(tmp_path: Path, there: Place) -> No
     assert len(tree(there)) == len(run())
 
 
-def test_who_cannot_be_reached_is_not_asked_for_every_file(here: Place, there: Place) -> None:
+def test_an_unreachable_storage_is_not_tried_for_every_file(here: Place, there: Place) -> None:
     fill(here, run("initialized") | {f"log_a/artifacts/{number}": b"x" for number in range(500)})
 
     class Gone(FaultyBackend):
@@ -812,7 +812,7 @@ def test_what_is_known_to_be_there_is_not_looked_at_again(here: Place, there: Pl
     assert tree(there) == tree(here)
 
 
-def test_only_some_files_say_nothing_of_an_end(here: Place, there: Place) -> None:
+def test_a_copy_of_some_files_claims_no_end(here: Place, there: Place) -> None:
     fill(here, run("initialized"))
     known = dict[str, str]()
     copy = RunCopy(here.store().below("log_a"), there.store().below("log_a"), known=known)
@@ -846,7 +846,7 @@ def test_what_was_known_of_one_run_is_not_taken_for_another_one(here: Place, the
     assert tree(there) == tree(here)
 
 
-def test_who_was_replaced_at_the_target_puts_no_file_among_those_of_another_run(here: Place, there: Place) -> None:
+def test_a_replaced_copy_puts_no_file_into_another_run(here: Place, there: Place) -> None:
     """As a job that was begun anew on another machine while the first one lives."""
     elsewhere = Place("memory", f"memory://{uuid.uuid4().hex}")
     fill(here, run("initialized"))

@@ -270,7 +270,7 @@ OF_0_3_0 = (
         lambda data: OF_0_3_0.encode(),
     ],
 )
-def test_a_damaged_index_costs_no_run_its_row(sweep: Experiment, damage: Any) -> None:
+def test_a_damaged_index_loses_no_row(sweep: Experiment, damage: Any) -> None:
     for dt in (0.1, 0.2):
         run(sweep, {"error": dt * 10}, dt=dt)
     Path(str(sweep.index_file)).write_bytes(damage(index(sweep)))
@@ -371,7 +371,7 @@ def test_a_run_that_was_removed_leaves_index_csv_when_it_is_written(sweep: Exper
     assert {line["run_id"]: line["error"] for line in cells(sweep)} == {"sweep_dt_0.2": "1.0", "sweep_dt_0.1": "3.0"}
 
 
-def test_the_last_row_goes_with_the_last_run(sweep: Experiment) -> None:
+def test_removing_the_last_run_removes_the_last_row(sweep: Experiment) -> None:
     run(sweep, {"error": 1.0}, dt=0.1)
     shutil.rmtree(Path(str(sweep.runs_dir)) / "log_sweep_dt_0.1")
     assert sweep.to_dataframe().empty
@@ -380,7 +380,7 @@ def test_the_last_row_goes_with_the_last_run(sweep: Experiment) -> None:
         sweep.select(dt=0.1)
 
 
-def test_rows_of_0_3_0_whose_runs_are_gone_are_kept_beside(sweep: Experiment) -> None:
+def test_rows_of_0_3_0_without_runs_are_kept_in_a_backup(sweep: Experiment) -> None:
     run(sweep, {"error": 1.0}, dt=0.2)
     index = Path(str(sweep.index_file))
     old = "run_id,dt,status,error\nsweep_dt_0.1,0.1,complete,0.01\nsweep_dt_0.2,0.2,complete,1.0\n"
@@ -479,7 +479,7 @@ def test_metrics_that_are_none_are_said_to_be_so(sweep: Experiment, data: bytes,
 
 
 @pytest.mark.parametrize("metrics", [{}, {"error": None}, {"error": math.nan}, {"": 1}])
-def test_metrics_that_say_little(sweep: Experiment, metrics: dict[str, Any]) -> None:
+def test_metrics_of_few_or_odd_values(sweep: Experiment, metrics: dict[str, Any]) -> None:
     run(sweep, metrics, dt=0.1)
     sweep.write_index()
     (row,) = rows(sweep).values()
@@ -589,7 +589,7 @@ def test_parameters_edited_by_hand_have_a_row_too(tmp_path: Path) -> None:
     assert (row["day"], row["1"]) == ("2026-01-02", "one")
 
 
-def test_parameters_spoilt_while_the_run_goes_on_do_not_keep_it_from_its_end(sweep: Experiment) -> None:
+def test_parameters_damaged_during_the_run_do_not_stop_its_end(sweep: Experiment) -> None:
     run(sweep, None, dt=0.1)
     folder = Path(str(sweep.runs_dir)) / "log_sweep_dt_0.1"
     (folder / "params.yaml").write_text("1: a\n'1': b\n")
@@ -609,7 +609,7 @@ def test_parameters_added_during_the_run_are_in_the_row(sweep: Experiment) -> No
 # -- runs that go on ---------------------------------------------------------------------------------------
 
 
-def test_a_run_that_went_on_has_one_row_that_says_how_it_stands_now(sweep: Experiment) -> None:
+def test_a_resumed_run_has_one_row_with_its_current_state(sweep: Experiment) -> None:
     sweep.add(dt=0.1).mark_failed("node lost")
     run(sweep, None, dt=0.2)
     assert cells(sweep)[0]["failure_reason"] == "node lost"
@@ -633,7 +633,7 @@ def test_a_complete_run_may_still_fail_and_has_one_row(sweep: Experiment) -> Non
     assert [(line["status"], line["failure_reason"]) for line in cells(sweep)] == [("failed", "found out later")]
 
 
-def test_what_index_csv_says_is_not_asked_of_the_runs_again(memory: Store) -> None:
+def test_rows_of_index_csv_are_not_read_from_the_runs_again(memory: Store) -> None:
     from notata.testing import FaultyBackend
 
     watched = FaultyBackend(memory)
@@ -677,7 +677,7 @@ def forged(sweep: Experiment) -> None:
     (folder / "index.csv").write_bytes(encoded_rows(lies))
 
 
-def test_a_forged_index_is_not_believed_where_runs_are_read(sweep: Experiment, tmp_path: Path) -> None:
+def test_a_forged_index_is_ignored_where_runs_are_read(sweep: Experiment, tmp_path: Path) -> None:
     run_id = run(sweep, {"error": 0.5}, dt=0.1)
     forged(sweep)
     reader = ExperimentReader(sweep.url)

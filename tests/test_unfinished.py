@@ -125,7 +125,7 @@ def test_what_another_process_still_writes_is_left(tmp_path: Path) -> None:
     assert hidden(run) == {}
 
 
-def test_writes_of_this_process_and_of_its_forked_children_bear_their_names(tmp_path: Path) -> None:
+def test_unfinished_writes_contain_the_name_of_their_process(tmp_path: Path) -> None:
     assert re.fullmatch(rf"\.notata-[0-9a-f]{{12}}-{os.getpid()}-[0-9]+-[0-9a-f]{{16}}", new_name())
     reader, writer = os.pipe()
     if not (child := os.fork()):
@@ -158,7 +158,7 @@ def test_files_of_unknown_state_are_kept_for_a_day(name: str, age: float, stays:
     assert path.exists() is stays
 
 
-def test_a_store_that_cannot_remove_them_does_not_keep_a_run_from_going_on(tmp_path: Path) -> None:
+def test_a_store_that_cannot_remove_unfinished_writes_does_not_stop_a_resume(tmp_path: Path) -> None:
     Logbook("run", tmp_path, environment=False, heartbeat=0).mark_complete()
     path = leave(tmp_path / "log_run/data/.notata-0123456789abcdef", 2 * DAY)
     store = open_store(tmp_path)

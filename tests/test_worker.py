@@ -112,7 +112,7 @@ def test_a_pickle_carries_the_store_and_little_else(log: Logbook) -> None:
     assert messages(worker.log_path) == ["INFO it has a lock, a thread, an open file", "INFO and the other one too"]
 
 
-def test_what_comes_in_pickles_is_one_worker_while_it_is_in_use(log: Logbook) -> None:
+def test_unpickled_copies_are_one_worker_while_it_is_in_use(log: Logbook) -> None:
     data = pickle.dumps(log.worker(3))
     first = pickle.loads(data)
     assert pickle.loads(data) is first
@@ -148,7 +148,7 @@ def test_a_pickle_in_a_file_holds_no_credentials(moto_server: Server) -> None:
     assert "SECRET" not in repr(worker)
 
 
-def test_the_logbook_still_stays_where_it_is(log: Logbook) -> None:
+def test_a_logbook_cannot_be_pickled(log: Logbook) -> None:
     with pytest.raises(TypeError, match=r"Pass a worker, log\.worker\(rank\)"):
         pickle.dumps(log)
 
@@ -270,7 +270,7 @@ def test_an_exit_without_an_error_is_no_failure(log: Logbook) -> None:
     log.mark_complete()
 
 
-def test_what_else_went_wrong_is_noted_in_the_error(log: Logbook) -> None:
+def test_a_second_failure_is_a_note_of_the_error(log: Logbook) -> None:
     worker = log.worker(0)
     worker.log_path.mkdir(parents=True)
     with pytest.raises(ArithmeticError) as caught, worker:
@@ -337,7 +337,7 @@ def test_an_edit_by_hand_stays_when_a_worker_is_announced(log: Logbook) -> None:
     assert (fields["operator"], fields["workers"], fields["status"]) == ("Lovelace", True, "complete")
 
 
-def test_it_gives_up_where_others_are_always_faster(log: Logbook) -> None:
+def test_a_worker_gives_up_after_repeated_conflicts(log: Logbook) -> None:
     store = open_store(log.url)
     path = log.path / "metadata.json"
     fetch, count = store.fetch, 0
@@ -363,7 +363,7 @@ def in_a_child(log: Logbook, results: Any) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_forked_child_may_ask_for_one(log: Logbook) -> None:
+def test_a_forked_child_can_create_a_worker(log: Logbook) -> None:
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     child = context.Process(target=in_a_child, args=(log, results))

@@ -116,7 +116,7 @@ def test_many_small_files_come_in_order_each_by_one_request(moto_server: Server)
     assert len(sent) == 1 + 100, sent
 
 
-def test_they_are_fetched_before_they_are_asked_for() -> None:
+def test_files_are_prefetched() -> None:
     for number in range(40):
         put(f"ahead/{number:02}", b"x" * 10)
     begun: list[str] = []
@@ -180,7 +180,7 @@ def test_without_statistics_only_the_beginning_is_read(asked: list[tuple[str, in
     assert describe(url).facts.stats.max == 2**20 - 1
 
 
-def test_of_a_bundle_only_the_end_and_the_beginnings(asked: list[tuple[str, int, int]]) -> None:
+def test_a_bundle_is_described_from_its_end_and_the_start_of_each_member(asked: list[tuple[str, int, int]]) -> None:
     file = io.BytesIO()
     np.savez(file, a=np.arange(2.0**20), b=np.ones((2, 3), dtype="f4"), c=np.arange(2.0**19))
     url = put("large.npz", file.getvalue())
@@ -298,7 +298,7 @@ def test_a_damaged_file_is_an_error_that_names_it(name: str, tmp_path: Path) -> 
 # -- places ------------------------------------------------------------------------------------------------
 
 
-def test_a_run_and_a_folder_are_no_files_but_what_is_in_them_is_named(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_run_or_folder_given_to_cat_is_an_error_that_names_its_files(shelf: Shelf, tmp_path: Path) -> None:
     for name, told in (
         (
             "log_old",

@@ -166,7 +166,7 @@ def test_bash_completes_by_the_script_that_is_printed(tmp_path: Path) -> None:
     ]
 
 
-def test_each_script_speaks_for_notata(tmp_path: Path) -> None:
+def test_each_completion_script_names_notata(tmp_path: Path) -> None:
     for shell in ("bash", "zsh", "fish"):
         done = notata("completion", shell, folder=tmp_path)
         assert done.returncode == 0

@@ -9,7 +9,7 @@ from tests.cli.conftest import Shelf
 from tests.command import process
 
 
-def test_a_run_comes_here_byte_for_byte(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_run_is_downloaded_byte_for_byte(shelf: Shelf, tmp_path: Path) -> None:
     options = [option.replace("--storage-option", "--source-option") for option in shelf.options]
     done = process("sync", f"{shelf.url}/log_notes", "here", *options, "--json", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -19,7 +19,7 @@ def test_a_run_comes_here_byte_for_byte(shelf: Shelf, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["bytes"] == sum(map(len, expected.values()))
 
 
-def test_receipts_are_held_against_bytes(shelf: Shelf, tmp_path: Path) -> None:
+def test_receipts_are_checked_against_bytes(shelf: Shelf, tmp_path: Path) -> None:
     done = process(
         "verify", f"{shelf.url}/log_notes", f"{shelf.url}/log_lost", "--json", *shelf.options, folder=tmp_path
     )

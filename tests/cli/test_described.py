@@ -84,7 +84,7 @@ def pickled(data: bytes) -> PickleFacts:
         (b"\x83\x01\x00.", "copyreg.extension 1"),
     ],
 )
-def test_operations_that_pickle_itself_hardly_writes(data: bytes, value: str) -> None:
+def test_rare_pickle_opcodes(data: bytes, value: str) -> None:
     found = pickled(data)
     assert (found.value, found.warnings) == (value, ())
 
@@ -181,7 +181,7 @@ def test_of_many_files_in_a_folder_some_are_named(tmp_path: Path) -> None:
     assert "7.txt and 2 more" in done.stderr
 
 
-def test_a_sparing_reader_fetches_blocks_once_and_of_one_version(asked: list[tuple[str, int, int]]) -> None:
+def test_a_block_reader_fetches_each_block_once_and_of_one_version(asked: list[tuple[str, int, int]]) -> None:
     store = open_store("memory://sparing")
     data = bytes(range(256)) * 1024
     store.write("x", data)

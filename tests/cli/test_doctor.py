@@ -67,7 +67,7 @@ def of(checks: list[Check], name: str) -> Check:
 # -- all is well ---------------------------------------------------------------------------------------------
 
 
-def test_where_all_is_well_every_answer_is_yes_and_nothing_is_left(place: Place) -> None:
+def test_on_good_storage_every_check_passes_and_no_file_remains(place: Place) -> None:
     place.put("log_a/metadata.json", b"{}")
     place.put("README", b"kept")
     found = states(diagnose(place.url, storage_options=place.options))
@@ -79,7 +79,7 @@ def test_where_all_is_well_every_answer_is_yes_and_nothing_is_left(place: Place)
     assert place.names() == ["README", "log_a/metadata.json"]
 
 
-def test_what_reading_tells_and_nothing_is_written(shelf: Shelf, tmp_path: Path) -> None:
+def test_read_only_checks_write_nothing(shelf: Shelf, tmp_path: Path) -> None:
     before = sorted(shelf.place.names(logs=True))
     done = process("doctor", shelf.url, "--read-only", "--json", *shelf.options, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -151,7 +151,7 @@ def _full(disk: Disk) -> None:
     assert (found.state, found.advice) == ("no", "Make room there, or choose another place.")
 
 
-def test_a_file_is_no_place_for_runs(tmp_path: Path) -> None:
+def test_a_file_as_base_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     done = notata("doctor", "file", folder=tmp_path)
     assert done.returncode == 3
@@ -229,7 +229,7 @@ def test_another_protocol_is_poor_and_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["write", "read", "claim", "swap", "append", "delete"])
-def test_each_check_stands_for_itself(verb: str) -> None:
+def test_each_check_is_independent(verb: str) -> None:
     """One permission is lacking; the others are found to be there."""
 
     class Lacking(FaultyBackend):
@@ -342,7 +342,9 @@ def test_an_interrupt_leaves_nothing_and_an_error_of_a_library_is_reported_by_it
     assert store.list_all() == []
 
 
-def test_far_away_and_what_that_means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_round_trip_is_poor_and_has_advice(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = make_place("s3", request)
     near = of(diagnose(place.url, storage_options=place.options), "distance")
     assert (near.state, "a log call does not wait" in near.told) == ("yes", True)
@@ -448,7 +450,7 @@ def test_a_wrong_secret_is_refused_and_not_shown(seaweed_server: Server, tmp_pat
 # -- what is shown -------------------------------------------------------------------------------------------
 
 
-def test_no_secret_is_shown_only_where_it_would_come_from(moto_server: Server, tmp_path: Path) -> None:
+def test_only_the_source_of_credentials_is_shown(moto_server: Server, tmp_path: Path) -> None:
     credentials = tmp_path / "credentials"
     credentials.write_text(f"[default]\naws_secret_access_key = {SECRET}\n")
     (tmp_path / "fsspec").mkdir()

@@ -110,7 +110,7 @@ def test_orders_sums_and_what_is_in_no_run(tmp_path: Path) -> None:
         next(usage(tmp_path, by="colour"))  # type: ignore[arg-type]
 
 
-def test_a_pattern_is_what_a_shell_makes_of_it(fleet: Path, tmp_path: Path) -> None:
+def test_a_pattern_matches_as_in_a_shell(fleet: Path, tmp_path: Path) -> None:
     sums = summed(on_disk(fleet))
     done = notata("du", "-s", f"{fleet}/log_*/artifacts", folder=tmp_path)
     assert told(done, str(fleet)) == {

@@ -48,7 +48,7 @@ def test_every_run_is_found_under_the_name_that_was_asked_for(shelf: Shelf) -> N
         assert {key: entry.size for key, entry in run.entries.items()} == on_disk
 
 
-def test_how_each_run_stands(shelf: Shelf) -> None:
+def test_the_status_of_each_run(shelf: Shelf) -> None:
     place = look_up(Target(shelf.url, shelf.place.options))
     found: dict[str, Run] = {run.folder: run for run in records(place, values=True)}
     assert {folder: run.status for folder, run in found.items()} == RUNS
@@ -120,7 +120,7 @@ def test_a_pattern_means_what_it_means_in_a_shell(pattern: str, expected: list[s
         (Path("log_*"), (Path("log_*"), "")),
     ],
 )
-def test_what_stands_before_a_pattern(url: str | Path, parted: tuple[str | Path, str]) -> None:
+def test_the_folder_before_a_pattern(url: str | Path, parted: tuple[str | Path, str]) -> None:
     target = Target(url)
     assert (target.root, target.pattern) == parted
 
@@ -146,7 +146,7 @@ def test_only_what_begins_so_is_listed_and_runs_in_runs_are_not_met(monkeypatch:
     assert {entry.key for entry in open_store("memory://met").list(beginning="log_a")} == set(keys[:2])
 
 
-def test_a_pattern_of_many_folders_however_deep_is_soon_done() -> None:
+def test_a_pattern_of_many_folders_takes_little_time() -> None:
     open_store("memory://deep").write("/".join("a" * 60), b"")
     assert not files_at("memory://deep/" + "**/a/" * 20 + "b")
     assert len(files_at("memory://deep/" + "**/a/" * 20 + "**")) == 1

@@ -226,7 +226,7 @@ def test_a_traceback_controls_no_terminal() -> None:
     assert "ValueError: \\x1b[31mred\\x07\n" in told
 
 
-def test_trouble_does_not_end_a_command_and_the_gravest_counts(tmp_path: Path) -> None:
+def test_an_error_does_not_stop_a_command_and_the_worst_one_sets_the_exit_code(tmp_path: Path) -> None:
     @click.command(cls=frame.Command)
     def fail() -> None:
         trouble = frame.ErrorCollector()
@@ -282,7 +282,7 @@ def test_colours_only_where_they_are_wanted(tmp_path: Path) -> None:
     assert b"\x1b" not in terminal("doctor", ".", folder=tmp_path, TERM="dumb")[1]
 
 
-def test_a_bar_is_for_who_reads_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_is_drawn_on_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

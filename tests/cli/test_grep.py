@@ -78,7 +78,7 @@ def under(url: str, output: bytes) -> bytes:
     return b"\n".join(f"{url}/".encode() + line if line and line != b"--" else line for line in lines)
 
 
-def test_it_says_what_grep_says(shelf: Shelf, tmp_path: Path) -> None:
+def test_output_equals_that_of_grep(shelf: Shelf, tmp_path: Path) -> None:
     done = process("grep", "-n", "ERROR|odd", shelf.url, *shelf.options, folder=tmp_path)
     code, said = real(shelf.local, "-nHE", "ERROR|odd", files=texts(shelf.local))
     assert (done.returncode, done.stderr) == (code, "")
@@ -102,7 +102,7 @@ def test_it_says_what_grep_says(shelf: Shelf, tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_it_says_it_everywhere(shelf: Shelf, options: list[str]) -> None:
+def test_grep_prints_the_same_on_every_backend(shelf: Shelf, options: list[str]) -> None:
     code, said = real(shelf.local, "-H", *options, files=texts(shelf.local))
     names = "-h" not in options
     mine = ["--no-filename" if option == "-h" else option for option in options]
@@ -329,7 +329,7 @@ def test_what_is_printed_if_several_things_are_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("log_b_fails")
-def test_trouble_is_reported_and_counts_more_than_what_was_found(tmp_path: Path) -> None:
+def test_errors_are_reported_and_set_the_exit_code(tmp_path: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}"
     for name in ("a", "b", "c"):
         with Logbook(name, url) as log:
@@ -377,7 +377,7 @@ def test_a_terminal_gets_colours_and_no_control_byte_of_a_run(fleet: Path, tmp_p
     assert (code, bare) == (0, plain)
 
 
-def test_a_reader_who_goes_ends_it_quietly(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_grep_quietly(tmp_path: Path) -> None:
     run = tmp_path / "log_x"
     run.mkdir()
     (run / "metadata.json").write_text("{}")
@@ -468,7 +468,7 @@ def test_matches_are_printed_while_later_files_are_read() -> None:
     assert all(future.cancelled() for _, _, future in store.coming[1:])
 
 
-def test_no_more_than_some_megabytes_are_on_their_way() -> None:
+def test_only_some_megabytes_are_in_flight() -> None:
     store = slow({"metadata.json": b"{}", **{f"{number:03}.txt": b"x" * 6_000_000 for number in range(9)}})
     done: list[int] = []
     reading = threading.Thread(target=lambda: done.append(len(list(grep("needle", Store(store))))))

@@ -67,7 +67,7 @@ def _sh(command: str, folder: Path) -> str:
     return subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
-def test_every_run_as_find_and_stat_see_it(shelf: Shelf) -> None:
+def test_runs_are_those_that_find_and_stat_show(shelf: Shelf) -> None:
     done = process("ls", shelf.url, *shelf.options, folder=shelf.local)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
@@ -410,7 +410,7 @@ def test_help_and_a_local_listing_import_little(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stored", ["beat", "listing"])
-def test_the_seconds_of_a_run_that_died_are_the_same_in_each_look(
+def test_the_duration_of_a_dead_run_is_the_same_in_each_listing(
     stored: str, fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = {"host": "far", "pid": 7, "heartbeat": 1, "beat": "2026-03-01T09:31:30.250+00:00"}

@@ -83,9 +83,7 @@ def test_lines_around_those_that_match(
     assert len(taken) == read
 
 
-def test_so_many_bytes_and_no_more_are_on_their_way(
-    asked: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bytes_in_flight_are_bounded(asked: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch, "BYTES_AT_ONCE", 30)
     monkeypatch.setattr(prefetch, "PART", 20)
     sizes = [10] * 40 + [25, 0, 10, 21]

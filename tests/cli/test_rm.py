@@ -58,7 +58,7 @@ def options(place: Place) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["local", "s3", "gcs"])
-def test_a_run_goes_and_all_else_stays(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_only_the_named_run_is_removed(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     place = make_place(name, request)
     fill(place, "a", "ab", "b")
     for foreign in ("notes.md", "log_a.txt", "log_a-too/x.txt", "index.csv"):
@@ -129,7 +129,7 @@ def test_patterns_folders_and_odd_names(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["keep.txt"]
 
 
-def test_runs_without_sense_go_as_well_and_their_links_but_not_what_those_lead_to(tmp_path: Path) -> None:
+def test_damaged_runs_and_links_are_removed_but_not_the_targets_of_links(tmp_path: Path) -> None:
     fill(Place("local", str(tmp_path)), "lost", "broken", "linked")
     (tmp_path / "log_lost/metadata.json").unlink()
     (tmp_path / "log_broken/metadata.json").write_text("{not json")
@@ -319,7 +319,7 @@ class Between(Wrapper):
         return super().delete(names)
 
 
-def test_who_else_replaces_or_removes_the_run_meanwhile() -> None:
+def test_another_process_replaces_or_removes_the_run_meanwhile() -> None:
     place = Place("memory", "memory://rm-else")
     place.logbook("a", heartbeat=30)
     store = place.store().below("log_a")
@@ -345,7 +345,7 @@ def test_who_else_replaces_or_removes_the_run_meanwhile() -> None:
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_who_takes_the_run_before_the_first_step_keeps_it(lost: bool) -> None:
+def test_a_run_claimed_before_the_first_step_is_kept(lost: bool) -> None:
     place = Place("memory", "memory://rm-first")
     fill(place, "a")
     run = place.store().below("log_a")
@@ -360,7 +360,7 @@ def test_who_takes_the_run_before_the_first_step_keeps_it(lost: bool) -> None:
     assert log.reader.load_text("n") == "new"
 
 
-def test_of_many_files_it_looks_before_each_thousand_whose_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_owner_is_checked_before_each_thousand_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("notata.run.removal.AT_ONCE", 2)
     place = Place("memory", "memory://rm-thousands")
     fill(place, "a", "b")
@@ -407,7 +407,7 @@ def heedful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("when", [1, 2])
 @pytest.mark.parametrize("name", ["memory", "local", "gcs"])  # S3 deletes by name, as the reference says
-def test_who_takes_the_run_meanwhile_keeps_what_they_write(
+def test_a_run_claimed_meanwhile_keeps_its_new_files(
     name: str, when: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = make_place(name, request)
@@ -434,7 +434,7 @@ def test_who_takes_the_run_meanwhile_keeps_what_they_write(
     place.store().clear()
 
 
-def test_on_s3_too_who_takes_the_run_before_the_last_look_keeps_it(request: pytest.FixtureRequest) -> None:
+def test_on_s3_a_run_claimed_before_the_last_check_is_kept(request: pytest.FixtureRequest) -> None:
     place = make_place("s3", request)
     fill(place, "a")
     run = place.store().below("log_a")
@@ -549,7 +549,7 @@ def test_the_api_says_what_is_wrong() -> None:
     assert (record["removed_files"], record["removed_size"]) == (len(KEYS), record["size"])
 
 
-def test_an_illegal_name_in_a_bucket_goes_too(request: pytest.FixtureRequest) -> None:
+def test_an_illegal_name_in_a_bucket_is_removed_too(request: pytest.FixtureRequest) -> None:
     place = make_place("s3", request)
     fill(place, "a")
     place.put("log_a/artifacts/a\\b", b"odd")

@@ -122,7 +122,7 @@ def test_the_id_of_a_run_finds_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("beat", [True, False])
-def test_a_killed_run_took_as_long_as_it_wrote(beat: bool, tmp_path: Path) -> None:
+def test_the_duration_of_a_killed_run_ends_with_its_last_write(beat: bool, tmp_path: Path) -> None:
     folder = tmp_path / "log_killed"
     folder.mkdir()
     begun = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
@@ -286,7 +286,7 @@ def test_without_a_description_it_is_the_end_of_the_traceback() -> None:
     assert found.problems == ("artifacts/debug/failure.json does not describe an exception",)
 
 
-def test_a_run_that_went_on_and_ended_well_shows_no_failure() -> None:
+def test_a_resumed_run_that_completed_shows_no_failure() -> None:
     failing("again")
     Logbook("again", "memory://show", resume=True).mark_complete()
     found = show("memory://show/log_again")
@@ -308,7 +308,7 @@ def test_exceptions_that_were_caught_are_shown_the_last_three(tmp_path: Path) ->
 # -- what is damaged, and what is odd ----------------------------------------------------------------------
 
 
-def test_what_is_known_of_a_run_without_metadata() -> None:
+def test_a_run_with_damaged_metadata_shows_parameters_and_metrics() -> None:
     with Logbook("half", "memory://show", params={"dt": 0.1}) as log:
         log.json("metrics", {"error": 0.5})
     store = open_store("memory://show/log_half")
@@ -348,7 +348,7 @@ def test_the_end_of_a_long_traceback_begins_with_a_whole_line() -> None:
     assert 2**14 - 10 <= len(failure.text) < 2**14
 
 
-def test_a_log_that_cannot_be_read_any_more_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_continues_when_the_log_becomes_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
         if key == "log.txt" and len(asked) > 0:
             raise OSError("on purpose")
@@ -366,7 +366,7 @@ def test_a_log_that_cannot_be_read_any_more_ends_nothing(monkeypatch: pytest.Mon
     assert "on purpose" in found.problems[0]
 
 
-def test_what_a_run_says_of_itself_in_its_words(tmp_path: Path) -> None:
+def test_fields_of_the_user_are_shown(tmp_path: Path) -> None:
     fields = {
         "status": "complete", "lease": {"host": "owner", "pid": 3}, "why": "x" * 300,
         "environment": {"host": "node7", "argv": ["python", "my script.py", "--dt=1"]},
@@ -403,7 +403,7 @@ def test_a_resumed_run_is_shown_by_its_last_part(tmp_path: Path) -> None:
     assert turned.seconds == 0
 
 
-def test_metadata_that_means_nothing_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_invalid_metadata_is_shown_as_far_as_possible(tmp_path: Path) -> None:
     odd = {
         "status": "complete", "environment": [1], "resumes": "no", "mirror": {"x": 1}, "start_time": 5, "lease": 3,
         "row": [], "runtime_sec": "long", "mine": {"a": [1]},

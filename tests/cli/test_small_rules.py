@@ -37,7 +37,7 @@ def test_names_are_as_long_as_they_may_be() -> None:
         ([], ["x"], False, 1, []),
     ],
 )
-def test_a_verdict_is_the_gravest_thing_that_is_known(
+def test_a_verdict_is_the_worst_finding(
     missing: list[str], changed: list[str], ok: bool, code: int, skipped: list[str]
 ) -> None:
     report = SimpleNamespace(missing=missing, changed=changed, ok=ok, skipped=skipped)

@@ -43,7 +43,7 @@ def named(url: str, output: str) -> str:
     return output.replace("==> ", f"==> {url}/")
 
 
-def test_it_says_what_tail_says(shelf: Shelf, tmp_path: Path) -> None:
+def test_output_equals_that_of_tail(shelf: Shelf, tmp_path: Path) -> None:
     done = process("tail", "-n", "3", f"{shelf.url}/log_notes", *shelf.options, folder=tmp_path)
     expected = real(shelf.local, "-n", "3", "log_notes/log.txt").decode()
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
@@ -257,7 +257,7 @@ def test_a_log_that_comes_later_and_is_read_in_pieces(monkeypatch: pytest.Monkey
     assert len(scene.waited) == 3
 
 
-def test_the_longer_nothing_comes_the_longer_it_waits() -> None:
+def test_the_pause_grows_while_no_line_arrives() -> None:
     store = a_log(b"one\n")
     scene = Scene(store, *[nothing] * 9, lambda: store.append("log.txt", b"two\n"), interval=1.0).play()
     assert scene.waited[:7] == [pytest.approx(1.5**step) for step in range(1, 6)] + [10.0, 10.0]
@@ -265,7 +265,7 @@ def test_the_longer_nothing_comes_the_longer_it_waits() -> None:
 
 
 @pytest.mark.parametrize("longer", [False, True], ids=["shorter", "longer"])
-def test_a_log_that_is_replaced_begins_anew(longer: bool) -> None:
+def test_a_replaced_log_is_read_from_its_start(longer: bool) -> None:
     store = a_log(b"[09:00] one\n[09:01] two\n")
     other = b"[10:00] other\n" * (5 if longer else 1)
     scene = Scene(store, lambda: store.write("log.txt", other), ended(store)).play()
@@ -297,7 +297,7 @@ def test_a_run_that_is_overwritten_and_one_that_is_removed() -> None:
     assert gone.watched.ends == {store.url: "gone"}
 
 
-def test_forever_goes_on_with_a_run_that_is_resumed() -> None:
+def test_forever_follows_a_resumed_run() -> None:
     url = f"memory://{uuid.uuid4().hex}"
     with pytest.raises(ArithmeticError), Logbook("x", url):
         raise ArithmeticError("diverged")
@@ -404,7 +404,7 @@ def test_a_bucket_that_is_missing_ends_it() -> None:
         scene.play()
 
 
-def test_how_often_it_looks_at_a_log_and_at_how_its_run_stands() -> None:
+def test_how_often_the_log_and_the_status_are_polled() -> None:
     inner = a_log(b"one\n")
     for store, pause in ((Refusing(inner), 0.3), (RefusingFar(inner), 1.5)):
         logs = list(logs_at(Query(Store(store))))
@@ -422,7 +422,7 @@ def test_how_often_it_looks_at_a_log_and_at_how_its_run_stands() -> None:
         assert [store.looks.count(key) for key in ("log.txt", "metadata.json")] == [5, 2]
 
 
-def test_what_was_begun_belongs_to_the_file_that_is_gone_and_none_of_it_is_new() -> None:
+def test_an_incomplete_line_of_a_replaced_file_is_dropped() -> None:
     store = a_log(b"[09:00] one\n[09:01] ha")
     other = b"[10:00] other\n" * 5
     scene = Scene(store, lambda: store.write("log.txt", other), ended(store)).play()
@@ -439,7 +439,7 @@ def test_what_was_begun_belongs_to_the_file_that_is_gone_and_none_of_it_is_new()
     assert scene.play().read == [other.decode()]
 
 
-def test_a_run_that_goes_on_has_no_end_any_more() -> None:
+def test_a_resumed_run_has_no_end() -> None:
     store = a_log(b"one\n")
     ended(store, "failed")()
     scene = Scene(store, nothing, ended(store, "initialized"), *[nothing] * 9, forever=True).play()
@@ -463,7 +463,7 @@ def test_last_lines_however_many_and_however_long() -> None:
             assert tail(f"{store.url}/x.txt", lines) == whole[len(whole) - min(lines, len(whole)) :]
 
 
-def test_of_which_run_a_file_is() -> None:
+def test_the_run_of_a_file() -> None:
     url = f"memory://{uuid.uuid4().hex}"
     Logbook("a", url, params={"dt": 1}).mark_complete()
     open_store(url).write("notes.txt", b"x\n")
@@ -477,7 +477,7 @@ def test_of_which_run_a_file_is() -> None:
     }  # fmt: skip
 
 
-def test_what_is_no_outage_ends_it() -> None:
+def test_an_error_that_is_no_outage_ends_it() -> None:
     store = FaultyBackend(a_log(b"one\n"))
     scene = Scene(Store(store), lambda: store.fail(1, error=lambda: PermissionError("on purpose")), nothing)
     with pytest.raises(AccessError):
@@ -504,7 +504,7 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:
     place.store().clear()
 
 
-def test_a_look_is_one_request_for_what_is_new(bucket: Place) -> None:
+def test_a_poll_is_one_request_for_new_bytes(bucket: Place) -> None:
     lines = b"".join(b"line %d\n" % number for number in range(20_000))
     bucket.put("log_x/metadata.json", b'{"status": "initialized"}')
     bucket.put("log_x/log.txt", lines)

@@ -86,7 +86,7 @@ RUN = Run(
         "huge > 1",
     ],
 )
-def test_what_holds(expression: str) -> None:
+def test_true_filters_match(expression: str) -> None:
     assert Where(expression)(RUN)
 
 
@@ -250,7 +250,7 @@ def test_what_is_no_text_gets_no_quotes(expression: str) -> None:
         ("(host == node-1.cluster)", "(host == 'node-1.cluster')"),
     ],
 )
-def test_a_text_that_cannot_be_read_without_quotes_is_reported_with_them(expression: str, better: str) -> None:
+def test_an_unquoted_text_is_reported_with_quotes(expression: str, better: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Where(expression)
     assert str(caught.value).endswith(f"; a text needs quotes: {better}")

@@ -74,7 +74,7 @@ def test_a_run_in_the_background(place: Place) -> None:
     assert not [name for name in place.names() if "gone" in name or "moved" in name]
 
 
-def test_a_run_in_the_background_goes_on_and_is_overwritten(place: Place) -> None:
+def test_a_background_run_is_resumed_and_overwritten(place: Place) -> None:
     log = place.logbook(background=True)
     log.text("first", "1")
     log.mark_failed("on purpose")

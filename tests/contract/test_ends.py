@@ -258,7 +258,7 @@ def test_other_buckets_too(
     assert other.log()[-1] == ("INFO Marked complete" if reason is None else f"ERROR Marked failed: {reason}")
 
 
-def test_a_kill_there(other: Place, end: End) -> None:
+def test_a_killed_process_leaves_a_dead_run(other: Place, end: End) -> None:
     assert end(other, ending.wait, signal.SIGKILL) == -signal.SIGKILL
     assert reader(other).state.status == "died"
 

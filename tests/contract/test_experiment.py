@@ -416,7 +416,7 @@ def test_a_column_that_is_none_is_an_error_that_lists_them(sweep: Experiment) ->
     assert isinstance(caught.value, UnknownNameError)
 
 
-def test_an_experiment_opened_again_goes_on(place: Place, sweep: Experiment) -> None:
+def test_an_experiment_can_be_opened_again(place: Place, sweep: Experiment) -> None:
     fill(sweep)
     again = experiment(place)
     assert again.add(dt=0.01, skip_existing=True) is None
@@ -620,7 +620,7 @@ def test_of_many_threads_that_add_the_same_parameters_one_gets_the_run(place: Pl
 
 
 @pytest.mark.parametrize("how", ["failed", "died"])
-def test_of_many_threads_one_goes_on_with_a_failed_or_dead_run(place: Place, sweep: Experiment, how: str) -> None:
+def test_of_many_threads_one_resumes_a_failed_or_dead_run(place: Place, sweep: Experiment, how: str) -> None:
     leave(place, sweep, how)
     start = threading.Barrier(8)
 
@@ -718,7 +718,7 @@ def test_the_index_follows_at_the_end_of_the_process(shared: Place) -> None:
 # -- index.csv in a bucket ---------------------------------------------------------------------------------
 
 
-def test_in_a_bucket_index_csv_is_written_now_and_then(bucket: Place) -> None:
+def test_in_a_bucket_index_csv_is_written_every_half_a_minute(bucket: Place) -> None:
     made = experiment(bucket)
     for step in range(5):
         begun(made, step=step).mark_complete()
@@ -750,7 +750,7 @@ def timers(monkeypatch: pytest.MonkeyPatch) -> list[Timer]:
     return started
 
 
-def test_half_a_minute_later_the_rows_that_wait_are_written(
+def test_pending_rows_are_written_half_a_minute_later(
     bucket: Place, timers: list[Timer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = experiment(bucket)
@@ -767,7 +767,7 @@ def test_half_a_minute_later_the_rows_that_wait_are_written(
 
 
 @pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
-def test_a_row_that_waited_does_not_replace_that_of_who_went_on_with_the_run(near: bool) -> None:
+def test_a_pending_row_does_not_replace_that_of_a_resumed_run(near: bool) -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     one, other = (Experiment("sweep", faults_in(open_store(place.url), near)) for _ in range(2))
     one.add(dt=0.0).mark_complete()  # the first row is written at once, and others wait
@@ -804,7 +804,7 @@ def test_metrics_that_metadata_cannot_hold_do_not_keep_a_run_from_ending(sweep: 
     assert "nested too deeply" in rows[1]["metrics_error"]
 
 
-def test_one_bad_file_costs_its_own_row_only(sweep: Experiment, place: Place) -> None:
+def test_a_bad_file_affects_its_own_row_only(sweep: Experiment, place: Place) -> None:
     for number in range(3):
         sweep.add(number=number).mark_complete()
     sweep.write_index()
@@ -881,7 +881,7 @@ def test_an_index_that_cannot_be_written_ends_no_run_badly(caplog: pytest.LogCap
     assert made.write_index().read_text().count("sweep_dt_0.1") == 1
 
 
-def test_rows_that_cannot_be_written_at_the_end_of_the_process_cost_no_more_than_a_word(
+def test_rows_that_cannot_be_written_at_exit_are_a_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notata.table.index.RETRY_SECONDS", 0.0)
@@ -931,7 +931,7 @@ def test_a_displaced_run_records_no_row(place: Place, sweep: Experiment) -> None
     assert [row["status"] for row in reader(place).table()] == ["running"]
 
 
-def test_writers_of_index_csv_who_always_come_second_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writers_of_index_csv_give_up_after_repeated_conflicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("notata.table.index.RETRY_SECONDS", 0.0)
     store = FaultyBackend(open_store(tmp_path))
     made = Experiment("sweep", store)
@@ -942,7 +942,7 @@ def test_writers_of_index_csv_who_always_come_second_say_so(tmp_path: Path, monk
         made.write_index()
 
 
-def test_what_is_in_the_index_waits_no_more(sweep: Experiment) -> None:
+def test_rows_in_the_index_are_not_pending(sweep: Experiment) -> None:
     for number in range(3):
         sweep.add(number=number).mark_complete()
     sweep.write_index()
@@ -973,7 +973,7 @@ def test_a_folder_of_runs_says_its_own_name(place: Place) -> None:
     assert f"Runs directory: {reader.name} with 1 runs" in str(reader)
 
 
-def test_what_others_wrote_into_the_index_is_kept_beside(sweep: Experiment, place: Place) -> None:
+def test_an_index_changed_by_users_is_kept_as_a_backup(sweep: Experiment, place: Place) -> None:
     sweep.add(n=1).mark_complete()
     old = b"run_id,n,status,score,comment\nsweep_n_1,1,complete,0.5,the best one\n"
     place.put("sweep/index.csv", old)
@@ -985,12 +985,12 @@ def test_what_others_wrote_into_the_index_is_kept_beside(sweep: Experiment, plac
     assert [row["n"] for row in sweep.reader.table()] == [1, 2]
 
 
-def test_a_word_that_is_nearly_skip_existing_is_doubted(sweep: Experiment) -> None:
+def test_a_parameter_that_resembles_skip_existing_is_a_warning(sweep: Experiment) -> None:
     with pytest.warns(UserWarning, match="skip_exisiting is used as a parameter; did you mean skip_existing"):
         sweep.add(n=1, skip_exisiting=True)
 
 
-def test_a_damaged_run_is_not_skipped_in_silence(sweep: Experiment, place: Place) -> None:
+def test_a_damaged_run_is_not_skipped_silently(sweep: Experiment, place: Place) -> None:
     sweep.add(n=1).mark_complete()
     place.put("sweep/runs/log_sweep_n_1/metadata.json", b"")
     with pytest.raises(notata.StorageError, match="not the metadata of a run"):
@@ -1007,7 +1007,7 @@ def test_an_index_of_our_own_is_not_kept_when_it_changes(sweep: Experiment, plac
     assert [name for name in place.names() if name.endswith(".bak")] == []
 
 
-def test_rows_that_others_come_before_are_tried_again(bucket: Place, timers: list[Timer]) -> None:
+def test_rows_are_retried_after_a_conflict(bucket: Place, timers: list[Timer]) -> None:
     def conflict() -> Exception:
         conflicts.append("")
         return notata.ConflictError("others came before", url="", key="")
@@ -1061,7 +1061,7 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> Non
     assert done.stdout.split() == ["7"], done.stderr
 
 
-def test_a_row_that_waits_is_written_at_exit_whatever_is_done_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pending_row_is_written_at_exit_whatever_other_threads_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread stores the rows before it, and takes back the call at exit, while this one begins to wait."""
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     made = Experiment("sweep", FarBackend(place.store()))

@@ -96,7 +96,7 @@ def test_ls_names_them_once_lists_all_runs_and_ends_with_3(bucket: Place, tmp_pa
     assert all(done.stderr.count(told) == 1 for told in (r"tab\there", r"tab\tthere"))
 
 
-def test_many_of_them_are_counted(bucket: Place, tmp_path: Path) -> None:
+def test_many_skipped_names_are_counted(bucket: Place, tmp_path: Path) -> None:
     two_runs(bucket, *(f"tab\t{number}" for number in range(25)))
     done = notata("ls", bucket.url, *options(bucket), folder=tmp_path)
     assert done.returncode == 3
@@ -162,7 +162,7 @@ def test_overwrite_and_rm_remove_them_by_their_exact_names(bucket: Place, name: 
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_a_name_that_leads_out_of_the_run_is_reported_and_left(bucket: Place, name: str, tmp_path: Path) -> None:
+def test_a_name_outside_the_run_is_reported_and_not_removed(bucket: Place, name: str, tmp_path: Path) -> None:
     """A server or client that resolves ``..`` would delete another run's file."""
     if bucket.name == "seaweed":  # which stores such an object as the file that it resolves to
         name = "tab\there"

@@ -97,14 +97,14 @@ def recorded() -> tuple[dict[str, bytes], list[Fate]]:
     return files, [Fate(step, kept=True) for step in done]
 
 
-def test_the_judge_finds_nothing_wrong_with_a_run_that_is_whole(recorded: tuple[dict[str, bytes], list[Fate]]) -> None:
+def test_the_check_of_a_killed_run_finds_nothing_in_a_whole_run(recorded: tuple[dict[str, bytes], list[Fate]]) -> None:
     files, fates = recorded
     assert {fate.step.how for fate in fates} >= {"text", "json", "pickle", "array", "append", "meta", "params"}
     assert list(judged(files, fates, {0: 59}, torn=False, others=OWN)) == []
 
 
 @pytest.mark.parametrize("name", SPOILT)
-def test_the_judge_finds_what_is_wrong(name: str, recorded: tuple[dict[str, bytes], list[Fate]]) -> None:
+def test_the_check_of_a_killed_run_finds_each_fault(name: str, recorded: tuple[dict[str, bytes], list[Fate]]) -> None:
     files, fates = dict(recorded[0]), recorded[1]
     kind, spoil = SPOILT[name]
     spoil(files)

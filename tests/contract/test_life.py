@@ -54,7 +54,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 # -- signs of life -----------------------------------------------------------------------------------------
 
 
-def test_a_run_gives_signs_of_life_until_it_ends(place: Place, elsewhere: Callable[[], None]) -> None:
+def test_a_run_sends_heartbeats_until_it_ends(place: Place, elsewhere: Callable[[], None]) -> None:
     others = set(threading.enumerate())
     log = place.logbook(heartbeat=0.05)
     first = metadata(place)["lease"]["beat"]
@@ -81,7 +81,7 @@ def test_the_default_heartbeat_and_invalid_ones(place: Place) -> None:
     assert sorted(place.names()) == ["log_a/metadata.json", "log_b/metadata.json"]
 
 
-def test_silence_is_death_elsewhere(place: Place, elsewhere: Callable[[], None]) -> None:
+def test_a_run_of_another_machine_without_heartbeats_is_dead(place: Place, elsewhere: Callable[[], None]) -> None:
     """The storage tells how old a file is; here a file says that it promised more than it kept."""
     place.logbook(heartbeat=0)
     fields = metadata(place)
@@ -108,7 +108,7 @@ def test_the_age_of_a_file_comes_from_the_storage(place: Place) -> None:
     until(lambda: (store.fetch("a").age or 0) > age)
 
 
-def test_a_run_that_is_replaced_says_so(place: Place) -> None:
+def test_a_run_that_is_being_replaced_is_refused(place: Place) -> None:
     place.logbook()
     fields = metadata(place) | {"status": "replacing"}
     place.put("log_run/metadata.json", json.dumps(fields).encode())
@@ -130,7 +130,7 @@ def test_a_reader_needs_a_run(place: Place) -> None:
 # -- going on ----------------------------------------------------------------------------------------------
 
 
-def test_a_failed_run_goes_on(place: Place) -> None:
+def test_a_failed_run_is_resumed(place: Place) -> None:
     with pytest.raises(ValueError, match="h = -1"), place.logbook(params={"x": 1}) as log:
         log.text("kept", "yes")
         log.meta(machine="node17")
@@ -165,7 +165,7 @@ def test_a_failed_run_goes_on(place: Place) -> None:
     assert log_lines[-1] == "INFO Marked complete"
 
 
-def test_a_dead_run_goes_on_and_a_live_one_does_not(place: Place) -> None:
+def test_a_dead_run_is_resumed_and_a_running_one_is_refused(place: Place) -> None:
     die(place, "run")
     assert reader(place).state.status == "died"
     log = place.logbook(resume=True)
@@ -198,7 +198,7 @@ def test_a_run_of_unknown_state_is_resumed_by_force(place: Place, elsewhere: Cal
         assert not {"INFO too late", "INFO Marked complete"} & set(place.log()[:-1])
 
 
-def test_a_run_that_is_not_there_begins(place: Place) -> None:
+def test_resume_creates_a_missing_run(place: Place) -> None:
     with place.logbook(resume=True, params={"x": 1}):
         pass
     assert "resumes" not in metadata(place)
@@ -248,7 +248,7 @@ def test_a_folder_without_metadata_is_resumed(place: Place) -> None:
     assert place.bytes("log_run/artifacts/kept.txt") == b"yes"
 
 
-def test_a_run_of_0_3_0_goes_on(place: Place) -> None:
+def test_a_run_of_0_3_0_is_resumed(place: Place) -> None:
     """It wrote no lease, and times without an offset."""
     old = {"run_id": "run", "status": "failed", "start_time": "2026-01-01T00:00:00", "end_time": "2026-01-01T00:01:00",
            "runtime_sec": 60.0, "failure_reason": "old"}  # fmt: skip
@@ -277,7 +277,7 @@ def test_metadata_that_is_none_is_neither_read_nor_taken(place: Place, garbage: 
 # -- displaced ---------------------------------------------------------------------------------------------
 
 
-def test_a_displaced_owner_learns_it_by_its_heartbeat_and_writes_no_more(place: Place) -> None:
+def test_a_displaced_owner_detects_it_by_its_heartbeat_and_stops_writing(place: Place) -> None:
     old = place.logbook(heartbeat=0.05)
     old.text("t", "old")
     with place.logbook(overwrite=True) as new:
@@ -299,7 +299,7 @@ def test_a_displaced_owner_learns_it_by_its_heartbeat_and_writes_no_more(place: 
     assert metadata(place)["status"] == "complete"
 
 
-def test_a_displaced_owner_leaves_the_log_to_its_successor(bucket: Place) -> None:
+def test_a_displaced_owner_stops_logging(bucket: Place) -> None:
     for before in (lambda log: None, Logbook.flush):
         old = bucket.logbook(overwrite=True)
         before(old)

@@ -84,7 +84,7 @@ def test_the_documented_form(place: Place) -> None:
     ]
 
 
-def test_nearby_each_line_is_there_at_once(place: Place) -> None:
+def test_on_local_storage_each_line_is_stored_at_once(place: Place) -> None:
     log = place.logbook()
     log.info("now")
     if place.bucket:
@@ -172,7 +172,7 @@ def test_the_lines_are_shown_on_the_terminal_too(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_that_takes_nothing_disturbs_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_terminal_does_not_disturb_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
 
     class Lost(io.StringIO):
@@ -272,7 +272,7 @@ def test_many_lines_are_each_there_once_though_appends_fail(bucket: Place, after
 
 
 @pytest.mark.usefixtures("nothing_by_the_clock")
-def test_a_log_that_goes_on_large_is_extended_not_sent_again(bucket: Place) -> None:
+def test_a_large_resumed_log_is_extended_not_sent_again(bucket: Place) -> None:
     with bucket.logbook() as log:
         for _ in range(100):
             log.info("x" * 80_000)

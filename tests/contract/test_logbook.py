@@ -353,7 +353,7 @@ def test_a_stored_failure_of_the_same_owner_stands(place: Place) -> None:
     assert metadata(place, "a")["status"] == log.status == "failed"
 
 
-def test_a_failure_inside_the_block_stands(place: Place) -> None:
+def test_a_failure_inside_the_block_is_kept(place: Place) -> None:
     with place.logbook() as log:
         log.mark_failed("diverged")
     assert metadata(place)["failure_reason"] == "diverged"
@@ -430,7 +430,7 @@ def test_the_callback_runs_once_the_status_is_stored(place: Place) -> None:
     assert seen == ["complete", "complete"]
 
 
-def test_an_error_of_the_callback_never_hides_the_users_own(place: Place) -> None:
+def test_an_error_of_the_callback_never_hides_that_of_the_block(place: Place) -> None:
     def callback(log: Logbook) -> None:
         raise RuntimeError("the callback")
 

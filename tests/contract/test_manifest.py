@@ -116,7 +116,7 @@ def test_without_a_manifest_there_is_none(place: Place) -> None:
     assert caught.value.key == "manifest.json"
 
 
-def test_a_run_that_goes_on_keeps_the_receipts_that_still_hold(place: Place) -> None:
+def test_a_resumed_run_keeps_valid_receipts(place: Place) -> None:
     with suppress(ValueError), place.logbook() as log:
         fill(log)
         raise ValueError
@@ -181,7 +181,7 @@ def test_a_writer_that_has_ended_leaves_its_successors_manifest_alone(place: Pla
 
 
 @pytest.mark.usefixtures("nothing_by_the_clock")
-def test_what_comes_after_the_end_is_in_the_manifest_after_a_flush_and_at_exit(place: Place) -> None:
+def test_files_written_after_the_end_are_in_the_manifest_after_a_flush_and_at_exit(place: Place) -> None:
     with place.logbook() as log:
         log.text("t", "x")
     log.flush()
@@ -413,7 +413,7 @@ def test_an_intact_copy_elsewhere_is_ok_though_the_manifest_has_no_digest_of_a_f
     assert LogReader(tmp_path / "copy/log_run").verify().changed == ("artifacts/parts",)
 
 
-def test_to_verify_costs_a_look_a_listing_and_the_files(bucket: Place) -> None:
+def test_verify_costs_one_read_a_listing_and_the_files(bucket: Place) -> None:
     with bucket.logbook() as log:
         for number in range(10):
             log.bytes(str(number), b"x")

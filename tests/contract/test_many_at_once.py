@@ -111,7 +111,7 @@ def test_a_large_value_comes_back_in_four_parts_at_a_time(bucket: Place) -> None
         assert down.most == 4
 
 
-def test_a_batch_has_32_requests_under_way_and_no_thread_for_any(bucket: Place) -> None:
+def test_a_batch_has_32_requests_in_flight_and_no_thread_for_any(bucket: Place) -> None:
     store = bucket.store()
     store.exists("a")
     files = {f"f{number:02}": bytes([number]) for number in range(64)}
@@ -136,7 +136,7 @@ def test_a_batch_of_large_files_is_bounded_in_bytes(bucket: Place) -> None:
     assert store.read_many(files) == files
 
 
-def test_a_copy_between_stores_has_many_under_way(bucket: Place) -> None:
+def test_a_copy_between_stores_has_many_requests_in_flight(bucket: Place) -> None:
     source = open_store(f"memory://{bucket.url.rpartition('/')[2]}")
     files = {f"f{number:02}": bytes([number]) for number in range(64)}
     source.write_many(files)
@@ -177,7 +177,7 @@ def test_a_part_that_fails_leaves_nothing(bucket: Place, part: tuple[str, str, i
     assert open_uploads(bucket) == []
 
 
-def test_an_interrupt_while_parts_are_under_way_leaves_nothing(bucket: Place, part: tuple[str, str, int]) -> None:
+def test_an_interrupt_while_parts_are_in_flight_leaves_nothing(bucket: Place, part: tuple[str, str, int]) -> None:
     store = bucket.store()
     store.write("a", b"old")
     expected = part[2] + 1  # which never come: those that have come wait
@@ -199,7 +199,7 @@ def test_every_failure_of_a_batch_is_kept_with_its_key(bucket: Place) -> None:
     assert len(lost) == 24
 
 
-def test_batches_tell_a_callback(store: Store) -> None:
+def test_batches_report_to_a_callback(store: Store) -> None:
     files = {f"f{number}": b"x" for number in range(9)}
     up, down, copied = Callback(), Callback(), Callback()
     store.write_many(files, callback=up)

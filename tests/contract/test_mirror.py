@@ -92,7 +92,7 @@ def test_no_credential_is_stored_or_shown(here: Place, bucket: Place) -> None:
     assert "hush" not in repr(log.mirror)
 
 
-def test_a_run_that_goes_on_sends_what_is_new(here: Place, bucket: Place) -> None:
+def test_a_resumed_run_mirrors_only_new_data(here: Place, bucket: Place) -> None:
     with mirrored(here, bucket) as log:
         log.bytes("large", bytes(PART))
     assert log.mirror is not None
@@ -288,7 +288,7 @@ def test_sigterm(here: Place, named: Place, end: End, how: Any) -> None:
 
 
 @ON_S3
-def test_what_came_after_the_end(here: Place, named: Place, end: End) -> None:
+def test_files_written_after_the_end_are_mirrored(here: Place, named: Place, end: End) -> None:
     assert end(here, ending.write_after_the_end, mirror=MirrorStorage(named.url, named.options)) == (0, "")
     assert named.bytes("log_run/artifacts/late.txt") == b"a"
     assert named.bytes("log_run/artifacts/later.txt") == b"b"

@@ -55,7 +55,7 @@ def test_a_value_is_one_request(log: Logbook) -> None:
     assert requests(lambda: (log.params["omega"], len(log.params), dict(log.params))) == []
 
 
-def test_the_parameters_of_a_run_that_went_on_are_read_once(bucket: Place) -> None:
+def test_the_parameters_of_a_resumed_run_are_read_once(bucket: Place) -> None:
     bucket.logbook(params={"omega": 2.0}, heartbeat=0).mark_complete()
     log = bucket.logbook(resume=True, heartbeat=0)
     assert len(requests(lambda: log.params["omega"])) == 1
@@ -120,7 +120,7 @@ def test_a_folder_of_many_files_needs_little_memory(bucket: Place, log: Logbook,
 # -- read --------------------------------------------------------------------------------------------------
 
 
-def test_a_look_is_one_request(bucket: Place, log: Logbook) -> None:
+def test_a_check_is_one_request(bucket: Place, log: Logbook) -> None:
     log.params(omega=2.0)
     log.json("metrics", {"loss": 0.5})
     log.text("notes", "x" * MIB)

@@ -9,7 +9,7 @@ from tests.backends import Place
 from tests.counting import counted
 
 
-def test_a_place_aside_is_hidden_and_can_be_listed_by_itself(store: Store, place: Place) -> None:
+def test_the_folder_for_temporary_files_is_hidden_and_can_be_listed(store: Store, place: Place) -> None:
     aside = store.hidden_folder()
     assert store.hidden_folder().url != aside.url
     aside.write("a", b"1")
@@ -48,7 +48,7 @@ def test_any_file_is_found_by_one_request(store: Store, place: Place) -> None:
     assert len(sent) == int(place.bucket)
 
 
-def test_empty_folders_go_and_others_stay(tmp_path: Path) -> None:
+def test_only_empty_folders_are_removed(tmp_path: Path) -> None:
     from notata.store import open_store
 
     (tmp_path / "root/a/b").mkdir(parents=True)

@@ -79,7 +79,7 @@ def test_a_run_whose_log_was_stored_before_ends_in_three_requests(warm: Place) -
     assert len(sent) == 3, sent
 
 
-def test_a_run_that_goes_on_costs_what_the_docs_say(warm: Place) -> None:
+def test_a_resumed_run_costs_what_the_docs_say(warm: Place) -> None:
     warm.logbook("again", params={"omega": 2.0}).mark_failed("on purpose")
     with counted() as sent:
         log = warm.logbook("again", params={"omega": 2.0}, resume=True)
@@ -107,7 +107,7 @@ def test_a_failure_costs_what_the_docs_say(warm: Place) -> None:
     assert len(sent) == 5, sent
 
 
-def test_a_look_at_a_run_is_one_request(warm: Place) -> None:
+def test_reading_the_state_of_a_run_is_one_request(warm: Place) -> None:
     reader = LogReader(f"{warm.url}/log_warm", storage_options=warm.options)
     for look in (lambda: reader.state, lambda: reader.meta):
         with counted() as sent:
@@ -115,7 +115,7 @@ def test_a_look_at_a_run_is_one_request(warm: Place) -> None:
         assert len(sent) == 1, sent
 
 
-def test_a_sign_of_life_is_one_request(warm: Place) -> None:
+def test_a_heartbeat_is_one_request(warm: Place) -> None:
     log = warm.logbook("alive")
     with counted() as sent:
         log.meta()  # as a heartbeat does
@@ -151,7 +151,7 @@ def test_reading_a_file_is_one_request(warm: Place) -> None:
         assert len(sent) == 3, sent
 
 
-def test_a_taken_id_costs_a_create_and_two_looks(warm: Place) -> None:
+def test_a_taken_id_costs_a_create_and_two_reads(warm: Place) -> None:
     warm.logbook("taken")
     with counted() as sent, pytest.raises(RunExistsError):
         warm.logbook("taken")

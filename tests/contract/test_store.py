@@ -66,7 +66,7 @@ def test_write_replaces(store: Store, place: Place) -> None:
     assert place.names() == ["a"]
 
 
-def test_what_others_write_is_read(store: Store, place: Place) -> None:
+def test_files_of_other_writers_are_read(store: Store, place: Place) -> None:
     place.put("sub/theirs", b"123")
     assert store.read("sub/theirs") == b"123"
     assert [entry.key for entry in store.list()] == ["sub/theirs"]
@@ -228,7 +228,7 @@ def test_exclusive_open(store: Store, place: Place, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [3, len(BIG)])
-def test_exclusive_open_that_was_overtaken_publishes_nothing(store: Store, place: Place, size: int) -> None:
+def test_exclusive_open_publishes_nothing_if_another_writer_was_first(store: Store, place: Place, size: int) -> None:
     with pytest.raises(FileExistsError), store.open("a", "xb") as file:
         file.write(BIG[:size])
         place.put("a", b"theirs")
@@ -276,7 +276,7 @@ def test_replace_of_a_removed_file_is_a_conflict(store: Store, place: Place) -> 
     assert place.names() == []
 
 
-def test_replace_wants_a_version(store: Store) -> None:
+def test_replace_needs_a_version(store: Store) -> None:
     with pytest.raises(ValueError, match="create"):
         store.replace("a", b"", "")
 
@@ -374,7 +374,7 @@ def test_open_for_append(store: Store, place: Place, size: int) -> None:
     assert place.bytes("log") == b"one" + BIG[:size] + b"three" + "é".encode()
 
 
-def test_appends_that_meet_are_all_there(store: Store, place: Place) -> None:
+def test_simultaneous_appends_are_all_stored(store: Store, place: Place) -> None:
     def add(number: int) -> None:
         with store.open("log", "ab") as file:
             file.write(b"%d\n" % number)
@@ -572,7 +572,7 @@ def test_a_file_where_a_folder_is_needed(store: Store, place: Place) -> None:
     assert not store.exists("f")
 
 
-def test_emptied_folders_go(store: Store, place: Place) -> None:
+def test_emptied_folders_are_removed(store: Store, place: Place) -> None:
     store.write("a/b/c/d", b"")
     store.write("a/e", b"")
     store.delete(["a/b/c/d"])
@@ -625,7 +625,7 @@ def test_a_repr_contains_no_secret(place: Place) -> None:
 # -- the one writer of a file that grows -------------------------------------------------------------------
 
 
-def test_an_appender_goes_on_from_the_end(place: Place, store: Store) -> None:
+def test_an_appender_continues_at_the_end(place: Place, store: Store) -> None:
     new = store.appender("log", new=True)
     for part in (b"a", b"bc", b""):
         new.append(part)
@@ -647,7 +647,7 @@ def test_an_appender_grows_from_what_is_rewritten_to_what_is_extended(place: Pla
     assert [entry.key for entry in store.list()] == ["log"]
 
 
-def test_an_appender_meets_another_writer(place: Place, store: Store) -> None:
+def test_an_appender_and_another_writer_conflict(place: Place, store: Store) -> None:
     appender = store.appender("log", new=True, end=b"\n")
     appender.append(b"mine\n")
     place.put("log", b"mine\ntheirs, without an end")

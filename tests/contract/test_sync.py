@@ -62,7 +62,7 @@ def near(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return Place("local", str(tmp_path / "near"))
 
 
-def test_there_and_back_again(near: Place, place: Place) -> None:
+def test_a_run_is_synced_there_and_back(near: Place, place: Place) -> None:
     """The second sync sends nothing, whatever the two sides tell of a content or have to be read for."""
     written(near)
     report = synced(near, place)

@@ -119,7 +119,7 @@ log.mark_complete()
 
 
 @pytest.mark.parametrize("shared", ["s3", "gcs"], indirect=True)
-def test_a_function_of_atexit_that_cannot_reach_a_bucket_is_told_why(shared: Place) -> None:
+def test_a_function_of_atexit_that_cannot_reach_a_bucket_gets_an_error(shared: Place) -> None:
     command = [sys.executable, "-c", AT_EXIT, json.dumps([shared.url, shared.options])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stderr

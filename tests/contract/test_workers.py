@@ -84,7 +84,7 @@ def record(place: Place, rank: int) -> None:
 
 
 @pytest.mark.parametrize("place", EVERYWHERE, indirect=True)
-def test_ranks_write_one_run_while_its_owner_lives_on(place: Place) -> None:
+def test_ranks_write_one_run_while_its_owner_is_running(place: Place) -> None:
     with place.logbook(heartbeat=0.2) as log:
         run_each(place, record)
         log.json("metrics/all", {"ranks": RANKS})
@@ -140,7 +140,7 @@ def test_many_workers_that_attach_at_once_do_not_displace_each_other(place: Plac
     log.text("after", "still the owner")
 
 
-def test_the_owner_is_not_displaced_by_whoever_announces_a_worker(place: Place) -> None:
+def test_attaching_a_worker_does_not_displace_the_owner(place: Place) -> None:
     log = place.logbook(heartbeat=0)
     before = metadata(place)
     attach(place, 0)
@@ -155,7 +155,7 @@ def test_the_owner_is_not_displaced_by_whoever_announces_a_worker(place: Place) 
     assert after["lease"]["owner"] == before["lease"]["owner"]
 
 
-def test_a_heartbeat_goes_on_after_a_worker_was_announced(place: Place) -> None:
+def test_heartbeats_continue_after_a_worker_attached(place: Place) -> None:
     log = place.logbook(heartbeat=0.05)
     attach(place, 0)
     first = metadata(place)["lease"]["beat"]
@@ -165,7 +165,7 @@ def test_a_heartbeat_goes_on_after_a_worker_was_announced(place: Place) -> None:
     assert metadata(place)["workers"] is True
 
 
-def test_the_owner_says_once_that_it_has_workers(place: Place) -> None:
+def test_the_owner_sets_the_field_workers_once(place: Place) -> None:
     log = place.logbook(heartbeat=0)
     assert "workers" not in metadata(place)
     log.worker(0)
@@ -282,7 +282,7 @@ def fail(place: Place, rank: int) -> None:
             raise SystemExit(0) from None
 
 
-def test_a_worker_that_fails_says_so_and_the_run_goes_on(place: Place) -> None:
+def test_a_worker_that_fails_logs_it_and_the_run_continues(place: Place) -> None:
     with place.logbook() as log:
         fail(place, 0)
         assert metadata(place)["status"] == log.status == "initialized"
@@ -304,7 +304,7 @@ def test_the_lines_of_workers_in_this_process_are_stored_before_the_run_is_compl
     assert log_of(place, 0) == ["INFO a", "INFO late"]
 
 
-def test_those_of_a_failed_run_are_stored_too(place: Place) -> None:
+def test_the_lines_of_workers_of_a_failed_run_are_stored(place: Place) -> None:
     log = place.logbook()
     worker = log.worker(0)
     worker.info("a")
@@ -312,7 +312,7 @@ def test_those_of_a_failed_run_are_stored_too(place: Place) -> None:
     assert log_of(place, 0) == ["INFO a"]
 
 
-def test_a_rank_that_comes_again_goes_on_with_its_log(place: Place) -> None:
+def test_a_rank_used_again_continues_its_log(place: Place) -> None:
     log = place.logbook()
     with attach(place, 0) as worker:
         worker.info("first")
@@ -435,7 +435,7 @@ def test_a_worker_leaves_no_manifest_where_none_is_wanted(place: Place) -> None:
     assert found == ["log_other/manifest.json"]
 
 
-def test_one_that_only_logs_has_that_in_its_manifest(bucket: Place) -> None:
+def test_a_worker_that_only_logs_has_its_log_in_the_manifest(bucket: Place) -> None:
     with bucket.logbook():
         attach(bucket, 0).close()
     assert list(own_manifest(bucket, 0)) == ["workers/0/log.txt"]
@@ -456,7 +456,7 @@ def test_files_written_without_notata_are_reported_as_they_are(tmp_path: Path) -
     receipts.check(place)
 
 
-def test_on_a_disk_a_worker_of_a_run_that_was_replaced_finds_out_at_its_end(tmp_path: Path) -> None:
+def test_on_a_disk_a_worker_detects_at_its_end_that_its_run_was_replaced(tmp_path: Path) -> None:
     place = Place("local", str(tmp_path))
     place.logbook(heartbeat=0)
     worker = attach(place, 0)
@@ -470,7 +470,7 @@ def test_on_a_disk_a_worker_of_a_run_that_was_replaced_finds_out_at_its_end(tmp_
 # -- runs that take none -----------------------------------------------------------------------------------
 
 
-def test_there_is_a_run_to_attach_to(place: Place) -> None:
+def test_a_worker_needs_a_run(place: Place) -> None:
     with pytest.raises(RunMissingError, match=r"cannot attach a worker to .*log_none"):
         attach(place, 0, "none")
     log = place.logbook()
@@ -485,7 +485,7 @@ def test_there_is_a_run_to_attach_to(place: Place) -> None:
     assert [name for name in place.names(logs=True) if "workers" in name] == []
 
 
-def test_a_dead_run_takes_a_worker_and_says_so(place: Place) -> None:
+def test_a_worker_of_a_dead_run_warns(place: Place) -> None:
     die(place, "dead")
     with pytest.warns(UserWarning, match="is dead, so its owner will not end it") as warned:
         worker = attach(place, 0, "dead")
@@ -499,7 +499,7 @@ def test_a_dead_run_takes_a_worker_and_says_so(place: Place) -> None:
     assert reader(place, "dead").state.status == "complete"
 
 
-def test_a_worker_goes_on_when_its_run_is_resumed(place: Place) -> None:
+def test_a_worker_continues_when_its_run_is_resumed(place: Place) -> None:
     log = place.logbook()
     worker = attach(place, 0)
     worker.close()
@@ -511,7 +511,7 @@ def test_a_worker_goes_on_when_its_run_is_resumed(place: Place) -> None:
     assert log_of(place, 0)[1:] == ["INFO still here", "INFO Saved text still in artifacts/still.txt"]
 
 
-def test_a_worker_of_a_run_that_was_replaced_finds_out(bucket: Place) -> None:
+def test_a_worker_detects_that_its_run_was_replaced(bucket: Place) -> None:
     """As a displaced owner does: in a bucket, when its log is another's by now."""
     bucket.logbook(heartbeat=0)
     worker = attach(bucket, 0)

@@ -166,7 +166,7 @@ def test_no_parameter_is_lost_where_the_old_file_could_not_be_removed(place: Pla
 
 
 @pytest.mark.parametrize("ext", ["yaml", "json"])
-def test_a_run_that_goes_on_has_its_parameters(place: Place, ext: str) -> None:
+def test_a_resumed_run_has_its_parameters(place: Place, ext: str) -> None:
     with place.logbook() as log:
         log.params(ext, omega=2.0, nested={"1": [None, True]})
     log = place.logbook(resume=True)
@@ -177,7 +177,7 @@ def test_a_run_that_goes_on_has_its_parameters(place: Place, ext: str) -> None:
 
 
 @pytest.mark.parametrize("ext", ["yaml", "json"])
-def test_a_run_that_goes_on_with_the_same_parameters_leaves_their_file(place: Place, ext: str) -> None:
+def test_a_run_resumed_with_the_same_parameters_does_not_rewrite_them(place: Place, ext: str) -> None:
     values: dict[str, Any] = {"omega": 2.0, "grid": np.arange(2), "undefined": float("nan"), "levels": {1: "a"}}
     with place.logbook() as log:
         log.params(ext, **values)
@@ -189,7 +189,7 @@ def test_a_run_that_goes_on_with_the_same_parameters_leaves_their_file(place: Pl
 
 
 @pytest.mark.parametrize("ext", ["yaml", "json"])
-def test_a_run_that_goes_on_with_other_parameters_says_so(place: Place, ext: str) -> None:
+def test_a_run_resumed_with_other_parameters_logs_a_warning(place: Place, ext: str) -> None:
     with place.logbook() as log:
         log.params(ext, omega=2.0, steps=1)
     log = place.logbook(resume=True, params={"omega": 3.0})
@@ -545,7 +545,7 @@ class Breaks:
 
 
 @pytest.mark.parametrize("size", [0, 10, 20 * MIB])
-def test_a_format_that_fails_on_the_way_leaves_the_old_file(place: Place, size: int) -> None:
+def test_a_format_that_fails_leaves_the_old_file(place: Place, size: int) -> None:
     log = place.logbook()
     log.bytes("a.dat", b"old")
     before = unchanged(place)
@@ -650,7 +650,7 @@ def test_a_file_that_cannot_be_read_leaves_the_old_one(
     (tmp_path / "a").write_bytes(b"x" * 20 * MIB)
     log = place.logbook()
     log.text("old", "stays")
-    monkeypatch.setattr(LocalBackend, "open_read", torn)
+    monkeypatch.setattr(LocalBackend, "open_read", lambda backend, key, **_: Torn(io.FileIO(tmp_path / "a")))
     with pytest.raises(errors.StorageError, match=r"cannot read .*/a: .*input/output") as caught:
         log.file(tmp_path / "a", "old.txt")
     assert isinstance(caught.value.__cause__, OSError)
@@ -667,10 +667,6 @@ class Torn(io.BufferedReader):
             raise OSError(5, "Input/output error")
         data: bytes = super().read(size)
         return data
-
-
-def torn(backend: LocalBackend, key: str, *, once: bool = False) -> io.BufferedReader:
-    return Torn(io.FileIO(backend._file(key)))
 
 
 def test_a_large_file_is_whole_and_needs_little_memory(place: Place, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_what_is_not_finite_is_counted_and_left_out() -> None:
     assert (none.count, none.min, none.mean, none.nan) == (0, None, None, 3)
 
 
-def test_large_numbers_neither_overflow_nor_warn() -> None:
+def test_large_numbers_do_not_overflow_or_warn() -> None:
     stats = facts(np.array([1e308, -1e308, 1e308])).stats
     assert stats is not None
     assert stats.std is not None
@@ -87,7 +87,7 @@ def test_orders_scalars_and_nothing() -> None:
     assert empty.lines() == ["float64  (0, 3)"]
 
 
-def test_what_is_no_number() -> None:
+def test_arrays_of_text_and_times() -> None:
     assert facts(np.array(["a", "béé"])).lines() == ["<U3  (2,)", "['a', 'béé']"]
     assert facts(np.array([b"x"])).head == (b"x",)
     times = facts(np.array(["2026-03-01", "NaT", "2026-03-03"], dtype="M8[D]"))
@@ -130,7 +130,7 @@ def test_a_member_that_is_no_array_is_named() -> None:
             read(io.BytesIO(file.getvalue()))
 
 
-def test_a_file_that_is_cut_off_or_lies_is_refused() -> None:
+def test_a_truncated_or_inconsistent_file_is_refused() -> None:
     file = io.BytesIO()
     np.save(file, np.arange(1000.0))
     for data in (file.getvalue()[:-1], file.getvalue()[:100], b"", b"no array"):

@@ -58,7 +58,7 @@ def test_what_is_no_table_is_refused(value: object) -> None:
         encode(NETCDF, value)
 
 
-def test_a_file_that_is_none_is_a_decode_error() -> None:
+def test_a_file_of_another_format_is_a_decode_error() -> None:
     for form in (CSV, NETCDF):
         with pytest.raises(DecodeError):
             decode(form, b"")

@@ -120,7 +120,7 @@ def test_the_longest_suffix_counts_and_of_equal_ones_ours() -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_broken_package_breaks_no_other() -> None:
+def test_a_broken_package_does_not_break_others() -> None:
     assert of_file("a.dat") is None
     assert of_file("a.parquet") is formats.PARQUET
     calls: list[Callable[[], object]] = [

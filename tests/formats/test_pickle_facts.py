@@ -164,13 +164,13 @@ def test_bombs_take_little_memory(data: bytes) -> None:
     assert peak < 16 * 2**20
 
 
-def test_only_so_much_is_looked_at() -> None:
+def test_the_examined_part_is_bounded() -> None:
     found = pickle_facts(io.BytesIO(pickle.dumps([float(number) for number in range(1000)])), 500)
     assert found.operations == 500
     assert found.warnings == ("only its first 500 operations were examined; the rest may import more",)
     assert found.value.endswith(" so far")
 
 
-def test_a_danger_is_reported_by_whatever_name_it_is_imported() -> None:
+def test_a_dangerous_function_is_reported_under_any_name() -> None:
     found = facts(b"cx\nos.system\n0cx.os\nsystem\n.")
     assert (found.imports, found.dangerous) == (("x.os.system",), ("x.os.system",))
