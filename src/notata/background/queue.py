@@ -59,6 +59,7 @@ class QueueStats:
         streams: Number of streams with pending steps.
         active_streams: Number of streams of which the storage is writing a part.
         callers: Number of callers that wait for space.
+        waiting: Number of callers that wait until certain writes are stored.
         writes_through: Whether writes go directly to the storage, as after the end of a run.
     """
 
@@ -69,6 +70,7 @@ class QueueStats:
     streams: int
     active_streams: int
     callers: int
+    waiting: int
     writes_through: bool
 
 
@@ -127,6 +129,7 @@ class Queue:
             streams=len(self._steps),
             active_streams=self._steps.in_progress,
             callers=self._room.waiting,
+            waiting=len(self._bells),
             writes_through=self.writes_through,
         )
 
