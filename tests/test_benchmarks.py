@@ -47,6 +47,7 @@ def test_files_on_the_local_disk_are_measured(bench: Bench, tmp_path: Path) -> N
     assert all(1950 <= path.stat().st_size <= 2050 for path in last)
 
 
+@pytest.mark.slow
 def test_a_peer_does_each_task_and_is_not_asked_again_after_a_refusal(bench: Bench) -> None:
     with bench.contest([peers.OURS, peers.PORT], bench.sites.at(MEMORY)) as contest:
         contest.each("begin")
@@ -69,6 +70,7 @@ def test_a_peer_does_each_task_and_is_not_asked_again_after_a_refusal(bench: Ben
         assert contest.one(peers.PORT, "artifact").refused == "it stores no arrays"
 
 
+@pytest.mark.slow
 def test_imports_are_measured(bench: Bench) -> None:
     (result,) = imports.measure(bench)
     assert list(result.rows) == [imports.OURS, imports.FLOOR]

@@ -56,6 +56,7 @@ def test_the_code_blocks_of_a_page_run(
     assert not steps.unused()
 
 
+@pytest.mark.slow
 def test_readme_runs_as_typed_from_its_first_block_to_its_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moto_server: Server, gcs_server: Server
 ) -> None:

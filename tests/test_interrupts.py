@@ -76,6 +76,7 @@ OPS: dict[str, Op] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", OPS)
 @pytest.mark.parametrize("outer", OPS)
 def test_a_handler_writes_within_any_write(place: Place, outer: str, inner: str) -> None:
@@ -175,6 +176,7 @@ CALLS: dict[str, Op] = {
 
 
 # Python drops an interrupt that arrives inside __del__, and says so with this warning.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("name", CALLS)
@@ -256,6 +258,7 @@ class Ended:
         return dict(json.loads(place.bytes("log_run/metadata.json")))
 
 
+@pytest.mark.slow
 def test_what_a_handler_stores_within_an_end_that_is_interrupted_is_kept() -> None:
     """At each third place of a change of the state, of an interrupt after it, and once of one that follows."""
     place, late = Place("memory", "memory://interrupts"), set[int]()

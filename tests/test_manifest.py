@@ -90,6 +90,7 @@ def do(store: Store, verb: str, name: str, data: bytes) -> None:
         store.copy(name, "copied")
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     steps=st.lists(st.tuples(st.sampled_from(VERBS), NAMES, DATA), max_size=12),

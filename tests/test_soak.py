@@ -22,6 +22,7 @@ Kept: TypeAlias = tuple[int, int, int]
 """Bytes, open files, threads."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "count", "most"), [(artifact, 300, 512.0), (line, 2000, 1.0)])
 def test_what_is_kept_for_each_call(
     call: Callable[[Logbook, int], None], count: int, most: float, tmp_path: Path

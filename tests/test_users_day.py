@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.servers import Server
 
 ROOT = Path(__file__).parents[1]
@@ -26,9 +28,11 @@ def spend(base_dir: str, options: dict[str, Any]) -> None:
     assert (done.returncode, done.stdout) == (0, "a good day\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_a_day_on_a_disk(tmp_path: Path) -> None:
     spend(str(tmp_path), {})
 
 
+@pytest.mark.slow
 def test_a_day_in_a_bucket(moto_server: Server) -> None:
     spend(f"{moto_server.url}/day", moto_server.options)

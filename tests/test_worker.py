@@ -337,6 +337,7 @@ def test_an_edit_by_hand_stays_when_a_worker_is_announced(log: Logbook) -> None:
     assert (fields["operator"], fields["workers"], fields["status"]) == ("Lovelace", True, "complete")
 
 
+@pytest.mark.slow
 def test_a_worker_gives_up_after_repeated_conflicts(log: Logbook) -> None:
     store = open_store(log.url)
     path = log.path / "metadata.json"

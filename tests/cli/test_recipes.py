@@ -100,6 +100,7 @@ def shell(fleet: Path, tmp_path_factory: pytest.TempPathFactory, moto_server: Se
     store.clear()
 
 
+@pytest.mark.slow
 def test_every_recipe_runs_and_twins_print_the_same(shell: Shell) -> None:
     done = [shell.run(block) for block in BLOCKS]
     for block, ended in zip(BLOCKS, done, strict=True):

@@ -44,6 +44,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Place]:
     yield from emptied(request)
 
 
+@pytest.mark.slow
 def test_children_that_flush_at_once_lose_no_line(shared: Place) -> None:
     arguments = json.dumps([shared.url, shared.options, CHILDREN])
     command = [sys.executable, "-c", SCRIPT, arguments]

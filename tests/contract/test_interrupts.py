@@ -13,6 +13,7 @@ from tests.tools.interrupts import Recording, Tally, interrupt
 SIGNALS = 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("background", [False, True])
 def test_nothing_is_lost_by_a_signal(place: Place, background: bool) -> None:
     tally = Tally()

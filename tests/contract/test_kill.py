@@ -15,6 +15,7 @@ from tests.tools.workload import RUN, Fate, judged, read, steps
 ROUNDS = {"local": 6, "again": 3}  # else one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "name"),
     [

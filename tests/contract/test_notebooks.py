@@ -52,6 +52,7 @@ def state(place: Place) -> str:
     return LogReader(f"{place.url}/log_run", storage_options=place.options).state.status
 
 
+@pytest.mark.slow
 def test_a_kernel_that_restarts(place: Place, kernel: Any) -> None:
     manager, client = kernel
     begin(client, place)
@@ -64,6 +65,7 @@ def test_a_kernel_that_restarts(place: Place, kernel: Any) -> None:
     assert place.log()[-1].startswith("ERROR Marked failed")
 
 
+@pytest.mark.slow
 def test_a_kernel_that_is_killed(place: Place, kernel: Any) -> None:
     manager, client = kernel
     begin(client, place)

@@ -54,6 +54,7 @@ def _racer(place: Place, number: int, start: Any, results: Any) -> None:
     start.wait()  # nobody ends, and with it the runs that it has, before all have tried
 
 
+@pytest.mark.slow
 def test_of_many_processes_one_gets_the_run_or_takes_over_a_dead_one(place: Place) -> None:
     """16 processes, 20 new runs (3 in a bucket) and 3 dead ones; threads on memory, which no processes share."""
     for run_id in DEAD:

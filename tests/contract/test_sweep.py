@@ -15,12 +15,14 @@ def check(outcome: Outcome, count: int) -> None:
     assert (outcome.rows, outcome.lost, outcome.duplicate, outcome.wrong[:3]) == (count, 0, 0, [])
 
 
+@pytest.mark.slow
 def test_32_processes_lose_no_run(tmp_path: Path) -> None:
     """As ``python -m tests.tools.sweep`` does with 50 runs each."""
     place = Place("local", str(tmp_path / "sweep"))
     check(sweep(place, 32, 5, environment=False), 32 * 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["s3", "gcs", pytest.param("seaweed", marks=pytest.mark.real)])
 def test_a_sweep_in_a_bucket_loses_no_run(name: str, request: pytest.FixtureRequest) -> None:
     place = make_place(name, request)
