@@ -328,4 +328,4 @@ def test_a_link_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
     folder.chmod(0o500)
     done = ordinary("-c", f"from notata.store import open_store; open_store({str(tmp_path)!r}).remove_links()")
     folder.chmod(0o700)
-    assert f"AccessError: cannot remove the link {folder}/link: permission denied" in done.stderr
+    assert f"cannot delete {folder}/link: permission denied" in done.stderr

@@ -67,8 +67,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     ranges: list[tuple[str, int, int]] = []
     whole = MemoryBackend.get
 
-    def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        blob = whole(self, key, start, end, version)
+    def get(
+        self: MemoryBackend, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None
+    ) -> Blob:
+        blob = whole(self, key, start, end, version, limit)
         ranges.append((key, start, len(blob.data)))
         return blob
 
@@ -81,9 +83,11 @@ def log_b_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads of ``log_b/log.txt`` in memory fail."""
     whole = MemoryBackend.get
 
-    def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(
+        self: MemoryBackend, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None
+    ) -> Blob:
         if self._file(key).endswith("log_b/log.txt"):
             raise OSError("on purpose")
-        return whole(self, key, start, end, version)
+        return whole(self, key, start, end, version, limit)
 
     monkeypatch.setattr(MemoryBackend, "get", get)

@@ -19,6 +19,7 @@ from notata.search import (
     contents,
     follow,
     grep,
+    overviews,
     removable,
     remove,
     runs,
@@ -100,6 +101,10 @@ def test_a_query_is_written_once_for_several_functions(sweep: str) -> None:
     assert [match.run_id for match in grep("step", query)] == ["b"]
     assert {one.name for one in usage(query, by="run")} == {f"{sweep}/log_b"}
     assert tail(query, 1)[0].endswith("unstable")
+    assert [one.run.run_id for one in overviews(Query(sweep, where="dt > 0.3"))] == ["c"]
+    assert list(overviews(Query(sweep, where="dt > 1"))) == []
+    with pytest.raises(ConfigurationError, match="pass limit to Query"):
+        runs(query, limit=0)
     assert [run.run_id for run in removable(Query(sweep, where="dt > 0.3"), recursive=True)] == ["c"]
     assert len(told) == 4
 
@@ -223,10 +228,12 @@ def test_verify_reports_a_run_that_may_match_and_cannot_be_read(
 ) -> None:
     whole = MemoryBackend.get
 
-    def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(
+        self: MemoryBackend, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None
+    ) -> Blob:
         if self._file(key).endswith("log_b/metadata.json"):
             raise OSError("on purpose")
-        return whole(self, key, start, end, version)
+        return whole(self, key, start, end, version, limit)
 
     monkeypatch.setattr(MemoryBackend, "get", get)
     done = notata("verify", sweep, "--status", "failed", folder=tmp_path)

@@ -420,8 +420,17 @@ def test_the_duration_of_a_dead_run_is_the_same_in_each_listing(
     written = open_store(url).stat("log_a/metadata.json").modified
     whole, ages = memory.MemoryBackend.get, itertools.count(10, 0.1)
 
-    def get(self: memory.MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
-        return dataclasses.replace(whole(self, key, start, end, version), age=next(ages))  # another one at each read
+    def get(
+        self: memory.MemoryBackend,
+        key: str,
+        start: int,
+        end: int | None,
+        version: str | None = None,
+        limit: int | None = None,
+    ) -> Blob:
+        return dataclasses.replace(
+            whole(self, key, start, end, version, limit), age=next(ages)
+        )  # another one at each read
 
     monkeypatch.setattr(memory.MemoryBackend, "get", get)
     begun = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)

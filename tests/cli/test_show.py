@@ -349,11 +349,13 @@ def test_the_end_of_a_long_traceback_begins_with_a_whole_line() -> None:
 
 
 def test_show_continues_when_the_log_becomes_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
-    def get(self: MemoryBackend, key: str, start: int, end: int | None, version: str | None) -> Blob:
+    def get(
+        self: MemoryBackend, key: str, start: int, end: int | None, version: str | None = None, limit: int | None = None
+    ) -> Blob:
         if key == "log.txt" and len(asked) > 0:
             raise OSError("on purpose")
         asked.extend([key] * (key == "log.txt"))
-        return whole(self, key, start, end, version)
+        return whole(self, key, start, end, version, limit)
 
     asked: list[str] = []
     whole = MemoryBackend.get

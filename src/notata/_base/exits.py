@@ -65,7 +65,7 @@ _late_calls: dict[Call, None] = {}
 
 
 class Phase(Enum):
-    """How far the process has come."""
+    """The progress of the process towards its end."""
 
     RUNNING = "running"  # the script runs, or the exit waits for its threads
     ENDING = "ending"  # the calls are made
@@ -194,7 +194,7 @@ def _wait_for_threads() -> bool:
 
 
 class Role(Enum):
-    """What a thread does, which decides whether the exit waits for it."""
+    """The role of a thread, which decides whether the exit waits for it."""
 
     WORKER = "works for the script"  # the exit waits for these threads only
     OWN = "is the main thread or the current one"
@@ -231,7 +231,7 @@ getattr(threading, "_register_atexit", atexit.register)(_before_joining)
 
 
 class Response(Enum):
-    """What a handler of SIGTERM does."""
+    """The response of a handler to SIGTERM."""
 
     RAISE = "call the previous handler, and raise Terminated in the main thread"
     IGNORE = "nothing: the process is already ending"

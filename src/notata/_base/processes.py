@@ -23,7 +23,7 @@ _UNKNOWN: Final = ""
 
 
 class ForkCheck:
-    """Checks whether an object is used in a forked child of the process that made it.
+    """A check whether an object is used in a forked child of the process that made it.
 
     A child has a copy of each object, but none of the threads, and it must not end or unlock what is its parent's.
 

@@ -116,7 +116,7 @@ class Queue:
 
     @property
     def writes_through(self) -> bool:
-        """Whether the queue accepts no more writes, so that each one is stored before its call returns."""
+        """True if the queue accepts no more writes, so that each one is stored before its call returns."""
         return self._room.is_closed
 
     def stats(self) -> QueueStats:

@@ -77,11 +77,11 @@ def compare(
     The command reads listings, metadata and manifests, and as few files as possible. Values that differ between any two
     runs (ids, times, logs) are shown in brackets and do not count as differences.
     """
-    from notata.search import Target
+    from notata import Storage
     from notata.search import compare as compared
 
     collector = ErrorCollector()
-    sides = Target(a, storage_options | a_option), Target(b, storage_options | b_option)
+    sides = Storage(a, storage_options | a_option), Storage(b, storage_options | b_option)
     found = compared(*sides, only=only, tolerance=tolerance, content=content, failed=collector)
     items = found.items if everything else found.differences
     if as_json:

@@ -17,6 +17,9 @@ run that was resumed, and died or ended without a manifest. Single receipts in i
   * on a disk, a manifest stores no versions; the file was modified before the manifest was begun, by at least the 2
     seconds that the coarsest file system rounds to. Receipts of this process have versions on a disk too.
 
+  In a bucket, the manifest of a worker can have receipts that do not hold any more: the owner checks them when it
+  merges the manifests (`valid_receipts`).
+
 **Is the content of a file unchanged?** (`is_unchanged`) The file was read. Its size and SHA-256 decide. If the receipt
 has no digest, the same version proves that the file is unchanged, and so does an ETag that is the MD5 of the content.
 If neither can be compared, as in a copy, the answer is unknown, unless versions of this place are known to be

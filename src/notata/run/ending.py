@@ -35,7 +35,7 @@ _MOST_CAUGHT: Final = 100  # caught exceptions that get a file each; more than t
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a run ends.
+    """One way in which a run ends.
 
     Attributes:
         status: The status to store.

@@ -303,7 +303,7 @@ class GrowingFile:
 
     @property
     def is_in_flight(self) -> bool:
-        """Whether lines are being appended, or were and it failed."""
+        """True if lines are being appended, or were and it failed."""
         return self._in_flight is not None
 
     def _append_last(self, line: bytes) -> None:

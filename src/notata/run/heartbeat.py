@@ -45,5 +45,5 @@ class Heartbeat:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the thread ends."""
+        """True once the thread is to end."""
         return self._stopped.is_set()

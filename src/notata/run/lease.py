@@ -62,7 +62,7 @@ _NOT_CREATED: Final = (
 
 
 class Ownership(Enum):
-    """Whether a writer owns its run, as far as it knows."""
+    """The ownership of a run, as far as a writer knows."""
 
     OWNER = "owner"
     """It owns the run, also once the run has ended."""

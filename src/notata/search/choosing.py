@@ -119,7 +119,7 @@ class Query:
             which this function of a `Run` is true.
         sort: The key to order by: one of `FACTS`, a parameter or a metric. Runs without it come last.
         reverse: Reverse the order.
-        limit: Maximum number of runs.
+        limit: Maximum number of runs: of all places for `runs` and `table`, of each place for other functions.
         storage_options: Options for fsspec.
         failed: Called with each error that does not end the search. By default, the first such error is raised.
 
@@ -164,7 +164,7 @@ class Query:
         """Return a query for the arguments of a function, which may be a query itself."""
         if not isinstance(urls, Query):
             return cls(urls, **options)
-        if strange := [name for name, value in options.items() if value not in (None, False, raise_error, TIMEOUT)]:
+        if strange := [name for name, value in options.items() if not _is_default(value)]:
             raise ConfigurationError(f"a query has its own filters and options; pass {strange[0]} to Query()")
         return urls
 
@@ -280,6 +280,10 @@ class Query:
             except NotataError as error:
                 self.failed(error)
         return self.select(found.values(), len(total))
+
+
+def _is_default(value: object) -> bool:
+    return value is None or value is False or value is raise_error or value == TIMEOUT
 
 
 def _none_to_filter(target: Target, place: Place) -> RunMissingError:

@@ -279,7 +279,7 @@ class Content:
         with self._guarded():
             if sparing and store.sized and self.file.entry.size >= 0:
                 return cast("IO[bytes]", BlockReader(store, key, first))
-            return store.open(key, "rb")
+            return store.open_listed(key)
 
 
 _PARSED: Final[dict[str, formats.Format]] = {

@@ -20,7 +20,7 @@ from notata.search.choosing import Query
 from notata.search.finding import look_up
 from notata.search.places import Place, Run
 from notata.search.record import records
-from notata.search.target import URL, Failed, Target, URLs, raise_error, targets
+from notata.search.target import URL, Failed, Target, URLs, raise_error
 from notata.store import Blob
 from notata.store.in_flight import InFlight
 from notata.table.row import metrics_of, named_values
@@ -213,8 +213,8 @@ def show(
     >>> print(run.log[0].rpartition("] ")[2])
     INFO Marked complete
     """
-    [target] = targets([url], storage_options)
-    return next(_overviews_at(target, lines, raise_error))
+    query = Query([url], storage_options=storage_options)
+    return next(_overviews_at(query.targets[0], query, lines))
 
 
 def overviews(
@@ -231,8 +231,8 @@ def overviews(
     parameters, metrics and descriptions of failures; 32 reads at once.
 
     Args:
-        urls: Runs, patterns that match runs, or folders with one run each, see `URLs`; or a `Query` of those, whose
-            filter is not used. By default the base folder.
+        urls: Runs, patterns that match runs, or folders with one run each, see `URLs`; or a `Query` of those. By
+            default the base folder.
         lines: Number of last lines of the log.
         every: Accept folders with several runs.
         storage_options: Options for fsspec.
@@ -251,12 +251,12 @@ def overviews(
     ['a', 'b']
     """
     query = Query.of(urls, storage_options=storage_options, failed=failed)
-    return query.each(lambda target: _overviews_at(target, lines, query.failed, every=every or bool(target.pattern)))
+    return query.each(lambda target: _overviews_at(target, query, lines, every=every or bool(target.pattern)))
 
 
-def _overviews_at(target: Target, lines: int, failed: Failed, *, every: bool = False) -> Iterator[Overview]:
-    place = look_up(target, failed=failed, by_id=True)
-    if not place.runs:
+def _overviews_at(target: Target, query: Query, lines: int, *, every: bool = False) -> Iterator[Overview]:
+    place = query.look_up(target) if query.filters else look_up(target, failed=query.failed, by_id=True)
+    if not (place.runs or query.filters):
         raise place.no_run()
     if len(place.runs) > 1 and not every:
         raise _several(place)

@@ -173,7 +173,7 @@ def _selected(target: Target, query: Query, recursive: bool) -> Iterator[Run]:
     found = records(place, values=query.values, failed=query.failed if query.filters else None)
     for run in query.select(found, len(place.runs)):
         if run.is_orphan and not place.means(run.folder):
-            warnings.warn(f"{run.name} has no {keys.METADATA}, and is kept; name it to remove it", stacklevel=2)
+            warnings.warn(f"{run.name} has no {keys.METADATA}, and is kept; name it to remove it", stacklevel=4)
         else:
             yield run
 

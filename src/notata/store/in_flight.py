@@ -285,7 +285,7 @@ class _Translated(Outcome[T]):
     def _translated(self, error: Exception) -> Exception:
         try:
             return self._translate(error)
-        except Exception as failed:  # whoever waits must get an outcome
+        except Exception as failed:  # its waiters need an outcome
             return failed
 
     def cancel(self) -> bool:

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from io import open  # noqa: A004, UP029  the builtin is gone in the last moments of the interpreter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 from notata._base import keys, limits
 from notata._base.terminal import quoted
@@ -71,6 +71,9 @@ class LocalBackend(Backend):
     folders = True
     is_local = True
     leaves_unfinished = True
+    path_of: ClassVar[Callable[[str, LocalBackend, Store], UPath]]
+    """Makes a path object. The package sets it: a backend does not know them, as they know it."""
+
     _durability: Durability | None = None
     _follows = False
 
@@ -487,12 +490,11 @@ class LocalBackend(Backend):
 
     def path(self, key: str, store: Store) -> UPath:
         try:
-            from notata.store.local_paths import path_of  # imports universal_pathlib: most of the start of `notata ls`
+            return type(self).path_of(self._file(key), self, store)
         except ImportError:
             if not sys.is_finalizing():
                 raise
             return cast("UPath", Path(self._file(key)))  # nothing can be imported any more, and the file is stored
-        return path_of(self._file(key), self, store)
 
     def stage(self, key: str) -> Staging:
         return _Beside(self, key)

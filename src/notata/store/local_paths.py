@@ -11,13 +11,12 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from upath.implementations.local import PosixUPath, WindowsUPath
 
 from notata.errors import ExistsError
+from notata.store.local import LocalBackend
 from notata.store.paths import TextAndBytes
 from notata.store.store import Store
 
 if TYPE_CHECKING:
     from upath import UPath
-
-    from notata.store.local import LocalBackend
 
     _LocalPath = PosixUPath
 else:
@@ -39,7 +38,7 @@ def path_of(file: str, backend: LocalBackend, store: Store) -> UPath:
 
 @dataclass(frozen=True, slots=True)
 class _Home:
-    """What a path and those derived from it share."""
+    """The backend and the store that a path shares with those derived from it."""
 
     backend: LocalBackend
     store: Store | None
@@ -136,8 +135,6 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         path = os.path.abspath(self)
         if self._home is not None:
             return self._home.backend.beside(path)
-        from notata.store.local import LocalBackend
-
         return LocalBackend(os.path.dirname(path)).beside(path)
 
     def open(  # type: ignore[override]
@@ -169,8 +166,6 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
 
 
 def _restored(file: str, root: str, durable: bool) -> LocalRunPath:
-    from notata.store.local import LocalBackend
-
     backend = LocalBackend(root) if root else None
     if backend is None:
         return LocalRunPath._of(file, None)

@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast, final
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar, cast, final
 
 from notata._base import keys, limits
 from notata._base.buffers import flat
@@ -80,6 +80,9 @@ class Store:
         progress: Makes a callback for a file that takes more than one part, from its name and, if known, its size. The
             callback receives the number of bytes.
     """
+
+    reopen: ClassVar[Callable[[str], Store]]
+    """`notata.store.open_store`, which the package sets: a store knows no kind of storage."""
 
     def __init__(self, backend: Backend, progress: Progress | None = None) -> None:
         self.backend = backend
@@ -143,9 +146,7 @@ class Store:
 
     def _notata_for_file(self) -> tuple[Any, ...]:
         """Return how `notata.formats` pickles the store into a file: without storage options."""
-        from notata.store import open_store
-
-        return open_store, (self.url,)
+        return Store.reopen, (self.url,)
 
     def _on(self, backend: Backend) -> Store:
         return self if backend is self.backend else Store(backend, self.progress)
@@ -329,7 +330,7 @@ class Store:
             shutil.copyfileobj(reader, writer, PART)
 
     def modify(self, key: str, change: Callable[[Blob | None], bytes | None]) -> None:
-        """Read a file, change its content, and store it if nobody else has stored it meanwhile; else start again.
+        """Read a file, change its content, and store it, unless another writer stored it meanwhile: then start again.
 
         Args:
             key: The file.
@@ -575,16 +576,19 @@ class Store:
                 "local()"
             )
         if binary:
-            return cast("IO[bytes]", self._reader(key) if kind == "r" else self._writer(key, kind))
+            return cast("IO[bytes]", self.open_listed(keys.check(key)) if kind == "r" else self._writer(key, kind))
         encoding = codecs.lookup(encoding or "utf-8").name
         if kind == "r":
-            return io.TextIOWrapper(self._reader(key), encoding=encoding, errors=errors, newline=newline)
+            return io.TextIOWrapper(
+                self.open_listed(keys.check(key)), encoding=encoding, errors=errors, newline=newline
+            )
         newline = "" if newline is None else newline
         writer, from_start = self._writer(key, kind), kind != "a"
         return TextWriter(writer, encoding=encoding, errors=errors, newline=newline, from_start=from_start)
 
-    def _reader(self, key: str) -> io.BufferedReader | io.BytesIO:
-        with self.guard("read", keys.check(key)):
+    def open_listed(self, key: str) -> io.BufferedReader | io.BytesIO:
+        """Open a file to read it, as ``open(key, "rb")`` does; its name need not be a legal key."""
+        with self.guard("read", key):
             file = self.backend.open_read(key)
             if file is not None:
                 return cast("io.BufferedReader | io.BytesIO", file)
@@ -598,7 +602,7 @@ class Store:
 
     def stream(self, key: str) -> IO[bytes]:
         """Open a file that is read once, from start to end. Its reads raise the backend's own errors: see `guard`."""
-        return self.backend.open_read(key, once=True) or self._reader(key)
+        return self.backend.open_read(key, once=True) or self.open_listed(key)
 
     def callback(self, key: str, size: int | None = None) -> Callback | None:
         """Return the progress callback for the bytes of one large file, or None."""

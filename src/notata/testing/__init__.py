@@ -113,7 +113,7 @@ class FaultyBackend(Wrapper):
 
         >>> from notata import AccessError, Logbook
         >>> from notata.store import open_store
-        >>> store = FaultyStore(open_store("memory://faulty-once"))
+        >>> store = FaultyBackend(open_store("memory://faulty-once"))
         >>> log = Logbook("a", store)
         >>> store.fail(1, key="artifacts/notes.txt", error=PermissionError)
         >>> try:
