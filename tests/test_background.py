@@ -182,7 +182,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     with monkeypatch.context() as patch:
-        patch.setattr(in_flight, "_pools", {})
+        patch.setattr(in_flight, "pools", {})
         patch.setattr(threading.Thread, "start", refuse)
         yield
 
@@ -1181,7 +1181,7 @@ def test_a_write_is_done_once_though_a_pool_took_it_and_refused_it(
             taken.append(work)
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(in_flight, "_pools", {os.getpid(): Pool()})
+    monkeypatch.setattr(in_flight, "pools", {os.getpid(): Pool()})
     future = faulty.start_put("k", b"1")
     taken[0]()
     assert future.result() == faulty.stat("k").version
@@ -1304,7 +1304,7 @@ def test_an_interrupt_of_the_end_gives_up_what_has_not_begun_and_the_run_says_so
 def test_an_end_that_takes_long_says_what_it_waits_for(
     gated: Gated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("notata.background.queue._PATIENCE", 0.01)
+    monkeypatch.setattr("notata.background.queue.WARN_AFTER", 0.01)
     log = Logbook("a", gated, background=True)
     for number in range(3):
         log.text(f"k{number}", "x")
@@ -1325,7 +1325,7 @@ def test_lost_writes_are_reported_though_the_status_cannot_be_stored(
     lose(log, faulty, "x")
     faulty.fail(1, key="metadata.json")
     if how == "exit":
-        monkeypatch.setattr(exits, "_phase", exits.Phase.RUNNING)
+        monkeypatch.setattr(exits, "phase", exits.Phase.RUNNING)
         exits.run_all()
         told = capsys.readouterr().err
     else:

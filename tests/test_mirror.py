@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import multiprocessing
@@ -39,6 +40,7 @@ from notata._base import exits
 from notata.mirror import following, live, schedule
 from notata.mirror.live import Behind, Clock, Mirror, State
 from notata.mirror.schedule import Schedule
+from notata.mirror.thread import StepThread
 from notata.store import Blob, Entry, Store, open_store
 from notata.store.files import PART
 from notata.store.gaps import Gap
@@ -403,7 +405,7 @@ def test_the_interpreter_stops_waiting_after_the_time_limit(pair: Pair, capsys: 
 
 @pytest.mark.parametrize("seconds", [float("inf"), 1e12])
 def test_the_interpreter_waits_without_limit_if_asked_to(
-    pair: Pair, seconds: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    pair: Pair, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "SILENT_WAIT", 0.0)
     pair.far.line.open.clear()
@@ -412,22 +414,25 @@ def test_the_interpreter_waits_without_limit_if_asked_to(
     assert log.mirror is not None
     told = threading.Event()
 
-    def say(line: str) -> None:
-        assert f"waiting at most {seconds:g} s" in line
-        told.set()
+    class Stderr(io.StringIO):
+        def write(self, text: str) -> int:
+            if f"waiting at most {seconds:g} s" in text:
+                told.set()
+            return super().write(text)
 
     def answer() -> None:
         assert told.wait(60)
         pair.far.line.open.set()
 
-    monkeypatch.setattr(live, "_print_stderr", say)
+    stderr = Stderr()
+    monkeypatch.setattr(sys, "stderr", stderr)
     answering = threading.Thread(target=answer)
     answering.start()
     exits.run_all()
     answering.join()
     log.mirror.flush(seconds)
     assert pair.wanting() == set()
-    assert capsys.readouterr().err == ""
+    assert len(stderr.getvalue().splitlines()) == 1
 
 
 def test_of_a_run_on_a_disk_it_says_how_to_finish(
@@ -435,8 +440,10 @@ def test_of_a_run_on_a_disk_it_says_how_to_finish(
 ) -> None:
     monkeypatch.setattr(live, "SILENT_WAIT", 0.0)
     pair.far.line.error = lambda: ConnectionError("no route to host")
-    with Logbook("run", tmp_path / "my outputs", mirror=MirrorStorage(pair.far, exit_timeout=0.02)):
-        pass
+    with Logbook("run", tmp_path / "my outputs", mirror=MirrorStorage(pair.far, exit_timeout=0.02)) as log:
+        assert log.mirror is not None
+        with pytest.raises(StorageError):
+            log.mirror.flush()  # it has tried, however busy the machine is
     exits.run_all()
     waiting, given_up = capsys.readouterr().err.splitlines()
     assert waiting.startswith("notata: 3 files (")
@@ -463,7 +470,7 @@ def test_at_exit_all_runs_end_before_any_mirror_is_waited_for(pair: Pair, capsys
     logs = [pair.here.logbook(f"{number}", mirror=MirrorStorage(pair.far, exit_timeout=0.05)) for number in range(3)]
     waited: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Mirror, "_wait_at_exit", lambda mirror: waited.extend(log.status for log in logs))
+        patch.setattr(StepThread, "has_ended", lambda thread, until: waited.extend(log.status for log in logs) or True)
         exits.run_all()
     assert waited == ["failed"] * 9
     capsys.readouterr()

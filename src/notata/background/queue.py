@@ -39,7 +39,7 @@ from notata.store import Store
 __all__ = ["Lost", "Queue", "QueueStats"]
 
 _AT_ONCE: Final = 32  # concurrent writes; the limit is 64 connections (store/s3.py)
-_PATIENCE: Final = 2.0  # seconds that the end of a run waits before it logs a warning
+WARN_AFTER: Final = 2.0  # seconds that the end of a run waits before it logs a warning
 _THREAD: Final = "notata-background"
 _STORAGE_THREAD: Final = "fsspecIO"
 _own = logging.getLogger("notata")
@@ -437,7 +437,7 @@ class Queue:
         self.write_through()
         try:
             try:
-                self.settle(_PATIENCE)
+                self.settle(WARN_AFTER)
             except DeadlineError:
                 _own.warning(
                     "notata: waiting for %d pending files to be stored in %s; Ctrl-C discards those not started yet",
