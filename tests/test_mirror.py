@@ -469,8 +469,13 @@ def test_at_exit_all_runs_end_before_any_mirror_is_waited_for(pair: Pair, capsys
     pair.far.line.open.clear()
     logs = [pair.here.logbook(f"{number}", mirror=MirrorStorage(pair.far, exit_timeout=0.05)) for number in range(3)]
     waited: list[str] = []
+
+    def has_ended(thread: StepThread, until: float) -> bool:
+        waited.extend(log.status for log in logs)
+        return True
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StepThread, "has_ended", lambda thread, until: waited.extend(log.status for log in logs) or True)
+        patch.setattr(StepThread, "has_ended", has_ended)
         exits.run_all()
     assert waited == ["failed"] * 9
     capsys.readouterr()
