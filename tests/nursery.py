@@ -26,7 +26,8 @@ __all__ = ["NEEDED", "Forked", "Script"]
 
 ROOT: Final = Path(__file__).parents[1]
 NEEDED: Final = [
-    "numpy", "yaml", "notata.store.s3", "notata.store.gcs", "notata.store.local_paths", "s3fs", "gcsfs.core",
+    "numpy", "yaml", "notata.store.backends.s3", "notata.store.backends.gcs",
+    "notata.store.backends.local_paths", "s3fs", "gcsfs.core",
     "upath.extensions",
 ]  # fmt: skip
 """What runs on any storage import when they first need it."""

@@ -187,7 +187,7 @@ def test_sync_takes_options_for_each_side(tmp_path: Path, moto_server: Server, g
 INTERRUPTED = """
 import itertools, signal, threading
 from notata.cli import main
-from notata.store import local
+from notata.store.backends import local
 
 publish, count, interrupted = local.Staged.commit, itertools.count(1), threading.Event()
 

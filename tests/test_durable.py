@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from notata import ConfigurationError, Experiment, Logbook, LogReader, Storage, StorageError
-from notata.store import local, local_folders, local_locks, local_staged, open_store
+from notata.store import open_store
+from notata.store.backends import local, local_folders, local_locks, local_staged
 from tests.test_local import Watched, alone  # noqa: F401
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere other calls sync, and the order is the same")
@@ -88,7 +89,7 @@ def durable_run(folder: Path, run_id: str = "run", **options: Any) -> Logbook:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The calls of the local store to the system, those that sync among them."""
-    from notata.store import durability
+    from notata.store.backends import durability
 
     found: list[str] = []
     watched = Watched(os, found)

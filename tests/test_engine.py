@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import pytest
 
-from notata.store import open_store, s3_obstore
+from notata.store import open_store
+from notata.store.backends import s3_obstore
 from notata.store.files import PART
 
 FILES = {"empty": b"", "one": b"1", "two": b"22", "large": bytes(range(256)) * (PART // 256 + 1)}

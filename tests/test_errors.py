@@ -26,8 +26,9 @@ from upath import UPath
 import notata
 from notata import Storage, errors
 from notata.logbook import Logbook
-from notata.store import open_store, s3
-from notata.store.remote import Connection
+from notata.store import open_store
+from notata.store.backends import s3
+from notata.store.backends.remote import Connection
 from tests.backends import Place
 from tests.servers import Server
 
@@ -329,7 +330,7 @@ def test_a_library_of_the_storage_logs_no_secret(moto_server: Server) -> None:
 
 
 def test_credentials_in_a_url_are_not_shown() -> None:
-    from notata.store.remote import without_credentials
+    from notata.store.backends.remote import without_credentials
 
     assert without_credentials("sftp://ada:hunter2@host/x") == "sftp://host/x"
     assert without_credentials("dir::ftp://a:b@h/x") == "dir::ftp://h/x"

@@ -27,7 +27,8 @@ from typing import Any
 import pytest
 
 from notata import ExistsError, Logbook, StorageError, UnprotectedWarning
-from notata.store import Store, local_folders, local_locks, open_store, s3
+from notata.store import Store, open_store
+from notata.store.backends import local_folders, local_locks, s3
 from tests.counting import Send, counted, intercepted
 from tests.servers import Server
 
@@ -102,7 +103,8 @@ def test_a_lock_that_the_folder_refuses_is_taken_on_a_file(tmp_path: Path, monke
 def test_a_forked_child_does_not_hold_its_parents_lock(tmp_path: Path) -> None:
     code = (
         "import os, sys, threading\nfrom notata.store import open_store\n"
-        "from notata.store.local_folders import open_folder\nfrom notata.store.local_locks import locked\n"
+        "from notata.store.backends.local_folders import open_folder\n"
+        "from notata.store.backends.local_locks import locked\n"
         "store = open_store(sys.argv[1]); store.append('log', b'1', 0)\n"
         "reading, writing = os.pipe()\n"
         "with locked(open_folder(sys.argv[1]), 30):\n"

@@ -15,7 +15,8 @@ import pytest
 from notata import AccessError, BatchError, Experiment, FullError, Logbook, LogReader, Storage, StorageError, Worker
 from notata._base import exits
 from notata.run.recorder import Recorder
-from notata.store import local, open_store
+from notata.store import open_store
+from notata.store.backends import local
 from notata.testing import FaultyBackend
 from tests import small_disk
 from tests.contract.test_life import until

@@ -16,7 +16,7 @@ import pytest
 from fsspec.asyn import AsyncFileSystem
 
 from notata import ConflictError, Logbook
-from notata.store.remote import Connection
+from notata.store.backends.remote import Connection
 from tests.at_instruction import At
 from tests.backends import Place
 

@@ -29,7 +29,8 @@ from notata.errors import (
     NotataError,
 )
 from notata.search import remove, verdicts
-from notata.store import local_folders, open_store
+from notata.store import open_store
+from notata.store.backends import local_folders
 from tests.command import notata
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there, and folders have no descriptors")

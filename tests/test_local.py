@@ -20,7 +20,8 @@ import pytest
 
 from notata import Logbook
 from notata.errors import ConflictError, FullError
-from notata.store import local, local_folders, local_locks, local_staged, open_store
+from notata.store import open_store
+from notata.store.backends import local, local_folders, local_locks, local_staged
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there a file that is open can be neither removed nor replaced")
 

@@ -147,7 +147,7 @@ def test_waiting_for_a_lock_file_that_is_renewed_ends(tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    monkeypatch.setattr("notata.store.local_locks.DEAD_AFTER", 0.2)
+    monkeypatch.setattr("notata.store.backends.local_locks.DEAD_AFTER", 0.2)
     store = open_store(tmp_path, timeout=0.1)
     version = store.create("a", b"1")
     future = 2**33

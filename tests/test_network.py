@@ -19,8 +19,8 @@ from fsspec.asyn import sync
 
 from notata import DeadlineError, NotataError, StorageError
 from notata.store import Store
+from notata.store.backends.patience import Patience
 from notata.store.files import PART
-from notata.store.patience import Patience
 from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.faulty_proxy import FAULTS, LIE, SILENT, SLOW, UNDONE, FaultyProxy, faulty

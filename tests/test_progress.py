@@ -18,8 +18,8 @@ from fsspec.callbacks import Callback
 
 from notata import ConfigurationError, Logbook, LogReader, Storage
 from notata._base import progress
+from notata.store.backends.memory import MemoryBackend
 from notata.store.files import PART
-from notata.store.memory import MemoryBackend
 
 
 class Told(Callback):  # type: ignore[misc]

@@ -20,9 +20,9 @@ from notata.search import diagnose
 from notata.search.finding import file_at
 from notata.search.target import Target
 from notata.store import Store, open_store
+from notata.store.backends.client_errors import failure_of_client
+from notata.store.backends.http_errors import failure_of_reply, plain_code
 from notata.store.builtin_errors import failure_of_builtin
-from notata.store.client_errors import failure_of_client
-from notata.store.http_errors import failure_of_reply, plain_code
 from notata.testing import FaultyBackend
 from tests.counting import counted
 from tests.servers import Server

@@ -25,7 +25,7 @@ from notata import (
     sync,
 )
 from notata._base import processes
-from notata.store import s3
+from notata.store.backends import s3
 from notata.store.files import PART
 from notata.store.s3_conditions import is_amazon
 from tests.backends import Place

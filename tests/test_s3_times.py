@@ -9,7 +9,8 @@ import fsspec
 import pytest
 from botocore.utils import parse_timestamp
 
-from notata.store import open_store, s3
+from notata.store import open_store
+from notata.store.backends import s3
 from tests.servers import Server
 
 

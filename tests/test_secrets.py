@@ -27,7 +27,7 @@ from notata._base import secrets
 from notata.cli import main
 from notata.errors import NotataError, StorageError
 from notata.store import open_store
-from notata.store.memory import MemoryBackend
+from notata.store.backends.memory import MemoryBackend
 from tests.servers import Server
 
 X = "zQ9SECRETxyz1"

@@ -22,8 +22,8 @@ from notata import BatchError, Logbook, LogReader, RunExistsError, StoredNameErr
 from notata._base import processes
 from notata.search import diagnose
 from notata.store import Store, open_store
-from notata.store.local import LocalBackend
-from notata.store.spelling import Spelling, collisions
+from notata.store.backends.local import LocalBackend
+from notata.store.backends.spelling import Spelling, collisions
 from tests.tools.folding_disk import DISK
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"

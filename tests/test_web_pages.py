@@ -12,7 +12,7 @@ import pytest
 
 from notata import TooLargeError
 from notata.store import open_store
-from notata.store.web_pages import PAGE
+from notata.store.backends.web_pages import PAGE
 
 LISTED = b'<a href="log_a/">log_a</a><a href="notes.txt">notes</a>'
 PAGES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from notata.store import Blob, open_store
-from notata.store.memory import MemoryBackend
+from notata.store.backends.memory import MemoryBackend
 from tests.backends import Place
 from tests.fleet import fill
 

@@ -20,7 +20,7 @@ import pytest
 from notata import errors
 from notata.search import contents, describe
 from notata.store import open_store
-from notata.store.memory import MemoryBackend
+from notata.store.backends.memory import MemoryBackend
 from tests.cli.conftest import Shelf
 from tests.command import notata, terminal
 from tests.counting import counted

@@ -30,7 +30,8 @@ from notata.errors import (
 )
 from notata.search import Check, diagnose, diagnosing, runs, surroundings
 from notata.search.checks import WRONG_KEY, advice_on, clock_check
-from notata.store import Blob, Entry, Store, open_store, s3
+from notata.store import Blob, Entry, Store, open_store
+from notata.store.backends import s3
 from notata.store.wrapper import Wrapper
 from notata.testing import FaultyBackend
 from tests import small_disk

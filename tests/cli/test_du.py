@@ -13,8 +13,8 @@ import pytest
 from notata import ConfigurationError, Logbook
 from notata.search import usage
 from notata.store import Entry, open_store
+from notata.store.backends.memory import MemoryBackend
 from notata.store.gaps import Gap
-from notata.store.memory import MemoryBackend
 from tests.cli.conftest import Shelf
 from tests.command import Done, notata, process, terminal
 from tests.counting import counted

@@ -29,7 +29,7 @@ from notata.search import (
 )
 from notata.search.target import Target
 from notata.store import Blob, open_store
-from notata.store.memory import MemoryBackend
+from notata.store.backends.memory import MemoryBackend
 from tests.cli.conftest import Shelf
 from tests.command import notata
 

@@ -20,8 +20,8 @@ from notata.search.finding import file_at, look_up
 from notata.search.record import records
 from notata.search.target import Target
 from notata.store import Entry, open_store
+from notata.store.backends.memory import MemoryBackend
 from notata.store.gaps import Gap
-from notata.store.memory import MemoryBackend
 from tests.backends import Place
 from tests.cli.conftest import Shelf
 from tests.command import notata

@@ -27,7 +27,7 @@ from notata.cli import main
 from notata.search import Files, Match, Patterns, Query, grep, grepping, prefetch
 from notata.search.grepping import searched
 from notata.store import Blob, Entry, Store, open_store
-from notata.store.memory import MemoryBackend
+from notata.store.backends.memory import MemoryBackend
 from tests.backends import Place
 from tests.cli.conftest import Shelf
 from tests.command import notata, process, terminal

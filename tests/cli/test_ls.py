@@ -20,7 +20,8 @@ from notata import Logbook, RunMissingError, StorageError
 from notata.cli import output
 from notata.errors import AccessError, NotataError
 from notata.search import runs
-from notata.store import Blob, memory, open_store
+from notata.store import Blob, open_store
+from notata.store.backends import memory
 from tests.cli.conftest import Shelf
 from tests.command import Done, notata, process, terminal
 from tests.counting import counted

@@ -23,8 +23,8 @@ from notata.reader import LogReader
 from notata.run.removal import remove_run
 from notata.search import Run, removable, removals, remove
 from notata.store import Blob, Store, open_store
-from notata.store.gcs import GCSBackend
-from notata.store.memory import MemoryBackend
+from notata.store.backends.gcs import GCSBackend
+from notata.store.backends.memory import MemoryBackend
 from notata.store.wrapper import Wrapper
 from notata.testing import FaultyBackend
 from tests.backends import Place

@@ -15,7 +15,7 @@ import pytest
 from notata import Logbook, errors
 from notata.search import overviews, runs, show
 from notata.store import Blob, open_store
-from notata.store.memory import MemoryBackend
+from notata.store.backends.memory import MemoryBackend
 from tests.cli.conftest import Shelf
 from tests.command import notata, process, terminal
 from tests.counting import counted

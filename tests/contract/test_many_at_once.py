@@ -16,8 +16,8 @@ from fsspec.callbacks import Callback
 
 from notata import errors
 from notata.store import Store, open_store
+from notata.store.backends.remote import _Started
 from notata.store.files import PART
-from notata.store.remote import _Started
 from tests.backends import Place
 from tests.contract.conftest import EVERYWHERE, emptied
 from tests.contract.test_store import open_uploads

@@ -16,7 +16,7 @@ import pytest
 from notata import BatchError, FolderError, Logbook, LogReader, SyncReport, sync
 from notata.mirror import RunCopy
 from notata.mirror.evidence import digest_of
-from notata.store import gcs, s3
+from notata.store.backends import gcs, s3
 from notata.store.files import PART
 from notata.testing import FaultyBackend
 from tests.backends import Place

@@ -28,8 +28,9 @@ from upath import UPath
 
 from notata import Logbook, errors
 from notata.run.parameters import Parameters, parameters
-from notata.store import Store, local, open_store
-from notata.store.local import LocalBackend
+from notata.store import Store, open_store
+from notata.store.backends import local
+from notata.store.backends.local import LocalBackend
 from notata.testing import FaultyBackend
 from tests.backends import Place
 

@@ -53,7 +53,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from notata import BatchError, Logbook, NotataError, RunDisplacedError
-from notata.store import gcs, remote
+from notata.store.backends import gcs, remote
 from tests import servers
 from tests.backends import Place
 from tests.faulty_proxy import DONE, FAULTS, FaultyProxy, Plan, faulty

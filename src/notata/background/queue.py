@@ -38,7 +38,7 @@ from notata.store import Store
 
 __all__ = ["Lost", "Queue", "QueueStats"]
 
-_AT_ONCE: Final = 32  # concurrent writes; the limit is 64 connections (store/s3.py)
+_AT_ONCE: Final = 32  # concurrent writes; the limit is 64 connections (store/backends/s3.py)
 WARN_AFTER: Final = 2.0  # seconds that the end of a run waits before it logs a warning
 _THREAD: Final = "notata-background"
 _STORAGE_THREAD: Final = "fsspecIO"

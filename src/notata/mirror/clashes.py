@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from notata._base.terminal import quoted
 from notata.errors import StoredNameError
 from notata.store import Store
-from notata.store.spelling import collisions, folded
+from notata.store.backends.spelling import collisions, folded
 
 __all__ = ["clashing"]
 
@@ -18,7 +18,7 @@ def clashing(target: Store, names: Iterable[str], there: Iterable[str]) -> dict[
     Args:
         target: The target of the copy.
         names: All keys of the source.
-        there: The keys of the target, as returned by `notata.store.spelling.aligned`.
+        there: The keys of the target, as returned by `notata.store.backends.spelling.aligned`.
     """
     listed = list(names)
     found = collisions(listed)

@@ -17,8 +17,8 @@ from notata.mirror.options import CopyOptions
 from notata.mirror.plans import Metadata
 from notata.run.state import find_metadata, parsed
 from notata.store import Entry, Store
+from notata.store.backends.spelling import aligned
 from notata.store.gaps import Gaps, ignore
-from notata.store.spelling import aligned
 
 __all__ = ["RunCopy"]
 

@@ -37,9 +37,9 @@ from notata.run.listings import inside, name_of, runs_in, split
 from notata.run.removal import remove_run
 from notata.run.state import MIRROR, parsed
 from notata.store import Entry, Location, Store, open_store
+from notata.store.backends.spelling import aligned
 from notata.store.gaps import Gaps
 from notata.store.in_flight import InFlight, Tally, started_in_thread
-from notata.store.spelling import aligned
 
 __all__ = ["SyncReport", "sync"]
 

@@ -15,8 +15,8 @@ from notata._base.display import indefinite
 from notata._base.progress import bar
 from notata.errors import ConfigurationError, StorageError
 from notata.store.backend import ABSENT, Backend
+from notata.store.backends.local import LocalBackend
 from notata.store.entries import Blob, Entry
-from notata.store.local import LocalBackend
 from notata.store.options import check as check_options
 from notata.store.storage import TIMEOUT, Storage, check_seconds
 from notata.store.store import Store
@@ -68,7 +68,7 @@ _FLATTENED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:[/\\](?![/\\])|$)"
 
 
 def _local_path_of(file: str, backend: LocalBackend, store: Store) -> UPath:
-    from notata.store.local_paths import path_of  # imports universal_pathlib: most of the start of `notata ls`
+    from notata.store.backends.local_paths import path_of  # imports universal_pathlib: most of the start of `notata ls`
 
     return path_of(file, backend, store)
 
@@ -122,7 +122,7 @@ def open_store(
     if scheme in ("file", "local") and "::" not in url:
         return Store(LocalBackend(_local_path(url), timeout))
     if scheme == "memory":
-        from notata.store.memory import MemoryBackend
+        from notata.store.backends.memory import MemoryBackend
 
         return Store(MemoryBackend(url.partition("://")[2], options))
     return _remote(scheme, url, options, timeout)
@@ -207,18 +207,18 @@ def _remote(scheme: str, url: str, options: dict[str, Any], timeout: float) -> S
     if engine is not None and (scheme not in ("s3", "s3a") or engine not in ("s3fs", "obstore")):
         raise ConfigurationError(f"engine is 's3fs' or 'obstore', for s3:// only; not {engine!r} for {scheme}://")
     if engine == "obstore":
-        from notata.store.s3_obstore import ObstoreS3Backend as Chosen
+        from notata.store.backends.s3_obstore import ObstoreS3Backend as Chosen
     elif scheme in ("s3", "s3a"):
-        from notata.store.s3 import S3Backend as Chosen  # type: ignore[assignment]
+        from notata.store.backends.s3 import S3Backend as Chosen  # type: ignore[assignment]
     elif scheme in ("gs", "gcs"):
-        from notata.store.gcs import GCSBackend as Chosen  # type: ignore[assignment]
+        from notata.store.backends.gcs import GCSBackend as Chosen  # type: ignore[assignment]
     else:
         from fsspec import get_filesystem_class
 
         if scheme in ("abfs", "abfss", "az"):
-            from notata.store.azure import AzureBackend as Chosen  # type: ignore[assignment]
+            from notata.store.backends.azure import AzureBackend as Chosen  # type: ignore[assignment]
         else:
-            from notata.store.generic import GenericBackend as Chosen  # type: ignore[assignment]
+            from notata.store.backends.generic import GenericBackend as Chosen  # type: ignore[assignment]
 
         try:
             get_filesystem_class(scheme)

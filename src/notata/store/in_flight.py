@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 AT_ONCE: Final = 32
-"""Small requests of a batch in flight; there are 64 connections (store/s3.py)."""
+"""Small requests of a batch in flight; there are 64 connections (store/backends/s3.py)."""
 
 BYTES_AT_ONCE: Final = 32 * 2**20
 """Bytes in flight of one batch, or of one large file: four parts."""

@@ -122,7 +122,7 @@ class Store:
     def supports_exclusive_create(self) -> bool:
         """True if `create` is atomic against all other writers. If not, the store checks for a file before it writes.
 
-        For an S3 store other than Amazon's, this is tested once per bucket and process (`notata.store.s3_conditions`).
+        For an S3 store other than Amazon's, this is tested once per bucket and process.
 
         Raises:
             StorageError: The test failed because of the storage.

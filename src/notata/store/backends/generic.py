@@ -25,18 +25,19 @@ from fsspec.core import get_filesystem_class, split_protocol, url_to_fs
 
 from notata._base import keys, limits
 from notata.errors import ConfigurationError, KeyNameError, NotataError, StorageError, UnprotectedWarning
-from notata.store import batches, web
+from notata.store import batches
 from notata.store.appending import Tail
 from notata.store.backend import ABSENT
-from notata.store.client_errors import class_names, failure_of_client, is_dropped
-from notata.store.clients import Client, ClientConnection, ClientFile
+from notata.store.backends import web
+from notata.store.backends.client_errors import class_names, failure_of_client, is_dropped
+from notata.store.backends.clients import Client, ClientConnection, ClientFile
+from notata.store.backends.http_errors import failure_of_tls
+from notata.store.backends.publishing import Step, make_folder, move_over, step_of, unfinished_in, write_hidden
+from notata.store.backends.remote import RemoteBackend, without_credentials
 from notata.store.entries import Blob, Entry
 from notata.store.files import PART, Upload
 from notata.store.gaps import Gap, gap_or
-from notata.store.http_errors import failure_of_tls
 from notata.store.in_flight import started_in_thread
-from notata.store.publishing import Step, make_folder, move_over, step_of, unfinished_in, write_hidden
-from notata.store.remote import RemoteBackend, without_credentials
 
 if TYPE_CHECKING:
     import io
@@ -482,7 +483,7 @@ class _Connect:
 
     def __call__(self, options: dict[str, Any]) -> AbstractFileSystem:
         if self._url.startswith(("http://", "https://")):
-            from notata.store.web_pages import with_limit  # aiohttp
+            from notata.store.backends.web_pages import with_limit  # aiohttp
 
             options = with_limit(options)
         fs, root = url_to_fs(self._url, **options)

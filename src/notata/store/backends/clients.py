@@ -22,8 +22,8 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.utils import tokenize
 
 from notata._base.threads import Condition, Outcome, start_thread
-from notata.store.client_errors import as_builtin, class_names, is_dropped
-from notata.store.remote import Connection
+from notata.store.backends.client_errors import as_builtin, class_names, is_dropped
+from notata.store.backends.remote import Connection
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 from fsspec.asyn import sync
 
 from notata.errors import AccessError, MissingError, NotataError, StorageError, UnreachableError
-from notata.store.http_errors import WebPageError, failure_of_page, failure_of_reply
+from notata.store.backends.http_errors import WebPageError, failure_of_page, failure_of_reply
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from upath.implementations.local import PosixUPath, WindowsUPath
 
 from notata.errors import ExistsError
-from notata.store.local import LocalBackend
+from notata.store.backends.local import LocalBackend
 from notata.store.paths import TextAndBytes
 from notata.store.store import Store
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 from fsspec.asyn import sync
 
 from notata.store.backend import ABSENT
+from notata.store.backends.generic import GenericBackend
 from notata.store.files import Upload
-from notata.store.generic import GenericBackend
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-    from notata.store.clients import Client
+    from notata.store.backends.clients import Client
 
 __all__ = ["AzureBackend"]
 

@@ -15,7 +15,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.dirfs import DirFileSystem
 
-from notata.store.client_errors import class_names, is_dropped
+from notata.store.backends.client_errors import class_names, is_dropped
 from notata.store.unfinished import new_name
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import Final
 from notata._base import keys
 from notata._base.nesting import is_running, thread_frames
 from notata._base.retries import pauses
-from notata.store.local_folders import Folder
+from notata.store.backends.local_folders import Folder
 
 if sys.platform != "win32":
     import fcntl

@@ -16,10 +16,10 @@ import fsspec.config
 
 from notata._base.packages import needed
 from notata.errors import ConfigurationError
+from notata.store.backends.patience import note_progress
+from notata.store.backends.s3 import S3Backend
+from notata.store.backends.s3_conditions import tag_of
 from notata.store.entries import Blob
-from notata.store.patience import note_progress
-from notata.store.s3 import S3Backend
-from notata.store.s3_conditions import tag_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -35,13 +35,13 @@ from notata.errors import (
 from notata.store import batches
 from notata.store.appending import Tail
 from notata.store.backend import ABSENT
+from notata.store.backends.gcs_refusals import asking, session_options
+from notata.store.backends.http_errors import WebPageError, failure_of_page, failure_of_reply, failure_of_tls
+from notata.store.backends.patience import current
+from notata.store.backends.remote import BucketBackend, Connection
 from notata.store.entries import Blob, Entry
 from notata.store.files import Upload
 from notata.store.gaps import Gap, gap_or
-from notata.store.gcs_refusals import asking, session_options
-from notata.store.http_errors import WebPageError, failure_of_page, failure_of_reply, failure_of_tls
-from notata.store.patience import current
-from notata.store.remote import BucketBackend, Connection
 from notata.store.unfinished import new_name
 
 if TYPE_CHECKING:

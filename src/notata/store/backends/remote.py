@@ -28,11 +28,11 @@ from notata._base.threads import NO_THREADS, Outcome, whole
 from notata.errors import ConfigurationError, KeyNameError, NotataError, StorageError
 from notata.store.appending import NOTHING, Tail
 from notata.store.backend import Backend
+from notata.store.backends.patience import Patience, current
 from notata.store.entries import Blob
 from notata.store.files import PART
 from notata.store.in_flight import BYTES_AT_ONCE, failure_of
 from notata.store.options import names as option_names
-from notata.store.patience import Patience, current
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -27,13 +27,13 @@ from notata._base.terminal import quoted
 from notata.errors import DeadlineError, LinkError, NotataError, StoredNameError
 from notata.store.appending import Held, Tail
 from notata.store.backend import ABSENT, Backend
-from notata.store.durability import Durability
+from notata.store.backends.durability import Durability
+from notata.store.backends.local_folders import Folder, LinkMetError, make_folder, open_folder, parent
+from notata.store.backends.local_locks import LockHeldError, NoLockError, OwnLockError, hold, locked, release
+from notata.store.backends.local_staged import Publish, Staged, publish_new, version_of, write_all
+from notata.store.backends.spelling import Spelling
 from notata.store.entries import Blob, Entry
 from notata.store.gaps import Gap
-from notata.store.local_folders import Folder, LinkMetError, make_folder, open_folder, parent
-from notata.store.local_locks import LockHeldError, NoLockError, OwnLockError, hold, locked, release
-from notata.store.local_staged import Publish, Staged, publish_new, version_of, write_all
-from notata.store.spelling import Spelling
 from notata.store.unfinished import new_name
 
 if TYPE_CHECKING:

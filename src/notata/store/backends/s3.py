@@ -36,14 +36,28 @@ from notata.errors import (
 )
 from notata.store.appending import Tail
 from notata.store.backend import ABSENT
+from notata.store.backends.http_errors import (
+    WebPageError,
+    failure_of_page,
+    failure_of_reply,
+    failure_of_tls,
+    plain_code,
+)
+from notata.store.backends.patience import current, note_progress
+from notata.store.backends.remote import BucketBackend, Connection
+from notata.store.backends.s3_conditions import (
+    ALL,
+    Conditions,
+    Known,
+    is_amazon,
+    tag_of,
+    try_completions,
+    try_conditions,
+)
 from notata.store.entries import Blob, Entry
 from notata.store.files import PART
 from notata.store.gaps import Gap, gap_or
-from notata.store.http_errors import WebPageError, failure_of_page, failure_of_reply, failure_of_tls, plain_code
 from notata.store.in_flight import InFlight
-from notata.store.patience import current, note_progress
-from notata.store.remote import BucketBackend, Connection
-from notata.store.s3_conditions import ALL, Conditions, Known, is_amazon, tag_of, try_completions, try_conditions
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

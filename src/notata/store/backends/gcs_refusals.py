@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-from notata.store.patience import note_progress
+from notata.store.backends.patience import note_progress
 
 __all__ = ["RefusedError", "asking", "session_options"]
 

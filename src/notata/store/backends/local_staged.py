@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from notata.store.durability import Durability
-from notata.store.local_folders import Folder
+from notata.store.backends.durability import Durability
+from notata.store.backends.local_folders import Folder
 from notata.store.unfinished import new_name
 
 __all__ = ["Publish", "Staged", "publish_new", "version_of", "write_all"]
