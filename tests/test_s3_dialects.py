@@ -26,8 +26,8 @@ from notata import (
 )
 from notata._base import processes
 from notata.store.backends import s3
+from notata.store.backends.s3_conditions import is_amazon
 from notata.store.files import PART
-from notata.store.s3_conditions import is_amazon
 from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.counting import Send, counted, intercepted
