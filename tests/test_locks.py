@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from notata import DeadlineError, Logbook, NotataError, Storage
 from notata.search import remove
 from notata.store import open_store
+from notata.store.backends import local_locks
 
 fcntl = pytest.importorskip("fcntl", reason="Windows locks files by other means")
 
@@ -185,3 +187,47 @@ def test_a_lock_that_is_held_is_not_taken_for_one_that_was_left(
     monkeypatch.setattr(os, "replace", replace)
     store.replace("a", b"3", store.stat("a").version)
     assert store.append("a", b"2", 1) == 2
+
+
+def test_a_lock_that_another_thread_takes_during_the_check_is_not_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check whether a lock was left behind looks at all threads; another call begins while it does."""
+    path, frames = tmp_path / "file", local_locks.thread_frames
+    path.write_bytes(b"")
+    taken, done = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
+
+    def take(number: int) -> None:
+        with opened(path) as handle:
+            local_locks.hold(handle, str(path), 30)
+            taken[number].set()
+            assert done[number].wait(30)
+            local_locks.release(handle)
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in (0, 1)]
+
+    def frames_before_the_second() -> dict[int, FrameType]:
+        found = frames()
+        if not done[0].is_set():
+            done[0].set()
+            threads[0].join()
+            threads[1].start()
+            assert taken[1].wait(30)
+        return found
+
+    threads[0].start()
+    assert taken[0].wait(30)
+    monkeypatch.setattr(local_locks, "thread_frames", frames_before_the_second)
+    with opened(path) as handle, pytest.raises(local_locks.LockHeldError):
+        local_locks.hold(handle, str(path), 0.1)
+    done[1].set()
+    threads[1].join()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        yield handle
+    finally:
+        os.close(handle)

@@ -216,8 +216,7 @@ def test_large_values_are_reported_and_small_ones_are_not(monkeypatch: pytest.Mo
         told.append(Told(label, size))
         return told[-1]
 
-    monkeypatch.setattr("notata.logbook.bar", bar)
-    monkeypatch.setattr("notata.reader.run.bar", bar)
+    monkeypatch.setattr("notata.store.bar", bar)
     monkeypatch.delattr(MemoryBackend, "open_read")  # read by ranges, as buckets are
     url = f"memory://{uuid.uuid4().hex}"
     with Logbook("a", Storage(url, progress=True)) as log:

@@ -80,8 +80,8 @@ class FoldingBackend(LocalBackend):
     def make_parents(self, key: str) -> None:
         super().make_parents(self._there(key))
 
-    def _enter(self, folder: str) -> None:
-        super()._enter(self._there(folder))
+    def enter(self, folder: str) -> None:
+        super().enter(self._there(folder))
 
 
 @pytest.fixture

@@ -259,7 +259,7 @@ class Files(Backend):
         super().__init__("files://test")
         self.files: dict[str, Blob] = {}
 
-    def _enter(self, folder: str) -> None: ...
+    def enter(self, folder: str) -> None: ...
 
     def put(self, key: str, data: bytes, match: str | None) -> str:
         before = self.files.get(self.shown(key), NOTHING)

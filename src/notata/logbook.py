@@ -180,7 +180,7 @@ class Logbook(Recorder):
         self._redact = _redactor_of(storage.plain, copy)
         if given:
             encoded(self._store, given)  # refuse invalid values before anything is written
-        self._lease = Lease(self._store, self.run_id, heartbeat)
+        self._lease = Lease(storage.direct, self.run_id, heartbeat)
         self._start, self._previous_runtime = time.monotonic(), 0.0
         self._ending = Ending()
         self._failure_files = FailureFiles(self._store, self._redact, variables=failure_variables)

@@ -20,6 +20,8 @@ from rich.filesize import decimal
 from rich.table import Column
 from rich.text import Text
 
+from notata._base.processes import ForkCheck
+
 __all__ = ["Bar"]
 
 _WIDEST: Final = 40  # characters of a name
@@ -33,7 +35,7 @@ class Bar(Callback):  # type: ignore[misc]
 
     def __init__(self, label: str, size: int | None = None) -> None:
         super().__init__(size)
-        self._pid = os.getpid()
+        self._fork = ForkCheck()
         self._shown = _acquire_display()
         self._task: Any = None
         with suppress(Exception):
@@ -43,13 +45,13 @@ class Bar(Callback):  # type: ignore[misc]
     def call(self, hook_name: str | None = None, **_: Any) -> None:
         """Show the current value; fsspec calls this after each change."""
         with suppress(Exception):
-            if self._shown is not None and self._pid == os.getpid():  # a forked child does not use the display
+            if self._shown is not None and not self._fork.is_forked():  # a forked child does not use the display
                 self._shown.update(self._task, completed=self.value, total=self.size)
 
     def close(self) -> None:
         """Remove the line. A second call does nothing."""
         shown, self._shown = self._shown, None
-        if shown is not None and self._pid == os.getpid():
+        if shown is not None and not self._fork.is_forked():
             _release_display(shown, self._task)
 
 

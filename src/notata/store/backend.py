@@ -156,7 +156,7 @@ class Backend(ABC):
         """Return the underlying fsspec file system, connected in this process. It lacks the guarantees of a store."""
 
     @abstractmethod
-    def _enter(self, folder: str) -> None:
+    def enter(self, folder: str) -> None:
         """Move the root of this copy one folder down; `below` sets the URL."""
 
     # -- variants, which share the connection --------------------------------------------------------------
@@ -165,7 +165,7 @@ class Backend(ABC):
         """Return the backend of a folder. No request."""
         other = copy.copy(self)
         other.url = self.shown(folder)
-        other._enter(folder)
+        other.enter(folder)
         return other
 
     def sparing(self, bytes_at_once: int) -> Self:

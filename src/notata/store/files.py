@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import operator
-import os
 import sys
 import warnings
 from collections import deque
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from notata._base.buffers import flat
+from notata._base.processes import ForkCheck
 from notata.errors import StorageError
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class RangeReader(io.RawIOBase):
         self._requested = self._prefetch = 0
         self._held, self._held_at = b"", 0
         self._next_start = -1  # where the last part ended
-        self._pid = os.getpid()
+        self._fork = ForkCheck()
         self.name = name
 
     def readable(self) -> bool:
@@ -349,7 +349,7 @@ class RangeReader(io.RawIOBase):
 
     def _request(self, end: int) -> None:
         """Request the part that starts here, and prefetch the following ones as needed."""
-        if self._at != self._next_start or os.getpid() != self._pid:  # not sequential, or forked
+        if self._at != self._next_start or self._fork.is_forked():  # not sequential, or forked
             self._forget()
             self._prefetch, self._requested = 0, self._at
         goal = min(self._size, max(end, self._at + self._prefetch * PART))
@@ -360,9 +360,9 @@ class RangeReader(io.RawIOBase):
 
     def _forget(self) -> None:
         """Drop the requested parts and the current one."""
-        if os.getpid() != self._pid:  # the requested parts arrive in the parent process
+        if self._fork.is_forked():  # the requested parts arrive in the parent process
             self._pending.clear()
-            self._pid = os.getpid()
+            self._fork.adopt()
         while self._pending:
             self._pending.popleft()[1].cancel()
         self._held, self._next_start = b"", -1

@@ -89,7 +89,7 @@ class Wrapper(Backend):
     def filesystem(self) -> AbstractFileSystem:
         return self.inner.filesystem()
 
-    def _enter(self, folder: str) -> None:
+    def enter(self, folder: str) -> None:
         raise AssertionError("`below` enters the inner backend")
 
 

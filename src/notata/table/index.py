@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
@@ -12,6 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any, Final
 
 from notata._base import exits, keys, limits
+from notata._base.processes import ForkCheck
 from notata.errors import ConflictError, ExistsError, NotataError, StorageError
 from notata.store import ABSENT, Blob, Store
 from notata.table.columns import appendable, encoded_rows, header_of, is_ours, merged_rows, parsed_rows, revision_in
@@ -40,7 +40,7 @@ class IndexWriter:
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        self._fork = ForkCheck()
         self._lock = threading.RLock()
         self._pending: dict[str, Row] = {}
         self._next = 0.0
@@ -94,7 +94,7 @@ class IndexWriter:
 
     def _own_lock(self) -> AbstractContextManager[object]:
         """Return the lock; an interrupt cannot leave it held."""
-        if os.getpid() != self._pid:  # forked: the lock may be held for ever, and pending rows belong to the parent
+        if self._fork.is_forked():  # the lock may be held for ever, and pending rows belong to the parent
             self._begin()
         return self._lock
 
@@ -149,7 +149,7 @@ class IndexWriter:
                 exits.forget(self._at_exit)
 
     def _at_exit(self) -> None:
-        if os.getpid() != self._pid:
+        if self._fork.is_forked():
             return
         try:
             _retry_conflicts(self._store, self._merge)

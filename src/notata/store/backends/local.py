@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 from notata._base import keys, limits
+from notata._base.processes import ForkCheck
 from notata._base.terminal import quoted
 from notata.errors import DeadlineError, LinkError, NotataError, StoredNameError
 from notata.store.appending import Held, Tail
@@ -142,7 +143,7 @@ class LocalBackend(Backend):
         self._folder = inside + self._below.replace("/", os.sep) if self._below else self._root
         self._inside = os.path.join(self._folder, "")
 
-    def _enter(self, folder: str) -> None:
+    def enter(self, folder: str) -> None:
         self._below = keys.join(self._below, folder)
         self._set()
 
@@ -570,13 +571,13 @@ class _Growing:
     undone, as nothing follows it yet.
     """
 
-    __slots__ = ("_handle", "_identity", "_path", "_pid")
+    __slots__ = ("_fork", "_handle", "_identity", "_path")
 
     def __init__(self, folder: Folder, name: str) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe would block without a reader
         self._handle = -1
         self._handle = folder.open(name, flags)
-        self._path, self._pid = folder.path_of(name), os.getpid()
+        self._path, self._fork = folder.path_of(name), ForkCheck()
         state = os.fstat(self._handle)
         self._identity = _identity(state)
         if not stat.S_ISREG(state.st_mode):
@@ -584,7 +585,7 @@ class _Growing:
 
     def here(self) -> bool:
         """Check whether this process opened the file: a forked child shares its parent's lock."""
-        return self._pid == os.getpid()
+        return not self._fork.is_forked()
 
     def is_of_few(self) -> bool:
         """Check whether few files are open, so that this one may stay open."""

@@ -121,13 +121,14 @@ def _look_at_own(handle: int, path: str) -> None:
         OwnLockError: This thread holds it.
     """
     wanted = os.fstat(handle)
+    claims = list(_claims.items())  # first: the call of a claim that is made after the look at the threads runs in none
     stacks: list[FrameType | None] = [*thread_frames().values()]
-    for other, frame in list(_claims.items()):
+    for other, frame in claims:
         if other == handle or not _is_same(other, wanted):
             continue
         if is_running(frame):
             raise OwnLockError(errno.EBUSY, "the call that this one interrupts holds the lock", path)
-        if not any(is_running(frame, stack) for stack in stacks):
+        if not any(is_running(frame, stack) for stack in stacks) and _claims.get(other) is frame:
             release(other)  # but leave it open, as its owner may still close it
 
 

@@ -64,7 +64,7 @@ class MemoryBackend(Backend):
         self._fs = MemoryFileSystem(**self._options)
         super().__init__(f"memory://{self._base[1:]}")
 
-    def _enter(self, folder: str) -> None:
+    def enter(self, folder: str) -> None:
         self._base = self._file(folder)
 
     def _file(self, key: str) -> str:

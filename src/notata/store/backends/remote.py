@@ -314,7 +314,7 @@ class RemoteBackend(Backend):
             raise self.conflict(key, f"it has {now.size} bytes, not {size}")
         return now.version
 
-    def _enter(self, folder: str) -> None:
+    def enter(self, folder: str) -> None:
         self._prefix = keys.join(self._prefix, folder)
 
     def filesystem(self) -> AbstractFileSystem:
