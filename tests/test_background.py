@@ -43,8 +43,6 @@ from notata import (
 from notata._base import exits
 from notata.background import BackgroundBackend
 from notata.background.keyed import FolderCounts
-from notata.manifest import HashingBackend
-from notata.run.lease import Ownership
 from notata.store import Backend, Store, in_flight, open_store
 from notata.store.files import PART
 from notata.testing import FaultyBackend
@@ -184,7 +182,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     with monkeypatch.context() as patch:
-        patch.setattr(in_flight, "_pools", {})
+        patch.setattr(in_flight, "pools", {})
         patch.setattr(threading.Thread, "start", refuse)
         yield
 
@@ -487,17 +485,42 @@ def raises(kind: type[Exception], call: Callable[[], Any]) -> bool:
     return True
 
 
-def open_when_waited_for(gated: Gated, background: BackgroundBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def opened_when_waited_for(gated: Gated, background: BackgroundBackend) -> Iterator[None]:
     """What does not wait finds the hall closed."""
-    monkeypatch.setattr(background._queue, "_check_can_wait", gated.hall.open)
+    over = threading.Event()
+
+    def watch() -> None:
+        eventually(lambda: background.stats().waiting or over.is_set())
+        gated.hall.open()
+
+    with thread(watch):
+        try:
+            yield
+        finally:
+            over.set()
+
+
+@pytest.fixture
+def queues(monkeypatch: pytest.MonkeyPatch) -> list[BackgroundBackend]:
+    """The queues of the runs that a test begins."""
+    made: list[BackgroundBackend] = []
+
+    class Queue(BackgroundBackend):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr("notata.background.BackgroundBackend", Queue)
+    return made
 
 
 @pytest.mark.parametrize("road", list(STORE_ROADS))
-def test_a_store_reads_what_it_wrote(gated: Gated, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_reads_what_it_wrote(gated: Gated, road: str) -> None:
     store, background = behind(gated)
-    open_when_waited_for(gated, background, monkeypatch)
-    store.write(KEY, b"new")
-    assert STORE_ROADS[road](store) == b"new"
+    with opened_when_waited_for(gated, background):
+        store.write(KEY, b"new")
+        assert STORE_ROADS[road](store) == b"new"
 
 
 def paths_of(path: Any) -> list[str]:
@@ -543,24 +566,24 @@ def appended(path: Any) -> str:
 
 
 @pytest.mark.parametrize("road", [*PATH_ROADS, *LOCAL_ROADS])
-def test_path_objects_of_a_run_wait(gated: Gated, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_objects_of_a_run_wait(gated: Gated, road: str, queues: list[BackgroundBackend]) -> None:
     local = not gated.url.startswith("memory")
     if road in LOCAL_ROADS and not local:
         elsewhere: Any = behind(gated)[0].path_for("x")
         assert raises(TypeError, lambda: os.fspath(elsewhere))
         return
     log = Logbook("run", gated, background=True)
-    assert log._queue is not None
-    open_when_waited_for(gated, log._queue, monkeypatch)
-    path = log.text("deep/x", "new")
-    assert path == log[KEY]
-    assert path.name == "x.txt"
-    assert path.parent / "x.txt" == path
-    assert gated.hall.closed
-    assert isinstance(path, Path) is local
-    assert (PATH_ROADS | LOCAL_ROADS)[road](path) == "new"
+    [queue] = queues
+    with opened_when_waited_for(gated, queue):
+        path = log.text("deep/x", "new")
+        assert path == log[KEY]
+        assert path.name == "x.txt"
+        assert path.parent / "x.txt" == path
+        assert gated.hall.closed
+        assert isinstance(path, Path) is local
+        assert (PATH_ROADS | LOCAL_ROADS)[road](path) == "new"
     log.flush()
-    assert not log._queue.stats().prefixes
+    assert not queue.stats().prefixes
 
 
 RUN_ROADS: dict[str, Callable[[Logbook], Any]] = {
@@ -582,12 +605,12 @@ def replaced_by_local(log: Logbook) -> str:
 
 
 @pytest.mark.parametrize("road", list(RUN_ROADS))
-def test_a_run_reads_what_it_wrote(gated: Gated, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_reads_what_it_wrote(gated: Gated, road: str, queues: list[BackgroundBackend]) -> None:
     log = Logbook("run", gated, background=True)
-    assert log._queue is not None
-    open_when_waited_for(gated, log._queue, monkeypatch)
-    log.text("deep/x", "new" if road != "local" else "old")
-    assert RUN_ROADS[road](log) == "new"
+    [queue] = queues
+    with opened_when_waited_for(gated, queue):
+        log.text("deep/x", "new" if road != "local" else "old")
+        assert RUN_ROADS[road](log) == "new"
 
 
 def test_a_deletion_waits_for_all_that_is_queued(gated: Gated) -> None:
@@ -596,10 +619,8 @@ def test_a_deletion_waits_for_all_that_is_queued(gated: Gated) -> None:
     gated.hall.wait_for(1)
     store.write("k", b"waits")
     store.write("l", b"x" * 9 * MIB)
-    waiting, queue = threading.Event(), background._queue
-    queue._check_can_wait = waiting.set  # type: ignore[method-assign]
     with thread(lambda: store.delete(["k"])):
-        assert waiting.wait(SECONDS)
+        eventually(lambda: background.stats().waiting)
         gated.hall.open()
     assert set(raw(gated)) == {"l"}
     store.delete(["l"])
@@ -612,10 +633,8 @@ def test_a_reader_waits_for_the_write_that_replaced_a_pending_one(gated: Gated) 
     store.write("k", b"begun")
     gated.hall.wait_for(1)
     store.write("k", b"first")
-    waiting, queue = threading.Event(), background._queue
-    queue._check_can_wait = waiting.set  # type: ignore[method-assign]
     with thread(lambda: store.read("k")) as reading:
-        assert waiting.wait(SECONDS)
+        eventually(lambda: background.stats().waiting)
         store.write("k", b"second")
         gated.hall.let_one_pass()
         gated.hall.wait_for(1)
@@ -654,20 +673,27 @@ def messages(log: Logbook) -> list[str]:
 def lose(log: Logbook, faulty: FaultyBackend, *names: str) -> None:
     """Have writes fail, and wait for that."""
     for name in names:
-        faulty.fail(1, key=f"artifacts/{name}.txt")
-        log.text(name, "lost")
-        assert log._queue is not None
-        log._queue.settle()
+        failed = threading.Event()
+
+        def fail(failed: threading.Event = failed) -> Exception:
+            failed.set()
+            return ConnectionError("on purpose")
+
+        faulty.fail(1, key=f"artifacts/{name}.txt", error=fail)
+        path = log.text(name, "lost")
+        assert failed.wait(SECONDS)
+        assert not path.exists()  # waits until it is lost
 
 
 def test_failed_writes_are_one_error_at_the_flush_and_are_reported_once(faulty: FaultyBackend) -> None:
     lost: list[str] = []
-    _, background = behind(faulty, lost=lambda key, error: lost.append(key))
-    for key in ("a", "b"):
-        faulty.fail(1, key=key)
-        background._queue.put(_value(background, key))
-        background.settle()
-    background._queue.write_through()
+    store, background = behind(faulty, lost=lambda key, error: lost.append(key))
+    with background.many_writes():  # none of which raises for one before
+        for key in ("a", "b"):
+            faulty.fail(1, key=key)
+            store.write(key, b"x")
+            background.settle()
+    background.finish()
     group = background.lost()
     assert group is not None
     assert str(group) == f"2 writes were lost in {faulty.url}: a, b (2 sub-exceptions)"
@@ -680,12 +706,6 @@ def test_failed_writes_are_one_error_at_the_flush_and_are_reported_once(faulty: 
     again = background.lost(again=True)
     assert again is not None
     assert len(again.exceptions) == 2
-
-
-def _value(background: BackgroundBackend, key: str) -> Any:
-    from notata.background.writes import Value
-
-    return Value(Store(background.inner), key, key, b"x")
 
 
 def test_the_flush_raises_once(faulty: FaultyBackend) -> None:
@@ -769,11 +789,12 @@ def test_a_run_with_a_lost_write_is_never_complete(faulty: FaultyBackend) -> Non
 
 
 def test_only_the_first_lost_keys_are_named(faulty: FaultyBackend) -> None:
-    _, background = behind(faulty)
-    for name in "abcdefgh":
-        faulty.fail(1, key=name)
-        background._queue.put(_value(background, name))
-        background.settle()
+    store, background = behind(faulty)
+    with background.many_writes():
+        for name in "abcdefgh":
+            faulty.fail(1, key=name)
+            store.write(name, b"x")
+            background.settle()
     group = background.lost()
     assert group is not None
     assert str(group) == f"8 writes were lost in {faulty.url}: a, b, c, d, e and 3 more (8 sub-exceptions)"
@@ -906,17 +927,19 @@ def test_a_clean_up_that_fails_is_a_warning(faulty: FaultyBackend, caplog: pytes
     assert background.lost(again=True) is None
 
 
-def test_a_displaced_writer_writes_no_more(gated: Gated) -> None:
+def test_a_displaced_writer_writes_no_more(gated: Gated, queues: list[BackgroundBackend]) -> None:
     log = Logbook("run", gated, background=True, heartbeat=0)
     for number in range(40):
         log.text(f"x{number}", "of the old one")
     gated.hall.wait_for(32)
-    log._lease.ownership = Ownership.DISPLACED
+    Logbook("run", open_store(gated.url), overwrite=True, heartbeat=0)
+    with pytest.raises(RunDisplacedError):
+        log.meta(x=1)
     gated.hall.open()
-    assert log._queue is not None
-    log._queue.settle()
+    [queue] = queues
+    queue.settle()
     assert len([key for key in raw(log) if key.startswith("artifacts")]) == 32
-    group = log._queue.lost()
+    group = queue.lost()
     assert group is not None
     assert {type(error.__cause__) for error in group.exceptions} == {RunDisplacedError}
     assert {getattr(error, "key", "") for error in group.exceptions} == {f"artifacts/x{n}.txt" for n in range(32, 40)}
@@ -942,9 +965,9 @@ def test_a_storage_that_does_not_answer_is_not_waited_for_at_the_end(gated: Gate
     for number in range(1000):
         store.write(f"k{number}", b"x")
     gated.hall.wait_for(32)
-    background._queue.write_through()
-    gated.hall.open()
-    background.settle()
+    with thread(background.finish):
+        eventually(lambda: background.stats().writes_through)
+        gated.hall.open()
     assert len(gated.hall.passed) < 100
     group = background.lost()
     assert group is not None
@@ -998,13 +1021,11 @@ def test_a_flush_waits_for_what_is_pending_by_now(gated: Gated) -> None:
     assert len(raw(log)["artifacts/open"]) == 9 * MIB
 
 
-def test_a_plain_run_flushes_its_log(faulty: FaultyBackend) -> None:
+def test_a_plain_run_flushes_its_log(faulty: FaultyBackend, queues: list[BackgroundBackend]) -> None:
     log = Logbook("run", faulty)
     log.flush()
     log.flush(timeout=1.0)
-    hashing = log._store.backend
-    assert type(hashing) is HashingBackend
-    assert type(hashing.inner) is FaultyBackend
+    assert queues == []
 
 
 def test_an_interrupt_of_a_writer_that_waits_leaves_nothing_half_queued(gated: Gated) -> None:
@@ -1045,13 +1066,13 @@ def test_an_interrupt_of_a_caller_that_waits_for_space_leaves_no_entry(
         if not waits:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(background._queue, "_check_can_wait", wait)
+    queue = background._queue  # noqa: SLF001 - a wait that begins cannot be met from outside at each instruction
+    monkeypatch.setattr(queue, "_check_can_wait", wait)
     for position in itertools.count():
         at = At(position, interrupt, QUEUE_FILES)
         with pytest.raises(KeyboardInterrupt):
             at.call(partial(store.write, "d", b"1"))
-        background._queue._helper.run(list)  # after all that was asked before
-        assert not background.stats().callers, position
+        eventually(lambda: not background.stats().callers)
         if waits:
             break
     assert position > 10
@@ -1140,11 +1161,12 @@ def test_a_stream_that_is_ended_at_once_waits_for_the_older_write(
             older.set_result("")
 
     monkeypatch.setattr(faulty, "start_put", lambda key, data: older)
-    monkeypatch.setattr(background._queue, "_check_can_wait", finish)
     store.write("k", b"old")
-    background._queue.write_through()
-    store.write("k", b"new" * 5 * MIB)
-    finish()
+    with thread(background.finish):
+        eventually(lambda: background.stats().writes_through)
+        with thread(lambda: store.write("k", b"new" * 5 * MIB)):
+            eventually(lambda: background.stats().waiting == 2)  # the end, and this write
+            finish()
     assert raw(faulty) == {"k": b"new" * 5 * MIB}
 
 
@@ -1159,7 +1181,7 @@ def test_a_write_is_done_once_though_a_pool_took_it_and_refused_it(
             taken.append(work)
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(in_flight, "_pools", {os.getpid(): Pool()})
+    monkeypatch.setattr(in_flight, "pools", {os.getpid(): Pool()})
     future = faulty.start_put("k", b"1")
     taken[0]()
     assert future.result() == faulty.stat("k").version
@@ -1189,12 +1211,12 @@ def test_pending_writes_are_stored_at_exit_and_an_idle_queue_is_not_registered(g
     assert exits.pending() == before
 
 
-def test_a_run_that_was_not_ended_is_failed_once_all_is_stored(gated: Gated) -> None:
+def test_a_run_that_was_not_ended_is_failed_once_all_is_stored(gated: Gated, queues: list[BackgroundBackend]) -> None:
     log = Logbook("run", gated, background=True)
     log.text("x", "1")
     gated.hall.wait_for(1)
     with thread(lambda: run_at_exit(log)) as ending:
-        eventually(lambda: log._queue is not None and log._queue.stats().writes_through)
+        eventually(lambda: queues[0].stats().writes_through)
         assert not ending.done()
         assert log.status == "initialized"
         gated.hall.open()
@@ -1207,32 +1229,36 @@ def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None
     store, background = behind(gated, 2 * 1025 + 200)
     store.write("a", b"1")
     store.write("b", b"1")
-    queue = background._queue
-    original = queue._check_can_wait
-    nested: list[str] = []
 
-    def handler() -> None:
-        original()
-        if not nested:
-            nested.append("d")
-            with thread(gated.hall.open):
-                store.write("d", b"1")
+    def handler(number: int, frame: object) -> None:
+        with thread(gated.hall.open):
+            store.write("d", b"1")
 
-    queue._check_can_wait = handler  # type: ignore[method-assign]
-    store.write("c", b"1")
+    def interrupt() -> None:
+        eventually(lambda: background.stats().callers)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with thread(interrupt):
+            store.write("c", b"1")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     background.settle()
     assert set(raw(gated)) == set("abcd")
 
 
-def test_options(faulty: FaultyBackend) -> None:
+def test_options(faulty: FaultyBackend, gated: Gated, queues: list[BackgroundBackend]) -> None:
     for wrong in (0, -1, 1.5, "64"):
         with pytest.raises(ConfigurationError, match="pass True, False or a number of bytes"):
             Logbook("run", faulty, background=wrong)  # type: ignore[arg-type]
-    experiment = Experiment("e", faulty, background=MIB)
+    experiment = Experiment("e", gated, background=MIB)
     with experiment.add(dt=0.1) as log:
+        log.bytes("one", bytes(MIB // 2))
+        with thread(lambda: log.bytes("two", bytes(MIB // 2))):
+            eventually(lambda: queues[0].stats().callers)
+            gated.hall.open()
         log.json("metrics", {"error": 0.5})
-        assert log._queue is not None
-        assert log._queue._queue._room.most == MIB
     assert experiment.reader.table()[0]["error"] == 0.5
     with pytest.raises(MissingError):
         open_store(faulty.url).read("log_run/metadata.json")
@@ -1278,7 +1304,7 @@ def test_an_interrupt_of_the_end_gives_up_what_has_not_begun_and_the_run_says_so
 def test_an_end_that_takes_long_says_what_it_waits_for(
     gated: Gated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("notata.background.queue._PATIENCE", 0.01)
+    monkeypatch.setattr("notata.background.queue.WARN_AFTER", 0.01)
     log = Logbook("a", gated, background=True)
     for number in range(3):
         log.text(f"k{number}", "x")
@@ -1299,7 +1325,7 @@ def test_lost_writes_are_reported_though_the_status_cannot_be_stored(
     lose(log, faulty, "x")
     faulty.fail(1, key="metadata.json")
     if how == "exit":
-        monkeypatch.setattr(exits, "_phase", exits.Phase.RUNNING)
+        monkeypatch.setattr(exits, "phase", exits.Phase.RUNNING)
         exits.run_all()
         told = capsys.readouterr().err
     else:
@@ -1345,7 +1371,9 @@ def test_a_timeout_that_makes_no_sense_is_refused(faulty: FaultyBackend, timeout
         Logbook("b", faulty, background="yes")  # type: ignore[arg-type]
 
 
-def test_a_caller_that_waits_for_space_writes_directly_when_the_run_ends(gated: Gated) -> None:
+def test_a_caller_that_waits_for_space_writes_directly_when_the_run_ends(
+    gated: Gated, queues: list[BackgroundBackend]
+) -> None:
     log = Logbook("a", gated, background=3000)
     log.bytes("one", bytes(1500))
     gated.hall.wait_for(1)
@@ -1358,8 +1386,7 @@ def test_a_caller_that_waits_for_space_writes_directly_when_the_run_ends(gated: 
         except StorageError as error:
             told.append(str(error.key))
 
-    assert log._queue is not None
-    queue = log._queue
+    [queue] = queues
     with thread(late):
         eventually(lambda: queue.stats().callers)
         with thread(log.mark_complete):
@@ -1395,7 +1422,9 @@ def test_a_deletion_that_fails_loses_no_newer_write(faulty: FaultyBackend) -> No
     assert raw(faulty) == {"k": b"new"}
 
 
-def test_lost_writes_are_reported_before_a_batch_and_not_within(faulty: FaultyBackend, tmp_path: Path) -> None:
+def test_lost_writes_are_reported_before_a_batch_and_not_within(
+    faulty: FaultyBackend, queues: list[BackgroundBackend], tmp_path: Path
+) -> None:
     for number in range(5):
         (tmp_path / str(number)).write_text("x")
     log = Logbook("a", faulty, background=True)
@@ -1406,7 +1435,7 @@ def test_lost_writes_are_reported_before_a_batch_and_not_within(faulty: FaultyBa
     faulty.fail(2, key="artifacts/f/1")
     log.folder(tmp_path, "f")
     callback = Callback()
-    log._store.write_many({"data/a": b"1", "data/b": b"2"}, callback=callback)
+    Store(queues[0]).write_many({"data/a": b"1", "data/b": b"2"}, callback=callback)
     assert (callback.size, callback.value) == (2, 2)
     log.flush()
     assert len([key for key in raw(faulty) if key.startswith("log_a/artifacts/f/")]) == 5

@@ -126,7 +126,8 @@ def test_the_command_lines_of_a_page_are_valid(page: Path) -> None:
         words = shlex.split(line.replace(";", " ; "), comments=True)
         end = next((at for at, word in enumerate(words) if word in ("|", ">", ";")), len(words))
         with main.make_context("notata", words[:end]) as context:
-            name, command, rest = main.resolve_command(context, [*context._protected_args, *context.args])
+            left = [*context._protected_args, *context.args]  # noqa: SLF001 - click tells it in no other way
+            name, command, rest = main.resolve_command(context, left)
             assert command is not None
             command.make_context(name, rest, parent=context).close()
 

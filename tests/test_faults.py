@@ -569,7 +569,7 @@ def test_the_reason_of_a_failed_block_is_stored_by_the_next_heartbeat() -> None:
     with pytest.raises(ValueError, match="h = -1"), log:
         raise ValueError("h = -1")
     failed.clear()
-    assert failed.wait(10)  # a sign of life, which fails too
+    assert failed.wait(10)  # a heartbeat, which fails too
     healed.set()
     store.heal()
     heartbeat.join(10)

@@ -405,7 +405,7 @@ def test_the_table_of_an_experiment(folder: Path) -> None:
 
 
 def live_on(disk: Disk) -> None:
-    """A sign of life that finds no room is not the last one."""
+    """A heartbeat that finds no space is not the last one."""
     store = FaultyBackend(open_store(disk.folder / "outputs"))
     log = Logbook("run", store, environment=False, heartbeat=0.01)
     disk.fill()

@@ -421,7 +421,7 @@ def test_the_caller_of_a_line_is_recorded(watch: Callable[[RunLogger, Seeing], N
     assert seeing.callers == ["test_journal.py test_the_caller_of_a_line_is_recorded"]
 
 
-def test_a_factory_of_records_sees_where_a_line_was_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_factory_of_records_sees_where_a_line_was_logged() -> None:
     logger, seeing = RunLogger("test"), Seeing()
     logger.addHandler(Journal(End(), at_once=True))
 
@@ -430,8 +430,12 @@ def test_a_factory_of_records_sees_where_a_line_was_logged(monkeypatch: pytest.M
         seeing.filter(record)
         return record
 
-    monkeypatch.setattr(logging, "_logRecordFactory", factory)
-    logger.info("a")
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(factory)
+    try:
+        logger.info("a")
+    finally:
+        logging.setLogRecordFactory(before)
     assert seeing.callers == ["test_journal.py test_a_factory_of_records_sees_where_a_line_was_logged"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import multiprocessing
@@ -39,8 +40,11 @@ from notata._base import exits
 from notata.mirror import following, live, schedule
 from notata.mirror.live import Behind, Clock, Mirror, State
 from notata.mirror.schedule import Schedule
-from notata.store import Entry, Store, open_store
+from notata.mirror.thread import StepThread
+from notata.store import Blob, Entry, Store, open_store
 from notata.store.files import PART
+from notata.store.gaps import Gap
+from notata.store.wrapper import Wrapper
 from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.exiting import calls_at_exit
@@ -108,10 +112,11 @@ class Pair:
         """Return a store of the run's folder that is not the run's own."""
         return self.here.store().below("log_run")
 
-    def by_hand(self, log: Logbook, **options: Any) -> Mirror:
+    def by_hand(self, log: Logbook, *, source: Store | None = None, **options: Any) -> Mirror:
         """The mirror of a run that has none of its own, which copies when told to, at a clock that stands still."""
         self.clock = Hasty()
-        return Mirror(open_store(log.url), Store(self.far.below("log_run")), "run", clock=self.clock, **options)
+        source = source or open_store(log.url)
+        return Mirror(source, Store(self.far.below("log_run")), "run", clock=self.clock, **options)
 
     def wanting(self) -> set[str]:
         """What is not there as it is here."""
@@ -132,7 +137,7 @@ def pair() -> Iterator[Pair]:
 
 def settle(mirror: Mirror) -> None:
     """Wait until the thread has ended."""
-    thread = mirror._thread._thread
+    thread = mirror.thread
     if thread is not None:
         thread.join(60)
         assert not thread.is_alive()
@@ -352,17 +357,17 @@ def test_retries_become_less_frequent(pair: Pair, monkeypatch: pytest.MonkeyPatc
         pair.far.line.error = lambda: ConnectionError("no route to host")
         pauses = []
         for _ in range(7):
-            pause = mirror._step()
+            pause = mirror.poll()
             assert pause is not None
             pauses.append(pause)
             before = len(pair.far.operations)
-            assert mirror._step() == pause  # not yet
+            assert mirror.poll() == pause  # not yet
             assert len(pair.far.operations) == before
             pair.clock.seconds += pause
         assert pauses == [3, 6, 12, 24, 48, 60, 60]
-        mirror._advance(State.EXITING)
+        mirror._advance(State.EXITING)  # noqa: SLF001 - the end of this process comes later
         for expected in (3, 5, 5):
-            assert mirror._step() == expected
+            assert mirror.poll() == expected
             pair.clock.seconds += expected
 
 
@@ -400,7 +405,7 @@ def test_the_interpreter_stops_waiting_after_the_time_limit(pair: Pair, capsys: 
 
 @pytest.mark.parametrize("seconds", [float("inf"), 1e12])
 def test_the_interpreter_waits_without_limit_if_asked_to(
-    pair: Pair, seconds: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    pair: Pair, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "SILENT_WAIT", 0.0)
     pair.far.line.open.clear()
@@ -409,22 +414,25 @@ def test_the_interpreter_waits_without_limit_if_asked_to(
     assert log.mirror is not None
     told = threading.Event()
 
-    def say(line: str) -> None:
-        assert f"waiting at most {seconds:g} s" in line
-        told.set()
+    class Stderr(io.StringIO):
+        def write(self, text: str) -> int:
+            if f"waiting at most {seconds:g} s" in text:
+                told.set()
+            return super().write(text)
 
     def answer() -> None:
         assert told.wait(60)
         pair.far.line.open.set()
 
-    monkeypatch.setattr(live, "_print_stderr", say)
+    stderr = Stderr()
+    monkeypatch.setattr(sys, "stderr", stderr)
     answering = threading.Thread(target=answer)
     answering.start()
     exits.run_all()
     answering.join()
     log.mirror.flush(seconds)
     assert pair.wanting() == set()
-    assert capsys.readouterr().err == ""
+    assert len(stderr.getvalue().splitlines()) == 1
 
 
 def test_of_a_run_on_a_disk_it_says_how_to_finish(
@@ -432,8 +440,10 @@ def test_of_a_run_on_a_disk_it_says_how_to_finish(
 ) -> None:
     monkeypatch.setattr(live, "SILENT_WAIT", 0.0)
     pair.far.line.error = lambda: ConnectionError("no route to host")
-    with Logbook("run", tmp_path / "my outputs", mirror=MirrorStorage(pair.far, exit_timeout=0.02)):
-        pass
+    with Logbook("run", tmp_path / "my outputs", mirror=MirrorStorage(pair.far, exit_timeout=0.02)) as log:
+        assert log.mirror is not None
+        with pytest.raises(StorageError):
+            log.mirror.flush()  # it has tried, however busy the machine is
     exits.run_all()
     waiting, given_up = capsys.readouterr().err.splitlines()
     assert waiting.startswith("notata: 3 files (")
@@ -459,8 +469,13 @@ def test_at_exit_all_runs_end_before_any_mirror_is_waited_for(pair: Pair, capsys
     pair.far.line.open.clear()
     logs = [pair.here.logbook(f"{number}", mirror=MirrorStorage(pair.far, exit_timeout=0.05)) for number in range(3)]
     waited: list[str] = []
+
+    def has_ended(thread: StepThread, until: float) -> bool:
+        waited.extend(log.status for log in logs)
+        return True
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Mirror, "_wait_at_exit", lambda mirror: waited.extend(log.status for log in logs))
+        patch.setattr(StepThread, "has_ended", has_ended)
         exits.run_all()
     assert waited == ["failed"] * 9
     capsys.readouterr()
@@ -700,9 +715,9 @@ def test_polls_take_a_twentieth_of_the_time_at_most(pair: Pair, monkeypatch: pyt
     monkeypatch.setattr(live, "POLL_INTERVAL", 3.0)
     with pair.here.logbook() as log:
         mirror = pair.by_hand(log)
-        assert mirror._step() == 3.0
+        assert mirror.poll() == 3.0
         pair.clock.per_look = 0.5  # a large folder, or a slow disk
-        pause = mirror._step()
+        pause = mirror.poll()
         assert pause is not None
         assert pause >= 10.0
 
@@ -710,13 +725,13 @@ def test_polls_take_a_twentieth_of_the_time_at_most(pair: Pair, monkeypatch: pyt
 def test_nothing_is_asked_of_the_target_while_nothing_changes(pair: Pair) -> None:
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
-    mirror._step()
+    mirror.poll()
     before = list(pair.far.operations)
     for _ in range(5):
-        mirror._step()
+        mirror.poll()
     assert pair.far.operations == before
     log.text("notes", "a")
-    mirror._step()
+    mirror.poll()
     told = pair.far.operations[len(before) :]
     assert [(operation.verb, operation.key) for operation in told] == [
         ("get", "metadata.json"),
@@ -730,7 +745,7 @@ def test_nothing_is_asked_of_the_target_while_nothing_changes(pair: Pair) -> Non
 def test_a_run_that_ends_between_two_polls_is_not_complete_before_its_files(pair: Pair) -> None:
     log = pair.here.logbook()
     mirror = pair.by_hand(log)
-    mirror._step()
+    mirror.poll()
     log.text("first", "a")
     done = False
 
@@ -749,11 +764,11 @@ def test_a_run_that_ends_between_two_polls_is_not_complete_before_its_files(pair
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Far, "put", put)
-        mirror._step()
+        mirror.poll()
     assert done
     assert status(pair.here) == "complete"
     assert status(pair.there) == "initialized"
-    mirror._step()
+    mirror.poll()
     assert status(pair.there) == "complete"
     assert pair.wanting() == set()
 
@@ -761,19 +776,23 @@ def test_a_run_that_ends_between_two_polls_is_not_complete_before_its_files(pair
 @pytest.mark.parametrize("manifest", [True, False])
 def test_a_run_that_ends_during_a_poll_has_a_complete_copy(pair: Pair, manifest: bool) -> None:
     log = pair.here.logbook(manifest=manifest)
-    mirror = pair.by_hand(log)
-    mirror._follower.copy(whole=False)
-    has_ended = mirror._follower._has_ended
+    ends = False
 
-    def asked_too_early() -> bool:
-        ended = has_ended()
-        if not ended:
-            log.mark_complete()
-        return ended
+    class Source(Wrapper):
+        """The run ends once its status has been read."""
 
-    mirror._follower._has_ended = asked_too_early  # type: ignore[method-assign]
-    mirror._follower.copy(whole=False)
-    mirror._follower.copy(whole=False)
+        def get(self, key: str, *arguments: Any) -> Blob:
+            found = super().get(key, *arguments)
+            if ends and key == "metadata.json" and log.status == "initialized":
+                log.mark_complete()
+            return found
+
+    mirror = pair.by_hand(log, source=Store(Source(open_store(log.url).backend)))
+    mirror.poll()
+    ends = True
+    mirror.poll()
+    assert log.status == "complete"
+    mirror.poll()
     assert status(pair.there) == "complete"
     assert pair.wanting() == set()
     assert mirror.behind == Behind(0, 0)
@@ -813,7 +832,7 @@ def test_many_files_go_in_batches_with_metadata_between_them(pair: Pair, monkeyp
     monkeypatch.setattr(following, "STATUS_INTERVAL", 0.0)
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
-    mirror._step()
+    mirror.poll()
     pair.clock.per_look = 1.0
     for number in range(35):
         pair.source().write(f"data/{number}.npy", b"x")
@@ -828,21 +847,21 @@ def test_many_files_go_in_batches_with_metadata_between_them(pair: Pair, monkeyp
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Far, "put", put)
-        mirror._step()
+        mirror.poll()
     sent = [operation.key for operation in pair.far.operations[before:]]
     assert len([key for key in sent if key.startswith("data/")]) == 35
     assert "metadata.json" in sent[:-2]
-    mirror._step()
+    mirror.poll()
     assert pair.wanting() == set()
 
 
 def test_batches_are_bounded_in_bytes_and_number() -> None:
     entries = [entry(str(number), "1", size) for number, size in enumerate([5 * PART, 1, 3 * PART, 2 * PART, 0])]
-    sizes = [[entry.size for entry in batch] for batch in following._batches(entries)]
+    sizes = [[entry.size for entry in batch] for batch in following.batches(entries)]
     assert sizes == [[0, 1, 2 * PART], [3 * PART], [5 * PART]]
     many = [entry(str(number), "1") for number in range(450)]
-    assert [len(batch) for batch in following._batches(many)] == [200, 200, 50]
-    assert list(following._batches([])) == []
+    assert [len(batch) for batch in following.batches(many)] == [200, 200, 50]
+    assert list(following.batches([])) == []
 
 
 def test_few_requests_are_in_flight(pair: Pair) -> None:
@@ -878,33 +897,34 @@ def test_only_the_thread_of_the_mirror_has_a_lower_priority(pair: Pair) -> None:
     log = pair.logbook()
     assert log.mirror is not None
     log.mirror.flush()
-    thread = log.mirror._thread._thread
+    thread = log.mirror.thread
     assert thread is not None
     assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) == live.NICENESS
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == 0
 
 
 def test_polls_after_the_end_that_always_find_changes_are_no_busy_loop(pair: Pair) -> None:
-    clock = Hasty()
     with pair.here.logbook() as log:
         pass
-    mirror = Mirror(open_store(log.url), Store(pair.far.below("log_run")), "run", clock=clock)
-    looks = 0
-    original = mirror._follower.copy
+    listings = 0
 
-    def look(*, whole: bool) -> bool:
-        nonlocal looks
-        looks += 1
-        if looks < 40:
-            log._store.write("artifacts/again", b"%d" % looks)
-        return original(whole=whole)
+    class Source(Wrapper):
+        """A file changes before each of the first listings, of which a poll makes two."""
 
-    mirror._follower.copy = look  # type: ignore[method-assign]
-    mirror._advance(State.FINISHING)
-    before = clock.seconds
-    mirror._thread.run()
-    assert looks >= 40
-    assert clock.seconds - before >= 25 * 3.0
+        def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
+            nonlocal listings
+            if not folder:
+                listings += 1
+                if listings < 80:
+                    pair.source().write("artifacts/again", b"%d" % listings)
+            return super().list(folder, beginning)
+
+    mirror = pair.by_hand(log, source=Store(Source(open_store(log.url).backend)))
+    before = pair.clock.seconds
+    mirror.finish()
+    settle(mirror)
+    assert listings >= 80
+    assert pair.clock.seconds - before >= 25 * 3.0
     assert pair.wanting() == set()
 
 
@@ -924,8 +944,8 @@ def test_whichever_operation_at_the_target_fails(after: bool, monkeypatch: pytes
         failed = 0
         for step in STEPS:
             step(log)
-            mirror._retries.try_now()
-            mirror._step()
+            pair.clock.seconds += live.RETRY_LIMIT
+            mirror.poll()
             failed += mirror.error is not None
             check_honest(pair)
         assert log.status == "complete"
@@ -990,10 +1010,10 @@ def test_an_error_of_another_kind_does_not_stop_the_mirror(pair: Pair) -> None:
     log = pair.here.logbook()
     mirror = pair.by_hand(log, log_line=lambda level, line: lines.append((level, line)))
     pair.far.line.error = lambda: ZeroDivisionError("a bug")
-    mirror._step()
+    mirror.poll()
     pair.far.line.error = None
-    mirror._retries.try_now()
-    mirror._step()
+    pair.clock.seconds += live.RETRY_LIMIT
+    mirror.poll()
     assert [level for level, _ in lines] == [logging.WARNING, logging.INFO]
     assert pair.wanting() == set()
 
@@ -1001,10 +1021,10 @@ def test_an_error_of_another_kind_does_not_stop_the_mirror(pair: Pair) -> None:
 def test_a_removed_run_stops_the_mirror_and_keeps_the_copy(pair: Pair) -> None:
     log = pair.here.logbook()
     mirror = pair.by_hand(log)
-    mirror._step()
+    mirror.poll()
     before = content(pair.there)
-    log._store.clear()
-    mirror._step()
+    pair.source().clear()
+    mirror.poll()
     assert isinstance(mirror.error, StorageError)
     assert content(pair.there) == before
 
@@ -1012,9 +1032,9 @@ def test_a_removed_run_stops_the_mirror_and_keeps_the_copy(pair: Pair) -> None:
 def test_the_backlog_is_reported_in_files_and_bytes(pair: Pair) -> None:
     log = pair.here.logbook(heartbeat=0)
     mirror = pair.by_hand(log)
-    mirror._step()
-    log._store.write("artifacts/a", bytes(1000))
-    log._store.write("artifacts/b", bytes(500))
+    mirror.poll()
+    pair.source().write("artifacts/a", bytes(1000))
+    pair.source().write("artifacts/b", bytes(500))
     assert mirror.behind == Behind(2, 1500)
     assert str(mirror.behind) == "2 files (1.5 kB)"
     before = len(pair.here.bytes("log_run/log.txt"))

@@ -247,7 +247,7 @@ def test_a_run_completes_despite_any_fault(place: Place, background: bool) -> No
 
 
 def test_a_store_with_false_replies_is_noticed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """The judge is not blind: a request to S3 that is not done, and said to be, is a file that is lost."""
+    """A request to S3 that is reported as done and is not is a lost file, and the check finds it."""
     lies = itertools.count()
 
     def lying(rng: object) -> object:

@@ -109,7 +109,7 @@ def test_other_ids_end_in_a_digest_and_stay_legible(params: dict[str, Any]) -> N
 
 
 def test_examples_that_must_not_change() -> None:
-    """Who goes on with a sweep asks for its runs by these."""
+    """A resumed sweep finds its runs by these."""
     assert run_id("falling_ball", {"dt": 0.01}) == "falling_ball_dt_0.01"
     assert run_id("sweep", {"dt": 0.1234567}) == "sweep_dt_0.12346--3f328ff4f67a970b"
     assert run_id("sweep", {"b": [1, 2.5, {"c": None}], "a": "x y"}) == (

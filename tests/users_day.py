@@ -72,7 +72,7 @@ def train(base_dir: str, options: dict[str, Any], waits: bool) -> None:
 
 
 def training(base_dir: str, options: dict[str, Any]) -> None:
-    """A job with a time limit, and the one that goes on with its work."""
+    """A job with a time limit, and the one that resumes it."""
     url = f"{base_dir}/log_training"
     arguments = [sys.executable, "-m", MODULE, "--train", base_dir, json.dumps(options)]
     with subprocess.Popen([*arguments, "waits"], stdout=subprocess.PIPE, text=True) as job:

@@ -1068,13 +1068,13 @@ def test_a_pending_row_is_written_at_exit_whatever_other_threads_do(monkeypatch:
     for dt in (0.0, 0.05):
         made.add(dt=dt).mark_complete()
     listed, pending = threading.Event(), threading.Event()
-    replace, asked = Store.replace, exits.at_exit
+    put, asked = Store.put, exits.at_exit
 
-    def replace_later(self: Store, key: str, *arguments: Any) -> str:
+    def put_later(self: Store, key: str, *arguments: Any) -> str:
         if key == "index.csv":
             listed.set()
             assert pending.wait(20)
-        return replace(self, key, *arguments)
+        return put(self, key, *arguments)
 
     def at_exit(call: Any) -> None:
         asked(call)
@@ -1082,7 +1082,7 @@ def test_a_pending_row_is_written_at_exit_whatever_other_threads_do(monkeypatch:
             pending.set()
             other.join(0.5)  # it may have to wait for this thread
 
-    monkeypatch.setattr(Store, "replace", replace_later)
+    monkeypatch.setattr(Store, "put", put_later)
     monkeypatch.setattr(exits, "at_exit", at_exit)
     other = threading.Thread(target=made.to_dataframe)
     other.start()

@@ -42,7 +42,7 @@ def test_what_was_promised_is_there_after_a_kill(case: str, name: str, request: 
     assert tally.resumed == tally.rounds
 
 
-# -- the judge -----------------------------------------------------------------------------------------------
+# -- the check of a run --------------------------------------------------------------------------------------
 
 Spoil = Callable[[dict[str, bytes]], object]
 

@@ -1,4 +1,4 @@
-"""Signs of life, resuming, takeovers and displaced owners, on every backend."""
+"""Heartbeats, resuming, takeovers and displaced owners, on every backend."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(processes, "machine", lambda: "another machine")
 
 
-# -- signs of life -----------------------------------------------------------------------------------------
+# -- heartbeats --------------------------------------------------------------------------------------------
 
 
 def test_a_run_sends_heartbeats_until_it_ends(place: Place, elsewhere: Callable[[], None]) -> None:

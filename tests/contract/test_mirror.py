@@ -44,17 +44,18 @@ def mirrored(here: Place, bucket: Place, **options: Any) -> Logbook:
     return here.logbook(mirror=MirrorStorage(bucket.url, bucket.options), **options)
 
 
-def by_hand(log: Logbook, bucket: Place) -> Mirror:
+class ByHand(Mirror):
     """The mirror of a run that has none of its own, which copies when told to, at a clock that stands still."""
-    return Mirror(open_store(log.url), bucket.store().below("log_run"), "run", clock=Hasty())
+
+    def __init__(self, log: Logbook, bucket: Place) -> None:
+        self.clock = Hasty()
+        super().__init__(open_store(log.url), bucket.store().below("log_run"), "run", clock=self.clock)
 
 
-def turn(mirror: Mirror) -> None:
+def turn(mirror: ByHand) -> None:
     """One pass, when the next is due."""
-    clock = mirror._clock
-    assert isinstance(clock, Hasty)
-    clock.seconds += live.POLL_INTERVAL
-    mirror._step()
+    mirror.clock.seconds += live.POLL_INTERVAL
+    mirror.poll()
     assert mirror.error is None
 
 
@@ -124,7 +125,7 @@ def test_two_runs_of_one_id(here: Place, bucket: Place, tmp_path: Path, capsys: 
 
 def test_requests_of_a_pass(here: Place, bucket: Place) -> None:
     log = here.logbook(heartbeat=0)
-    mirror = by_hand(log, bucket)
+    mirror = ByHand(log, bucket)
     turn(mirror)
     with counted() as sent:
         turn(mirror)
@@ -144,7 +145,7 @@ def test_requests_of_a_pass(here: Place, bucket: Place) -> None:
 
 def test_a_large_log_is_appended_to(here: Place, bucket: Place) -> None:
     log = here.logbook(heartbeat=0)
-    mirror = by_hand(log, bucket)
+    mirror = ByHand(log, bucket)
     for number in range(6 * 2**10):
         log.info("%d %s", number, "x" * 1000)
     turn(mirror)
@@ -161,20 +162,17 @@ def test_a_large_log_is_appended_to(here: Place, bucket: Place) -> None:
 def test_a_small_log_costs_no_more_than_its_rate(here: Place, bucket: Place) -> None:
     """A bucket replaces it whole, so that is done the less often the larger it is."""
     log = here.logbook(heartbeat=0)
-    mirror = by_hand(log, bucket)
+    mirror = ByHand(log, bucket)
     for number in range(800):
         log.info("%d %s", number, "x" * 1000)
     turn(mirror)
-    clock = mirror._clock
-    assert isinstance(clock, Hasty)
-    begun = clock.seconds
+    begun = mirror.clock.seconds
     with counted() as sent:
         for number in range(60):
             log.info("%d", number)
             turn(mirror)
-    assert 0 < sent.bytes < 1.2 * RATE * (clock.seconds - begun)
-    mirror._requests.add(object())  # as `flush` does
-    turn(mirror)
+    assert 0 < sent.bytes < 1.2 * RATE * (mirror.clock.seconds - begun)
+    mirror.flush()
     assert content(here) == content(bucket)
 
 
@@ -204,7 +202,7 @@ def test_one_part_at_a_time_and_few_small_files(here: Place, bucket: Place) -> N
             log.bytes(f"large/{number}", bytes(3 * PART))
         for number in range(100):
             here.put(f"log_run/data/{number}.npy", bytes(1000))
-    mirror = by_hand(log, bucket)
+    mirror = ByHand(log, bucket)
     with most_at_once() as seen:
         turn(mirror)
     assert content(here) == content(bucket)

@@ -117,7 +117,7 @@ def announce(place: Place, rank: int) -> None:
 
 
 def test_many_workers_that_attach_at_once_do_not_displace_each_other(place: Place) -> None:
-    """The owner gives signs of life meanwhile, and changes its metadata: each is a swap of the same file."""
+    """The owner sends heartbeats meanwhile, and changes its metadata: each is a swap of the same file."""
     log = place.logbook(heartbeat=0.01)
     over = threading.Event()
     steps: list[int] = []

@@ -167,7 +167,7 @@ def hurried(pause: float = 0.05) -> Iterator[None]:
 
 
 class Outing:
-    """One round: a run that is recorded in all weathers."""
+    """One round: a run that is recorded while requests fail."""
 
     def __init__(self, place: Place, proxy: FaultyProxy, plan: str, *, background: bool, timeout: float) -> None:
         self.direct, self.place, self.proxy = place, behind(place, proxy), proxy

@@ -72,7 +72,7 @@ class Phase(Enum):
     LATE = "late"  # the functions of `atexit` have run
 
 
-_phase = Phase.RUNNING
+phase = Phase.RUNNING
 _last_use = 0.0
 """When a thread of the script last used an object with a registered call, as `time.monotonic`."""
 
@@ -99,7 +99,7 @@ def call_late(call: Call) -> bool:
     A child of `multiprocessing` does not run `atexit` functions.
     """
     multiprocessing = sys.modules.get("multiprocessing.process")
-    if _phase is Phase.LATE or (multiprocessing is not None and multiprocessing.parent_process() is not None):
+    if phase is Phase.LATE or (multiprocessing is not None and multiprocessing.parent_process() is not None):
         return False
     _late_calls[call] = None
     return True
@@ -150,8 +150,8 @@ def _before_joining() -> None:
 
 def _after_joining() -> None:
     """Make the remaining calls after all threads have ended; resolving host names may fail by then."""
-    global _phase  # noqa: PLW0603
-    _phase = Phase.LATE
+    global phase  # noqa: PLW0603
+    phase = Phase.LATE
     _calls.update(_late_calls)
     _late_calls.clear()
     run_all()
@@ -159,9 +159,9 @@ def _after_joining() -> None:
 
 def run_all() -> None:
     """Make all calls that are to be made at exit, and report those that fail."""
-    global _phase  # noqa: PLW0603
-    if _phase is Phase.RUNNING:
-        _phase = Phase.ENDING
+    global phase  # noqa: PLW0603
+    if phase is Phase.RUNNING:
+        phase = Phase.ENDING
     interrupt: BaseException | None = None
     for _ in range(_MOST):  # a call can register another one
         if not _calls:
@@ -264,7 +264,7 @@ class Sigterm:
         """Return what the handler would do on SIGTERM now."""
         if self._is_removed or self._fork.is_forked():
             return Response.PASS_ON
-        return Response.RAISE if Sigterm.received is None and _phase is Phase.RUNNING else Response.IGNORE
+        return Response.RAISE if Sigterm.received is None and phase is Phase.RUNNING else Response.IGNORE
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         response = self.response()
@@ -285,7 +285,7 @@ class Sigterm:
 
     def remove(self) -> None:
         """Restore the previous handler, unless another one was installed since. At exit, keep ignoring SIGTERM."""
-        if _phase is not Phase.RUNNING:
+        if phase is not Phase.RUNNING:
             return
         self._is_removed = True
         here = threading.current_thread() is threading.main_thread()

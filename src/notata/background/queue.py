@@ -39,7 +39,7 @@ from notata.store import Store
 __all__ = ["Lost", "Queue", "QueueStats"]
 
 _AT_ONCE: Final = 32  # concurrent writes; the limit is 64 connections (store/backends/s3.py)
-_PATIENCE: Final = 2.0  # seconds that the end of a run waits before it logs a warning
+WARN_AFTER: Final = 2.0  # seconds that the end of a run waits before it logs a warning
 _THREAD: Final = "notata-background"
 _STORAGE_THREAD: Final = "fsspecIO"
 _own = logging.getLogger("notata")
@@ -59,6 +59,7 @@ class QueueStats:
         streams: Number of streams with pending steps.
         active_streams: Number of streams of which the storage is writing a part.
         callers: Number of callers that wait for space.
+        waiting: Number of callers that wait until certain writes are stored.
         writes_through: Whether writes go directly to the storage, as after the end of a run.
     """
 
@@ -69,6 +70,7 @@ class QueueStats:
     streams: int
     active_streams: int
     callers: int
+    waiting: int
     writes_through: bool
 
 
@@ -127,6 +129,7 @@ class Queue:
             streams=len(self._steps),
             active_streams=self._steps.in_progress,
             callers=self._room.waiting,
+            waiting=len(self._bells),
             writes_through=self.writes_through,
         )
 
@@ -434,7 +437,7 @@ class Queue:
         self.write_through()
         try:
             try:
-                self.settle(_PATIENCE)
+                self.settle(WARN_AFTER)
             except DeadlineError:
                 _own.warning(
                     "notata: waiting for %d pending files to be stored in %s; Ctrl-C discards those not started yet",

@@ -132,7 +132,7 @@ class Follower:
         """Copy files of a running run in batches; the logs and metadata.json last, and between long batches."""
         status = {key: entry for key, entry in due.items() if _is_status(key)}
         last_status = self._clock.now()
-        for batch in _batches(entry for key, entry in due.items() if key not in status):
+        for batch in batches(entry for key, entry in due.items() if key not in status):
             began = self._clock.now()
             if began - last_status > STATUS_INTERVAL:
                 self._copy_status({keys.METADATA: None, **status})
@@ -163,7 +163,7 @@ def _is_status(key: str) -> bool:
     return key == keys.METADATA or keys.is_log(key)
 
 
-def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Yield batches of files that take about the same time, small files first."""
     batch: list[Entry] = []
     size = 0

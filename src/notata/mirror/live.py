@@ -136,7 +136,7 @@ class Mirror:
         self._fork = ForkCheck()
         self._stop = Event()
         self._follower = Follower(source, target, replace=replace, stop=self._stop, clock=self._clock)
-        self._thread = StepThread(self._step, self._lower_priority, self._clock)
+        self._thread = StepThread(self.poll, self._lower_priority, self._clock)
         # Shared by several threads, under the lock of `_thread`:
         self._state = State.FOLLOWING
         self._retries = Retries()
@@ -204,9 +204,14 @@ class Mirror:
                     raise DeadlineError(f"{self._missing()} are not in {self.url} after {timeout:g} s", url=self.url)
                 self._clock.wait(self._thread.changed, min(left, RETRY_LIMIT))
         if not has_thread:
-            self._step()
+            self.poll()
         if self.error is not None:
             raise self.error
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread that follows the run; None if it has ended, or has not started."""
+        return self._thread.thread
 
     # -- for the run ---------------------------------------------------------------------------------------
 
@@ -261,8 +266,8 @@ class Mirror:
                 self._target.filesystem()  # starts a thread that all storages share, which must keep its priority
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
-    def _step(self) -> float | None:
-        """Poll once, and copy the files that are due.
+    def poll(self) -> float | None:
+        """List the run's files once, and copy those that are due.
 
         Returns:
             Seconds until the next poll; None if no work is left.

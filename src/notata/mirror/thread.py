@@ -56,6 +56,11 @@ class StepThread:
         return self._thread is not None
 
     @property
+    def thread(self) -> threading.Thread | None:
+        """The thread; None if there is none."""
+        return self._thread
+
+    @property
     def is_woken(self) -> bool:
         """True if the thread was woken after its last step began."""
         return self._is_woken

@@ -292,10 +292,10 @@ class _Translated(Outcome[T]):
         return self._first.cancel()
 
 
-_pools: dict[int, Pool] = {}
+pools: dict[int, Pool] = {}
 """By process: a forked child has none of its parent's threads."""
 
 
 def _pool() -> Pool:
     pid = os.getpid()
-    return _pools.get(pid) or _pools.setdefault(pid, Pool(_THREADS, _NAME))
+    return pools.get(pid) or pools.setdefault(pid, Pool(_THREADS, _NAME))
