@@ -249,6 +249,8 @@ def main(how: str, url: str, options: str, *rest: str) -> None:
     def begin(run_id: str = "run", **arguments: Any) -> Logbook:
         for each in further:
             arguments |= each
+        if isinstance(mirror := arguments.get("mirror"), dict):
+            arguments["mirror"] = MirrorStorage(**mirror)
         log = Logbook(run_id, url, storage_options=json.loads(options), **arguments)
         log.info("begun")
         return log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import signal
 import socket
@@ -232,6 +233,8 @@ def end() -> End:
     def end(
         here: Place, how: Any, sent: signal.Signals | None = None, *, fresh: bool = False, **arguments: Any
     ) -> tuple[int, str]:
+        if isinstance(mirror := arguments.get("mirror"), MirrorStorage):
+            arguments["mirror"] = dataclasses.asdict(mirror)
         words = [how.__name__, here.url, "{}", "cold", json.dumps(arguments)]
         process: Any = started(words) if fresh else Script("tests.ending", words)
         assert process.stdout.readline() == "ready\n", process.communicate()

@@ -128,7 +128,7 @@ def test_a_function_of_atexit_that_cannot_reach_a_bucket_gets_an_error(shared: P
 
 NO_THREADS = """
 import json, sys, threading
-from notata import Logbook, StorageError
+from notata import Logbook, Storage, StorageError
 
 url, options, allowed = json.loads(sys.argv[1])
 start = threading.Thread.start
