@@ -34,9 +34,10 @@ from notata import (
     sync,
 )
 from notata._base.threads import Event
-from notata.mirror import CopyOptions, RunCopy
 from notata.mirror.evidence import digest_of
 from notata.mirror.files import CopyResult
+from notata.mirror.options import CopyOptions
+from notata.mirror.runs import RunCopy
 from notata.store import Entry, Store, open_store
 from notata.store.files import PART
 from notata.store.gaps import Skipped

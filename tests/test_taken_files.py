@@ -13,7 +13,7 @@ from fsspec.callbacks import Callback
 from upath import UPath
 
 from notata import ConflictError, Logbook
-from notata.mirror import sync
+from notata.mirror.tree import sync
 
 SIZE = 3 * 2**20
 

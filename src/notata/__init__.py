@@ -50,7 +50,7 @@ from notata.errors import (
 from notata.experiment import Experiment
 from notata.logbook import Logbook
 from notata.manifest import VerifyReport
-from notata.mirror import MirrorStorage, SyncReport, sync
+from notata.mirror.places import MirrorStorage
 from notata.provenance.failures import Caught
 from notata.reader import ExperimentReader, LogReader
 from notata.run.runlog import LogLine, RunLog
@@ -60,6 +60,7 @@ from notata.worker import Worker
 
 if TYPE_CHECKING:
     from notata import search as search
+    from notata.mirror.tree import SyncReport, sync
 
 __version__ = "1.0.0.dev0"
 
@@ -110,8 +111,17 @@ __all__ = [
 ]
 
 
+_LATE = {"search": "notata.search", "SyncReport": "notata.mirror.tree", "sync": "notata.mirror.tree"}
+"""Names that are imported on first use, as writing a run does not need them."""
+
+
 def __getattr__(name: str) -> object:
-    """Import `notata.search` on first use; writing a run does not need it."""
-    if name == "search":
-        return _importlib.import_module("notata.search")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a name of `_LATE`."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _importlib.import_module(_LATE[name])
+    return module if name == "search" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

@@ -819,7 +819,7 @@ def _check_arguments(callback: object, *, overwrite: bool, resume: object) -> No
 
 def _redactor_of(store: Store, copy: Store | None) -> Callable[[str], str]:
     """Return a function that redacts the secrets of the run's storage and of the copy's storage in a text."""
-    return store.redacted if copy is None else lambda text: copy.redacted(store.redacted(text))
+    return store.backend.redacted if copy is None else lambda text: copy.redacted(store.redacted(text))
 
 
 def _check_switches(**switches: object) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from notata import BatchError, FolderError, Logbook, LogReader, SyncReport, sync
-from notata.mirror import RunCopy
 from notata.mirror.evidence import digest_of
+from notata.mirror.runs import RunCopy
 from notata.store.backends import gcs, s3
 from notata.store.files import PART
 from notata.testing import FaultyBackend

@@ -11,7 +11,7 @@ from notata.cli import output
 from notata.cli.frame import Command, ErrorCollector, json_option, progress_option, storage_option, wanted
 
 if TYPE_CHECKING:
-    from notata.mirror import SyncReport
+    from notata.mirror.tree import SyncReport
 
 __all__ = ["sync"]
 
@@ -60,7 +60,7 @@ def sync(
     the command sends nothing: it shows the mirror that the run records, and how to sync to it. Start the command again
     after an interruption: it continues. Errors are listed for what cannot be copied; everything else is copied.
     """
-    from notata.mirror import sync
+    from notata.mirror.tree import sync
 
     errors: list[Exception] = []
     report = sync(

@@ -5,10 +5,3 @@
 which files are equal already. `live` keeps the copy of one run current while it is written: `following` looks for
 changes, `schedule` decides which files are due. `places` decides where copies go.
 """
-
-from notata.mirror.options import CopyOptions
-from notata.mirror.places import MirrorStorage
-from notata.mirror.runs import RunCopy
-from notata.mirror.tree import SyncReport, sync
-
-__all__ = ["CopyOptions", "MirrorStorage", "RunCopy", "SyncReport", "sync"]

@@ -15,7 +15,6 @@ from notata._base.display import indefinite
 from notata._base.progress import bar
 from notata.errors import ConfigurationError, StorageError
 from notata.store.backend import ABSENT, Backend
-from notata.store.backends.local import LocalBackend
 from notata.store.entries import Blob, Entry
 from notata.store.options import check as check_options
 from notata.store.storage import TIMEOUT, Storage, check_seconds
@@ -67,15 +66,6 @@ _FLATTENED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:[/\\](?![/\\])|$)"
 """A URL without one of its slashes; a single letter would be a drive on Windows."""
 
 
-def _local_path_of(file: str, backend: LocalBackend, store: Store) -> UPath:
-    from notata.store.backends.local_paths import path_of  # imports universal_pathlib: most of the start of `notata ls`
-
-    return path_of(file, backend, store)
-
-
-LocalBackend.path_of = staticmethod(_local_path_of)
-
-
 def open_store(
     base: Location,
     storage_options: Mapping[str, Any] | None = None,
@@ -120,6 +110,8 @@ def open_store(
     if "::" not in url:
         check_options(scheme, {name: value for name, value in options.items() if name != "engine"})
     if scheme in ("file", "local") and "::" not in url:
+        from notata.store.backends.local import LocalBackend
+
         return Store(LocalBackend(_local_path(url), timeout))
     if scheme == "memory":
         from notata.store.backends.memory import MemoryBackend

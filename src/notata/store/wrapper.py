@@ -36,6 +36,9 @@ class Wrapper(Backend):
     def __init__(self, inner: Backend) -> None:
         self.inner = inner
         self._below = ""  # below the root of the backend that was wrapped first
+        for name in _CONSTANT:
+            if name not in vars(type(self)):
+                setattr(self, name, getattr(inner, name))
 
     def __copy__(self) -> Self:  # `copy` would use `__reduce__`
         other = object.__new__(type(self))
@@ -118,9 +121,11 @@ def _fact(name: str) -> Any:
 
 
 _VARIANTS: Final = {"durably", "following_links", "sparing", "strictly"}
+_CONSTANT: Final = [name for name, fact in vars(Backend).items() if isinstance(fact, bool)]
+"""Facts that are the same for all variants of a backend; they are copied, as they are read for each line of a log."""
 
 for _name, _member in vars(Backend).items():
-    if not _name.startswith("_") and _name not in vars(Wrapper):
+    if not _name.startswith("_") and _name not in vars(Wrapper) and _name not in _CONSTANT:
         _make = _variant if _name in _VARIANTS else _verb if callable(_member) else _fact
         setattr(Wrapper, _name, _make(_name))
 Wrapper.url = _fact("url")  # an attribute of each backend

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from io import open  # noqa: A004, UP029  the builtin is gone in the last moments of the interpreter
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from notata._base import keys, limits
 from notata._base.processes import ForkCheck
@@ -72,9 +72,6 @@ class LocalBackend(Backend):
     folders = True
     is_local = True
     leaves_unfinished = True
-    path_of: ClassVar[Callable[[str, LocalBackend, Store], UPath]]
-    """Makes a path object. The package sets it: a backend does not know them, as they know it."""
-
     _durability: Durability | None = None
     _follows = False
 
@@ -491,11 +488,14 @@ class LocalBackend(Backend):
 
     def path(self, key: str, store: Store) -> UPath:
         try:
-            return type(self).path_of(self._file(key), self, store)
+            from notata.store.backends.local_paths import (
+                path_of,  # imports universal_pathlib: most of a command's start
+            )
         except ImportError:
             if not sys.is_finalizing():
                 raise
             return cast("UPath", Path(self._file(key)))  # nothing can be imported any more, and the file is stored
+        return path_of(self._file(key), self, store)
 
     def stage(self, key: str) -> Staging:
         return _Beside(self, key)

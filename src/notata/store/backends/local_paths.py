@@ -6,17 +6,18 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from upath.implementations.local import PosixUPath, WindowsUPath
 
 from notata.errors import ExistsError
-from notata.store.backends.local import LocalBackend
 from notata.store.paths import TextAndBytes
 from notata.store.store import Store
 
 if TYPE_CHECKING:
     from upath import UPath
+
+    from notata.store.backends.local import LocalBackend
 
     _LocalPath = PosixUPath
 else:
@@ -135,7 +136,7 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
         path = os.path.abspath(self)
         if self._home is not None:
             return self._home.backend.beside(path)
-        return LocalBackend(os.path.dirname(path)).beside(path)
+        return _backend_of(os.path.dirname(path)).beside(path)
 
     def open(  # type: ignore[override]
         self,
@@ -165,8 +166,12 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
             os.utime(self, follow_symlinks=os.utime not in os.supports_follow_symlinks)
 
 
+def _backend_of(folder: str) -> LocalBackend:
+    return cast("LocalBackend", Store.reopen(folder).backend)
+
+
 def _restored(file: str, root: str, durable: bool) -> LocalRunPath:
-    backend = LocalBackend(root) if root else None
-    if backend is None:
+    if not root:
         return LocalRunPath._of(file, None)
+    backend = _backend_of(root)
     return LocalRunPath._of(file, _Home(backend.durably() if durable else backend, None))
