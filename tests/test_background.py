@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import pickle
@@ -25,11 +26,13 @@ from fsspec.callbacks import Callback
 from fsspec.core import strip_protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from upath import UPath
 
 from notata import (
     BatchError,
     ConfigurationError,
     DeadlineError,
+    ExistsError,
     Experiment,
     FolderError,
     Logbook,
@@ -1439,3 +1442,48 @@ def test_lost_writes_are_reported_before_a_batch_and_not_within(
     assert (callback.size, callback.value) == (2, 2)
     log.flush()
     assert len([key for key in raw(faulty) if key.startswith("log_a/artifacts/f/")]) == 5
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        copy.copy,
+        copy.deepcopy,
+        lambda path: pickle.loads(pickle.dumps(path)),
+        lambda path: UPath(path),
+        lambda path: type(path)(str(path)),
+        lambda path: LogReader(path.parent.parent)["data/a.npy"],
+    ],
+    ids=["copy", "deepcopy", "pickle", "UPath", "class", "reader"],
+)
+def test_any_path_of_the_process_waits_on_a_disk(tmp_path: Path, same: Callable[[Any], Any]) -> None:
+    inner = Gated(open_store(tmp_path))
+    log = Logbook("run", inner, background=True)
+    path = log.array("a", np.arange(3))
+    with thread(lambda: np.load(same(path))) as loading:
+        inner.hall.wait_for(1)
+        assert not loading.done()
+        inner.hall.open()
+        assert list(loading.result(SECONDS)) == [0, 1, 2]
+    log.mark_complete()
+
+
+def test_after_the_end_of_a_queue_a_batch_is_not_cut_by_an_earlier_loss(faulty: FaultyBackend) -> None:
+    store, background = behind(faulty)
+    faulty.fail(1, key="lost")
+    store.write("lost", b"1")
+    background.finish()
+    with pytest.raises(BatchError, match="lost"):
+        store.write_many({"a": b"1", "b": bytes(9 * MIB), "c": b"1"})
+    store.write_many({"a": b"1", "b": bytes(9 * MIB), "c": b"1"})
+    assert set(raw(faulty)) == {"a", "b", "c"}
+
+
+def test_an_exclusive_write_ends_after_writes_that_were_queued_meanwhile(faulty: FaultyBackend) -> None:
+    store, _ = behind(faulty)
+    file = store.open("k", "xb")
+    file.write(bytes(9 * MIB))
+    store.write("k", b"1")
+    with pytest.raises(ExistsError):
+        file.close()
+    assert store.read("k") == b"1"

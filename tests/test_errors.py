@@ -26,9 +26,10 @@ from upath import UPath
 import notata
 from notata import Storage, errors
 from notata.logbook import Logbook
-from notata.store import open_store
+from notata.store import Store, open_store
 from notata.store.backends import s3
 from notata.store.backends.remote import Connection
+from notata.testing import FaultyBackend
 from tests.backends import Place
 from tests.servers import Server
 
@@ -475,3 +476,15 @@ def test_a_storage_option_that_the_library_does_not_take_is_named(options: dict[
     ) as caught:
         Logbook("run", "s3://bucket", storage_options=options)
     assert SECRETS["secret"] not in str(caught.value)
+
+
+def test_a_warning_that_the_user_made_an_error_stays_a_warning() -> None:
+    faults = FaultyBackend(open_store("memory://warned"))
+    store = Store(faults)
+    store.write("a", b"1")
+    for operation in (lambda: store.read("a"), lambda: store.start_fetch("a").result(), lambda: store.read_many(["a"])):
+        faults.fail(1, error=lambda: DeprecationWarning("of a library, with -W error"))
+        with pytest.raises((DeprecationWarning, errors.BatchError)) as caught:
+            operation()
+        raised = getattr(caught.value, "exceptions", [caught.value])
+        assert [type(error) for error in raised] == [DeprecationWarning]

@@ -9,6 +9,7 @@ import sys
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from notata import Logbook, formats
 from notata.errors import ConfigurationError
 from notata.provenance import failures
+from notata.store import open_store
+from notata.testing import FaultyBackend
 
 SECRET = "hunter2"
 
@@ -434,3 +437,22 @@ def test_a_reason_of_many_megabytes_is_cut_in_the_metadata_and_whole_in_the_trac
     other = Logbook("b", url)
     other.mark_failed(text)
     assert other["metadata.json"].stat().st_size < 10_000
+
+
+def test_an_error_after_the_end_keeps_the_exception_of_the_user(tmp_path: Path) -> None:
+    """Each later step is made, and the traceback that Python prints still has the first error."""
+    faults = FaultyBackend(open_store(tmp_path))
+    with pytest.raises(KeyboardInterrupt) as caught, Logbook("a", faults, heartbeat=0):
+        faults.fail(1, key="artifacts/debug/traceback.txt", error=KeyboardInterrupt)
+        raise ValueError("the user's own error")
+    assert repr(caught.value.__context__) == repr(ValueError("the user's own error"))
+
+    def failing(log: Logbook) -> None:
+        raise KeyError("callback")
+
+    with pytest.raises(KeyError) as raised:
+        try:
+            raise ValueError("the user's own error")
+        except ValueError as error:
+            Logbook("b", tmp_path, heartbeat=0, callback=failing).mark_failed("x", error)
+    assert isinstance(raised.value.__context__, ValueError)

@@ -38,7 +38,7 @@ from notata import (
     sync,
 )
 from notata.search import diagnose
-from notata.store import Store, open_store
+from notata.store import Backend, Store, open_store
 from notata.store.files import PART
 from notata.store.wrapper import Wrapper
 from notata.testing import FaultyBackend
@@ -211,8 +211,8 @@ def test_runs_are_copied_there_and_back(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("front", [Wrapper, FaultyBackend])
-def test_a_store_in_front_says_what_readers_may_see(front: Callable[[Store], Store], url: str, store: Store) -> None:
-    assert front(store).gap == store.gap
+def test_a_wrapper_says_what_readers_may_see(front: Callable[[Backend], Backend], url: str, store: Store) -> None:
+    assert front(store.backend).gap == store.gap
     assert bool(store.gap) == url.startswith("copying:")
 
 
@@ -741,3 +741,9 @@ def test_a_large_file_of_a_server_without_ranges_is_fetched_once() -> None:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def test_a_large_file_with_an_illegal_name_is_read_by_ranges(tmp_path: Path) -> None:
+    (tmp_path / "tab\tx").write_bytes(bytes(9 * 2**20))
+    store = Store(FaultyBackend(open_store(tmp_path)))
+    assert len(store.stream("tab\tx").read()) == 9 * 2**20

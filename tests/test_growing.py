@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -134,3 +138,42 @@ def test_the_schedule_waits_longer_after_each_failure() -> None:
     assert schedule.next_append(MANY, again=0, size=0) == 100.0 + 2 * SECONDS
     schedule.recovered()
     assert schedule.next_append(MANY, again=0, size=0) < 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork")
+def test_threads_of_a_forked_child_that_write_first_at_once_lose_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.touch()
+
+    class OnDisk(File):
+        def append(self, data: bytes) -> None:
+            with path.open("ab") as file:
+                file.write(data)
+
+    log = growing(OnDisk())
+    for number in range(40):
+        child = os.fork()
+        if child == 0:
+            write_from_threads(log, number)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    lines = path.read_text().split()
+    assert sorted(lines) == sorted(f"{a}-{b}-{c}" for a in range(40) for b in range(6) for c in range(4))
+
+
+def write_from_threads(log: GrowingFile, number: int) -> None:
+    """Write four lines from each of six threads, which begin together."""
+    sys.setswitchinterval(1e-6)
+    together = threading.Barrier(6)
+
+    def work(name: int) -> None:
+        together.wait()
+        for each in range(4):
+            log.write(f"{number}-{name}-{each}\n".encode())
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.flush()

@@ -18,6 +18,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.callbacks import Callback
 
 from notata import (
     ConfigurationError,
@@ -381,3 +382,18 @@ def test_a_value_that_has_no_form_is_reported_with_its_key(log: Logbook) -> None
     with pytest.raises(EncodeError) as caught:
         log.worker(0).json("metrics", {"a": object()})
     assert (caught.value.url, caught.value.key) == (log.url, "artifacts/metrics.json")
+
+
+@pytest.mark.parametrize("manifest", [False, True])
+def test_a_worker_shows_progress_if_its_storage_does(
+    log: Logbook, manifest: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def bar(label: str, size: int | None = None) -> Callback:
+        shown.append(label)
+        return Callback()
+
+    monkeypatch.setattr("notata.store.bar", bar)
+    Worker(Storage(log.url, progress=True), 5, manifest=manifest).bytes("large", bytes(17 * 2**20))
+    assert shown == ["large"]

@@ -28,7 +28,7 @@ from notata.store.files import PART
 from notata.store.wrapper import Wrapper
 from notata.testing import FaultyBackend
 
-NAMES = {name for name in vars(Backend) if not name.startswith("_")} | {"url"}
+NAMES = {name for name in vars(Backend) if not name.startswith("_")} - {"enter"} | {"url"}  # `below` enters
 FACTS = {name for name in NAMES if not callable(getattr(Backend, name, None))}
 VARIANTS: dict[str, tuple[Any, ...]] = {
     "below": ("a/b",),
@@ -117,6 +117,7 @@ INNER: dict[tuple[type[Wrapper], str], tuple[str, tuple[Any, ...]]] = {
 REPLACED = {
     (HashingBackend, "begin_upload"),
     (HashingBackend, "stage"),
+    (BackgroundBackend, "begin_upload"),
     (BackgroundBackend, "stage"),
     (BackgroundBackend, "start_put"),
     (FaultyBackend, "begin_upload"),
@@ -132,6 +133,7 @@ class Recorder:
         self.replies: dict[str, Any] = {}
         for name in FACTS:
             setattr(self, name, object())
+        self.url = f"recorder://{id(self)}"
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in NAMES:
@@ -358,3 +360,10 @@ def test_the_verbs_of_a_store_on_a_backend_of_40_lines() -> None:
     store.clear(keep=["k"])
     assert store.read("k") == b"234"
     assert list(store.backend.list("")) == [store.stat("k")]
+
+
+def test_a_subclass_keeps_the_facts_of_its_class() -> None:
+    class Mine(BackgroundBackend):
+        pass
+
+    assert Mine(open_store("memory://mine").backend, 2**20).queues

@@ -655,6 +655,7 @@ class Logbook(Recorder):
         return self._lease.is_new_status(status) if self._lease.is_owner_process else self._lease.end(status)
 
     def _end(self, end: End) -> None:
+        self._changes_status(end.status)  # a forked child must not wait for a lock that its parent held
         self._ending.apply(end, self._plan_end, self.error)
 
     def _plan_end(self, end: End) -> EndingPlan | None:

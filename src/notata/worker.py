@@ -155,7 +155,7 @@ class Worker(Recorder):
         hashing = HashingBackend(store.backend) if config.manifest else None
         if hashing is not None:
             hashing.records.on_change = used
-        self._store = store if hashing is None else Store(hashing)
+        self._store = store if hashing is None else Store(hashing, store.progress)
         self._manifest = None if hashing is None else self._manifest_writer(hashing.records)
         self.handler = Journal(
             _LazyAppender(self._store, keys.worker_file(config.rank, keys.LOG), used),

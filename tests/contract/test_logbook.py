@@ -472,7 +472,7 @@ def test_a_storage_refuses_values_that_make_no_sense(arguments: dict[str, Any]) 
 
 def test_a_storage_shows_no_options() -> None:
     storage = Storage("s3://bucket/outputs", {"secret": "abc123abc123"}, timeout=5)
-    assert repr(storage) == "Storage(url='s3://bucket/outputs', timeout=5, durable=False, progress=False)"
+    assert repr(storage) == "Storage('s3://bucket/outputs', timeout=5, durable=False, progress=False)"
 
 
 def test_options_of_a_call_come_on_top_of_those_of_a_storage() -> None:

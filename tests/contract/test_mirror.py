@@ -349,4 +349,7 @@ def test_hosts_can_be_found_where_no_thread_starts_any_more(bucket: Place) -> No
 
 
 def test_threads_of_mirrors_are_gone() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("notata-mirror"):
+            thread.join(20)  # of the test before
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("notata-mirror")] == []

@@ -41,8 +41,8 @@ def thread_frames() -> dict[int, FrameType]:
     True
     """
     collects = gc.isenabled()
-    gc.disable()
     try:
+        gc.disable()
         return sys._current_frames()
     finally:
         if collects:

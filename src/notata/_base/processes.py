@@ -12,6 +12,7 @@ import platform
 import re
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -20,6 +21,13 @@ from notata.errors import StorageError
 __all__ = ["ForkCheck", "Lock", "alive", "identity", "is_ancestor", "is_running", "tag"]
 
 _UNKNOWN: Final = ""
+
+
+_adopting: Final = [threading.RLock()]
+"""The lock of `ForkCheck.when_forked`; a forked child gets a new one, as no thread of it holds the parent's."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _adopting.__setitem__(0, threading.RLock()))
 
 
 class ForkCheck:
@@ -41,6 +49,14 @@ class ForkCheck:
         """Return True in a child that was forked after this object was made, or after its last `adopt`."""
         return os.getpid() != self._pid
 
+    def when_forked(self, begin: Callable[[], object]) -> None:
+        """Call `begin` in a forked child, once though several threads come first, and make the child the owner."""
+        if self.is_forked():
+            with _adopting[0]:
+                if self.is_forked():
+                    begin()
+                    self.adopt()  # last, as an interrupt may come in between
+
     def adopt(self) -> None:
         """Make this process the owner."""
         self._pid = os.getpid()
@@ -57,6 +73,9 @@ class Lock:
     def __init__(self) -> None:
         self._lock, self._fork = threading.RLock(), ForkCheck()
 
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+
     def held(self) -> AbstractContextManager[object]:
         """Return a context manager that holds the lock.
 
@@ -66,9 +85,7 @@ class Lock:
         Raises:
             StorageError: On entry, if the interpreter is ending and another thread holds the lock.
         """
-        if self._fork.is_forked():
-            self._lock = threading.RLock()
-            self._fork.adopt()  # last, as an interrupt may come in between
+        self._fork.when_forked(self._renew)
         return _Last(self._lock) if sys.is_finalizing() else self._lock
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING
 
 from notata._base.threads import Outcome
@@ -15,6 +15,7 @@ from notata.errors import BatchError, ConfigurationError
 from notata.store import Backend, Blob, Entry, Store
 from notata.store.gaps import Gap
 from notata.store.in_flight import failure_of
+from notata.store.pending import note_queue
 from notata.store.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class BackgroundBackend(Wrapper):
             raise ConfigurationError(f"invalid max_pending {max_pending!r}: pass a positive number of bytes")
         super().__init__(inner)
         self._queue = Queue(Store(inner), max_pending, check, lost)
+        note_queue(self)
 
     # -- pending writes ------------------------------------------------------------------------------------
 
@@ -98,7 +100,7 @@ class BackgroundBackend(Wrapper):
         self._queue.wait_below(self.full(key))
 
     def many_writes(self) -> AbstractContextManager[object]:
-        return nullcontext() if self._queue.writes_through else self._queue.errors_deferred()
+        return self._queue.errors_deferred()
 
     # -- write ---------------------------------------------------------------------------------------------
 
@@ -119,6 +121,7 @@ class BackgroundBackend(Wrapper):
             queued.set_result(self.put(key, data, None))
             return queued
         full = self.full(key)
+        self._queue.raise_lost()
         self._queue.wait(full)
         started = self.inner.start_put(key, data)
         started.add_done_callback(lambda ended: None if failure_of(ended) else self._queue.stored(full))
@@ -130,7 +133,7 @@ class BackgroundBackend(Wrapper):
             self._queue.raise_lost()
             return Stream(self._queue, Store(self.inner), key, full)
         self._queue.wait(full)
-        return self.inner.begin_upload(key, match)
+        return _UploadInOrder(self._queue, full, self.inner.begin_upload(key, match))
 
     def append(self, key: str, data: bytes, tail: Tail) -> Tail:
         self._queue.wait(self.full(key))
@@ -181,6 +184,23 @@ class BackgroundBackend(Wrapper):
     def irregular(self) -> builtins.list[str]:
         self.arrive("")
         return self.inner.irregular()
+
+
+class _UploadInOrder:
+    """A streamed write to a key that must not exist. It ends after the writes that were queued meanwhile."""
+
+    def __init__(self, queue: Queue, key: str, upload: Upload) -> None:
+        self._queue, self._key, self._upload = queue, key, upload
+
+    def write(self, part: bytes) -> None:
+        self._upload.write(part)
+
+    def commit(self) -> str:
+        self._queue.wait(self._key)
+        return self._upload.commit()
+
+    def abort(self) -> None:
+        self._upload.abort()
 
 
 class _InOrder:

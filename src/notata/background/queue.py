@@ -109,10 +109,11 @@ class Queue:
         self._unanswered = 0  # consecutive writes without an answer
 
     def _check_process(self) -> None:
-        if self._fork.is_forked():
-            self._begin(self._room.most, is_closed=self._room.is_closed)
-            self._losses.clear()
-            self._fork.adopt()
+        self._fork.when_forked(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self._begin(self._room.most, is_closed=self._room.is_closed)
+        self._losses.clear()
 
     @property
     def writes_through(self) -> bool:

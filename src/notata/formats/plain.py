@@ -121,6 +121,8 @@ class _Plain:
             return value
         if kind is int:
             return self._integer(where, value)
+        if (for_file := getattr(kind, "_notata_for_file", None)) is not None:  # a storage, by its URL without options
+            return self.of(for_file(value)[1][0], where, above)
         if isinstance(value, enum.Enum):
             return self.of(value.value, where, above)
         if isinstance(value, str | int | float):

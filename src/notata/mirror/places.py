@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from numbers import Real
 
 from notata.errors import ConfigurationError
 from notata.store import Location, Storage, Store, open_store
@@ -11,7 +12,7 @@ from notata.store import Location, Storage, Store, open_store
 __all__ = ["MirrorStorage", "base_of_copies", "check_separate", "copy_of", "exit_timeout"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MirrorStorage(Storage):
     """A `Storage` for copies of runs, as the argument `mirror` takes it.
 
@@ -28,14 +29,16 @@ class MirrorStorage(Storage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.url is None:
+            raise ConfigurationError("a MirrorStorage needs a URL: the folder that the copies are written to")
         seconds = self.exit_timeout
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        if isinstance(seconds, bool) or not isinstance(seconds, Real) or not float(seconds) >= 0:
             raise ConfigurationError(f"invalid exit_timeout {seconds!r}: pass a number of seconds")
 
 
 def exit_timeout(mirror: Location | None) -> float:
     """Return the seconds that the interpreter waits for a copy at exit."""
-    return (mirror if isinstance(mirror, MirrorStorage) else MirrorStorage()).exit_timeout
+    return mirror.exit_timeout if isinstance(mirror, MirrorStorage) else MirrorStorage.exit_timeout
 
 
 def copy_of(store: Store, mirror: Location | None, folder: str) -> Store | None:

@@ -14,7 +14,6 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
@@ -131,9 +130,16 @@ class Ending:
             for step in steps.closing:
                 step()
             self.ended, self.runtime, self.unstored = end, steps.runtime, None
-        with ExitStack() as after:  # each step is made, even if an earlier one fails
-            for step in reversed(steps.after):
-                after.callback(step)
+        _make_each(steps.after)
+
+
+def _make_each(steps: Sequence[Step]) -> None:
+    """Make each step, even if an earlier one fails. An error keeps its context, the exception that ended the run."""
+    if steps:
+        try:
+            steps[0]()
+        finally:
+            _make_each(steps[1:])
 
 
 class FailureFiles:

@@ -274,9 +274,7 @@ class GrowingFile:
         self.state = State.OPEN
 
     def _check_process(self) -> None:
-        if self._fork.is_forked():
-            self._begin()
-            self._fork.adopt()
+        self._fork.when_forked(self._begin)
 
     # -- in ------------------------------------------------------------------------------------------------
 
@@ -302,6 +300,11 @@ class GrowingFile:
         return len(self._pending) + (0 if chunk is None else len(chunk.data))
 
     @property
+    def is_displaced(self) -> bool:
+        """True if another writer owns the file, so that lines are ignored."""
+        return self.state is State.DISPLACED
+
+    @property
     def is_in_flight(self) -> bool:
         """True if lines are being appended, or were and it failed."""
         return self._in_flight is not None
@@ -324,7 +327,7 @@ class GrowingFile:
                 self._failed(error)
             finally:
                 self._end_append()
-        if self.state is State.DISPLACED:
+        if self.is_displaced:
             self._warn_of_displacement()
         elif self._pending and not self._in_flight:  # a signal handler wrote a line meanwhile
             self.try_append()

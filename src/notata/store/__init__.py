@@ -141,6 +141,8 @@ def open_base(
 def _open_storage(storage: Storage, options: Mapping[str, Any] | None) -> Store:
     """Open a storage; `options` override its own."""
     options = {**(storage.options or {}), **(options or {})} or None
+    if options and isinstance(storage.url, Store | Backend):
+        raise ConfigurationError(f"storage options cannot change {storage.url.url}, which is open; pass its URL")
     store = open_base(storage.url, options, timeout=storage.timeout)
     if storage.durable:
         store = store.durably()

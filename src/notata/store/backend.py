@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self
 
 from notata._base.secrets import redacted, without_secrets
 from notata.errors import ConflictError, NotataError
@@ -89,6 +89,9 @@ class Backend(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
+
+    def _notata_for_file(self) -> tuple[Any, ...]:
+        raise TypeError(f"{self!r} has storage options, which must not be stored in a file; keep its url")
 
     @property
     def supports_exclusive_create(self) -> bool:

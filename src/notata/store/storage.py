@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
 
+from notata._base.secrets import shown_url
 from notata.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ TIMEOUT: Final = 30.0
 """Seconds that one request may take, plus the time for its size."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Storage:
     """A location with all that is needed to reach it. Functions accept it in place of a URL.
 
@@ -49,7 +51,7 @@ class Storage:
     """
 
     url: str | os.PathLike[str] | UPath | Store | Backend | None = None
-    options: Mapping[str, Any] | None = field(default=None, repr=False)
+    options: Mapping[str, Any] | None = field(default=None, hash=False)
     timeout: float = TIMEOUT
     durable: bool = False
     progress: bool = False
@@ -61,8 +63,21 @@ class Storage:
                 f"storage_options are names and values for fsspec, not {type(self.options).__name__}"
             )
         for name in ("durable", "progress"):
-            if getattr(self, name) not in (True, False):
+            if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"invalid {name} {getattr(self, name)!r}: pass True or False")
+
+    def __repr__(self) -> str:
+        others = [f"{one.name}={getattr(self, one.name)!r}" for one in fields(self)[2:]]
+        return f"{type(self).__name__}({', '.join([repr(self._shown()), *others])})"
+
+    def _shown(self) -> str | None:
+        """Return the URL without credentials."""
+        url = self.url if self.url is None else getattr(self.url, "url", None) or str(self.url)
+        return shown_url(url) if url is not None and "://" in url else url
+
+    def _notata_for_file(self) -> tuple[Any, ...]:
+        """Return how `notata.formats` stores it in a file: without storage options."""
+        return type(self), (self._shown(),)
 
 
 def check_seconds(name: str, value: object) -> None:
@@ -71,5 +86,5 @@ def check_seconds(name: str, value: object) -> None:
     Raises:
         ConfigurationError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
         raise ConfigurationError(f"{name} is a number of seconds, not {value!r}")

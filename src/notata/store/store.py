@@ -595,7 +595,8 @@ class Store:
             first = self.backend.get(key, 0, PART)
 
         def start(begin: int, end: int) -> Future[Blob]:
-            return self.start_fetch(key, begin, end, first.version)
+            with self.guard("read", key):
+                return self._translated_later(self.backend.start_get(key, begin, end, first.version), "read", key)
 
         callback = self.callback(key, first.size) if first.size > len(first.data) else None
         return io.BufferedReader(RangeReader(first.data, first.size, start, self.shown(key), callback), PART)
@@ -857,7 +858,9 @@ class Store:
         return ours
 
     def _translated_later(self, started: Future[T], doing: str, key: str) -> Future[T]:
-        return translated(started, lambda error: self.translated(error, doing, key))
+        return translated(
+            started, lambda error: error if isinstance(error, Warning) else self.translated(error, doing, key)
+        )
 
     def redacted(self, text: str) -> str:
         """Return `text` with secrets redacted: this store's storage options, credentials, and what looks like one."""

@@ -36,8 +36,10 @@ class Wrapper(Backend):
     def __init__(self, inner: Backend) -> None:
         self.inner = inner
         self._below = ""  # below the root of the backend that was wrapped first
+        kinds = type(self).__mro__
+        own = {name for kind in kinds[: kinds.index(Wrapper)] for name in vars(kind)}
         for name in _CONSTANT:
-            if name not in vars(type(self)):
+            if name not in own:
                 setattr(self, name, getattr(inner, name))
 
     def __copy__(self) -> Self:  # `copy` would use `__reduce__`

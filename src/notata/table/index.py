@@ -37,10 +37,10 @@ class IndexWriter:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._fork = ForkCheck()
         self._begin()
 
     def _begin(self) -> None:
-        self._fork = ForkCheck()
         self._lock = threading.RLock()
         self._pending: dict[str, Row] = {}
         self._next = 0.0
@@ -94,8 +94,7 @@ class IndexWriter:
 
     def _own_lock(self) -> AbstractContextManager[object]:
         """Return the lock; an interrupt cannot leave it held."""
-        if self._fork.is_forked():  # the lock may be held for ever, and pending rows belong to the parent
-            self._begin()
+        self._fork.when_forked(self._begin)  # the lock may be held for ever, and pending rows belong to the parent
         return self._lock
 
     def _add_pending(self, row: Row) -> bool:

@@ -495,7 +495,7 @@ class LocalBackend(Backend):
             if not sys.is_finalizing():
                 raise
             return cast("UPath", Path(self._file(key)))  # nothing can be imported any more, and the file is stored
-        return path_of(self._file(key), self, store)
+        return path_of(self._file(key), self)
 
     def stage(self, key: str) -> Staging:
         return _Beside(self, key)

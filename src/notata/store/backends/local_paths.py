@@ -1,17 +1,17 @@
-"""Path objects of files on a local disk; each keeps the store that it came from, and passes it to derived paths."""
+"""Path objects of files on a local disk; each keeps the backend that it came from, and passes it to derived paths."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Self, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Self
 
 from upath.implementations.local import PosixUPath, WindowsUPath
 
 from notata.errors import ExistsError
 from notata.store.paths import TextAndBytes
+from notata.store.pending import arrive
 from notata.store.store import Store
 
 if TYPE_CHECKING:
@@ -26,30 +26,15 @@ else:
 __all__ = ["LocalRunPath", "path_of"]
 
 
-def path_of(file: str, backend: LocalBackend, store: Store) -> UPath:
+def path_of(file: str, backend: LocalBackend) -> UPath:
     """Return the path object of a file.
 
     Args:
         file: Its absolute name.
         backend: The folder that it is in. Its own reads and writes have the guarantees of this backend.
-        store: The store that the path belongs to: `backend`, or what is around it. It knows which writes are pending.
     """
-    return LocalRunPath._of(file, _Home(backend, store))
-
-
-@dataclass(frozen=True, slots=True)
-class _Home:
-    """The backend and the store that a path shares with those derived from it."""
-
-    backend: LocalBackend
-    store: Store | None
-
-    def arrive(self, file: str) -> None:
-        """Wait for the pending writes to a file or below a folder."""
-        if self.store is not None and self.store.queues:
-            key = os.path.relpath(os.path.abspath(file), self.backend.url).replace(os.sep, "/")
-            if key != ".." and not key.startswith("../"):
-                self.store.arrive("" if key == "." else key)
+    LocalRunPath.backend_kind = LocalRunPath.backend_kind or type(backend)
+    return LocalRunPath._of(file, backend)
 
 
 class _Keeping:
@@ -60,7 +45,7 @@ class _Keeping:
 
     def __get__(self, path: LocalRunPath | None, kind: type[LocalRunPath]) -> Callable[..., LocalRunPath]:
         make: Callable[..., LocalRunPath] = getattr(super(LocalRunPath, kind), self._name)
-        return make if path is None else lambda *arguments: path._with_home(make(*arguments))
+        return make if path is None else lambda *arguments: path._with_backend(make(*arguments))
 
 
 class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
@@ -70,27 +55,29 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
     atomic. Paths derived from it, for example by ``/`` or ``parent``, are of the same kind.
     """
 
-    _home: _Home | None = None
+    _backend: LocalBackend | None = None
+    backend_kind: ClassVar[type[LocalBackend] | None] = None
+    """The class of backends, for a path without one; the first path brings it, as this module must not import it."""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         return object.__new__(cls)  # UPath's own looks up the class by protocol, and the empty protocol is taken
 
     @classmethod
-    def _of(cls, file: str, home: _Home | None) -> Self:
+    def _of(cls, file: str, backend: LocalBackend | None) -> Self:
         """Return the path of a file, faster than calling the class, which looks for a path to copy."""
         path = object.__new__(cls)
         cls.__init__(path, file)
-        path._home = home
+        path._backend = backend
         return path
 
-    def _with_home(self, path: Self) -> Self:
-        path._home = self._home
+    def _with_backend(self, path: Self) -> Self:
+        path._backend = self._backend
         return path
 
     if sys.version_info >= (3, 12):
 
         def with_segments(self, *segments: str | os.PathLike[str]) -> Self:
-            return self._with_home(super().with_segments(*segments))
+            return self._with_backend(super().with_segments(*segments))
 
     else:  # older versions make paths by class methods, which know no path to take the store from
         _from_parts = _Keeping("_from_parts")
@@ -98,23 +85,24 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
 
         @property
         def parents(self) -> tuple[Self, ...]:
-            return tuple(self._with_home(path) for path in super().parents)
+            return tuple(self._with_backend(path) for path in super().parents)
 
     def rename(self, target: Any, **_: Any) -> Self:
-        return self._with_home(super().rename(target))
+        return self._with_backend(super().rename(target))
 
     def replace(self, target: Any, **_: Any) -> Self:
-        return self._with_home(super().replace(target))
+        return self._with_backend(super().replace(target))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        home = self._home
-        return _restored, (str(self), *(home.backend.trusted if home is not None else ("", False)))
+        backend = self._backend
+        if backend is None:
+            return LocalRunPath._of, (str(self), None)
+        return _restored, (str(self), type(backend), *backend.trusted)
 
     def __fspath__(self) -> str:
         """Return the name after waiting for pending writes to it. Whatever opens or examines a path calls this."""
         name = super().__fspath__()
-        if self._home is not None:
-            self._home.arrive(name)
+        arrive(name)
         return name
 
     # Python 3.13 uses the text of a path for these methods.
@@ -133,10 +121,11 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
 
     def _inside(self) -> tuple[LocalBackend, str]:
         """Return the backend of this file's folder, and its name there."""
-        path = os.path.abspath(self)
-        if self._home is not None:
-            return self._home.backend.beside(path)
-        return _backend_of(os.path.dirname(path)).beside(path)
+        path, backend = os.path.abspath(self), self._backend
+        if backend is None:
+            assert LocalRunPath.backend_kind is not None
+            backend = LocalRunPath.backend_kind(os.path.dirname(path))
+        return backend.beside(path)
 
     def open(  # type: ignore[override]
         self,
@@ -166,12 +155,6 @@ class LocalRunPath(TextAndBytes, _LocalPath):  # type: ignore[misc]
             os.utime(self, follow_symlinks=os.utime not in os.supports_follow_symlinks)
 
 
-def _backend_of(folder: str) -> LocalBackend:
-    return cast("LocalBackend", Store.reopen(folder).backend)
-
-
-def _restored(file: str, root: str, durable: bool) -> LocalRunPath:
-    if not root:
-        return LocalRunPath._of(file, None)
-    backend = _backend_of(root)
-    return LocalRunPath._of(file, _Home(backend.durably() if durable else backend, None))
+def _restored(file: str, kind: type[LocalBackend], root: str, durable: bool) -> UPath:
+    backend = kind(root)
+    return path_of(file, backend.durably() if durable else backend)
