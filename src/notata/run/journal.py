@@ -69,12 +69,12 @@ class Journal(logging.Handler):
         at_once: Whether each line is appended separately, in the thread that logs it.
         level: The level of the handler.
         redact: Redacts secrets in a line, as storage libraries log theirs.
-        is_owner: As for `GrowingFile`.
+        is_owner: Called after another process changed log.txt; returns whether this writer still owns the run.
         is_displaced: Called before each line; returns whether another writer is known to own the run. If so, the line
             is ignored.
         show: Also called with each line, for the terminal.
-        clock: As for `GrowingFile`.
-        start: As for `GrowingFile`.
+        clock: Returns a monotonic time in seconds.
+        start: Starts a thread, as `notata._base.threads.start_thread` does.
 
     Attributes:
         file: The file that the lines are appended to.

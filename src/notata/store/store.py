@@ -462,9 +462,10 @@ class Store:
         """Yield the same files as `list`, one page of the storage after the other, in no particular order.
 
         Args:
-            folder: As for `list`.
-            beginning: As for `list`.
-            skipped: As for `list`.
+            folder: A key, or empty for the root.
+            beginning: Prefix of the names below `folder`, without a slash. Other names are not requested.
+            skipped: Called with the error of each folder that cannot be opened, and of each file whose name is no legal
+                key. If not given, the first such error is raised.
             unfinished: Called with each unfinished write, which is not a file yet.
         """
         for found in self._found(folder, beginning):
@@ -752,7 +753,8 @@ class Store:
 
         Args:
             keep: Keys.
-            skipped: As for `list`; everything that can be removed is removed.
+            skipped: Called with the error of each folder that cannot be opened; everything that can be removed is
+                removed.
         """
         kept = set(keep)
         self.remove_links()

@@ -119,7 +119,7 @@ def gather(
     Args:
         store: The store of the folder.
         entries: The files there, if they are listed already.
-        skipped: As for `Store.list`.
+        skipped: Called with the error of each folder that cannot be opened and of each name that is no legal key.
         fresh: Read every run; use only the order of index.csv, not its rows.
 
     Cost: one listing per 1000 files, one read for index.csv, and one for each ended run without a current row; up to
