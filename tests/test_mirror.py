@@ -148,8 +148,16 @@ def status(place: Place) -> str:
     return str(fields["status"])
 
 
-def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("notata-mirror", "notata-copy"))]
+@pytest.fixture
+def threads() -> Callable[[], list[str]]:
+    """Return a function that lists the threads of mirrors that were started since the test began."""
+    others = set(threading.enumerate())
+
+    def threads() -> list[str]:
+        names = [thread.name for thread in set(threading.enumerate()) - others]
+        return [name for name in names if name.startswith(("notata-mirror", "notata-copy"))]
+
+    return threads
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +171,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- a run and its copy ------------------------------------------------------------------------------------
 
 
-def test_the_copy_of_a_run_that_ended_is_equal(pair: Pair) -> None:
+def test_the_copy_of_a_run_that_ended_is_equal(pair: Pair, threads: Callable[[], list[str]]) -> None:
     with pair.logbook(params={"dt": 0.1}) as log:
         log.text("notes", "a")
         log.array("energy", np.arange(5.0))
@@ -388,7 +396,9 @@ def test_writers_and_the_end_do_not_wait_for_a_target_that_stalls(pair: Pair) ->
     assert pair.wanting() == set()
 
 
-def test_the_interpreter_stops_waiting_after_the_time_limit(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_interpreter_stops_waiting_after_the_time_limit(
+    pair: Pair, capsys: pytest.CaptureFixture[str], threads: Callable[[], list[str]]
+) -> None:
     pair.far.line.open.clear()
     with pair.logbook(exit_timeout=0.01) as log:
         log.text("notes", "a")
@@ -621,7 +631,7 @@ def test_two_runs_of_one_id_that_both_replace_do_not_do_so_for_ever(
     assert capsys.readouterr().err.count("is not mirrored") == 1
 
 
-def test_a_displaced_run_is_not_mirrored(pair: Pair) -> None:
+def test_a_displaced_run_is_not_mirrored(pair: Pair, threads: Callable[[], list[str]]) -> None:
     log = pair.logbook()
     assert log.mirror is not None
     log.mirror.flush()
@@ -637,7 +647,7 @@ def test_a_displaced_run_is_not_mirrored(pair: Pair) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no fork")
-def test_a_forked_child_does_not_mirror(tmp_path: Path) -> None:
+def test_a_forked_child_does_not_mirror(tmp_path: Path, threads: Callable[[], list[str]]) -> None:
     here, there = Place("local", str(tmp_path / "here")), Place("local", str(tmp_path / "there"))
     refused = multiprocessing.get_context("fork").Event()
 
@@ -990,7 +1000,7 @@ def check_honest(pair: Pair) -> None:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("nth", range(1, 12))
-def test_the_same_with_the_thread(pair: Pair, nth: int, after: bool) -> None:
+def test_the_same_with_the_thread(pair: Pair, nth: int, after: bool, threads: Callable[[], list[str]]) -> None:
     pair.far.fail(nth, after=after)
     with pair.logbook() as log:
         log.text("notes", "a")

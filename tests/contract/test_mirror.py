@@ -348,8 +348,13 @@ def test_hosts_can_be_found_where_no_thread_starts_any_more(bucket: Place) -> No
     assert len([thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")]) >= 4
 
 
-def test_threads_of_mirrors_are_gone() -> None:
-    for thread in threading.enumerate():
-        if thread.name.startswith("notata-mirror"):
-            thread.join(20)  # of the test before
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("notata-mirror")] == []
+def test_the_threads_of_a_mirror_end_with_its_run(here: Place, bucket: Place) -> None:
+    others = set(threading.enumerate())
+    with mirrored(here, bucket) as log:
+        log.text("notes", "a")
+    assert log.mirror is not None
+    log.mirror.flush()
+    own = [thread for thread in set(threading.enumerate()) - others if thread.name.startswith("notata-mirror")]
+    for thread in own:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in own)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import Any, Final
+from typing import Final
 
 from notata._base import exits, keys, limits
 from notata._base.processes import ForkCheck
@@ -46,12 +46,8 @@ class IndexWriter:
         self._next = 0.0
         self._timer: threading.Timer | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_store": self._store}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
-        self._begin()
+    def __reduce__(self) -> tuple[Callable[[Store], IndexWriter], tuple[Store]]:
+        return IndexWriter, (self._store,)
 
     def put(self, row: Row) -> None:
         """Write the row of a run that has ended; log errors as warnings."""
