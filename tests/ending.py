@@ -220,6 +220,29 @@ def get_sigterm_while_threads_are_waited_for(begin: Callable[..., Logbook]) -> N
     threading.Thread(target=work).start()
 
 
+def get_sigterm_beside_a_thread(begin: Callable[..., Logbook]) -> None:
+    """The thread runs until the run has ended; waiting for the thread first would take forever."""
+    exits.PATIENCE = 1000  # type: ignore[misc]
+    log = begin(handle_sigterm=True)
+
+    def work() -> None:
+        while log.status != "failed":
+            threading.Event().wait(0.05)
+
+    threading.Thread(target=work).start()
+    ready()
+
+
+def terminate(log: Logbook) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    log.info("after the signal")
+
+
+def get_sigterm_in_the_callback(begin: Callable[..., Logbook]) -> None:
+    with begin(handle_sigterm=True, callback=terminate):
+        ready()
+
+
 def configure_logging(begin: Callable[..., Logbook]) -> None:
     """`logging` flushes and closes the handlers that it knows, under its lock."""
     log = begin()

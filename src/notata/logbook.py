@@ -27,6 +27,7 @@ from notata.errors import (
     RunEndedError,
     RunExistsError,
     StorageError,
+    Terminated,
 )
 from notata.manifest import ManifestWriter
 from notata.mirror.places import copy_of, exit_timeout
@@ -197,6 +198,7 @@ class Logbook(Recorder):
                 self._start_mirror(storage.plain, copy, overwrite, exit_timeout(mirror))
         except BaseException:
             self._release()
+            self._remove_sigterm()
             raise
 
     def _manifest_writer(self, storage: RunStorage, before: RunState | None) -> ManifestWriter | None:
@@ -685,6 +687,7 @@ class Logbook(Recorder):
         after += [self._call_back, self._store_manifest_late]
         if self._mirror is not None:
             after.append(self._mirror.finish)
+        after.append(self._remove_sigterm)  # last, so that SIGTERM does not interrupt these steps
         return EndingPlan(before, [self._release, self.handler.close], after, runtime)
 
     def _late_imports(self) -> Mapping[str, Any]:
@@ -747,13 +750,15 @@ class Logbook(Recorder):
             self._mirror.expect_more()
 
     def _release(self) -> None:
-        """Release the run, and remove its handlers for logging, signals and exit from the process."""
+        """Release the run, and remove its handlers for logging and exit from the process."""
         self._lease.release()
         while self._attached:
             self._attached.pop().removeHandler(self.handler)
+        exits.forget(self._at_exit)
+
+    def _remove_sigterm(self) -> None:
         if self._sigterm is not None:
             self._sigterm.remove()
-        exits.forget(self._at_exit)
 
     def _at_exit(self) -> None:
         """End the run when the interpreter ends; an exception that ended the script becomes the reason."""
@@ -799,7 +804,8 @@ class Logbook(Recorder):
             return
         is_success = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
         by_signal = is_success and error is not None and self.status != "complete" and exits.is_from_handler(error)
-        if error is None or (is_success and not by_signal and self.status != "failed"):
+        is_late = isinstance(error, Terminated) and self._ending.has_ended_as("complete")  # SIGTERM came after the end
+        if error is None or is_late or (is_success and not by_signal and self.status != "failed"):
             if self._ending.ended is None:
                 self.mark_complete()
         else:

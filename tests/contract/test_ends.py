@@ -233,6 +233,24 @@ def test_a_signal_while_threads_are_waited_for(place: Place, end: End) -> None:
     assert metadata(place)["failure_reason"] == "SIGTERM"
 
 
+def test_after_sigterm_the_exit_does_not_wait_for_threads(place: Place, end: End) -> None:
+    assert end(place, ending.get_sigterm_beside_a_thread, signal.SIGTERM) == 143
+    assert metadata(place)["failure_reason"] == "SIGTERM"
+
+
+def test_a_second_sigterm_does_not_interrupt_the_end(place: Place, end: End) -> None:
+    assert end(place, ending.get_sigterm_in_the_callback, signal.SIGTERM) == 143
+    assert metadata(place)["failure_reason"] == "SIGTERM"
+    assert place.log()[-2:] == ["ERROR Marked failed: SIGTERM", "INFO after the signal"]
+    assert "log_run/manifest.json" in place.names()
+
+
+def test_sigterm_in_the_last_steps_of_an_end_does_not_change_the_status(place: Place, end: End) -> None:
+    assert end(place, ending.get_sigterm_in_the_callback) == 143
+    assert metadata(place)["status"] == "complete"
+    assert reader(place).verify().ok
+
+
 def test_logging_may_be_configured_while_lines_wait(place: Place, end: End) -> None:
     assert end(place, ending.configure_logging, running=False) == 0
     assert place.log()[-2:] == ["INFO after that", "INFO Marked complete"]

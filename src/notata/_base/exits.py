@@ -4,10 +4,11 @@ The process passes through the phases of `Phase`. In *running*, the script runs.
 threads of the script that still use a run; see `Role`. In *ending*, the registered calls are made: each open run stores
 its data and its status. In *late*, the functions of `atexit` have run, and the remaining calls are made.
 
-On SIGTERM, a handler of `Sigterm` responds in one of three ways; see `Response`. While the script runs, it raises
-`Terminated` in the main thread. The ``with`` block of a run then ends the run as failed; without a block, the call at
-exit does so, with SIGTERM as the `exit_cause`, and no longer waits for threads. Once the process is ending, SIGTERM is
-ignored, so that the calls can store everything.
+On SIGTERM, a handler of `Sigterm` responds in one of three ways; see `Response`. The first SIGTERM raises `Terminated`
+in the main thread. The ``with`` block of a run then ends the run as failed; without a block, the call at exit does so,
+with SIGTERM as the `exit_cause`, and does not wait for threads. A second SIGTERM, and one that arrives while the
+process is ending, is ignored, so that everything can be stored. The handler stays until the last step of the end of the
+run.
 
 Calls at exit use ``threading._register_atexit``, not `atexit`. When `atexit` functions run, the executor that resolves
 host names is already closed, so a request to a host *name* fails (``cannot schedule new futures after shutdown``).
@@ -138,7 +139,7 @@ def _before_joining() -> None:
     if not _calls:
         return
     try:
-        have_ended = _wait_for_threads()
+        have_ended = Sigterm.received is not None or _wait_for_threads()
     except Terminated:  # do not wait for threads after SIGTERM
         have_ended = True
     except BaseException:
@@ -234,7 +235,7 @@ class Response(Enum):
     """The response of a handler to SIGTERM."""
 
     RAISE = "call the previous handler, and raise Terminated in the main thread"
-    IGNORE = "nothing: the process is already ending"
+    IGNORE = "nothing: this is the second SIGTERM, or the process is already ending"
     PASS_ON = "call the previous handler only: this one was removed, or the process is a forked child"
 
 
@@ -258,7 +259,8 @@ class Sigterm:
         Sigterm.received = Sigterm.where = None  # forget the signal of an earlier handler
         self._is_removed = False
         self._fork = ForkCheck()
-        self._previous: Any = signal.signal(signal.SIGTERM, self._handle)
+        # None stands for a handler that was not installed from Python, which cannot be restored.
+        self._previous: Any = signal.signal(signal.SIGTERM, self._handle) or signal.SIG_DFL
 
     def response(self) -> Response:
         """Return what the handler would do on SIGTERM now."""
