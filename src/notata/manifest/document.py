@@ -15,7 +15,6 @@ from notata._base.times import moment
 __all__ = ["Document", "Receipt", "is_receipted", "mark"]
 
 _OWN: Final = (keys.MANIFEST, keys.METADATA)
-_MARKS: Final = {"s3": "etag", "s3a": "etag", "gs": "generation", "gcs": "generation"}
 _AT_ONCE: Final = 2**20  # bytes of JSON parsed at once; they take up to 30 times as much memory
 _END: Final = b"\n}}\n"
 
@@ -51,22 +50,21 @@ class Document:
     created: datetime
     files: Mapping[str, Receipt] = field(default_factory=dict)
 
-    def encode(self, url: str) -> bytes:
+    def encode(self, version_name: str = "") -> bytes:
         r"""Return the content of manifest.json in UTF-8, with one line for each file.
 
         Args:
-            url: The location of the run. It determines whether versions are stored as ETags, as generations, or not.
+            version_name: The field for versions, such as ``etag`` or ``generation``; they are left out if it is empty.
 
         >>> moment = datetime.fromisoformat("2026-03-01T09:30:00.250+01:00")
-        >>> text = Document("a", "5a1f0c4b", moment, {"x.txt": Receipt(3, bytes(32), '"9f"')}).encode("s3://b/log_a")
+        >>> text = Document("a", "5a1f0c4b", moment, {"x.txt": Receipt(3, bytes(32), '"9f"')}).encode("etag")
         >>> print(text.decode().replace("0" * 64, "00…"), end="")
         {"run_id": "a", "owner": "5a1f0c4b", "created": "2026-03-01T09:30:00.250+01:00", "files": {
         "x.txt": {"size": 3, "sha256": "00…", "etag": "9f"}
         }}
         """
         head = {"run_id": self.run_id, "owner": self.owner, "created": self.created.isoformat(timespec="milliseconds")}
-        name = _MARKS.get(url.partition("://")[0].lower(), "")
-        lines = ",\n".join(_line(key, receipt, name) for key, receipt in sorted(self.files.items()))
+        lines = ",\n".join(_line(key, receipt, version_name) for key, receipt in sorted(self.files.items()))
         text = f'{json.dumps(head, ensure_ascii=False)[:-1]}, "files": {{\n{lines}{lines and chr(10)}}}}}\n'
         return text.encode("utf-8")
 
@@ -116,9 +114,9 @@ def _parsed(data: bytes) -> tuple[dict[str, Any], dict[str, Receipt]]:
     return json.loads(data[: data.find(b"\n")] + b"}}"), files
 
 
-def _line(key: str, receipt: Receipt, mark_name: str) -> str:
+def _line(key: str, receipt: Receipt, version_name: str) -> str:
     digest = f', "sha256": "{receipt.sha256.hex()}"' if receipt.sha256 else ""
-    version = f', "{mark_name}": {json.dumps(mark(receipt.version))}' if mark_name and receipt.version else ""
+    version = f', "{version_name}": {json.dumps(mark(receipt.version))}' if version_name and receipt.version else ""
     return f'{_quoted(key)}: {{"size": {receipt.size}{digest}{version}}}'
 
 

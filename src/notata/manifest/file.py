@@ -79,7 +79,7 @@ class ManifestFile:
         for last in attempts(_TRIES):
             created = datetime.now().astimezone()  # before the files are looked at, see `notata.manifest.trust`
             document = Document(self._run_id, self._owner, created, files())
-            data = document.encode(self._store.url)
+            data = document.encode(self._store.backend.version_name)
             if len(data) > limits.MANIFEST or len(document.files) > self._most_files:
                 _own.warning(
                     "notata: cannot store the manifest of run %s: %s files exceed the size limit of %s, so the run "

@@ -13,11 +13,11 @@ run that was resumed, and died or ended without a manifest. Single receipts in i
 * A log only grows. Its receipt holds for its beginning if the log is at least as long.
 * Any other file must have the size of the receipt, and must be unchanged since:
 
-  * in a bucket, its version (ETag or generation) is that of the receipt;
-  * on a disk, a manifest stores no versions; the file was modified before the manifest was begun, by at least the 2
-    seconds that the coarsest file system rounds to. Receipts of this process have versions on a disk too.
+  * on S3 and GCS, its version (ETag or generation) is that of the receipt;
+  * on other storage, a manifest stores no versions; the file was modified before the manifest was begun, by at least
+    the 2 seconds that the coarsest file system rounds to. Receipts of this process have versions everywhere.
 
-  In a bucket, the manifest of a worker can have receipts that do not hold any more: the owner checks them when it
+  There the manifest of a worker can have receipts that do not hold any more: the owner checks them when it
   merges the manifests (`valid_receipts`).
 
 **Is the content of a file unchanged?** (`is_unchanged`) The file was read. Its size and SHA-256 decide. If the receipt

@@ -9,16 +9,21 @@ A line passes through these places, in this order:
 
 If too many bytes wait, a line is *dropped* instead and counted. If another writer owns the file, lines are ignored.
 
-On storage without round trips, a line is appended at once, in the thread that wrote it. On other storage a thread
-appends the lines; it runs only while lines are pending. `Schedule` decides when. Here `again` is the number of old
-bytes that an append sends again: a bucket replaces a small object as a whole. `RATE` is 100 kB/s. Pending lines are
+On storage without round trips (a disk, memory), the call that writes a line also appends it, and the line is never
+pending. Only if other lines wait, because an append failed or is being made, the line waits with them.
+
+On other storage a thread appends the lines; it runs only while lines are pending. `Schedule` decides when. Here `again`
+is the number of old bytes that an append sends again: a bucket replaces a small object as a whole. Pending lines are
 appended
 
-* when there are as many pending bytes as `again`, so that the traffic grows linearly with the file, not quadratically;
-* when the oldest line is 5 s old and the last append is `again` / RATE ago (at most a minute if nothing is sent
-  again), so that slow files cost at most RATE;
-* one second after an urgent line, unless another one caused an append within the same period;
+* when there are as many pending bytes as `again` (or as half of the file, if nothing is sent again; from 64 KiB to 8
+  MiB), so that the traffic grows linearly with the file, not quadratically;
+* when the oldest line is 5 s old, and the last append was `again` / 100 kB/s ago, so that appends send at most 100 kB/s
+  again. If nothing is sent again, the pause grows with the size of the file, to at most a minute;
+* one second after an urgent line, unless another urgent line caused an append within the same pause;
 * on `flush`.
+
+After a failure, the pause grows from 5 s to a minute.
 """
 
 from __future__ import annotations

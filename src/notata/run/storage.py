@@ -26,7 +26,7 @@ class RunStorage:
     Attributes:
         store: What the writers of the run use. In background mode, it queues what they write.
         direct: The same without a queue, for writes that must not wait for others: the claim, the log, the manifest.
-        plain: The same without records for the manifest, for readers, workers and copies.
+        plain: The same without records for the manifest, for workers and copies.
         records: Size and hash of each stored file; None without a manifest.
         queue: The pending writes; None if writes are not in the background.
     """

@@ -5,7 +5,8 @@ A backend stores bytes under keys. It raises the errors of its own library, whic
 
 To add a backend: derive a class from `Backend`, implement the ten abstract methods, with `put` exclusive and atomic for
 ``match=ABSENT`` and for a version, name it in ``store/__init__.py``, and add a fixture to ``tests/contract``. The suite
-checks the rest. The other methods have defaults, for storage without folders, links and permissions.
+checks the rest, and ``docs/explanation/architecture.md`` has a recipe. The other methods have defaults, for storage
+without folders, links and permissions.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Backend(ABC):
         supports_cas: Whether a put with a version is an atomic compare-and-swap.
         gap: Description of what readers see while a file is replaced; empty if they see the old or the new file.
         bytes_at_once: Number of bytes of one large file that may be in flight while it is written.
+        version_name: The name of a file's version in a manifest; empty if manifests store no versions.
     """
 
     folders: bool = False
@@ -83,6 +85,7 @@ class Backend(ABC):
     leaves_unfinished: bool = False
     queues: bool = False
     bytes_at_once: int = BYTES_AT_ONCE
+    version_name: str = ""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -33,7 +33,8 @@ class Storage:
     Attributes:
         url: Any fsspec URL, local path or `upath.UPath`. The default is the environment variable NOTATA_BASE_DIR, else
             ``outputs``.
-        options: `storage_options` for fsspec. They never appear in a file, message or repr.
+        options: The options of the fsspec file system (`storage_options` elsewhere), such as ``key``, ``secret`` and
+            ``endpoint_url`` for S3. They never appear in a file, message or repr.
         timeout: Seconds that one request may take, and 1 second more for each 50 kB that it sends. While the response
             keeps coming, it may take longer: the time starts again with each piece. A storage that has never responded
             gets at most 10 seconds.

@@ -120,6 +120,7 @@ class GCSBackend(BucketBackend):
     """Files below one prefix of a GCS bucket."""
 
     leaves_unfinished = True
+    version_name = "generation"
 
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
         super().__init__(url, Connection(connect, options, timeout))

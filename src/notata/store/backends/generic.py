@@ -100,7 +100,6 @@ class GenericBackend(RemoteBackend):
                 "writes late or never; leave it out of base_dir"
             )
         # The query of a web address is its key (a signed URL): it goes with each request, and nowhere else.
-        # The query of a web address is a key to it (a signed URL): it goes with each request, and nowhere else.
         first, mark, rest = url.partition("::")
         web = first.startswith(("http://", "https://"))
         first, _, self._query = first.partition("?") if web else (first, "", "")

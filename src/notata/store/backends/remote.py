@@ -1,4 +1,4 @@
-"""Base classes of network stores: one connection per process, deadlines, and redacted credentials."""
+"""Base classes of network backends: one connection per process, deadlines, and redacted credentials."""
 
 from __future__ import annotations
 

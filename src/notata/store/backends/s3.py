@@ -163,6 +163,8 @@ def parse_time(text: Any) -> datetime:
 class S3Backend(BucketBackend):
     """Files below one prefix of an S3 bucket."""
 
+    version_name = "etag"
+
     def __init__(self, url: str, options: dict[str, Any], timeout: float) -> None:
         super().__init__(url, Connection(connect, options, timeout))
         self._base = self._prefix  # does not change in the stores of subfolders
