@@ -1,4 +1,4 @@
-"""The command, in this process, as a process of its own, and on a terminal."""
+"""The command: in this process, as its own process, and on a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["notata", "process", "terminal"]
 
 
 def notata(*arguments: str, folder: Path, given: str | None = None, **environment: str) -> Done:
-    """The command within this process, which takes a tenth of the time that `process` does."""
+    """Run the command in this process, in a tenth of the time of `process`."""
     with contextlib.chdir(folder):
         done = CliRunner().invoke(main, arguments, prog_name="notata", env=environment, input=given)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
@@ -30,7 +30,7 @@ def notata(*arguments: str, folder: Path, given: str | None = None, **environmen
 
 
 def process(*arguments: str, folder: Path, given: str | None = None, **environment: str) -> Done:
-    """The command through its real entry point."""
+    """Run the command through its real entry point."""
     return subprocess.run(
         [sys.executable, "-m", "notata", *arguments],
         capture_output=True,
@@ -44,14 +44,14 @@ def process(*arguments: str, folder: Path, given: str | None = None, **environme
 
 
 def terminal(*arguments: str, folder: Path, columns: int = 120, **environment: str) -> tuple[int, bytes]:
-    """The command on a terminal of its own, forked as by `tests.nursery`: its exit code, and what the terminal got."""
+    """Run the command on its own terminal, forked by `tests.nursery`; return its exit code and output."""
     shown = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), **environment}
     master, slave = pty.openpty()
     with open(os.devnull, "rb") as nothing:
         started = Forked("notata", [*arguments], [nothing.fileno(), slave, slave], folder=folder, environment=shown)
     os.close(slave)
     got = bytearray()
-    with contextlib.suppress(OSError):  # so Linux tells that nobody holds the other end any more
+    with contextlib.suppress(OSError):  # Linux reports a closed other end this way
         while piece := os.read(master, 65536):
             got += piece
     os.close(master)

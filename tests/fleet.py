@@ -1,6 +1,6 @@
-"""A folder with runs of every kind: ended, failed, dead, living, of notata 0.3.0, broken, oddly named; and other files.
+"""A folder with other files and runs of every kind: complete, failed, dead, running, broken, of 0.3.0, oddly named.
 
-It is made once on a disk; `tests/cli/conftest.py` has copies of the same bytes in buckets.
+It is made once on a disk; `tests/cli/conftest.py` copies the same bytes to buckets.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from notata import Experiment, Logbook
 __all__ = ["ESCAPES", "ODD", "RUNS", "fill"]
 
 ODD = "ünï [1] it's"
-"""A run id that shells, patterns and terminals may stumble over."""
+"""A run id with characters that are special in shells, patterns and terminals."""
 
 ESCAPES = "\x1b]0;owned\x07\x1b[31mred\x1b[0m \x9b2J café\n"
-"""A text that would set the title of a terminal, and clear it."""
+"""Text that would set the title of a terminal and clear the screen."""
 
 RUNS = {
     "log_broken": "unreadable",
@@ -37,7 +37,7 @@ RUNS = {
     "sweep/runs/log_sweep_dt_0.2_omega_2": "complete",
     "sweep/runs/log_sweep_dt_0.4_omega_2": "failed",
 }
-"""What `fill` makes, and how each stands."""
+"""The runs that `fill` creates, with their status."""
 
 _DIES = """
 import os, sys
@@ -51,7 +51,7 @@ os._exit(9)
 
 
 def fill(folder: Path) -> Logbook:
-    """Make all of `RUNS` and some files that belong to none; the run that lives, which somebody has to hold."""
+    """Create all of `RUNS` and some other files; return the running run, which the caller must keep alive."""
     _ended(folder)
     _swept(folder)
     subprocess.run([sys.executable, "-c", _DIES, str(folder)], check=False)
@@ -108,7 +108,7 @@ def _swept(folder: Path) -> None:
 
 
 def _old(folder: Path) -> None:
-    """A run as notata 0.3.0 left it."""
+    """Create a run as notata 0.3.0 left it."""
     (folder / "artifacts").mkdir(parents=True)
     times = {"start_time": "2025-03-01T09:30:00.000000", "end_time": "2025-03-01T09:31:30.500000"}
     metadata = {"status": "complete", **times, "runtime_sec": 90.5, "run_id": "old"}

@@ -1,4 +1,4 @@
-"""The command, as a process of its own and within this one; and the demo, which is the same run on every storage."""
+"""The command, as a separate process and within this one; and the demo, which records the same run on every storage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stored(folder: Path) -> dict[str, bytes]:
 
 
 def comparable(files: dict[str, bytes]) -> dict[str, object]:
-    """The files apart from times, surroundings, and the token that makes the run its writer's own."""
+    """Return the files without times, environment, and the owner token."""
     known: dict[str, object] = dict(files)
     metadata = json.loads(files["metadata.json"])
     assert metadata.keys() >= VOLATILE
@@ -75,7 +75,7 @@ def _compare_demos(tmp_path: Path, servers: list[Server]) -> None:
 def test_the_demo_computes_what_lorenz_computed(tmp_path: Path) -> None:
     notata("demo", "--run-id", "demo", folder=tmp_path)
     metrics = json.loads((tmp_path / "outputs/log_demo/artifacts/metrics.json").read_text())
-    assert 0.7 < metrics["lyapunov_exponent"] < 1.1  # 0.906 in the limit: J. C. Sprott, Chaos and Time-Series Analysis
+    assert 0.7 < metrics["lyapunov_exponent"] < 1.1  # limit 0.906, from J. C. Sprott, Chaos and Time-Series Analysis
     assert 40 < metrics["z_max"] < 50
 
 
@@ -175,7 +175,7 @@ def test_sync_takes_options_for_each_side(tmp_path: Path, moto_server: Server, g
     assert notata("sync", url, f"{url}-too", *both, folder=tmp_path).returncode == 0
     assert notata("sync", f"{url}-too", "again", *both, folder=tmp_path).returncode == 0
     assert stored(tmp_path / "again") == stored(tmp_path / "outputs")
-    nowhere = "-oendpoint_url=http://127.0.0.1:1"  # of one side its own option counts
+    nowhere = "-oendpoint_url=http://127.0.0.1:1"  # an option for one side overrides the common one
     here = [f"--source-option={key}={value}" for key, value in moto_server.options.items()]
     assert notata("sync", f"{url}-too", "third", nowhere, *here, folder=tmp_path).returncode == 0
     assert notata("sync", "outputs", f"{url}-too", nowhere, *there, folder=tmp_path).returncode == 0

@@ -1,4 +1,4 @@
-"""One fleet of runs on a disk and, byte for byte, in buckets: made once a worker of the tests, and only read."""
+"""One fleet of runs on a disk and the same bytes in buckets, made once per test worker and only read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Shelf:
     """The fleet at one place.
 
     Attributes:
-        place: Where it is.
+        place: Its location.
         local: The same files on a disk, for `grep`, `ls` and `jq`.
     """
 
@@ -29,12 +29,12 @@ class Shelf:
 
     @property
     def url(self) -> str:
-        """What the command is given."""
+        """The URL passed to the command."""
         return self.place.url
 
     @property
     def options(self) -> list[str]:
-        """What the command needs besides."""
+        """The storage options passed to the command."""
         return [f"--storage-option={name}={value}" for name, value in self.place.options.items()]
 
 
@@ -63,7 +63,7 @@ def shelf(request: pytest.FixtureRequest, fleet: Path) -> Iterator[Shelf]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
-    """Each range that is read of a file in memory: its key, where it begins, and how many bytes it has."""
+    """Record each range read from a file in memory: key, start and length in bytes."""
     ranges: list[tuple[str, int, int]] = []
     whole = MemoryBackend.get
 
@@ -79,8 +79,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
 
 
 @pytest.fixture
-def log_b_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads of ``log_b/log.txt`` in memory fail."""
+def failing_log_b(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make reads of ``log_b/log.txt`` in memory fail."""
     whole = MemoryBackend.get
 
     def get(

@@ -1,4 +1,4 @@
-"""``notata cat``: bytes as they are, and descriptions of what has no meaning to people as bytes."""
+"""``notata cat``: raw bytes, and descriptions of files that are not readable as text."""
 
 from __future__ import annotations
 
@@ -195,15 +195,15 @@ def test_a_bundle_is_described_from_its_end_and_the_start_of_each_member(asked: 
 
 
 def test_an_array_of_objects_is_refused_and_its_pickle_described(tmp_path: Path) -> None:
-    url = put("o.npy", npy(np.array([_Touching(tmp_path / "touched")])))
+    url = put("o.npy", npy(np.array([_CreatesFile(tmp_path / "touched")])))
     facts = describe(url).facts
     assert (facts.dtype, facts.shape, facts.head, facts.stats) == ("object", (1,), (), None)
     assert facts.pickle.dangerous == ("io.open",)
     assert not (tmp_path / "touched").exists()
 
 
-class _Touching:
-    """What makes a file when it is unpickled."""
+class _CreatesFile:
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
@@ -213,7 +213,7 @@ class _Touching:
 
 
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
-    url = put("evil.pkl", pickle.dumps({"weights": [1.0], "hook": _Touching(tmp_path / "touched")}))
+    url = put("evil.pkl", pickle.dumps({"weights": [1.0], "hook": _CreatesFile(tmp_path / "touched")}))
     done = notata("cat", url, folder=tmp_path)
     assert done.returncode == 0
     assert "  DANGEROUS: io.open" in done.stdout.splitlines()
@@ -228,7 +228,7 @@ def test_a_pickle_of_large_buffers_is_read_in_part(moto_server: Server) -> None:
     with counted() as sent:
         facts = describe(f"{store.url}/large.pkl", storage_options=moto_server.options).facts
     assert facts.value == "[<bytes of 25,165,824 bytes>, {'end': 1}]"
-    assert len(sent) == 3, sent  # a look, the first 8 MiB, and what follows the buffer
+    assert len(sent) == 3, sent  # a stat, the first 8 MiB, and the rest after the buffer
 
 
 def test_a_table_by_its_end_and_an_image_by_its_head(asked: list[tuple[str, int, int]], tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_a_file_whose_name_is_a_pattern(fleet: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shown(fleet: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What a terminal gets of files that are meant to harm it, of bytes, and of text that is cut within a letter."""
+    """Return what a terminal receives for malicious files, for binary data, and for text cut inside a character."""
     folder = tmp_path_factory.mktemp("terminal")
     (folder / "long.txt").write_bytes("é".encode() * MIB + b"\x1b[2J")
     np.save(folder / "text.npy", np.array(["\x1b[31mred", "\x9b2J"]))

@@ -1,4 +1,4 @@
-"""``notata compare`` and `notata.search.compare`: what differs, by as little reading as it takes."""
+"""``notata compare`` and `notata.search.compare`: they find the differences and read as little as possible."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def pair(place: Place, a: dict[str, Any], b: dict[str, Any], **options: Any) -> Comparison:
-    """Two runs with these parameters, compared."""
+    """Return the comparison of two runs with these parameters."""
     for name, params in (("a", a), ("b", b)):
         place.logbook(name, params=params, overwrite=True, heartbeat=0).mark_complete()
     return between(place, **options)
@@ -314,7 +314,7 @@ def test_little_is_read(request: pytest.FixtureRequest) -> None:
     with counted() as sent:
         found = between(place)
     assert len(told(found, "files")) == 20
-    assert len(sent) == 10, sent  # of each: a listing, metadata, parameters, metrics, manifest
+    assert len(sent) == 10, sent  # for each run: a listing, metadata, parameters, metrics, manifest
     with counted() as sent:
         between(place, only=["environment"])
     assert len(sent) == 4

@@ -1,4 +1,4 @@
-"""Completion of command lines, by the protocol that shells speak, and in a real bash."""
+"""Command-line completion, through the protocol that shells use and in a real bash."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.servers import Server, free_port
 
 
 def complete(words: list[str], folder: Path, shell: str = "bash", **environment: str) -> Done:
-    """What a shell is told of the last of these words."""
+    """Return the completions that a shell receives for the last of these words."""
     asked = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1), "_NOTATA_COMPLETE": f"{shell}_complete"}
     return notata(folder=folder, **{**asked, **environment})
 
@@ -32,7 +32,7 @@ def plain(done: Done) -> list[str]:
 
 @pytest.fixture
 def bucket(moto_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setattr(import_module("notata.cli.completing"), "SECONDS", 60.0)  # of a machine that has much to do
+    monkeypatch.setattr(import_module("notata.cli.completing"), "SECONDS", 60.0)  # long enough for a busy machine
     for name in ("a", "ab", "b"):
         Logbook(
             name, f"{moto_server.url}/completed", storage_options=moto_server.options, overwrite=True
@@ -59,7 +59,7 @@ def test_runs_of_a_bucket_with_the_options_that_stand_before(bucket: Server, tmp
 def test_words_as_bash_breaks_them_and_the_configuration(
     bucket: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(fsspec.config.conf, "s3", dict(bucket.options))  # which FSSPEC_S3_… set, when it is imported
+    monkeypatch.setitem(fsspec.config.conf, "s3", dict(bucket.options))  # fsspec reads FSSPEC_S3_… when it is imported
     path = bucket.url.removeprefix("s3:")
     done = complete(["notata", "verify", "s3", ":", f"{path}/completed/log_b"], tmp_path)
     assert plain(done) == [f"{path}/completed/log_b/"]

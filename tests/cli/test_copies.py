@@ -1,4 +1,4 @@
-"""``notata sync`` and ``notata verify`` through the real entry point: bytes as the disk has them."""
+"""``notata sync`` and ``notata verify`` through the real entry point, compared with the bytes on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of odd files: arrays, pickles and images as hardly anybody writes them, and what changes or fails."""
+"""Descriptions of unusual files: rare arrays, pickles and images, and files that change or fail during the read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_arrays_of_huge_elements_of_no_bytes_and_of_more_than_double_precision()
 
 def test_an_array_that_ends_while_it_is_read() -> None:
     class Shrinking(io.BytesIO):
-        """It seems longer than it is."""
+        """A file that reports more bytes than it holds."""
 
         def seek(self, offset: int, whence: int = 0, /) -> int:
             return super().seek(offset, whence) + 800 * (whence == 2)
@@ -79,7 +79,7 @@ def pickled(data: bytes) -> PickleFacts:
         (b"(K\x01K\x02Qt.", "(1, persistent object)"),
         (b"(K\x01Pname\nt.", "(1, persistent object)"),
         (b"K\x01(0.", "1"),  # POP of a mark
-        (b"S'\\xe9'\n.", "<str of 7>"),  # bytes, as Python 2 wrote them
+        (b"S'\\xe9'\n.", "<str of 7>"),  # bytes, as written by Python 2
         (b"C\x14" + b"x" * 20 + b".", "<bytes of 20 bytes>"),
         (b"\x83\x01\x00.", "copyreg.extension 1"),
     ],

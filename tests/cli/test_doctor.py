@@ -1,4 +1,4 @@
-"""``notata doctor`` and `notata.search.diagnose`: every no that a storage can give, what it advises, and no secrets."""
+"""``notata doctor`` and `notata.search.diagnose`: every refusal of a storage, the advice for it, and no secrets."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_each_line_says_once_what_to_do(tmp_path: Path) -> None:
     assert told == f"{tmp_path}/file is a file. Name a folder, which need not exist yet"
 
 
-def test_a_store_that_ignores_conditions(moto_server: Server, known_anew: None) -> None:
+def test_a_store_that_ignores_conditions(moto_server: Server, forget_s3_capabilities: None) -> None:
     url = f"{moto_server.url}/ignores"
     s3.known.forget()
     with headers_without("If-None-Match"):
@@ -231,7 +231,7 @@ def test_another_protocol_is_poor_and_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["write", "read", "claim", "swap", "append", "delete"])
 def test_each_check_is_independent(verb: str) -> None:
-    """One permission is lacking; the others are found to be there."""
+    """One permission is missing; the doctor reports that all others work."""
 
     class Lacking(FaultyBackend):
         def put(self, key: str, data: bytes, match: str | None) -> str:
@@ -263,14 +263,14 @@ def test_each_check_is_independent(verb: str) -> None:
         assert [check.name for check in found if check.state == "no"] == [verb]
     if verb == "delete":
         assert of(found, "left").state == "poor"
-        assert inner.list() == []  # hidden
+        assert inner.list() == []  # hidden file
         assert inner.list_all() != []
         inner.clear()
     assert inner.list_all() == []
 
 
 class Lying(Wrapper):
-    """A storage that does something else than it says."""
+    """A storage that does something else than it reports."""
 
     lie = ""
     holds = True

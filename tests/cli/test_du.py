@@ -1,4 +1,4 @@
-"""``notata du``: sums of sizes, as the disk has them."""
+"""``notata du``: sums of sizes that match the disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.servers import Server
 
 
 def on_disk(folder: Path) -> dict[str, int]:
-    """The size of each file, by its path, as `find` tells it."""
+    """Return the size of each file by its path, as `find` reports it."""
     told = subprocess.run(
         ["find", str(folder), "-type", "f", "-not", "-name", ".notata-*", "-printf", "%s\t%P\n"],
         capture_output=True,
@@ -34,7 +34,7 @@ def on_disk(folder: Path) -> dict[str, int]:
 
 
 def summed(sizes: dict[str, int]) -> dict[str, int]:
-    """The sum of each folder, by its path."""
+    """Return the total size of each folder by its path."""
     sums: Counter[str] = Counter()
     for path, size in sizes.items():
         parts = path.split("/")
@@ -194,7 +194,7 @@ def test_a_file_is_looked_up_once_however_it_is_summed_up(moto_server: Server) -
         with counted() as sent:
             found = list(usage(f"{store.url}/a.txt", by=by, storage_options=moto_server.options))
         assert sum(one.size for one in found) == 3
-        assert len(sent) == 2, sent  # a listing of what is below, and a look at the file
+        assert len(sent) == 2, sent  # a listing below the path, and a stat of the file
 
 
 def test_the_base_folder_is_the_default(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``--status`` and ``--where`` of commands that do something with runs: only with those, and nothing else is read."""
+"""``--status`` and ``--where``: commands act on matching runs only, and read nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.command import notata
 
 @pytest.fixture
 def sweep() -> str:
-    """Three runs: the first is complete, the others have failed."""
+    """Create three runs: the first is complete, the others have failed."""
     url = f"memory://{uuid.uuid4().hex}"
     for name, dt in (("a", 0.1), ("b", 0.2), ("c", 0.4)):
         with suppress(ArithmeticError), Logbook(name, url, params={"dt": dt}) as log:
@@ -47,7 +47,7 @@ def sweep() -> str:
 
 
 def failed(folder: Path) -> list[str]:
-    """The runs on a disk whose metadata.json says so."""
+    """Return the runs on a disk whose metadata.json says failed."""
     found = []
     for path in sorted(folder.rglob("metadata.json")):
         with suppress(ValueError):
@@ -71,7 +71,7 @@ def test_nothing_is_read_of_other_runs(sweep: str, tmp_path: Path, asked: list[t
     assert sorted(name_of(key) for key, _, _ in asked) == ["log.txt"] * 2 + ["metadata.json"] * 3
     asked.clear()
     assert notata("tail", "-q", "-n1", sweep, "--where", "dt > 0.3", folder=tmp_path).stdout.count("\n") == 1
-    read = ["log.txt"] + ["metadata.json"] * 3 + ["params.yaml"] * 3  # as no experiment has their rows
+    read = ["log.txt"] + ["metadata.json"] * 3 + ["params.yaml"] * 3  # single runs have no rows in an index.csv
     assert sorted(name_of(key) for key, _, _ in asked) == read
 
 
@@ -160,7 +160,7 @@ def test_rm_takes_only_runs_that_are_meant(sweep: str, tmp_path: Path) -> None:
     assert notata("rm", sweep, "--yes", "--status", "failed", folder=tmp_path).returncode == 2  # it takes -r
     assert there() == {"log_a", "log_b", "log_c"}
     assert [run.run_id for run in removable(sweep, recursive=True, status="failed", where="dt > 0.3")] == ["c"]
-    store.write("log_c/metadata.json", b"broken")  # so nothing tells what its parameters are
+    store.write("log_c/metadata.json", b"broken")  # so its parameters are unknown
     done = notata("rm", "-r", sweep, "--yes", "--where", "not dt < 0.15", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert there() == {"log_a", "log_c"}

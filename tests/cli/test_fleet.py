@@ -1,4 +1,4 @@
-"""The places of a command line: what they mean, on every storage, and what they are called."""
+"""The paths and URLs of a command line: their meaning on every storage, and how they are displayed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all commands have in common: help, options, exit codes, errors, and any output; each that is registered."""
+"""The parts that all commands share: help, options, exit codes, errors, output and registration."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.servers import CLOUD_ENVIRONMENT
 
 COMMANDS = sorted(main.commands)
 NO_DATA = {"completion", "demo"}
-"""Commands that print no data of runs, so none as JSON."""
+"""Commands that print no run data, and therefore have no JSON output."""
 NO_STORAGE = {"completion"}
 SECRET = "hunter2+never/shown"
 LATE = {"numpy", "rich", "s3fs", "gcsfs", "fsspec", "yaml", "aiohttp", "upath"}
@@ -116,14 +116,14 @@ def test_help_loads_no_library_that_it_does_not_need(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     loaded = set(re.findall(r"'(\w+)'", done.stderr))
-    assert loaded <= {"fsspec", "upath"}, loaded  # these two `import notata` brings
+    assert loaded <= {"fsspec", "upath"}, loaded  # `import notata` loads these two
 
 
 # -- errors --------------------------------------------------------------------------------------------------
 
 
 def failing(error: BaseException) -> click.Group:
-    """A command of the real kind that fails."""
+    """A realistic command that fails."""
 
     @click.command(cls=frame.Command)
     @frame.urls_argument
@@ -315,7 +315,7 @@ def test_click_s_colours_too() -> None:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: Any, columns: int = 80, **options: Any) -> list[str]:
-    """The lines of a table on a terminal of so many columns."""
+    """Return the lines of a table on a terminal with this many columns."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(output, "is_terminal", lambda: True)
         patch.setenv("COLUMNS", str(columns))
@@ -364,7 +364,7 @@ def test_colours_of_a_status_are_for_that_column_alone(
 
 
 def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command line of bash, in which $N is the command."""
+    """A bash command line in which $N is the command."""
     return subprocess.run(
         ["bash", "-c", line],
         cwd=folder,
@@ -392,8 +392,8 @@ def test_a_pipe_without_a_reader_a_closed_output_and_a_full_output(tmp_path: Pat
 @pytest.mark.parametrize(
     ("environment", "name"),
     [
-        ({"LC_ALL": "C"}, "ünï→".encode()),  # Python takes UTF-8 there
-        ({"PYTHONIOENCODING": "ascii"}, "ünï→".encode()),  # and so does click
+        ({"LC_ALL": "C"}, "ünï→".encode()),  # Python uses UTF-8 with this locale
+        ({"PYTHONIOENCODING": "ascii"}, "ünï→".encode()),  # click uses UTF-8 too
         ({"PYTHONIOENCODING": "latin-1:strict"}, b"\xfcn\xef\\u2192"),
     ],
 )
@@ -428,7 +428,7 @@ def test_ctrl_c_ends_what_waits_for_a_storage(tmp_path: Path) -> None:
             env={**os.environ, **CLOUD_ENVIRONMENT},
         ) as waiting:
             connection, _ = silent.accept()
-            connection.recv(1)  # its request is on its way
+            connection.recv(1)  # the command has sent its request
             waiting.send_signal(signal.SIGINT)
             out, error = waiting.communicate(timeout=120)
             connection.close()
@@ -451,7 +451,7 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
 
 
 def test_it_imports_where_there_is_neither_posix_nor_a_terminal(tmp_path: Path) -> None:
-    """The commands as Windows would import them: without the modules that only POSIX has."""
+    """Simulate Windows: the modules that only POSIX has are missing."""
     code = (
         "import sys\n"
         "import notata  # whose own rooms know of both\n"

@@ -1,4 +1,4 @@
-"""``notata grep`` beside the `grep` that everybody has: the same lines, on a disk and in buckets."""
+"""``notata grep`` finds the same lines as the system's `grep`, on a disk and in buckets."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ BINARY = re.compile(rb"(?m)^(?:grep: |Binary file )(.*?)(?:: binary file)? match
 
 
 def texts(folder: Path) -> list[str]:
-    """The files of the fleet that are searched, as `grep` is given them."""
+    """Return the files of the fleet that are searched, in the form in which `grep` receives them."""
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     inside = [key for key in found if any(key.startswith(f"{run}/") for run in RUNS)]
     return [key for key in inside if Path(key).suffix in TEXT and Path(key).name not in OWN]
 
 
 def real(folder: Path, *arguments: str, files: Sequence[str], binary: list[str] | None = None) -> tuple[int, bytes]:
-    """What `grep` says, in UTF-8; files that match and are no text go to `binary`."""
+    """Return the output of `grep` in UTF-8; names of matching binary files are added to `binary`."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
         ["grep", *arguments, "--", *files] if "-e" in arguments else ["grep", *arguments, *files],
@@ -57,14 +57,14 @@ def real(folder: Path, *arguments: str, files: Sequence[str], binary: list[str] 
         capture_output=True,
         check=False,
     )
-    told = BINARY.findall(done.stdout + done.stderr)  # since 3.5 on standard error
+    told = BINARY.findall(done.stdout + done.stderr)  # on standard error since grep 3.5
     (binary if binary is not None else []).extend(name.decode() for name in told)
     assert not BINARY.sub(b"", done.stderr), done.stderr
     return done.returncode, BINARY.sub(b"", done.stdout)
 
 
 def ours(*arguments: str, binary: Sequence[str] = ()) -> tuple[int, bytes]:
-    """What the command says; `binary` are files of which it says that they match and are no text."""
+    """Return the output of the command; `binary` lists the files that it must report as matching binary files."""
     done = CliRunner().invoke(main, ["grep", *arguments])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -73,7 +73,7 @@ def ours(*arguments: str, binary: Sequence[str] = ()) -> tuple[int, bytes]:
 
 
 def under(url: str, output: bytes) -> bytes:
-    """What `grep` says, with names as if it knew URLs; separators and numbers of the odd name are left alone."""
+    """Return the output of `grep` with URLs in place of paths; the odd name keeps its separators and numbers."""
     lines = output.split(b"\n")
     return b"\n".join(f"{url}/".encode() + line if line and line != b"--" else line for line in lines)
 
@@ -161,7 +161,7 @@ def compared(made: dict[str, bytes], command: list[str]) -> None:
         mine = [part for part in command if part != "-E"]
         all_files = ["--include", "*", "--exclude", "metadata.json"]
         told = [f"{url}/{name}" for name in binary]
-        if binary:  # which `grep` parts from other lines, though it is told elsewhere
+        if binary:  # `grep` puts separators around them, but reports them elsewhere
             said = re.sub(rb"(?m)^--\n", b"", said)
         own_code, shown = ours(*mine, *all_files, url, binary=told)
         if binary:
@@ -181,7 +181,7 @@ def test_any_files_and_options(made: dict[str, bytes], command: list[str]) -> No
 @given(files(), commands())
 @settings(max_examples=30)
 def test_files_in_pieces(made: dict[str, bytes], command: list[str]) -> None:
-    whole = {key: data for key, data in made.items() if b"\0" not in data}  # from which piece on tells the piece
+    whole = {key: data for key, data in made.items() if b"\0" not in data}  # results depend on the pieces
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefetch, "PART", 4)
         patch.setattr(grepping, "PIECE", 5)
@@ -328,7 +328,7 @@ def test_what_is_printed_if_several_things_are_asked_for() -> None:
     assert grep("x", f"{url}/artifacts/b.txt", f"{url}/artifacts/c.txt") == (0, [f"{url}/artifacts/b.txt:x"])
 
 
-@pytest.mark.usefixtures("log_b_fails")
+@pytest.mark.usefixtures("failing_log_b")
 def test_errors_are_reported_and_set_the_exit_code(tmp_path: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}"
     for name in ("a", "b", "c"):
@@ -432,7 +432,7 @@ def test_of_a_large_file_no_more_is_read_than_is_wanted(bucket: Place, monkeypat
 
 
 class Slow(MemoryBackend):
-    """Reads that end when they are told to."""
+    """Reads that end only when the test releases them."""
 
     coming: list[tuple[str, int, Future[Blob]]]
 
@@ -494,7 +494,7 @@ def test_a_line_of_many_megabytes() -> None:
 
 
 class Many(MemoryBackend):
-    """More runs than a test has the time to write."""
+    """More runs than a test has time to write."""
 
     def list(self, folder: str, beginning: str = "") -> Iterator[Entry]:
         for number in range(10_000):
@@ -527,11 +527,11 @@ def test_spans_and_lazy_errors() -> None:
 
 def test_ctrl_c_ends_a_pattern_that_would_take_for_ever(tmp_path: Path) -> None:
     (tmp_path / "quick.txt").write_text("aaa\n")
-    (tmp_path / "slow.txt").write_text("a" * 64 + "!\n")  # 2**64 ways to part it
+    (tmp_path / "slow.txt").write_text("a" * 64 + "!\n")  # the pattern can split this line in 2**64 ways
     command = [sys.executable, "-m", "notata", "grep", "--no-filename", "(a+)+$", "quick.txt", "slow.txt"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as searching:
         assert searching.stdout is not None
-        assert searching.stdout.readline() == b"aaa\n"  # it is at the other file by now
+        assert searching.stdout.readline() == b"aaa\n"  # the command has reached the other file by now
         searching.send_signal(signal.SIGINT)
         out, error = searching.communicate(timeout=120)
     assert (searching.returncode, out, error) == (130, b"", b"Interrupted\n")

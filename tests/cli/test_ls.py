@@ -1,4 +1,4 @@
-"""``notata ls``: every run, how it stands and what it holds; by which requests, and on which imports."""
+"""``notata ls``: every run with its status and contents, and the requests and imports that this takes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _names = itertools.count()
 
 @pytest.fixture
 def fill() -> Fill:
-    """Write runs by hand into memory, or elsewhere: a metadata.json each, with what else is said."""
+    """Write a metadata.json for each run by hand, in memory or elsewhere, with the given fields."""
 
     def write(*told: dict[str, Any], url: str = "", options: dict[str, Any] | None = None) -> str:
         url = url or f"memory://ls-{next(_names)}"
@@ -155,7 +155,7 @@ def sweep(fill: Fill) -> str:
 )
 def test_which_runs_and_in_which_order(sweep: str, arguments: list[str], expected: str, tmp_path: Path) -> None:
     done = ls(sweep, *arguments, folder=tmp_path)
-    if "seconds" in arguments:  # of d, which is running, it is a day by now
+    if "seconds" in arguments:  # run d is still running, so its duration is about a day by now
         expected = "cadb"
     assert "".join(names(done)) == expected
     assert done.returncode == (0 if expected else 1)
@@ -368,7 +368,7 @@ def test_a_listing_and_a_read_for_each_run(
     with counted() as sent:
         assert names(ls(f"{url}/log_1*", *options, folder=tmp_path)) == [str(number) for number in range(10, 20)]
     assert _kinds(sent) == {"list": 1, "GET": 10}
-    # What looks like a run in a run is none, and is not read; nor is anything twice.
+    # A nested folder that looks like a run is not a run and is not read. Nothing is read twice.
     fill(
         {"run_id": "in", "folder": "log_01/artifacts/"},
         url=url,
@@ -431,7 +431,7 @@ def test_the_duration_of_a_dead_run_is_the_same_in_each_listing(
     ) -> Blob:
         return dataclasses.replace(
             whole(self, key, start, end, version, limit), age=next(ages)
-        )  # another one at each read
+        )  # a different age at each read
 
     monkeypatch.setattr(memory.MemoryBackend, "get", get)
     begun = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Patterns, lines and what is read ahead of who looks at them, each rule by itself."""
+"""Patterns, lines and prefetching: each rule in isolation."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from notata.store import Entry, open_store
         ("", {}, "x\n\n", [1, 2]),
         ([], {}, "x\n", []),
         ([], {"fixed": True}, "x\n", []),
-        ("\u017f", {"ignore_case": True}, "S\n", [1]),  # a long s, which is an s in upper case
-        ("b", {"ignore_case": True}, "\u0130\u0130\u0130\nB\nx\n", [2]),  # of two signs in lower case
+        ("\u017f", {"ignore_case": True}, "S\n", [1]),  # a long s; its upper case is S
+        ("b", {"ignore_case": True}, "\u0130\u0130\u0130\nB\nx\n", [2]),  # two characters in lower case
         ("ERR", {"ignore_case": True}, "x\nerr\nError\n\n", [2, 3]),
         ("É", {"ignore_case": True}, "é\ne\n", [1]),
         ("(?i)x", {"words": True}, "a X\nxx\n", [1]),

@@ -1,4 +1,4 @@
-"""The recipes of *Looking at runs from the shell*: each command runs, and twins on a disk and in a bucket agree."""
+"""The recipes of *Looking at runs from the shell*: each command runs, and the disk and bucket variants agree."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BUCKET = "s3://my-bucket/"
 
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
 COMPARED = ("grep", "jq -c", "find outputs -name metadata.json -exec", "jq -r", "tail")
-"""How recipes for a disk begin whose twin, the block after it, prints the same."""
+"""First words of disk recipes whose bucket variant, the next block, prints the same."""
 
 JQ = """
 import argparse, json, sys
@@ -47,13 +47,13 @@ for text in texts:
 
 @dataclass(frozen=True)
 class Shell:
-    """A folder with the fleet as ``outputs``, and the same in the bucket ``my-bucket``."""
+    """A folder with the fleet in ``outputs``, and the same in the bucket ``my-bucket``."""
 
     folder: Path
     environment: dict[str, str]
 
     def run(self, script: str) -> Done:
-        """A recipe; where it is one command of notata, that runs in this process, and what its output is piped into."""
+        """Run a recipe. A notata command at its start runs in this process and is piped to the rest."""
         first, _, rest = script.strip().partition(" | ")
         if not first.startswith("notata ") or set(first) & set(">;$\n"):
             return self._bash(script)

@@ -1,4 +1,4 @@
-"""``notata rm`` and `notata.search.remove`: whole runs and nothing else, whatever fails and whoever comes between."""
+"""``notata rm`` and `notata.search.remove`: they remove whole runs only, despite failures and other writers."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_damaged_runs_and_links_are_removed_but_not_the_targets_of_links(tmp_pat
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/kept").write_text("kept")
     (tmp_path / "log_linked/link").symlink_to(tmp_path / "elsewhere")
-    files = 3 * len(KEYS)  # one was lost, one has an odd name; what is unfinished counts not
+    files = 3 * len(KEYS)  # one was lost, one has an odd name; unfinished files do not count
     done = notata("rm", "-y", "log_lost", "log_broken", "log_linked", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "removed the link, but not its target: log_linked/link\n")
     assert done.stdout.startswith(f"Removed 3 runs, {files} files, ")
@@ -209,7 +209,7 @@ def test_on_a_terminal_it_is_asked(tmp_path: Path) -> None:
 
 
 class Terminal(io.StringIO):
-    """Somebody who can be asked."""
+    """A terminal on which a user can answer prompts."""
 
     def isatty(self) -> bool:
         return True
@@ -252,7 +252,7 @@ def test_ctrl_c_at_the_question_removes_nothing(tmp_path: Path) -> None:
 
 
 def _asked(folder: Path, answer: bytes, *arguments: str) -> tuple[int, bytes]:
-    """The command with a terminal of its own as its controlling one, answered once it asks."""
+    """Run the command with its own controlling terminal, and answer its prompt."""
     child, master = pty.fork()
     if not child:
         os.chdir(folder)
@@ -265,7 +265,7 @@ def _asked(folder: Path, answer: bytes, *arguments: str) -> tuple[int, bytes]:
             if b"[y/N]" in shown and not answered:
                 os.write(master, answer)
                 answered = True
-    except OSError:  # so Linux tells that nobody holds the other end any more
+    except OSError:  # Linux reports a closed other end this way
         pass
     os.close(master)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bytes(shown)
@@ -306,7 +306,7 @@ def test_a_run_that_began_again_during_the_question_is_kept(place: Place) -> Non
 
 
 class Between(Wrapper):
-    """Somebody does something just before the first, second, … deletion."""
+    """Call a function just before the first, second, … deletion, as another process might act."""
 
     def __init__(self, inner: Store, when: int, act: Callable[[], Any]) -> None:
         super().__init__(inner.backend)
@@ -332,15 +332,15 @@ def test_another_process_replaces_or_removes_the_run_meanwhile() -> None:
         store.write("metadata.json", json.dumps(found).encode())
         return next(removals([chosen], failed=told.append)).removed
 
-    assert not removed(run, fields)  # it goes on
-    assert not removed(run, others)  # somebody else replaces it
+    assert not removed(run, fields)  # its owner resumes it
+    assert not removed(run, others)  # another process replaces it
     store.write("metadata.json", json.dumps({**fields, "status": "replacing"}).encode())
     (replaced,) = removable(store)
-    assert not removed(replaced, {**fields, "status": "replacing"})  # its owner, who lives
+    assert not removed(replaced, {**fields, "status": "replacing"})  # its owner, which is running
     assert [type(error) for error in told] == [RunExistsError, ConflictError, RunExistsError]
     told.clear()
     going = {name: value for name, value in fields.items() if name != "lease"}
-    assert removed(run, {**going, "status": "replacing"})  # somebody else removes it, too
+    assert removed(run, {**going, "status": "replacing"})  # another process removes it too
     assert (told, place.names()) == ([], [])
 
 
@@ -368,10 +368,10 @@ def test_the_owner_is_checked_before_each_thousand_files(monkeypatch: pytest.Mon
     run = Store(between)
     with pytest.raises(ConflictError):
         remove_run(run, run.fetch("metadata.json"))
-    assert between.when == 0  # of three deletions one
+    assert between.when == 0  # one of three deletions
     faulty = FaultyBackend(place.store().below("log_b"))
     place.store().filesystem().pipe_file("/rm-thousands/log_b/.notata-5f3a", b"unfinished")
-    faulty.fail(6)  # after the metadata.json, a listing, a swap, a deletion and a look
+    faulty.fail(6)  # after the metadata.json, a listing, a swap, a deletion and a stat
     remains = remove_run(Store(faulty), Store(faulty).fetch("metadata.json"))
     assert remains.errors.keys() == {"data/x.npy", "log.txt"}
     assert remains.gone.keys() == {"artifacts/n.txt", "manifest.json", "params.yaml"}
@@ -394,8 +394,8 @@ def test_a_run_that_cannot_be_looked_at_is_reported_once(monkeypatch: pytest.Mon
         assert {name.partition("/")[0] for name in place.names()} == {"log_b"}
 
 
-def heedful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the deletions of fake-gcs-server heed the condition that they carry, as those of GCS do."""
+def respect_delete_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make fake-gcs-server respect the conditions of deletions, as GCS does."""
 
     def delete(self: GCSBackend, names: dict[str, str | None]) -> dict[str, Exception]:
         now = {entry.key: entry.version for entry in Store(self).list_all()}
@@ -406,12 +406,12 @@ def heedful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("when", [1, 2])
-@pytest.mark.parametrize("name", ["memory", "local", "gcs"])  # S3 deletes by name, as the reference says
+@pytest.mark.parametrize("name", ["memory", "local", "gcs"])  # S3 deletes by name, as the reference documentation says
 def test_a_run_claimed_meanwhile_keeps_its_new_files(
     name: str, when: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = make_place(name, request)
-    heedful(monkeypatch)
+    respect_delete_conditions(monkeypatch)
     fill(place, "a")
     taken: list[Logbook] = []
 
@@ -451,7 +451,7 @@ def test_on_s3_a_run_claimed_before_the_last_check_is_kept(request: pytest.Fixtu
 
 
 class OneByOne(Wrapper):
-    """Deletes file by file, so that a failure comes between."""
+    """A backend that deletes file by file, so that a failure can occur in between."""
 
     def delete(self, names: dict[str, str | None]) -> dict[str, Exception]:
         return {name: error for name, version in names.items() for error in self._one(name, version)}
@@ -534,7 +534,7 @@ def test_ten_thousand_runs_are_found_by_one_listing_and_many_go_at_once() -> Non
     assert [operation.verb for operation in store.operations].count("list") == 1
     assert sum(done.removed for done in removals(runs[:20])) == 20
     assert len(fs.find("/rm-many")) == 9_981
-    for path in [path for path in fs.store if path.startswith("/rm-many/")]:  # `clear` looks at all for each folder
+    for path in [path for path in fs.store if path.startswith("/rm-many/")]:  # `clear` scans all files for each folder
         del fs.store[path]
     fs.pseudo_dirs[:] = [path for path in fs.pseudo_dirs if not path.startswith("/rm-many")]
 

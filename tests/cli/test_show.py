@@ -1,4 +1,4 @@
-"""``notata show``: a run at a glance."""
+"""``notata show``: an overview of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.servers import Server
 
 
 def parts(text: str) -> dict[str, list[str]]:
-    """What is printed of one run: the lines of each part, by its heading."""
+    """Return the printed lines of one run by the heading of their section."""
     found: dict[str, list[str]] = {}
     for part in text.rstrip("\n").split("\n\n"):
         title, *lines = part.split("\n")
@@ -108,7 +108,7 @@ def test_a_folder_of_several_runs_is_refused_unless_all_are_asked_for(fleet: Pat
 def test_the_id_of_a_run_finds_it(tmp_path: Path) -> None:
     for name in ("exp001", "exp001/inner"):
         Logbook(name.rpartition("/")[2], tmp_path / name.rpartition("/")[0]).mark_complete()
-    assert (tmp_path / "exp001").is_dir()  # which has a run of its own
+    assert (tmp_path / "exp001").is_dir()  # it contains a run of its own
     (tmp_path / "log_exp001").rename(tmp_path / "log_exp002")
     for arguments in (("show", "exp002", "-n", "0"), ("show", "-0", "./exp002/"), ("ls", "exp002"), ("tail", "exp002")):
         done = notata(*arguments, folder=tmp_path)
@@ -132,7 +132,7 @@ def test_the_duration_of_a_killed_run_ends_with_its_last_write(beat: bool, tmp_p
     fields = {"run_id": "killed", "status": "initialized", "start_time": begun.isoformat(), "lease": lease}
     (folder / "metadata.json").write_text(json.dumps(fields))
     (folder / "log.txt").write_text("[2026-03-01T09:30:00] INFO begun\n")
-    offset = 3600 if beat else 0  # the clock of a file server is another one
+    offset = 3600 if beat else 0  # the clock of a file server may differ
     for name, seconds in (("metadata.json", 1), ("log.txt", 251)):
         time = begun.timestamp() + seconds + offset
         os.utime(folder / name, (time, time))

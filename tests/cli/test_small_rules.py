@@ -1,4 +1,4 @@
-"""Small rules of what people are told: spans of time, shortened names, verdicts, and variables without secrets."""
+"""Small display rules: durations, shortened names, verdicts, and variables without secrets."""
 
 from __future__ import annotations
 

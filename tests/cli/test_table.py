@@ -1,4 +1,4 @@
-"""``notata table``: what was stored, side by side, whatever folder it lies in; and by which requests."""
+"""``notata table``: stored values side by side, wherever the runs are; and the requests that this takes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def url() -> str:
 
 
 def sweep(url: str, name: str = "sweep", options: dict[str, Any] | None = None, runs: int = 3) -> Experiment:
-    """An experiment that has ended."""
+    """A finished experiment."""
     experiment = Experiment(name, url, storage_options=options)
     for number in range(runs):
         with experiment.add(dt=number / 8, scheme="upwind") as run:
@@ -50,7 +50,7 @@ def read(text: str) -> list[dict[str, str]]:
 
 
 def _stored(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters and metrics as they lie there."""
+    """Return the stored parameters and metrics."""
     params = run / "params.yaml"
     metrics = run / "artifacts/metrics.json"
     return (
@@ -94,7 +94,7 @@ def test_every_value_comes_back_from_csv(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "notata", "table", str(tmp_path), "--csv"]
     raw = subprocess.run(command, capture_output=True, check=True).stdout
     assert raw.startswith(b"run_id,")
-    assert raw.count(b"\r\n") == 3  # the header, the row, and the one in the text
+    assert raw.count(b"\r\n") == 3  # the header, the row, and the line break in the text
     [row] = read(raw.decode())
     assert {name: row[name] for name in ODD} == {
         "text": ODD["text"], "null": "null", "true": "true", "nan": "nan", "list": '[1, "x"]', "=cmd": "=1+1",
@@ -296,14 +296,14 @@ def test_an_experiment_with_an_index_is_a_listing_and_a_read(kind: str, request:
             assert len(table(where, storage_options=server.options, **choice)) == 6
         return len(sent)
 
-    assert requests() == 1 + 2  # of each experiment its index.csv
+    assert requests() == 1 + 2  # one index.csv per experiment
     assert requests(where="error >= 0 and size > 1", sort="dt", columns=["size", "metrics.*"]) == 1 + 2
-    assert requests(sort="age") == 1 + 6  # which only the runs tell; index.csv is not needed then
+    assert requests(sort="age") == 1 + 6  # only the runs contain the age, so index.csv is not read
     store = open_store(f"{where}/one", server.options)
     store.delete(["index.csv"])
     assert requests() == 1 + 1 + 3
     Logbook("plain", where, params={"dt": 1}, storage_options=server.options, heartbeat=0).mark_complete()
     with counted() as sent:
         assert len(table(where, storage_options=server.options)) == 7
-    assert len(sent) == 1 + 1 + 3 + 2  # of a run of no experiment metadata.json and params.yaml
+    assert len(sent) == 1 + 1 + 3 + 2  # metadata.json and params.yaml of the run outside an experiment
     open_store(where, server.options).clear()

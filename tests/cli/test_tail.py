@@ -1,4 +1,4 @@
-"""``notata tail``: the ends of logs as `tail` shows them, and logs that grow, on a disk and in buckets."""
+"""``notata tail``: the ends of logs as `tail` shows them, and growing logs, on a disk and in buckets."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_number_alone_is_how_many_lines(shelf: Shelf, tmp_path: Path) -> None:
     assert notata("ls", "-3", folder=tmp_path).returncode == 2
 
 
-@pytest.mark.usefixtures("log_b_fails")
+@pytest.mark.usefixtures("failing_log_b")
 def test_a_log_that_cannot_be_read_is_reported_and_the_others_are_shown(tmp_path: Path) -> None:
     url = f"memory://{uuid.uuid4().hex}"
     for name in ("a", "b", "c"):
@@ -127,7 +127,7 @@ def test_names_and_exit_codes_of_logs_that_are_followed(monkeypatch: pytest.Monk
     assert tail(a, "--status", "failed") == (1, "")
 
     class Never:
-        """It looks at nothing."""
+        """A follower that reads no files."""
 
         def __init__(self, logs: list[File], lines: int, **options: Any) -> None:
             self.ends = {"x": end}
@@ -170,7 +170,7 @@ def test_a_terminal_gets_no_control_byte_of_a_log(tmp_path: Path) -> None:
 
 
 class Scene:
-    """A log that is followed, while each wait does what comes next."""
+    """A followed log; each wait runs the next step."""
 
     def __init__(self, url: str | Store, *steps: Callable[[], object], **options: Any) -> None:
         self.told: list[str] = []
@@ -199,7 +199,7 @@ class Scene:
 
 
 def nothing() -> None:
-    """What happens when nothing does."""
+    """A step in which nothing happens."""
 
 
 def a_log(data: bytes = b"", status: str = "") -> Store:
@@ -352,7 +352,7 @@ def test_an_outage_is_reported_once_and_followed_through() -> None:
 
 
 class Refusing(Wrapper):
-    """Reads of it fail while there is an error."""
+    """A storage whose reads fail while there is an error."""
 
     def __init__(self, inner: Store) -> None:
         super().__init__(inner.backend)
@@ -371,7 +371,7 @@ class Refusing(Wrapper):
 
 
 class RefusingFar(Refusing):
-    """The same, as far as a bucket."""
+    """The same, but remote."""
 
     is_local = False
 
@@ -576,7 +576,7 @@ def say(writer: subprocess.Popen[str], line: str) -> None:
 def until(follower: subprocess.Popen[str], words: str) -> None:
     assert follower.stdout is not None
     while words not in (line := follower.stdout.readline()):
-        assert line, "it ended"
+        assert line, "it exited"
 
 
 @pytest.mark.parametrize("name", ["local", "s3", "gcs"])

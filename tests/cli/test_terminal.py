@@ -1,4 +1,4 @@
-"""Which signs a terminal takes for more than text, and that each of them comes as its escape."""
+"""The control characters of a terminal: each of them is printed as an escape."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from notata._base.terminal import safe, safe_lines
 ESCAPED = {
     "\x00": r"\x00", "\x07": r"\x07", "\x08": r"\x08", "\r": r"\r", "\x1b": r"\x1b", "\x1f": r"\x1f",  # C0
     "\x7f": r"\x7f", "\x80": r"\x80", "\x9b": r"\x9b", "\x9f": r"\x9f",  # DEL, C1
-    "\u061c": r"\u061c", "\u200e": r"\u200e", "\u200f": r"\u200f",  # marks of direction
-    "\u2028": r"\u2028", "\u2029": r"\u2029",  # ends of lines
+    "\u061c": r"\u061c", "\u200e": r"\u200e", "\u200f": r"\u200f",  # direction marks
+    "\u2028": r"\u2028", "\u2029": r"\u2029",  # line breaks
     "\u202a": r"\u202a", "\u202e": r"\u202e", "\u2066": r"\u2066", "\u2069": r"\u2069",  # overrides and isolates
-    "\udc9b": r"\udc9b", "\ufeff": r"\ufeff",  # a byte that is no UTF-8; a mark of order
+    "\udc9b": r"\udc9b", "\ufeff": r"\ufeff",  # a byte that is not UTF-8; a byte order mark
 }  # fmt: skip
 """The first and the last of each range."""
 PLAIN = " ~\xa0é\u061b\u061d\u200d\u2010\u2027\u202f\u2065\u206a\ud7ff\ue000\ufefe\U0001f600"

@@ -20,7 +20,7 @@ _LINE = re.compile(r"((?:│   |    )*)(?:├── |└── )(.*)  (\d+)")
 
 
 def drawn(lines: list[str]) -> dict[str, int]:
-    """The paths and sizes that a drawing tells; folders end in a slash."""
+    """Return the paths and sizes in a drawing; folders end in a slash."""
     found: dict[str, int] = {}
     path: list[str] = []
     for line in lines:

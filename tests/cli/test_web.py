@@ -1,4 +1,4 @@
-"""Runs at a web address: they are looked into like others, and a server that fails is no empty folder."""
+"""Runs at a web address: they are read like others, and an error of the server is not an empty folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENDING = " answered at this address; check the address and the network\n"
 
 
 class Served(SimpleHTTPRequestHandler):
-    """A folder, and in it what the server refuses: ``401`` and so on, as the first part of a path says."""
+    """Serve a folder; a path that begins with ``401`` or another code is refused with it."""
 
     def send_head(self) -> object:  # type: ignore[override]
         self.server.asked.append(f"{self.command} {self.path}")  # type: ignore[attr-defined]
@@ -53,7 +53,7 @@ def commands(url: str) -> list[tuple[str, ...]]:
 def test_an_address_without_a_server_is_an_error_and_not_an_empty_list(tmp_path: Path) -> None:
     for command in commands(f"http://127.0.0.1:{free_port()}/runs"):
         done = notata(*command, folder=tmp_path)
-        told = done.stderr or done.stdout  # a verdict is printed
+        told = done.stderr or done.stdout  # the command prints a verdict
         assert (done.returncode, told.partition(": no server")[2]) == (3, ENDING), command
 
 
@@ -79,7 +79,7 @@ def test_what_a_server_refuses_is_reported(
 def test_what_is_there_is_found_by_one_request_a_folder(web: ThreadingHTTPServer, tmp_path: Path) -> None:
     done = notata("du", "-s", f"http://127.0.0.1:{web.server_port}", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert web.asked == ["GET /", "GET /log_a", "GET /log_a/"]  # type: ignore[attr-defined]  # the last is a redirect's
+    assert web.asked == ["GET /", "GET /log_a", "GET /log_a/"]  # type: ignore[attr-defined]  # from a redirect
 
 
 def test_a_server_that_knows_of_no_ranges_gives_what_was_asked_for(web: ThreadingHTTPServer, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_server_that_knows_of_no_ranges_gives_what_was_asked_for(web: Threadin
     store = open_store(url)
     assert [store.read("log.txt", 3, 9), store.read("log.txt", 9)] == [whole[3:9], whole[9:]]
     assert store.read("log.txt", 3, len(whole) + 1) == whole[3:]
-    done = notata("verify", url, folder=tmp_path)  # of the log as much as there was when its digest was taken
+    done = notata("verify", url, folder=tmp_path)  # the log up to its size when the digest was taken
     assert (done.returncode, done.stdout) == (0, f"{url}: ok; 1 file unchanged, {_logged(tmp_path)} bytes read\n")
 
 

@@ -1,4 +1,4 @@
-"""Filters: what they mean, what is refused and where, and that none runs code, raises or takes for ever."""
+"""Filters: their meaning, the position in error messages, and that no filter runs code, raises or takes forever."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_names_that_no_run_has_are_reported_with_close_ones() -> None:
         "size is that of the run; there is params.size too",
     ]
     places = Where("solver.stages[-3] == 1 or solver.stages[-9] == 1")
-    assert places.notes() == []  # nothing was asked yet
+    assert places.notes() == []  # nothing was evaluated yet
     assert places(RUN)
     assert places.notes() == ["no run has solver.stages[-9]; similar names: solver"]
     assert Where("omega ** 99999999 > 1")(RUN) is False
