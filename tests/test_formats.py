@@ -1,4 +1,4 @@
-"""Values and the bytes of their files, read back by another road: json, PyYAML, pickle, the bytes themselves."""
+"""Values and the bytes of their files, read back by other means: json, PyYAML, pickle, the bytes themselves."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.integers(-(10**60), 10*
 
 
 def _joined(text: str) -> str:
-    """As JSON reads it: two lone surrogates in a row are one character."""
+    """Return the text as JSON reads it: two consecutive surrogates form one character."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def _escaped(text: str) -> str:
-    r"""As UTF-8 can hold it: a lone surrogate is the six characters of its escape, ``\udc80``."""
+    r"""Return the text in a form that UTF-8 can encode: lone surrogates become their escapes, such as ``\udc80``."""
     return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
 
 
 def _exact(value: object) -> object:
-    """What compares equal only for the same value of the same type: NaN to itself, 1 not to 1.0 nor True."""
+    """Return a form that compares equal only for the same value and type: NaN equals NaN, 1 does not equal 1.0."""
     if isinstance(value, dict):
         return {(type(key), key): _exact(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -94,7 +94,7 @@ def _refused(form: formats.Format, value: object) -> EncodeError:
 
 
 class Sink:
-    """A binary file that keeps nothing but the sizes of what it was given."""
+    """A binary file that keeps only the sizes of the writes."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -105,7 +105,7 @@ class Sink:
 
 
 class Refusing:
-    """A binary file whose every write fails with one error."""
+    """A binary file whose writes all fail with the same error."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -184,7 +184,7 @@ class LoudFloat(float):
 
 
 class ListLike:
-    """As a tensor of torch or jax: a dtype, and a list of itself."""
+    """Like a tensor of torch or jax: it has a dtype and a `tolist` method."""
 
     dtype = "float32"
 
@@ -326,7 +326,7 @@ PLAIN_MAPPINGS = st.dictionaries(
 
 
 def _tags(data: bytes) -> list[object]:
-    """Every explicit tag and anchor, and every alias, of a YAML file."""
+    """Return every explicit tag, anchor and alias of a YAML file."""
     found: list[object] = []
     for event in yaml.parse(data, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
@@ -640,7 +640,7 @@ def test_a_configuration_that_lacks_a_value_is_refused(value: object, why: str) 
 
 
 def test_classes_and_dtypes_are_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = types.ModuleType("torch")  # 200 MB, for two classes that print their names
+    torch = types.ModuleType("torch")  # torch has 200 MB; the test needs two classes that print their names
     kind, device = (
         type("dtype", (), {"__str__": lambda _: "torch.float32"}),
         type("device", (), {"__str__": lambda _: "cuda:0"}),
@@ -912,7 +912,7 @@ def test_objects_shared_or_their_own_part_come_back_so() -> None:
 
 
 class Stubborn:
-    """Refuses to be pickled, each in its own way."""
+    """Objects that refuse to be pickled, each in a different way."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -965,7 +965,7 @@ def test_no_storage_option_reaches_a_pickle(url: str, carrier: Callable[[Store],
     data = formats.encode(formats.Pickle(protocol), carrier(store))
     assert SECRET.encode() not in data
     assert b"secretive/base" in data
-    assert SECRET.encode() in pickle.dumps(store)  # between processes it must travel
+    assert SECRET.encode() in pickle.dumps(store)  # a pickle for other processes must contain it
 
 
 def test_a_path_comes_back_from_its_pickle_as_the_same_place() -> None:

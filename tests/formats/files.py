@@ -1,4 +1,4 @@
-"""Files to write to and read from: one that cannot seek, some that fail, and the store's own."""
+"""Files for readers and writers: one that cannot seek, some that fail, and the store's own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Stream(io.RawIOBase):
-    """A binary file that takes bytes and neither seeks nor tells where it is."""
+    """A binary file that accepts bytes and supports neither seek nor tell."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -30,7 +30,7 @@ class Stream(io.RawIOBase):
 
 
 class Failing(io.BytesIO):
-    """A file whose reads and writes fail after some bytes."""
+    """A file whose reads and writes fail after a number of bytes."""
 
     def __init__(self, error: BaseException, data: bytes = b"", after: int = 0) -> None:
         super().__init__(data)
@@ -57,7 +57,7 @@ def binary(file: object) -> IO[bytes]:
 
 
 def written(form: WriteFormat, value: object) -> bytes:
-    """The bytes of a value, by a stream that cannot seek."""
+    """Return the encoded bytes of a value, written to a stream that cannot seek."""
     file = Stream()
     form.write(value, binary(file))
     return bytes(file.data)

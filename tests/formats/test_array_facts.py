@@ -1,4 +1,4 @@
-"""What npy and npz files hold, by pieces, is what numpy says of the whole."""
+"""Facts of npy and npz files: reading in pieces gives the same as numpy does with the whole file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def facts(array: npt.NDArray[Any], **options: Any) -> ArrayFacts:
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # numpy's, of names that are not ASCII
+        warnings.simplefilter("ignore", UserWarning)  # numpy warns about names that are not ASCII
         np.save(file, array)
     return npy_facts(io.BytesIO(file.getvalue()), **options)
 

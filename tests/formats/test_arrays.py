@@ -1,4 +1,4 @@
-"""npy and npz: what comes back by numpy's own load, and what is refused."""
+"""npy and npz: values read back by numpy itself, and values that are refused."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_the_names_need_no_array_to_be_read() -> None:
 
 
 class Tensor:
-    """As one of torch: it refuses to be an array while it has a gradient or is on a device."""
+    """Like a torch tensor: it refuses conversion to an array while it has a gradient or is on a device."""
 
     def __init__(self, grad: bool = True, device: str = "cuda") -> None:
         self.grad, self.device = grad, device
@@ -360,7 +360,7 @@ def test_a_changed_byte_is_an_error_of_ours_or_none(data: st.DataObject) -> None
     whole[at] = data.draw(st.integers(0, 255))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of zipfile, of a damaged directory
+            warnings.simplefilter("ignore")  # zipfile warns about a damaged directory
             form.read(io.BytesIO(whole))
     except DecodeError:
         pass

@@ -1,4 +1,4 @@
-"""Text, JSON, YAML, bytes and pickle, and back; each checked by another reader too."""
+"""Text, JSON, YAML, bytes and pickle in both directions; each also checked by another reader."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def trees(keys: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def exact(value: object) -> object:
-    """What compares equal only for the same value of the same type, NaN to itself."""
+    """Return a form that compares equal only for the same value of the same type; NaN equals itself."""
     if isinstance(value, dict):
         return {key: exact(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -79,7 +79,7 @@ def test_any_pickle_comes_back(value: Any) -> None:
 @example(value={str(n): x for n, x in enumerate([1e-7, 1e16, 1e22, 5e-324, 1e300, -0.0, 2.0, 0.1, 10**30])})
 def test_any_parameters_come_back(c: bool, value: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        if not c:  # as where PyYAML was built without libyaml
+        if not c:  # as if PyYAML had been built without libyaml
             patch.delattr(yaml, "CSafeDumper")
             patch.delattr(yaml, "CSafeLoader")
         data = written(YAML, value)

@@ -1,4 +1,4 @@
-"""Formats of users: their errors become ours, those of the file stay, and a library may insist on a path."""
+"""User-defined formats: notata wraps their errors but not those of the file, and a library may require a path."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Raising:
 
 
 class Hiding:
-    """Makes something else of what the file raises, as some libraries do."""
+    """A format that replaces the file's exception by its own, as some libraries do."""
 
     suffix = ".hide"
 

@@ -1,4 +1,4 @@
-"""CSV and netCDF: what is stored comes back, and is read by the libraries themselves too."""
+"""CSV and netCDF: values come back unchanged, and the libraries themselves can read them."""
 
 from __future__ import annotations
 

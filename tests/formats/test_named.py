@@ -1,4 +1,4 @@
-"""Which format a name and a suffix mean, among ours and those of installed packages."""
+"""The format for a name and a suffix, among the built-in ones and those of installed packages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ xyz = a_plugin:Missing
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package that offers formats, installed as pip leaves one."""
+    """A package that provides formats, as pip installs it."""
     (tmp_path / "a_plugin.py").write_text(PLUGIN)
     info = tmp_path / "a_plugin-1.0.dist-info"
     info.mkdir()

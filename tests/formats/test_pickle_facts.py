@@ -1,4 +1,4 @@
-"""What a pickle would do is told from its opcodes, and it is never done."""
+"""Descriptions of pickles come from their opcodes; no pickle is ever executed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Point:
 
 
 class Made:
-    """One that is made by a call with its arguments."""
+    """An object that its pickle creates by a call with these arguments."""
 
     def __init__(self, y: Any) -> None:
         self.y = y
@@ -48,14 +48,14 @@ VALUES: list[Any] = [
 
 
 class _Watched(pickle.Unpickler):
-    """Python's own, which notes what it imports."""
+    """Python's own unpickler, which also records its imports."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
         self.imported: set[str] = set()
 
     def find_class(self, module: str, name: str) -> Any:
-        now = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # by what they were called in Python 2
+        now = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # by their names in Python 2
         self.imported.add(f"{now.get(module, module)}.{name}")
         return super().find_class(module, name)
 

@@ -1,4 +1,4 @@
-"""Parquet: what comes back by pyarrow's own reader, as which data frame, and what is refused."""
+"""Parquet: values read back by pyarrow itself, the resulting type of data frame, and values that are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.formats.files import Failing, Stream, binary, through_a_store, writte
 
 
 class Streaming:
-    """As a data frame of polars or another library: nothing but the Arrow stream."""
+    """Like a data frame of polars or another library: it offers only the Arrow stream."""
 
     def __init__(self, table: Any) -> None:
         self.table = table
@@ -34,7 +34,7 @@ class Streaming:
 
 
 class Array:
-    """As a tensor: no list, no series, but an array."""
+    """Like a tensor: neither a list nor a series, but convertible to an array."""
 
     ndim = 1
 
@@ -185,7 +185,7 @@ def test_an_error_of_whoever_streams_stays_if_it_is_one_of_notata() -> None:
     file = Stream()
     with pytest.raises(StorageError, match="gone"):
         PARQUET.write(pa.RecordBatchReader.from_batches(TABLE.schema, batches()), binary(file))
-    assert file.data == b"PAR1"  # the start of one, without its end
+    assert file.data == b"PAR1"  # the start of a file, without its end
 
 
 @given(st.data())
@@ -222,7 +222,7 @@ def test_a_table_becomes_a_frame_of_polars(monkeypatch: pytest.MonkeyPatch) -> N
 
         from_arrow = staticmethod(lambda table: ("polars", table))
 
-    monkeypatch.setitem(sys.modules, "polars", Polars)  # the package is 55 MB
+    monkeypatch.setitem(sys.modules, "polars", Polars)  # the package has 55 MB
     assert table_as(TABLE, "polars") == ("polars", TABLE)
     assert loaded(written(PARQUET, Polars.DataFrame())).to_pylist() == ROWS
 

@@ -1,4 +1,4 @@
-"""What parameters mean does not depend on what a process has changed in PyYAML."""
+"""The meaning of parameters does not depend on a process's changes to PyYAML."""
 
 from __future__ import annotations
 
