@@ -1,4 +1,4 @@
-"""The benchmarks still work, at sizes that tell nothing about speed."""
+"""The benchmarks run, at sizes too small to measure speed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_files_on_the_local_disk_are_measured(bench: Bench, tmp_path: Path) -> N
     assert {row: len(cells[local.TIME]) for row, cells in result.rows.items()} == {peers.OURS: 2, peers.RENAMED: 2}
     (budget,) = result.budgets
     assert budget.measured == result.median(peers.OURS, local.TIME)
-    last = list(tmp_path.glob("local-*/**/a6.json"))  # two to begin with, then twice two
+    last = list(tmp_path.glob("local-*/**/a6.json"))  # two for warm-up, then twice two
     assert len(last) == 2
     assert all(1950 <= path.stat().st_size <= 2050 for path in last)
 
@@ -78,7 +78,7 @@ def test_imports_are_measured(bench: Bench) -> None:
 
 
 class Echo(socketserver.StreamRequestHandler):
-    """Sends everything back once it has everything."""
+    """A server that echoes the data when it has received all of it."""
 
     def handle(self) -> None:
         self.wfile.write(self.rfile.read())

@@ -1,1 +1,1 @@
-"""Commands that measure and stress notata, apart from its tests: each is started by ``python -m tests.tools.NAME``."""
+"""Commands that measure and stress notata, separate from its tests: ``python -m tests.tools.NAME``."""

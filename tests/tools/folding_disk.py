@@ -1,7 +1,7 @@
-"""``python -m tests.tools.folding_disk``: the tests of folded names on a real exFAT, mounted through FUSE from a file.
+"""``python -m tests.tools.folding_disk``: the tests of case-insensitive names on a real exFAT, mounted with FUSE.
 
 It needs root, ``/dev/fuse``, a loop device, and Debian's packages ``exfat-fuse`` and ``exfatprogs``. The suite runs the
-same tests on a double of such a disk.
+same tests on a fake of such a disk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["DISK", "exfat"]
 _NAME: Final = "NOTATA_TEST_FOLDING_DISK"
 
 DISK: Final = os.environ.get(_NAME, "")
-"""Where a disk without regard to case is mounted; empty in the suite, which has a double."""
+"""Mount point of a case-insensitive disk; empty in the suite, which uses a fake."""
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""Damaged and forged run folders through all readers: ``python -m tests.tools.fuzz 200000`` tries so many.
+"""Damaged and forged run folders through all readers: ``python -m tests.tools.fuzz 200000`` tries that many examples.
 
 Each example changes files of two valid runs in memory and reads them by public functions. Only errors and warnings of
-notata may come of it, within 5 seconds of CPU time and 500 MB. ``--seed`` repeats a run, ``--example`` one of it.
+notata may result, within 5 seconds of CPU time and 500 MB. ``--seed`` repeats a run, ``--example`` one example of it.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ CHUNK: Final = 4000
 """Examples that one process tries."""
 
 SECONDS: Final = 5.0
-"""CPU time that an example may take."""
+"""Limit of CPU time of an example."""
 
 MEGABYTES: Final = 500
-"""Memory that a process may have at its peak."""
+"""Limit of a process's peak memory."""
 
 _ROOT: Final = "memory://fuzz/sweep"
 
@@ -85,7 +85,7 @@ def valid() -> dict[str, bytes]:
 
 
 def _steady(data: bytes) -> bytes:
-    """Return a file without what differs from process to process, so that an example can be repeated."""
+    """Return a file without values that differ between processes, so that an example can be repeated."""
     data = re.sub(rb"\d{4}-\d\d-\d\dT\d\d([:-])\d\d([:-])\d\d", rb"2026-11-28T12\g<1>00\g<2>00", data)
     data = re.sub(rb"(T12.00.00\.)\d+", rb"\g<1>250", data)
     data = re.sub(rb'("(?:owner|process|host)": ")[^"]*', rb"\g<1>5a1f0c4b", data)
@@ -117,7 +117,7 @@ _SHOWN: Final = f"{_VALUES}|failure.json|traceback.txt|Error.json|log.txt"
 
 
 def _a_run(run: str) -> Iterator[tuple[str, Reader]]:
-    """Give what reads one run, with the files that it reads."""
+    """Yield the readers of one run, each with a pattern of the files that it reads."""
 
     def reader() -> LogReader:
         return LogReader(run)
@@ -153,7 +153,7 @@ def _a_run(run: str) -> Iterator[tuple[str, Reader]]:
 
 
 def _many() -> Iterator[tuple[str, Reader]]:
-    """Give what reads the experiment, with the files that it reads."""
+    """Yield the readers of the experiment, each with a pattern of the files that it reads."""
     yield _STATE, lambda: json.dumps([run.record() for run in search.runs(_ROOT, failed=_nothing)], default=str)
     yield _VALUES, lambda: search.runs(_ROOT, where="dt > 0 and error < 1", sort="started", failed=_nothing).counts
     yield _VALUES, lambda: search.runs(_ROOT, where="host == 'a' or seconds > 0 or age > 1", sort="dt", failed=_nothing)
@@ -198,7 +198,7 @@ def _described(run: str, key: str) -> object:
 
 
 def _nothing(_error: object) -> None:
-    """Leave out what cannot be read."""
+    """Ignore unreadable runs and files."""
 
 
 @cache
@@ -213,7 +213,7 @@ def readers() -> list[tuple[str, Reader]]:
 
 @cache
 def readers_of(path: str) -> list[Reader]:
-    """Return those that read this file; of one that none of them reads, all."""
+    """Return the readers of this file, or all readers if there are none."""
     return [read for files, read in readers() if re.search(files, path)] or [read for _, read in readers()]
 
 
@@ -222,12 +222,12 @@ def readers_of(path: str) -> list[Reader]:
 
 @dataclass
 class Finding:
-    """What an example showed that must not be.
+    """A violation that an example showed.
 
     Attributes:
-        example: Its number.
-        what: The kind of it.
-        detail: Where it happened, or how much it took.
+        example: The number of the example.
+        what: The kind of violation.
+        detail: The place in the code, or the amount.
     """
 
     example: int
@@ -236,18 +236,18 @@ class Finding:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """What is the same for all findings of one cause."""
+        """Return a value that is equal for all findings with one cause."""
         return self.what, self.detail
 
 
 @dataclass
 class Tally:
-    """What many examples took.
+    """Statistics of many examples.
 
     Attributes:
-        findings: What must not be.
+        findings: The violations.
         slowest: CPU seconds of the slowest example, and its number.
-        peak: Megabytes at the peak, and the example after which they were measured.
+        peak: Peak memory in megabytes, and the example after which it was measured.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -256,7 +256,7 @@ class Tally:
 
 
 def attempt(seed: int, number: int, tally: Tally, *, every: bool = False) -> None:
-    """Try one example: change a file or two, and read each by two of its readers, or by every one."""
+    """Try one example: change a file or two, and read each with two of its readers, or with every one."""
     random_ = random.Random(f"{seed}:{number}")
     files = dict(valid())
     paths = random_.sample(sorted(files), random_.choice((1, 1, 1, 2)))
@@ -282,7 +282,7 @@ def attempt(seed: int, number: int, tally: Tally, *, every: bool = False) -> Non
 
 
 def problem_of(reader: Callable[[], object]) -> tuple[str, str] | None:
-    """Call a reader; what came of it that must not, and where."""
+    """Call a reader; return the kind and place of a violation, or None."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -296,19 +296,19 @@ def problem_of(reader: Callable[[], object]) -> tuple[str, str] | None:
 
 
 def _place(error: Exception) -> str:
-    """Return where in notata an error came from: the last two lines there."""
+    """Return the place in notata that raised an error: the last two lines there."""
     frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
               if _PACKAGE in Path(frame.filename).parents]  # fmt: skip
     return " > ".join(frames[-2:])
 
 
 def peak_megabytes() -> float:
-    """Return the most memory that this process had, in MB; 0 where the operating system does not say."""
+    """Return the peak memory of this process in MB; 0 where the operating system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
         return 0.0
-    if sys.platform == "linux":  # where `getrusage` tells the parent's, if that was more
+    if sys.platform == "linux":  # there `getrusage` returns the parent's peak if that was larger
         found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
         return int(found[1]) / 1000 if found else 0.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -318,7 +318,7 @@ def peak_megabytes() -> float:
 
 
 def _limit_memory() -> None:
-    """Have allocations fail beyond 3 GB, so that one example does not take the machine."""
+    """Make allocations fail beyond 3 GB, so that one example does not exhaust the machine."""
     try:
         import resource
     except ImportError:
@@ -327,9 +327,9 @@ def _limit_memory() -> None:
 
 
 def _child(seed: int, start: int, end: int) -> None:
-    """Try some examples, and print what came of it; the number of each before it, in case it kills the process."""
+    """Try some examples and print the results; print each number first, in case the example kills the process."""
     _limit_memory()
-    # Nothing is installed meanwhile, and to look takes a third of the time.
+    # No package is installed meanwhile, and the check takes a third of the time.
     metadata.entry_points = cache(metadata.entry_points)  # type: ignore[assignment]
     tally = Tally()
     for number in range(start, end):
@@ -359,7 +359,7 @@ def _chunk(seed: int, start: int, end: int) -> dict[str, Any]:
 
 
 def run(count: int, seed: int) -> int:
-    """Try examples in one process after the other, and print what was found."""
+    """Try examples in a sequence of processes, and print the findings."""
     kinds: dict[tuple[str, str], list[int]] = {}
     slowest, peak, begun = (0.0, -1), (0.0, -1), time.monotonic()
     for start in range(0, count, CHUNK):
@@ -388,7 +388,7 @@ def _report(
 
 
 def main() -> int:
-    """Try examples as the command line says."""
+    """Try examples as given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", nargs="?", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Files of a run, damaged and forged: bytes changed anywhere, and values changed where a parser looks."""
+"""Files of a run, damaged and forged: bytes changed anywhere, and values changed where a parser reads them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NAMES: Final = (
 
 
 def changed(random_: random.Random, path: str, data: bytes) -> bytes:
-    """Return another content for a file: damaged, or forged in the way of its format."""
+    """Return changed content for a file: damaged, or forged in its own format."""
     way = random_.random()
     if way < 0.35:
         return _damaged(random_, data)
@@ -106,7 +106,7 @@ _WHOLE: Final[tuple[Callable[[random.Random], bytes], ...]] = (_empty, _noise, _
 
 
 class _Raw:
-    """Text that is put into JSON or YAML as it is."""
+    """Text that is inserted into JSON or YAML unchanged."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -189,7 +189,7 @@ def _yaml(random_: random.Random, data: bytes) -> bytes:
 
 
 def _aliases(random_: random.Random) -> bytes:
-    """Return levels of collections, each of which has the one before several times."""
+    """Return nested collections; each contains the previous one several times."""
     tag = random_.choice(("", "!!pairs ", "!!omap ", "!!set "))
     width, levels = random_.choice((2, 9, 30)), random_.choice((2, 5, 12, 40))
     item = {"": "{}", "!!pairs ": "x: {}", "!!omap ": "{}: {}", "!!set ": "{}"}[tag]
@@ -293,7 +293,7 @@ def _npy(random_: random.Random, _: bytes) -> bytes:
 
 
 def _npz(random_: random.Random, data: bytes) -> bytes:
-    if random_.random() < 0.3:  # the end, where sizes and places are
+    if random_.random() < 0.3:  # the end, which contains sizes and offsets
         return data[:-60] + _damaged(random_, data[-60:])
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", random_.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:

@@ -1,21 +1,21 @@
 """Runs that are interrupted at random moments: ``python -m tests.tools.interrupts [INTERRUPTS [SEED [CASES]]]``.
 
-In each round a script records a run in its main thread: lines, fields of metadata.json, parameters, new files, files in
-place of earlier ones, appends and flushes. Meanwhile this process sends it SIGINT, which raises KeyboardInterrupt, and
-SIGUSR1, whose handler writes as well, as a batch system's last minute asks for: a line, a checkpoint, a field, and a
-flush. Each signal comes when the script has dealt with the one before, after a random while. At the end the run is
-completed, under signals too (in the background under SIGUSR1 only, as SIGINT gives up what waits there, by design),
-and everything that lies there is read by plain fsspec:
+In each round a script records a run in its main thread: lines, fields of metadata.json, parameters, new files, files
+that replace earlier ones, appends and flushes. Meanwhile this process sends it SIGINT, which raises KeyboardInterrupt,
+and SIGUSR1, whose handler writes as well, as jobs do when a batch system warns them: a line, a checkpoint, a field, and
+a flush. Each signal is sent a random time after the script has handled the previous one. At the end the script
+completes the run, also under signals (in the background only under SIGUSR1, because SIGINT drops pending writes by
+design). Then plain fsspec reads everything:
 
-* each file, field, parameter and appended piece is there whose call returned, and no other value;
-* each line of log.txt whose call returned is there once; one whose call was interrupted is there once or not at all;
+* each file, field, parameter and appended piece whose call returned is stored, and no other value is;
+* each line of log.txt whose call returned is stored once; one whose call was interrupted is stored once or not at all;
 * the status is ``complete``, and `LogReader.verify` finds each file as it was stored.
 
-INTERRUPTS are spread over the cases: ``memory``, ``local``, ``s3`` (moto) and ``gcs`` (fake-gcs-server), and each with
-``-background``. A row of the table has the rounds, the signals of both kinds, the calls that returned, those that an
-interrupt ended; then what must be 0: processes that hung (no answer for a minute), lines lost or doubled, other values
-lost or wrong, errors of calls, wrong states at the end. Each thing wrong is printed with its round, whose plan ``SEED``
-repeats, but not its moments; the exit code is 1 then.
+INTERRUPTS are distributed over the cases: ``memory``, ``local``, ``s3`` (moto) and ``gcs`` (fake-gcs-server), and each
+with ``-background``. A row of the table shows the rounds, the signals of both kinds, the calls that returned, and the
+calls that an interrupt ended. The other columns must be 0: processes that hung (no answer for a minute), lines lost or
+doubled, other values lost or wrong, errors of calls, wrong states at the end. Each error is printed with its round;
+``SEED`` repeats the plan of the round, but not the moments of the signals. The exit code is 1 after any error.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ __all__ = ["CASES", "Tally", "interrupt"]
 SCRIPT: Final = "tests.tools.interrupts"
 CASES: Final = [f"{name}{how}" for name in ("memory", "local", "s3", "gcs") for how in ("", "-background")]
 _EACH: Final = 100  # signals in a round
-_AT_THE_END: Final = 20  # signals at most while a run is completed: an end that is interrupted for ever never comes
-_PATIENCE: Final = 60.0  # seconds until a signal is dealt with
+_AT_THE_END: Final = 20  # signals at most while a run is completed; otherwise it would never complete
+_PATIENCE: Final = 60.0  # seconds until a signal is handled
 _WRONG: Final = ("hang", "line", "value", "error", "state")
 HEAD: Final = (
     "| case | rounds | SIGINT | SIGUSR1 | calls returned | calls interrupted | hangs | lines lost or doubled "
@@ -61,7 +61,7 @@ HEAD: Final = (
 
 @dataclass
 class Tally:
-    """What came of the rounds of one case."""
+    """The results of the rounds of one case."""
 
     rounds: int = 0
     sent: Counter[str] = field(default_factory=Counter)
@@ -80,13 +80,13 @@ class Tally:
 
 
 class Recording:
-    """A run, what is written to it, and what of that was promised.
+    """A run, the writes to it, and which of them were confirmed.
 
     Attributes:
-        begun: By kind, the numbers of the calls that were made.
-        kept: Of those that returned.
-        problems: What went wrong, each with its kind.
-        dealt: How many signals have been dealt with; -1 before the first is asked for.
+        begun: By kind, the numbers of the calls that started.
+        kept: Those that returned.
+        problems: Errors, each with its kind.
+        dealt: How many signals have been handled; -1 before the first is requested.
     """
 
     def __init__(self, place: Place, background: bool, rng: random.Random) -> None:
@@ -96,14 +96,14 @@ class Recording:
         self.kept: dict[str, list[int]] = defaultdict(list)
         self.problems: list[tuple[str, str]] = []
         self.dealt = -1
-        self._waits = True  # the first signal is asked for as the next ones are, where an interrupt passes
+        self._waits = True  # the first signal is requested like the others, where an interrupt is caught
         self._numbers = itertools.count()
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGUSR1, self._checkpoint)
         sys.unraisablehook = lambda raised: self.deal()
 
     def do(self, kind: str) -> None:
-        """Make one call of a kind; an error is a problem, an interrupt passes."""
+        """Make one call of a kind; an error is recorded, an interrupt is ignored."""
         number = next(self._numbers)
         self.begun[kind].append(number)
         try:
@@ -114,14 +114,14 @@ class Recording:
             self.kept[kind].append(number)
 
     def record(self, count: int) -> None:
-        """Make calls until so many signals have been dealt with, then complete the run."""
+        """Make calls until this number of signals has been handled, then complete the run."""
         is_complete = False
         while not is_complete:
             try:
                 while self.dealt < count:
                     self.deal()
                     self.do(self.rng.choice(MAIN))
-                if self.background:  # there an interrupt of the end gives up what waits, and the run has failed
+                if self.background:  # in the background, an interrupt of the end drops pending writes and the run fails
                     signal.signal(signal.SIGINT, self._pass)
                 self.deal()
                 self.log.mark_complete()
@@ -132,7 +132,7 @@ class Recording:
                 pass
 
     def deal(self) -> None:
-        """Have the next signal be sent, if an interrupt has arrived where it is dealt with."""
+        """Request the next signal if the previous interrupt has arrived."""
         if self._waits:
             self._waits = False
             self.dealt += 1
@@ -155,7 +155,7 @@ class Recording:
             os.write(1, b".\n")
 
     def look(self) -> None:
-        """Compare what was promised with what is there."""
+        """Compare the confirmed writes with the stored data."""
         lines = Counter(line for line in self.place.log() if line.startswith("INFO line "))
         self._compare("line", "line", lines, lambda number: f"INFO line {number}")
         fields = json.loads(self.place.bytes("log_run/metadata.json"))
@@ -166,7 +166,7 @@ class Recording:
         self._compare("params", "value", Counter(params.keys() - {"first"}), "p{}".format)
         pieces = self.place.bytes("log_run/artifacts/grows.txt").decode().split() if self.kept["append"] else []
         self._compare("append", "value", Counter(pieces), str)
-        names = [name for name in self.place.names() if "/.notata-" not in name]  # hidden: an unfinished write
+        names = [name for name in self.place.names() if "/.notata-" not in name]  # hidden names are unfinished writes
         new = Counter(name for name in names if name.startswith("log_run/artifacts/new/"))
         self._compare("json", "value", new, "log_run/artifacts/new/{}.json".format)
         for kind in ("same", "pickle"):
@@ -190,7 +190,7 @@ class Recording:
             self.problems += [(wrong, f"{kind}: {what}: {one}") for one in sorted(found)]
 
     def _newest(self, kind: str) -> None:
-        """A file that is replaced again and again is as the last call left it, or one that had begun since."""
+        """Check that a replaced file has the value of the last call that returned, or of one that started later."""
         if not self.kept[kind]:
             return
         loaded = self.log.reader.load_json("same") if kind == "same" else self.log.reader.load_pickle("checkpoint")
@@ -218,13 +218,13 @@ HANDLER: Final = [["line", "pickle", "flush"], ["pickle", "flush"], ["meta"], ["
 
 
 def main(arguments: str) -> None:
-    """Record one run under signals, and tell what came of it."""
+    """Record one run under signals, and print the results."""
     url, name, options, background, count, plan = json.loads(arguments)
     faulthandler.enable()
     recording = Recording(Place(name, url, options), background, random.Random(plan))
-    recording.log.params(first=True)  # what is imported late is there then: a handler may find half a module
+    recording.log.params(first=True)  # finish late imports first: a handler may see a half-imported module
     recording.record(count)
-    recording.log.flush()  # a handler may have written after the end: the manifest has that then
+    recording.log.flush()  # a handler may have written after the end: flush adds that to the manifest
     recording.look()
     returned, begun = (sum(map(len, calls.values())) for calls in (recording.kept, recording.begun))
     told = {"problems": recording.problems, "returned": returned, "interrupted": begun - returned}
@@ -235,7 +235,7 @@ def main(arguments: str) -> None:
 
 
 def interrupt(place: Place, background: bool, count: int, plan: str, tally: Tally) -> None:
-    """One round with at least so many signals, in an empty place."""
+    """Run one round with at least this number of signals, in an empty place."""
     rng = random.Random(f"moments/{plan}")
     arguments = json.dumps([place.url, place.name, place.options, background, count, plan])
     command = [sys.executable, "-m", SCRIPT, "--script", arguments]
@@ -270,7 +270,7 @@ def interrupt(place: Place, background: bool, count: int, plan: str, tally: Tall
 
 
 def _heard(script: subprocess.Popen[bytes]) -> bytes:
-    """The next line of the script; empty if none comes."""
+    """Return the next line of the script; empty if none comes."""
     assert script.stdout is not None
     if not select.select([script.stdout], [], [], _PATIENCE)[0]:
         return b""
@@ -281,7 +281,7 @@ def _heard(script: subprocess.Popen[bytes]) -> bytes:
 
 
 def places(stack: ExitStack, backend: str) -> Iterator[Place]:
-    """Empty places of a backend, each cleared once the next is taken; the server is started for them."""
+    """Yield empty places of a backend, clearing each before the next; start the server for them."""
     if backend in ("memory", "local"):
         folder = "memory:/" if backend == "memory" else stack.enter_context(tempfile.TemporaryDirectory())
         found = (Place(backend, f"{folder}/{uuid.uuid4().hex}") for _ in itertools.count())
@@ -297,7 +297,7 @@ def places(stack: ExitStack, backend: str) -> Iterator[Place]:
 
 
 def command(count: int, seed: str, names: list[str]) -> int:
-    """All rounds of the cases; the exit code."""
+    """Run all rounds of the cases; return the exit code."""
     os.environ.update(servers.CLOUD_ENVIRONMENT)
     print(f"seed {seed}\n\n{HEAD}", flush=True)
     problems = []

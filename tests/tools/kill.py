@@ -1,39 +1,40 @@
-"""Runs that are killed, and what is left of them: ``python -m tests.tools.kill [ROUNDS [CASES [SEED]]]``.
+"""Runs that are killed, and the files they leave: ``python -m tests.tools.kill [ROUNDS [CASES [SEED]]]``.
 
-In each round a script records a run, from one thread or several: values of many kinds and sizes, some beyond 8 MiB,
-most in place of earlier ones; appends, parameters, fields of metadata.json, lines of the log. It tells each call before
-it makes it, and each that returned. At a random moment it gets SIGKILL. Then everything that lies there is read by
-plain fsspec, and compared with what was told:
+In each round a script records a run, from one thread or several: values of many kinds and sizes, some above 8 MiB, most
+of which replace earlier ones; appends, parameters, fields of metadata.json, log lines. It reports each call before
+making it, and again when it returned. At a random moment it receives SIGKILL. Then plain fsspec reads everything that
+is stored, which is compared with the reports:
 
-* each file is there whole, as the last call that returned left it, or one that had begun since; a call returned when
-  its promise says so (in the background: when a `flush` returned that came after it);
-* nothing else is visible, but names that begin with ``.notata-``, and those not in a listing of `LogReader`;
+* each file is whole, as the last confirmed call left it, or one that started later. A call is confirmed when it
+  returned; in the background, when a later `flush` returned;
+* nothing else is visible except names that begin with ``.notata-``, which `LogReader` does not list;
 * metadata.json and params.yaml can be read, the status is ``initialized``, and `LogReader` says ``died``;
-* the log has every line that was promised, once, in order: on a local disk when the call returned, else when a `flush`
-  did. On a local disk the last line, and the last piece of a file that was appended to, may be there in part.
+* the log has every confirmed line once, in order. On a local disk a line is confirmed when its call returned, elsewhere
+  when a `flush` did. On a local disk the last line, and the last piece appended to a file, may be incomplete.
 
-Last the run is resumed and completed by this process; all of that must hold then too, and so must its manifest, by
+Then this process resumes and completes the run. All of that must still hold, and the manifest must be correct by
 `LogReader.verify`.
 
-A run that is mirrored is looked at twice: its folder as above, and its copy in a bucket. There each file is whole, as
-some call left it; what was there when `mirror.flush` returned is not lost; and the log is the beginning of the run's
-own. Then `notata.sync` makes the copy equal to the folder, byte by byte; and so does the mirror of the run that is
-resumed, whose copy says ``complete``.
+A mirrored run is checked twice: its folder as above, and its copy in a bucket. In the copy each file is whole, as some
+call left it; everything stored when `mirror.flush` returned is there; and the log is the beginning of the run's own.
+Then `notata.sync` makes the copy equal to the folder, byte by byte; and so does the mirror of the resumed run, whose
+copy says ``complete``.
 
-In the cases of ``again`` the script begins its run over and over, with ``overwrite=True``, stores a few files, and
-completes it. There ``complete`` is to mean all files of one run, and of none before the last that was completed;
-``initialized`` nothing of an earlier one; and while old files are removed it says ``replacing``. This process begins it
-once more.
+In the cases ``again`` the script starts its run over and over with ``overwrite=True``, stores a few files, and
+completes it. There ``complete`` must mean all files of a single run, not older than the last completed one;
+``initialized`` means no files of earlier runs; and the status is ``replacing`` while old files are removed. This
+process then starts the run once more.
 
-Cases, some of them by commas: ``local``; ``durable``, the same with fsync; ``s3`` and ``s3-background`` on
-SeaweedFS; ``gcs`` and ``gcs-background`` on fake-gcs-server; ``mirror``, from a local disk to SeaweedFS; ``again`` on a
-local disk, ``s3-again`` on SeaweedFS, in the background.
+Cases, separated by commas: ``local``; ``durable``, the same with fsync; ``s3`` and ``s3-background`` on SeaweedFS;
+``gcs`` and ``gcs-background`` on fake-gcs-server; ``mirror``, from a local disk to SeaweedFS; ``again`` on a local
+disk, ``s3-again`` on SeaweedFS, in the background.
 
-A row of the table has the rounds; those killed before the run was claimed; the calls whose effect was promised; those
-that had begun and were not promised (any of their bytes, or none, may be there); then what must be 0: files lost, files
-that are neither old nor new, visible debris, log lines lost, and other things wrong; and, for information, hidden
-leftovers (temporary files of a disk, open multipart uploads of S3), and runs that were resumed and completed. Each
-thing wrong is printed with its round, which ``SEED`` repeats up to the moment; the exit code is 1 then.
+A row of the table shows the rounds; those killed before the run was claimed; the confirmed calls; and those that
+started and were not confirmed (any or none of their bytes may be stored). The next columns must be 0: files lost, files
+that are neither old nor new, visible debris, log lines lost, and other errors. The last ones are for information:
+hidden leftovers (temporary files of a disk, open multipart uploads of S3), and runs that were resumed and completed.
+Each error is printed with its round, which ``SEED`` repeats except for the moment of the kill. The exit code is 1 after
+any error.
 """
 
 from __future__ import annotations
@@ -68,21 +69,21 @@ __all__ = ["CASES", "Case", "Tally", "kill"]
 
 SCRIPT: Final = "tests.tools.kill"
 OWN: Final = {"metadata.json", "params.yaml", "log.txt", "manifest.json"}
-_PARTS: Final = 5  # files of a run that is begun over and over, besides one whose name is the same in each
+_PARTS: Final = 5  # files of a run that starts over and over, besides one with a fixed name
 _WRONG: Final = ("lost", "changed", "debris", "line", "state")
 
 
 @dataclass(frozen=True)
 class Case:
-    """How the runs of a case are kept.
+    """The options of a case.
 
     Attributes:
-        name: Of the case.
+        name: The name of the case.
         backend: ``local``, ``s3`` or ``gcs``.
-        arguments: Of `Logbook`.
-        flushes: A flush comes after so many steps.
-        again: Whether a run begins over and over.
-        mirror: Of which backend the place is that it is mirrored to, if it is.
+        arguments: Arguments of `Logbook`.
+        flushes: The number of steps between flushes.
+        again: Whether a run starts over and over.
+        mirror: The backend of the mirror, if there is one.
     """
 
     name: str
@@ -115,7 +116,7 @@ CASES: Final = {
 
 @dataclass
 class Tally:
-    """What came of the rounds of one case."""
+    """The results of the rounds of one case."""
 
     rounds: int = 0
     unclaimed: int = 0
@@ -142,12 +143,12 @@ HEAD: Final = (
 
 
 def tell(what: str, *numbers: int) -> None:
-    """One line, whole or not at all."""
+    """Write one line atomically."""
     os.write(1, (" ".join([what, *map(str, numbers)]) + "\n").encode())
 
 
 def main(url: str, options: str, arguments: str, plan: str = "", threads: str = "", flushes: str = "") -> None:
-    """Record a run until the end, which comes from outside; without a plan, one run after the other."""
+    """Record a run until the process is killed; without a plan, record one run after another."""
     tell("starting")
     if not plan:
         again(url, options, arguments)
@@ -160,7 +161,7 @@ def main(url: str, options: str, arguments: str, plan: str = "", threads: str = 
 
 
 def place_of(url: str, options: str, arguments: str) -> tuple[Storage, dict[str, Any]]:
-    """The base folder of the script's runs, and the other arguments of `Logbook`."""
+    """Return the base folder of the script's runs and the other arguments of `Logbook`."""
     given = json.loads(arguments)
     base = Storage(url, json.loads(options), durable=given.pop("durable", False))
     if "mirror" in given:
@@ -169,7 +170,7 @@ def place_of(url: str, options: str, arguments: str) -> tuple[Storage, dict[str,
 
 
 def again(url: str, options: str, arguments: str) -> None:
-    """Begin a run, complete it, and begin it over, until the end."""
+    """Start a run, complete it, and start it over, until the process is killed."""
     for number in itertools.count():
         tell("begun", 0, number)
         params = {"generation": number}
@@ -200,7 +201,7 @@ def work(log: Logbook, plan: str, thread: int, flushes: int) -> None:
 
 @dataclass
 class Told:
-    """What a script told before it was killed: by thread, the last step of each kind."""
+    """The reports of a script before it was killed: by kind and thread, the last step."""
 
     claimed: bool = False
     last: dict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -213,7 +214,7 @@ class Told:
             self.last[what][int(numbers[0])] = int(numbers[1])
 
     def fates(self, plan: str, case: Case) -> list[Fate]:
-        """What is known of each step: in the background, parameters and files are kept once they are flushed."""
+        """Return for each step whether it was confirmed: by its return, or for background writes by a flush."""
         found = []
         for thread, last in sorted(self.last["begun"].items()):
             for step in itertools.islice(steps(plan, thread), last + 1):
@@ -226,13 +227,13 @@ class Told:
 
 
 def kill(case: Case, place: Place, plan: str, tally: Tally, copy: Place | None = None) -> None:
-    """One round, in an empty place, and one for the copy where there is to be one."""
+    """Run one round in an empty place; `copy` is the place of the mirror, if any."""
     rng = random.Random(f"moment/{plan}")
     threads = rng.choice([1, 1, 3])
     arguments = {**case.arguments, **_mirroring(copy)}
     given = [place.url, json.dumps(place.options), json.dumps(arguments)]
     script = Script(SCRIPT, ["--script", *given, *([] if case.again else [plan, str(threads), str(case.flushes)])])
-    events = 1 if rng.random() < 0.15 else int(10 ** rng.uniform(0.3, 2.1))  # it is killed after so many, and a while
+    events = 1 if rng.random() < 0.15 else int(10 ** rng.uniform(0.3, 2.1))  # reports before the kill
     heard = [script.stdout.readline() for _ in range(events)]
     time.sleep(10 ** rng.uniform(-5, -1.5 if events > 1 else -1))
     script.send_signal(signal.SIGKILL)
@@ -264,7 +265,7 @@ def _looked_at(case: Case, place: Place, copy: Place | None, told: Told, plan: s
     tally.aside += sum(_hidden(key) for key in files) + _open_uploads(place)
     yield from judged(files, fates, lines, torn=torn, others=OWN)
     yield from _state(case, place, files, told)
-    if copy is not None and "metadata.json" in files:  # else there is no run yet
+    if copy is not None and "metadata.json" in files:  # otherwise the run does not exist yet
         yield from _copied(place, copy, files, fates, told)
     yield from _resumed(place, copy, tally)
     after = read(place)
@@ -275,7 +276,7 @@ def _looked_at(case: Case, place: Place, copy: Place | None, told: Told, plan: s
 
 
 def _copied(place: Place, copy: Place, files: dict[str, bytes], fates: list[Fate], told: Told) -> Iterator[Problem]:
-    """The copy as the mirror left it, and as `sync` makes it."""
+    """Check the copy as the mirror left it, and after `sync`."""
     there = read(copy)
     flushed = told.last["flushed"]
     kept = [Fate(fate.step, fate.step.number <= flushed.get(fate.step.thread, -1)) for fate in fates]
@@ -288,7 +289,7 @@ def _copied(place: Place, copy: Place, files: dict[str, bytes], fates: list[Fate
 
 
 def _equal(files: dict[str, bytes], there: dict[str, bytes], what: str) -> Iterator[Problem]:
-    """Every file that is not hidden is the same on both sides."""
+    """Check that all visible files are equal on both sides."""
     for key in files.keys() | there.keys():
         if not _hidden(key) and files.get(key) != there.get(key):
             sizes = [None if (data := side.get(key)) is None else len(data) for side in (files, there)]
@@ -296,7 +297,7 @@ def _equal(files: dict[str, bytes], there: dict[str, bytes], what: str) -> Itera
 
 
 def _looked_at_again(place: Place, told: Told, tally: Tally) -> Iterator[Problem]:
-    """Whose files are there, and whether the run says so."""
+    """Check which run the files belong to, and the status."""
     returned, begun = told.last["returned"].get(0, -1), told.last["begun"].get(0, -1)
     tally.promised += returned + 1
     tally.begun += begun - returned
@@ -353,7 +354,7 @@ def _reader(place: Place) -> LogReader:
 
 
 def _state(case: Case, place: Place, files: dict[str, bytes], told: Told) -> Iterator[Problem]:
-    """What the run says of itself, and what a reader says of it."""
+    """Check the status in the metadata and the status that a reader reports."""
     if "metadata.json" not in files:
         if told.claimed:
             yield Problem("lost", "metadata.json is not there, and the run was claimed")
@@ -405,7 +406,7 @@ def _completed(files: dict[str, bytes]) -> Iterator[Problem]:
 
 
 def places(stack: ExitStack, backend: str) -> Iterator[Place]:
-    """Empty places of a backend, each cleared once the next is taken; the server is started for them."""
+    """Yield empty places of a backend, clearing each before the next; start the server for them."""
     if backend == "local":
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         found = (Place("local", f"{folder}/{uuid.uuid4().hex}") for _ in itertools.count())
@@ -419,7 +420,7 @@ def places(stack: ExitStack, backend: str) -> Iterator[Place]:
 
 
 def command(rounds: int, names: list[str], seed: str) -> int:
-    """All rounds of the cases; the exit code."""
+    """Run all rounds of the cases; return the exit code."""
     os.environ.update(servers.CLOUD_ENVIRONMENT)
     print(f"seed {seed}\n\n{HEAD}", flush=True)
     problems = []

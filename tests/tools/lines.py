@@ -1,7 +1,7 @@
-"""Count what a log costs in a bucket: ``python -m tests.tools.lines [LINES]``.
+"""Count the cost of a log in a bucket: ``python -m tests.tools.lines [LINES]``.
 
-It starts SeaweedFS and fake-gcs-server. Bytes and requests are counted at the client library, below notata; the lines
-are read back by plain fsspec.
+It starts SeaweedFS and fake-gcs-server. Bytes and requests are counted at the client library, below notata; plain
+fsspec reads the lines back.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tests.counting import Sent, counted
 
 @dataclass(frozen=True)
 class Cost:
-    """What the log of one run took.
+    """The cost of one run's log.
 
     Attributes:
-        size: Of log.txt, in bytes.
-        sent: In bodies of requests for log.txt, in bytes.
-        requests: For log.txt.
-        lines: Those of the run, as they lie in the bucket.
+        size: Size of log.txt in bytes.
+        sent: Bytes in bodies of requests for log.txt.
+        requests: Requests for log.txt.
+        lines: The run's lines as stored in the bucket.
     """
 
     size: int
@@ -38,7 +38,7 @@ class Cost:
 
 
 def measure(place: Place, count: int, pace: Callable[[Logbook, int], None] = lambda log, number: None) -> Cost:
-    """Log `count` numbered lines as fast as Python can, and count what they cost from the first to the last."""
+    """Log `count` numbered lines as fast as possible, and count their cost from the first to the last."""
     run_id = uuid.uuid4().hex
     log = place.logbook(run_id, heartbeat=0)
     with counted() as sent:
@@ -53,7 +53,7 @@ def measure(place: Place, count: int, pace: Callable[[Logbook, int], None] = lam
 
 
 def wanted(count: int) -> list[str]:
-    """The lines that `measure` logs."""
+    """Return the lines that `measure` logs."""
     return [f"INFO step {number:7d} residual {1.0 / (number + 1):.6e}" for number in range(count)]
 
 

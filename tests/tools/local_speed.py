@@ -1,7 +1,8 @@
-"""What one artifact and one log line cost on a local disk: ``python -m tests.tools.local_speed [ROUNDS [FOLDER]]``.
+"""The cost of an artifact and a log line on a local disk: ``python -m tests.tools.local_speed [ROUNDS [FOLDER]]``.
 
-Interleaved, so that whatever else the machine does meets all of them alike; medians, and their ratio to a bare write
-and rename of the same bytes, which is the least that is atomic. So for runs that are durable, whose time is the disk's.
+The calls are interleaved, so that other load on the machine affects all equally. The output has medians and their
+ratios to a plain write and rename of the same bytes, the least that is atomic. It also covers durable runs, whose time
+is mostly the disk's.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from statistics import median
 
 from notata import Logbook, Storage
 
-_TIMES = 10  # calls of one kind in a row
+_TIMES = 10  # consecutive calls of one kind
 
 
 def calls(log: Logbook, durable: Logbook) -> dict[str, Callable[[], object]]:
-    """What is measured, by name; each call writes another file of one folder, or one line."""
+    """Return the measured calls by name; each writes another file of one folder, or one line."""
     numbers = itertools.count()
     content = (json.dumps({"a": 1.0}, indent=2) + "\n").encode()
-    folder = str(log.artifactsdir)  # where a new file is cheap or not, the file system decides for each folder
+    folder = str(log.artifactsdir)  # some file systems make new files cheap in one folder and not in another
 
     def bare() -> None:
         with open(f"{folder}/temporary", "wb") as file:
@@ -60,7 +61,7 @@ def calls(log: Logbook, durable: Logbook) -> dict[str, Callable[[], object]]:
 
 
 def measure(rounds: int, folder: str) -> dict[str, float]:
-    """The median of each, in milliseconds."""
+    """Return the median of each in milliseconds."""
     seconds: dict[str, list[float]] = {}
     with (
         tempfile.TemporaryDirectory(dir=folder) as inside,

@@ -1,7 +1,8 @@
-"""What the manifest costs on a local disk: ``python -m tests.tools.manifest_speed [ROUNDS [MIB [FOLDER]]]``.
+"""The cost of the manifest on a local disk: ``python -m tests.tools.manifest_speed [ROUNDS [MIB [FOLDER]]]``.
 
-Runs with and without one take turns, so that whatever else the machine does meets both alike; medians, and their ratio.
-The last lines are of one large value: how fast it is hashed alone, stored with and without a manifest, and verified.
+Runs with and without a manifest take turns, so that other load on the machine affects both equally. The output has
+medians and their ratio. The last lines are for one large value: the speed of hashing it alone, of storing it with and
+without a manifest, and of verifying it.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from statistics import median
 
 from notata import Logbook, LogReader
 
-_TIMES = 10  # calls of one kind in a row
-_FILES = 100  # of a run whose end is measured
+_TIMES = 10  # consecutive calls of one kind
+_FILES = 100  # artifacts of a run whose end is measured
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
+    """Return the seconds that a call takes."""
     begun = time.perf_counter()
     call()
     return time.perf_counter() - begun
 
 
 def calls(folder: str, rounds: int) -> dict[str, tuple[float, float]]:
-    """Medians in milliseconds, without a manifest and with one, of what a run does."""
+    """Return medians in milliseconds of a run's operations, without and with a manifest."""
     numbers = itertools.count()
     seconds: dict[str, tuple[list[float], list[float]]] = {}
     logs = [Logbook(f"calls-{kind}", folder, heartbeat=0, manifest=kind) for kind in (False, True)]
@@ -52,7 +53,7 @@ def calls(folder: str, rounds: int) -> dict[str, tuple[float, float]]:
 
 
 def large(folder: str, mib: int) -> dict[str, float]:
-    """Milliseconds for one value of so many MiB; of three times the least."""
+    """Return milliseconds for one value of `mib` MiB, the least of three."""
     data = bytes(2**20) * mib
     found: dict[str, list[float]] = {}
     for number in range(3):

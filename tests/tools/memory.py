@@ -1,6 +1,6 @@
-"""What a large pickle costs in memory: ``python -m tests.tools.memory 1024`` logs 1 GiB to a disk, SeaweedFS and GCS.
+"""The memory cost of a large pickle: ``python -m tests.tools.memory 1024`` logs 1 GiB to a disk, SeaweedFS and GCS.
 
-Each in a process of its own, whose peak before and after the call is the operating system's figure.
+Each runs in a separate process. The operating system reports its peak before and after the call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests import children, servers
 
 
 def measure(mib: int, url: str, options: dict[str, Any]) -> tuple[float, int]:
-    """Log an array of so many MiB in a process of its own: MiB by which its peak grew, bytes that were stored."""
+    """Log an array of `mib` MiB in a separate process; return the growth of its peak in MiB and the bytes stored."""
     arguments = [sys.executable, "-m", "tests.tools.memory", str(mib), url, json.dumps(options)]
     folder = Path(__file__).parents[2]
     done = children.run(arguments, cwd=folder, timeout=600)
@@ -32,7 +32,7 @@ def _log(mib: int, url: str, options: dict[str, Any]) -> None:
     from notata import Logbook
 
     log = Logbook("memory", url, storage_options=options, overwrite=True)
-    log.bytes("warm", b"x" * 2**24)  # the first upload in parts imports and connects
+    log.bytes("warm", b"x" * 2**24)  # the first multipart upload imports modules and connects
     log.pickle("warm", np.zeros(2**21))
     value = np.ones(mib * 2**17)
     before = _peak()
@@ -42,7 +42,7 @@ def _log(mib: int, url: str, options: dict[str, Any]) -> None:
 
 
 def _peak() -> float:
-    """The most memory that this program had, in MiB; on Linux `getrusage` tells its parent's, if that was more."""
+    """Return the peak memory of this program in MiB; on Linux `getrusage` returns the parent's if that was larger."""
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     status = Path("/proc/self/status").read_text()

@@ -1,31 +1,30 @@
 """Runs over a network that fails: ``python -m tests.tools.network [ROUNDS [CASES [SEED]]]``.
 
-In each round a run is recorded through a proxy of its own (`tests.faulty_proxy`): values of many kinds and sizes, some
-beyond 8 MiB, appends, parameters, fields of metadata.json, lines of the log, a `flush` now and then. The weather
-changes from call to call: clear; one request that fails; gusts, in which two of five requests do; and outages, in which
-all do, by one of 15 faults. Connections are reset or closed before the request came, before it was done, or after it
-was done, so that its reply is lost; requests and replies break off halfway; the server is silent at each of these
-points; or it says 500 or 503, though it may have done the work. In clear weather the run is ended then, and everything
-that lies there is read by plain fsspec, past the proxy:
+In each round a run is recorded through its own proxy (`tests.faulty_proxy`): values of many kinds and sizes, some above
+8 MiB, appends, parameters, fields of metadata.json, log lines, and some flushes. The weather changes from call to call:
+clear; one request that fails; gusts, in which two of five requests fail; and outages, in which all do, by one of 15
+faults. Connections are reset or closed before the request arrives, before it is executed, or afterwards, so that the
+reply is lost; requests and replies are cut off halfway; the server is silent at each of these points; or it replies 500
+or 503, though it may have executed the request. Then the run is ended in clear weather, and plain fsspec reads
+everything past the proxy:
 
-* what a call that returned has written is there, whole, once; in the background it is when `flush` returned, or the run
-  said ``complete``;
-* where a call raised, there is what was there before, or what it was to write: whole;
-* each error is one of ours and names the key, and none says that another writer has the run;
-* no call, `flush` included, took longer than eight times the limit of a request of its size, and ten seconds;
-* the log has each line once, in order, though its appends failed too;
-* metadata.json says what the logbook says: ``complete``, or ``failed`` where a write of the background was lost.
+* everything that a returned call wrote is stored, whole, once; in the background, if a later `flush` returned or the
+  run says ``complete``;
+* after a call that raised, the previous or the new content is stored, whole;
+* each error is one of notata's and names the key, and none says that another writer has the run;
+* no call, including `flush`, took longer than eight times the limit of a request of its size, plus ten seconds;
+* the log has each line once, in order, although its appends failed too;
+* metadata.json agrees with the logbook: ``complete``, or ``failed`` if a background write was lost.
 
-One thing is left out, as fake-gcs-server cannot do it: on GCS no reply to a part of a large upload is lost. The part
-would be sent again, and the emulator, unlike GCS, would have it twice.
+One fault is left out because fake-gcs-server does not support it: on GCS no reply to a part of a large upload is lost.
+The part would be sent again, and the emulator, unlike GCS, would store it twice.
 
-Cases, some of them by commas: ``s3``, ``s3-background`` on SeaweedFS; ``gcs``, ``gcs-background`` on fake-gcs-server. A
-row of the table has the rounds; the calls; the requests that met a fault; the calls that returned, and that raised;
-the slowest call as a share of what it may take; then what must be 0: files lost, files that are neither old nor new,
-visible debris, lines lost or there twice, errors that are not as they should be, calls beyond their limit, and other
-things wrong. A request may take 2 seconds here, and one for each 5 MB; the client libraries pause a twentieth as long
-as they do otherwise before they try again. Each thing wrong is printed, with the plan of its round; the exit code is 1
-then.
+Cases, separated by commas: ``s3``, ``s3-background`` on SeaweedFS; ``gcs``, ``gcs-background`` on fake-gcs-server. A
+row of the table shows the rounds; the calls; the requests that met a fault; the calls that returned, and that raised;
+and the slowest call as a share of its limit. The other columns must be 0: files lost, files that are neither old nor
+new, visible debris, lines lost or doubled, wrong errors, calls beyond their limit, and other errors. A request may take
+2 seconds here, plus one for each 5 MB; the client libraries pause a twentieth of their usual time between attempts.
+Each error is printed with the plan of its round. The exit code is 1 after any error.
 """
 
 from __future__ import annotations
@@ -64,22 +63,22 @@ T = TypeVar("T")
 __all__ = ["CASES", "TIMEOUT", "Tally", "behind", "hurried", "outing"]
 
 STEPS: Final = 40
-FLUSHES: Final = 8  # steps from one flush to the next
-AT_ONCE: Final = 8  # rounds, as most of their time is spent waiting
+FLUSHES: Final = 8  # steps between flushes
+AT_ONCE: Final = 8  # concurrent rounds, because they spend most of their time waiting
 TIMEOUT: Final = 2.0
 CASES: Final = {"s3": False, "s3-background": True, "gcs": False, "gcs-background": True}
 DEBUG: Final = {"artifacts/debug/traceback.txt", "artifacts/debug/failure.json"}
 OWN: Final = {"metadata.json", "params.yaml", "log.txt", "manifest.json"}
 
-_REQUESTS: Final = 8  # that a call makes one after the other, at most: an upload in parts, and its clean-up
+_REQUESTS: Final = 8  # consecutive requests of a call at most: a multipart upload and its clean-up
 _SLACK: Final = 10.0  # seconds
-_FASTER: Final = 5e6  # bytes a second that are expected here, so that large requests need not be waited for
+_FASTER: Final = 5e6  # expected bytes per second, higher than usual so that tests of large requests are short
 _WRONG: Final = ("lost", "changed", "debris", "line", "error", "deadline", "state")
 
 
 @dataclass
 class Tally:
-    """What came of the rounds of one case."""
+    """The results of the rounds of one case."""
 
     rounds: int = 0
     faults: int = 0
@@ -117,7 +116,7 @@ HEAD: Final = (
 
 
 def weather(rng: random.Random) -> Plan:
-    """What is to become of the requests of one call."""
+    """Choose the faults of the requests of one call."""
     kind, fault = rng.choices(["clear", "one", "gusts", "outage"], [35, 25, 25, 15])[0], rng.choice(list(FAULTS))
     if kind == "clear":
         return lambda request: ""
@@ -130,12 +129,12 @@ def weather(rng: random.Random) -> Plan:
 
 
 def behind(place: Place, proxy: FaultyProxy) -> Place:
-    """A place, reached through a proxy."""
+    """Return a place, reached through a proxy."""
     return Place(place.name, place.url, {**place.options, "endpoint_url": f"http://127.0.0.1:{proxy.port}"})
 
 
 def of_backend(name: str, plan: Plan) -> Plan:
-    """The plan, without what fake-gcs-server cannot take: a part of a large upload that comes again is there twice."""
+    """Return the plan without faults that make a client repeat a part, which fake-gcs-server would store twice."""
 
     def chosen(request: str) -> str:
         fault = plan(request)
@@ -146,7 +145,7 @@ def of_backend(name: str, plan: Plan) -> Plan:
 
 @contextmanager
 def hurried(pause: float = 0.05) -> Iterator[None]:
-    """Large requests are given less time, and before another try there is this much of the pause."""
+    """Shorten the time limit of large requests, and the pause between attempts to this fraction."""
     endpoint, retry = (importlib.import_module(name) for name in ("aiobotocore.endpoint", "gcsfs.retry"))
 
     async def endpoint_sleep(self: Any, seconds: float) -> None:
@@ -176,7 +175,7 @@ class Outing:
         self.tally = Tally(rounds=1)
         self.taken: list[Step] = []
         self.kept: set[int] = set()
-        self.pending: set[int] = set()  # returned, and not yet known to be stored
+        self.pending: set[int] = set()  # returned, but not confirmed yet
 
     def log(self) -> Logbook:
         return self.place.logbook(
@@ -185,7 +184,7 @@ class Outing:
 
     def run(self, count: int, *, large: float) -> Tally:
         self.proxy.plan = of_backend(self.place.name, weather(self.rng))
-        while (log := self.call("metadata.json", 0, self.log)) is None:  # in clear weather it begins at last
+        while (log := self.call("metadata.json", 0, self.log)) is None:  # in clear weather it starts eventually
             self.proxy.plan = lambda request: ""
         for step in itertools.islice(steps(self.plan, 0, large=large), count):
             self.proxy.plan = of_backend(self.place.name, weather(self.rng))
@@ -219,7 +218,7 @@ class Outing:
             self.pending = set()
 
     def call(self, key: str, size: int, work: Callable[[], T]) -> T | None:
-        """What a call returns; None if it raised, as it may."""
+        """Return the result of a call; None if it raised an error, which is allowed."""
         begun = time.monotonic()
         result: T | None = None
         try:
@@ -237,7 +236,7 @@ class Outing:
         return result
 
     def look_at(self, error: Exception, key: str) -> None:
-        """Whether an error is as errors are to be; what is lost in the background is not pending any more."""
+        """Check an error; a write that was lost in the background is no longer pending."""
         self.tally.kinds[type(error).__name__] += 1
         if isinstance(error, BatchError):
             lost = {getattr(one, "key", None) for one in error.exceptions}
@@ -251,7 +250,7 @@ class Outing:
             self.wrong(Problem("error", f"{key}: {error}"))
 
     def end(self, log: Logbook) -> None:
-        """End the run in clear weather; then look."""
+        """End the run in clear weather; then check it."""
         try:
             log.mark_complete()
             status, others = "complete", OWN
@@ -276,14 +275,14 @@ class Outing:
 
 
 def _names(error: NotataError, key: str) -> bool:
-    """Whether an error is about this file; to claim a run, its folder is listed too."""
+    """Return True if an error is about this file; claiming a run also lists its folder."""
     return (error.key == key and key in str(error)) or (error.key is None and key == "metadata.json")
 
 
 def outing(
     place: Place, plan: str, *, background: bool, timeout: float, count: int = STEPS, large: float = 0.04
 ) -> Tally:
-    """One round, through a proxy of its own."""
+    """Run one round through its own proxy."""
     with faulty(urlsplit(str(place.options["endpoint_url"])).port or 80) as proxy:
         return Outing(place, proxy, plan, background=background, timeout=timeout).run(count, large=large)
 
@@ -311,9 +310,9 @@ def case(name: str, rounds: int, seed: str) -> Tally:
 
 
 def command(rounds: int, names: list[str], seed: str) -> int:
-    """All rounds of the cases; the exit code."""
+    """Run all rounds of the cases; return the exit code."""
     os.environ.update(servers.CLOUD_ENVIRONMENT)
-    logging.getLogger().addHandler(logging.NullHandler())  # of what fails here, the client libraries tell a lot
+    logging.getLogger().addHandler(logging.NullHandler())  # the client libraries log many of the faults
     print(f"seed {seed}\n\n{HEAD}", flush=True)
     tallies = {}
     with hurried():

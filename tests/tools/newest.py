@@ -13,7 +13,7 @@ CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 
 
 def pinned() -> dict[NormalizedName, str]:
-    """The version of each package that the constraints pin on this Python and this system, by canonical name."""
+    """Return the versions that the constraints pin on this Python and system, by canonical package name."""
     versions = {}
     for line in CONSTRAINTS.read_text().splitlines():
         requirement, _, marker = line.partition(" ; ")
@@ -24,7 +24,7 @@ def pinned() -> dict[NormalizedName, str]:
 
 
 def differences() -> list[str]:
-    """One line for each installed package that has another version than the constraints."""
+    """Return a line for each installed package whose version differs from the constraints."""
     expected = pinned()
     installed = {canonicalize_name(found.name): found.version for found in metadata.distributions()}
     return [

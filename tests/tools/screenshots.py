@@ -1,9 +1,9 @@
-"""Draw what commands print on a terminal, as pictures for the docs: real runs in a test bucket, and real output.
+"""Draw the terminal output of commands as pictures for the docs: real runs in a test bucket, and real output.
 
     python -m tests.tools.screenshots
 
-writes ``docs/pictures/<name>.svg``, one for each of `SCENES`. In the pictures only the names of the machine, its user,
-this folder and its branch are replaced.
+writes ``docs/pictures/<name>.svg``, one for each of `SCENES`. The pictures replace only the names of the machine, its
+user, this folder and its branch.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _swing(log: Logbook, length: float) -> None:
 
 
 def picture(command: list[str], printed: bytes) -> str:
-    """Return what was on the terminal as SVG, without a font from elsewhere."""
+    """Return the terminal's content as SVG, without external fonts."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, legacy_windows=False)
     quoted = " ".join(f"'{word}'" if re.search(r"[ |<>]", word) else word for word in command)
     console.print(Text("$ ", style="bold green") + Text(f"notata {quoted}", style="bold"))
@@ -88,7 +88,7 @@ def picture(command: list[str], printed: bytes) -> str:
 
 
 def anonymous(printed: bytes) -> bytes:
-    """Replace the names of the machine, its user, this folder and its branch in what was printed."""
+    """Replace the names of the machine, its user, this folder and its branch in the output."""
     folder = PICTURES.parents[1]
     branch = subprocess.run(["git", "branch", "--show-current"], cwd=folder, capture_output=True, text=True).stdout
     names = {str(folder): "/home/ada", platform.node(): "node17", getpass.getuser(): "ada", branch.strip(): "main"}
@@ -102,7 +102,8 @@ def main() -> None:
     """Draw all scenes."""
     PICTURES.mkdir(exist_ok=True)
     with servers.moto() as server, tempfile.TemporaryDirectory() as folder:
-        # Not by FSSPEC_S3_…: the command is forked from a process that has imported fsspec, which read these before.
+        # Not with FSSPEC_S3_…: the command is forked from a process that imported fsspec, which has read these
+        # variables.
         os.environ |= servers.CLOUD_ENVIRONMENT | {
             "AWS_ENDPOINT_URL": server.endpoint,
             "AWS_ACCESS_KEY_ID": server.options["key"],

@@ -1,11 +1,10 @@
-"""What the command takes at a distance: ``python -m tests.tools.shell_speed [RUNS [ROUNDS [MILLISECONDS]]]``.
+"""The time of the command at a distance: ``python -m tests.tools.shell_speed [RUNS [ROUNDS [MILLISECONDS]]]``.
 
-So many runs (1000) of ten files lie in a bucket of ``rclone serve s3``, a round trip of 20 ms away; a tenth of a
-percent of the lines of their logs, 20 kB each, have the word ERROR. Each command is a process of its own, from its
-start to its end, by s3fs and by the engine obstore, and so is the least that does the same through s3fs alone: one
-listing, and one `cat` of the same files, with its 10 connections and with 64. They take turns for so many rounds (5).
-Requests and bytes are counted in one more process each in the client library, which does not see those of obstore. The
-table is Markdown.
+A bucket of ``rclone serve s3``, at a round trip of 20 ms, contains RUNS (1000) runs of ten files; a tenth of a percent
+of the lines of their logs, 20 kB each, contain the word ERROR. Each command is measured as a process from start to end,
+with s3fs and with the engine obstore. So is the minimal equivalent with s3fs alone: one listing and one `cat` of the
+same files, with its 10 connections and with 64. They take turns for ROUNDS (5) rounds. One more process each counts
+requests and bytes in the client library, which does not see those of obstore. The table is Markdown.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _ENGINE = "--storage-option=engine=obstore"
 
 
 def fill(folder: Path, runs: int) -> None:
-    """Write so many runs: copies of one, with its id in them replaced, and an own parameter."""
+    """Write `runs` runs: copies of one with their own ids, and a parameter each."""
     with tempfile.TemporaryDirectory() as inside:
         with Logbook(_TEMPLATE, inside, params={"omega": 7.25, "dt": 0.01, "solver": {"order": 4}}) as log:
             for step in range(_LINES):
@@ -75,7 +74,7 @@ for path, data in fs.cat(files).items():
 
 
 def commands(url: str, storage: dict[str, Any]) -> dict[str, list[str]]:
-    """What is measured, by name: the arguments of Python."""
+    """Return the measured commands by name: the arguments of Python."""
     from notata.cli import main
 
     options = [f"--storage-option={name}={value}" for name, value in storage.items()]
@@ -104,7 +103,7 @@ def commands(url: str, storage: dict[str, Any]) -> dict[str, list[str]]:
 def measure(runs: int, rounds: int, milliseconds: float) -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
-        fill(Path(folder) / "test-bucket/outputs", runs)  # before rclone looks: it remembers what it found
+        fill(Path(folder) / "test-bucket/outputs", runs)  # before rclone starts, because it caches listings
         with rclone(Path(folder)) as server, distant(urlsplit(server.endpoint).port or 0, milliseconds) as port:
             options = server.options | {"endpoint_url": f"http://127.0.0.1:{port}"}
             told = compare(commands(f"{server.url}/outputs", options), rounds)
@@ -115,8 +114,8 @@ def measure(runs: int, rounds: int, milliseconds: float) -> None:
 
 
 def compare(measured: dict[str, list[str]], rounds: int) -> list[str]:
-    """The lines of the table."""
-    lines = {name: _timed(arguments)[2] for name, arguments in measured.items()}  # and what the server keeps is warm
+    """Return the lines of the table."""
+    lines = {name: _timed(arguments)[2] for name, arguments in measured.items()}  # this also warms the server's cache
     samples: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in measured}
     for _ in range(rounds):
         for name, arguments in measured.items():
@@ -138,7 +137,7 @@ def _environment() -> dict[str, str]:
 
 
 def _timed(arguments: list[str]) -> tuple[float, float, int]:
-    """Seconds from start to end of a process, those of its processor, and the lines that it prints."""
+    """Return wall-clock seconds and CPU seconds of a process, and its number of output lines."""
     before, begun = os.times(), time.perf_counter()
     done = children.run([sys.executable, *arguments], env=_environment())
     taken, after = time.perf_counter() - begun, os.times()
@@ -154,7 +153,7 @@ def _counted(arguments: list[str]) -> tuple[int, int]:
 
 
 def count(arguments: list[str]) -> None:
-    """Do what Python would do with these arguments, and print how many requests that were, and bytes of replies."""
+    """Run Python code with these arguments, and print its requests and the bytes of the replies."""
     from tests.counting import counted
 
     with counted() as sent, _received() as received:
@@ -171,7 +170,7 @@ def count(arguments: list[str]) -> None:
 
 @contextmanager
 def _received() -> Iterator[list[int]]:
-    """The bytes that bodies of replies brought, while the block lasts."""
+    """Count the bytes in bodies of replies during the block."""
     import aiohttp
 
     sizes: list[int] = []

@@ -1,19 +1,19 @@
-"""Runs that last: ``python -m tests.tools.soak [ARTIFACTS [LINES [CASES]]]`` tells what a run of very many calls takes.
+"""Long runs: ``python -m tests.tools.soak [ARTIFACTS [LINES [CASES]]]`` measures a run of very many calls.
 
-Each case is a run in a process of its own that stores so many JSON artifacts, each of which leaves a line, or so many
-lines; to S3 (SeaweedFS, in the background) a twentieth of the artifacts and a fifth of the lines. It tells its resident
+Each case is a run in a separate process that stores ARTIFACTS JSON artifacts, each with a line, or LINES lines; to S3
+(SeaweedFS, in the background) a twentieth of the artifacts and a fifth of the lines. The process reports its resident
 memory, open files and threads two hundred times from the first call to the last; then plain fsspec counts what is
-there.
+stored.
 
-Cases, some of them by commas: ``artifacts``, ``lines``, ``s3-artifacts``, ``s3-lines``. A row of the table has the
-calls; the seconds they took; resident memory after a fifth of them, and after the last; how it grew in between, in
-bytes a call, by least squares; the most open files and threads from then on, beside those after that fifth; what is
-missing or there twice, which must be 0; and whether `LogReader.verify` found all as the manifest says, where there is
-one. In a bucket a run keeps what is in its log up to 5 MiB, to append to it by one request.
+Cases, separated by commas: ``artifacts``, ``lines``, ``s3-artifacts``, ``s3-lines``. A row of the table shows the
+calls; the seconds they took; resident memory after a fifth of them, and after the last; its growth in between, in bytes
+per call, by least squares; the most open files and threads from then on, beside those after that fifth; the number
+missing or stored twice, which must be 0; and whether `LogReader.verify` agrees with the manifest, if there is one. In a
+bucket a run keeps up to 5 MiB of its log in memory, to append to it with one request.
 
-The exit code is 1 if something is missing or there twice or not as the manifest says, if memory grows by more than
-1 KiB an artifact or 16 bytes a line (2 KiB and 256 bytes to S3, whose connections are many), or if open files or
-threads grow at all: to S3, by more than the connections of a burst. Of few calls the memory says little, as a page has
+The exit code is 1 if anything is missing, doubled or different from the manifest; if memory grows by more than 1 KiB
+per artifact or 16 bytes per line (2 KiB and 256 bytes to S3, which has many connections); or if open files or threads
+grow at all (to S3, by more than the connections of a burst). With few calls the memory says little, because a page has
 4 KiB.
 """
 
@@ -42,9 +42,9 @@ from tests.backends import Place
 __all__ = ["Sample", "artifact", "growth", "line", "sample", "taken"]
 
 SAMPLES: Final = 200
-WARM: Final = 0.2  # of the calls, after which what is kept for later calls is there
-LIMITS: Final = {"artifacts": 1024.0, "lines": 16.0, "s3-artifacts": 2048.0, "s3-lines": 256.0}  # bytes a call
-BURST: Final = 70  # connections of s3fs's pool, and some threads
+WARM: Final = 0.2  # share of the calls after which lasting buffers exist
+LIMITS: Final = {"artifacts": 1024.0, "lines": 16.0, "s3-artifacts": 2048.0, "s3-lines": 256.0}  # bytes per call
+BURST: Final = 70  # connections in s3fs's pool, and some threads
 RUN: Final = "soak"
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -53,13 +53,13 @@ _LINE: Final = re.compile(r"\[[-+0-9T:]{19,25}\] INFO step (\d+)")
 
 @dataclass(frozen=True)
 class Sample:
-    """What a process has after so many calls.
+    """The resources of a process after some calls.
 
     Attributes:
-        calls: Made so far.
-        memory: Resident, in bytes.
-        files: Open ones, sockets too.
-        threads: Of the system.
+        calls: Calls made so far.
+        memory: Resident memory in bytes.
+        files: Open files, including sockets.
+        threads: Threads of the operating system.
     """
 
     calls: int
@@ -69,7 +69,7 @@ class Sample:
 
 
 def sample(calls: int) -> Sample:
-    """Of this process."""
+    """Measure this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return Sample(calls, pages * _PAGE, len(os.listdir("/proc/self/fd")) - 1, len(os.listdir("/proc/self/task")))
 
@@ -83,7 +83,7 @@ def line(log: Logbook, number: int) -> None:
 
 
 def taken(log: Logbook, call: Callable[[Logbook, int], None], count: int) -> list[Sample]:
-    """Make so many calls, and look at this process in between."""
+    """Make `count` calls, and measure this process in between."""
     step = max(1, count // SAMPLES)
     found = [sample(0)]
     for number in range(count):
@@ -94,7 +94,7 @@ def taken(log: Logbook, call: Callable[[Logbook, int], None], count: int) -> lis
 
 
 def growth(samples: list[Sample]) -> float:
-    """Bytes of memory a call, once it is warm: the slope of a line through the samples."""
+    """Return the growth of memory in bytes per call after warm-up: the slope of a line through the samples."""
     warm = [one for one in samples if one.calls >= WARM * samples[-1].calls]
     slope, _ = np.polyfit([one.calls for one in warm], [one.memory for one in warm], 1)
     return float(slope)
@@ -104,7 +104,7 @@ def growth(samples: list[Sample]) -> float:
 
 
 def main(what: str, count: str, url: str, options: str) -> None:
-    """In a process of its own: record the run, and tell."""
+    """Record the run in a separate process, and report its samples."""
     call = artifact if what.endswith("artifacts") else line
     given = json.loads(options)
     with Logbook(RUN, url, storage_options=given, background=bool(given)) as log:
@@ -116,7 +116,7 @@ def main(what: str, count: str, url: str, options: str) -> None:
 
 
 def measured(what: str, count: int, place: Place) -> tuple[float, list[Sample]]:
-    """Seconds, and what the process told of itself."""
+    """Run a case; return its seconds and samples."""
     command = [
         sys.executable,
         "-m",
@@ -134,7 +134,7 @@ def measured(what: str, count: int, place: Place) -> tuple[float, list[Sample]]:
 
 
 def wrong(what: str, count: int, place: Place) -> int:
-    """How many artifacts and lines are missing or there twice, by plain fsspec."""
+    """Return how many artifacts and lines are missing or doubled, by plain fsspec."""
     text = place.bytes(f"log_{RUN}/log.txt").decode()
     if what.endswith("lines"):
         numbers = Counter(int(found[1]) for found in map(_LINE.fullmatch, text.splitlines()) if found)
@@ -147,7 +147,7 @@ def wrong(what: str, count: int, place: Place) -> int:
 
 
 def verified(place: Place) -> str:
-    """What the run's manifest says; a dash where there is none yet."""
+    """Return the result of verifying the run; a dash if there is no manifest."""
     verify: Any = getattr(LogReader(f"{place.url}/log_{RUN}", storage_options=place.options), "verify", None)
     if verify is None:
         return "-"
@@ -155,7 +155,7 @@ def verified(place: Place) -> str:
 
 
 def row(what: str, count: int, place: Place) -> tuple[str, bool]:
-    """A row of the table, and whether all is well."""
+    """Return a row of the table, and whether the case passed."""
     seconds, samples = measured(what, count, place)
     warm = [one for one in samples if one.calls >= WARM * count]
     first, slope, missing, holds = warm[0], growth(samples), wrong(what, count, place), verified(place)
@@ -170,7 +170,7 @@ def row(what: str, count: int, place: Place) -> tuple[str, bool]:
 
 
 def command(artifacts: int, lines: int, names: list[str]) -> int:
-    """All cases; the exit code."""
+    """Run all cases; return the exit code."""
     os.environ.update(servers.CLOUD_ENVIRONMENT)
     counts = {"artifacts": artifacts, "lines": lines, "s3-artifacts": artifacts // 20, "s3-lines": lines // 5}
     print("| case | calls | seconds | memory, warm | at the end | bytes a call | most open files | threads ", end="")

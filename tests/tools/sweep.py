@@ -1,9 +1,9 @@
 """Fill one experiment from many processes: ``python -m tests.tools.sweep [PROCESSES] [RUNS] [URL]``.
 
-Without a URL it runs on a local disk and on the servers that it starts: fake-gcs-server and SeaweedFS. Each process
-adds its runs, some with further parameters and metrics, some of which fail; then the runs are read by plain fsspec, and
-index.csv by the csv module, and both are compared with what was planned. The requests of `ExperimentReader.table` are
-counted with the index.csv that the processes left, with the one of `write_index`, and without any.
+Without a URL it uses a local disk and starts two servers: fake-gcs-server and SeaweedFS. Each process adds its runs,
+some with further parameters and metrics, and some of which fail. Then plain fsspec reads the runs, the csv module reads
+index.csv, and both are compared with the plan. The requests of `ExperimentReader.table` are counted with the index.csv
+that the processes left, with the one of `write_index`, and without any.
 """
 
 from __future__ import annotations
@@ -32,24 +32,25 @@ from tests.forks import forkserver
 
 NAME = "sweep"
 REASON = "residual grows, step 3\nof the outer loop"
-STRAGGLER = 300.0  # seconds that nothing at all may come from a process
+STRAGGLER = 300.0  # seconds without any message from a process
 
 Plan = tuple[dict[str, Any], dict[str, Any], bool]
-"""Parameters, metrics, and whether it fails, of one run."""
+"""Parameters of a run, its metrics, and whether it fails."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep left behind.
+    """The result of a sweep.
 
     Attributes:
-        rows: Of index.csv.
-        lost: Runs that were planned and are not there, as a run or as a row.
-        duplicate: Rows more than one for a run.
-        wrong: Cells, and values in the files of runs, that are not as planned.
+        rows: Rows of index.csv.
+        lost: Planned runs that are missing, as a run or as a row.
+        duplicate: Surplus rows of a run.
+        wrong: Cells, and values in the files of runs, that differ from the plan.
         seconds: From the start of the processes to the end of the last one.
-        requests: Of a run, on average, without those at the end of a process; 0 where nothing is sent.
-        tables: Those of a table of all runs: with index.csv as the processes left it, after `write_index`, and without.
+        requests: Average number per run, without those at the end of a process; 0 without a network.
+        tables: Requests of a table of all runs: with index.csv as the processes left it, after `write_index`, without
+            it.
     """
 
     rows: int
@@ -62,7 +63,7 @@ class Outcome:
 
 
 def plan(process: int, run: int) -> Plan:
-    """What a run of a process is to be: columns differ from run to run."""
+    """Return the plan of a run of a process: columns differ from run to run."""
     params: dict[str, Any] = {"process": process, "dt": (run + 1) / 8, "method": ("rk4", "2nd, order", "a_b")[run % 3]}
     metrics: dict[str, Any] = {"error": process + run / 1000, "steps": run}
     if run % 4 == 1:
@@ -77,14 +78,14 @@ def plan(process: int, run: int) -> Plan:
 
 
 def plans(processes: int, runs: int) -> dict[str, Plan]:
-    """All of a sweep, by what tells runs apart."""
+    """Return all plans of a sweep by run."""
     return {f"{process}/{(run + 1) / 8}": plan(process, run) for process in range(processes) for run in range(runs)}
 
 
 def work(place: Place, process: int, runs: int, start: Any, results: Any, options: LogbookOptions) -> None:
-    """One process of the sweep."""
+    """Run one process of the sweep."""
     experiment = Experiment(NAME, place.url, storage_options=place.options, **options)
-    place.store().exists("warm-up")  # connected before the start
+    place.store().exists("warm-up")  # connect before the start
     start.wait()
     with counted() as sent:
         for number in range(runs):
@@ -101,7 +102,7 @@ def work(place: Place, process: int, runs: int, start: Any, results: Any, option
 
 
 def sweep(place: Place, processes: int, runs: int, **options: Unpack[LogbookOptions]) -> Outcome:
-    """Fill an experiment, whose runs have these options, and look at what is there then."""
+    """Fill an experiment whose runs have these options, and check the result."""
     context = forkserver()
     start, results = context.Barrier(processes + 1), context.Queue()
     given = [(place, number, runs, start, results, options) for number in range(processes)]
@@ -146,7 +147,7 @@ def index(place: Place) -> list[dict[str, str]]:
 
 
 def runs(place: Place) -> Iterator[tuple[str, tuple[dict[str, Any], dict[str, Any]]]]:
-    """metadata.json and metrics.json of each run, by plain fsspec."""
+    """Read metadata.json and metrics.json of each run with plain fsspec."""
     fs = place.raw()
     found = fs.cat([path for path in fs.find(f"{place.url}/{NAME}/runs") if path.endswith(".json")])
     by_run: dict[str, dict[str, Any]] = collections.defaultdict(dict)
@@ -200,7 +201,7 @@ def main(processes: int, count: int, url: str) -> None:
 
 
 def started(stack: ExitStack) -> Iterator[Place]:
-    """A local disk and the servers, each started when it is due."""
+    """Yield a local disk and the servers, each started when needed."""
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     yield Place("local", f"{folder}/disk")
     with servers.fake_gcs() as gcs:

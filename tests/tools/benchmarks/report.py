@@ -1,4 +1,4 @@
-"""How results are told: as tables in Markdown, as JSON, and in the page of the documentation."""
+"""Output of the results: as tables in Markdown, as JSON, and in the documentation page."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 def tables(results: Iterable[Result]) -> str:
-    """One table each, then that of the budgets."""
+    """Return one table per result, then the table of the budgets."""
     found = list(results)
     return "\n\n".join([*map(table, found), budgets([budget for result in found for budget in result.budgets])])
 
 
 def table(result: Result) -> str:
-    """Medians; in brackets how often the first row's figure it is."""
+    """Return the medians; brackets contain the ratio to the first row."""
     rows = {name: cells for name, cells in result.rows.items() if cells}
     first = next(iter(rows), "")
     lines = [f"**({result.letter}) {result.title}**", ""]
@@ -37,7 +37,7 @@ def table(result: Result) -> str:
 
 
 def budgets(found: Iterable[Budget]) -> str:
-    """What is promised, and whether it is kept."""
+    """Return the promised limits and whether they are met."""
     said = {True: "met", False: "**not met**", None: "not measured"}
     rows = [
         [
@@ -52,7 +52,7 @@ def budgets(found: Iterable[Budget]) -> str:
 
 
 def number(value: float) -> str:
-    """Three figures, and no more than needed."""
+    """Format a number with three significant digits at most."""
     if value >= 100 or value == int(value):
         return f"{value:,.0f}".replace(",", " ")
     return f"{value:.3g}"
@@ -79,14 +79,14 @@ def document(
     seconds: float,
     load: float,
 ) -> dict[str, Any]:
-    """All that was found, every sample of it, and on what; nothing that tells one machine from another.
+    """Return all results with every sample and the setup, without anything that identifies the machine.
 
     Args:
-        results: What was found.
-        sizes: How much was measured, and how often.
+        results: The results.
+        sizes: Sizes and repetitions.
         versions: Packages by environment.
-        seconds: That it took.
-        load: Processes that wanted to run in the minute before it began.
+        seconds: Total duration.
+        load: The load average of the minute before the start.
     """
     machine = {
         "cpus": os.cpu_count(),
@@ -108,7 +108,7 @@ def document(
 
 
 def read(found: Mapping[str, Any]) -> list[Result]:
-    """The results of a `document`."""
+    """Return the results of a `document`."""
     return [
         Result(
             **result
@@ -125,7 +125,7 @@ def read(found: Mapping[str, Any]) -> list[Result]:
 
 
 def fill(page: str, found: Mapping[str, Any]) -> str:
-    """A page with these figures between its two markers."""
+    """Return the page with these figures between its two markers."""
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
@@ -134,7 +134,7 @@ def fill(page: str, found: Mapping[str, Any]) -> str:
 
 
 def write_docs(source: Path, page: Path = PAGE) -> None:
-    """Put the figures of a JSON file into the page of the documentation."""
+    """Write the figures of a JSON file into the documentation page."""
     page.write_text(fill(page.read_text(), json.loads(source.read_text())))
 
 

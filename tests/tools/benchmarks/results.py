@@ -1,4 +1,4 @@
-"""What was measured: samples by contestant and column, and what they say of the budgets."""
+"""Results: samples by contestant and column, compared with the budgets."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of a contestant.
+    """One column of a table.
 
     Attributes:
-        name: In the table's head.
-        unit: Of it.
-        ratio: Whether the table also tells how often the first row's figure it is.
+        name: Its heading.
+        unit: Its unit.
+        ratio: Whether the table also shows the ratio to the first row.
     """
 
     name: str
@@ -26,14 +26,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Budget:
-    """What notata promises, and what it did.
+    """A limit that notata promises, and the measured value.
 
     Attributes:
-        what: Is promised.
-        limit: Of it.
-        measured: The figure; None where it could not be had.
-        unit: Of both.
-        least: Whether the limit is the least that it may be, not the most.
+        what: Description.
+        limit: The limit.
+        measured: The measured value; None if it could not be measured.
+        unit: The unit of both.
+        least: Whether the limit is a minimum, not a maximum.
     """
 
     what: str
@@ -44,7 +44,7 @@ class Budget:
 
     @property
     def met(self) -> bool | None:
-        """Whether it is kept."""
+        """Return True if the limit is met."""
         if self.measured is None:
             return None
         return self.measured >= self.limit if self.least else self.measured <= self.limit
@@ -55,12 +55,12 @@ class Result:
     """One table.
 
     Attributes:
-        letter: Of the measurement.
-        title: What was measured, with which sizes.
-        columns: In order.
-        rows: Samples by contestant, in order, and the column's name.
-        notes: What a reader has to know.
-        budgets: Those that these figures tell of.
+        letter: The letter of the measurement.
+        title: The measurement with its sizes.
+        columns: Columns in order.
+        rows: Samples by contestant, in order, and column name.
+        notes: Remarks for the reader.
+        budgets: The budgets that these figures test.
     """
 
     letter: str
@@ -71,22 +71,22 @@ class Result:
     budgets: list[Budget] = field(default_factory=list)
 
     def add(self, row: str, column: str, samples: Iterable[float]) -> None:
-        """More samples of a figure."""
+        """Add samples of a figure."""
         assert column in {known.name for known in self.columns}
         self.rows.setdefault(row, {}).setdefault(column, []).extend(samples)
 
     def refuse(self, refused: Mapping[str, str]) -> None:
-        """Note who took no part, and why."""
+        """Record a contestant that took no part, and the reason."""
         for name, why in refused.items():
             note = f"{name}: {why}"
             if note not in self.notes:
                 self.notes.append(note)
 
     def median(self, row: str, column: str) -> float | None:
-        """The figure that the table shows."""
+        """Return the figure that the table shows."""
         samples = self.rows.get(row, {}).get(column)
         return statistics.median(samples) if samples else None
 
     def best(self, rows: Iterable[str], column: str) -> float | None:
-        """The largest of the figures of some rows."""
+        """Return the largest figure of some rows."""
         return max((found for row in rows if (found := self.median(row, column)) is not None), default=None)

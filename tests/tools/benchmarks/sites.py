@@ -1,4 +1,4 @@
-"""Where the contestants write: an empty folder of a storage, at a distance. The servers start when first asked for."""
+"""Places for the contestants: empty folders of a storage, at a distance. The servers start on first use."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ QUICK, REAL, GCS, LOCAL, MEMORY = "rclone", "seaweedfs", "fake-gcs-server", "loc
 
 @dataclass(frozen=True)
 class Site:
-    """A folder of nobody's yet.
+    """A new folder.
 
     Attributes:
-        url: Of the folder.
-        options: What fsspec needs to reach it.
-        scratch: A folder on the local disk for what else a contestant needs.
+        url: The folder.
+        options: Storage options for fsspec.
+        scratch: A folder on the local disk for other files of a contestant.
     """
 
     url: str
@@ -37,7 +37,7 @@ class Site:
 
 
 class Sites(contextlib.AbstractContextManager["Sites"]):
-    """Servers by kind, and the ways to them by distance; all end with the block."""
+    """Servers by kind and proxies by distance; all stop at the end of the block."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,7 +52,7 @@ class Sites(contextlib.AbstractContextManager["Sites"]):
         self._open.close()
 
     def at(self, kind: str, milliseconds: float = 0) -> Site:
-        """An empty folder on one kind of storage, a round trip of so many milliseconds away."""
+        """Return an empty folder on one kind of storage, with this round trip in milliseconds."""
         name = uuid.uuid4().hex
         scratch = self._made(f"scratch-{name}")
         if kind == LOCAL:
@@ -64,7 +64,7 @@ class Sites(contextlib.AbstractContextManager["Sites"]):
         return Site(f"{server.url}/{name}", server.options | {"endpoint_url": endpoint}, str(scratch))
 
     def clear(self) -> None:
-        """Make room on the disk: what lies in the quick server's bucket was measured."""
+        """Free disk space: delete the data in the fast server's bucket, which has been measured."""
         bucket = self._folder / QUICK / "test-bucket"
         for folder in bucket.iterdir() if bucket.exists() else ():
             shutil.rmtree(folder)

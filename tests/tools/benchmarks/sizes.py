@@ -1,4 +1,4 @@
-"""How much is measured, and how often."""
+"""Sizes and repetitions."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sizes:
-    """Counts of one whole benchmark.
+    """Counts of a complete benchmark.
 
-    Where a peer works one after the other, fewer are measured, and the time is multiplied; the tables say so.
+    Peers that work one after another handle fewer items, and their time is extrapolated; the tables say so.
 
     Attributes:
-        samples: Of one artifact, by peer and site.
-        distances: Round trips in ms, over which one artifact goes to S3.
+        samples: Samples of one artifact, by peer and site.
+        distances: Round trips in ms for one artifact to S3.
         many: Artifacts of a batch.
-        few: Of them, where they go one after the other.
-        batches: How often.
+        few: The same for peers that work one after another.
+        batches: Repetitions of the batch.
         large: Bytes of the large array.
-        larges: How often it goes up and down.
-        large_distances: Over which round trips.
-        lines: Of the log.
-        few_lines: Of the log of the port, which sends it anew with each.
-        runs: Of the table.
-        few_runs: Of them, where they are read one after the other.
-        tables: How often.
-        local: Artifacts on the local disk, in a row.
-        locals: How often.
-        imports: How often.
+        larges: Repetitions of its upload and download.
+        large_distances: Round trips for it.
+        lines: Lines of the log.
+        few_lines: The same for the port, which sends the whole log with each line.
+        runs: Runs of the table.
+        few_runs: The same for peers that read one after another.
+        tables: Repetitions of the table.
+        local: Consecutive artifacts on the local disk.
+        locals: Repetitions of these.
+        imports: Repetitions of the import.
     """
 
     samples: int = 15

@@ -1,4 +1,4 @@
-"""A contestant as the benchmark sees it: a process that is told a verb and answers with what it took."""
+"""A contestant as the benchmark sees it: a process that receives a method name and answers with result and costs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 from tests.tools.benchmarks.environments import ROOT
 from tests.tools.benchmarks.sites import Site
 
-LONGEST = 240.0  # seconds that an answer may take
+LONGEST = 240.0  # time limit of an answer in seconds
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one verb gave and took.
+    """Result and costs of one call.
 
     Attributes:
-        refused: Why there is nothing else here; it begins with ``failed`` unless the peer just has no such thing.
-        seconds: From the call to its return.
-        value: What it returned.
-        grown: By how many MiB the most memory that the process ever had became more.
-        requests: What was sent, if that was to be counted.
+        refused: The reason if there is no result; it starts with ``failed`` unless the peer lacks the feature.
+        seconds: Duration of the call.
+        value: Its return value.
+        grown: Increase of the process's peak memory in MiB.
+        requests: Requests, if they were counted.
     """
 
     refused: str = ""
@@ -51,7 +51,7 @@ class Worker:
         self._tell({"url": site.url, "options": site.options, "scratch": site.scratch})
 
     def ask(self, verb: str, *arguments: Any, count: bool = False) -> Answer:
-        """Have it do something, and wait."""
+        """Call a method and wait for the answer."""
         try:
             self._tell({"verb": verb, "arguments": arguments, "count": count})
             return Answer(**json.loads(self._line()))
@@ -59,7 +59,7 @@ class Worker:
             return Answer(refused=f"failed: {error}; it said: {self._said.read_text(errors='replace')[-500:]}")
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         assert self._process.stdin
         assert self._process.stdout
         try:

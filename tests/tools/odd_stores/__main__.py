@@ -1,10 +1,10 @@
-"""What other storages can do, by trying: ``python -m tests.tools.odd_stores [--write] [NAME …]``.
+"""Test the capabilities of other storages: ``python -m tests.tools.odd_stores [--write] [NAME …]``.
 
-Each server is started on 127.0.0.1, at a port that the system picks, in a temporary folder (`servers` and `s3` in this
-package say what must be installed; a missing program is an error that names its package). Then `trying` tries each
+Each server is started on 127.0.0.1, at a port that the system assigns, in a temporary folder (`servers` and `s3` in
+this package list the requirements; a missing program is an error that names its package). Then `trying` tests each
 promise of the store contract there, through a relay that can drop its connections and go silent. The result is printed
-as a table in Markdown, and compared with the one in ``docs/reference/storages.md``: the exit code is
-1 where a cell differs. ``--write`` puts the rows into that page.
+as a table in Markdown and compared with the one in ``docs/reference/storages.md``: the exit code is 1 if a cell
+differs. ``--write`` puts the rows into that page.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def row(name: str) -> str:
-    """A row of the table."""
+    """Format a row of the table."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="notata-odd-") as folder, servers.SERVERS[name](Path(folder)) as place:
         cells = tried(place)
@@ -55,13 +55,13 @@ def row(name: str) -> str:
 
 
 def rows_of(page: str) -> dict[str, str]:
-    """The rows of the page's table, by name."""
+    """Return the rows of the page's table, by name."""
     table = page.partition(BEGIN)[2].partition(END)[0]
     return {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}
 
 
 def with_rows(page: str, rows: dict[str, str]) -> str:
-    """The page with a table of these rows."""
+    """Return the page with a table of these rows."""
     ordered = [rows[name] for name in servers.SERVERS if name in rows]
     ordered += [line for name, line in rows.items() if name not in servers.SERVERS]
     before, begin, rest = page.partition(BEGIN)

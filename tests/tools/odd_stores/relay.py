@@ -1,4 +1,4 @@
-"""A relay in front of a TCP server, which drops connections, loses a reply or goes silent when told to."""
+"""A relay in front of a TCP server that drops connections, loses a reply or goes silent on request."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Final
 __all__ = ["Relay"]
 
 _PIECE: Final = 2**16
-_LOOK: Final = 0.05  # seconds from one look at `stalled` to the next
+_LOOK: Final = 0.05  # seconds between checks of `stalled`
 
 
 class Relay:
-    """Takes connections at a port of its own, and hands their bytes on to another port of 127.0.0.1.
+    """Accepts connections at its own port and forwards their bytes to another port of 127.0.0.1.
 
     Attributes:
-        port: Where it listens.
-        stalled: Whether it hands nothing on, and answers nothing.
-        loses_reply: Whether it drops the next connection by which the server replies, in place of the reply. It is
-            False again after that.
+        port: The port on which it listens.
+        stalled: Whether it forwards nothing.
+        loses_reply: Whether it drops the next connection on which the server replies, instead of forwarding the reply.
+            It becomes False again afterwards.
     """
 
     def __init__(self, goal: int) -> None:

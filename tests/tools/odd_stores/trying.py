@@ -1,7 +1,7 @@
-"""Each promise of the store contract, tried at one place; a cell of the table says what came of it.
+"""Test each promise of the store contract at one place; the result is a cell of the table.
 
-A cell that is ``yes`` was true each time. What was written is read back by another process, with a connection of its
-own, wherever two could differ.
+A cell says ``yes`` if the promise held each time. Another process reads the data back with its own connection wherever
+that could make a difference.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.tools.odd_stores.servers import Place, register
 
 __all__ = ["CAPABILITIES", "tried"]
 
-_SECONDS: Final = 120.0  # for one capability
+_SECONDS: Final = 120.0  # time limit of one capability
 _READING: Final = 3.0  # seconds in which one process replaces a file and another one reads it
 _RACES: Final = 20
 _RACERS: Final = 4  # processes
@@ -50,7 +50,7 @@ _MAY: Final = "the server decides"
 
 @dataclass(frozen=True)
 class Site:
-    """Where something is tried: a folder of its own, by way of a relay where there is a server."""
+    """The place of a test: a separate folder, behind a relay if there is a server."""
 
     place: Place
     relay: Relay | None
@@ -62,7 +62,7 @@ class Site:
 
 
 def _elsewhere(site: Site, work: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function of this module returns in another process."""
+    """Call a function of this module in another process and return its result."""
     with _process(site, work, *arguments) as result:
         return result()
 
@@ -107,7 +107,7 @@ def _report(pipe: Any, place: Place, folder: str, work: Callable[..., Any], argu
 
 
 def overwrite(site: Site) -> str:
-    """A file is replaced again and again, while another process reads it."""
+    """Replace a file again and again, while another process reads it."""
     store = site.store()
     store.write("a", bytes([0]) * _SIZE)
     with _process(site, _watch, "a", _READING) as seen:
@@ -126,7 +126,7 @@ def overwrite(site: Site) -> str:
 
 
 def _watch(store: Store, key: str, seconds: float) -> tuple[int, int, int, int]:
-    """How often a file was missing, in part, refused and whole."""
+    """Count how often the file was missing, partial, refused and whole."""
     counts = [0, 0, 0, 0]
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -136,14 +136,14 @@ def _watch(store: Store, key: str, seconds: float) -> tuple[int, int, int, int]:
         except MissingError:
             counts[0] += 1
         except ConflictError:
-            counts[3] += 1  # it was told that it changed while it was read, and would read again
+            counts[3] += 1  # the store detected a change; the reader would read again
         except StorageError:
             counts[2] += 1
     return counts[0], counts[1], counts[2], counts[3]
 
 
 def failed_write(site: Site) -> str:
-    """A write that breaks off, by an error and by a lost connection, leaves the old content and nothing else."""
+    """Abort writes by an error and by a lost connection: the old content stays, and nothing else."""
     store = site.store()
     store.write("a", b"old")
     for size in (10, 2 * PART):
@@ -166,7 +166,7 @@ def _read_and_list(store: Store) -> tuple[bytes, list[str]]:
 
 
 def create(site: Site) -> str:
-    """A create where a file is, and one whose reply is lost; and processes that race for one name."""
+    """Create a file that exists, and one whose reply is lost; then race processes for one name."""
     store = site.store()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -198,7 +198,7 @@ def _reply_lost(site: Site) -> Iterator[None]:
 
 
 def swap(site: Site) -> str:
-    """A replacement of an old version; and processes that race to replace one version."""
+    """Replace an old version; then race processes to replace one version."""
     store = site.store()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -251,7 +251,7 @@ def _win(attempt: Callable[[str], object], key: str, together: Barrier) -> bool:
 
 
 def append(site: Site) -> str:
-    """Bytes at the end of a file, once though the call is repeated."""
+    """Append bytes to a file; a repeated call appends once."""
     store = site.store()
     size = store.append("log", b"one\n", at=0)
     store.append("log", b"two\n", at=size)
@@ -266,7 +266,7 @@ def _read(store: Store, key: str) -> bytes:
 
 
 def ranges(site: Site) -> str:
-    """Parts of a small file, and of one that goes in several."""
+    """Read ranges of a small file, and of one that was uploaded in several parts."""
     store = site.store()
     store.write("a", b"0123456789")
     big = bytes(range(256)) * (2 * PART // 256) + b"end"
@@ -284,7 +284,7 @@ def ranges(site: Site) -> str:
 
 
 def listing(site: Site) -> str:
-    """What another process has written or removed is seen at once."""
+    """Check that another process's writes and deletions are visible immediately."""
     store = site.store()
     assert store.list() == []
     for number in range(5):
@@ -304,7 +304,7 @@ def _remove(store: Store, key: str) -> None:
 
 
 def delete(site: Site) -> str:
-    """Exactly these names, a missing one among them, whatever characters they have."""
+    """Delete exactly these names, including a missing one and special characters."""
     store = site.store()
     names = ["x1", "x[1]", "x*", "é b", "a+b", "a%20b", "a#b", "sub/x?", "a:b"]
     refused = ""
@@ -328,7 +328,7 @@ def _names(store: Store) -> list[str]:
 
 
 def threads(site: Site) -> str:
-    """Many threads with one store, and with stores of their own."""
+    """Use one store, and then separate stores, from many threads."""
     shared = site.store()
 
     def work(number: int) -> bool:
@@ -344,7 +344,7 @@ def threads(site: Site) -> str:
 
 
 def deadline(site: Site) -> str:
-    """A server that goes silent: an error in time, and all well once it answers again."""
+    """Silence the server: an error within the time limit, and normal operation when it answers again."""
     if site.relay is None:
         return "no server"
     store = site.store(timeout=2.0)
@@ -368,7 +368,7 @@ def deadline(site: Site) -> str:
 
 
 def reconnect(site: Site) -> str:
-    """Every connection is closed: reads, writes and a new run go on."""
+    """Close every connection: reads, writes and a new run continue."""
     if site.relay is None:
         return "no server"
     store = site.store()
@@ -393,7 +393,7 @@ def reconnect(site: Site) -> str:
 
 
 def run(site: Site) -> str:
-    """A whole run: recorded, resumed, replaced, read, copied there and back, verified."""
+    """Run a complete cycle: record, resume, replace, read, copy there and back, verify."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _record(site)
@@ -459,7 +459,7 @@ CAPABILITIES: Final[dict[str, Callable[[Site], str]]] = {
 
 
 def tried(place: Place) -> dict[str, str]:
-    """Try everything at a place; what came of it, by capability."""
+    """Test everything at a place; return the results by capability."""
     cells = {}
     for number, (name, attempt) in enumerate(CAPABILITIES.items()):
         relay = Relay(place.port) if place.port else None
@@ -471,7 +471,7 @@ def tried(place: Place) -> dict[str, str]:
 
 
 def _within(seconds: float, attempt: Callable[[Site], str], site: Site) -> str:
-    """What a try says, or what it failed by; one that hangs is left to itself."""
+    """Return the result or the error of a test; a test that hangs is abandoned."""
     said: list[str] = []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""pyarrow's file systems behind fsspec's wrapper, over a local folder: what ``hdfs://`` is, without a Hadoop."""
+"""pyarrow's file systems with fsspec's wrapper, over a local folder: the code of ``hdfs://`` without a Hadoop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ArrowFolder(ArrowFSWrapper):  # type: ignore[misc]
 
 
 class RefusingArrowFolder(ArrowFolder):
-    """``arrow-refusing://``: the same, but it renames over no file, as HDFS does."""
+    """``arrow-refusing://``: the same with a rename that refuses existing targets, as on HDFS."""
 
     protocol = "arrow-refusing"
 

@@ -1,4 +1,4 @@
-"""What is measured, by letter."""
+"""The measurements, by letter."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ TIME = "time"
 
 
 def measure(bench: Bench) -> list[Result]:
-    """Seconds until all are stored."""
+    """Measure seconds until all are stored."""
     sizes = bench.sizes
     result = Result(
         "b",

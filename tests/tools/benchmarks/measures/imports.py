@@ -1,4 +1,4 @@
-"""(g) What ``import notata`` takes, and what it leaves for later."""
+"""(g) The time of ``import notata``, and the modules that it loads later."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ print(json.dumps([seconds, [name for name in {later!r} if name in sys.modules]])
 
 
 def measure(bench: Bench) -> list[Result]:
-    """Milliseconds of an import in a new interpreter."""
+    """Measure milliseconds of an import in a new interpreter."""
     times = bench.sizes.imports
     result = Result("g", f"Import, in a new interpreter each time; median of {times}", [Column(TIME, "ms")])
     there = [statement for statement in STATEMENTS if statement[1] in bench.pythons]
     loaded: set[str] = set()
     for name, *_ in there:
         result.rows[name] = {}
-    for turn in range(-1, times):  # the first one of each compiles, and fills the system's cache of files
+    for turn in range(-1, times):  # the first import compiles, and fills the system's file cache
         first = turn % len(there)
         for name, environment, statement in there[first:] + there[:first]:
             seconds, heavy = _run(bench.pythons[environment], statement)

@@ -1,4 +1,4 @@
-"""(c) A large array up and down, each in a process of its own, which tells how much memory it took."""
+"""(c) A large array up and down, each in a separate process, whose memory is measured."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ARRAYS = tuple((peer, "npy") for peer in (peers.OURS, peers.ENGINE, *BARE, peers
 PICKLES = ((peers.OURS, "pickle"), (peers.S3FS, "pickle"))
 DISTANT = tuple((peer, "npy") for peer in (peers.OURS, peers.ENGINE, peers.S3FS, peers.MLFLOW))
 CONTESTANTS = {0: ARRAYS + PICKLES, 20: DISTANT}
-"""By round trip: contestants, and how they store the array."""
+"""By round trip: the contestants and their format of the array."""
 
 
 def measure(bench: Bench) -> list[Result]:
-    """Megabytes a second, and MiB of memory besides the array itself."""
+    """Measure megabytes per second, and MiB of memory in addition to the array itself."""
     sizes = bench.sizes
     columns = [
         Column(f"{distance} ms: {figure}", unit, ratio=unit == "MB/s")
@@ -49,7 +49,7 @@ def _there_and_back(bench: Bench, result: Result, peer: str, form: str, distance
     site = bench.sites.at(QUICK, distance)
     with bench.contest([peer], site) as contest:
         contest.each("begin")
-        contest.each("artifact")  # imports and connections are there
+        contest.each("artifact")  # imports and connections are done
         contest.each("hold", size)
         up = contest.one(peer, "up", form)
         if contest.refused:

@@ -12,7 +12,7 @@ TIME, RATE = "one artifact", "in a second"
 
 
 def measure(bench: Bench) -> list[Result]:
-    """Milliseconds of one of many that are stored in a row, each with its line in the log where there is one."""
+    """Measure milliseconds per artifact of a sequence, each with its log line where there is a log."""
     sizes = bench.sizes
     title = f"A JSON artifact of 2 kB on the local disk, of {sizes.local} in a row; median of {sizes.locals}"
     result = Result("f", title, [Column(TIME, "ms"), Column(RATE, "artifacts")])

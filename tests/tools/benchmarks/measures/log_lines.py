@@ -1,4 +1,4 @@
-"""(d) What a log costs: bytes and requests for its lines, when they come fast and when they come slowly."""
+"""(d) The cost of a log: bytes and requests for its lines, when they come fast and when they come slowly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAUSE = 0.1  # seconds between slow lines
 
 
 def measure(bench: Bench) -> list[Result]:
-    """Bytes sent, by those that the log has."""
+    """Measure bytes sent per byte of the log."""
     sizes = bench.sizes
     fast, slow = f"notata, {sizes.lines} lines at once", f"notata, {sizes.lines} lines, one every {PAUSE} s"
     port = f"{peers.PORT}, {sizes.few_lines} lines"

@@ -17,12 +17,12 @@ PARTS = ("begin", "artifact", "end")
 
 
 def measure(bench: Bench) -> list[Result]:
-    """Times, then requests."""
+    """Measure times, then requests."""
     return [times(bench), requests(bench)]
 
 
 def times(bench: Bench) -> Result:
-    """Milliseconds until an artifact is stored."""
+    """Measure milliseconds until an artifact is stored."""
     places: list[tuple[str, str, int, tuple[str, ...]]] = [
         (f"S3, {distance} ms", QUICK, distance, S3) for distance in bench.sizes.distances
     ]
@@ -46,12 +46,12 @@ def times(bench: Bench) -> Result:
 
 
 def requests(bench: Bench) -> Result:
-    """Requests as the client library sends them; those of obstore and MLflow cannot be counted there."""
+    """Count requests at the client library, which does not see those of obstore and MLflow."""
     columns = [Column(f"{name}: {part}", "requests", ratio=False) for name, *_ in COUNTED for part in PARTS]
     result = Result("a", "Requests: to begin a run with parameters, for one artifact, to end the run", columns)
     for name, kind, wanted in COUNTED:
         with bench.contest(wanted, bench.sites.at(kind)) as contest:
-            contest.each("begin")  # the first run of a process proves that claims hold on this storage
+            contest.each("begin")  # the first run of a process verifies claims on this storage
             contest.each("end")
             for part in PARTS:
                 for peer, answers in contest.each(part, count=True).items():
@@ -59,7 +59,7 @@ def requests(bench: Bench) -> Result:
             result.refuse(contest.refused)
         for part, what, limit in zip(
             PARTS, ("to begin a run", "for an artifact", "to end a run"), (3, 1, 3), strict=True
-        ):  # of the three at the end, one is for the manifest
+        ):  # one of the three at the end is for the manifest
             median = result.median(peers.OURS, f"{name}: {part}")
             result.budgets.append(Budget(f"requests {what} on {name}", limit, median))
     return result

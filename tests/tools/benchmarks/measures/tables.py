@@ -12,7 +12,7 @@ DISTANCE = 20
 
 
 def measure(bench: Bench) -> list[Result]:
-    """Seconds and requests until all rows are there."""
+    """Measure seconds and requests until all rows are loaded."""
     sizes = bench.sizes
     result = Result(
         "e",
@@ -30,7 +30,7 @@ def measure(bench: Bench) -> list[Result]:
         for row, *_ in rows:
             result.rows.setdefault(row, {})
         with bench.contest((peers.OURS, bare, peers.PORT), bench.sites.at(kind, DISTANCE)) as contest:
-            contest.each("begin")  # imports and connections are there
+            contest.each("begin")  # imports and connections are done
             contest.each("artifact")
             contest.each("end")
             for turn in range(sizes.tables):

@@ -1,4 +1,4 @@
-"""The contestants: each a class with the same verbs, by the name that the tables call it."""
+"""The contestants: each is a class with the same methods, by its name in the tables."""
 
 from __future__ import annotations
 
@@ -38,4 +38,4 @@ PEERS: dict[str, type[Peer]] = {
     OLD: Old,
     RENAMED: Renamed,
 }
-"""What takes part, by name."""
+"""The contestants by name."""

@@ -1,4 +1,4 @@
-"""The storage libraries alone: no run, no log line, no metadata. They are the floor."""
+"""The storage libraries alone, without runs, log lines or metadata, as the lower bound."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.tools.benchmarks.sites import Site
 
 
 def encoded(number: int) -> bytes:
-    """The artifact of this number."""
+    """Return the encoded artifact with this number."""
     return json.dumps(payload(number)).encode()
 
 
 class Bare(Peer):
-    """s3fs or gcsfs as fsspec makes them: ``pipe_file``, ``pipe``, and ``open`` for what is large."""
+    """s3fs or gcsfs as fsspec creates them: ``pipe_file``, ``pipe``, and ``open`` for large data."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -55,7 +55,7 @@ class Bare(Peer):
 
 
 class BareFiles(Bare):
-    """The same by ``put_file`` and ``get_file``: what goes up lies on the local disk before, untimed."""
+    """The same with ``put_file`` and ``get_file``; writing the local file before the upload is not timed."""
 
     def hold(self, size: int) -> None:
         super().hold(size)
@@ -77,7 +77,7 @@ class BareFiles(Bare):
 
 
 class Adapter(Bare):
-    """obstore's fsspec adapter. Its ``open`` wants partial answers, which the quick server does not always give."""
+    """obstore's fsspec adapter. Its ``open`` needs ranges, which the fast server does not always support."""
 
     def _filesystem(self) -> Any:
         from importlib import import_module
@@ -103,7 +103,7 @@ class AdapterFiles(BareFiles, Adapter):
 
 
 class Renamed(Peer):
-    """A local file, written aside and renamed: what an atomic write costs at least."""
+    """A local file, written under another name and renamed: the minimal cost of an atomic write."""
 
     def store(self, number: int) -> None:
         path = f"{self.site.url}/a{number}.json"

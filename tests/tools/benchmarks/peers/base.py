@@ -1,4 +1,4 @@
-"""The verbs that every contestant has. A module of a peer imports its packages when they are used."""
+"""The methods of every contestant. Modules of peers import their packages on first use."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ ARTIFACT = 2000  # bytes
 
 
 class UnavailableError(Exception):
-    """This peer has no such thing, or not yet, or not here."""
+    """The peer has no such feature, or not here."""
 
 
 def payload(number: int) -> dict[str, Any]:
-    """A value whose JSON has about `ARTIFACT` bytes, however it is indented."""
+    """Return a value whose JSON has about `ARTIFACT` bytes with any indentation."""
     return {"step": number, "note": "x" * (ARTIFACT - 30)}
 
 
 def dump(array: Any, form: str, file: IO[bytes]) -> None:
-    """Write an array as anybody would: ``npy`` or ``pickle``."""
+    """Write an array in the usual way: ``npy`` or ``pickle``."""
     import numpy as np
 
     if form == "npy":
@@ -31,19 +31,19 @@ def dump(array: Any, form: str, file: IO[bytes]) -> None:
 
 
 def load(form: str, file: IO[bytes]) -> Any:
-    """Read what `dump` has written."""
+    """Read the output of `dump`."""
     import numpy as np
 
     return np.load(file) if form == "npy" else pickle.load(file)
 
 
 class Peer:
-    """One contestant on one site. What it does not do, it refuses.
+    """One contestant on one site. It raises `UnavailableError` for features that it lacks.
 
     Attributes:
-        environment: Where its packages are.
-        array: What goes up.
-        found: What came down.
+        environment: The environment with its packages.
+        array: The array to upload.
+        found: The downloaded array.
     """
 
     environment: ClassVar[str] = NOTATA
@@ -55,57 +55,57 @@ class Peer:
         self._made = 0
 
     def begin(self) -> None:
-        """Begin a run."""
+        """Start a run."""
 
     def end(self) -> None:
-        """End it."""
+        """End the run."""
 
     def artifact(self) -> None:
-        """Store one small JSON artifact; it is stored when this returns."""
+        """Store one small JSON artifact synchronously."""
         self._made += 1
         self.store(self._made)
 
     def store(self, number: int) -> None:
-        """Store the artifact of this number."""
+        """Store the artifact with this number."""
         raise UnavailableError("it has no artifacts")
 
     def artifacts(self, count: int) -> None:
-        """Store many, one after the other."""
+        """Store many, one after another."""
         for _ in range(count):
             self.artifact()
 
     def many(self, count: int, few: int) -> int:
-        """Store many in the best way that it has; all are stored when this returns.
+        """Store many in the peer's fastest way, and return how many; all are stored when this returns.
 
-        What goes one after the other would take minutes: then only `few` do. How many were stored.
+        A peer that stores one after another would take minutes, so it stores only `few`.
         """
         self.artifacts(few)
         return few
 
     def hold(self, size: int) -> None:
-        """Have an array of so many bytes."""
+        """Create an array of this size in bytes."""
         import numpy as np
 
         self.array = np.arange(size // 8, dtype=np.float64)
 
     def up(self, form: str) -> str:
-        """Store the array; where it is then."""
+        """Upload the array and return its location."""
         raise UnavailableError("it stores no arrays")
 
     def down(self, form: str, where: str) -> None:
-        """Read the array into memory."""
+        """Download the array into memory."""
         raise UnavailableError("it reads no arrays")
 
     def check(self, size: int) -> bool:
-        """Whether what came down is what `hold` made."""
+        """Return True if the downloaded array equals the one of `hold`."""
         count, every = size // 8, max(1, size // 80)
         wanted = [float(number) for number in range(0, count, every)]
         return bool(self.found.shape == (count,)) and bool(self.found[::every].tolist() == wanted)
 
     def lines(self, count: int) -> dict[str, Any]:
-        """Log so many lines: what was sent for them, and whether all are there."""
+        """Log this number of lines; return what was sent for them, and whether all are stored."""
         raise UnavailableError("it has no log")
 
     def table(self, where: str, few: int) -> int:
-        """Read the table of an experiment, or of `few` runs where one after the other is read; how many rows it has."""
+        """Read the table of an experiment, or only `few` runs where each must be read; return the number of rows."""
         raise UnavailableError("it has no table in a bucket")

@@ -17,7 +17,7 @@ from tests.tools.benchmarks.sites import Site
 
 
 class Old(Peer):
-    """notata 0.3.0, from the package index, on a local disk."""
+    """notata 0.3.0 from PyPI, on a local disk."""
 
     environment = OLD
 
@@ -32,10 +32,10 @@ class Old(Peer):
 
 
 class Port(Peer):
-    """What 0.3.0 does call by call, with a UPath where it has a Path.
+    """The same calls as 0.3.0, with UPath instead of Path.
 
-    A folder is made, the file written, and a line appended to log.txt for each artifact. gcsfs does not append: there
-    the log holds its last line only.
+    For each artifact it creates the folder, writes the file and appends a line to log.txt. gcsfs cannot append, so
+    there the log contains only its last line.
     """
 
     def __init__(self, site: Site) -> None:
@@ -95,12 +95,12 @@ class Port(Peer):
     def _meta(self, **fields: Any) -> None:
         target = self._path / "metadata.json"
         known = _read(target, json.load)
-        with target.open("w") as file:  # 0.3.0 writes aside and renames; a UPath in a bucket has no replace()
+        with target.open("w") as file:  # without a rename: a UPath in a bucket has no replace()
             json.dump(known | fields, file, indent=2, sort_keys=True)
 
 
 class MLflow(Peer):
-    """MLflow without its server: runs in a SQLite file on the local disk, artifacts where the others have them."""
+    """MLflow without its server: runs in a SQLite file on the local disk, artifacts in the usual place."""
 
     environment = MLFLOW
 
@@ -132,7 +132,7 @@ class MLflow(Peer):
         self.mlflow.log_dict(payload(number), f"a{number}.json")
 
     def many(self, count: int, few: int) -> int:
-        """``log_artifacts`` of a folder, which goes file by file."""
+        """Call ``log_artifacts`` for a folder; it uploads file by file."""
         with tempfile.TemporaryDirectory(dir=self.site.scratch) as folder:
             for number in range(few):
                 Path(folder, f"a{number}.json").write_text(json.dumps(payload(number)))

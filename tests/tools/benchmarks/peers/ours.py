@@ -1,4 +1,4 @@
-"""notata as it is here, in the ways that it can be used."""
+"""notata in this version, with its different options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.tools.benchmarks.sites import Site
 
 
 class Notata(Peer):
-    """A run, as its user writes it."""
+    """A run with default options."""
 
     arguments: ClassVar[dict[str, Any]] = {}
     engine: ClassVar[dict[str, Any]] = {}
@@ -25,7 +25,7 @@ class Notata(Peer):
     def begin(self) -> None:
         from notata import Logbook, UnprotectedWarning
 
-        warnings.simplefilter("ignore", UnprotectedWarning)  # the quick server, which is what is measured, not chosen
+        warnings.simplefilter("ignore", UnprotectedWarning)  # accept the fast server, which is measured and not chosen
         self.log = Logbook(
             uuid.uuid4().hex, self.site.url, {"omega": 2.0}, storage_options=self.options, **self.arguments
         )
@@ -59,7 +59,7 @@ class Notata(Peer):
         return {"size": cost.size, "sent": cost.sent, "requests": cost.requests, "whole": whole}
 
     def slow_lines(self, count: int, pause: float) -> dict[str, Any]:
-        """The same by a clock that is moved by hand: a line, then `pause` seconds in which what is due is stored."""
+        """Log lines with a simulated clock: a line, then `pause` seconds in which due lines are stored."""
         from notata.store import open_store
         from tests.counting import counted
         from tests.tools.benchmarks.peers.slowly import logged
@@ -72,7 +72,7 @@ class Notata(Peer):
         return {"size": len(stored), "sent": sent.bytes, "requests": len(sent), "whole": whole, "seconds": seconds}
 
     def fill(self, runs: int, index: bool) -> str:
-        """Make the experiment that is read: written in memory, copied by plain fsspec, its index.csv by notata."""
+        """Create the experiment for the read: written in memory, copied by plain fsspec, index.csv by notata."""
         import fsspec
 
         from notata import Experiment
@@ -99,7 +99,7 @@ class Notata(Peer):
 
 
 class InBackground(Notata):
-    """Writes return when they are accepted; `flush` waits for all."""
+    """Writes return when they are queued; `flush` waits for all."""
 
     arguments: ClassVar[dict[str, Any]] = {"background": True}
 
@@ -147,7 +147,7 @@ class Obstore(Notata):
 
 
 class ObstoreInBackground(Obstore, InBackground):
-    """Both."""
+    """With obstore and in the background."""
 
 
 def _encoded(form: Any, value: object) -> bytes:

@@ -1,4 +1,4 @@
-"""A log whose lines come slowly, by a clock that is moved by hand: hours pass in seconds, and each append is real."""
+"""A slow log with a simulated clock: hours pass in seconds, but each append is real."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _no_thread(work: Callable[[], object], name: str) -> None:
 
 
 def logged(end: Appender, count: int, pause: float) -> float:
-    """Log `count` lines, one every `pause` seconds; the seconds that passed by that clock."""
+    """Log `count` lines, one every `pause` seconds; return the elapsed seconds of the simulated clock."""
     now = 0.0
     journal = Journal(end, at_once=False, clock=lambda: now, start=_no_thread)
     logger = logging.Logger("slowly")
