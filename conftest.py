@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures and settings for all tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from notata.store.backends import s3
 from tests import servers
 from tests.tools.odd_stores import s3 as odd_s3
 
-# No example has a deadline: on a busy machine any may take a second.
+# Hypothesis examples have no deadline: on a busy machine each may take a second.
 settings.register_profile("notata", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("notata")
 
@@ -31,13 +31,13 @@ for _name in ("NOTATA_BASE_DIR", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOIN
     os.environ.pop(_name, None)
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a shell's background job: tests interrupt processes
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a background job
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection(session: pytest.Session) -> Iterator[None]:
-    """Of workers that begin at once one imports alone: else each compiles all of it, as none finds it compiled."""
+    """Let one worker import first: otherwise each compiles all modules, because none finds them compiled."""
     if not hasattr(session.config, "workerinput"):
         return (yield)
     with open(__file__) as held:
@@ -49,21 +49,21 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    """All tests live to the end: else each full collection of garbage, by a test too, looks at them for a second."""
+    """Exclude the tests from garbage collection, which would otherwise spend a second on them each time."""
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
-def _nothing_stays_in_memory() -> Iterator[None]:
-    """Listing looks at each file that any test left, as `fsspec` has one memory a process."""
+def _clear_memory() -> Iterator[None]:
+    """Delete the files in memory after each test: all tests share one file system, and listings visit each file."""
     yield
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_goes_on(_nothing_stays_in_memory: None) -> Iterator[None]:
-    """A run that a test leaves open ends with the test: its threads send nothing into the next one's count."""
+def _end_open_runs(_clear_memory: None) -> Iterator[None]:
+    """End runs that a test leaves open: otherwise their threads would send requests during the next test."""
     yield
     for call in exits.pending():
         owner = getattr(call, "__self__", None)
@@ -78,7 +78,7 @@ def _nothing_goes_on(_nothing_stays_in_memory: None) -> Iterator[None]:
             owner.give_up()
         exits.forget(call)
     for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):  # one that would write rows into an index.csv
+        if isinstance(thread, threading.Timer):  # an experiment that would write rows to an index.csv
             thread.cancel()
 
 
@@ -89,8 +89,8 @@ def moto_server() -> Iterator[servers.Server]:
 
 
 @pytest.fixture
-def known_anew() -> Iterator[None]:
-    """What S3 stores heed is not known at the start, and forgotten at the end."""
+def forget_s3_capabilities() -> Iterator[None]:
+    """Forget what is known of S3 stores' conditional writes, before and after the test."""
     s3.known.forget()
     yield
     s3.known.forget()
@@ -115,7 +115,7 @@ def ceph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Se
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With ``-m real`` no worker needs to import a file of tests that has none of them."""
+    """With ``-m real``, skip importing files that contain no such tests."""
     if config.getoption("markexpr") != "real" or not collection_path.name.startswith("test_"):
         return None
     of_contract = collection_path.parent.name == "contract"  # whose fixtures mark them

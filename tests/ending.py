@@ -1,7 +1,7 @@
 """A script that records a run and ends in one of many ways: ``python -m tests.ending HOW URL OPTIONS [cold] [MORE]``.
 
-OPTIONS and MORE arguments of the `Logbook` are JSON. It says ``ready`` when the run has begun, and what it does then it
-does when its input ends or a signal comes.
+OPTIONS and MORE arguments of the `Logbook` are JSON. The script prints ``ready`` when the run has started. It continues
+when its standard input is closed or a signal arrives.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from notata.testing import FaultyBackend
 
 
 def cold() -> None:
-    """Have each request connect anew and resolve its host anew, as after an idle time longer than the keep-alive."""
+    """Make each request connect and resolve its host again, as after an idle time longer than the keep-alive."""
     original = aiohttp.TCPConnector.__init__
 
     def connector(self: aiohttp.TCPConnector, *arguments: Any, **options: Any) -> None:
@@ -80,7 +80,7 @@ def exit_with_0_in_the_block(begin: Callable[..., Logbook]) -> None:
 
 
 def exit_with_0_in_a_signal_handler(begin: Callable[..., Logbook]) -> None:
-    """As scripts do that are asked to end, in the middle of their work."""
+    """A script that exits in a signal handler, as many do on SIGTERM."""
 
     def handler(*_: object) -> None:
         sys.exit(0)
@@ -108,15 +108,15 @@ def forget_to_end(begin: Callable[..., Logbook]) -> None:
 
 
 def end_well_with_a_mirror_that_stalls(begin: Callable[..., Logbook]) -> None:
-    """What is asked of it is never answered."""
+    """The storage of the mirror never responds."""
     far = FaultyBackend(open_store("memory://far"))
     far.fail(1, error=stall)
     with begin(mirror=MirrorStorage(far, exit_timeout=0.1)):
         ready()
 
 
-def end_well_with_a_copy_that_stalls(begin: Callable[..., Logbook]) -> None:
-    """The same, of a file."""
+def end_well_with_an_upload_that_stalls(begin: Callable[..., Logbook]) -> None:
+    """The storage of the mirror never responds to the upload of a file."""
     far = FaultyBackend(open_store("memory://far"))
     far.fail(1, key="artifacts/notes.txt", error=stall)
     with begin(mirror=MirrorStorage(far, exit_timeout=0.1)) as log:
@@ -130,7 +130,7 @@ def stall() -> Exception:
 
 
 def write_after_the_end(begin: Callable[..., Logbook]) -> None:
-    """Late, by the logbook, and by another road, when the mirror's thread is done."""
+    """Write to the run after it has ended and the mirror's thread has finished: through the logbook and a path."""
     with begin() as log:
         ready()
     assert log.mirror is not None
@@ -164,12 +164,12 @@ def wait_for_sigterm_in_the_block(begin: Callable[..., Logbook]) -> None:
         ready()
 
 
-def leave_it_to_a_thread(begin: Callable[..., Logbook]) -> None:
-    """The main thread ends first; the other one ends the run."""
+def end_in_another_thread(begin: Callable[..., Logbook]) -> None:
+    """The main thread ends first; another thread ends the run."""
     log = begin()
 
     def work() -> None:
-        threading.Event().wait(0.2)  # the main thread has ended by then, but for what is done at exit
+        threading.Event().wait(0.2)  # the main thread has ended by then, except for its work at exit
         log.text("late", "by the thread")
         log.mark_complete()
 
@@ -177,8 +177,8 @@ def leave_it_to_a_thread(begin: Callable[..., Logbook]) -> None:
     ready()
 
 
-def be_watched(begin: Callable[..., Logbook]) -> None:
-    """A thread waits for the main one to end, and would wait for ever if that one waited for it."""
+def join_the_main_thread(begin: Callable[..., Logbook]) -> None:
+    """A thread waits for the main thread to end. If the main thread waited for it, both would hang."""
     exits.PATIENCE = 1000  # type: ignore[misc]
     begin()
     ready()
@@ -191,8 +191,8 @@ def poll() -> None:
         threading.Event().wait(0.05)
 
 
-def leave_a_thread_that_waits_long(begin: Callable[..., Logbook]) -> None:
-    """A thread that does nothing with the run for longer than is waited for: the run is ended once it has ended."""
+def leave_a_slow_thread(begin: Callable[..., Logbook]) -> None:
+    """A thread that does not use the run takes longer than the time limit: the run ends when the thread ends."""
     exits.PATIENCE = 0.1  # type: ignore[misc]
     begin()
     ready()
@@ -200,18 +200,18 @@ def leave_a_thread_that_waits_long(begin: Callable[..., Logbook]) -> None:
 
 
 def get_sigterm_at_exit(begin: Callable[..., Logbook]) -> None:
-    """What is done at exit goes on, with the next run, though it is asked to end meanwhile."""
+    """The work at exit continues with the next run, although SIGTERM arrives."""
     other = {"run_id": "other", "callback": lambda log: os.kill(os.getpid(), signal.SIGTERM)}
     begin(handle_sigterm=True, **other)
     begin(callback=lambda log: log.info("from the callback"))
     ready()
 
 
-def get_sigterm_while_threads_are_waited_for(begin: Callable[..., Logbook]) -> None:
-    """No time is left for the thread: what is known is stored."""
+def get_sigterm_while_waiting_for_threads(begin: Callable[..., Logbook]) -> None:
+    """The thread gets no more time: the pending data is stored."""
 
     def work() -> None:
-        threading.Event().wait(0.3)  # the main thread waits for this one by then
+        threading.Event().wait(0.3)  # the main thread is waiting for this one by then
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(0.3)
 
@@ -244,10 +244,10 @@ def get_sigterm_in_the_callback(begin: Callable[..., Logbook]) -> None:
 
 
 def configure_logging(begin: Callable[..., Logbook]) -> None:
-    """`logging` flushes and closes the handlers that it knows, under its lock."""
+    """`logging` flushes and closes its handlers while it holds its lock."""
     log = begin()
     log.attach("mine")
-    logging.getLogger("mine").setLevel(logging.DEBUG)  # every logger asks anew which levels it takes
+    logging.getLogger("mine").setLevel(logging.DEBUG)  # every logger computes its effective level again
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
     log.info("after that")
     log.mark_complete()
@@ -255,7 +255,7 @@ def configure_logging(begin: Callable[..., Logbook]) -> None:
 
 
 def fork(begin: Callable[..., Logbook]) -> None:
-    """A forked child that ends in its own way does not end its parent's run."""
+    """When a forked child exits, its parent's run does not end."""
     with begin() as log:
         child = multiprocessing.get_context("fork").Process(target=log.info, args=("from the child",))
         child.start()

@@ -1,4 +1,4 @@
-"""A disk that is full, and one that is read-only: what is refused, what stays, and what goes on once there is room."""
+"""A full or read-only disk: writes are refused, files stay unchanged, and everything continues once there is space."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LARGE = 64 * 2**10
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the disk is to be mounted."""
+    """The mount point of the disk."""
     disk = tmp_path / "disk"
     disk.mkdir()
     return disk
@@ -53,8 +53,8 @@ def messages(path: Any) -> list[str]:
 
 
 @contextmanager
-def heard() -> Iterator[list[str]]:
-    """What notata tells who logs nothing of it."""
+def notata_messages() -> Iterator[list[str]]:
+    """Collect the messages that notata logs, apart from the log of the run."""
     told: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
@@ -83,7 +83,7 @@ def by_bytes(log: Recorder, size: int) -> None:
 
 
 def by_many_bytes(log: Recorder, size: int) -> None:
-    """In parts, of which none fits."""
+    """Write in parts, none of which fits."""
     log.bytes("a.raw", bytes(size if size < LARGE else 17 * 2**20))
 
 
@@ -172,12 +172,12 @@ WRITERS: dict[str, tuple[Callable[[Any, int], None], str]] = {
 
 
 def check_refused(disk: Disk, log: Logbook, name: str, kind: type[StorageError], why: str) -> None:
-    """A writer is refused, says of which key and why, and leaves everything as it was."""
+    """Check that a writer is refused, that the error names key and reason, and that all files stay unchanged."""
     write, key = WRITERS[name]
     before = disk.files()
     with pytest.raises(kind, match=why) as caught:
         write(log, LARGE)
-    of_path = write is by_path  # whose store is the folder that it is in
+    of_path = write is by_path  # its store is the folder that contains the file
     assert caught.value.key == (key.rpartition("/")[2] if of_path else key)
     assert key in str(caught.value)
     assert disk.files() == before
@@ -218,7 +218,7 @@ def refuse_where_no_file_can_be_made(disk: Disk) -> None:
     log.logger.setLevel("CRITICAL")
     disk.fill_with_files()
     for name in WRITERS:
-        if name != "by_appending":  # which makes none
+        if name != "by_appending":  # it creates no file
             check_refused(disk, log, name, FullError, "no space left")
     disk.make_room()
     log.mark_complete()
@@ -230,7 +230,7 @@ def test_a_disk_that_has_no_room_for_another_file(folder: Path) -> None:
 
 
 def refuse_a_temporary_file(disk: Disk) -> None:
-    """What another library writes to a path that it is given is its own error; nothing of it stays."""
+    """Another library writes to a path that it receives: its own error is raised, and nothing of the file stays."""
     log = quiet_run(disk)
     by_text(log, 100)
     disk.fill()
@@ -258,7 +258,7 @@ def keep_lines(disk: Disk) -> None:
         said.info("a line of the worker's or the run's own" + "x" * 3000)  # nearly a page
     disk.fill()
     before = disk.files()
-    with heard() as told:
+    with notata_messages() as told:
         for said in (log, worker):
             for number in range(50):
                 said.info("%s %s", number, "y" * 1000)
@@ -267,7 +267,7 @@ def keep_lines(disk: Disk) -> None:
     after = disk.files()
     for key in ("outputs/log_run/log.txt", "outputs/log_run/workers/0/log.txt"):
         assert after[key].startswith(before[key])
-        assert after[key].endswith(b"\n")  # no half line
+        assert after[key].endswith(b"\n")  # no partial line
     with pytest.raises(FullError, match=r"cannot append to .*log_run/log\.txt: no space left"):
         log.flush()
     disk.make_room()
@@ -307,7 +307,7 @@ def test_a_run_that_cannot_store_its_end_has_not_ended(folder: Path) -> None:
 
 
 def fail_on_a_full_disk(disk: Disk) -> None:
-    """The error that ended the block goes on, and says what else could not be done; the end comes at exit."""
+    """The block's own error propagates, with a note on what else failed; the run ends at exit."""
     with pytest.raises(FullError) as caught, quiet_run(disk) as log:
         disk.fill()
         log.text("a", "x" * LARGE)
@@ -316,7 +316,7 @@ def fail_on_a_full_disk(disk: Disk) -> None:
     assert metadata(disk)["status"] == "initialized"
     disk.make_room()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exits, "call_late", lambda call: False)  # functions of `atexit` have run
+        patch.setattr(exits, "call_late", lambda call: False)  # the `atexit` functions have already run
         run_at_exit(log)
     assert metadata(disk)["status"] == "failed"
     assert LogReader(log.path).state.status == "failed"
@@ -338,7 +338,7 @@ def lose_in_the_background(disk: Disk) -> None:
     assert all(isinstance(error, FullError) for error in caught.value.exceptions)
     keys = [str(getattr(error, "key", None)) for error in caught.value.exceptions]
     assert all(key.startswith("artifacts/lost") for key in keys)
-    with suppress(BatchError):  # a later call may have raised the first loss while another write was on its way
+    with suppress(BatchError):  # an earlier call may have raised the first loss while another write was in flight
         log.flush()
     disk.make_room()
     with pytest.raises(BatchError):
@@ -404,13 +404,13 @@ def test_the_table_of_an_experiment(folder: Path) -> None:
     small_disk.run(go_on_in_an_experiment, folder)
 
 
-def live_on(disk: Disk) -> None:
-    """A heartbeat that finds no space is not the last one."""
+def continue_heartbeats(disk: Disk) -> None:
+    """Heartbeats continue after one that found no space."""
     store = FaultyBackend(open_store(disk.folder / "outputs"))
     log = Logbook("run", store, environment=False, heartbeat=0.01)
     disk.fill()
     before = len(store.operations)
-    until(lambda: len(store.operations) > before + 1)  # it tries
+    until(lambda: len(store.operations) > before + 1)  # a heartbeat is attempted
     told = metadata(disk)["lease"]["beat"]
     disk.make_room()
     until(lambda: metadata(disk)["lease"]["beat"] > told)
@@ -418,7 +418,7 @@ def live_on(disk: Disk) -> None:
 
 
 def test_heartbeats_continue_once_there_is_space(folder: Path) -> None:
-    small_disk.run(live_on, folder)
+    small_disk.run(continue_heartbeats, folder)
 
 
 # -- read-only ---------------------------------------------------------------------------------------------
@@ -445,7 +445,7 @@ def test_no_run_starts_in_a_read_only_folder(folder: Path) -> None:
 
 
 def turn_read_only(disk: Disk, durable: str = "") -> None:
-    local.OPEN_FILES = 0  # type: ignore[misc]  # a file that is open to write keeps a disk from being made read-only
+    local.OPEN_FILES = 0  # type: ignore[misc]  # a disk cannot become read-only while a file is open for writing
     log = quiet_run(disk, durable=bool(durable))
     for write, _ in WRITERS.values():
         write(log, 100)
@@ -453,7 +453,7 @@ def turn_read_only(disk: Disk, durable: str = "") -> None:
     worker.info("a")
     other = quiet_run(disk, "other")
     disk.make_read_only()
-    with heard() as told:
+    with notata_messages() as told:
         log.info("kept")
         worker.info("kept")
     assert [READ_ONLY in line for line in told] == [True, True]

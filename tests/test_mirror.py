@@ -1,4 +1,4 @@
-"""The copy that follows a run: when it copies what, that it costs the run nothing, and that nothing of it is left."""
+"""The mirror of a run: when it copies which files, that it does not slow down the run, and that it ends cleanly."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ from tests.backends import Place
 from tests.exiting import calls_at_exit
 
 
-class Hasty(Clock):
-    """Seconds that pass when somebody waits for them, or as told."""
+class FastClock(Clock):
+    """A clock that advances when a thread waits, or on request."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -63,12 +63,12 @@ class Hasty(Clock):
 
     def wait(self, changed: threading.Condition, seconds: float) -> None:
         self.seconds += seconds
-        changed.wait(0.001)  # lets the others have the lock
+        changed.wait(0.001)  # release the lock to the others
 
 
 @dataclass
 class Line:
-    """What lies between a run and its mirror."""
+    """The connection between a run and its mirror."""
 
     open: threading.Event = field(default_factory=threading.Event)
     reached: threading.Event = field(default_factory=threading.Event)
@@ -76,7 +76,7 @@ class Line:
 
 
 class Far(FaultyBackend):
-    """A target that can be shut, so that whoever asks it for something waits, and that can be down."""
+    """A target that can be blocked, so that its callers wait, and that can be down."""
 
     def __init__(self, inner: Store) -> None:
         super().__init__(inner)
@@ -94,32 +94,32 @@ class Far(FaultyBackend):
 
 
 class Pair:
-    """A run in memory and where it is mirrored to, looked at by plain fsspec."""
+    """A run in memory and its mirror, both read with plain fsspec."""
 
     def __init__(self) -> None:
         name = uuid.uuid4().hex
         self.here = Place("memory", f"memory://{name}/here")
         self.there = Place("memory", f"memory://{name}/there")
         self.far = Far(self.there.store())
-        self.clock = Hasty()
+        self.clock = FastClock()
 
     def logbook(self, **options: Any) -> Logbook:
-        """Begin a run with a mirror; `exit_timeout` is that of the mirror."""
+        """Start a run with a mirror that has this `exit_timeout`."""
         seconds = options.pop("exit_timeout", 60.0)
         return self.here.logbook(mirror=MirrorStorage(self.far, exit_timeout=seconds), **options)
 
     def source(self) -> Store:
-        """Return a store of the run's folder that is not the run's own."""
+        """Return a separate store of the run's folder."""
         return self.here.store().below("log_run")
 
     def by_hand(self, log: Logbook, *, source: Store | None = None, **options: Any) -> Mirror:
-        """The mirror of a run that has none of its own, which copies when told to, at a clock that stands still."""
-        self.clock = Hasty()
+        """Return a mirror for a run started without one; it copies on demand, and its clock stands still."""
+        self.clock = FastClock()
         source = source or open_store(log.url)
         return Mirror(source, Store(self.far.below("log_run")), "run", clock=self.clock, **options)
 
-    def wanting(self) -> set[str]:
-        """What is not there as it is here."""
+    def differing_files(self) -> set[str]:
+        """Return the names of files that differ between the run and its mirror."""
         here, there = content(self.here), content(self.there)
         return {name for name in here.keys() | there.keys() if here.get(name) != there.get(name)}
 
@@ -162,7 +162,7 @@ def threads() -> Callable[[], list[str]]:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the real clock, looks come as fast as they can, and files are taken as they are."""
+    """Poll as fast as possible with the real clock, and copy files immediately."""
     monkeypatch.setattr(live, "POLL_INTERVAL", 0.01)
     monkeypatch.setattr(schedule, "QUIET", 0.0)
     monkeypatch.setattr(schedule, "REST", 0.0)
@@ -178,7 +178,7 @@ def test_the_copy_of_a_run_that_ended_is_equal(pair: Pair, threads: Callable[[],
         log.info("half way")
     assert log.mirror is not None
     log.mirror.flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     assert status(pair.there) == "complete"
     assert log.mirror.behind == Behind(0, 0)
     assert log.mirror.error is None
@@ -193,12 +193,12 @@ def test_a_running_run_is_copied_with_its_status(pair: Pair) -> None:
     log.text("notes", "a")
     assert log.mirror is not None
     log.mirror.flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     assert status(pair.there) == "initialized"
     log.text("notes", "b")
     log.info("more")
     log.mirror.flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
 
 
 def test_a_failed_run_with_its_traceback(pair: Pair) -> None:
@@ -207,7 +207,7 @@ def test_a_failed_run_with_its_traceback(pair: Pair) -> None:
         raise ValueError("h = -1")
     assert log.mirror is not None
     log.mirror.flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     assert b"ValueError: h = -1" in pair.there.bytes("log_run/artifacts/debug/traceback.txt")
 
 
@@ -216,11 +216,11 @@ def test_files_written_after_the_end_are_copied(pair: Pair) -> None:
         pass
     assert log.mirror is not None
     settle(log.mirror)
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     log.json("metrics", {"late": 1})
     settle(log.mirror)
     log.mirror.flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     assert pair.there.bytes("log_run/artifacts/metrics.json")
 
 
@@ -230,7 +230,7 @@ def test_what_the_callback_writes_is_copied(pair: Pair) -> None:
     assert log.mirror is not None
     settle(log.mirror)
     assert pair.there.bytes("log_run/artifacts/last.txt") == b"words"
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
 
 
 def test_files_written_without_notata_are_copied(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_metadata_says_where_the_copy_is(pair: Pair) -> None:
     url = f"{pair.far.url}/log_run"
     with pair.logbook():
         assert json.loads(pair.here.bytes("log_run/metadata.json"))["mirror"] == url
-    with pair.here.logbook(resume=True):  # without one; it can be finished all the same
+    with pair.here.logbook(resume=True):  # without a mirror; the copy can still be completed
         pass
     assert json.loads(pair.here.bytes("log_run/metadata.json"))["mirror"] == url
     with pair.here.logbook(resume=True, mirror=f"{pair.there.url}/elsewhere"):
@@ -285,7 +285,7 @@ def test_the_background_too(pair: Pair) -> None:
             log.text(f"steps/{step}", str(step))
     assert log.mirror is not None
     log.mirror.flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     assert len(pair.there.names()) == 22
 
 
@@ -298,7 +298,7 @@ def test_a_run_of_a_sweep_in_memory_at_the_same_place(pair: Pair) -> None:
     for log in logs:
         assert log.mirror is not None
         log.mirror.flush()
-    assert pair.wanting() == {"deep/sweep/index.csv"}  # which is made of the runs
+    assert pair.differing_files() == {"deep/sweep/index.csv"}  # index.csv is derived from the runs
     assert LogReader(f"{pair.there.url}/deep/sweep/runs/log_sweep_dt_0.1").state.status == "complete"
 
 
@@ -324,7 +324,7 @@ def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
         assert log.mirror is None
         with pytest.raises(ConfigurationError, match="mirror"):
             log.meta(mirror="s3://bucket")
-    with Logbook("other", tmp_path, mirror=tmp_path / "log_run2") as log:  # beside it, though its name begins so
+    with Logbook("other", tmp_path, mirror=tmp_path / "log_run2") as log:  # a sibling folder
         pass
     assert log.mirror is not None
     with pytest.raises(ConfigurationError, match="timeout"):
@@ -351,7 +351,7 @@ def test_a_target_that_fails_for_a_while(pair: Pair) -> None:
     assert log.mirror.error is None
     log.mark_complete()
     log.mirror.flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     told = [line for line in pair.here.log() if "mirror" in line]
     assert [line.partition(" ")[0] for line in told] == ["WARNING", "INFO"]
     assert "is behind, and notata retries: cannot " in told[0]
@@ -369,7 +369,7 @@ def test_retries_become_less_frequent(pair: Pair, monkeypatch: pytest.MonkeyPatc
             assert pause is not None
             pauses.append(pause)
             before = len(pair.far.operations)
-            assert mirror.poll() == pause  # not yet
+            assert mirror.poll() == pause  # not due yet
             assert len(pair.far.operations) == before
             pair.clock.seconds += pause
         assert pauses == [3, 6, 12, 24, 48, 60, 60]
@@ -393,7 +393,7 @@ def test_writers_and_the_end_do_not_wait_for_a_target_that_stalls(pair: Pair) ->
     assert pair.there.names() == []
     pair.far.line.open.set()
     log.mirror.flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
 
 
 def test_the_interpreter_stops_waiting_after_the_time_limit(
@@ -441,7 +441,7 @@ def test_the_interpreter_waits_without_limit_if_asked_to(
     exits.run_all()
     answering.join()
     log.mirror.flush(seconds)
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     assert len(stderr.getvalue().splitlines()) == 1
 
 
@@ -453,7 +453,7 @@ def test_of_a_run_on_a_disk_it_says_how_to_finish(
     with Logbook("run", tmp_path / "my outputs", mirror=MirrorStorage(pair.far, exit_timeout=0.02)) as log:
         assert log.mirror is not None
         with pytest.raises(StorageError):
-            log.mirror.flush()  # it has tried, however busy the machine is
+            log.mirror.flush()  # one attempt is made, however busy the machine is
     exits.run_all()
     waiting, given_up = capsys.readouterr().err.splitlines()
     assert waiting.startswith("notata: 3 files (")
@@ -507,10 +507,10 @@ def test_at_exit_where_no_thread_starts_any_more(
     pair.here.put("log_run/artifacts/later.txt", b"by another road")
     monkeypatch.setattr(threading.Thread, "start", refuse)
     exits.run_all()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     pair.here.put("log_run/artifacts/last.txt", b"by another road")
     pair.by_hand(log).flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     assert capsys.readouterr().err == ""
 
 
@@ -525,7 +525,7 @@ def test_a_name_that_no_bucket_takes_is_reported_and_the_copy_does_not_say_compl
     assert [isinstance(error, KeyNameError) for error in caught.value.exceptions] == [True]
     assert there.bytes("log_run/artifacts/notes.txt") == b"a"
     assert status(there) != "complete"
-    exits.run_all()  # and does not wait for long
+    exits.run_all()  # and it does not wait for long
 
 
 # -- whose copy it is --------------------------------------------------------------------------------------
@@ -557,7 +557,7 @@ def test_overwrite_replaces_it(pair: Pair) -> None:
         log.text("mine", "a")
     assert log.mirror is not None
     log.mirror.flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     assert "log_run/artifacts/theirs.txt" not in pair.there.names()
 
 
@@ -567,7 +567,7 @@ def test_overwrite_of_a_run_with_its_copy(pair: Pair) -> None:
             log.text(name, "a")
         assert log.mirror is not None
         log.mirror.flush()
-        assert pair.wanting() == set()
+        assert pair.differing_files() == set()
         assert [name for name in pair.there.names() if "artifacts" in name] == [f"log_run/artifacts/{name}.txt"]
 
 
@@ -584,7 +584,7 @@ def test_a_resumed_run_continues_its_copy(pair: Pair) -> None:
         log.mirror.flush()
         assert status(pair.there) == "initialized"
     log.mirror.flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     assert status(pair.there) == "complete"
     sent = [operation.key for operation in pair.far.operations[operations:] if operation.verb == "put"]
     assert "artifacts/first.txt" not in sent
@@ -592,7 +592,7 @@ def test_a_resumed_run_continues_its_copy(pair: Pair) -> None:
 
 
 def test_two_runs_of_one_id_and_one_target(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whichever comes first has it, and nothing of the other one gets there."""
+    """The first one owns the target, and the other one writes nothing there."""
     elsewhere = Place("memory", f"memory://{uuid.uuid4().hex}")
     logs = [place.logbook(mirror=pair.far) for place in (pair.here, elsewhere)]
     problems = []
@@ -618,7 +618,7 @@ def test_two_runs_of_one_id_that_both_replace_do_not_do_so_for_ever(
     logs = [place.logbook() for place in (pair.here, elsewhere)]
     first, second = (pair.by_hand(log, replace=True) for log in logs)
     for mirror in (first, second):
-        mirror.flush()  # begins a thread, which is done with it
+        mirror.flush()  # starts a thread, which then ends
     for log in logs:
         log.json("metrics", {"a": 1})
         log.mark_complete()
@@ -642,7 +642,7 @@ def test_a_displaced_run_is_not_mirrored(pair: Pair, threads: Callable[[], list[
     with pytest.raises(RunDisplacedError):
         log.mirror.flush()
     settle(log.mirror)
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     assert threads() == []
 
 
@@ -691,7 +691,7 @@ def test_a_file_is_due_once_it_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None
     plan.known["a"] = "3"
     assert plan.changed([entry("a", "3"), entry("b", "1")]).keys() == {"b"}
     assert plan.changed([entry("b", "1")]).keys() == {"b"}
-    assert plan.known == {}  # it is gone
+    assert plan.known == {}  # the file is gone
 
 
 def test_a_file_that_keeps_changing_takes_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -707,7 +707,7 @@ def test_a_file_that_keeps_changing_takes_a_tenth_of_the_time(monkeypatch: pytes
     assert 900 < sent < 1050
     large, small = entry("large", "1", 10**9), entry("small", "1")
     plan.sent([large, small], 0.0, 100.0)
-    assert plan.is_rested("small", 101.0)  # its share of the time was small
+    assert plan.is_rested("small", 101.0)  # it took little of the time
     assert not plan.is_rested("large", 900.0)
 
 
@@ -749,7 +749,7 @@ def test_nothing_is_asked_of_the_target_while_nothing_changes(pair: Pair) -> Non
         ("get", "metadata.json"),
         ("append", "log.txt"),
     ]
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
 
 
 def test_a_run_that_ends_between_two_polls_is_not_complete_before_its_files(pair: Pair) -> None:
@@ -780,7 +780,7 @@ def test_a_run_that_ends_between_two_polls_is_not_complete_before_its_files(pair
     assert status(pair.there) == "initialized"
     mirror.poll()
     assert status(pair.there) == "complete"
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
 
 
 @pytest.mark.parametrize("manifest", [True, False])
@@ -789,7 +789,7 @@ def test_a_run_that_ends_during_a_poll_has_a_complete_copy(pair: Pair, manifest:
     ends = False
 
     class Source(Wrapper):
-        """The run ends once its status has been read."""
+        """A source whose run ends after its status has been read."""
 
         def get(self, key: str, *arguments: Any) -> Blob:
             found = super().get(key, *arguments)
@@ -804,7 +804,7 @@ def test_a_run_that_ends_during_a_poll_has_a_complete_copy(pair: Pair, manifest:
     assert log.status == "complete"
     mirror.poll()
     assert status(pair.there) == "complete"
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     assert mirror.behind == Behind(0, 0)
 
 
@@ -827,7 +827,7 @@ def test_a_file_that_keeps_changing_does_not_hold_up_the_others(tmp_path: Path) 
             assert log.mirror is not None
             for step in range(10):
                 log.text(f"steps/{step}", str(step))
-                with suppress(BatchError):  # it changed each time that it was read
+                with suppress(BatchError):  # the file changed each time it was read
                     log.mirror.flush()
                 assert there.bytes(f"log_run/artifacts/steps/{step}.txt") == b"%d" % step
         finally:
@@ -862,7 +862,7 @@ def test_many_files_go_in_batches_with_metadata_between_them(pair: Pair, monkeyp
     assert len([key for key in sent if key.startswith("data/")]) == 35
     assert "metadata.json" in sent[:-2]
     mirror.poll()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
 
 
 def test_batches_are_bounded_in_bytes_and_number() -> None:
@@ -875,7 +875,7 @@ def test_batches_are_bounded_in_bytes_and_number() -> None:
 
 
 def test_few_requests_are_in_flight(pair: Pair) -> None:
-    """However many wait: four small files, or one large one and one part of it."""
+    """Four small files, or one large file and one of its parts, however many wait."""
     now, most = 0, 0
     lock = threading.Lock()
     original = Far.put
@@ -899,7 +899,7 @@ def test_few_requests_are_in_flight(pair: Pair) -> None:
         assert log.mirror is not None
         log.mirror.flush()
     assert 1 <= most <= 4
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it for a thread")
@@ -919,7 +919,7 @@ def test_polls_after_the_end_that_always_find_changes_are_no_busy_loop(pair: Pai
     listings = 0
 
     class Source(Wrapper):
-        """A file changes before each of the first listings, of which a poll makes two."""
+        """A source with a file that changes before each of the first listings; a poll makes two."""
 
         def list(self, folder: str, beginning: str = "") -> Iterator[Entry | Gap]:
             nonlocal listings
@@ -935,7 +935,7 @@ def test_polls_after_the_end_that_always_find_changes_are_no_busy_loop(pair: Pai
     settle(mirror)
     assert listings >= 80
     assert pair.clock.seconds - before >= 25 * 3.0
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
 
 
 # -- faults ------------------------------------------------------------------------------------------------
@@ -943,9 +943,9 @@ def test_polls_after_the_end_that_always_find_changes_are_no_busy_loop(pair: Pai
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_whichever_operation_at_the_target_fails(after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run is complete and no writer raises; the copy never says more than it holds, and one more pass is enough."""
+    """The run is complete and no writer raises; the mirror never claims too much; one more pass completes it."""
     for module in ("store.files", "mirror.files"):
-        monkeypatch.setattr(f"notata.{module}.PART", 1000)  # what goes in parts need not be large
+        monkeypatch.setattr(f"notata.{module}.PART", 1000)  # so that small files are sent in parts
     for nth in count(1):
         pair = Pair()
         log = pair.here.logbook(heartbeat=0, environment=False)
@@ -961,9 +961,9 @@ def test_whichever_operation_at_the_target_fails(after: bool, monkeypatch: pytes
         assert log.status == "complete"
         if failed == 0:
             break
-        assert failed == 1, "one more pass mends it"
+        assert failed == 1, "one more pass must complete it"
         assert mirror.error is None
-        assert pair.wanting() == set(), nth
+        assert pair.differing_files() == set(), nth
         pair.here.store().clear()
         pair.there.store().clear()
     assert {"begin", "part", "commit", "append", "put", "get"} <= {operation.verb for operation in pair.far.operations}
@@ -992,10 +992,10 @@ STEPS: list[Callable[[Logbook], object]] = [
 
 
 def check_honest(pair: Pair) -> None:
-    """A copy that says complete has all that the run had when it said so."""
+    """Check that a mirror that says complete has everything the run had at that time."""
     if "log_run/metadata.json" in pair.there.names() and status(pair.there) == "complete":
-        wanting = {name.partition("/")[2] for name in pair.wanting()}
-        assert wanting <= {"artifacts/late.txt", "log.txt"}, wanting
+        differing_files = {name.partition("/")[2] for name in pair.differing_files()}
+        assert differing_files <= {"artifacts/late.txt", "log.txt"}, differing_files
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -1010,7 +1010,7 @@ def test_the_same_with_the_thread(pair: Pair, nth: int, after: bool, threads: Ca
     with suppress(Exception):
         log.mirror.flush()
     log.mirror.flush()
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
     settle(log.mirror)
     assert threads() == []
 
@@ -1025,7 +1025,7 @@ def test_an_error_of_another_kind_does_not_stop_the_mirror(pair: Pair) -> None:
     pair.clock.seconds += live.RETRY_LIMIT
     mirror.poll()
     assert [level for level, _ in lines] == [logging.WARNING, logging.INFO]
-    assert pair.wanting() == set()
+    assert pair.differing_files() == set()
 
 
 def test_a_removed_run_stops_the_mirror_and_keeps_the_copy(pair: Pair) -> None:

@@ -1,4 +1,4 @@
-"""Stores that speak S3 with an accent of their own: moto, with one habit of another store put on."""
+"""S3 dialects: moto imitating one deviation of another store at a time."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.counting import Send, counted, intercepted
 
-pytestmark = pytest.mark.usefixtures("known_anew")
+pytestmark = pytest.mark.usefixtures("forget_s3_capabilities")
 
 Headers = dict[str, str]
 Habit = Callable[[str, str, Headers], "Headers | None"]
-"""What becomes of the headers of a request, by its method and URL; None if the store answers 412."""
+"""Return the changed headers of a request with this method and URL; None if the store answers 412."""
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 @contextmanager
 def habit(habit: Habit) -> Iterator[None]:
-    """Have moto behave as another store, by changing requests on their way."""
+    """Make moto behave like another store by changing requests on their way."""
 
     async def request(send: Send, verb: str, url: Any, **kwargs: Any) -> Any:
         headers = habit(verb, str(url), dict(kwargs["headers"]))
-        if headers is None:  # a condition that no object meets
+        if headers is None:  # a condition that no object satisfies
             headers = {**_without(kwargs["headers"], "If-Match"), "If-Match": '"refused"'}
         return await send(verb, url, **{**kwargs, "headers": headers})
 
@@ -69,12 +69,12 @@ def _if_match(headers: Headers) -> str | None:
 
 
 def bare_only(verb: str, url: str, headers: Headers) -> Headers | None:
-    """Ceph RGW: a quoted If-Match of a write does not match."""
+    """Ceph RGW: a quoted If-Match of a write never matches."""
     return None if verb == "PUT" and (_if_match(headers) or "").startswith('"') else headers
 
 
 def quoted_only(verb: str, url: str, headers: Headers) -> Headers | None:
-    """HTTP to the letter: a bare ETag in If-Match does not match."""
+    """Strict HTTP: a bare ETag in If-Match never matches."""
     found = _if_match(headers)
     return None if found is not None and not found.startswith('"') else headers
 
@@ -84,12 +84,12 @@ def ignores(*names: str) -> Habit:
 
 
 def ignores_at_completion(verb: str, url: str, headers: Headers) -> Headers:
-    """Ceph RGW 16: conditions of the request that completes an upload are ignored."""
+    """Ceph RGW 16: it ignores the conditions of the request that completes an upload."""
     return _without(headers, "If-Match", "If-None-Match") if verb == "POST" else headers
 
 
 def refuses_to_swap(verb: str, url: str, headers: Headers) -> Headers | None:
-    """A store that broke after it was tried: each swap of a run's state is refused."""
+    """A store that broke after it was tested: it refuses each swap of a run's state."""
     return None if "metadata.json" in url and _if_match(headers) is not None else headers
 
 
@@ -99,7 +99,7 @@ BOTH = ignores("If-None-Match", "If-Match")
 def test_a_part_is_read_from_a_store_that_sends_the_checksum_of_the_whole(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``rclone serve s3``: it does so with each range."""
+    """``rclone serve s3`` does this for each range."""
     checksum = "x-amz-checksum-crc32", "AAAAAA=="
     original = aiohttp.ClientResponse.start
 
@@ -142,7 +142,7 @@ def test_a_large_file_is_read_and_appended_to_in_either_form(place: Place, diale
 
 
 def test_a_store_that_refuses_each_swap_is_an_error_after_a_few(place: Place) -> None:
-    """Without a bound a run never ended, at 30 requests a second."""
+    """Without a limit, a run never ended and sent 30 requests a second."""
     log = place.logbook()
     with counted() as sent, habit(refuses_to_swap), pytest.raises(StorageError) as caught:
         log.mark_complete()
@@ -203,7 +203,7 @@ def test_without_conditions_a_taken_id_is_refused_and_the_run_is_untouched(place
         first = place.logbook(params={"x": 1})
         first.mark_complete()
         before = place.bytes("log_run/metadata.json")
-        s3.known.forget()  # as in another process
+        s3.known.forget()  # simulate another process
         with pytest.raises(RunExistsError):
             place.logbook()
         assert place.bytes("log_run/metadata.json") == before
@@ -316,7 +316,7 @@ def test_a_list_with_a_repeated_token_is_an_error(place: Place, monkeypatch: pyt
 
 
 def uploads(place: Place) -> list[Any]:
-    """Uploads that nobody ended."""
+    """Return uploads that are neither completed nor aborted."""
     prefix = place.url.split("/", 3)[3]
     found = place.raw().list_multipart_uploads("test-bucket")
     return [upload for upload in found if upload["Key"].startswith(prefix)]

@@ -1,1 +1,1 @@
-"""One suite for all backends: what holds on one holds on each."""
+"""One suite for all backends: each must keep the same contract."""

@@ -1,4 +1,4 @@
-"""The backends that the suite runs on."""
+"""The backends of the contract suite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.backends import Place
 
 REAL = [pytest.param("seaweed", marks=pytest.mark.real)]
 CEPH = pytest.param("ceph", marks=pytest.mark.real)
-"""Slower to answer, so only for modules of what stores do differently."""
+"""Slower, so only for modules that test differences between stores."""
 _A_DAY = 86400.0
 QUICK = ["memory", "local", "s3", "gcs"]
 EVERYWHERE = [*QUICK, *REAL]
@@ -30,7 +30,7 @@ def make_place(name: str, request: pytest.FixtureRequest) -> Place:
     if name == "local":
         tmp_path: Path = request.getfixturevalue("tmp_path")
         return Place(name, str(tmp_path / folder))
-    if name == "obstore":  # the same store by another engine; its requests are not to be counted
+    if name == "obstore":  # the same store with another engine, whose requests are not counted
         server = request.getfixturevalue("seaweed_server")
         return Place("seaweed", f"{server.url}/{folder}", {**server.options, "engine": "obstore"})
     servers = {"s3": "moto_server", "gcs": "gcs_server", "seaweed": "seaweed_server", "ceph": "ceph_server"}
@@ -39,7 +39,7 @@ def make_place(name: str, request: pytest.FixtureRequest) -> Place:
 
 
 def emptied(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """The place of a fixture's parameter, and its end."""
+    """Yield the place named by a fixture's parameter, and clear it afterwards."""
     place = make_place(request.param, request)
     yield place
     place.store().clear()
@@ -47,7 +47,7 @@ def emptied(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 @pytest.fixture(params=EVERYWHERE)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """An empty folder on each backend; modules of what an engine does have one by each engine of S3 too."""
+    """An empty folder on each backend; modules that test an engine add that engine for each S3 server."""
     yield from emptied(request)
 
 
@@ -58,10 +58,10 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 @pytest.fixture
-def nothing_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No request is made since time has passed: a test that counts them may take as long as a busy machine needs.
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request is triggered by elapsed time, so tests that count requests do not depend on the speed of the machine.
 
-    The clock of logs stands still, so their lines wait for a flush or the end of the run.
+    The clock of logs stands still: lines wait for a flush or the end of the run.
     """
     defaults = journal.Journal.__init__.__kwdefaults__
     assert defaults is not None

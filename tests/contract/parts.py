@@ -1,4 +1,4 @@
-"""What a pool does with a worker that it is sent: here, as processes that are spawned import no more than this."""
+"""Work of a pool process that receives a worker; in its own module, so that spawned processes import little else."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Writes in the background, on every backend and to the end of real processes.
+"""Writes in the background, on every backend and until real processes exit.
 
-Run as a script it is such a process: ``python -m tests.contract.test_background HOW URL OPTIONS [NOTES]``.
+As a script it is such a process: ``python -m tests.contract.test_background HOW URL OPTIONS [NOTES]``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.nursery import Script
 
 MIB = 2**20
 SECONDS = 60
-LARGE = 9 * MIB  # in two parts
+LARGE = 9 * MIB  # two parts
 ROOT = Path(__file__).parents[2]
 SCRIPT = "tests.contract.test_background"
 COUNT = 40
@@ -86,10 +86,10 @@ def test_a_background_run_is_resumed_and_overwritten(place: Place) -> None:
     assert place.names() == ["log_run/artifacts/third.txt", "log_run/manifest.json", "log_run/metadata.json"]
 
 
-@pytest.mark.usefixtures("nothing_by_the_clock")
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_hundred_artifacts_are_a_hundred_requests(bucket: Place) -> None:
     bucket.logbook("warm").mark_complete()
-    log = bucket.logbook(background=True, log_level="critical")  # no line, as GCS has the name of a log in the body
+    log = bucket.logbook(background=True, log_level="critical")  # no log line, which holds the log's name on GCS
     with counted() as sent:
         for number in range(100):
             log.text(f"t{number}", "x")
@@ -109,7 +109,7 @@ def test_a_hundred_artifacts_are_a_hundred_requests(bucket: Place) -> None:
     assert len(sent) == 2, sent  # the manifest and the status, as without a queue
 
 
-@pytest.mark.usefixtures("nothing_by_the_clock")
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_large_value_costs_what_it_costs_otherwise(bucket: Place) -> None:
     bucket.logbook("warm").mark_complete()
     requests = []
@@ -257,7 +257,7 @@ def write_in_a_thread(begin: Callable[..., Logbook]) -> None:
     log = begin()
 
     def work() -> None:
-        threading.Event().wait(0.2)  # the main thread has ended by then, but for what is done at exit
+        threading.Event().wait(0.2)  # the main thread has ended by then, except for its work at exit
         fill(log)
         log.mark_complete()
 
@@ -272,8 +272,8 @@ def wait_to_be_killed(begin: Callable[..., Logbook]) -> None:
     ready()
 
 
-class Noting(FaultyBackend):
-    """A backend that notes who stores what, and takes its time."""
+class SlowRecorder(FaultyBackend):
+    """A slow backend that records the key and the process of each new file."""
 
     def put(self, key: str, data: bytes, match: str | None) -> str:
         if match is None:
@@ -284,7 +284,7 @@ class Noting(FaultyBackend):
 
 
 def fork(begin: Callable[..., Logbook]) -> None:
-    """Children are forked while writes wait, and while other threads hold what locks there are."""
+    """Fork children while writes are pending and other threads hold every lock."""
     log = begin(noting=True)
     over = threading.Event()
 
@@ -304,7 +304,7 @@ def fork(begin: Callable[..., Logbook]) -> None:
     for number in range(FORKED):
         child = os.fork()
         if child == 0:
-            signal.alarm(SECONDS)  # a lock that is never released ends it
+            signal.alarm(SECONDS)  # kills the child if a lock is never released
             code = 1
             try:
                 writes: list[Callable[[], Any]] = [
@@ -334,7 +334,7 @@ def main(how: str, url: str, options: str, notes: str = "") -> None:
     def begin(*, lost: str = "", noting: bool = False, **arguments: Any) -> Logbook:
         store = open_store(url, json.loads(options))
         if noting:
-            store = Store(Noting(store))
+            store = Store(SlowRecorder(store))
         if lost:
             faults = FaultyBackend(store)
             faults.fail(1, key=lost)
@@ -349,7 +349,7 @@ Run: TypeAlias = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def run() -> Run:
-    """Runs the script to its end; its exit code and errors. A `fresh` one begins as a process of its own does."""
+    """Run the script to its end and return its exit code and errors. With `fresh`, it starts as a separate process."""
 
     def run(place: Place, how: Callable[..., None], notes: str = "", *, fresh: bool = False) -> tuple[int, str]:
         arguments = [how.__name__, place.url, json.dumps(place.options), notes]
@@ -378,7 +378,7 @@ def meta(place: Place) -> dict[str, Any]:
 HOWS = [
     (end_well, 0, None),
     (write_after_the_end, 0, None),
-    (exit_with_3, 3, UNENDED),  # the interpreter does not tell of a SystemExit
+    (exit_with_3, 3, UNENDED),  # the interpreter prints nothing for a SystemExit
     (raise_an_error, 1, "h = -1"),
     (write_in_a_thread, 0, None),
     (forget_to_end, 0, UNENDED),

@@ -1,4 +1,4 @@
-"""However a process ends, the log is there and the status is true: real processes, and what a reader says of them."""
+"""Ends of a process: its log is stored and its status is correct. Real processes, observed by a reader."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ UNENDED = "the process ended without mark_complete() or mark_failed()"
 
 @pytest.fixture(params=["local", "s3"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """A place that another process can reach, by the *name* of its host: names are resolved anew at exit."""
+    """A place that other processes can reach by *host name*, so that names are resolved again at exit."""
     yield from by_name(request.param, request)
 
 
 @pytest.fixture(params=["gcs", *REAL])
 def other(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """The same, for what other buckets might do differently: a request at exit, and after a fork."""
+    """The same for the other buckets, where a request at exit or after a fork might behave differently."""
     yield from by_name(request.param, request)
 
 
@@ -47,7 +47,7 @@ def by_name(name: str, request: pytest.FixtureRequest) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def end() -> End:
-    """Runs the script to its end, and tells its exit code; a `fresh` one begins as a process of its own does."""
+    """Run the script to its end and return its exit code. With `fresh`, it starts as a separate process."""
 
     def end(
         place: Place,
@@ -178,13 +178,13 @@ def test_a_process_that_cannot_say_how_it_ended(
     assert (state.status, state.certain) == ("died", True)
     assert "is gone" in state.why
     monkeypatch.setattr(processes, "machine", lambda: "another machine")
-    assert reader(place).state.status == "running"  # from elsewhere, until it misses its heartbeats
+    assert reader(place).state.status == "running"  # from another machine, until heartbeats are missed
     assert place.bytes("log_run/metadata.json") == before
     assert metadata(place)["status"] == "initialized"
 
 
 def test_a_thread_that_outlives_the_main_one(place: Place, end: End) -> None:
-    assert end(place, ending.leave_it_to_a_thread, cold=True, running=None) == 0
+    assert end(place, ending.end_in_another_thread, cold=True, running=None) == 0
     assert metadata(place)["status"] == "complete"
     assert place.bytes("log_run/artifacts/late.txt") == b"by the thread"
 
@@ -201,13 +201,13 @@ def test_a_forked_child_does_not_end_the_run_and_its_line_is_there(place: Place,
 
 
 def test_a_thread_that_waits_for_the_main_one(place: Place, end: End) -> None:
-    assert end(place, ending.be_watched) == 0
+    assert end(place, ending.join_the_main_thread) == 0
     assert metadata(place)["failure_reason"] == UNENDED
 
 
 def test_a_thread_that_does_nothing_with_the_run(tmp_path: Path, end: End) -> None:
     place = Place("local", str(tmp_path))
-    assert end(place, ending.leave_a_thread_that_waits_long) == 0
+    assert end(place, ending.leave_a_slow_thread) == 0
     assert metadata(place)["failure_reason"] == UNENDED
 
 
@@ -229,7 +229,7 @@ def test_a_signal_during_the_work_at_exit(place: Place, end: End) -> None:
 
 
 def test_a_signal_while_threads_are_waited_for(place: Place, end: End) -> None:
-    assert end(place, ending.get_sigterm_while_threads_are_waited_for, cold=True) == 0
+    assert end(place, ending.get_sigterm_while_waiting_for_threads, cold=True) == 0
     assert metadata(place)["failure_reason"] == "SIGTERM"
 
 
@@ -291,5 +291,5 @@ def test_what_a_killed_process_left_there_is_removed_by_who_resumes_its_run(othe
     assert store.list("data") == []
     other.logbook(resume=True).mark_complete()
     left_there = [key for key in other.names() if ".notata-" in key]
-    assert len(left_there) == (2 if other.is_s3 else 1)  # writers leave no such objects on S3: nothing is looked for
+    assert len(left_there) == (2 if other.is_s3 else 1)  # on S3 writers leave no such objects
     assert not any(ended in key for key in left_there if not other.is_s3)

@@ -1,4 +1,4 @@
-"""Many runs of one name, on every backend: all that 0.3.0 says of Experiment and ExperimentReader, and what is new."""
+"""Many runs of one name, on every backend: Experiment and ExperimentReader of 0.3.0, and the new features."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from tests.forks import forkserver
 
 @pytest.fixture(params=QUICK)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """What a store does is the same below; on a production store those of `bucket` run."""
+    """The lower layers are tested on all stores; production stores run the tests of `bucket` only."""
     yield from emptied(request)
 
 
@@ -66,14 +66,14 @@ def reader(place: Place, name: str = "sweep") -> ExperimentReader:
 
 
 def begun(experiment: Experiment, **arguments: Any) -> Logbook:
-    """The run, which must not be there already."""
+    """Start the run, which must not exist yet."""
     log: Logbook | None = experiment.add(**arguments)
     assert log is not None
     return log
 
 
 def fill(experiment: Experiment) -> None:
-    """What the README of 0.3.0 does: two falls, one of which ends on the ground."""
+    """Record the example of the README of 0.3.0: two falls, one of which reaches the ground."""
     with begun(experiment, dt=0.01, skip_existing=True) as log:
         log.json("metrics", {"final_height": 95.04595, "final_speed": 9.81})
     with pytest.raises(RuntimeError, match="hit the ground"), begun(experiment, dt=0.5, skip_existing=True):
@@ -81,7 +81,7 @@ def fill(experiment: Experiment) -> None:
 
 
 def index(place: Place, name: str = "sweep") -> list[dict[str, str]]:
-    """index.csv by plain fsspec and the csv module."""
+    """Read index.csv with plain fsspec and the csv module."""
     text = place.bytes(f"{name}/index.csv").decode()
     return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
 
@@ -130,7 +130,7 @@ def test_an_experiment_lies_where_it_did_in_0_3_0(place: Place, sweep: Experimen
     ]
     assert place.bytes("sweep/runs/log_sweep_dt_0.01/params.yaml") == b"dt: 0.01\n"
     folders = sweep.runs_dir / "log_sweep_dt_0.01"
-    assert (folders / "plots").is_dir() is not place.bucket  # made at once, where there are folders
+    assert (folders / "plots").is_dir() is not place.bucket  # created immediately, where there are folders
 
 
 def test_a_run_gets_its_parameters_and_an_id_made_of_them(place: Place, sweep: Experiment) -> None:
@@ -194,7 +194,7 @@ def test_which_runs_are_left_as_they_are(place: Place, sweep: Experiment, how: s
 
 
 def leave(place: Place, experiment: Experiment, how: str) -> None:
-    """A run that stands so."""
+    """Leave a run with this status."""
     if how == "died":
         die(place)
         return
@@ -207,7 +207,7 @@ def leave(place: Place, experiment: Experiment, how: str) -> None:
 
 
 def die(place: Place) -> None:
-    """Leave a dead run: its process ends without a word. In memory, where that cannot be, it is said so."""
+    """Leave a dead run by killing its process. Memory has no other process, so there metadata.json names a dead one."""
     if place.name != "memory":
         process = forkserver().Process(target=_die, args=(place,))
         process.start()
@@ -216,7 +216,7 @@ def die(place: Place) -> None:
         return
     begun(experiment(place), dt=0.1).text("kept", "yes")
     fields = metadata(place, "sweep_dt_0.1")
-    fields["lease"]["process"] += "0"  # another time of start: that process is gone
+    fields["lease"]["process"] += "0"  # a different start time: that process is gone
     place.put("sweep/runs/log_sweep_dt_0.1/metadata.json", json.dumps(fields).encode())
 
 
@@ -303,7 +303,7 @@ def test_metrics_written_after_the_end_are_in_the_table(place: Place, sweep: Exp
     log.json("metrics", {"error": 0.5})
     log.mark_complete()
     sweep.write_index()
-    for error in (0.6, 0.7):  # within the second in which the run ended, on storages whose clock tells no less
+    for error in (0.6, 0.7):  # within the second in which the run ended, which some storage clocks cannot tell apart
         log["artifacts/metrics.json"].write_text(json.dumps({"error": error}))
         assert reader(place).table()[0]["error"] == error
         sweep.write_index()
@@ -527,7 +527,7 @@ def test_a_reader_of_nothing(place: Place) -> None:
     assert isinstance(caught.value, RunMissingError)
     assert place.names() == []
     made = experiment(place)
-    if place.bucket:  # it has no folders: an experiment without a run is nothing
+    if place.bucket:  # no folders here: an experiment without runs does not exist
         with pytest.raises(RunMissingError):
             reader(place)
         return
@@ -671,7 +671,7 @@ def test_an_experiment_is_sent_to_other_processes(shared: Place) -> None:
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    # Each process has put its rows into index.csv by its end.
+    # Each process has written its rows to index.csv before it exits.
     assert {(line["step"], line["pid"]) for line in index(shared) if line["pid"]} == {
         (str(step), str(pid)) for step, pid in done.items()
     }
@@ -680,7 +680,7 @@ def test_an_experiment_is_sent_to_other_processes(shared: Place) -> None:
 
 @pytest.fixture(params=["local", "s3", "gcs", pytest.param("seaweed", marks=pytest.mark.real)])
 def shared(request: pytest.FixtureRequest) -> Any:
-    """A place that another process can reach."""
+    """A place that other processes can reach."""
     place = make_place(request.param, request)
     yield place
     place.store().clear()
@@ -722,14 +722,14 @@ def test_in_a_bucket_index_csv_is_written_every_half_a_minute(bucket: Place) -> 
     made = experiment(bucket)
     for step in range(5):
         begun(made, step=step).mark_complete()
-    assert [line["step"] for line in index(bucket)] == ["0"]  # at once, and the others in half a minute
+    assert [line["step"] for line in index(bucket)] == ["0"]  # immediately; the others within half a minute
     assert [row["step"] for row in reader(bucket).table()] == [0, 1, 2, 3, 4]
     assert made.write_index() == made.index_file
     assert [line["step"] for line in index(bucket)] == ["0", "1", "2", "3", "4"]
 
 
 class Timer:
-    """A timer that does nothing by itself."""
+    """A timer that never fires."""
 
     def __init__(self, interval: float, function: Callable[[], None]) -> None:
         self.interval = interval
@@ -744,7 +744,7 @@ started: list[Timer] = []
 
 @pytest.fixture
 def timers(monkeypatch: pytest.MonkeyPatch) -> list[Timer]:
-    """The timers that a test starts; it calls their functions itself."""
+    """Collect the timers that start during a test, which calls their functions itself."""
     started.clear()
     monkeypatch.setattr(threading, "Timer", Timer)
     return started
@@ -758,7 +758,7 @@ def test_pending_rows_are_written_half_a_minute_later(
         begun(made, step=step).mark_complete()
     [timer] = timers
     assert timer.interval > 25
-    monkeypatch.setattr("notata.table.index.EVERY", 0.0)  # for the next time
+    monkeypatch.setattr("notata.table.index.EVERY", 0.0)  # from the next time on
     timer.function()
     assert [line["step"] for line in index(bucket)] == ["0", "1", "2"]
     assert calls_at_exit(IndexWriter) == []
@@ -770,7 +770,7 @@ def test_pending_rows_are_written_half_a_minute_later(
 def test_a_pending_row_does_not_replace_that_of_a_resumed_run(near: bool) -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     one, other = (Experiment("sweep", faults_in(open_store(place.url), near)) for _ in range(2))
-    one.add(dt=0.0).mark_complete()  # the first row is written at once, and others wait
+    one.add(dt=0.0).mark_complete()  # the first row is written immediately, the others wait
     other.add(dt=0.5).mark_complete()
     one.add(dt=0.1).mark_failed("boom")
     again = other.add(dt=0.1, skip_existing="complete")
@@ -781,7 +781,7 @@ def test_a_pending_row_does_not_replace_that_of_a_resumed_run(near: bool) -> Non
     assert {line["run_id"]: line["status"] for line in index(place)}["sweep_dt_0.1"] == "complete"
     later = one.add(dt=0.2)
     later.mark_failed("boom")
-    assert other.add(dt=0.2, skip_existing="complete") is not None  # it lives now
+    assert other.add(dt=0.2, skip_existing="complete") is not None  # it is running now
     run_at_exit(IndexWriter)
     assert {row["run_id"]: row["status"] for row in one.reader.table()}["sweep_dt_0.2"] == "running"
 
@@ -825,7 +825,7 @@ def test_metrics_too_large_for_a_table_are_reported_and_not_read(sweep: Experime
     assert "too much for a table" in sweep.reader.table()[0]["metrics_error"]
 
 
-@pytest.mark.usefixtures("nothing_by_the_clock")
+@pytest.mark.usefixtures("stopped_clock")
 def test_the_table_of_a_bucket_costs_what_the_docs_say(bucket: Place) -> None:
     made = experiment(bucket)
     for step in range(5):
@@ -834,7 +834,7 @@ def test_the_table_of_a_bucket_costs_what_the_docs_say(bucket: Place) -> None:
     looked = reader(bucket)
     with counted() as sent:
         looked.table()
-    assert len(sent) == 1 + 1 + 4, sent  # a list, index.csv, and the runs that it does not have
+    assert len(sent) == 1 + 1 + 4, sent  # a list, index.csv, and the runs missing in it
     made.write_index()
     with counted() as sent:
         looked.table()
@@ -844,7 +844,7 @@ def test_the_table_of_a_bucket_costs_what_the_docs_say(bucket: Place) -> None:
     assert len(sent) == 1, sent
 
 
-@pytest.mark.usefixtures("nothing_by_the_clock")
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_run_of_an_experiment_costs_what_a_run_costs_and_one_look_at_its_metrics(bucket: Place) -> None:
     made = experiment(bucket)
     begun(made, step=0).mark_complete()
@@ -937,7 +937,7 @@ def test_writers_of_index_csv_give_up_after_repeated_conflicts(tmp_path: Path, m
     made = Experiment("sweep", store)
     begun(made, dt=0.1).mark_complete()
     Path(str(made.index_file)).write_text("torn")
-    store.fail(2, key="index.csv", error=lambda: notata.ConflictError("on purpose", url="", key=""))  # after a read
+    store.fail(2, key="index.csv", error=lambda: notata.ConflictError("on purpose", url="", key=""))  # after the read
     with pytest.raises(notata.ConflictError, match="no row is lost"):
         made.write_index()
 
@@ -1015,7 +1015,7 @@ def test_rows_are_retried_after_a_conflict(bucket: Place, timers: list[Timer]) -
     conflicts: list[str] = []
     store = FaultyBackend(bucket.store())
     made = Experiment("sweep", store)
-    store.fail(2, key="index.csv", error=conflict)  # the write; the first operation reads
+    store.fail(2, key="index.csv", error=conflict)  # the first operation is the read, the second the write
     begun(made, step=0).mark_complete()
     store.fail(2, key="index.csv", error=conflict)
     [first] = timers
@@ -1030,7 +1030,7 @@ def test_rows_are_retried_after_a_conflict(bucket: Place, timers: list[Timer]) -
 
 
 def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> None:
-    """The lock of the rows that wait, and that of the parameters, may be held in the moment of a fork."""
+    """Another thread may hold the lock of the pending rows or of the parameters at the moment of a fork."""
     code = (
         "import os, signal, sys\n"
         "from notata import Experiment\n"
@@ -1062,7 +1062,7 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> Non
 
 
 def test_a_pending_row_is_written_at_exit_whatever_other_threads_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another thread stores the rows before it, and takes back the call at exit, while this one begins to wait."""
+    """Another thread stores the rows first and cancels the call at exit while this thread begins to wait."""
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     made = Experiment("sweep", FarBackend(place.store()))
     for dt in (0.0, 0.05):
@@ -1080,7 +1080,7 @@ def test_a_pending_row_is_written_at_exit_whatever_other_threads_do(monkeypatch:
         asked(call)
         if call in calls_at_exit(IndexWriter):
             pending.set()
-            other.join(0.5)  # it may have to wait for this thread
+            other.join(0.5)  # the other thread may have to wait for this one
 
     monkeypatch.setattr(Store, "put", put_later)
     monkeypatch.setattr(exits, "at_exit", at_exit)

@@ -1,4 +1,4 @@
-"""Children forked from the process that writes a run, all of which flush lines at once: each line is stored once."""
+"""Forked children of the process that writes a run, all of which flush lines at once: each line is stored once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.backends import Place
 from tests.contract.conftest import REAL, emptied
 
 CHILDREN = 16
-SECONDS = 240  # a process that hangs is ended by then
+SECONDS = 240  # kills a process that hangs
 
 SCRIPT = """
 import json, os, sys

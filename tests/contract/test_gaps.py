@@ -1,4 +1,4 @@
-"""Objects whose names no key can have, put into a bucket by another program: skipped, named, and removable."""
+"""Objects whose names cannot be keys, written by another program: skipped, named, and removable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Put = Callable[[str, bytes], None]
 
 
 def put_exactly(bucket: Place, key: str, data: bytes = b"odd") -> None:
-    """Put an object by its exact name: fsspec's own ways would refuse it, or change it."""
+    """Put an object with exactly this name; fsspec's own methods would refuse or change it."""
     _, _, prefix = bucket.url.partition("://")[2].partition("/")
     name = f"{prefix}/{key}"
     if bucket.name == "gcs":
@@ -69,7 +69,7 @@ def two_runs(bucket: Place, *odd: str) -> None:
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_listing_names_what_it_skips_and_gives_the_rest(bucket: Place, name: str) -> None:
-    if bucket.name == "seaweed":  # whose objects are files: it resolves or refuses most of these
+    if bucket.name == "seaweed":  # its objects are files: it resolves or refuses most of these
         name = "tab\there"
     two_runs(bucket, name)
     store = bucket.store()
@@ -143,7 +143,7 @@ def test_a_run_ends_resumes_and_has_workers_beside_them(bucket: Place) -> None:
 
 @pytest.mark.parametrize("name", ODD)
 def test_overwrite_and_rm_remove_them_by_their_exact_names(bucket: Place, name: str, tmp_path: Path) -> None:
-    if bucket.name == "seaweed":  # whose objects are files: it resolves or refuses most of these
+    if bucket.name == "seaweed":  # its objects are files: it resolves or refuses most of these
         name = "tab\there"
     two_runs(bucket, name)
     assert f"log_a/{name}" in exact_names(bucket)
@@ -164,7 +164,7 @@ def test_overwrite_and_rm_remove_them_by_their_exact_names(bucket: Place, name: 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_name_outside_the_run_is_reported_and_not_removed(bucket: Place, name: str, tmp_path: Path) -> None:
     """A server or client that resolves ``..`` would delete another run's file."""
-    if bucket.name == "seaweed":  # which stores such an object as the file that it resolves to
+    if bucket.name == "seaweed":  # it stores such an object as the file to which the name resolves
         name = "tab\there"
     two_runs(bucket, name)
     before = [key for key in exact_names(bucket) if key.startswith("log_other")]

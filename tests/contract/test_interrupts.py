@@ -1,4 +1,4 @@
-"""Signals at random moments lose nothing, and the check itself finds planted losses; see `tests.tools.interrupts`."""
+"""Signals at random moments lose nothing, and the check detects planted losses; see `tests.tools.interrupts`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGKILL loses nothing that was promised, and the check itself finds planted losses; see `tests.tools.kill`."""
+"""SIGKILL loses no write that had been confirmed, and the check detects planted losses; see `tests.tools.kill`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.contract.conftest import make_place
 from tests.tools.kill import CASES, OWN, Tally, kill
 from tests.tools.workload import RUN, Fate, judged, read, steps
 
-ROUNDS = {"local": 6, "again": 3}  # else one
+ROUNDS = {"local": 6, "again": 3}  # one for all others
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
 
 @pytest.fixture(scope="module")
 def recorded() -> tuple[dict[str, bytes], list[Fate]]:
-    """A run of which all is kept, and what is known of it."""
+    """Record a complete run and return what is known about it."""
     place = Place("memory", "memory://judged")
     done = list(itertools.islice(steps("judged", 0, large=0), 60))
     with place.logbook(RUN, params={"plan": "judged"}) as log:

@@ -30,14 +30,14 @@ def reader(place: Place, run_id: str = "run") -> LogReader:
 
 
 def until(true: Callable[[], object], seconds: float = 30.0) -> None:
-    """Ask again and again; what is asked for comes by itself."""
+    """Poll until the condition is true."""
     deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, "timed out"
 
 
 def is_displaced(log: Logbook) -> bool:
-    """Whether a run knows that another writer has it."""
+    """Return True if a run knows that another writer owns it."""
     try:
         log["artifacts"]
     except RunDisplacedError:
@@ -47,7 +47,7 @@ def is_displaced(log: Logbook) -> bool:
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Look from another machine, which sees no process of this one."""
+    """Act as another machine, which sees no process of this one."""
     return lambda: monkeypatch.setattr(processes, "machine", lambda: "another machine")
 
 
@@ -82,12 +82,12 @@ def test_the_default_heartbeat_and_invalid_ones(place: Place) -> None:
 
 
 def test_a_run_of_another_machine_without_heartbeats_is_dead(place: Place, elsewhere: Callable[[], None]) -> None:
-    """The storage tells how old a file is; here a file says that it promised more than it kept."""
+    """The storage reports the age of a file; the test stores a lease with a very short heartbeat interval."""
     place.logbook(heartbeat=0)
     fields = metadata(place)
     fields["lease"]["heartbeat"] = 1e-9
     place.put("log_run/metadata.json", json.dumps(fields).encode())
-    assert reader(place).state.status == "running"  # its process lives, whatever it promised
+    assert reader(place).state.status == "running"  # its process is running, whatever its lease says
     elsewhere()
     until(lambda: reader(place).state.status == "died")
     state = reader(place).state
@@ -194,7 +194,7 @@ def test_a_run_of_unknown_state_is_resumed_by_force(place: Place, elsewhere: Cal
     new.mark_complete()
     assert metadata(place)["status"] == "complete"
     assert "INFO by the old owner" in place.log()
-    if place.bucket:  # nearby each line is written at once, and nobody asks before it whose the run is
+    if place.bucket:  # on a disk each line is written immediately, without a check of the owner
         assert not {"INFO too late", "INFO Marked complete"} & set(place.log()[:-1])
 
 
@@ -249,7 +249,7 @@ def test_a_folder_without_metadata_is_resumed(place: Place) -> None:
 
 
 def test_a_run_of_0_3_0_is_resumed(place: Place) -> None:
-    """It wrote no lease, and times without an offset."""
+    """0.3.0 wrote no lease, and times without an offset."""
     old = {"run_id": "run", "status": "failed", "start_time": "2026-01-01T00:00:00", "end_time": "2026-01-01T00:01:00",
            "runtime_sec": 60.0, "failure_reason": "old"}  # fmt: skip
     place.put("log_run/metadata.json", json.dumps(old).encode())

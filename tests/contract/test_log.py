@@ -1,4 +1,4 @@
-"""log.txt on every backend: lines of the documented form, each once and in order, and what they cost in a bucket."""
+"""log.txt on every backend: lines in the documented format, each once and in order, and their cost in a bucket."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MANY = 100_000
 
 
 @contextmanager
-def every_third_reply_is_lost() -> Iterator[list[str]]:
-    """Lose each third reply to a request that changes something, after the server has done it."""
+def lose_every_third_reply() -> Iterator[list[str]]:
+    """Drop every third reply to a request that changes something, after the server has applied it."""
     changes: list[str] = []
 
     async def request(send: Send, method: str, url: Any, **kwargs: Any) -> Any:
@@ -199,7 +199,7 @@ def test_a_formatter_of_the_users_own_sees_the_line_that_logged(place: Place) ->
 
 
 def test_two_runs_of_one_id_have_logs_of_their_own(place: Place) -> None:
-    """In 0.3.0 the logger was looked up by the id, and the second run wrote into the first one's file."""
+    """0.3.0 looked up the logger by the id, so the second run wrote into the first run's file."""
     base = f"{place.url}/elsewhere"
     with place.logbook("same") as here, Logbook("same", base, storage_options=place.options) as there:
         here.info("here")
@@ -230,7 +230,7 @@ def test_many_threads(place: Place) -> None:
 # -- what it costs in a bucket -----------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("nothing_by_the_clock")
+@pytest.mark.usefixtures("stopped_clock")
 def test_many_lines_are_each_there_once_in_order_and_cheap(bucket: Place) -> None:
     cost = measure(bucket, MANY)
     assert cost.lines == wanted(MANY)
@@ -239,7 +239,7 @@ def test_many_lines_are_each_there_once_in_order_and_cheap(bucket: Place) -> Non
 
 
 def test_many_lines_are_each_there_once_though_replies_are_lost(bucket: Place) -> None:
-    with every_third_reply_is_lost() as changes:
+    with lose_every_third_reply() as changes:
         cost = measure(bucket, MANY)
     assert len(changes) > 6
     assert cost.lines == wanted(MANY)
@@ -247,7 +247,7 @@ def test_many_lines_are_each_there_once_though_replies_are_lost(bucket: Place) -
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_many_lines_are_each_there_once_though_appends_fail(bucket: Place, after: bool) -> None:
-    """The failure reaches the journal, which tries again: at sizes that are rewritten, and at one that is extended."""
+    """A failed append is tried again: both at sizes that are rewritten and at one that is extended."""
     store = FaultyBackend(bucket.store())
     log = Logbook("run", store, heartbeat=0)
     failures: list[str] = []
@@ -263,7 +263,7 @@ def test_many_lines_are_each_there_once_though_appends_fail(bucket: Place, after
             expected.append(f"INFO {message}")
             log.info(message)
         store.fail(1, key="log.txt", after=after, error=fail)
-        with suppress(StorageError):  # or the journal's own thread has met it
+        with suppress(StorageError):  # or the journal's thread has already seen the error
             log.flush()
         assert len(failures) == step + 1
     log.mark_complete()
@@ -271,7 +271,7 @@ def test_many_lines_are_each_there_once_though_appends_fail(bucket: Place, after
     assert bucket.log()[1:-1] == expected
 
 
-@pytest.mark.usefixtures("nothing_by_the_clock")
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_large_resumed_log_is_extended_not_sent_again(bucket: Place) -> None:
     with bucket.logbook() as log:
         for _ in range(100):

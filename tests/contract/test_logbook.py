@@ -1,4 +1,4 @@
-"""A run on every backend: claim, writers, indexing, end; its files read by plain fsspec and the standard library."""
+"""A run on every backend: claim, writers, indexing, end; read with plain fsspec and the standard library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request that took effect and whose reply was lost is tried again by the client library, and knows its own work."""
+"""A lost reply: the client library repeats the request, and notata recognizes its own earlier write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.counting import Send, intercepted
 
 @contextmanager
 def lost_reply(method: str, marker: str = "") -> Iterator[list[str]]:
-    """Lose the reply of the next request of this kind, after the server has done it."""
+    """Drop the reply of the next request of this kind, after the server has applied it."""
     lost: list[str] = []
 
     async def request(send: Send, verb: str, url: Any, **kwargs: Any) -> Any:
@@ -32,7 +32,7 @@ def lost_reply(method: str, marker: str = "") -> Iterator[list[str]]:
 
     with intercepted(request):
         yield lost
-    assert lost, "no request of this kind was made"
+    assert lost, "no such request was sent"
 
 
 @pytest.fixture(params=[*BUCKETS, CEPH])
@@ -42,7 +42,7 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 @pytest.fixture
 def put(bucket: Place) -> str:
-    """How this backend stores."""
+    """Return the HTTP method of a write."""
     return "POST" if bucket.name == "gcs" else "PUT"
 
 
@@ -95,7 +95,7 @@ def test_the_completion_of_a_large_file(bucket: Place) -> None:
 
 
 def test_a_part_of_a_large_file(bucket: Place) -> None:
-    """GCS passes over what it has already. The emulator takes it twice: that is an error, and no silent damage."""
+    """GCS skips the part it already has. The emulator stores it twice: an error, but no silent corruption."""
     store = bucket.store()
     data = b"x" * (2 * PART + 1)
     emulated = bucket.name == "gcs"

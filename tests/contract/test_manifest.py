@@ -1,4 +1,4 @@
-"""What the end of a run notes of its files, on every backend, compared with the bytes by plain fsspec and hashlib."""
+"""The manifest at the end of a run, on every backend, compared with the bytes by plain fsspec and hashlib."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def reader(place: Place, run_id: str = "run") -> LogReader:
 
 
 def fill(log: Logbook) -> None:
-    """A file by each road that leads to the storage."""
+    """Write a file in each of the ways that reach the storage."""
     log.text("t", "text")
     log.json("t", {"a": [1, 2]})
     log.bytes("empty", b"")
@@ -83,7 +83,7 @@ def test_versions_are_those_of_the_storage(place: Place) -> None:
     for key, receipt in receipts.check(place).items():
         known = set(receipt) - {"size", "sha256"}
         if key == "log.txt" or not place.bucket:
-            assert known == set()  # a log changes with its next line
+            assert known == set()  # the next line changes the log
         elif place.name == "gcs":
             assert receipt["generation"] == fs.info(f"{place.url}/log_run/{key}")["generation"]
         else:
@@ -101,7 +101,7 @@ def test_a_failed_run_has_a_manifest_with_its_traceback(place: Place) -> None:
 def test_a_run_that_ends_at_exit_has_a_manifest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     log = place.logbook()
     log.text("t", "x")
-    monkeypatch.setattr(exits, "call_late", lambda call: False)  # functions of `atexit` have run
+    monkeypatch.setattr(exits, "call_late", lambda call: False)  # the `atexit` functions have already run
     run_at_exit(log)
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "failed"
     assert set(receipts.check(place)) == {"artifacts/t.txt", "log.txt"}
@@ -120,7 +120,7 @@ def test_a_resumed_run_keeps_valid_receipts(place: Place) -> None:
     with suppress(ValueError), place.logbook() as log:
         fill(log)
         raise ValueError
-    place.put("log_run/artifacts/t.txt", b"another text")  # the same bytes, but nobody knows by now
+    place.put("log_run/artifacts/t.txt", b"another text")  # the same bytes, but their digest is no longer known
     place.put("log_run/artifacts/empty.bin", b"4")
     with place.logbook(resume=True) as log:
         log.text("new", "x")
@@ -131,7 +131,7 @@ def test_a_resumed_run_keeps_valid_receipts(place: Place) -> None:
     unknown = {key for key, receipt in told.items() if "sha256" not in receipt}
     if not place.bucket:
         assert unknown == set()
-    else:  # equal bytes are one version in S3
+    else:  # on S3, equal bytes have the same version
         assert unknown == (foreign if place.name == "gcs" else foreign - {"artifacts/t.txt"})
     report = reader(place).verify()
     assert report.ok
@@ -180,7 +180,7 @@ def test_a_writer_that_has_ended_leaves_its_successors_manifest_alone(place: Pla
     assert reader(place).verify().ok
 
 
-@pytest.mark.usefixtures("nothing_by_the_clock")
+@pytest.mark.usefixtures("stopped_clock")
 def test_files_written_after_the_end_are_in_the_manifest_after_a_flush_and_at_exit(place: Place) -> None:
     with place.logbook() as log:
         log.text("t", "x")
@@ -191,7 +191,7 @@ def test_files_written_after_the_end_are_in_the_manifest_after_a_flush_and_at_ex
     log.json("metrics", {"late": 1})
     with counted() as sent:
         log.flush()
-    assert len(sent) == (2 if place.bucket else 0), sent  # the lines of the log, and the manifest
+    assert len(sent) == (2 if place.bucket else 0), sent  # the log lines, and the manifest
     assert "artifacts/metrics.json" in receipts.check(place)
     log.json("metrics", {"later": 1})
     log["artifacts/t.txt"].unlink()
@@ -224,7 +224,7 @@ def test_two_threads_at_one_file_leave_a_receipt_that_is_true(place: Place) -> N
 # -- who else writes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("nothing_by_the_clock")
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_fork_and_a_path_sent_elsewhere_have_the_bucket_listed(bucket: Place) -> None:
     def fork(log: Logbook) -> None:
         with warnings.catch_warnings():
@@ -245,7 +245,7 @@ def test_a_fork_and_a_path_sent_elsewhere_have_the_bucket_listed(bucket: Place) 
         bucket.put(f"log_{number}/artifacts/a", b"by a child too")
         with counted() as sent:
             log.mark_complete()
-        assert len(sent) == 4, sent  # with a listing
+        assert len(sent) == 4, sent  # including a listing
         receipts.check(bucket, f"log_{number}", without=["artifacts/t.txt", "artifacts/a"])
         assert reader(bucket, str(number)).verify().ok
 
@@ -256,13 +256,13 @@ def test_a_forked_child_stores_no_manifest(place: Place, monkeypatch: pytest.Mon
     before = place.bytes("log_run/manifest.json")
     log.text("late", "x")
     assert calls_at_exit(log)
-    monkeypatch.setattr(os, "getpid", lambda: -1)  # as if forked
+    monkeypatch.setattr(os, "getpid", lambda: -1)  # simulate a forked child
     run_at_exit(log)
     assert place.bytes("log_run/manifest.json") == before
 
 
 def worker(place: Place, rank: int, files: dict[str, bytes]) -> None:
-    """What a worker leaves: its files, and its manifest."""
+    """Write a worker's files and its manifest."""
     fs = place.raw()
     lines: dict[str, Any] = {}
     for name, data in files.items():
@@ -283,7 +283,7 @@ def test_the_files_of_workers_are_in_the_manifest_with_their_receipts(place: Pla
     place.put("log_run/artifacts/changed", b"later")
     place.put("log_run/workers/5/manifest.json", b"damaged")
     fields = json.loads(place.bytes("log_run/metadata.json"))
-    # The owner learns of this at its end.
+    # The owner notices this at its end.
     place.put("log_run/metadata.json", json.dumps({**fields, "workers": True}).encode())
     log.mark_complete()
     assert log.status == "complete"
@@ -374,13 +374,13 @@ def test_a_file_where_a_folder_is_needed_is_reported(bucket: Place) -> None:
 
 def test_an_etag_stands_for_a_content_without_a_digest(bucket: Place) -> None:
     log = bucket.logbook()
-    log.text("ours", "with a digest")  # which shows that versions here can be compared with those of the manifest
+    log.text("ours", "with a digest")  # shows that versions here can be compared with those in the manifest
     log.mark_failed("first")
     bucket.put("log_run/artifacts/foreign", b"foreign")
     bucket.logbook(resume=True).mark_complete()
     [receipt] = [told for key, told in receipts.manifest(bucket)["files"].items() if key == "artifacts/foreign"]
     assert "sha256" not in receipt
-    assert reader(bucket).verify().ok  # it is the very object
+    assert reader(bucket).verify().ok  # it is the same object
     bucket.put("log_run/artifacts/foreign", b"FOREIGN")
     report = reader(bucket).verify()
     assert not report.ok
@@ -400,7 +400,7 @@ def test_an_intact_copy_elsewhere_is_ok_though_the_manifest_has_no_digest_of_a_f
     bucket.put("log_run/artifacts/foreign", b"x" * 10)
     if bucket.name == "gcs":
         bucket.put("log_run/artifacts/parts", b"y" * 11)
-    else:  # in parts, so that its ETag is no MD5 of the content
+    else:  # in parts, so its ETag is not the MD5 of the content
         bucket.raw().pipe_file(f"{bucket.url}/log_run/artifacts/parts", b"y" * 11 * 2**20, chunksize=5 * 2**20)
     bucket.logbook(resume=True).mark_complete()
     sync(bucket.url, tmp_path / "copy", source_options=bucket.options)

@@ -1,4 +1,4 @@
-"""How many requests are under way at once, in bytes too, and what is left when one fails or all are interrupted."""
+"""The number and size of concurrent requests, and what remains when one fails or all are interrupted."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 class Gate:
-    """Keeps requests of one kind waiting until as many have come as are expected at once; later ones pass.
+    """Hold requests of one kind until the expected number has arrived; later requests pass.
 
     Attributes:
-        here: How many are under way now.
-        most: How many were under way at once.
+        here: The number of requests in flight now.
+        most: The maximum number of requests in flight.
     """
 
     def __init__(self, method: str, marker: str, expected: int) -> None:
@@ -65,7 +65,7 @@ class Gate:
 
 @contextmanager
 def gate(method: str, marker: str, expected: int, behind: int = 0) -> Iterator[Gate]:
-    """A gate for requests of one kind, but for as many as are made first."""
+    """Create a gate for requests of one kind; the first `behind` of them pass."""
     one = Gate(method, marker, expected)
     left = behind
 
@@ -86,7 +86,7 @@ def gate(method: str, marker: str, expected: int, behind: int = 0) -> Iterator[G
 
 @pytest.fixture
 def part(bucket: Place) -> tuple[str, str, int]:
-    """Method and mark of a request that sends a part, and how many of them go at once."""
+    """Return the method and marker of a request that uploads a part, and how many run at once."""
     return ("POST", "upload_id", 1) if bucket.name == "gcs" else ("PUT", "partNumber", 4)
 
 
@@ -106,7 +106,7 @@ def test_a_large_value_comes_back_in_four_parts_at_a_time(bucket: Place) -> None
     assert store.read("a", 0, 1) == data[:1]
     for read in (store.read, lambda key: store.open(key, "rb").read()):
         store.stat("a")
-        with gate("GET", "", 4, behind=1) as down:  # the first tells how many there are
+        with gate("GET", "", 4, behind=1) as down:  # the first reply contains the number of parts
             assert read("a") == data
         assert down.most == 4
 
@@ -151,7 +151,7 @@ def test_a_copy_between_stores_has_many_requests_in_flight(bucket: Place) -> Non
 
 @contextmanager
 def refused(method: str, marker: str, after: int) -> Iterator[None]:
-    """Have the network refuse a request of this kind, once `after` of them went well."""
+    """Make the network refuse requests of this kind after the first `after` of them."""
     seen = 0
 
     async def request(send: Send, verb: str, url: Any, **kwargs: Any) -> Any:
@@ -180,7 +180,7 @@ def test_a_part_that_fails_leaves_nothing(bucket: Place, part: tuple[str, str, i
 def test_an_interrupt_while_parts_are_in_flight_leaves_nothing(bucket: Place, part: tuple[str, str, int]) -> None:
     store = bucket.store()
     store.write("a", b"old")
-    expected = part[2] + 1  # which never come: those that have come wait
+    expected = part[2] + 1  # one more than ever arrives, so those that arrive wait
     with gate(*part[:2], expected) as up, pytest.raises(KeyboardInterrupt), store.open("a", "wb") as file:
         file.write(bytes((2 if bucket.name == "gcs" else 4) * PART + 1))
         raise KeyboardInterrupt
@@ -212,9 +212,9 @@ def test_batches_report_to_a_callback(store: Store) -> None:
 def test_an_upload_whose_begin_is_interrupted_is_ended(
     bucket: Place, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 has begun it, or is about to, and who asked never learns its id: it is ended once that is told."""
+    """S3 starts the upload, but the caller never receives its id: notata aborts the upload when the id arrives."""
     if bucket.name == "gcs":
-        return  # where one expires by itself
+        return  # uploads expire there
     store = bucket.store()
     store.exists("a")
     result = _Started.result

@@ -1,4 +1,4 @@
-"""A run on a disk and its copy in a bucket: what it costs there, and what of it is there however a process ends."""
+"""A run on a disk and its mirror in a bucket: the cost there, and the content after every kind of process end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.counting import Send, counted, intercepted
 from tests.nursery import Script
-from tests.test_mirror import Hasty, content, settle
+from tests.test_mirror import FastClock, content, settle
 
 End: TypeAlias = Callable[..., tuple[int, str]]
 
@@ -46,15 +46,15 @@ def mirrored(here: Place, bucket: Place, **options: Any) -> Logbook:
 
 
 class ByHand(Mirror):
-    """The mirror of a run that has none of its own, which copies when told to, at a clock that stands still."""
+    """A mirror for a run started without one: it copies on demand, and its clock stands still."""
 
     def __init__(self, log: Logbook, bucket: Place) -> None:
-        self.clock = Hasty()
+        self.clock = FastClock()
         super().__init__(open_store(log.url), bucket.store().below("log_run"), "run", clock=self.clock)
 
 
 def turn(mirror: ByHand) -> None:
-    """One pass, when the next is due."""
+    """Advance the clock and run the next pass."""
     mirror.clock.seconds += live.POLL_INTERVAL
     mirror.poll()
     assert mirror.error is None
@@ -132,11 +132,11 @@ def test_requests_of_a_pass(here: Place, bucket: Place) -> None:
         turn(mirror)
         turn(mirror)
     assert sent == []
-    log.text("notes", "a")  # which leaves a line in the log
+    log.text("notes", "a")  # this also writes a log line
     with counted() as sent:
         turn(mirror)
         turn(mirror)
-    assert len(sent) == 4, sent  # each of the two, and before it a look whether the place is this run's still
+    assert len(sent) == 4, sent  # the two files, each preceded by a check that the mirror still belongs to this run
     log.meta(step=1)
     with counted() as sent:
         turn(mirror)
@@ -157,11 +157,11 @@ def test_a_large_log_is_appended_to(here: Place, bucket: Place) -> None:
             turn(mirror)
     added = 100 * 130
     assert content(here) == content(bucket)
-    assert sent.bytes < 3 * added, "and not the 6 MB of each time"
+    assert sent.bytes < 3 * added, "not 6 MB each time"
 
 
 def test_a_small_log_costs_no_more_than_its_rate(here: Place, bucket: Place) -> None:
-    """A bucket replaces it whole, so that is done the less often the larger it is."""
+    """A bucket replaces the log as a whole, so a larger log is sent less often."""
     log = here.logbook(heartbeat=0)
     mirror = ByHand(log, bucket)
     for number in range(800):
@@ -178,8 +178,8 @@ def test_a_small_log_costs_no_more_than_its_rate(here: Place, bucket: Place) -> 
 
 
 @contextmanager
-def most_at_once() -> Iterator[list[int]]:
-    """The bytes of the bodies that were on their way at one time, each time that one began."""
+def max_bytes_in_flight() -> Iterator[list[int]]:
+    """Record the total size of concurrent request bodies each time a request starts."""
     now, seen = 0, [0]
 
     async def request(send: Send, method: str, url: Any, **options: Any) -> Any:
@@ -204,7 +204,7 @@ def test_one_part_at_a_time_and_few_small_files(here: Place, bucket: Place) -> N
         for number in range(100):
             here.put(f"log_run/data/{number}.npy", bytes(1000))
     mirror = ByHand(log, bucket)
-    with most_at_once() as seen:
+    with max_bytes_in_flight() as seen:
         turn(mirror)
     assert content(here) == content(bucket)
     assert PART <= max(seen) <= PART + 5000 or bucket.name == "gcs", "gcsfs streams without a length"
@@ -215,7 +215,7 @@ def test_one_part_at_a_time_and_few_small_files(here: Place, bucket: Place) -> N
 
 @pytest.fixture(params=["s3", "gcs", pytest.param("seaweed", marks=pytest.mark.real)])
 def named(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """A bucket by the *name* of its host: names are resolved anew at exit."""
+    """A bucket by *host name*, so that names are resolved again at exit."""
     place = make_place(request.param, request)
     options = {name: str(value).replace("127.0.0.1", "localhost") for name, value in place.options.items()}
     yield Place(place.name, place.url, options)
@@ -223,12 +223,12 @@ def named(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 ON_S3 = pytest.mark.parametrize("named", ["s3"], indirect=True)
-"""What is the same in every bucket once a script can end well."""
+"""For behaviour that is the same in every bucket."""
 
 
 @pytest.fixture(scope="module")
 def end() -> End:
-    """Runs the script to its end; its exit code, and what it said on standard error."""
+    """Run the script to its end and return its exit code and standard error."""
 
     def end(
         here: Place, how: Any, sent: signal.Signals | None = None, *, fresh: bool = False, **arguments: Any
@@ -331,7 +331,7 @@ def test_a_target_that_cannot_be_reached(here: Place, named: Place, end: End) ->
     assert content(here) == content(named)
 
 
-@pytest.mark.parametrize("how", [ending.end_well_with_a_mirror_that_stalls, ending.end_well_with_a_copy_that_stalls])
+@pytest.mark.parametrize("how", [ending.end_well_with_a_mirror_that_stalls, ending.end_well_with_an_upload_that_stalls])
 @pytest.mark.parametrize("fresh", [False, True], ids=["forked", "fresh"])
 def test_a_target_that_never_answers(here: Place, end: End, how: Any, fresh: bool) -> None:
     code, errors = end(here, how, fresh=fresh)
@@ -341,7 +341,7 @@ def test_a_target_that_never_answers(here: Place, end: End, how: Any, fresh: boo
 
 
 def test_hosts_can_be_found_where_no_thread_starts_any_more(bucket: Place) -> None:
-    """Python 3.12 starts none at exit, and the first request of a short script may come only then."""
+    """Python 3.12 starts no threads at exit, and a short script may send its first request only then."""
     with counted() as sent:
         bucket.store().prepare()
     assert sent == []

@@ -1,4 +1,4 @@
-"""A notebook's kernel that restarts, or is killed: what became of the run in it."""
+"""A notebook's kernel that restarts or is killed, and the resulting status of its run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(client: Any, code: str) -> str:
 def begin(client: Any, place: Place) -> None:
     code = f"from notata import Logbook\nlog = Logbook('run', {place.url!r}, storage_options={place.options!r})\n"
     assert run(client, code + "log.info('from a cell')") == "ok"
-    assert run(client, "1 / 0") == "error"  # the error of an earlier cell is not what ends the run
+    assert run(client, "1 / 0") == "error"  # the error of an earlier cell did not end the run
 
 
 def state(place: Place) -> str:

@@ -1,4 +1,4 @@
-"""Many processes, one run id: one gets it."""
+"""Many processes compete for one run id: exactly one gets it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEAD = [f"dead{number}" for number in range(3)]
 
 
 def raced(place: Place) -> list[str]:
-    """The runs of a race; in a bucket, whose every request takes its time, few new ones."""
+    """Return the run ids of a race; only few new ones in a bucket, where every request takes time."""
     return (NEW[:3] if place.bucket else NEW) + DEAD
 
 
@@ -36,7 +36,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def _attempt(place: Place, run_id: str, number: int) -> str | None:
-    """Ask for a run, a dead one by resuming it; what the owner wrote if this one got it."""
+    """Request a run, resuming it if it is dead; return what the owner wrote if this attempt succeeds."""
     try:
         log = place.logbook(run_id, resume=run_id in DEAD)
     except RunExistsError:
@@ -47,16 +47,16 @@ def _attempt(place: Place, run_id: str, number: int) -> str | None:
 
 
 def _racer(place: Place, number: int, start: Any, results: Any) -> None:
-    place.store().exists("warm-up")  # connected before the first start
+    place.store().exists("warm-up")  # connect before the first race
     for run_id in raced(place):
         start.wait()
         results.put((run_id, number, _attempt(place, run_id, number)))
-    start.wait()  # nobody ends, and with it the runs that it has, before all have tried
+    start.wait()  # keep all processes, and so their runs, alive until each has tried
 
 
 @pytest.mark.slow
 def test_of_many_processes_one_gets_the_run_or_takes_over_a_dead_one(place: Place) -> None:
-    """16 processes, 20 new runs (3 in a bucket) and 3 dead ones; threads on memory, which no processes share."""
+    """16 processes, 20 new runs (3 in a bucket) and 3 dead ones; threads in memory, which processes do not share."""
     for run_id in DEAD:
         die(place, run_id)
     outcomes = _race_threads(place) if place.name == "memory" else _race_processes(place)
@@ -100,7 +100,7 @@ def _race_processes(place: Place) -> list[Outcome]:
 
 
 def die(place: Place, run_id: str) -> None:
-    """Leave a run that is dead: its process ends without a word. In memory, where that cannot be, it is said so."""
+    """Leave a dead run by killing its process. Memory has no other process, so there metadata.json names a dead one."""
     if place.name != "memory":
         process = forkserver().Process(target=_die, args=(place, run_id))
         process.start()
@@ -109,7 +109,7 @@ def die(place: Place, run_id: str) -> None:
         return
     place.logbook(run_id).text("kept", "yes")
     fields = json.loads(place.bytes(f"log_{run_id}/metadata.json"))
-    fields["lease"]["process"] += "0"  # another time of start: that process is gone
+    fields["lease"]["process"] += "0"  # a different start time: that process is gone
     place.put(f"log_{run_id}/metadata.json", json.dumps(fields).encode())
 
 

@@ -1,4 +1,4 @@
-"""A run read back on every backend: what 0.3.0 documents of a reader, what is new, and that reading changes nothing."""
+"""Reading a run on every backend: the reader of 0.3.0, the new features, and that reading changes nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.contract.conftest import QUICK, emptied
 
 @pytest.fixture(params=QUICK)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """What a store does is the same below; on a production store those of `bucket` run."""
+    """The lower layers are tested on all stores; production stores run the tests of `bucket` only."""
     yield from emptied(request)
 
 
@@ -41,7 +41,7 @@ def reader(place: Place, run_id: str = "run") -> LogReader:
 
 
 def pretty(value: object) -> str:
-    """What IPython shows."""
+    """Return the text that IPython shows."""
     from IPython.lib import pretty
 
     text: str = pretty.pretty(value)  # type: ignore[no-untyped-call]
@@ -49,7 +49,7 @@ def pretty(value: object) -> str:
 
 
 def full(place: Place, run_id: str = "run") -> LogReader:
-    """The reader of a run that has one of everything."""
+    """Return the reader of a run that has one of everything."""
     with place.logbook(run_id, params={"omega": 2.0, "scheme": "leapfrog"}) as log:
         log.array("energy", np.arange(3.0))
         log.array("states/t", [0.5])
@@ -107,7 +107,7 @@ def test_a_run_that_holds_nothing_yet(place: Place) -> None:
     assert (run.params, run.arrays, run.artifacts, run.plots) == ({}, [], [], [])
     assert str(run) == "<LogReader 'run'>\n  params: (missing)\n  meta: status=initialized"
     fields = json.loads(place.bytes("log_run/metadata.json"))
-    fields["lease"]["process"] += "0"  # another time of start: that process is gone
+    fields["lease"]["process"] += "0"  # a different start time: that process is gone
     place.put("log_run/metadata.json", json.dumps(fields).encode())
     assert str(run).endswith("\n  meta: status=died")
 
@@ -499,11 +499,11 @@ DAMAGED: list[tuple[str, Callable[[LogReader], object]]] = [
 
 
 def damaged(key: str, whole: bytes) -> list[bytes]:
-    """A file cut off, of another kind, and with other bytes at its end."""
+    """Yield damaged variants of a file: truncated, replaced by another kind, and with a changed end."""
     if key.endswith((".txt", ".yaml")):
         return [b"\xff[{"]
     cut = [b"", whole[: len(whole) // 2], whole[:-3], b"\xff\xfe\x00"]
-    return cut if key.endswith(".npy") else [*cut, whole[:-9] + b"?" * 9]  # npy has no sum: other bytes, other numbers
+    return cut if key.endswith(".npy") else [*cut, whole[:-9] + b"?" * 9]  # npy has no checksum
 
 
 def test_a_damaged_file_is_reported_with_its_place(place: Place) -> None:

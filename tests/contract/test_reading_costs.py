@@ -1,4 +1,4 @@
-"""What writers and a reader cost in requests on a bucket, counted at the client library."""
+"""The requests of writers and readers on a bucket, counted at the client library."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.counting import counted
 
 MIB = 2**20
 
-pytestmark = pytest.mark.usefixtures("nothing_by_the_clock")
+pytestmark = pytest.mark.usefixtures("stopped_clock")
 
 
 @pytest.fixture
 def log(bucket: Place) -> Logbook:
-    """A run in a bucket whose exclusive create this process has proven."""
+    """A run in a bucket, after this process has verified exclusive creation there."""
     return bucket.logbook(heartbeat=0)
 
 
@@ -86,7 +86,7 @@ def test_a_file_of_a_disk_is_one_request_and_one_of_the_bucket_three(
     bucket.put("results/b", b"x" * 1000)
     assert requests(lambda: log.file(tmp_path / "a")) == ["POST" if bucket.name == "gcs" else "PUT"]
     beside = UPath(f"{bucket.url}/results/b", **bucket.options)
-    log.file(beside)  # a store of its own connects
+    log.file(beside)  # it opens its own store, which connects
     assert len(requests(lambda: log.file(beside))) == 3
 
 
@@ -113,7 +113,7 @@ def test_a_folder_of_many_files_needs_little_memory(bucket: Place, log: Logbook,
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert bucket.name == "s3" or peak < 150 * MIB  # moto serves from this process, so what it holds counts too
+    assert bucket.name == "s3" or peak < 150 * MIB  # moto runs in this process, so its memory counts too
     assert len(bucket.store().list("log_run/artifacts/bucket")) == 24
 
 

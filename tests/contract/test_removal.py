@@ -1,4 +1,4 @@
-"""What a removal needs of every store: files as they were listed, unfinished ones too, a place aside, empty folders."""
+"""Removal on every store: files as listed, unfinished files, a separate folder, and empty folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_files_are_removed_as_they_were_listed(store: Store, place: Place) -> No
         store.write(key, b"1")
     store.hidden_folder().write("unfinished", b"2")
     listed = [entry for entry in store.list_all() if entry.key != "kept"]
-    if place.name in ("memory", "local"):  # S3 deletes by name, and the test server of GCS heeds no condition
+    if place.name in ("memory", "local"):  # S3 deletes by name, and the test server of GCS ignores conditions
         store.write("a", b"another")
     store.remove(listed)
     assert place.names() == (["a", "kept"] if place.name in ("memory", "local") else ["kept"])

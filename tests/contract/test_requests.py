@@ -1,4 +1,4 @@
-"""What a run costs in requests, counted at the client library. Counts are exact, so budgets are held by them."""
+"""The exact number of requests of a run, counted at the client library and compared with the documented budgets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.backends import Place
 from tests.contract.conftest import BUCKETS, CEPH, emptied
 from tests.counting import counted
 
-pytestmark = pytest.mark.usefixtures("nothing_by_the_clock")
+pytestmark = pytest.mark.usefixtures("stopped_clock")
 
 
 @pytest.fixture(params=[*BUCKETS, CEPH])
@@ -23,7 +23,7 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 @pytest.fixture
 def warm(bucket: Place) -> Place:
-    """A bucket whose conditional writes this process has tried, those of large files too."""
+    """A bucket on which this process has already tested conditional writes, including those of large files."""
     bucket.logbook("warm").mark_complete()
     with bucket.store().open("warm", "xb") as file:
         file.write(bytes(PART + 1))
@@ -97,7 +97,7 @@ def test_to_overwrite_a_run_costs_what_the_docs_say(warm: Place) -> None:
     warm.logbook("over")
     with counted() as sent:
         warm.logbook("over", overwrite=True)
-    assert len(sent) == 5, sent  # metadata read, swapped and swapped again around a listing; the log begun
+    assert len(sent) == 5, sent  # metadata read, swapped and swapped again around a listing; the log started
 
 
 def test_a_failure_costs_what_the_docs_say(warm: Place) -> None:
@@ -118,11 +118,13 @@ def test_reading_the_state_of_a_run_is_one_request(warm: Place) -> None:
 def test_a_heartbeat_is_one_request(warm: Place) -> None:
     log = warm.logbook("alive")
     with counted() as sent:
-        log.meta()  # as a heartbeat does
+        log.meta()  # the same request as a heartbeat
     assert len(sent) == 1, sent
 
 
-def test_the_first_run_of_a_process_tries_the_conditions_of_writes_once(bucket: Place, known_anew: None) -> None:
+def test_the_first_run_of_a_process_tries_the_conditions_of_writes_once(
+    bucket: Place, forget_s3_capabilities: None
+) -> None:
     with counted() as sent:
         bucket.logbook("first", params={"omega": 2.0})
     assert len(sent) == (2 if bucket.name == "gcs" else 7), sent
@@ -159,7 +161,7 @@ def test_a_taken_id_costs_a_create_and_two_reads(warm: Place) -> None:
 
 
 def test_batches_are_one_request_a_file_and_one_a_page(warm: Place) -> None:
-    count, pages = (60, 1) if warm.name == "s3" else (1002, 2)  # moto takes its time for a second page
+    count, pages = (60, 1) if warm.name == "s3" else (1002, 2)  # moto is slow at a second page
     store = warm.store().below("many")
     first, *others = names = [f"f{number:04}" for number in range(count)]
     with counted() as sent:
@@ -179,7 +181,7 @@ def test_a_large_file_costs_its_parts_and_what_the_docs_say(warm: Place, mode: s
     store = warm.store()
     with counted() as sent, store.open("large", mode) as file:
         file.write(b"x" * (2 * PART + 1))
-    # Ceph RGW 16 tells no version when it completes an upload, and heeds no condition there.
+    # Ceph RGW 16 returns no version when it completes an upload, and ignores conditions there.
     more = {"wb": 1, "xb": 2}[mode] if warm.name == "ceph" else 0
     assert len(sent) == 3 + (gcs if warm.name == "gcs" else s3) + more, sent
 
@@ -194,13 +196,13 @@ def test_appends_cost_what_the_docs_say(warm: Place) -> None:
     assert len(sent) == 2, sent
     with counted() as sent:
         store.append("large", b"y", len(large))
-    # moto and Ceph RGW 16 heed no If-Match where an upload is completed, so they are looked at before.
+    # moto and Ceph RGW 16 ignore If-Match when an upload is completed, so notata checks the version first.
     assert len(sent) == {"gcs": 4, "s3": 6, "ceph": 7}.get(warm.name, 5), sent
 
 
 def test_a_run_of_an_experiment_costs_what_the_docs_say(warm: Place) -> None:
     experiment = Experiment("sweep", warm.url, storage_options=warm.options)
-    experiment.add(dt=0.0).mark_complete()  # its row is in index.csv now, those of the next half minute follow
+    experiment.add(dt=0.0).mark_complete()  # its row is in index.csv now; rows of the next half minute wait
     with counted() as sent:
         log = experiment.add(dt=0.1)
     assert len(sent) == 2, sent  # the claim, and the parameters
@@ -210,14 +212,14 @@ def test_a_run_of_an_experiment_costs_what_the_docs_say(warm: Place) -> None:
     assert len(sent) == 4, sent  # the metrics read; the log, the manifest, and the status with the row
     with counted() as sent:
         assert experiment.add(dt=0.1, skip_existing=True) is None
-    assert len(sent) == 3, sent  # the claim that is refused; whose the run is, and how it stands
+    assert len(sent) == 3, sent  # the refused claim, the owner, and the status
     with counted() as sent:
         assert experiment.add(dt=0.1, skip_existing="complete") is None
     assert len(sent) == 1, sent
 
 
 def test_a_table_is_one_list_for_1000_keys_and_one_read_a_run_or_one_in_all(warm: Place) -> None:
-    runs, lists = 12, 2 if warm.name == "seaweed" else 1  # the others take their time for 1000 files
+    runs, lists = 12, 2 if warm.name == "seaweed" else 1  # the others are slow with 1000 files
     experiment = Experiment("sweep", warm.url, storage_options=warm.options)
     for number in range(runs):
         with experiment.add(number=number) as log:

@@ -1,4 +1,4 @@
-"""The verbs of the store, on every backend, their results read by plain fsspec."""
+"""The operations of the store, on every backend; plain fsspec reads the results."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_a_writer_that_is_never_closed_publishes_nothing(store: Store, place: Pl
 
 
 def open_uploads(place: Place) -> list[Any]:
-    """Multipart uploads that nobody ended, asked of the S3 store itself; other backends have none."""
+    """Return unfinished multipart uploads, as the S3 store itself lists them; other backends have none."""
     if not place.is_s3:
         return []
     prefix = place.url.split("/", 3)[3]
@@ -193,7 +193,7 @@ def open_uploads(place: Place) -> list[Any]:
 
 
 def test_open_uploads_are_seen(place: Place) -> None:
-    """The check above can fail: an upload that is begun shows."""
+    """The check above can fail: it finds an upload that was started."""
     if place.is_s3:
         upload = place.store().backend.begin_upload("a", None)
         assert len(open_uploads(place)) == 1
@@ -454,9 +454,9 @@ def test_what_is_written_while_a_store_is_cleared_stays(
     monkeypatch.setattr(store.backend, "delete", late)
     with counted() as sent:
         store.clear()
-    if place.is_s3:  # which deletes by name
+    if place.is_s3:  # S3 deletes by name
         assert place.names() == []
-    elif place.name == "gcs":  # the test server heeds no condition of a deletion; GCS itself does
+    elif place.name == "gcs":  # the test server ignores the condition of a deletion; GCS respects it
         assert all("ifGenerationMatch=" in request for request in sent if request.startswith("DELETE"))
     else:
         assert place.names() == ["both"]
@@ -539,7 +539,7 @@ segments = st.text(
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(segments, min_size=1, max_size=3).map("/".join).filter(lambda key: "?versionId=" not in key))
 def test_any_legal_key_round_trips(store: Store, key: str) -> None:
-    fresh = store.below(uuid.uuid4().hex)  # SeaweedFS keeps the emptied folders of the example before
+    fresh = store.below(uuid.uuid4().hex)  # SeaweedFS keeps empty folders of the previous example
     _round_trip(fresh, key)
     fresh.clear()
     assert fresh.list() == []
@@ -558,7 +558,7 @@ def test_a_prefix_counts_into_the_length_of_a_key(bucket: Place) -> None:
 def test_a_file_where_a_folder_is_needed(store: Store, place: Place) -> None:
     store.write("a", b"file")
     store.write("f/b", b"")
-    if not store.folders:  # a bucket cannot notice it in one request
+    if not store.folders:  # a bucket cannot check this in one request
         store.write("a/b", b"")
         assert place.names() == ["a", "a/b", "f/b"]
         return
@@ -576,7 +576,7 @@ def test_emptied_folders_are_removed(store: Store, place: Place) -> None:
     store.write("a/b/c/d", b"")
     store.write("a/e", b"")
     store.delete(["a/b/c/d"])
-    if not place.bucket:  # a bucket has no folders, though a server may show the one it keeps inside
+    if not place.bucket:  # a bucket has no folders, although a server may show its internal ones
         assert [path.name for path in store.path("a").iterdir()] == ["e"]
     store.write("a/b", b"a file now")
     assert place.names() == ["a/b", "a/e"]

@@ -1,4 +1,4 @@
-"""Many processes, one experiment: every run arrives, once, with its own columns."""
+"""Many processes, one experiment: every run is recorded once, with its own columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check(outcome: Outcome, count: int) -> None:
 
 @pytest.mark.slow
 def test_32_processes_lose_no_run(tmp_path: Path) -> None:
-    """As ``python -m tests.tools.sweep`` does with 50 runs each."""
+    """Like ``python -m tests.tools.sweep``, which makes 50 runs in each process."""
     place = Place("local", str(tmp_path / "sweep"))
     check(sweep(place, 32, 5, environment=False), 32 * 5)
 
@@ -28,6 +28,6 @@ def test_a_sweep_in_a_bucket_loses_no_run(name: str, request: pytest.FixtureRequ
     place = make_place(name, request)
     outcome = sweep(place, 4, 4)
     check(outcome, 16)
-    assert outcome.tables[1:] == (2, 1 + 16)  # a list and index.csv; without it a list and each run
-    assert 6 < outcome.requests < 11  # claim, parameters, metrics written and looked at, log, end; index.csv at times
+    assert outcome.tables[1:] == (2, 1 + 16)  # a list and index.csv; without index.csv, a list and each run
+    assert 6 < outcome.requests < 11  # claim, parameters, metrics written and checked, log, end; sometimes index.csv
     place.store().clear()

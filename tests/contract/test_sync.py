@@ -1,4 +1,4 @@
-"""Sync from and to every backend: equal bytes by plain fsspec, nothing sent twice, counted at the client library."""
+"""Sync from and to every backend: equal bytes by plain fsspec, nothing sent twice, requests counted."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ ODD = ["a#b", "50%", "%41", "with space", "what?", "plus+and&amp", "é", "e\u030
 
 
 def files(place: Place) -> dict[str, bytes]:
-    """All files, by plain fsspec."""
+    """Read all files with plain fsspec."""
     return {key: place.bytes(key) for key in place.names(logs=True)}
 
 
 def written(place: Place, names: list[str] = ODD) -> Logbook:
-    """A run with files of all kinds."""
+    """Record a run with files of all kinds."""
     with place.logbook("a", params={"omega": 2.0}) as log:
         log.text("notes", "converged")
         log.bytes("empty", b"")
@@ -56,14 +56,14 @@ def synced(source: Place, target: Place, run: str = "/log_a", **options: Any) ->
 
 @pytest.fixture(params=["memory", "local"])
 def near(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """What a run is copied from, or to."""
+    """A nearby place from or to which a run is copied."""
     if request.param == "memory":
         return Place("memory", f"memory://{uuid.uuid4().hex}")
     return Place("local", str(tmp_path / "near"))
 
 
 def test_a_run_is_synced_there_and_back(near: Place, place: Place) -> None:
-    """The second sync sends nothing, whatever the two sides tell of a content or have to be read for."""
+    """The second sync sends nothing, even where it must read files because the two sides have no comparable digests."""
     written(near)
     report = synced(near, place)
     assert files(place) == files(near)
@@ -124,7 +124,7 @@ def test_a_sync_costs_what_the_docs_say(tmp_path: Path, bucket: Place) -> None:
             log.text(f"t{number}", "x")
     with counted() as sent:
         synced(near, bucket)
-    assert len(sent) == 1 + len(files(near)) + 1, sent  # one list; each file; and the claim of the run
+    assert len(sent) == 1 + len(files(near)) + 1, sent  # one list, each file, and the claim of the run
     with counted() as sent:
         synced(near, bucket)
     assert len(sent) == 1, sent
@@ -132,7 +132,7 @@ def test_a_sync_costs_what_the_docs_say(tmp_path: Path, bucket: Place) -> None:
         log.text("t0", "y")
     with counted() as sent:
         synced(near, bucket)
-    # One list; metadata.json read, made to say `replacing`, and set; the file and the log, both small.
+    # One list; metadata.json read, set to `replacing`, and set; the file and the log, both small.
     assert len(sent) <= 7, sent
 
 
@@ -146,9 +146,9 @@ def test_from_bucket_to_bucket(source: str, bucket: Place, request: pytest.Fixtu
     large = {} if alike else {"artifacts/large": 2 * PART + 7}
     with counted() as sent:
         report = synced(origin, bucket)
-    assert report.copied == large  # two kinds of bucket tell of a large file what cannot be compared
+    assert report.copied == large  # two kinds of bucket have no comparable digests of a large file
     assert files(bucket) == files(origin)
-    # Two looks at metadata.json, and at most three lists: of the target, of the source, and of the run in it.
+    # Two stats of metadata.json, and at most three lists: the target, the source, and the run in it.
     assert large or len(sent) == 5, sent
     origin.store().clear()
 
@@ -185,7 +185,7 @@ def test_a_file_beside_a_folder_of_its_name_is_reported(bucket: Place, near: Pla
 def test_a_file_whose_digest_in_the_bucket_differs_is_sent_again(
     tmp_path: Path, bucket: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An object encrypted by KMS has an ETag that is the MD5 of something else: it is sent again, and that is all."""
+    """The ETag of an object encrypted by KMS is not the MD5 of its content: sync just sends it again."""
     near = Place("local", str(tmp_path / "near"))
     with near.logbook("a") as log:
         log.text("notes", "converged")
@@ -225,7 +225,7 @@ def gcs_place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def test_a_run_copied_in_steps_is_whole_at_the_end(near: Place, place: Place) -> None:
-    """As the mirror of a run does it: what is known to be there is not looked at, the log's end is remembered."""
+    """As a mirror does: files known to be up to date are not checked again, and the end of the log is remembered."""
     store = place.store().below("log_a")
     with near.logbook("a") as log:
         copy = RunCopy(near.store().below("log_a"), store, known={})
@@ -237,7 +237,7 @@ def test_a_run_copied_in_steps_is_whole_at_the_end(near: Place, place: Place) ->
                 results = copy.update()
             copied = {key for key, result in results.items() if result.verb == "copied"}
             assert copied - {"log.txt"} == {f"artifacts/step{step}.txt"}
-            assert len(sent) in (0, 3), sent  # a look at metadata.json, the file, and the log
+            assert len(sent) in (0, 3), sent  # a stat of metadata.json, the file, and the log
         assert json.loads(place.bytes("log_a/metadata.json"))["status"] == "initialized"
     assert "metadata.json" in copy.update()
     assert files(place) == files(near)
@@ -268,7 +268,7 @@ def test_a_sync_that_is_killed_leaves_whole_files_and_the_next_one_finishes(
     assert process.exitcode == -signal.SIGKILL
     expected, left = files(near), files(shared)
     assert json.loads(left.pop("log_a/metadata.json"))["status"] == "replacing"
-    seen = {key: data for key, data in left.items() if "/.notata-" not in key}  # a disk keeps what was begun, hidden
+    seen = {key: data for key, data in left.items() if "/.notata-" not in key}  # without unfinished files
     assert all(expected[key] == data for key, data in seen.items())
     assert len(seen) < len(expected)
     report = synced(near, shared)
@@ -280,7 +280,7 @@ def test_a_sync_that_is_killed_leaves_whole_files_and_the_next_one_finishes(
 
 @pytest.fixture(params=["local", *BUCKETS])
 def shared(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """What another process can reach."""
+    """A place that other processes can reach."""
     place = make_place(request.param, request)
     yield place
     place.store().clear()

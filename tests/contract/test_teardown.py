@@ -1,4 +1,4 @@
-"""Objects that use a run while the interpreter ends: the process ends too, and nothing waits for stopped threads."""
+"""Objects that use a run during interpreter shutdown: the process still ends, and nothing waits for stopped threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from notata import LogReader
 from tests.backends import Place
 from tests.contract.conftest import REAL, emptied
 
-SECONDS = 60  # a process that hangs is ended by then
+SECONDS = 60  # kills a process that hangs
 
 SCRIPT = """
 import json, logging, sys

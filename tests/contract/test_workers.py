@@ -1,4 +1,4 @@
-"""Several processes that write one run: ranks that attach by its URL, and those of a pool, which are sent a worker."""
+"""Several processes that write one run: ranks that attach by its URL, and pool processes that receive a worker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RANKS = 4
 
 @pytest.fixture(params=QUICK)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """Processes take their time: on a production store few of these run."""
+    """Processes are slow to start, so production stores run few of these tests."""
     yield from emptied(request)
 
 
@@ -38,7 +38,7 @@ def attach(place: Place, rank: int | str, run_id: str = "run", **options: Any) -
 
 
 def log_of(place: Place, rank: int | str, run_id: str = "run") -> list[str]:
-    """The messages of a worker's log."""
+    """Return the messages of a worker's log."""
     text = place.bytes(f"log_{run_id}/workers/{rank}/log.txt").decode()
     assert text.endswith("\n")
     return [line.partition("] ")[2] if line.startswith("[") else line for line in text.splitlines()]
@@ -49,7 +49,7 @@ def reader(place: Place, run_id: str = "run") -> LogReader:
 
 
 def run_each(place: Place, work: Callable[..., object], *arguments: Any) -> None:
-    """Do it once for each rank, all at once: in processes of their own; in threads on memory, which is one's own."""
+    """Call a function for all ranks at once: in separate processes, or in threads for memory."""
     if place.name == "memory":
         with ThreadPoolExecutor(RANKS) as pool:
             assert all(done is None for done in pool.map(lambda rank: work(place, rank, *arguments), range(RANKS)))
@@ -67,7 +67,7 @@ def run_each(place: Place, work: Callable[..., object], *arguments: Any) -> None
 
 
 def record(place: Place, rank: int) -> None:
-    """What a rank does; it is not closed, as the end of its process sees to that."""
+    """Write the files of a rank; the worker is not closed explicitly, but when its process ends."""
     worker = attach(place, rank)
     worker.array(f"field/{rank}", [float(rank)] * 3)
     worker.json(f"metrics/{rank}", {"rank": rank})
@@ -117,7 +117,7 @@ def announce(place: Place, rank: int) -> None:
 
 
 def test_many_workers_that_attach_at_once_do_not_displace_each_other(place: Place) -> None:
-    """The owner sends heartbeats meanwhile, and changes its metadata: each is a swap of the same file."""
+    """Meanwhile the owner sends heartbeats and changes its metadata: each is a swap of the same file."""
     log = place.logbook(heartbeat=0.01)
     over = threading.Event()
     steps: list[int] = []
@@ -146,7 +146,7 @@ def test_attaching_a_worker_does_not_displace_the_owner(place: Place) -> None:
     attach(place, 0)
     assert metadata(place) == {**before, "workers": True}
     stored = place.bytes("log_run/metadata.json")
-    attach(place, 1)  # it is said already
+    attach(place, 1)  # already recorded
     assert place.bytes("log_run/metadata.json") == stored
     log.meta(machine="node17")
     log.mark_complete()
@@ -177,7 +177,7 @@ def test_the_owner_sets_the_field_workers_once(place: Place) -> None:
     log.mark_complete()
 
 
-@pytest.mark.usefixtures("nothing_by_the_clock")
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_worker_costs_what_the_docs_say(bucket: Place) -> None:
     log = bucket.logbook("warm", heartbeat=0)
     with counted() as sent:
@@ -191,7 +191,7 @@ def test_a_worker_costs_what_the_docs_say(bucket: Place) -> None:
     assert len(sent) == 1, sent
     with counted() as sent:
         worker.close()
-    assert len(sent) == 3, sent  # where the log ends, its lines, and the manifest
+    assert len(sent) == 3, sent  # the end of the log, its lines, and the manifest
     with counted() as sent:
         worker.close()
     assert sent == []
@@ -221,7 +221,7 @@ PARTS = 12
 )
 def test_a_pool_may_be_given_a_worker(place: Place, method: str, work: Callable[[Worker, int], object]) -> None:
     if place.name == "memory" and method != "threads":
-        method = "threads"  # other processes have a memory of their own
+        method = "threads"  # other processes have their own memory
     with place.logbook() as log:
         worker = log.worker("pool")
         if method == "threads":
@@ -243,7 +243,7 @@ def test_a_pool_may_be_given_a_worker(place: Place, method: str, work: Callable[
 
 
 def children(place: Place, worker: Worker) -> None:
-    """Fork a process for each rank, before this one has connected to anything."""
+    """Fork a process for each rank before this one has connected."""
     context = multiprocessing.get_context("fork")
     forked = [context.Process(target=part, args=(worker, number)) for number in range(RANKS)]
     for child in forked:
@@ -254,8 +254,8 @@ def children(place: Place, worker: Worker) -> None:
 
 
 def test_a_forked_child_may_use_it(place: Place) -> None:
-    """The worker of a process is one of its forked children too, which connect by themselves."""
-    if place.name == "memory":  # a child's is its own
+    """A process may pass its worker to forked children, which make their own connections."""
+    if place.name == "memory":  # a forked child has its own memory
         return
     with place.logbook() as log:
         context = forkserver()
@@ -326,7 +326,7 @@ def test_a_rank_used_again_continues_its_log(place: Place) -> None:
 
 
 def own_manifest(place: Place, rank: int | str) -> dict[str, Any]:
-    """What a worker's manifest says of files."""
+    """Return the file records of a worker's manifest."""
     found: dict[str, Any] = json.loads(place.bytes(f"log_run/workers/{rank}/manifest.json"))
     assert found["run_id"] == "run"
     assert found["owner"] == metadata(place)["lease"]["owner"][:8]
@@ -334,12 +334,12 @@ def own_manifest(place: Place, rank: int | str) -> dict[str, Any]:
 
 
 def digests(files: dict[str, Any]) -> dict[str, str]:
-    """What is said of all but logs, which grow."""
+    """Return the digests of all files except logs, which grow."""
     return {key: told["sha256"] for key, told in files.items() if not key.endswith("/log.txt")}
 
 
 def sums(place: Place, *names: str) -> dict[str, str]:
-    """The SHA-256 of files, by plain fsspec and hashlib."""
+    """Return the SHA-256 of files, by plain fsspec and hashlib."""
     return {name: hashlib.sha256(place.bytes(f"log_run/{name}")).hexdigest() for name in names}
 
 
@@ -348,13 +348,13 @@ def test_the_manifest_of_a_run_has_what_its_ranks_wrote(place: Place) -> None:
         run_each(place, record)
         log.json("metrics/all", {"ranks": RANKS})
     told = receipts.check(place)
-    assert len(told) == 2 + RANKS * 8  # log.txt and one JSON; and of each worker seven files and its log
+    assert len(told) == 2 + RANKS * 8  # log.txt and one JSON; and seven files and a log per worker
     for rank in range(RANKS):
         own = own_manifest(place, rank)
         assert own[f"artifacts/notes/{rank}.txt"] == told[f"artifacts/notes/{rank}.txt"]
         large = f"data/large/{rank}.raw"
         assert (own[large]["size"], own[large]["sha256"]) == (9 * 2**20, sums(place, large)[large])
-        assert (f"workers/{rank}/log.txt" in own) is place.bucket  # on a disk the owner looks at it
+        assert (f"workers/{rank}/log.txt" in own) is place.bucket  # on a disk the owner reads it
     report = reader(place).verify()
     assert report.ok, str(report)
     assert [*report.unverified, *report.extra, *report.missing, *report.changed] == []
@@ -399,7 +399,7 @@ def be_killed(place: Place) -> None:
 
 
 def test_what_a_killed_rank_wrote_is_listed(place: Place) -> None:
-    """In a bucket without its digest, as nobody has it."""
+    """In a bucket without a digest, which no process knows."""
     with place.logbook():
         if place.name == "memory":
             attach(place, "killed").text("notes", "x")
@@ -413,7 +413,7 @@ def test_what_a_killed_rank_wrote_is_listed(place: Place) -> None:
 
 
 def test_a_run_one_of_whose_workers_was_never_closed_is_verified_all_the_same(place: Place) -> None:
-    """As one that was killed, or that a pool ended: nothing is wrong with the log that it left."""
+    """For example, the worker was killed or its pool was shut down. The log that it left is not an error."""
     log = place.logbook()
     worker = attach(place, 3)
     worker.text("notes", "x")
@@ -512,7 +512,7 @@ def test_a_worker_continues_when_its_run_is_resumed(place: Place) -> None:
 
 
 def test_a_worker_detects_that_its_run_was_replaced(bucket: Place) -> None:
-    """As a displaced owner does: in a bucket, when its log is another's by now."""
+    """In a bucket it notices this when another run owns its log."""
     bucket.logbook(heartbeat=0)
     worker = attach(bucket, 0)
     worker.close()

@@ -1,4 +1,4 @@
-"""What a run writes, on every backend: parameters, arrays, plots, own formats, files, folders; read by plain fsspec."""
+"""The writers of a run, on every backend: parameters, arrays, plots, custom formats, files and folders."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ EXT = st.sampled_from(["yaml", "json"])
 def test_a_parameter_that_was_stored_stays_whatever_fails_later(
     calls: list[tuple[str, int, bool, bool]], last: str
 ) -> None:
-    """Each call may have its first or second request fail, before or after that took effect, and the run go on."""
+    """The first or second request of each call may fail, before or after it took effect; the run continues."""
     faults = FaultyBackend(open_store(f"memory://{uuid.uuid4().hex}"))
     store = Store(faults)
 
@@ -273,7 +273,7 @@ def test_a_parameter_that_was_stored_stays_whatever_fails_later(
 
 
 class Tensor:
-    """What torch and others give: no numpy array, but made into one."""
+    """Like a tensor of torch: not a numpy array, but convertible to one."""
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         return np.array([1.5, 2.5], dtype)
@@ -343,7 +343,7 @@ def test_a_bundle_of_arrays(place: Place, compressed: bool) -> None:
 def test_an_array_of_a_bundle_may_be_called_name(place: Place) -> None:
     log = place.logbook()
     log.arrays("d", name=[1])
-    log.arrays(name="e", x=[2])  # as 0.3.0 takes it
+    log.arrays(name="e", x=[2])  # 0.3.0 accepts this
     assert array_of(place, "data/d.npz")["name"].tolist() == [1]
     assert array_of(place, "data/e.npz").files == ["x"]
     for arrays in ({"x": [1]}, {"name": [1]}):
@@ -661,7 +661,7 @@ def test_a_file_that_cannot_be_read_leaves_the_old_one(
 
 
 class Torn(io.BufferedReader):
-    """A file on a disk that fails beyond some MiB."""
+    """A file on a disk whose reads fail after some MiB."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if self.tell() > 10 * MIB:
@@ -683,7 +683,7 @@ def test_a_large_file_is_whole_and_needs_little_memory(place: Place, tmp_path: P
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # What is in memory is there; and moto serves from this process, so what it holds counts too.
+    # Memory keeps the whole content; and moto runs in this process, so its memory counts too.
     assert place.name in ("memory", "s3") or peak < 96 * MIB
     found = stored(place, "artifacts/large")
     assert len(found) == 64 * MIB
@@ -748,7 +748,7 @@ def test_a_folder_in_memory_and_in_the_same_storage(place: Place) -> None:
 def test_of_a_folder_what_is_no_regular_file_is_left_out_and_named(
     place: Place, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(results)  # the name of a socket is at most some hundred bytes
+    monkeypatch.chdir(results)  # the name of a socket may have about a hundred bytes at most
     (results / "to_file").symlink_to("a.dat")
     (results / "to_folder").symlink_to("deep")
     (results / "deep" / "to_nothing").symlink_to("nowhere")
