@@ -1,7 +1,7 @@
-"""Something that happens before one instruction of a call, as a signal may: exactly there, in each run of a test.
+"""Call a function just before one chosen bytecode instruction, as a signal handler may be, at the same place each time.
 
-The interpreter handles a signal only where it looks for one: after a call, at the start of a function and when it jumps
-back in a loop. Nothing else is a place where a handler can run.
+The interpreter runs signal handlers only at certain places: after a call, at the start of a function, and when it jumps
+back in a loop.
 """
 
 from __future__ import annotations
@@ -27,31 +27,30 @@ _STANDARD: Final = Path(threading.__file__).parent
 
 @cache
 def _handler(code: CodeType, offset: int) -> int | None:
-    """Where the interpreter goes on if the instruction at this offset raises."""
+    """Return the offset of the exception handler of the instruction at this offset."""
     entries = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]  # since 3.11
     return next((entry.target for entry in entries if entry.start <= offset < entry.end), None)
 
 
 class At:
-    """Calls `act` at the place of this number, counted in some files of notata from the start of a call.
+    """Call `act` at place number `number`, counted in the files of notata from the start of a call.
 
-    Files of the standard library count where their names are among `files`, as ``threading.py``.
+    The places in standard library files also count if their names are in `files`, e.g. ``threading.py``.
 
-    What `act` raises is raised there. If it returns a number, it is called again that many places later.
+    Exceptions of `act` are raised at that place. If `act` returns a number, it is called again that many places later.
 
     Attributes:
-        came: Whether the call had so many places, also for the last call of `act`.
+        came: Whether the call had that many places, also for the last call of `act`.
     """
 
     def __init__(self, number: int, act: Callable[[], object], files: Collection[str]) -> None:
         self._left = number
         self._act = act
         self._files = files
-        self._before: dict[FrameType, tuple[str, int]] = {}  # the instruction that each frame is behind
+        self._before: dict[FrameType, tuple[str, int]] = {}  # the last instruction of each frame
         self.came = False
 
     def call(self, function: Callable[[], Any]) -> None:
-        """Call a function."""
         before = sys.gettrace()
         sys.settrace(self._enter)
         try:
@@ -76,7 +75,7 @@ class At:
         before, now = self._before.get(frame, ("RESUME", offset)), opcode.opname[code.co_code[offset]]
         self._before[frame] = now, offset
         if before[0].startswith(("CALL", "RESUME", "JUMP_BACKWARD")) and not now.startswith("RESUME"):
-            if _handler(code, before[1]) != _handler(code, offset):  # the signal would be within the block still
+            if _handler(code, before[1]) != _handler(code, offset):  # the signal would still arrive within the block
                 return self._step
             self._left -= 1
             if self._left < 0:

@@ -1,4 +1,4 @@
-"""A place on each backend, and a road to its bytes that is not the code under test."""
+"""An empty folder on each backend, and access to its bytes through plain fsspec instead of the code under test."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from notata.store import Store, open_store
 
 @dataclass(frozen=True)
 class Place:
-    """An empty folder of one backend, of one test's own.
+    """An empty folder on one backend, used by a single test.
 
     Attributes:
         name: ``memory``, ``local``, ``s3``, ``gcs``, ``seaweed`` or ``ceph``.
-        url: The folder.
-        options: What fsspec needs to reach it.
+        url: URL of the folder.
+        options: Storage options for fsspec.
     """
 
     name: str
@@ -29,53 +29,53 @@ class Place:
 
     @property
     def bucket(self) -> bool:
-        """Whether it has no folders of its own and is reached over a network."""
+        """Return True for object storage: no real folders, access over a network."""
         return self.name not in ("memory", "local")
 
     @property
     def is_s3(self) -> bool:
-        """Whether it speaks S3, whatever the server is."""
+        """Return True if the server speaks the S3 protocol, whatever product it is."""
         return self.url.startswith("s3://")
 
     def store(self, **options: Any) -> Store:
         return open_store(self.url, self.options, **options)
 
     def logbook(self, run_id: str | int | None = "run", **arguments: Any) -> Logbook:
-        """Begin a run here; arguments of `Storage` go there."""
+        """Start a run here; `Storage` receives its own arguments."""
         reached = {name: arguments.pop(name) for name in ("timeout", "durable", "progress") if name in arguments}
         return Logbook(run_id, Storage(self.url, self.options, **reached), **arguments)
 
     def raw(self) -> Any:
-        """Plain fsspec."""
+        """Return the plain fsspec file system."""
         protocol = self.url.partition("://")[0] if "://" in self.url else "file"
         options = {name: value for name, value in self.options.items() if name != "engine"}
         return fsspec.filesystem(protocol, use_listings_cache=False, **options)
 
     def bytes(self, key: str) -> builtins.bytes:
-        """A file, read by plain fsspec."""
+        """Read a file with plain fsspec."""
         data: builtins.bytes = self.raw().cat_file(f"{self.url}/{key}")
         return data
 
     def put(self, key: str, data: builtins.bytes) -> None:
-        """A file, written by plain fsspec."""
+        """Write a file with plain fsspec."""
         fs = self.raw()
         if not self.bucket:
             fs.makedirs(f"{self.url}/{key}".rpartition("/")[0], exist_ok=True)
         fs.pipe_file(f"{self.url}/{key}", data)
 
     def names(self, *, logs: bool = False) -> list[str]:
-        """Every file below, hidden ones too, listed by plain fsspec; ``log.txt``, which buckets get later, if asked."""
+        """List all files with plain fsspec, including hidden ones; ``log.txt`` only with `logs`."""
         fs = self.raw()
         start = len(strip_protocol(self.url)) + 1
         try:
             paths = fs.find(self.url)
-        except RuntimeError:  # in memory: the log of a run that is open was written meanwhile
+        except RuntimeError:  # in memory: an open run wrote its log during the listing
             paths = fs.find(self.url)
         found = sorted(path[start:] for path in paths if path[start:])
         return [name for name in found if logs or not name.endswith("/log.txt")]
 
     def log(self, run_id: str = "run") -> list[str]:
-        """The messages of a run's log, each with its level, read by plain fsspec."""
+        """Return the messages of a run's log with their levels, read with plain fsspec."""
         lines = self.bytes(f"log_{run_id}/log.txt").decode().split("\n")
         assert lines.pop() == ""
         return [line.partition("] ")[2] if line.startswith("[") else line for line in lines]

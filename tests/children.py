@@ -1,4 +1,4 @@
-"""Child processes of the tools in this folder: a child that fails says why."""
+"""Child processes of the tools in this folder. If a child fails, its error output is shown."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 __all__ = ["ChildError", "run"]
 
-_SHOWN = 4000  # characters of the child's error output
+_SHOWN = 4000  # length of the excerpt from the child's error output
 
 
 class ChildError(RuntimeError):
-    """A child process failed; the message holds the end of what it printed as errors."""
+    """A child process failed; the message holds the end of its error output."""
 
 
 def run(
@@ -25,7 +25,7 @@ def run(
     """Run a command and return its output as text.
 
     Raises:
-        ChildError: The command ended with another exit code than 0.
+        ChildError: The command exited with a code other than 0.
     """
     done = subprocess.run(command, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""Count, change, delay or fail requests at the client library: s3fs and gcsfs both send theirs through aiohttp."""
+"""Count, change, delay or fail requests at the client library: s3fs and gcsfs both use aiohttp."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def intercepted(handle: Callable[..., Awaitable[Any]]) -> Iterator[None]:
 
 
 class Sent(list[str]):
-    """The requests of a block, each as ``METHOD path?query``, retries included.
+    """The requests of a block, each as ``METHOD path?query``, including retries.
 
     Attributes:
-        bytes: What their bodies held.
+        bytes: The total size of their bodies.
     """
 
     bytes: int = 0
@@ -40,7 +40,7 @@ class Sent(list[str]):
 
 @contextmanager
 def counted() -> Iterator[Sent]:
-    """Count the requests of a block, and the bytes that they carry."""
+    """Count the requests of a block and the bytes in their bodies."""
     sent = Sent()
 
     async def request(send: Send, method: str, url: Any, **kwargs: Any) -> Any:
@@ -54,7 +54,7 @@ def counted() -> Iterator[Sent]:
 
 
 def _size(body: Any) -> int:
-    """Bytes of a body: bytes, a file object, or botocore's wrapper around one."""
+    """Return the size of a body: bytes, a file object, or botocore's wrapper around one."""
     if body is None:
         return 0
     if isinstance(body, bytes | bytearray | memoryview | str):

@@ -1,4 +1,4 @@
-"""The calls that notata makes when the interpreter ends, for tests that make them earlier."""
+"""The calls that notata makes at interpreter exit, for tests that make them earlier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def calls_at_exit(of: object) -> list[Callable[[], None]]:
 
 
 def run_at_exit(of: object) -> None:
-    """Make the pending calls of an object, or of all objects of a class, as the end of the interpreter does."""
+    """Make the pending calls of an object, or of all objects of a class, as the interpreter does at exit."""
     for call in calls_at_exit(of):
         exits.forget(call)
         call()

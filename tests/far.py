@@ -1,4 +1,4 @@
-"""Storage that looks far away: it is in memory or on this disk, but counts as one that costs round trips."""
+"""Storage that counts as remote, although it is in memory or on this disk."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["FarBackend", "faults_in"]
 
 
 class FarBackend(FaultyBackend):
-    """A backend whose files are not local, as those of a bucket are not. Its operations can be made to fail."""
+    """A backend whose files count as remote, like those of a bucket. Its operations can be made to fail."""
 
     is_local = False
 
 
 def faults_in(inner: Store | Backend, near: bool) -> FaultyBackend:
-    """Return a backend that fails on demand, `near` or as far as a bucket."""
+    """Return a backend that fails on demand: local if `near`, otherwise remote."""
     return FaultyBackend(inner) if near else FarBackend(inner)

@@ -1,7 +1,7 @@
-"""A network that fails on demand: a proxy in front of one HTTP server, which has a plan for each request.
+"""A network that fails on demand: a proxy in front of one HTTP server, with a planned fault for each request.
 
-It reads a request whole, asks `FaultyProxy.plan` what is to become of it, and does that. It knows where a request and
-a reply end, and nothing else of HTTP.
+The proxy reads a whole request, calls `FaultyProxy.plan` for the fault, and applies it. Apart from the ends of requests
+and replies it knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNDONE: Final = {
     "500": "the proxy says that the server failed",
     "503": "the proxy says that there are too many requests",
 }
-"""Faults after which the server has not done what it was asked to."""
+"""Faults after which the server has not executed the request."""
 
 DONE: Final = {
     "lost": "the server has done it, and the connection is reset",
@@ -39,20 +39,20 @@ DONE: Final = {
     "half-reset": "the same, by a reset",
     "half-silent": "the same, and then nothing is said",
 }
-"""Faults after which it has, as of a cut, where half of a request is one."""
+"""Faults after which the server has executed the request, or may have, if half of it was enough."""
 
 LIE: Final = "200"
-"""No fault of a network: the proxy says that it is done, and it is not. What does not notice is blind."""
+"""Not a network fault: the proxy confirms a request that was not executed. A check that misses this is useless."""
 
 FAULTS: Final = {**UNDONE, **DONE}
 SILENT: Final = {"deaf", "silent", "lost-silent", "half-silent"}
-"""Faults which only a time limit ends."""
+"""Faults that only a time limit ends."""
 
 Plan: TypeAlias = Callable[[str], str]
-"""Tells from the first line of a request which of `FAULTS` it meets; empty for none. Called in the proxy's thread."""
+"""Return one of `FAULTS` for the first line of a request; empty for none. Called in the proxy's thread."""
 
 SLOW: Final = "slow"
-"""No fault either: the reply comes in pieces, with a pause before each; see `FaultyProxy.pause`."""
+"""Not a fault either: the reply comes in pieces, with a pause before each; see `FaultyProxy.pause`."""
 
 _PIECES: Final = 20
 
@@ -68,14 +68,14 @@ _END: Final = b"\r\n\r\n"
 
 
 class FaultyProxy:
-    """The proxy, once it runs.
+    """A running proxy.
 
     Attributes:
-        port: Where it listens.
-        plan: What is to become of the next requests; may be changed at any time.
-        met: How often each fault was met, and ``""`` for requests that went through.
+        port: The port on which it listens.
+        plan: Returns the fault of a request; may be changed at any time.
+        met: How often each fault occurred, with ``""`` for requests that passed unchanged.
         pause: Seconds before each piece of a slow reply.
-        done: The first lines of the requests that the server has answered, for who waits for one.
+        done: The first lines of the requests that the server has answered, for tests that wait for one.
     """
 
     def __init__(self, target: int) -> None:
@@ -120,7 +120,7 @@ class FaultyProxy:
         server_reader: asyncio.StreamReader,
         server_writer: asyncio.StreamWriter,
     ) -> bool:
-        """One request; whether the connection goes on."""
+        """Handle one request; return True if the connection stays open."""
         head = await reader.readuntil(_END)
         first = head.partition(b"\r\n")[0].decode()
         fault = self.plan(first)
@@ -129,7 +129,7 @@ class FaultyProxy:
             _reset(writer)
             return False
         if fault == "deaf":
-            await self._never.wait()  # until the proxy is stopped
+            await self._never.wait()  # until the proxy stops
         body = await _body(reader, head)
         if fault in UNDONE or fault in _ANSWERS:
             if fault == "cut":
@@ -140,7 +140,7 @@ class FaultyProxy:
         await server_writer.drain()
         answer_head, answer = await _answer(server_reader, method=first.partition(" ")[0])
         self.done.put(first)
-        answer_head = answer_head.replace(b":%d/" % self._target, b":%d/" % self.port)  # where an upload goes on
+        answer_head = answer_head.replace(b":%d/" % self._target, b":%d/" % self.port)  # where an upload continues
         whole = answer_head + answer
         if fault.startswith("half"):
             writer.write(whole[: len(answer_head) + len(answer) // 2] if answer else whole[: len(whole) // 2])
@@ -176,7 +176,7 @@ class FaultyProxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection as a machine that knows nothing of it would."""
+    """Reset a connection, as a machine does that does not know it."""
     connection: socket.socket = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
@@ -215,7 +215,7 @@ async def _answer(reader: asyncio.StreamReader, method: str) -> tuple[bytes, byt
 
 @contextlib.contextmanager
 def faulty(target: int) -> Iterator[FaultyProxy]:
-    """A proxy in front of a port of this machine, in a thread of its own."""
+    """Run a proxy in front of a local port, in a separate thread."""
     proxy, ready = FaultyProxy(target), threading.Event()
     loops: list[asyncio.AbstractEventLoop] = []
 

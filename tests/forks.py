@@ -1,6 +1,6 @@
-"""Processes that begin at once: each is forked from a server that has imported what they need and connected to nothing.
+"""Processes that start quickly: a server that has imported their modules, but has no connections, forks them.
 
-There is one server for all tests of a process, and what the first of them asks for is what it imports: so all ask here.
+There is one server per test process, and its first user decides what it imports. So all tests use this module.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PRELOADED: Final = [
 
 
 def forkserver() -> ForkServerContext:
-    """The context whose processes are forked from that server."""
+    """Return the multiprocessing context of that server."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     return context

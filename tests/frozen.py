@@ -1,4 +1,4 @@
-"""To be imported last by a process that is forked: what it has by then is no garbage of those to come."""
+"""Imported last by a process that forks: freezes its objects, so that forked children do not garbage-collect them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the pages of the documentation leave to the reader's machine: an MPI, a scheduler, a screen, a test runner.
+"""Replacements for what the documentation needs from the reader's machine: an MPI, a scheduler, a screen, a runner.
 
-A function here runs before or after the one code block of a page that contains a text. It gets the names that the page
-has defined, and pytest's `monkeypatch`, which takes back what it sets when the page ends. So the pages show nothing of
-this, and each of their blocks is one that a reader can copy.
+A function here runs before or after the one code block of a page that contains a text. It receives the names that the
+page has defined, and pytest's `monkeypatch`, which is undone at the end of the page. So the pages show nothing of this,
+and readers can copy each of their blocks.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _AFTER: Final[dict[tuple[str, str], Step]] = {}
 
 
 class Steps:
-    """The steps around the code blocks of one page, each of which must find its block."""
+    """The steps around the code blocks of one page; each must find its block."""
 
     def __init__(self, page: str, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
         self._page, self._names, self._monkeypatch = page, names, monkeypatch
         self._left = [key for steps in (_BEFORE, _AFTER) for key in steps if key[0] == page]
 
     def before(self, block: str) -> None:
-        """A block that begins with the comment ``# name.py`` is a script: it is in a file of that name, too."""
+        """Run the steps before a block; save a block that begins with the comment ``# name.py`` as that file."""
         first, _, rest = block.partition("\n")
         if rest and first.startswith("# ") and first.endswith(".py"):
             Path(first[2:]).write_text(block, encoding="utf-8")
@@ -46,7 +46,7 @@ class Steps:
         self._run(_AFTER, block)
 
     def unused(self) -> list[str]:
-        """The texts of steps whose block is not on the page (any more)."""
+        """Return the texts of steps whose block is not on the page (any more)."""
         return [text for _, text in self._left]
 
     def _run(self, steps: dict[tuple[str, str], Step], block: str) -> None:

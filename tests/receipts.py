@@ -1,4 +1,4 @@
-"""A run's manifest compared with its bytes, both read by plain fsspec and hashed by hashlib."""
+"""A run's manifest compared with its bytes, read by plain fsspec and hashed by hashlib."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ UNLISTED = {"manifest.json", "metadata.json"}
 
 
 def manifest(place: Place, folder: str = "log_run") -> dict[str, Any]:
-    """manifest.json as it is stored."""
+    """Return the stored manifest.json."""
     found: dict[str, Any] = json.loads(place.bytes(f"{folder}/manifest.json"))
     return found
 
 
 def check(place: Place, folder: str = "log_run", *, without: Collection[str] = ()) -> dict[str, Any]:
-    """Assert that the manifest tells of every file, and of each what is there; its files.
+    """Assert that the manifest lists every file correctly, and return its records.
 
     Args:
-        place: Where the run is.
-        folder: Of the run.
-        without: Keys that need not have a digest.
+        place: The place that contains the run.
+        folder: The run's folder.
+        without: Keys that may lack a digest.
     """
     told: dict[str, Any] = manifest(place, folder)["files"]
     names = {name.removeprefix(f"{folder}/") for name in place.names(logs=True) if name.startswith(f"{folder}/")}

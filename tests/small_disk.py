@@ -1,7 +1,7 @@
-"""A test body on a small disk of its own, which may be full or read-only: ``python -m tests.small_disk …``.
+"""Run a test function on its own small disk, which may be full or read-only: ``python -m tests.small_disk …``.
 
-The disk is a tmpfs that is mounted in a child process, in a mount namespace that nobody else sees; no privilege is
-needed where the system lets users have namespaces, and root is enough where it does not.
+The disk is a tmpfs mounted in a child process, in a private mount namespace. That needs no privilege where the system
+allows user namespaces, and root elsewhere.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from tests.nursery import Script
 
 __all__ = ["Disk", "run"]
 
-_NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000  # of <sched.h>; `os.unshare` comes with Python 3.12
+_NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000  # from <sched.h>; `os.unshare` exists since Python 3.12
 _PAGE = os.sysconf("SC_PAGESIZE") if hasattr(os, "sysconf") else 4096
 
 
 class Disk:
-    """A small disk, in the process that has it.
+    """A small disk, in the process that mounted it.
 
     Attributes:
-        folder: Where it is mounted.
+        folder: Its mount point.
     """
 
     def __init__(self, folder: Path, size: str, files: int) -> None:
@@ -38,7 +38,7 @@ class Disk:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={files}", "tmpfs", folder], check=True)
 
     def fill(self, left: int = 0) -> None:
-        """Leave room for `left` pages."""
+        """Fill the disk except for `left` pages."""
         with open(self._filler, "wb", buffering=0) as file:
             with pytest.raises(OSError, match="No space left"):
                 while True:
@@ -46,7 +46,7 @@ class Disk:
             file.truncate(max(0, file.tell() // _PAGE - left) * _PAGE)
 
     def fill_with_files(self) -> None:
-        """Leave no room for another file."""
+        """Use up all inodes, so that no further file can be created."""
         self._filler.mkdir()
         with pytest.raises(OSError, match="No space left"):
             for number in range(10**6):
@@ -67,7 +67,7 @@ class Disk:
         subprocess.run(["mount", "-o", "remount,rw", self.folder], check=True)
 
     def files(self) -> dict[str, bytes]:
-        """All that lies there, unfinished writes too."""
+        """Read all files, including unfinished ones."""
         found = {}
         for folder, _, names in os.walk(self.folder):
             for name in names:
@@ -81,7 +81,7 @@ Body = Callable[..., None]
 
 
 def run(body: Body, folder: Path, *arguments: str, size: str = "1m", files: int = 1000) -> None:
-    """Call `body` with a `Disk` and the arguments, in a process that has that disk; fail as it does."""
+    """Call `body` with a `Disk` and the arguments in a process with its own disk; raise if it fails."""
     script = Script("tests.small_disk", [str(folder), size, str(files), body.__module__, body.__name__, *arguments])
     output, errors = script.communicate()
     if script.returncode:
@@ -89,7 +89,7 @@ def run(body: Body, folder: Path, *arguments: str, size: str = "1m", files: int 
 
 
 def _enter_namespace() -> None:
-    """Have mounts of this process's own, as root of a namespace of users if there may be one, else as root."""
+    """Create a private mount namespace, as root of a user namespace if possible, otherwise as root."""
     user, group = os.getuid(), os.getgid()
     try:
         _unshare(_NEW_USER | _NEW_MOUNTS)

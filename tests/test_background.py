@@ -1,4 +1,4 @@
-"""Writes in the background: bounded, in order for each key, read back as written, and honest about what is lost."""
+"""Writes in the background: bounded, in order for each key, visible to reads, and reported when they are lost."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ SECONDS = 60
 QUEUE_FILES = ("queue.py", "keyed.py", "room.py", "steps.py", "losses.py", "helper_thread.py")
 
 
-class Hall:
-    """Where writes wait to be let through: which are there, and how much at most at once."""
+class WriteGate:
+    """A gate for writes: which are waiting, and how many bytes waited at once at most."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -107,36 +107,36 @@ class Hall:
 
 
 class Gated(FaultyBackend):
-    """A backend whose writes wait in a hall until it is opened; they can be made to fail as well."""
+    """A backend whose writes wait until a gate opens; they can also be made to fail."""
 
     def __init__(self, inner: Store) -> None:
         super().__init__(inner)
-        self.hall = Hall()
+        self.gate = WriteGate()
 
     def put(self, key: str, data: bytes, match: str | None) -> str:
         if match is not None:
             return super().put(key, data, match)
-        with self.hall.passing("put", key, len(data)):
+        with self.gate.passing("put", key, len(data)):
             return super().put(key, data, match)
 
     def begin_upload(self, key: str, match: str | None) -> Any:
-        return GatedUpload(self.hall, key, super().begin_upload(key, match))
+        return GatedUpload(self.gate, key, super().begin_upload(key, match))
 
 
 class GatedUpload:
-    def __init__(self, hall: Hall, key: str, upload: Any) -> None:
-        self.hall, self.key, self.upload = hall, key, upload
+    def __init__(self, gate: WriteGate, key: str, upload: Any) -> None:
+        self.gate, self.key, self.upload = gate, key, upload
 
     def write(self, part: bytes) -> None:
-        with self.hall.passing("part", self.key, len(part)):
+        with self.gate.passing("part", self.key, len(part)):
             self.upload.write(part)
 
     def commit(self) -> str:
-        with self.hall.passing("commit", self.key):
+        with self.gate.passing("commit", self.key):
             return str(self.upload.commit())
 
     def abort(self) -> None:
-        with self.hall.passing("abort", self.key):
+        with self.gate.passing("abort", self.key):
             self.upload.abort()
 
 
@@ -144,24 +144,24 @@ class GatedUpload:
 def gated(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Gated]:
     store = Gated(open_store(f"memory://{uuid.uuid4().hex}" if request.param == "memory" else tmp_path))
     yield store
-    store.hall.open()
+    store.gate.open()
 
 
 def behind(inner: Backend, max_pending: int = 64 * MIB, **options: Any) -> tuple[Store, BackgroundBackend]:
-    """A store that queues its writes, and its backend."""
+    """Return a store that queues its writes, and its backend."""
     background = BackgroundBackend(inner, max_pending, **options)
     return Store(background), background
 
 
 def raw(store: Store | Backend | Logbook) -> dict[str, bytes]:
-    """What is stored, read by plain fsspec."""
+    """Read all stored files with plain fsspec."""
     fs: Any = fsspec.filesystem("memory" if store.url.startswith("memory") else "file")
     root = strip_protocol(store.url)
     return {path[len(root) + 1 :]: fs.cat_file(path) for path in fs.find(root)} if fs.exists(root) else {}
 
 
 def eventually(true: Callable[[], Any]) -> None:
-    """Wait for what another thread is about to do."""
+    """Wait until another thread makes the condition true."""
     for _ in range(SECONDS * 200):
         if true():
             return
@@ -179,7 +179,7 @@ def thread(work: Callable[[], Any]) -> Iterator[Any]:
 
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As at the end of the interpreter, since Python 3.12.1."""
+    """No thread can start, as at interpreter exit since Python 3.12.1."""
 
     def refuse(*_: Any) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -200,13 +200,13 @@ def test_a_writer_does_not_wait_for_the_storage(gated: Gated) -> None:
     gated.start_put = lambda key, data: begun.append(key) or begin(key, data)  # type: ignore[func-returns-value,method-assign]
     for number in range(100):
         store.write(f"k{number}", b"x")
-    gated.hall.wait_for(32)
+    gated.gate.wait_for(32)
     assert begun == [f"k{number}" for number in range(32)]
     assert raw(gated) == {}
-    gated.hall.open()
+    gated.gate.open()
     background.settle()
     assert raw(gated) == {f"k{number}": b"x" for number in range(100)}
-    assert gated.hall.most == {"put": 32}
+    assert gated.gate.most == {"put": 32}
 
 
 @pytest.mark.parametrize("size", [0, 1000])
@@ -214,7 +214,7 @@ def test_what_is_pending_is_bounded_and_a_writer_waits_for_room(gated: Gated, si
     most = 20_000
     store, background = behind(gated, most)
     seen: list[int] = []
-    gated.hall.watch = lambda: seen.append(background.stats().bytes)
+    gated.gate.watch = lambda: seen.append(background.stats().bytes)
     fits = most // (size + 1024)
 
     def write() -> None:
@@ -226,7 +226,7 @@ def test_what_is_pending_is_bounded_and_a_writer_waits_for_room(gated: Gated, si
         eventually(lambda: background.stats().callers)
         assert not writing.done()
         assert len(background.stats().keys) == fits < 50
-        gated.hall.open()
+        gated.gate.open()
     background.settle()
     assert len(raw(gated)) == 50
     assert fits * (size + 1024) <= max(seen) <= most
@@ -237,9 +237,9 @@ def test_a_value_larger_than_the_queue_limit_is_written_directly(gated: Gated) -
     store, background = behind(gated, 10_000)
     store.write("small", b"1")
     with thread(lambda: store.write("large", b"x" * 20_000)):
-        gated.hall.wait_for(2)
+        gated.gate.wait_for(2)
         assert background.stats().bytes == 1025
-        gated.hall.open()
+        gated.gate.open()
     assert raw(gated)["large"] == b"x" * 20_000
 
 
@@ -248,25 +248,25 @@ def test_a_value_larger_than_the_queue_goes_in_parts(gated: Gated, most: int) ->
     store, background = behind(gated, most)
     data = os.urandom(30 * MIB)
     seen: list[int] = []
-    gated.hall.watch = lambda: seen.append(background.stats().bytes)
+    gated.gate.watch = lambda: seen.append(background.stats().bytes)
     with thread(lambda: store.write("large", data)) as writing:
         eventually(lambda: background.stats().callers)
         assert not writing.done()
         assert raw(gated).get("large") is None
-        gated.hall.open()
+        gated.gate.open()
     background.settle()
     assert raw(gated) == {"large": data}
     assert PART <= max(seen) <= most
 
 
 def test_parts_larger_than_the_queue_limit_are_written_directly(gated: Gated) -> None:
-    gated.hall.open()
+    gated.gate.open()
     store, background = behind(gated, MIB)
     data = os.urandom(20 * MIB)
     store.write("large", data)
-    background.settle()  # the end of it fits
+    background.settle()  # its last part fits into the queue
     assert raw(gated) == {"large": data}
-    assert gated.hall.most_bytes == PART
+    assert gated.gate.most_bytes == PART
 
 
 def test_three_large_streams_at_once_and_more_may_be_open(gated: Gated) -> None:
@@ -275,16 +275,16 @@ def test_three_large_streams_at_once_and_more_may_be_open(gated: Gated) -> None:
     for part in (b"a", b"b", b"c"):
         for file in files:
             file.write(part * 3 * MIB)
-    gated.hall.wait_for(3)
+    gated.gate.wait_for(3)
     eventually(lambda: background.stats().active_streams == 3)
     assert raw(gated).keys() <= {name for name in raw(gated) if ".notata" in name}
-    gated.hall.open()
+    gated.gate.open()
     for file in files:
         file.close()
     background.settle()
     assert set(raw(gated)) == {f"k{number}" for number in range(5)}
     assert set(raw(gated).values()) == {b"a" * 3 * MIB + b"b" * 3 * MIB + b"c" * 3 * MIB}
-    assert gated.hall.most["part"] == 3
+    assert gated.gate.most["part"] == 3
 
 
 def test_callers_get_space_in_order(gated: Gated) -> None:
@@ -292,10 +292,10 @@ def test_callers_get_space_in_order(gated: Gated) -> None:
     store.write("a", b"x" * 4000)
     with thread(lambda: store.write("b", b"x" * 6000)):
         eventually(lambda: background.stats().callers == 1)
-        with thread(lambda: store.write("c", b"")):  # there were room for this one
+        with thread(lambda: store.write("c", b"")):  # there is room for this one
             eventually(lambda: background.stats().callers == 2)
             assert background.stats().keys == ("a",)
-            gated.hall.open()
+            gated.gate.open()
     background.settle()
     assert len(raw(gated)) == 3
 
@@ -307,30 +307,30 @@ def test_the_newest_value_replaces_a_pending_one(gated: Gated) -> None:
     store, background = behind(gated)
     for number in range(10):
         store.write("k", str(number).encode())
-        gated.hall.wait_for(1)
+        gated.gate.wait_for(1)
     assert background.stats().bytes == 2 * 1025
-    gated.hall.open()
+    gated.gate.open()
     background.settle()
     assert raw(gated) == {"k": b"9"}
-    assert gated.hall.passed == [("put", "k"), ("put", "k")]
+    assert gated.gate.passed == [("put", "k"), ("put", "k")]
 
 
 def test_a_full_queue_accepts_a_replacement_of_a_pending_write(gated: Gated) -> None:
     store, _ = behind(gated, 2 * 1025)
     for number in range(10):
         store.write("k", str(number).encode())
-        gated.hall.wait_for(1)
-    gated.hall.open()
+        gated.gate.wait_for(1)
+    gated.gate.open()
     assert store.read("k") == b"9"
 
 
 def test_streams_and_values_of_one_key_keep_their_order(gated: Gated) -> None:
     store, background = behind(gated, 100 * MIB)
     store.write("k", b"begun")
-    gated.hall.wait_for(1)
+    gated.gate.wait_for(1)
     store.write("k", b"first " * 2 * MIB)
     store.write("k", b"second" * 2 * MIB)
-    gated.hall.open()
+    gated.gate.open()
     assert store.read("k") == b"second" * 2 * MIB
     store.write("k", b"third " * 2 * MIB)
     store.write("k", b"small")
@@ -341,7 +341,7 @@ def test_streams_and_values_of_one_key_keep_their_order(gated: Gated) -> None:
 
 
 def test_a_stream_counts_from_its_end(gated: Gated) -> None:
-    gated.hall.open()
+    gated.gate.open()
     store, _ = behind(gated)
     with store.open("k", "wb") as file:
         file.write(b"x" * 10 * MIB)
@@ -360,7 +360,7 @@ def test_what_is_changed_after_the_call_is_stored_as_it_was(gated: Gated) -> Non
     array[:] = 1
     raw_bytes[:] = b"xy"
     large[:] = 1
-    gated.hall.open()
+    gated.gate.open()
     assert log.reader.load_json("settings") == {"a": [1]}
     assert log.reader.load_array("array").tolist() == [0, 0, 0]
     assert log.reader.load_bytes("bytes") == b"ab"
@@ -381,7 +381,7 @@ def test_what_is_changed_after_the_call_is_stored_as_it_was(gated: Gated) -> Non
     st.sampled_from([2000, 9 * MIB, 64 * MIB]),
 )
 def test_any_schedule_equals_a_model(schedule: list[tuple[str, str]], most: int) -> None:
-    """Four threads, each with keys of its own in one store."""
+    """Four threads, each with its own keys in one store."""
     store, background = behind(open_store(f"memory://{uuid.uuid4().hex}").backend, most)
 
     def play(folder: str) -> dict[str, bytes]:
@@ -489,13 +489,13 @@ def raises(kind: type[Exception], call: Callable[[], Any]) -> bool:
 
 
 @contextmanager
-def opened_when_waited_for(gated: Gated, background: BackgroundBackend) -> Iterator[None]:
-    """What does not wait finds the hall closed."""
+def opened_on_wait(gated: Gated, background: BackgroundBackend) -> Iterator[None]:
+    """The gate stays closed until a call waits."""
     over = threading.Event()
 
     def watch() -> None:
         eventually(lambda: background.stats().waiting or over.is_set())
-        gated.hall.open()
+        gated.gate.open()
 
     with thread(watch):
         try:
@@ -506,7 +506,7 @@ def opened_when_waited_for(gated: Gated, background: BackgroundBackend) -> Itera
 
 @pytest.fixture
 def queues(monkeypatch: pytest.MonkeyPatch) -> list[BackgroundBackend]:
-    """The queues of the runs that a test begins."""
+    """Collect the queues of the runs in a test."""
     made: list[BackgroundBackend] = []
 
     class Queue(BackgroundBackend):
@@ -521,7 +521,7 @@ def queues(monkeypatch: pytest.MonkeyPatch) -> list[BackgroundBackend]:
 @pytest.mark.parametrize("road", list(STORE_ROADS))
 def test_a_store_reads_what_it_wrote(gated: Gated, road: str) -> None:
     store, background = behind(gated)
-    with opened_when_waited_for(gated, background):
+    with opened_on_wait(gated, background):
         store.write(KEY, b"new")
         assert STORE_ROADS[road](store) == b"new"
 
@@ -577,12 +577,12 @@ def test_path_objects_of_a_run_wait(gated: Gated, road: str, queues: list[Backgr
         return
     log = Logbook("run", gated, background=True)
     [queue] = queues
-    with opened_when_waited_for(gated, queue):
+    with opened_on_wait(gated, queue):
         path = log.text("deep/x", "new")
         assert path == log[KEY]
         assert path.name == "x.txt"
         assert path.parent / "x.txt" == path
-        assert gated.hall.closed
+        assert gated.gate.closed
         assert isinstance(path, Path) is local
         assert (PATH_ROADS | LOCAL_ROADS)[road](path) == "new"
     log.flush()
@@ -611,7 +611,7 @@ def replaced_by_local(log: Logbook) -> str:
 def test_a_run_reads_what_it_wrote(gated: Gated, road: str, queues: list[BackgroundBackend]) -> None:
     log = Logbook("run", gated, background=True)
     [queue] = queues
-    with opened_when_waited_for(gated, queue):
+    with opened_on_wait(gated, queue):
         log.text("deep/x", "new" if road != "local" else "old")
         assert RUN_ROADS[road](log) == "new"
 
@@ -619,36 +619,36 @@ def test_a_run_reads_what_it_wrote(gated: Gated, road: str, queues: list[Backgro
 def test_a_deletion_waits_for_all_that_is_queued(gated: Gated) -> None:
     store, background = behind(gated)
     store.write("k", b"begun")
-    gated.hall.wait_for(1)
+    gated.gate.wait_for(1)
     store.write("k", b"waits")
     store.write("l", b"x" * 9 * MIB)
     with thread(lambda: store.delete(["k"])):
         eventually(lambda: background.stats().waiting)
-        gated.hall.open()
+        gated.gate.open()
     assert set(raw(gated)) == {"l"}
     store.delete(["l"])
     assert raw(gated) == {}
-    assert gated.hall.passed.count(("put", "k")) == 2
+    assert gated.gate.passed.count(("put", "k")) == 2
 
 
 def test_a_reader_waits_for_the_write_that_replaced_a_pending_one(gated: Gated) -> None:
     store, background = behind(gated)
     store.write("k", b"begun")
-    gated.hall.wait_for(1)
+    gated.gate.wait_for(1)
     store.write("k", b"first")
     with thread(lambda: store.read("k")) as reading:
         eventually(lambda: background.stats().waiting)
         store.write("k", b"second")
-        gated.hall.let_one_pass()
-        gated.hall.wait_for(1)
+        gated.gate.let_one_pass()
+        gated.gate.wait_for(1)
         with suppress(TimeoutError):
             reading.result(0.1)
-        gated.hall.open()
+        gated.gate.open()
         assert reading.result(SECONDS) == b"second"
 
 
 def test_it_is_the_real_store_when_it_is_pickled(gated: Gated) -> None:
-    gated.hall.open()
+    gated.gate.open()
     plain = open_store(gated.url)
     store, background = behind(plain.backend)
     store.write("k", b"1")
@@ -674,7 +674,7 @@ def messages(log: Logbook) -> list[str]:
 
 
 def lose(log: Logbook, faulty: FaultyBackend, *names: str) -> None:
-    """Have writes fail, and wait for that."""
+    """Make writes fail, and wait until they have."""
     for name in names:
         failed = threading.Event()
 
@@ -685,13 +685,13 @@ def lose(log: Logbook, faulty: FaultyBackend, *names: str) -> None:
         faulty.fail(1, key=f"artifacts/{name}.txt", error=fail)
         path = log.text(name, "lost")
         assert failed.wait(SECONDS)
-        assert not path.exists()  # waits until it is lost
+        assert not path.exists()  # waits until the write is lost
 
 
 def test_failed_writes_are_one_error_at_the_flush_and_are_reported_once(faulty: FaultyBackend) -> None:
     lost: list[str] = []
     store, background = behind(faulty, lost=lambda key, error: lost.append(key))
-    with background.many_writes():  # none of which raises for one before
+    with background.many_writes():  # none of these raises an earlier loss
         for key in ("a", "b"):
             faulty.fail(1, key=key)
             store.write(key, b"x")
@@ -907,15 +907,15 @@ def test_a_stream_that_is_given_up_leaves_nothing(gated: Gated) -> None:
     store, background = behind(gated)
     with pytest.raises(ZeroDivisionError), store.open("k", "wb") as file:
         file.write(b"x" * 20 * MIB)
-        gated.hall.wait_for(1)
+        gated.gate.wait_for(1)
         raise ZeroDivisionError
-    gated.hall.open()
+    gated.gate.open()
     background.settle()
     assert raw(gated) == {}
     assert background.lost(again=True) is None
     assert not background.stats().streams
     assert background.stats().bytes == 0
-    assert gated.hall.passed[-1] == ("abort", "k")
+    assert gated.gate.passed[-1] == ("abort", "k")
 
 
 def test_a_clean_up_that_fails_is_a_warning(faulty: FaultyBackend, caplog: pytest.LogCaptureFixture) -> None:
@@ -934,11 +934,11 @@ def test_a_displaced_writer_writes_no_more(gated: Gated, queues: list[Background
     log = Logbook("run", gated, background=True, heartbeat=0)
     for number in range(40):
         log.text(f"x{number}", "of the old one")
-    gated.hall.wait_for(32)
+    gated.gate.wait_for(32)
     Logbook("run", open_store(gated.url), overwrite=True, heartbeat=0)
     with pytest.raises(RunDisplacedError):
         log.meta(x=1)
-    gated.hall.open()
+    gated.gate.open()
     [queue] = queues
     queue.settle()
     assert len([key for key in raw(log) if key.startswith("artifacts")]) == 32
@@ -964,22 +964,22 @@ def test_a_stream_is_not_begun_either(faulty: FaultyBackend) -> None:
 
 def test_a_storage_that_does_not_answer_is_not_waited_for_at_the_end(gated: Gated) -> None:
     store, background = behind(gated)
-    gated.put = lambda key, data, match: refuse(gated.hall, key)  # type: ignore[method-assign]
+    gated.put = lambda key, data, match: refuse(gated.gate, key)  # type: ignore[method-assign]
     for number in range(1000):
         store.write(f"k{number}", b"x")
-    gated.hall.wait_for(32)
+    gated.gate.wait_for(32)
     with thread(background.finish):
         eventually(lambda: background.stats().writes_through)
-        gated.hall.open()
-    assert len(gated.hall.passed) < 100
+        gated.gate.open()
+    assert len(gated.gate.passed) < 100
     group = background.lost()
     assert group is not None
     assert len(group.exceptions) == 1000
     assert sum("not tried, as" in str(error) for error in group.exceptions) > 900
 
 
-def refuse(hall: Hall, key: str) -> str:
-    with hall.passing("put", key):
+def refuse(gate: WriteGate, key: str) -> str:
+    with gate.passing("put", key):
         raise ConnectionRefusedError
 
 
@@ -1000,10 +1000,10 @@ def test_a_folder_and_a_file_of_one_name(tmp_path: Path) -> None:
 def test_a_flush_that_takes_too_long(gated: Gated) -> None:
     log = Logbook("run", gated, background=True)
     log.text("x", "1")
-    gated.hall.wait_for(1)
+    gated.gate.wait_for(1)
     with pytest.raises(DeadlineError, match=r"1 writes to .* were not stored within 0\.01 s\. They stay pending"):
         log.flush(timeout=0.01)
-    gated.hall.open()
+    gated.gate.open()
     log.flush(timeout=SECONDS)
     assert raw(log)["artifacts/x.txt"] == b"1"
 
@@ -1014,9 +1014,9 @@ def test_a_flush_waits_for_what_is_pending_by_now(gated: Gated) -> None:
     file = log.open("artifacts/open", "wb")
     file.write(b"x" * 9 * MIB)
     with thread(log.flush) as flushing:
-        gated.hall.wait_for(2)
+        gated.gate.wait_for(2)
         assert not flushing.done()
-        gated.hall.open()
+        gated.gate.open()
     assert raw(log)["artifacts/x.txt"] == b"1"
     assert "artifacts/open" not in raw(log)
     file.close()
@@ -1044,7 +1044,7 @@ def test_an_interrupt_of_a_writer_that_waits_leaves_nothing_half_queued(gated: G
         store.write("d", b"1")
         threading.Event().wait(SECONDS)
     assert not background.stats().callers
-    gated.hall.open()
+    gated.gate.open()
     background.settle()
     assert set(raw(gated)) == {"a", "b", "c"}
     store.write("d", b"2")
@@ -1080,7 +1080,7 @@ def test_an_interrupt_of_a_caller_that_waits_for_space_leaves_no_entry(
             break
     assert position > 10
     monkeypatch.undo()
-    gated.hall.open()
+    gated.gate.open()
     background.settle()
     assert set(raw(gated)) == {"a", "b", "c"}
 
@@ -1089,7 +1089,7 @@ def test_an_interrupt_of_a_caller_that_waits_for_space_leaves_no_entry(
 def test_an_interrupt_within_a_call_leaves_consistent_counts(
     gated: Gated, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gated.hall.open()
+    gated.gate.open()
     store, background = behind(gated)
     store.write("a/b", b"1")
     background.settle()
@@ -1128,7 +1128,7 @@ def test_where_no_thread_can_start_the_caller_does_all_writes(no_threads: None) 
 
 
 def test_many_immediate_writes_do_not_nest(faulty: FaultyBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write may be done before its beginning returns, as a storage in this process does it."""
+    """A write may finish before the call that starts it returns, as in memory."""
     store, background = behind(faulty)
     held: list[Future[str]] = []
 
@@ -1168,7 +1168,7 @@ def test_a_stream_that_is_ended_at_once_waits_for_the_older_write(
     with thread(background.finish):
         eventually(lambda: background.stats().writes_through)
         with thread(lambda: store.write("k", b"new" * 5 * MIB)):
-            eventually(lambda: background.stats().waiting == 2)  # the end, and this write
+            eventually(lambda: background.stats().waiting == 2)  # the last part, and this write
             finish()
     assert raw(faulty) == {"k": b"new" * 5 * MIB}
 
@@ -1196,9 +1196,9 @@ def test_pending_writes_are_stored_where_no_thread_can_start(gated: Gated, reque
     for number in range(100):
         store.write(f"k{number}", b"x")
     store.write("large", b"x" * 20 * MIB)
-    gated.hall.wait_for(33)
+    gated.gate.wait_for(33)
     request.getfixturevalue("no_threads")
-    gated.hall.open()
+    gated.gate.open()
     [finish] = exits.pending()
     finish()
     assert len(raw(gated)) == 101
@@ -1209,7 +1209,7 @@ def test_pending_writes_are_stored_at_exit_and_an_idle_queue_is_not_registered(g
     before = exits.pending()
     store.write("k", b"1")
     assert len(exits.pending()) == len(before) + 1
-    gated.hall.open()
+    gated.gate.open()
     background.settle()
     assert exits.pending() == before
 
@@ -1217,24 +1217,24 @@ def test_pending_writes_are_stored_at_exit_and_an_idle_queue_is_not_registered(g
 def test_a_run_that_was_not_ended_is_failed_once_all_is_stored(gated: Gated, queues: list[BackgroundBackend]) -> None:
     log = Logbook("run", gated, background=True)
     log.text("x", "1")
-    gated.hall.wait_for(1)
+    gated.gate.wait_for(1)
     with thread(lambda: run_at_exit(log)) as ending:
         eventually(lambda: queues[0].stats().writes_through)
         assert not ending.done()
         assert log.status == "initialized"
-        gated.hall.open()
+        gated.gate.open()
     assert log.status == "failed"
     assert raw(log)["artifacts/x.txt"] == b"1"
 
 
 def test_a_signal_handler_may_write_while_the_writer_waits(gated: Gated) -> None:
-    """What its thread waits to add comes first, and is added without that thread."""
+    """The handler's write is added before the one for which the main thread waits."""
     store, background = behind(gated, 2 * 1025 + 200)
     store.write("a", b"1")
     store.write("b", b"1")
 
     def handler(number: int, frame: object) -> None:
-        with thread(gated.hall.open):
+        with thread(gated.gate.open):
             store.write("d", b"1")
 
     def interrupt() -> None:
@@ -1260,7 +1260,7 @@ def test_options(faulty: FaultyBackend, gated: Gated, queues: list[BackgroundBac
         log.bytes("one", bytes(MIB // 2))
         with thread(lambda: log.bytes("two", bytes(MIB // 2))):
             eventually(lambda: queues[0].stats().callers)
-            gated.hall.open()
+            gated.gate.open()
         log.json("metrics", {"error": 0.5})
     assert experiment.reader.table()[0]["error"] == 0.5
     with pytest.raises(MissingError):
@@ -1271,7 +1271,7 @@ def test_options(faulty: FaultyBackend, gated: Gated, queues: list[BackgroundBac
 
 
 def interrupt_when_waiting(monkeypatch: pytest.MonkeyPatch, gated: Gated, error: BaseException) -> None:
-    """Have the end of a run be interrupted while it waits; the writes that have begun go on then."""
+    """Interrupt the end of a run while it waits, then let the started writes continue."""
     settle = BackgroundBackend.finish.__globals__["Queue"].settle
     came: list[bool] = []
 
@@ -1279,7 +1279,7 @@ def interrupt_when_waiting(monkeypatch: pytest.MonkeyPatch, gated: Gated, error:
         if not came:
             came.append(True)
             raise error
-        gated.hall.open()
+        gated.gate.open()
         settle(self, timeout)
 
     monkeypatch.setattr(BackgroundBackend.finish.__globals__["Queue"], "settle", interrupted)
@@ -1292,7 +1292,7 @@ def test_an_interrupt_of_the_end_gives_up_what_has_not_begun_and_the_run_says_so
     with pytest.raises(KeyboardInterrupt), Logbook("a", gated, background=True) as log:
         for number in range(40):
             log.text(f"k{number:02}", "x")
-        gated.hall.wait_for(32)
+        gated.gate.wait_for(32)
         interrupt_when_waiting(monkeypatch, gated, KeyboardInterrupt())
         if block:
             raise KeyboardInterrupt
@@ -1313,7 +1313,7 @@ def test_an_end_that_takes_long_says_what_it_waits_for(
         log.text(f"k{number}", "x")
     with thread(log.mark_complete):
         eventually(lambda: caplog.messages)
-        gated.hall.open()
+        gated.gate.open()
     assert caplog.messages == [
         f"notata: waiting for 3 pending files to be stored in {gated.url}/log_a; Ctrl-C discards those not started yet"
     ]
@@ -1348,7 +1348,7 @@ def test_a_group_of_many_is_short_to_read(gated: Gated) -> None:
     log = Logbook("a", gated, background=True)
     gated.fail(1, key="artifacts/k.txt")
     log.text("k", "x")
-    gated.hall.open()
+    gated.gate.open()
     with pytest.raises(BatchError) as caught:
         log.flush()
     lines = "".join(traceback.format_exception(caught.value.exceptions[0])).splitlines()
@@ -1379,7 +1379,7 @@ def test_a_caller_that_waits_for_space_writes_directly_when_the_run_ends(
 ) -> None:
     log = Logbook("a", gated, background=3000)
     log.bytes("one", bytes(1500))
-    gated.hall.wait_for(1)
+    gated.gate.wait_for(1)
     told: list[str] = []
 
     def late() -> None:
@@ -1394,7 +1394,7 @@ def test_a_caller_that_waits_for_space_writes_directly_when_the_run_ends(
         eventually(lambda: queue.stats().callers)
         with thread(log.mark_complete):
             eventually(lambda: queue.stats().writes_through)
-            gated.hall.open()
+            gated.gate.open()
     assert told == ["artifacts/two"]
     assert (log.status, queue.stats().keys, queue.lost(again=True)) == ("complete", (), None)
 
@@ -1461,9 +1461,9 @@ def test_any_path_of_the_process_waits_on_a_disk(tmp_path: Path, same: Callable[
     log = Logbook("run", inner, background=True)
     path = log.array("a", np.arange(3))
     with thread(lambda: np.load(same(path))) as loading:
-        inner.hall.wait_for(1)
+        inner.gate.wait_for(1)
         assert not loading.done()
-        inner.hall.open()
+        inner.gate.open()
         assert list(loading.result(SECONDS)) == [0, 1, 2]
     log.mark_complete()
 

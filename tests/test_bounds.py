@@ -1,4 +1,4 @@
-"""Bounds on what notata reads on its own account, and that writers keep them: what is stored can be read again."""
+"""Size limits of what notata reads by itself; writers respect them, so everything stored can be read again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.tools import fuzz
 
 
 def run_of(**params: Any) -> str:
-    """The folder of a complete run in memory."""
+    """Return the folder of a complete run in memory."""
     with Logbook("run", f"memory://{uuid.uuid4().hex}", params=params or None) as log:
         log.json("metrics", {"error": 0.5})
     return log.url
@@ -337,7 +337,7 @@ def test_a_failure_that_was_forged_is_reported_as_a_problem(line: str) -> None:
 
 
 def _bomb(levels: int) -> bytes:
-    """A dict of dicts of texts, each the same object sixteen times: 400 bytes that stand for gigabytes of text."""
+    """Return a pickle of nested dicts that repeat the same object: 400 bytes that expand to gigabytes of text."""
     parts = [b"\x80\x02", b"X", struct.pack("<I", 200), b"\x01" * 200, b"q\x000h\x00q\x01"]
     for level in range(1, levels):
         parts += [b"}(", b"h" + bytes([level]), (b"h" + bytes([level])) * 15, b"uq", bytes([level + 1])]
@@ -407,7 +407,7 @@ def test_the_footer_of_a_table_claims_no_memory() -> None:
 
 
 def test_readers_of_valid_runs_work() -> None:
-    """Else what the examples below change is not what is read."""
+    """Check the premise of the examples below: their readers read the files that the examples change."""
     fuzz.store(fuzz.valid())
     failed = [problem for _, reader in fuzz.readers() if (problem := fuzz.problem_of(reader)) is not None]
     assert failed == []
@@ -417,7 +417,7 @@ def test_readers_of_valid_runs_work() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_damaged_and_forged_files_raise_only_errors_of_notata(seed: int) -> None:
-    """The command ``python -m tests.tools.fuzz 200000`` tries more, and bounds memory and time too."""
+    """The command ``python -m tests.tools.fuzz 200000`` tries more examples, and also bounds memory and time."""
     tally = fuzz.Tally()
     for number in range(50):
         fuzz.attempt(seed, number, tally)

@@ -1,6 +1,6 @@
-"""Folders that cannot be opened: closed, on an ill disk, or nested too deep. All else is listed, read and removed.
+"""Folders that cannot be opened: no permission, I/O errors, or nested too deeply. Others are listed, read and removed.
 
-Root may open any folder, so these tests take that right from the process that they start (util-linux's ``setpriv``).
+Root may open any folder, so these tests start processes without that right (with ``setpriv`` of util-linux).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from notata.testing import FaultyBackend
 from tests.command import notata
 
 CLOSED = "closed\x1b[31m"
-"""Of another user, with an escape sequence in its name."""
+"""A folder of another user, with an escape sequence in its name."""
 
 _ORDINARY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
 def ordinary(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run Python as a user who may not open other users' folders."""
+    """Run Python as a user without the right to open other users' folders."""
     return subprocess.run(
         [*_ORDINARY, sys.executable, *command], capture_output=True, text=True, timeout=120, check=False
     )
@@ -52,7 +52,7 @@ def shell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Iterator[Path]:
-    """Two runs; a closed folder beside them, and one in run a, with a file in each."""
+    """Create two runs, a closed folder beside them and one in run a, and a file in each folder."""
     base = tmp_path / "outputs"
     for run_id in ("a", "b"):
         with Logbook(run_id, base) as log:
@@ -69,7 +69,7 @@ def base(tmp_path: Path) -> Iterator[Path]:
 
 
 def deepen(folder: Path, levels: int, name: str = "d") -> None:
-    """Nest folders, with a file in the last one; the path of the last may be too long for the system."""
+    """Nest folders and put a file into the last one; its path may be too long for the system."""
     with chdir(folder):
         for _ in range(levels):
             os.mkdir(name)
@@ -78,7 +78,7 @@ def deepen(folder: Path, levels: int, name: str = "d") -> None:
 
 
 def flatten(folder: Path, name: str = "d") -> None:
-    """Remove what `deepen` left, with bounded paths, as pytest's own clean-up would recurse."""
+    """Remove the folders of `deepen` by short paths, because pytest's own clean-up would recurse."""
     subprocess.run(["rm", "-rf", str(folder / name)], check=True)
 
 
@@ -182,11 +182,11 @@ def test_a_run_id_with_only_a_closed_folder_is_in_use(tmp_path: Path) -> None:
         Logbook("a", store)
 
 
-# -- folders that are ill, by a store that fails -----------------------------------------------------------
+# -- folders that cannot be read, by a store that fails ------------------------------------------------------
 
 
-def ill(tmp_path: Path, number: int) -> FaultyBackend:
-    """Two runs; of one a folder fails with this error."""
+def with_failing_folder(tmp_path: Path, number: int) -> FaultyBackend:
+    """Create two runs; reading a folder of one of them raises this error."""
     store = FaultyBackend(open_store(tmp_path))
     for run_id in ("a", "b"):
         with Logbook(run_id, store) as log:
@@ -205,7 +205,7 @@ def ill(tmp_path: Path, number: int) -> FaultyBackend:
     ],
 )
 def test_a_folder_that_cannot_be_listed_is_named_with_the_reason(tmp_path: Path, number: int, advice: str) -> None:
-    store = ill(tmp_path, number)
+    store = with_failing_folder(tmp_path, number)
     errors: list[NotataError] = []
     assert [run.run_id for run in search.runs(Store(store), failed=errors.append)] == ["a", "b"]
     assert [error.key for error in errors] == ["log_a/artifacts/sub"]
@@ -227,7 +227,7 @@ def test_what_is_no_file_is_found_at_any_depth(tmp_path: Path) -> None:
 
 
 def test_readers_warn_and_return_the_rest(tmp_path: Path) -> None:
-    store = ill(tmp_path, errno.EIO)
+    store = with_failing_folder(tmp_path, errno.EIO)
     with pytest.warns(IncompleteListingWarning, match="input/output error"):
         assert LogReader(store.below("log_a")).artifacts == []
     with pytest.warns(IncompleteListingWarning):

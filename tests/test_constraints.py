@@ -1,4 +1,4 @@
-"""The constraints pin what the commands of README install, so that no release of another project breaks them."""
+"""The constraints pin the packages that the README's commands install, so no new release breaks those commands."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_each_requirement_is_pinned_at_a_version_that_it_allows(requirement: Req
 
 def test_each_installation_in_readme_and_ci_takes_the_constraints() -> None:
     lines = (ROOT / "README.md").read_text().splitlines() + (ROOT / ".ci/run").read_text().splitlines()
-    newest = ".venv/bin/pip install -q -e '.[test]'"  # what CI reports on, beside the checks
+    newest = ".venv/bin/pip install -q -e '.[test]'"  # CI also installs the tools of its reports
     installs = [line for line in lines if ".venv/bin/pip install" in line and newest not in line]
     assert len(installs) >= 5
     assert [line for line in installs if "-c tests/constraints.txt" not in line] == []

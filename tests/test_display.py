@@ -1,4 +1,4 @@
-"""What a notebook shows: names and values, escaped and cut, and sizes for people."""
+"""Notebook display: escaped and shortened names and values, human-readable sizes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_human_readable_sizes(count: int, told: str) -> None:
 
 
 def test_a_size_beyond_every_float_is_shown() -> None:
-    """A server may say anything."""
+    """The size comes from a server and may be anything."""
     assert display.size(10**400).endswith(" TB")
 
 

@@ -1,4 +1,4 @@
-"""``Storage(…, durable=True)``: what a power cut leaves, by a model of a disk that keeps only what was synced."""
+"""``Storage(…, durable=True)``: state after a power cut, by a model of a disk that keeps only synced data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ fcntl = pytest.importorskip("fcntl", reason="the systems without it are skipped 
 
 
 class Disk:
-    """What of a folder is on the disk: of a file its bytes at its last sync, of a folder its names at its last sync."""
+    """A model of a folder on disk: file contents at their last sync, and folder entries at their last sync."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._root = root
@@ -35,7 +35,7 @@ class Disk:
         self._names: dict[int, list[tuple[str, int, bool]]] = {}
         self.syncs: list[str] = []
         self.failing: Callable[[os.stat_result], int] = lambda state: 0
-        self._lock = threading.Lock()  # of two syncs of one folder, the later one has the later names
+        self._lock = threading.Lock()  # of two syncs of a folder, the later one has the newer names
         monkeypatch.setattr(os, "fsync", self._syncing("fsync"))
         monkeypatch.setattr(os, "fdatasync", self._syncing("fdatasync"))
 
@@ -58,7 +58,7 @@ class Disk:
                 self._content[state.st_ino] = file.read()
 
     def after_a_power_cut(self) -> dict[str, bytes]:
-        """The files that are found then, with their bytes; those whose bytes never got there are empty."""
+        """Return the files found after a power cut, with their bytes; files whose bytes were never synced are empty."""
         return dict(self._found(self._root.stat().st_ino, ""))
 
     def _found(self, folder: int, above: str) -> Iterator[tuple[str, bytes]]:
@@ -70,7 +70,7 @@ class Disk:
 
 
 def on_the_disk(root: Path) -> dict[str, bytes]:
-    """What lies there, as anybody sees it."""
+    """Return the files that processes see now."""
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
@@ -88,7 +88,7 @@ def durable_run(folder: Path, run_id: str = "run", **options: Any) -> Logbook:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The calls of the local store to the system, those that sync among them."""
+    """Record the system calls of the local store, including syncs."""
     from notata.store.backends import durability
 
     found: list[str] = []
@@ -224,7 +224,7 @@ def test_all_files_of_a_call_survive_a_power_cut(
 
 
 def test_a_folder_that_another_process_has_just_made_is_synced_too(tmp_path: Path, disk: Disk) -> None:
-    """Another process that writes there too may not have synced it yet."""
+    """Another process that writes there may not have synced the folder yet."""
     (tmp_path / "outputs").mkdir()
     log = durable_run(tmp_path)
     (tmp_path / "outputs/log_run/artifacts/steps").mkdir(parents=True)
@@ -329,7 +329,7 @@ def test_a_line_that_cannot_be_synced_is_taken_back_and_stored_later(
 
 
 def test_where_folders_cannot_be_synced_files_are(tmp_path: Path, disk: Disk) -> None:
-    """Some network shares refuse that."""
+    """Some network shares refuse to sync folders."""
     disk.failing = lambda state: errno.EINVAL if stat.S_ISDIR(state.st_mode) else 0
     with durable_run(tmp_path) as log:
         log.text("notes", "x")

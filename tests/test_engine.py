@@ -1,4 +1,4 @@
-"""The engine obstore, with servers that the contract suite has not."""
+"""The obstore engine, with servers that the contract suite does not have."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = {"empty": b"", "one": b"1", "two": b"22", "large": bytes(range(256)) * (
 
 
 class _Answers(BaseHTTPRequestHandler):
-    """Gives files, and a range of one only if it is not all of it."""
+    """Serve files; serve a range only if it is not the whole file."""
 
     protocol_version = "HTTP/1.1"
     asked: ClassVar[list[tuple[str, str]]]
@@ -46,7 +46,7 @@ class _Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    monkeypatch.setattr(s3_obstore, "WHOLE_ONLY", set())  # another server may have had the same port
+    monkeypatch.setattr(s3_obstore, "WHOLE_ONLY", set())  # another server may have used the same port
 
     class Handler(_Answers):
         asked: ClassVar[list[tuple[str, str]]] = []
@@ -65,7 +65,7 @@ def test_a_server_that_gives_the_whole_for_a_range_is_asked_once_a_file(
     endpoint, asked = server
     options = {"endpoint_url": endpoint, "key": "k", "secret": "s", "engine": "obstore"}
     store = open_store("s3://bucket", options)
-    assert store.read("one") == b"1"  # by s3fs, whose first reply tells the time
+    assert store.read("one") == b"1"  # by s3fs: its first reply contains the server's time
     assert store.read("one") == b"1"
     whole = f"bytes=0-{PART - 1}"
     assert asked == [("one", whole), ("one", whole), ("one", "")]
@@ -84,7 +84,7 @@ def test_an_empty_file_does_not_tell_that_a_server_gives_the_whole_for_a_range(
 ) -> None:
     endpoint, asked = server
     store = open_store("s3://bucket", {"endpoint_url": endpoint, "key": "k", "secret": "s", "engine": "obstore"})
-    assert store.read("one") == b"1"  # by s3fs, whose first reply tells the time
+    assert store.read("one") == b"1"  # by s3fs: its first reply contains the server's time
     assert store.read("empty") == b""
     asked.clear()
     assert store.read("large") == FILES["large"]

@@ -1,4 +1,4 @@
-"""What is told of the surroundings of a run, against what git, the system and the packages say themselves."""
+"""The recorded environment of a run, compared with what git, the system and the packages report themselves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def told(
     path: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Any:
-    """What a process of its own tells: of a script in a file, or else of the command line."""
+    """Return what a separate process records about a script in a file, or about its command line."""
     start = ["-c", TELL + script]
     if file is not None:
         file.write_text(TELL + script)
@@ -389,7 +389,7 @@ def test_git_is_asked_without_a_lock_and_without_a_monitor(repo: Path, tmp_path:
     count = f'echo "$GIT_OPTIONAL_LOCKS $*" >> {tmp_path}/asked; exec {real} "$@"'
     index = repo / ".git" / "index"
     code = repo / "src" / "code.py"
-    os.utime(code, (1, 1))  # git would like to refresh its index
+    os.utime(code, (1, 1))  # git would want to refresh its index
     before = index.read_bytes()
     found = told("capture(); capture()\n" + SHOW, cwd=repo, env=fake_git(tmp_path / "bin", count))
     assert found["git"]["dirty"] is False
@@ -404,7 +404,7 @@ def test_git_is_asked_without_a_lock_and_without_a_monitor(repo: Path, tmp_path:
 
 @pytest.fixture
 def trap(tmp_path: Path) -> Path:
-    """A program that leaves a file behind when somebody runs it."""
+    """Create a program that leaves a file behind when it is executed."""
     program = tmp_path / "trap.sh"
     program.write_text(f"#!/bin/sh\necho \"$0 $*\" >> '{tmp_path}/sprung'\nexec cat\n")
     program.chmod(0o755)
@@ -412,7 +412,7 @@ def trap(tmp_path: Path) -> Path:
 
 
 def attributes(repo: Path, line: str) -> None:
-    """Commit a file of attributes, and make the checkout's file differ from its index by time alone."""
+    """Commit an attributes file, and make the checkout's file differ from the index in time only."""
     (repo / ".gitattributes").write_text(f"{line}\n")
     git(repo, "add", "-A")
     git(repo, "commit", "-q", "-m", "attributes")
@@ -479,7 +479,7 @@ def test_no_setting_of_a_checkout_runs_a_program(
         (repo / ".git" / "hooks" / hook).symlink_to(trap)
     configure(repo, ("filter.plain.clean", str(trap)), ("core.fsmonitor", str(trap)), file=str(tmp_path / "included"))
     configure(repo, *((name, value.format(trap=trap, folder=tmp_path)) for name, value in settings))
-    (tmp_path / "sprung").unlink(missing_ok=True)  # `git config` asks its aliases, too
+    (tmp_path / "sprung").unlink(missing_ok=True)  # `git config` runs its aliases too
     code = repo / "src" / "code.py"
     for content in ("a = 1\n", "a = 2\n"):
         code.write_text(content)

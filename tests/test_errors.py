@@ -1,4 +1,4 @@
-"""What goes wrong at the start: a clear error within seconds, with URL, way out and cause, and no secret."""
+"""Errors at the start: clear within seconds, with URL, remedy and cause, and without secrets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SECRETS = {"key": "AKIA-very-secret-key", "secret": "hunter2-hunter2", "token": 
 
 
 def told(caught: pytest.ExceptionInfo[errors.NotataError], *words: str) -> None:
-    """It names what it should, chains its cause, and tells no secret."""
+    """Check that an error names what it should, chains its cause, and contains no secret."""
     error = caught.value
     shown = f"{error} {error!r} {error.url} {error.key}"
     for word in words:
@@ -93,7 +93,7 @@ def test_no_server_at_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def silence() -> Iterator[str]:
-    """A server that accepts and says nothing."""
+    """A server that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
@@ -111,7 +111,7 @@ def test_a_server_that_accepts_and_stays_silent(url: str) -> None:
 
 @contextmanager
 def refusing(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
-    """A server with one answer for everything; its endpoint, and what it was asked."""
+    """A server with the same answer for every request; yields its endpoint and the received requests."""
     asked: list[str] = []
 
     class Refusing(BaseHTTPRequestHandler):
@@ -216,7 +216,7 @@ def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         list(pool.map(lambda number: store.append("b", b"%d " % number), range(200)))
     assert sorted(map(int, (tmp_path / "b").read_text().split())) == list(range(200))
     (tmp_path / ".notata-lock").touch()
-    os.utime(tmp_path / ".notata-lock", (0, 0))  # somebody died with it
+    os.utime(tmp_path / ".notata-lock", (0, 0))  # a process died while it held the lock
     store.append("b", b"x")
     assert not (tmp_path / ".notata-lock").exists()
 
@@ -310,7 +310,7 @@ def test_secrets_are_redacted_in_every_form_and_words_are_not() -> None:
 
 
 def stored_in(server: Server, log: Logbook) -> dict[str, bytes]:
-    """Return what is stored of a run, read by plain fsspec."""
+    """Return the stored files of a run, read with plain fsspec."""
     place = Place("s3", log.url, server.options)
     return {name: place.bytes(name) for name in place.names(logs=True)}
 
@@ -420,7 +420,7 @@ def test_a_batch_of_errors_survives_too() -> None:
 
 
 def test_no_error_is_raised_bare() -> None:
-    """Every raise of ours has a message: bad input is told what was wrong."""
+    """Every error that notata raises has a message."""
     for path in Path(str(errors.__file__)).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name):

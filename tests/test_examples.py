@@ -37,7 +37,7 @@ def test_the_code_blocks_of_a_page_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("S3_ENDPOINT", moto_server.endpoint)
-    # The pages say my-bucket and leave the rest to the machine's configuration: here is one.
+    # The pages use my-bucket and leave the rest to the machine's configuration; this fixture provides both.
     monkeypatch.setitem(fsspec.config.conf, "s3", dict(moto_server.options))
     monkeypatch.setitem(fsspec.config.conf, "gs", dict(gcs_server.options))
     for protocol in ("s3", "gs"):
@@ -49,7 +49,7 @@ def test_the_code_blocks_of_a_page_run(
     document = Sybil(parsers=[myst.PythonCodeBlockParser()], patterns=["*.md"]).parse(page)
     steps = Steps(str(page.relative_to(ROOT / "docs")), document.namespace, monkeypatch)
     for example in document.examples():
-        block = getattr(example.parsed, "source", str(example.parsed))  # of a block with prompts: one prompt
+        block = getattr(example.parsed, "source", str(example.parsed))  # a block with prompts runs one prompt at a time
         steps.before(block)
         example.evaluate()
         steps.after(block)
@@ -65,7 +65,7 @@ def test_readme_runs_as_typed_from_its_first_block_to_its_last(
         if bucket.exists("my-bucket"):
             bucket.rm("my-bucket", recursive=True)
         bucket.mkdir("my-bucket")
-        for name, value in server.options.items():  # what a newcomer has in ~/.aws, and by gcloud
+        for name, value in server.options.items():  # the settings that a user has in ~/.aws or from gcloud
             monkeypatch.setenv(f"FSSPEC_{protocol.upper()}_{name.upper()}", str(value))
         monkeypatch.setitem(fsspec.config.conf, protocol, dict(server.options))
     monkeypatch.setenv("S3_ENDPOINT", moto_server.endpoint)
@@ -88,7 +88,7 @@ def test_readme_runs_as_typed_from_its_first_block_to_its_last(
 
 
 def _jq(folder: Path) -> Path:
-    """A folder with a program jq, by the package."""
+    """Return a folder with a program jq, made with the jq package."""
     folder.mkdir()
     program = folder / "jq"
     program.write_text(
@@ -112,7 +112,7 @@ def test_the_examples_of_a_module_run(module: Path) -> None:
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=names([ROOT / "README.md", *PAGES]))
 def test_a_page_reads_well_where_no_site_is_built(page: Path) -> None:
-    """In a browser of repositories, and in an editor's preview: no directive, label or comment of one tool shows."""
+    """In a repository browser or an editor's preview, no directive, label or comment of a tool is visible."""
     shown = re.sub(r"<!--.*?-->", "", page.read_text(), flags=re.DOTALL)
     assert not re.findall(r"^(?:`{3,}\{.*|:{3,}.*|%.*|\([\w-]+\)=)$", shown, re.MULTILINE)
     assert len(shown.split()) > 20
@@ -120,7 +120,7 @@ def test_a_page_reads_well_where_no_site_is_built(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
 def test_the_command_lines_of_a_page_are_valid(page: Path) -> None:
-    """README's are run; these name runs that no test makes, so their commands, options and arguments are parsed."""
+    """README's blocks run. These pages name runs that no test creates, so the test only parses the commands."""
     blocks = re.findall(r"^```bash\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     for line in re.findall(r"^(?:if )?notata (.*)", "\n".join(blocks), re.MULTILINE):
         words = shlex.split(line.replace(";", " ; "), comments=True)

@@ -1,6 +1,6 @@
-"""Traps of the libraries below that were measured once; each test fails without our remedy.
+"""Pitfalls of the underlying libraries, found by measurement; each test fails without notata's workaround.
 
-Most traps are tested where they belong, in the contract suite; here are those of one backend.
+Most pitfalls are tested in the contract suite; this module has those of a single backend.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def test_a_forked_child_does_not_hold_its_parents_lock(tmp_path: Path) -> None:
 
 
 def test_a_write_never_leaves_the_disk_of_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsspec stages in the system's temporary folder; a move from there is not atomic when it is another disk."""
+    """fsspec stages files in the system's temporary folder; a move from another disk is not atomic."""
     made: list[str] = []
     real = os.open
 
@@ -152,7 +152,7 @@ def test_readers_in_memory_have_positions_of_their_own() -> None:
 
 @contextmanager
 def headers_without(name: str) -> Iterator[list[dict[str, str]]]:
-    """Drop a header on its way, as a store that ignores it would; yield all headers as they were."""
+    """Remove a header from requests, like a store that ignores it; yield all original headers."""
     seen: list[dict[str, str]] = []
 
     async def request(send: Send, verb: str, url: Any, **kwargs: Any) -> Any:
@@ -164,7 +164,7 @@ def headers_without(name: str) -> Iterator[list[dict[str, str]]]:
         yield seen
 
 
-def test_a_store_that_ignores_the_condition_is_noticed_once(moto_server: Server, known_anew: None) -> None:
+def test_a_store_that_ignores_the_condition_is_noticed_once(moto_server: Server, forget_s3_capabilities: None) -> None:
     with headers_without("If-None-Match"):
         with pytest.warns(UnprotectedWarning, match="ignores If-None-Match"):
             Logbook(None, moto_server.url, storage_options=moto_server.options)
@@ -173,7 +173,7 @@ def test_a_store_that_ignores_the_condition_is_noticed_once(moto_server: Server,
             Logbook(None, moto_server.url, storage_options=moto_server.options)
 
 
-def test_a_warning_that_is_made_an_error_claims_nothing(moto_server: Server, known_anew: None) -> None:
+def test_a_warning_that_is_made_an_error_claims_nothing(moto_server: Server, forget_s3_capabilities: None) -> None:
     base = f"{moto_server.url}/unprotected"
     with headers_without("If-None-Match"), warnings.catch_warnings():
         warnings.simplefilter("error", UnprotectedWarning)
@@ -257,7 +257,7 @@ def test_a_folder_in_a_bucket_costs_nothing(moto_server: Server) -> None:
 
 
 def test_no_probe_of_the_buckets_type_hangs(gcs_server: Server) -> None:
-    """In a process that does not switch the probe off; with it, the first request took a minute."""
+    """In a process that does not disable the probe. With the probe, the first request took a minute."""
     code = (
         "import sys, json, notata\n"
         "log = notata.Logbook(None, sys.argv[1], storage_options=json.loads(sys.argv[2]))\n"
@@ -309,7 +309,7 @@ def remote(request: pytest.FixtureRequest) -> Store:
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_connect_anew(remote: Store, method: Any) -> None:
-    """A forked child that used its parent's file system raised, or took 16 s."""
+    """A forked child that used its parent's file system raised an error or hung for 16 s."""
     remote.write("parent", b"1")
     context = multiprocessing.get_context(method)
     keys = [f"{method}{number}" for number in range(3)]
@@ -341,7 +341,7 @@ def test_a_forked_child_that_leaves_the_block_does_not_end_the_run(tmp_path: Pat
 
 @pytest.mark.parametrize("kind", ["s3", "gcs"])
 def test_an_interrupt_cancels_the_request(kind: str) -> None:
-    """fsspec goes on in its own thread after a KeyboardInterrupt, and publishes what the caller gave up."""
+    """fsspec continues in its own thread after a KeyboardInterrupt and publishes the interrupted upload."""
     accepted = threading.Event()
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -368,12 +368,12 @@ def test_an_interrupt_cancels_the_request(kind: str) -> None:
         store = open_store(f"{kind.replace('gcs', 'gs')}://bucket/x", {"endpoint_url": endpoint, **options})
         with pytest.raises(KeyboardInterrupt):
             store.write("a", b"x")
-        assert ended.wait(60), "the request went on"
+        assert ended.wait(60), "the request was not cancelled"
 
 
 def test_a_pickle_for_a_file_has_no_secret(memory_logbook: Logbook) -> None:
     store = open_store("s3://bucket/x", {"key": "the-key", "secret": "the-secret"})
-    assert b"the-secret" in pickle.dumps(store), "between processes it must be there"
+    assert b"the-secret" in pickle.dumps(store), "a pickle must keep it for other processes"
     path = memory_logbook.pickle("store", {"store": store, "path": store.path_for("a")})
     assert b"the-secret" not in path.read_bytes()
     assert b"the-key" not in path.read_bytes()

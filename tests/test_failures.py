@@ -1,4 +1,4 @@
-"""A failure as text and as structure, against what Python itself prints."""
+"""A failure as text and as structured data, compared with what Python itself prints."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def raised(call: Callable[[], object]) -> BaseException:
 
 
 def encoded(told: dict[str, Any]) -> Any:
-    """As the file says it."""
+    """Return the text as files encode it."""
     return json.loads(formats.encode(formats.JSON, told))
 
 
@@ -155,7 +155,7 @@ def test_a_message_that_looks_like_the_name_of_a_file_is_redacted() -> None:
 
 
 def test_a_secret_of_several_lines_is_redacted() -> None:
-    """As a private key in PEM is."""
+    """For example a private key in PEM."""
     key = "-----BEGIN-----\nabc\ndef\n-----END-----"
     text = failures.text(ValueError(f"bad key {key}"), lambda text: text.replace(key, "***"))
     assert text == "ValueError: bad key ***\n"
@@ -359,7 +359,7 @@ def test_messages_notes_code_and_variables_are_redacted_but_not_file_names() -> 
 
 
 def test_a_secret_that_is_longer_than_what_is_shown_of_it_is_redacted() -> None:
-    """A session token of AWS has hundreds of characters."""
+    """For example an AWS session token, which has hundreds of characters."""
     secret = "".join(chr(65 + number % 26) for number in range(400))
 
     def fail() -> None:
@@ -440,7 +440,7 @@ def test_a_reason_of_many_megabytes_is_cut_in_the_metadata_and_whole_in_the_trac
 
 
 def test_an_error_after_the_end_keeps_the_exception_of_the_user(tmp_path: Path) -> None:
-    """Each later step is made, and the traceback that Python prints still has the first error."""
+    """Each later step still runs, and the traceback that Python prints starts with the first error."""
     faults = FaultyBackend(open_store(tmp_path))
     with pytest.raises(KeyboardInterrupt) as caught, Logbook("a", faults, heartbeat=0):
         faults.fail(1, key="artifacts/debug/traceback.txt", error=KeyboardInterrupt)

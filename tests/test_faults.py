@@ -1,4 +1,4 @@
-"""Fail the n-th storage operation of each call, before and after it took effect, for every n."""
+"""Fail the n-th storage operation of each call, before and after it takes effect, for every n."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def attach(log: Logbook) -> None:
 
 
 def outside() -> str:
-    """A folder of another program's files, on a storage that does not fail."""
+    """Return a folder of another program's files, on a storage that does not fail."""
     url = f"memory://{uuid.uuid4().hex}/results"
     open_store(url).write_many({"a": NEW, "deep/b": NEW})
     return url
@@ -155,10 +155,10 @@ CALLS: dict[str, Callable[[Logbook], Any]] = {
     "file": lambda log: log.file(f"{outside()}/a"),
     "folder": lambda log: log.folder(outside()),
     "reader": read_back,
-    "worker": lambda log: log.worker(3),  # what it writes fails in tests/test_worker.py
+    "worker": lambda log: log.worker(3),  # tests/test_worker.py makes its writes fail
 }
 ENDS = {"mark_complete", "mark_failed", "mark_failed with an exception"}
-WITHOUT_STORAGE = {"__getitem__", "local", "open"}  # named otherwise above
+WITHOUT_STORAGE = {"__getitem__", "local", "open"}  # covered above under other names
 PARAMS = [{"x": 1}, {"new": 1, "x": 1}]
 
 WHOLE = {OLD, NEW, OLD + NEW, BIG, b"new", b'{\n  "new": 1\n}\n', pickle.dumps({"new": 1}, -1), b""}
@@ -189,7 +189,7 @@ def test_the_sweep_knows_every_public_call() -> None:
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", CALLS)
 def test_every_operation_of_a_call_may_fail(name: str, after: bool, near: bool) -> None:
-    """Near, each line of the log is appended by itself; far, lines are collected, as they are for a bucket."""
+    """On a local store, each log line is appended by itself; on a remote one, lines are collected."""
     for nth in range(1, how_many(CALLS[name], near) + 1):
         store, place, log = prepared(near)
         before = len(store.operations)
@@ -200,9 +200,9 @@ def test_every_operation_of_a_call_may_fail(name: str, after: bool, near: bool) 
         except NotataError as error:
             failed = error
         hit = store.operations[before + nth - 1]
-        # A line of the log waits and is tried again; an append may find that it is done; what `catch` catches stays so.
+        # A log line is tried again; an append may find that it is already done; the artifacts of `catch` are optional.
         quiet = (hit.key == "log.txt" and (near or name.startswith("mark_failed"))) or name in ("open a", "catch")
-        # A run that has failed has failed, with a manifest or without.
+        # A failed run is failed, with or without a manifest.
         quiet = quiet or (
             name.startswith("mark_failed") and (hit.key == "manifest.json" or hit.verb in ("get", "list"))
         )
@@ -211,7 +211,7 @@ def test_every_operation_of_a_call_may_fail(name: str, after: bool, near: bool) 
             quiet = quiet or after or name == "reader"
         assert failed is not None or quiet, (name, nth, hit)
         if failed is not None:
-            no_key = {"params, as json": "params.yaml", "mark_complete": None}  # of several, and of a whole listing
+            no_key = {"params, as json": "params.yaml", "mark_complete": None}  # for several files
             check_error(failed, hit.key or no_key.get(name, "artifacts/a"))
         check_folder(place, name)
         store.heal()
@@ -225,7 +225,7 @@ def test_every_operation_of_a_call_may_fail(name: str, after: bool, near: bool) 
 
 
 def check_error(failed: NotataError, hit: str | None) -> None:
-    """The error names the key, ours and in words, and has the storage's own as its cause."""
+    """Check that the error names the key, as attribute and in words, and has the storage's own error as cause."""
     if isinstance(failed, BatchError):
         assert len(failed.exceptions) == 1
         failed = cast("NotataError", failed.exceptions[0])
@@ -236,7 +236,7 @@ def check_error(failed: NotataError, hit: str | None) -> None:
 
 
 def check_folder(place: Place, name: str) -> None:
-    """Each file is the old or the new one, whole; the status is true; no debris."""
+    """Check that each file is the old or the new one, whole; that the status is correct; and that no debris is left."""
     fields = json.loads(place.bytes("log_run/metadata.json"))
     if fields["status"] == "complete":
         receipts.check(place)
@@ -260,7 +260,7 @@ def check_folder(place: Place, name: str) -> None:
 
 
 def check_log(place: Place, name: str) -> None:
-    """Every line is there once, in the order in which it was written."""
+    """Check that every line is in the log once, in the order of writing."""
     lines = place.bytes("log_run/log.txt").decode().splitlines()
     assert all(re.match(r"\[[0-9T:-]{19}([+-][0-9:]{5})?\] [A-Z]+ |  ", line) for line in lines)
     messages = [line.partition("] ")[2] for line in lines if line.startswith("[")]
@@ -283,7 +283,7 @@ def check_log(place: Place, name: str) -> None:
 def test_a_claim_of_unknown_effect_is_looked_up() -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
     store = FaultyBackend(open_store(place.url))
-    store.fail(2, after=True, error=TimeoutError)  # 1 looks whether the folder is empty, 2 claims it
+    store.fail(2, after=True, error=TimeoutError)  # operation 1 checks whether the folder is empty, 2 claims it
     with Logbook("run", store):
         pass
     assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "complete"
@@ -334,7 +334,7 @@ def test_every_operation_of_a_start_may_fail(after: bool, overwrite: bool, near:
             start(store)
         except StorageError:
             pass
-        else:  # a line of the log waits, and is tried again; a swap is looked up
+        else:  # the log line waits, or the swap took effect
             assert store.operations[nth - 1].key == "log.txt" or (after and overwrite)
         names = place.names()
         if "log_run/metadata.json" in names:
@@ -343,7 +343,7 @@ def test_every_operation_of_a_start_may_fail(after: bool, overwrite: bool, near:
             ours = {"initialized", "replacing", "failed"} if overwrite else {"initialized", "failed"}
             assert old_run_stands or status in ours
             assert old_run_stands or status == "replacing" or "log_run/artifacts/old.txt" not in names
-        # Whatever is left, the way out that the error names works:
+        # The remedy that the error suggests works, whatever is left:
         with Logbook("run", place.url, overwrite=True) as log:
             log.text("t", "x")
         receipts.check(place)
@@ -380,7 +380,7 @@ def test_every_operation_of_a_resumption_may_fail(after: bool, near: bool) -> No
         fields = json.loads(place.bytes("log_run/metadata.json"))
         assert fields["status"] == "complete"
         assert fields["resumes"][0]["failure_reason"] == "the first end"
-        # Memory has no versions that could be written down, by which a bucket tells what is as it was.
+        # Memory has no versions that the manifest could record, by which a bucket recognizes unchanged files.
         receipts.check(place, without=[] if near else receipts.manifest(place)["files"])
         assert place.bytes("log_run/params.yaml") == b"x: 1\n"
         lines = place.bytes("log_run/log.txt").decode().splitlines()
@@ -391,7 +391,7 @@ def test_every_operation_of_a_resumption_may_fail(after: bool, near: bool) -> No
 @pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_every_operation_of_a_run_of_an_experiment_may_fail(after: bool, near: bool) -> None:
-    """The row says what the run says, whatever failed, and index.csv says the same or nothing."""
+    """After any failure the table agrees with the run, and index.csv agrees with it or has no row."""
 
     def sweep(store: FaultyBackend) -> None:
         with Experiment("e", store).add(x=1) as log:
@@ -452,7 +452,7 @@ def test_a_lost_reply_of_the_end_is_recovered() -> None:
     store, place, log = prepared()
     seen: list[str] = []
     log.callback = lambda ended: seen.append(ended.status)
-    store.fail(2, key="metadata.json", after=True)  # 1 looks whether the run is its own still
+    store.fail(2, key="metadata.json", after=True)  # operation 1 checks that the run still belongs to this writer
     with pytest.raises(StorageError):
         log.mark_complete()
     assert (log.status, seen) == ("initialized", [])
@@ -466,7 +466,7 @@ def test_a_lost_reply_of_the_end_is_recovered_by_a_later_request() -> None:
     store, place, log = prepared()
     seen: list[str] = []
     log.callback = lambda ended: seen.append(ended.status)
-    store.fail(2, key="metadata.json", after=True)  # 1 looks whether the run is its own still
+    store.fail(2, key="metadata.json", after=True)  # operation 1 checks that the run still belongs to this writer
     with pytest.raises(StorageError):
         log.mark_complete()
     log.meta(remark="by which the stored status is found")

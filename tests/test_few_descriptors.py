@@ -1,4 +1,4 @@
-"""Processes that may open few files: notata leaves most to others, says what is wrong, and can be asked again."""
+"""Processes with few file descriptors: notata leaves most of them to others, and calls that fail can be retried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file objects of a store over a body in memory: what is published, in which parts, and what never is."""
+"""The file objects of a store over a body in memory: which content is published, in which parts, and when none is."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ NAME = "memory://runs/log_a/x.bin"
 
 
 class FakeBody:
-    """A store's place for one file: what was asked of it, and what is visible now.
+    """A fake of a store's upload of one file: its calls, and the visible content.
 
     Attributes:
-        visible: The file's content; what was there before stands until a put or a commit.
-        events: Every call, parts with their sizes.
-        fails: The call that raises, and what.
+        visible: The file's content; the previous content remains until a put or a commit.
+        events: Every call; parts with their sizes.
+        fails: The call that raises, and its exception.
     """
 
     def __init__(self, fails: str = "", error: BaseException | None = None) -> None:
@@ -75,7 +75,7 @@ class FakeBody:
 
 
 class DigestBody:
-    """Keeps the sizes of its parts and their digest, and nothing of their content."""
+    """Keeps only the part sizes and the digest, not the content."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -112,7 +112,7 @@ def _forget(held: list[Any]) -> None:
 
 
 BIG = bytes(PART + 1)
-"""What needs an upload; as text it is as many characters."""
+"""Content that needs an upload in parts; as text it has as many characters."""
 
 
 # -- what is published -------------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_a_forgotten_writer_in_a_cycle_publishes_nothing_and_warns() -> None:
 
 
 class Case(NamedTuple):
-    """A call of the body that fails, the bytes that lead to it, and all that is called."""
+    """A call of the body that fails, the bytes written before it, and all expected calls."""
 
     fails: str
     data: bytes
@@ -444,7 +444,7 @@ def test_a_failed_close_publishes_nothing_later() -> None:
 
 
 class FailingTwice(FakeBody):
-    """The commit or the user's block fails, and then the clean-up does too."""
+    """The commit or the user's block fails, and then the clean-up fails too."""
 
     def abort(self) -> None:
         super().abort()
@@ -603,7 +603,7 @@ def test_a_character_that_does_not_encode_publishes_nothing_of_the_block() -> No
 
 
 class Ranges:
-    """Fetches ranges of `data`, and remembers which."""
+    """Fetches ranges of `data` and records them."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -630,7 +630,7 @@ STEPS: st.SearchStrategy[list[Step]] = st.lists(
 
 
 def _did(file: io.BytesIO | io.BufferedReader[Any] | RangeReader, step: Step) -> object:
-    """One step on a file, and all that it shows."""
+    """Apply one step to a file and return everything observable."""
     what, number = step
     if what in ("set", "cur", "end"):
         whence = {"set": io.SEEK_SET, "cur": io.SEEK_CUR, "end": io.SEEK_END}[what]
@@ -802,11 +802,11 @@ def test_reading_all_fetches_what_is_not_held_in_one_request() -> None:
 
 
 class Coming:
-    """Parts that arrive when they are waited for, and how many were under way at most."""
+    """Parts that arrive when a caller waits for them; records the maximum number in flight."""
 
     def __init__(self, size: int) -> None:
         self.data = np.arange(size, dtype="u4").astype("u1").tobytes()
-        self.lost: int | None = None  # where the part begins of which a reply is lost, once
+        self.lost: int | None = None  # start of the part whose reply is lost, once
         self.asked: list[tuple[int, int]] = []
         self.flying: set[Future[Blob]] = set()
         self.most = 0

@@ -1,4 +1,4 @@
-"""Any other fsspec protocol, as well as it can: whole files or none, and a warning that nothing is claimed."""
+"""Other fsspec protocols: files are whole or absent, and a warning says that they do not support safe claims."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ pytestmark = [
 
 
 class Plain(LocalFileSystem):  # type: ignore[misc]
-    """A protocol that fsspec's users might add: files, and a move of its own."""
+    """A minimal protocol, as a user of fsspec might add one: files, and its own move."""
 
     protocol = "plain"
 
@@ -62,7 +62,7 @@ class Plain(LocalFileSystem):  # type: ignore[misc]
 
 
 class Copying(Plain):
-    """The same without a move."""
+    """The same without its own move."""
 
     protocol = "copying"
     mv = fsspec.AbstractFileSystem.mv
@@ -83,7 +83,7 @@ def url(request: pytest.FixtureRequest, folder: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the files of `url` lie on the disk."""
+    """Return the folder on the disk that holds the files of `url`."""
     return tmp_path / "runs"
 
 
@@ -172,7 +172,7 @@ def test_paths(store: Store, folder: Path) -> None:
 
 
 def test_two_stores_of_one_file_system_point_where_they_did(url: str, folder: Path) -> None:
-    """fsspec has one object for both."""
+    """fsspec returns the same object for both."""
     first = open_store(url)
     first.write("a.txt", b"1")
     links = url.partition("::")
@@ -204,7 +204,7 @@ def test_runs_are_copied_there_and_back(url: str, tmp_path: Path) -> None:
     assert (report.runs, report.bytes) == (back.runs, back.bytes) == (1, report.bytes)
     for path in (tmp_path / "here").rglob("*.*"):
         assert (tmp_path / "back" / path.relative_to(tmp_path / "here")).read_bytes() == path.read_bytes()
-    again = sync(tmp_path / "here", there)  # such a storage tells nothing of a content: it is sent again
+    again = sync(tmp_path / "here", there)  # such a storage has no digests, so the files are sent again
     assert again.copied.keys() == report.copied.keys() - {
         f"log_a/{key}" for key in ("artifacts/empty", "log.txt", "metadata.json")
     }
@@ -220,7 +220,7 @@ def test_a_wrapper_says_what_readers_may_see(front: Callable[[Backend], Backend]
 
 
 class Rooted:
-    """Paths begin with a slash, after any protocol and host."""
+    """Paths start with a slash, after any protocol and host."""
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -228,7 +228,7 @@ class Rooted:
 
 
 class Server(Rooted, AbstractFileSystem):  # type: ignore[misc]
-    """A client that is not thread-safe, over a local folder: each of its calls goes through `met`."""
+    """A client that is not thread-safe, over a local folder; each call passes through `met`."""
 
     protocol = "double"
     cachable = True
@@ -270,7 +270,7 @@ class Server(Rooted, AbstractFileSystem):  # type: ignore[misc]
 
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[Callable[..., Store]]:
-    """Makes a store over a class of clients."""
+    """Create a store over a client class."""
     named: list[type[AbstractFileSystem]] = []
 
     def make(kind: type[AbstractFileSystem], **options: Any) -> Store:
@@ -287,7 +287,7 @@ def double(tmp_path: Path) -> Iterator[Callable[..., Store]]:
 def test_threads_call_a_client_that_is_not_thread_safe_one_at_a_time(
     double: Callable[..., Store], tmp_path: Path
 ) -> None:
-    """Two calls at once meet at a barrier; a call that nobody meets goes on after a moment."""
+    """Simultaneous calls meet at a barrier; a call that is alone continues after a moment."""
     together = threading.Barrier(2)
     overlaps = []
 
@@ -299,13 +299,13 @@ def test_threads_call_a_client_that_is_not_thread_safe_one_at_a_time(
             pass
 
     class Fragile(Server):
-        """`sftp://` by paramiko: two calls at once wait for ever."""
+        """`sftp://` with paramiko: two simultaneous calls hang."""
 
         made: ClassVar[list[Any]] = []
 
     Fragile.met = staticmethod(met)
     store = double(Fragile)
-    other = open_store(store.url)  # fsspec gives both the same client
+    other = open_store(store.url)  # fsspec returns the same client for both
     threads = [
         threading.Thread(target=one.write, args=(f"{number}", b"x")) for number, one in enumerate([store, other])
     ]
@@ -347,11 +347,11 @@ def test_a_call_that_never_returns_is_a_deadline_error_and_the_next_one_connects
 
 
 class SMBAuthenticationError(Exception):
-    """smbprotocol's: once its session is lost, smbclient logs in by itself, without user and password."""
+    """smbprotocol's error: after its session is lost, smbclient logs in again without user and password."""
 
 
 def dropping(lost: list[str], error: Exception) -> type[Server]:
-    """A server whose connection breaks once at each of the calls that are named."""
+    """A server whose connection breaks once at each of the named calls."""
 
     class Dropped(Server):
         made: ClassVar[list[Any]] = []
@@ -410,7 +410,7 @@ def test_a_create_whose_last_step_was_lost_is_not_repeated(double: Callable[...,
 def test_a_rename_that_refuses_an_existing_file_puts_that_one_aside(
     double: Callable[..., Store], tmp_path: Path
 ) -> None:
-    """Arrow's wrapper on HDFS."""
+    """As with Arrow's wrapper on HDFS."""
 
     class Refusing(Server):
         def mv(self, path1: str, path2: str, **_: Any) -> None:
@@ -444,7 +444,7 @@ def test_a_rename_that_fails_leaves_the_old_content(double: Callable[..., Store]
 
 
 class Loop(Rooted, AsyncFileSystem):  # type: ignore[misc]
-    """A client of coroutines over a local folder, as sshfs is: with a rename, and no `mv` of its own."""
+    """An async client over a local folder, like sshfs: it has a rename and no `mv` of its own."""
 
     cachable = False
 
@@ -472,7 +472,7 @@ class Loop(Rooted, AsyncFileSystem):  # type: ignore[misc]
         raise AssertionError("content is copied over the target, which readers see half written")
 
     async def _cat_file(self, path: str, **_: Any) -> bytes:
-        """As that of sshfs: it takes any range, and reads the whole file."""
+        """Return the range, but read the whole file, as sshfs does."""
         if len(_) > 0:
             raise AssertionError("a range is asked for, and the whole file comes")
         return Path(path).read_bytes()
@@ -494,7 +494,7 @@ def test_a_rename_that_is_a_coroutine_is_used(double: Callable[..., Store], tmp_
 
 
 def test_a_find_that_gives_a_list(double: Callable[..., Store]) -> None:
-    """adlfs, where a file has the name of the folder too."""
+    """adlfs returns a list if a file has the same name as the folder."""
 
     class Named(Server):
         def find(self, path: str, **_: Any) -> Any:
@@ -507,7 +507,7 @@ def test_a_find_that_gives_a_list(double: Callable[..., Store]) -> None:
 
 
 def test_a_range_that_may_not_begin_at_0(double: Callable[..., Store]) -> None:
-    """Arrow's wrapper opens a file that cannot seek then, and seeks."""
+    """For ranges from 0, Arrow's wrapper opens a stream that cannot seek; for others, a file that can."""
 
     class Unseekable(Server):
         def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
@@ -523,7 +523,7 @@ def test_a_range_that_may_not_begin_at_0(double: Callable[..., Store]) -> None:
 
 
 def test_the_file_system_behind_takes_arguments_of_any_name(double: Callable[..., Store], tmp_path: Path) -> None:
-    """A user's `head(name, size=10)` means fsspec's `size`, not the one that sets the time limit of a call."""
+    """In a user's `head(name, size=10)`, `size` is fsspec's own, not the size that sets the time limit of a call."""
 
     class Sized(Server):
         def _open(self, path: str, mode: str = "rb", size: int | None = None, many: int = 1, **_: Any) -> Any:
@@ -568,7 +568,7 @@ def test_a_large_file_at_a_server_that_reports_no_size(double: Callable[..., Sto
 
 
 def test_a_missing_file_by_its_number_alone(double: Callable[..., Store]) -> None:
-    """smbprotocol's error has the number of a missing file, and another class."""
+    """smbprotocol's error has the errno of a missing file, but another class."""
 
     class NumberedError(OSError):
         def __new__(cls, *arguments: Any) -> Any:
@@ -597,7 +597,7 @@ def test_a_missing_file_by_its_number_alone(double: Callable[..., Store]) -> Non
 
 
 def test_the_address_of_a_run_opens_it(tmp_path: Path) -> None:
-    """In a chain a key goes to the link that names the folder."""
+    """In a chained URL, a key is appended to the link that names the folder."""
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         archive.writestr("in/log_a/x.txt", "1")
     chains = {"dir": f"dir://runs::file://{tmp_path}", "zip": f"zip://in::file://{tmp_path}/z.zip"}
@@ -633,7 +633,7 @@ def test_a_url_that_pathlib_flattened_is_no_local_folder(
 
 def test_a_local_folder_may_be_named_like_a_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    os.mkdir("s3:")  # one that is there is meant
+    os.mkdir("s3:")  # an existing folder takes precedence
     for folder in ("c:/runs", Path("c:/more"), "no-protocol:/runs", tmp_path / "s3:" / "runs"):
         open_store(folder).write("a", b"1")
         assert Path(folder, "a").read_bytes() == b"1"
@@ -650,7 +650,7 @@ def test_the_doctor_names_what_holds_and_why_something_does_not(double: Callable
             os.rename(path1, path2)
 
     class WebdavFileSystem(Server):
-        """By its name: the server decides."""
+        """The class name matters: the server decides."""
 
         @property
         def client(self) -> Any:
@@ -721,7 +721,7 @@ def test_a_large_file_of_a_server_without_ranges_is_fetched_once() -> None:
                 self.wfile.write(data)
 
         def log_message(self, *arguments: Any) -> None:
-            """Nothing: the suite's output is its own."""
+            """Do nothing, so the server prints nothing into the test output."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)

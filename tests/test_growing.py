@@ -1,4 +1,4 @@
-"""A growing file without `logging`: lines of bytes go in, appends come out, and each line is stored once."""
+"""A growing file without `logging`: it receives lines as bytes and appends them, and each line is stored once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from notata.run.growing import FEW, HELD, MANY, SECONDS, SOON, Chunk, GrowingFil
 
 
 class File:
-    """A file in memory. The errors of `failing` come before an append, or with `after` behind it."""
+    """A file in memory. The errors in `failing` are raised before an append, or after it with `after`."""
 
     def __init__(self, *failing: Exception, after: bool = False) -> None:
         self.failing, self.after = list(failing), after
@@ -162,7 +162,7 @@ def test_threads_of_a_forked_child_that_write_first_at_once_lose_no_line(tmp_pat
 
 
 def write_from_threads(log: GrowingFile, number: int) -> None:
-    """Write four lines from each of six threads, which begin together."""
+    """Write four lines from each of six threads that start together."""
     sys.setswitchinterval(1e-6)
     together = threading.Barrier(6)
 

@@ -1,4 +1,4 @@
-"""What a hostile run folder says reaches logs, errors and the terminal as one printable, bounded line."""
+"""Text of a hostile run folder appears in logs, errors and on the terminal as one printable line of bounded length."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEXT_LINE = "\n" + KEY
 
 
 def plant(base: Path, name: str = "night", *, text: str = HOSTILE, status: str = "initialized", **fields: Any) -> Path:
-    """A run whose every field says `text`, whose heartbeat stopped long ago."""
+    """Create a run whose every field is `text` and whose last heartbeat is long ago."""
     folder = base / f"log_{name}"
     folder.mkdir(parents=True)
     lease = {"owner": text, "host": text, "pid": text, "process": text, "heartbeat": 1, "beat": text}
@@ -45,8 +45,8 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], standalone_mode=True)
 
 
-def assert_tame(text: str, longest: int = 5000) -> None:
-    """No control sequence, no line of the attacker's, no endless line."""
+def assert_printable(text: str, longest: int = 5000) -> None:
+    """Check for control sequences, injected lines and overlong lines."""
     assert [char for char in text if not (char.isprintable() or char in "\n\t ")] == []
     for line in text.splitlines():
         assert not line.lstrip().startswith(KEY), line
@@ -61,7 +61,7 @@ def test_a_resumed_log_gets_one_line_of_what_the_folder_says(text: str, how: str
         pass
     lines = (folder / "log.txt").read_text().splitlines()
     assert "Logbook resumed" in lines[1]
-    assert_tame("\n".join(lines), 500)
+    assert_printable("\n".join(lines), 500)
     assert all(line.startswith("[") for line in lines)
 
 
@@ -73,10 +73,10 @@ def test_a_worker_s_log_and_warning_have_one_line_of_what_the_folder_says(tmp_pa
             pass
     told = [str(one.message) for one in caught]
     assert any("is dead" in one for one in told)
-    assert_tame("".join(told).replace("\n", NEXT_LINE), 1000)
+    assert_printable("".join(told).replace("\n", NEXT_LINE), 1000)
     logs = [path.read_text() for path in folder.rglob("workers/*/log.txt")]
     assert len(logs) == 1
-    assert_tame(logs[0], 1000)
+    assert_printable(logs[0], 1000)
 
 
 @pytest.mark.parametrize("status", ["complete", "failed", "initialized", "replacing", HOSTILE])
@@ -90,24 +90,24 @@ def test_no_command_prints_a_control_sequence(command: tuple[str, ...], text: st
     folder = plant(tmp_path / "outputs", text=text, status=status)
     done = invoke(*(part.format(base=tmp_path / "outputs", run=folder) for part in command))
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    assert_tame(done.stdout, 250_000)  # a table for programs holds what the run says
-    assert_tame(done.stderr)
+    assert_printable(done.stdout, 250_000)  # a table for programs contains the run's own text
+    assert_printable(done.stderr)
 
 
 def test_errors_of_every_kind_are_one_line(tmp_path: Path) -> None:
     plant(tmp_path, text=LONG, status="replacing")
     with pytest.raises(NotataError) as refused:
         Logbook("night", tmp_path)
-    assert_tame(str(refused.value).replace("\n", NEXT_LINE))
+    assert_printable(str(refused.value).replace("\n", NEXT_LINE))
     with pytest.raises(NotataError) as refused:
         Logbook("night", tmp_path, resume=True)
-    assert_tame(str(refused.value).replace("\n", NEXT_LINE))
+    assert_printable(str(refused.value).replace("\n", NEXT_LINE))
     kinds: list[type[NotataError]] = [NotataError, *NotataError.__subclasses__()]
     for kind in kinds:
         error: NotataError = BatchError(LONG, [ValueError("x")]) if issubclass(kind, BatchError) else kind(LONG)
         assert "\n" not in str(error)
-        assert_tame(str(error))
-    assert_tame(str(BatchError(LONG, [ValueError("x")]).derive([ValueError("y")])))
+        assert_printable(str(error))
+    assert_printable(str(BatchError(LONG, [ValueError("x")]).derive([ValueError("y")])))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="such names do not exist there")
@@ -120,11 +120,11 @@ def test_names_of_files_are_one_line_in_logs_and_reports(tmp_path: Path) -> None
         log.folder(source)
     text = (tmp_path / "log_a" / "log.txt").read_text()
     assert KEY in text
-    assert_tame(text)
+    assert_printable(text)
     (tmp_path / "log_a" / f"b\n{KEY}").symlink_to(tmp_path)
     done = invoke("sync", tmp_path / "log_a", tmp_path / "copies")
     assert KEY in done.stdout + done.stderr
-    assert_tame(done.stdout + done.stderr)
+    assert_printable(done.stdout + done.stderr)
 
 
 def test_one_line_is_printable_and_bounded() -> None:

@@ -1,4 +1,4 @@
-"""Calls in flight: bounded, each outcome kept under its name, and nothing left behind when they are given up."""
+"""Calls in flight: bounded, each result kept under its name, and nothing left behind when they are cancelled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIB = 2**20
 
 
 class Calls:
-    """Calls that end when they are told to, or when there is no other way on."""
+    """Calls that end when the test releases them, or when nothing else can continue."""
 
     def __init__(self) -> None:
         self.flying: dict[int, tuple[int, Future[int]]] = {}
@@ -61,7 +61,7 @@ def test_they_are_bounded_and_none_is_lost(sizes: list[int], at_once: int, bytes
 
 
 def test_two_calls_of_one_name_are_counted_apart() -> None:
-    """A store may list a name twice."""
+    """The list of a store may contain a name twice."""
     flying, futures = InFlight[str, int](), [Future[int](), Future[int]()]
     for future in futures:
         flying.begin("log_a", 5, lambda one: one, future)
@@ -74,11 +74,11 @@ def test_two_calls_of_one_name_are_counted_apart() -> None:
 
 
 class Held:
-    """Something large of a caller's."""
+    """A large object of the caller."""
 
 
 def failed() -> Future[int]:
-    """A call that has failed before anybody could ask for its end."""
+    """Return a call that failed before anyone could wait for it."""
     future: Future[int] = Future()
     future.set_exception(OSError("no"))
     return future
@@ -102,7 +102,7 @@ def started(result: int) -> Future[int]:
 
 
 def test_a_call_that_failed_at_once_holds_nothing_of_its_callers() -> None:
-    """Its end is told in the caller's own thread, whose frames an error raised there would hold."""
+    """The future completes in the caller's own thread. An error raised there would keep the caller's frames alive."""
     gc.collect()
     gc.disable()
     try:
@@ -185,7 +185,7 @@ def test_a_call_is_made_here_where_no_thread_starts_and_once(monkeypatch: pytest
 
     with Pool(2, "test") as pool:
         release = threading.Event()
-        busy = started_in_thread(release.wait, pool=pool)  # a thread that finds later what the pool queued
+        busy = started_in_thread(release.wait, pool=pool)  # a thread that later takes the call that the pool has queued
         monkeypatch.setattr(threading.Thread, "start", refused)
         assert started_in_thread(call, pool=pool).result() == "done"
         monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""notata 0.3.0 and this one on the same folders, each in a process of its own; and what grep and jq find in them."""
+"""notata 0.3.0 and this version on the same folders, each in a separate process; and what grep and jq find there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from notata import Experiment, ExperimentReader, Logbook, LogReader
 
 Old = Callable[[str], Any]
-"""Runs a script with notata 0.3.0 as `notata`; what it leaves in `result`."""
+"""Runs a script with notata 0.3.0 as `notata` and returns the script's `result`."""
 
 HEAD = """
 import json, os, sys
@@ -39,7 +39,7 @@ print(json.dumps(result))
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds notata 0.3.0, from PyPI."""
+    """A folder with notata 0.3.0, installed from PyPI."""
     folder = tmp_path_factory.mktemp("notata-0.3.0")
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*install, "--target", str(folder), "notata==0.3.0"], check=True)
@@ -66,13 +66,13 @@ def old(installed: Path, tmp_path: Path) -> Old:
 
 
 def shell(command: str, folder: Path) -> list[str]:
-    """What a shell command prints, line by line."""
+    """Run a shell command and return its output lines."""
     done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
 def jq_of(program: str, file: Path) -> list[Any]:
-    """What jq finds in a file."""
+    """Return the output of jq for a file."""
     found: list[Any] = jq.compile(program).input_text(file.read_text()).all()
     return found
 
@@ -168,7 +168,7 @@ Logbook("open")
     runs = ExperimentReader(tmp_path / "outputs")
     assert {run.run_id: run.state.status for run in runs} == {"block": "failed", "marked": "failed", "open": "running"}
     assert runs["block"].meta["failure_reason"] == "h = -1"
-    assert not runs["open"].state.certain  # nothing tells
+    assert not runs["open"].state.certain  # 0.3.0 wrote no lease, so it is uncertain
     reasons = {row["run_id"]: row.get("failure_reason") for row in runs.table()}
     assert reasons == {"block": "h = -1", "marked": "residual grows", "open": None}
 
@@ -190,7 +190,7 @@ result = open("outputs/falling_ball/index.csv").read().splitlines()
 
 def test_a_sweep_of_0_3_0_with_shifted_rows(old: Old, tmp_path: Path) -> None:
     written = old(SWEEP)
-    assert written[:3] == [  # as it was: the second row has more columns than the header
+    assert written[:3] == [  # as in 0.3.0: the second row has more columns than the header
         "run_id,dt,status,final_height",
         "falling_ball_dt_0.01,0.01,complete,94.99",
         "falling_ball_dt_0.02_wind_3,0.02,3,complete,1,94.98",
@@ -210,7 +210,7 @@ def test_a_sweep_of_0_3_0_with_shifted_rows(old: Old, tmp_path: Path) -> None:
     assert runs["falling_ball_dt_0.02_wind_3"].params == {"dt": 0.02, "wind": 3}
     assert [row["run_id"] for row in runs.index()] == [line.split(",")[0] for line in written[1:]]
     assert "index.csv with 4 entries" in str(runs)
-    assert (tmp_path / "outputs/falling_ball/index.csv").read_text().splitlines() == written  # untouched
+    assert (tmp_path / "outputs/falling_ball/index.csv").read_text().splitlines() == written  # unchanged
 
 
 def test_an_experiment_of_0_3_0_can_be_continued(old: Old, tmp_path: Path) -> None:
@@ -219,11 +219,11 @@ def test_an_experiment_of_0_3_0_can_be_continued(old: Old, tmp_path: Path) -> No
     assert sweep.add(dt=0.01, skip_existing=True) is None
     assert sweep.add(dt=0.02, wind=3, skip_existing="complete") is None
     again = sweep.add(dt=0.5, skip_existing="complete")
-    assert again is not None  # it failed; it goes on
+    assert again is not None  # the failed run is resumed
     with again:
         again.json("metrics", {"final_height": 94.5})
     rounded = sweep.add(dt=0.1234567, skip_existing=True)
-    assert rounded is not None  # 0.3.0 cut its id to five digits, which are those of other runs too
+    assert rounded is not None  # 0.3.0 shortened its id to five digits, so other runs could have the same id
     rounded.mark_complete()
     folder = tmp_path / "outputs/falling_ball"
     rows = {row["run_id"]: (row["wind"], row["status"], row["final_height"]) for row in index(folder)}
@@ -270,7 +270,7 @@ result = {
     assert (read["run_id"], read["status"]) == ("every", "complete")
     assert read["params"] == {"omega": 2.0, "tags": ["a", "1e5"], "none": None}
     assert (read["runtime"], read["start"]) == (log.elapsed, log.reader.meta["start_time"])
-    assert read["arrays"] == ["T", "energy", "trajectory:v", "trajectory:x"]  # 0.3.0 leaves folders out
+    assert read["arrays"] == ["T", "energy", "trajectory:v", "trajectory:x"]  # 0.3.0 ignores folders
     assert read["artifacts"] == ["final_state.json", "nested/config.json", "stdout.txt"]
     assert read["plots"] == ["energy.png"]
     assert read["energy"] == [0, 0.25, 0.5, 0.75, 1]
@@ -353,7 +353,7 @@ def _sweep(folder: Path) -> Experiment:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some runs, and a sweep."""
+    """Write some runs and a sweep."""
     folder = tmp_path_factory.mktemp("recipes")
     outputs = folder / "outputs"
     for number, omega in enumerate((1.0, 2.0, 3.0)):
@@ -396,7 +396,7 @@ def test_jq_reads_parameters(written: Path) -> None:
 
 
 def test_jq_selects_by_an_artifact(written: Path) -> None:
-    """With NaN in the file, which is no JSON by its standard."""
+    """The file contains NaN, which the JSON standard does not allow."""
     files = sorted(written.glob("outputs/log_run*/artifacts/final_state.json"))
     assert [[found["E"] for found in jq_of("select(.E > 2.0)", file)] for file in files] == [[], [], [4.5]]
     assert [[found["E"] for found in jq_of("select(.E >= 2.0)", file)] for file in files] == [[], [2.0], [4.5]]

@@ -1,4 +1,4 @@
-"""An interrupt or a signal handler may come before any instruction: the run goes on, and nothing is lost or doubled."""
+"""An interrupt or a signal handler may come before any instruction: the run continues, and no write is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HELD = (
     "local_locks.py", "recording.py", "writer.py", "parameters.py", "queue.py", "keyed.py", "room.py", "steps.py",
     "losses.py", "helper_thread.py", "writes.py", "in_flight.py", "threads.py", "threading.py",
 )  # fmt: skip
-"""Files whose code holds a lock, or a state that two calls share."""
+"""Files whose code holds a lock, or state that calls share."""
 
 Op = Callable[[Logbook, int], object]
 
@@ -39,7 +39,7 @@ def interrupt() -> NoReturn:
     raise KeyboardInterrupt
 
 
-# Python drops an interrupt that arrives inside __del__, and says so with this warning.
+# Python drops an interrupt that arrives inside __del__ and reports it with this warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_line_that_is_interrupted_anywhere(place: Place) -> None:
     log = place.logbook()
@@ -80,7 +80,7 @@ OPS: dict[str, Op] = {
 @pytest.mark.parametrize("inner", OPS)
 @pytest.mark.parametrize("outer", OPS)
 def test_a_handler_writes_within_any_write(place: Place, outer: str, inner: str) -> None:
-    """Each call is made within the other one, at every place of it where a signal may come (on disk at each third)."""
+    """Make each call inside each other call, at every place where a signal may arrive (on disk at every third)."""
     log = place.logbook()
     made: dict[str, list[int]] = {name: [] for name in OPS}
 
@@ -105,7 +105,7 @@ def test_a_handler_writes_within_any_write(place: Place, outer: str, inner: str)
 
 
 def test_a_handler_replaces_a_file_that_is_being_replaced() -> None:
-    """It writes the file too, which must not hide from its replacement that another one is under way."""
+    """The handler writes the same file; the outer replacement must still detect that write."""
     place = Place("memory", "memory://interrupts")
     store = place.store()
     for position in itertools.count():
@@ -134,7 +134,7 @@ def test_a_handler_replaces_a_file_that_is_being_replaced() -> None:
 
 
 def checkpoint(log: Logbook, number: int) -> None:
-    """What a batch system's warning is answered by."""
+    """Do what a job does when its batch system warns it."""
     log.pickle("checkpoint", number)
     log.flush()
 
@@ -154,12 +154,12 @@ WRITES: dict[str, Op] = {
 def test_a_handler_stores_a_checkpoint_within_any_write_in_the_background(place: Place, outer: str) -> None:
     log = place.logbook(background=True)
     for position in itertools.count(1):
-        log.json("waits", position)  # something is pending
+        log.json("waits", position)  # keep a write pending
         inside = At(position, partial(checkpoint, log, position), HELD)
         inside.call(partial(WRITES[outer], log, 0))
         if not inside.came:
             break
-        if outer != "pickle":  # which stores its own afterwards
+        if outer != "pickle":  # the outer call stores its own value afterwards
             assert pickle.loads(place.bytes("log_run/artifacts/checkpoint.pkl")) == position
     assert position > 5
     log.mark_complete()
@@ -175,7 +175,7 @@ CALLS: dict[str, Op] = {
 }
 
 
-# Python drops an interrupt that arrives inside __del__, and says so with this warning.
+# Python drops an interrupt that arrives inside __del__ and reports it with this warning.
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("background", [False, True])
@@ -206,10 +206,10 @@ def test_a_call_that_is_interrupted_anywhere_can_be_made_again(place: Place, nam
     assert log.reader.verify().ok
 
 
-# Python drops an interrupt that arrives inside __del__, and says so with this warning.
+# Python drops an interrupt that arrives inside __del__ and reports it with this warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_end_that_is_interrupted_can_be_made_again(place: Place) -> None:
-    """It has hundreds of places where that may come; this looks at every seventh of them."""
+    """The end has hundreds of places for an interrupt; this test uses every seventh."""
     for position in itertools.count(step=7):
         log = place.logbook(position, environment=False)
         log.json("value", position)
@@ -219,14 +219,14 @@ def test_an_end_that_is_interrupted_can_be_made_again(place: Place) -> None:
         log.mark_complete()
         assert json.loads(place.bytes(f"log_{position}/metadata.json"))["status"] == "complete"
         assert log.reader.verify().ok
-        place.store().clear()  # a listing in memory has a step for each file that any run left there
+        place.store().clear()  # a listing in memory visits each file of all runs
         if not at.came:
             break
     assert position > 200
 
 
 class Ended:
-    """A run whose end is interrupted by a handler that stores a field, some places later by SIGINT, and once more."""
+    """End a run, run a handler that stores a field meanwhile, send SIGINT some places later, and end the run again."""
 
     def __init__(self, place: Place, handler: int, interrupted: int, again: int | None = None) -> None:
         self.log = place.logbook(environment=False)
@@ -234,7 +234,7 @@ class Ended:
         first = At(handler, lambda: self._handle(interrupted), ("lease.py",))
         with suppress(KeyboardInterrupt):
             first.call(self.log.mark_complete)
-        self.is_late = self.stored and "late" not in self._fields(place)  # the next call is to store it
+        self.is_late = self.stored and "late" not in self._fields(place)  # the next call must store it
         self.came = first.came
         if again is not None:
             second = At(again, interrupt, ("lease.py",))
@@ -260,7 +260,7 @@ class Ended:
 
 @pytest.mark.slow
 def test_what_a_handler_stores_within_an_end_that_is_interrupted_is_kept() -> None:
-    """At each third place of a change of the state, of an interrupt after it, and once of one that follows."""
+    """Combine every third place of a state change with every third place of a later interrupt, once with another."""
     place, late = Place("memory", "memory://interrupts"), set[int]()
     for handler in itertools.count(step=3):
         for interrupted in itertools.count(step=3):
@@ -299,12 +299,12 @@ def test_a_request_that_is_interrupted_anywhere_is_given_up() -> None:
     async def long(number: int) -> None:
         under_way.add(number)
         try:
-            await asyncio.sleep(1)  # that long take those alone that are interrupted once it is over
+            await asyncio.sleep(1)  # only requests that are interrupted after they ended wait this long
         finally:
             under_way.remove(number)
 
     async def settle() -> None:
-        for _ in range(5):  # turns of the loop, in which what is cancelled ends
+        for _ in range(5):  # turns of the loop, in which cancelled tasks end
             await asyncio.sleep(0)
 
     for position in itertools.count():

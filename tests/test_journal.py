@@ -1,4 +1,4 @@
-"""The log of a run: its lines, when they are stored, and what becomes of them when the storage does not take them."""
+"""The log of a run: its lines, when they are stored, and how they survive errors of the storage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ANY_TEXT = st.text(st.characters() | st.characters(categories=["Cs"]), max_size=
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that the test advances."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
@@ -55,7 +55,7 @@ class Clock:
 
 
 class End:
-    """Bytes that grow in memory; with `whole` an append sends a file below that size again, as a bucket does."""
+    """A file in memory that grows. An append to a file below `whole` bytes sends it again, as with a bucket."""
 
     def __init__(self, content: bytes = b"", *, whole: int = 0, size: int | None = None) -> None:
         self.appends: list[bytes] = []
@@ -86,7 +86,7 @@ class End:
 
 
 class Stuck(End):
-    """An end whose appends wait until `gate` is open."""
+    """A file whose appends wait until `gate` is open."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,18 +96,18 @@ class Stuck(End):
         self.entered.set()
         assert self.gate.wait(30)
         super().append(data)
-        self.size = 0  # so that each line is due at once where FEW is
+        self.size = 0  # so that each line is due immediately where FEW is 1
 
 
 class Calling(End):
-    """An end that does something in the middle of each append."""
+    """A file that runs a function in the middle of each append."""
 
     def __init__(self, call: Callable[[], None], most: int = 20) -> None:
         super().__init__()
         self.call, self.most = call, most
 
     def append(self, data: bytes) -> None:
-        assert len(self.appends) < self.most, "it appends for ever"
+        assert len(self.appends) < self.most, "it appends without end"
         super().append(data)
         self.call()
 
@@ -117,19 +117,19 @@ def no_thread(work: Callable[[], object], name: str) -> NoReturn:
 
 
 class ByHand(Journal):
-    """A journal without a thread: a test looks at its clock instead."""
+    """A journal without a thread; the test advances its clock and calls `work`."""
 
     def __init__(self, end: Any, **options: Any) -> None:
         super().__init__(end, start=no_thread, **options)
 
     def work(self) -> None:
-        """Append whatever is due by now."""
+        """Append all lines that are due."""
         while (left := self.file.seconds_left()) is not None and left <= 0:
             self.file.try_append()
 
 
 def messages(text: str) -> list[str]:
-    """What the lines of a log say, each once it is seen to be well formed."""
+    """Return the messages of a log's lines, and check the format of each line."""
     found = [HEAD.fullmatch(line) for line in text.split("\n")[:-1]]
     assert text.endswith("\n") or not text
     assert all(found), text
@@ -137,7 +137,7 @@ def messages(text: str) -> list[str]:
 
 
 def logger_of(handler: logging.Handler, level: int = logging.DEBUG) -> logging.Logger:
-    logger = logging.Logger("notata", level)  # as a run's own, whose lines bear no name
+    logger = logging.Logger("notata", level)  # as for a run's own lines, which contain no logger name
     logger.addHandler(handler)
     return logger
 
@@ -157,7 +157,7 @@ def attached(handler: logging.Handler, name: str | None = None) -> Iterator[logg
 
 
 def far(url: str | None = None, *, near: bool = False) -> tuple[FaultyBackend, Place]:
-    """A backend whose log is collected unless it is `near`, and another road to its bytes."""
+    """Return a backend that collects log lines unless it is `near`, and a second way to read its bytes."""
     place = Place("memory" if url is None else "local", url or f"memory://{uuid.uuid4().hex}")
     return faults_in(open_store(place.url), near), place
 
@@ -167,7 +167,7 @@ def stored(place: Place, key: str = "log.txt") -> str:
 
 
 def fail_always(store: FaultyBackend, key: str = "log.txt") -> None:
-    """Fail every operation on a key until the store is healed."""
+    """Make every operation on a key fail until the store is healed."""
 
     def again() -> BaseException:
         fail_always(store, key)
@@ -177,7 +177,7 @@ def fail_always(store: FaultyBackend, key: str = "log.txt") -> None:
 
 
 def run(script: str, *arguments: str) -> str:
-    """What a script prints, in a process of its own."""
+    """Run a script in a separate process and return its output."""
     command = [sys.executable, "-W", "error", "-c", script, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
@@ -185,7 +185,7 @@ def run(script: str, *arguments: str) -> str:
 
 
 def no_threads(seconds: float = 3.0) -> bool:
-    """Whether every thread of a journal ends within some seconds."""
+    """Return True if every journal thread ends within some seconds."""
     end = time.monotonic() + seconds
     for thread in threading.enumerate():
         if thread.name == "notata-journal":
@@ -195,7 +195,7 @@ def no_threads(seconds: float = 3.0) -> bool:
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each line is due at once, where lines are collected."""
+    """Make each collected line due immediately."""
     monkeypatch.setattr(growing, "FEW", 1)
 
 
@@ -243,7 +243,7 @@ def test_the_level_is_one_word() -> None:
         logger.log(25, "a")
         logger.log(23, "b")
     finally:
-        logging.addLevelName(23, "Level 23")  # as before
+        logging.addLevelName(23, "Level 23")  # restore the default
     assert [HEAD.fullmatch(line)[2] for line in end.text.splitlines()] == ["Level-25", "TWO-WORDS"]  # type: ignore[index]
 
 
@@ -375,8 +375,8 @@ with Logbook("run", sys.argv[1]) as log:
 # -- who logs ----------------------------------------------------------------------------------------------
 
 
-class Seeing(logging.Filter):
-    """What sees the records that pass: a filter, a factory of records, or the emit of a handler."""
+class CallerRecorder(logging.Filter):
+    """Records a call of something that sees log records: a filter, a record factory, or the emit of a handler."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -387,21 +387,21 @@ class Seeing(logging.Filter):
         return True
 
 
-def filtered(logger: RunLogger, seeing: Seeing) -> None:
+def filtered(logger: RunLogger, seeing: CallerRecorder) -> None:
     logger.addFilter(seeing)
 
 
-def filtered_in_the_journal(logger: RunLogger, seeing: Seeing) -> None:
+def filtered_in_the_journal(logger: RunLogger, seeing: CallerRecorder) -> None:
     logger.handlers[0].addFilter(seeing)
 
 
-def handled_by_another(logger: RunLogger, seeing: Seeing) -> None:
+def handled_by_another(logger: RunLogger, seeing: CallerRecorder) -> None:
     other = logging.NullHandler()
     other.handle = seeing.filter  # type: ignore[method-assign]
     logger.addHandler(other)
 
 
-def formatted(logger: RunLogger, seeing: Seeing) -> None:
+def formatted(logger: RunLogger, seeing: CallerRecorder) -> None:
     class Form(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
             seeing.filter(record)
@@ -412,8 +412,8 @@ def formatted(logger: RunLogger, seeing: Seeing) -> None:
 
 @pytest.mark.parametrize("watch", [filtered, filtered_in_the_journal, handled_by_another, formatted])
 @pytest.mark.parametrize("below", [False, True])
-def test_the_caller_of_a_line_is_recorded(watch: Callable[[RunLogger, Seeing], None], below: bool) -> None:
-    logger, seeing = RunLogger("test"), Seeing()
+def test_the_caller_of_a_line_is_recorded(watch: Callable[[RunLogger, CallerRecorder], None], below: bool) -> None:
+    logger, seeing = RunLogger("test"), CallerRecorder()
     logger.addHandler(Journal(End(), at_once=True))
     watch(logger, seeing)
     said = logger.getChild("below") if below and watch is not filtered else logger
@@ -422,7 +422,7 @@ def test_the_caller_of_a_line_is_recorded(watch: Callable[[RunLogger, Seeing], N
 
 
 def test_a_factory_of_records_sees_where_a_line_was_logged() -> None:
-    logger, seeing = RunLogger("test"), Seeing()
+    logger, seeing = RunLogger("test"), CallerRecorder()
     logger.addHandler(Journal(End(), at_once=True))
 
     def factory(*arguments: Any) -> logging.LogRecord:
@@ -556,7 +556,7 @@ def test_many_fast_lines_send_at_most_three_times_their_size(
         for _ in range(count):
             logger.log(logging.WARNING if warn else logging.INFO, line)
             own.work()
-        clock.now += pause * count * (size + 30) / (10 * RATE)  # at least ten times as fast as what a log may cost
+        clock.now += pause * count * (size + 30) / (10 * RATE)  # ten times what the rate limit requires
         own.work()
     own.flush()
     assert len(end.messages) == sum(count for count, *_ in bursts)
@@ -564,7 +564,7 @@ def test_many_fast_lines_send_at_most_three_times_their_size(
 
 
 def cost_of(gap: float, size: int, before: int, warnings: int, seconds: float = 3600.0) -> float:
-    """Bytes a second besides the lines themselves, of one line each `gap`, some of them warnings."""
+    """Return the overhead in bytes per second, for one line every `gap` seconds, `warnings` of them warnings."""
     end, clock = End(whole=5 * MIB, size=before), Clock()
     own = ByHand(end, at_once=False, clock=clock)
     logger = logger_of(own)
@@ -577,7 +577,7 @@ def cost_of(gap: float, size: int, before: int, warnings: int, seconds: float = 
             clock.now += max(0.0, left)
             own.file.try_append()
         clock.now = until
-    return (end.sent - sum(map(len, end.appends)) - before) / (clock.now - 1000)  # the last gap may end behind
+    return (end.sent - sum(map(len, end.appends)) - before) / (clock.now - 1000)  # the last gap may end later
 
 
 @settings(max_examples=25)
@@ -588,7 +588,7 @@ def cost_of(gap: float, size: int, before: int, warnings: int, seconds: float = 
 def test_slow_lines_cost_a_hundred_kilobytes_a_second_at_most(
     gap: float, size: int, before: int, warnings: int
 ) -> None:
-    """Warnings that wait for their haste and the lines in between are two rhythms: twice that with them."""
+    """Warnings and other lines are sent at two intervals, so together they cost twice as much."""
     assert cost_of(gap, size, before, warnings) <= RATE * (2.0 if warnings else 1.0)
 
 
@@ -720,7 +720,7 @@ def test_the_thread_tries_again_what_failed(eager: None, after: bool) -> None:
 
 
 class Listening(logging.Handler):
-    """Tells that something was logged, and what."""
+    """A handler that records messages and signals each of them."""
 
     def __init__(self, heard: threading.Event) -> None:
         super().__init__()
@@ -759,7 +759,7 @@ def test_each_thread_s_lines_stay_in_order(eager: None, near: bool) -> None:
 
 @pytest.mark.parametrize("near", [True, False])
 def test_a_line_logged_during_an_append_neither_hangs_nor_is_doubled(near: bool) -> None:
-    """As a signal handler does."""
+    """For example from a signal handler."""
     done: list[str] = []
 
     def once() -> None:
@@ -772,7 +772,7 @@ def test_a_line_logged_during_an_append_neither_hangs_nor_is_doubled(near: bool)
     logger = logger_of(own)
     logger.info("outer")
     own.flush()
-    own.flush()  # the first one need not store what came meanwhile
+    own.flush()  # the first one need not store lines that arrived meanwhile
     assert end.messages == ["outer", "inner"]
 
 
@@ -786,7 +786,7 @@ def test_a_line_logged_during_an_immediate_line_is_stored_immediately() -> None:
 
 
 class Told(End):
-    """An end that is told to close in the midst of its first append, and tells what happens."""
+    """A file that is told to close during its first append, and records the events."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -818,7 +818,7 @@ def test_a_journal_closed_during_an_append_closes_its_file_after_it(near: bool) 
 
 
 def test_a_flush_ends_though_each_append_is_itself_logged() -> None:
-    """As a client library does that logs its requests, where the root logger is attached."""
+    """A client library may log its requests while the root logger is attached."""
     end = Calling(lambda: logger.debug("request"))
     own = ByHand(end, at_once=False, level=logging.DEBUG)
     logger = logger_of(own)
@@ -887,7 +887,7 @@ def test_two_runs_on_the_root_logger_do_not_log_each_other_in_a_loop() -> None:
 
     first, second = Calling(request), Calling(request)
     journals = [
-        Journal(end, at_once=False, clock=itertools.count(0, 100).__next__)  # all is due
+        Journal(end, at_once=False, clock=itertools.count(0, 100).__next__)  # all lines are due
         for end in (first, second)
     ]
     with attached(journals[0], "root"), attached(journals[1], "root"):
@@ -996,7 +996,7 @@ log.mark_complete()
 
 
 class Contested(End):
-    """An end that another writer changes before each of some appends."""
+    """A file that another writer changes before each of some appends."""
 
     def __init__(self, times: int) -> None:
         super().__init__()

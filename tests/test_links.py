@@ -1,4 +1,4 @@
-"""Links on a local disk: no write, removal or copy leaves the folder that the user named through one."""
+"""Links on a local disk: no write, removal or copy follows one out of the folder that the user named."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need a privilege 
 
 
 def content(folder: Path) -> dict[str, bytes | str | None]:
-    """All that lies below a folder: the bytes of files, the goals of links, None for folders. No link is followed."""
+    """Return all entries below a folder: bytes of files, targets of links, None for folders. Follows no links."""
     found: dict[str, bytes | str | None] = {}
     for above, folders, files in os.walk(folder):
         for name in folders + files:
@@ -49,7 +49,7 @@ def content(folder: Path) -> dict[str, bytes | str | None]:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder with what nobody may touch; it looks like a run, so that every step of ours finds what it seeks."""
+    """A folder that must stay unchanged. It looks like a run, so code that follows a link into it finds its files."""
     folder = tmp_path / "outside"
     with Logbook("night", folder, params={"dt": 0.1}, heartbeat=0, environment=False) as log:
         log.text("notes", "years of work")
@@ -62,7 +62,7 @@ def outside(tmp_path: Path) -> Path:
 
 
 def place_link(link: Path, goal: Path) -> None:
-    """Put a link where a file or a folder may be."""
+    """Place a link where a file or folder may be."""
     if link.is_symlink() or link.is_file():
         link.unlink()
     elif link.exists():
@@ -85,7 +85,7 @@ COMPONENTS = [
     "artifacts/notes.txt",
     "data/x.npy",
 ]
-"""What may be a link: the folder of the run, each folder in it, and files of each kind."""
+"""Paths that may be links: the run's folder, each folder in it, and files of each kind."""
 
 
 def by_local(log: Logbook) -> None:
@@ -185,7 +185,7 @@ def test_no_writer_writes_through_a_link(writer: str, component: str, tmp_path: 
 
 @pytest.fixture
 def by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a system without descriptors of folders, such as Windows: each folder is looked at before it is used."""
+    """Simulate a system without folder descriptors, such as Windows: notata checks each folder before use."""
     monkeypatch.setattr(local_folders, "BY_DESCRIPTOR", False)
     monkeypatch.setattr(local_folders, "NO_LINK", 0)
 
@@ -481,7 +481,7 @@ def test_a_folder_that_is_swapped_for_a_link_at_any_moment_leads_nowhere(
 
 
 class Swap:
-    """Puts a link in place of a folder just before the n-th call to the system that opens, lists or removes."""
+    """Replace a folder by a link just before the n-th system call that opens, lists or removes."""
 
     def __init__(self, folder: Path, away: Path, goal: Path, moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder, self._away, self._goal = folder, away, goal
@@ -531,8 +531,8 @@ def laid(run: Path, entries: dict[str, str], outside: Path) -> None:
     for key, kind in entries.items():
         path = run / key
         if not os.path.realpath(path.parent).startswith(os.path.realpath(run)):
-            continue  # another entry made a link of its folder
-        with suppress(OSError):  # a file where another entry wants a folder
+            continue  # another entry replaced its folder by a link
+        with suppress(OSError):  # another entry is a file where this one needs a folder
             path.parent.mkdir(parents=True, exist_ok=True)
             if kind == "file":
                 path.write_text("x")
@@ -612,7 +612,7 @@ def test_a_path_outside_the_named_folder_works_as_before(tmp_path: Path) -> None
 def test_where_a_rename_changes_the_time_of_a_file_runs_are_replaced_and_removed(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a bucket does that is mounted as a folder: a rename is a copy on the server, and there are no hard links."""
+    """As on a bucket mounted as a folder: a rename is a server-side copy, and there are no hard links."""
     replace, ticks = os.replace, itertools.count(1)
 
     def slow(source: str, target: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
@@ -637,7 +637,7 @@ def test_where_a_rename_changes_the_time_of_a_file_runs_are_replaced_and_removed
 def test_a_version_of_another_writer_is_never_taken_for_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the rename and the look, another process may have stored its own file."""
+    """Another process may store its own file between the rename and the stat."""
     store = open_store(tmp_path)
     version = store.create("a", b"first")
     replace = os.replace

@@ -1,4 +1,4 @@
-"""A local disk: what an artifact and a line cost in system calls, and the file that stays open between lines."""
+"""A local disk: the system calls of an artifact and a log line, and the file that stays open between lines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ fcntl = pytest.importorskip("fcntl", reason="the systems without it are skipped 
 
 
 class Watched:
-    """A module whose calls by this thread are counted, and may be made to fail; other threads are other runs."""
+    """A module whose calls in this thread are counted and may be made to fail; other threads belong to other runs."""
 
     def __init__(self, module: ModuleType, calls: list[str]) -> None:
         self._module = module
@@ -51,7 +51,7 @@ class Watched:
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep what tests before left open from adding calls: too many open files, and files that are collected."""
+    """Keep earlier tests from adding calls: by the limit of open files, or by garbage collection of files."""
     monkeypatch.setattr(local, "OPEN_FILES", 1024)
     gc.collect()
     gc.disable()
@@ -60,7 +60,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def held_open(folder: Path) -> list[int]:
-    """The descriptors that this process has of files below a folder."""
+    """Return this process's descriptors of files below a folder."""
     there = {(state.st_dev, state.st_ino) for state in (path.stat() for path in folder.rglob("*"))}
     return [number for number in range(1024) if identity(number) in there]
 
@@ -75,13 +75,13 @@ def identity(number: int) -> tuple[int, int] | None:
 
 @pytest.fixture
 def calls() -> list[str]:
-    """The names of the calls to the system that the store of a local disk has made, in their order."""
+    """Record the system calls of the local store, in order."""
     return []
 
 
 @pytest.fixture
 def system(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> Watched:
-    """What that store knows as `os`."""
+    """Return the object that the local store uses as `os`."""
     watched = Watched(os, calls)
     for module in (local, local_folders, local_locks, local_staged):
         monkeypatch.setattr(module, "os", watched)
@@ -104,11 +104,11 @@ def test_an_artifact_opens_two_folders_and_is_one_open_one_write_and_one_rename(
     tmp_path: Path, system: Watched, calls: list[str]
 ) -> None:
     log = quiet_run(tmp_path)
-    log.json("first", {})  # makes the folder
+    log.json("first", {})  # creates the folder
     log.logger.setLevel("ERROR")
     calls.clear()
     log.json("m", {"a": 1.0})
-    folders = ["open", "open", "close"]  # of the run below the base folder, and of the artifacts in it
+    folders = ["open", "open", "close"]  # opens the run's folder from the base folder, then the artifacts folder
     assert calls == [*folders, "open", "write", "fstat", "close", "replace", "close"]
 
 
@@ -159,7 +159,7 @@ def test_a_run_that_is_forgotten_leaves_nothing_open(tmp_path: Path) -> None:
 
 def test_of_many_runs_few_keep_their_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = os.dup(0)
-    os.close(free)  # numbers are given from below, so as many files as this lie below the limit
+    os.close(free)  # new descriptors get the lowest free numbers, so this limit allows eight files
     monkeypatch.setattr(local, "OPEN_FILES", free + 8)
     logs = [quiet_run(tmp_path, f"run{number}") for number in range(20)]
     for log in logs * 3:
@@ -228,7 +228,7 @@ def test_a_program_that_closes_all_descriptors_loses_no_file_of_its_own(tmp_path
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_has_a_lock_of_its_own(tmp_path: Path) -> None:
-    """A lock is that of an open file, which a fork shares: both would have it at once."""
+    """A lock belongs to an open file, and a fork shares that: both processes would hold it at once."""
     script = """
 import fcntl, os, sys
 from notata import Logbook
@@ -390,7 +390,7 @@ def test_an_append_elsewhere_than_at_the_end_is_refused_and_holds_nothing(tmp_pa
 
 
 def test_a_descriptor_reused_for_another_file_gets_no_line(tmp_path: Path) -> None:
-    """A process may close what it did not open: to become a daemon, say."""
+    """A process may close descriptors that it did not open, for example when it becomes a daemon."""
     log = Logbook("a", tmp_path)
     log.info("one")
     [handle] = held_open(tmp_path)

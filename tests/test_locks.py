@@ -1,4 +1,4 @@
-"""Locks that somebody else holds: whoever may read a file may hold its lock, and no run hangs for it."""
+"""Locks that another process holds: any process that can read a file can lock it, and no run hangs because of that."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from notata.store.backends import local_locks
 
 fcntl = pytest.importorskip("fcntl", reason="Windows locks files by other means")
 
-LONG = 60  # seconds that a test waits for what would otherwise never end
+LONG = 60  # seconds that a test waits for something that might never end
 
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold a lock as another process may that can read the file, and not write it."""
+    """Hold a lock as another process may that can read, but not write, the file."""
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -37,7 +37,7 @@ def held(path: Path) -> Iterator[None]:
 
 
 def in_time(work: Callable[[], object]) -> BaseException | None:
-    """What a call raises, if it ends at all."""
+    """Run a call with a time limit and return its exception."""
     raised: list[BaseException | None] = []
 
     def run() -> None:
@@ -51,7 +51,7 @@ def in_time(work: Callable[[], object]) -> BaseException | None:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(LONG)
-    assert raised, "it hangs"
+    assert raised, "timed out"
     return raised[0]
 
 
@@ -122,7 +122,7 @@ def test_lines_that_had_to_wait_are_all_there_and_only_the_first_waited(
 def test_of_many_locks_that_are_held_only_the_first_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a removal would take the time limit for each file."""
+    """Otherwise a removal would wait for the time limit with each file."""
     with Logbook("run", tmp_path, environment=False, heartbeat=0) as log:
         for number in range(60):
             log.text(str(number), "x")
@@ -139,12 +139,12 @@ def test_of_many_locks_that_are_held_only_the_first_is_waited_for(
         monkeypatch.undo()
     assert (done[0].removed, len(done[0].remains.errors if done[0].remains else ())) == (False, 60)
     waited = tries.count(fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert 60 < waited < 60 + 0.5 / 0.01 + 100  # a pause between two tries is 10 ms at least, but for the first ones
+    assert 60 < waited < 60 + 0.5 / 0.01 + 100  # pauses between tries last at least 10 ms, except for the first
     assert remove(str(tmp_path / "log_run"))[0].removed
 
 
 def test_waiting_for_a_lock_file_that_is_renewed_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system has no locks, a file is the lock; one that is always new is never broken."""
+    """On a system without file locks, a file serves as the lock; one that is always new never counts as abandoned."""
 
     def none(handle: int, how: int) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
@@ -193,7 +193,7 @@ def test_a_lock_that_is_held_is_not_taken_for_one_that_was_left(
 def test_a_lock_that_another_thread_takes_during_the_check_is_not_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The check whether a lock was left behind looks at all threads; another call begins while it does."""
+    """The check for an abandoned lock looks at all threads; another call begins meanwhile."""
     path = tmp_path / "file"
     path.write_bytes(b"")
     taken, done = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]

@@ -1,4 +1,4 @@
-"""What is noted while files are stored, and what becomes of it: in memory, and where operations fail."""
+"""The file records that notata makes during writes, and the manifest made from them, also when operations fail."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def place() -> Place:
 
 
 def far() -> tuple[FaultyBackend, Store, FileRecords]:
-    """A store as a bucket is: its appends are noted, as to look at the file would be a request."""
+    """Return a store like a bucket: it records its appends, because checking the file would cost a request."""
     faulty = FarBackend(open_store(place().url))
     hashing = HashingBackend(faulty)
     return faulty, Store(hashing), hashing.records
 
 
 def raw(store: Store | Backend) -> dict[str, bytes]:
-    """What is stored, read behind the store's back."""
+    """Read all stored files, bypassing the store."""
     fs, start = store.filesystem(), len(store.url.removeprefix("memory:/")) + 1
     return {path[start:]: fs.cat_file(path) for path in fs.find(store.url)}
 
@@ -100,7 +100,7 @@ def do(store: Store, verb: str, name: str, data: bytes) -> None:
 def test_every_receipt_is_correct_after_any_operations_and_failures(
     steps: list[tuple[str, str, bytes]], fails_at: int | None, after: bool
 ) -> None:
-    """What is noted is what is there; after a failure, what is noted of the version that is there."""
+    """The records match the stored files; after a failure, those that name the stored version match it."""
     faulty, store, records = far()
     if fails_at is not None:
         faulty.fail(fails_at, after=after)
@@ -110,7 +110,7 @@ def test_every_receipt_is_correct_after_any_operations_and_failures(
     faulty.heal()
     stored, own = raw(faulty), records.receipts()
     if records.incomplete:
-        assert fails_at is not None or "append" in [verb for verb, _, _ in steps]  # of what was not known before
+        assert fails_at is not None or "append" in [verb for verb, _, _ in steps]  # of unknown content
         own, unknown = valid_receipts(Store(faulty).list(), own)
         assert {entry.key for entry in unknown} | set(own) == set(stored)
     else:
@@ -186,7 +186,7 @@ def test_two_writes_at_once_leave_it_open_which_came_last() -> None:
 
 
 def test_a_write_that_begins_within_the_beginning_of_another_one_is_noticed() -> None:
-    """In another thread or a signal handler, wherever that comes."""
+    """It begins in another thread or a signal handler, at any place."""
     for number in itertools.count():
         records = FileRecords()
         inside = At(number, partial(records.begin, "k"), ["recording.py"])
@@ -217,7 +217,7 @@ def test_a_write_whose_reply_comes_after_an_append_to_the_same_file_leaves_it_op
     def appended_meanwhile(key: str, data: bytes, match: str | None) -> str:
         version = write(key, data, match)
         if key == "k":
-            store.append_once(key, b"more", Tail(len(data), version, data))  # with what a bucket knows
+            store.append_once(key, b"more", Tail(len(data), version, data))  # with the state kept for buckets
         return version
 
     faulty.put = appended_meanwhile  # type: ignore[method-assign]
@@ -415,7 +415,7 @@ def test_the_status_waits_for_the_files_of_a_worker_that_came_meanwhile() -> Non
     assert verbs(faulty, before) == [
         ("append", "log.txt"),
         ("put", "manifest.json"),
-        ("put", "metadata.json"),  # refused: somebody changed it
+        ("put", "metadata.json"),  # refused: another writer changed it
         ("get", "metadata.json"),
         ("list", ""),
         ("put", "manifest.json"),
@@ -446,7 +446,7 @@ def test_files_written_without_notata_are_read_once_and_others_not_again(tmp_pat
 
 
 def test_a_file_damaged_since_an_earlier_attempt_is_reported(tmp_path: Path) -> None:
-    """Its time says that nobody wrote it, so the receipt of the earlier attempt stays, and it is not read again."""
+    """Its modification time is unchanged, so notata keeps the earlier record and does not read the file again."""
     where = Place("local", str(tmp_path))
     with where.logbook() as log:
         log.bytes("old", b"1234")

@@ -1,4 +1,4 @@
-"""Runs whose folder was moved or deleted, what is left of them, and folders that are named by ``~`` and ``$NAME``."""
+"""Runs whose folder was moved or deleted, their remains, and folders named with ``~`` and ``$NAME``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_run_of_another_writer_differs_from_a_missing_run() -> None:
 
 
 def orphans(base: str) -> str:
-    """A folder of runs: one that is whole, what three lost ones left, and what is no run's."""
+    """Create a complete run, the remains of three lost runs, and files that belong to no run."""
     store = open_store(base)
     with Logbook("whole", base):
         pass
@@ -80,7 +80,7 @@ def test_a_part_of_a_run_has_no_orphan_in_it(tmp_path: Path) -> None:
 
 def test_what_is_left_of_a_run_is_removed_by_its_name_only(tmp_path: Path) -> None:
     orphans(str(tmp_path))
-    done = process("rm", "-r", ".", "--yes", folder=tmp_path)  # here its warning would be an error
+    done = process("rm", "-r", ".", "--yes", folder=tmp_path)  # the test process would turn its warning into an error
     assert done.returncode == 0
     assert sorted(line for line in done.stderr.splitlines() if "log_" in line) == [
         f"Warning: ./{name} has no metadata.json, and is kept; name it to remove it"

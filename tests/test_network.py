@@ -1,4 +1,4 @@
-"""What a network that fails does to a run; `tests.tools.network` does many more rounds."""
+"""Runs on a failing network; `tests.tools.network` does many more rounds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.contract.conftest import make_place
 from tests.faulty_proxy import FAULTS, LIE, SILENT, SLOW, UNDONE, FaultyProxy, faulty
 from tests.tools.network import Tally, behind, hurried, outing
 
-TIMEOUT = 0.6  # seconds that a request may take whose reply may never come
+TIMEOUT = 0.6  # time limit in seconds of requests whose reply may never come
 
 
 @pytest.fixture(params=["s3", "gcs"])
@@ -49,7 +49,7 @@ def _hurried() -> Iterator[None]:
 
 
 def test_each_fault_once(place: Place, proxy: FaultyProxy) -> None:
-    """One request of a small write fails: it is made again. Of a silent server there is only the end of the time."""
+    """One request of a small write fails and is repeated. If the server is silent, the write ends at the time limit."""
     patient, hasty = stores(place, proxy)
     for number, fault in enumerate(FAULTS):
         patient.write("a", b"old")
@@ -68,7 +68,7 @@ def test_each_fault_once(place: Place, proxy: FaultyProxy) -> None:
 
 
 def test_each_fault_for_good(place: Place, proxy: FaultyProxy) -> None:
-    """Every request fails: an error that names the key, and the old content or the new one."""
+    """Every request fails: the error names the key, and the file has the old or the new content."""
     patient, hasty = stores(place, proxy)
     for fault in FAULTS:
         patient.write("a", b"old")
@@ -84,7 +84,7 @@ def test_each_fault_for_good(place: Place, proxy: FaultyProxy) -> None:
 def test_a_store_that_asks_for_fewer_requests_gets_the_whole_time_limit(
     place: Place, proxy: FaultyProxy, answer: str
 ) -> None:
-    """No pause is waited for here; they count as if they were."""
+    """The pauses take no real time here, but count as if they did."""
     patient, hasty = stores(place, proxy)
     faults = iter([answer] * 7)
     proxy.met.clear()
@@ -97,7 +97,7 @@ def test_a_store_that_asks_for_fewer_requests_gets_the_whole_time_limit(
         proxy.met.clear()
         with pytest.raises(StorageError, match="asked for fewer requests") as caught:
             store.write("a", b"newer")
-        assert type(caught.value) is StorageError  # whether it took effect is known, unlike after a deadline
+        assert type(caught.value) is StorageError  # the outcome is known, unlike after a deadline
         assert proxy.met[answer] in requests
     assert place.bytes("a") == b"new"
 
@@ -105,7 +105,7 @@ def test_a_store_that_asks_for_fewer_requests_gets_the_whole_time_limit(
 def test_a_new_connection_that_is_asked_for_fewer_requests_has_the_whole_time_limit_too(
     place: Place, proxy: FaultyProxy
 ) -> None:
-    """A refusal is an answer: the short time limit is for addresses where no server answers."""
+    """A refusal is a response: the short time limit applies only while no server responds."""
     faults = iter(["503"] * 7)
     proxy.plan = lambda request: next(faults, "")
     behind(place, proxy).store().write("a", b"new")
@@ -141,12 +141,12 @@ def test_the_delay_that_the_server_requests_is_used_within_the_time_limit() -> N
 @pytest.mark.parametrize("fault", ["silent", "half-silent"])
 @pytest.mark.parametrize("size", [9, PART, 2 * PART])
 def test_an_answer_that_stops_coming_ends_a_read(place: Place, proxy: FaultyProxy, fault: str, size: int) -> None:
-    """However much was asked for: the size of a file is not known before the answer, so the request is for 8 MiB."""
+    """The read asks for 8 MiB because the size of the file is unknown, but the time limit does not grow with that."""
     patient, hasty = stores(place, proxy)
     patient.write("a", bytes(size))
     proxy.plan = lambda request: fault
     with pytest.raises(DeadlineError):
-        hasty.start_fetch("a").result(20)  # botocore alone would wait a minute
+        hasty.start_fetch("a").result(20)  # botocore alone would wait for a minute
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -155,7 +155,7 @@ def test_a_slow_answer_may_take_longer_than_the_time_limit(place: Place, proxy: 
     store = behind(place, proxy).store(timeout=1.2)
     if answered:
         store.exists("a")
-    proxy.plan, proxy.pause = lambda request: SLOW, 0.1  # of 20 pieces
+    proxy.plan, proxy.pause = lambda request: SLOW, 0.1  # before each of 20 pieces
     assert store.read("a", 0, 4096) == bytes(range(256)) * 16
 
 
@@ -170,7 +170,7 @@ def test_each_piece_of_an_answer_gives_the_request_its_time_anew() -> None:
 
 
 def stores(place: Place, proxy: FaultyProxy) -> tuple[Store, Store]:
-    """One for whose requests there is time, and one for those that are never answered; both have been, once."""
+    """Return a store with a long time limit, and one with a short limit for requests without reply; both connected."""
     found = behind(place, proxy).store(), behind(place, proxy).store(timeout=TIMEOUT)
     for store in found:
         store.write("warm", b"")
@@ -178,12 +178,12 @@ def stores(place: Place, proxy: FaultyProxy) -> tuple[Store, Store]:
 
 
 def left(fault: str, new: bytes) -> set[bytes]:
-    """What may be there; on a machine that is slow the time may be over before the server is asked."""
+    """Return the possible contents; on a slow machine the time limit may end before the request reaches the server."""
     return {b"old"} if fault in UNDONE else {b"old", new} if fault in SILENT else {new}
 
 
 class Held:
-    """Something large of a caller's."""
+    """A large object of the caller."""
 
 
 CALLS: dict[str, Callable[[Store], object]] = {
@@ -202,16 +202,16 @@ CALLS: dict[str, Callable[[Store], object]] = {
 def test_an_error_that_was_handled_holds_nothing_of_its_callers(
     place: Place, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each frame that an error came through has what its callers have, and would have it until Python looks for it."""
+    """The frames in a traceback refer to the callers' objects and would keep them until the next garbage collection."""
     store, _ = stores(place, proxy)
     store.write("a", b"old")
     proxy.plan = lambda request: "500"
-    monkeypatch.setattr(logging.getLogger("gcsfs"), "disabled", True)  # what pytest keeps of it has the errors
+    monkeypatch.setattr(logging.getLogger("gcsfs"), "disabled", True)  # pytest keeps its log records
     gc.disable()
     try:
         for name, call in CALLS.items():
             held = attempt(store, call)
-            sync(store.filesystem().loop, asyncio.sleep, 0)  # the loop's thread is done with it
+            sync(store.filesystem().loop, asyncio.sleep, 0)  # wait until the loop's thread has released it
             assert held() is None, name
     finally:
         gc.enable()
@@ -235,7 +235,7 @@ def test_an_error_of_a_listing_is_about_no_key(place: Place, proxy: FaultyProxy)
 @pytest.mark.parametrize("background", [False, True])
 def test_a_run_completes_despite_any_fault(place: Place, background: bool) -> None:
     done = Tally()
-    for number in range(8):  # on a busy machine a deadline may end one after few requests
+    for number in range(8):  # on a busy machine a deadline may end a round after few requests
         here = replace(place, url=f"{place.url}/{number}")
         plan = f"suite/{background}/{number}"
         done.add(outing(here, plan, background=background, timeout=TIMEOUT, count=16, large=0))
@@ -247,7 +247,7 @@ def test_a_run_completes_despite_any_fault(place: Place, background: bool) -> No
 
 
 def test_a_store_with_false_replies_is_noticed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """A request to S3 that is reported as done and is not is a lost file, and the check finds it."""
+    """A request to S3 that is confirmed but not executed loses a file, and the check finds that."""
     lies = itertools.count()
 
     def lying(rng: object) -> object:
@@ -274,13 +274,13 @@ def test_the_proxy_does_what_its_plan_says(fault: str, request: pytest.FixtureRe
         silent = dict.fromkeys(SILENT, "silence")
         assert said == {**dict.fromkeys(resets, "reset"), **silent, **wanted}.get(fault, "closed")
         assert proxy.met == {fault: 1}
-        assert proxy.done.empty()  # once, if at all
+        assert proxy.done.empty()  # once at most
     assert place.raw().exists(f"{place.url}/a") is (fault not in UNDONE)
     place.store().clear()
 
 
 def ask(proxy: FaultyProxy, path: str, fault: str) -> str:
-    """What comes of a put that moto takes unsigned: the status of a whole reply, or how it ended without one."""
+    """Send a put that moto accepts unsigned; return the status of a complete reply, or how the connection ended."""
     reply = b""
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as connection:
         connection.sendall(b"PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nsome text" % path.encode())

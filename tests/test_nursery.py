@@ -1,4 +1,4 @@
-"""Scripts that are forked from the nursery: nobody waits for one for ever."""
+"""Scripts that the nursery forks: nothing waits for one forever."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.nursery import ROOT, Script
 
 
 def test_processes_left_by_tests_end_with_the_tests() -> None:
-    """A test that failed does not wait for its script, which waits for its input to end."""
+    """A failed test does not wait for its script, and the script waits for its input to end."""
     left = (
         "from tests.nursery import Script\n"
         "script = Script('tests.ending', ['wait', 'memory://left', '{}'])\n"

@@ -1,4 +1,4 @@
-"""What other programs leave on a disk or in an archive, and where a path that a user gives leads."""
+"""Files of other programs on a disk or in an archive, and where a user's path leads."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_urls_are_shown_as_they_can_be_written() -> None:
 
 
 class Web(BaseHTTPRequestHandler):
-    """A server that knows no ranges, tells no size of some files, and wants a signature."""
+    """A server without ranges that reports no size for some files and requires a signature."""
 
     protocol_version = "HTTP/1.1"
 
@@ -140,7 +140,7 @@ def test_a_signed_address_is_read_whole_and_never_printed(
     log = Logbook("run", tmp_path)
     path = log.file(kind(f"{web}/{name}?Signature=top-secret-7"))
     assert (path.name, path.read_bytes()) == (name, b"mesh" * 1000)
-    wrong = "wrong-secret-" + "8"  # a traceback shows this line
+    wrong = "wrong-secret-" + "8"  # tracebacks show this line
     with pytest.raises(StorageError) as caught:
         log.file(f"{web}/{name}?Signature={wrong}")
     log.mark_failed("on purpose", caught.value)
@@ -155,7 +155,7 @@ def test_an_interrupt_ends_copies_that_have_begun(tmp_path: Path) -> None:
     source = open_store(f"memory://{uuid.uuid4().hex}")
     for number in range(3):
         source.write(str(number), bytes(4 * 2**20))
-    begun = threading.Barrier(3)  # two copies, and who waits for them
+    begun = threading.Barrier(3)  # two copies and this test
     seen: list[int] = []
 
     def stream(key: str) -> IO[bytes]:

@@ -1,4 +1,4 @@
-"""A child process that imports the script of its parent again does not take its parent's run."""
+"""A child process that imports its parent's script again does not take over its parent's run."""
 
 from __future__ import annotations
 

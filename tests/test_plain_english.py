@@ -1,4 +1,4 @@
-"""Phrases that must not come back in anything that people read. Reading is what keeps the rest plain."""
+"""Phrases that must not come back in any text that people read. The rest depends on review."""
 
 from __future__ import annotations
 

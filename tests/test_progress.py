@@ -1,4 +1,4 @@
-"""Bars in a terminal, and callbacks that are told of bytes."""
+"""Progress bars on a terminal, and callbacks that receive byte counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from notata.store.files import PART
 
 
 class Told(Callback):  # type: ignore[misc]
-    """Remembers what it was told."""
+    """A callback that records its calls."""
 
     def __init__(self, label: str = "", size: int | None = None) -> None:
         super().__init__(size)
@@ -69,7 +69,7 @@ def test_what_is_no_callback_is_refused(log: Logbook, mesh: Path) -> None:
 
 
 class Screen:
-    """A terminal as the standard error of this process, and what was written to it."""
+    """A terminal as the standard error of this process, and the text written to it."""
 
     def __init__(self) -> None:
         self._master, slave = pty.openpty()
@@ -77,7 +77,7 @@ class Screen:
         self.stderr = open(slave, "w", encoding="utf-8")
 
     def text(self) -> str:
-        """All that it shows and showed, without control sequences."""
+        """Return all text ever shown, without control sequences."""
         self.stderr.flush()
         data = b""
         with suppress(BlockingIOError):
@@ -86,7 +86,7 @@ class Screen:
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.decode()).replace("\r", "\n")
 
     def lose(self) -> None:
-        """End the connection: from now on each write fails (EIO)."""
+        """Close the connection: from now on each write fails (EIO)."""
         if self._master >= 0:
             os.close(self._master)
             self._master = -1
@@ -94,7 +94,7 @@ class Screen:
 
 @contextmanager
 def terminal() -> Iterator[Screen]:
-    """Within a test, not in a fixture: pytest sets its own standard error at the begin of each phase."""
+    """A context manager and not a fixture, because pytest replaces standard error at the start of each phase."""
     screen = Screen()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stderr", screen.stderr)
@@ -153,7 +153,7 @@ def test_a_lost_terminal_disturbs_no_writer(log: Logbook, mesh: Path) -> None:
 
 
 class Broken:
-    """A standard error of somebody else's."""
+    """A standard error, replaced by another program, that fails."""
 
     encoding = "utf-8"
 
@@ -217,7 +217,7 @@ def test_large_values_are_reported_and_small_ones_are_not(monkeypatch: pytest.Mo
         return told[-1]
 
     monkeypatch.setattr("notata.store.bar", bar)
-    monkeypatch.delattr(MemoryBackend, "open_read")  # read by ranges, as buckets are
+    monkeypatch.delattr(MemoryBackend, "open_read")  # force reads by ranges, as for buckets
     url = f"memory://{uuid.uuid4().hex}"
     with Logbook("a", Storage(url, progress=True)) as log:
         log.json("small", {})

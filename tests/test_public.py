@@ -1,4 +1,4 @@
-"""What is public, what it costs to import, and what a large value costs in memory."""
+"""The public names, the cost of importing them, and the memory that a large value takes."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_the_public_names_of_search_and_their_arguments() -> None:
         "runs", "show", "table", "tail", "trees", "usage", "verdicts",
     ]  # fmt: skip
     for name in search.__all__:
-        if inspect.isfunction(function := getattr(search, name)) and name != "removals":  # which takes runs
+        if inspect.isfunction(function := getattr(search, name)) and name != "removals":  # it takes runs instead
             parameters = inspect.signature(function).parameters
             assert parameters["storage_options"].kind is inspect.Parameter.KEYWORD_ONLY, name
             assert name == "diagnose" or "timeout" not in parameters, name
             assert parameters["storage_options"].annotation == "Mapping[str, Any] | None"
             assert ">>> " in (function.__doc__ or ""), name
     modules = [path.stem for path in Path(search.__path__[0]).glob("*.py")]
-    assert not set(modules) & set(search.__all__)  # or a function hides a module
+    assert not set(modules) & set(search.__all__)  # otherwise a function would hide a module
 
 
 def test_the_names_of_the_logbook() -> None:
@@ -82,7 +82,7 @@ def test_the_names_of_the_readers_and_of_an_experiment() -> None:
         "add", "base_dir", "exp_dir", "index_file", "reader", "record", "run_id", "runs_dir", "select", "to_dataframe",
         "url", "write_index",
     ]  # fmt: skip
-    assert reader.LogReader is LogReader  # the modules have the names that they had
+    assert reader.LogReader is LogReader  # the modules keep their names
     assert reader.ExperimentReader is ExperimentReader
     assert logbook.Logbook is Logbook
     assert experiment.Experiment is Experiment
@@ -144,7 +144,7 @@ def test_importing_is_light() -> None:
         "polars",
         "PIL",
         "rich",
-        "fsspec",  # and so neither asyncio nor ssl: both come with the first store
+        "fsspec",  # so neither asyncio nor ssl: both are loaded with the first store
         "upath",
         "asyncio",
         "ssl",
@@ -182,5 +182,5 @@ def test_a_large_pickle_needs_no_second_copy(kind: str, tmp_path: Path, request:
         url, options = f"{server.url}/memory", server.options
     grown, size = measure(96, url, options)
     assert size > 96 * 2**20
-    # Two parts of 8 MiB that are filled, four that are under way, and these once more where the network is slow.
+    # Two parts of 8 MiB being filled, four in flight, and as many again where the network is slow.
     assert grown < (2 + 4 + 4 + 1) * 8, f"{grown} MiB more for a value of 96 MiB"

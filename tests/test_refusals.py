@@ -1,4 +1,4 @@
-"""What a server refuses, and what the error says to do: certificates, quotas, credentials, unknown requests."""
+"""Refusals of a server and the advice in the error: certificates, quotas, credentials, unknown requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KEYS = {"key": "AKIATESTTESTTEST", "secret": "not-a-secret-of-anybody"}
 
 
 def certificate(folder: Path, name: str = "localhost", *, days: int = 1) -> Path:
-    """A certificate that signs itself, with its key, in one file."""
+    """Create a self-signed certificate and its key in one file."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -62,7 +62,7 @@ def certificate(folder: Path, name: str = "localhost", *, days: int = 1) -> Path
 def answering(
     status: int = 200, body: bytes = b"", chain: Path | None = None, *, kind: str | None = None
 ) -> Iterator[str]:
-    """A server with one answer for everything, encrypted if it is given a certificate; its address."""
+    """A server with the same answer for every request, with TLS if it has a certificate; yields its address."""
 
     class Answering(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -86,7 +86,7 @@ def answering(
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            """A client that refuses the certificate hangs up."""
+            """Ignore clients that refuse the certificate and disconnect."""
 
     with Server(("127.0.0.1", 0), Answering) as server:
         if chain is not None:
@@ -103,7 +103,7 @@ def answering(
 
 
 def raised(scheme: str, endpoint: str) -> errors.StorageError:
-    """The error of a read of a file there."""
+    """Return the error of reading a file there."""
     with pytest.raises(errors.StorageError) as caught:
         if scheme == "http":
             file_at(Target(f"{endpoint}/mesh.msh")).store.read("mesh.msh")
@@ -129,7 +129,7 @@ def test_a_certificate_that_signs_itself(tmp_path: Path, scheme: str) -> None:
 
 
 def test_it_is_asked_once(tmp_path: Path) -> None:
-    """botocore and gcsfs would repeat it for seconds."""
+    """botocore and gcsfs would repeat the request for seconds."""
     with answering(chain=certificate(tmp_path)) as endpoint, counted() as sent:
         raised("s3", endpoint)
         raised("gs", endpoint)
@@ -195,7 +195,7 @@ def test_a_refusal_says_what_is_wrong_and_what_to_do(
         error = raised(scheme, endpoint)
     assert type(error) is kind
     assert told in str(error)
-    assert "; " in str(error)  # and what to do
+    assert "; " in str(error)  # followed by advice
     assert "try later" not in str(error)
 
 
@@ -238,7 +238,7 @@ LOGIN = "a web page came instead of the storage's response, .*; log in to the ne
 
 @contextmanager
 def portal(page: bytes) -> Iterator[str]:
-    """A server that answers everything with a page, as a network does before its user has logged in."""
+    """A server that answers every request with a web page, like a network before its user has logged in."""
     with answering(200, page, kind="text/html; charset=utf-8") as url:
         yield url
 

@@ -1,4 +1,4 @@
-"""Bounded repetition."""
+"""Retries are bounded."""
 
 from __future__ import annotations
 

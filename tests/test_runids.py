@@ -1,4 +1,4 @@
-"""The id of a run, made of its parameters: that of notata 0.3.0 where it says which they are, and never two alike."""
+"""The run id made of parameters: as in notata 0.3.0 where unambiguous, and different for different parameters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLOSE = st.dictionaries(ALIKE, st.sampled_from([1, 2, -1, 0.1, True, None, "a", 
 
 
 def as_0_3_0(name: str, params: Mapping[str, Any]) -> str:
-    """The rule of notata 0.3.0, stated anew."""
+    """Return the id by the rule of notata 0.3.0, implemented independently."""
 
     def shown(value: Any) -> str:
         return format(value, ".5g") if isinstance(value, float) else str(value).replace("/", "_").replace(" ", "_")
@@ -43,7 +43,7 @@ def as_0_3_0(name: str, params: Mapping[str, Any]) -> str:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are one: numbers by their value, but a boolean is none; NaN is one value."""
+    """Return True for equal values: numbers by value, booleans are not numbers, NaN equals itself."""
     return bool(told(one) == told(other))
 
 
@@ -83,7 +83,7 @@ def test_ids_that_say_all_are_those_of_0_3_0(params: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "params",
     [
-        {"dt": 0.1234567},  # cut to five digits
+        {"dt": 0.1234567},  # shortened to five digits
         {"path": "a/b"},  # looks like a_b
         {"path": "a b"},
         {"name": "a_b"},
@@ -109,7 +109,7 @@ def test_other_ids_end_in_a_digest_and_stay_legible(params: dict[str, Any]) -> N
 
 
 def test_examples_that_must_not_change() -> None:
-    """A resumed sweep finds its runs by these."""
+    """A resumed sweep finds its runs by these ids."""
     assert run_id("falling_ball", {"dt": 0.01}) == "falling_ball_dt_0.01"
     assert run_id("sweep", {"dt": 0.1234567}) == "sweep_dt_0.12346--3f328ff4f67a970b"
     assert run_id("sweep", {"b": [1, 2.5, {"c": None}], "a": "x y"}) == (
@@ -190,7 +190,7 @@ def test_an_id_without_a_digest_is_that_of_0_3_0(params: dict[str, Any]) -> None
 @settings(max_examples=150)
 @given(st.dictionaries(IDENTIFIERS, st.integers(-99_999, 99_999), min_size=1, max_size=3))
 def test_whole_numbers_are_one_parameter_as_ints_and_as_floats(params: dict[str, int]) -> None:
-    positive = {name: abs(value) for name, value in params.items()}  # -0.0 is shown as 0.3.0 did
+    positive = {name: abs(value) for name, value in params.items()}  # -0.0 is written as in 0.3.0
     floats = {name: float(value) for name, value in positive.items()}
     assert run_id("s", floats) == run_id("s", positive)
     listed = {name: [value] for name, value in positive.items()}
@@ -210,13 +210,13 @@ def test_a_parameter_without_a_plain_form_is_refused_by_name() -> None:
 
 
 def test_many_underscores_take_no_time() -> None:
-    """All readings of such an id are looked through; there are exponentially many."""
+    """Such an id has exponentially many readings, all of which are checked."""
     assert run_id("s", {"_".join("ab" * 45): 1, "_".join("ac" * 4): "_".join("aa")}) != ""
     assert run_id("s", {"_".join(["a"] * count): 1 for count in range(1, 12)}) != ""
 
 
 def test_every_process_makes_the_same_ids() -> None:
-    """Whatever its seed of hashes is: sets and dictionaries do not decide."""
+    """The order of sets and dictionaries, and so the hash seed, has no effect."""
     sets: list[dict[str, Any]] = [
         {"b": {"y": 1, "x": {"s", "t", "u"}}, "a": 0.123456789},
         {"method": "rk4", "tags": {"p", "q"}},

@@ -1,4 +1,4 @@
-"""log.txt read back: what a journal writes comes back as the messages that it was given, and so do logs of 0.3.0."""
+"""Reading log.txt: the messages of a journal come back unchanged, and logs of 0.3.0 can be read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIME = datetime(2026, 3, 1, 9, 30)
 
 
 def told(text: str) -> list[tuple[str, str]]:
-    """Levels and messages."""
+    """Return levels and messages."""
     return [(line.level, line.message) for line in RunLog(text)]
 
 
@@ -53,7 +53,7 @@ def test_messages_have_time_level_and_text() -> None:
         (f"{HEAD}Level -5 a\n", [("Level -5", "a")]),
         (f"{HEAD}Level-15 a\n", [("Level-15", "a")]),
         (f"{HEAD}Level up\n", [("Level", "up")]),
-        (f"{HEAD}INFO a\nb\n\n c\n", [("INFO", "a\nb\n\n c")]),  # notata 0.3.0 indents nothing
+        (f"{HEAD}INFO a\nb\n\n c\n", [("INFO", "a\nb\n\n c")]),  # notata 0.3.0 does not indent
         (f"{HEAD}INFO a\n  {HEAD}INFO b\n", [("INFO", f"a\n{HEAD}INFO b")]),
         ("no time\n  indented\n" + HEAD + "INFO a\n", [("", "no time\n  indented"), ("INFO", "a")]),
         ("\n", [("", "")]),
@@ -103,7 +103,7 @@ def test_messages_of_a_level_and_above(noisy: int) -> None:
 
 
 class End:
-    """Bytes that grow in memory."""
+    """A file in memory that grows."""
 
     again = 0
 
@@ -137,7 +137,7 @@ LINES = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_
 @example(messages=[("\n", 20), (f"a\n{HEAD}INFO not a message of its own\n\n", 30), ("\r", 15), (HEAD, 20)])
 @example(messages=[("a\r\nb\rc\n\n", 20), ("x", 25), ("  indented\n  too", 20)])
 def test_what_a_journal_writes_comes_back(messages: list[tuple[str, int]]) -> None:
-    """But for what is documented: ends of lines are ``\\n``, none at the end; a lone surrogate or NUL is its escape."""
+    """Except as documented: line ends become ``\\n``, none at the end; a lone surrogate or NUL becomes its escape."""
     handler, end = journal()
     for message, level in messages:
         handler.handle(record(message, level))

@@ -1,4 +1,4 @@
-"""Replies of an S3 server that are longer than what was asked for."""
+"""Replies of an S3 server that are longer than the requested range."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from notata import StorageError
 from notata.store import open_store
 
-MOST = 200  # MiB; enough to be seen, and little enough for the test to end without the limit
+MOST = 200  # MiB: enough to notice, and small enough that the test ends without the limit
 
 
 class Endless(BaseHTTPRequestHandler):
-    """A server that heeds no range."""
+    """A server that ignores ranges."""
 
     def do_GET(self) -> None:
         self.send_response(206)

@@ -1,4 +1,4 @@
-"""Times of S3 are read without dateutil, and are the same."""
+"""Times of S3 are parsed without dateutil, with the same result."""
 
 from __future__ import annotations
 

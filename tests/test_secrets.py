@@ -1,4 +1,4 @@
-"""No secret leaves the process: by value, by form, and on every road to a file, a log line, a repr or an error."""
+"""No secret leaves the process: by value, by form, and through any file, log line, repr or error."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_any_text_is_looked_at_twice_with_one_result(text: str) -> None:
     ["a=", "key ", "://", "token:", "-", "'", "eyJ", "-eyJ", "pw=", "key=", "password=x ", "x" * 10, "a.b-", "<a>"],
 )
 def test_the_time_for_a_long_text_grows_with_its_length(piece: str) -> None:
-    """A quadratic pattern takes minutes here, which the limit of the test run catches."""
+    """With a quadratic pattern this takes minutes and exceeds the time limit of the test run."""
     secrets.redacted(piece * (1_000_000 // len(piece)) + "password=")
 
 
@@ -192,7 +192,7 @@ def test_options_of_any_connection_are_hidden_as_long_as_it_lives() -> None:
     copy = pickle.loads(pickle.dumps(store))
     del store
     secrets.refresh()
-    assert secrets.redacted(f"a {ODD} b") == "a *** b", "a worker that was unpickled knows them, too"
+    assert secrets.redacted(f"a {ODD} b") == "a *** b", "an unpickled worker must know them too"
     del copy
     secrets.refresh()
     assert secrets.redacted("a tok3n-of-session-9 b") == "a tok3n-of-session-9 b"
@@ -244,13 +244,13 @@ FORMS: dict[str, Callable[[str], str]] = {
     "connection": "Server=x;AccountKey={};".format,
 }
 
-# Made up as such values are: letters, digits and capitals mixed, which no word or number is.
+# Random like real secrets: a mix of letters, digits and capitals that no word or number has.
 random_secrets = st.from_regex(r"[a-z][0-9][A-Z][a-z][0-9][A-Z][A-Za-z0-9]{8,30}", fullmatch=True)
 any_secrets = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=4, max_size=30).map("Zq9{}§7x".format)
 
 
 class Refusing(MemoryBackend):
-    """A storage whose server repeats a text in every refusal to write below ``artifacts/refused``."""
+    """A storage that repeats a text in every refusal to write below ``artifacts/refused``."""
 
     said = ""
 
@@ -265,7 +265,7 @@ class Refusing(MemoryBackend):
 
 @contextmanager
 def filled(url: str, text: str) -> Iterator[list[str]]:
-    """A run that meets a text on every road, and what was shown outside of its files."""
+    """Record a run that receives a text in every possible way; return it and everything shown outside its files."""
     shown: list[str] = []
     store = Refusing(url.partition("://")[2])
     store.said = text

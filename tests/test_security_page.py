@@ -1,4 +1,4 @@
-"""Each sentence of the page on security names tests that exist."""
+"""Each sentence of the page on security refers to existing tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory that a run keeps for each of its calls, in short; `tests.tools.soak` makes up to a million calls."""
+"""Memory kept per call of a run, a short version; `tests.tools.soak` makes up to a million calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Kept: TypeAlias = tuple[int, int, int]
 def test_what_is_kept_for_each_call(
     call: Callable[[Logbook, int], None], count: int, most: float, tmp_path: Path
 ) -> None:
-    """The second half of the calls adds what is noted of each file; nothing for a line, no open file, no thread."""
+    """The second half of the calls adds only the record of each file: nothing for a line, no open file, no thread."""
     place = Place("local", str(tmp_path))
     before, after = in_a_process_of_its_own(place, call, count)
     assert (after[0] - before[0]) / count < most
@@ -36,7 +36,7 @@ def test_what_is_kept_for_each_call(
 
 
 def in_a_process_of_its_own(place: Place, call: Callable[[Logbook, int], None], count: int) -> list[Kept]:
-    """What each half of the calls left: in this process servers of the tests end connections and threads meanwhile."""
+    """Measure each half of the calls in a separate process, because here test servers close connections meanwhile."""
     context = forkserver()
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=halves, args=(place, call, count, theirs))
@@ -57,7 +57,7 @@ def halves(place: Place, call: Callable[[Logbook, int], None], count: int, told:
 
 
 def kept(log: Logbook, call: Callable[[Logbook, int], None], numbers: range) -> Kept:
-    """Bytes that Python has allocated after these calls, open files and threads."""
+    """Return the bytes that Python has allocated after these calls, open files and threads."""
     for number in numbers:
         call(log, number)
     gc.collect()

@@ -1,7 +1,7 @@
-"""Disks that take two names for one: two keys that would become one file are an error, and no copy says complete.
+"""Disks that treat two names as one: two keys that would become one file are an error, and no copy says complete.
 
-The disk is a double that looks names up without regard to case. ``python -m tests.tools.folding_disk`` runs the same
-tests on a real exFAT, which needs root and Debian's ``exfat-fuse`` and ``exfatprogs``.
+The disk is a fake that ignores case. ``python -m tests.tools.folding_disk`` runs the same tests on a real exFAT, which
+needs root and Debian's ``exfat-fuse`` and ``exfatprogs``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def test_the_file_that_tries_a_disk_says_whose_it_is(tmp_path: Path) -> None:
 
 
 def spelled(path: str) -> str:
-    """The path by which a disk without regard to case has it: as its parts were spelled when they were made."""
+    """Return the path as a case-insensitive disk stores it: each part with the spelling it was created with."""
     folder, name = os.path.split(path)
     if folder == path:
         return path
@@ -61,7 +61,7 @@ def exists(path: str) -> bool:
 
 
 class FoldingBackend(LocalBackend):
-    """A local disk without regard to case."""
+    """A case-insensitive local disk."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
@@ -71,7 +71,7 @@ class FoldingBackend(LocalBackend):
         return spelled(super()._file(key))
 
     def _there(self, key: str) -> str:
-        """A key as the disk has it."""
+        """Return a key in the disk's spelling."""
         return os.path.relpath(self._file(key), self._folder).replace(os.sep, "/") if key else key
 
     def _parent(self, key: str) -> Any:
@@ -96,7 +96,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def disk(root: Path) -> Store:
-    """The disk: the real one, or its double."""
+    """The disk: the real one, or the fake."""
     return open_store(root) if DISK else Store(FoldingBackend(str(root)))
 
 
@@ -166,7 +166,7 @@ def test_run_ids_that_differ_in_case_are_one(disk: Store) -> None:
 
 
 def put(folder: Path, *names: str) -> Path:
-    """A run on a disk that tells all names apart, with these artifacts."""
+    """Create a run with these artifacts on a case-sensitive disk."""
     with Logbook("run", folder) as log:
         for name in names:
             log.bytes(name, name.encode())
@@ -237,7 +237,7 @@ def test_doctor_says_so(disk: Store) -> None:
 
 
 def test_unicode_forms_of_one_name(disk: Store, root: Path) -> None:
-    """A disk that keeps both forms apart, as exFAT and Linux do, has two files."""
+    """A disk that keeps both Unicode forms apart, as exFAT and Linux do, has two files."""
     disk.write(NFC, b"composed")
     disk.write(NFD, b"decomposed")
     disk.write(NFC, b"again")
@@ -245,11 +245,11 @@ def test_unicode_forms_of_one_name(disk: Store, root: Path) -> None:
     assert (root / NFC).read_bytes() == b"again"
 
 
-# -- disks that fold Unicode forms, as doubles: none that does can be mounted here ---------------------------
+# -- disks that fold Unicode forms, as fakes: no such disk can be mounted here ------------------------------
 
 
 def as_form(form: str) -> type[LocalBackend]:
-    """A disk that looks names up by one Unicode form: it stores that form, or what it was given where that is empty."""
+    """Create a fake disk that looks up names by one Unicode form and stores that form, or the given name if empty."""
 
     class Normalizing(LocalBackend):
         def __init__(self, folder: str) -> None:
@@ -270,7 +270,7 @@ def as_form(form: str) -> type[LocalBackend]:
 
 
 def test_a_disk_that_keeps_the_form_and_finds_both(tmp_path: Path) -> None:
-    """As APFS does."""
+    """As on APFS."""
     store = Store(as_form("")(str(tmp_path)))
     store.write(NFC, b"composed")
     with pytest.raises(StoredNameError):

@@ -1,4 +1,4 @@
-"""Whether a process lives, how a run stands by its metadata, and what a run that goes on keeps."""
+"""Process liveness, the status of a run by its metadata, and the fields that a resumed run keeps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HERE, OWN_PID = processes.identity().rpartition("/")[0].rpartition("/")[0], os.g
 
 @contextmanager
 def process() -> Iterator[subprocess.Popen[bytes]]:
-    """One that lives until its input is closed."""
+    """A process that runs until its input is closed."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as found:
         try:
             yield found
@@ -43,7 +43,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_for_death(pid: int) -> None:
-    """Until it is dead, and not collected."""
+    """Wait until the process is dead, but leave it as a zombie."""
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
@@ -215,7 +215,7 @@ def test_a_run_of_another_machine_is_running_while_it_sends_heartbeats(
     silent: float, heartbeat: object, status: str, certain: bool, clock: str
 ) -> None:
     lease = {"process": "elsewhere/boot/pid:[1]/7/8", "pid": 7, "host": "elsewhere", "heartbeat": heartbeat}
-    beat = ago(silent if clock == "owner" else 0 if silent > 100 else 1e5)  # a clock that is wrong does not count
+    beat = ago(silent if clock == "owner" else 0 if silent > 100 else 1e5)  # a wrong clock is ignored
     found = judged({"status": "initialized", "lease": {**lease, "beat": beat}}, silent if clock == "storage" else None)
     assert (found.status, found.certain) == (status, certain)
     assert abs(seen_ago(found) - silent) < 2
@@ -393,7 +393,7 @@ def test_a_resumed_run_keeps_its_fields_except_those_of_the_end() -> None:
 
 
 def test_the_time_of_several_resumptions_adds_up() -> None:
-    """10 s and a death, 20 s and a death, then an end that says 100 s in all, then a death after 5 s."""
+    """10 s and a death, 20 s and a death, then an end after 100 s in total, then a death after 5 s."""
     begun = datetime(2026, 11, 22, 8, tzinfo=UTC)
 
     def fresh(seconds: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`Storage` as a value: what it accepts, and that its options reach no file and no text."""
+"""`Storage` as a value: the arguments it accepts, and that its options appear in no file or text."""
 
 from __future__ import annotations
 

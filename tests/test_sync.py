@@ -1,4 +1,4 @@
-"""A tree of runs made equal to another one, in memory: what is copied, what is said when, and what is refused."""
+"""Sync of a tree of runs in memory: copied files, the status at each moment, and refusals."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def there(here: Place) -> Place:
 
 
 def tree(place: Place) -> dict[str, bytes]:
-    """All files, by plain fsspec."""
+    """Read all files with plain fsspec."""
     return {key: place.bytes(key) for key in place.names(logs=True)}
 
 
@@ -73,7 +73,7 @@ def metadata(status: str = "complete", **fields: Any) -> bytes:
 
 
 def run(status: str = "complete", **fields: Any) -> dict[str, bytes]:
-    """The files of one run."""
+    """Return the files of one run."""
     return {
         "log_a/metadata.json": metadata(status, **fields),
         "log_a/params.yaml": b"omega: 2.0\n",
@@ -178,13 +178,13 @@ def test_a_log_is_appended_to_where_the_destination_has_its_beginning(here: Plac
     before = len(target.operations)
     report = sync(here.url, target)
     assert report.appended == {"log_a/log.txt": len(line)}
-    assert "log_a/workers/3/log.txt" in report.copied  # it goes on from other lines
+    assert "log_a/workers/3/log.txt" in report.copied  # the target has different lines
     assert [f"{step.verb} {step.key}" for step in target.operations[before:] if step.key == "log.txt"] == [
-        "get log.txt",  # its last 64 KiB
+        "get log.txt",  # the last 64 KiB of the target
         "append log.txt",
     ]
     assert tree(there) == tree(here)
-    fill(here, {"log_a/artifacts/log.txt": line * 2})  # no log of the run: it is sent whole
+    fill(here, {"log_a/artifacts/log.txt": line * 2})  # not the log of a run, so it is sent as a whole
     assert sync(here.url, there.url).copied == {"log_a/artifacts/log.txt": 2 * len(line)}
 
 
@@ -243,7 +243,7 @@ def test_metadata_is_copied_after_the_files_it_describes(here: Place, there: Pla
 
 
 class Watched(FaultyBackend):
-    """A destination that is looked at after every step."""
+    """A destination that runs a check after every step."""
 
     look: Callable[[], None] = staticmethod(lambda: None)
 
@@ -256,8 +256,8 @@ class Watched(FaultyBackend):
             self.look()
 
 
-def truthful(here: dict[str, bytes], there: Place, old: dict[str, bytes]) -> Callable[[], None]:
-    """Whoever reads that the run is complete finds it whole: as it was before, or as it is now."""
+def check_complete_runs(here: dict[str, bytes], there: Place, old: dict[str, bytes]) -> Callable[[], None]:
+    """Check that a run that says complete is whole: either the previous version or the new one."""
     lock = threading.Lock()
 
     def look() -> None:
@@ -298,7 +298,7 @@ def test_a_sync_that_fails_anywhere_never_claims_completion_and_the_next_one_fin
         fill(here, new)
         fill(there, old)
         source, target = Watched(here.store()), Watched(there.store())
-        target.look = truthful(new, there, old)
+        target.look = check_complete_runs(new, there, old)
         (source if side == "source" else target).fail(nth, after=after)
         with suppress(NotataError):
             sync(source, target, delete=delete)
@@ -316,7 +316,7 @@ def test_a_sync_that_fails_anywhere_never_claims_completion_and_the_next_one_fin
 
 
 def interrupting(nth: int, look: Callable[[], None]) -> Callable[[], None]:
-    """Looks, and the n-th time has the main thread interrupted, as Ctrl-C does, whichever thread it is in."""
+    """Count the steps and interrupt the main thread at the n-th, as Ctrl-C does, whichever thread makes it."""
     count = itertools.count(1)
 
     def step() -> None:
@@ -329,14 +329,14 @@ def interrupting(nth: int, look: Callable[[], None]) -> Callable[[], None]:
 
 @pytest.mark.parametrize("side", ["target", "source"])
 def test_an_interrupted_sync_leaves_whole_files_and_the_next_one_finishes(side: str) -> None:
-    """The signal comes at any step, to the thread that waits for the others."""
+    """The signal arrives at any step, in the thread that waits for the others."""
     new = NEW | LOGS | LARGE
     for nth in range(1, 40, 2):
         root = f"memory://{uuid.uuid4().hex}"
         here, there = Place("memory", f"{root}/here"), Place("memory", f"{root}/there")
         fill(here, new)
         source, target = Watched(here.store()), Watched(there.store())
-        (source if side == "source" else target).look = interrupting(nth, truthful(new, there, {}))
+        (source if side == "source" else target).look = interrupting(nth, check_complete_runs(new, there, {}))
         with suppress(KeyboardInterrupt):
             sync(source, target)
         for key in there.names(logs=True):
@@ -348,7 +348,7 @@ def test_an_interrupted_sync_leaves_whole_files_and_the_next_one_finishes(side: 
 
 
 def test_a_run_that_is_still_written_is_copied_as_it_is_by_many_at_once(here: Place, there: Place) -> None:
-    """Three who sync again and again while a run is written, and resumed: no error, and the copy is true."""
+    """Three threads sync repeatedly while a run is written and resumed: no error, and the copy is correct."""
     ended = threading.Event()
     problems: list[BaseException] = []
 
@@ -417,7 +417,7 @@ def test_a_run_that_was_to_be_replaced_is_replaced_by_the_next_sync(here: Place,
     fill(here, run())
     fill(there, run(start_time="2025-05-05T00:00:00.000+00:00") | {"log_a/artifacts/mine": b"old"})
     target = FaultyBackend(there.store())
-    target.fail(4)  # after the list, and metadata.json read and set: the deletion
+    target.fail(4)  # the deletion, after the list and the read and write of metadata.json
     with suppress(NotataError):
         sync(here.url, target, delete=True)
     assert json.loads(there.bytes("log_a/metadata.json"))["copied"] == "over"
@@ -468,7 +468,7 @@ def test_one_folder_in_the_other_is_refused(here: Place, tmp_path: Path) -> None
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(ConfigurationError, match="one contains the other"):
         sync(tmp_path / "real", tmp_path / "link" / "inside")
-    sync(here.url, f"{here.url}s")  # the beginning of a name is no folder
+    sync(here.url, f"{here.url}s")  # a common prefix of the names is not a parent folder
 
 
 def test_a_source_without_files_is_an_error_and_deletes_nothing(here: Place, there: Place) -> None:
@@ -603,7 +603,7 @@ def test_a_run_that_is_deleted_is_not_complete_meanwhile(here: Place, there: Pla
     for nth in range(1, 12):
         fill(there, run())
         target = Watched(there.store())
-        target.look = truthful(run(), there, {})
+        target.look = check_complete_runs(run(), there, {})
         target.fail(nth)
         with suppress(NotataError):
             sync(here.url, target, delete=True)
@@ -616,7 +616,7 @@ def test_a_run_that_is_deleted_is_not_complete_meanwhile(here: Place, there: Pla
 
 
 class Changing(FaultyBackend):
-    """A source that changes just before its n-th read of some file."""
+    """A source that changes just before the n-th read of a file."""
 
     def change_before(self, key: str, change: Callable[[], None], verb: str = "get") -> None:
         self.changes = {(verb, key): change}
@@ -714,7 +714,7 @@ def test_a_name_that_cannot_be_a_key_is_reported_and_all_else_copied(here: Place
     assert isinstance(error, KeyNameError)
     assert "cannot be a key" in str(error)
     assert error.url == f"{here.url}/log_a"
-    assert status(there) == "replacing"  # it says so, for it is not whole
+    assert status(there) == "replacing"  # the copy is marked as incomplete
     assert {key: data for key, data in tree(there).items() if not key.endswith("metadata.json")} == {
         key: data for key, data in tree(here).items() if name not in key and not key.endswith("metadata.json")
     }
@@ -793,7 +793,7 @@ def test_an_unreachable_storage_is_not_tried_for_every_file(here: Place, there: 
 
 
 def sent(results: Mapping[str, CopyResult]) -> dict[str, tuple[str, int]]:
-    """What was sent of a run."""
+    """Return the files of a run that were sent."""
     return {key: (found.verb, found.bytes) for key, found in results.items() if found.verb in ("copied", "appended")}
 
 
@@ -832,7 +832,7 @@ def test_a_copy_of_some_files_claims_no_end(here: Place, there: Place) -> None:
 
 @pytest.mark.parametrize("only", [None, ["log.txt", "metadata.json"]])
 def test_what_was_known_of_one_run_is_not_taken_for_another_one(here: Place, there: Place, only: list[str]) -> None:
-    """As where a run that is mirrored is begun anew in its folder, by `overwrite=True`."""
+    """For example, a mirrored run is started again in its folder with `overwrite=True`."""
     fill(here, run("initialized"))
     copy = RunCopy(here.store().below("log_a"), there.store().below("log_a"), CopyOptions(replace=True), known={})
     copy.update()
@@ -848,7 +848,7 @@ def test_what_was_known_of_one_run_is_not_taken_for_another_one(here: Place, the
 
 
 def test_a_replaced_copy_puts_no_file_into_another_run(here: Place, there: Place) -> None:
-    """As a job that was begun anew on another machine while the first one lives."""
+    """For example, a job is started again on another machine while the first one is running."""
     elsewhere = Place("memory", f"memory://{uuid.uuid4().hex}")
     fill(here, run("initialized"))
     second = run("initialized") | {"log_a/metadata.json": metadata("initialized", start_time="2026-02-02")}
@@ -864,7 +864,7 @@ def test_a_replaced_copy_puts_no_file_into_another_run(here: Place, there: Place
 
 
 def _when_listed(store: Store, what: Callable[[], object]) -> Store:
-    """A store in whose folder something happens once its files were listed for the first time."""
+    """Return a store in whose folder something happens after its first listing."""
     list_ = store.list
     todo = [what]
 
@@ -924,7 +924,7 @@ def test_a_run_that_is_replaced_while_it_is_copied_is_not_mixed_with_the_new_one
 def test_a_run_that_is_begun_anew_while_its_folder_is_listed_loses_nothing_where_it_is_complete(
     here: Place, there: Place
 ) -> None:
-    """The listing of a folder that was just cleared says of no file that it was deleted."""
+    """The listing of a folder that was just cleared does not show whether a file was deleted."""
     fill(here, run())
     target = there.store().below("log_a")
     RunCopy(here.store().below("log_a"), target).update()
@@ -984,7 +984,7 @@ def test_damaged_metadata_is_copied_last_and_over_no_other(here: Place, there: P
     target = FaultyBackend(there.store())
     here.store().delete(["log_a/params.yaml"])
     sync(here.url, target, delete=True)
-    assert writes(target) == ["put metadata.json", "delete ", "put metadata.json"]  # it is not complete meanwhile
+    assert writes(target) == ["put metadata.json", "delete ", "put metadata.json"]  # it is not complete in between
     assert tree(there) == tree(here)
 
 

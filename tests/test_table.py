@@ -1,4 +1,4 @@
-"""The table of many runs and its index.csv: a row for each run, none shifted, none torn, whatever lies there."""
+"""The table of many runs and its index.csv: a row for each run, not shifted, not torn, whatever the files contain."""
 
 from __future__ import annotations
 
@@ -71,18 +71,18 @@ def index(sweep: Experiment) -> bytes:
 
 
 def cells(sweep: Experiment) -> list[dict[str, str]]:
-    """index.csv by the csv module."""
+    """Read index.csv with the csv module."""
     with open(str(sweep.index_file), newline="", encoding="utf-8", errors="replace") as file:
         return list(csv.DictReader(file, strict=True))
 
 
 def rows(sweep: Experiment) -> dict[str, dict[str, Any]]:
-    """The table, as a reader gets it, by run."""
+    """Return the table of a reader, by run."""
     return {row["run_id"]: row for row in ExperimentReader(sweep.exp_dir).table()}
 
 
 def run(sweep: Experiment, metrics: object = None, **params: Any) -> str:
-    """A run that ends well; its id."""
+    """Record a complete run and return its id."""
     with sweep.add(**params) as log:
         if metrics is not None:
             log.json("metrics", metrics)
@@ -90,7 +90,7 @@ def run(sweep: Experiment, metrics: object = None, **params: Any) -> str:
 
 
 def equal(one: Any, other: Any) -> bool:
-    """Also in type: 1 is neither True nor 1.0."""
+    """Compare values and types: 1 equals neither True nor 1.0."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
@@ -116,7 +116,7 @@ def same(one: Row, other: Row) -> bool:
 @example([Row("\ufeff", "failed", {}, {}, "two\nlines", '"quoted"'), Row('"', "failed")])
 def test_whatever_a_row_holds_is_read_back_as_it_was(made: list[Row]) -> None:
     data = columns.encoded_rows(made)
-    assert data.count(b"\n") == len(made) + 1  # each row is one line, whatever it holds
+    assert data.count(b"\n") == len(made) + 1  # each row is one line, whatever it contains
     read = columns.parsed_rows(data)
     assert len(read) == len(made)
     assert all(same(one, other) for one, other in zip(read, made, strict=True))
@@ -276,7 +276,7 @@ def test_a_damaged_index_loses_no_row(sweep: Experiment, damage: Any) -> None:
     Path(str(sweep.index_file)).write_bytes(damage(index(sweep)))
     told = {run_id: (row["dt"], row["error"], row["status"]) for run_id, row in rows(sweep).items() if "error" in row}
     assert told == {"sweep_dt_0.1": (0.1, 1.0, "complete"), "sweep_dt_0.2": (0.2, 2.0, "complete")}
-    run(sweep, {"error": 3.0}, dt=0.3)  # the next row finds the file as it is
+    run(sweep, {"error": 3.0}, dt=0.3)  # the next row is appended to the file as it is
     assert ("sweep_dt_0.3", "3.0") in [(line.get("run_id"), line.get("error")) for line in cells(sweep)]
     sweep.write_index()
     read = [(line["run_id"], line["dt"], line["status"], line["error"]) for line in cells(sweep) if line["error"]]
@@ -290,7 +290,7 @@ def test_a_damaged_index_loses_no_row(sweep: Experiment, damage: Any) -> None:
 def test_a_torn_line_costs_index_csv_no_other_row(sweep: Experiment) -> None:
     for dt in (0.1, 0.2, 0.3):
         run(sweep, {"note": "a, b"}, dt=dt)
-    Path(str(sweep.index_file)).write_bytes(index(sweep)[:-12])  # within the quotes of the last row's note
+    Path(str(sweep.index_file)).write_bytes(index(sweep)[:-12])  # inside the quotes of the last row's note
     run(sweep, {"note": "x", "more": 1}, dt=0.4)
     assert [line["run_id"] for line in cells(sweep)] == ["sweep_dt_0.1", "sweep_dt_0.2", "sweep_dt_0.4"]
     sweep.write_index()
@@ -348,7 +348,7 @@ def test_a_run_that_was_removed_is_in_no_table(sweep: Experiment, by: str) -> No
     else:
         shutil.rmtree(gone)
     reader = ExperimentReader(sweep.exp_dir)
-    assert [line["run_id"] for line in cells(sweep)] == ["sweep_dt_0.1", "sweep_dt_0.2"]  # nothing has written it yet
+    assert [line["run_id"] for line in cells(sweep)] == ["sweep_dt_0.1", "sweep_dt_0.2"]  # nothing has rewritten it yet
     for table in (reader.table(), reader.to_pandas().to_dict("records"), list(table_of(str(sweep.exp_dir)))):
         assert [row["run_id"] for row in table] == ["sweep_dt_0.2"]
     assert list(reader.params) == list(reader.meta) == ["sweep_dt_0.2"]
@@ -412,7 +412,7 @@ def test_a_run_that_died_says_so_with_a_reason(sweep: Experiment) -> None:
     assert (row["status"], row["error"]) == ("died", 0.5)
     assert row["failure_reason"].endswith("is gone")
     sweep.write_index()
-    assert [(line["status"], line["revision"]) for line in cells(sweep)] == [("died", "")]  # it may go on
+    assert [(line["status"], line["revision"]) for line in cells(sweep)] == [("died", "")]  # the run may be resumed
 
 
 def test_a_run_that_is_being_replaced(sweep: Experiment) -> None:
@@ -500,7 +500,7 @@ def test_metrics_too_many_for_metadata_are_in_the_table_all_the_same(sweep: Expe
 
 
 def test_a_value_too_long_for_a_cell_is_in_the_table_and_not_in_index_csv(sweep: Experiment) -> None:
-    """Python's csv module refuses cells of more than 131,072 characters, spreadsheets of more than 32,767."""
+    """Python's csv module refuses cells of more than 131,072 characters, spreadsheets refuse more than 32,767."""
     long = {"trace": [number / 7 for number in range(20_000)], "error": 1.0}
     run(sweep, long, dt=0.1)
     for _ in range(2):
@@ -517,7 +517,7 @@ def test_metrics_written_after_the_end_are_in_the_table(sweep: Experiment, by: s
     assert log is not None
     log.mark_complete()
     assert "error" not in rows(sweep)["sweep_dt_0.1"]
-    for error in (0.5, 0.6):  # also a second time, when index.csv has the first one
+    for error in (0.5, 0.6):  # the second time, index.csv already has the first value
         text = json.dumps({"error": error})
         match by:
             case "json":
@@ -535,7 +535,7 @@ def test_metrics_written_after_the_end_are_in_the_table(sweep: Experiment, by: s
 
 
 def test_metrics_of_the_same_second_differ_by_their_version(memory: Store) -> None:
-    """The clock of S3 tells seconds: that metrics are newer than the end cannot be told by it."""
+    """Times on S3 have whole seconds, so they do not show that metrics are newer than the end."""
     sweep = Experiment("sweep", memory)
     run(sweep, {"error": 0.5}, dt=0.1)
     sweep.write_index()
@@ -553,7 +553,7 @@ def test_metrics_recorded_from_another_file_stay_though_there_are_others(sweep: 
     sweep.record(log, "artifacts/summary.json")
     log.json("metrics", {"error": 0.2})
     log.json("summary", {"error": 0.3})
-    log.mark_complete()  # it is looked for where it was found before
+    log.mark_complete()  # the metrics are looked up where they were found before
     for _ in range(2):
         assert rows(sweep)["sweep_dt_0.1"]["error"] == 0.3
         sweep.write_index()
@@ -663,7 +663,7 @@ def test_rows_written_by_csv_are_what_the_csv_module_reads(sweep: Experiment) ->
 
 
 def forged(sweep: Experiment) -> None:
-    """Put rows into index.csv that lie, with the checksum that anybody can compute, and one of a run that never was."""
+    """Add rows with false values and the valid checksum that anyone can compute, and a row of a run that never was."""
     folder = Path(sweep.url)
     store = open_store(str(folder))
     lies = []

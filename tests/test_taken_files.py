@@ -1,4 +1,4 @@
-"""Files that `log.file` and `log.folder` take from a disk: whole, and as private as they were."""
+"""Files that `log.file` and `log.folder` copy from a disk: complete, and with their private permissions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE = 3 * 2**20
 
 
 class Meanwhile(Callback):  # type: ignore[misc]
-    """Does something to the file once its first part has been read."""
+    """A file that runs an action after its first part has been read."""
 
     def __init__(self, change: Callable[[Path], object], path: Path) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Meanwhile(Callback):  # type: ignore[misc]
 
 
 def rewrite(path: Path) -> None:
-    """Another content of the same size, a second later."""
+    """Write other content of the same size, a second later."""
     time = path.stat().st_mtime_ns
     with path.open("r+b") as file:
         file.write(b"new")

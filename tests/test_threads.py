@@ -1,4 +1,4 @@
-"""An interrupt at any instruction leaves nothing locked, in notata's own parts and in those of the standard library."""
+"""An interrupt at any instruction leaves nothing locked, in notata's classes and in those of the standard library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS = 20
 
 
 def interrupted(call: Callable[[], object], after: Callable[[], object], least: int = 3) -> None:
-    """Interrupt a call at each of its places, and make another one in a thread each time: it must end."""
+    """Interrupt a call at each of its places; each time another call in a thread must still end."""
 
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -57,7 +57,7 @@ def test_a_condition_can_be_taken_by_others(timeout: float | None) -> None:
 
 
 def set_result(outcome: Outcome[int]) -> None:
-    with suppress(InvalidStateError):  # it is ended already
+    with suppress(InvalidStateError):  # it has already completed
         outcome.set_result(1)
 
 

@@ -1,4 +1,4 @@
-"""Times that a run folder contains may be any text; none of them breaks a reader."""
+"""Times in a run folder may be any text; no reader crashes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_an_impossible_time_in_a_run_breaks_no_reader(tmp_path: Path, field: str
     place.logbook("other").mark_complete()
     search.compare(f"{place.url}/log_run", f"{place.url}/log_other")
     reader = LogReader(f"{place.url}/log_run")
-    with suppress(NotataError):  # a manifest with such a time is damaged, a run that is still written has none
+    with suppress(NotataError):  # a manifest with such a time is damaged; a run that is still written has no manifest
         reader.verify()
     assert {run.run_id for run in search.runs(place.url)} == {"run", "other"}
     assert reader.load_json("values") == [1, 2]

@@ -1,4 +1,4 @@
-"""What a killed writer had not finished is reported, and removed; what a process still writes is not."""
+"""Unfinished files of a killed writer are reported and removed; those of a running process are not."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="on
 
 @contextmanager
 def writing(script: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process in the middle of a large write."""
+    """Start a process that is in the middle of a large write."""
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", script, str(folder)], stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
@@ -64,12 +64,12 @@ def killed(folder: Path) -> None:
 
 
 def hidden(folder: Path) -> dict[str, int]:
-    """Hidden files of a folder, by the operating system's own walk."""
+    """Return hidden files of a folder, found by walking the file system directly."""
     return {path.name: path.stat().st_size for path in folder.rglob("*") if path.is_file() and ".notata-" in str(path)}
 
 
 def dead_tag() -> str:
-    """The tag of a process that has ended."""
+    """Return the tag of a process that has ended."""
     command = [sys.executable, "-c", "from notata._base import processes; print(processes.tag())"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -116,7 +116,7 @@ def test_what_another_process_still_writes_is_left(tmp_path: Path) -> None:
     run = tmp_path / "log_run"
     with writing(WRITER, run) as process:
         (name,) = hidden(run)
-        os.utime(run / "artifacts" / name, (0, 0))  # however old
+        os.utime(run / "artifacts" / name, (0, 0))  # it stays, however old
         with resumed(tmp_path):
             assert [*hidden(run)] == [name]
         process.communicate("")
@@ -140,11 +140,11 @@ def test_unfinished_writes_contain_the_name_of_their_process(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "age", "stays"),
     [
-        (".notata-0123456789abcdef", DAY - 600, True),  # as versions before named them
+        (".notata-0123456789abcdef", DAY - 600, True),  # the names of earlier versions
         (".notata-0123456789abcdef", DAY + 600, False),
-        (".notata-0123456789ab-1-2-0123456789abcdef", DAY - 600, True),  # of another machine
+        (".notata-0123456789ab-1-2-0123456789abcdef", DAY - 600, True),  # from another machine
         (".notata-0123456789ab-1-2-0123456789abcdef", DAY + 600, False),
-        (".notata-0123456789abcdef/weights.bin", DAY + 600, False),  # of `local`
+        (".notata-0123456789abcdef/weights.bin", DAY + 600, False),  # made by `local`
         (".notata-lock", 100 * DAY, True),
         (".notata-of-somebody-else", 100 * DAY, True),
         ("dead", 0, False),
@@ -177,7 +177,7 @@ def test_a_store_that_cannot_remove_unfinished_writes_does_not_stop_a_resume(tmp
 
 @pytest.fixture
 def left(tmp_path: Path) -> Path:
-    """A run with two unfinished writes of 1000 bytes each."""
+    """Create a run with two unfinished writes of 1000 bytes each."""
     with Logbook("run", tmp_path, environment=False, heartbeat=0, preallocate=True) as log:
         log.text("notes", "whole")
     for folder in ("artifacts", "data"):

@@ -1,4 +1,4 @@
-"""Pages of a web server that list a folder: their size and their text may be anything."""
+"""Web pages that list a folder: they may have any size and any text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bomb(size: int) -> bytes:
 
 
 class Pages(BaseHTTPRequestHandler):
-    """A server of which each folder is another odd page."""
+    """A server on which each folder is a different odd page."""
 
     protocol_version = "HTTP/1.1"
 
@@ -59,7 +59,7 @@ def web() -> Iterator[str]:
 
 @pytest.mark.parametrize("folder", ["plain", "spaces", "tags", "charset"])
 def test_whatever_a_page_holds_its_links_are_found(folder: str, web: str) -> None:
-    """Spaces and tags that do not end took hours, which the limit of the test run catches."""
+    """Long runs of spaces and unclosed tags took hours, which exceeds the time limit of the test run."""
     assert [entry.key for entry in open_store(f"{web}/{folder}").list()] == ["notes.txt"]
 
 

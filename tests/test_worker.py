@@ -1,4 +1,4 @@
-"""Workers of a run: what a pickle carries, what is logged, and what they leave alone."""
+"""Workers of a run: the content of a pickle, log messages, and the files that they leave alone."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_pickle_carries_the_store_and_little_else(log: Logbook) -> None:
     worker = log.worker(3)
     worker.info("it has a lock, a thread, an open file")
     data = pickle.dumps(worker)
-    assert len(data) < 450 + 4 * len(log.url)  # the store names its folder four times
+    assert len(data) < 450 + 4 * len(log.url)  # the store contains its folder four times
     other = pickle.loads(data)
     assert (other.rank, other.url, other.logger.level) == ("3", log.url, logging.INFO)
     assert pickle.dumps(other) == data
@@ -142,7 +142,7 @@ SECRETS = {"key": "AKIAKEY12345", "secret": "SECRET-of-ours"}
 def test_a_pickle_in_a_file_holds_no_credentials(moto_server: Server) -> None:
     options = {**moto_server.options, **SECRETS}
     worker = Logbook(None, moto_server.url, storage_options=options, environment=False, heartbeat=0).worker(3)
-    assert b"SECRET-of-ours" in pickle.dumps(worker)  # another process is to reach the bucket
+    assert b"SECRET-of-ours" in pickle.dumps(worker)  # another process must be able to reach the bucket
     kept = formats.encode(formats.PICKLE, {"worker": worker})
     assert b"SECRET-of-ours" not in kept
     assert b"AKIAKEY12345" not in kept
@@ -223,7 +223,7 @@ def test_a_line_that_cannot_be_stored_is_kept(tmp_path: Path, caplog: pytest.Log
     store = FaultyBackend(open_store(tmp_path))
     log = Logbook("run", store, environment=False, heartbeat=0)
     worker = log.worker(0)
-    for _ in range(2):  # the first one looks where the log ends
+    for _ in range(2):  # the first attempt reads the end of the log
         store.fail(1, key="workers/0/log.txt", error=lambda: OSError(28, "No space left on device"))
         worker.info("a")
         assert "cannot store log.txt now" in caplog.text
@@ -293,7 +293,7 @@ def test_a_secret_in_an_error_reaches_no_log(moto_server: Server) -> None:
 
 
 def test_the_end_of_the_interpreter_closes_it(log: Logbook) -> None:
-    """In a bucket lines wait; the road is the same on a disk that was full for a while."""
+    """Lines wait in a bucket, and likewise on a disk that was full for a while."""
     script = """
 import sys
 from notata import Storage, Worker
@@ -316,7 +316,7 @@ store.heal()
 @pytest.mark.filterwarnings("ignore:.*exclusive writes are not supported:notata.UnprotectedWarning")
 @pytest.mark.filterwarnings("ignore:UPath:UserWarning")
 def test_where_swaps_are_not_safe_the_state_is_left_alone(tmp_path: Path) -> None:
-    """A swap that looks first and writes then could take a run's end back."""
+    """A swap by check and write could undo the end of a run."""
     fsspec.register_implementation("plain", Plain, clobber=True)
     log = Logbook("run", f"plain://{tmp_path}", environment=False, heartbeat=0)
     path = tmp_path / "log_run" / "metadata.json"

@@ -1,4 +1,4 @@
-"""Backends around backends: each name of the interface reaches the inner one. And a whole backend in 40 lines."""
+"""Wrappers of backends pass each name of the interface to the inner one. Also a complete backend in 40 lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from notata.store.files import PART
 from notata.store.wrapper import Wrapper
 from notata.testing import FaultyBackend
 
-NAMES = {name for name in vars(Backend) if not name.startswith("_")} - {"enter"} | {"url"}  # `below` enters
+NAMES = {name for name in vars(Backend) if not name.startswith("_")} - {"enter"} | {"url"}  # `below` calls `enter`
 FACTS = {name for name in NAMES if not callable(getattr(Backend, name, None))}
 VARIANTS: dict[str, tuple[Any, ...]] = {
     "below": ("a/b",),
@@ -44,7 +44,7 @@ NOTHING = Blob(b"", 0, ABSENT)
 
 
 class Stage:
-    """What `stage` returns."""
+    """The return value of `stage`."""
 
     path = "/nowhere"
 
@@ -53,7 +53,7 @@ class Stage:
 
 
 class Call:
-    """A call of a verb with arguments that differ from its defaults, and the reply of the inner backend."""
+    """A call of an operation with arguments other than its defaults, and the reply of the inner backend."""
 
     def __init__(self, reply: Any, *arguments: Any, **options: Any) -> None:
         self.reply, self.arguments, self.options = reply, arguments, options
@@ -101,18 +101,18 @@ CALLS: dict[str, Callable[[], Call]] = {
 ANSWERED: dict[type[Wrapper], set[str]] = {
     Wrapper: set(),
     HashingBackend: set(),
-    # It waits for its own queue.
+    # It also waits for its own queue.
     BackgroundBackend: {"queues", "arrive", "many_writes"},
-    # Each read is a `get`, and each staged file an upload, so that they count.
+    # Each read is a `get` and each staged file an upload, so that they are counted.
     FaultyBackend: {"open_read", "stage"},
 }
-"""By wrapper, the names that it answers itself, whatever the inner backend would say."""
+"""By wrapper, the names that it handles without the inner backend."""
 
 INNER: dict[tuple[type[Wrapper], str], tuple[str, tuple[Any, ...]]] = {
     (FaultyBackend, "start_put"): ("put", ("k", b"new", None)),
     (FaultyBackend, "start_get"): ("get", ("k", 1, 3, "v1", 7)),
 }
-"""Verbs that reach the inner backend as another verb."""
+"""Methods that call another method of the inner backend."""
 
 REPLACED = {
     (HashingBackend, "begin_upload"),
@@ -122,11 +122,11 @@ REPLACED = {
     (BackgroundBackend, "start_put"),
     (FaultyBackend, "begin_upload"),
 }
-"""Verbs whose reply the wrapper replaces by one of its own."""
+"""Methods whose result the wrapper replaces."""
 
 
 class Recorder:
-    """An inner backend that records its calls. Each of its facts is another object."""
+    """An inner backend that records its calls. Each of its attributes is a different object."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -251,7 +251,7 @@ def test_variants_share_records_queue_and_plan(tmp_path: Path) -> None:
     assert "a/l" in str(lost)
 
 
-# -- a backend of one's own ---------------------------------------------------------------------------------
+# -- a custom backend -----------------------------------------------------------------------------------------
 
 
 class Files(Backend):

@@ -1,6 +1,6 @@
-"""Scripts as users write them, for the type checker: ``mypy`` reads this file, and nothing runs it.
+"""User scripts for the type checker: ``mypy`` reads this file, and it is never executed.
 
-A ``type: ignore`` here says that the checker is to complain; one that it does not need is an error.
+A ``type: ignore`` here means that the checker must complain; an unneeded one is an error.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A day of a new user, as one script: ``python -m tests.users_day BASE_DIR [STORAGE_OPTIONS as JSON]``.
 
-A training is told by SIGUSR1 that its time is up, stores a checkpoint in the handler, is killed, and is resumed.
-A sweep runs in four kinds of pool. Some of its runs fail, one is killed, and the best ones are removed. Then the table
-is asked for the best run, which has to be one that is there. Each check that fails is an AssertionError.
+SIGUSR1 warns a training job of its time limit: the job stores a checkpoint in the handler, is killed, and is resumed. A
+sweep runs in four kinds of pool. Some of its runs fail, one is killed, and the best ones are removed. Then the table
+must find the best run among the existing ones. Each check that fails raises an AssertionError.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ POOLS: Final = ["fork", "threads", "spawn", "futures"]
 FAILS: Final = 0.4  # the rate whose run raises
 
 
-# -- a training that is killed, and goes on ------------------------------------------------------------------
+# -- a training that is killed and resumed -------------------------------------------------------------------
 
 
 def step_of(weights: np.ndarray[Any, Any], step: int) -> np.ndarray[Any, Any]:
-    """One step of a training: what it makes depends on all steps before."""
+    """Return the state after one step of a training; it depends on all previous steps."""
     return np.asarray(0.9 * weights + 0.1 * np.cos(weights + step))
 
 
 def train(base_dir: str, options: dict[str, Any], waits: bool) -> None:
-    """Train to the end, from the checkpoint of an earlier try where there is one."""
+    """Train to the end, starting at the checkpoint of an earlier job if there is one."""
     log = Logbook("training", base_dir, {"steps": STEPS}, storage_options=options, resume=True, background=True)
     state: dict[str, Any] = {"step": 0, "weights": np.linspace(0.0, 1.0, 1000)}
     with suppress(FileNotFoundError):
@@ -72,7 +72,7 @@ def train(base_dir: str, options: dict[str, Any], waits: bool) -> None:
 
 
 def training(base_dir: str, options: dict[str, Any]) -> None:
-    """A job with a time limit, and the one that resumes it."""
+    """Run a job with a time limit, and the job that resumes it."""
     url = f"{base_dir}/log_training"
     arguments = [sys.executable, "-m", MODULE, "--train", base_dir, json.dumps(options)]
     with subprocess.Popen([*arguments, "waits"], stdout=subprocess.PIPE, text=True) as job:
@@ -102,12 +102,12 @@ def training(base_dir: str, options: dict[str, Any]) -> None:
 
 
 def loss_of(pool: str, rate: float) -> float:
-    """What a run finds: the later the pool, the better, so that the best of all is known."""
+    """Return the loss of a run: later pools have a lower loss, so the best run is known."""
     return (rate - BEST) ** 2 + 0.001 * (len(POOLS) - POOLS.index(pool))
 
 
 def run_one(experiment: Experiment, pool: str, rate: float) -> str:
-    """One run of the sweep, in whatever thread or process it comes to."""
+    """Record one run of the sweep, in any thread or process."""
     log = experiment.add(pool=pool, rate=rate)
     with suppress(ArithmeticError), log:
         log.info("training with %g", rate)
@@ -118,7 +118,7 @@ def run_one(experiment: Experiment, pool: str, rate: float) -> str:
 
 
 def be_killed(experiment: Experiment) -> None:
-    """A run that has the best metrics of all, and is killed."""
+    """Record a run with the best metrics of all, and kill it."""
     log = experiment.add(pool="killed", rate=BEST)
     log.json("metrics", {"loss": -2.0})
     log.flush()
@@ -136,7 +136,7 @@ def of_processes(method: str, work: Callable[[float], str]) -> list[str]:
 
 
 def sweep(base_dir: str, options: dict[str, Any]) -> None:
-    """Four pools, a run that is killed, runs that fail, and runs that are removed."""
+    """Run four pools, a run that is killed, runs that fail, and runs that are removed."""
     experiment = Experiment("sweep", base_dir, storage_options=options)
     ways: dict[str, Callable[[Callable[[float], str]], Iterable[str]]] = {
         "fork": partial(of_processes, "fork"),
@@ -172,14 +172,14 @@ def sweep(base_dir: str, options: dict[str, Any]) -> None:
 
 
 def raw(base_dir: str, options: dict[str, Any]) -> Any:
-    """Plain fsspec, as a user removes folders by."""
+    """Return plain fsspec, with which a user removes folders."""
     protocol = base_dir.partition("://")[0] if "://" in base_dir else "file"
     return fsspec.filesystem(protocol, use_listings_cache=False, **options)
 
 
 def day(base_dir: str, options: dict[str, Any]) -> None:
-    """The whole day."""
-    sweep(base_dir, options)  # first: a pool by fork wants a process without other threads
+    """Run the whole day."""
+    sweep(base_dir, options)  # first, because a pool of forked processes should start without other threads
     training(base_dir, options)
 
 
