@@ -786,7 +786,7 @@ def test_a_line_logged_during_an_immediate_line_is_stored_immediately() -> None:
 
 
 class Told(End):
-    """A file that is told to close during its first append, and records the events."""
+    """A file that is closed during its first append, and records the events."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -1048,7 +1048,7 @@ def test_a_run_with_an_unknown_owner_keeps_its_lines() -> None:
             raise down.pop()
         return True
 
-    down: list[Exception] = [ConnectionError("nobody answers")] * 3
+    down: list[Exception] = [ConnectionError("no answer")] * 3
     end, clock = Contested(1), Clock()
     own = ByHand(end, at_once=False, is_owner=mine, clock=clock)
     logger_of(own).info("a")

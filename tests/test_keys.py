@@ -1,4 +1,4 @@
-"""Which names are valid keys: every rule by example and by property, and the names in a run folder."""
+"""Valid keys: every rule by example and by property, and the names in a run folder."""
 
 from __future__ import annotations
 

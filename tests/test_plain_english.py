@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
+TESTS = sorted({*(ROOT / "tests").rglob("*.py"), ROOT / "conftest.py"} - {Path(__file__)})
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 PHRASES = re.compile(
     r"\b(?:"
@@ -49,7 +50,7 @@ def words(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, re.sub(r"`[^`]*`", "", line)
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_phrase_comes_back(path: Path) -> None:
     found = [
         f"{path.name}:{number + line_of(piece, match.start()) - 1}: {match[0]}"
@@ -59,7 +60,7 @@ def test_no_phrase_comes_back(path: Path) -> None:
     assert not found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_docstring_begins_with_a_verb_or_a_noun(path: Path) -> None:
     tree = ast.parse(path.read_text())
     nodes = [

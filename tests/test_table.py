@@ -237,7 +237,7 @@ def test_names_of_metrics_may_be_any_text(sweep: Experiment, name: str) -> None:
     assert {row.metrics[name] for row in columns.parsed_rows(index(sweep))} == {0.1, 0.2}
 
 
-# -- an index.csv that is damaged, or somebody else's ------------------------------------------------------
+# -- an index.csv that is damaged, or from another program ------------------------------------------------------
 
 OF_0_3_0 = (
     "run_id,dt,status,height\r\nsweep_dt_0.1,0.1,complete,3.0\r\nsweep_dt_0.2,0.2,missing\r\n"

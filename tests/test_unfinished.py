@@ -146,7 +146,7 @@ def test_unfinished_writes_contain_the_name_of_their_process(tmp_path: Path) -> 
         (".notata-0123456789ab-1-2-0123456789abcdef", DAY + 600, False),
         (".notata-0123456789abcdef/weights.bin", DAY + 600, False),  # made by `local`
         (".notata-lock", 100 * DAY, True),
-        (".notata-of-somebody-else", 100 * DAY, True),
+        (".notata-of-another", 100 * DAY, True),
         ("dead", 0, False),
     ],
 )

@@ -376,7 +376,7 @@ class RefusingFar(Refusing):
     is_local = False
 
 
-@pytest.mark.parametrize("error", [DeadlineError("late"), StorageError("odd"), UnreachableError("nobody")])
+@pytest.mark.parametrize("error", [DeadlineError("late"), StorageError("odd"), UnreachableError("down")])
 def test_whatever_kind_of_outage_it_is_reported_once_and_nothing_else_is_asked_meanwhile(error: StorageError) -> None:
     inner = a_log(b"one\n")
     store = Refusing(inner)

@@ -74,7 +74,7 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
     "a file is empty": ("changed", lambda files: files.update({_last(files, ".pkl"): b""})),
     "a piece is gone": ("lost", lambda files: files.update({_last(files, ".csv"): b""})),
     "a piece is there twice": ("changed", lambda files: files.update({(key := _last(files, ".csv")): files[key] * 2})),
-    "a file that nobody wrote": ("debris", lambda files: files.update({"artifacts/half.part": b""})),
+    "a file that no attempt wrote": ("debris", lambda files: files.update({"artifacts/half.part": b""})),
     "a line is gone": ("line", lambda files: _without(files, b"INFO step 0 7")),
     "a line of a writer is gone": ("line", lambda files: _without(files, b"INFO Saved array")),
     "lines in another order": ("line", _swap_lines),

@@ -313,9 +313,9 @@ def test_a_script_that_is_killed_is_finished_by_sync(here: Place, named: Place, 
 
 
 def test_a_target_that_cannot_be_reached(here: Place, named: Place, end: End) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("localhost", 0))
-        options = {**named.options, "endpoint_url": f"http://localhost:{nobody.getsockname()[1]}"}
+    with socket.socket() as unused:
+        unused.bind(("localhost", 0))
+        options = {**named.options, "endpoint_url": f"http://localhost:{unused.getsockname()[1]}"}
         arguments = {"mirror": MirrorStorage(named.url, options, exit_timeout=0.5)}
         code, errors = end(here, ending.forget_to_end, **arguments)
     assert code == 0

@@ -521,7 +521,7 @@ def test_a_worker_detects_that_its_run_was_replaced(bucket: Place) -> None:
     worker.flush()
     with pytest.raises(RunDisplacedError, match="replaced by another run"):
         worker.text("notes", "x")
-    worker.info("nobody hears this")
+    worker.info("ignored")
     worker.flush()
     new.mark_complete()
     assert not any("workers" in name for name in bucket.names(logs=True))

@@ -892,6 +892,6 @@ def test_every_call_on_a_displaced_run_is_refused_and_writes_nothing(
     for call in calls:
         with pytest.raises(errors.RunDisplacedError, match="another writer"):
             call()
-    old.note("to nobody", logging.CRITICAL)
+    old.note("ignored", logging.CRITICAL)
     old.flush()
     assert {name: place.bytes(name) for name in place.names(logs=True)} == before

@@ -255,7 +255,7 @@ def _whole(key: str, data: bytes, fates: list[Fate]) -> Iterator[Problem]:
     digest = hashlib.sha256(data).digest()
     if not any(hashlib.sha256(fate.step.data).digest() == digest for fate in fates[last:]):
         wanted = [len(fate.step.data) for fate in fates[last:]]
-        yield Problem("changed", f"{key} has {len(data)} bytes that nobody wrote last; it was to have one of {wanted}")
+        yield Problem("changed", f"{key} has {len(data)} bytes that no attempt wrote last; expected one of {wanted}")
 
 
 def _pieces(key: str, data: bytes, fates: list[Fate], *, torn: bool) -> Iterator[Problem]:
@@ -267,7 +267,7 @@ def _pieces(key: str, data: bytes, fates: list[Fate], *, torn: bool) -> Iterator
             yield Problem("lost", f"{key} lacks what step {fate.step.number} added")
             return
     if data and not (torn and any(fate.step.data.startswith(data) for fate in fates if not fate.kept)):
-        yield Problem("changed", f"{key} has {len(data)} bytes that nobody added: {data[:40]!r}")
+        yield Problem("changed", f"{key} has {len(data)} bytes that no attempt added: {data[:40]!r}")
 
 
 def _fields(key: str, data: bytes, fates: list[Fate]) -> Iterator[Problem]:

@@ -143,7 +143,7 @@ class Obstore(Notata):
         except ConfigurationError as error:
             raise UnavailableError("this notata refuses the engine obstore") from error
         if "obstore" not in sys.modules:
-            raise UnavailableError("this notata does not heed the engine obstore")
+            raise UnavailableError("this version of notata does not support the engine obstore")
 
 
 class ObstoreInBackground(Obstore, InBackground):
