@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 from notata.errors import ConflictError, DeadlineError
+from notata.run.append_thread import AppendThread
 from notata.run.growing import FEW, HELD, MANY, SECONDS, SOON, Chunk, GrowingFile, Schedule, State
 
 
@@ -44,7 +45,7 @@ def no_thread(work: Callable[[], object], name: str) -> NoReturn:
 
 
 def growing(file: File, *, at_once: bool = False, **options: object) -> GrowingFile:
-    return GrowingFile(file, "series.jsonl", at_once=at_once, start=no_thread, **options)  # type: ignore[arg-type]
+    return GrowingFile(file, "series.jsonl", at_once=at_once, thread=AppendThread(no_thread), **options)  # type: ignore[arg-type]
 
 
 def test_lines_are_stored_at_once_or_at_a_flush() -> None:

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from notata import Logbook, NotataError
 from notata.errors import ConflictError
 from notata.run import growing
+from notata.run.append_thread import AppendThread
 from notata.run.growing import RATE
 from notata.run.journal import Journal, RunLogger
 from notata.store import Store, open_store
@@ -49,7 +50,7 @@ class Clock:
         self.watched = threading.Event()
 
     def __call__(self) -> float:
-        if threading.current_thread().name == "notata-journal":
+        if threading.current_thread().name == "notata-append":
             self.watched.set()
         return self.now
 
@@ -120,7 +121,7 @@ class ByHand(Journal):
     """A journal without a thread; the test advances its clock and calls `work`."""
 
     def __init__(self, end: Any, **options: Any) -> None:
-        super().__init__(end, start=no_thread, **options)
+        super().__init__(end, thread=AppendThread(no_thread), **options)
 
     def work(self) -> None:
         """Append all lines that are due."""
@@ -188,9 +189,9 @@ def no_threads(seconds: float = 3.0) -> bool:
     """Return True if every journal thread ends within some seconds."""
     end = time.monotonic() + seconds
     for thread in threading.enumerate():
-        if thread.name == "notata-journal":
+        if thread.name == "notata-append":
             thread.join(max(0.0, end - time.monotonic()))
-    return not any(thread.name == "notata-journal" for thread in threading.enumerate())
+    return not any(thread.name == "notata-append" for thread in threading.enumerate())
 
 
 @pytest.fixture

@@ -35,7 +35,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from functools import partial
 from types import FrameType
 from typing import Final, Protocol
 
@@ -43,10 +42,10 @@ from notata._base import exits
 from notata._base.nesting import is_running
 from notata._base.processes import ForkCheck
 from notata._base.retries import attempts
-from notata._base.threads import Bell, start_thread
 from notata.errors import ConflictError, DeadlineError, StorageError
+from notata.run.append_thread import AppendThread
 
-__all__ = ["THREAD", "Appender", "Chunk", "GrowingFile", "Schedule", "State"]
+__all__ = ["Appender", "Chunk", "GrowingFile", "Schedule", "State"]
 
 RATE: Final = 100e3  # average bytes per second that a file may send
 SECONDS: Final = 5.0  # minimum time that a line is pending, to collect more lines
@@ -56,9 +55,6 @@ FEW: Final = 64 * 2**10  # pending bytes below which the size alone never causes
 MANY: Final = 8 * 2**20  # pending bytes that always cause an append
 HELD: Final = 32 * 2**20  # maximum pending bytes; further lines are dropped
 RESERVE: Final = 4 * 2**20  # additional pending bytes for urgent lines
-
-THREAD: Final = "notata-journal"
-"""The name of the threads that append lines."""
 
 _CONTESTED: Final = 100  # attempts of an append that conflicts with other writers, such as forked children
 _CONTESTED_PAUSE: Final = 2.0  # maximum seconds between two attempts, so two minutes or more in total
@@ -244,7 +240,7 @@ class GrowingFile:
         is_owner: Called after another process changed the file; returns whether this writer still owns it.
         missing: Returns the line that states the number of dropped lines.
         clock: Returns a monotonic time in seconds.
-        start: Starts a thread, as `notata._base.threads.start_thread` does.
+        thread: The thread that appends the lines; by default one of its own.
 
     Attributes:
         state: Whether lines are stored.
@@ -259,10 +255,11 @@ class GrowingFile:
         is_owner: Callable[[], bool] = lambda: True,
         missing: Callable[[int], bytes] = lambda count: b"",
         clock: Callable[[], float] = time.monotonic,
-        start: Callable[[Callable[[], object], str], object] = start_thread,
+        thread: AppendThread | None = None,
     ) -> None:
         self._file, self._name, self._at_once = file, name, at_once
-        self._is_owner, self._missing, self._clock, self._start = is_owner, missing, clock, start
+        self._is_owner, self._missing, self._clock = is_owner, missing, clock
+        self._thread = AppendThread() if thread is None else thread
         self._fork = ForkCheck()
         self._begin()
 
@@ -275,7 +272,6 @@ class GrowingFile:
         self._in_flight: Chunk | None = None
         self._dropped = 0
         self._schedule = Schedule()
-        self._bell: Bell | None = None  # wakes the thread; None if there is no thread
         self.state = State.OPEN
 
     def _check_process(self) -> None:
@@ -361,9 +357,9 @@ class GrowingFile:
                 self._dropped += 1
                 return
             self._add_missing()
-            is_earlier = self._add_pending(line, urgent)
-            if not self._at_once and (is_earlier or self._bell is None):
-                self._wake()
+            is_earlier = self._add_pending(line, urgent) or not waiting
+        if not self._at_once and (is_earlier or not self._thread.serves(self)):
+            self._thread.wake(self)
 
     def _add_missing(self) -> None:
         if self._dropped:
@@ -387,29 +383,6 @@ class GrowingFile:
                 return None
             due = self._schedule.next_append(len(self._pending), again=self._file.again, size=self._file.size)
             return due - self._clock()
-
-    def _wake(self) -> None:
-        """Start the thread, or let it check the time of the next append again. The caller holds the lock."""
-        if self._bell is not None:
-            self._bell.ring()
-            return
-        bell = Bell()
-        with suppress(RuntimeError):  # the interpreter is ending, and `_finish` will store the lines
-            self._start(partial(self._work, bell), THREAD)
-            self._bell = bell
-
-    def _work(self, bell: Bell) -> None:
-        """Append lines when they are due, until none are pending."""
-        while True:
-            with self._lock:
-                seconds = self.seconds_left()
-                if seconds is None:
-                    self._bell = None
-                    return
-            if seconds > 0:
-                bell.wait(seconds)
-            else:
-                self.try_append()
 
     # -- out -----------------------------------------------------------------------------------------------
 
@@ -505,8 +478,7 @@ class GrowingFile:
             self._in_flight = None
             if not self._pending:
                 exits.forget(self._finish)
-                if self._bell is not None:  # the thread can end
-                    self._bell.ring()
+                self._thread.ring()
 
     # -- end -----------------------------------------------------------------------------------------------
 
@@ -529,5 +501,4 @@ class GrowingFile:
             self.state = State.DISPLACED
             self._pending, self._in_flight, self._dropped = bytearray(), None, 0
             exits.forget(self._finish)
-            if self._bell is not None:
-                self._bell.ring()
+            self._thread.ring()

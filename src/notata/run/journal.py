@@ -16,9 +16,9 @@ from datetime import datetime
 from typing import Final
 
 from notata._base import keys
-from notata._base.threads import start_thread
 from notata.errors import ConfigurationError
-from notata.run.growing import THREAD, Appender, GrowingFile, State
+from notata.run.append_thread import THREAD, AppendThread
+from notata.run.growing import Appender, GrowingFile, State
 
 __all__ = ["LEVEL", "Journal", "RunLogger", "level_of"]
 
@@ -74,7 +74,7 @@ class Journal(logging.Handler):
             is ignored.
         show: Also called with each line, for the terminal.
         clock: Returns a monotonic time in seconds.
-        start: Starts a thread, as `notata._base.threads.start_thread` does.
+        thread: The thread that appends the lines; by default one of its own.
 
     Attributes:
         file: The file that the lines are appended to.
@@ -91,13 +91,13 @@ class Journal(logging.Handler):
         is_displaced: Callable[[], bool] = lambda: False,
         show: Callable[[str], object] = bool,
         clock: Callable[[], float] = time.monotonic,
-        start: Callable[[Callable[[], object], str], object] = start_thread,
+        thread: AppendThread | None = None,
     ) -> None:
         super().__init__(level)
         _unregister(self)
         self.setFormatter(_LineFormatter())
         self.file = GrowingFile(
-            end, keys.LOG, at_once=at_once, is_owner=is_owner, missing=_missing_line, clock=clock, start=start
+            end, keys.LOG, at_once=at_once, is_owner=is_owner, missing=_missing_line, clock=clock, thread=thread
         )
         self._redact = redact
         self._is_displaced = is_displaced

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from notata.run.append_thread import AppendThread
 from notata.run.growing import Appender
 from notata.run.journal import Journal
 
@@ -16,7 +17,7 @@ def _no_thread(work: Callable[[], object], name: str) -> None:
 def logged(end: Appender, count: int, pause: float) -> float:
     """Log `count` lines, one every `pause` seconds; return the elapsed seconds of the simulated clock."""
     now = 0.0
-    journal = Journal(end, at_once=False, clock=lambda: now, start=_no_thread)
+    journal = Journal(end, at_once=False, clock=lambda: now, thread=AppendThread(_no_thread))
     logger = logging.Logger("slowly")
     logger.addHandler(journal)
     for number in range(count):
