@@ -35,13 +35,27 @@ from notata.provenance import failures
 from notata.provenance.environment import capture, imported_packages
 from notata.provenance.failures import Caught
 from notata.reader import LogReader
+from notata.run.append_thread import AppendThread
 from notata.run.ending import End, Ending, EndingPlan, FailureFiles, FinalStatus
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.lease import Lease
 from notata.run.parameters import Parameters, encoded, named
 from notata.run.recorder import Recorder
-from notata.run.state import ENDED, LEASE, MIRROR, RESUMES, ROW, WORKERS, RunState, previous_runtime, resumed_fields
+from notata.run.state import (
+    ENDED,
+    LEASE,
+    MIRROR,
+    RESUMES,
+    ROW,
+    SUMMARY,
+    WORKERS,
+    RunState,
+    attempt_of,
+    previous_runtime,
+    resumed_fields,
+)
 from notata.run.storage import RunStorage
+from notata.series import SeriesWriters
 from notata.store import Location, Store
 from notata.worker import Worker, WorkerConfig
 
@@ -54,7 +68,7 @@ __all__ = ["Logbook"]
 Callback: TypeAlias = Callable[["Logbook"], object]
 
 _NAMED: Final = 20  # remaining files of an earlier run that get a warning each
-_OWN_FIELDS: Final = {"run_id", "status", LEASE, MIRROR, RESUMES, ROW, WORKERS}
+_OWN_FIELDS: Final = {"run_id", "status", LEASE, MIRROR, RESUMES, ROW, SUMMARY, WORKERS}
 
 
 class Logbook(Recorder):
@@ -185,6 +199,7 @@ class Logbook(Recorder):
         self._start, self._previous_runtime = time.monotonic(), 0.0
         self._ending = Ending()
         self._failure_files = FailureFiles(self._store, self._redact, variables=failure_variables)
+        self._append_thread = AppendThread()
         self._attached: list[logging.Logger] = []
         self._workers: WeakSet[Worker] = WeakSet()
         self._sigterm = exits.Sigterm() if handle_sigterm else None
@@ -287,6 +302,7 @@ class Logbook(Recorder):
             if echo:
                 show(f"notata: run {self.run_id!r} at {self.url}")
             self._open_log(before, direct, level, echo)
+            self._open_series(before, direct)
             if before is not None and (self._store.is_local or before.status not in ENDED):
                 self._remove_abandoned()
             self._params = Parameters(
@@ -305,6 +321,19 @@ class Logbook(Recorder):
                 self._lease.end("failed", end_time=times.now(), failure_reason=reason)
             raise
 
+    def _open_series(self, before: RunState | None, direct: Store) -> None:
+        self._series = SeriesWriters(
+            direct,
+            self._append_thread,
+            appender=lambda key: direct.appender(key, new=before is None, end=b"\n"),
+            attempt=attempt_of(self._lease.fields),
+            continues=before is not None,
+            is_owner=self._lease.is_owner,
+            check=self._check,
+            warn=self.warning,
+        )
+        self._lease.beat_fields = self._summary_field
+
     def _open_log(self, before: RunState | None, direct: Store, level: int, echo: bool) -> None:
         self.handler = Journal(
             direct.appender(keys.LOG, new=before is None, end=b"\n"),
@@ -314,6 +343,7 @@ class Logbook(Recorder):
             is_owner=self._lease.is_owner,
             is_displaced=lambda: self._lease.displaced,
             show=show if echo else bool,
+            thread=self._append_thread,
         )
         self.logger = RunLogger("notata", level)
         self.logger.addHandler(self.handler)
@@ -392,6 +422,8 @@ class Logbook(Recorder):
         """
         with suppress(StorageError):  # the lines stay pending; the stored files can be read
             self.handler.flush()
+        with suppress(StorageError):
+            self._series.flush()
         return LogReader._of(self._store)
 
     def flush(self, timeout: float | None = None) -> None:
@@ -418,6 +450,7 @@ class Logbook(Recorder):
         if self._queue is not None:
             self._queue.settle(timeout)
         self.handler.flush()
+        self._series.flush()
         if self._ending.ended is not None:
             self._store_manifest(look=True)
         if self._queue is not None and (lost := self._queue.lost()) is not None:
@@ -452,7 +485,8 @@ class Logbook(Recorder):
 
         Args:
             **fields: Values that have a plain form, such as numbers, text, lists, dictionaries, numpy values, dates and
-                paths. The names `run_id`, `status`, `lease`, `mirror`, `resumes`, `row` and `workers` are reserved.
+                paths. The names `run_id`, `status`, `lease`, `mirror`, `resumes`, `row`, `series_summary` and
+                `workers` are reserved.
 
         Raises:
             ConfigurationError: A field name is reserved.
@@ -675,11 +709,11 @@ class Logbook(Recorder):
         is_line_first = end.status == "complete" and not self._store.is_local
         before: list[Callable[[], object]] = []
         if is_new:
-            fields = {**end.fields, **self._late_imports(), **self._end_fields()}
+            fields = {**end.fields, **self._late_imports(), **self._summary_field(), **self._end_fields()}
             if is_line_first:
                 before.append(note)
             if end.status == "complete":
-                before += [self._close_workers, self.handler.flush, self._store_manifest]
+                before += [self._close_workers, self._series.flush, self.handler.flush, self._store_manifest]
             before.append(partial(self._store_status, end.status, runtime, fields))
         after: list[Callable[[], object]] = [] if is_line_first else [note]
         if end.status == "failed":
@@ -688,7 +722,7 @@ class Logbook(Recorder):
         if self._mirror is not None:
             after.append(self._mirror.finish)
         after.append(self._remove_sigterm)  # last, so that SIGTERM does not interrupt these steps
-        return EndingPlan(before, [self._release, self.handler.close], after, runtime)
+        return EndingPlan(before, [self._release, self.handler.close, self._series.close], after, runtime)
 
     def _late_imports(self) -> Mapping[str, Any]:
         """Return the environment with packages imported since the start; empty if no environment is recorded."""
@@ -720,6 +754,12 @@ class Logbook(Recorder):
             exits.at_exit(self._store_manifest)
             self.warning("%s was not stored: %s", keys.MANIFEST, failure)
 
+    def _summary_field(self) -> Mapping[str, Any]:
+        """Return the summaries of the series; those that were not continued keep the summary of earlier attempts."""
+        found = self._series.summaries()
+        before = self._lease.fields.get(SUMMARY)
+        return {SUMMARY: {**(before if isinstance(before, dict) else {}), **found}} if found else {}
+
     def _on_params_stored(self) -> None:
         """Handle added parameters; a hook for subclasses."""
 
@@ -735,7 +775,10 @@ class Logbook(Recorder):
     def _store_failure(self, error: BaseException | None) -> None:
         """Store the details of a failure: the exception and the log, and the logs of workers."""
         problem = None if error is None else self._failure_files.write(error)
-        self.handler.flush()
+        try:
+            self._series.flush()
+        finally:
+            self.handler.flush()
         self._close_workers()
         if problem is not None:
             raise problem

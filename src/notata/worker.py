@@ -26,9 +26,11 @@ from notata.errors import (
 from notata.manifest import FileRecords, HashingBackend, SharedManifestWriter
 from notata.provenance import failures
 from notata.reader import LogReader
+from notata.run.append_thread import AppendThread
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.recorder import Recorder
-from notata.run.state import ENDED, WORKERS, lease_of, metadata, parsed, state_of
+from notata.run.state import ENDED, WORKERS, attempt_of, lease_of, metadata, parsed, state_of
+from notata.series import SeriesWriters
 from notata.store import Blob, Location, Store, open_store
 
 if TYPE_CHECKING:
@@ -61,11 +63,13 @@ class WorkerConfig:
     manifest: bool
     begun: str
     owner: str
+    attempt: int = 0
 
     @classmethod
     def at(cls, fields: Mapping[str, Any], rank: str, level: int, manifest: bool) -> Self:
         """Return the settings for a run with these metadata fields."""
-        return cls(rank, level, manifest, _start_time(fields), str(lease_of(fields).get("owner", ""))[:8])
+        owner = str(lease_of(fields).get("owner", ""))[:8]
+        return cls(rank, level, manifest, _start_time(fields), owner, attempt_of(fields))
 
 
 class Worker(Recorder):
@@ -157,6 +161,7 @@ class Worker(Recorder):
             hashing.records.on_change = used
         self._store = store if hashing is None else Store(hashing, store.progress)
         self._manifest = None if hashing is None else self._manifest_writer(hashing.records)
+        thread = AppendThread()
         self.handler = Journal(
             _LazyAppender(self._store, keys.worker_file(config.rank, keys.LOG), used),
             at_once=store.is_local,
@@ -164,9 +169,22 @@ class Worker(Recorder):
             redact=store.redacted,
             is_owner=self._run.is_there,
             is_displaced=self._run.is_gone,
+            thread=thread,
         )
         self.logger = RunLogger("notata", config.level)
         self.logger.addHandler(self.handler)
+        own_store = self._store
+        self._series = SeriesWriters(
+            own_store,
+            thread,
+            appender=lambda key: _LazyAppender(own_store, key, used),
+            rank=config.rank,
+            attempt=config.attempt,
+            continues=True,
+            is_owner=self._run.is_there,
+            check=self._run.check,
+            warn=self.logger.warning,
+        )
 
     def _manifest_writer(self, records: FileRecords) -> SharedManifestWriter:
         """Return the writer of the manifest."""
@@ -228,6 +246,7 @@ class Worker(Recorder):
         >>> worker = Logbook("flushed", "memory://workers").worker(0)
         >>> worker.flush()
         """
+        self._series.flush()
         self.handler.flush()
 
     def close(self) -> None:
@@ -244,7 +263,9 @@ class Worker(Recorder):
         >>> worker = Logbook("closed", "memory://workers").worker(0)
         >>> worker.close()
         """
+        self._series.flush()
         self.handler.flush()
+        self._series.close()
         self.handler.close()
         if self._manifest is not None and self._is_used_here():
             if self._store.is_local and self._manifest.is_outdated:  # the check is free there, and was not made before

@@ -29,11 +29,13 @@ __all__ = [
     "PLOTS",
     "RESERVED",
     "RUNS",
+    "SERIES",
     "TRACEBACK",
     "WORKERS",
     "artifact",
     "check",
     "data",
+    "is_growing",
     "is_log",
     "is_manifest",
     "is_reserved",
@@ -42,6 +44,8 @@ __all__ = [
     "problem_of_stored",
     "run_folder",
     "run_id",
+    "series_file",
+    "series_name",
     "stays_below",
     "worker",
     "worker_file",
@@ -61,6 +65,7 @@ FAILURE: Final = "artifacts/debug/failure.json"
 TRACEBACK: Final = "artifacts/debug/traceback.txt"
 PLOTS: Final = "plots"
 RUNS: Final = "runs"
+SERIES: Final = "series"
 WORKERS: Final = "workers"
 
 RESERVED: Final = ".notata-"
@@ -69,6 +74,7 @@ RESERVED: Final = ".notata-"
 _SEGMENT_BYTES: Final = 255  # NAME_MAX of Linux and macOS
 _KEY_BYTES: Final = 1024  # S3 and GCS
 _LOGS: Final = re.compile(r"(?:workers/[^/]+/)?log\.txt")
+_SERIES: Final = re.compile(r"(?:workers/([^/]+)/)?series/(.+)\.jsonl")
 _MANIFESTS: Final = re.compile(r"(?:workers/[^/]+/)?manifest\.json")
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.=+-]*)*")
@@ -188,6 +194,15 @@ def is_log(key: str) -> bool:
     return _LOGS.fullmatch(key) is not None
 
 
+def is_growing(key: str) -> bool:
+    """Check whether a file of a run only grows: a log, or a series.
+
+    >>> is_growing("workers/3/log.txt"), is_growing("series/scalars.jsonl"), is_growing("data/t.npy")
+    (True, True, False)
+    """
+    return is_log(key) or _SERIES.fullmatch(key) is not None
+
+
 def is_manifest(key: str) -> bool:
     """Check whether a file is the manifest of a run, or of one of its workers.
 
@@ -292,3 +307,23 @@ def worker_file(rank: str, name: str) -> str:
     'workers/3/log.txt'
     """
     return check(f"{WORKERS}/{rank}/{name}")
+
+
+def series_file(name: str, rank: str | None = None) -> str:
+    """Return the key of a series of the run, or of one of its workers.
+
+    >>> series_file("scalars"), series_file("val/loss", "3")
+    ('series/scalars.jsonl', 'workers/3/series/val/loss.jsonl')
+    """
+    key = _below(SERIES, name, ".jsonl")
+    return key if rank is None else worker_file(rank, key)
+
+
+def series_name(key: str) -> tuple[str | None, str] | None:
+    """Return the rank of the worker and the name of a series from its key; None for other files.
+
+    >>> series_name("series/scalars.jsonl"), series_name("workers/3/series/val/loss.jsonl"), series_name("log.txt")
+    ((None, 'scalars'), ('3', 'val/loss'), None)
+    """
+    found = _SERIES.fullmatch(key)
+    return None if found is None else (found[1], found[2])

@@ -24,6 +24,13 @@ __all__ = [
     "METRICS",
     "PARAMS",
     "ROW_PARAMS",
+    "SERIES",
+    "SERIES_COLUMNS",
+    "SERIES_NAME",
+    "SERIES_ROW",
+    "SERIES_SUMMARY",
+    "SERIES_TEXT",
+    "SERIES_VALUES",
     "VALUES",
     "check_size",
     "check_stored",
@@ -60,6 +67,27 @@ INDEX_CELLS: Final = 4_000_000
 
 LOG: Final = 256 * 2**20
 """Bytes of log.txt for `LogReader.log`; `tail` and `grep` read logs of any size in pieces."""
+
+SERIES: Final = 4 * 2**30
+"""Bytes of a series that are read at once, for about 40 million rows of five values."""
+
+SERIES_ROW: Final = 2**20
+"""Bytes of one row of a series."""
+
+SERIES_COLUMNS: Final = 10_000
+"""Columns of a series."""
+
+SERIES_NAME: Final = 500
+"""Characters in the name of a column."""
+
+SERIES_TEXT: Final = 1000
+"""Characters of a text in a series."""
+
+SERIES_SUMMARY: Final = 500
+"""Columns of all series of a run that have a summary in metadata.json, which is stored again at each heartbeat."""
+
+SERIES_VALUES: Final = 500_000_000
+"""Values of a series that are read at once: rows times columns."""
 
 LINE: Final = 64 * 2**20
 """Bytes of one line that `grep` matches."""

@@ -80,10 +80,15 @@ def show(asked: Asked, lines: int, every: bool) -> None:
 
 
 def _parts(one: Overview) -> Iterator[_Part]:
+    from notata.series import flat_values
+
     run = one.run
     yield _Part(f"{run.run_id}  {run.shown_status}", list(_facts(one)))
-    for title, values in (("params", run.params), ("metrics", run.metrics), ("metadata", one.fields)):
+    metrics = {name: value for name, value in run.metrics.items() if name not in flat_values(one.series)}
+    for title, values in (("params", run.params), ("metrics", metrics), ("metadata", one.fields)):
         yield _Part(title, [(str(name), _value(value)) for name, value in values.items()])
+    for name, summary in one.series.items():
+        yield _Part(f"series {name}, {_extent(summary)}", list(_columns(summary)))
     if one.failure is not None:
         yield _Part("failure", list(_failure(one.failure)))
     if one.caught_in_all:
@@ -172,6 +177,25 @@ def _files(title: str, sizes: Mapping[str, int]) -> _Part:
     rest = display.more(len(rows), _FILES)
     whole = f"{title}, {len(rows)} files of {display.size(sum(sizes.values()))}" if rest else title
     return _Part(whole, [*rows[:_FILES], *([(f"… {rest}",)] if rest else ())])
+
+
+def _extent(summary: Any) -> str:
+    """Return the number of rows of a series, and its last step."""
+    rows = summary.get("rows") if isinstance(summary, dict) else None
+    return f"{counted(rows, 'row')} up to step {summary.get('step')}" if isinstance(rows, int) else "unknown"
+
+
+def _columns(summary: Any) -> Iterator[tuple[str, ...]]:
+    """Yield the last value of each column of a series, with the smallest and the largest one."""
+    columns = summary.get("columns") if isinstance(summary, dict) else None
+    for name, fields in columns.items() if isinstance(columns, dict) else ():
+        if isinstance(fields, dict):
+            extremes = [
+                f"{part} {_value(fields[part])} at {_value(fields.get(f'{part}_step'))}"
+                for part in ("min", "max")
+                if part in fields
+            ]
+            yield str(name), _value(fields.get("last")), ", ".join(extremes)
 
 
 def _value(value: Any) -> str:

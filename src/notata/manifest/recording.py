@@ -94,7 +94,7 @@ class FileRecords:
         growing = self._growing.copy()  # first, as `_finish_growing` moves files from here to `_noted`
         found = {key: _unpacked(packed) for key, packed in self._noted.copy().items()}
         for key, (state, size, version) in growing.items():
-            found[key] = Receipt(size, state.digest(), "" if keys.is_log(key) else version)
+            found[key] = Receipt(size, state.digest(), "" if keys.is_growing(key) else version)
         return found
 
     def change_token(self, key: str) -> object:
@@ -144,19 +144,19 @@ class FileRecords:
             self._growing[key] = state, after.size, after.version or ""
             if len(growing := list(self._growing)) > _GROWING:
                 self._finish_growing(growing[0])
-        elif not keys.is_log(key):
+        elif not keys.is_growing(key):
             self.forget(key)
             self._is_incomplete = True
         else:  # the beginning of a log never changes
             self._finish_growing(key)
-        if not keys.is_log(key):
+        if not keys.is_growing(key):
             self.changed()
 
     def _finish_growing(self, key: str) -> None:
         """Keep only the digest of a file that grew, without the hash state to continue it."""
         if (grown := self._growing.get(key)) is not None:
             state, size, version = grown
-            mark = b"" if keys.is_log(key) else version.encode()
+            mark = b"" if keys.is_growing(key) else version.encode()
             self._noted[key] = size.to_bytes(_SIZE, "big") + state.digest() + mark
             self._growing.pop(key, None)
 
@@ -256,10 +256,10 @@ class HashingBackend(Wrapper):
     def append(self, key: str, data: bytes, tail: Tail) -> Tail:
         full = self.full(key)
         if self.is_local:
-            if not keys.is_log(full):
+            if not keys.is_growing(full):
                 self.records.forget(full)
             return self.inner.append(key, data, tail)
-        if keys.is_log(full):  # a log has one writer
+        if keys.is_growing(full):  # a log has one writer
             after = self.inner.append(key, data, tail)
             self.records.grow(full, data, tail, after)
             return after

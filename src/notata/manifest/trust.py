@@ -68,7 +68,7 @@ def is_of_run(document: Document, *, has_ended: bool, owner: str) -> bool:
 
 def fits(receipt: Receipt, entry: Entry) -> bool:
     """Check whether the size of a file allows that it has the content of a receipt; a log can be longer."""
-    return entry.size == receipt.size or (keys.is_log(entry.key) and entry.size > receipt.size)
+    return entry.size == receipt.size or (keys.is_growing(entry.key) and entry.size > receipt.size)
 
 
 def holds(receipt: Receipt, entry: Entry, created: datetime | None) -> bool:
@@ -81,7 +81,7 @@ def holds(receipt: Receipt, entry: Entry, created: datetime | None) -> bool:
     """
     if not receipt.sha256 or not fits(receipt, entry):
         return False
-    if keys.is_log(entry.key):
+    if keys.is_growing(entry.key):
         return True
     if receipt.version:
         return _is_same_version(receipt, entry)
@@ -122,7 +122,7 @@ def valid_receipts(
         if receipt is None:
             unknown.append(entry)
         else:
-            version = "" if keys.is_log(entry.key) else entry.version
+            version = "" if keys.is_growing(entry.key) else entry.version
             known[entry.key] = Receipt(receipt.size, receipt.sha256, version)
     return known, unknown
 

@@ -145,7 +145,7 @@ class FileCopier:
         if there is not None:
             if same(self.source, here, self.target, there, self.options):
                 result = CopyResult("equal", 0, here.version)
-            elif keys.is_log(key) and continues_copy(self.source, here, self.target, there, self.options):
+            elif keys.is_growing(key) and continues_copy(self.source, here, self.target, there, self.options):
                 result = self._append(key, here, there)
         if result is None and 0 <= here.size <= PART:
             result = self._small(key, here, there)

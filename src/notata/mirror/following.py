@@ -152,7 +152,7 @@ class Follower:
     def _record_copied(self, copied: Iterable[Entry]) -> None:
         """Record the copied length of logs, and how many bytes the next append sends again."""
         for entry in copied:
-            if keys.is_log(entry.key):
+            if keys.is_growing(entry.key):
                 self._log_sizes[entry.key] = entry.size
                 again = 0 if self._target.is_local or entry.size >= _EXTENDED else entry.size
                 self._schedule.sends_again(entry.key, again, self._clock.now())
@@ -160,7 +160,7 @@ class Follower:
 
 def _is_status(key: str) -> bool:
     """Check whether a file shows the progress of a run: metadata.json with its heartbeat, and the logs."""
-    return key == keys.METADATA or keys.is_log(key)
+    return key == keys.METADATA or keys.is_growing(key)
 
 
 def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

@@ -128,7 +128,7 @@ def phases(pairs: Mapping[str, Pair]) -> Iterator[dict[str, Pair]]:
 def _rank(key: str) -> int:
     if keys.is_manifest(key):
         return 3
-    if keys.is_log(key):
+    if keys.is_growing(key):
         return 2
     return 1 if key in (keys.PARAMS_JSON, keys.PARAMS_YAML) else 0
 

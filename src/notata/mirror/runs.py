@@ -66,7 +66,7 @@ class _Memory:
                 self.known.pop(key, None)
                 continue
             self.known[key] = result.source
-            if keys.is_log(key) and result.verb != "equal":
+            if keys.is_growing(key) and result.verb != "equal":
                 self.logs[key] = Entry(key, result.size, pairs[key].here.modified, result.target, TRUSTED)
 
 

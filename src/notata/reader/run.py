@@ -15,6 +15,7 @@ from notata import formats
 from notata._base import display, keys
 from notata._base.progress import Wanted, shown
 from notata._base.terminal import one_line
+from notata._base.threads import Event
 from notata.errors import (
     ConfigurationError,
     ContainerMissingError,
@@ -34,6 +35,7 @@ from notata.reader.base import Reader
 from notata.run.parameters import parameters
 from notata.run.runlog import RunLog
 from notata.run.state import ENDED, RunState, lease_of, read_state
+from notata.series.summary import SCALARS
 from notata.store import Location, open_store
 from notata.store.gaps import ignore
 from notata.store.in_flight import Tally
@@ -41,6 +43,7 @@ from notata.store.in_flight import Tally
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from notata.series.reading import SeriesData
     from notata.store.stored_path import StoredPath
 
 __all__ = ["LogReader", "existing_names"]
@@ -165,6 +168,120 @@ class LogReader(Reader):
         return RunLog(data.decode("utf-8", "backslashreplace"))
 
     # -- content -------------------------------------------------------------------------------------------
+
+    # -- values over time ----------------------------------------------------------------------------------
+
+    def series(
+        self,
+        name: str = SCALARS,
+        *,
+        rank: int | str | None = None,
+        workers: bool = False,
+        start: int = 0,
+        repeated: bool = False,
+    ) -> SeriesData:
+        """Return the rows of a series that are stored by now, as numpy arrays.
+
+        Args:
+            name: The name of the series.
+            rank: The rank of a worker, for its series; by default that of the run's owner.
+            workers: Also read the series of this name of all workers. The column `rank` names the worker of each row;
+                it is empty for the owner.
+            start: The first byte to read: `SeriesData.end` of an earlier read, for the rows that were added since.
+            repeated: Include rows of earlier attempts that a resumed run repeated. By default, the rows of earlier
+                attempts are left out from the first step of a later attempt on.
+
+        Raises:
+            UnknownNameError: There is no such series; the message names those that exist.
+            StorageError: The file cannot be read.
+
+        Warns:
+            DamagedFileWarning: Lines of the file are no rows; they are skipped.
+
+        Cost: one request for each 8 MiB; with `workers`, also one for each 1000 files of workers.
+
+        >>> log.scalars(step=1, loss=0.5)
+        >>> data = log.reader.series()
+        >>> data.step, data["loss"]
+        (array([1]), array([0.5]))
+        """
+        from notata.series.reading import read_series  # imports numpy
+
+        if workers:
+            return self._series_of_all(name, repeated)
+        own = None if rank is None else keys.worker(rank)
+        try:
+            return read_series(self._store, keys.series_file(name, own), name, start=start, repeated=repeated)
+        except MissingError as error:
+            raise self._unknown(name, lambda: self._series_names(own)) from error
+
+    @property
+    def series_names(self) -> list[str]:
+        """The names of the series, sorted. One request for each 1000 files.
+
+        >>> log.series("residual").add(r=1e-3)
+        >>> log.reader.series_names
+        ['residual']
+        """
+        return self._series_names(None)
+
+    def _series_names(self, rank: str | None) -> list[str]:
+        folder = keys.SERIES if rank is None else keys.worker_file(rank, keys.SERIES)
+        names = [keys.series_name(entry.key) for entry in self._store.list(folder, skipped=self._warn_skipped)]
+        return sorted(found[1] for found in names if found is not None)
+
+    def _series_of_all(self, name: str, repeated: bool) -> SeriesData:
+        """Return the rows of the owner and of all workers, with the column `rank`."""
+        from notata.series.reading import joined, read_series
+
+        found = {keys.series_file(name): ""}
+        for entry in self._store.list(keys.WORKERS, skipped=self._warn_skipped):
+            rank, own_name = keys.series_name(entry.key) or (None, "")
+            if rank is not None and own_name == name:
+                found[entry.key] = rank
+        parts = [
+            read_series(self._store, key, name, repeated=repeated, missing_ok=True).with_column("rank", rank)
+            for key, rank in found.items()
+        ]
+        if not any(part.rows for part in parts):
+            raise self._unknown(name, lambda: self._series_names(None))
+        return joined(parts)
+
+    def follow(
+        self, name: str = SCALARS, *, rank: int | str | None = None, start: int = 0, interval: float = 1.0
+    ) -> Iterator[SeriesData]:
+        """Yield the rows of a series as they come, until the run has ended.
+
+        Args:
+            name: The name of the series, which may not exist yet.
+            rank: The rank of a worker, for its series.
+            start: The first byte to read.
+            interval: Seconds between two requests.
+
+        Yields:
+            The rows that were added since the last request, those of repeated steps included.
+
+        Raises:
+            StorageError: The file cannot be read.
+
+        >>> with Logbook("followed", "memory://outputs") as run:
+        ...     run.scalars(step=1, loss=0.5)
+        >>> [data["loss"].tolist() for data in run.reader.follow()]
+        [[0.5]]
+        """
+        from notata.series.reading import read_series
+
+        key = keys.series_file(name, None if rank is None else keys.worker(rank))
+        pause = Event()
+        while True:
+            has_ended = self.state.status != "running"
+            data = read_series(self._store, key, name, start=start, repeated=True, missing_ok=True)
+            start = data.end
+            if data.rows:
+                yield data
+            if has_ended:
+                return
+            pause.wait(interval)
 
     @property
     def files(self) -> list[str]:

@@ -82,6 +82,7 @@ class Lease:
     Attributes:
         fields: The content of metadata.json, as this owner last stored or read it.
         ownership: Whether this writer owns the run, as far as it knows.
+        beat_fields: Returns fields of metadata.json to store with each heartbeat.
         unremoved: Entries of the old run that `replace` could not remove: folders that cannot be opened, and files with
             invalid names.
     """
@@ -106,6 +107,7 @@ class Lease:
         self._unstored_end: dict[str, Any] = {}  # the end of a failed run, until it is stored
         self.fields: dict[str, Any] = {}
         self.ownership = Ownership.OWNER
+        self.beat_fields: Callable[[], Mapping[str, Any]] = dict
         self.unremoved = Gaps()
 
     # -- claim ---------------------------------------------------------------------------------------------
@@ -397,7 +399,7 @@ class Lease:
                 return
             self.heartbeat.note_change()
             with suppress(Exception):  # the next heartbeat retries; `ownership` shows if another writer took over
-                self._change(self._unstored_end)
+                self._change({**self.beat_fields(), **self._unstored_end})
         if self.displaced:
             self.heartbeat.stop()
             _own.warning("notata: %s", self._displaced_error())

@@ -6,7 +6,7 @@ import builtins
 import dataclasses
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, Any, Final, overload
@@ -19,6 +19,7 @@ from notata._base.terminal import one_line
 from notata.errors import ConfigurationError, EncodeError, FolderError, MissingError, NotataError, StorageError
 from notata.formats import Drawing, current_figure, encode
 from notata.run.lines import LogMethods
+from notata.series import SCALARS, Series, SeriesWriters
 from notata.store import Entry, Store, open_beside, open_store
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Recorder(LogMethods, ABC):
     """
 
     _store: Store
+    _series: SeriesWriters
 
     @abstractmethod
     def _check(self) -> None:
@@ -297,6 +299,43 @@ class Recorder(LogMethods, ABC):
         within = root != own_root and root.startswith(own_root)
         left_out = f"{own_root}{target}/" if within else own_root
         return [entry for entry in source.list() if not f"{root}{entry.key}".startswith(left_out)]
+
+    # -- values over time ----------------------------------------------------------------------------------
+
+    def scalars(self, values: Mapping[str, Any] | None = None, /, *, step: int | None = None, **more: Any) -> None:
+        """Add a row of values to the series ``series/scalars.jsonl``. Short for ``series("scalars").add(…)``.
+
+        Args:
+            values: Values by name, for names that are not Python identifiers.
+            step: An integer. The default is one more than that of the row before, or 0.
+            **more: More values.
+
+        For values, errors and cost see `notata.series.Series.add`.
+
+        >>> log.scalars(step=120, loss=0.31)
+        >>> log.scalars({"val/loss": 0.4, "val/acc": 0.9}, step=120)
+        >>> log.reader.series("scalars").to_pandas()[["step", "loss", "val/acc"]]
+           step  loss  val/acc
+        0   120  0.31      NaN
+        1   120   NaN      0.9
+        """
+        self._series[SCALARS].add(values, step=step, **more)
+
+    def series(self, name: str) -> Series:
+        """Return the series ``series/<name>.jsonl``, to which rows are added. The same object for each call.
+
+        Args:
+            name: Key below ``series/``, without the suffix. It may contain folders.
+
+        Raises:
+            KeyNameError: `name` is not legal on every backend.
+
+        >>> residual = log.series("residual")
+        >>> residual.add(iteration=7, r=1e-6, t=0.01)
+        >>> log.reader.series("residual")["r"]
+        array([1.e-06])
+        """
+        return self._series[name]
 
     # -- data and plots ------------------------------------------------------------------------------------
 

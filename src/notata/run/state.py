@@ -27,8 +27,10 @@ __all__ = [
     "MISSED",
     "RESUMES",
     "ROW",
+    "SUMMARY",
     "WORKERS",
     "RunState",
+    "attempt_of",
     "claimable",
     "find_metadata",
     "lease_of",
@@ -55,6 +57,9 @@ RESUMES: Final = "resumes"
 
 ROW: Final = "row"
 """Field of metadata.json: the row of the run in tables, with parameters and metrics at the end of the run."""
+
+SUMMARY: Final = "series_summary"
+"""Field of metadata.json: for each series of the run, last, smallest and largest value of each column."""
 
 WORKERS: Final = "workers"
 """Field of metadata.json: True if processes other than the owner write files of the run."""
@@ -211,6 +216,11 @@ def resumed_fields(fresh: Mapping[str, Any], old: Mapping[str, Any], state: RunS
     kept = {name: value for name, value in old.items() if name not in _END_FIELDS}
     new = {name: value for name, value in fresh.items() if name != "start_time"}
     return {**fresh, **kept, **new, RESUMES: [*_resumes(old), entry]}
+
+
+def attempt_of(fields: Mapping[str, Any]) -> int:
+    """Return the number of the attempt: how often the run was resumed."""
+    return len(_resumes(fields))
 
 
 def previous_runtime(fields: Mapping[str, Any]) -> float:

@@ -361,7 +361,7 @@ def _never_counts(only: Sequence[str]) -> Callable[[str], bool]:
     """Return a check for files that never count by themselves: they always differ, or their values are compared."""
 
     def never_counts(key: str) -> bool:
-        if key == keys.METADATA or keys.is_manifest(key) or keys.is_log(key):
+        if key == keys.METADATA or keys.is_manifest(key) or keys.is_growing(key):
             return True
         return ("params" in only and key in PARAMS) or ("metrics" in only and key == keys.METRICS)
 

@@ -15,12 +15,13 @@ from notata import formats
 from notata._base import display, keys
 from notata.errors import ConfigurationError, NotataError
 from notata.run import parameters
-from notata.run.state import MIRROR, RESUMES, lease_of
+from notata.run.state import MIRROR, RESUMES, SUMMARY, lease_of
 from notata.search.choosing import Query
 from notata.search.finding import look_up
 from notata.search.places import Place, Run
 from notata.search.record import records
 from notata.search.target import URL, Failed, Target, URLs, raise_error
+from notata.series import flat_values
 from notata.store import Blob
 from notata.store.in_flight import InFlight
 from notata.table.row import metrics_of, named_values
@@ -40,7 +41,7 @@ _NAMED: Final = 3  # runs that an error message names
 
 _OWN: Final = frozenset({
     "copied", "end_time", "environment", "failure_reason", "failure_type", "lease", "mirror", "resumes", "row",
-    "run_id", "runtime_sec", "start_time", "status", "workers",
+    "run_id", "runtime_sec", "series_summary", "start_time", "status", "workers",
 })  # fmt: skip
 """Fields of metadata.json that are shown in other parts; all other fields are the user's."""
 
@@ -120,6 +121,8 @@ class Overview:
         workers: The ranks of workers that wrote files of the run.
         mirror: The URL of the mirror; empty if there is none.
         resumes: Times and reasons of resumptions, as recorded in metadata.json.
+        series: For each series number of rows, last step, and the summary of each column, as in `Series.summary`. Of a
+            run that has not ended, as of its last heartbeat.
         log: The last lines of log.txt.
         log_size: The size of log.txt, in bytes.
         problems: Messages about files that cannot be read.
@@ -135,6 +138,7 @@ class Overview:
     workers: tuple[str, ...] = ()
     mirror: str = ""
     resumes: tuple[Mapping[str, Any], ...] = ()
+    series: Mapping[str, Any] = field(default_factory=dict)
     log: tuple[str, ...] = ()
     log_size: int = 0
     problems: tuple[str, ...] = ()
@@ -151,7 +155,7 @@ class Overview:
     def record(self) -> dict[str, Any]:
         """Return its fields by name, as plain values: those of its `Run`, and its own."""
         first = ("environment", "fields", "failure", "caught", "caught_in_all")
-        last = ("sizes", "workers", "mirror", "resumes", "log", "log_size", "problems")
+        last = ("sizes", "workers", "mirror", "resumes", "series", "log", "log_size", "problems")
         return {
             **self.run.record(),
             "params": self.run.params,
@@ -304,8 +308,13 @@ def _wanted(run: Run, lines: int) -> Iterator[tuple[str, int, int]]:
             yield key, 0, sizes[key]
     if not run.params:  # there are none, they are not in metadata.json, or they are damaged
         yield from ((key, 0, sizes[key]) for key in parameters.FILES if 3 < sizes.get(key, 0) <= _PARAMETERS)
-    if not run.metrics and 3 < sizes.get(keys.METRICS, 0) <= _PARAMETERS:
+    if run.metrics.keys() == _of_series(run).keys() and 3 < sizes.get(keys.METRICS, 0) <= _PARAMETERS:
         yield keys.METRICS, 0, sizes[keys.METRICS]
+
+
+def _of_series(run: Run) -> dict[str, Any]:
+    """Return the values that tables have from the series of a run."""
+    return flat_values(run.metadata.get(SUMMARY))
 
 
 def _caught(sizes: Mapping[str, int]) -> list[str]:
@@ -336,6 +345,7 @@ class _OverviewBuilder:
             tuple(sorted({key.split("/")[1] for key in self._sizes if key.startswith(f"{keys.WORKERS}/")})),
             str(fields.get(MIRROR) or ""),
             tuple(one for one in resumes if isinstance(one, dict)) if isinstance(resumes, list) else (),
+            named_values(fields.get(SUMMARY)),
             self._log(lines),
             self._sizes.get(keys.LOG, 0),
             tuple(self._problems),
@@ -348,7 +358,8 @@ class _OverviewBuilder:
             if not params and key in self._blobs:
                 params = self._params(key)
         if keys.METRICS in self._blobs:
-            metrics, problem = metrics_of(self._blobs[keys.METRICS].data, keys.METRICS)
+            found, problem = metrics_of(self._blobs[keys.METRICS].data, keys.METRICS)
+            metrics = {**_of_series(self._run), **found}
             self._problems += [problem] if problem else []
         return replace(self._run, params=params, metrics=metrics)
 

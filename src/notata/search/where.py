@@ -181,8 +181,14 @@ def _within(values: Mapping[str, Any], name: str) -> tuple[Any] | None:
 
 
 def _value(run: Run, path: Path) -> Any:
-    value = _root(run, str(path[0]))
-    for step in path[1:]:
+    for count in range(len(path), 1, -1):  # a name with dots, such as loss.min
+        name = ".".join(map(str, path[:count]))
+        if name in run.params or name in run.metrics:
+            value, rest = _root(run, name), path[count:]
+            break
+    else:
+        value, rest = _root(run, str(path[0])), path[1:]
+    for step in rest:
         value = value[step]
     return value
 

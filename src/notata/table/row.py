@@ -12,7 +12,8 @@ from notata import formats
 from notata._base import keys, limits
 from notata._base.display import indefinite
 from notata.errors import DecodeError, EncodeError, StorageError
-from notata.run.state import ROW
+from notata.run.state import ROW, SUMMARY
+from notata.series import flat_values
 from notata.store import Store
 
 __all__ = [
@@ -56,12 +57,13 @@ class Row:
         run_id: The id of the run.
         status: The status, as in `notata.RunState`; ``unreadable`` if metadata.json is damaged.
         params: The parameters.
-        metrics: The content of ``artifacts/metrics.json``; empty without it.
+        metrics: The content of ``artifacts/metrics.json``, and the summaries of series for other names.
         failure_reason: Why it failed, or died.
         metrics_error: Why its metrics cannot be shown, if so.
         revision: A checksum of the row and of the versions of metadata.json and metrics that it was made from; empty if
             the run may change without changing these versions.
         started: The start time, as in metadata.json.
+        series: The part of `metrics` that comes from series; empty in a row of index.csv.
     """
 
     run_id: str
@@ -72,6 +74,7 @@ class Row:
     metrics_error: str = ""
     revision: str = ""
     started: str = ""
+    series: Mapping[str, Any] = field(default_factory=dict)
 
 
 def described(store: Store, params: Mapping[str, Any], metrics_key: str = keys.METRICS) -> dict[str, Any]:
@@ -107,14 +110,16 @@ def metrics_file(fields: Mapping[str, Any]) -> str:
 def of_run(run_id: str, fields: Mapping[str, Any], version: str) -> Row:
     """Return the row of a run that has ended, from this version of its metadata.json."""
     described = row_field(fields)
+    series = flat_values(fields.get(SUMMARY))
     row = Row(
         run_id,
         str(fields.get("status")),
         named_values(described.get("params")),
-        named_values(described.get("metrics")),
+        {**series, **named_values(described.get("metrics"))},
         str(fields.get(REASON) or ""),
         str(described.get(ERROR) or ""),
         started=str(fields.get("start_time") or ""),
+        series=series,
     )
     return sealed(row, version, str(described.get(VERSION) or ""))
 

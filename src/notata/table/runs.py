@@ -12,7 +12,8 @@ from notata._base import keys, limits
 from notata._base.packages import needed
 from notata.errors import DamagedFileWarning, DecodeError, EncodeError, MissingError, TooLargeError
 from notata.run import parameters
-from notata.run.state import ENDED, parsed, state_of
+from notata.run.state import ENDED, SUMMARY, parsed, state_of
+from notata.series import flat_values
 from notata.store import Blob, Entry, Store
 from notata.store.gaps import Skipped, ignore
 from notata.table.columns import Columns, parsed_rows
@@ -258,7 +259,9 @@ def _of_metadata(run_id: str, blob: Blob) -> Row:
     if state.status in ENDED:
         return of_run(run_id, fields, blob.version)
     reason = state.why if state.status == "died" else ""
-    return Row(run_id, state.status, failure_reason=reason, started=str(fields.get("start_time") or ""))
+    series = flat_values(fields.get(SUMMARY))
+    began = str(fields.get("start_time") or "")
+    return Row(run_id, state.status, metrics=series, failure_reason=reason, started=began, series=series)
 
 
 def _size_of_metrics(files: Mapping[str, Entry]) -> int:
@@ -280,6 +283,7 @@ def _completed(row: Row, name: str, data: bytes) -> Row:
     if name == keys.METRICS:
         metrics, error = metrics_of(data, keys.METRICS)
         damaged = row.metrics_error if row.metrics_error.startswith(parameters.FILES) else ""
+        metrics = {**row.series, **metrics}
         return replace(row, metrics=metrics, metrics_error="; ".join(filter(None, (damaged, error))))
     try:
         values = parameters.decoded(data, "json" if name == keys.PARAMS_JSON else "yaml")

@@ -1,0 +1,13 @@
+"""Values over time: rows of numbers that a run adds while it goes on, as JSON lines in ``series/``.
+
+A row passes through these places: `RowEncoder` (``rows.py``) makes it a line, and `notata.run.growing.GrowingFile`
+collects and appends lines as it does for log.txt. ``summary.py`` keeps last, smallest and largest value of each column
+for metadata.json. ``reading.py`` reads a file into numpy arrays.
+"""
+
+from __future__ import annotations
+
+from notata.series.summary import SCALARS, flat_values
+from notata.series.writer import Series, SeriesWriters
+
+__all__ = ["SCALARS", "Series", "SeriesWriters", "flat_values"]

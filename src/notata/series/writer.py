@@ -1,0 +1,253 @@
+"""Write series: `SeriesWriters` holds the series of one writer of a run; each one appends rows to a growing file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from notata._base import keys, limits
+from notata._base.display import indefinite
+from notata._base.processes import ForkCheck, Lock
+from notata.errors import EncodeError, StorageError
+from notata.run.append_thread import AppendThread
+from notata.run.growing import Appender, GrowingFile
+from notata.series.rows import STEP, RowEncoder, step_of
+from notata.series.summary import summary_of
+from notata.store import Store
+
+if TYPE_CHECKING:
+    from notata.store.stored_path import StoredPath
+
+__all__ = ["Series", "SeriesWriters"]
+
+
+class Series:
+    """Values over time in ``series/<name>.jsonl``: one JSON object on a line for each row.
+
+    Safe to use from many threads and signal handlers. Get one by `Logbook.series` or `Worker.series`.
+
+    Attributes:
+        name: The name.
+        path: The path of the file. In a bucket the file may lag some seconds behind; `Logbook.flush` makes it current.
+
+    >>> residual = log.series("residual")
+    >>> residual.add(iteration=7, r=1e-6, t=0.01)
+    >>> print(residual.path.read_text().partition('"iteration"')[2], end="")
+    : 7, "r": 1e-06, "t": 0.01}
+    """
+
+    def __init__(self, name: str, key: str, writers: SeriesWriters) -> None:
+        self.name = name
+        self._key = key
+        self._writers = writers
+        self._begin_process()
+        self._fork = ForkCheck()
+        self._file = writers.growing_file(key)
+        self._encoder = RowEncoder(writers.attempt)
+        self._rows = 0
+        self._step: int | None = None  # of the last row
+        self._is_begun = not writers.continues
+
+    def _begin_process(self) -> None:
+        """Replace the lock in a forked child: a thread of the parent may have held it."""
+        self._lock = threading.RLock()  # a row's step and its place in the file belong together
+
+    def __repr__(self) -> str:
+        return f"Series({self.name!r}, {self.path!s})"
+
+    @property
+    def path(self) -> StoredPath:
+        """The path of the file."""
+        return self._writers.store.path_for(self._key)
+
+    def add(self, values: Mapping[str, Any] | None = None, /, *, step: int | None = None, **more: Any) -> None:
+        """Add a row.
+
+        On a local disk and in memory the row is stored when the call returns. In a bucket, rows are collected and
+        stored within seconds, less often as the file grows; `flush`, the end of the run and the end of the interpreter
+        store all rows. A call never waits for a bucket, with one exception: the first call in a resumed run, or in a
+        worker, reads the earlier rows.
+
+        Args:
+            values: Values by name, for names that are not Python identifiers.
+            step: An integer. The default is one more than that of the row before, or 0. It may go backwards.
+            **more: More values. Each is a number, a boolean, a text of at most 1000 characters, or None; numpy, torch
+                and JAX scalars on any device are converted, which waits for the device. A column has one type.
+
+        Raises:
+            EncodeError: A name or value cannot be stored; no part of the row is.
+            RunDisplacedError: Another writer has taken over the run.
+            StorageError: The earlier rows cannot be read.
+
+        Cost: no request in the calling thread. A row of five values has some 100 bytes.
+        """
+        if values is not None:
+            more = {**_mapping(values), **more}
+            if step is None and STEP in more:
+                step = more.pop(STEP)
+        self._writers.check()
+        self._fork.when_forked(self._begin_process)
+        with self._lock:
+            if step is None:
+                if not self._is_begun:
+                    self._begin(None)
+                step = 0 if self._step is None else self._step + 1
+            else:
+                if type(step) is not int:
+                    step = step_of(step)
+                if not self._is_begun:
+                    self._begin(step)
+            row, found = self._encoder.encode(step, time.time(), more)
+            self._step = step
+            self._rows += 1
+            self._encoder.add(step, found)
+            self._file.write(row)
+
+    def _begin(self, step: int | None) -> None:
+        """Continue the series of earlier attempts: its rows before `step` belong to the curve, as for readers."""
+        from notata.series.reading import read_series  # imports numpy
+
+        before = read_series(self._writers.store, self._key, self.name, missing_ok=True).until(step)
+        self._rows = before.rows
+        self._step = int(before.step[-1]) if before.rows else None
+        self._encoder.resume(before.summary_columns())
+        self._is_begun = True
+
+    def summary(self) -> dict[str, Any]:
+        """Return number of rows, last step, and for each column `last`, `min`, `max`, `min_step`, `max_step`, `count`.
+
+        >>> log.series("energy").add(step=3, kinetic=0.5)
+        >>> log.series("energy").summary()["columns"]["kinetic"]["min"]
+        0.5
+        """
+        return self.shortened_summary(limits.SERIES_COLUMNS)
+
+    def shortened_summary(self, most: int) -> dict[str, Any]:
+        """Return the summary of the first `most` columns."""
+        columns = list(self._encoder.columns.values())[:most]
+        return summary_of(self._rows, self._step, columns)
+
+    def flush(self) -> None:
+        """Store the pending rows.
+
+        Raises:
+            StorageError: They could not be stored. They stay pending and are retried.
+        """
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file. Later rows are still stored."""
+        self._file.close()
+
+
+class SeriesWriters:
+    """The series of one writer of a run: of its owner, or of a worker.
+
+    Args:
+        store: The store of the run, without a queue.
+        thread: The thread that appends rows.
+        appender: Returns the appender of a file.
+        rank: The rank of the worker; None for the owner.
+        attempt: The number of the attempt: how often the run was resumed.
+        continues: Whether the files may exist.
+        is_owner: Called after another process changed a file; returns whether this writer still owns the run.
+        check: Raises an error if another writer is known to own the run.
+        warn: Logs a warning, with arguments as in `logging`.
+
+    Attributes:
+        store: The store of the run.
+        attempt: The number of the attempt.
+        continues: Whether the files may exist.
+        check: Raises an error if another writer is known to own the run.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        thread: AppendThread,
+        *,
+        appender: Callable[[str], Appender],
+        rank: str | None = None,
+        attempt: int = 0,
+        continues: bool = False,
+        is_owner: Callable[[], bool] = lambda: True,
+        check: Callable[[], object] = bool,
+        warn: Callable[..., object] = bool,
+    ) -> None:
+        self.store = store
+        self.attempt = attempt
+        self.continues = continues
+        self.check = check
+        self._thread = thread
+        self._appender = appender
+        self._rank = rank
+        self._is_owner = is_owner
+        self._warn = warn
+        self._lock = Lock()
+        self._series: dict[str, Series] = {}
+
+    def __getitem__(self, name: str) -> Series:
+        series = self._series.get(name)
+        if series is None:
+            key = keys.series_file(name, self._rank)
+            with self._lock.held():
+                series = self._series.get(name)
+                if series is None:
+                    series = self._series[name] = Series(name, key, self)
+        return series
+
+    def growing_file(self, key: str) -> GrowingFile:
+        """Return the growing file of a series."""
+
+        def missing(count: int) -> bytes:
+            rows = "1 row" if count == 1 else f"{count} rows"
+            self._warn("%s of %s could not be stored and are missing", rows, key)
+            return b""
+
+        return GrowingFile(
+            self._appender(key),
+            key,
+            at_once=self.store.is_local,
+            is_owner=self._is_owner,
+            missing=missing,
+            thread=self._thread,
+        )
+
+    def summaries(self) -> dict[str, Any]:
+        """Return the summary of each series for metadata.json, of the first `limits.SERIES_SUMMARY` columns in all."""
+        found: dict[str, Any] = {}
+        left = limits.SERIES_SUMMARY
+        for name, series in self._series.copy().items():
+            found[name] = series.shortened_summary(left)
+            left -= len(found[name]["columns"])
+        return found
+
+    def flush(self) -> None:
+        """Store the pending rows of all series.
+
+        Raises:
+            StorageError: Those of one could not be stored; the others are.
+        """
+        problem: StorageError | None = None
+        for series in list(self._series.values()):
+            try:
+                series.flush()
+            except StorageError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
+
+    def close(self) -> None:
+        """Close the files."""
+        for series in list(self._series.values()):
+            series.close()
+
+
+def _mapping(values: object) -> Mapping[str, Any]:
+    if isinstance(values, Mapping):
+        return values
+    raise EncodeError(
+        f"invalid values of type {indefinite(type(values).__name__)}: pass names and values, or a dictionary"
+    )
