@@ -117,9 +117,9 @@ class SeriesData(Mapping[str, Array]):
         column = np.full(self.rows, value, object)
         return SeriesData(self.name, replace(self._table, columns={name: column, **self._table.columns}), self.end)
 
-    def until(self, step: int | None) -> SeriesData:
-        """Return the rows before a step; all rows for None."""
-        return self if step is None else self.where(self.step < step)
+    def continued_at(self, step: int, attempt: int) -> SeriesData:
+        """Return the rows that still belong to the curve when an attempt continues it at a step."""
+        return self.where((self.attempt >= attempt) | (self.step < step))
 
     def without_repeated(self) -> SeriesData:
         """Return the curve of the last attempts: without rows of earlier ones from the first step of a later one on."""
@@ -128,7 +128,7 @@ class SeriesData(Mapping[str, Array]):
             return self
         keep = np.ones(self.rows, bool)
         for attempt, at in zip(attempts.tolist(), first.tolist(), strict=True):
-            keep &= ~((self.attempt < attempt) & (self.step >= self.step[at]))
+            keep &= (self.attempt >= attempt) | (self.step < self.step[at])
         return self.where(keep)
 
     def summary(self) -> dict[str, Any]:

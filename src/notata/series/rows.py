@@ -169,7 +169,7 @@ def scalar(value: object, name: str = "") -> Scalar:
     if kind is float or kind is bool or value is None:
         return value  # type: ignore[return-value]
     if kind is int:
-        return value if -_INT64 <= value < _INT64 else _as_float(value, name)  # type: ignore[operator,return-value]
+        return value if -_INT64 < value < _INT64 else _as_float(value, name)  # type: ignore[operator,return-value]
     if isinstance(value, enum.Enum):
         return scalar(value.value, name)
     if isinstance(value, str):

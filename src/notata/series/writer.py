@@ -95,21 +95,23 @@ class Series:
                     self._begin(None)
                 step = 0 if self._step is None else self._step + 1
             else:
-                if type(step) is not int:
+                if type(step) is not int or step.bit_length() > 63:
                     step = step_of(step)
                 if not self._is_begun:
                     self._begin(step)
             row, found = self._encoder.encode(step, time.time(), more)
             self._step = step
+            self._file.write(row)
             self._rows += 1
             self._encoder.add(step, found)
-            self._file.write(row)
 
     def _begin(self, step: int | None) -> None:
         """Continue the series of earlier attempts: its rows before `step` belong to the curve, as for readers."""
         from notata.series.reading import read_series  # imports numpy
 
-        before = read_series(self._writers.store, self._key, self.name, missing_ok=True).until(step)
+        before = read_series(self._writers.store, self._key, self.name, missing_ok=True)
+        if step is not None:
+            before = before.continued_at(step, self._writers.attempt)
         self._rows = before.rows
         self._step = int(before.step[-1]) if before.rows else None
         self._encoder.resume(before.summary_columns())
