@@ -222,7 +222,7 @@ def step_of(value: object) -> int:
     plain = scalar(value, STEP)
     if isinstance(plain, float) and plain.is_integer() and type(value) is not float:  # a tensor of floats
         plain = int(plain)
-    if type(plain) is not int:
+    if type(plain) is not int or plain.bit_length() > 63:
         raise EncodeError(
             f"invalid step {value!r:.100}: pass an integer. A time or another coordinate is a value, such as t=0.5",
             where=STEP,
