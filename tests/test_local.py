@@ -158,15 +158,17 @@ def test_a_run_that_is_forgotten_leaves_nothing_open(tmp_path: Path) -> None:
 
 
 def test_of_many_runs_few_keep_their_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = os.dup(0)
-    os.close(free)  # new descriptors get the lowest free numbers, so this limit allows eight files
-    monkeypatch.setattr(local, "OPEN_FILES", free + 8)
+    taken = [os.dup(0) for _ in range(8)]  # new descriptors get the lowest free numbers, which need not be adjacent
+    for descriptor in taken:
+        os.close(descriptor)
+    limit = taken[-1] + 1  # allows eight files
+    monkeypatch.setattr(local, "OPEN_FILES", limit)
     logs = [quiet_run(tmp_path, f"run{number}") for number in range(20)]
     for log in logs * 3:
         log.info("a")
     held = held_open(tmp_path)
     assert held
-    assert max(held) < free + 8
+    assert max(held) < limit
     for log in logs:
         assert lines(tmp_path, log.run_id) == ["INFO Logbook initialized"] + ["INFO a"] * 3
         log.mark_complete()
