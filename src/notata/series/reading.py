@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from notata._base import limits
 from notata._base.packages import needed
 from notata.errors import DamagedFileWarning, MissingError, TooLargeError
+from notata.formats import without_surrogates
 from notata.series.rows import NONFINITE, STEP, TIME, TRY
 from notata.series.summary import Column, summary_of
 
@@ -27,10 +29,13 @@ __all__ = ["SeriesData", "joined", "read_series"]
 
 Array = npt.NDArray[Any]
 
+_INT64: Final = 2**63
 _PIECE: Final = 8 * 2**20  # bytes of one request
 _BLOCK: Final = 64 * 2**10  # bytes that are parsed at once, so that a forged block of many columns stays small
 _NUMBERS: Final = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 _FIELDS: Final = (STEP, TIME, TRY, NONFINITE)
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"{}[]")
+_BRACKETS: Final = 500  # brackets in a block, other than those of rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,30 +207,46 @@ def read_series(
     Cost: one request for each 8 MiB.
     """
     tables: list[_Table] = []
-    invalid, end, values = 0, start, 0
+    invalid, end, rows = 0, start, 0
+    names: set[str] = set()
     for data in _lines(store, key, start, missing_ok):
         end += len(data)
         for at in _blocks(data):
             block = data[at]
             table = _parsed_by_arrow(block)
             if table is None:
-                table, bad = _parsed(block)
-                invalid += bad
+                table, count = _parsed(block)
+                invalid += count
             if len(table.step):
                 tables.append(table)
-                values += len(table.step) * len(table.columns)
-        if values > limits.SERIES_VALUES:
-            raise TooLargeError(
-                f"cannot read {store.url}/{key} at once: it has more than {limits.SERIES_VALUES:,} values. Read the "
-                "file with pyarrow, polars or DuckDB",
-                url=store.url,
-                key=key,
-            )
+                rows += len(table.step)
+                names |= table.columns.keys()
+                _check_count(store, key, rows, len(names))
     if invalid:
-        lines = "1 line that is" if invalid == 1 else f"{invalid} lines that are"
-        warnings.warn(f"{store.url}/{key} has {lines} not a row; it was skipped", DamagedFileWarning, stacklevel=4)
+        bad = "1 line that is no row; it was" if invalid == 1 else f"{invalid:,} lines that are no rows; they were"
+        warnings.warn(f"{store.url}/{key} has {bad} skipped", DamagedFileWarning, stacklevel=4)
     found = SeriesData(name, _stacked(tables), end)
     return found if repeated else found.without_repeated()
+
+
+def _check_count(store: Store, key: str, rows: int, columns: int) -> None:
+    """Raise an error if a series has too many columns, or rows times columns.
+
+    Raises:
+        TooLargeError: It has.
+    """
+    if columns > limits.SERIES_COLUMNS:
+        problem = f"{limits.SERIES_COLUMNS:,} columns"
+    elif rows * columns > limits.SERIES_VALUES:
+        problem = f"{limits.SERIES_VALUES:,} values"
+    else:
+        return
+    raise TooLargeError(
+        f"cannot read {store.url}/{key} at once: it has more than {problem}. Read the file with pyarrow, polars or "
+        "DuckDB",
+        url=store.url,
+        key=key,
+    )
 
 
 def _lines(store: Store, key: str, start: int, missing_ok: bool) -> Iterator[bytes]:
@@ -273,6 +294,8 @@ def _blocks(data: bytes) -> Iterator[slice]:
 
 def _parsed_by_arrow(data: bytes) -> _Table | None:
     """Parse a block by pyarrow; None if it is not installed, or if the block has lines that it does not accept."""
+    if len(data) > _BLOCK + limits.SERIES_ROW or _is_deep(data):
+        return None
     try:
         import pyarrow as pa
         from pyarrow import json as arrow_json
@@ -281,9 +304,9 @@ def _parsed_by_arrow(data: bytes) -> _Table | None:
     options = arrow_json.ReadOptions(use_threads=False, block_size=len(data) + 1)
     try:
         found = arrow_json.read_json(pa.BufferReader(data), options)
-    except pa.ArrowException:
+        names = found.column_names
+    except (pa.ArrowException, UnicodeDecodeError):
         return None
-    names = found.column_names
     if STEP not in names or TIME not in names or found[STEP].type != pa.int64() or found[STEP].null_count:
         return None
     if found[TIME].type not in (pa.float64(), pa.int64()) or found[TIME].null_count:
@@ -294,7 +317,10 @@ def _parsed_by_arrow(data: bytes) -> _Table | None:
             continue
         if found[name].type not in (pa.int64(), pa.float64(), pa.string(), pa.bool_(), pa.null()):
             return None  # such as a text that looks like a time, which pyarrow converts
-        columns[name] = _of_arrow(found[name], pa)
+        try:
+            columns[name] = _of_arrow(found[name], pa)
+        except UnicodeDecodeError:  # pyarrow accepts texts that are not UTF-8
+            return None
     attempt = np.zeros(len(found), np.int64)
     if TRY in names:
         if found[TRY].type != pa.int64():
@@ -305,6 +331,12 @@ def _parsed_by_arrow(data: bytes) -> _Table | None:
         for row, special in enumerate(found[NONFINITE].to_pylist()):
             _set_nonfinite(table, row, special)
     return table
+
+
+def _is_deep(data: bytes) -> bool:
+    """Check whether a block may have deeply nested values, at which pyarrow 26 overflows the stack of the process."""
+    brackets = data.translate(None, _NO_BRACKETS)  # of rows {}, and {{}} with numbers that JSON cannot represent
+    return len(brackets.replace(b"{{}}", b"").replace(b"{}", b"")) > _BRACKETS
 
 
 def _of_arrow(column: Any, pa: Any) -> Array:
@@ -326,6 +358,9 @@ def _parsed(data: bytes) -> tuple[_Table, int]:
     for line in data.split(b"\n"):
         if not line.strip():
             continue
+        if len(line) >= limits.SERIES_ROW:  # the limit of rows includes the line end
+            invalid += 1
+            continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
@@ -336,9 +371,9 @@ def _parsed(data: bytes) -> tuple[_Table, int]:
         else:
             invalid += 1
     names = dict.fromkeys(name for row in rows for name in row if name not in _FIELDS)
-    columns = {name: _column([row.get(name) for row in rows]) for name in names}
+    columns = {without_surrogates(name): _column([row.get(name) for row in rows]) for name in names}
     step = np.array([row[STEP] for row in rows], np.int64)
-    time = np.array([row[TIME] for row in rows], np.float64)
+    time = np.array([_float(row[TIME]) for row in rows], np.float64)
     attempt = np.array([row.get(TRY) or 0 for row in rows], np.int64)
     table = _Table(step, time, attempt, columns, {})
     for at, row in enumerate(rows):
@@ -350,7 +385,7 @@ def _is_row(row: object) -> bool:
     if not isinstance(row, dict):
         return False
     step, time, attempt = row.get(STEP), row.get(TIME), row.get(TRY, 0)
-    integers = all(type(value) is int and abs(value) < 2**63 for value in (step, attempt))
+    integers = all(type(value) is int and -_INT64 <= value < _INT64 for value in (step, attempt))
     return integers and type(time) in (int, float)
 
 
@@ -358,11 +393,26 @@ def _column(values: list[Any]) -> Array:
     kinds = {type(value) for value in values}
     if kinds == {bool}:
         return np.array(values, bool)
-    if kinds == {int} and all(abs(value) < 2**63 for value in values):
+    if kinds == {int} and all(-_INT64 <= value < _INT64 for value in values):
         return np.array(values, np.int64)
     if kinds <= {int, float, type(None)}:
-        return np.array([np.nan if value is None else float(value) for value in values], np.float64)
-    return np.array([value if isinstance(value, str | bool | int | float) else None for value in values], object)
+        return np.array([np.nan if value is None else _float(value) for value in values], np.float64)
+    return np.array([_scalar(value) for value in values], object)
+
+
+def _float(value: float) -> float:
+    """Return a number as a float; an integer that is too large becomes infinite, as with pyarrow."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _scalar(value: object) -> object:
+    """Return a value of a column that has not only numbers; None for lists and the like."""
+    if isinstance(value, str):
+        return without_surrogates(value)
+    return value if isinstance(value, bool | int | float) else None
 
 
 def _set_nonfinite(table: _Table, row: int, special: object) -> None:
