@@ -16,7 +16,7 @@ from notata._base import limits
 from notata._base.packages import needed
 from notata.errors import DamagedFileWarning, MissingError, TooLargeError
 from notata.formats import without_surrogates
-from notata.series.rows import NONFINITE, STEP, TIME, TRY
+from notata.series.rows import INT64, NONFINITE, STEP, TIME, TRY
 from notata.series.summary import Column, summary_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ __all__ = ["SeriesData", "joined", "read_series"]
 
 Array = npt.NDArray[Any]
 
-_INT64: Final = 2**63
 _PIECE: Final = 8 * 2**20  # bytes of one request
 _BLOCK: Final = 64 * 2**10  # bytes that are parsed at once, so that a forged block of many columns stays small
 _NUMBERS: Final = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
@@ -124,7 +123,8 @@ class SeriesData(Mapping[str, Array]):
 
     def continued_at(self, step: int, attempt: int) -> SeriesData:
         """Return the rows that still belong to the curve when an attempt continues it at a step."""
-        return self.where((self.attempt >= attempt) | (self.step < step))
+        is_continued = bool((self.attempt >= attempt).any())  # it has rows, whose first one has the step that counts
+        return self if is_continued else self.where(self.step < step)
 
     def without_repeated(self) -> SeriesData:
         """Return the curve of the last attempts: without rows of earlier ones from the first step of a later one on."""
@@ -385,7 +385,7 @@ def _is_row(row: object) -> bool:
     if not isinstance(row, dict):
         return False
     step, time, attempt = row.get(STEP), row.get(TIME), row.get(TRY, 0)
-    integers = all(type(value) is int and -_INT64 <= value < _INT64 for value in (step, attempt))
+    integers = all(type(value) is int and -INT64 < value < INT64 for value in (step, attempt))
     return integers and type(time) in (int, float)
 
 
@@ -393,7 +393,7 @@ def _column(values: list[Any]) -> Array:
     kinds = {type(value) for value in values}
     if kinds == {bool}:
         return np.array(values, bool)
-    if kinds == {int} and all(-_INT64 <= value < _INT64 for value in values):
+    if kinds == {int} and all(-INT64 < value < INT64 for value in values):
         return np.array(values, np.int64)
     if kinds <= {int, float, type(None)}:
         return np.array([np.nan if value is None else _float(value) for value in values], np.float64)

@@ -16,9 +16,21 @@ from notata._base import display, limits
 from notata._base.terminal import quoted
 from notata.errors import EncodeError
 from notata.formats import without_surrogates
-from notata.series.summary import Column
+from notata.series.summary import Column, kind_of
 
-__all__ = ["NONFINITE", "RESERVED", "STEP", "TIME", "TRY", "RowEncoder", "Scalar", "scalar", "step_of"]
+__all__ = [
+    "INT64",
+    "NONFINITE",
+    "RESERVED",
+    "STEP",
+    "TIME",
+    "TRY",
+    "RowEncoder",
+    "Scalar",
+    "invalid_step",
+    "scalar",
+    "step_of",
+]
 
 Scalar: TypeAlias = float | int | bool | str | None
 
@@ -29,7 +41,9 @@ NONFINITE: Final = "nonfinite"
 RESERVED: Final = frozenset({STEP, TIME, TRY, NONFINITE, "rank", "run_id"})
 """Names that no value can have: fields of a row, and columns that readers add."""
 
-_INT64: Final = 2**63
+INT64: Final = 2**63
+"""One more than the largest integer of 64 bits; parsers of JSON do not read larger ones as integers."""
+
 _WORDS: Final[dict[Scalar, str]] = {None: "null", True: "true", False: "false"}
 _NAMES: Final = {math.inf: '"Infinity"', -math.inf: '"-Infinity"'}
 _NAN: Final = '"NaN"'
@@ -137,10 +151,8 @@ def _fitting(value: object, column: Column) -> Scalar:
     plain = scalar(value, column.name)
     if plain is None:
         return None
-    kind = float if type(plain) in (float, int) else type(plain)
-    if column.kind is None:
-        column.kind = kind
-    elif kind is not column.kind:
+    kind = kind_of(plain)
+    if column.kind is not None and kind is not column.kind:
         if kind is bool and column.kind is float:
             return int(plain)
         names = {float: "a number", str: "a text", bool: "a boolean"}
@@ -169,7 +181,7 @@ def scalar(value: object, name: str = "") -> Scalar:
     if kind is float or kind is bool or value is None:
         return value  # type: ignore[return-value]
     if kind is int:
-        return value if -_INT64 < value < _INT64 else _as_float(value, name)  # type: ignore[operator,return-value]
+        return value if -INT64 < value < INT64 else _as_float(value)  # type: ignore[operator,return-value]
     if isinstance(value, enum.Enum):
         return scalar(value.value, name)
     if isinstance(value, str):
@@ -190,15 +202,19 @@ def scalar(value: object, name: str = "") -> Scalar:
 def _converted(value: object, name: str) -> Scalar:
     shape = getattr(value, "shape", None)
     item = getattr(value, "item", None)
+    found: object = None
     if callable(item) and (shape is None or math.prod(shape) == 1):
+        if type(value).__module__.startswith("numpy.ma") and value.mask.all():  # type: ignore[attr-defined]
+            return None
         found = item()
         if type(found) is not type(value) and not isinstance(found, complex):
             return scalar(found, name)
-    if shape is not None and math.prod(shape) == 1 and hasattr(value, "__float__"):  # a TensorFlow tensor
+    is_real = not isinstance(found, complex)
+    if is_real and shape is not None and math.prod(shape) == 1 and hasattr(value, "__float__"):  # a TensorFlow tensor
         return float(value)
     if type(value).__module__ in ("decimal", "fractions"):
-        return _as_float(value, name)
-    what = f"an array of shape {tuple(shape)}" if shape is not None else display.indefinite(type(value).__name__)
+        return _as_float(value)
+    what = f"an array of shape {tuple(shape)}" if shape else display.indefinite(type(value).__name__)
     raise EncodeError(
         f"{quoted(name)} is {what}, and a series stores numbers, booleans, short texts and None. Pass its mean or "
         "another number, or store it with array() or json()",
@@ -206,25 +222,33 @@ def _converted(value: object, name: str) -> Scalar:
     )
 
 
-def _as_float(value: Any, name: str) -> float:
+def _as_float(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+    except ValueError:  # the signaling NaN of decimals
+        return math.nan
 
 
 def step_of(value: object) -> int:
     """Return a step as an int.
 
     Raises:
-        EncodeError: It is not an integer of 64 bits.
+        EncodeError: It is not an integer.
     """
     plain = scalar(value, STEP)
-    if isinstance(plain, float) and plain.is_integer() and type(value) is not float:  # a tensor of floats
+    if isinstance(plain, float) and plain.is_integer() and not isinstance(value, float | int):  # a tensor of floats
         plain = int(plain)
-    if type(plain) is not int or plain.bit_length() > 63:
-        raise EncodeError(
-            f"invalid step {value!r:.100}: pass an integer. A time or another coordinate is a value, such as t=0.5",
-            where=STEP,
-        )
+    if type(plain) is not int:
+        raise invalid_step(value)
     return plain
+
+
+def invalid_step(value: object) -> EncodeError:
+    """Return the error for a step that is no integer of 64 bits."""
+    return EncodeError(
+        f"invalid step {value!r:.100}: pass an integer of 64 bits. A time or another coordinate is a value, such as "
+        "t=0.5",
+        where=STEP,
+    )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["SCALARS", "Column", "flat_values", "summary_of"]
+__all__ = ["SCALARS", "Column", "flat_values", "kind_of", "summary_of"]
 
 SCALARS: Final = "scalars"
 """The name of the series that `Logbook.scalars` writes. Its columns have plain names in tables."""
@@ -43,6 +43,8 @@ class Column:
         """Add a value at a step."""
         if value is None:
             return
+        if self.kind is None:
+            self.kind = kind_of(value)
         self.last = value
         self.count += 1
         if self.kind is float:
@@ -61,6 +63,11 @@ class Column:
         if self.min is not None:
             fields |= {"min": self.min, "max": self.max, "min_step": self.min_step, "max_step": self.max_step}
         return fields
+
+
+def kind_of(value: float | str) -> type:
+    """Return the type of the column of a value: float, str or bool."""
+    return float if type(value) is int else type(value)
 
 
 def summary_of(rows: int, step: int | None, columns: Iterable[Column]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from notata._base.processes import ForkCheck, Lock
 from notata.errors import EncodeError, StorageError
 from notata.run.append_thread import AppendThread
 from notata.run.growing import Appender, GrowingFile
-from notata.series.rows import STEP, RowEncoder, step_of
+from notata.series.rows import INT64, STEP, RowEncoder, invalid_step, step_of
 from notata.series.summary import summary_of
 from notata.store import Store
 
@@ -90,32 +90,36 @@ class Series:
         self._writers.check()
         self._fork.when_forked(self._begin_process)
         with self._lock:
+            if step is not None and type(step) is not int:
+                step = step_of(step)
+            if not self._is_begun:
+                self._begin(step)
             if step is None:
-                if not self._is_begun:
-                    self._begin(None)
                 step = 0 if self._step is None else self._step + 1
-            else:
-                if type(step) is not int or step.bit_length() > 63:
-                    step = step_of(step)
-                if not self._is_begun:
-                    self._begin(step)
+            if not -INT64 < step < INT64:
+                raise invalid_step(step)
             row, found = self._encoder.encode(step, time.time(), more)
+            self._is_begun = True
             self._step = step
             self._file.write(row)
             self._rows += 1
             self._encoder.add(step, found)
 
     def _begin(self, step: int | None) -> None:
-        """Continue the series of earlier attempts: its rows before `step` belong to the curve, as for readers."""
+        """Continue the series of earlier attempts: its rows before `step` belong to the curve, as for readers.
+
+        None means the step after that of the last row.
+        """
         from notata.series.reading import read_series  # imports numpy
 
         before = read_series(self._writers.store, self._key, self.name, missing_ok=True)
+        if step is None and before.rows:
+            step = int(before.step[-1]) + 1
         if step is not None:
             before = before.continued_at(step, self._writers.attempt)
         self._rows = before.rows
         self._step = int(before.step[-1]) if before.rows else None
         self._encoder.resume(before.summary_columns())
-        self._is_begun = True
 
     def summary(self) -> dict[str, Any]:
         """Return number of rows, last step, and for each column `last`, `min`, `max`, `min_step`, `max_step`, `count`.
@@ -124,7 +128,15 @@ class Series:
         >>> log.series("energy").summary()["columns"]["kinetic"]["min"]
         0.5
         """
+        with self._lock:
+            if not self._is_begun:
+                self._begin(None)
         return self.shortened_summary(limits.SERIES_COLUMNS)
+
+    @property
+    def has_rows(self) -> bool:
+        """True if this writer added a row."""
+        return self._is_begun and self._rows > 0
 
     def shortened_summary(self, most: int) -> dict[str, Any]:
         """Return the summary of the first `most` columns."""
@@ -222,6 +234,8 @@ class SeriesWriters:
         found: dict[str, Any] = {}
         left = limits.SERIES_SUMMARY
         for name, series in self._series.copy().items():
+            if not series.has_rows:  # those of earlier attempts stay
+                continue
             found[name] = series.shortened_summary(left)
             left -= len(found[name]["columns"])
         return found
