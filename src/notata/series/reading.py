@@ -180,7 +180,16 @@ class SeriesData(Mapping[str, Array]):
         with needed("a pyarrow.Table needs pyarrow", "pyarrow", "pyarrow"):
             import pyarrow as pa
 
-        return pa.table({STEP: self.step, TIME: self.time, **self})
+        columns = {name: pa.array(values, mask=self._gaps(name)) for name, values in self.items()}
+        return pa.table({STEP: self.step, TIME: self.time, **columns})
+
+    def _gaps(self, name: str) -> npt.NDArray[np.bool_] | None:
+        """Return where a column of numbers has no value; None if it has no gaps, or other values than numbers."""
+        values, nans = self[name], self._table.nans.get(name)
+        if values.dtype.kind != "f":
+            return None
+        gaps: npt.NDArray[np.bool_] = np.isnan(values)
+        return gaps if nans is None else gaps & ~nans
 
 
 def read_series(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from notata._base import display, limits
@@ -119,9 +119,11 @@ class RowEncoder:
             else:
                 column.add(step, value)
 
-    def resume(self, columns: Iterable[Column]) -> None:
-        """Continue with the columns of earlier rows."""
+    def resume(self, columns: Iterable[Column], without_values: Container[str] = ()) -> None:
+        """Continue with the columns of earlier rows; columns without values have no type yet."""
         for column in columns:
+            if column.name in without_values:
+                column.kind = None
             column.prefix = f", {_quote(column.name)}: "
             self.columns[column.name] = column
 

@@ -113,13 +113,14 @@ class Series:
         from notata.series.reading import read_series  # imports numpy
 
         before = read_series(self._writers.store, self._key, self.name, missing_ok=True)
+        without_values = {column.name for column in before.summary_columns() if not column.count}
         if step is None and before.rows:
             step = int(before.step[-1]) + 1
         if step is not None:
             before = before.continued_at(step, self._writers.attempt)
         self._rows = before.rows
         self._step = int(before.step[-1]) if before.rows else None
-        self._encoder.resume(before.summary_columns())
+        self._encoder.resume(before.summary_columns(), without_values)
 
     def summary(self) -> dict[str, Any]:
         """Return number of rows, last step, and for each column `last`, `min`, `max`, `min_step`, `max_step`, `count`.
