@@ -277,8 +277,10 @@ class LocalBackend(Backend):
     def _extended(self, key: str, data: bytes, at: int, held: Held | None) -> int:
         """Append `data` to a file of `at` bytes, and return its size before. With `held`, the file stays open."""
         if sys.platform != "win32":  # on Windows, an open file can be neither removed nor replaced
-            with suppress(NoLockError):
+            try:
                 return self._extended_open(key, data, at, held)
+            except NoLockError:
+                pass
         folder, name = self._parent(key)
         with folder, locked(folder, self._timeout):
             handle = folder.open(name, _UPDATE)
@@ -593,8 +595,10 @@ class _Growing:
 
     def extend(self, data: bytes, at: int, durability: Durability | None, seconds: float) -> int | None:
         """Append `data` if the size is `at`. Return the size before, or None if the name is another file's by now."""
-        with suppress(OwnLockError):  # a signal handler inside an append adds at the current end, as O_APPEND does
-            self.lock(seconds)
+        try:
+            hold(self._handle, self._path, seconds, sys._getframe())
+        except OwnLockError:
+            pass  # a signal handler inside an append adds at the current end, as O_APPEND does
         try:
             state = os.stat(self._path, follow_symlinks=False)
             if _identity(state) != self._identity or _identity(os.fstat(self._handle)) != self._identity:
@@ -603,7 +607,7 @@ class _Growing:
                 _add(self._handle, data, at, durability)
             return state.st_size
         finally:
-            self.unlock()
+            release(self._handle)
 
     def lock(self, seconds: float = _LOCK_SECONDS) -> None:
         """Take the lock.
