@@ -302,7 +302,7 @@ class LocalBackend(Backend):
                     holder.hold(file := self._growing(key))
                 size = file.extend(data, at, self._durability, self._timeout)
                 if size is not None:
-                    stays = held is not None and file.is_of_few()
+                    stays = held is not None and file.may_stay_open
                     return size
                 holder.hold(None)
             raise OSError(errno.EBUSY, "the file is replaced again and again; stop its other writer and try again")
@@ -571,9 +571,12 @@ class _Growing:
     Appends rely on this lock: O_APPEND is exact on a local disk, but on NFS the client computes the end. There the lock
     is the server's, and makes the client ask for the size again. Under the lock, a short write can be completed or
     undone, as nothing follows it yet.
+
+    Attributes:
+        may_stay_open: Whether few files were open when this one was opened, so that it may stay open.
     """
 
-    __slots__ = ("_fork", "_handle", "_identity", "_path")
+    __slots__ = ("_fork", "_handle", "_identity", "_path", "may_stay_open")
 
     def __init__(self, folder: Folder, name: str) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe would block without a reader
@@ -582,16 +585,13 @@ class _Growing:
         self._path, self._fork = folder.path_of(name), ForkCheck()
         state = os.fstat(self._handle)
         self._identity = _identity(state)
+        self.may_stay_open = self._handle < min(OPEN_FILES, _open_files_allowed() // 4)
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
 
     def here(self) -> bool:
         """Check whether this process opened the file: a forked child shares its parent's lock."""
         return not self._fork.is_forked()
-
-    def is_of_few(self) -> bool:
-        """Check whether few files are open, so that this one may stay open."""
-        return self._handle < min(OPEN_FILES, _open_files_allowed() // 4)
 
     def extend(self, data: bytes, at: int, durability: Durability | None, seconds: float) -> int | None:
         """Append `data` if the size is `at`. Return the size before, or None if the name is another file's by now."""
