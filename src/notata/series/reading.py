@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,7 +17,7 @@ import numpy.typing as npt
 from notata._base import limits
 from notata._base.packages import needed
 from notata.errors import DamagedFileWarning, MissingError, TooLargeError
-from notata.series.rows import NONFINITE, STEP, TIME, TRY
+from notata.series.rows import NONFINITE, STEP, TIME, TRY, as_float
 from notata.series.summary import Column, summary_of
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ Array = npt.NDArray[Any]
 
 _PIECE: Final = 8 * 2**20  # bytes of one request
 _BLOCK: Final = 64 * 2**10  # bytes that are parsed at once, so that a forged block of many columns stays small
+_PART: Final = 2**20  # bytes of a piece that a thread parses
+_INFLATION: Final = 4  # bytes in memory for each byte of a large block, if it is not forged: a value takes 8 of both
+_INT64: Final = 2**63
 _NUMBERS: Final = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 _FIELDS: Final = (STEP, TIME, TRY, NONFINITE)
 
@@ -202,25 +208,22 @@ def read_series(
     Cost: one request for each 8 MiB.
     """
     tables: list[_Table] = []
-    invalid, end, values = 0, start, 0
+    blocks = _Blocks()
+    invalid, end, rows = 0, start, 0
     for data in _lines(store, key, start, missing_ok):
         end += len(data)
-        for at in _blocks(data):
-            block = data[at]
-            table = _parsed_by_arrow(block)
-            if table is None:
-                table, bad = _parsed(block)
-                invalid += bad
+        for table, bad in blocks.parsed(data):
+            invalid += bad
+            rows += len(table.step)
             if len(table.step):
                 tables.append(table)
-                values += len(table.step) * len(table.columns)
-        if values > limits.SERIES_VALUES:
-            raise TooLargeError(
-                f"cannot read {store.url}/{key} at once: it has more than {limits.SERIES_VALUES:,} values. Read the "
-                "file with pyarrow, polars or DuckDB",
-                url=store.url,
-                key=key,
-            )
+            if rows * len(blocks.columns) > limits.SERIES_VALUES:
+                raise TooLargeError(
+                    f"cannot read {store.url}/{key} at once: it has more than {limits.SERIES_VALUES:,} values. Read "
+                    "the file with pyarrow, polars or DuckDB",
+                    url=store.url,
+                    key=key,
+                )
     if invalid:
         lines = "1 line that is" if invalid == 1 else f"{invalid} lines that are"
         warnings.warn(f"{store.url}/{key} has {lines} not a row; it was skipped", DamagedFileWarning, stacklevel=4)
@@ -259,8 +262,76 @@ def _lines(store: Store, key: str, start: int, missing_ok: bool) -> Iterator[byt
             )
 
 
+class _Blocks:
+    """Parses pieces of whole lines, in blocks whose size in memory is limited even if the file is forged.
+
+    A small block may have any columns. A large one, which takes half of the time for each row, has no other columns
+    than the blocks before it, so that its size in memory is known beforehand.
+
+    Attributes:
+        columns: The columns of all blocks so far: the type of each in pyarrow, or None without pyarrow.
+    """
+
+    def __init__(self) -> None:
+        self.columns: dict[str, Any] = {}
+        self._arrow = _imported_arrow()
+
+    def parsed(self, data: bytes) -> Iterator[tuple[_Table, int]]:
+        """Yield tables of rows, each with the number of lines that are no rows."""
+        if not self.columns:
+            first = next(_blocks(data))
+            yield self._parsed_small(data[first])
+            data = data[first.stop :]
+        table = self._parsed_large(data)
+        if table is not None:
+            yield table, 0
+            return
+        for at in _blocks(data):
+            yield self._parsed_small(data[at])
+
+    def _parsed_large(self, data: bytes) -> _Table | None:
+        """Parse a block that has no other columns than those before; None if that is not possible."""
+        known = self.columns
+        if self._arrow is None or not known or data.count(b"\n") * len(known) * 8 > _INFLATION * len(data):
+            return None
+        pa = self._arrow[0]
+        special = pa.struct([(name, pa.string()) for name, kind in known.items() if _is_number(kind, pa)])
+        own = {STEP: pa.int64(), TIME: pa.float64(), TRY: pa.int64(), NONFINITE: special}
+        return _parsed_by_arrow(data, self._arrow, pa.schema(list((own | known).items())))
+
+    def _parsed_small(self, data: bytes) -> tuple[_Table, int]:
+        table = None if self._arrow is None else _parsed_by_arrow(data, self._arrow)
+        found, invalid = _parsed(data) if table is None else (table, 0)
+        for name, values in found.columns.items():
+            self.columns[name] = self._type_of(values, self.columns.get(name))
+        return found, invalid
+
+    def _type_of(self, values: Array, before: Any) -> Any:
+        """Return the type in pyarrow of a column with these values that had a type before."""
+        if self._arrow is None:
+            return None
+        pa = self._arrow[0]
+        if _is_empty(values):
+            return before or pa.float64()
+        if values.dtype == object:
+            first = next((value for value in values if value is not None), None)
+            return before if first is None else pa.bool_() if isinstance(first, bool) else pa.string()
+        own = {"i": pa.int64(), "f": pa.float64()}.get(values.dtype.kind, pa.bool_())
+        return pa.float64() if before == pa.float64() and own == pa.int64() else own
+
+
+def _imported_arrow() -> tuple[Any, Any] | None:
+    """Return pyarrow and its reader of JSON, if it is installed."""
+    try:
+        import pyarrow as pa
+        from pyarrow import json as arrow_json
+    except ImportError:
+        return None
+    return pa, arrow_json
+
+
 def _blocks(data: bytes) -> Iterator[slice]:
-    """Yield the places of blocks of whole lines."""
+    """Yield the places of small blocks of whole lines."""
     start = 0
     while start < len(data):
         end = len(data) if start + _BLOCK >= len(data) else data.find(b"\n", start + _BLOCK) + 1
@@ -271,16 +342,17 @@ def _blocks(data: bytes) -> Iterator[slice]:
 # -- one block --------------------------------------------------------------------------------------------
 
 
-def _parsed_by_arrow(data: bytes) -> _Table | None:
-    """Parse a block by pyarrow; None if it is not installed, or if the block has lines that it does not accept."""
+def _parsed_by_arrow(data: bytes, arrow: tuple[Any, Any], schema: Any = None) -> _Table | None:
+    """Parse a block by pyarrow; None if it has lines or columns that pyarrow or the schema does not accept.
+
+    Without a schema, the block is parsed in this thread.
+    """
+    pa, arrow_json = arrow
+    many = schema is not None
+    reading = arrow_json.ReadOptions(use_threads=many, block_size=_PART if many else len(data) + 1)
+    parsing = arrow_json.ParseOptions(schema, unexpected_field_behavior="error" if many else "infer")
     try:
-        import pyarrow as pa
-        from pyarrow import json as arrow_json
-    except ImportError:
-        return None
-    options = arrow_json.ReadOptions(use_threads=False, block_size=len(data) + 1)
-    try:
-        found = arrow_json.read_json(pa.BufferReader(data), options)
+        found = arrow_json.read_json(pa.BufferReader(data), reading, parsing)
     except pa.ArrowException:
         return None
     names = found.column_names
@@ -299,84 +371,128 @@ def _parsed_by_arrow(data: bytes) -> _Table | None:
     if TRY in names:
         if found[TRY].type != pa.int64():
             return None
-        attempt = found[TRY].fill_null(0).to_numpy()
-    table = _Table(found[STEP].to_numpy(), found[TIME].to_numpy().astype(np.float64, copy=False), attempt, columns, {})
+        attempt = np.nan_to_num(_numbers(found[TRY], np.int64)).astype(np.int64, copy=False)
+    time = _numbers(found[TIME], np.float64 if found[TIME].type == pa.float64() else np.int64)
+    table = _Table(_numbers(found[STEP], np.int64), time.astype(np.float64, copy=False), attempt, columns, {})
     if NONFINITE in names:
-        for row, special in enumerate(found[NONFINITE].to_pylist()):
-            _set_nonfinite(table, row, special)
+        _set_nonfinite_of_arrow(table, found[NONFINITE], pa)
     return table
+
+
+def _is_number(kind: Any, pa: Any) -> bool:
+    return kind in (pa.int64(), pa.float64())
+
+
+def _set_nonfinite_of_arrow(table: _Table, special: Any, pa: Any) -> None:
+    """Set the values that JSON cannot represent from a column of structures, one text for each of these values."""
+    if not pa.types.is_struct(special.type):
+        return
+    for field, texts in zip(special.type, special.combine_chunks().flatten(), strict=True):
+        if field.type == pa.string() and texts.null_count < len(texts):
+            rows = np.flatnonzero(_bits(texts, 0))
+            _set_nonfinite(table, field.name, rows, texts.drop_null().to_pylist())
 
 
 def _of_arrow(column: Any, pa: Any) -> Array:
     if column.type == pa.null():
         return np.full(len(column), np.nan)
     if column.type == pa.bool_() and not column.null_count:
-        found: Array = column.to_numpy()
-        return found.astype(bool)
+        return np.concatenate([_bits(chunk, 1) for chunk in column.chunks])
     if column.type in (pa.bool_(), pa.string()):
         return np.array(column.to_pylist(), object)
-    numbers: Array = column.to_numpy()
-    return numbers
+    return _numbers(column, np.int64 if column.type == pa.int64() else np.float64)
+
+
+def _numbers(column: Any, kind: Any) -> Array:
+    """Return a column of numbers of 64 bits; its own conversion imports pandas, which takes half a second."""
+    parts: list[Array] = []
+    for chunk in column.chunks:
+        numbers = np.frombuffer(chunk.buffers()[1], kind, len(chunk), 8 * chunk.offset)
+        if chunk.null_count:
+            numbers = np.where(_bits(chunk, 0), numbers, np.nan)
+        parts.append(numbers)
+    return np.concatenate(parts)
+
+
+def _bits(chunk: Any, number: int) -> npt.NDArray[np.bool_]:
+    """Return a buffer of bits of a pyarrow array: number 0 has 1 where there is a value."""
+    bits = np.frombuffer(chunk.buffers()[number], np.uint8)
+    return np.unpackbits(bits, count=chunk.offset + len(chunk), bitorder="little")[chunk.offset :].astype(bool)
 
 
 def _parsed(data: bytes) -> tuple[_Table, int]:
     """Parse a block. Return also the number of lines that are no rows."""
-    rows: list[dict[str, Any]] = []
-    invalid = 0
+    rows, invalid = _rows(data)
+    names = dict.fromkeys(chain.from_iterable(rows))
+    columns = {name: _column([row.get(name) for row in rows]) for name in names if name not in _FIELDS}
+    step = np.array([row[STEP] for row in rows], np.int64)
+    time = np.array([row[TIME] for row in rows], np.float64)
+    attempt = np.array([row.get(TRY) or 0 for row in rows] if TRY in names else [0] * len(rows), np.int64)
+    table = _Table(step, time, attempt, columns, {})
+    specials: dict[str, dict[int, object]] = defaultdict(dict)
+    for at, row in enumerate(rows if NONFINITE in names else ()):
+        special = row.get(NONFINITE)
+        for name, text in special.items() if isinstance(special, dict) else ():
+            specials[name][at] = text
+    for name, texts in specials.items():
+        _set_nonfinite(table, name, np.array(list(texts)), list(texts.values()))
+    return table, invalid
+
+
+def _rows(data: bytes) -> tuple[list[dict[str, Any]], int]:
+    """Return the rows of a block, and the number of lines that are no rows."""
+    with suppress(ValueError, RecursionError):  # the usual case takes half of the time for all lines at once
+        rows = json.loads(b"[" + data.rstrip().replace(b"\n", b",") + b"]")
+        if len(rows) == data.count(b"\n") and all(map(_is_row, rows)):
+            return rows, 0
+    rows, invalid = [], 0
     for line in data.split(b"\n"):
         if not line.strip():
             continue
-        try:
+        row = None
+        with suppress(ValueError, RecursionError):
             row = json.loads(line)
-        except (ValueError, RecursionError):
-            invalid += 1
-            continue
-        if _is_row(row):
+        if row is not None and _is_row(row):
             rows.append(row)
         else:
             invalid += 1
-    names = dict.fromkeys(name for row in rows for name in row if name not in _FIELDS)
-    columns = {name: _column([row.get(name) for row in rows]) for name in names}
-    step = np.array([row[STEP] for row in rows], np.int64)
-    time = np.array([row[TIME] for row in rows], np.float64)
-    attempt = np.array([row.get(TRY) or 0 for row in rows], np.int64)
-    table = _Table(step, time, attempt, columns, {})
-    for at, row in enumerate(rows):
-        _set_nonfinite(table, at, row.get(NONFINITE))
-    return table, invalid
+    return rows, invalid
 
 
 def _is_row(row: object) -> bool:
     if not isinstance(row, dict):
         return False
     step, time, attempt = row.get(STEP), row.get(TIME), row.get(TRY, 0)
-    integers = all(type(value) is int and abs(value) < 2**63 for value in (step, attempt))
-    return integers and type(time) in (int, float)
+    if type(step) is not int or type(attempt) is not int or type(time) not in (int, float):
+        return False
+    return abs(step) < _INT64 and abs(attempt) < _INT64 and (type(time) is float or abs(time) < _INT64)
 
 
 def _column(values: list[Any]) -> Array:
-    kinds = {type(value) for value in values}
+    kinds = set(map(type, values))
     if kinds == {bool}:
         return np.array(values, bool)
-    if kinds == {int} and all(abs(value) < 2**63 for value in values):
+    if kinds == {int} and -_INT64 < min(values) and max(values) < _INT64:
         return np.array(values, np.int64)
+    if kinds == {float}:
+        return np.array(values, np.float64)
     if kinds <= {int, float, type(None)}:
-        return np.array([np.nan if value is None else float(value) for value in values], np.float64)
+        return np.array([np.nan if value is None else as_float(value) for value in values], np.float64)
     return np.array([value if isinstance(value, str | bool | int | float) else None for value in values], object)
 
 
-def _set_nonfinite(table: _Table, row: int, special: object) -> None:
-    """Set the values of a row that JSON cannot represent."""
-    for name, text in special.items() if isinstance(special, dict) else ():
-        value = _NUMBERS.get(text) if isinstance(text, str) else None
-        column = table.columns.get(name)
-        if value is None or column is None or column.dtype.kind != "f":
-            continue
-        if not column.flags.writeable:
-            column = table.columns[name] = column.copy()
-        column[row] = value
-        if np.isnan(value):
-            table.nans.setdefault(name, np.zeros(len(column), bool))[row] = True
+def _set_nonfinite(table: _Table, name: str, rows: npt.NDArray[np.int64], texts: Sequence[object]) -> None:
+    """Set the values of a column that JSON cannot represent, in some rows."""
+    column = table.columns.get(name)
+    if column is None or column.dtype.kind != "f":
+        return
+    values = np.array([_NUMBERS.get(text, 0.0) if isinstance(text, str) else 0.0 for text in texts])
+    rows, values = rows[values != 0], values[values != 0]
+    if not column.flags.writeable:
+        column = table.columns[name] = column.copy()
+    column[rows] = values
+    if len(nans := rows[np.isnan(values)]):
+        table.nans.setdefault(name, np.zeros(len(column), bool))[nans] = True
 
 
 # -- many blocks ------------------------------------------------------------------------------------------

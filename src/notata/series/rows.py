@@ -18,7 +18,7 @@ from notata.errors import EncodeError
 from notata.formats import without_surrogates
 from notata.series.summary import Column
 
-__all__ = ["NONFINITE", "RESERVED", "STEP", "TIME", "TRY", "RowEncoder", "Scalar", "scalar", "step_of"]
+__all__ = ["NONFINITE", "RESERVED", "STEP", "TIME", "TRY", "RowEncoder", "Scalar", "as_float", "scalar", "step_of"]
 
 Scalar: TypeAlias = float | int | bool | str | None
 
@@ -169,7 +169,7 @@ def scalar(value: object, name: str = "") -> Scalar:
     if kind is float or kind is bool or value is None:
         return value  # type: ignore[return-value]
     if kind is int:
-        return value if -_INT64 < value < _INT64 else _as_float(value, name)  # type: ignore[operator,return-value]
+        return value if -_INT64 < value < _INT64 else as_float(value)  # type: ignore[operator,return-value]
     if isinstance(value, enum.Enum):
         return scalar(value.value, name)
     if isinstance(value, str):
@@ -197,7 +197,7 @@ def _converted(value: object, name: str) -> Scalar:
     if shape is not None and math.prod(shape) == 1 and hasattr(value, "__float__"):  # a TensorFlow tensor
         return float(value)
     if type(value).__module__ in ("decimal", "fractions"):
-        return _as_float(value, name)
+        return as_float(value)
     what = f"an array of shape {tuple(shape)}" if shape is not None else display.indefinite(type(value).__name__)
     raise EncodeError(
         f"{quoted(name)} is {what}, and a series stores numbers, booleans, short texts and None. Pass its mean or "
@@ -206,7 +206,8 @@ def _converted(value: object, name: str) -> Scalar:
     )
 
 
-def _as_float(value: Any, name: str) -> float:
+def as_float(value: Any) -> float:
+    """Return a number as a float, infinite if it is too large for one."""
     try:
         return float(value)
     except OverflowError:
