@@ -51,7 +51,7 @@ class ForkCheck:
 
     def when_forked(self, begin: Callable[[], object]) -> None:
         """Call `begin` in a forked child, once though several threads come first, and make the child the owner."""
-        if self.is_forked():
+        if os.getpid() != self._pid:
             with _adopting[0]:
                 if self.is_forked():
                     begin()

@@ -211,9 +211,11 @@ class Chunk:
             is_owner: Called if the chunk is contested; returns whether this writer still owns the file.
         """
         if not self.is_contested:  # the usual case
-            with suppress(ConflictError):
+            try:
                 self.send(file)
                 return True
+            except ConflictError:
+                pass
         for last in attempts(_CONTESTED, longest=_CONTESTED_PAUSE):
             if self.is_contested and not is_owner():
                 return False

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,42 +13,20 @@ import numpy.typing as npt
 from notata._base import limits
 from notata._base.packages import needed
 from notata.errors import DamagedFileWarning, MissingError, TooLargeError
-from notata.formats import without_surrogates
-from notata.series.rows import INT64, NONFINITE, STEP, TIME, TRY
+from notata.series.parsing import Array, BlockParser, Table, is_chosen, stacked
+from notata.series.rows import STEP, TIME
 from notata.series.summary import Column, summary_of
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from notata.store import Store
+    from notata.store import Blob, Store
 
-__all__ = ["SeriesData", "joined", "read_series"]
+__all__ = ["PIECE", "SeriesData", "is_chosen", "joined", "read_series", "summary_of_file"]
 
-Array = npt.NDArray[Any]
-
-_PIECE: Final = 8 * 2**20  # bytes of one request
-_BLOCK: Final = 64 * 2**10  # bytes that are parsed at once, so that a forged block of many columns stays small
-_NUMBERS: Final = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
-_FIELDS: Final = (STEP, TIME, TRY, NONFINITE)
-_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"{}[]")
-_BRACKETS: Final = 500  # brackets in a block, other than those of rows
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """Rows as arrays of equal length."""
-
-    step: npt.NDArray[np.int64]
-    time: npt.NDArray[np.float64]
-    attempt: npt.NDArray[np.int64]
-    columns: dict[str, Array]
-    nans: dict[str, npt.NDArray[np.bool_]]  # of columns with a stored NaN: where it is, as gaps are NaN too
-
-    def where(self, chosen: Any) -> _Table:
-        columns = {name: column[chosen] for name, column in self.columns.items()}
-        nans = {name: mask[chosen] for name, mask in self.nans.items()}
-        return _Table(self.step[chosen], self.time[chosen], self.attempt[chosen], columns, nans)
+PIECE: Final = 8 * 2**20
+"""Bytes of one request."""
 
 
 class SeriesData(Mapping[str, Array]):
@@ -74,7 +50,7 @@ class SeriesData(Mapping[str, Array]):
     (array([0, 1, 2]), array([1.  , 0.5 , 0.33]))
     """
 
-    def __init__(self, name: str, table: _Table, end: int = 0) -> None:
+    def __init__(self, name: str, table: Table, end: int = 0) -> None:
         self.name = name
         self.end = end
         self._table = table
@@ -111,6 +87,22 @@ class SeriesData(Mapping[str, Array]):
 
     def __repr__(self) -> str:
         return f"SeriesData({self.name!r}, {self.rows} rows of {', '.join(self) or 'no columns'})"
+
+    def given(self, name: str) -> npt.NDArray[np.bool_]:
+        """Return which rows have a value of a column, as a boolean mask; a stored NaN is a value.
+
+        >>> for step, values in enumerate([{"loss": 0.5}, {"error": 0.1}, {"loss": float("nan")}]):
+        ...     log.series("given").add(values, step=step)
+        >>> log.reader.series("given").given("loss")
+        array([ True, False,  True])
+        """
+        values = self[name]
+        if values.dtype.kind == "f":
+            stored = self._table.nans.get(name)
+            return ~np.isnan(values) if stored is None else ~np.isnan(values) | stored
+        if values.dtype.kind == "O":
+            return np.array([value is not None for value in values.tolist()], bool)
+        return np.ones(self.rows, bool)
 
     def where(self, chosen: Any) -> SeriesData:
         """Return some rows: `chosen` is a boolean mask, a slice, or indices, as for a numpy array."""
@@ -180,20 +172,20 @@ class SeriesData(Mapping[str, Array]):
         with needed("a pyarrow.Table needs pyarrow", "pyarrow", "pyarrow"):
             import pyarrow as pa
 
-        columns = {name: pa.array(values, mask=self._gaps(name)) for name, values in self.items()}
+        columns = {name: pa.array(values, mask=~self.given(name)) for name, values in self.items()}
         return pa.table({STEP: self.step, TIME: self.time, **columns})
-
-    def _gaps(self, name: str) -> npt.NDArray[np.bool_] | None:
-        """Return where a column of numbers has no value; None if it has no gaps, or other values than numbers."""
-        values, nans = self[name], self._table.nans.get(name)
-        if values.dtype.kind != "f":
-            return None
-        gaps: npt.NDArray[np.bool_] = np.isnan(values)
-        return gaps if nans is None else gaps & ~nans
 
 
 def read_series(
-    store: Store, key: str, name: str = "", *, start: int = 0, repeated: bool = False, missing_ok: bool = False
+    store: Store,
+    key: str,
+    name: str = "",
+    *,
+    start: int = 0,
+    repeated: bool = False,
+    missing_ok: bool = False,
+    columns: Collection[str] | None = None,
+    first: Blob | None = None,
 ) -> SeriesData:
     """Read the rows of one file.
 
@@ -204,6 +196,8 @@ def read_series(
         start: The first byte, which begins a row: `SeriesData.end` of an earlier read.
         repeated: Include rows of earlier attempts that a later attempt repeated.
         missing_ok: Return no rows if there is no file.
+        columns: Keep only columns that match one of these patterns; by default all.
+        first: The first bytes from `start` on, if they are read already: at most `PIECE`.
 
     Raises:
         MissingError: There is no file.
@@ -215,27 +209,32 @@ def read_series(
 
     Cost: one request for each 8 MiB.
     """
-    tables: list[_Table] = []
-    invalid, end, rows = 0, start, 0
+    tables: list[Table] = []
+    parser = BlockParser()
     names: set[str] = set()
-    for data in _lines(store, key, start, missing_ok):
+    invalid, end, rows = 0, start, 0
+    for data in _lines(store, key, start, missing_ok, first):
         end += len(data)
-        for at in _blocks(data):
-            block = data[at]
-            table = _parsed_by_arrow(block)
-            if table is None:
-                table, count = _parsed(block)
-                invalid += count
+        for parsed, bad in parser.parsed(data):
+            invalid += bad
+            table = parsed if columns is None else parsed.only(columns)
             if len(table.step):
                 tables.append(table)
                 rows += len(table.step)
                 names |= table.columns.keys()
                 _check_count(store, key, rows, len(names))
     if invalid:
-        bad = "1 line that is no row; it was" if invalid == 1 else f"{invalid:,} lines that are no rows; they were"
-        warnings.warn(f"{store.url}/{key} has {bad} skipped", DamagedFileWarning, stacklevel=4)
-    found = SeriesData(name, _stacked(tables), end)
+        lines = "1 line that is no row; it was" if invalid == 1 else f"{invalid:,} lines that are no rows; they were"
+        warnings.warn(f"{store.url}/{key} has {lines} skipped", DamagedFileWarning, stacklevel=4)
+    found = SeriesData(name, stacked(tables), end)
     return found if repeated else found.without_repeated()
+
+
+def summary_of_file(data: bytes) -> dict[str, Any]:
+    """Return the summary of a series from the bytes of its file, as `SeriesData.summary` does."""
+    whole = data[: data.rfind(b"\n") + 1]
+    tables = [table for table, _ in BlockParser().parsed(whole) if len(table.step)]
+    return SeriesData("", stacked(tables)).without_repeated().summary()
 
 
 def _check_count(store: Store, key: str, rows: int, columns: int) -> None:
@@ -258,17 +257,18 @@ def _check_count(store: Store, key: str, rows: int, columns: int) -> None:
     )
 
 
-def _lines(store: Store, key: str, start: int, missing_ok: bool) -> Iterator[bytes]:
+def _lines(store: Store, key: str, start: int, missing_ok: bool, first: Blob | None) -> Iterator[bytes]:
     """Yield the file from `start` in pieces of whole lines; an incomplete last line is omitted."""
     rest = b""
     size: int | None = None
     while size is None or start < size:
         try:
-            found = store.fetch(key, start, start + _PIECE)
+            found = first or store.fetch(key, start, start + PIECE)
         except MissingError:
             if size is None and missing_ok:
                 return
             raise
+        first = None
         if size is None:
             size = found.size
             limits.check_size(store.url, key, size - start, limits.SERIES)
@@ -289,207 +289,9 @@ def _lines(store: Store, key: str, start: int, missing_ok: bool) -> Iterator[byt
             )
 
 
-def _blocks(data: bytes) -> Iterator[slice]:
-    """Yield the places of blocks of whole lines."""
-    start = 0
-    while start < len(data):
-        end = len(data) if start + _BLOCK >= len(data) else data.find(b"\n", start + _BLOCK) + 1
-        yield slice(start, end)
-        start = end
-
-
-# -- one block --------------------------------------------------------------------------------------------
-
-
-def _parsed_by_arrow(data: bytes) -> _Table | None:
-    """Parse a block by pyarrow; None if it is not installed, or if the block has lines that it does not accept."""
-    if len(data) > _BLOCK + limits.SERIES_ROW or _is_deep(data):
-        return None
-    try:
-        import pyarrow as pa
-        from pyarrow import json as arrow_json
-    except ImportError:
-        return None
-    options = arrow_json.ReadOptions(use_threads=False, block_size=len(data) + 1)
-    try:
-        found = arrow_json.read_json(pa.BufferReader(data), options)
-        names = found.column_names
-    except (pa.ArrowException, UnicodeDecodeError):
-        return None
-    if STEP not in names or TIME not in names or found[STEP].type != pa.int64() or found[STEP].null_count:
-        return None
-    if found[TIME].type not in (pa.float64(), pa.int64()) or found[TIME].null_count:
-        return None
-    columns: dict[str, Array] = {}
-    for name in names:
-        if name in _FIELDS:
-            continue
-        if found[name].type not in (pa.int64(), pa.float64(), pa.string(), pa.bool_(), pa.null()):
-            return None  # such as a text that looks like a time, which pyarrow converts
-        try:
-            columns[name] = _of_arrow(found[name], pa)
-        except UnicodeDecodeError:  # pyarrow accepts texts that are not UTF-8
-            return None
-    attempt = np.zeros(len(found), np.int64)
-    if TRY in names:
-        if found[TRY].type != pa.int64():
-            return None
-        attempt = found[TRY].fill_null(0).to_numpy()
-    table = _Table(found[STEP].to_numpy(), found[TIME].to_numpy().astype(np.float64, copy=False), attempt, columns, {})
-    if NONFINITE in names:
-        for row, special in enumerate(found[NONFINITE].to_pylist()):
-            _set_nonfinite(table, row, special)
-    return table
-
-
-def _is_deep(data: bytes) -> bool:
-    """Check whether a block may have deeply nested values, at which pyarrow 26 overflows the stack of the process."""
-    brackets = data.translate(None, _NO_BRACKETS)  # of rows {}, and {{}} with numbers that JSON cannot represent
-    return len(brackets.replace(b"{{}}", b"").replace(b"{}", b"")) > _BRACKETS
-
-
-def _of_arrow(column: Any, pa: Any) -> Array:
-    if column.type == pa.null():
-        return np.full(len(column), np.nan)
-    if column.type == pa.bool_() and not column.null_count:
-        found: Array = column.to_numpy()
-        return found.astype(bool)
-    if column.type in (pa.bool_(), pa.string()):
-        return np.array(column.to_pylist(), object)
-    numbers: Array = column.to_numpy()
-    return numbers
-
-
-def _parsed(data: bytes) -> tuple[_Table, int]:
-    """Parse a block. Return also the number of lines that are no rows."""
-    rows: list[dict[str, Any]] = []
-    invalid = 0
-    for line in data.split(b"\n"):
-        if not line.strip():
-            continue
-        if len(line) >= limits.SERIES_ROW:  # the limit of rows includes the line end
-            invalid += 1
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            invalid += 1
-            continue
-        if _is_row(row):
-            rows.append(row)
-        else:
-            invalid += 1
-    names = dict.fromkeys(name for row in rows for name in row if name not in _FIELDS)
-    columns = {without_surrogates(name): _column([row.get(name) for row in rows]) for name in names}
-    step = np.array([row[STEP] for row in rows], np.int64)
-    time = np.array([_float(row[TIME]) for row in rows], np.float64)
-    attempt = np.array([row.get(TRY) or 0 for row in rows], np.int64)
-    table = _Table(step, time, attempt, columns, {})
-    for at, row in enumerate(rows):
-        _set_nonfinite(table, at, row.get(NONFINITE))
-    return table, invalid
-
-
-def _is_row(row: object) -> bool:
-    if not isinstance(row, dict):
-        return False
-    step, time, attempt = row.get(STEP), row.get(TIME), row.get(TRY, 0)
-    integers = all(type(value) is int and -INT64 < value < INT64 for value in (step, attempt))
-    return integers and type(time) in (int, float)
-
-
-def _column(values: list[Any]) -> Array:
-    kinds = {type(value) for value in values}
-    if kinds == {bool}:
-        return np.array(values, bool)
-    if kinds == {int} and all(-INT64 < value < INT64 for value in values):
-        return np.array(values, np.int64)
-    if kinds <= {int, float, type(None)}:
-        return np.array([np.nan if value is None else _float(value) for value in values], np.float64)
-    return np.array([_scalar(value) for value in values], object)
-
-
-def _float(value: float) -> float:
-    """Return a number as a float; an integer that is too large becomes infinite, as with pyarrow."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def _scalar(value: object) -> object:
-    """Return a value of a column that has not only numbers; None for lists and the like."""
-    if isinstance(value, str):
-        return without_surrogates(value)
-    return value if isinstance(value, bool | int | float) else None
-
-
-def _set_nonfinite(table: _Table, row: int, special: object) -> None:
-    """Set the values of a row that JSON cannot represent."""
-    for name, text in special.items() if isinstance(special, dict) else ():
-        value = _NUMBERS.get(text) if isinstance(text, str) else None
-        column = table.columns.get(name)
-        if value is None or column is None or column.dtype.kind != "f":
-            continue
-        if not column.flags.writeable:
-            column = table.columns[name] = column.copy()
-        column[row] = value
-        if np.isnan(value):
-            table.nans.setdefault(name, np.zeros(len(column), bool))[row] = True
-
-
-# -- many blocks ------------------------------------------------------------------------------------------
-
-
 def joined(parts: Sequence[SeriesData]) -> SeriesData:
     """Return the rows of all parts, one part after the other."""
-    return SeriesData(parts[0].name if parts else "", _stacked([part._table for part in parts]))
-
-
-def _stacked(tables: Sequence[_Table]) -> _Table:
-    """Return the rows of all tables in one."""
-    if len(tables) == 1:
-        return tables[0]
-    names = dict.fromkeys(name for table in tables for name in table.columns)
-    with_nans = dict.fromkeys(name for table in tables for name in table.nans)
-    return _Table(
-        _joined([table.step for table in tables], np.int64),
-        _joined([table.time for table in tables], np.float64),
-        _joined([table.attempt for table in tables], np.int64),
-        {name: _stacked_column([table.columns.get(name) for table in tables], tables) for name in names},
-        {
-            name: np.concatenate([table.nans.get(name, np.zeros(len(table.step), bool)) for table in tables])
-            for name in with_nans
-        },
-    )
-
-
-def _joined(parts: Sequence[Array], kind: Any) -> Array:
-    return np.concatenate(parts).astype(kind, copy=False) if parts else np.empty(0, kind)
-
-
-def _stacked_column(parts: Sequence[Array | None], tables: Sequence[_Table]) -> Array:
-    """Return a column of all tables: of numbers, of booleans without gaps, else of objects."""
-    given = [None if part is None or _is_empty(part) else part for part in parts]
-    kinds = {part.dtype.kind for part in given if part is not None}
-    if kinds <= {"i", "f"}:
-        gap: Any = np.nan
-    elif kinds == {"b"} and all(part is not None for part in given):
-        return np.concatenate([part for part in given if part is not None])
-    else:
-        gap, given = None, [None if part is None else part.astype(object) for part in given]
-    kind = float if gap is not None else object
-    return np.concatenate(
-        [
-            np.full(len(table.step), gap, kind) if part is None else part
-            for part, table in zip(given, tables, strict=True)
-        ]
-    )
-
-
-def _is_empty(part: Array) -> bool:
-    """Check whether a column has no value."""
-    return part.dtype.kind == "f" and bool(np.isnan(part).all())
+    return SeriesData(parts[0].name if parts else "", stacked([part._table for part in parts]))
 
 
 def _summarized(

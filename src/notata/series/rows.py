@@ -27,6 +27,7 @@ __all__ = [
     "TRY",
     "RowEncoder",
     "Scalar",
+    "as_float",
     "invalid_step",
     "scalar",
     "step_of",
@@ -183,7 +184,7 @@ def scalar(value: object, name: str = "") -> Scalar:
     if kind is float or kind is bool or value is None:
         return value  # type: ignore[return-value]
     if kind is int:
-        return value if -INT64 < value < INT64 else _as_float(value)  # type: ignore[operator,return-value]
+        return value if -INT64 < value < INT64 else as_float(value)  # type: ignore[operator,return-value]
     if isinstance(value, enum.Enum):
         return scalar(value.value, name)
     if isinstance(value, str):
@@ -215,7 +216,7 @@ def _converted(value: object, name: str) -> Scalar:
     if is_real and shape is not None and math.prod(shape) == 1 and hasattr(value, "__float__"):  # a TensorFlow tensor
         return float(value)
     if type(value).__module__ in ("decimal", "fractions"):
-        return _as_float(value)
+        return as_float(value)
     what = f"an array of shape {tuple(shape)}" if shape else display.indefinite(type(value).__name__)
     raise EncodeError(
         f"{quoted(name)} is {what}, and a series stores numbers, booleans, short texts and None. Pass its mean or "
@@ -224,7 +225,8 @@ def _converted(value: object, name: str) -> Scalar:
     )
 
 
-def _as_float(value: Any) -> float:
+def as_float(value: Any) -> float:
+    """Return a number as a float, infinite if it is too large for one."""
     try:
         return float(value)
     except OverflowError:

@@ -307,10 +307,10 @@ class Store:
 
     def append_once(self, key: str, data: bytes, tail: Tail) -> Tail:
         """Append to a file with this end, for `Appender`; raise a `ConflictError` if it has another one."""
-        with self.guard("append to", key):
-            try:
-                return self.backend.append(key, data, tail)
-            except Exception as error:
+        try:  # without `guard`, which takes as long as a system call that writes
+            return self.backend.append(key, data, tail)
+        except Exception as error:
+            with self.guard("append to", key):
                 kind = type(error) if isinstance(error, NotataError) else self.backend.failure(error)[0]
                 if kind is ExistsError or kind is MissingError:
                     why = "the file exists" if kind is ExistsError else "the file does not exist"

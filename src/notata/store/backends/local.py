@@ -277,8 +277,10 @@ class LocalBackend(Backend):
     def _extended(self, key: str, data: bytes, at: int, held: Held | None) -> int:
         """Append `data` to a file of `at` bytes, and return its size before. With `held`, the file stays open."""
         if sys.platform != "win32":  # on Windows, an open file can be neither removed nor replaced
-            with suppress(NoLockError):
+            try:
                 return self._extended_open(key, data, at, held)
+            except NoLockError:
+                pass
         folder, name = self._parent(key)
         with folder, locked(folder, self._timeout):
             handle = folder.open(name, _UPDATE)
@@ -300,7 +302,7 @@ class LocalBackend(Backend):
                     holder.hold(file := self._growing(key))
                 size = file.extend(data, at, self._durability, self._timeout)
                 if size is not None:
-                    stays = held is not None and file.is_of_few()
+                    stays = held is not None and file.may_stay_open
                     return size
                 holder.hold(None)
             raise OSError(errno.EBUSY, "the file is replaced again and again; stop its other writer and try again")
@@ -569,9 +571,12 @@ class _Growing:
     Appends rely on this lock: O_APPEND is exact on a local disk, but on NFS the client computes the end. There the lock
     is the server's, and makes the client ask for the size again. Under the lock, a short write can be completed or
     undone, as nothing follows it yet.
+
+    Attributes:
+        may_stay_open: Whether few files were open when this one was opened, so that it may stay open.
     """
 
-    __slots__ = ("_fork", "_handle", "_identity", "_path")
+    __slots__ = ("_fork", "_handle", "_identity", "_path", "may_stay_open")
 
     def __init__(self, folder: Folder, name: str) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe would block without a reader
@@ -580,6 +585,7 @@ class _Growing:
         self._path, self._fork = folder.path_of(name), ForkCheck()
         state = os.fstat(self._handle)
         self._identity = _identity(state)
+        self.may_stay_open = self._handle < min(OPEN_FILES, _open_files_allowed() // 4)
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
 
@@ -587,14 +593,12 @@ class _Growing:
         """Check whether this process opened the file: a forked child shares its parent's lock."""
         return not self._fork.is_forked()
 
-    def is_of_few(self) -> bool:
-        """Check whether few files are open, so that this one may stay open."""
-        return self._handle < min(OPEN_FILES, _open_files_allowed() // 4)
-
     def extend(self, data: bytes, at: int, durability: Durability | None, seconds: float) -> int | None:
         """Append `data` if the size is `at`. Return the size before, or None if the name is another file's by now."""
-        with suppress(OwnLockError):  # a signal handler inside an append adds at the current end, as O_APPEND does
-            self.lock(seconds)
+        try:
+            hold(self._handle, self._path, seconds, sys._getframe())
+        except OwnLockError:
+            pass  # a signal handler inside an append adds at the current end, as O_APPEND does
         try:
             state = os.stat(self._path, follow_symlinks=False)
             if _identity(state) != self._identity or _identity(os.fstat(self._handle)) != self._identity:
@@ -603,7 +607,7 @@ class _Growing:
                 _add(self._handle, data, at, durability)
             return state.st_size
         finally:
-            self.unlock()
+            release(self._handle)
 
     def lock(self, seconds: float = _LOCK_SECONDS) -> None:
         """Take the lock.

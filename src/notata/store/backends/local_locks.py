@@ -25,6 +25,8 @@ from notata.store.backends.local_folders import Folder
 if sys.platform != "win32":
     import fcntl
 
+    _TAKE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
+
 __all__ = ["LockHeldError", "NoLockError", "OwnLockError", "hold", "locked", "release"]
 
 _NO_LOCKS: Final = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
@@ -67,35 +69,44 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_claims.clear)
 
 
-def hold(handle: int, path: str, seconds: float) -> None:
+def hold(handle: int, path: str, seconds: float, claimer: FrameType | None = None) -> None:
     """Acquire the lock of an open file.
 
     Args:
         handle: The file's descriptor.
         path: The name of the file in errors.
         seconds: The time limit.
+        claimer: The frame of the call that releases the lock before it returns; by default, `_caller` finds it.
 
     Raises:
         LockHeldError: Another process held it for the whole time.
         NoLockError: The file system has no locks.
         OwnLockError: A call that this one interrupts holds it.
     """
-
-    def take() -> None:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _look_at_own(handle, path)
-            raise
-
-    _claims[handle] = _caller()
+    _claims[handle] = _caller() if claimer is None else claimer
     try:
-        _try_until(take, path, seconds)
+        try:
+            fcntl.flock(handle, _TAKE)  # the usual case
+        except BlockingIOError:
+            _wait(handle, path, seconds)
     except OSError as error:
         _claims.pop(handle, None)
         if error.errno in _NO_LOCKS:
             raise NoLockError(path) from error
         raise
+
+
+def _wait(handle: int, path: str, seconds: float) -> None:
+    """Acquire a lock that another call holds, as `hold` does."""
+
+    def take() -> None:
+        try:
+            fcntl.flock(handle, _TAKE)
+        except BlockingIOError:
+            _look_at_own(handle, path)
+            raise
+
+    _try_until(take, path, seconds)
 
 
 def release(handle: int) -> None:
