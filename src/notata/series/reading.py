@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from notata.store import Store
+    from notata.store import Blob, Store
 
-__all__ = ["SeriesData", "joined", "read_series"]
+__all__ = ["PIECE", "SeriesData", "is_chosen", "joined", "read_series", "summary_of_file"]
 
 Array = npt.NDArray[Any]
 
-_PIECE: Final = 8 * 2**20  # bytes of one request
+PIECE: Final = 8 * 2**20
+"""Bytes of one request."""
+
 _BLOCK: Final = 64 * 2**10  # bytes that are parsed at once, so that a forged block of many columns stays small
 _NUMBERS: Final = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 _FIELDS: Final = (STEP, TIME, TRY, NONFINITE)
@@ -47,6 +50,15 @@ class _Table:
         columns = {name: column[chosen] for name, column in self.columns.items()}
         nans = {name: mask[chosen] for name, mask in self.nans.items()}
         return _Table(self.step[chosen], self.time[chosen], self.attempt[chosen], columns, nans)
+
+    def only(self, patterns: Collection[str]) -> _Table:
+        columns = {name: column for name, column in self.columns.items() if is_chosen(name, patterns)}
+        return replace(self, columns=columns, nans={name: mask for name, mask in self.nans.items() if name in columns})
+
+
+def is_chosen(name: str, patterns: Collection[str]) -> bool:
+    """Check whether a column has one of these names, or matches one of them as a pattern with ``*``, ``?``, ``[…]``."""
+    return name in patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class SeriesData(Mapping[str, Array]):
@@ -107,6 +119,22 @@ class SeriesData(Mapping[str, Array]):
 
     def __repr__(self) -> str:
         return f"SeriesData({self.name!r}, {self.rows} rows of {', '.join(self) or 'no columns'})"
+
+    def given(self, name: str) -> npt.NDArray[np.bool_]:
+        """Return which rows have a value of a column, as a boolean mask; a stored NaN is a value.
+
+        >>> for step, values in enumerate([{"loss": 0.5}, {"error": 0.1}, {"loss": float("nan")}]):
+        ...     log.series("given").add(values, step=step)
+        >>> log.reader.series("given").given("loss")
+        array([ True, False,  True])
+        """
+        values = self[name]
+        if values.dtype.kind == "f":
+            stored = self._table.nans.get(name)
+            return ~np.isnan(values) if stored is None else ~np.isnan(values) | stored
+        if values.dtype.kind == "O":
+            return np.array([value is not None for value in values.tolist()], bool)
+        return np.ones(self.rows, bool)
 
     def where(self, chosen: Any) -> SeriesData:
         """Return some rows: `chosen` is a boolean mask, a slice, or indices, as for a numpy array."""
@@ -179,7 +207,15 @@ class SeriesData(Mapping[str, Array]):
 
 
 def read_series(
-    store: Store, key: str, name: str = "", *, start: int = 0, repeated: bool = False, missing_ok: bool = False
+    store: Store,
+    key: str,
+    name: str = "",
+    *,
+    start: int = 0,
+    repeated: bool = False,
+    missing_ok: bool = False,
+    columns: Collection[str] | None = None,
+    first: Blob | None = None,
 ) -> SeriesData:
     """Read the rows of one file.
 
@@ -190,6 +226,8 @@ def read_series(
         start: The first byte, which begins a row: `SeriesData.end` of an earlier read.
         repeated: Include rows of earlier attempts that a later attempt repeated.
         missing_ok: Return no rows if there is no file.
+        columns: Keep only columns that match one of these patterns; by default all.
+        first: The first bytes from `start` on, if they are read already: at most `PIECE`.
 
     Raises:
         MissingError: There is no file.
@@ -203,14 +241,13 @@ def read_series(
     """
     tables: list[_Table] = []
     invalid, end, values = 0, start, 0
-    for data in _lines(store, key, start, missing_ok):
+    for data in _lines(store, key, start, missing_ok, first):
         end += len(data)
         for at in _blocks(data):
-            block = data[at]
-            table = _parsed_by_arrow(block)
-            if table is None:
-                table, bad = _parsed(block)
-                invalid += bad
+            table, bad = _parsed_block(data[at])
+            invalid += bad
+            if columns is not None:
+                table = table.only(columns)
             if len(table.step):
                 tables.append(table)
                 values += len(table.step) * len(table.columns)
@@ -228,17 +265,25 @@ def read_series(
     return found if repeated else found.without_repeated()
 
 
-def _lines(store: Store, key: str, start: int, missing_ok: bool) -> Iterator[bytes]:
+def summary_of_file(data: bytes) -> dict[str, Any]:
+    """Return the summary of a series from the bytes of its file, as `SeriesData.summary` does."""
+    whole = data[: data.rfind(b"\n") + 1]
+    tables = [_parsed_block(whole[at])[0] for at in _blocks(whole)]
+    return SeriesData("", _stacked([table for table in tables if len(table.step)])).without_repeated().summary()
+
+
+def _lines(store: Store, key: str, start: int, missing_ok: bool, first: Blob | None) -> Iterator[bytes]:
     """Yield the file from `start` in pieces of whole lines; an incomplete last line is omitted."""
     rest = b""
     size: int | None = None
     while size is None or start < size:
         try:
-            found = store.fetch(key, start, start + _PIECE)
+            found = first or store.fetch(key, start, start + PIECE)
         except MissingError:
             if size is None and missing_ok:
                 return
             raise
+        first = None
         if size is None:
             size = found.size
             limits.check_size(store.url, key, size - start, limits.SERIES)
@@ -269,6 +314,12 @@ def _blocks(data: bytes) -> Iterator[slice]:
 
 
 # -- one block --------------------------------------------------------------------------------------------
+
+
+def _parsed_block(data: bytes) -> tuple[_Table, int]:
+    """Parse a block. Return also the number of lines that are no rows."""
+    table = _parsed_by_arrow(data)
+    return _parsed(data) if table is None else (table, 0)
 
 
 def _parsed_by_arrow(data: bytes) -> _Table | None:
