@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +37,7 @@ __all__ = [
     "RELATIVE",
     "Curve",
     "curves",
+    "curves_in",
     "curves_of",
     "files_of",
     "place_of",
@@ -305,25 +306,44 @@ def curves(
     if not 0 <= smooth < 1:
         raise ConfigurationError(f"invalid smoothing {smooth}: pass a number from 0 to less than 1")
     wanted = [y] if isinstance(y, str) else list(y)
-    return _curves(query, wanted, x, series, smooth, workers)
+    return curves_in(
+        runs_with(query),
+        wanted,
+        x,
+        series=series,
+        smooth=smooth,
+        workers=workers,
+        place=place_of(query),
+        failed=query.failed,
+    )
 
 
-def _curves(query: Query, y: list[str], x: str, name: str, smooth: float, workers: bool) -> Iterator[Curve]:
-    runs = runs_with(query)
+def curves_in(
+    runs: Runs,
+    y: Sequence[str],
+    x: str = STEP,
+    *,
+    series: str = SCALARS,
+    smooth: float = 0.0,
+    workers: bool = False,
+    place: str,
+    failed: Failed,
+) -> Iterator[Curve]:
+    """Yield the curves of runs that were listed; the arguments are those of `curves`, and the name of the place."""
     found = {run.url: run for run in runs}
-    files = [*files_of(runs, name, workers=workers)]
+    files = [*files_of(runs, series, workers=workers)]
     if runs and not files:
-        query.failed(unknown_series(name, place_of(query), (run.entries for run in runs)))
-    missing = dict.fromkeys([*y, *_columns_of(x)])
-    for file, data in read_each(files, name, columns=[*missing], failed=query.failed):
-        missing = {pattern: None for pattern in missing if not any(is_chosen(column, [pattern]) for column in data)}
+        failed(unknown_series(series, place, (run.entries for run in runs)))
+    columns = missing = [*dict.fromkeys([*y, *_columns_of(x)])]
+    for file, data in read_each(files, series, columns=columns, failed=failed):
+        missing = [pattern for pattern in missing if not any(is_chosen(column, [pattern]) for column in data)]
         try:
             for curve in curves_of(found[file.store.url], data, y, x, file.rank):
                 yield curve.smoothed(smooth)
         except NotataError as error:
-            query.failed(error)
+            failed(error)
     for pattern in missing if files else ():
-        query.failed(unknown_column(pattern, name, place_of(query), runs))
+        failed(unknown_column(pattern, series, place, runs))
 
 
 def curves_of(run: Run, data: SeriesData, y: Iterable[str], x: str = STEP, rank: str = "") -> Iterator[Curve]:
