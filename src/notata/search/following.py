@@ -27,7 +27,7 @@ from notata.run.state import ENDED, parsed, state_of
 from notata.search.choosing import Query, Status, Wheres
 from notata.search.places import File
 from notata.search.prefetch import prefetched
-from notata.search.tailing import LINES, News, ends_of, logs_at
+from notata.search.tailing import LINES, News, ends_of, is_like, logs_at
 from notata.search.target import URLs
 from notata.store import Blob, Store
 from notata.store.gaps import ignore
@@ -51,6 +51,7 @@ def follow(
     urls: URLs | Query | None = None,
     lines: int = LINES,
     *,
+    series: str | None = None,
     workers: bool = False,
     status: Status = None,
     where: Wheres | None = None,
@@ -69,7 +70,8 @@ def follow(
         urls: One place or several, see `URLs`, or a `Query`; a file is allowed too, and is followed until the caller
             leaves the loop. By default the base folder.
         lines: Maximum number of existing lines of each log.
-        workers: Follow the logs of workers too, including workers that start later.
+        series: The name of a series, for its rows as JSON lines instead of the log.
+        workers: Follow the logs, or series, of workers too, including workers that start later.
         status: Only logs of runs with this status or one of several at the beginning: ``running``, ``complete``,
             ``failed``, ``died``, ``replacing`` or ``unreadable``.
         where: Only logs of runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or
@@ -99,7 +101,12 @@ def follow(
     """
     query = Query.of(urls, status=status, where=where, storage_options=storage_options)
     watched = Following(
-        [*logs_at(query, workers=workers)], lines, workers=workers, forever=forever, interval=interval, tell=tell
+        [*logs_at(query, workers=workers, series=series)],
+        lines,
+        workers=workers,
+        forever=forever,
+        interval=interval,
+        tell=tell,
     )
     with closing(watched.__iter__()) as all_news:
         for news in all_news:
@@ -351,8 +358,9 @@ class Following:
     def _follow_new_workers(self, run: _Run) -> None:
         """Follow workers that started since the last check."""
         assert run.store is not None
+        followed = [end.log.key for end in run.ends.values()]
         for entry in run.store.list(keys.WORKERS, skipped=ignore):
-            if keys.is_log(entry.key) and entry.key not in run.ends:
+            if entry.key not in run.ends and any(is_like(own, entry.key) for own in followed):
                 run.ends[entry.key] = _End(File(f"{run.name}/{entry.key}", run.store, entry, ""))
 
 
