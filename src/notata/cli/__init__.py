@@ -8,6 +8,7 @@ from notata import __version__
 from notata.cli.cat import cat
 from notata.cli.compare import compare
 from notata.cli.completion import completion
+from notata.cli.curve import curve
 from notata.cli.demo import demo
 from notata.cli.doctor import doctor
 from notata.cli.du import du
@@ -35,5 +36,7 @@ def main() -> None:
     """
 
 
-for command in (cat, compare, completion, demo, doctor, du, grep, ls, rm, show, sync, table, tail, tree, verify):
+for command in (
+    cat, compare, completion, curve, demo, doctor, du, grep, ls, rm, show, sync, table, tail, tree, verify,
+):  # fmt: skip
     main.add_command(command)

@@ -32,6 +32,7 @@ __all__ = [
     "print_unfinished",
     "rows",
     "sizes",
+    "width_of",
 ]
 
 COLOURS: Final = {
@@ -144,7 +145,7 @@ def rows(
             click.echo("\t".join(line))
         return []
     grid = [[safe(name) for name in columns], *lines]
-    widths = [max(map(_width, column)) for column in zip(*grid, strict=True)]
+    widths = [max(map(width_of, column)) for column in zip(*grid, strict=True)]
     shown = list(range(len(columns))) if fit is None else _fitting(columns, widths, set(fit), set(spare))
     if last is not None and _line(widths[place] for place in shown) > shutil.get_terminal_size().columns:
         shown.sort(key=lambda place: columns[place] == last)
@@ -155,7 +156,7 @@ def rows(
         cells = []
         for place in shown:
             text = line[place]
-            gap = " " * (widths[place] - _width(text))
+            gap = " " * (widths[place] - width_of(text))
             style = {"bold": True} if not number else styles.get(text) if place in coloured else None
             styled = click.style(text, **style) if style else text
             cells.append(gap + styled if columns[place] in right else styled + gap)
@@ -166,7 +167,7 @@ def rows(
 def fits(columns: Sequence[str], table: Iterable[Sequence[object]]) -> bool:
     """Check whether a terminal of this width has room for all columns of a table."""
     grid = [columns, *table]
-    widths = [max(_width(safe(str(cell))) for cell in column) for column in zip(*grid, strict=True)]
+    widths = [max(width_of(safe(str(cell))) for cell in column) for column in zip(*grid, strict=True)]
     return _line(widths) <= shutil.get_terminal_size().columns
 
 
@@ -175,7 +176,7 @@ def _line(widths: Iterable[int]) -> int:
     return sum(width + 2 for width in widths) - 2
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
     """Return how many terminal columns a text takes: characters of some scripts take two."""
     if text.isascii():
         return len(text)

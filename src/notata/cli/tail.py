@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -25,6 +26,7 @@ __all__ = ["tail"]
         "notata tail -f s3://bucket/outputs/log_pendulum",
         "notata tail -f outputs --status running",
         "notata tail -n 1 -q 's3://bucket/sweep/runs/log_*'",
+        "notata tail -f --series scalars outputs/log_pendulum | jq .loss",
         "notata tail -f --json outputs/log_pendulum | jq -r 'select(.level == \"ERROR\") | .message'",
     ),
     epilog="Exit code: 0; 1 no log found, or with -f a run did not end as complete; 2 usage; 3 storage.",
@@ -35,7 +37,8 @@ __all__ = ["tail"]
 )
 @click.option("-f", "--follow", is_flag=True, help="Print new lines as they arrive, until the runs have ended.")
 @click.option("-F", "--forever", is_flag=True, help="As -f, but continue after the runs have ended.")
-@click.option("--workers", is_flag=True, help="Print the logs of workers too.")
+@click.option("--series", metavar="NAME", help="Print the rows of this series instead of the log.")
+@click.option("--workers", is_flag=True, help="Print the logs, or series, of workers too.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0, min_open=True),
@@ -45,9 +48,16 @@ __all__ = ["tail"]
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the names of logs.")
 @searching(filter_options)
 def tail(
-    asked: Asked, lines: int, follow: bool, forever: bool, workers: bool, interval: float | None, quiet: bool
+    asked: Asked,
+    lines: int,
+    follow: bool,
+    forever: bool,
+    series: str | None,
+    workers: bool,
+    interval: float | None,
+    quiet: bool,
 ) -> None:
-    """Print the last lines of the logs of runs, or of other files; only the ends of files are read.
+    """Print the last lines of the logs or series of runs, or of other files; only the ends of files are read.
 
     URL is a run, an experiment, any folder with runs below it, a file, or a quoted pattern.
     """
@@ -55,7 +65,7 @@ def tail(
     from notata.search.tailing import logs_at, tails
 
     collector = asked.collector
-    logs = list(logs_at(asked.query, workers=workers))
+    logs = list(logs_at(asked.query, workers=workers, series=series))
     print_notes(asked.query.notes())
     follow = follow or forever
     show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=asked.as_json)
@@ -93,8 +103,21 @@ class _Printer:
 
 
 def _objects(news: News) -> None:
+    from notata._base import keys
     from notata.run.runlog import RunLog
 
     fields = {"name": news.log.name, "run_id": news.log.run_id, "key": news.log.key}
+    if keys.series_name(news.log.key) is not None:
+        for row in news.lines:
+            output.json_line({**fields, "row": _row(row)})
+        return
     for line in RunLog(news.text):
         output.json_line({**fields, "time": line.time, "level": line.level, "message": line.message})
+
+
+def _row(line: str) -> object:
+    """Return a row of a series; a line that is no row as text."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return line

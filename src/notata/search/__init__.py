@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from notata.search.checks import Check
     from notata.search.choosing import Query, Runs, runs
     from notata.search.comparing import Comparison, Difference, compare
+    from notata.search.curving import Curve, curves, series
     from notata.search.describing import Content, Description, describe
     from notata.search.diagnosing import diagnose
     from notata.search.following import follow
@@ -36,6 +37,7 @@ __all__ = [
     "Check",
     "Comparison",
     "Content",
+    "Curve",
     "Description",
     "Difference",
     "File",
@@ -54,6 +56,7 @@ __all__ = [
     "Where",
     "compare",
     "contents",
+    "curves",
     "describe",
     "diagnose",
     "follow",
@@ -63,6 +66,7 @@ __all__ = [
     "removals",
     "remove",
     "runs",
+    "series",
     "show",
     "table",
     "tail",
@@ -75,6 +79,7 @@ _NAMES: Final = {
     "checks": ("Check",),
     "choosing": ("Query", "Runs", "runs"),
     "comparing": ("Comparison", "Difference", "compare"),
+    "curving": ("Curve", "curves", "series"),
     "describing": ("Content", "Description", "describe"),
     "diagnosing": ("diagnose",),
     "following": ("follow",),

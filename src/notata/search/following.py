@@ -27,19 +27,19 @@ from notata.run.state import ENDED, parsed, state_of
 from notata.search.choosing import Query, Status, Wheres
 from notata.search.places import File
 from notata.search.prefetch import prefetched
-from notata.search.tailing import LINES, News, ends_of, logs_at
+from notata.search.tailing import LINES, News, ends_of, is_like, logs_at
 from notata.search.target import URLs
 from notata.store import Blob, Store
 from notata.store.gaps import ignore
 
-__all__ = ["Following", "follow"]
+__all__ = ["LONGEST", "SLOWER", "Following", "Outages", "end_of", "follow"]
 
 _MARK: Final = 64  # known bytes compared at each poll to detect a replaced file: the time of a line is among them
 PIECE: Final = 2**20  # maximum bytes of each log in one poll
 _NEAR: Final = 0.2  # seconds between two polls of a local log
 _FAR: Final = 1.0
-_SLOWER: Final = 1.5  # factor of the interval after each poll without new lines
-_LONGEST: Final = 10.0  # maximum factor
+SLOWER: Final = 1.5  # factor of the interval after each poll without new lines
+LONGEST: Final = 10.0  # maximum factor
 _STATE: Final = 5.0  # intervals between two polls of the state of a silent run
 
 _EVER: Final = float("inf")
@@ -51,6 +51,7 @@ def follow(
     urls: URLs | Query | None = None,
     lines: int = LINES,
     *,
+    series: str | None = None,
     workers: bool = False,
     status: Status = None,
     where: Wheres | None = None,
@@ -69,7 +70,8 @@ def follow(
         urls: One place or several, see `URLs`, or a `Query`; a file is allowed too, and is followed until the caller
             leaves the loop. By default the base folder.
         lines: Maximum number of existing lines of each log.
-        workers: Follow the logs of workers too, including workers that start later.
+        series: The name of a series, for its rows as JSON lines instead of the log.
+        workers: Follow the logs, or series, of workers too, including workers that start later.
         status: Only logs of runs with this status or one of several at the beginning: ``running``, ``complete``,
             ``failed``, ``died``, ``replacing`` or ``unreadable``.
         where: Only logs of runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or
@@ -99,7 +101,12 @@ def follow(
     """
     query = Query.of(urls, status=status, where=where, storage_options=storage_options)
     watched = Following(
-        [*logs_at(query, workers=workers)], lines, workers=workers, forever=forever, interval=interval, tell=tell
+        [*logs_at(query, workers=workers, series=series)],
+        lines,
+        workers=workers,
+        forever=forever,
+        interval=interval,
+        tell=tell,
     )
     with closing(watched.__iter__()) as all_news:
         for news in all_news:
@@ -161,6 +168,35 @@ class _Run:
     why: str = ""
 
 
+class Outages:
+    """Reports when a storage becomes unreachable, and when it is available again.
+
+    Attributes:
+        has_one: Whether the storage is unreachable now.
+
+    Args:
+        tell: Called with the messages.
+    """
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self.has_one = False
+        self._tell = tell
+
+    def begin(self, error: StorageError) -> None:
+        """Report an outage, during which polling continues; raise other errors."""
+        if not isinstance(error, UnreachableError | DeadlineError) and type(error) is not StorageError:
+            raise error
+        if not self.has_one:
+            self._tell(f"{error}; waiting for the storage")
+        self.has_one = True
+
+    def end(self) -> None:
+        """Report that the storage is available, if it was not."""
+        if self.has_one:
+            self._tell("the storage is available again")
+        self.has_one = False
+
+
 class Following:
     """Polls logs; iteration yields their last lines, and then new lines.
 
@@ -198,7 +234,7 @@ class Following:
         self._interval = interval if interval is not None else _NEAR if near else _FAR
         self._tell = tell
         self._wait = wait
-        self._has_outage = False
+        self._outages = Outages(tell)
         self._runs: dict[str, _Run] = {}
 
     def __iter__(self) -> Generator[News, None, None]:
@@ -208,8 +244,8 @@ class Following:
             came, more = yield from self._look()
             if more:
                 continue
-            pause = self._interval if came else min(pause * _SLOWER, self._interval * _LONGEST)
-            if not self._has_outage:
+            pause = self._interval if came else min(pause * SLOWER, self._interval * LONGEST)
+            if not self._outages.has_one:
                 yield from self._check_states()
             if self._runs and (self._forever or not any(run.end for run in self._runs.values())):
                 self._wait(pause)
@@ -256,9 +292,9 @@ class Following:
             self._missing(run, end, error)
             return "", False
         except StorageError as error:
-            self._handle_outage(error)
+            self._outages.begin(error)
             return "", False
-        self._report_recovery()
+        self._outages.end()
         if blob.size < end.at or not blob.data.startswith(end.mark):
             self._tell(f"{end.log.name} was replaced by another file, which begins here")
             end.forget()
@@ -269,24 +305,11 @@ class Following:
     def _missing(self, run: _Run, end: _End, error: MissingError) -> None:
         if isinstance(error, ContainerMissingError):
             raise error
-        self._report_recovery()
+        self._outages.end()
         if end.at:
             self._tell(f"{end.log.name} was removed")
             end.forget()
             run.waited = _EVER
-
-    def _handle_outage(self, error: StorageError) -> None:
-        """Report an outage, during which polling continues; raise other errors."""
-        if not isinstance(error, UnreachableError | DeadlineError) and type(error) is not StorageError:
-            raise error
-        if not self._has_outage:
-            self._tell(f"{error}; waiting for the storage")
-        self._has_outage = True
-
-    def _report_recovery(self) -> None:
-        if self._has_outage:
-            self._tell("the storage is available again")
-        self._has_outage = False
 
     # -- looks at runs -------------------------------------------------------------------------------------
 
@@ -308,7 +331,7 @@ class Following:
                 try:
                     self._store_state(run, future)
                 except StorageError as error:
-                    self._handle_outage(error)
+                    self._outages.begin(error)
 
     def _stop_following(self, run: _Run) -> Iterator[News]:
         for end in run.ends.values():
@@ -319,7 +342,7 @@ class Following:
 
     def _store_state(self, run: _Run, future: Future[Blob]) -> None:
         """Store the state of a run."""
-        end, why = _end(future)
+        end, why = end_of(future)
         if self._workers and end != _GONE:
             self._follow_new_workers(run)
         run.waited = 0.0
@@ -335,8 +358,9 @@ class Following:
     def _follow_new_workers(self, run: _Run) -> None:
         """Follow workers that started since the last check."""
         assert run.store is not None
+        followed = [end.log.key for end in run.ends.values()]
         for entry in run.store.list(keys.WORKERS, skipped=ignore):
-            if keys.is_log(entry.key) and entry.key not in run.ends:
+            if entry.key not in run.ends and any(is_like(own, entry.key) for own in followed):
                 run.ends[entry.key] = _End(File(f"{run.name}/{entry.key}", run.store, entry, ""))
 
 
@@ -346,7 +370,7 @@ def _ignore_missing(error: NotataError) -> None:
         raise error
 
 
-def _end(future: Future[Blob]) -> tuple[str, str]:
+def end_of(future: Future[Blob]) -> tuple[str, str]:
     """Return the final status of a run and its reason; empty if it has not ended or is unknown.
 
     Raises:

@@ -1,19 +1,17 @@
-"""Prefetching of files: many reads in flight, results in order, and bounded memory."""
+"""Prefetching of files of runs: many reads in flight, results in order, and bounded memory."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Iterable
-from concurrent.futures import CancelledError, Future
-from contextlib import suppress
+from concurrent.futures import Future
+from functools import partial
 from typing import IO, TypeVar
 
 from notata._base.threads import Outcome
 from notata.errors import KeyNameError, StorageError
 from notata.search.places import File
 from notata.store import Blob
-from notata.store.files import PART
-from notata.store.in_flight import AT_ONCE, BYTES_AT_ONCE
+from notata.store.prefetching import in_order
 
 __all__ = ["open_listed", "prefetched"]
 
@@ -30,24 +28,7 @@ def prefetched(wanted: Iterable[tuple[T, File, int, int]]) -> Generator[tuple[T,
         The label and the future of the range. The future is None for a range of more than 8 MiB, which the caller reads
         itself, while nothing else is in flight. Closing the generator cancels the reads in flight.
     """
-    held: deque[tuple[T, int, Future[Blob] | None]] = deque()
-    count = 0
-    try:
-        for what, file, start, end in wanted:
-            small = end - start <= PART
-            size = end - start if small else BYTES_AT_ONCE
-            while held and (len(held) >= AT_ONCE or count + size > BYTES_AT_ONCE):
-                yield held[0][0], held[0][2]
-                count -= held.popleft()[1]
-            held.append((what, size, _start_read(file, start, end) if small else None))
-            count += size
-        while held:
-            yield held[0][0], held[0][2]
-            held.popleft()
-    finally:
-        for future in [future for _, _, future in held if future is not None and not future.cancel()]:
-            with suppress(Exception, CancelledError):
-                future.result()
+    return in_order((what, end - start, partial(_start_read, file, start, end)) for what, file, start, end in wanted)
 
 
 def _start_read(file: File, start: int, end: int) -> Future[Blob]:

@@ -90,7 +90,8 @@ def table(
         columns: Columns, in this order: `notata.search.FACTS`, parameters and metrics, parts of them
             (``solver.order``), or patterns (``metrics.*``, ``optimizer.*``). By default the run id, the parameters, the
             status, the metrics, and the failure reason; first the name of the run if several runs have the same id.
-            Each value in a dictionary is a column.
+            Each value in a dictionary is a column. Of a series they have the last value of each column, such as
+            ``loss``, and ``loss.min`` and ``loss.max`` only if they are asked for.
         status: Only runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or for
@@ -196,7 +197,8 @@ def _columns(runs: Runs, asked: Sequence[str] | None) -> tuple[dict[str, str], l
     """Return the columns with the names to look up, and notes about requested columns."""
     usual = dict(_usual(runs))
     if asked is None:
-        return usual, []
+        extremes = _extremes(runs)
+        return {name: path for name, path in usual.items() if path not in extremes}, []
     chosen: dict[str, str] = {}
     notes = []
     for column in asked:
@@ -228,6 +230,12 @@ def _usual(runs: Sequence[Run]) -> list[tuple[str, str]]:
     return columns + [
         (name, name) for name in ("failure_reason", "metrics_error") if any(getattr(run, name) for run in runs)
     ]
+
+
+def _extremes(runs: Iterable[Run]) -> set[str]:
+    """Return the full names of the smallest and largest values of series: ``loss.min`` beside ``loss``."""
+    names = {name for run in runs for name in run.metrics}
+    return {f"metrics.{name}" for name in names if name.endswith((".min", ".max")) and name[:-4] in names}
 
 
 def _free(name: str, path: str, taken: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,10 +19,12 @@ from notata.search.prefetch import prefetched
 from notata.search.target import Failed, Target, URLs, raise_error
 from notata.store.files import PART
 
-__all__ = ["LINES", "News", "ends_of", "logs_at", "tail", "tails"]
+__all__ = ["LINES", "News", "ends_of", "is_like", "logs_at", "tail", "tails"]
 
 LINES: Final = 10
 """Default number of lines of a log."""
+
+_IN_RUN: Final = re.compile(r"(.+)/((?:workers/[^/]+/)?series/.+\.jsonl|workers/[^/]+/log\.txt)")
 
 END_BYTES: Final = 64 * 2**10  # bytes that usually contain the last lines
 
@@ -45,39 +48,58 @@ class News:
         return lines_of(self.text)
 
 
-def logs_at(query: Query, *, workers: bool = False) -> Iterator[File]:
+def logs_at(query: Query, *, workers: bool = False, series: str | None = None) -> Iterator[File]:
     """Yield the logs of a query: log.txt of runs, and files that the user named. Cost: one listing a target.
 
     Args:
         query: The runs, or files.
         workers: Include the logs of workers.
+        series: The name of a series, for its files instead of logs.
+
+    Raises:
+        KeyNameError: The name is no legal name of a series.
     """
-    return query.each(lambda target: _logs_at(target, query, workers))
+    own = keys.LOG if series is None else keys.series_file(series)
+    return query.each(lambda target: _logs_at(target, query, own, workers))
 
 
-def _logs_at(target: Target, query: Query, workers: bool) -> list[File]:
+def is_like(own: str, key: str) -> bool:
+    """Check whether a file is that of a worker, or of the owner, for this file of the owner.
+
+    >>> is_like("log.txt", "workers/3/log.txt"), is_like("series/a.jsonl", "workers/3/series/b.jsonl")
+    (True, False)
+    """
+    return key == own or (key.startswith(f"{keys.WORKERS}/") and key.split("/", 2)[2:] == [own])
+
+
+def _logs_at(target: Target, query: Query, own: str, workers: bool) -> list[File]:
     place = query.look_up(target)
     if not (place.entries or query.filters):
         try:
-            return [_log_of(file_at(target))]
+            return [_named(target)]
         except MissingError:  # the URL may end with the id of a run
             place = look_up(target, by_id=True)
             if not place.runs:
                 raise
-    return _logs_in(place, workers) if place.runs or not query.filters else []
+    return _logs_in(place, own, workers) if place.runs or not query.filters else []
 
 
-def _log_of(file: File) -> File:
-    """Return a file that the user named as a log; log.txt may be that of a run."""
-    return replace(file, run="") if file.key == keys.LOG and find_metadata(file.store) is not None else file
+def _named(target: Target) -> File:
+    """Return the file that the user named; a log or series as a file of its run, so that the end of the run is seen."""
+    found = file_at(target)
+    inside = _IN_RUN.fullmatch(target.url) if isinstance(target.url, str) else None
+    if inside is not None:
+        run = Target(inside[1], target.storage_options, target.timeout).folder
+        return found if find_metadata(run) is None else File(found.name, run, replace(found.entry, key=inside[2]), "")
+    return replace(found, run="") if found.key == keys.LOG and find_metadata(found.store) is not None else found
 
 
-def _logs_in(place: Place, workers: bool) -> list[File]:
+def _logs_in(place: Place, own: str, workers: bool) -> list[File]:
     named = [file for file in place.files if place.means(file.entry.key)]
     logs = []
     for run in () if named else place.runs.values():
-        own = {key for key in run.entries if workers and keys.is_log(key)}
-        logs += [run.file(key) for key in sorted({keys.LOG, *own})]
+        others = {key for key in run.entries if workers and is_like(own, key)}
+        logs += [run.file(key) for key in sorted({own, *others})]
     if not (named or logs):
         raise place.no_run()
     return named or logs
@@ -133,6 +155,7 @@ def tail(
     urls: URLs | Query | None = None,
     lines: int = LINES,
     *,
+    series: str | None = None,
     workers: bool = False,
     status: Status = None,
     where: Wheres | None = None,
@@ -145,7 +168,8 @@ def tail(
     Args:
         urls: One place or several, see `URLs`, or a `Query`; a file is allowed too. By default the base folder.
         lines: Maximum number of lines of each log.
-        workers: Include the logs of workers.
+        series: The name of a series, for its rows as JSON lines instead of the log.
+        workers: Include the logs, or series, of workers.
         status: Only logs of runs with this status or one of several: ``running``, ``complete``, ``failed``, ``died``,
             ``replacing`` or ``unreadable``.
         where: Only logs of runs that match this expression, such as ``"omega > 1 and age < days(2)"`` (see `Where`), or
@@ -168,4 +192,4 @@ def tail(
     ['INFO converged', 'INFO Marked complete']
     """
     query = Query.of(urls, status=status, where=where, storage_options=storage_options)
-    return [line for news in tails([*logs_at(query, workers=workers)], lines) for line in news.lines]
+    return [line for news in tails([*logs_at(query, workers=workers, series=series)], lines) for line in news.lines]

@@ -47,6 +47,9 @@ __all__ = [
     "to_pandas",
 ]
 
+_SERIES = 8  # series of a run that are read for a table, if it has no summary of them
+_SERIES_BYTES = 2**20  # of each
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -223,6 +226,8 @@ def rows_of(
 ) -> dict[str, Row]:
     """Return rows of runs whose metadata.json was read. Up to two reads for each run that has not ended.
 
+    Another read for each small series of such a run whose metadata.json has no summary yet.
+
     Args:
         store: The store that contains the runs.
         runs: The folder of each run in the store, and its files by key; by run id, or any other name.
@@ -277,9 +282,22 @@ def _needed_files(row: Row, described: Mapping[str, Any], files: Mapping[str, En
     known = ended and (elsewhere or described.get(VERSION) == _metrics_version(files))
     if keys.METRICS in files and not known and _size_of_metrics(files) <= limits.METRICS:
         yield keys.METRICS
+    if not (ended or row.series):  # no heartbeat has stored a summary yet
+        yield from [key for key in files if _is_small_series(key, files[key])][:_SERIES]
+
+
+def _is_small_series(key: str, entry: Entry) -> bool:
+    """Check whether a file is a series of the owner of the run that is read for a table."""
+    rank, name = keys.series_name(key) or (None, "")
+    return rank is None and bool(name) and 0 < entry.size <= _SERIES_BYTES
 
 
 def _completed(row: Row, name: str, data: bytes) -> Row:
+    if (series := keys.series_name(name)) is not None:
+        from notata.series.reading import summary_of_file  # imports numpy
+
+        found = flat_values({series[1]: summary_of_file(data)})
+        return replace(row, metrics={**found, **row.metrics}, series={**row.series, **found})
     if name == keys.METRICS:
         metrics, error = metrics_of(data, keys.METRICS)
         damaged = row.metrics_error if row.metrics_error.startswith(parameters.FILES) else ""
