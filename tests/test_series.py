@@ -83,7 +83,7 @@ class Real(float):
         (False, False),
         (None, None),
         ("warm-up", "warm-up"),
-        ("é\n\t\"\\\0\u2028😀", "é\n\t\"\\\0\u2028😀"),
+        ('é\n\t"\\\0\u2028😀', 'é\n\t"\\\0\u2028😀'),
         ("lone \ud800", "lone \\ud800"),
         ("", ""),
         ("2026-11-28", "2026-11-28"),
@@ -312,7 +312,9 @@ def test_a_row_over_1_mib_is_refused(place: Place) -> None:
     text = "é" * 1000
     with place.logbook() as log:
         log.scalars({f"c{number}": text for number in range(500)})
-        with pytest.raises(EncodeError, match=r"cannot store a row of 1\.. MB: the limit is 1\.0 MB. Use several series"):
+        with pytest.raises(
+            EncodeError, match=r"cannot store a row of 1\.. MB: the limit is 1\.0 MB. Use several series"
+        ):
             log.scalars({f"c{number}": text for number in range(600)})
         log.scalars(c0="next")
     assert [len(row) for row in values(place)] == [501, 2]

@@ -97,9 +97,9 @@ def expected(table: list[dict[str, Any]]) -> dict[str, list[Any]]:
     for name in names:
         column = [row.get(name) for row in table]
         given = [value for value in column if value is not None]
-        if any(isinstance(value, str | bool) for value in given):
-            found[name] = column
-        elif len(given) == len(column) and all(isinstance(value, int) for value in given):
+        if any(isinstance(value, str | bool) for value in given) or (
+            len(given) == len(column) and all(isinstance(value, int) for value in given)
+        ):
             found[name] = column
         else:
             found[name] = [math.nan if value is None else float(value) for value in column]
@@ -464,7 +464,10 @@ def test_deep_values_do_not_end_the_process(tmp_path: Path, opens: bytes, closes
 @parsers
 def test_columns_that_differ_in_each_row_do_not_fill_the_memory(run: Place, parser: str) -> None:
     run.put(KEY, b"".join(b'{"step": %d, "time": 1.0, "c%d": 1}\n' % (number, number) for number in range(10_001)))
-    with read_with(parser), pytest.raises(TooLargeError, match=r"more than 10,000 columns\. Read the file with pyarrow"):
+    with (
+        read_with(parser),
+        pytest.raises(TooLargeError, match=r"more than 10,000 columns\. Read the file with pyarrow"),
+    ):
         reader(run).series()
 
 

@@ -6,7 +6,6 @@ import logging
 import secrets
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from notata import formats
 from notata._base import exits, keys, times
 from notata._base.secrets import refresh
 from notata._base.terminal import safe, show
+from notata._base.warn import warn
 from notata.errors import (
     BatchError,
     ConfigurationError,
@@ -248,7 +248,7 @@ class Logbook(Recorder):
         for error in self._lease.unremoved.errors(self.url)[-_NAMED:]:
             text = f"a file of the earlier run {self.run_id!r} was not removed: {safe(str(error))}"
             self.warning("%s", text)
-            warnings.warn(text, IncompleteListingWarning, stacklevel=5)
+            warn(text, IncompleteListingWarning)
 
     def _log_skipped(self, error: StorageError) -> None:
         self.warning("Not in the manifest: %s", safe(str(error)))

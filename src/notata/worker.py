@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import platform
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from weakref import WeakValueDictionary
 from notata import formats
 from notata._base import exits, keys, limits
 from notata._base.processes import ForkCheck, Lock
+from notata._base.warn import warn
 from notata.errors import (
     ConfigurationError,
     MissingError,
@@ -426,9 +426,7 @@ def _check_alive(store: Store, fields: Mapping[str, Any], found: Blob) -> str:
         )
     if state.status != "died":
         return ""
-    warnings.warn(
-        f"the run at {store.url} is dead, so its owner will not end it: {state.why}", UserWarning, stacklevel=6
-    )
+    warn(f"the run at {store.url} is dead, so its owner will not end it: {state.why}")
     return state.why
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any, Self
 
+from notata._base.warn import warn
 from notata.errors import DamagedFileWarning, IncompleteListingWarning, NotataError, StorageError
 from notata.store import Store
 
@@ -41,7 +41,7 @@ class Reader:
 
     def _warn_skipped(self, error: StorageError) -> None:
         """Warn about a name that a listing skips; everything else is returned."""
-        warnings.warn(str(error), IncompleteListingWarning, stacklevel=6)
+        warn(str(error), IncompleteListingWarning)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """Print the object, or the reason why it cannot be read: displaying an object never raises."""

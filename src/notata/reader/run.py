@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from notata._base import display, keys
 from notata._base.progress import Wanted, shown
 from notata._base.terminal import one_line
 from notata._base.threads import Event
+from notata._base.warn import warn
 from notata.errors import (
     ConfigurationError,
     ContainerMissingError,
@@ -352,7 +352,7 @@ class LogReader(Reader):
                 return formats.NPZ.members(file)
 
     def _warn(self, key: str, error: DecodeError) -> None:
-        warnings.warn(one_line(f"{self.url}/{key} is damaged: {error}", 1000), DamagedFileWarning, stacklevel=4)
+        warn(one_line(f"{self.url}/{key} is damaged: {error}", 1000), DamagedFileWarning)
 
     def _known_arrays(self) -> list[str]:
         """Return the arrays for an error message, without warnings before it."""

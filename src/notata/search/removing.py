@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Final
 from notata._base import keys
 from notata._base.display import counted
 from notata._base.threads import Pool
+from notata._base.warn import warn
 from notata.errors import ConfigurationError, ConflictError, NotataError, RunExistsError, RunMissingError
 from notata.run.listings import inside, name_of
 from notata.run.removal import RemovalResult, remove_run
@@ -173,7 +173,7 @@ def _selected(target: Target, query: Query, recursive: bool) -> Iterator[Run]:
     found = records(place, values=query.values, failed=query.failed if query.filters else None)
     for run in query.select(found, len(place.runs)):
         if run.is_orphan and not place.means(run.folder):
-            warnings.warn(f"{run.name} has no {keys.METADATA}, and is kept; name it to remove it", stacklevel=4)
+            warn(f"{run.name} has no {keys.METADATA}, and is kept; name it to remove it")
         else:
             yield run
 

@@ -78,6 +78,8 @@ class BlockParser:
             first = next(_blocks(data))
             yield self._parsed_small(data[first])
             data = data[first.stop :]
+        if not data:
+            return
         if (table := self._parsed_large(data)) is not None:
             yield table, 0
             return
@@ -97,7 +99,7 @@ class BlockParser:
         return _parsed_by_arrow(data, self._arrow, pa.schema(list((own | known).items())))
 
     def _parsed_small(self, data: bytes) -> tuple[Table, int]:
-        is_safe = len(data) <= _BLOCK + limits.SERIES_ROW and not _is_deep(data)
+        is_safe = len(data) < limits.SERIES_ROW and not _is_deep(data)
         table = _parsed_by_arrow(data, self._arrow) if self._arrow is not None and is_safe else None
         found, invalid = _parsed(data) if table is None else (table, 0)
         for name, values in found.columns.items():
@@ -196,7 +198,7 @@ def _set_nonfinite_of_arrow(table: Table, special: Any, pa: Any) -> None:
         return
     for field, texts in zip(special.type, special.combine_chunks().flatten(), strict=True):
         if field.type == pa.string() and texts.null_count < len(texts):
-            rows = np.flatnonzero(_bits(texts, 0))
+            rows = np.flatnonzero(_bits(texts, 0)) if texts.null_count else np.arange(len(texts))
             _set_nonfinite(table, field.name, rows, texts.drop_null().to_pylist())
 
 
@@ -214,6 +216,9 @@ def _numbers(column: Any, kind: Any) -> Array:
     """Return a column of numbers of 64 bits; its own conversion imports pandas, which takes half a second."""
     parts: list[Array] = []
     for chunk in column.chunks:
+        if chunk.null_count == len(chunk):  # the buffer of the numbers may be missing
+            parts.append(np.full(len(chunk), np.nan))
+            continue
         numbers = np.frombuffer(chunk.buffers()[1], kind, len(chunk), 8 * chunk.offset)
         if chunk.null_count:
             numbers = np.where(_bits(chunk, 0), numbers, np.nan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from notata._base import limits
 from notata._base.packages import needed
+from notata._base.warn import warn
 from notata.errors import DamagedFileWarning, MissingError, TooLargeError
 from notata.series.parsing import Array, BlockParser, Table, is_chosen, stacked
 from notata.series.rows import STEP, TIME
@@ -225,7 +225,7 @@ def read_series(
                 _check_count(store, key, rows, len(names))
     if invalid:
         lines = "1 line that is no row; it was" if invalid == 1 else f"{invalid:,} lines that are no rows; they were"
-        warnings.warn(f"{store.url}/{key} has {lines} skipped", DamagedFileWarning, stacklevel=4)
+        warn(f"{store.url}/{key} has {lines} skipped", DamagedFileWarning)
     found = SeriesData(name, stacked(tables), end)
     return found if repeated else found.without_repeated()
 
