@@ -189,21 +189,32 @@ def scalar(value: object, name: str = "") -> Scalar:
 
 def _converted(value: object, name: str) -> Scalar:
     shape = getattr(value, "shape", None)
-    item = getattr(value, "item", None)
-    if callable(item) and (shape is None or math.prod(shape) == 1):
-        found = item()
+    if shape is None or math.prod(shape) == 1:
+        try:
+            found = _item(value)
+        except Exception as error:  # a JAX value that is being traced, a tensor without data, or anything foreign
+            raise EncodeError(
+                f"{quoted(name)} cannot be converted to a number: {type(error).__name__}: {error!s:.200}", where=name
+            ) from error
         if type(found) is not type(value) and not isinstance(found, complex):
             return scalar(found, name)
-    if shape is not None and math.prod(shape) == 1 and hasattr(value, "__float__"):  # a TensorFlow tensor
-        return float(value)
     if type(value).__module__ in ("decimal", "fractions"):
         return _as_float(value, name)
-    what = f"an array of shape {tuple(shape)}" if shape is not None else display.indefinite(type(value).__name__)
+    what = f"an array of shape {tuple(shape)}" if shape else display.indefinite(type(value).__name__)
     raise EncodeError(
         f"{quoted(name)} is {what}, and a series stores numbers, booleans, short texts and None. Pass its mean or "
         "another number, or store it with array() or json()",
         where=name,
     )
+
+
+def _item(value: Any) -> object:
+    """Return the element of an array or tensor as a Python object; another value as it is."""
+    item = getattr(value, "item", None)
+    found = item() if callable(item) else value
+    if type(found) is type(value) and hasattr(value, "shape") and hasattr(value, "__float__"):
+        return float(value)  # a TensorFlow tensor, or a numpy.longdouble
+    return found
 
 
 def _as_float(value: Any, name: str) -> float:
