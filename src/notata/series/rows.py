@@ -189,6 +189,7 @@ def scalar(value: object, name: str = "") -> Scalar:
 
 def _converted(value: object, name: str) -> Scalar:
     shape = getattr(value, "shape", None)
+    what = f"an array of shape {tuple(shape)}" if shape else display.indefinite(type(value).__name__)
     if shape is None or math.prod(shape) == 1:
         try:
             found = _item(value)
@@ -196,11 +197,12 @@ def _converted(value: object, name: str) -> Scalar:
             raise EncodeError(
                 f"{quoted(name)} cannot be converted to a number: {type(error).__name__}: {error!s:.200}", where=name
             ) from error
-        if type(found) is not type(value) and not isinstance(found, complex):
+        if isinstance(found, complex):
+            what = "a complex number"
+        elif type(found) is not type(value):
             return scalar(found, name)
     if type(value).__module__ in ("decimal", "fractions"):
         return _as_float(value, name)
-    what = f"an array of shape {tuple(shape)}" if shape else display.indefinite(type(value).__name__)
     raise EncodeError(
         f"{quoted(name)} is {what}, and a series stores numbers, booleans, short texts and None. Pass its mean or "
         "another number, or store it with array() or json()",
