@@ -204,20 +204,20 @@ def scalar(value: object, name: str = "") -> Scalar:
 
 def _converted(value: object, name: str) -> Scalar:
     shape = getattr(value, "shape", None)
-    item = getattr(value, "item", None)
-    found: object = None
-    if callable(item) and (shape is None or math.prod(shape) == 1):
-        if type(value).__module__.startswith("numpy.ma") and value.mask.all():  # type: ignore[attr-defined]
-            return None
-        found = item()
-        if type(found) is not type(value) and not isinstance(found, complex):
+    what = f"an array of shape {tuple(shape)}" if shape else display.indefinite(type(value).__name__)
+    if shape is None or math.prod(shape) == 1:
+        try:
+            found = _item(value)
+        except Exception as error:  # a JAX value that is being traced, a tensor without data, or anything foreign
+            raise EncodeError(
+                f"{quoted(name)} cannot be converted to a number: {type(error).__name__}: {error!s:.200}", where=name
+            ) from error
+        if isinstance(found, complex):
+            what = "a complex number"
+        elif type(found) is not type(value):
             return scalar(found, name)
-    is_real = not isinstance(found, complex)
-    if is_real and shape is not None and math.prod(shape) == 1 and hasattr(value, "__float__"):  # a TensorFlow tensor
-        return float(value)
     if type(value).__module__ in ("decimal", "fractions"):
         return as_float(value)
-    what = f"an array of shape {tuple(shape)}" if shape else display.indefinite(type(value).__name__)
     raise EncodeError(
         f"{quoted(name)} is {what}, and a series stores numbers, booleans, short texts and None. Pass its mean or "
         "another number, or store it with array() or json()",
@@ -225,8 +225,16 @@ def _converted(value: object, name: str) -> Scalar:
     )
 
 
-def as_float(value: Any) -> float:
-    """Return a number as a float, infinite if it is too large for one."""
+def _item(value: Any) -> object:
+    """Return the element of an array or tensor as a Python object; another value as it is."""
+    item = getattr(value, "item", None)
+    found = item() if callable(item) else value
+    if type(found) is type(value) and hasattr(value, "shape") and hasattr(value, "__float__"):
+        return float(value)  # a TensorFlow tensor, or a numpy.longdouble
+    return found
+
+
+def _as_float(value: Any, name: str) -> float:
     try:
         return float(value)
     except OverflowError:
