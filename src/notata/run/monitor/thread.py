@@ -24,7 +24,7 @@ SYSTEM: Final = "system"
 THREAD: Final = "notata-monitor"
 """The name of the threads that sample."""
 
-LAST: Final = 2.0
+LAST: Final = 5.0
 """Seconds that the end of a run waits for the last sample, which takes some milliseconds unless a GPU hangs."""
 
 _DEFAULT: Final = 10.0
