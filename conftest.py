@@ -68,7 +68,7 @@ def _end_open_runs(_clear_memory: None) -> Iterator[None]:
     for call in exits.pending():
         owner = getattr(call, "__self__", None)
         if isinstance(owner, Logbook):
-            owner._lease.release()  # noqa: SLF001 - a run has no other way to stop without storing anything
+            owner._release()  # noqa: SLF001 - a run has no other way to stop without storing anything
             owner.handler.file.displace()
         elif isinstance(owner, Worker):
             owner.handler.file.displace()

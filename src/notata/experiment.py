@@ -35,6 +35,7 @@ class LogbookOptions(TypedDict, total=False):
     failure_variables: bool
     background: bool | int
     manifest: bool
+    monitor: bool | float | None
 
 
 class Experiment:
@@ -63,7 +64,7 @@ class Experiment:
             the same path below it as the run: ``<mirror>/<name>/runs/log_<run_id>``. For storage options, pass a
             `MirrorStorage`.
         **options: Options for each `Logbook`: `heartbeat`, `environment`, `log_level`, `echo`, `handle_sigterm`,
-            `failure_variables`, `background`, `manifest`.
+            `failure_variables`, `background`, `manifest`, `monitor`.
 
     Raises:
         KeyNameError: The name is not legal on every backend.

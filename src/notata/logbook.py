@@ -39,6 +39,7 @@ from notata.run.append_thread import AppendThread
 from notata.run.ending import End, Ending, EndingPlan, FailureFiles, FinalStatus
 from notata.run.journal import Journal, RunLogger, level_of
 from notata.run.lease import Lease
+from notata.run.monitor import SYSTEM, Monitor, interval_of
 from notata.run.parameters import Parameters, encoded, named
 from notata.run.recorder import Recorder
 from notata.run.state import (
@@ -133,6 +134,9 @@ class Logbook(Recorder):
         storage_options: Options for fsspec, such as ``{"endpoint_url": …}``. They never appear in a file, message or
             repr.
         manifest: Store ``manifest.json`` at the end: each file with its size and SHA-256, for `LogReader.verify`.
+        monitor: Seconds between two samples of processor, memory, disk, network and GPUs, which a thread adds to
+            ``series/system.jsonl``; True for 10 seconds. The first sample is taken at the start, the last one at the
+            end. Needs the extra ``system``.
 
     Raises:
         RunExistsError: A run with this id already exists. It is a `FileExistsError`; its `status` and `reader` belong
@@ -140,6 +144,7 @@ class Logbook(Recorder):
         KeyNameError: The id cannot be part of a folder name on every backend.
         ConfigurationError: `base_dir` cannot contain runs, or an argument is invalid.
         EncodeError: A parameter has no YAML form; nothing was written.
+        PackageMissingError: `monitor` is used, and psutil is not installed; nothing was written.
         StorageError: The storage cannot be reached or written. The subclass and message state the reason and the
             solution.
 
@@ -173,10 +178,11 @@ class Logbook(Recorder):
         mirror: Location | None = None,
         storage_options: Mapping[str, Any] | None = None,
         manifest: bool = True,
+        monitor: bool | float | None = False,
     ) -> None:
         _check_arguments(callback, overwrite=overwrite, resume=resume)
         _check_switches(manifest=manifest, echo=echo)
-        level = level_of(log_level)
+        level, interval = level_of(log_level), interval_of(monitor)
         given = named(params)
         self.run_id = _generate_run_id() if run_id is None else str(run_id)
         self.callback = callback
@@ -205,12 +211,15 @@ class Logbook(Recorder):
         self._sigterm = exits.Sigterm() if handle_sigterm else None
         self._replaced = False
         self._mirror: Mirror | None = None
+        self._monitor: Monitor | None = None
         try:
             before = self._claim(environment, overwrite, resume, copy)
             self._manifest = self._manifest_writer(storage, before)
             self._begin(before, storage.direct, level, params=given, preallocate=preallocate, echo=echo)
             if copy is not None:
                 self._start_mirror(storage.plain, copy, overwrite, exit_timeout(mirror))
+            if interval is not None:
+                self._start_monitor(interval)
         except BaseException:
             self._release()
             self._remove_sigterm()
@@ -264,6 +273,10 @@ class Logbook(Recorder):
 
         self._mirror = Mirror(source, target, self.run_id, replace=overwrite, timeout=timeout, log_line=self.logger.log)
         self._mirror.begin()
+
+    def _start_monitor(self, interval: float) -> None:
+        """Start to sample the system in a thread."""
+        self._monitor = Monitor.started(interval, self.path, add=self._series[SYSTEM].add, warn=self.warning)
 
     def _claim(self, environment: bool, overwrite: bool, resume: bool | str, copy: Store | None) -> RunState | None:
         """Claim, replace or resume the run. Return its previous state if it was resumed."""
@@ -709,6 +722,8 @@ class Logbook(Recorder):
         is_line_first = end.status == "complete" and not self._store.is_local
         before: list[Callable[[], object]] = []
         if is_new:
+            if self._monitor is not None:
+                self._monitor.finish()  # before the summaries
             fields = {**end.fields, **self._late_imports(), **self._summary_field(), **self._end_fields()}
             if is_line_first:
                 before.append(note)
@@ -794,6 +809,8 @@ class Logbook(Recorder):
 
     def _release(self) -> None:
         """Release the run, and remove its handlers for logging and exit from the process."""
+        if self._monitor is not None:
+            self._monitor.stop()
         self._lease.release()
         while self._attached:
             self._attached.pop().removeHandler(self.handler)

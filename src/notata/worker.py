@@ -28,6 +28,7 @@ from notata.provenance import failures
 from notata.reader import LogReader
 from notata.run.append_thread import AppendThread
 from notata.run.journal import Journal, RunLogger, level_of
+from notata.run.monitor import SYSTEM, Monitor, interval_of
 from notata.run.recorder import Recorder
 from notata.run.state import ENDED, WORKERS, attempt_of, lease_of, metadata, parsed, state_of
 from notata.series import SeriesWriters
@@ -102,11 +103,15 @@ class Worker(Recorder):
             environment variable NOTATA_LOG_LEVEL, else ``INFO``.
         manifest: Store ``workers/<rank>/manifest.json`` when the worker is closed: each file that it wrote, with its
             size and SHA-256. The run's manifest takes over the entries that are valid at the end.
+        monitor: Seconds between two samples of this process and its machine, as for `Logbook`, until the worker is
+            closed; True for 10 seconds. For ranks on other machines than the owner: the owner samples its own machine,
+            and its child processes.
 
     Raises:
         RunMissingError: The run does not exist yet. Start its owner first.
         RunEndedError: The run has ended.
         KeyNameError: The rank cannot be part of a folder name on every backend.
+        PackageMissingError: `monitor` is used, and psutil is not installed.
         StorageError: The run cannot be read or changed.
 
     Warns:
@@ -126,6 +131,9 @@ class Worker(Recorder):
     {'loss': 0.1}
     """
 
+    _used_in: ForkCheck | None  # the process that wrote last
+    _monitor: Monitor | None
+
     def __init__(
         self,
         url: Location,
@@ -134,21 +142,29 @@ class Worker(Recorder):
         storage_options: Mapping[str, Any] | None = None,
         log_level: int | str | None = None,
         manifest: bool = True,
+        monitor: bool | float | None = False,
     ) -> None:
         if manifest not in (True, False):
             raise ConfigurationError(f"invalid manifest {manifest!r}: pass True or False")
-        name, level = keys.worker(rank), level_of(log_level)
+        name, level, interval = keys.worker(rank), level_of(log_level), interval_of(monitor)
         store = open_store(url, storage_options)
         fields, dead_reason = _register_worker(store)
         self._begin(store, WorkerConfig.at(fields, name, level, manifest))
         self.info("Worker %s attached to the run by process %d on %s", self.rank, os.getpid(), platform.node())
         if dead_reason:
             self.warning("The run is dead, so its owner will not end it: %s", dead_reason)
+        if interval is not None:
+            self._start_monitor(interval)
+
+    def _start_monitor(self, interval: float) -> None:
+        self._used_in = ForkCheck()
+        exits.at_exit(self._at_exit)  # also keeps this object alive until it is closed
+        self._monitor = Monitor.started(interval, self.path, add=self._series[SYSTEM].add, warn=self.warning)
 
     def _begin(self, store: Store, config: WorkerConfig) -> None:
         self._plain, self._config = store, config
         self._run = _Run(store, config.begun)
-        self._used_in: ForkCheck | None = None  # the process that wrote last
+        self._used_in = self._monitor = None
         reference = weakref.ref(self)  # an unused worker can be collected, but not while data is pending
 
         def used() -> None:
@@ -250,7 +266,7 @@ class Worker(Recorder):
         self.handler.flush()
 
     def close(self) -> None:
-        """Store pending lines and the manifest, and close the log file.
+        """Store pending lines and the manifest, close the log file, and end `monitor`.
 
         The end of a ``with`` block and the end of the script close the worker, too. A closed worker can still write;
         close it again afterwards.
@@ -263,6 +279,8 @@ class Worker(Recorder):
         >>> worker = Logbook("closed", "memory://workers").worker(0)
         >>> worker.close()
         """
+        if self._monitor is not None:
+            self._monitor.finish()
         self._series.flush()
         self.handler.flush()
         self._series.close()

@@ -52,6 +52,7 @@ __all__ = [
 
 Call = Callable[[], None]
 
+_OWN: Final = "notata-"  # the beginning of the names of notata's threads
 _EXECUTORS: Final = ("concurrent.futures.", "loky.", "joblib.")
 
 PATIENCE: Final = 10.0  # seconds to wait for threads that do not use a run
@@ -129,9 +130,10 @@ def _code(handler: object) -> CodeType | None:
 
 
 def mark_used() -> None:
-    """Record that a thread of the script just used an object with a registered call."""
+    """Record that a thread of the script just used an object with a registered call. Threads of notata do not count."""
     global _last_use  # noqa: PLW0603
-    _last_use = time.monotonic()
+    if not threading.current_thread().name.startswith(_OWN):
+        _last_use = time.monotonic()
 
 
 def _before_joining() -> None:
