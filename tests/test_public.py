@@ -24,8 +24,8 @@ def test_the_public_names() -> None:
         "DamagedFileWarning", "DeadlineError", "DecodeError", "EncodeError", "ExistsError", "Experiment",
         "ExperimentReader", "FolderError", "FullError", "IncompleteListingWarning", "KeyNameError", "LinkError",
         "LogLine", "LogReader", "Logbook", "MirrorStorage", "MissingError", "NotataError", "PackageMissingError",
-        "RunDisplacedError", "RunEndedError", "RunExistsError", "RunLog", "RunMissingError", "RunState", "Storage",
-        "StorageError", "StoredNameError", "SyncReport",
+        "RunDisplacedError", "RunEndedError", "RunExistsError", "RunLog", "RunMissingError", "RunState", "Series",
+        "SeriesData", "Storage", "StorageError", "StoredNameError", "SyncReport",
         "TooLargeError", "UnknownNameError", "UnprotectedWarning", "UnreachableError", "VerifyReport",
         "Worker", "__version__", "sync",
     ]  # fmt: skip
@@ -54,8 +54,8 @@ def test_the_names_of_the_logbook() -> None:
     assert sorted(name for name in dir(Logbook) if not name.startswith("_")) == [
         "array", "arrays", "artifactsdir", "attach", "bytes", "catch", "datadir", "debug", "elapsed", "error",
         "exception", "file", "flush", "folder", "info", "json", "local", "log_path", "mark_complete", "mark_failed",
-        "meta", "mirror", "note", "open", "params", "path", "pickle", "plot", "plotdir", "reader", "save", "status",
-        "text", "url", "warning", "worker",
+        "meta", "mirror", "note", "open", "params", "path", "pickle", "plot", "plotdir", "reader", "save", "scalars",
+        "series", "status", "text", "url", "warning", "worker",
     ]  # fmt: skip
 
 
@@ -71,9 +71,9 @@ def test_a_worker_cannot_end_its_run() -> None:
 
 def test_the_names_of_the_readers_and_of_an_experiment() -> None:
     assert sorted(name for name in dir(LogReader) if not name.startswith("_")) == [
-        "arrays", "artifacts", "files", "load", "load_array", "load_arrays", "load_bytes", "load_json", "load_pickle",
-        "load_table", "load_text", "local", "log", "meta", "params", "path", "plots", "run_id", "state", "url",
-        "verify",
+        "arrays", "artifacts", "files", "follow", "load", "load_array", "load_arrays", "load_bytes", "load_json",
+        "load_pickle", "load_table", "load_text", "local", "log", "meta", "params", "path", "plots", "run_id", "series",
+        "series_names", "state", "url", "verify",
     ]  # fmt: skip
     assert sorted(name for name in dir(ExperimentReader) if not name.startswith("_")) == [
         "index", "index_path", "meta", "name", "params", "path", "runs", "runs_path", "table", "to_pandas", "url",

@@ -10,6 +10,7 @@ same script writes the same folder on each of them::
         log.json("metrics", {"energy": 0.5})     # artifacts/metrics.json
         log.pickle("model", model)               # artifacts/model.pkl
         log.bytes("weights.raw", b"...")         # artifacts/weights.raw
+        log.scalars(step=120, loss=0.31)         # series/scalars.jsonl
         log["artifacts/debug/dump.txt"].write_text("...")
         log.info("energy drift %.1e", 3e-9)      # log.txt
 """
@@ -55,12 +56,14 @@ from notata.provenance.failures import Caught
 from notata.reader import ExperimentReader, LogReader
 from notata.run.runlog import LogLine, RunLog
 from notata.run.state import RunState
+from notata.series import Series
 from notata.store import Storage
 from notata.worker import Worker
 
 if TYPE_CHECKING:
     from notata import search as search
     from notata.mirror.tree import SyncReport, sync
+    from notata.series.reading import SeriesData
 
 __version__ = "1.0.0.dev0"
 
@@ -96,6 +99,8 @@ __all__ = [
     "RunLog",
     "RunMissingError",
     "RunState",
+    "Series",
+    "SeriesData",
     "Storage",
     "StorageError",
     "StoredNameError",
@@ -111,7 +116,12 @@ __all__ = [
 ]
 
 
-_LATE = {"search": "notata.search", "SyncReport": "notata.mirror.tree", "sync": "notata.mirror.tree"}
+_LATE = {
+    "SeriesData": "notata.series.reading",
+    "SyncReport": "notata.mirror.tree",
+    "search": "notata.search",
+    "sync": "notata.mirror.tree",
+}
 """Names that are imported on first use, as writing a run does not need them."""
 
 

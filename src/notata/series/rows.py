@@ -226,7 +226,9 @@ def _converted(value: object, name: str) -> Scalar:
 
 
 def _item(value: Any) -> object:
-    """Return the element of an array or tensor as a Python object; another value as it is."""
+    """Return the element of an array or tensor as a Python object, None if it is masked; another value as it is."""
+    if type(value).__module__.startswith("numpy.ma") and value.mask.all():
+        return None
     item = getattr(value, "item", None)
     found = item() if callable(item) else value
     if type(found) is type(value) and hasattr(value, "shape") and hasattr(value, "__float__"):
@@ -234,7 +236,8 @@ def _item(value: Any) -> object:
     return found
 
 
-def _as_float(value: Any, name: str) -> float:
+def as_float(value: Any) -> float:
+    """Return a number as a float, infinite if it is too large for one."""
     try:
         return float(value)
     except OverflowError:
