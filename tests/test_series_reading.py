@@ -9,7 +9,6 @@ import sys
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def reader(place: Place) -> LogReader:
 
 
 @pytest.fixture
-def by_arrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def by_arrow(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the blocks that pyarrow parses from now on."""
     parsed: list[int] = []
     original = pyarrow.json.read_json
@@ -59,7 +58,7 @@ def by_arrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return original(source, *arguments, **options)
 
     monkeypatch.setattr(pyarrow.json, "read_json", read_json)
-    yield parsed
+    return parsed
 
 
 # -- rows that notata wrote ----------------------------------------------------------------------------------
@@ -411,7 +410,9 @@ LINES = st.one_of(
     st.builds(
         lambda row, cut: json.dumps({"step": 1, "time": 1.0, **row}).encode()[:cut], FORGED, st.integers(0, 80)
     ),
-    st.builds(lambda row: json.dumps({**row, "step": 1, "time": 1.0}, ensure_ascii=False).encode("utf-8", "replace"), FORGED),
+    st.builds(
+        lambda row: json.dumps({**row, "step": 1, "time": 1.0}, ensure_ascii=False).encode("utf-8", "replace"), FORGED
+    ),
     st.binary(max_size=40),
     st.just(GOOD[:-1]),
 )  # fmt: skip

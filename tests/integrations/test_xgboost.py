@@ -98,10 +98,9 @@ def test_the_class_for_scikit_learn_can_be_pickled_and_cloned(tmp_path: Path) ->
 
 
 def test_a_worker_goes_with_the_pickle(tmp_path: Path) -> None:
-    with Logbook("a", tmp_path) as log:
-        with log.worker(1) as worker:
-            callback = pickle.loads(pickle.dumps(NotataCallback(worker)))
-            callback.after_iteration(None, 4, {"train": {"rmse": [0.5]}})
+    with Logbook("a", tmp_path) as log, log.worker(1) as worker:
+        callback = pickle.loads(pickle.dumps(NotataCallback(worker)))
+        callback.after_iteration(None, 4, {"train": {"rmse": [0.5]}})
     assert rows_of(tmp_path / "log_a/workers/1") == [{"step": 4, "train-rmse": 0.5}]
 
 

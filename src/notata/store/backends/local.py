@@ -595,9 +595,9 @@ class _Growing:
 
     def extend(self, data: bytes, at: int, durability: Durability | None, seconds: float) -> int | None:
         """Append `data` if the size is `at`. Return the size before, or None if the name is another file's by now."""
-        try:  # each append does it, and suppress() takes twice the time
+        try:  # noqa: SIM105 - each append does this, and suppress() takes twice the time
             hold(self._handle, self._path, seconds, sys._getframe())
-        except OwnLockError:  # noqa: SIM105
+        except OwnLockError:
             pass  # a signal handler inside an append adds at the current end, as O_APPEND does
         try:
             state = os.stat(self._path, follow_symlinks=False)
