@@ -34,10 +34,11 @@ def test_the_public_names() -> None:
 
 def test_the_public_names_of_search_and_their_arguments() -> None:
     assert sorted(search.__all__) == [
-        "Check", "Comparison", "Content", "Curve", "Description", "Difference", "FACTS", "File", "Files", "Match", "Overview",
-        "Patterns", "Query", "Removal", "Run", "RunTable", "Runs", "URLs", "Usage", "Verdict", "Where",
-        "compare", "contents", "curves", "describe", "diagnose", "follow", "grep", "overviews", "removable", "removals", "remove",
-        "runs", "series", "show", "table", "tail", "trees", "usage", "verdicts",
+        "Check", "Comparison", "Content", "Curve", "Description", "Difference", "FACTS", "File", "Files", "Match",
+        "Overview", "Patterns", "Query", "Removal", "Run", "RunTable", "Runs", "URLs", "Usage", "Verdict", "Where",
+        "compare", "contents", "curves", "describe", "diagnose", "follow", "grep", "overviews", "removable", "removals",
+        "remove", "runs", "series",
+        "show", "table", "tail", "trees", "usage", "verdicts",
     ]  # fmt: skip
     for name in search.__all__:
         if inspect.isfunction(function := getattr(search, name)) and name != "removals":  # it takes runs instead
@@ -76,7 +77,8 @@ def test_the_names_of_the_readers_and_of_an_experiment() -> None:
         "series_names", "state", "url", "verify",
     ]  # fmt: skip
     assert sorted(name for name in dir(ExperimentReader) if not name.startswith("_")) == [
-        "index", "index_path", "meta", "name", "params", "path", "runs", "runs_path", "series", "table", "to_pandas", "url",
+        "index", "index_path", "meta", "name", "params", "path", "runs", "runs_path", "series", "table",
+            "to_pandas", "url",
     ]  # fmt: skip
     assert sorted(name for name in dir(Experiment) if not name.startswith("_")) == [
         "add", "base_dir", "exp_dir", "index_file", "reader", "record", "run_id", "runs_dir", "select", "to_dataframe",
