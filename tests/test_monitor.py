@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from notata import ConfigurationError, Experiment, Logbook, PackageMissingError, RunDisplacedError, Worker
+from notata import ConfigurationError, Experiment, Logbook, PackageMissingError, RunDisplacedError, Worker, search
 from notata.run.monitor import Monitor, cgroup, interval_of, thread
 from notata.run.monitor.gpus import gpu_probes
 from notata.run.monitor.metrics import Growth, Machine, Metrics, ProcessTree
@@ -400,6 +401,14 @@ def test_without_an_nvidia_driver_there_are_no_columns(kind: str) -> None:
     assert gpu_probes(FakeNVML(init=getattr(FakeNVML, f"NVMLError_{kind}")())) == {}
 
 
+def test_nvml_is_shut_down_if_the_gpus_cannot_be_listed() -> None:
+    nvml = FakeNVML(4)
+    nvml.nvmlDeviceGetHandleByIndex = nvml.nvmlDeviceGetHandleByUUID  # type: ignore[method-assign,assignment]
+    with pytest.raises(AttributeError):  # an index is no UUID
+        gpu_probes(nvml)
+    assert nvml.users == 0
+
+
 def test_a_metric_that_a_gpu_does_not_have_is_left_out() -> None:
     nvml = FakeNVML(1)
     nvml.power = nvml.NVMLError_NotSupported()
@@ -703,6 +712,59 @@ def test_a_run_that_ends_with_the_interpreter_has_its_last_row(tmp_path: Path) -
     run(LEFT_OPEN, tmp_path)
     place = Place("local", str(tmp_path))
     assert len(rows(place)) == summary(place)["rows"] == 2
+
+
+UNUSED = """
+import sys
+from notata import Logbook, LogReader
+with Logbook("run", sys.argv[1], monitor=False) as log:
+    log.scalars(loss=1.0)
+LogReader(log.url).series()
+print([name for name in ("psutil", "pynvml", "notata.run.monitor.metrics") if name in sys.modules])
+"""
+
+
+def test_without_monitor_its_packages_are_not_imported(tmp_path: Path) -> None:
+    assert run(UNUSED, tmp_path) == "[]\n"
+
+
+SIGTERM = """
+import os, signal, sys
+from notata import Logbook
+from notata.run.monitor import thread
+thread.LAST = 60.0
+try:
+    with Logbook("run", sys.argv[1], monitor=86400, handle_sigterm=True) as log:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+except SystemExit:
+    print(log.status)
+"""
+
+
+def test_sigterm_leaves_the_last_row_and_the_peaks(tmp_path: Path) -> None:
+    assert run(SIGTERM, tmp_path) == "failed\n"
+    place = Place("local", str(tmp_path))
+    assert len(rows(place)) == summary(place)["rows"] == 2
+
+
+KILLED = """
+import os, signal, sys, threading
+from notata import Logbook, LogReader
+log = Logbook("run", sys.argv[1], monitor=0.01, heartbeat=0.1)
+while "series_summary" not in LogReader(log.url).meta:
+    threading.Event().wait(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_run_has_its_peaks_up_to_the_last_heartbeat(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL
+    place = Place("local", str(tmp_path))
+    peak = summary(place)["columns"]["memory_bytes"]["max"]
+    assert peak in [row["memory_bytes"] for row in rows(place)]
+    assert search.runs(place.url, where="system.memory_bytes.max > 1e6", status="died")
 
 
 HANGING = """

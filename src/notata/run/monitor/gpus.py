@@ -29,20 +29,27 @@ def gpu_probes(nvml: Any, visible: str | None = None) -> dict[str, Probe]:
         visible: The value of ``CUDA_VISIBLE_DEVICES``; None if it is not set.
 
     Raises:
-        NVMLError: NVML cannot be initialized, although there is a driver.
+        NVMLError: NVML cannot be initialized or list the GPUs, although there is a driver.
     """
     try:
         nvml.nvmlInit()
     except _errors(nvml, *_ABSENT):
         return {}
     probes: dict[str, Probe] = {}
-    for number, handle in enumerate(_handles(nvml, visible)):
-        name = f"gpu{number}"
-        for part, read in (("percent", _percent), ("memory", _memory), ("celsius", _celsius), ("watts", _watts)):
-            probes[f"{name}_{part}"] = partial(_supported, nvml, partial(read, nvml, handle, name))
+    try:
+        for number, handle in enumerate(_handles(nvml, visible)):
+            probes |= _probes_of(nvml, handle, f"gpu{number}")
+    except BaseException:
+        nvml.nvmlShutdown()
+        raise
     if not probes:
         nvml.nvmlShutdown()
     return probes
+
+
+def _probes_of(nvml: Any, handle: Any, name: str) -> dict[str, Probe]:
+    parts = (("percent", _percent), ("memory", _memory), ("celsius", _celsius), ("watts", _watts))
+    return {f"{name}_{part}": partial(_supported, nvml, partial(read, nvml, handle, name)) for part, read in parts}
 
 
 def _errors(nvml: Any, *names: str) -> tuple[type[Exception], ...]:
