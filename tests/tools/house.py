@@ -62,11 +62,11 @@ def floors(rooms: Mapping[str, set[str]]) -> int:
 
     def depth(room: str, above: frozenset[str]) -> int:
         if room not in known:
-            below = [depth(other, above | {room}) for other in rooms[room] - above if other != room]
+            below = [depth(other, above | {room}) for other in sorted(rooms[room] - above) if other != room]
             known[room] = 1 + max(below, default=0)
         return known[room]
 
-    return max(depth(room, frozenset()) for room in rooms)
+    return max(depth(room, frozenset()) for room in sorted(rooms))
 
 
 def circles(graph: Mapping[str, set[str]]) -> Iterator[set[str]]:
