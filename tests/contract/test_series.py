@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import aiohttp
 import pytest
 
 from notata import Logbook, LogReader
 from tests import receipts
 from tests.backends import Place
 from tests.contract.test_races import die
-from tests.counting import counted
+from tests.counting import Send, counted, intercepted
 from tests.series import rows, summarized, values
 from tests.tools.lines import measure_rows, wanted_rows
 
@@ -130,6 +131,30 @@ def test_follow_yields_rows_as_they_come_and_ends_with_the_run(place: Place) -> 
             log.scalars(n=found[-1] + 1)
             log.mark_complete()
     assert found == [*range(6)]
+
+
+@pytest.mark.usefixtures("stopped_clock")
+def test_rows_whose_reply_is_lost_are_there_once_and_in_the_manifest(bucket: Place) -> None:
+    lost: list[str] = []
+
+    async def request(send: Send, method: str, url: Any, **options: Any) -> Any:
+        response = await send(method, url, **options)
+        if method != "GET" and not lost:
+            lost.append(str(url))
+            await response.read()
+            response.close()
+            raise aiohttp.ServerDisconnectedError
+        return response
+
+    with bucket.logbook(heartbeat=0) as log:
+        log.flush()
+        log.scalars(step=0, loss=0.5)
+        log.scalars(loss=0.25)
+        with intercepted(request):
+            log.flush()  # of the rows only
+    assert len(lost) == 1
+    assert values(bucket) == [{"step": 0, "loss": 0.5}, {"step": 1, "loss": 0.25}]
+    receipts.check(bucket, without=[KEY])
 
 
 # -- what it costs in a bucket -----------------------------------------------------------------------------
