@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import tracemalloc
 import uuid
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from notata import Logbook, NotataError, StorageError
@@ -22,7 +23,7 @@ from notata.store import open_store
 from tests.at_instruction import At
 from tests.backends import Place
 from tests.far import FarBackend, faults_in
-from tests.series import rows, summarized, values
+from tests.series import parsers, read_with, rows, summarized, values
 from tests.test_interrupts import HELD
 
 MANY = 10_000
@@ -99,6 +100,7 @@ def test_rows_that_cannot_be_stored_are_bounded_and_the_missing_ones_are_counted
 FAULTS = st.lists(st.none() | st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=8)
 
 
+@settings(max_examples=60)
 @given(FAULTS, st.booleans(), st.booleans())
 @example([(1, True), (1, True), (2, False), None], False, True)
 @example([(1, False), None], True, False)
@@ -204,8 +206,43 @@ def test_threads_add_rows_to_one_series() -> None:
             thread.join()
     found = values(there)
     assert [row["step"] for row in found] == [*range(800)]
-    for thread in range(4):
-        assert [row["number"] for row in found if row["thread"] == thread] == [*range(200)]
+    for number in range(4):
+        assert [row["number"] for row in found if row["thread"] == number] == [*range(200)]
+
+
+# -- several attempts --------------------------------------------------------------------------------------
+
+ATTEMPTS = st.lists(st.lists(st.none() | st.integers(-2, 8), max_size=4), min_size=1, max_size=4)
+
+
+@parsers
+@settings(max_examples=40)
+@given(ATTEMPTS)
+@example([[0, 1, 2, 3], [2, None], [None], [1]])
+@example([[0, 5, 1], [3]])
+@example([[4], [], [2]])
+def test_each_attempt_continues_the_curve_at_its_first_step(parser: str, attempts: list[list[int | None]]) -> None:
+    there = place()
+    curve: list[tuple[int, int, float]] = []  # step, attempt, value
+    for attempt, steps in enumerate(attempts):
+        log = Logbook("run", there.url, resume=True, environment=False, heartbeat=0)
+        for number, given_step in enumerate(steps):
+            step = given_step if given_step is not None else curve[-1][0] + 1 if curve else 0
+            if number == 0:
+                curve = [row for row in curve if row[0] < step]
+            curve.append((step, attempt, step / 7 + attempt))
+            log.scalars(step=given_step, loss=curve[-1][2])
+        log.mark_failed("on purpose")
+        if not curve:
+            continue
+        steps_, of, losses = map(list, zip(*curve, strict=True))
+        with read_with(parser):
+            data = log.reader.series()
+        assert (data.step.tolist(), data.attempt.tolist(), data["loss"].tolist()) == (steps_, of, losses)
+        stored = json.loads(there.bytes("log_run/metadata.json"))["series_summary"]["scalars"]
+        assert stored == data.summary() == summarized(steps_, [{"loss": loss} for loss in losses])
+    if curve:
+        assert log.reader.series(repeated=True).rows == sum(map(len, attempts))
 
 
 def test_a_last_line_that_was_cut_is_ended_before_the_next_row() -> None:
