@@ -33,7 +33,7 @@ from notata import (
     RunEndedError,
     StorageError,
 )
-from notata._base import exits
+from notata._base import exits, keys
 from notata.store import Store, open_store
 from notata.store.files import PART
 from notata.testing import FaultyBackend, Operation
@@ -41,6 +41,7 @@ from tests import receipts
 from tests.backends import Place
 from tests.exiting import run_at_exit
 from tests.far import faults_in
+from tests.series import summarized, values
 
 OLD = b"old" * 1000
 NEW = b"new" * 2000
@@ -107,6 +108,12 @@ def outside() -> str:
     return url
 
 
+def add_rows(log: Logbook) -> None:
+    for number in range(3):
+        log.series("r").add(step=number, r=number / 2)
+    log.flush()
+
+
 def plot(log: Logbook, *formats: str) -> None:
     log.plot("p", Figure(), dpi=10, formats=formats)
 
@@ -147,6 +154,8 @@ CALLS: dict[str, Callable[[Logbook], Any]] = {
     "flush": lambda log: log.flush(),
     "params": lambda log: log.params(new=1),
     "params, as json": lambda log: log.params("json", new=1),
+    "scalars": lambda log: log.scalars(step=1, loss=0.5),
+    "series": add_rows,
     "array": lambda log: log.array("a", [1]),
     "arrays": lambda log: log.arrays("b", x=[1], y=[2]),
     "save": lambda log: log.save("j", {"new": 1}, format="json"),
@@ -200,14 +209,16 @@ def test_every_operation_of_a_call_may_fail(name: str, after: bool, near: bool) 
         except NotataError as error:
             failed = error
         hit = store.operations[before + nth - 1]
-        # A log line is tried again; an append may find that it is already done; the artifacts of `catch` are optional.
-        quiet = (hit.key == "log.txt" and (near or name.startswith("mark_failed"))) or name in ("open a", "catch")
+        # A log line or a row is tried again; an append may find that it is already done; the artifacts of `catch` are
+        # optional.
+        grows = keys.is_growing(hit.key)
+        quiet = (grows and (near or name.startswith("mark_failed"))) or name in ("open a", "catch")
         # A failed run is failed, with or without a manifest.
         quiet = quiet or (
             name.startswith("mark_failed") and (hit.key == "manifest.json" or hit.verb in ("get", "list"))
         )
         quiet = quiet and not (hit == Operation("get", "log.txt") and name == "mark_complete")
-        if name == "flush" or (hit.key == "log.txt" and not near):
+        if name == "flush" or (grows and not near):
             quiet = quiet or after or name == "reader"
         assert failed is not None or quiet, (name, nth, hit)
         if failed is not None:
@@ -220,6 +231,7 @@ def test_every_operation_of_a_call_may_fail(name: str, after: bool, near: bool) 
             assert json.loads(place.bytes("log_run/metadata.json"))["status"] == "complete"
         log.flush()
         check_log(place, name)
+        check_rows(place, name)
         if name not in ENDS - {"mark_complete"} or failed is None:
             receipts.check(place, without=[] if near else [hit.key])
 
@@ -278,6 +290,22 @@ def check_log(place: Place, name: str) -> None:
     if messages.count("INFO Marked complete") == 2:
         assert messages[-2].startswith("ERROR Marked complete, but that was not stored")
     assert messages[-1].startswith(("INFO Marked complete", "ERROR Marked failed"))
+
+
+def check_rows(place: Place, name: str) -> None:
+    """Check that every row is in its series once, in the order of writing, and its summary in metadata.json."""
+    wanted: dict[str, list[dict[str, Any]]] = {
+        "scalars": [{"step": 1, "loss": 0.5}],
+        "series": [{"step": number, "r": number / 2} for number in range(3)],
+    }
+    if name not in wanted:
+        return
+    series = {"scalars": "scalars", "series": "r"}[name]
+    assert values(place, f"series/{series}.jsonl") == wanted[name]
+    stored = json.loads(place.bytes("log_run/metadata.json"))["series_summary"]
+    steps = [row["step"] for row in wanted[name]]
+    columns = [{name: value for name, value in row.items() if name != "step"} for row in wanted[name]]
+    assert stored == {series: summarized(steps, columns)}
 
 
 def test_a_claim_of_unknown_effect_is_looked_up() -> None:

@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import uuid
 import weakref
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from notata.errors import EncodeError
 from notata.store import open_store
 from notata.testing import FaultyBackend
 from tests.exiting import calls_at_exit
+from tests.far import FarBackend
 from tests.servers import Server
 from tests.test_generic import Plain
 
@@ -124,6 +126,18 @@ def test_unpickled_copies_are_one_worker_while_it_is_in_use(log: Logbook) -> Non
     gc.collect()
     assert gone() is None
     assert pickle.loads(again).rank == "3"
+
+
+def test_pending_lines_and_rows_of_a_worker_without_references_are_stored_before_the_run_is_complete() -> None:
+    store = FarBackend(open_store(f"memory://{uuid.uuid4().hex}"))
+    with Logbook("run", store, environment=False, heartbeat=0) as log:
+        log.worker(0).info("begun")
+        log.worker(1).scalars(loss=0.5)
+        gc.collect()
+    assert messages(log["workers/0/log.txt"]) == ["INFO begun"]
+    assert json.loads(log["workers/1/series/scalars.jsonl"].read_text())["loss"] == 0.5
+    assert {"workers/0/log.txt", "workers/1/series/scalars.jsonl"} <= set(log.reader.files)
+    assert log.reader.verify().ok
 
 
 def test_another_run_of_that_id_has_workers_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

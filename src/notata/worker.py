@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import platform
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -165,12 +164,11 @@ class Worker(Recorder):
         self._plain, self._config = store, config
         self._run = _Run(store, config.begun)
         self._used_in = self._monitor = None
-        reference = weakref.ref(self)  # an unused worker can be collected, but not while data is pending
 
         def used() -> None:
-            if (worker := reference()) is not None:
-                worker._used_in = ForkCheck()
-                exits.at_exit(worker._at_exit)
+            """Keep this object until it is closed. Pending lines keep it too, as their appender has this function."""
+            self._used_in = ForkCheck()
+            exits.at_exit(self._at_exit)
 
         hashing = HashingBackend(store.backend) if config.manifest else None
         if hashing is not None:

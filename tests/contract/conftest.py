@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from notata.run import journal, lease
+from notata.run import growing, journal, lease
 from notata.store import Store
 from notata.table import index
 from tests.backends import Place
@@ -61,11 +61,12 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[Place]:
 def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """No request is triggered by elapsed time, so tests that count requests do not depend on the speed of the machine.
 
-    The clock of logs stands still: lines wait for a flush or the end of the run.
+    The clock of logs and series stands still: lines wait for a flush or the end of the run.
     """
-    defaults = journal.Journal.__init__.__kwdefaults__
-    assert defaults is not None
-    monkeypatch.setitem(defaults, "clock", lambda: 0.0)
+    for writer in (journal.Journal, growing.GrowingFile):
+        defaults = writer.__init__.__kwdefaults__
+        assert defaults is not None
+        monkeypatch.setitem(defaults, "clock", lambda: 0.0)
     monkeypatch.setattr(lease, "HEARTBEAT", _A_DAY)
     monkeypatch.setattr(index, "EVERY", _A_DAY)
 

@@ -31,7 +31,7 @@ def recording(place: Place) -> Recording:
     return made
 
 
-@pytest.mark.parametrize("kind", ["line", "meta", "params", "json", "same", "append", "pickle"])
+@pytest.mark.parametrize("kind", ["line", "row", "meta", "params", "json", "same", "append", "pickle"])
 def test_what_is_lost_is_noticed(recording: Recording, kind: str) -> None:
     recording.do("line")
     recording.do(kind)

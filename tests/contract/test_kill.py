@@ -10,7 +10,7 @@ import pytest
 from tests.backends import Place
 from tests.contract.conftest import make_place
 from tests.tools.kill import CASES, OWN, Tally, kill
-from tests.tools.workload import RUN, Fate, judged, read, steps
+from tests.tools.workload import ROWS, RUN, Fate, judged, read, steps
 
 ROUNDS = {"local": 6, "again": 3}  # one for all others
 
@@ -56,16 +56,16 @@ def _cut(files: dict[str, bytes], suffix: str) -> None:
     files[key] = files[key][:-1]
 
 
-def _swap_lines(files: dict[str, bytes]) -> None:
-    lines = files["log.txt"].splitlines(keepends=True)
-    own = [at for at, line in enumerate(lines) if b" step 0 " in line]
+def _swap_lines(files: dict[str, bytes], key: str, what: bytes) -> None:
+    lines = files[key].splitlines(keepends=True)
+    own = [at for at, line in enumerate(lines) if what in line]
     lines[own[0]], lines[own[1]] = lines[own[1]], lines[own[0]]
-    files["log.txt"] = b"".join(lines)
+    files[key] = b"".join(lines)
 
 
-def _without(files: dict[str, bytes], what: bytes) -> None:
-    lines = files["log.txt"].splitlines(keepends=True)
-    files["log.txt"] = b"".join(line for line in lines if what not in line)
+def _without(files: dict[str, bytes], key: str, what: bytes) -> None:
+    lines = files[key].splitlines(keepends=True)
+    files[key] = b"".join(line for line in lines if what not in line)
 
 
 SPOILT: dict[str, tuple[str, Spoil]] = {
@@ -75,10 +75,16 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
     "a piece is gone": ("lost", lambda files: files.update({_last(files, ".csv"): b""})),
     "a piece is there twice": ("changed", lambda files: files.update({(key := _last(files, ".csv")): files[key] * 2})),
     "a file that no attempt wrote": ("debris", lambda files: files.update({"artifacts/half.part": b""})),
-    "a line is gone": ("line", lambda files: _without(files, b"INFO step 0 7")),
-    "a line of a writer is gone": ("line", lambda files: _without(files, b"INFO Saved array")),
-    "lines in another order": ("line", _swap_lines),
+    "a line is gone": ("line", lambda files: _without(files, "log.txt", b"INFO step 0 7")),
+    "a line of a writer is gone": ("line", lambda files: _without(files, "log.txt", b"INFO Saved array")),
+    "lines in another order": ("line", lambda files: _swap_lines(files, "log.txt", b" step 0 ")),
     "a line twice": ("line", lambda files: files.update({"log.txt": files["log.txt"] * 2})),
+    "a row is gone": ("line", lambda files: _without(files, ROWS, b'"step": 7,')),
+    "all rows are gone": ("line", lambda files: files.pop(ROWS)),
+    "rows in another order": ("line", lambda files: _swap_lines(files, ROWS, b'"thread": 0')),
+    "a row twice": ("line", lambda files: files.update({ROWS: files[ROWS] * 2})),
+    "a row is cut off": ("line", lambda files: _cut(files, ROWS)),
+    "a row has another value": ("line", lambda files: files.update({ROWS: files[ROWS].replace(b": 2.0}", b": 2.5}")})),
     "a field is old": ("lost", lambda files: files.update({"metadata.json": b'{"step_0": -1}'})),
     "metadata is no JSON": ("state", lambda files: files.update({"metadata.json": b'{"step_0": '})),
     "parameters are gone": ("lost", lambda files: files.pop("params.yaml")),
@@ -118,4 +124,7 @@ def test_what_was_under_way_may_be_there_or_not(recorded: tuple[dict[str, bytes]
     assert list(judged(files, begun, {0: 39}, torn=False, others=OWN)) == []
     lost = {key: data for key, data in files.items() if any(fate.kept for fate in begun if fate.step.key == key)}
     assert len(lost) < len(files)
-    assert list(judged({**lost, "log.txt": files["log.txt"]}, begun, {0: 39}, torn=False, others=OWN)) == []
+    assert (
+        list(judged({**lost, **{key: files[key] for key in ("log.txt", ROWS)}}, begun, {0: 39}, torn=False, others=OWN))
+        == []
+    )

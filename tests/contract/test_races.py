@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -99,22 +99,32 @@ def _race_processes(place: Place) -> list[Outcome]:
     return outcomes
 
 
-def die(place: Place, run_id: str) -> None:
-    """Leave a dead run by killing its process. Memory has no other process, so there metadata.json names a dead one."""
+def keep(log: Logbook) -> None:
+    log.text("kept", "yes")
+
+
+def die(place: Place, run_id: str, work: Callable[[Logbook], object] = keep) -> None:
+    """Leave a dead run by killing its process. Memory has no other process, so there metadata.json names a dead one.
+
+    Args:
+        place: The place of the run.
+        run_id: Its id.
+        work: Writes to the run before its process ends.
+    """
     if place.name != "memory":
-        process = forkserver().Process(target=_die, args=(place, run_id))
+        process = forkserver().Process(target=_die, args=(place, run_id, work))
         process.start()
         process.join()
         assert process.exitcode == 7
         return
-    place.logbook(run_id).text("kept", "yes")
+    work(place.logbook(run_id))
     fields = json.loads(place.bytes(f"log_{run_id}/metadata.json"))
     fields["lease"]["process"] += "0"  # a different start time: that process is gone
     place.put(f"log_{run_id}/metadata.json", json.dumps(fields).encode())
 
 
-def _die(place: Place, run_id: str) -> None:
-    place.logbook(run_id).text("kept", "yes")
+def _die(place: Place, run_id: str, work: Callable[[Logbook], object]) -> None:
+    work(place.logbook(run_id))
     os._exit(7)
 
 

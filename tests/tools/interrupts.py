@@ -1,21 +1,22 @@
 """Runs that are interrupted at random moments: ``python -m tests.tools.interrupts [INTERRUPTS [SEED [CASES]]]``.
 
-In each round a script records a run in its main thread: lines, fields of metadata.json, parameters, new files, files
-that replace earlier ones, appends and flushes. Meanwhile this process sends it SIGINT, which raises KeyboardInterrupt,
-and SIGUSR1, whose handler writes as well, as jobs do when a batch system warns them: a line, a checkpoint, a field, and
-a flush. Each signal is sent a random time after the script has handled the previous one. At the end the script
-completes the run, also under signals (in the background only under SIGUSR1, because SIGINT drops pending writes by
-design). Then plain fsspec reads everything:
+In each round a script records a run in its main thread: lines, rows of a series, fields of metadata.json, parameters,
+new files, files that replace earlier ones, appends and flushes. Meanwhile this process sends it SIGINT, which raises
+KeyboardInterrupt, and SIGUSR1, whose handler writes as well, as jobs do when a batch system warns them: a line, a row,
+a checkpoint, a field, and a flush. Each signal is sent a random time after the script has handled the previous one. At
+the end the script completes the run, also under signals (in the background only under SIGUSR1, because SIGINT drops
+pending writes by design). Then plain fsspec reads everything:
 
 * each file, field, parameter and appended piece whose call returned is stored, and no other value is;
-* each line of log.txt whose call returned is stored once; one whose call was interrupted is stored once or not at all;
+* each line of log.txt, and each row of the series, whose call returned is stored once; one whose call was interrupted
+  is stored once or not at all;
 * the status is ``complete``, and `LogReader.verify` finds each file as it was stored.
 
 INTERRUPTS are distributed over the cases: ``memory``, ``local``, ``s3`` (moto) and ``gcs`` (fake-gcs-server), and each
 with ``-background``. A row of the table shows the rounds, the signals of both kinds, the calls that returned, and the
-calls that an interrupt ended. The other columns must be 0: processes that hung (no answer for a minute), lines lost or
-doubled, other values lost or wrong, errors of calls, wrong states at the end. Each error is printed with its round;
-``SEED`` repeats the plan of the round, but not the moments of the signals. The exit code is 1 after any error.
+calls that an interrupt ended. The other columns must be 0: processes that hung (no answer for a minute), lines or rows
+lost or doubled, other values lost or wrong, errors of calls, wrong states at the end. Each error is printed with its
+round; ``SEED`` repeats the plan of the round, but not the moments of the signals. The exit code is 1 after any error.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _AT_THE_END: Final = 20  # signals at most while a run is completed; otherwise i
 _PATIENCE: Final = 60.0  # seconds until a signal is handled
 _WRONG: Final = ("hang", "line", "value", "error", "state")
 HEAD: Final = (
-    "| case | rounds | SIGINT | SIGUSR1 | calls returned | calls interrupted | hangs | lines lost or doubled "
+    "| case | rounds | SIGINT | SIGUSR1 | calls returned | calls interrupted | hangs | lines or rows lost or doubled "
     "| values lost or wrong | errors | wrong states |\n" + "|---" * 11 + "|"
 )
 
@@ -158,6 +159,10 @@ class Recording:
         """Compare the confirmed writes with the stored data."""
         lines = Counter(line for line in self.place.log() if line.startswith("INFO line "))
         self._compare("line", "line", lines, lambda number: f"INFO line {number}")
+        rows = map(
+            json.loads, self.place.bytes("log_run/series/scalars.jsonl").splitlines() if self.kept["row"] else []
+        )
+        self._compare("row", "line", Counter(f"{row['step']} {row['half']}" for row in rows), _row)
         fields = json.loads(self.place.bytes("log_run/metadata.json"))
         self._compare(
             "meta", "value", Counter(name for name in fields if name[0] == "m" and name[1:].isdigit()), "m{}".format
@@ -198,6 +203,10 @@ class Recording:
             self.problems.append(("value", f"{kind}: {loaded} is there, after {self.kept[kind][-1]} was stored"))
 
 
+def _row(number: int) -> str:
+    return f"{number} {number / 2}"
+
+
 def append(log: Logbook, number: int) -> None:
     with log.open("artifacts/grows.txt", "a") as file:
         file.write(f"{number}\n")
@@ -205,6 +214,7 @@ def append(log: Logbook, number: int) -> None:
 
 KINDS: Final[dict[str, Callable[[Logbook, int], object]]] = {
     "line": lambda log, number: log.info("line %d", number),
+    "row": lambda log, number: log.scalars(step=number, half=number / 2),
     "meta": lambda log, number: log.meta(**{f"m{number}": number}),
     "params": lambda log, number: log.params("yaml", **{f"p{number}": number}),
     "json": lambda log, number: log.json(f"new/{number}", number),
@@ -213,8 +223,11 @@ KINDS: Final[dict[str, Callable[[Logbook, int], object]]] = {
     "pickle": lambda log, number: log.pickle("checkpoint", number),
     "flush": lambda log, number: log.flush(),
 }
-MAIN: Final = ["line", "line", "line", "meta", "params", "json", "same", "append", "flush"]
-HANDLER: Final = [["line", "pickle", "flush"], ["pickle", "flush"], ["meta"], ["json", "line"], ["params"], ["append"]]
+MAIN: Final = ["line", "line", "line", "row", "row", "meta", "params", "json", "same", "append", "flush"]
+HANDLER: Final = [
+    ["line", "row", "pickle", "flush"], ["pickle", "flush"], ["meta"], ["json", "line"], ["row"], ["params"],
+    ["append"],
+]  # fmt: skip
 
 
 def main(arguments: str) -> None:

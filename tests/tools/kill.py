@@ -1,27 +1,29 @@
 """Runs that are killed, and the files they leave: ``python -m tests.tools.kill [ROUNDS [CASES [SEED]]]``.
 
 In each round a script records a run, from one thread or several: values of many kinds and sizes, some above 8 MiB, most
-of which replace earlier ones; appends, parameters, fields of metadata.json, log lines. It reports each call before
-making it, and again when it returned. At a random moment it receives SIGKILL. Then plain fsspec reads everything that
-is stored, which is compared with the reports:
+of which replace earlier ones; appends, parameters, fields of metadata.json, log lines, rows of a series. It reports
+each call before making it, and again when it returned. At a random moment it receives SIGKILL. Then plain fsspec reads
+everything that is stored, which is compared with the reports:
 
 * each file is whole, as the last confirmed call left it, or one that started later. A call is confirmed when it
   returned; in the background, when a later `flush` returned;
 * nothing else is visible except names that begin with ``.notata-``, which `LogReader` does not list;
 * metadata.json and params.yaml can be read, the status is ``initialized``, and `LogReader` says ``died``;
-* the log has every confirmed line once, in order. On a local disk a line is confirmed when its call returned, elsewhere
-  when a `flush` did. On a local disk the last line, and the last piece appended to a file, may be incomplete.
+* the log has every confirmed line, and the series every confirmed row, once and in order. On a local disk a line or
+  row is confirmed when its call returned, elsewhere when a `flush` did. On a local disk the last line, the last row,
+  and the last piece appended to a file may be incomplete.
 
-Then this process resumes and completes the run. All of that must still hold, and the manifest must be correct by
-`LogReader.verify`.
+Then this process resumes the run, adds rows at an earlier step, and completes it. All of that must still hold; the
+series must be one curve for `LogReader.series`, and in the summary of metadata.json; and the manifest must be correct
+by `LogReader.verify`.
 
 A mirrored run is checked twice: its folder as above, and its copy in a bucket. In the copy each file is whole, as some
-call left it; everything stored when `mirror.flush` returned is there; and the log is the beginning of the run's own.
-Then `notata.sync` makes the copy equal to the folder, byte by byte; and so does the mirror of the resumed run, whose
-copy says ``complete``.
+call left it; everything stored when `mirror.flush` returned is there; and the log and the series are the beginnings of
+the run's own. Then `notata.sync` makes the copy equal to the folder, byte by byte; and so does the mirror of the
+resumed run, whose copy says ``complete``.
 
-In the cases ``again`` the script starts its run over and over with ``overwrite=True``, stores a few files, and
-completes it. There ``complete`` must mean all files of a single run, not older than the last completed one;
+In the cases ``again`` the script starts its run over and over with ``overwrite=True``, stores a few files and a row,
+and completes it. There ``complete`` must mean all files of a single run, not older than the last completed one;
 ``initialized`` means no files of earlier runs; and the status is ``replacing`` while old files are removed. This
 process then starts the run once more.
 
@@ -31,8 +33,9 @@ disk, ``s3-again`` on SeaweedFS, in the background.
 
 A row of the table shows the rounds; those killed before the run was claimed; the confirmed calls; and those that
 started and were not confirmed (any or none of their bytes may be stored). The next columns must be 0: files lost, files
-that are neither old nor new, visible debris, log lines lost, and other errors. The last ones are for information:
-hidden leftovers (temporary files of a disk, open multipart uploads of S3), and runs that were resumed and completed.
+that are neither old nor new, visible debris, log lines or rows lost, and other errors. The last ones are for
+information: hidden leftovers (temporary files of a disk, open multipart uploads of S3), and runs that were resumed and
+completed.
 Each error is printed with its round, which ``SEED`` repeats except for the moment of the kill. The exit code is 1 after
 any error.
 """
@@ -49,6 +52,7 @@ import tempfile
 import threading
 import time
 import uuid
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -58,17 +62,17 @@ from typing import Any, Final
 
 import yaml
 
-from notata import Logbook, LogReader, MirrorStorage, RunMissingError, Storage, sync
+from notata import DamagedFileWarning, Logbook, LogReader, MirrorStorage, RunMissingError, Storage, sync
 from tests import servers
 from tests.backends import Place
 from tests.nursery import Script
-from tests.tools.workload import RUN, Fate, Problem, judged, read, steps
+from tests.tools.workload import ROWS, RUN, Fate, Problem, judged, parsed, read, steps
 
 __all__ = ["CASES", "Case", "Tally", "kill"]
 
 
 SCRIPT: Final = "tests.tools.kill"
-OWN: Final = {"metadata.json", "params.yaml", "log.txt", "manifest.json"}
+OWN: Final = {"metadata.json", "params.yaml", "log.txt", "manifest.json", ROWS}
 _PARTS: Final = 5  # files of a run that starts over and over, besides one with a fixed name
 _WRONG: Final = ("lost", "changed", "debris", "line", "state")
 
@@ -135,7 +139,7 @@ class Tally:
 
 HEAD: Final = (
     "| case | rounds | killed before the claim | calls promised | under way | files lost | neither old nor new "
-    "| debris | lines lost | else wrong | hidden leftovers | resumed and completed |\n" + "|---" * 12 + "|"
+    "| debris | lines or rows lost | else wrong | hidden leftovers | resumed and completed |\n" + "|---" * 12 + "|"
 )
 
 
@@ -180,6 +184,7 @@ def again(url: str, options: str, arguments: str) -> None:
             for part in range(_PARTS):
                 log.text(f"{number}/{part}", str(number))
                 tell("stored", part, number)
+            log.scalars(step=number, generation=number)
             log.info("generation %d", number)
         tell("returned", 0, number)
 
@@ -271,6 +276,7 @@ def _looked_at(case: Case, place: Place, copy: Place | None, told: Told, plan: s
     after = read(place)
     yield from judged(after, fates, lines, torn=torn, others=OWN | {"artifacts/resumed.txt"})
     yield from _completed(after)
+    yield from _curve(place, files, after)
     if copy is not None:
         yield from _equal(after, read(copy), "the mirror of the run that was resumed")
 
@@ -282,8 +288,9 @@ def _copied(place: Place, copy: Place, files: dict[str, bytes], fates: list[Fate
     kept = [Fate(fate.step, fate.step.number <= flushed.get(fate.step.thread, -1)) for fate in fates]
     for problem in judged(there, kept, flushed, torn=True, others=OWN):
         yield Problem(problem.kind, f"in the copy: {problem.what}")
-    if not files.get("log.txt", b"").startswith(there.get("log.txt", b"")):
-        yield Problem("line", "the copy's log is not the beginning of the run's own")
+    for key in ("log.txt", ROWS):
+        if not files.get(key, b"").startswith(there.get(key, b"")):
+            yield Problem("line", f"{key} of the copy is not the beginning of the run's own")
     sync(f"{place.url}/log_{RUN}", f"{copy.url}/log_{RUN}", destination_options=copy.options)
     yield from _equal(files, read(copy), "sync")
 
@@ -326,9 +333,14 @@ def _one_of_them(files: dict[str, bytes], returned: int, begun: int) -> Iterator
         of_each["params.yaml"] = yaml.safe_load(files["params.yaml"])["generation"]
     if b"] INFO generation " in files.get("log.txt", b""):
         of_each["log.txt"] = int(files["log.txt"].rpartition(b"] INFO generation ")[2].split(b"\n")[0])
+    rows, _ = parsed(files.get(ROWS, b""))
+    if rows:
+        of_each[ROWS] = rows[0]["generation"]
     whose = set(of_each.values())
+    if len(rows) > 1:
+        yield Problem("changed", f"there is one row in each run, and now {rows}")
     if status == "complete":
-        if len(whose) != 1 or len(of_each) != _PARTS + 3 or min(whose) < returned:
+        if len(whose) != 1 or len(of_each) != _PARTS + 4 or min(whose) < returned:
             yield Problem("lost", f"the run is complete, after {returned} were, and has {of_each}")
     elif status == "initialized":
         if not whose <= {begun}:
@@ -380,8 +392,11 @@ def _state(case: Case, place: Place, files: dict[str, bytes], told: Told) -> Ite
 
 def _resumed(place: Place, copy: Place | None, tally: Tally) -> Iterator[Problem]:
     try:
+        step = _earlier_step(read(place))
         with place.logbook(RUN, resume=True, mirror=copy and MirrorStorage(copy.url, copy.options)) as log:
             log.text("resumed", "and completed")
+            log.scalars(step=step, resumed=True)
+            log.scalars(resumed=True)
         if log.mirror is not None:
             log.mirror.flush(60.0)
     except Exception as error:
@@ -390,6 +405,35 @@ def _resumed(place: Place, copy: Place | None, tally: Tally) -> Iterator[Problem
     tally.resumed += 1
     if not (report := _reader(place).verify()).ok:
         yield Problem("state", f"what was resumed and completed does not hold: {report}")
+
+
+def _earlier_step(files: dict[str, bytes]) -> int:
+    """Return the step at which the series is continued: two before its last row."""
+    rows, _ = parsed(files.get(ROWS, b""))
+    return max(0, rows[-1]["step"] - 2) if rows else 0
+
+
+def _curve(place: Place, before: dict[str, bytes], after: dict[str, bytes]) -> Iterator[Problem]:
+    """Check that the series was continued as one curve, for a reader and in the summary."""
+    step = _earlier_step(before)
+    old = [(row["step"], row["thread"]) for row in parsed(before.get(ROWS, b""))[0]]
+    added = [{name: value for name, value in row.items() if name != "time"} for row in parsed(after[ROWS])[0]]
+    fresh = [row for row in added if "try" in row] if "metadata.json" in before else added
+    attempt = {"try": 1} if "metadata.json" in before else {}
+    if fresh != [{"step": at, **attempt, "resumed": True} for at in (step, step + 1)]:
+        yield Problem("line", f"the rows that were added at step {step} are {fresh}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DamagedFileWarning)  # the row that was cut
+        data = _reader(place).series()
+    kept = [one for one in old if one[0] < step]
+    if data.step.tolist() != [*(at for at, _ in kept), step, step + 1]:
+        yield Problem("line", f"the curve continued at step {step} has the steps {data.step.tolist()}")
+    if kept and data["thread"].tolist()[:-2] != [thread for _, thread in kept]:
+        yield Problem("line", f"the curve continued at step {step} has rows of {data['thread'].tolist()}")
+    summary = json.loads(after["metadata.json"])["series_summary"]["scalars"]
+    last = {"last": True, "count": 2}
+    if (summary["rows"], summary["step"], summary["columns"]["resumed"]) != (len(kept) + 2, step + 1, last):
+        yield Problem("state", f"the summary of the curve continued at step {step} is {summary}")
 
 
 def _completed(files: dict[str, bytes]) -> Iterator[Problem]:

@@ -56,7 +56,7 @@ from notata.store.backends import gcs, remote
 from tests import servers
 from tests.backends import Place
 from tests.faulty_proxy import DONE, FAULTS, FaultyProxy, Plan, faulty
-from tests.tools.workload import RUN, Fate, Problem, Step, judged, read, steps
+from tests.tools.workload import ROWS, RUN, Fate, Problem, Step, judged, read, steps
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ AT_ONCE: Final = 8  # concurrent rounds, because they spend most of their time w
 TIMEOUT: Final = 2.0
 CASES: Final = {"s3": False, "s3-background": True, "gcs": False, "gcs-background": True}
 DEBUG: Final = {"artifacts/debug/traceback.txt", "artifacts/debug/failure.json"}
-OWN: Final = {"metadata.json", "params.yaml", "log.txt", "manifest.json"}
+OWN: Final = {"metadata.json", "params.yaml", "log.txt", "manifest.json", ROWS}
 
 _REQUESTS: Final = 8  # consecutive requests of a call at most: a multipart upload and its clean-up
 _SLACK: Final = 10.0  # seconds
@@ -276,7 +276,8 @@ class Outing:
 
 def _names(error: NotataError, key: str) -> bool:
     """Return True if an error is about this file; claiming a run also lists its folder."""
-    return (error.key == key and key in str(error)) or (error.key is None and key == "metadata.json")
+    known = {key, ROWS} if key == "log.txt" else {key}  # a flush stores the lines and the rows
+    return (error.key in known and str(error.key) in str(error)) or (error.key is None and key == "metadata.json")
 
 
 def outing(

@@ -22,9 +22,10 @@ import yaml
 from notata import Logbook
 from tests.backends import Place
 
-__all__ = ["Fate", "Problem", "Step", "judged", "read", "steps"]
+__all__ = ["ROWS", "Fate", "Problem", "Step", "judged", "parsed", "read", "steps"]
 
 RUN: Final = "run"
+ROWS: Final = "series/scalars.jsonl"
 LARGE: Final = 8 * 2**20  # larger values are uploaded in parts
 _NAMES: Final = 4  # names per kind; few, so that most writes replace a file
 _OWN_LINE: Final = re.compile(r"\[[-+0-9T:]{19,25}\] INFO step (\d+) (\d+)")
@@ -61,8 +62,9 @@ class Step:
         return self.how in ("text", "json", "pickle", "bytes", "array", "local")
 
     def take(self, log: Logbook) -> None:
-        """Make the call, and log a line about it."""
+        """Make the call, and add a row and log a line about it."""
         self.do(log)
+        log.scalars(step=self.number, thread=self.thread, third=self.number / 3)
         log.info("step %d %d", self.thread, self.number)
 
 
@@ -225,10 +227,11 @@ def judged(
     Args:
         files: The stored files.
         fates: One for each step that started, in the order of its thread.
-        lines: By thread, the last step whose line must be in the log.
+        lines: By thread, the last step whose line must be in the log, and its row in the series.
         torn: Whether the last piece of a growing file may be incomplete, as after a kill on a local disk.
         others: Further keys that may exist.
     """
+    fates = list(fates)
     of_key: dict[str, list[Fate]] = defaultdict(list)
     for fate in fates:
         of_key[fate.step.key].append(fate)
@@ -247,6 +250,8 @@ def judged(
         if not any(part.startswith(".notata-") for part in key.split("/")):
             yield Problem("debris", f"{key} was never written, and is visible")
     yield from _lines(files.get("log.txt", b""), of_key, lines, torn=torn)
+    skipped = {(fate.step.thread, fate.step.number) for fate in fates if not fate.kept}
+    yield from _rows(files.get(ROWS, b""), skipped, lines, torn=torn)
 
 
 def _whole(key: str, data: bytes, fates: list[Fate]) -> Iterator[Problem]:
@@ -298,12 +303,7 @@ def _lines(data: bytes, of_key: Mapping[str, list[Fate]], lines: Mapping[int, in
         if own := _OWN_LINE.fullmatch(line):
             found[int(own[1])].append(int(own[2]))
     skipped = {(fate.step.thread, fate.step.number) for fates in of_key.values() for fate in fates if not fate.kept}
-    for thread, last in lines.items():
-        numbers = found[thread]
-        wanted = [number for number in range(last + 1) if (thread, number) not in skipped or number in numbers]
-        if numbers[: len(wanted)] != wanted or numbers != sorted(set(numbers)):
-            missing = sorted(set(wanted) - set(numbers))
-            yield Problem("line", f"thread {thread}: up to {last} each once; missing {missing}, there {numbers}")
+    yield from _in_order("lines", found, skipped, lines)
     told = [line.rpartition(" in ")[2] for line in whole if "] INFO Saved " in line]
     for key, fates in of_key.items():
         count = sum(
@@ -311,3 +311,42 @@ def _lines(data: bytes, of_key: Mapping[str, list[Fate]], lines: Mapping[int, in
         )
         if told.count(key) < count:
             yield Problem("line", f"{key} was saved {count} times or more, and the log says {told.count(key)}")
+
+
+def _in_order(
+    what: str, found: Mapping[int, list[int]], skipped: set[tuple[int, int]], lines: Mapping[int, int]
+) -> Iterator[Problem]:
+    """Check that the steps of each thread are there once, in order, up to its last required one."""
+    for thread, last in lines.items():
+        numbers = found[thread]
+        wanted = [number for number in range(last + 1) if (thread, number) not in skipped or number in numbers]
+        if numbers[: len(wanted)] != wanted or numbers != sorted(set(numbers)):
+            missing = sorted(set(wanted) - set(numbers))
+            yield Problem("line", f"{what} of thread {thread}: {missing} of {last} missing, there {numbers}")
+
+
+def parsed(data: bytes) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """Return the rows of a series, and its lines that are no rows, the incomplete last one included."""
+    rows, others = [], []
+    *lines, rest = data.split(b"\n")
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            others.append(line)
+    return rows, [*others, rest] if rest else others
+
+
+def _rows(data: bytes, skipped: set[tuple[int, int]], lines: Mapping[int, int], *, torn: bool) -> Iterator[Problem]:
+    """Check that the series has each required row once, in order, with its values."""
+    rows, others = parsed(data)
+    if len(others) > torn:
+        yield Problem("line", f"the series has lines that are no rows: {others}")
+    found: dict[int, list[int]] = defaultdict(list)
+    for row in rows:
+        if "resumed" in row:  # added after the kill
+            continue
+        found[row["thread"]].append(row["step"])
+        if row.keys() != {"step", "time", "thread", "third"} or row["third"] != row["step"] / 3:
+            yield Problem("line", f"the series has a row that was never added: {row}")
+    yield from _in_order("rows", found, skipped, lines)

@@ -152,6 +152,11 @@ class FileRecords:
         if not keys.is_growing(key):
             self.changed()
 
+    def grow_failed(self, key: str, error: BaseException) -> None:
+        """Record a failed append to a log or a series: if it took effect, a file without a record may exist."""
+        if not isinstance(error, _REFUSED) and self.change_token(key) is None:
+            self.mark_incomplete()
+
     def _finish_growing(self, key: str) -> None:
         """Keep only the digest of a file that grew, without the hash state to continue it."""
         if (grown := self._growing.get(key)) is not None:
@@ -260,8 +265,12 @@ class HashingBackend(Wrapper):
                 self.records.forget(full)
             return self.inner.append(key, data, tail)
         if keys.is_growing(full):  # a log has one writer
-            after = self.inner.append(key, data, tail)
-            self.records.grow(full, data, tail, after)
+            try:
+                after = self.inner.append(key, data, tail)
+                self.records.grow(full, data, tail, after)
+            except BaseException as error:
+                self.records.grow_failed(full, error)
+                raise
             return after
         self.records.begin(full)
         try:
