@@ -1,9 +1,12 @@
-"""List installed packages newer than `constraints.txt`: ``python -m tests.tools.newest``; exit code 1 if any is."""
+"""List packages newer than `constraints.txt` in a report of pip: ``python -m tests.tools.newest REPORT``.
+
+The report is what ``pip install --dry-run --report REPORT`` writes. The exit code is 1 if it has a newer package.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
-from importlib import metadata
 from pathlib import Path
 
 from packaging.markers import Marker
@@ -23,18 +26,18 @@ def pinned() -> dict[NormalizedName, str]:
     return versions
 
 
-def differences() -> list[str]:
-    """Return a line for each installed package whose version differs from the constraints."""
-    expected = pinned()
-    installed = {canonicalize_name(found.name): found.version for found in metadata.distributions()}
+def differences(report: str) -> list[str]:
+    """Return a line for each package that pip would install in another version than the constraints have."""
+    packages = [found["metadata"] for found in json.loads(report)["install"]]
+    versions = {canonicalize_name(package["name"]): package["version"] for package in packages}
     return [
-        f"{name} {installed[name]} (constraints: {version})"
-        for name, version in sorted(expected.items())
-        if name in installed and installed[name] != version
+        f"{name} {versions[name]} (constraints: {version})"
+        for name, version in sorted(pinned().items())
+        if versions.get(name, version) != version
     ]
 
 
 if __name__ == "__main__":
-    found = differences()
+    found = differences(Path(sys.argv[1]).read_text())
     print(*found, sep="\n", end="\n" if found else "")
     sys.exit(1 if found else 0)
