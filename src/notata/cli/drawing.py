@@ -1,7 +1,7 @@
 """Drawing of curves as lines of text: dots of braille characters, axes with round numbers, times or powers of ten.
 
-plotext would do this, too, but its versions 5 and 6 have no function in common, it labels logarithmic axes with numbers
-such as 0.20449, and takes 0.4 s to import.
+plotext would do this, too, but its versions 5 and 6 draw by different functions, it labels logarithmic axes with
+numbers such as 0.20449, and takes 0.4 to 0.8 s to import.
 """
 
 from __future__ import annotations
@@ -73,11 +73,20 @@ class Axis:
         shown = [part for part in shown if len(part)]
         low = min((float(part.min()) for part in shown), default=1.0)
         high = max((float(part.max()) for part in shown), default=low)
+        if kind == "time" and not _FIRST_TIME <= low <= high <= _LAST_TIME:
+            kind = "number"
         if low == high:
-            low, high = (
-                (low / 2, high * 2) if kind == "log" else (low - (abs(low) / 2 or 1), high + (abs(high) / 2 or 1))
-            )
+            half = abs(low) / 2 if low and kind != "time" else 1.0
+            low, high = (low / 2, high * 2) if kind == "log" else (low - half, high + half)
         return cls(kind, max(low, -_LARGEST), min(high, _LARGEST))
+
+    @property
+    def date(self) -> str:
+        """The date of an axis of times; empty if it has several, which the labels have then."""
+        dates = (
+            {f"{datetime.fromtimestamp(at):%Y-%m-%d}" for at in (self.low, self.high)} if self.kind == "time" else ()
+        )
+        return "".join(dates) if len(dates) == 1 else ""
 
     def positions(self, values: Array) -> Array:
         """Return values as fractions of the axis, from 0 to 1; NaN for those that it cannot show."""
@@ -111,22 +120,32 @@ class Axis:
 
     def _times(self, most: int) -> tuple[list[float], list[str]]:
         wanted = (self.high - self.low) / most
-        step = next((span for span in _SPANS if span >= wanted), 86_400 * _step(wanted / 86_400, 2) if wanted else 1)
-        if wanted < 0.5 and self.kind == "seconds":
+        if wanted < 0.5:
             step = _step(self.high / 2 - self.low / 2, most)
+        else:
+            step = next((span for span in _SPANS if span >= wanted), 86_400 * _step(wanted / 86_400, 2))
         zone = 0.0
         if self.kind == "time":
             zone = (datetime.fromtimestamp(self.low).astimezone().utcoffset() or timedelta()).total_seconds()
         first, last = math.ceil((self.low + zone) / step), math.floor((self.high + zone) / step)
         values = [number * step - zone for number in range(first, last + 1)]
         if self.kind == "time":
-            form = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86_400 else "%Y-%m-%d"
-            return values, [datetime.fromtimestamp(value).astimezone().strftime(form) for value in values]
+            return values, [_clock(datetime.fromtimestamp(value), step, has_date=not self.date) for value in values]
         size, unit = next(((size, unit) for size, unit in _UNITS if size <= step), _UNITS[-1])
         return values, [f"{value / size:.6g} {unit}" if value else "0" for value in values]
 
 
 _LARGEST: Final = 1e307
+_FIRST_TIME: Final = 0.0
+_LAST_TIME: Final = 3e10  # in the year 2920; datetime has limits, which differ between systems
+
+
+def _clock(time: datetime, step: float, *, has_date: bool) -> str:
+    """Return the label of a time of day, as exact as the distance of the labels."""
+    if step >= 86_400:
+        return f"{time:%Y-%m-%d}"
+    text = f"{time:%H:%M}" if step >= 60 else f"{time:%H:%M:%S}" if step >= 1 else f"{time:%H:%M:%S.%f}"[:-3]
+    return f"{time:%m-%d} {text}" if has_date else text
 
 
 def _is_shown(kind: Kind, values: Array) -> npt.NDArray[np.bool_]:
