@@ -128,7 +128,7 @@ def thinned(x: Array, y: Array, bins: int) -> tuple[Array, Array]:
     >>> y[500] = 7
     >>> few = thinned(x, y, 10)[1]
     >>> len(few), int(few.argmax()), float(few.max())
-    (21, 11, 7.0)
+    (21, 10, 7.0)
     """
     if len(x) <= 6 * bins:
         return x, y
