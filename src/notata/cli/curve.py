@@ -57,7 +57,7 @@ __all__ = ["curve"]
 @click.option(
     "--width", type=click.IntRange(min=20), metavar="N", help="Characters of a row. Default: as the terminal."
 )
-@click.option("--height", type=click.IntRange(min=5), metavar="N", help="Rows of a picture. Default: as the terminal.")
+@click.option("--height", type=click.IntRange(min=6), metavar="N", help="Rows of a picture. Default: as the terminal.")
 @click.option("-f", "--follow", is_flag=True, help="Draw again when rows are added, until the runs have ended.")
 @click.option(
     "--interval",

@@ -222,8 +222,8 @@ class _Pictures:
             height,
             x=x,
             y=y,
-            title=shortened(safe(title), width // 2),
-            below=shortened(safe(below), width // 3),
+            title=_cut(title, width // 2),
+            below=_cut(below, width // 3),
             marks=marks,
         )
         yield from _legend(curves, names, width, marks)
@@ -252,7 +252,7 @@ def _legend(curves: Sequence[Curve], names: Mapping[str, str], width: int, marks
     facts = [_facts(one) for one in curves[:_LEGEND]]
     spans = [max(map(len, column)) for column in zip(*facts, strict=True)]
     room = max(_SHORTEST, width - len("━━ ") - sum(spans) - 2 * len(spans))
-    labels = [shortened(safe(label), room) for label in _labels(curves, names)[:_LEGEND]]
+    labels = [_cut(label, room) for label in _labels(curves, names)[:_LEGEND]]
     widest = max(map(output.width_of, labels))
     for at, (label, values) in enumerate(zip(labels, facts, strict=True)):
         sign = MARKS[at % len(MARKS)] if marks else click.style("━━", fg=COLOURS[at % len(COLOURS)])
@@ -260,6 +260,13 @@ def _legend(curves: Sequence[Curve], names: Mapping[str, str], width: int, marks
         yield "  ".join([f"{sign} {label}{' ' * (widest - output.width_of(label))}", *padded]).rstrip()
     if rest := more(len(curves), _LEGEND):
         yield f"{rest} curves"
+
+
+def _cut(text: str, columns: int) -> str:
+    """Return an untrusted text, escaped and cut to some columns of a terminal."""
+    whole = safe(shortened(text, columns))
+    cut = (shortened(whole, length) for length in range(columns, 0, -1))
+    return next(text for text in cut if output.width_of(text) <= columns)
 
 
 def _facts(curve: Curve) -> list[str]:

@@ -16,6 +16,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from notata.cli.output import width_of
+
 __all__ = ["COLOURS", "MARKS", "Axis", "Line", "picture"]
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -75,10 +77,10 @@ class Axis:
         high = max((float(part.max()) for part in shown), default=low)
         if kind == "time" and not _FIRST_TIME <= low <= high <= _LAST_TIME:
             kind = "number"
-        if low == high:
-            half = abs(low) / 2 if low and kind != "time" else 1.0
+        if high - low <= max(_SMALLEST, _EXACT * max(abs(low), abs(high))):  # equal, or nearly
+            half = abs(low) / 2 if abs(low) > _SMALLEST and kind != "time" else 1.0
             low, high = (low / 2, high * 2) if kind == "log" else (low - half, high + half)
-        return cls(kind, max(low, -_LARGEST), min(high, _LARGEST))
+        return cls(kind, low, high)
 
     @property
     def date(self) -> str:
@@ -90,10 +92,12 @@ class Axis:
 
     def positions(self, values: Array) -> Array:
         """Return values as fractions of the axis, from 0 to 1; NaN for those that it cannot show."""
-        known = np.where(_is_shown(self.kind, values), values, np.nan)
+        return self._fractions(np.where(_is_shown(self.kind, values), values, np.nan))
+
+    def _fractions(self, values: Array) -> Array:
         if self.kind == "log":
-            return (np.log10(known) - math.log10(self.low)) / (math.log10(self.high) - math.log10(self.low))
-        return (known / 2 - self.low / 2) / (self.high / 2 - self.low / 2)  # halves, as the difference may be infinite
+            return (np.log10(values) - math.log10(self.low)) / (math.log10(self.high) - math.log10(self.low))
+        return (values - self.low) / (self.high - self.low)
 
     def ticks(self, most: int) -> list[tuple[float, str]]:
         """Return at most about `most` positions with their labels."""
@@ -102,12 +106,12 @@ class Axis:
         elif self.kind in ("seconds", "time"):
             values, labels = self._times(most)
         else:
-            step = _step(self.high / 2 - self.low / 2, most)
+            step = _step((self.high - self.low) / most)
             first, last = math.ceil(self.low / step), math.floor(self.high / step)
             values = [number * step for number in range(first, last + 1)]
             digits = 1 + max(0, math.ceil(math.log10(max(abs(self.low), abs(self.high)) / step)))
             labels = [f"{value:.{max(4, digits)}g}" for value in values]
-        return [*zip(self.positions(np.array(values, np.float64)).tolist(), labels, strict=True)]
+        return [*zip(self._fractions(np.array(values, np.float64)).tolist(), labels, strict=True)]
 
     def _powers(self, most: int) -> list[float]:
         """Return powers of ten, and for a short axis also twice and five times a power; none for a very short one."""
@@ -121,9 +125,9 @@ class Axis:
     def _times(self, most: int) -> tuple[list[float], list[str]]:
         wanted = (self.high - self.low) / most
         if wanted < 0.5:
-            step = _step(self.high / 2 - self.low / 2, most)
+            step = _step(wanted)
         else:
-            step = next((span for span in _SPANS if span >= wanted), 86_400 * _step(wanted / 86_400, 2))
+            step = next((span for span in _SPANS if span >= wanted), 86_400 * _step(wanted / 86_400))
         zone = 0.0
         if self.kind == "time":
             zone = (datetime.fromtimestamp(self.low).astimezone().utcoffset() or timedelta()).total_seconds()
@@ -135,7 +139,9 @@ class Axis:
         return values, [f"{value / size:.6g} {unit}" if value else "0" for value in values]
 
 
-_LARGEST: Final = 1e307
+_LARGEST: Final = 1e300  # of the values that are shown, so that differences and products are floats
+_SMALLEST: Final = 1e-300
+_EXACT: Final = 1e-14  # a smaller difference, as a part of the values, is not shown
 _FIRST_TIME: Final = 0.0
 _LAST_TIME: Final = 3e10  # in the year 2920; datetime has limits, which differ between systems
 
@@ -149,14 +155,12 @@ def _clock(time: datetime, step: float, *, has_date: bool) -> str:
 
 
 def _is_shown(kind: Kind, values: Array) -> npt.NDArray[np.bool_]:
-    limit = (values > 0) if kind == "log" else np.abs(values) <= _LARGEST
-    return np.isfinite(values) & limit
+    return (values >= _SMALLEST if kind == "log" else values >= -_LARGEST) & (values <= _LARGEST)
 
 
-def _step(half: float, most: int) -> float:
-    """Return a round distance of ticks for an axis of twice this length."""
-    rough = max(2 * (half / most), 5e-324)
-    power = 10.0 ** math.floor(math.log10(rough)) or 5e-324
+def _step(rough: float) -> float:
+    """Return a round distance of ticks: 1, 2 or 5 times a power of ten, not smaller than this."""
+    power = 10.0 ** math.floor(math.log10(rough))
     return next((factor * power for factor in _FRACTIONS if factor * power >= rough), 10 * power)
 
 
@@ -206,9 +210,10 @@ def _row(position: float, rows: int) -> int:
 
 def _labels(axis: Axis, columns: int, below: str) -> tuple[set[int], str]:
     """Return the columns of the ticks, and the row of their labels, with the name of the axis at the end."""
-    text = [" "] * columns
+    end = columns - width_of(below)
+    text = [" "] * end
+    end -= 2 * bool(below)
     places = set()
-    end = columns - len(below) - 1 if below else columns
     free = 0
     for at, label in axis.ticks(max(2, columns // 14)):
         place = round(at * (columns - 1))
@@ -218,9 +223,7 @@ def _labels(axis: Axis, columns: int, below: str) -> tuple[set[int], str]:
         text[begin : begin + len(label)] = label
         places.add(place)
         free = begin + len(label) + 2
-    if below:
-        text[columns - len(below) :] = below
-    return places, "".join(text)
+    return places, "".join(text) + below
 
 
 class _Canvas:
