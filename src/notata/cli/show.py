@@ -205,9 +205,9 @@ def _columns(summary: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             for part in ("min", "max")
             if part in fields
         ]
-        yield one_line(name, _WIDTH), _value(fields.get("last")), ", ".join(extremes)
+        yield one_line(name, _WIDTH), _value(fields.get("last")), *([", ".join(extremes)] if extremes else [])
     if rest := display.more(len(columns), _COLUMNS):
-        yield (f"… {rest}", "", "")
+        yield (f"… {rest}", "")
 
 
 def _value(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -336,13 +337,13 @@ def curves_of(run: Run, data: SeriesData, y: Iterable[str], x: str = STEP, rank:
     if _columns_of(x) and x not in data:
         return
     along, has_x = _coordinates(data, x)
-    for pattern in dict.fromkeys(y):
-        for column in data:
-            is_pattern = column != pattern
-            if not is_chosen(column, [pattern]) or (is_pattern and (_is_text(data, column) or column == x)):
-                continue
-            given = data.given(column) & has_x
-            yield Curve(run, column, along[given], _numbers(data, column)[given], rank)
+    numbers = [column for column in data if column != x and not _is_text(data, column)]
+    found = (
+        [pattern] if pattern in data else [name for name in numbers if is_chosen(name, [pattern])] for pattern in y
+    )
+    for column in dict.fromkeys(chain.from_iterable(found)):
+        given = data.given(column) & has_x
+        yield Curve(run, column, along[given], _numbers(data, column)[given], rank)
 
 
 def _coordinates(data: SeriesData, x: str) -> tuple[Array, npt.NDArray[np.bool_]]:
