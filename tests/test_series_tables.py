@@ -314,7 +314,7 @@ def plant(folder: Path, name: str, summary: object, status: str) -> None:
 @pytest.mark.parametrize("status", ["complete", "initialized"])
 @pytest.mark.parametrize("name", FORGED)
 def test_forged_summaries_are_data(name: str, status: str, tmp_path: Path) -> None:
-    """Each command ends as usual, on a terminal and for programs, and shows no control sequence."""
+    """Each command ends as usual and shows no control sequence."""
     base = tmp_path / "runs"
     plant(base, "a", FORGED[name], status)
     plant(base, "b", forged(loss={"last": 0.5, "min": 0.25, "max": 1.0, "count": 2}), "complete")
