@@ -32,7 +32,7 @@ _KINDS: Final[Mapping[str, Kind]] = {"time": "time", "relative": "seconds"}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to draw, and how.
+    """The options of a picture: the curves and their size.
 
     Attributes:
         y: The columns; empty for a picture of each column.
