@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from notata.cli import output
 from notata.cli.frame import FOUND, NOTHING, Command, urls_argument
 from notata.cli.picking import Asked, picking_options, print_notes, searching
 
@@ -53,11 +54,10 @@ __all__ = ["curve"]
     help="Exponential moving average, from 0 to less than 1.",
 )
 @click.option("--log", is_flag=True, help="Logarithmic vertical axis.")
-@click.option("--log-x", is_flag=True, help="Logarithmic horizontal axis.")
 @click.option(
     "--width", type=click.IntRange(min=20), metavar="N", help="Characters of a row. Default: as the terminal."
 )
-@click.option("--height", type=click.IntRange(min=5), metavar="N", help="Rows of a picture. Default: as the terminal.")
+@click.option("--height", type=click.IntRange(min=6), metavar="N", help="Rows of a picture. Default: as the terminal.")
 @click.option("-f", "--follow", is_flag=True, help="Draw again when rows are added, until the runs have ended.")
 @click.option(
     "--interval",
@@ -75,13 +75,11 @@ def curve(asked: Asked, follow: bool, interval: float | None, as_csv: bool, **gi
     """
     if as_csv and asked.as_json:
         raise click.UsageError("--csv and --json cannot be combined")
-    if (as_csv or asked.as_json) and (given["log"] or given["log_x"] or given["width"] or given["height"]):
-        raise click.UsageError("--log, --log-x, --width and --height are for pictures, not for --json and --csv")
+    if (as_csv or asked.as_json) and (given["log"] or given["width"] or given["height"]):
+        raise click.UsageError("--log, --width and --height are for pictures, not for --json and --csv")
     from notata.cli.curve_output import Options
 
     options = Options(**given)
-    if options.log_x and options.x == "time":
-        raise click.UsageError("--log-x cannot be combined with -x time; use -x relative")
     if not follow:
         _print(asked, options, as_csv)
     else:
@@ -106,6 +104,8 @@ def _print(asked: Asked, options: Options, as_csv: bool) -> None:
     )
     found = printer_for(options, runs, as_json=asked.as_json, as_csv=as_csv).show(curves)
     print_notes(runs.notes)
+    if runs and not found and asked.collector.code == FOUND:
+        output.error_line(f"No points: no row has a number in {_columns(options)}")
     asked.collector.end(found=found)
 
 
@@ -136,3 +136,9 @@ def _follow(asked: Asked, options: Options, as_csv: bool, interval: float | None
         found = printer.show(iter(last))
     well = set(watched.ends.values()) <= {"complete"}
     click.get_current_context().exit(max(asked.collector.code, FOUND if well and found else NOTHING))
+
+
+def _columns(options: Options) -> str:
+    """Return the columns of a request for a message."""
+    x = "" if options.x in ("step", "time", "relative") else f" and in {options.x}"
+    return (" or ".join(options.y) or "any column") + x

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
@@ -24,14 +24,15 @@ __all__ = ["Options", "Printer", "printer_for"]
 _HIGHEST: Final = 24  # rows of a picture, if the user gave no height
 _LOWEST: Final = 8
 _LEGEND: Final = 20  # curves in a legend
-_LABEL: Final = 48  # characters of a label
+_SHORTEST: Final = 12  # characters of a label, if the picture is narrow
 _PICTURES: Final = 6  # pictures, if the user named no column
 _PARAMS: Final = 3  # parameters in a label
+_KINDS: Final[Mapping[str, Kind]] = {"time": "time", "relative": "seconds"}
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to draw, and how.
+    """The options of a picture: the curves and their size.
 
     Attributes:
         y: The columns; empty for a picture of each column.
@@ -40,7 +41,6 @@ class Options:
         smooth: The weight of the moving average.
         workers: Whether to show workers, too.
         log: Whether the vertical axis is logarithmic.
-        log_x: Whether the horizontal axis is logarithmic.
         width: The number of characters of a row; None for that of the terminal.
         height: The number of rows of one picture; None to fit the terminal.
     """
@@ -51,7 +51,6 @@ class Options:
     smooth: float = 0.0
     workers: bool = False
     log: bool = False
-    log_x: bool = False
     width: int | None = None
     height: int | None = None
 
@@ -181,24 +180,23 @@ class _Pictures:
     def tell(self, message: str) -> None:
         """Print a message below the picture; the next picture covers it."""
         output.error_line(message)
-        self._rows += bool(self._rows)
+        if self._rows:
+            self._rows += 1 + len(message) // shutil.get_terminal_size().columns
 
     def show(self, curves: Iterator[Curve]) -> bool:
         room = shutil.get_terminal_size()
         width = self._options.width or room.columns
-        drawn = [thin for curve in curves if len(thin := self._thinned(curve, 2 * width))]
+        drawn = [thin for curve in curves if len(thin := curve.thinned(2 * width))]
         if not drawn:
             return False
         columns = [*dict.fromkeys(curve.column for curve in drawn)]
-        groups = [columns] if self._options.y else [[column] for column in columns[:_PICTURES]]
-        labels = _labels(drawn)
-        parts = [[(at, one) for at, one in enumerate(drawn) if one.column in group] for group in groups]
+        if self._options.y:
+            parts = [drawn]
+        else:
+            parts = [[one for one in drawn if one.column == column] for column in columns[:_PICTURES]]
         height = self._options.height or _height(room.lines, [len(part) for part in parts])
-        rows = [
-            row
-            for group, part in zip(groups, parts, strict=True)
-            for row in self._picture(group, [one for _, one in part], [labels[at] for at, _ in part], width, height)
-        ]
+        names = _names([*{one.run.url: one.run for one in drawn}.values()])
+        rows = [row for part in parts for row in self._picture(part, names, width, height)]
         if not self._options.y and (rest := more(len(columns), _PICTURES)):
             rows.append(f"{rest} columns; choose some with -y")
         if self._rows and self.is_live:
@@ -208,37 +206,29 @@ class _Pictures:
             click.echo(row)
         return True
 
-    def _thinned(self, curve: Curve, bins: int) -> Curve:
-        """Return the curve with as many points as can be seen."""
-        import numpy as np
-
-        if not self._options.log_x:
-            return curve.thinned(bins)
-        is_shown = curve.x > 0
-        logarithms = replace(curve, x=np.log10(curve.x[is_shown]), y=curve.y[is_shown]).thinned(bins)
-        return replace(logarithms, x=10.0**logarithms.x)
-
-    def _picture(
-        self, columns: Sequence[str], curves: Sequence[Curve], labels: Sequence[str], width: int, height: int
-    ) -> Iterator[str]:
+    def _picture(self, curves: Sequence[Curve], names: Mapping[str, str], width: int, height: int) -> Iterator[str]:
         """Yield the rows of one picture and of its legend."""
         from notata.cli.drawing import Axis, Line, picture
 
         marks = not _has_braille() or (len(curves) > 1 and not _has_colours())
-        lines = [Line(one.x, one.y, at if len(curves) > 1 else 0) for at, one in enumerate(curves)]
-        x = Axis.of(self._kind(), [line.x for line in lines])
+        lines = [Line(one.x, one.y, at) for at, one in enumerate(curves)]
+        x = Axis.of(_KINDS.get(self._options.x, "number"), [line.x for line in lines])
         y = Axis.of("log" if self._options.log else "number", [line.y for line in lines])
-        title, below = safe(", ".join(columns)), safe(self._options.x)
-        yield from picture(lines, width, height, x=x, y=y, title=title, below=below, marks=marks)
-        yield from _legend(curves, labels, marks)
+        title = ", ".join(dict.fromkeys(one.column for one in curves))
+        below = " ".join(filter(None, (self._options.x, x.date)))
+        yield from picture(
+            lines,
+            width,
+            height,
+            x=x,
+            y=y,
+            title=_cut(title, width // 2),
+            below=_cut(below, width // 3),
+            marks=marks,
+        )
+        yield from _legend(curves, names, width, marks)
         if self._options.log and any((line.y <= 0).any() for line in lines):
             yield "Note: values of 0 or less are not shown"
-
-    def _kind(self) -> Kind:
-        if self._options.log_x:
-            return "log"
-        kinds: dict[str, Kind] = {"time": "time", "relative": "seconds"}
-        return kinds.get(self._options.x, "number")
 
 
 def _has_colours() -> bool:
@@ -255,36 +245,51 @@ def _height(lines: int, curves: Sequence[int]) -> int:
     return min(_HIGHEST, max(_LOWEST, (lines - legends - 1) // len(curves)))
 
 
-def _legend(curves: Sequence[Curve], labels: Sequence[str], marks: bool) -> Iterator[str]:
-    """Yield a row for each curve: its colour or mark, label, and last, smallest and largest value."""
+def _legend(curves: Sequence[Curve], names: Mapping[str, str], width: int, marks: bool) -> Iterator[str]:
+    """Yield a row for each curve: its colour or mark, its label, and its last, smallest and largest value."""
     from notata.cli.drawing import COLOURS, MARKS
 
-    width = max(map(output.width_of, labels[:_LEGEND]))
-    for at, (one, label) in enumerate(zip(curves[:_LEGEND], labels, strict=False)):
+    facts = [_facts(one) for one in curves[:_LEGEND]]
+    spans = [max(map(len, column)) for column in zip(*facts, strict=True)]
+    room = max(_SHORTEST, width - len("━━ ") - sum(spans) - 2 * len(spans))
+    labels = [_cut(label, room) for label in _labels(curves, names)[:_LEGEND]]
+    widest = max(map(output.width_of, labels))
+    for at, (label, values) in enumerate(zip(labels, facts, strict=True)):
         sign = MARKS[at % len(MARKS)] if marks else click.style("━━", fg=COLOURS[at % len(COLOURS)])
-        known = one.y[one.y == one.y]  # without NaN
-        facts = f"last {one.y[-1]:.4g}" + (f"  min {known.min():.4g}  max {known.max():.4g}" if len(known) else "")
-        yield f"{sign} {label}{' ' * (width - output.width_of(label))}  {facts}"
+        padded = [text.ljust(span) for text, span in zip(values, spans, strict=True)]
+        yield "  ".join([f"{sign} {label}{' ' * (widest - output.width_of(label))}", *padded]).rstrip()
     if rest := more(len(curves), _LEGEND):
         yield f"{rest} curves"
 
 
-def _labels(curves: Sequence[Curve]) -> list[str]:
-    """Return a label for each curve: column, run and worker, as far as they differ."""
-    runs = {one.run.url: one.run for one in curves}
-    names = dict(zip(runs, _names([*runs.values()]), strict=True))
+def _cut(text: str, columns: int) -> str:
+    """Return an untrusted text, escaped and cut to some columns of a terminal."""
+    whole = safe(shortened(text, columns))
+    cut = (shortened(whole, length) for length in range(columns, 0, -1))
+    return next(text for text in cut if output.width_of(text) <= columns)
+
+
+def _facts(curve: Curve) -> list[str]:
+    """Return the last, smallest and largest value of a curve as texts; NaN has no size."""
+    known = curve.y[curve.y == curve.y]
+    extremes = [f"min {known.min():.4g}", f"max {known.max():.4g}"] if len(known) else ["", ""]
+    return [f"last {curve.y[-1]:.4g}", *extremes]
+
+
+def _labels(curves: Sequence[Curve], names: Mapping[str, str]) -> list[str]:
+    """Return a label for each curve of a picture: column, run and worker, as far as they differ."""
     has_columns = len({one.column for one in curves}) > 1
-    labels = []
-    for one in curves:
-        parts = [one.column] * has_columns
-        parts += [names[one.run.url]] * (len(runs) > 1 or not has_columns)
-        parts += [f"worker {one.rank}"] * bool(one.rank)
-        labels.append(safe(shortened("  ".join(parts), _LABEL)))
-    return labels
+    has_runs = len(names) > 1 or not has_columns
+    return [
+        "  ".join(
+            [one.column] * has_columns + [names[one.run.url]] * has_runs + [f"worker {one.rank}"] * bool(one.rank)
+        )
+        for one in curves
+    ]
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
-    """Return a name for each run: the parameters that differ if there are few, else its id, or its whole name."""
+def _names(runs: Sequence[Run]) -> dict[str, str]:
+    """Return a name for each run, by URL: the parameters that differ if there are few, else its id or whole name."""
     from notata.formats import flattened
 
     params = [flattened(run.params) for run in runs]
@@ -294,9 +299,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
     if len(runs) > 1 and 0 < len(differing) <= _PARAMS:
         found = [" ".join(f"{name}={one[name]}" for name in differing if name in one) for one in texts]
         if all(found) and len({*found}) == len(found):
-            return found
-    ids = [run.run_id for run in runs]
-    return ids if len({*ids}) == len(ids) else [run.name for run in runs]
+            return {run.url: text for run, text in zip(runs, found, strict=True)}
+    has_ids = len({run.run_id for run in runs}) == len(runs)
+    return {run.url: run.run_id if has_ids else run.name for run in runs}
 
 
 def _value(value: Any) -> str:

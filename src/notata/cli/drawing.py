@@ -1,7 +1,7 @@
 """Drawing of curves as lines of text: dots of braille characters, axes with round numbers, times or powers of ten.
 
-plotext would do this, too, but its versions 5 and 6 have no function in common, it labels logarithmic axes with numbers
-such as 0.20449, and takes 0.4 s to import.
+plotext would do this, too, but its versions 5 and 6 draw by different functions, it labels logarithmic axes with
+numbers such as 0.20449, and takes 0.4 to 0.8 s to import.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Final, Literal, TypeAlias
 import click
 import numpy as np
 import numpy.typing as npt
+
+from notata.cli.output import width_of
 
 __all__ = ["COLOURS", "MARKS", "Axis", "Line", "picture"]
 
@@ -73,18 +75,29 @@ class Axis:
         shown = [part for part in shown if len(part)]
         low = min((float(part.min()) for part in shown), default=1.0)
         high = max((float(part.max()) for part in shown), default=low)
-        if low == high:
-            low, high = (
-                (low / 2, high * 2) if kind == "log" else (low - (abs(low) / 2 or 1), high + (abs(high) / 2 or 1))
-            )
-        return cls(kind, max(low, -_LARGEST), min(high, _LARGEST))
+        if kind == "time" and not _FIRST_TIME <= low <= high <= _LAST_TIME:
+            kind = "number"
+        if high - low <= max(_SMALLEST, _EXACT * max(abs(low), abs(high))):  # equal, or nearly
+            half = abs(low) / 2 if abs(low) > _SMALLEST and kind != "time" else 1.0
+            low, high = (low / 2, high * 2) if kind == "log" else (low - half, high + half)
+        return cls(kind, low, high)
+
+    @property
+    def date(self) -> str:
+        """The date of an axis of times; empty if it has several, which the labels have then."""
+        dates = (
+            {f"{datetime.fromtimestamp(at):%Y-%m-%d}" for at in (self.low, self.high)} if self.kind == "time" else ()
+        )
+        return "".join(dates) if len(dates) == 1 else ""
 
     def positions(self, values: Array) -> Array:
         """Return values as fractions of the axis, from 0 to 1; NaN for those that it cannot show."""
-        known = np.where(_is_shown(self.kind, values), values, np.nan)
+        return self._fractions(np.where(_is_shown(self.kind, values), values, np.nan))
+
+    def _fractions(self, values: Array) -> Array:
         if self.kind == "log":
-            return (np.log10(known) - math.log10(self.low)) / (math.log10(self.high) - math.log10(self.low))
-        return (known / 2 - self.low / 2) / (self.high / 2 - self.low / 2)  # halves, as the difference may be infinite
+            return (np.log10(values) - math.log10(self.low)) / (math.log10(self.high) - math.log10(self.low))
+        return (values - self.low) / (self.high - self.low)
 
     def ticks(self, most: int) -> list[tuple[float, str]]:
         """Return at most about `most` positions with their labels."""
@@ -93,12 +106,12 @@ class Axis:
         elif self.kind in ("seconds", "time"):
             values, labels = self._times(most)
         else:
-            step = _step(self.high / 2 - self.low / 2, most)
+            step = _step((self.high - self.low) / most)
             first, last = math.ceil(self.low / step), math.floor(self.high / step)
             values = [number * step for number in range(first, last + 1)]
             digits = 1 + max(0, math.ceil(math.log10(max(abs(self.low), abs(self.high)) / step)))
             labels = [f"{value:.{max(4, digits)}g}" for value in values]
-        return [*zip(self.positions(np.array(values, np.float64)).tolist(), labels, strict=True)]
+        return [*zip(self._fractions(np.array(values, np.float64)).tolist(), labels, strict=True)]
 
     def _powers(self, most: int) -> list[float]:
         """Return powers of ten, and for a short axis also twice and five times a power; none for a very short one."""
@@ -111,33 +124,43 @@ class Axis:
 
     def _times(self, most: int) -> tuple[list[float], list[str]]:
         wanted = (self.high - self.low) / most
-        step = next((span for span in _SPANS if span >= wanted), 86_400 * _step(wanted / 86_400, 2) if wanted else 1)
-        if wanted < 0.5 and self.kind == "seconds":
-            step = _step(self.high / 2 - self.low / 2, most)
+        if wanted < 0.5:
+            step = _step(wanted)
+        else:
+            step = next((span for span in _SPANS if span >= wanted), 86_400 * _step(wanted / 86_400))
         zone = 0.0
         if self.kind == "time":
             zone = (datetime.fromtimestamp(self.low).astimezone().utcoffset() or timedelta()).total_seconds()
         first, last = math.ceil((self.low + zone) / step), math.floor((self.high + zone) / step)
         values = [number * step - zone for number in range(first, last + 1)]
         if self.kind == "time":
-            form = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86_400 else "%Y-%m-%d"
-            return values, [datetime.fromtimestamp(value).astimezone().strftime(form) for value in values]
+            return values, [_clock(datetime.fromtimestamp(value), step, has_date=not self.date) for value in values]
         size, unit = next(((size, unit) for size, unit in _UNITS if size <= step), _UNITS[-1])
         return values, [f"{value / size:.6g} {unit}" if value else "0" for value in values]
 
 
-_LARGEST: Final = 1e307
+_LARGEST: Final = 1e300  # of the values that are shown, so that differences and products are floats
+_SMALLEST: Final = 1e-300
+_EXACT: Final = 1e-14  # a smaller difference, as a part of the values, is not shown
+_FIRST_TIME: Final = 0.0
+_LAST_TIME: Final = 3e10  # in the year 2920; datetime has limits, which differ between systems
+
+
+def _clock(time: datetime, step: float, *, has_date: bool) -> str:
+    """Return the label of a time of day, as exact as the distance of the labels."""
+    if step >= 86_400:
+        return f"{time:%Y-%m-%d}"
+    text = f"{time:%H:%M}" if step >= 60 else f"{time:%H:%M:%S}" if step >= 1 else f"{time:%H:%M:%S.%f}"[:-3]
+    return f"{time:%m-%d} {text}" if has_date else text
 
 
 def _is_shown(kind: Kind, values: Array) -> npt.NDArray[np.bool_]:
-    limit = (values > 0) if kind == "log" else np.abs(values) <= _LARGEST
-    return np.isfinite(values) & limit
+    return (values >= _SMALLEST if kind == "log" else values >= -_LARGEST) & (values <= _LARGEST)
 
 
-def _step(half: float, most: int) -> float:
-    """Return a round distance of ticks for an axis of twice this length."""
-    rough = max(2 * (half / most), 5e-324)
-    power = 10.0 ** math.floor(math.log10(rough)) or 5e-324
+def _step(rough: float) -> float:
+    """Return a round distance of ticks: 1, 2 or 5 times a power of ten, not smaller than this."""
+    power = 10.0 ** math.floor(math.log10(rough))
     return next((factor * power for factor in _FRACTIONS if factor * power >= rough), 10 * power)
 
 
@@ -187,9 +210,10 @@ def _row(position: float, rows: int) -> int:
 
 def _labels(axis: Axis, columns: int, below: str) -> tuple[set[int], str]:
     """Return the columns of the ticks, and the row of their labels, with the name of the axis at the end."""
-    text = [" "] * columns
+    end = columns - width_of(below)
+    text = [" "] * end
+    end -= 2 * bool(below)
     places = set()
-    end = columns - len(below) - 1 if below else columns
     free = 0
     for at, label in axis.ticks(max(2, columns // 14)):
         place = round(at * (columns - 1))
@@ -199,9 +223,7 @@ def _labels(axis: Axis, columns: int, below: str) -> tuple[set[int], str]:
         text[begin : begin + len(label)] = label
         places.add(place)
         free = begin + len(label) + 2
-    if below:
-        text[columns - len(below) :] = below
-    return places, "".join(text)
+    return places, "".join(text) + below
 
 
 class _Canvas:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 _FILES: Final = 20  # files shown of a folder
+_COLUMNS: Final = 50  # columns shown of a series
 _LONGEST: Final = 1000  # characters shown of a failure reason
 _WIDTH: Final = 200  # characters shown of a value
 _FRAMES: Final = 3
@@ -80,15 +82,12 @@ def show(asked: Asked, lines: int, every: bool) -> None:
 
 
 def _parts(one: Overview) -> Iterator[_Part]:
-    from notata.series import flat_values
-
     run = one.run
     yield _Part(f"{run.run_id}  {run.shown_status}", list(_facts(one)))
-    metrics = {name: value for name, value in run.metrics.items() if name not in flat_values(one.series)}
-    for title, values in (("params", run.params), ("metrics", metrics), ("metadata", one.fields)):
+    for title, values in (("params", run.params), ("metrics", _metrics(one)), ("metadata", one.fields)):
         yield _Part(title, [(str(name), _value(value)) for name, value in values.items()])
     for name, summary in one.series.items():
-        yield _Part(f"series {name}, {_extent(summary)}", list(_columns(summary)))
+        yield _Part(f"series {one_line(name, _WIDTH)}, {_extent(summary)}", list(_columns(summary)))
     if one.failure is not None:
         yield _Part("failure", list(_failure(one.failure)))
     if one.caught_in_all:
@@ -179,6 +178,18 @@ def _files(title: str, sizes: Mapping[str, int]) -> _Part:
     return _Part(whole, [*rows[:_FILES], *([(f"… {rest}",)] if rest else ())])
 
 
+def _metrics(one: Overview) -> dict[str, Any]:
+    """Return the metrics without the values that are shown with their series."""
+    from notata.series import flat_values
+
+    of_series = flat_values(one.series)
+    return {
+        name: value
+        for name, value in one.run.metrics.items()
+        if name not in of_series or repr(value) != repr(of_series[name])  # NaN does not equal NaN
+    }
+
+
 def _extent(summary: Mapping[str, Any]) -> str:
     """Return the number of rows of a series, and its last step."""
     rows = summary.get("rows")
@@ -187,13 +198,16 @@ def _extent(summary: Mapping[str, Any]) -> str:
 
 def _columns(summary: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """Yield the last value of each column of a series, with the smallest and the largest one."""
-    for name, fields in summary["columns"].items():
+    columns = summary["columns"]
+    for name, fields in islice(columns.items(), _COLUMNS):
         extremes = [
             f"{part} {_value(fields[part])} at {_value(fields.get(f'{part}_step'))}"
             for part in ("min", "max")
             if part in fields
         ]
-        yield name, _value(fields.get("last")), ", ".join(extremes)
+        yield one_line(name, _WIDTH), _value(fields.get("last")), *([", ".join(extremes)] if extremes else [])
+    if rest := display.more(len(columns), _COLUMNS):
+        yield (f"… {rest}", "")
 
 
 def _value(value: Any) -> str:

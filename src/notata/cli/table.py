@@ -111,11 +111,12 @@ def _print_rows(found: RunTable, chosen: bool) -> None:
         text = f"{value:.6g}" if people and isinstance(value, float) else cell(value)
         return f"{text[:_WIDEST]}…" if people and len(text) > _WIDEST and name not in _KEPT else text
 
-    rows = [[shown(name, row) for name in found.columns] for row in found]
+    records = list(found)
+    rows = [[shown(name, record) for name in found.columns] for record in records]
     if not people:
         output.rows((), [found.columns, *rows])
         return
-    numbers = {name for name in found.columns if all(isinstance(row.get(name, 0), int | float) for row in found)}
+    numbers = {name for name in found.columns if all(isinstance(one.get(name, 0), int | float) for one in records)}
     if not chosen and not output.fits(found.columns, rows):
         at = [place for place, name in enumerate(found.columns) if name in ("name", "run_id")]
         rows = [[shortened(cell, _WIDEST) if place in at else cell for place, cell in enumerate(row)] for row in rows]

@@ -62,12 +62,15 @@ def tail(
     URL is a run, an experiment, any folder with runs below it, a file, or a quoted pattern.
     """
     from notata.search.following import Following
-    from notata.search.tailing import logs_at, tails
+    from notata.search.tailing import logs_at, series_at, tails
 
     collector = asked.collector
-    logs = list(logs_at(asked.query, workers=workers, series=series))
-    print_notes(asked.query.notes())
     follow = follow or forever
+    if series is not None and not follow:
+        logs = series_at(asked.query, series, workers=workers)
+    else:
+        logs = list(logs_at(asked.query, workers=workers, series=series))
+    print_notes(asked.query.notes())
     show = _Printer(names=not quiet and (len(logs) > 1 or (workers and follow)), as_json=asked.as_json)
     if not follow:
         for news in tails(logs, lines, failed=collector):

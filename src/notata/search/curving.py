@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from itertools import chain
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,30 +31,24 @@ from notata.series.reading import SeriesData, is_chosen
 from notata.series.summary import SCALARS, loaded
 from notata.store import Blob
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = [
-    "RELATIVE",
+    "STEP",
     "Curve",
     "curves",
     "curves_in",
     "curves_of",
-    "files_of",
     "place_of",
     "runs_with",
     "series",
     "smoothed",
     "thinned",
-    "unknown_column",
 ]
 
 Array = npt.NDArray[np.float64]
 
 STEP: Final = "step"
 TIME: Final = "time"
-RELATIVE: Final = "relative"
-"""The name of the seconds since the first row of a run."""
+RELATIVE: Final = "relative"  # seconds since the first row of the file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,19 +81,6 @@ class Curve:
         """Return the curve with few points that draws the same picture, see `thinned`."""
         x, y = thinned(self.x, self.y, bins)
         return replace(self, x=x, y=y)
-
-    def to_pandas(self) -> pd.Series[float]:
-        """Return a pandas Series: the values, with the coordinates as its index.
-
-        Raises:
-            PackageMissingError: pandas is not installed.
-        """
-        from notata._base.packages import needed
-
-        with needed("a Series needs pandas", "pandas", "pandas"):
-            import pandas as pd
-
-        return pd.Series(self.y, self.x, name=self.column)
 
 
 def smoothed(values: Array, weight: float) -> Array:
@@ -147,7 +129,7 @@ def thinned(x: Array, y: Array, bins: int) -> tuple[Array, Array]:
     >>> y[500] = 7
     >>> few = thinned(x, y, 10)[1]
     >>> len(few), int(few.argmax()), float(few.max())
-    (21, 11, 7.0)
+    (21, 10, 7.0)
     """
     if len(x) <= 6 * bins:
         return x, y
@@ -168,7 +150,7 @@ def _ends(rows: npt.NDArray[np.int64], bin_of: npt.NDArray[np.int64]) -> npt.NDA
 def _bins(x: Array, bins: int) -> npt.NDArray[np.int64]:
     """Return the number of the bin of each row; the numbers ascend."""
     low, high = float(x[0]), float(x[-1])
-    if high > low and np.isfinite(high - low) and bool((np.diff(x) >= 0).all()):
+    if high > low and np.isfinite(high - low) and bool((x[1:] >= x[:-1]).all()):
         return np.minimum((x - low) / (high - low) * bins, bins - 1).astype(np.int64)
     return np.arange(len(x), dtype=np.int64) * bins // len(x)
 
@@ -185,7 +167,7 @@ def runs_with(query: Query, *, values: bool = False) -> Runs:
     return query.runs(of_place, read_all=True)
 
 
-def files_of(runs: Iterable[Run], name: str, *, workers: bool = False) -> Iterator[SeriesFile]:
+def _files_of(runs: Iterable[Run], name: str, *, workers: bool) -> Iterator[SeriesFile]:
     """Yield the files of a series of these runs.
 
     Raises:
@@ -244,7 +226,7 @@ def series(
     """
     query = Query.of(urls, status=status, where=where, storage_options=storage_options, failed=failed)
     runs = runs_with(query)
-    files = [*files_of(runs, name, workers=workers)]
+    files = [*_files_of(runs, name, workers=workers)]
     if runs and not files:
         query.failed(unknown_series(name, place_of(query), (run.entries for run in runs)))
     return gathered(files, name, columns=chosen(columns), repeated=repeated, failed=query.failed)
@@ -271,7 +253,7 @@ def curves(
         urls: One place or several, see `URLs`, or a `Query`; by default the base folder.
         y: The column, or several; patterns with ``*``, ``?`` and ``[…]`` are allowed. By default, all columns of
             numbers.
-        x: ``step``, ``time`` (seconds since 1970), ``relative`` (seconds since the first row of the run), or a column.
+        x: ``step``, ``time`` (seconds since 1970), ``relative`` (seconds since the first row of the file), or a column.
         series: The name of the series.
         smooth: The weight of an exponential moving average, from 0 to less than 1, as `Curve.smoothed` takes it.
         workers: Include the series of workers, each as a curve of its own.
@@ -331,7 +313,7 @@ def curves_in(
 ) -> Iterator[Curve]:
     """Yield the curves of runs that were listed; the arguments are those of `curves`, and the name of the place."""
     found = {run.url: run for run in runs}
-    files = [*files_of(runs, series, workers=workers)]
+    files = [*_files_of(runs, series, workers=workers)]
     if runs and not files:
         failed(unknown_series(series, place, (run.entries for run in runs)))
     columns = missing = [*dict.fromkeys([*y, *_columns_of(x)])]
@@ -343,7 +325,7 @@ def curves_in(
         except NotataError as error:
             failed(error)
     for pattern in missing if files else ():
-        failed(unknown_column(pattern, series, place, runs))
+        failed(_unknown_column(pattern, series, place, runs))
 
 
 def curves_of(run: Run, data: SeriesData, y: Iterable[str], x: str = STEP, rank: str = "") -> Iterator[Curve]:
@@ -352,25 +334,31 @@ def curves_of(run: Run, data: SeriesData, y: Iterable[str], x: str = STEP, rank:
     Raises:
         ConfigurationError: A column has texts instead of numbers.
     """
-    if x in (STEP, TIME, RELATIVE):
-        along = (
-            data.step.astype(np.float64) if x == STEP else data.time - (x == RELATIVE and data.rows and data.time[0])
-        )
-        has_x = np.ones(data.rows, bool)
-    elif x in data:
-        along, has_x = _numbers(data, x), data.given(x)
-    else:
+    if _columns_of(x) and x not in data:
         return
-    for pattern in dict.fromkeys(y):
-        for column in data:
-            is_pattern = column != pattern
-            if not is_chosen(column, [pattern]) or (is_pattern and (_is_text(data, column) or column == x)):
-                continue
-            given = data.given(column) & has_x
-            yield Curve(run, column, along[given], _numbers(data, column)[given], rank)
+    along, has_x = _coordinates(data, x)
+    numbers = [column for column in data if column != x and not _is_text(data, column)]
+    found = (
+        [pattern] if pattern in data else [name for name in numbers if is_chosen(name, [pattern])] for pattern in y
+    )
+    for column in dict.fromkeys(chain.from_iterable(found)):
+        given = data.given(column) & has_x
+        yield Curve(run, column, along[given], _numbers(data, column)[given], rank)
 
 
-def unknown_column(column: str, name: str, url: str, runs: Iterable[Run]) -> UnknownNameError:
+def _coordinates(data: SeriesData, x: str) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Return the coordinate of each row, and which rows have one."""
+    if x == STEP:
+        return data.step.astype(np.float64), np.ones(data.rows, bool)
+    if x == TIME:
+        return data.time, np.ones(data.rows, bool)
+    if x == RELATIVE:
+        with np.errstate(over="ignore"):  # forged times
+            return data.time - data.time[:1], np.ones(data.rows, bool)
+    return _numbers(data, x), data.given(x)
+
+
+def _unknown_column(column: str, name: str, url: str, runs: Iterable[Run]) -> UnknownNameError:
     """Return the error for a column that none of the runs has; the message names those in their summaries."""
     summaries = [loaded(run.metadata.get(SUMMARY)) for run in runs]
     known = sorted({quoted(one) for found in summaries if name in found for one in found[name]["columns"]})

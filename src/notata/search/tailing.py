@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from notata._base import keys, limits
-from notata.errors import MissingError, NotataError
+from notata._base.display import listed
+from notata._base.terminal import quoted
+from notata.errors import MissingError, NotataError, UnknownNameError
 from notata.run.state import find_metadata
 from notata.search.choosing import Query, Status, Wheres
 from notata.search.finding import file_at, look_up
@@ -19,7 +21,7 @@ from notata.search.prefetch import prefetched
 from notata.search.target import Failed, Target, URLs, raise_error
 from notata.store.files import PART
 
-__all__ = ["LINES", "News", "ends_of", "is_like", "logs_at", "tail", "tails"]
+__all__ = ["LINES", "News", "ends_of", "is_like", "logs_at", "series_at", "tail", "tails"]
 
 LINES: Final = 10
 """Default number of lines of a log."""
@@ -61,6 +63,20 @@ def logs_at(query: Query, *, workers: bool = False, series: str | None = None) -
     """
     own = keys.LOG if series is None else keys.series_file(series)
     return query.each(lambda target: _logs_at(target, query, own, workers))
+
+
+def series_at(query: Query, name: str, *, workers: bool = False) -> list[File]:
+    """Return the files of a series that have rows, see `logs_at`.
+
+    Raises:
+        UnknownNameError: There are runs, and none of them has such rows.
+    """
+    files = [*logs_at(query, workers=workers, series=name)]
+    found = [file for file in files if file.entry.size]
+    if files and not found:
+        place = listed([target.name for target in query.targets], 3)
+        raise UnknownNameError(f"no run at {place} has rows in a series {quoted(name)}", url=place, key=name)
+    return found
 
 
 def is_like(own: str, key: str) -> bool:
@@ -192,4 +208,5 @@ def tail(
     ['INFO converged', 'INFO Marked complete']
     """
     query = Query.of(urls, status=status, where=where, storage_options=storage_options)
-    return [line for news in tails([*logs_at(query, workers=workers, series=series)], lines) for line in news.lines]
+    logs = [*logs_at(query, workers=workers)] if series is None else series_at(query, series, workers=workers)
+    return [line for news in tails(logs, lines) for line in news.lines]

@@ -201,7 +201,8 @@ class RunSeries:
             ranked = data.with_column("rank", file.rank) if has_ranks else data
             named = ranked.with_column("run_id", file.run_id)
             parts.append(named.with_column(label, file.run) if repeats else named)
-        return joined(parts), [label] * repeats + ["run_id"] + ["rank"] * has_ranks
+        rows = joined(parts) if parts else joined(()).with_column("run_id", "")
+        return rows, [label] * repeats + ["run_id"] + ["rank"] * has_ranks
 
 
 def gathered(
