@@ -158,6 +158,6 @@ def test_a_page_without_a_place_for_figures_is_refused() -> None:
 
 def test_measurements_are_chosen_by_letter() -> None:
     assert letters("c,a") == ["a", "c"]
-    assert list(MEASURES) == list("abcdefg")
+    assert list(MEASURES) == list("abcdefghi")
     with pytest.raises(ArgumentTypeError, match="no such measurement: x"):
         letters("a,x")

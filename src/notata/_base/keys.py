@@ -6,6 +6,7 @@ of the strictest backend, so a valid key names the same file on every backend.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import unicodedata
@@ -194,6 +195,7 @@ def is_log(key: str) -> bool:
     return _LOGS.fullmatch(key) is not None
 
 
+@functools.lru_cache(1024)  # each log line and each row of a series asks
 def is_growing(key: str) -> bool:
     """Check whether a file of a run only grows: a log, or a series.
 

@@ -26,8 +26,16 @@ _UNKNOWN: Final = ""
 _adopting: Final = [threading.RLock()]
 """The lock of `ForkCheck.when_forked`; a forked child gets a new one, as no thread of it holds the parent's."""
 
+_pid: Final = [os.getpid()]
+"""The id of this process, known without a system call: each log line and each row of a series asks several times."""
+
+
+def _begin_child() -> None:
+    _adopting[0], _pid[0] = threading.RLock(), os.getpid()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _adopting.__setitem__(0, threading.RLock()))
+    os.register_at_fork(after_in_child=_begin_child)
 
 
 class ForkCheck:
@@ -43,15 +51,15 @@ class ForkCheck:
     __slots__ = ("_pid",)
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
+        self._pid = _pid[0]
 
     def is_forked(self) -> bool:
         """Return True in a child that was forked after this object was made, or after its last `adopt`."""
-        return os.getpid() != self._pid
+        return _pid[0] != self._pid
 
     def when_forked(self, begin: Callable[[], object]) -> None:
         """Call `begin` in a forked child, once though several threads come first, and make the child the owner."""
-        if os.getpid() != self._pid:
+        if _pid[0] != self._pid:
             with _adopting[0]:
                 if self.is_forked():
                     begin()
@@ -59,7 +67,7 @@ class ForkCheck:
 
     def adopt(self) -> None:
         """Make this process the owner."""
-        self._pid = os.getpid()
+        self._pid = _pid[0]
 
 
 class Lock:

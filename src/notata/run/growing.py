@@ -276,9 +276,6 @@ class GrowingFile:
         self._schedule = Schedule()
         self.state = State.OPEN
 
-    def _check_process(self) -> None:
-        self._fork.when_forked(self._begin)
-
     # -- in ------------------------------------------------------------------------------------------------
 
     def write(self, line: bytes, *, urgent: bool = False) -> None:
@@ -288,7 +285,7 @@ class GrowingFile:
             line: The line, with its line end.
             urgent: Whether it is stored within a second.
         """
-        self._check_process()
+        self._fork.when_forked(self._begin)
         if sys.is_finalizing():
             self._append_last(line)
         elif not (self._at_once and self._append_alone(line, urgent)):
@@ -404,7 +401,7 @@ class GrowingFile:
         Raises:
             StorageError: They could not be stored. They stay pending and are retried.
         """
-        self._check_process()
+        self._fork.when_forked(self._begin)
         if not sys.is_finalizing():
             self._drain()
         elif self._pending or self._in_flight:

@@ -281,7 +281,7 @@ class Lease:
         Raises:
             RunDisplacedError: Another writer owns the run.
         """
-        if self.displaced:
+        if self.ownership is not Ownership.OWNER:  # as `displaced`; each row of a series asks
             raise self._displaced_error()
 
     def _displaced_error(self) -> RunDisplacedError:

@@ -319,7 +319,7 @@ class Recorder(LogMethods, ABC):
         0   120  0.31      NaN
         1   120   NaN      0.9
         """
-        self._series[SCALARS].add(values, step=step, **more)
+        self._series[SCALARS].add_row(values, step, more)
 
     def series(self, name: str) -> Series:
         """Return the series ``series/<name>.jsonl``, to which rows are added. The same object for each call.

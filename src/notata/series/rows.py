@@ -86,8 +86,9 @@ class RowEncoder:
             column = columns.get(name)
             if column is None:
                 column, fresh = self._new(name, fresh), fresh + 1
-            if type(value) is float and column.kind is float:  # the usual case
-                plain: Scalar = value
+            kind = type(value)
+            if column.kind is float and (kind is float or (kind is int and -INT64 < value < INT64)):  # type: ignore[operator]
+                plain: Scalar = value  # type: ignore[assignment]  # the usual case
             else:
                 plain = _fitting(value, column)
             if type(plain) is float:

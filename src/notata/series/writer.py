@@ -83,6 +83,10 @@ class Series:
 
         Cost: no request in the calling thread. A row of five values has some 100 bytes.
         """
+        self.add_row(values, step, more)
+
+    def add_row(self, values: Mapping[str, Any] | None, step: int | None, more: dict[str, Any]) -> None:
+        """Add a row, as `add` does for callers whose keyword arguments are already in a dictionary, `more`."""
         if values is not None:
             more = {**_mapping(values), **more}
             if step is None and STEP in more:

@@ -43,10 +43,12 @@ def measured(peer: Peer, verb: str, arguments: list[Any], count: bool) -> dict[s
     """Run a call and return its result and costs."""
     before = peak()
     with counted_if(count) as sent:
-        start = time.perf_counter()
+        start, thread, process = time.perf_counter(), time.thread_time(), time.process_time()
         value = getattr(peer, verb)(*arguments)
+        thread, process = time.thread_time() - thread, time.process_time() - process
         seconds = time.perf_counter() - start
-    return {"value": value, "seconds": seconds, "grown": peak() - before, "requests": len(sent) if count else None}
+    costs = {"seconds": seconds, "thread": thread, "process": process, "grown": peak() - before}
+    return {"value": value, **costs, "requests": len(sent) if count else None}
 
 
 def refusal(error: Exception) -> dict[str, Any]:

