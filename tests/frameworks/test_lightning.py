@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from notata import EncodeError, Logbook, LogReader
 from notata.integrations.lightning import NotataLogger
-from tests import children
 from tests.integrations.rows import params_of, rows_of
 
 
@@ -165,35 +162,6 @@ def test_a_run_in_memory_has_its_checkpoints_elsewhere(tmp_path: Path) -> None:
 
 def test_without_a_run_nothing_is_recorded(tmp_path: Path) -> None:
     trainer(None, default_root_dir=tmp_path).fit(Line(), data())
-
-
-DISTRIBUTED = """
-import os, sys
-from pathlib import Path
-from lightning.pytorch.utilities import rank_zero_only
-from notata import Logbook, Worker
-from notata.integrations.lightning import NotataLogger
-from tests.frameworks.test_lightning import Line, data, trainer
-
-def main():
-    log = Logbook("a", sys.argv[1]) if rank_zero_only.rank == 0 else None
-    trainer(log, strategy="ddp", devices=2).fit(Line(), data())
-    if log:
-        log.mark_complete()
-
-if __name__ == "__main__":
-    main()
-"""
-
-
-def test_rank_zero_records_a_distributed_training(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(DISTRIBUTED)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    children.run([sys.executable, str(tmp_path / "train.py"), str(tmp_path)], env=environment, timeout=200)
-    assert [row["step"] for row in rows_of(tmp_path / "log_a") if "loss" in row] == [0, 1, 2, 3]
-    run = LogReader(tmp_path / "log_a")
-    assert run.state.status == "complete"
-    assert len([*(tmp_path / "log_a/artifacts/checkpoints").iterdir()]) == 1
 
 
 def test_an_error_of_the_own_code_is_raised(tmp_path: Path) -> None:
