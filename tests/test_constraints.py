@@ -35,7 +35,9 @@ def wanted() -> Iterator[tuple[Requirement, Path]]:
                 yield Requirement(name), file
 
 
-@pytest.mark.parametrize(("requirement", "file"), [*wanted()], ids=[f"{name} {file.parent.name}" for name, file in wanted()])
+@pytest.mark.parametrize(
+    ("requirement", "file"), [*wanted()], ids=[f"{name} {file.parent.name}" for name, file in wanted()]
+)
 def test_each_requirement_is_pinned_at_a_version_that_it_allows(requirement: Requirement, file: Path) -> None:
     version = pinned(file)[canonicalize_name(requirement.name)]
     assert requirement.specifier.contains(version)
