@@ -13,7 +13,7 @@ import pytest
 
 from tests.backends import Place
 
-__all__ = ["FIELDS", "parsers", "read_with", "rows", "same", "summarized", "values"]
+__all__ = ["FIELDS", "parsers", "read_with", "rows", "same", "stored_summaries", "summarized", "values"]
 
 FIELDS = {"step", "time", "try", "nonfinite"}
 parsers = pytest.mark.parametrize("parser", ["pyarrow", "json"])
@@ -39,6 +39,19 @@ def values(place: Place, key: str = "series/scalars.jsonl", run_id: str = "run")
     """Return the values of the rows of a file, with their steps, read by plain fsspec."""
     found = rows(place.bytes(f"log_{run_id}/{key}"))
     return [{name: value for name, value in row.items() if name != "time"} for row in found]
+
+
+def stored_summaries(place: Place, key: str = "log_run/metadata.json") -> dict[str, Any]:
+    """Return the summaries in metadata.json, with NaN and infinities instead of their names."""
+    found: dict[str, Any] = json.loads(place.bytes(key), parse_constant=_no_json)["series_summary"]
+    for series in found.values():
+        for column in series["columns"].values():
+            column |= {name: float(word) for name, word in column.pop("nonfinite", {}).items()}
+    return found
+
+
+def _no_json(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
 
 
 def summarized(steps: Iterable[int], columns: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

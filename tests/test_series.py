@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata import EncodeError, KeyNameError, Logbook, LogReader
+from notata import EncodeError, KeyNameError, Logbook, LogReader, search
 from notata._base import limits
 from tests.backends import Place
-from tests.series import FIELDS, rows, same, summarized, values
+from tests.series import FIELDS, rows, same, stored_summaries, summarized, values
 
 
 @pytest.fixture
@@ -450,6 +450,23 @@ TABLES = st.lists(
 )
 
 
+def test_a_stored_summary_is_strict_json_and_is_read_as_it_was(place: Place) -> None:
+    with place.logbook(environment=False) as log:
+        log.scalars(loss=0.5)
+        log.scalars(loss=math.nan, largest=math.inf, smallest=-math.inf)
+
+    stored = json.loads(place.bytes("log_run/metadata.json"))["series_summary"]["scalars"]["columns"]["loss"]
+    assert stored == {
+        "last": None, "count": 2, "min": 0.5, "max": 0.5, "min_step": 0, "max_step": 0, "nonfinite": {"last": "NaN"},
+    }  # fmt: skip
+    (overview,) = search.overviews(place.url)
+    expected = {
+        "loss": math.nan, "loss.min": 0.5, "loss.max": 0.5, "largest": math.inf, "largest.min": math.inf,
+        "largest.max": math.inf, "smallest": -math.inf, "smallest.min": -math.inf, "smallest.max": -math.inf,
+    }  # fmt: skip
+    assert same(dict(overview.run.metrics), expected)
+
+
 @given(TABLES)
 def test_the_summary_is_that_of_a_plain_loop(table: list[tuple[int | None, dict[str, Any]]]) -> None:
     place = Place("memory", f"memory://{uuid.uuid4().hex}")
@@ -460,12 +477,11 @@ def test_the_summary_is_that_of_a_plain_loop(table: list[tuple[int | None, dict[
             steps.append(step if step is not None else steps[-1] + 1 if steps else 0)
             running = log.series("scalars").summary()
             assert same(running, summarized(steps, [row for _, row in table[: len(steps)]]))
-    fields = json.loads(place.bytes("log_run/metadata.json"))
     if not table:
-        assert "series_summary" not in fields
+        assert b"series_summary" not in place.bytes("log_run/metadata.json")
         return
     expected = summarized(steps, [row for _, row in table])
-    assert same(fields["series_summary"], {"scalars": expected})
+    assert same(stored_summaries(place), {"scalars": expected})
     assert same(log.reader.series().summary(), expected)
 
 

@@ -179,23 +179,21 @@ def _files(title: str, sizes: Mapping[str, int]) -> _Part:
     return _Part(whole, [*rows[:_FILES], *([(f"… {rest}",)] if rest else ())])
 
 
-def _extent(summary: Any) -> str:
+def _extent(summary: Mapping[str, Any]) -> str:
     """Return the number of rows of a series, and its last step."""
-    rows = summary.get("rows") if isinstance(summary, dict) else None
-    return f"{counted(rows, 'row')} up to step {summary.get('step')}" if isinstance(rows, int) else "unknown"
+    rows = summary.get("rows")
+    return f"{counted(rows, 'row')} up to step {_value(summary.get('step'))}" if isinstance(rows, int) else "unknown"
 
 
-def _columns(summary: Any) -> Iterator[tuple[str, ...]]:
+def _columns(summary: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """Yield the last value of each column of a series, with the smallest and the largest one."""
-    columns = summary.get("columns") if isinstance(summary, dict) else None
-    for name, fields in columns.items() if isinstance(columns, dict) else ():
-        if isinstance(fields, dict):
-            extremes = [
-                f"{part} {_value(fields[part])} at {_value(fields.get(f'{part}_step'))}"
-                for part in ("min", "max")
-                if part in fields
-            ]
-            yield str(name), _value(fields.get("last")), ", ".join(extremes)
+    for name, fields in summary["columns"].items():
+        extremes = [
+            f"{part} {_value(fields[part])} at {_value(fields.get(f'{part}_step'))}"
+            for part in ("min", "max")
+            if part in fields
+        ]
+        yield name, _value(fields.get("last")), ", ".join(extremes)
 
 
 def _value(value: Any) -> str:

@@ -27,7 +27,7 @@ from notata.series.many import (
     unknown_series,
 )
 from notata.series.reading import SeriesData, is_chosen
-from notata.series.summary import SCALARS
+from notata.series.summary import SCALARS, loaded
 from notata.store import Blob
 
 if TYPE_CHECKING:
@@ -372,10 +372,8 @@ def curves_of(run: Run, data: SeriesData, y: Iterable[str], x: str = STEP, rank:
 
 def unknown_column(column: str, name: str, url: str, runs: Iterable[Run]) -> UnknownNameError:
     """Return the error for a column that none of the runs has; the message names those in their summaries."""
-    summaries = [run.metadata.get(SUMMARY) for run in runs]
-    summary = [one.get(name) for one in summaries if isinstance(one, dict)]
-    columns = [one.get("columns") for one in summary if isinstance(one, dict)]
-    known = sorted({quoted(one) for names in columns if isinstance(names, dict) for one in names})
+    summaries = [loaded(run.metadata.get(SUMMARY)) for run in runs]
+    known = sorted({quoted(one) for found in summaries if name in found for one in found[name]["columns"]})
     there = f"; it has {listed(known, 20)}" if known else ""
     message = f"the series {quoted(name)} of the runs at {url} has no column {quoted(column)}{there}"
     return UnknownNameError(message, url=url, key=column)

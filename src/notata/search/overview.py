@@ -21,7 +21,7 @@ from notata.search.finding import look_up
 from notata.search.places import Place, Run
 from notata.search.record import records
 from notata.search.target import URL, Failed, Target, URLs, raise_error
-from notata.series import flat_values
+from notata.series import flat_values, loaded
 from notata.store import Blob
 from notata.store.in_flight import InFlight
 from notata.table.row import metrics_of, named_values
@@ -345,7 +345,7 @@ class _OverviewBuilder:
             tuple(sorted({key.split("/")[1] for key in self._sizes if key.startswith(f"{keys.WORKERS}/")})),
             str(fields.get(MIRROR) or ""),
             tuple(one for one in resumes if isinstance(one, dict)) if isinstance(resumes, list) else (),
-            named_values(fields.get(SUMMARY)),
+            loaded(fields.get(SUMMARY)),
             self._log(lines),
             self._sizes.get(keys.LOG, 0),
             tuple(self._problems),

@@ -16,7 +16,7 @@ from notata._base import display, limits
 from notata._base.terminal import quoted
 from notata.errors import EncodeError
 from notata.formats import without_surrogates
-from notata.series.summary import Column, kind_of
+from notata.series.summary import NONFINITE, Column, kind_of
 
 __all__ = [
     "INT64",
@@ -38,7 +38,6 @@ Scalar: TypeAlias = float | int | bool | str | None
 STEP: Final = "step"
 TIME: Final = "time"
 TRY: Final = "try"
-NONFINITE: Final = "nonfinite"
 RESERVED: Final = frozenset({STEP, TIME, TRY, NONFINITE, "rank", "run_id"})
 """Names that no value can have: fields of a row, and columns that readers add."""
 

@@ -6,10 +6,16 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["SCALARS", "Column", "flat_values", "kind_of", "summary_of"]
+__all__ = ["NONFINITE", "SCALARS", "Column", "flat_values", "kind_of", "loaded", "stored", "summary_of"]
 
 SCALARS: Final = "scalars"
 """The name of the series that `Logbook.scalars` writes. Its columns have plain names in tables."""
+
+
+NONFINITE: Final = "nonfinite"
+"""The field that names the values which JSON has no numbers for; the value itself is null."""
+
+_WORDS: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class Column:
@@ -76,6 +82,47 @@ def summary_of(rows: int, step: int | None, columns: Iterable[Column]) -> dict[s
     return {"rows": rows, "step": step, "columns": fields}
 
 
+def stored(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the summary of a series as it is stored: NaN and infinities are null, as in the rows of a series.
+
+    >>> stored({"rows": 1, "step": 0, "columns": {"loss": {"last": float("nan"), "count": 1}}})["columns"]
+    {'loss': {'last': None, 'count': 1, 'nonfinite': {'last': 'NaN'}}}
+    """
+    columns = {name: _without_nonfinite(fields) for name, fields in summary["columns"].items()}
+    return {**summary, "columns": columns}
+
+
+def _without_nonfinite(fields: Mapping[str, Any]) -> dict[str, Any]:
+    words = {
+        name: "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+        for name, value in fields.items()
+        if type(value) is float and not math.isfinite(value)
+    }
+    return {**fields, **dict.fromkeys(words), NONFINITE: words} if words else dict(fields)
+
+
+def loaded(summaries: object) -> dict[str, Any]:
+    """Return summaries as `Series.summary` returns them, from what metadata.json has; without what is malformed.
+
+    >>> loaded({"scalars": {"columns": {"loss": {"last": None, "nonfinite": {"last": "NaN"}}}}, "forged": [1]})
+    {'scalars': {'columns': {'loss': {'last': nan}}}}
+    """
+    found: dict[str, Any] = {}
+    for series, summary in summaries.items() if isinstance(summaries, Mapping) else ():
+        columns = summary.get("columns") if isinstance(summary, Mapping) else None
+        if isinstance(columns, Mapping):
+            given = {str(name): _with_nonfinite(fields) for name, fields in columns.items() if isinstance(fields, dict)}
+            found[str(series)] = {**summary, "columns": given}
+    return found
+
+
+def _with_nonfinite(fields: Mapping[str, Any]) -> dict[str, Any]:
+    words = fields.get(NONFINITE)
+    given = words.items() if isinstance(words, Mapping) else ()
+    numbers = {name: _WORDS[word] for name, word in given if isinstance(word, str) and word in _WORDS}
+    return {name: value for name, value in {**fields, **numbers}.items() if name != NONFINITE}
+
+
 def flat_values(summaries: object) -> dict[str, Any]:
     """Return the values of summaries by their names in tables and filters.
 
@@ -85,15 +132,9 @@ def flat_values(summaries: object) -> dict[str, Any]:
     {'loss': 0.1, 'loss.min': 0.1, 'loss.max': 2.0}
     """
     values: dict[str, Any] = {}
-    if not isinstance(summaries, Mapping):
-        return values
-    for series, summary in summaries.items():
-        columns = summary.get("columns") if isinstance(summary, Mapping) else None
-        if not isinstance(columns, Mapping):
-            continue
-        for name, fields in columns.items():
-            if isinstance(fields, Mapping):
-                full = str(name) if series == SCALARS else f"{series}.{name}"
-                values[full] = fields.get("last")
-                values |= {f"{full}.{part}": fields[part] for part in ("min", "max") if part in fields}
+    for series, summary in loaded(summaries).items():
+        for name, fields in summary["columns"].items():
+            full = name if series == SCALARS else f"{series}.{name}"
+            values[full] = fields.get("last")
+            values |= {f"{full}.{part}": fields[part] for part in ("min", "max") if part in fields}
     return values

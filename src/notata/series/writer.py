@@ -14,7 +14,7 @@ from notata.errors import EncodeError, StorageError
 from notata.run.append_thread import AppendThread
 from notata.run.growing import Appender, GrowingFile
 from notata.series.rows import INT64, STEP, RowEncoder, invalid_step, step_of
-from notata.series.summary import summary_of
+from notata.series.summary import stored, summary_of
 from notata.store import Store
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class SeriesWriters:
         for name, series in self._series.copy().items():
             if not series.has_rows:  # those of earlier attempts stay
                 continue
-            found[name] = series.shortened_summary(left)
+            found[name] = stored(series.shortened_summary(left))
             left -= len(found[name]["columns"])
         return found
 
